@@ -1,0 +1,160 @@
+//! The agent behind HTTP on a Unix socket.
+//!
+//! Requests that touch the kernel go through one lock, so they are done one after the other; probing goes beside it.
+//! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, the socket's file
+//! goes. What is in force stays in the kernel.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use thiserror::Error;
+use tokio::net::{UnixListener, UnixStream};
+use tracing::{info, warn};
+
+use super::Node;
+use crate::{
+    kernel::Kernel,
+    probe,
+    wire::{ApiError, Call, Commit, ErrorCode, GetStatus, GetWanted, Prepare, Probe, Undo},
+};
+
+/// The largest request: a document of 10,000 nodes is about a megabyte.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How often drained classes are looked for after a change.
+const SWEEP_EVERY: Duration = Duration::from_millis(200);
+
+/// Why the agent cannot serve.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// Somebody listens there already.
+    #[error("an agent is listening on {0} already")]
+    Taken(PathBuf),
+    /// The socket cannot be made.
+    #[error("cannot listen on {0}: {1}")]
+    Socket(PathBuf, #[source] io::Error),
+    /// The server failed.
+    #[error("the server failed: {0}")]
+    Server(#[source] io::Error),
+}
+
+type Shared<K> = Arc<Mutex<Node<K>>>;
+
+/// Serves `node` on the Unix socket until `shutdown` ends.
+pub async fn serve<K: Kernel + 'static>(
+    node: Node<K>,
+    socket: PathBuf,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let listener = listen(&socket).await?;
+    let node: Shared<K> = Arc::new(Mutex::new(node));
+    let router = Router::new()
+        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _| node.status())))
+        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _| Ok(node.wanted().clone()))))
+        .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
+        .route(Commit::PATH, post(locked::<K, Commit>(|node, request| node.commit(&request))))
+        .route(Undo::PATH, post(locked::<K, Undo>(|node, request| node.undo(&request))))
+        .route(Probe::PATH, post(run_probe))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .with_state(Arc::clone(&node));
+    let sweeper = tokio::spawn(sweep_after_changes(node));
+    info!(socket = %socket.display(), "The agent is ready.");
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown).await;
+    sweeper.abort();
+    drop(fs::remove_file(&socket));
+    info!("The agent has stopped; what was in force stays in the kernel.");
+    served.map_err(ServeError::Server)
+}
+
+async fn listen(socket: &PathBuf) -> Result<UnixListener, ServeError> {
+    if UnixStream::connect(socket).await.is_ok() {
+        return Err(ServeError::Taken(socket.clone()));
+    }
+    let failed = |error| ServeError::Socket(socket.clone(), error);
+    // A file that nobody listens on is left over from an agent that was killed.
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(failed)?;
+    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Removes classes that nothing uses any more, each when its last packet has left.
+async fn sweep_after_changes<K: Kernel + 'static>(node: Shared<K>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let swept = on_node(&node, |node| if node.drains() { node.sweep() } else { Ok(()) }).await;
+        if let Err(error) = swept {
+            warn!(%error, "Drained classes could not be removed.");
+            tokio::time::sleep(10 * SWEEP_EVERY).await;
+        }
+    }
+}
+
+type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
+fn locked<K: Kernel + 'static, C: Call>(
+    work: fn(&mut Node<K>, C) -> Result<C::Reply, ApiError>,
+) -> impl Fn(State<Shared<K>>, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
+    move |State(node), request| {
+        Box::pin(async move {
+            match request {
+                Ok(Json(request)) => answer(on_node(&node, move |node| work(node, request)).await),
+                Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
+            }
+        })
+    }
+}
+
+async fn on_node<K: Kernel + 'static, T: Send + 'static>(
+    node: &Shared<K>,
+    work: impl FnOnce(&mut Node<K>) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let node = Arc::clone(node);
+    let done = tokio::task::spawn_blocking(move || {
+        // A request that panicked has not left the node half changed: every change is read back or undone.
+        work(&mut node.lock().unwrap_or_else(PoisonError::into_inner))
+    });
+    done.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))))
+}
+
+async fn run_probe(request: Result<Json<Probe>, JsonRejection>) -> Response {
+    let Ok(Json(request)) = request else {
+        return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, "not a probe")));
+    };
+    let echoes = tokio::task::spawn_blocking(move || probe::echo(&request)).await;
+    answer(match echoes {
+        Ok(Ok(echoes)) => Ok(echoes),
+        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(ApiError::new(ErrorCode::Permission, "measuring needs CAP_NET_RAW, which the agent lacks"))
+        }
+        Ok(Err(error)) => Err(ApiError::new(ErrorCode::Failed, format!("measuring failed: {error}"))),
+        Err(error) => Err(ApiError::new(ErrorCode::Failed, error)),
+    })
+}
+
+fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
+    match result {
+        Ok(reply) => Json(reply).into_response(),
+        Err(error) => {
+            warn!(code = ?error.code, "{error}.");
+            let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            (status, Json(error)).into_response()
+        }
+    }
+}

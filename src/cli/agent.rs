@@ -1,0 +1,100 @@
+//! `netemctl agent`: the daemon on a node.
+
+use std::{io, path::PathBuf};
+
+use tokio::{
+    io::AsyncReadExt,
+    signal::unix::{SignalKind, signal},
+};
+use tracing_subscriber::EnvFilter;
+
+use super::{Exit, Failure};
+use crate::{
+    agent::{Config, ConfigError, Node, ServeError, serve},
+    kernel::Rtnl,
+};
+
+/// Run a node's agent: the privileged daemon that owns its network shaping
+///
+/// It touches no interface but those that its config allows, and needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN.
+/// SIGTERM and SIGINT end it; what is in force stays in force. RUST_LOG sets how much it logs on stderr.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The config file:
+  node = \"n1\"                            # which node this is
+  interfaces = [\"eno2\"]                  # the only interfaces that may be shaped
+  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600")]
+pub(super) struct Agent {
+    /// The agent's config file
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+
+    /// End when stdin is closed: for whoever starts the agent and must not leave it behind
+    #[arg(long, hide = true)]
+    until_stdin_closes: bool,
+}
+
+impl Agent {
+    pub(super) fn run(&self) -> Result<Exit, Failure> {
+        start_log();
+        let config = Config::read(&self.config)?;
+        let kernel = Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let served = runtime.block_on(async {
+            let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
+            let socket = config.socket.clone();
+            serve(Node::new(config, kernel), socket, end).await.map_err(Failure::from)
+        });
+        // A thread that still reads stdin must not keep the process alive.
+        runtime.shutdown_background();
+        served.map(|()| Exit::Ok)
+    }
+}
+
+/// Ends when the process is to end.
+fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let stdin_closes = async {
+            if with_stdin {
+                // An error is an end as well.
+                drop(tokio::io::stdin().read_to_end(&mut Vec::new()).await);
+            } else {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = stdin_closes => {}
+        }
+    })
+}
+
+/// Logs to stderr, by default what an operator wants to know.
+pub(super) fn start_log() {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
+    // A second call in one process changes nothing.
+    drop(log.try_init());
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like")
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
+        match &error {
+            ServeError::Taken(_) => Self::new(Exit::Conflict, error),
+            ServeError::Socket(_, cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::Permission, error)
+            }
+            ServeError::Socket(..) | ServeError::Server(_) => Self::new(Exit::Failed, error),
+        }
+    }
+}

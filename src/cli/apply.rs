@@ -1,0 +1,87 @@
+//! `netemctl apply`, and what all verbs that change something have in common.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, render::count, topology_file};
+use crate::{
+    fleet::Outcome,
+    plan::{EditError, Inventory, Wanted},
+    topology::NodeName,
+};
+
+/// Put a topology in force: on all nodes or on none, read back from every kernel
+///
+/// Partitions stay in force. Applying what is in force already changes nothing and writes nothing.
+#[derive(Debug, clap::Args)]
+pub(super) struct Apply {
+    /// The topology file, or - for stdin
+    #[arg(value_name = "TOPOLOGY")]
+    file: PathBuf,
+}
+
+impl Apply {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let topology = topology_file::read(&self.file)?;
+        change(context, true, |wanted, inventory| wanted.with_topology(topology, inventory))
+    }
+}
+
+/// What is in force after a change, and what it took.
+#[derive(Serialize)]
+struct Changed<'a> {
+    changed: bool,
+    generation: u64,
+    topology: Option<&'a str>,
+    partitions: Vec<&'a str>,
+    nodes: usize,
+    writes: &'a BTreeMap<NodeName, usize>,
+}
+
+/// Edits what is in force on all nodes and says what that came to.
+pub(super) fn change(
+    context: &Context,
+    replaces: bool,
+    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+) -> Result<Exit, Failure> {
+    let fleet = context.fleet()?;
+    let outcome = context.block_on(async |interrupt| {
+        let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
+        let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
+        Ok(context.meanwhile(&what, fleet.edit(replaces, &interrupt, edit)).await?)
+    })?;
+    let Outcome { wanted, writes } = &outcome;
+    let steps: usize = writes.values().sum();
+    let changed = Changed {
+        changed: steps > 0,
+        generation: wanted.generation,
+        topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
+        partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+        nodes: writes.len(),
+        writes,
+    };
+    context.answer(&changed, || {
+        let did = match steps {
+            0 => "nothing to change".to_owned(),
+            _ => format!(
+                "changed {}, {}",
+                count(writes.values().filter(|steps| **steps > 0).count(), "node"),
+                count(steps, "step")
+            ),
+        };
+        format!("{}; {did}", in_force(wanted))
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// What is in force, in a sentence.
+pub(super) fn in_force(wanted: &Wanted) -> String {
+    if wanted.is_clear() {
+        return "nothing is in force: every interface is as it was found".to_owned();
+    }
+    let topology = wanted.topology.as_ref().map(|topology| format!("topology {}", topology.name()));
+    let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
+    let parts: Vec<String> = topology.into_iter().chain(partitions).collect();
+    format!("in force on {}: {}", count(wanted.inventory.nodes.len(), "node"), parts.join(", "))
+}

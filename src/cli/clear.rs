@@ -1,0 +1,14 @@
+//! `netemctl clear`: give everything back.
+
+use super::{Context, Exit, Failure, apply};
+
+/// Clear everything: no topology, no partition, every interface as it was found
+#[derive(Debug, clap::Args)]
+pub(super) struct Clear {}
+
+impl Clear {
+    #[expect(clippy::unused_self, reason = "every verb is run the same way")]
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        apply::change(context, true, |wanted, inventory| wanted.cleared(inventory))
+    }
+}

@@ -1,0 +1,157 @@
+//! What every verb needs: how to print, where the fleet is, an async runtime that Ctrl-C reaches.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::time::{MissedTickBehavior, interval_at};
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure};
+use crate::{
+    fleet::Fleet,
+    lab::{Lab, LabDirectory},
+};
+
+/// How long something may take before it says that it is at work.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// The width of what is drawn where there is no terminal.
+const WIDTH: usize = 100;
+
+pub(super) struct Context {
+    json: bool,
+    lab_dir: Option<PathBuf>,
+}
+
+impl Context {
+    pub(super) fn new(json: bool, lab_dir: Option<PathBuf>) -> Self {
+        Self { json, lab_dir }
+    }
+
+    /// Whether the answer is for a program.
+    pub(super) fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The directory of the lab.
+    pub(super) fn lab_directory(&self) -> Result<LabDirectory, Failure> {
+        Ok(LabDirectory::of_user(self.lab_dir.clone())?)
+    }
+
+    /// The lab that is up.
+    pub(super) fn lab(&self) -> Result<Lab, Failure> {
+        Ok(self.lab_directory()?.find()?)
+    }
+
+    /// The fleet to talk to: that of the lab.
+    pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
+        Ok(Fleet::new(self.lab()?.inventory()))
+    }
+
+    /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.
+    pub(super) fn block_on<T>(
+        &self,
+        work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+        runtime.block_on(async {
+            let interrupt = CancellationToken::new();
+            let cancel = interrupt.clone();
+            tokio::spawn(async move {
+                if tokio::signal::ctrl_c().await.is_ok() {
+                    cancel.cancel();
+                }
+            });
+            work(interrupt).await
+        })
+    }
+
+    /// Waits for `work`, saying on stderr what is going on if it takes over a second.
+    pub(super) async fn meanwhile<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        let start = Instant::now();
+        let mut ticks = interval_at((start + SILENCE).into(), SILENCE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let on_terminal = io::stderr().is_terminal();
+        let mut said = false;
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => {
+                    if said && on_terminal {
+                        self.talk("\r\x1b[K");
+                    }
+                    return result;
+                }
+                _ = ticks.tick() => {
+                    let seconds = start.elapsed().as_secs();
+                    if on_terminal {
+                        self.talk(&format!("\r{what} … {seconds} s\x1b[K"));
+                    } else if !said {
+                        self.talk(&format!("{what} …\n"));
+                    }
+                    said = true;
+                }
+            }
+        }
+    }
+
+    /// Prints the answer: as data for programs, or drawn for people, whichever is asked for.
+    pub(super) fn answer(&self, data: &impl Serialize, drawn: impl FnOnce() -> String) -> Result<(), Failure> {
+        let text = if self.json {
+            serde_json::to_string_pretty(data).map_err(|error| Failure::new(Exit::Failed, error))?
+        } else {
+            drawn()
+        };
+        let mut stdout = io::stdout().lock();
+        let line_break = if text.ends_with('\n') { "" } else { "\n" };
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(line_break.as_bytes()));
+        match printed.and_then(|()| stdout.flush()) {
+            // Whoever reads our output has had enough of it.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports a failure and answers with its exit code.
+    pub(super) fn report(&self, failure: &Failure) -> Exit {
+        #[derive(Serialize)]
+        struct Report<'a> {
+            exit_code: u8,
+            error: &'a Failure,
+        }
+        if self.json {
+            let report = Report { exit_code: failure.exit.code(), error: failure };
+            // There is nobody left to tell if stdout is gone.
+            drop(self.answer(&report, String::new));
+        }
+        let (on, off) = if Self::is_styled(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
+        match &failure.rejected {
+            Some(rejected) => self.talk(&rejected.render(Self::is_styled(&io::stderr()), WIDTH)),
+            None => self.talk(&format!("{on}error:{off} {}\n", failure.message)),
+        }
+        for (node, said) in &failure.nodes {
+            self.talk(&format!("  {node}: {said}\n"));
+        }
+        for hint in &failure.hints {
+            self.talk(&format!("hint: {hint}\n"));
+        }
+        failure.exit
+    }
+
+    /// Whether colours are wanted on this stream (`NO_COLOR`: no-color.org).
+    pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
+        stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+
+    /// Says something that is not the answer.
+    pub(super) fn talk(&self, text: &str) {
+        // There is nobody left to tell if stderr is gone.
+        drop(io::stderr().write_all(text.as_bytes()));
+    }
+}

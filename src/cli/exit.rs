@@ -1,0 +1,87 @@
+//! Exit codes. They are part of the contract with whatever calls netemctl and never change their meaning.
+
+use std::process::ExitCode;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what it was asked; what it says is in force is in force.
+    Ok,
+    /// Something failed that should not have. Unless the message says otherwise, nothing has changed.
+    Failed,
+    /// The command line makes no sense (clap's own code).
+    Usage,
+    /// A file is missing, unreadable or wrong.
+    File,
+    /// What is measured or in the kernel differs from what is wanted.
+    Differs,
+    /// An agent's guard refused; nothing has changed.
+    Refused,
+    /// There is no fleet, or an agent does not answer; nothing has changed.
+    Unreachable,
+    /// A node's kernel lacks what is needed; nothing has changed.
+    Unsupported,
+    /// A right is missing; nothing has changed.
+    Permission,
+    /// Somebody else changed the state, or the nodes do not agree on it; nothing has changed.
+    Conflict,
+    /// Interrupted; nothing has changed.
+    Interrupted,
+}
+
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::Failed,
+        Self::Usage,
+        Self::File,
+        Self::Differs,
+        Self::Refused,
+        Self::Unreachable,
+        Self::Unsupported,
+        Self::Permission,
+        Self::Conflict,
+        Self::Interrupted,
+    ];
+
+    /// The number that the process ends with.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::File => 3,
+            Self::Differs => 4,
+            Self::Refused => 5,
+            Self::Unreachable => 6,
+            Self::Unsupported => 7,
+            Self::Permission => 8,
+            Self::Conflict => 9,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What it means, in the words of `--help` and the README.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Usage => "usage",
+            Self::File => "bad file",
+            Self::Differs => "differs from what is wanted",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+            Self::Unsupported => "not supported by the kernel",
+            Self::Permission => "no permission",
+            Self::Conflict => "conflict with another change",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}

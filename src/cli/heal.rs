@@ -1,0 +1,17 @@
+//! `netemctl heal`: undo partitions.
+
+use super::{Context, Exit, Failure, apply};
+
+/// Heal partitions: all of them, or those that are named
+#[derive(Debug, clap::Args)]
+pub(super) struct Heal {
+    /// The partition's name, as status shows it
+    #[arg(value_name = "NAME")]
+    names: Vec<String>,
+}
+
+impl Heal {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        apply::change(context, false, |wanted, inventory| wanted.healed(&self.names, inventory))
+    }
+}

@@ -1,0 +1,236 @@
+//! `netemctl lab`: the nodes of a topology as network namespaces on this machine.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, Write},
+    os::unix::process::CommandExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure, agent,
+    render::{count, table},
+    topology_file,
+};
+use crate::{
+    fleet::{CALL_TIMEOUT, part},
+    kernel::as_root_of_user_namespace,
+    lab::{LabDirectory, Layout, keep},
+    topology::NodeName,
+    wire::GetStatus,
+};
+
+/// Run the nodes of a topology as network namespaces on this machine, an agent in each
+///
+/// Nothing of it appears on the host's network. Each node has an interface for the database, db0, and one for everything
+/// else, mgmt0; inside, the name of a node is its database address, and NODE.mgmt the other. Ordinary users can do this
+/// where the kernel allows them user namespaces.
+#[derive(Debug, clap::Args)]
+pub(super) struct LabArgs {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Bring the nodes of a topology up; the links between them are a plain LAN until you apply it
+    Up {
+        /// The topology file, or - for stdin
+        #[arg(value_name = "TOPOLOGY")]
+        file: PathBuf,
+    },
+    /// Show the nodes, their addresses and whether their agents answer
+    Status,
+    /// Run a program inside a node
+    Exec {
+        /// The node
+        node: String,
+        /// The program and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+        program: Vec<OsString>,
+    },
+    /// Open a shell inside a node
+    Shell {
+        /// The node
+        node: String,
+    },
+    /// Take everything down; also what a lab that was killed left behind
+    Down,
+    /// Hold a lab open (what `up` starts)
+    #[command(hide = true)]
+    Keep,
+}
+
+impl LabArgs {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::Up { file } => up(context, &file),
+            Verb::Status => status(context),
+            Verb::Exec { node, program } => exec(context, &node, &program),
+            Verb::Shell { node } => shell(context, &node),
+            Verb::Down => down(context),
+            Verb::Keep => hold(context),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Up<'a> {
+    topology: &'a str,
+    nodes: usize,
+    directory: PathBuf,
+    seconds: f64,
+}
+
+fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
+    let start = Instant::now();
+    let layout = Layout::of(&topology_file::read(file)?)?;
+    let directory = context.lab_directory()?;
+    let _exclusive = directory.prepare()?;
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
+    fs::write(layout_file(&directory), serde_json::to_vec(&layout).map_err(|error| failed(error.into()))?)
+        .map_err(failed)?;
+
+    let mut keeper = start_keeper(&directory).map_err(failed)?;
+    let said = keeper.stdout.take().map(|stdout| BufReader::new(stdout).lines().next());
+    match said.flatten() {
+        Some(Ok(line)) if line == READY => {}
+        _ => {
+            let exit = keeper.wait().ok().and_then(|status| status.code());
+            let exit =
+                Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit).unwrap_or(Exit::Failed);
+            let log = fs::read_to_string(directory.log()).unwrap_or_default();
+            let last = log.lines().rfind(|line| line.starts_with("error: ")).map(|line| &line["error: ".len()..]);
+            return Err(Failure::new(exit, format!("the lab did not come up: {}", last.unwrap_or(log.trim()))));
+        }
+    }
+    let up = Up {
+        topology: &layout.topology,
+        nodes: layout.members.len(),
+        directory: directory.path().to_owned(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    context.answer(&up, || {
+        let nodes = count(up.nodes, "node");
+        format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// What the keeper says on stdout once the lab is up.
+const READY: &str = "ready";
+
+fn layout_file(directory: &LabDirectory) -> PathBuf {
+    directory.path().join("layout.json")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
+fn start_keeper(directory: &LabDirectory) -> io::Result<std::process::Child> {
+    Command::new(std::env::current_exe()?)
+        .arg("--lab-dir")
+        .arg(directory.path())
+        .args(["lab", "keep"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(File::create(directory.log())?)
+        .spawn()
+}
+
+/// The keeper's process. It has one thread until its namespaces are made.
+#[expect(clippy::disallowed_methods, reason = "to be seen by its user, a root of a user namespace must start anew")]
+fn hold(context: &Context) -> Result<Exit, Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Failed, error);
+    // A session of its own: the terminal's Ctrl-C and its end are not the lab's. The second start has one already.
+    let _already = nix::unistd::setsid();
+    let in_user_namespace = as_root_of_user_namespace().map_err(|error| {
+        Failure::new(Exit::Permission, format!("cannot make a user namespace: {error}")).hint(
+            "run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
+        )
+    })?;
+    if in_user_namespace {
+        let again = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+        return Err(failed(again));
+    }
+    agent::start_log();
+    let directory = context.lab_directory()?;
+    let text = fs::read(layout_file(&directory)).map_err(failed)?;
+    let layout: Layout = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+    keep(&directory, layout, || writeln!(io::stdout(), "{READY}"))?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct LabStatus {
+    topology: String,
+    nodes: BTreeMap<NodeName, MemberStatus>,
+}
+
+#[derive(Serialize)]
+struct MemberStatus {
+    database: Vec<String>,
+    management: Vec<String>,
+    agent: String,
+}
+
+fn status(context: &Context) -> Result<Exit, Failure> {
+    let lab = context.lab()?;
+    let fleet = context.fleet()?;
+    let (up, down) = context.block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
+    let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
+    let layout = &lab.state.layout;
+    let member = |member: &crate::lab::Member| {
+        let agent = if up.contains_key(&member.node) { "up" } else { "dead" };
+        let status = MemberStatus {
+            database: texts(&member.database),
+            management: texts(&member.management),
+            agent: agent.to_owned(),
+        };
+        (member.node.clone(), status)
+    };
+    let status = LabStatus { topology: layout.topology.clone(), nodes: layout.members.iter().map(member).collect() };
+    context.answer(&status, || {
+        let rows = status.nodes.iter().map(|(node, member)| {
+            vec![node.to_string(), member.database.join(" "), member.management.join(" "), member.agent.clone()]
+        });
+        let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
+        let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+        let log = "an agent is dead: what was in force in its node still is; netemctl lab down and up start anew\n";
+        format!("lab {}\n\n{nodes}{}", status.topology, if down.is_empty() { "" } else { log })
+    })?;
+    Ok(if down.is_empty() { Exit::Ok } else { Exit::Unreachable })
+}
+
+#[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
+fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
+    let namespaces = context.lab()?.namespaces(node)?;
+    let Some((name, arguments)) = program.split_first() else {
+        return Err(Failure::new(Exit::Usage, "no program is given"));
+    };
+    let error = namespaces.exec(Command::new(name).args(arguments).env("NETEMCTL_NODE", node));
+    let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Failed };
+    Err(Failure::new(exit, format!("cannot run {} in {node}: {error}", name.display())))
+}
+
+fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
+    let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    context.talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
+    exec(context, node, &[shell])
+}
+
+fn down(context: &Context) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Down {
+        was_up: bool,
+    }
+    let was_up = context.lab_directory()?.end()?;
+    context.answer(&Down { was_up }, || {
+        (if was_up { "the lab is down; nothing of it is left" } else { "no lab is up" }).to_owned()
+    })?;
+    Ok(Exit::Ok)
+}

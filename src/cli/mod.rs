@@ -1,0 +1,115 @@
+//! The command line: one file a verb, each a clap struct and a `run`.
+
+mod agent;
+mod apply;
+mod check;
+mod clear;
+mod context;
+mod exit;
+mod failure;
+mod heal;
+mod lab;
+mod partition;
+mod plan;
+mod render;
+mod show;
+mod status;
+mod topology_file;
+mod verify;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+use self::{context::Context, failure::Failure};
+
+/// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
+#[derive(Debug, Parser)]
+#[command(name = "netemctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    /// Print one JSON document on stdout, errors included
+    #[arg(long, global = true)]
+    json: bool,
+
+    /// The lab's directory, if it is not the user's usual one
+    #[arg(long, global = true, env = "NETEMCTL_LAB_DIR", value_name = "DIR", hide_env_values = true)]
+    lab_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+A first session, on this machine alone:
+  netemctl lab up topologies/hierarchical-9.toml    nine nodes as network namespaces
+  netemctl apply topologies/hierarchical-9.toml     the LAN between them becomes a WAN
+  netemctl verify                                   measured against wanted, every pair
+  netemctl partition Z3                             zone Z3 reaches itself and nobody else
+  netemctl heal
+  netemctl clear                                    every interface as it was found
+  netemctl lab down
+
+Exit codes: 0 ok, 1 failed, 2 usage, 3 bad file, 4 differs from what is wanted, 5 refused, 6 unreachable,
+7 not supported by the kernel, 8 no permission, 9 conflict with another change, 130 interrupted.";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Check(check::Check),
+    Show(show::Show),
+    Plan(plan::Plan),
+    Apply(apply::Apply),
+    Verify(verify::Verify),
+    Status(status::Status),
+    Partition(partition::Partition),
+    Heal(heal::Heal),
+    Clear(clear::Clear),
+    Lab(lab::LabArgs),
+    Agent(agent::Agent),
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let context = Context::new(cli.json, cli.lab_dir);
+    match run(&context, cli.verb) {
+        Ok(exit) => exit.into(),
+        Err(failure) => context.report(&failure).into(),
+    }
+}
+
+fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
+    match verb {
+        Verb::Check(verb) => verb.run(context),
+        Verb::Show(verb) => verb.run(context),
+        Verb::Plan(verb) => verb.run(context),
+        Verb::Apply(verb) => verb.run(context),
+        Verb::Verify(verb) => verb.run(context),
+        Verb::Status(verb) => verb.run(context),
+        Verb::Partition(verb) => verb.run(context),
+        Verb::Heal(verb) => verb.run(context),
+        Verb::Clear(verb) => verb.run(context),
+        Verb::Lab(verb) => verb.run(context),
+        Verb::Agent(verb) => verb.run(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_help() {
+        for exit in Exit::ALL {
+            assert!(AFTER_HELP.contains(&format!("{} {}", exit.code(), exit.meaning())), "{exit:?}");
+        }
+    }
+}

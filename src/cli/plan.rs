@@ -1,0 +1,101 @@
+//! `netemctl plan`: what `apply` would do, computed by the agents from what their kernels have now.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, render::count, topology_file};
+use crate::{
+    fleet::Preview,
+    plan::{IfName, Profile, Step, tc_commands},
+    topology::NodeName,
+};
+
+/// Show what apply would change on each node, without changing anything
+#[derive(Debug, clap::Args)]
+pub(super) struct Plan {
+    /// The topology file, or - for stdin
+    #[arg(value_name = "TOPOLOGY")]
+    file: PathBuf,
+
+    /// Show it as the tc commands that would do the same
+    #[arg(long)]
+    as_tc: bool,
+
+    /// Show only this node
+    #[arg(long, value_name = "NODE")]
+    node: Option<NodeName>,
+}
+
+#[derive(Serialize)]
+struct Planned<'a> {
+    node: &'a NodeName,
+    interface: &'a IfName,
+    steps: &'a [Step],
+    /// The kernel memory that full queues of new or changed leaves hold, in bytes.
+    memory_at_stake: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tc: Option<Vec<String>>,
+}
+
+impl Plan {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let topology = topology_file::read(&self.file)?;
+        let fleet = context.fleet()?;
+        if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
+            return Err(Failure::new(Exit::Usage, format!("the fleet has no node {node}")));
+        }
+        let preview = context.block_on(async |_| {
+            let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
+            let rehearsal = context.meanwhile("asking the nodes", fleet.rehearse(true, edit)).await?;
+            Ok(rehearsal.abandon().await)
+        })?;
+        let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
+        let planned: Vec<Planned<'_>> = nodes
+            .map(|(node, prepared)| Planned {
+                node,
+                interface: &prepared.interface,
+                steps: &prepared.change.steps,
+                memory_at_stake: prepared
+                    .change
+                    .steps
+                    .iter()
+                    .filter_map(new_profile)
+                    .map(|p| p.memory_at_stake())
+                    .sum(),
+                tc: self.as_tc.then(|| {
+                    prepared.change.steps.iter().flat_map(|step| tc_commands(step, &prepared.interface)).collect()
+                }),
+            })
+            .collect();
+        context.answer(&planned, || draw(&preview, &planned))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn new_profile(step: &Step) -> Option<Profile> {
+    match step {
+        Step::AddClass { profile, .. } => *profile,
+        Step::ChangeLeaf { to, .. } => Some(*to),
+        _ => None,
+    }
+}
+
+fn draw(preview: &Preview, planned: &[Planned<'_>]) -> String {
+    if preview.is_empty() {
+        return "nothing to change: this is in force".to_owned();
+    }
+    let mut text = String::new();
+    for Planned { node, interface, steps, memory_at_stake, tc } in planned {
+        let memory = match memory_at_stake.div_ceil(1_000_000) {
+            0 => String::new(),
+            megabytes => format!(", up to {megabytes} MB of kernel memory in full queues"),
+        };
+        text += &format!("# {node} {interface}: {}{memory}\n", count(steps.len(), "step"));
+        match tc {
+            Some(commands) => commands.iter().for_each(|command| text += &format!("{command}\n")),
+            None => steps.iter().for_each(|step| text += &format!("  {step}\n")),
+        }
+    }
+    text
+}

@@ -1,0 +1,19 @@
+//! Drawing for people: matrices of pairs, tables, times.
+
+mod matrix;
+mod table;
+
+pub(super) use matrix::{Axis, matrix};
+pub(super) use table::table;
+
+use crate::topology::Rtt;
+
+/// An RTT in milliseconds with one decimal, as all measured times are shown.
+pub(super) fn millis(rtt: Rtt) -> String {
+    format!("{:.1}", rtt.as_nanos() as f64 / 1e6)
+}
+
+/// `1 node`, `2 nodes`.
+pub(super) fn count(number: usize, noun: &str) -> String {
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+}

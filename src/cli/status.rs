@@ -1,0 +1,106 @@
+//! `netemctl status`: what is in force on each node, and whether its kernel agrees.
+
+use std::{collections::BTreeMap, io};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure,
+    render::{count, table},
+};
+use crate::{
+    fleet::{CALL_TIMEOUT, part},
+    topology::NodeName,
+    wire::{GetStatus, NodeStatus},
+};
+
+/// Show what is in force on each node, read from its kernel at this moment
+///
+/// Ends with exit code 4 if a kernel differs from what is wanted or the nodes do not agree, and 6 if an agent does not
+/// answer.
+#[derive(Debug, clap::Args)]
+pub(super) struct Status {}
+
+#[derive(Serialize)]
+struct Fleetwide {
+    /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
+    ok: bool,
+    nodes: BTreeMap<NodeName, Node>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Node {
+    Up(Box<NodeStatus>),
+    Unreachable(String),
+}
+
+impl Status {
+    #[expect(clippy::unused_self, reason = "every verb is run the same way")]
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let fleet = context.fleet()?;
+        let answers = context.block_on(async |_| {
+            Ok(context.meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await)
+        })?;
+        let (up, down) = part(answers);
+        let drifts = up.values().any(|status| !status.drift.is_empty());
+        let first = up.values().next().map(|status| status.stamp.clone());
+        let differ = up.values().any(|status| Some(&status.stamp) != first.as_ref());
+        let exit = match (down.is_empty(), drifts || differ) {
+            (true, false) => Exit::Ok,
+            (true, true) => Exit::Differs,
+            (false, _) => Exit::Unreachable,
+        };
+        let nodes = up.into_iter().map(|(node, status)| (node, Node::Up(Box::new(status))));
+        let down = down.into_iter().map(|(node, error)| (node, Node::Unreachable(error.to_string())));
+        let fleetwide = Fleetwide { ok: exit == Exit::Ok, nodes: nodes.chain(down).collect() };
+        context.answer(&fleetwide, || draw(&fleetwide, differ))?;
+        Ok(exit)
+    }
+}
+
+fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
+    let header = ["NODE", "INTERFACE", "GENERATION", "TOPOLOGY", "PARTITIONS", "ONE-WAY DELAYS", "CUT", "STATE"];
+    let mut details = String::new();
+    let rows = fleetwide.nodes.iter().map(|(node, status)| match status {
+        Node::Up(status) => {
+            details.extend(status.drift.iter().map(|step| format!("{node} drifts; to repair: {step}\n")));
+            row(status)
+        }
+        Node::Unreachable(error) => {
+            details += &format!("{node}: {error}\n");
+            let mut row = vec![String::new(); header.len()];
+            row[0] = node.to_string();
+            row[header.len() - 1] = "unreachable".to_owned();
+            row
+        }
+    });
+    let mut text = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    if differ {
+        text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";
+    }
+    if !details.is_empty() {
+        text += &format!("\n{details}");
+    }
+    text
+}
+
+fn row(status: &NodeStatus) -> Vec<String> {
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let delays = status.profiles.iter().map(|profile| format!("{} ×{}", profile.profile.delay, profile.addresses));
+    let state = match (status.drift.is_empty(), status.draining) {
+        (false, _) => "drifts".to_owned(),
+        (true, 0) => "ok".to_owned(),
+        (true, draining) => format!("ok, {} draining", count(draining, "class")),
+    };
+    vec![
+        status.node.to_string(),
+        status.interface.to_string(),
+        status.stamp.generation.to_string(),
+        status.topology.clone().unwrap_or_else(|| "-".to_owned()),
+        or_dash(status.partitions.join(", ")),
+        or_dash(delays.collect::<Vec<_>>().join(", ")),
+        or_dash(if status.cuts.is_empty() { String::new() } else { count(status.cuts.len(), "address") }),
+        state,
+    ]
+}

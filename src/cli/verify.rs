@@ -1,0 +1,143 @@
+//! `netemctl verify`: is what is in force really there?
+
+use std::io;
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure,
+    apply::in_force,
+    render::{Axis, count, matrix, millis, table},
+};
+use crate::{
+    plan::Wanted,
+    probe::{Pair, Report, Tolerance, Verdict},
+    topology::{NodeName, Rtt},
+};
+
+/// How many pairs are listed with their figures; the matrix has them all.
+const LISTED: usize = 10;
+
+/// Measure every ordered pair by ICMP echo, on every address, and compare with what is in force
+///
+/// A pair is right if its median RTT is within the tolerance and at most one request in ten was lost, or if nothing
+/// comes back where a partition cuts it. Ends with exit code 4 if any pair is not right.
+#[derive(Debug, clap::Args)]
+pub(super) struct Verify {
+    /// How many requests each address gets
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    count: u32,
+
+    /// How far a median may be off, in percent of the wanted RTT (but 1 ms at least)
+    #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
+    tolerance: f64,
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    match text.trim_end_matches('%').parse::<f64>() {
+        Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
+        _ => Err("not a percentage between 0 and 100".to_owned()),
+    }
+}
+
+#[derive(Serialize)]
+struct Verified<'a> {
+    ok: bool,
+    generation: u64,
+    topology: Option<&'a str>,
+    partitions: Vec<&'a str>,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+impl Verify {
+    pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
+        let fleet = context.fleet()?;
+        let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
+        let (wanted, report) = context.block_on(async |interrupt| {
+            let wanted = fleet.wanted().await?;
+            let nodes = fleet.inventory().nodes.len();
+            let takes = fleet.verify_takes(&wanted, self.count).as_secs() + 1;
+            let what = format!("measuring {}, about {takes} s", count(nodes * nodes.saturating_sub(1), "pair"));
+            let measuring = context.meanwhile(&what, fleet.verify(&wanted, self.count, tolerance));
+            let report = tokio::select! {
+                report = measuring => report?,
+                () = interrupt.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
+            };
+            Ok((wanted, report))
+        })?;
+        let verified = Verified {
+            ok: report.wrong == 0,
+            generation: wanted.generation,
+            topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
+            partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+            report: &report,
+        };
+        context.answer(&verified, || draw(&wanted, &report))?;
+        Ok(if report.wrong == 0 { Exit::Ok } else { Exit::Differs })
+    }
+}
+
+fn draw(wanted: &Wanted, report: &Report) -> String {
+    let styled = Context::is_styled(&io::stdout());
+    let nodes: Vec<NodeName> = match &wanted.topology {
+        Some(topology) => topology.nodes().to_vec(),
+        None => wanted.inventory.nodes.keys().cloned().collect(),
+    };
+    let mut text = format!("{}\n\nmeasured RTT in ms, median\n", in_force(wanted));
+    let axes = Axis::of(&nodes, wanted.topology.as_ref());
+    let by_pair: std::collections::BTreeMap<_, _> =
+        report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
+    text += &matrix(styled, &axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
+
+    let listed =
+        report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(LISTED);
+    text += "\nworst pairs\n";
+    let header = ["FROM", "TO", "WANTED RTT", "MEDIAN RTT", "ERROR", "LOST", "VERDICT"];
+    text += &table(styled, &header, listed.map(row).collect());
+    let right = report.pairs.len() - report.wrong;
+    let Tolerance { share, floor_ns } = report.tolerance;
+    let band = format!("{} % or {} ms", share * 100.0, floor_ns / 1_000_000);
+    text + &match report.wrong {
+        0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
+        wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
+    }
+}
+
+/// One cell of the matrix: the median, or the range of medians, or that nothing passes.
+fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
+    let mut range: Option<(Rtt, Rtt)> = None;
+    let (mut cut, mut wrong) = (false, false);
+    for pair in pairs {
+        cut |= pair.wanted.is_none();
+        wrong |= pair.verdict != Verdict::Right;
+        for median in pair.measured.iter().filter_map(|measured| measured.median).take(1) {
+            let (least, most) = range.unwrap_or((median, median));
+            range = Some((least.min(median), most.max(median)));
+        }
+    }
+    let figure = match range {
+        Some((least, most)) if millis(least) == millis(most) => millis(least),
+        Some((least, most)) => format!("{}–{}", millis(least), millis(most)),
+        None if cut => "cut".to_owned(),
+        None => "none".to_owned(),
+    };
+    if wrong { format!("{figure}!") } else { figure }
+}
+
+fn row(pair: &Pair) -> Vec<String> {
+    let worst = pair.measured.iter().max_by_key(|measured| measured.error_ns.map(i64::unsigned_abs));
+    let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2} ms", error as f64 / 1e6));
+    let sent: u32 = pair.measured.iter().map(|measured| measured.echoes.sent).sum();
+    let answers: usize = pair.measured.iter().map(|measured| measured.echoes.rtts_ns.len()).sum();
+    let dash = || "-".to_owned();
+    vec![
+        pair.from.to_string(),
+        pair.to.to_string(),
+        pair.wanted.map_or_else(|| "cut".to_owned(), |wanted| wanted.to_string()),
+        worst.and_then(|worst| worst.median).map_or_else(dash, |median| format!("{} ms", millis(median))),
+        error.unwrap_or_else(dash),
+        format!("{}/{sent}", sent as usize - answers),
+        pair.verdict.to_string(),
+    ]
+}

@@ -1,0 +1,76 @@
+//! The controller's side: all agents of an inventory, asked in parallel, changed all together or not at all.
+//!
+//! The controller keeps nothing between two commands: what is in force is what the agents say. [`Fleet::edit`] is the
+//! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
+
+mod client;
+mod transaction;
+mod verify;
+
+use std::{collections::BTreeMap, time::Duration};
+
+pub use client::{CallError, Transport, Unix};
+use tokio::task::JoinSet;
+pub use transaction::{Outcome, Phase, Preview, Rehearsal, TransactionError};
+
+use crate::{
+    plan::{AgentAddress, Inventory},
+    topology::NodeName,
+    wire::Call,
+};
+
+/// How long an agent may take to answer anything but a measurement.
+pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// All agents of an inventory.
+pub struct Fleet {
+    inventory: Inventory,
+}
+
+/// What each node answered.
+pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
+
+impl Fleet {
+    /// The fleet of an inventory; nobody is called yet.
+    pub fn new(inventory: Inventory) -> Self {
+        Self { inventory }
+    }
+
+    /// Where the nodes are.
+    pub fn inventory(&self) -> &Inventory {
+        &self.inventory
+    }
+
+    /// Asks every node in parallel.
+    pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
+        let mut calls = JoinSet::new();
+        for (node, place) in &self.inventory.nodes {
+            let (node, body) = (node.clone(), client::body(&request(node)));
+            let AgentAddress::Unix(socket) = place.agent.clone();
+            calls.spawn(async move {
+                let answer = client::call::<C>(&Unix { socket }, body, timeout).await;
+                (node, answer)
+            });
+        }
+        let mut answers = BTreeMap::new();
+        while let Some(call) = calls.join_next().await {
+            // A call neither panics nor is aborted.
+            if let Ok((node, answer)) = call {
+                answers.insert(node, answer);
+            }
+        }
+        answers
+    }
+}
+
+/// Parts the answers from the failures.
+pub fn part<T>(answers: Answers<T>) -> (BTreeMap<NodeName, T>, BTreeMap<NodeName, CallError>) {
+    let (mut good, mut bad) = (BTreeMap::new(), BTreeMap::new());
+    for (node, answer) in answers {
+        match answer {
+            Ok(answer) => drop(good.insert(node, answer)),
+            Err(error) => drop(bad.insert(node, error)),
+        }
+    }
+    (good, bad)
+}

@@ -1,0 +1,179 @@
+//! A kernel in memory: it models the state of one interface and refuses what the real one refuses.
+//!
+//! For the tests of the pure logic only. It answers no canned replies: a step that the real kernel would refuse in
+//! that state (a class that a filter still points to, a chain that is not there) is refused with the same errno.
+
+use std::io;
+
+use super::{Interface, Kernel, KernelError};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Slot, Step, Tree};
+
+const ENOENT: i32 = 2;
+const EBUSY: i32 = 16;
+const EEXIST: i32 = 17;
+
+/// One interface's tree.
+#[derive(Clone, Debug)]
+pub struct FakeKernel {
+    /// What is on the interface.
+    pub tree: Tree,
+    /// The interface, the only one.
+    pub interface: Interface,
+    /// The write, counted from 0, that fails whatever it is.
+    pub fails_at: Option<usize>,
+    /// How many writes there were.
+    pub writes: usize,
+}
+
+impl FakeKernel {
+    /// An untouched interface.
+    pub fn new(interface: IfName) -> Self {
+        let interface = Interface {
+            index: 2,
+            name: interface,
+            rate: LineRate::UNKNOWN,
+            addresses: Vec::new(),
+            carries_default_route: false,
+        };
+        Self { tree: Tree::default(), interface, fails_at: None, writes: 0 }
+    }
+
+    fn apply(&mut self, step: &Step) -> Result<(), i32> {
+        let tree = &mut self.tree;
+        match step {
+            Step::AddRoot => occupy(&mut tree.taken)?,
+            Step::RemoveRoot => {
+                vacate(&mut tree.taken)?;
+                let kept =
+                    (tree.hook, std::mem::take(&mut tree.ingress_passes), std::mem::take(&mut tree.ingress_cuts));
+                *tree = Tree { hook: kept.0, ingress_passes: kept.1, ingress_cuts: kept.2, ..Tree::default() };
+            }
+            Step::AddHook => occupy(&mut tree.hook)?,
+            Step::RemoveHook => {
+                vacate(&mut tree.hook)?;
+                tree.ingress_passes.clear();
+                tree.ingress_cuts.clear();
+            }
+            Step::AddClass { class, profile } => {
+                exists(tree.taken)?;
+                let leaf = Leaf { profile: *profile, queued: 0 };
+                free(tree.classes.insert(*class, leaf).is_none())?;
+            }
+            Step::RemoveClass { class, .. } => {
+                if self.points_to(*class) {
+                    return Err(EBUSY);
+                }
+                exists(self.tree.classes.remove(class).is_some())?;
+            }
+            Step::ChangeLeaf { class, to, .. } => {
+                let leaf = tree.classes.get_mut(class).filter(|leaf| leaf.profile.is_some()).ok_or(ENOENT)?;
+                leaf.profile = Some(*to);
+            }
+            Step::AddPass { direction, types } => {
+                exists(self.has(*direction))?;
+                let passes = self.passes(*direction);
+                free(types.iter().all(|kind| passes.insert(*kind)))?;
+            }
+            Step::RemovePass { direction, types } => {
+                let passes = self.passes(*direction);
+                exists(types.iter().all(|kind| passes.remove(kind)))?;
+            }
+            Step::BuildChain { chain, routes } => {
+                exists(routes.iter().all(|route| tree.classes.contains_key(&route.class)))?;
+                let slots = tree.chains.entry(*chain).or_default();
+                for route in routes {
+                    free(slots.insert(route.address, Slot { class: route.class, handle: route.handle }).is_none())?;
+                }
+            }
+            Step::DropChain { chain, .. } => drop(tree.chains.remove(chain)),
+            Step::Flip { to, .. } => {
+                exists(tree.taken && (to.is_some() || tree.active.is_some()))?;
+                tree.active = *to;
+            }
+            Step::Cut { direction, address, handle } => {
+                exists(self.has(*direction))?;
+                let cuts = self.cuts(*direction);
+                free(!cuts.values().any(|taken| taken == handle) && cuts.insert(*address, *handle).is_none())?;
+            }
+            Step::Uncut { direction, address, .. } => exists(self.cuts(*direction).remove(address).is_some())?,
+        }
+        Ok(())
+    }
+
+    fn has(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Egress => self.tree.taken,
+            Direction::Ingress => self.tree.hook,
+        }
+    }
+
+    fn passes(&mut self, direction: Direction) -> &mut std::collections::BTreeSet<u8> {
+        match direction {
+            Direction::Egress => &mut self.tree.egress_passes,
+            Direction::Ingress => &mut self.tree.ingress_passes,
+        }
+    }
+
+    fn cuts(&mut self, direction: Direction) -> &mut std::collections::BTreeMap<std::net::IpAddr, u32> {
+        match direction {
+            Direction::Egress => &mut self.tree.egress_cuts,
+            Direction::Ingress => &mut self.tree.ingress_cuts,
+        }
+    }
+
+    /// Whether a filter is bound to the class, which makes the kernel refuse to delete it.
+    fn points_to(&self, class: ClassMinor) -> bool {
+        let passes = class == DEFAULT_CLASS && !self.tree.egress_passes.is_empty();
+        passes || self.tree.chains.values().flat_map(|slots| slots.values()).any(|slot| slot.class == class)
+    }
+
+    fn write(&mut self, step: &Step) -> Result<(), KernelError> {
+        let number = self.writes;
+        self.writes += 1;
+        let result = if self.fails_at == Some(number) { Err(12) } else { self.apply(step) };
+        result.map_err(|errno| KernelError::Refused {
+            operation: step.to_string(),
+            errno: io::Error::from_raw_os_error(errno),
+            sentence: None,
+        })
+    }
+}
+
+fn occupy(place: &mut bool) -> Result<(), i32> {
+    if std::mem::replace(place, true) { Err(EEXIST) } else { Ok(()) }
+}
+
+fn vacate(place: &mut bool) -> Result<(), i32> {
+    if std::mem::replace(place, false) { Ok(()) } else { Err(ENOENT) }
+}
+
+fn exists(it_does: bool) -> Result<(), i32> {
+    it_does.then_some(()).ok_or(ENOENT)
+}
+
+fn free(it_is: bool) -> Result<(), i32> {
+    it_is.then_some(()).ok_or(EEXIST)
+}
+
+impl Kernel for FakeKernel {
+    fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
+        let found = (*name == self.interface.name).then(|| self.interface.clone());
+        found.ok_or_else(|| KernelError::NoInterface(name.clone()))
+    }
+
+    fn observe(&mut self, _: &Interface) -> Result<Tree, KernelError> {
+        Ok(self.tree.clone())
+    }
+
+    fn perform(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
+        self.write(step)
+    }
+
+    fn undo(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
+        // The step that failed was not done at all here, so its inverse finds nothing: that is no error.
+        match self.write(&step.inverse()) {
+            Err(KernelError::Refused { errno, .. }) if matches!(errno.raw_os_error(), Some(ENOENT | EEXIST)) => Ok(()),
+            other => other,
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Links and addresses for the lab, over netlink: bridges, virtual cables into other namespaces.
+
+use std::{
+    io,
+    net::IpAddr,
+    os::fd::{AsRawFd, BorrowedFd},
+};
+
+use ipnetwork::IpNetwork;
+use rtnetlink::{
+    LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth,
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressFlags, AddressMessage},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+    },
+};
+
+use super::{KernelError, socket::Socket, tc::Request};
+
+/// The links of one network namespace.
+pub struct Links {
+    socket: Socket,
+}
+
+/// A bridge by its interface index.
+#[derive(Clone, Copy, Debug)]
+pub struct Bridge(u32);
+
+/// A virtual cable (veth) from a bridge to an interface in another namespace.
+pub struct Cable<'a> {
+    /// Where it is plugged in here.
+    pub bridge: Bridge,
+    /// The name of the end that is here.
+    pub port: String,
+    /// The namespace of the other end.
+    pub namespace: BorrowedFd<'a>,
+    /// The name of the other end.
+    pub interface: &'a str,
+}
+
+impl Links {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::open()? })
+    }
+
+    /// Adds a bridge and sets it up.
+    pub fn add_bridge(&mut self, name: &str) -> Result<Bridge, KernelError> {
+        let bridge = RouteNetlinkMessage::NewLink(LinkBridge::new(name).up().build());
+        self.write(&format!("add bridge {name}"), &[Request::add(bridge)])?;
+        self.index(name).map(Bridge)
+    }
+
+    /// Adds cables, their ends here up and plugged in.
+    pub fn add_cables(&mut self, cables: &[Cable<'_>]) -> Result<(), KernelError> {
+        let requests: Vec<Request> = cables
+            .iter()
+            .map(|cable| {
+                let far_end = LinkMessageBuilder::<LinkUnspec>::new()
+                    .name(cable.interface)
+                    .setns_by_fd(cable.namespace.as_raw_fd())
+                    .build();
+                let near_end = LinkMessageBuilder::<LinkVeth>::new(&cable.port, cable.interface)
+                    .set_info_data(InfoData::Veth(InfoVeth::Peer(far_end)))
+                    .controller(cable.bridge.0)
+                    .up()
+                    .build();
+                Request::add(RouteNetlinkMessage::NewLink(near_end))
+            })
+            .collect();
+        self.write("add the cables", &requests)
+    }
+
+    /// Gives an interface its addresses and sets it up.
+    ///
+    /// Duplicate address detection is left out: it would keep an IPv6 address from use for a second.
+    pub fn configure(&mut self, interface: &str, addresses: &[IpNetwork]) -> Result<(), KernelError> {
+        let index = self.index(interface)?;
+        let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
+        let mut requests = vec![Request::set(RouteNetlinkMessage::SetLink(up))];
+        requests.extend(addresses.iter().map(|network| {
+            let mut message = AddressMessage::default();
+            message.header.index = index;
+            message.header.prefix_len = network.prefix();
+            message.header.family = match network.ip() {
+                IpAddr::V4(_) => AddressFamily::Inet,
+                IpAddr::V6(_) => AddressFamily::Inet6,
+            };
+            message.attributes.push(AddressAttribute::Local(network.ip()));
+            message.attributes.push(AddressAttribute::Address(network.ip()));
+            message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+            Request::add(RouteNetlinkMessage::NewAddress(message))
+        }));
+        self.write(&format!("configure {interface}"), &requests)
+    }
+
+    fn index(&mut self, name: &str) -> Result<u32, KernelError> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        let answer = self.socket.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))?;
+        let answer = answer.map_err(|refusal| refusal.because(format!("look up {name}")))?;
+        let index = answer.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+            _ => None,
+        });
+        index.ok_or_else(|| KernelError::Garbled(format!("no answer about {name}")))
+    }
+
+    fn write(&mut self, operation: &str, requests: &[Request]) -> Result<(), KernelError> {
+        match self.socket.batch(requests)?.into_iter().next() {
+            Some(refusal) => Err(refusal.because(operation)),
+            None => Ok(()),
+        }
+    }
+}

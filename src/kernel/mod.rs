@@ -1,0 +1,107 @@
+//! The kernel: the only rooms of the house that speak netlink or enter a namespace.
+//!
+//! [`Kernel`] is the seam: [`Rtnl`] is the real one, [`FakeKernel`] models the state of one for the tests of the pure
+//! logic. [`execute()`] runs a change on either and undoes it if a step fails. Bytes are in `tc/`, nowhere else.
+
+mod execute;
+mod fake;
+mod links;
+mod namespace;
+mod observe;
+mod rtnl;
+mod socket;
+mod tc;
+
+use std::{io, net::IpAddr};
+
+use thiserror::Error;
+
+pub use execute::{Failed, execute};
+pub use fake::FakeKernel;
+pub use links::{Bridge, Cable, Links};
+pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
+pub use rtnl::Rtnl;
+
+use crate::plan::{IfName, LineRate, Step, Tree};
+
+/// What the agent needs of a kernel. Calls block; one object serves one network namespace.
+pub trait Kernel: Send {
+    /// Looks an interface up by its name.
+    fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
+
+    /// Reads what is on an interface: our tree and whatever is not ours.
+    fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
+
+    /// Does one step, every message of it acknowledged.
+    fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
+
+    /// Undoes one step that may have been done in part only: what is gone already, or there again, is no error.
+    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
+}
+
+/// One interface, as the kernel describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Its index, which a re-created interface of the same name does not share.
+    pub index: u32,
+    /// Its name.
+    pub name: IfName,
+    /// Its speed, or the assumed one.
+    pub rate: LineRate,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether a default route leaves by it.
+    pub carries_default_route: bool,
+}
+
+/// Why the kernel did not do what it was asked.
+#[derive(Debug, Error)]
+pub enum KernelError {
+    /// No interface has the name.
+    #[error("there is no interface {0}")]
+    NoInterface(IfName),
+    /// The kernel refused a message.
+    #[error("the kernel refused to {operation}: {}", describe(.errno, .sentence.as_deref()))]
+    Refused {
+        /// What was asked, in words.
+        operation: String,
+        /// The error number.
+        errno: io::Error,
+        /// The kernel's own sentence (extended acknowledgement), where it sent one.
+        sentence: Option<String>,
+    },
+    /// The netlink socket failed.
+    #[error("netlink: {0}")]
+    Socket(#[from] io::Error),
+    /// The kernel's answer could not be read.
+    #[error("netlink: the kernel's answer makes no sense: {0}")]
+    Garbled(String),
+}
+
+impl KernelError {
+    /// Whether the kernel has no such qdisc, classifier or action, neither built in nor as a module.
+    pub fn is_unsupported(&self) -> bool {
+        // sch_api.c and cls_api.c say ENOENT for an unknown kind; some families EOPNOTSUPP.
+        const ENOENT: i32 = 2;
+        const EOPNOTSUPP: i32 = 95;
+        match self {
+            Self::Refused { errno, .. } => matches!(errno.raw_os_error(), Some(ENOENT | EOPNOTSUPP)),
+            _ => false,
+        }
+    }
+
+    /// Whether the process lacks the right to do this.
+    pub fn is_permission(&self) -> bool {
+        match self {
+            Self::Refused { errno, .. } | Self::Socket(errno) => errno.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
+}
+
+fn describe(errno: &io::Error, sentence: Option<&str>) -> String {
+    match sentence {
+        Some(sentence) => format!("{sentence} ({errno})"),
+        None => errno.to_string(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Namespaces: the one module that makes them and enters them.
+//!
+//! A namespace is entered on a thread of its own, never on one of the async runtime: what a thread opens or starts
+//! there stays there, and the process does not move.
+
+use std::{
+    fs::{self, File},
+    io,
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::process::CommandExt,
+    },
+    path::{Path, PathBuf},
+    sync::mpsc::{Sender, channel},
+    thread,
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    sched::{CloneFlags, setns, unshare},
+    unistd::{Gid, Uid, getgid, gettid, getuid},
+};
+
+/// A network and a mount namespace that live as long as this value, each thing in them done by [`NodeNamespace::run`].
+pub struct NodeNamespace {
+    jobs: Sender<Job>,
+    network: File,
+    thread: i32,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+impl NodeNamespace {
+    /// Makes them, with nothing but a loopback that is down.
+    pub fn new() -> io::Result<Self> {
+        let (jobs, inbox) = channel::<Job>();
+        let (tell, told) = channel();
+        thread::Builder::new().name("namespace".to_owned()).stack_size(256 * 1024).spawn(move || {
+            let made = isolate(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+                .and_then(|()| File::open("/proc/thread-self/ns/net"))
+                .map(|network| (network, gettid().as_raw()));
+            let failed = made.is_err();
+            if tell.send(made).is_ok() && !failed {
+                inbox.iter().for_each(|job| job());
+            }
+        })?;
+        let (network, thread) = told.recv().map_err(io::Error::other)??;
+        Ok(Self { jobs, network, thread })
+    }
+
+    /// Runs `work` on the namespaces' thread. What it opens, mounts or starts is inside.
+    pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+        let (tell, told) = channel();
+        let job: Job = Box::new(move || drop(tell.send(work())));
+        self.jobs.send(job).map_err(|_| gone())?;
+        told.recv().map_err(|_| gone())
+    }
+
+    /// The network namespace, to move interfaces into.
+    pub fn network(&self) -> BorrowedFd<'_> {
+        self.network.as_fd()
+    }
+
+    /// The thread that is in the namespaces, for [`Namespaces::of_thread`].
+    pub fn thread(&self) -> i32 {
+        self.thread
+    }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the namespace's thread has ended")
+}
+
+/// The namespaces of another process's thread, to run a program in.
+pub struct Namespaces {
+    user: Option<File>,
+    mount: File,
+    network: File,
+}
+
+impl Namespaces {
+    /// Opens those of thread `thread` of process `process`.
+    pub fn of_thread(process: i32, thread: i32) -> io::Result<Self> {
+        let task = PathBuf::from(format!("/proc/{process}/task/{thread}/ns"));
+        // The kernel refuses to enter the user namespace that one is in.
+        let elsewhere = fs::read_link(task.join("user"))? != fs::read_link("/proc/self/ns/user")?;
+        Ok(Self {
+            user: elsewhere.then(|| File::open(task.join("user"))).transpose()?,
+            mount: File::open(task.join("mnt"))?,
+            network: File::open(task.join("net"))?,
+        })
+    }
+
+    /// Replaces this process by `program` in those namespaces; returns only if that fails.
+    ///
+    /// The process must have one thread, as the kernel asks of whoever enters a user namespace.
+    #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
+    pub fn exec(&self, program: &mut std::process::Command) -> io::Error {
+        let enter = || -> io::Result<()> {
+            let here = std::env::current_dir();
+            if let Some(user) = &self.user {
+                setns(user, CloneFlags::CLONE_NEWUSER)?;
+            }
+            setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+            setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
+            // Entering a mount namespace moves to its root; the folder is the same there.
+            std::env::set_current_dir(here?)
+        };
+        match enter() {
+            Ok(()) => program.exec(),
+            Err(error) => error,
+        }
+    }
+}
+
+/// Runs `work` in a new network namespace that ends with it.
+pub fn in_new_network<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
+    thread::scope(|scope| {
+        let worker = scope.spawn(|| isolate(CloneFlags::CLONE_NEWNET).map(|()| work()));
+        worker.join().map_err(|_| io::Error::other("the work in the namespace panicked"))?
+    })
+}
+
+/// Moves the calling thread into new namespaces; mounts made there never reach those of the host.
+#[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
+fn isolate(namespaces: CloneFlags) -> io::Result<()> {
+    unshare(namespaces)?;
+    if namespaces.contains(CloneFlags::CLONE_NEWNS) {
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+    }
+    Ok(())
+}
+
+/// Shows `file` in the place of `target`, in the mount namespace of the calling thread.
+pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
+    Ok(mount(Some(file), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+}
+
+/// Mounts a sysfs that shows the interfaces of the calling thread's network namespace.
+pub fn mount_sysfs() -> io::Result<()> {
+    Ok(mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)?)
+}
+
+/// Makes an ordinary user root of a user namespace of its own; root stays what it is.
+///
+/// The caller must have one thread and must execute a program next: only then does the kernel let the user look into
+/// the process's namespaces again (`ptrace(2)`, "dumpable"). Answers whether it did anything.
+#[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
+pub fn as_root_of_user_namespace() -> io::Result<bool> {
+    let (user, group): (Uid, Gid) = (getuid(), getgid());
+    if user.is_root() {
+        return Ok(false);
+    }
+    unshare(CloneFlags::CLONE_NEWUSER)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
+    fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
+    Ok(true)
+}

@@ -1,0 +1,88 @@
+//! From the kernel's dumps to a [`Tree`]: the same types as wanted, and everything else by name as foreign.
+
+use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
+
+use super::tc::{
+    ROOT_HANDLE,
+    filter::{self, Filter},
+    hex, kind, qdisc,
+};
+use crate::plan::{DEFAULT_CLASS, Direction, ForeignObject, Leaf, MARK, Slot, Tree};
+
+/// What is read of one interface, in the kernel's own terms.
+#[derive(Default)]
+pub(super) struct Dumps {
+    pub(super) qdiscs: Vec<TcMessage>,
+    pub(super) classes: Vec<TcMessage>,
+    pub(super) filters: Vec<TcMessage>,
+}
+
+/// Whether the root qdisc is ours, by its handle and kind. Only then are there classes and filters to read.
+pub(super) fn is_taken(qdiscs: &[TcMessage]) -> bool {
+    qdiscs.iter().any(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
+}
+
+/// Decodes the dumps of one interface.
+pub(super) fn decode(dumps: &Dumps) -> Tree {
+    let mut tree = Tree { taken: is_taken(&dumps.qdiscs), ..Tree::default() };
+    for class in &dumps.classes {
+        match qdisc::class_defect(class) {
+            None => drop(tree.classes.insert(class.header.handle.minor, Leaf::default())),
+            Some(defect) => tree.foreign.push(ForeignObject(defect)),
+        }
+    }
+    for qdisc in &dumps.qdiscs {
+        place_qdisc(&mut tree, qdisc);
+    }
+    // The kernel shows each priority once more as a filter without handle and without options.
+    for filter in dumps.filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
+        match Filter::decode(filter) {
+            Some(decoded) => place_filter(&mut tree, decoded),
+            None => tree.foreign.push(ForeignObject(filter::describe(filter))),
+        }
+    }
+    tree
+}
+
+fn is_root(qdisc: &TcMessage) -> bool {
+    qdisc.header.parent == TcHandle::ROOT
+}
+
+fn place_qdisc(tree: &mut Tree, message: &TcMessage) {
+    let TcHandle { major: parent, minor: class } = message.header.parent;
+    let is_default = message.header.handle == TcHandle::UNSPEC;
+    if tree.taken && is_root(message) {
+        // Ours.
+    } else if message.header.parent == TcHandle::CLSACT && kind(message) == "clsact" && tree.taken {
+        tree.hook = true;
+    } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
+        let leaf = tree.classes.entry(class).or_default();
+        leaf.profile = qdisc::decode_netem(message);
+        leaf.queued = qdisc::queued(message);
+    } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
+        let (handle, parent) = (hex(message.header.handle), hex(message.header.parent));
+        tree.foreign.push(ForeignObject(format!("qdisc {} {handle} parent {parent}", kind(message))));
+    }
+    // What is left are the kernel's own defaults (handle 0:) and, below a foreign root, its children.
+}
+
+fn is_leaf_of(message: &TcMessage, class: u16) -> bool {
+    kind(message) == "netem" && message.header.handle == (TcHandle { major: class, minor: 0 })
+}
+
+fn place_filter(tree: &mut Tree, filter: Filter) {
+    match filter {
+        Filter::Pass { direction: Direction::Egress, icmp_type } => drop(tree.egress_passes.insert(icmp_type)),
+        Filter::Pass { direction: Direction::Ingress, icmp_type } => drop(tree.ingress_passes.insert(icmp_type)),
+        Filter::Cut { direction: Direction::Egress, address, handle } => {
+            tree.egress_cuts.insert(address, handle);
+        }
+        Filter::Cut { direction: Direction::Ingress, address, handle } => {
+            tree.ingress_cuts.insert(address, handle);
+        }
+        Filter::Gate { chain } => tree.active = Some(chain),
+        Filter::Route { chain, address, class, handle } => {
+            tree.chains.entry(chain).or_default().insert(address, Slot { class, handle });
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The real kernel, over one rtnetlink socket.
+
+use std::{fs, io, net::IpAddr};
+
+use rtnetlink::packet_route::{
+    RouteNetlinkMessage,
+    address::{AddressAttribute, AddressMessage},
+    link::{LinkAttribute, LinkMessage},
+    route::{RouteAttribute, RouteMessage},
+    tc::TcMessage,
+};
+
+use super::{
+    Interface, Kernel, KernelError,
+    observe::{self, Dumps},
+    socket::{Refusal, Socket},
+    tc::{
+        Request,
+        filter::{self, Filter},
+        qdisc,
+    },
+};
+use crate::plan::{IfName, LineRate, Route, Step, Tree};
+
+const ENOENT: i32 = 2;
+const EEXIST: i32 = 17;
+const ENODEV: i32 = 19;
+/// What the kernel says of a qdisc that is not there (`tc_get_qdisc`: "Invalid handle").
+const EINVAL: i32 = 22;
+
+/// A socket of one network namespace.
+pub struct Rtnl {
+    socket: Socket,
+}
+
+impl Rtnl {
+    /// Opens a socket in the network namespace of the calling thread.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::open()? })
+    }
+
+    fn dump<T>(
+        &mut self,
+        operation: &str,
+        request: &Request,
+        pick: impl Fn(RouteNetlinkMessage) -> Option<T>,
+    ) -> Result<Vec<T>, KernelError> {
+        let answer = self.socket.ask(request)?.map_err(|refusal| refusal.because(operation))?;
+        Ok(answer.into_iter().filter_map(pick).collect())
+    }
+
+    fn write(&mut self, step: &Step, index: u32, tolerated: &[i32]) -> Result<(), KernelError> {
+        let is_tolerated =
+            |refusal: &Refusal| refusal.errno.raw_os_error().is_some_and(|errno| tolerated.contains(&errno));
+        let refusals = self.socket.batch(&encode(step, index))?;
+        match refusals.into_iter().find(|refusal| !is_tolerated(refusal)) {
+            Some(refusal) => Err(refusal.because(step.to_string())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Kernel for Rtnl {
+    fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_string()));
+        let index = match self.socket.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))? {
+            Ok(answer) => answer.into_iter().find_map(|message| match message {
+                RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+                _ => None,
+            }),
+            Err(refusal) if refusal.errno.raw_os_error() == Some(ENODEV) => None,
+            Err(refusal) => return Err(refusal.because(format!("look up interface {name}"))),
+        };
+        let index = index.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
+
+        let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
+        let addresses = self.dump("list the addresses", &addresses, |message| address(message, index))?;
+        let routes = Request::dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()));
+        let default_routes = self.dump("list the routes", &routes, |message| default_route_by(message, index))?;
+        let rate = line_rate(name);
+        Ok(Interface { index, name: name.clone(), rate, addresses, carries_default_route: !default_routes.is_empty() })
+    }
+
+    fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
+        let index = interface.index;
+        let qdisc = |message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(message),
+            _ => None,
+        };
+        let class = |message| match message {
+            RouteNetlinkMessage::NewTrafficClass(message) => Some(message),
+            _ => None,
+        };
+        let filter = |message| match message {
+            RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
+            _ => None,
+        };
+        let mut dumps =
+            Dumps { qdiscs: self.dump("list the qdiscs", &qdisc::dump_qdiscs(index), qdisc)?, ..Dumps::default() };
+        dumps.qdiscs.retain(|message: &TcMessage| message.header.index == index.cast_signed());
+        if observe::is_taken(&dumps.qdiscs) {
+            dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
+            for parent in filter::PARENTS {
+                // Without clsact, its two parents are silently empty.
+                dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
+            }
+        }
+        Ok(observe::decode(&dumps))
+    }
+
+    fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+        self.write(step, interface.index, &[])
+    }
+
+    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+        self.write(&step.inverse(), interface.index, &[ENOENT, EEXIST, EINVAL])
+    }
+}
+
+/// The messages of a step, in the order in which the kernel must see them.
+fn encode(step: &Step, index: u32) -> Vec<Request> {
+    match step {
+        Step::AddRoot => vec![qdisc::add_root(index)],
+        Step::RemoveRoot => vec![qdisc::delete_root(index)],
+        Step::AddHook => vec![qdisc::add_clsact(index)],
+        Step::RemoveHook => vec![qdisc::delete_clsact(index)],
+        Step::AddClass { class, profile } => {
+            let leaf = profile.map(|profile| qdisc::add_netem(index, *class, profile));
+            [qdisc::add_class(index, *class)].into_iter().chain(leaf).collect()
+        }
+        Step::RemoveClass { class, .. } => vec![qdisc::delete_class(index, *class)],
+        Step::ChangeLeaf { class, to, .. } => vec![qdisc::change_netem(index, *class, *to)],
+        Step::AddPass { direction, types } => types
+            .iter()
+            .map(|icmp_type| Filter::Pass { direction: *direction, icmp_type: *icmp_type }.add(index))
+            .collect(),
+        Step::RemovePass { direction, types } => types
+            .iter()
+            .map(|icmp_type| Filter::Pass { direction: *direction, icmp_type: *icmp_type }.delete(index))
+            .collect(),
+        Step::BuildChain { chain, routes } => routes
+            .iter()
+            .map(|Route { address, class, handle }| {
+                Filter::Route { chain: *chain, address: *address, class: *class, handle: *handle }.add(index)
+            })
+            .collect(),
+        Step::DropChain { chain, .. } => vec![filter::delete_chain(index, *chain)],
+        Step::Flip { to: Some(chain), .. } => vec![Filter::Gate { chain: *chain }.add(index)],
+        Step::Flip { from, to: None } => from.map(|chain| Filter::Gate { chain }.delete(index)).into_iter().collect(),
+        Step::Cut { direction, address, handle } => {
+            vec![Filter::Cut { direction: *direction, address: *address, handle: *handle }.add(index)]
+        }
+        Step::Uncut { direction, address, handle } => {
+            vec![Filter::Cut { direction: *direction, address: *address, handle: *handle }.delete(index)]
+        }
+    }
+}
+
+fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {
+    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
+    // IFA_LOCAL is the interface's own address where IFA_ADDRESS is the peer's (point to point).
+    let local = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) => Some(*address),
+        _ => None,
+    });
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    });
+    (message.header.index == index).then_some(local.or(address)).flatten()
+}
+
+fn default_route_by(message: RouteNetlinkMessage, index: u32) -> Option<()> {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+    let leaves_by_it = message.attributes.iter().any(|attribute| match attribute {
+        RouteAttribute::Oif(oif) => *oif == index,
+        RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == index),
+        _ => false,
+    });
+    (message.header.destination_prefix_length == 0 && leaves_by_it).then_some(())
+}
+
+/// The interface's speed from sysfs, where it knows it and sysfs is that of this namespace.
+fn line_rate(name: &IfName) -> LineRate {
+    let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed"));
+    let mbit = speed.ok().and_then(|speed| speed.trim().parse::<u32>().ok()).filter(|mbit| *mbit > 0);
+    mbit.map_or(LineRate::UNKNOWN, LineRate::from_mbit)
+}

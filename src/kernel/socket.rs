@@ -1,0 +1,181 @@
+//! One blocking netlink socket: dumps that are whole, batches of which every message is acknowledged.
+
+use std::io;
+
+use rtnetlink::{
+    packet_core::{NetlinkMessage, NetlinkPayload, NlasIterator},
+    packet_route::RouteNetlinkMessage,
+    sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE},
+};
+
+use super::{KernelError, tc::Request};
+
+/// How many messages go in one send. Their acknowledgements must fit the default receive buffer (208 KiB).
+const BATCH: usize = 64;
+
+/// More than the kernel ever puts in one datagram (`netlink_dump`: 32 KiB).
+const DATAGRAM: usize = 64 * 1024;
+
+/// How often a dump is asked for again that changed while it was read.
+const DUMP_TRIES: usize = 5;
+
+/// Set in the header of a dump's messages if it changed while it was read (`NLM_F_DUMP_INTR`).
+const DUMP_INTERRUPTED: u16 = 0x10;
+
+/// The attribute of an extended acknowledgement that holds the sentence (`NLMSGERR_ATTR_MSG`).
+const ATTR_SENTENCE: u16 = 1;
+
+/// The length of the netlink header that precedes the attributes of an acknowledgement.
+const HEADER: usize = 16;
+
+pub(super) struct Socket {
+    raw: RawSocket,
+    sequence: u32,
+}
+
+/// A message that the kernel refused.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// The error number.
+    pub(super) errno: io::Error,
+    /// The kernel's sentence.
+    pub(super) sentence: Option<String>,
+}
+
+impl Refusal {
+    pub(super) fn because(self, operation: impl Into<String>) -> KernelError {
+        KernelError::Refused { operation: operation.into(), errno: self.errno, sentence: self.sentence }
+    }
+}
+
+impl Socket {
+    /// A socket in the network namespace of the calling thread, in which it stays.
+    pub(super) fn open() -> io::Result<Self> {
+        let mut raw = RawSocket::new(NETLINK_ROUTE)?;
+        raw.bind_auto()?;
+        raw.connect(&SocketAddr::new(0, 0))?;
+        raw.set_ext_ack(true)?;
+        raw.set_cap_ack(true)?;
+        raw.set_netlink_get_strict_chk(true)?;
+        Ok(Self { raw, sequence: 0 })
+    }
+
+    /// Sends all requests and reads an acknowledgement of each; answers with the refusals, in order.
+    ///
+    /// There is no transaction in netlink: the kernel goes on after a refused message.
+    pub(super) fn batch(&mut self, requests: &[Request]) -> Result<Vec<Refusal>, KernelError> {
+        let mut refusals = Vec::new();
+        for batch in requests.chunks(BATCH) {
+            let first = self.sequence.wrapping_add(1);
+            let bytes: Vec<u8> = batch.iter().flat_map(|request| request.to_bytes(self.next())).collect();
+            self.raw.send(&bytes, 0)?;
+            let mut pending = batch.len();
+            while pending > 0 {
+                for message in self.receive()? {
+                    let ours = message.header.sequence_number.wrapping_sub(first) < batch.len() as u32;
+                    if let (true, NetlinkPayload::Error(ack)) = (ours, message.payload) {
+                        pending -= 1;
+                        refusals.extend(ack.code.map(|_| refusal(ack.to_io(), &ack.header)));
+                    }
+                }
+            }
+        }
+        Ok(refusals)
+    }
+
+    /// Everything that a dump or a get answers with.
+    ///
+    /// A dump during which the kernel's tables changed is asked for again: half a table is never taken for a whole.
+    pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
+        for _ in 0..DUMP_TRIES {
+            let sequence = self.next();
+            self.raw.send(&request.to_bytes(sequence), 0)?;
+            let (answer, interrupted) = self.collect(sequence)?;
+            if !interrupted {
+                return Ok(answer);
+            }
+        }
+        Err(KernelError::Garbled("the tables kept changing while they were read".to_owned()))
+    }
+
+    #[expect(clippy::type_complexity, reason = "an answer, and whether it is whole")]
+    fn collect(&mut self, sequence: u32) -> Result<(Result<Vec<RouteNetlinkMessage>, Refusal>, bool), KernelError> {
+        let (mut answer, mut interrupted) = (Vec::new(), false);
+        loop {
+            for message in self.receive()? {
+                if message.header.sequence_number != sequence {
+                    continue;
+                }
+                interrupted |= message.header.flags & DUMP_INTERRUPTED != 0;
+                match message.payload {
+                    NetlinkPayload::InnerMessage(inner) => answer.push(inner),
+                    NetlinkPayload::Done(_) => return Ok((Ok(answer), interrupted)),
+                    NetlinkPayload::Error(ack) if ack.code.is_none() => return Ok((Ok(answer), interrupted)),
+                    NetlinkPayload::Error(ack) => return Ok((Err(refusal(ack.to_io(), &ack.header)), false)),
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// The messages of one datagram.
+    fn receive(&self) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
+        let mut datagram = Vec::with_capacity(DATAGRAM);
+        self.raw.recv(&mut datagram, 0)?;
+        split(&datagram)
+    }
+
+    fn next(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+}
+
+/// Splits a datagram into its messages; each says its own length.
+fn split(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
+    let garbled = |why: &str| KernelError::Garbled(why.to_owned());
+    let mut messages = Vec::new();
+    while !bytes.is_empty() {
+        let length = bytes.first_chunk::<4>().map(|length| u32::from_ne_bytes(*length) as usize);
+        let length = length
+            .filter(|length| (HEADER..=bytes.len()).contains(length))
+            .ok_or_else(|| garbled("a message is cut short"))?;
+        let message = NetlinkMessage::deserialize(&bytes[..length]).map_err(|error| garbled(&error.to_string()))?;
+        messages.push(message);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(messages)
+}
+
+fn refusal(errno: io::Error, acknowledgement: &[u8]) -> Refusal {
+    let attributes = acknowledgement.get(HEADER..).unwrap_or_default();
+    let sentence = NlasIterator::new(attributes).flatten().find(|nla| nla.kind() == ATTR_SENTENCE).map(|nla| {
+        let text = nla.value().split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into_owned()
+    });
+    Refusal { errno, sentence }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_kernels_own_sentence_is_read_from_the_acknowledgement() {
+        let mut acknowledgement = vec![0; HEADER];
+        acknowledgement.extend([12, 0, 1, 0]);
+        acknowledgement.extend(b"in use\0\0");
+        let refusal = refusal(io::Error::from_raw_os_error(16), &acknowledgement);
+        assert_eq!(refusal.sentence.as_deref(), Some("in use"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_datagram_and_no_acknowledgement_makes_the_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            drop(split(&bytes));
+            drop(refusal(io::Error::from_raw_os_error(1), &bytes));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What a lab consists of: its nodes, their addresses, their files. Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::{Path, PathBuf},
+};
+
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    plan::{AgentAddress, IfName, Inventory, Place},
+    topology::{NodeName, Topology, ZoneName},
+};
+
+/// A bridge takes 1,023 ports.
+pub const MAX_NODES: usize = 1_000;
+
+/// The name of the interface dedicated to the database, in every node.
+pub(super) const DATABASE: &str = "db0";
+/// The name of the interface for everything else, in every node.
+pub(super) const MANAGEMENT: &str = "mgmt0";
+
+const DATABASE_NET: (u8, u16) = (78, 0xfd78);
+const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);
+
+/// A lab's nodes and zones, as its directory keeps them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Layout {
+    /// The topology that the nodes come from.
+    pub topology: String,
+    /// Its nodes, in its order.
+    pub members: Vec<Member>,
+    /// Its zones.
+    pub zones: BTreeMap<ZoneName, Vec<NodeName>>,
+}
+
+/// One node of a lab.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    pub node: NodeName,
+    /// Its addresses on the database interface, IPv4 first.
+    pub database: Vec<IpNetwork>,
+    /// Its addresses on the management interface, IPv4 first.
+    pub management: Vec<IpNetwork>,
+}
+
+/// Why a topology cannot be a lab.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LayoutError {
+    /// More nodes than a bridge has ports.
+    #[error("the topology has {0} nodes; a lab on one machine takes {MAX_NODES} at most")]
+    TooMany(usize),
+}
+
+impl Layout {
+    /// The lab of a topology.
+    pub fn of(topology: &Topology) -> Result<Self, LayoutError> {
+        let nodes = topology.nodes();
+        if nodes.len() > MAX_NODES {
+            return Err(LayoutError::TooMany(nodes.len()));
+        }
+        let member = |(node, number): (&NodeName, u16)| Member {
+            node: node.clone(),
+            database: addresses(DATABASE_NET, number),
+            management: addresses(MANAGEMENT_NET, number),
+        };
+        Ok(Self {
+            topology: topology.name().to_owned(),
+            members: nodes.iter().zip(1..).map(member).collect(),
+            zones: topology.zones().map(|(zone, nodes)| (zone.clone(), nodes.to_vec())).collect(),
+        })
+    }
+
+    /// The fleet that the lab is, if its files are in `directory`.
+    pub fn inventory(&self, directory: &Path) -> Inventory {
+        let place = |member: &Member| {
+            // A constant that is a valid name.
+            let interface: IfName = DATABASE.parse().ok()?;
+            let place = Place {
+                agent: AgentAddress::Unix(agent_socket(directory, &member.node)),
+                interface,
+                addresses: member.database.iter().map(IpNetwork::ip).collect(),
+            };
+            Some((member.node.clone(), place))
+        };
+        Inventory { nodes: self.members.iter().filter_map(place).collect(), zones: self.zones.clone() }
+    }
+
+    /// The hosts file of every node: `n4` is the database address, `n4.mgmt` the management one.
+    pub(super) fn hosts_file(&self) -> String {
+        let mut lines = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
+        for Member { node, database, management } in &self.members {
+            lines.extend(database.iter().map(|network| format!("{} {node}", network.ip())));
+            lines.extend(management.iter().map(|network| format!("{} {node}.mgmt", network.ip())));
+        }
+        lines.join("\n") + "\n"
+    }
+}
+
+/// Where the agent of a node listens.
+pub(super) fn agent_socket(directory: &Path, node: &NodeName) -> PathBuf {
+    node_directory(directory, node).join("agent.sock")
+}
+
+/// Where the files of a node are.
+pub(super) fn node_directory(directory: &Path, node: &NodeName) -> PathBuf {
+    directory.join("nodes").join(node.as_str())
+}
+
+/// The `number`-th address of a network: 10.78.0.9/16 and `fd78::9/64` for number 9.
+fn addresses((v4, v6): (u8, u16), number: u16) -> Vec<IpNetwork> {
+    // 1 to 250 in the last byte, so that neither a network nor a broadcast address is among them.
+    let [high, low] = [(number - 1) / 250, (number - 1) % 250 + 1];
+    let v4 = Ipv4Addr::new(10, v4, high as u8, low as u8);
+    let v6 = Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, number);
+    let v4 = Ipv4Network::new(v4, 16).map(IpNetwork::V4);
+    let v6 = Ipv6Network::new(v6, 64).map(IpNetwork::V6);
+    // Both prefixes are within bounds.
+    [v4, v6].into_iter().flatten().collect()
+}
+
+/// The addresses of a member as text, the IPv4 one first.
+impl Member {
+    /// The address shown to people.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.database.first().map(IpNetwork::ip)
+    }
+}

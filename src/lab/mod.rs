@@ -1,0 +1,13 @@
+//! The lab: the nodes of a topology as network namespaces on this machine, an agent in each.
+//!
+//! Nothing of it appears on the host's network: two bridges, for management and for the database, are in a namespace of
+//! the lab's own. One process, the keeper, holds all namespaces open and is the parent of all agents; when it ends,
+//! however it ends, the kernel takes everything away. [`State`] is what other processes know of it.
+
+mod keeper;
+mod layout;
+mod state;
+
+pub use keeper::{KeepError, keep};
+pub use layout::{Layout, LayoutError, MAX_NODES, Member};
+pub use state::{Lab, LabDirectory, LabError, State};

@@ -1,0 +1,254 @@
+//! What other processes know of a lab: its directory, whether its keeper lives, where its namespaces are.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::{self, Read, Write},
+    os::unix::fs::DirBuilderExt,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::signal::{Signal, kill},
+    unistd::{Pid, getuid},
+};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Layout;
+use crate::{kernel::Namespaces, plan::Inventory, topology::NodeName};
+
+/// How long a keeper may take to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// What the longest path below a lab's directory adds to it: `/nodes/<63 bytes>/agent.sock`.
+const LONGEST_SUFFIX: usize = 7 + 63 + 11;
+
+/// The longest path of a Unix socket (`sun_path`, less its NUL).
+const LONGEST_SOCKET: usize = 107;
+
+/// The folder that one lab lives in.
+#[derive(Clone, Debug)]
+pub struct LabDirectory(PathBuf);
+
+/// What the keeper writes down once everything is up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// The keeper.
+    pub keeper: i32,
+    /// The threads of the keeper that are in the nodes' namespaces.
+    pub threads: BTreeMap<NodeName, i32>,
+    /// What the lab consists of.
+    pub layout: Layout,
+}
+
+/// A lab that is up.
+#[derive(Debug)]
+pub struct Lab {
+    directory: LabDirectory,
+    /// What its keeper wrote down.
+    pub state: State,
+}
+
+/// Why there is no lab, or not that one.
+#[derive(Debug, Error)]
+pub enum LabError {
+    /// None is up.
+    #[error("no lab is up")]
+    Down,
+    /// One is up or coming up.
+    #[error("a lab is up already, of topology {0}")]
+    Up(String),
+    /// One is coming up or ending at this moment.
+    #[error("another command is at work on the lab; try again in a moment")]
+    Busy,
+    /// The keeper does not end.
+    #[error("the lab's keeper (process {0}) does not end")]
+    Stuck(i32),
+    /// Its directory is of no use.
+    #[error("{path}: {error}")]
+    Directory {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// Sockets in that directory would have paths that are too long.
+    #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
+    TooLong(PathBuf),
+    /// No node has the name.
+    #[error("the lab has no node {0}")]
+    NoNode(String),
+}
+
+impl LabDirectory {
+    /// The directory of the calling user's lab: `NETEMCTL_LAB_DIR`, or one that a reboot takes away.
+    pub fn of_user(chosen: Option<PathBuf>) -> Result<Self, LabError> {
+        let default = || {
+            let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+            match runtime {
+                _ if getuid().is_root() => PathBuf::from("/run/netemctl/lab"),
+                Some(runtime) => runtime.join("netemctl/lab"),
+                None => std::env::temp_dir().join(format!("netemctl-{}/lab", getuid())),
+            }
+        };
+        let path = chosen.unwrap_or_else(default);
+        let path = std::path::absolute(&path).map_err(|error| LabError::Directory { path, error })?;
+        if path.as_os_str().len() + LONGEST_SUFFIX > LONGEST_SOCKET {
+            return Err(LabError::TooLong(path));
+        }
+        Ok(Self(path))
+    }
+
+    /// The path.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// What is written by the keeper as it comes up.
+    pub fn log(&self) -> PathBuf {
+        self.0.join("keeper.log")
+    }
+
+    /// Makes the directory, for the user alone, and empties it of what a lab that was killed left there.
+    ///
+    /// As long as the answer lives, nobody else can do this or [`end`](Self::end) the lab.
+    pub fn prepare(&self) -> Result<Flock<File>, LabError> {
+        let exclusive = self.exclusive()?;
+        match self.find() {
+            Ok(lab) => return Err(LabError::Up(lab.state.layout.topology)),
+            Err(LabError::Down) => {}
+            Err(error) => return Err(error),
+        }
+        self.remove()?;
+        self.create(&self.0)?;
+        Ok(exclusive)
+    }
+
+    /// Takes the lock that says that the lab is alive. It is free again when the process ends, however it ends.
+    pub fn lock(&self) -> Result<Flock<File>, LabError> {
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.lock_file());
+        let file = open.map_err(|error| self.failed(error))?;
+        Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
+    }
+
+    /// The lab that is up, if one is.
+    pub fn find(&self) -> Result<Lab, LabError> {
+        if !self.is_locked()? {
+            return Err(LabError::Down);
+        }
+        let mut text = String::new();
+        let read = File::open(self.state_file()).and_then(|mut file| file.read_to_string(&mut text));
+        let state = read.and_then(|_| serde_json::from_str(&text).map_err(io::Error::other));
+        match state {
+            Ok(state) => Ok(Lab { directory: self.clone(), state }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LabError::Busy),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Writes down what is up; from now on other processes see it.
+    pub fn publish(&self, state: &State) -> Result<(), LabError> {
+        let write = || -> io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
+            file.write_all(&serde_json::to_vec_pretty(state)?)?;
+            file.persist(self.state_file())?;
+            Ok(())
+        };
+        write().map_err(|error| self.failed(error))
+    }
+
+    /// Ends the lab and removes its directory. Answers whether there was one.
+    pub fn end(&self) -> Result<bool, LabError> {
+        let _exclusive = self.exclusive()?;
+        let found = match self.find() {
+            Ok(lab) => {
+                lab.end_keeper()?;
+                true
+            }
+            Err(LabError::Down) => self.0.exists(),
+            Err(error) => return Err(error),
+        };
+        self.remove()?;
+        Ok(found)
+    }
+
+    /// A lock on the folder above, which needs no file of its own.
+    fn exclusive(&self) -> Result<Flock<File>, LabError> {
+        let parent = self.0.parent().unwrap_or(&self.0);
+        self.create(parent)?;
+        let parent = File::open(parent).map_err(|error| self.failed(error))?;
+        Flock::lock(parent, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
+    }
+
+    fn create(&self, folder: &Path) -> Result<(), LabError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| self.failed(error))
+    }
+
+    fn remove(&self) -> Result<(), LabError> {
+        match fs::remove_dir_all(&self.0) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
+            _ => Ok(()),
+        }
+    }
+
+    fn is_locked(&self) -> Result<bool, LabError> {
+        match File::open(self.lock_file()) {
+            Ok(file) => Ok(Flock::lock(file, FlockArg::LockSharedNonblock).is_err()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
+    fn state_file(&self) -> PathBuf {
+        self.0.join("lab.json")
+    }
+
+    fn failed(&self, error: io::Error) -> LabError {
+        LabError::Directory { path: self.0.clone(), error }
+    }
+}
+
+impl Lab {
+    /// The fleet that the lab is.
+    pub fn inventory(&self) -> Inventory {
+        self.state.layout.inventory(self.directory.path())
+    }
+
+    /// The namespaces of a node.
+    pub fn namespaces(&self, node: &str) -> Result<Namespaces, LabError> {
+        let thread = node.parse().ok().and_then(|node: NodeName| self.state.threads.get(&node));
+        let thread = thread.ok_or_else(|| LabError::NoNode(node.to_owned()))?;
+        Namespaces::of_thread(self.state.keeper, *thread).map_err(|error| self.directory.failed(error))
+    }
+
+    /// Asks the keeper to end, and sees to it that it does.
+    fn end_keeper(&self) -> Result<(), LabError> {
+        let keeper = Pid::from_raw(self.state.keeper);
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            // Its lock is held, so the process of that number is still the keeper.
+            match kill(keeper, signal) {
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => return Err(self.directory.failed(errno.into())),
+            }
+            let deadline = Instant::now() + END_WITHIN;
+            while Instant::now() < deadline {
+                if !self.directory.is_locked()? {
+                    return Ok(());
+                }
+                thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Err(LabError::Stuck(self.state.keeper))
+    }
+}

@@ -1,0 +1,20 @@
+//! netemctl turns a flat LAN into the WAN that a TOML file describes, cuts it on command, and measures that it is there.
+//!
+//! ```text
+//! file ─► Topology ─► Wanted ─► Shaping ─► Change ─► netlink batch ─► read back ─► measured
+//! ```
+//!
+//! [`topology`] and [`plan`] are pure; [`kernel`] alone speaks netlink; [`agent`] runs on a node, [`fleet`] on the
+//! controller, [`wire`] is what they say to each other; [`probe`] measures; [`lab`] makes nodes out of namespaces;
+//! [`cli`] is the command line. Arrows run one way: `cli → fleet → wire → plan → topology`,
+//! `agent → kernel → plan → topology`, `lab → kernel`. Nothing below knows what is above. Read [`plan::Wanted`] first.
+
+pub mod agent;
+pub mod cli;
+pub mod fleet;
+pub mod kernel;
+pub mod lab;
+pub mod plan;
+pub mod probe;
+pub mod topology;
+pub mod wire;

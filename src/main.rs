@@ -1,0 +1,7 @@
+//! The `netemctl` command: parse the command line, run one verb, map the result to an exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    netemctl::cli::main()
+}

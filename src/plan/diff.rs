@@ -1,0 +1,236 @@
+//! The difference between what a node must do and what its kernel has: the ordered steps from one to the other.
+//!
+//! The order is make-before-break: new cuts, new classes, in-place changes, a whole new chain, one flip, and only
+//! then what is no longer used. At no moment does a packet that is to be delayed find no delay, and a class that
+//! may still hold packets stays until it has drained (the agent comes back for it).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{
+    ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, MARK, ND_TYPES, Profile, Route, Shaping, Slot, Step, Tree,
+};
+
+/// The two chains between which the active one flips.
+const CHAINS: [u32; 2] = [10, 11];
+
+/// What has to be done to one interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// The steps, in order. None: the kernel already has what is wanted.
+    pub steps: Vec<Step>,
+    /// Classes that nothing uses any more but that may hold packets; they go when they are empty.
+    pub draining: BTreeSet<ClassMinor>,
+}
+
+impl Change {
+    /// Whether the kernel does what is wanted, apart from drained classes that are only still to be removed.
+    pub fn is_settled(&self) -> bool {
+        self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))
+    }
+}
+
+/// The interface carries objects that we did not make, so nothing of it may be touched.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("the interface carries what netemctl did not put there: {}", list(.0))]
+pub struct Blocked(pub Vec<ForeignObject>);
+
+fn list(objects: &[ForeignObject]) -> String {
+    objects.iter().map(|object| object.0.as_str()).collect::<Vec<_>>().join("; ")
+}
+
+/// Computes the steps that take an interface from `tree` to `wanted`, where `None` means: as it was found.
+///
+/// `diff(wanted, tree)` is empty exactly if the tree already does what is wanted and nothing of it is left over.
+pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
+    if !tree.foreign.is_empty() && (wanted.is_some() || tree.taken) {
+        return Err(Blocked(tree.foreign.clone()));
+    }
+    Ok(match wanted {
+        Some(shaping) => shape(shaping, tree),
+        None => Change { steps: remove(tree), draining: BTreeSet::new() },
+    })
+}
+
+fn shape(wanted: &Shaping, tree: &Tree) -> Change {
+    let mut steps = frame(tree);
+    steps.extend(cuts(&wanted.cuts, tree, Direction::Egress));
+    steps.extend(cuts(&wanted.cuts, tree, Direction::Ingress));
+
+    let assignment = assign(wanted, tree);
+    let routes = number(&wanted.profiles, &assignment.classes);
+    let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain));
+    steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
+    steps.extend(assignment.steps);
+    let mut unused = tree.classes.keys().copied().collect::<BTreeSet<_>>();
+    unused.remove(&DEFAULT_CLASS);
+    unused.retain(|class| !assignment.classes.values().any(|used| used == class));
+    if !leads_to(tree.active_routes(), &routes) {
+        let to = (!routes.is_empty()).then(|| CHAINS.into_iter().find(|chain| tree.active != Some(*chain))).flatten();
+        steps.extend(to.map(|chain| Step::BuildChain { chain, routes }));
+        steps.push(Step::Flip { from: tree.active, to });
+        steps.extend(tree.active.map(|chain| drop_chain(chain, tree.active_routes())));
+    }
+    steps.extend(uncuts(&wanted.cuts, tree, Direction::Ingress));
+    steps.extend(uncuts(&wanted.cuts, tree, Direction::Egress));
+
+    let in_use = tree.classes_in_use();
+    let (drained, draining): (BTreeSet<_>, BTreeSet<_>) =
+        unused.into_iter().partition(|class| !in_use.contains(class) && tree.classes[class].queued == 0);
+    steps.extend(drained.into_iter().map(|class| remove_class(class, tree)));
+    Change { steps, draining }
+}
+
+/// What every taken interface has, as far as it is not there yet.
+fn frame(tree: &Tree) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if !tree.taken {
+        steps.push(Step::AddRoot);
+    }
+    if !tree.classes.contains_key(&DEFAULT_CLASS) {
+        steps.push(Step::AddClass { class: DEFAULT_CLASS, profile: None });
+    }
+    steps.extend(pass(Direction::Egress, &tree.egress_passes));
+    if !tree.hook {
+        steps.push(Step::AddHook);
+    }
+    steps.extend(pass(Direction::Ingress, &tree.ingress_passes));
+    steps
+}
+
+fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
+    let types: Vec<u8> = ND_TYPES.into_iter().filter(|kind| !present.contains(kind)).collect();
+    (!types.is_empty()).then_some(Step::AddPass { direction, types })
+}
+
+/// Everything of ours, taken off in the order in which the kernel allows it.
+fn remove(tree: &Tree) -> Vec<Step> {
+    if !tree.taken {
+        return Vec::new();
+    }
+    let nobody = BTreeSet::new();
+    let mut steps = Vec::new();
+    if tree.active.is_some() {
+        steps.push(Step::Flip { from: tree.active, to: None });
+    }
+    steps.extend(tree.chains.iter().map(|(chain, slots)| drop_chain(*chain, slots)));
+    steps.extend(uncuts(&nobody, tree, Direction::Ingress));
+    steps.extend(uncuts(&nobody, tree, Direction::Egress));
+    let unpass = |direction, types: &BTreeSet<u8>| {
+        (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
+    };
+    steps.extend(unpass(Direction::Ingress, &tree.ingress_passes));
+    if tree.hook {
+        steps.push(Step::RemoveHook);
+    }
+    steps.extend(unpass(Direction::Egress, &tree.egress_passes));
+    steps.extend(tree.classes.keys().map(|class| remove_class(*class, tree)));
+    steps.push(Step::RemoveRoot);
+    steps
+}
+
+fn present(tree: &Tree, direction: Direction) -> &BTreeMap<IpAddr, u32> {
+    match direction {
+        Direction::Egress => &tree.egress_cuts,
+        Direction::Ingress => &tree.ingress_cuts,
+    }
+}
+
+fn cuts(wanted: &BTreeSet<IpAddr>, tree: &Tree, direction: Direction) -> Vec<Step> {
+    let present = present(tree, direction);
+    let taken: BTreeSet<u32> = present.values().copied().collect();
+    let mut free = (1..).filter(|handle| !taken.contains(handle));
+    let missing = wanted.iter().filter(|address| !present.contains_key(address));
+    missing.zip(&mut free).map(|(address, handle)| Step::Cut { direction, address: *address, handle }).collect()
+}
+
+fn uncuts(wanted: &BTreeSet<IpAddr>, tree: &Tree, direction: Direction) -> Vec<Step> {
+    let surplus = present(tree, direction).iter().filter(|(address, _)| !wanted.contains(address));
+    surplus.map(|(address, handle)| Step::Uncut { direction, address: *address, handle: *handle }).collect()
+}
+
+fn drop_chain(chain: u32, slots: &BTreeMap<IpAddr, Slot>) -> Step {
+    let route = |(address, slot): (&IpAddr, &Slot)| Route { address: *address, class: slot.class, handle: slot.handle };
+    Step::DropChain { chain, routes: slots.iter().map(route).collect() }
+}
+
+fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
+    Step::RemoveClass { class, profile: tree.classes[&class].profile }
+}
+
+/// Which class each wanted profile gets, and the steps that make it so.
+struct Assignment {
+    classes: BTreeMap<Profile, ClassMinor>,
+    steps: Vec<Step>,
+}
+
+/// Gives each wanted profile a class: the one that has it already; else the one whose addresses are the same, to be
+/// changed in place; else an idle one, to be changed in place as well; else a new one.
+fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
+    let wanted_groups = group(wanted.profiles.iter().map(|(address, profile)| (*profile, *address)));
+    let groups = group(tree.active_routes().iter().map(|(address, slot)| (slot.class, *address)));
+    let leaves: BTreeMap<ClassMinor, Profile> =
+        tree.classes.iter().filter_map(|(class, leaf)| Some((*class, leaf.profile?))).collect();
+
+    let mut classes: BTreeMap<Profile, ClassMinor> = BTreeMap::new();
+    let mut free: BTreeSet<ClassMinor> = leaves.keys().copied().collect();
+    // In use before idle, so that a class that drains is not taken back while its twin carries the traffic.
+    for class in groups.keys().chain(leaves.keys()) {
+        if let Some(profile) = leaves.get(class)
+            && wanted_groups.contains_key(profile)
+            && !classes.contains_key(profile)
+            && free.remove(class)
+        {
+            classes.insert(*profile, *class);
+        }
+    }
+    let mut steps = Vec::new();
+    for (profile, addresses) in &wanted_groups {
+        if classes.contains_key(profile) {
+            continue;
+        }
+        let reusable = |class: &&ClassMinor| groups.get(class).is_none_or(|group| group == addresses);
+        // A class with the very same addresses first, an idle one next: `None` sorts after `Some` here.
+        let reused = free.iter().filter(reusable).min_by_key(|class| !groups.contains_key(class)).copied();
+        let class = if let Some(class) = reused {
+            free.remove(&class);
+            steps.push(Step::ChangeLeaf { class, from: leaves[&class], to: *profile });
+            class
+        } else {
+            let taken = |class: &ClassMinor| tree.classes.contains_key(class) || classes.values().any(|c| c == class);
+            let class = (DEFAULT_CLASS + 1..MARK).find(|class| !taken(class)).unwrap_or(MARK - 1);
+            steps.push(Step::AddClass { class, profile: Some(*profile) });
+            class
+        };
+        classes.insert(*profile, class);
+    }
+    Assignment { classes, steps }
+}
+
+fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeSet<IpAddr>> {
+    let mut groups: BTreeMap<K, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (key, address) in pairs {
+        groups.entry(key).or_default().insert(address);
+    }
+    groups
+}
+
+fn number(profiles: &BTreeMap<IpAddr, Profile>, classes: &BTreeMap<Profile, ClassMinor>) -> Vec<Route> {
+    let route = |((address, profile), handle): ((&IpAddr, &Profile), u32)| Route {
+        address: *address,
+        class: classes[profile],
+        handle,
+    };
+    profiles.iter().zip(1..).map(route).collect()
+}
+
+fn leads_to(slots: &BTreeMap<IpAddr, Slot>, routes: &[Route]) -> bool {
+    slots.len() == routes.len()
+        && routes.iter().all(|route| slots.get(&route.address).is_some_and(|slot| slot.class == route.class))
+}

@@ -1,0 +1,29 @@
+//! The plan: from one wanted-state document to one node's kernel steps, and nothing but data on the way.
+//!
+//! ```text
+//! Wanted ──shaping(node)──► Shaping ──diff(Tree)──► Change ──► kernel steps
+//! ```
+//!
+//! Everything here is pure: no I/O, no clock, no randomness; the same input gives the same bytes. The controller
+//! and every agent run the same functions, so what `netemctl plan` prints is what `netemctl apply` executes.
+//! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
+
+mod diff;
+mod inventory;
+mod partition;
+mod profile;
+mod shaping;
+mod step;
+mod tc_text;
+mod tree;
+mod wanted;
+
+pub use diff::{Blocked, Change, diff};
+pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, Place};
+pub use partition::{Partition, PartitionError};
+pub use profile::{LineRate, MAX_LIMIT, MIN_LIMIT, Profile};
+pub use shaping::Shaping;
+pub use step::{Direction, Route, Step};
+pub use tc_text::tc_commands;
+pub use tree::{ClassMinor, DEFAULT_CLASS, ForeignObject, Leaf, MARK, ND_TYPES, Slot, Tree};
+pub use wanted::{Digest, EditError, Stamp, Wanted};

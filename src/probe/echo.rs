@@ -1,0 +1,162 @@
+//! ICMP echo from one node to many, paced, each answer stamped by the kernel as it arrives.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    process,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::socket::{
+        AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvmsg,
+        sendto, setsockopt, socket, sockopt::ReceiveTimestampns,
+    },
+};
+
+use super::packet::{self, Mark};
+use crate::wire::{Echoes, Probe};
+
+/// Sends `probe.count` echo requests to each target and collects the answers. Blocks for as long as that takes.
+///
+/// One request to each goes first, to have the neighbours resolved; what it takes does not count. Requests are spread
+/// evenly over the interval, so that they do not wait for each other in a queue.
+pub fn echo(probe: &Probe) -> io::Result<Vec<Echoes>> {
+    let mut prober = Prober::new(probe)?;
+    prober.round(0, 1)?;
+    prober.round(1, probe.count)?;
+    Ok(prober.finish())
+}
+
+struct Prober<'a> {
+    probe: &'a Probe,
+    sockets: BTreeMap<bool, OwnedFd>,
+    run: u32,
+    /// When each request under way was sent, on the clock of the kernel's timestamps.
+    sent: BTreeMap<u32, Duration>,
+    rtts: Vec<Vec<u64>>,
+}
+
+impl<'a> Prober<'a> {
+    fn new(probe: &'a Probe) -> io::Result<Self> {
+        let mut sockets = BTreeMap::new();
+        for target in &probe.targets {
+            if !sockets.contains_key(&target.is_ipv4()) {
+                sockets.insert(target.is_ipv4(), open(target.is_ipv4())?);
+            }
+        }
+        // Two measurements on one node differ in the time at which they start.
+        let run = process::id() ^ now().subsec_nanos().rotate_left(8);
+        Ok(Self { probe, sockets, run, sent: BTreeMap::new(), rtts: vec![Vec::new(); probe.targets.len()] })
+    }
+
+    /// Sends the requests of some rounds on their time, and waits for the answers of the last.
+    fn round(&mut self, first: u32, rounds: u32) -> io::Result<()> {
+        let start = Instant::now();
+        let targets = u32::try_from(self.probe.targets.len()).map_err(io::Error::other)?;
+        let gap = Duration::from_millis(self.probe.interval_ms) / targets.max(1);
+        for turn in 0..rounds * targets {
+            self.receive_until(start + gap * turn)?;
+            self.send(first * targets + turn)?;
+        }
+        let deadline = Instant::now() + Duration::from_millis(self.probe.timeout_ms);
+        while !self.sent.is_empty() && Instant::now() < deadline {
+            self.receive_until(deadline.min(Instant::now() + Duration::from_millis(20)))?;
+        }
+        self.sent.clear();
+        Ok(())
+    }
+
+    fn send(&mut self, request: u32) -> io::Result<()> {
+        let target = self.probe.targets[request as usize % self.probe.targets.len()];
+        let packet = packet::request(target, Mark { run: self.run, request });
+        let address = SockaddrStorage::from(SocketAddr::new(target, 0));
+        self.sent.insert(request, now());
+        match sendto(self.sockets[&target.is_ipv4()].as_raw_fd(), &packet, &address, MsgFlags::empty()) {
+            Ok(_) => Ok(()),
+            Err(Errno::EACCES | Errno::EPERM) => Err(io::ErrorKind::PermissionDenied.into()),
+            // Anything else (no route, no neighbour) means that the target is not reached: it stays unanswered.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn receive_until(&mut self, until: Instant) -> io::Result<()> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            // poll(2) counts in milliseconds; rounding down and coming back keeps the pace exact enough.
+            let timeout = PollTimeout::try_from(left.as_millis()).unwrap_or(PollTimeout::MAX);
+            let mut fds: Vec<PollFd<'_>> =
+                self.sockets.values().map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+            match poll(&mut fds, timeout) {
+                Ok(0) | Err(Errno::EINTR) => {}
+                Ok(_) => self.receive()?,
+                Err(errno) => return Err(errno.into()),
+            }
+            if Instant::now() >= until {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads whatever has arrived.
+    fn receive(&mut self) -> io::Result<()> {
+        let targets = self.probe.targets.len();
+        for (is_v4, socket) in &self.sockets {
+            while let Some((packet, arrived)) = read(socket)? {
+                let Some(mark) = packet::reply(&packet, *is_v4).filter(|mark| mark.run == self.run) else { continue };
+                let Some(sent) = self.sent.remove(&mark.request) else { continue };
+                if mark.request as usize >= targets {
+                    let rtt = arrived.saturating_sub(sent).as_nanos();
+                    self.rtts[mark.request as usize % targets].push(u64::try_from(rtt).unwrap_or(u64::MAX));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Vec<Echoes> {
+        let echoes = |(address, mut rtts_ns): (&IpAddr, Vec<u64>)| {
+            rtts_ns.sort_unstable();
+            Echoes { address: *address, sent: self.probe.count, rtts_ns }
+        };
+        self.probe.targets.iter().zip(self.rtts).map(echoes).collect()
+    }
+}
+
+fn open(is_v4: bool) -> io::Result<OwnedFd> {
+    let (family, protocol) =
+        if is_v4 { (AddressFamily::Inet, SockProtocol::Icmp) } else { (AddressFamily::Inet6, SockProtocol::IcmpV6) };
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(family, SockType::Raw, flags, protocol)?;
+    setsockopt(&socket, ReceiveTimestampns, &true)?;
+    Ok(socket)
+}
+
+/// One packet and the time at which the kernel received it.
+fn read(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, Duration)>> {
+    let mut buffer = vec![0; 256];
+    let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let mut slices = [io::IoSliceMut::new(&mut buffer)];
+    let message =
+        match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty()) {
+            Ok(message) => message,
+            Err(Errno::EAGAIN) => return Ok(None),
+            Err(errno) => return Err(errno.into()),
+        };
+    let stamp = message.cmsgs()?.find_map(|control| match control {
+        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
+        _ => None,
+    });
+    let length = message.bytes;
+    buffer.truncate(length);
+    Ok(Some((buffer, stamp.unwrap_or_else(now))))
+}
+
+/// The time on the clock that the kernel stamps packets with.
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}

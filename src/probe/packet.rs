@@ -1,0 +1,86 @@
+//! ICMP and `ICMPv6` echo messages (RFC 792, RFC 4443 section 4).
+
+use std::net::IpAddr;
+
+/// What identifies one request among all: the prober's own number and the request's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Drawn once per measurement.
+    pub(super) run: u32,
+    /// Counts the requests of a measurement.
+    pub(super) request: u32,
+}
+
+const ECHO_REQUEST: u8 = 8;
+const ECHO_REPLY: u8 = 0;
+const ECHO_REQUEST_V6: u8 = 128;
+const ECHO_REPLY_V6: u8 = 129;
+const HEADER: usize = 8;
+
+/// An echo request to `target`, 16 bytes; the mark is its payload and its identifier.
+pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
+    let kind = if target.is_ipv4() { ECHO_REQUEST } else { ECHO_REQUEST_V6 };
+    let mut packet = vec![kind, 0, 0, 0];
+    packet.extend((mark.run as u16).to_be_bytes());
+    packet.extend((mark.request as u16).to_be_bytes());
+    packet.extend(mark.run.to_be_bytes());
+    packet.extend(mark.request.to_be_bytes());
+    // The kernel computes the checksum of ICMPv6, whose pseudo header has the source address (RFC 3542 section 3.1).
+    if target.is_ipv4() {
+        let checksum = checksum(&packet);
+        packet[2..4].copy_from_slice(&checksum.to_be_bytes());
+    }
+    packet
+}
+
+/// The mark of an echo reply, or `None` for any other packet.
+///
+/// A raw IPv4 socket gives the packet with its IP header, an IPv6 one without.
+pub(super) fn reply(packet: &[u8], is_v4: bool) -> Option<Mark> {
+    let message = if is_v4 { packet.get(4 * usize::from(packet.first()? & 0xf)..)? } else { packet };
+    let expected = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
+    if *message.first()? != expected {
+        return None;
+    }
+    let word = |at: usize| Some(u32::from_be_bytes(message.get(at..at + 4)?.try_into().ok()?));
+    Some(Mark { run: word(HEADER)?, request: word(HEADER + 4)? })
+}
+
+/// The internet checksum (RFC 1071).
+fn checksum(bytes: &[u8]) -> u16 {
+    let sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    !((folded & 0xffff) + (folded >> 16)) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_checksum_of_a_request_with_its_checksum_is_zero() {
+        let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef, request: 7 });
+        assert_eq!(checksum(&packet), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn a_reply_carries_the_mark_of_its_request(run: u32, number: u32, is_v4: bool) {
+            let target: IpAddr = if is_v4 { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
+            let mark = Mark { run, request: number };
+            let mut packet = request(target, mark);
+            packet[0] = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
+            let mut received = if is_v4 { vec![0x45; 20] } else { Vec::new() };
+            received.extend(packet);
+            prop_assert_eq!(reply(&received, is_v4), Some(mark));
+        }
+
+        #[test]
+        fn no_packet_makes_the_decoder_panic(packet in proptest::collection::vec(any::<u8>(), 0..80), is_v4: bool) {
+            reply(&packet, is_v4);
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! The hostlist notation of clusters: `ecotype-[1-3,7].site` is four names.
+//!
+//! A list is made of items with commas between them; an item is text with any number of brackets; a bracket holds
+//! numbers and ranges of numbers. Several brackets multiply, the last one runs fastest. A leading zero pads, as in
+//! `n[01-15]`. Nothing here knows which names exist. First functions to read: [`expand`] and its inverse, [`fold()`].
+
+mod fold;
+
+pub use fold::fold;
+
+use super::{MAX_NODES, name::MAX_NAME_CHARS};
+
+/// The names that a hostlist stands for, in its order; a name that it says twice is there twice.
+///
+/// The names are counted before they are made: `n[1-4000000000]` is an error at once.
+///
+/// # Errors
+///
+/// When the notation is broken, when it stands for more than [`MAX_NODES`] names, or for one that is too long to be a
+/// name. The characters of a name are not checked here.
+///
+/// ```
+/// use netemctl::topology::hostlist;
+///
+/// assert_eq!(hostlist::expand("n[08-10],gw").unwrap(), ["n08", "n09", "n10", "gw"]);
+/// ```
+pub fn expand(text: &str) -> Result<Vec<String>, HostlistError> {
+    Hostlist::parse(text).map(|list| list.names())
+}
+
+/// Why a text is not a hostlist.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostlistError {
+    /// Nothing before, between or behind the commas.
+    #[error("a name is missing in `{list}`")]
+    EmptyItem {
+        /// The whole list.
+        list: String,
+    },
+    /// `[` without `]`, `]` without `[`, or `[` inside of brackets.
+    #[error("unmatched bracket in `{list}`")]
+    Unbalanced {
+        /// The whole list.
+        list: String,
+    },
+    /// `[]`.
+    #[error("empty brackets in `{list}`")]
+    EmptyBracket {
+        /// The whole list.
+        list: String,
+    },
+    /// Something in brackets that is neither a number nor two numbers with a `-` between them.
+    #[error("`{range}` is neither a number nor a range of numbers")]
+    NotARange {
+        /// What is in the brackets, between two commas.
+        range: String,
+    },
+    /// A range whose last number is less than its first.
+    #[error("the range `{range}` runs backwards")]
+    Reversed {
+        /// The range.
+        range: String,
+    },
+    /// A range with a leading zero whose ends do not have the same number of digits.
+    #[error("the ends of `{range}` are not padded alike")]
+    Padding {
+        /// The range.
+        range: String,
+    },
+    /// More than [`MAX_NODES`] names.
+    #[error("more than {MAX_NODES} names in `{list}`")]
+    TooMany {
+        /// The whole list.
+        list: String,
+    },
+    /// A name of more than [`MAX_NAME_CHARS`] characters.
+    #[error("a name of more than {MAX_NAME_CHARS} characters in `{list}`")]
+    NameTooLong {
+        /// The whole list.
+        list: String,
+    },
+}
+
+impl HostlistError {
+    /// What to write instead.
+    pub fn help(&self) -> String {
+        match self {
+            Self::EmptyItem { .. } => "write a name before and behind every comma".to_owned(),
+            Self::Unbalanced { .. } => "brackets are not nested: \"n[1-3]\" is n1, n2 and n3".to_owned(),
+            Self::EmptyBracket { .. } | Self::NotARange { .. } => {
+                "brackets hold numbers and ranges, as in \"n[1-3,7]\"".to_owned()
+            }
+            Self::Reversed { range } => {
+                let (first, last) = range.split_once('-').unwrap_or((range, range));
+                format!("write `{last}-{first}`")
+            }
+            Self::Padding { .. } => "with a leading zero, both ends have as many digits: \"n[01-15]\"".to_owned(),
+            Self::TooMany { .. } => format!("a topology has at most {MAX_NODES} nodes"),
+            Self::NameTooLong { .. } => "write a shorter name".to_owned(),
+        }
+    }
+}
+
+/// A hostlist that is understood and counted, but not yet expanded.
+pub(super) struct Hostlist<'a> {
+    items: Vec<Item<'a>>,
+    count: usize,
+}
+
+type Item<'a> = Vec<Part<'a>>;
+
+enum Part<'a> {
+    Text(&'a str),
+    Bracket(Vec<Range>),
+}
+
+/// `first..=last`, written with at least `width` digits.
+struct Range {
+    first: u64,
+    last: u64,
+    width: usize,
+}
+
+impl<'a> Hostlist<'a> {
+    pub(super) fn parse(list: &'a str) -> Result<Self, HostlistError> {
+        let items = split_outside_brackets(list)?
+            .into_iter()
+            .map(|item| parse_item(item.trim(), list))
+            .collect::<Result<Vec<_>, _>>()?;
+        if items.iter().any(|item| longest_name(item) > MAX_NAME_CHARS) {
+            return Err(HostlistError::NameTooLong { list: list.to_owned() });
+        }
+        let count = items.iter().map(count_names).fold(0, u64::saturating_add);
+        match usize::try_from(count) {
+            Ok(count) if count <= MAX_NODES => Ok(Self { items, count }),
+            _ => Err(HostlistError::TooMany { list: list.to_owned() }),
+        }
+    }
+
+    /// How many names the list stands for: 1 to [`MAX_NODES`].
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn names(&self) -> Vec<String> {
+        self.items.iter().flat_map(item_names).collect()
+    }
+}
+
+/// Whether the text is in this notation, rather than a plain name.
+pub(super) fn is_list(text: &str) -> bool {
+    text.contains(['[', ']', ','])
+}
+
+/// Splits at the commas that are between items, not at those between ranges.
+fn split_outside_brackets(list: &str) -> Result<Vec<&str>, HostlistError> {
+    let unbalanced = || HostlistError::Unbalanced { list: list.to_owned() };
+    let mut items = Vec::new();
+    let (mut start, mut inside) = (0, false);
+    for (at, character) in list.char_indices() {
+        match (character, inside) {
+            ('[', false) => inside = true,
+            (']', true) => inside = false,
+            ('[', true) | (']', false) => return Err(unbalanced()),
+            (',', false) => {
+                items.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    if inside {
+        return Err(unbalanced());
+    }
+    items.push(&list[start..]);
+    Ok(items)
+}
+
+fn parse_item<'a>(item: &'a str, list: &str) -> Result<Item<'a>, HostlistError> {
+    if item.is_empty() {
+        return Err(HostlistError::EmptyItem { list: list.to_owned() });
+    }
+    let mut parts = Vec::new();
+    let mut rest = item;
+    while let Some((text, behind)) = rest.split_once('[') {
+        let Some((bracket, behind)) = behind.split_once(']') else {
+            return Err(HostlistError::Unbalanced { list: list.to_owned() });
+        };
+        if bracket.trim().is_empty() {
+            return Err(HostlistError::EmptyBracket { list: list.to_owned() });
+        }
+        let ranges = bracket.split(',').map(|range| parse_range(range.trim())).collect::<Result<_, _>>()?;
+        parts.extend([Part::Text(text), Part::Bracket(ranges)]);
+        rest = behind;
+    }
+    parts.push(Part::Text(rest));
+    Ok(parts)
+}
+
+fn parse_range(range: &str) -> Result<Range, HostlistError> {
+    let number = |digits: &str| {
+        let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        digits
+            .parse::<u64>()
+            .ok()
+            .filter(|_| all_digits)
+            .ok_or_else(|| HostlistError::NotARange { range: range.to_owned() })
+    };
+    let padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
+
+    let (first_digits, last_digits) = range.split_once('-').unwrap_or((range, range));
+    let (first, last) = (number(first_digits)?, number(last_digits)?);
+    if last < first {
+        return Err(HostlistError::Reversed { range: range.to_owned() });
+    }
+    if (padded(first_digits) || padded(last_digits)) && first_digits.len() != last_digits.len() {
+        return Err(HostlistError::Padding { range: range.to_owned() });
+    }
+    Ok(Range { first, last, width: if padded(first_digits) { first_digits.len() } else { 1 } })
+}
+
+/// Saturates: the product of a few brackets exceeds every integer.
+fn count_names(item: &Item<'_>) -> u64 {
+    item.iter().fold(1, |count: u64, part| match part {
+        Part::Text(_) => count,
+        Part::Bracket(ranges) => {
+            let numbers = ranges.iter().map(|range| (range.last - range.first).saturating_add(1));
+            count.saturating_mul(numbers.fold(0, u64::saturating_add))
+        }
+    })
+}
+
+/// The characters of the longest name, or more.
+fn longest_name(item: &Item<'_>) -> usize {
+    item.iter()
+        .map(|part| match part {
+            Part::Text(text) => text.len(),
+            Part::Bracket(ranges) => {
+                let digits = |range: &Range| range.last.checked_ilog10().map_or(1, |log| log as usize + 1);
+                ranges.iter().map(|range| range.width.max(digits(range))).max().unwrap_or(0)
+            }
+        })
+        .sum()
+}
+
+fn item_names(item: &Item<'_>) -> Vec<String> {
+    item.iter().fold(vec![String::new()], |mut stems, part| match part {
+        Part::Text(text) => {
+            for stem in &mut stems {
+                stem.push_str(text);
+            }
+            stems
+        }
+        Part::Bracket(ranges) => stems
+            .iter()
+            .flat_map(|stem| {
+                ranges.iter().flat_map(move |&Range { first, last, width }| {
+                    (first..=last).map(move |number| format!("{stem}{number:0width$}"))
+                })
+            })
+            .collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn brackets_stand_for_their_numbers() {
+        let expands = |list: &str, names: &[&str]| assert_eq!(expand(list).unwrap(), names, "{list}");
+        expands("n1", &["n1"]);
+        expands("ecotype-[1-3,7].site", &["ecotype-1.site", "ecotype-2.site", "ecotype-3.site", "ecotype-7.site"]);
+        expands("n[08-10]", &["n08", "n09", "n10"]);
+        expands("n[9-10]", &["n9", "n10"]);
+        expands("n[0-1]", &["n0", "n1"]);
+        expands("n1, n[3-4] ,gw", &["n1", "n3", "n4", "gw"]);
+        expands("r[1-2]n[1-2]", &["r1n1", "r1n2", "r2n1", "r2n2"]);
+        expands("[1-2][5]", &["15", "25"]);
+        expands("n[2,1,1]", &["n2", "n1", "n1"]);
+    }
+
+    #[test]
+    fn each_mistake_has_its_own_error() {
+        let fails = |list: &str, text: &str| assert_eq!(expand(list).expect_err(list).to_string(), text);
+        fails("", "a name is missing in ``");
+        fails("n1,,n2", "a name is missing in `n1,,n2`");
+        fails("n1,", "a name is missing in `n1,`");
+        fails("n[1-3", "unmatched bracket in `n[1-3`");
+        fails("n1-3]", "unmatched bracket in `n1-3]`");
+        fails("n[[1]]", "unmatched bracket in `n[[1]]`");
+        fails("n[]", "empty brackets in `n[]`");
+        fails("n[a]", "`a` is neither a number nor a range of numbers");
+        fails("n[1-]", "`1-` is neither a number nor a range of numbers");
+        fails("n[1-2-3]", "`1-2-3` is neither a number nor a range of numbers");
+        fails("n[+1]", "`+1` is neither a number nor a range of numbers");
+        fails("n[1,,2]", "`` is neither a number nor a range of numbers");
+        fails("n[3-1]", "the range `3-1` runs backwards");
+        fails("n[1-015]", "the ends of `1-015` are not padded alike");
+        fails("n[08-100]", "the ends of `08-100` are not padded alike");
+        fails(&"x".repeat(64), &format!("a name of more than 63 characters in `{}`", "x".repeat(64)));
+    }
+
+    #[test]
+    fn a_list_that_is_too_long_costs_nothing() {
+        let error = |list: &str| expand(list).expect_err(list);
+        assert!(matches!(error("n[1-4000000000]"), HostlistError::TooMany { .. }));
+        assert!(matches!(error("n[0-18446744073709551615]"), HostlistError::TooMany { .. }));
+        assert!(matches!(error("[1-9999][1-9999][1-9999][1-9999][1-9999]"), HostlistError::TooMany { .. }));
+        assert!(matches!(error("n[1-65536],n0"), HostlistError::TooMany { .. }));
+        assert_eq!(expand("n[1-65536]").unwrap().len(), MAX_NODES);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_reader_panic(list in "[n0-9,\\[\\] -]{0,24}|\\PC{0,12}") {
+            if let Ok(parsed) = Hostlist::parse(&list) {
+                prop_assert_eq!(parsed.names().len(), parsed.count());
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Who is in a topology: [`Members`], its nodes and zones under their numbers and names.
+//!
+//! Links are not its matter, and neither is what a file may say: see `gather`. It also gives a word its one meaning,
+//! the same in a file as on a command line: [`Members::find`].
+
+use std::{collections::HashMap, ops::Range, sync::Arc};
+
+use super::{
+    hostlist,
+    name::{NodeName, ZoneName},
+    node_set::{NodeId, NodeSet},
+    select::UnknownName,
+};
+
+/// The nodes and zones of a topology.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Members {
+    /// In the file's order, so that a zone's nodes are neighbours.
+    nodes: Vec<NodeName>,
+    /// In the file's order, so that their ranges ascend.
+    zones: Vec<Zone>,
+    /// A zone and a node never share a name, so one index has both. It shares the names' text.
+    index: HashMap<Arc<str>, Member>,
+}
+
+/// A zone and its nodes.
+#[derive(Clone, Debug)]
+pub(super) struct Zone {
+    pub(super) name: ZoneName,
+    pub(super) nodes: Range<NodeId>,
+}
+
+/// What a name is the name of.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Member {
+    Node(NodeId),
+    /// By its place among the zones.
+    Zone(usize),
+}
+
+impl Members {
+    pub(super) fn nodes(&self) -> &[NodeName] {
+        &self.nodes
+    }
+
+    pub(super) fn zones(&self) -> &[Zone] {
+        &self.zones
+    }
+
+    /// How many nodes there are, which is also the number behind the last one's.
+    pub(super) fn count(&self) -> NodeId {
+        NodeId::try_from(self.nodes.len()).unwrap_or(NodeId::MAX)
+    }
+
+    /// Adds a zone that has no nodes yet. Its name is new.
+    pub(super) fn add_zone(&mut self, name: ZoneName) {
+        self.index.insert(name.shared(), Member::Zone(self.zones.len()));
+        self.zones.push(Zone { name, nodes: 0..0 });
+    }
+
+    /// Adds a node behind all others. Its name is new.
+    pub(super) fn add_node(&mut self, name: NodeName) {
+        self.index.insert(name.shared(), Member::Node(self.count()));
+        self.nodes.push(name);
+    }
+
+    /// Makes the nodes that were added last, from `first` on, the zone's.
+    pub(super) fn fill_zone(&mut self, name: &ZoneName, first: NodeId) {
+        let nodes = first..self.count();
+        if let Some(&Member::Zone(position)) = self.index.get(name.as_str()) {
+            self.zones[position].nodes = nodes;
+        }
+    }
+
+    /// Whose name this is.
+    pub(super) fn named(&self, name: &str) -> Option<Member> {
+        self.index.get(name).copied()
+    }
+
+    pub(super) fn id_of(&self, node: &NodeName) -> Option<NodeId> {
+        match self.named(node.as_str())? {
+            Member::Node(id) => Some(id),
+            Member::Zone(_) => None,
+        }
+    }
+
+    /// The zone that the node is in.
+    pub(super) fn zone_of(&self, node: NodeId) -> Option<&Zone> {
+        let next = self.zones.partition_point(|zone| zone.nodes.end <= node);
+        self.zones.get(next).filter(|zone| zone.nodes.contains(&node))
+    }
+
+    pub(super) fn names_in(&self, nodes: Range<NodeId>) -> &[NodeName] {
+        self.nodes.get(nodes.start as usize..nodes.end as usize).unwrap_or_default()
+    }
+
+    /// The nodes that a word means: `*`, a zone, a node, or a hostlist of zones and nodes.
+    pub(super) fn find(&self, word: &str) -> Result<NodeSet, UnknownName> {
+        if word == "*" {
+            return Ok(std::iter::once(0..self.count()).collect());
+        }
+        if let Some(nodes) = self.nodes_called(word) {
+            return Ok(std::iter::once(nodes).collect());
+        }
+        if !hostlist::is_list(word) {
+            return Err(UnknownName::new(word, self.names()));
+        }
+        let names = hostlist::expand(word).map_err(|error| UnknownName::malformed(word, error))?;
+        names.iter().map(|name| self.nodes_called(name).ok_or_else(|| UnknownName::new(name, self.names()))).collect()
+    }
+
+    fn nodes_called(&self, name: &str) -> Option<Range<NodeId>> {
+        match self.named(name)? {
+            Member::Node(id) => Some(id..id + 1),
+            Member::Zone(position) => self.zones.get(position).map(|zone| zone.nodes.clone()),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.zones.iter().map(|zone| zone.name.as_str()).chain(self.nodes.iter().map(NodeName::as_str))
+    }
+
+    /// What there is to choose from, in a line.
+    pub(super) fn describe(&self) -> String {
+        let nodes = format!("the nodes are {}", hostlist::fold(&self.nodes));
+        if self.zones.is_empty() {
+            return nodes;
+        }
+        let zones: Vec<_> = self.zones.iter().map(|zone| zone.name.as_str()).collect();
+        format!("the zones are {}; {nodes}", zones.join(", "))
+    }
+}

@@ -1,0 +1,206 @@
+//! The topology language: what a network should be like, from a TOML file to [`Topology`], which cannot be invalid.
+//!
+//! ```toml
+//! name = "hierarchical-9"
+//!
+//! [zones]                            # zones of nodes; nodes outside zones go into `nodes = "n[1-9]"` above
+//! Z1 = "n[1-3]"                      # a hostlist, or an array of names and hostlists
+//! Z2 = ["n4", "n[5-6]"]
+//! Z3 = "n[7-9]"
+//!
+//! [links]
+//! default    = { rtt = "0ms" }       # every link; not said at all, a link is as the LAN is
+//! intra-zone = { rtt = "20ms" }      # links inside a zone
+//! inter-zone = { delay = "75ms" }    # links from one zone to another; `delay` is one way, `rtt` is there and back
+//!
+//! [[links.override]]                 # later wins; zones, nodes, hostlists, or "*"
+//! between = ["Z1", "Z3"]             # both ways
+//! rtt = "210ms"
+//!
+//! [[links.override]]
+//! from = "n1"                        # one way
+//! to = ["Z2", "n7"]
+//! delay = "5ms"
+//! ```
+//!
+//! The module is pure: it reads no file and no clock, and what it accepts on one machine it accepts on all. Where the
+//! nodes live is the inventory's matter, what the kernel does about links is the plan's.
+//!
+//! A file passes through `raw` (TOML to words), `gather` (words to nodes and zones) and `resolve` (words to rules);
+//! each pass reports everything that it finds, and [`Rejected`] shows it all at once. First type to read: [`Topology`].
+
+mod diagnostic;
+mod gather;
+pub mod hostlist;
+mod link;
+mod members;
+mod name;
+mod node_set;
+mod parameters;
+mod raw;
+mod reader;
+mod render;
+mod resolve;
+mod rules;
+mod select;
+mod source;
+mod suggest;
+#[cfg(test)]
+mod tests;
+mod units;
+
+use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
+
+use self::{diagnostic::Finding, members::Members, rules::Rules};
+pub use self::{
+    diagnostic::{Problem, Rejected, Related},
+    link::Link,
+    name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
+    select::UnknownName,
+    source::Source,
+    units::{Delay, Rtt, TimeError},
+};
+
+/// How many bytes a topology file may have: 4 MiB, several times what the largest topology needs.
+pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many nodes a topology may have.
+pub const MAX_NODES: usize = 65_536;
+
+/// What a network should be like: nodes, zones, and the link from any node to any other.
+///
+/// It is valid by construction. On the wire and in the journal it is its [`Source`], so that there is one language with
+/// one parser and one validation.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "Source", into = "Source")]
+pub struct Topology {
+    source: Source,
+    name: String,
+    members: Members,
+    rules: Rules,
+}
+
+impl Topology {
+    /// Reads a topology file's text.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the file; of broken TOML, the first thing.
+    pub fn parse(source: Source) -> Result<Self, Rejected> {
+        match read(&source.text) {
+            Ok((name, members, rules)) => Ok(Self { source, name, members, rules }),
+            Err(findings) => Err(Rejected::new(source, findings)),
+        }
+    }
+
+    /// The topology's name, which is the `name` of the file and not the file's.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that says all this.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// All nodes, at least two, in the file's order.
+    pub fn nodes(&self) -> &[NodeName] {
+        self.members.nodes()
+    }
+
+    /// The zones with their nodes, in the file's order. A node may be in none.
+    pub fn zones(&self) -> impl Iterator<Item = (&ZoneName, &[NodeName])> {
+        self.members.zones().iter().map(|zone| (&zone.name, self.members.names_in(zone.nodes.clone())))
+    }
+
+    /// The zone that a node is in; none too if the topology does not have the node.
+    pub fn zone_of(&self, node: &NodeName) -> Option<&ZoneName> {
+        self.members.zone_of(self.members.id_of(node)?).map(|zone| &zone.name)
+    }
+
+    /// Whether the topology has this node.
+    pub fn contains(&self, node: &NodeName) -> bool {
+        self.members.id_of(node).is_some()
+    }
+
+    /// What a packet meets from one node to another. None if one of them is not in the topology, or they are the same.
+    ///
+    /// Takes time in proportion to the number of overrides: for all links of a node see
+    /// [`links_from`](Self::links_from).
+    pub fn link(&self, from: &NodeName, to: &NodeName) -> Option<Link> {
+        let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
+        (from != to).then(|| self.rules.link(from, to, &self.members))
+    }
+
+    /// The links from a node to every other one, in the file's order. None at all from a node that is not in the
+    /// topology.
+    pub fn links_from<'t>(&'t self, from: &NodeName) -> impl Iterator<Item = (&'t NodeName, Link)> + use<'t> {
+        let from = self.members.id_of(from);
+        let stretches = from.map(|from| self.rules.outlook(from, &self.members)).unwrap_or_default();
+        let links = stretches.into_iter().flat_map(|stretch| {
+            let nodes = stretch.nodes.clone().zip(self.members.names_in(stretch.nodes));
+            nodes.map(move |(id, node)| (id, node, stretch.link))
+        });
+        links.filter(move |&(id, ..)| Some(id) != from).map(|(_, node, link)| (node, link))
+    }
+
+    /// The round trip that the links of two nodes add up to. None if one of them is not in the topology, or they are
+    /// the same.
+    pub fn rtt(&self, a: &NodeName, b: &NodeName) -> Option<Rtt> {
+        Some(self.link(a, b)?.delay + self.link(b, a)?.delay)
+    }
+
+    /// The nodes that a word means: a zone's name, a node's name, a hostlist of such names, or `*` for every node.
+    ///
+    /// They come in the file's order, each once.
+    ///
+    /// # Errors
+    ///
+    /// When a name is nobody's, with the name that was probably meant; or when a hostlist is broken.
+    pub fn select(&self, word: &str) -> Result<Vec<NodeName>, UnknownName> {
+        let nodes = self.members.find(word)?;
+        Ok(nodes.ranges().iter().flat_map(|range| self.members.names_in(range.clone())).cloned().collect())
+    }
+}
+
+/// Everything in a topology follows from its source.
+impl PartialEq for Topology {
+    fn eq(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+}
+
+impl Eq for Topology {}
+
+impl TryFrom<Source> for Topology {
+    type Error = Rejected;
+
+    fn try_from(source: Source) -> Result<Self, Rejected> {
+        Self::parse(source)
+    }
+}
+
+impl From<Topology> for Source {
+    fn from(topology: Topology) -> Self {
+        topology.source
+    }
+}
+
+/// Takes a text through all passes; what they find together is why it is refused.
+fn read(text: &str) -> Result<(String, Members, Rules), Vec<Finding>> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
+        return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
+    }
+    let table = DeTable::parse(text).map_err(|error| {
+        let end = text.trim_end().len();
+        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
+    })?;
+
+    let mut findings = Vec::new();
+    let document = raw::read(table.get_ref(), text, &mut findings);
+    let members = gather::gather(&document.groups, &mut findings);
+    let rules = resolve::resolve(&document, &members, &mut findings);
+    if findings.is_empty() { Ok((document.name.to_owned(), members, rules)) } else { Err(findings) }
+}

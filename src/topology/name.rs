@@ -1,0 +1,224 @@
+//! The names of nodes and zones, and their natural order, in which `n2` comes before `n10`.
+//!
+//! A name is an identifier and no host name: where the node lives is the inventory's matter. First type to read:
+//! [`NodeName`].
+
+use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+/// How many characters a name may have: as many as a DNS label, so that a node can be called what its host is called.
+pub const MAX_NAME_CHARS: usize = 63;
+
+/// Why a text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// No character at all.
+    #[error("a name cannot be empty")]
+    Empty,
+    /// More than [`MAX_NAME_CHARS`] characters.
+    #[error("a name has at most {MAX_NAME_CHARS} characters")]
+    TooLong,
+    /// A first character that is neither a letter nor a digit.
+    #[error("a name cannot start with {0:?}")]
+    Start(char),
+    /// A character that no name has.
+    #[error("a name cannot contain {0:?}")]
+    Character(char),
+}
+
+impl NameError {
+    /// The rule that the text breaks.
+    pub(super) const HELP: &'static str =
+        "a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
+}
+
+fn check(text: &str) -> Result<(), NameError> {
+    let first = text.chars().next().ok_or(NameError::Empty)?;
+    if let Some(odd) = text.chars().find(|c| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '.' | '_')) {
+        return Err(NameError::Character(odd));
+    }
+    if !first.is_ascii_alphanumeric() {
+        return Err(NameError::Start(first));
+    }
+    // The characters are ASCII by now: bytes are characters.
+    if text.len() > MAX_NAME_CHARS {
+        return Err(NameError::TooLong);
+    }
+    Ok(())
+}
+
+/// Compares runs of digits by their value and everything else by its bytes.
+///
+/// Names of one natural rank (`n1`, `n01`) are told apart by their bytes, so that the order agrees with equality.
+fn natural_order(left: &str, right: &str) -> Ordering {
+    let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
+    loop {
+        let order = match (a.first(), b.first()) {
+            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (number_a, number_b);
+                (number_a, a) = split_number(a);
+                (number_b, b) = split_number(b);
+                number_a.len().cmp(&number_b.len()).then_with(|| number_a.cmp(number_b))
+            }
+            (Some(x), Some(y)) => {
+                (a, b) = (&a[1..], &b[1..]);
+                x.cmp(y)
+            }
+            (None, None) => return left.cmp(right),
+            (x, y) => x.cmp(&y),
+        };
+        if order.is_ne() {
+            return order;
+        }
+    }
+}
+
+/// Splits off the leading digits, without their leading zeros: of two such numbers the longer one is the larger one.
+fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
+    let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let zeros = text[..digits].iter().take_while(|&&byte| byte == b'0').count();
+    (&text[zeros..digits], &text[digits..])
+}
+
+/// Gives a name its type. A macro, because a node and a zone have the same names but must never be confused.
+///
+/// There is no `Borrow<str>`, which would promise that names are ordered as strings are.
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        // Shared, because a name is kept wherever something is said of its owner.
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            /// The name's own text, for an index that is keyed by text and shares it.
+            pub(super) fn shared(&self) -> Arc<str> {
+                Arc::clone(&self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl Ord for $name {
+            fn cmp(&self, other: &Self) -> Ordering {
+                natural_order(&self.0, &other.0)
+            }
+        }
+
+        impl PartialOrd for $name {
+            fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+                Some(self.cmp(other))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = NameError;
+
+            fn from_str(text: &str) -> Result<Self, NameError> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = NameError;
+
+            fn try_from(text: String) -> Result<Self, NameError> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> Self {
+                name.as_str().to_owned()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                &self.0
+            }
+        }
+    };
+}
+
+name! {
+    /// A node's name: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-`, `.` and `_`, the first one a letter or digit.
+    NodeName
+}
+
+name! {
+    /// A zone's name, made as a [`NodeName`] is.
+    ZoneName
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn node(text: &str) -> NodeName {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_are_what_clusters_call_their_nodes() {
+        for text in ["n1", "1", "ecotype-1.nantes.grid5000.fr", "A_b", &"x".repeat(63)] {
+            assert_eq!(node(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_none_says_which_character_is_wrong() {
+        let error = |text: &str| text.parse::<NodeName>().expect_err(text);
+        assert_eq!(error(""), NameError::Empty);
+        assert_eq!(error("-n1"), NameError::Start('-'));
+        assert_eq!(error(".n1"), NameError::Start('.'));
+        assert_eq!(error("n 1"), NameError::Character(' '));
+        assert_eq!(error("*"), NameError::Character('*'));
+        assert_eq!(error("é"), NameError::Character('é'));
+        assert_eq!(error(&"x".repeat(64)), NameError::TooLong);
+        assert_eq!(error("n\u{1b}").to_string(), r"a name cannot contain '\u{1b}'");
+    }
+
+    #[test]
+    fn numbers_count_as_numbers_in_the_order() {
+        let mut names = ["n10", "n2", "n", "n1", "n01", "n1-b", "a9", "n1.b", "N1", "n2a10", "n2a9"].map(node);
+        names.sort();
+        assert_eq!(
+            names.map(|name| name.to_string()),
+            ["N1", "a9", "n", "n01", "n1", "n1-b", "n1.b", "n2", "n2a9", "n2a10", "n10"]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_order_is_total_and_agrees_with_equality(
+            a in "[n01.]{1,5}", b in "[n01.]{1,5}", c in "[n01.]{1,5}",
+        ) {
+            prop_assert_eq!(natural_order(&a, &b), natural_order(&b, &a).reverse());
+            prop_assert_eq!(natural_order(&a, &b).is_eq(), a == b);
+            if natural_order(&a, &b).is_le() && natural_order(&b, &c).is_le() {
+                prop_assert!(natural_order(&a, &c).is_le());
+            }
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The first pass over a topology file: from TOML to a [`Document`] of words with their places.
+//!
+//! It knows the keys of the language, their types and the values that stand for themselves; it does not know which
+//! nodes exist. Everything wrong becomes a finding, and the pass goes on with what is left, so that one run shows all.
+
+use std::ops::Range;
+
+use toml::{Spanned, de::DeTable};
+
+use super::{
+    diagnostic::Finding,
+    link::LinkPatch,
+    name::{NameError, ZoneName},
+    parameters::{self, Direction},
+    reader::{Entry, Table, Word},
+};
+
+/// How many characters a topology's name may have.
+pub(super) const MAX_TITLE_CHARS: usize = 64;
+
+/// A file that has the shape of a topology.
+pub(super) struct Document<'t> {
+    pub(super) name: &'t str,
+    /// The zones and the nodes outside them, in the file's order.
+    pub(super) groups: Vec<Group<'t>>,
+    /// How many zones the file has, those without a valid name included; none if there is no telling.
+    pub(super) zone_count: Option<usize>,
+    pub(super) links: Links<'t>,
+}
+
+/// The members of a zone, or the nodes outside zones.
+pub(super) struct Group<'t> {
+    /// None outside zones, and where the zone's name is none.
+    pub(super) zone: Option<ZoneName>,
+    pub(super) key: Spanned<&'t str>,
+    pub(super) members: Vec<Word<'t>>,
+    /// Whether these are all members that the file means to say, rather than those that can be read.
+    pub(super) complete: bool,
+}
+
+/// The `[links]` table.
+#[derive(Default)]
+pub(super) struct Links<'t> {
+    pub(super) default: LinkPatch,
+    pub(super) intra_zone: Option<ZoneRule>,
+    pub(super) inter_zone: Option<ZoneRule>,
+    pub(super) overrides: Vec<Override<'t>>,
+}
+
+/// `intra-zone` or `inter-zone`.
+pub(super) struct ZoneRule {
+    pub(super) key: Range<usize>,
+    pub(super) patch: LinkPatch,
+}
+
+/// One `[[links.override]]`.
+pub(super) struct Override<'t> {
+    /// The header, or the inline table.
+    pub(super) span: Range<usize>,
+    pub(super) ends: Ends<'t>,
+    pub(super) patch: LinkPatch,
+}
+
+/// Whom an override is about, in the user's words.
+pub(super) enum Ends<'t> {
+    /// Both ways.
+    Between(Word<'t>, Word<'t>),
+    /// One way.
+    FromTo { from: Vec<Word<'t>>, to: Vec<Word<'t>> },
+}
+
+/// Reads a whole file.
+pub(super) fn read<'t>(file: &'t DeTable<'t>, text: &str, findings: &mut Vec<Finding>) -> Document<'t> {
+    let mut top = Table::open("a topology", file);
+    let name = read_name(top.take("name"), findings);
+    let (nodes, zones) = (top.take("nodes"), top.take("zones"));
+    if nodes.is_none() && zones.is_none() {
+        findings.push(
+            Finding::new(0..0, "a topology needs nodes")
+                .label("`nodes` and `zones` are missing")
+                .help("add `nodes = \"n[1-9]\"`, or `[zones]` and `Z1 = \"n[1-3]\"`"),
+        );
+    }
+    let zones = zones.map_or_else(|| Some(Vec::new()), |zones| read_zones(zones, findings));
+    let zone_count = zones.as_ref().map(Vec::len);
+    let mut groups = zones.unwrap_or_default();
+    groups.extend(nodes.map(|nodes| read_group(None, nodes, findings)));
+    groups.sort_by_key(|group| group.key.span().start);
+    let links = match top.take("links") {
+        Some(links) => read_links(links, findings),
+        None => no_links(text, findings),
+    };
+    top.close(findings);
+    Document { name, groups, zone_count, links }
+}
+
+fn read_name<'t>(entry: Option<Entry<'t>>, findings: &mut Vec<Finding>) -> &'t str {
+    let Some(entry) = entry else {
+        findings.push(
+            Finding::new(0..0, "a topology needs a name").label("`name` is missing").help("add `name = \"my-wan\"`"),
+        );
+        return "";
+    };
+    let Some(name) = entry.string(findings) else { return "" };
+    let name_span = name.span();
+    let name = name.into_inner();
+    let mistake = match name.chars().count() {
+        0 => Some("the name is empty".to_owned()),
+        1..=MAX_TITLE_CHARS => name
+            .chars()
+            .find(|character| character.is_control())
+            .map(|character| format!("the name contains the control character {character:?}")),
+        _ => Some(format!("the name has more than {MAX_TITLE_CHARS} characters")),
+    };
+    if let Some(mistake) = mistake {
+        let help = format!("a topology's name has 1 to {MAX_TITLE_CHARS} printable characters");
+        findings.push(Finding::new(name_span, mistake).help(help));
+    }
+    name
+}
+
+fn read_group<'t>(zone: Option<ZoneName>, entry: Entry<'t>, findings: &mut Vec<Finding>) -> Group<'t> {
+    let before = findings.len();
+    let members = entry.words(findings).unwrap_or_default();
+    if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
+        let (message, help) = match &zone {
+            Some(zone) => (format!("the zone `{zone}` is empty"), "give the zone a node, or leave it out"),
+            None => ("there are no nodes in `nodes`".to_owned(), "leave `nodes` out when all nodes are in zones"),
+        };
+        findings.push(Finding::new(entry.key_span(), message).label("no member").help(help));
+    }
+    let complete = findings.len() == before;
+    Group { zone, key: Spanned::new(entry.key_span(), entry.key()), members, complete }
+}
+
+fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Group<'t>>> {
+    let mut table = entry.table("the zones", findings)?;
+    let zones = table.take_rest();
+    if zones.is_empty() {
+        findings.push(
+            Finding::new(entry.key_span(), "there are no zones in `zones`")
+                .label("no zone")
+                .help("add `Z1 = \"n[1-3]\"`, or leave `zones` out"),
+        );
+    }
+    let groups = zones.into_iter().map(|zone| {
+        let name = zone.key().parse::<ZoneName>();
+        if let Err(error) = &name {
+            findings.push(
+                Finding::new(zone.key_span(), format!("`{}` is not a zone's name", zone.key()))
+                    .label(error.to_string())
+                    .help(NameError::HELP),
+            );
+        }
+        read_group(name.ok(), zone, findings)
+    });
+    Some(groups.collect())
+}
+
+fn read_links<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Links<'t> {
+    let Some(mut table) = entry.table("`links`", findings) else { return Links::default() };
+    if table.is_empty() {
+        findings.push(
+            Finding::new(entry.key_span(), "the topology does not say what its links are like")
+                .label("nothing is said here")
+                .help("add `default = { rtt = \"0ms\" }`"),
+        );
+    }
+    let default = table.take("default").map(|rule| read_rule(rule, findings)).unwrap_or_default();
+    let mut zone_rule = |key| {
+        let rule: Entry<'_> = table.take(key)?;
+        Some(ZoneRule { key: rule.key_span(), patch: read_rule(rule, findings) })
+    };
+    let (intra_zone, inter_zone) = (zone_rule("intra-zone"), zone_rule("inter-zone"));
+    let overrides = table.take("override").map(|overrides| read_overrides(overrides, findings)).unwrap_or_default();
+    table.close(findings);
+    Links { default, intra_zone, inter_zone, overrides }
+}
+
+fn no_links<'t>(text: &str, findings: &mut Vec<Finding>) -> Links<'t> {
+    let end = text.trim_end().len();
+    findings.push(
+        Finding::new(end..end, "the topology does not say what its links are like")
+            .label("`[links]` is missing")
+            .help("add `[links]` and `default = { rtt = \"0ms\" }`"),
+    );
+    Links::default()
+}
+
+fn read_rule(entry: Entry<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
+    let Some(mut table) = entry.table("a link", findings) else { return LinkPatch::default() };
+    let patch = parameters::take(&mut table, entry.key_span(), Direction::Both, findings);
+    table.close(findings);
+    patch
+}
+
+fn read_overrides<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
+    if entry.value().get_ref().is_table() {
+        findings.push(entry.wrong_type("an array of tables").help("write `[[links.override]]` with two brackets"));
+        return Vec::new();
+    }
+    if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
+        findings.push(Finding::new(entry.key_span(), "there is no override in `override`").help("leave it out"));
+    }
+    let tables = entry.tables("an override", findings);
+    tables.into_iter().filter_map(|(span, table)| read_override(span, table, findings)).collect()
+}
+
+fn read_override<'t>(span: Range<usize>, mut table: Table<'t>, findings: &mut Vec<Finding>) -> Option<Override<'t>> {
+    let (between, from, to) = (table.take("between"), table.take("from"), table.take("to"));
+    let one_way = between.is_none() && (from.is_some() || to.is_some());
+    let direction = if one_way { Direction::One } else { Direction::Both };
+    let ends = match (between, from, to) {
+        (Some(between), None, None) => read_between(between, findings),
+        (None, Some(from), Some(to)) => read_from_to(from, to, findings),
+        (Some(between), Some(other), _) | (Some(between), None, Some(other)) => {
+            findings.push(
+                Finding::new(other.key_span(), format!("`between` and `{}` exclude each other", other.key()))
+                    .label("this is one way")
+                    .related(between.key_span(), "this is both ways")
+                    .help("write `between` alone, or `from` and `to`"),
+            );
+            None
+        }
+        (None, Some(half), None) | (None, None, Some(half)) => {
+            let missing = if half.key() == "from" { "to" } else { "from" };
+            findings.push(
+                Finding::new(half.key_span(), format!("`{}` needs `{missing}`", half.key()))
+                    .help("write `from` and `to` for one way, or `between` for both ways"),
+            );
+            None
+        }
+        (None, None, None) => {
+            findings.push(
+                Finding::new(span.clone(), "this override does not say which links it is about")
+                    .label("no `between`, `from` or `to`")
+                    .help("write `between = [\"Z1\", \"Z2\"]` for both ways, or `from` and `to` for one way"),
+            );
+            None
+        }
+    };
+    let patch = parameters::take(&mut table, span.clone(), direction, findings);
+    table.close(findings);
+    Some(Override { span, ends: ends?, patch })
+}
+
+fn read_between<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
+    const HELP: &str = "`between` has two ends, as in `between = [\"Z1\", \"Z2\"]`";
+    let Some(array) = entry.value().get_ref().as_array() else {
+        findings.push(entry.wrong_type("an array of two strings").help(HELP));
+        return None;
+    };
+    let words = entry.words(findings)?;
+    match &words[..] {
+        [one, other] if array.len() == 2 => Some(Ends::Between(one.clone(), other.clone())),
+        // The wrong elements are reported already.
+        _ if array.len() != words.len() => None,
+        _ => {
+            let found = format!("{} here", array.len());
+            findings.push(Finding::new(entry.key_span(), "`between` takes exactly two ends").label(found).help(HELP));
+            None
+        }
+    }
+}
+
+fn read_from_to<'t>(from: Entry<'t>, to: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
+    let mut end = |entry: Entry<'t>| {
+        let words = entry.words(findings)?;
+        if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
+            findings.push(
+                Finding::new(entry.key_span(), format!("there is nobody in `{}`", entry.key()))
+                    .help("write a zone, a node, a hostlist, or \"*\" for every node"),
+            );
+        }
+        Some(words)
+    };
+    let (from, to) = (end(from), end(to));
+    Some(Ends::FromTo { from: from?, to: to? })
+}

@@ -1,0 +1,162 @@
+//! A TOML table taken apart key by key: [`Table`].
+//!
+//! What the language never asks for is an unknown key when the table is closed, so nothing of a file is ever ignored.
+//! Values of the wrong type are reported here too; what a value means is the caller's matter. The table is walked by
+//! hand rather than by serde because serde stops at the first error and loses the places of optional values.
+
+use std::ops::Range;
+
+use toml::{
+    Spanned,
+    de::{DeString, DeTable, DeValue},
+};
+
+use super::{diagnostic::Finding, suggest};
+
+/// A piece of the file's text with its place, quotes included.
+pub(super) type Word<'t> = Spanned<&'t str>;
+
+/// A table that is being read.
+pub(super) struct Table<'t> {
+    /// What the table is, for messages: "a link".
+    what: &'static str,
+    /// What has not been taken yet, in the file's order.
+    rest: Vec<Entry<'t>>,
+    /// The keys that were asked for.
+    known: Vec<&'static str>,
+}
+
+/// A key and its value.
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'t> {
+    key: &'t Spanned<DeString<'t>>,
+    value: &'t Spanned<DeValue<'t>>,
+}
+
+impl<'t> Table<'t> {
+    pub(super) fn open(what: &'static str, table: &'t DeTable<'t>) -> Self {
+        let mut rest: Vec<_> = table.iter().map(|(key, value)| Entry { key, value }).collect();
+        rest.sort_by_key(|entry| entry.key.span().start);
+        Self { what, rest, known: Vec::new() }
+    }
+
+    /// The entry of this key, which the table is allowed to have.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Entry<'t>> {
+        self.known.push(key);
+        let position = self.rest.iter().position(|entry| entry.key() == key)?;
+        Some(self.rest.remove(position))
+    }
+
+    /// Every entry that was not taken, for a table whose keys are the user's own names.
+    pub(super) fn take_rest(&mut self) -> Vec<Entry<'t>> {
+        std::mem::take(&mut self.rest)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    /// Reports whatever was not taken.
+    pub(super) fn close(self, findings: &mut Vec<Finding>) {
+        let keys = || self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+        for entry in &self.rest {
+            let label = match suggest::nearest(entry.key(), self.known.iter().copied()) {
+                Some(key) => format!("did you mean `{key}`?"),
+                None => "no such key".to_owned(),
+            };
+            findings.push(
+                Finding::new(entry.key_span(), format!("unknown key `{}` in {}", entry.key(), self.what))
+                    .label(label)
+                    .help(format!("the keys of {} are {}", self.what, keys())),
+            );
+        }
+    }
+}
+
+impl<'t> Entry<'t> {
+    pub(super) fn key(&self) -> &'t str {
+        self.key.get_ref()
+    }
+
+    pub(super) fn key_span(&self) -> Range<usize> {
+        self.key.span()
+    }
+
+    pub(super) fn value(&self) -> &'t Spanned<DeValue<'t>> {
+        self.value
+    }
+
+    pub(super) fn string(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
+        self.expect("a string", self.value.get_ref().as_str(), findings)
+            .map(|text| Spanned::new(self.value.span(), text))
+    }
+
+    pub(super) fn table(&self, what: &'static str, findings: &mut Vec<Finding>) -> Option<Table<'t>> {
+        self.expect("a table", self.value.get_ref().as_table(), findings).map(|table| Table::open(what, table))
+    }
+
+    /// The tables of a `[[header]]`, each with its place.
+    pub(super) fn tables(&self, what: &'static str, findings: &mut Vec<Finding>) -> Vec<(Range<usize>, Table<'t>)> {
+        let Some(array) = self.expect("an array of tables", self.value.get_ref().as_array(), findings) else {
+            return Vec::new();
+        };
+        let tables = array.iter().filter_map(|element| {
+            let table = element.get_ref().as_table();
+            if table.is_none() {
+                findings.push(self.wrong_element(element, "a table"));
+            }
+            table.map(|table| (element.span(), Table::open(what, table)))
+        });
+        tables.collect()
+    }
+
+    /// One string, or an array of them; of an array with anything else in it, the strings.
+    pub(super) fn words(&self, findings: &mut Vec<Finding>) -> Option<Vec<Word<'t>>> {
+        let array = match self.value.get_ref() {
+            DeValue::String(text) => return Some(vec![Spanned::new(self.value.span(), text.as_ref())]),
+            DeValue::Array(array) => Some(array),
+            _ => None,
+        };
+        let elements = self.expect("a string or an array of strings", array, findings)?.iter();
+        let words = elements.filter_map(|element| {
+            let word = element.get_ref().as_str();
+            if word.is_none() {
+                findings.push(self.wrong_element(element, "a string"));
+            }
+            word.map(|word| Spanned::new(element.span(), word))
+        });
+        Some(words.collect())
+    }
+
+    fn expect<T>(&self, expected: &str, found: Option<T>, findings: &mut Vec<Finding>) -> Option<T> {
+        if found.is_none() {
+            findings.push(self.wrong_type(expected));
+        }
+        found
+    }
+
+    pub(super) fn wrong_type(&self, expected: &str) -> Finding {
+        let value = self.value.get_ref();
+        // The text of a table or an array can be a whole page: its key is the better place.
+        let place = if value.is_table() || value.is_array() { self.key_span() } else { self.value.span() };
+        Finding::new(place, format!("`{}` must be {expected}", self.key()))
+            .label(format!("this is {}", describe(value)))
+    }
+
+    fn wrong_element(&self, element: &Spanned<DeValue<'_>>, expected: &str) -> Finding {
+        Finding::new(element.span(), format!("every element of `{}` must be {expected}", self.key()))
+            .label(format!("this is {}", describe(element.get_ref())))
+    }
+}
+
+fn describe(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a number",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}

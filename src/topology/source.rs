@@ -1,0 +1,61 @@
+//! A topology file as text: [`Source`]. Reading it from a disk is the caller's matter.
+
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+/// A topology file's name as the user typed it, and its text: the wire and journal form of a topology.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Source {
+    /// The file's name, for messages only: nothing is ever read from it.
+    pub path: String,
+    /// The file's whole text.
+    pub text: String,
+}
+
+/// Where the lines of a text begin, to say where in the file a byte is.
+pub(super) struct Lines<'a> {
+    text: &'a str,
+    starts: Vec<usize>,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn of(text: &'a str) -> Self {
+        let behind_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { text, starts: std::iter::once(0).chain(behind_breaks).collect() }
+    }
+
+    /// The line and the column of a byte, both counted from 1, the column in characters.
+    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+        let line = self.line_of(offset);
+        (line + 1, self.text[self.starts[line]..offset].chars().count() + 1)
+    }
+
+    /// The bytes of all lines that a span touches, without the last line's break, and the number of the first one.
+    pub(super) fn around(&self, span: &Range<usize>) -> (Range<usize>, usize) {
+        let (first, last) = (self.line_of(span.start), self.line_of(span.end));
+        let end = self.starts.get(last + 1).map_or(self.text.len(), |next| next - 1);
+        (self.starts[first]..end, first + 1)
+    }
+
+    fn line_of(&self, offset: usize) -> usize {
+        self.starts.partition_point(|&start| start <= offset) - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn positions_count_characters() {
+        let lines = Lines::of("é = 1\n\nxyz");
+        assert_eq!(lines.position(0), (1, 1));
+        assert_eq!(lines.position(3), (1, 3));
+        assert_eq!(lines.position(7), (2, 1));
+        assert_eq!(lines.position(11), (3, 4));
+        assert_eq!(lines.around(&(9..10)), (8..11, 3));
+        assert_eq!(lines.around(&(0..7)), (0..7, 1));
+    }
+}

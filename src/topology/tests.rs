@@ -1,0 +1,274 @@
+//! What a valid file means: nodes, zones, links and words. What an invalid file is told is in `tests/topologies/`.
+
+use proptest::{prelude::*, sample::Index};
+
+use super::*;
+
+const HIERARCHICAL: &str = r#"
+name = "hierarchical-9"
+[zones]
+Z1 = "n[1-3]"
+Z2 = ["n4", "n[5-6]"]
+Z3 = "n[7-9]"
+[links]
+intra-zone = { rtt = "20ms" }
+inter-zone = { rtt = "150ms" }
+"#;
+
+fn source(text: &str) -> Source {
+    Source { path: "test.toml".into(), text: text.into() }
+}
+
+fn topology(text: &str) -> Topology {
+    Topology::parse(source(text)).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
+}
+
+fn node(name: &str) -> NodeName {
+    name.parse().unwrap()
+}
+
+fn delay(topology: &Topology, from: &str, to: &str) -> String {
+    topology.link(&node(from), &node(to)).expect("a link").delay.to_string()
+}
+
+#[test]
+fn the_example_of_the_documentation_is_valid() {
+    let documentation = include_str!("mod.rs").lines().map_while(|line| line.strip_prefix("//!"));
+    let example = documentation.skip_while(|line| !line.contains("```toml")).skip(1);
+    let lines: Vec<_> = example.take_while(|line| !line.contains("```")).collect();
+    let topology = topology(&lines.join("\n"));
+    assert_eq!(delay(&topology, "n9", "n2"), "105ms");
+    assert_eq!(delay(&topology, "n1", "n7"), "5ms");
+}
+
+#[test]
+fn zones_have_their_nodes_in_the_order_of_the_file() {
+    let topology = topology(HIERARCHICAL);
+    assert_eq!(topology.name(), "hierarchical-9");
+    assert_eq!(hostlist::fold(topology.nodes()), "n[1-9]");
+    let zones: Vec<_> = topology.zones().map(|(name, nodes)| format!("{name}={}", hostlist::fold(nodes))).collect();
+    assert_eq!(zones, ["Z1=n[1-3]", "Z2=n[4-6]", "Z3=n[7-9]"]);
+    assert_eq!(topology.zone_of(&node("n6")).map(ZoneName::as_str), Some("Z2"));
+    assert_eq!(topology.zone_of(&node("n10")), None);
+    assert!(topology.contains(&node("n9")) && !topology.contains(&node("Z1")));
+}
+
+#[test]
+fn the_order_is_the_files_and_not_the_alphabets() {
+    let topology =
+        topology("name = 't'\nzones.b = 'x'\nnodes = ['z', 'y']\nzones.a = 'w'\nlinks.default.rtt = '0ms'\n");
+    let nodes: Vec<_> = topology.nodes().iter().map(NodeName::as_str).collect();
+    assert_eq!(nodes, ["x", "z", "y", "w"]);
+    assert_eq!(topology.zones().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b", "a"]);
+    assert_eq!(topology.zone_of(&node("y")), None);
+    assert_eq!(topology.zone_of(&node("w")).map(ZoneName::as_str), Some("a"));
+}
+
+#[test]
+fn zones_say_what_links_are_like() {
+    let topology = topology(HIERARCHICAL);
+    assert_eq!(delay(&topology, "n1", "n2"), "10ms");
+    assert_eq!(delay(&topology, "n1", "n9"), "75ms");
+    assert_eq!(topology.rtt(&node("n1"), &node("n9")), Some(Rtt::from_nanos(150_000_000)));
+    assert_eq!(topology.link(&node("n1"), &node("n1")), None);
+    assert_eq!(topology.link(&node("n1"), &node("n10")), None);
+    assert_eq!(topology.rtt(&node("n10"), &node("n1")), None);
+}
+
+#[test]
+fn a_link_of_which_nothing_is_said_is_as_the_lan_is() {
+    let topology = topology("name = 't'\nnodes = 'a'\n[zones]\nZ = 'b'\nY = 'c'\n[links]\ninter-zone.rtt = '2ms'\n");
+    assert_eq!(topology.link(&node("a"), &node("b")), Some(Link::LAN));
+    assert_eq!(delay(&topology, "b", "c"), "1ms");
+}
+
+#[test]
+fn a_node_outside_zones_follows_the_default_only() {
+    let text = HIERARCHICAL.replace("[zones]", "nodes = 'gw'\n[zones]") + "default.delay = '3ms'\n";
+    let topology = topology(&text);
+    assert_eq!(delay(&topology, "gw", "n1"), "3ms");
+    assert_eq!(delay(&topology, "n1", "gw"), "3ms");
+    assert_eq!(delay(&topology, "n1", "n2"), "10ms");
+}
+
+#[test]
+fn later_overrides_win() {
+    let text = HIERARCHICAL.to_owned()
+        + r#"
+        [[links.override]]
+        between = ["Z1", "Z3"]
+        rtt = "210ms"
+        [[links.override]]
+        from = "n1"
+        to = ["Z2", "n7"]
+        delay = "5ms"
+        [[links.override]]
+        between = ["n[1-2]", "*"]
+        delay = "1us"
+        [[links.override]]
+        between = ["Z2", "Z2"]
+        rtt = "0ms"
+        "#;
+    let topology = topology(&text);
+    assert_eq!(delay(&topology, "n3", "n8"), "105ms");
+    assert_eq!(delay(&topology, "n8", "n3"), "105ms");
+    assert_eq!(delay(&topology, "n1", "n7"), "1us");
+    assert_eq!(delay(&topology, "n7", "n2"), "1us");
+    assert_eq!(delay(&topology, "n3", "n4"), "75ms");
+    assert_eq!(delay(&topology, "n4", "n6"), "0ms");
+}
+
+#[test]
+fn from_and_to_are_one_way() {
+    let text = HIERARCHICAL.to_owned() + "[[links.override]]\nfrom = ['Z1']\nto = 'n[4-5]'\ndelay = '1ms'\n";
+    let topology = topology(&text);
+    assert_eq!(delay(&topology, "n1", "n4"), "1ms");
+    assert_eq!(delay(&topology, "n4", "n1"), "75ms");
+    assert_eq!(topology.rtt(&node("n1"), &node("n4")), Some(Rtt::from_nanos(76_000_000)));
+}
+
+#[test]
+fn a_word_means_a_zone_or_a_node_or_several() {
+    let topology = topology(HIERARCHICAL);
+    let selected = |word: &str| hostlist::fold(&topology.select(word).unwrap());
+    assert_eq!(selected("Z2"), "n[4-6]");
+    assert_eq!(selected("n9"), "n9");
+    assert_eq!(selected("n[8-9,2]"), "n[2,8-9]");
+    assert_eq!(selected("Z3,n1,Z[2-3]"), "n[1,4-9]");
+    assert_eq!(selected("*"), "n[1-9]");
+}
+
+#[test]
+fn a_word_that_means_nothing_is_corrected() {
+    let topology = topology(HIERARCHICAL);
+    let error = |word: &str| topology.select(word).expect_err(word);
+    assert_eq!(error("z1").to_string(), "no zone or node is called `z1`; did you mean `Z1`?");
+    assert_eq!(error("n[8-10]").word, "n10");
+    assert_eq!(error("galera").to_string(), "no zone or node is called `galera`");
+    assert_eq!(error("").to_string(), "no zone or node is called ``");
+    assert_eq!(error("n[1").to_string(), "unmatched bracket in `n[1`");
+}
+
+#[test]
+fn the_wire_form_is_the_source() {
+    let topology = topology(HIERARCHICAL);
+    let json = serde_json::to_value(&topology).unwrap();
+    assert_eq!(json, serde_json::to_value(source(HIERARCHICAL)).unwrap());
+    assert_eq!(serde_json::from_value::<Topology>(json).unwrap(), topology);
+
+    let broken = serde_json::json!({ "path": "b.toml", "text": "name = 1" });
+    let error = serde_json::from_value::<Topology>(broken).unwrap_err().to_string();
+    assert!(error.contains("b.toml:1:8: `name` must be a string"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_too_large_is_not_even_parsed() {
+    let rejected = Topology::parse(source(&"#".repeat(MAX_FILE_BYTES + 1))).unwrap_err();
+    assert_eq!(rejected.to_string(), "test.toml:1:1: the file is larger than 4 MiB");
+}
+
+#[test]
+fn nodes_are_counted_before_they_are_made() {
+    let many = |nodes: &str| format!("name = 't'\nnodes = {nodes}\n[links]\ndefault.rtt = '0ms'\n");
+    assert_eq!(topology(&many("'n[1-65536]'")).nodes().len(), MAX_NODES);
+    let rejected = Topology::parse(source(&many("['n[1-65536]', 'm', 'l']"))).unwrap_err();
+    assert_eq!(rejected.to_string(), "test.toml:2:24: more than 65536 nodes");
+}
+
+#[test]
+fn places_that_are_far_apart_are_shown_apart() {
+    let filler = "# filler\n".repeat(10_000);
+    let text = format!("name = 't'\nnodes = 'n[1-2]'\n{filler}zones.Z = 'n1'\nlinks.default.rtt = '0ms'\n");
+    let shown = Topology::parse(source(&text)).unwrap_err().render(false, 80);
+    assert!(shown.contains("test.toml:10003:11") && shown.contains("test.toml:2"), "{shown}");
+    assert!(shown.lines().count() < 20, "{shown}");
+}
+
+#[test]
+fn a_hundred_mistakes_are_all_shown() {
+    let text = (0..100).fold(String::new(), |text, number| text + &format!("key{number} = 1\n")) + HIERARCHICAL;
+    let rejected = Topology::parse(source(&text)).unwrap_err();
+    assert_eq!(rejected.problems().len(), 100);
+    let shown = rejected.render(false, 80);
+    assert_eq!(shown.matches("error: unknown key").count(), 100);
+    assert!(shown.ends_with("error: test.toml: 100 errors\n"), "{shown}");
+}
+
+#[test]
+fn a_line_as_long_as_a_file_is_named_but_not_shown() {
+    let text = format!("name = 't'\nnodes = [{}]\n", "1,".repeat(50_000));
+    let shown = Topology::parse(source(&text)).unwrap_err().render(false, 80);
+    assert!(shown.contains("test.toml:2:10\n") && shown.contains("note: this is an integer"), "{}", &shown[..2_000]);
+    assert!(shown.len() < 200_000);
+}
+
+#[test]
+fn hostile_text_reaches_no_terminal() {
+    let rejected = Topology::parse(source("\"\\u001b[31m\" = 1\nname = \"\\u001b\"")).unwrap_err();
+    assert!(!rejected.render(false, 80).contains('\u{1b}'));
+    assert!(!rejected.to_string().contains('\u{1b}'));
+}
+
+/// A valid file with every construct of the language, of up to 12 nodes.
+fn any_topology() -> impl Strategy<Value = String> {
+    let end = prop_oneof![
+        Just("*".to_owned()),
+        (1..4_u8).prop_map(|zone| format!("Z{zone}")),
+        (1..12_u8).prop_map(|node| format!("n{node}")),
+        (1..6_u8, 6..12_u8).prop_map(|(first, last)| format!("n[{first}-{last}]")),
+    ];
+    let rule = (end.clone(), end, any::<bool>(), 0..9_u8).prop_map(|(a, b, both_ways, delay)| {
+        let ends = if both_ways { format!("between = ['{a}', '{b}']") } else { format!("from = '{a}'\nto = ['{b}']") };
+        format!("[[links.override]]\n{ends}\ndelay = '{delay}ms'\n")
+    });
+    (1..3_u8, 4..8_u8, 8..11_u8, proptest::collection::vec(rule, 0..6)).prop_map(|(a, b, c, rules)| {
+        let (second, third, fourth) = (a + 1, b + 1, c + 1);
+        format!(
+            "name = 'any'\nnodes = ['n[1-{a}]']\n[zones]\nZ1 = 'n[{second}-{b}]'\nZ2 = ['n[{third}-{c}]']\n\
+             Z3 = 'n[{fourth}-12]'\n[links]\ndefault.delay = '11ms'\nintra-zone.delay = '12ms'\n\
+             inter-zone.rtt = '26ms'\n{}",
+            rules.concat()
+        )
+    })
+}
+
+proptest! {
+    #[test]
+    fn all_links_of_a_node_are_its_single_links(text in any_topology()) {
+        // An override may happen to be about no link.
+        let Ok(topology) = Topology::parse(source(&text)) else { return Ok(()) };
+        for from in topology.nodes() {
+            let together: Vec<_> = topology.links_from(from).collect();
+            let one_by_one: Vec<_> =
+                topology.nodes().iter().filter_map(|to| Some((to, topology.link(from, to)?))).collect();
+            prop_assert_eq!(together, one_by_one);
+        }
+        prop_assert_eq!(topology.links_from(&node("stranger")).count(), 0);
+    }
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "\\PC{0,60}|[a-z\\[\\]={}'\".,0-9\n -]{0,80}") {
+        if let Err(rejected) = Topology::parse(source(&text)) {
+            prop_assert!(!rejected.problems().is_empty());
+            prop_assert!(rejected.render(false, 60).ends_with('\n'));
+        }
+    }
+
+    #[test]
+    fn no_damaged_file_makes_the_parser_panic(
+        text in any_topology(),
+        damage in proptest::collection::vec((any::<Index>(), 0..4_usize, "[\\[\\]{}='\",.\n\r\t*é0-9a-z-]{0,3}"), 1..4),
+    ) {
+        let mut text: Vec<char> = text.chars().collect();
+        for (place, removed, inserted) in damage {
+            let start = place.index(text.len());
+            let end = (start + removed).min(text.len());
+            text.splice(start..end, inserted.chars());
+        }
+        let text: String = text.into_iter().collect();
+        if let Err(rejected) = Topology::parse(source(&text)) {
+            prop_assert!(rejected.problems().iter().all(|problem| text.get(problem.span.clone()).is_some()));
+            prop_assert!(rejected.render(true, 60).ends_with('\n'));
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What the fleet and an agent say to each other: one request and one reply type a call, errors with a stable code.
+//!
+//! Each call is `POST` of the request's JSON to its path; the answer is the reply's JSON, or an [`ApiError`] with a
+//! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
+//! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
+
+use std::{fmt, net::IpAddr};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use thiserror::Error;
+
+use crate::{
+    plan::{Change, ForeignObject, IfName, Profile, Stamp, Wanted},
+    topology::NodeName,
+};
+
+/// A request that an agent answers.
+pub trait Call: Serialize + DeserializeOwned + Send + 'static {
+    /// Where it is posted to.
+    const PATH: &'static str;
+    /// What it is answered with.
+    type Reply: Serialize + DeserializeOwned + Send + 'static;
+}
+
+macro_rules! calls {
+    ($($request:ty => $path:literal, $reply:ty;)*) => {
+        $(impl Call for $request {
+            const PATH: &'static str = $path;
+            type Reply = $reply;
+        })*
+    };
+}
+
+calls! {
+    GetStatus => "/v1/status", NodeStatus;
+    GetWanted => "/v1/wanted", Wanted;
+    Prepare => "/v1/prepare", Prepared;
+    Commit => "/v1/commit", Committed;
+    Undo => "/v1/undo", Undone;
+    Probe => "/v1/probe", Vec<Echoes>;
+}
+
+/// Names one transaction: drawn by the controller, told to every agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Ticket(pub String);
+
+/// Asks what is in force, compared with the kernel at this moment.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetStatus {}
+
+/// Asks for the wanted state in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetWanted {}
+
+/// Asks an agent to check everything and compute its change, without writing anything.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Prepare {
+    /// The transaction.
+    pub ticket: Ticket,
+    /// The document that the agent is believed to have; another one means that somebody else was faster.
+    pub base: Stamp,
+    /// The document that it is to have.
+    pub wanted: Wanted,
+}
+
+/// What an agent would do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Prepared {
+    /// The interface.
+    pub interface: IfName,
+    /// The steps.
+    pub change: Change,
+}
+
+/// Asks an agent to do what it prepared, and to read it back.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commit {
+    /// The transaction.
+    pub ticket: Ticket,
+}
+
+/// What an agent has done.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Committed {
+    /// What is in force now, read back from the kernel.
+    pub stamp: Stamp,
+    /// How many steps were written to the kernel.
+    pub writes: usize,
+}
+
+/// Asks an agent to forget what it prepared, or to go back to what it had before it committed.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Undo {
+    /// The transaction. One that the agent does not know needs no undoing.
+    pub ticket: Ticket,
+}
+
+/// The transaction has left nothing on the node.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Undone {
+    /// What is in force.
+    pub stamp: Stamp,
+}
+
+/// Asks an agent to measure the way to other nodes by ICMP echo.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Probe {
+    /// Whom to ask.
+    pub targets: Vec<IpAddr>,
+    /// How many requests each gets, after one that warms the neighbour table and does not count.
+    pub count: u32,
+    /// Time between two requests to the same target, in milliseconds.
+    pub interval_ms: u64,
+    /// How long an answer is waited for, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What came back from one target.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Echoes {
+    /// The target.
+    pub address: IpAddr,
+    /// How many requests were sent.
+    pub sent: u32,
+    /// The round-trip times of the answers, in nanoseconds, in ascending order.
+    pub rtts_ns: Vec<u64>,
+}
+
+/// What is in force on one node, and whether the kernel agrees.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct NodeStatus {
+    /// The node.
+    pub node: NodeName,
+    /// The agent's version.
+    pub version: String,
+    /// Which wanted state it has.
+    pub stamp: Stamp,
+    /// The name of the topology in force.
+    pub topology: Option<String>,
+    /// The names of the partitions in force.
+    pub partitions: Vec<String>,
+    /// The interface that is shaped, or that would be.
+    pub interface: IfName,
+    /// The profiles in the kernel, each with what it does now.
+    pub profiles: Vec<ProfileStatus>,
+    /// The addresses cut off in the kernel, in both directions.
+    pub cuts: Vec<IpAddr>,
+    /// What would have to be done for the kernel to have what is wanted; empty: no drift.
+    pub drift: Vec<String>,
+    /// What somebody else put on the interface, where this is in our way.
+    pub foreign: Vec<ForeignObject>,
+    /// How many classes hold no traffic any more and go when they have drained.
+    pub draining: usize,
+}
+
+/// One profile in the kernel.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ProfileStatus {
+    /// The parameters, read back.
+    #[serde(flatten)]
+    pub profile: Profile,
+    /// How many addresses are sent through it.
+    pub addresses: usize,
+    /// How many packets are in it at this moment.
+    pub queued: u32,
+}
+
+/// Why an agent did not do what it was asked.
+#[derive(Debug, Clone, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[error("{message}")]
+pub struct ApiError {
+    /// What kind of failure; programs decide by it.
+    pub code: ErrorCode,
+    /// A sentence for people: what is wrong, and what to do.
+    pub message: String,
+}
+
+impl ApiError {
+    /// An error of kind `code`.
+    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
+        Self { code, message: message.to_string() }
+    }
+}
+
+/// The kinds of failure; they are part of the contract and never change their meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ErrorCode {
+    /// The request makes no sense.
+    BadRequest,
+    /// The agent's guard refuses: the interface is not allowed, not the database's, or carries somebody else's work.
+    Refused,
+    /// The kernel cannot do what is asked.
+    Unsupported,
+    /// The agent lacks the right to do it.
+    Permission,
+    /// Another controller changed the state, or is changing it.
+    Conflict,
+    /// The kernel failed; the node is as it was.
+    Failed,
+    /// The kernel failed, and so did undoing it: the node is neither as it was nor as wanted.
+    Broken,
+}
+
+impl ErrorCode {
+    /// The HTTP status that goes with it.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::BadRequest => 400,
+            Self::Refused | Self::Permission => 403,
+            Self::Conflict => 409,
+            Self::Unsupported => 501,
+            Self::Failed | Self::Broken => 500,
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Golden folders: every file of `topologies/` and `tests/topologies/valid/` is a topology, and every file of
+//! `tests/topologies/invalid/` is refused with the text in the `.stderr` next to it.
+//!
+//! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test topologies` writes what the program says now into the
+//! `.stderr` files; read the difference before you commit it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use netemctl::topology::{Rejected, Source, Topology};
+
+/// The terminal that the golden texts are made for.
+const WIDTH: usize = 100;
+
+#[test]
+fn shipped_topologies_are_valid_and_called_as_their_files_are() {
+    for file in toml_files("topologies") {
+        let topology = parse(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
+        assert_eq!(Some(topology.name()), file.file_stem().and_then(|stem| stem.to_str()));
+    }
+}
+
+#[test]
+fn valid_files_are_topologies() {
+    for file in toml_files("tests/topologies/valid") {
+        let topology = parse(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
+        for from in topology.nodes() {
+            assert_eq!(topology.links_from(from).count(), topology.nodes().len() - 1, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn invalid_files_are_refused_with_the_text_next_to_them() {
+    let bless = env::var_os("NETEMCTL_BLESS").is_some();
+    let mut differing = Vec::new();
+    for file in toml_files("tests/topologies/invalid") {
+        let rejected = parse(&file).expect_err(&format!("{} is accepted", file.display()));
+        let shown = rejected.render(false, WIDTH);
+        let golden = file.with_extension("stderr");
+        if bless {
+            fs::write(&golden, &shown).unwrap();
+        } else if fs::read_to_string(&golden).unwrap_or_default() != shown {
+            differing.push(format!("{} should have been:\n{shown}", golden.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", differing.join("\n"));
+}
+
+#[test]
+fn every_golden_text_has_its_file() {
+    for golden in files("tests/topologies/invalid", "stderr") {
+        assert!(golden.with_extension("toml").exists(), "{} is left over", golden.display());
+    }
+}
+
+fn parse(file: &Path) -> Result<Topology, Rejected> {
+    let path = file.file_name().expect("a file").to_string_lossy().into_owned();
+    let text = fs::read_to_string(file).expect("a text file");
+    Topology::parse(Source { path, text })
+}
+
+fn toml_files(folder: &str) -> Vec<PathBuf> {
+    let files = files(folder, "toml");
+    assert!(!files.is_empty(), "{folder} has no TOML file");
+    files
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
+}
