@@ -1,1 +1,107 @@
-fn main() {}
+//! How the pure path from a topology file to one node's kernel steps grows with the number of nodes.
+//!
+//! Everything is to be linear, so the throughput in nodes is to stay the same from 100 nodes to 10,000.
+
+#![expect(clippy::print_stdout, reason = "a benchmark speaks to the terminal")]
+
+use std::{
+    hint::black_box,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    time::Instant,
+};
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use netemctl::{
+    plan::{AgentAddress, Inventory, LineRate, Place, Shaping, Tree, Wanted, diff},
+    topology::{NodeName, Source, Topology, hostlist},
+};
+
+const SIZES: [u32; 3] = [100, 1_000, 10_000];
+
+/// How many nodes share a zone.
+const ZONE: u32 = 33;
+
+fn scale(criterion: &mut Criterion) {
+    print_sizes();
+    let mut group = criterion.benchmark_group("scale");
+    for nodes in SIZES {
+        let source = source(nodes);
+        let wanted = wanted(nodes);
+        let node = first_node();
+        let shaping = shaping(&wanted, &node);
+        group.throughput(Throughput::Elements(nodes.into()));
+        group.bench_function(BenchmarkId::new("parse and resolve", nodes), |bencher| {
+            bencher.iter(|| Topology::parse(black_box(source.clone())));
+        });
+        group.bench_function(BenchmarkId::new("compile one node", nodes), |bencher| {
+            bencher.iter(|| black_box(&wanted).shaping(&node, LineRate::UNKNOWN));
+        });
+        group.bench_function(BenchmarkId::new("diff with nothing", nodes), |bencher| {
+            bencher.iter(|| diff(Some(black_box(&shaping)), &Tree::default()));
+        });
+        group.bench_function(BenchmarkId::new("stamp the document", nodes), |bencher| {
+            bencher.iter(|| black_box(&wanted).stamp());
+        });
+    }
+    group.finish();
+}
+
+/// What goes over the network and into a kernel, and how long one cold run of everything takes.
+fn print_sizes() {
+    println!("{:>6}  {:>14}  {:>14}  {:>7}  {:>9}", "nodes", "topology bytes", "document bytes", "routes", "one run");
+    for nodes in SIZES {
+        let source = source(nodes);
+        let length = source.text.len();
+        let inventory = inventory(nodes);
+        let start = Instant::now();
+        let topology = Topology::parse(source).expect("a valid file");
+        let wanted = Wanted::default().with_topology(topology, inventory).expect("a node for each name");
+        let document = serde_json::to_vec(&wanted).expect("a document is JSON");
+        let shaping = shaping(&wanted, &first_node());
+        let change = diff(Some(&shaping), &Tree::default()).expect("nothing foreign");
+        let millis = start.elapsed().as_secs_f64() * 1e3;
+        assert!(!change.steps.is_empty());
+        let (document, routes) = (document.len(), shaping.profiles.len());
+        println!("{nodes:>6}  {length:>14}  {document:>14}  {routes:>7}  {millis:>6.1} ms");
+    }
+}
+
+fn source(nodes: u32) -> Source {
+    let mut text = "name = \"scale\"\n[zones]\n".to_owned();
+    for (zone, first) in (1..=nodes).step_by(ZONE as usize).enumerate() {
+        let last = nodes.min(first + ZONE - 1);
+        text += &format!("Z{zone} = \"n[{first}-{last}]\"\n");
+    }
+    text += "[links]\nintra-zone = { rtt = \"20ms\" }\ninter-zone = { rtt = \"150ms\" }\n";
+    Source { path: "scale.toml".to_owned(), text }
+}
+
+fn wanted(nodes: u32) -> Wanted {
+    let topology = Topology::parse(source(nodes)).expect("a valid file");
+    Wanted::default().with_topology(topology, inventory(nodes)).expect("a node for each name")
+}
+
+fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
+    wanted.shaping(node, LineRate::UNKNOWN).expect("the topology has the node")
+}
+
+fn first_node() -> NodeName {
+    "n1".parse().expect("a name")
+}
+
+/// Each node with one address of either family.
+fn inventory(nodes: u32) -> Inventory {
+    let v4 = |number: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number);
+    let v6 = |number: u32| Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(number));
+    let place = |number| Place {
+        agent: AgentAddress::Unix(format!("/run/netemctl/n{number}.sock").into()),
+        interface: "db0".parse().expect("a name"),
+        addresses: vec![IpAddr::V4(v4(number)), IpAddr::V6(v6(number))],
+    };
+    let names = hostlist::expand(&format!("n[1-{nodes}]")).expect("a hostlist");
+    let names = names.into_iter().map(|name| NodeName::try_from(name).expect("a name"));
+    Inventory { nodes: names.zip((1..).map(place)).collect(), ..Inventory::default() }
+}
+
+criterion_group!(benches, scale);
+criterion_main!(benches);

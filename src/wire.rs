@@ -4,7 +4,7 @@
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
 //! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
 
-use std::{fmt, net::IpAddr};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
@@ -116,10 +116,10 @@ pub struct Probe {
     pub targets: Vec<IpAddr>,
     /// How many requests each gets, after one that warms the neighbour table and does not count.
     pub count: u32,
-    /// Time between two requests to the same target, in milliseconds.
-    pub interval_ms: u64,
-    /// How long an answer is waited for, in milliseconds.
-    pub timeout_ms: u64,
+    /// Time between two requests to the same target, on average.
+    pub interval: Duration,
+    /// How long an answer is waited for.
+    pub timeout: Duration,
 }
 
 /// What came back from one target.

@@ -16,14 +16,16 @@ use crate::{
 
 /// Run a node's agent: the privileged daemon that owns its network shaping
 ///
-/// It touches no interface but those that its config allows, and needs CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN.
-/// SIGTERM and SIGINT end it; what is in force stays in force. RUST_LOG sets how much it logs on stderr.
+/// It touches no interface but those that its config allows. SIGTERM and SIGINT end it; what is in force stays in force.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # the only interfaces that may be shaped
-  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600")]
+  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
+
+It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
+RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
 pub(super) struct Agent {
     /// The agent's config file
     #[arg(long, value_name = "FILE")]

@@ -46,10 +46,10 @@ pub(super) fn change(
     edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let fleet = context.fleet()?;
-    let outcome = context.block_on(async |interrupt| {
+    let outcome = Context::block_on(async |interrupt| {
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
-        Ok(context.meanwhile(&what, fleet.edit(replaces, &interrupt, edit)).await?)
+        Ok(Context::meanwhile(&what, fleet.edit(replaces, &interrupt, edit)).await?)
     })?;
     let Outcome { wanted, writes } = &outcome;
     let steps: usize = writes.values().sum();

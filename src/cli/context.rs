@@ -53,10 +53,7 @@ impl Context {
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.
-    pub(super) fn block_on<T>(
-        &self,
-        work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+    pub(super) fn block_on<T>(work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>) -> Result<T, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
         runtime.block_on(async {
@@ -72,7 +69,7 @@ impl Context {
     }
 
     /// Waits for `work`, saying on stderr what is going on if it takes over a second.
-    pub(super) async fn meanwhile<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+    pub(super) async fn meanwhile<T>(what: &str, work: impl Future<Output = T>) -> T {
         let start = Instant::now();
         let mut ticks = interval_at((start + SILENCE).into(), SILENCE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -84,16 +81,16 @@ impl Context {
                 biased;
                 result = &mut work => {
                     if said && on_terminal {
-                        self.talk("\r\x1b[K");
+                        talk("\r\x1b[K");
                     }
                     return result;
                 }
                 _ = ticks.tick() => {
                     let seconds = start.elapsed().as_secs();
                     if on_terminal {
-                        self.talk(&format!("\r{what} … {seconds} s\x1b[K"));
+                        talk(&format!("\r{what} … {seconds} s\x1b[K"));
                     } else if !said {
-                        self.talk(&format!("{what} …\n"));
+                        talk(&format!("{what} …\n"));
                     }
                     said = true;
                 }
@@ -132,14 +129,14 @@ impl Context {
         }
         let (on, off) = if Self::is_styled(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         match &failure.rejected {
-            Some(rejected) => self.talk(&rejected.render(Self::is_styled(&io::stderr()), WIDTH)),
-            None => self.talk(&format!("{on}error:{off} {}\n", failure.message)),
+            Some(rejected) => talk(&rejected.render(Self::is_styled(&io::stderr()), WIDTH)),
+            None => talk(&format!("{on}error:{off} {}\n", failure.message)),
         }
         for (node, said) in &failure.nodes {
-            self.talk(&format!("  {node}: {said}\n"));
+            talk(&format!("  {node}: {said}\n"));
         }
         for hint in &failure.hints {
-            self.talk(&format!("hint: {hint}\n"));
+            talk(&format!("hint: {hint}\n"));
         }
         failure.exit
     }
@@ -148,10 +145,10 @@ impl Context {
     pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
         stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
+}
 
-    /// Says something that is not the answer.
-    pub(super) fn talk(&self, text: &str) {
-        // There is nobody left to tell if stderr is gone.
-        drop(io::stderr().write_all(text.as_bytes()));
-    }
+/// Says something that is not the answer.
+pub(super) fn talk(text: &str) {
+    // There is nobody left to tell if stderr is gone.
+    drop(io::stderr().write_all(text.as_bytes()));
 }

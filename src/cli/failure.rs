@@ -1,6 +1,6 @@
 //! Why a command failed, in one place: the exit code, the sentence, what to do about it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub(super) struct Failure {
 }
 
 impl Failure {
-    pub(super) fn new(exit: Exit, message: impl ToString) -> Self {
+    pub(super) fn new(exit: Exit, message: impl Display) -> Self {
         Self {
             exit,
             message: message.to_string(),
@@ -45,7 +45,7 @@ impl Failure {
         }
     }
 
-    pub(super) fn hint(mut self, hint: impl ToString) -> Self {
+    pub(super) fn hint(mut self, hint: impl Display) -> Self {
         self.hints.push(hint.to_string());
         self
     }

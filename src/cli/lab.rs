@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure, agent,
+    context::talk,
     render::{count, table},
     topology_file,
 };
@@ -107,7 +108,7 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
                 Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit).unwrap_or(Exit::Failed);
             let log = fs::read_to_string(directory.log()).unwrap_or_default();
             let last = log.lines().rfind(|line| line.starts_with("error: ")).map(|line| &line["error: ".len()..]);
-            return Err(Failure::new(exit, format!("the lab did not come up: {}", last.unwrap_or(log.trim()))));
+            return Err(Failure::new(exit, format!("the lab did not come up: {}", last.unwrap_or_else(|| log.trim()))));
         }
     }
     let up = Up {
@@ -181,7 +182,7 @@ struct MemberStatus {
 fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let fleet = context.fleet()?;
-    let (up, down) = context.block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
+    let (up, down) = Context::block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
     let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
     let layout = &lab.state.layout;
     let member = |member: &crate::lab::Member| {
@@ -219,7 +220,7 @@ fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Fai
 
 fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    context.talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
+    talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
     exec(context, node, &[shell])
 }
 

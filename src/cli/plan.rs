@@ -45,9 +45,9 @@ impl Plan {
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
             return Err(Failure::new(Exit::Usage, format!("the fleet has no node {node}")));
         }
-        let preview = context.block_on(async |_| {
+        let preview = Context::block_on(async |_| {
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            let rehearsal = context.meanwhile("asking the nodes", fleet.rehearse(true, edit)).await?;
+            let rehearsal = Context::meanwhile("asking the nodes", fleet.rehearse(true, edit)).await?;
             Ok(rehearsal.abandon().await)
         })?;
         let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
@@ -93,8 +93,8 @@ fn draw(preview: &Preview, planned: &[Planned<'_>]) -> String {
         };
         text += &format!("# {node} {interface}: {}{memory}\n", count(steps.len(), "step"));
         match tc {
-            Some(commands) => commands.iter().for_each(|command| text += &format!("{command}\n")),
-            None => steps.iter().for_each(|step| text += &format!("  {step}\n")),
+            Some(commands) => text.extend(commands.iter().map(|command| format!("{command}\n"))),
+            None => text.extend(steps.iter().map(|step| format!("  {step}\n"))),
         }
     }
     text

@@ -39,8 +39,8 @@ impl Status {
     #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
-        let answers = context.block_on(async |_| {
-            Ok(context.meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await)
+        let answers = Context::block_on(async |_| {
+            Ok(Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await)
         })?;
         let (up, down) = part(answers);
         let drifts = up.values().any(|status| !status.drift.is_empty());
@@ -69,10 +69,8 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
         }
         Node::Unreachable(error) => {
             details += &format!("{node}: {error}\n");
-            let mut row = vec![String::new(); header.len()];
-            row[0] = node.to_string();
-            row[header.len() - 1] = "unreachable".to_owned();
-            row
+            let blanks = vec![String::new(); header.len() - 2];
+            [vec![node.to_string()], blanks, vec!["unreachable".to_owned()]].concat()
         }
     });
     let mut text = table(Context::is_styled(&io::stdout()), &header, rows.collect());

@@ -54,12 +54,12 @@ impl Verify {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
-        let (wanted, report) = context.block_on(async |interrupt| {
+        let (wanted, report) = Context::block_on(async |interrupt| {
             let wanted = fleet.wanted().await?;
             let nodes = fleet.inventory().nodes.len();
             let takes = fleet.verify_takes(&wanted, self.count).as_secs() + 1;
             let what = format!("measuring {}, about {takes} s", count(nodes * nodes.saturating_sub(1), "pair"));
-            let measuring = context.meanwhile(&what, fleet.verify(&wanted, self.count, tolerance));
+            let measuring = Context::meanwhile(&what, fleet.verify(&wanted, self.count, tolerance));
             let report = tokio::select! {
                 report = measuring => report?,
                 () = interrupt.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),

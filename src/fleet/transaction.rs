@@ -177,9 +177,10 @@ impl Rehearsal<'_> {
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
         let Self { fleet, ticket, preview } = self;
         // An interruption waits for the answers: a node must not commit after it was told to undo.
-        let answers = match interrupt.is_cancelled() {
-            true => BTreeMap::new(),
-            false => fleet.call(CALL_TIMEOUT, |_| Commit { ticket: ticket.clone() }).await,
+        let answers = if interrupt.is_cancelled() {
+            BTreeMap::new()
+        } else {
+            fleet.call(CALL_TIMEOUT, |_| Commit { ticket: ticket.clone() }).await
         };
         let (committed, failures) = part(answers);
         if failures.is_empty() && !interrupt.is_cancelled() {

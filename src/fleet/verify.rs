@@ -26,8 +26,8 @@ impl Fleet {
         let probe = |node: &NodeName| Probe {
             targets: self.targets(node),
             count,
-            interval_ms: pace.interval.as_millis() as u64,
-            timeout_ms: pace.timeout.as_millis() as u64,
+            interval: pace.interval,
+            timeout: pace.timeout,
         };
         let (answers, failures) = part(self.call(pace.total + CALL_TIMEOUT, probe).await);
         if !failures.is_empty() {
@@ -50,7 +50,7 @@ impl Fleet {
         let interval = Duration::from_millis(targets * 1_000 / FLEET_RATE).max(MIN_INTERVAL);
         let slowest = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b)));
         let slowest = slowest.map(|(a, b)| wanted.link(a, b).delay + wanted.link(b, a).delay).max();
-        let timeout = Duration::from_nanos(slowest.map_or(0, |rtt| rtt.as_nanos())) + GRACE;
+        let timeout = slowest.map_or(Duration::ZERO, Duration::from) + GRACE;
         Pace { interval, timeout, total: interval * (count + 1) + 2 * timeout }
     }
 

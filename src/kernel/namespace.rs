@@ -41,7 +41,9 @@ impl NodeNamespace {
                 .map(|network| (network, gettid().as_raw()));
             let failed = made.is_err();
             if tell.send(made).is_ok() && !failed {
-                inbox.iter().for_each(|job| job());
+                for job in inbox {
+                    job();
+                }
             }
         })?;
         let (network, thread) = told.recv().map_err(io::Error::other)??;

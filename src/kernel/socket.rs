@@ -66,13 +66,14 @@ impl Socket {
     pub(super) fn batch(&mut self, requests: &[Request]) -> Result<Vec<Refusal>, KernelError> {
         let mut refusals = Vec::new();
         for batch in requests.chunks(BATCH) {
-            let first = self.sequence.wrapping_add(1);
+            let before = self.sequence;
             let bytes: Vec<u8> = batch.iter().flat_map(|request| request.to_bytes(self.next())).collect();
             self.raw.send(&bytes, 0)?;
             let mut pending = batch.len();
             while pending > 0 {
                 for message in self.receive()? {
-                    let ours = message.header.sequence_number.wrapping_sub(first) < batch.len() as u32;
+                    let ours =
+                        (1..=batch.len()).contains(&(message.header.sequence_number.wrapping_sub(before) as usize));
                     if let (true, NetlinkPayload::Error(ack)) = (ours, message.payload) {
                         pending -= 1;
                         refusals.extend(ack.code.map(|_| refusal(ack.to_io(), &ack.header)));
@@ -98,7 +99,6 @@ impl Socket {
         Err(KernelError::Garbled("the tables kept changing while they were read".to_owned()))
     }
 
-    #[expect(clippy::type_complexity, reason = "an answer, and whether it is whole")]
     fn collect(&mut self, sequence: u32) -> Result<(Result<Vec<RouteNetlinkMessage>, Refusal>, bool), KernelError> {
         let (mut answer, mut interrupted) = (Vec::new(), false);
         loop {

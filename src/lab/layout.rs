@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
 };
 
@@ -113,22 +113,13 @@ pub(super) fn node_directory(directory: &Path, node: &NodeName) -> PathBuf {
     directory.join("nodes").join(node.as_str())
 }
 
-/// The `number`-th address of a network: 10.78.0.9/16 and `fd78::9/64` for number 9.
+/// The addresses of node `number`, counted from 1, in two networks: 10.78.0.9/16 and `fd78::9/64`, for one.
 fn addresses((v4, v6): (u8, u16), number: u16) -> Vec<IpNetwork> {
-    // 1 to 250 in the last byte, so that neither a network nor a broadcast address is among them.
-    let [high, low] = [(number - 1) / 250, (number - 1) % 250 + 1];
-    let v4 = Ipv4Addr::new(10, v4, high as u8, low as u8);
+    // MAX_NODES addresses from the first on are far from the broadcast address of a /16.
+    let v4 = Ipv4Addr::from_bits(Ipv4Addr::new(10, v4, 0, 0).to_bits() + u32::from(number));
     let v6 = Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, number);
     let v4 = Ipv4Network::new(v4, 16).map(IpNetwork::V4);
     let v6 = Ipv6Network::new(v6, 64).map(IpNetwork::V6);
     // Both prefixes are within bounds.
     [v4, v6].into_iter().flatten().collect()
-}
-
-/// The addresses of a member as text, the IPv4 one first.
-impl Member {
-    /// The address shown to people.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.database.first().map(IpNetwork::ip)
-    }
 }

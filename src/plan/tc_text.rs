@@ -8,98 +8,73 @@ use super::{ClassMinor, Direction, IfName, MARK, Profile, Step};
 
 /// The commands, in order, that do what `step` does to `interface`.
 pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
-    let text = Text { dev: interface };
-    match step {
-        Step::AddRoot => vec![text.line(&format!("qdisc add dev {interface} root handle {MARK:x}: htb default 1"))],
-        Step::RemoveRoot => vec![text.line(&format!("qdisc del dev {interface} root handle {MARK:x}:"))],
-        Step::AddHook => vec![text.line(&format!("qdisc add dev {interface} clsact"))],
-        Step::RemoveHook => vec![text.line(&format!("qdisc del dev {interface} clsact"))],
+    let dev = interface;
+    let root = Direction::Egress;
+    let commands = match step {
+        Step::AddRoot => vec![format!("qdisc add dev {dev} root handle {MARK:x}: htb default 1")],
+        Step::RemoveRoot => vec![format!("qdisc del dev {dev} root handle {MARK:x}:")],
+        Step::AddHook => vec![format!("qdisc add dev {dev} clsact")],
+        Step::RemoveHook => vec![format!("qdisc del dev {dev} clsact")],
         Step::AddClass { class, profile } => {
-            let mut lines = vec![text.line(&format!(
-                "class add dev {interface} parent {MARK:x}: classid {MARK:x}:{class:x} htb rate 100gbit quantum 60000"
-            ))];
-            lines.extend(profile.map(|profile| text.netem("add", *class, profile)));
-            lines
+            let id = format!("{MARK:x}:{class:x}");
+            let add = format!("class add dev {dev} parent {MARK:x}: classid {id} htb rate 100gbit quantum 60000");
+            let leaf = profile.map(|profile| netem("add", dev, *class, profile));
+            [add].into_iter().chain(leaf).collect()
         }
-        Step::RemoveClass { class, .. } => {
-            vec![text.line(&format!("class del dev {interface} classid {MARK:x}:{class:x}"))]
+        Step::RemoveClass { class, .. } => vec![format!("class del dev {dev} classid {MARK:x}:{class:x}")],
+        Step::ChangeLeaf { class, to, .. } => vec![netem("change", dev, *class, *to)],
+        Step::AddPass { direction, types } => types.iter().map(|kind| pass(dev, *direction, *kind)).collect(),
+        Step::RemovePass { direction, .. } => vec![filter("del", dev, *direction, "protocol ipv6 pref 1")],
+        Step::BuildChain { chain, routes } => {
+            let route = |route: &super::Route| {
+                let list = if route.address.is_ipv4() { ("ip", 10) } else { ("ipv6", 11) };
+                let place = format!("protocol {} chain {chain} pref {} handle {:#x}", list.0, list.1, route.handle);
+                let key = format!("flower skip_hw dst_ip {} classid {MARK:x}:{:x}", route.address, route.class);
+                filter("add", dev, root, &format!("{place} {key}"))
+            };
+            routes.iter().map(route).collect()
         }
-        Step::ChangeLeaf { class, to, .. } => vec![text.netem("change", *class, *to)],
-        Step::AddPass { direction, types } => types.iter().map(|kind| text.pass(*direction, *kind)).collect(),
-        Step::RemovePass { direction, .. } => {
-            vec![text.line(&format!("filter del {} protocol ipv6 pref 1", text.hook(*direction)))]
+        Step::DropChain { chain, .. } => vec![filter("del", dev, root, &format!("chain {chain}"))],
+        Step::Flip { to: Some(chain), .. } => {
+            let gate = format!("protocol all pref 100 handle 1 flower skip_hw action goto chain {chain}");
+            vec![filter("replace", dev, root, &gate)]
         }
-        Step::BuildChain { chain, routes } => routes
-            .iter()
-            .map(|route| {
-                let (protocol, pref) = if route.address.is_ipv4() { ("ip", 10) } else { ("ipv6", 11) };
-                text.line(&format!(
-                    "filter add {} protocol {protocol} chain {chain} pref {pref} handle {:#x} flower skip_hw dst_ip {} classid {MARK:x}:{:x}",
-                    text.hook(Direction::Egress), route.handle, route.address, route.class
-                ))
-            })
-            .collect(),
-        Step::DropChain { chain, .. } => {
-            vec![text.line(&format!("filter del {} chain {chain}", text.hook(Direction::Egress)))]
-        }
-        Step::Flip { to: Some(chain), .. } => vec![text.line(&format!(
-            "filter replace {} protocol all pref 100 handle 1 flower skip_hw action goto chain {chain}",
-            text.hook(Direction::Egress)
-        ))],
-        Step::Flip { to: None, .. } => {
-            vec![text.line(&format!("filter del {} protocol all pref 100", text.hook(Direction::Egress)))]
-        }
+        Step::Flip { to: None, .. } => vec![filter("del", dev, root, "protocol all pref 100")],
         Step::Cut { direction, address, handle } => {
             let key = match direction {
                 Direction::Egress => "dst_ip",
                 Direction::Ingress => "src_ip",
             };
-            vec![text.line(&format!(
-                "filter add {} {} handle {handle:#x} flower skip_hw {key} {address} action drop",
-                text.hook(*direction),
-                cut_list(*address)
-            ))]
+            let what = format!("handle {handle:#x} flower skip_hw {key} {address} action drop");
+            vec![filter("add", dev, *direction, &format!("{} {what}", cut_list(*address)))]
         }
-        Step::Uncut { direction, address, handle } => vec![text.line(&format!(
-            "filter del {} {} handle {handle:#x} flower",
-            text.hook(*direction),
-            cut_list(*address)
-        ))],
+        Step::Uncut { direction, address, handle } => {
+            vec![filter("del", dev, *direction, &format!("{} handle {handle:#x} flower", cut_list(*address)))]
+        }
+    };
+    commands.into_iter().map(|command| format!("tc {command}")).collect()
+}
+
+fn netem(verb: &str, dev: &IfName, class: ClassMinor, profile: Profile) -> String {
+    format!("qdisc {verb} dev {dev} parent {MARK:x}:{class:x} handle {class:x}: netem {profile}")
+}
+
+fn filter(verb: &str, dev: &IfName, direction: Direction, what: &str) -> String {
+    match direction {
+        Direction::Egress => format!("filter {verb} dev {dev} parent {MARK:x}: {what}"),
+        Direction::Ingress => format!("filter {verb} dev {dev} ingress {what}"),
     }
+}
+
+fn pass(dev: &IfName, direction: Direction, kind: u8) -> String {
+    let verdict = match direction {
+        Direction::Egress => format!("classid {MARK:x}:1"),
+        Direction::Ingress => "action pass".to_owned(),
+    };
+    let key = format!("flower skip_hw ip_proto icmpv6 type {kind} {verdict}");
+    filter("add", dev, direction, &format!("protocol ipv6 pref 1 handle {kind:#x} {key}"))
 }
 
 fn cut_list(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "protocol ip pref 2" } else { "protocol ipv6 pref 3" }
-}
-
-struct Text<'a> {
-    dev: &'a IfName,
-}
-
-impl Text<'_> {
-    fn line(&self, command: &str) -> String {
-        format!("tc {command}")
-    }
-
-    fn hook(&self, direction: Direction) -> String {
-        match direction {
-            Direction::Egress => format!("dev {} parent {MARK:x}:", self.dev),
-            Direction::Ingress => format!("dev {} ingress", self.dev),
-        }
-    }
-
-    fn netem(&self, verb: &str, class: ClassMinor, profile: Profile) -> String {
-        self.line(&format!("qdisc {verb} dev {} parent {MARK:x}:{class:x} handle {class:x}: netem {profile}", self.dev))
-    }
-
-    fn pass(&self, direction: Direction, kind: u8) -> String {
-        let verdict = match direction {
-            Direction::Egress => format!("classid {MARK:x}:1"),
-            Direction::Ingress => "action pass".to_owned(),
-        };
-        self.line(&format!(
-            "filter add {} protocol ipv6 pref 1 handle {kind:#x} flower skip_hw ip_proto icmpv6 type {kind} {verdict}",
-            self.hook(direction)
-        ))
-    }
 }

@@ -45,7 +45,7 @@ impl Wanted {
     pub fn stamp(&self) -> Stamp {
         // Only maps with string keys and plain structs are in it, which JSON can always write.
         let bytes = serde_json::to_vec(self).unwrap_or_default();
-        let digest = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect();
         Stamp { generation: self.generation, digest: Digest(digest) }
     }
 
@@ -126,12 +126,15 @@ impl Wanted {
         Ok(Self { inventory, ..self.clone() })
     }
 
-    /// The nodes that a side names: zones of the topology in force, else of the inventory, and nodes of the latter.
+    /// The nodes that a side names: zones of the topology in force, or of the inventory if it has none, and nodes.
     fn select(&self, side: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
-        let zones: BTreeMap<&str, &[NodeName]> = match &self.topology {
-            Some(topology) => topology.zones().map(|(zone, nodes)| (zone.as_str(), nodes)).collect(),
-            None => self.inventory.zones.iter().map(|(zone, nodes)| (zone.as_str(), nodes.as_slice())).collect(),
-        };
+        let mut zones: BTreeMap<&str, &[NodeName]> = BTreeMap::new();
+        if let Some(topology) = &self.topology {
+            zones.extend(topology.zones().map(|(zone, nodes)| (zone.as_str(), nodes)));
+        }
+        if zones.is_empty() {
+            zones.extend(self.inventory.zones.iter().map(|(zone, nodes)| (zone.as_str(), nodes.as_slice())));
+        }
         let names = hostlist::expand(side).map_err(|error| UnknownName::malformed(side, error))?;
         let mut selected = BTreeSet::new();
         for name in names {
@@ -147,6 +150,10 @@ impl Wanted {
         }
         Ok(selected)
     }
+}
+
+fn hex_digit(nibble: u8) -> char {
+    char::from_digit(nibble.into(), 16).unwrap_or('?')
 }
 
 impl fmt::Display for Stamp {

@@ -1,7 +1,7 @@
 //! ICMP echo from one node to many, paced, each answer stamped by the kernel as it arrives.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map::Entry},
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -23,8 +23,9 @@ use crate::wire::{Echoes, Probe};
 
 /// Sends `probe.count` echo requests to each target and collects the answers. Blocks for as long as that takes.
 ///
-/// One request to each goes first, to have the neighbours resolved; what it takes does not count. Requests are spread
-/// evenly over the interval, so that they do not wait for each other in a queue.
+/// One request to each goes first, to have the neighbours resolved; what it takes does not count. Each request goes at
+/// a random moment of its interval: nodes that measure at once, at a fixed pace, would meet the same others in the same
+/// queues in every round, and the median would not help.
 pub fn echo(probe: &Probe) -> io::Result<Vec<Echoes>> {
     let mut prober = Prober::new(probe)?;
     prober.round(0, 1)?;
@@ -35,7 +36,8 @@ pub fn echo(probe: &Probe) -> io::Result<Vec<Echoes>> {
 struct Prober<'a> {
     probe: &'a Probe,
     sockets: BTreeMap<bool, OwnedFd>,
-    run: u32,
+    run: u64,
+    dice: Dice,
     /// When each request under way was sent, on the clock of the kernel's timestamps.
     sent: BTreeMap<u32, Duration>,
     rtts: Vec<Vec<u64>>,
@@ -45,25 +47,30 @@ impl<'a> Prober<'a> {
     fn new(probe: &'a Probe) -> io::Result<Self> {
         let mut sockets = BTreeMap::new();
         for target in &probe.targets {
-            if !sockets.contains_key(&target.is_ipv4()) {
-                sockets.insert(target.is_ipv4(), open(target.is_ipv4())?);
+            if let Entry::Vacant(entry) = sockets.entry(target.is_ipv4()) {
+                entry.insert(open(target.is_ipv4())?);
             }
         }
-        // Two measurements on one node differ in the time at which they start.
-        let run = process::id() ^ now().subsec_nanos().rotate_left(8);
-        Ok(Self { probe, sockets, run, sent: BTreeMap::new(), rtts: vec![Vec::new(); probe.targets.len()] })
+        // Two measurements differ in the process or in the time at which they start.
+        let mut dice = Dice(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
+        let run = dice.next();
+        Ok(Self { probe, sockets, run, dice, sent: BTreeMap::new(), rtts: vec![Vec::new(); probe.targets.len()] })
     }
 
     /// Sends the requests of some rounds on their time, and waits for the answers of the last.
     fn round(&mut self, first: u32, rounds: u32) -> io::Result<()> {
-        let start = Instant::now();
         let targets = u32::try_from(self.probe.targets.len()).map_err(io::Error::other)?;
-        let gap = Duration::from_millis(self.probe.interval_ms) / targets.max(1);
-        for turn in 0..rounds * targets {
-            self.receive_until(start + gap * turn)?;
-            self.send(first * targets + turn)?;
+        let interval = self.probe.interval;
+        let mut requests: Vec<(Duration, u32)> = (0..rounds * targets)
+            .map(|turn| (interval * (turn / targets) + interval.mul_f64(self.dice.roll()), first * targets + turn))
+            .collect();
+        requests.sort_unstable();
+        let start = Instant::now();
+        for (moment, request) in requests {
+            self.receive_until(start + moment)?;
+            self.send(request)?;
         }
-        let deadline = Instant::now() + Duration::from_millis(self.probe.timeout_ms);
+        let deadline = Instant::now() + self.probe.timeout;
         while !self.sent.is_empty() && Instant::now() < deadline {
             self.receive_until(deadline.min(Instant::now() + Duration::from_millis(20)))?;
         }
@@ -77,10 +84,9 @@ impl<'a> Prober<'a> {
         let address = SockaddrStorage::from(SocketAddr::new(target, 0));
         self.sent.insert(request, now());
         match sendto(self.sockets[&target.is_ipv4()].as_raw_fd(), &packet, &address, MsgFlags::empty()) {
-            Ok(_) => Ok(()),
             Err(Errno::EACCES | Errno::EPERM) => Err(io::ErrorKind::PermissionDenied.into()),
-            // Anything else (no route, no neighbour) means that the target is not reached: it stays unanswered.
-            Err(_) => Ok(()),
+            // Any other error (no route, no neighbour) means that the target is not reached: it stays unanswered.
+            _ => Ok(()),
         }
     }
 
@@ -124,6 +130,23 @@ impl<'a> Prober<'a> {
             Echoes { address: *address, sent: self.probe.count, rtts_ns }
         };
         self.probe.targets.iter().zip(self.rtts).map(echoes).collect()
+    }
+}
+
+/// Random enough to spread requests: splitmix64 (Steele, Lea, Flood 2014).
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number from 0 to 1.
+    fn roll(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
     /// Drawn once per measurement.
-    pub(super) run: u32,
+    pub(super) run: u64,
     /// Counts the requests of a measurement.
     pub(super) request: u32,
 }
@@ -17,12 +17,11 @@ const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 const HEADER: usize = 8;
 
-/// An echo request to `target`, 16 bytes; the mark is its payload and its identifier.
+/// An echo request to `target`, 20 bytes, with the mark as its payload.
 pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     let kind = if target.is_ipv4() { ECHO_REQUEST } else { ECHO_REQUEST_V6 };
-    let mut packet = vec![kind, 0, 0, 0];
-    packet.extend((mark.run as u16).to_be_bytes());
-    packet.extend((mark.request as u16).to_be_bytes());
+    // Type, code, checksum, identifier, sequence number: 16 bits of the latter two would not tell all requests apart.
+    let mut packet = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     packet.extend(mark.run.to_be_bytes());
     packet.extend(mark.request.to_be_bytes());
     // The kernel computes the checksum of ICMPv6, whose pseudo header has the source address (RFC 3542 section 3.1).
@@ -42,16 +41,18 @@ pub(super) fn reply(packet: &[u8], is_v4: bool) -> Option<Mark> {
     if *message.first()? != expected {
         return None;
     }
-    let word = |at: usize| Some(u32::from_be_bytes(message.get(at..at + 4)?.try_into().ok()?));
-    Some(Mark { run: word(HEADER)?, request: word(HEADER + 4)? })
+    let (run, rest) = message.get(HEADER..)?.split_first_chunk()?;
+    let request = rest.first_chunk()?;
+    Some(Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) })
 }
 
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
     let sum: u32 =
         bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    !((folded & 0xffff) + (folded >> 16)) as u16
+    let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
+    // Folded twice it fits in 16 bits.
+    !u16::try_from(fold(fold(sum))).unwrap_or(u16::MAX)
 }
 
 #[cfg(test)]
@@ -62,13 +63,13 @@ mod tests {
 
     #[test]
     fn the_checksum_of_a_request_with_its_checksum_is_zero() {
-        let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef, request: 7 });
+        let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef_0123_4567, request: 7 });
         assert_eq!(checksum(&packet), 0);
     }
 
     proptest! {
         #[test]
-        fn a_reply_carries_the_mark_of_its_request(run: u32, number: u32, is_v4: bool) {
+        fn a_reply_carries_the_mark_of_its_request(run: u64, number: u32, is_v4: bool) {
             let target: IpAddr = if is_v4 { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
             let mark = Mark { run, request: number };
             let mut packet = request(target, mark);

@@ -1,6 +1,6 @@
 //! Every ordered pair, wanted against measured, judged.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -147,8 +147,8 @@ fn verdict(measured: &Measured, wanted: Option<Rtt>, tolerance: Tolerance) -> Ve
 
 /// The middle of sorted values; of an even number, the mean of the two in the middle.
 fn median(sorted: &[u64]) -> Option<u64> {
-    let (low, high) = (sorted.get((sorted.len().checked_sub(1)?) / 2)?, sorted.get(sorted.len() / 2)?);
-    Some(Duration::from_nanos(*low).as_nanos().midpoint(u128::from(*high)) as u64)
+    let last = sorted.len().checked_sub(1)?;
+    Some(sorted[last / 2].midpoint(sorted[last.div_ceil(2)]))
 }
 
 #[cfg(test)]

@@ -16,6 +16,5 @@ pub(in crate::cli) fn table(styled: bool, header: &[&str], rows: Vec<Vec<String>
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    let lines = table.to_string();
-    lines.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+    table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect()
 }

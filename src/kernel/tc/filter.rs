@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcMessage, TcOption},
+    tc::{TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcHeader, TcMessage, TcOption},
 };
 
 pub(in crate::kernel) use super::gact::Verdict;
@@ -152,12 +152,15 @@ impl Filter {
             (Some(icmp_type), None, _, _) => Self::Pass { direction, icmp_type },
             (None, Some(address), None, Some(Verdict::Drop)) => Self::Cut { direction, address, handle },
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
-            (None, Some(address), Some(class), None) => Self::Route { chain: seen.chain, address, class, handle },
+            // Chain 0 has the passes, the cuts and the gate, never a route.
+            (None, Some(address), Some(class), None) if seen.chain != 0 => {
+                Self::Route { chain: seen.chain, address, class, handle }
+            }
             _ => return None,
         };
         let ours = filter.message(message.header.index.cast_unsigned());
-        let same_place = ours.header.handle == message.header.handle && ours.header.info == message.header.info;
-        (same_place && Seen::of(&ours)? == seen).then_some(filter)
+        let place = |header: &TcHeader| (header.parent, header.info, header.handle);
+        (place(&ours.header) == place(&message.header) && Seen::of(&ours)? == seen).then_some(filter)
     }
 }
 
@@ -178,14 +181,20 @@ pub(in crate::kernel) const PARENTS: [TcHandle; 3] = [ROOT_HANDLE, INGRESS, CLSA
 
 /// A filter as `tc` would point at it, for a message about one that is not ours.
 pub(in crate::kernel) fn describe(message: &TcMessage) -> String {
-    let (pref, protocol) = (message.header.info >> 16, u16::from_be(message.header.info as u16));
+    let [pref, protocol] = halves(message.header.info);
     let chain = chain(message);
     format!(
-        "filter parent {} chain {chain} pref {pref} protocol {protocol:#06x} handle {:#x} {}",
+        "filter parent {} chain {chain} pref {pref} protocol {:#06x} handle {:#x} {}",
         super::hex(message.header.parent),
+        u16::from_be(protocol),
         u32::from(message.header.handle),
         kind(message)
     )
+}
+
+fn halves(word: u32) -> [u16; 2] {
+    let TcHandle { major, minor } = TcHandle::from(word);
+    [major, minor]
 }
 
 /// Everything in a flower filter that decides what it does.

@@ -15,6 +15,7 @@ pub(in crate::kernel) enum Verdict {
 }
 
 const TCA_GACT_PARMS: u16 = 2;
+const TCA_GACT_PROB: u16 = 3;
 const TC_ACT_OK: u32 = 0;
 const TC_ACT_SHOT: u32 = 2;
 const TC_ACT_GOTO_CHAIN: u32 = 0x2000_0000;
@@ -45,13 +46,15 @@ pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
         TcActionAttribute::Kind(kind) => kind == "gact",
         _ => false,
     });
-    let parms = action.attributes.iter().find_map(|attribute| match attribute {
-        TcActionAttribute::Options(options) => options.iter().find_map(|option| match option {
-            TcActionOption::Other(nla) if nla.kind() == TCA_GACT_PARMS => Some(nla),
-            _ => None,
-        }),
+    let options = action.attributes.iter().find_map(|attribute| match attribute {
+        TcActionAttribute::Options(options) => Some(options),
         _ => None,
     })?;
+    // `random`: another verdict for some of the packets.
+    if options.iter().any(|option| option.kind() == TCA_GACT_PROB) {
+        return None;
+    }
+    let parms = options.iter().find(|option| option.kind() == TCA_GACT_PARMS)?;
     let mut bytes = vec![0; parms.value_len()];
     parms.emit_value(&mut bytes);
     let code = u32::from_ne_bytes(bytes.get(8..12)?.try_into().ok()?);

@@ -53,7 +53,7 @@ fn qdiscs_and_deletions_are_what_tc_sends() {
 
 #[test]
 fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
-    /// TCA_HTB_RTAB and TCA_HTB_CTAB of 256 words each, with their headers.
+    /// `TCA_HTB_RTAB` and `TCA_HTB_CTAB` of 256 words each, with their headers.
     const TABLES: usize = 2 * (4 + 1024);
     // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit quantum 60000
     for (name, class) in [("htb-class-default", 1), ("htb-class-2", 2)] {
@@ -67,7 +67,7 @@ fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
 
 #[test]
 fn netem_is_what_tc_sends_and_the_delay_in_nanoseconds_behind_it() {
-    /// TCA_NETEM_LATENCY64 with its header.
+    /// `TCA_NETEM_LATENCY64` with its header.
     const LATENCY64: usize = 4 + 8;
     let cases = [
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 75ms limit 100000
@@ -119,7 +119,7 @@ fn filters_are_what_tc_sends() {
 
 #[test]
 fn deleting_a_filter_is_what_tc_sends_without_its_empty_options() {
-    /// TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }: tc writes them whatever it deletes.
+    /// `TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }`: tc writes them whatever it deletes.
     const OPTIONS: usize = 20;
     let cases = [
         // tc filter del dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower

@@ -9,6 +9,8 @@ mod gact;
 pub(super) mod qdisc;
 
 #[cfg(test)]
+mod decoding;
+#[cfg(test)]
 mod goldens;
 
 use rtnetlink::packet_core::{

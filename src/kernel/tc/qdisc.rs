@@ -18,6 +18,7 @@ const TCA_HTB_INIT: u16 = 2;
 const TCA_HTB_RATE64: u16 = 6;
 const TCA_HTB_CEIL64: u16 = 7;
 const TCA_NETEM_LATENCY64: u16 = 10;
+const TCA_NETEM_PRNG_SEED: u16 = 14;
 const NETEM_QOPT_LEN: usize = 24;
 
 /// The rate of every class, in bytes per second: 100 Gbit/s, which never holds a packet back.
@@ -125,7 +126,7 @@ pub(in crate::kernel) fn decode_netem(message: &TcMessage) -> Option<Profile> {
         let attribute = attribute.ok()?;
         match attribute.kind() {
             TCA_NETEM_LATENCY64 => nanos = u64::from_ne_bytes(attribute.value().try_into().ok()?),
-            // The kernel reports its correlations, reorder, corrupt, rate and loss model even where they are zero.
+            // The kernel reports its correlations, reorder, corrupt and rate even where they are zero.
             _ if is_neutral(attribute.kind(), attribute.value()) => {}
             _ => return None,
         }
@@ -136,9 +137,7 @@ pub(in crate::kernel) fn decode_netem(message: &TcMessage) -> Option<Profile> {
 
 /// Whether an attribute of a netem dump says "nothing of that kind".
 fn is_neutral(kind: u16, value: &[u8]) -> bool {
-    const LOSS: u16 = 5;
-    const SEED: u16 = 14;
-    kind == LOSS || kind == SEED || value.iter().all(|byte| *byte == 0)
+    kind == TCA_NETEM_PRNG_SEED || value.iter().all(|byte| *byte == 0)
 }
 
 /// What is foreign about an htb class of our root, or `None` if it is as [`add_class`] made it.
@@ -147,13 +146,13 @@ pub(in crate::kernel) fn class_defect(message: &TcMessage) -> Option<String> {
     if kind(message) != "htb" {
         return Some(format!("class {id} of kind {}", kind(message)));
     }
-    let rate = options(message).and_then(|options| {
-        NlasIterator::new(options.as_slice()).flatten().find_map(|attribute| match attribute.kind() {
-            TCA_HTB_RATE64 => attribute.value().try_into().ok().map(u64::from_ne_bytes),
-            _ => None,
-        })
-    });
-    (rate != Some(CLASS_RATE)).then(|| format!("class {id} with a rate of its own"))
+    let options = options(message).unwrap_or_default();
+    let rate = |kind: u16| {
+        let attribute = NlasIterator::new(options.as_slice()).flatten().find(|attribute| attribute.kind() == kind);
+        attribute.and_then(|attribute| attribute.value().try_into().ok()).map(u64::from_ne_bytes)
+    };
+    let ours = [TCA_HTB_RATE64, TCA_HTB_CEIL64].into_iter().all(|kind| rate(kind) == Some(CLASS_RATE));
+    (!ours).then(|| format!("class {id} with a rate of its own"))
 }
 
 /// How many packets wait in a qdisc.

@@ -1,0 +1,405 @@
+//! The decoders against messages as they come from a kernel: what is ours comes back, what is nearly ours does not.
+//!
+//! Every message goes through its bytes and the crate's own parser, which shows some attributes differently from how
+//! they were written.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use proptest::prelude::*;
+use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::{
+    RouteNetlinkMessage,
+    tc::{
+        TcAction, TcActionAttribute, TcActionOption, TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcMessage,
+        TcOption,
+    },
+};
+
+use super::{
+    CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS,
+    filter::{self, Filter, Verdict},
+    filter_info, gact, message, qdisc,
+};
+use crate::{
+    plan::{ClassMinor, Direction, MARK, ND_TYPES, Profile},
+    topology::Delay,
+};
+
+const INDEX: u32 = 7;
+
+// include/uapi/linux/pkt_sched.h, pkt_cls.h
+const TCA_FLOWER_ACT: u16 = 3;
+const TCA_GACT_PROB: u16 = 3;
+const TCA_HTB_RATE64: u16 = 6;
+const TCA_HTB_CEIL64: u16 = 7;
+const TCA_NETEM_CORR: u16 = 1;
+const TCA_NETEM_REORDER: u16 = 3;
+const TCA_NETEM_CORRUPT: u16 = 4;
+const TCA_NETEM_RATE: u16 = 6;
+const TCA_NETEM_LATENCY64: u16 = 10;
+const TCA_NETEM_JITTER64: u16 = 11;
+const TCA_NETEM_PRNG_SEED: u16 = 14;
+
+/// 100 Gbit/s, in bytes per second.
+const CLASS_RATE: u64 = 12_500_000_000;
+
+proptest! {
+    #[test]
+    fn a_filter_of_ours_comes_back(filter in filters()) {
+        prop_assert_eq!(Filter::decode(&read_back(&filter.add(INDEX))), Some(filter));
+    }
+
+    #[test]
+    fn a_filter_with_one_more_key_is_not_ours(filter in filters(), key in foreign_keys()) {
+        prop_assert_eq!(altered(filter, |keys| keys.push(key)), None);
+    }
+
+    #[test]
+    fn a_filter_with_another_mask_is_not_ours(filter in filters(), bits in 0..u8::MAX) {
+        let decoded = altered(filter, |keys| for key in keys {
+            match key {
+                Key::Icmpv6TypeMask(mask) => *mask = bits,
+                Key::Ipv4SrcMask(mask) | Key::Ipv4DstMask(mask) => *mask = Ipv4Addr::new(0xff, 0xff, 0xff, bits),
+                Key::Ipv6SrcMask(mask) | Key::Ipv6DstMask(mask) => {
+                    *mask = Ipv6Addr::from_bits(u128::MAX << 8 | u128::from(bits));
+                }
+                _ => {}
+            }
+        });
+        // A gate has no mask that could differ.
+        prop_assert_eq!(decoded, matches!(filter, Filter::Gate { .. }).then_some(filter));
+    }
+
+    #[test]
+    fn a_filter_with_another_action_is_not_ours(filter in filters(), actions in foreign_actions()) {
+        prop_assert_eq!(altered(filter, |keys| {
+            keys.retain(|key| !matches!(key, Key::Actions(_)));
+            keys.push(Key::Actions(actions));
+        }), None);
+    }
+
+    #[test]
+    fn a_verdict_that_another_kind_of_filter_has_is_not_taken_for_this_one(filter in filters(), verdict in verdicts()) {
+        let expected = match (filter, verdict) {
+            (Filter::Pass { direction: Direction::Ingress, .. }, Verdict::Pass)
+            | (Filter::Cut { .. }, Verdict::Drop) => Some(filter),
+            (Filter::Gate { .. }, Verdict::GotoChain(chain)) => Some(Filter::Gate { chain }),
+            _ => None,
+        };
+        prop_assert_eq!(altered(filter, |keys| {
+            keys.retain(|key| !matches!(key, Key::Actions(_)));
+            keys.push(Key::Actions(gact::encode(verdict)));
+        }), expected);
+    }
+
+    #[test]
+    fn a_filter_to_a_class_of_another_qdisc_is_not_ours(filter in filters(), major in 1..MARK, minor: u16) {
+        let mut has_class = false;
+        let decoded = altered(filter, |keys| for key in keys {
+            if let Key::ClassId(id) = key {
+                (*id, has_class) = (TcHandle { major, minor }.into(), true);
+            }
+        });
+        prop_assert_eq!(decoded, (!has_class).then_some(filter));
+    }
+
+    #[test]
+    fn a_filter_of_another_priority_or_protocol_is_not_ours(filter in filters(), pref: u16, protocol: u16) {
+        let info = filter_info(pref, protocol);
+        let mut own = 0;
+        let decoded = moved(filter, |message| own = std::mem::replace(&mut message.header.info, info));
+        prop_assert_eq!(decoded, (own == info).then_some(filter));
+    }
+
+    #[test]
+    fn a_filter_at_another_hook_is_not_ours(
+        filter in filters(),
+        parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS, CLSACT_EGRESS, TcHandle { major: 1, minor: 0 }]),
+    ) {
+        let mut own = TcHandle::UNSPEC;
+        let decoded = moved(filter, |message| own = std::mem::replace(&mut message.header.parent, parent));
+        prop_assert_eq!(decoded, (own == parent).then_some(filter));
+    }
+
+    #[test]
+    fn a_filter_in_a_chain_where_we_have_none_of_its_kind_is_not_ours(filter in filters(), chain in 1..u32::MAX) {
+        let chain = if matches!(filter, Filter::Route { .. }) { 0 } else { chain };
+        prop_assert_eq!(moved(filter, |message| {
+            message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Chain(_)));
+            message.attributes.push(TcAttribute::Chain(chain));
+        }), None);
+    }
+
+    #[test]
+    fn a_handle_is_free_only_where_there_are_many_filters(filter in filters(), handle in 0x1_0000..u32::MAX) {
+        let expected = match filter {
+            Filter::Pass { .. } | Filter::Gate { .. } => None,
+            Filter::Cut { direction, address, .. } => Some(Filter::Cut { direction, address, handle }),
+            Filter::Route { chain, address, class, .. } => Some(Filter::Route { chain, address, class, handle }),
+        };
+        prop_assert_eq!(moved(filter, |message| message.header.handle = handle.into()), expected);
+    }
+
+    #[test]
+    fn a_leaf_of_ours_comes_back(class: ClassMinor, profile in profiles()) {
+        let leaf = read_back(&qdisc::add_netem(INDEX, class, profile));
+        prop_assert_eq!(qdisc::decode_netem(&leaf), Some(profile));
+    }
+
+    #[test]
+    fn a_leaf_comes_back_from_a_kernel_that_shows_all_that_it_does_not_do(profile in profiles(), seed: u64) {
+        prop_assert_eq!(qdisc::decode_netem(&shown(profile, seed, [0; 4], None)), Some(profile));
+    }
+
+    #[test]
+    fn a_leaf_that_loses_duplicates_reorders_or_jitters_is_not_ours(
+        profile in profiles(),
+        word in 0..4_usize,
+        value in 1..u32::MAX,
+    ) {
+        // struct tc_netem_qopt after latency and limit: loss, gap, duplicate, jitter.
+        let mut qopt = [0; 4];
+        qopt[word] = value;
+        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, qopt, None)), None);
+    }
+
+    #[test]
+    fn a_leaf_with_any_attribute_that_says_something_is_not_ours(
+        profile in profiles(),
+        kind in (1..40_u16).prop_filter("ours, or of no effect", |kind| {
+            ![TCA_NETEM_LATENCY64, TCA_NETEM_PRNG_SEED].contains(kind)
+        }),
+        value in prop::collection::vec(any::<u8>(), 4..24),
+    ) {
+        prop_assume!(value.iter().any(|byte| *byte != 0));
+        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, [0; 4], Some((kind, value)))), None);
+    }
+
+    #[test]
+    fn a_leaf_of_a_kernel_without_nanoseconds_is_read_in_its_ticks(ticks in 0..900_000_000_u32, limit: u32) {
+        let body = words(&[ticks, limit, 0, 0, 0, 0]);
+        let profile = Profile { delay: Delay::from_nanos(64 * u64::from(ticks)), limit };
+        prop_assert_eq!(qdisc::decode_netem(&with_options("netem", body)), Some(profile));
+    }
+
+    #[test]
+    fn a_delay_that_no_link_can_have_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
+        let profile = Profile { delay: Delay::from_nanos(nanos), limit };
+        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, [0; 4], None)), None);
+    }
+
+    #[test]
+    fn a_class_is_ours_only_at_our_rate_and_ceiling(class: ClassMinor, rate: u64, ceil: u64) {
+        prop_assert_eq!(qdisc::class_defect(&read_back(&qdisc::add_class(INDEX, class))), None);
+        prop_assert_eq!(qdisc::class_defect(&class_of(CLASS_RATE, CLASS_RATE)), None);
+        prop_assume!(rate != CLASS_RATE && ceil != CLASS_RATE);
+        prop_assert!(qdisc::class_defect(&class_of(rate, rate)).is_some());
+        prop_assert!(qdisc::class_defect(&class_of(rate, CLASS_RATE)).is_some());
+        prop_assert!(qdisc::class_defect(&class_of(CLASS_RATE, ceil)).is_some());
+    }
+
+    #[test]
+    fn no_decoder_panics_whatever_the_options_are(
+        kind in prop::sample::select(vec!["flower", "netem", "htb", "clsact", "matchall", "u32"]),
+        parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS]),
+        options in prop_oneof![prop::collection::vec(any::<u8>(), 0..80), attributes()],
+    ) {
+        let mut message = with_raw(kind, options);
+        message.header.parent = parent;
+        if let Some(message) = parse(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))) {
+            prop_assert!(kind == "flower" || Filter::decode(&message).is_none());
+            prop_assert!(kind == "htb" || qdisc::class_defect(&message).is_some());
+            prop_assert!(qdisc::decode_netem(&message).is_none_or(|profile| profile.delay <= Delay::MAX));
+            prop_assert!(filter::describe(&message).starts_with("filter parent "));
+            prop_assert_eq!(qdisc::queued(&message), 1, "a queue of unknown length is not empty");
+        }
+    }
+}
+
+#[test]
+fn a_class_of_another_kind_or_without_options_is_not_ours() {
+    assert!(qdisc::class_defect(&with_options("hfsc", Vec::new())).is_some());
+    assert!(qdisc::class_defect(&with_options("htb", Vec::new())).is_some());
+    assert!(qdisc::class_defect(&TcMessage::default()).is_some());
+}
+
+fn filters() -> impl Strategy<Value = Filter> {
+    let direction = || prop::sample::select(vec![Direction::Egress, Direction::Ingress]);
+    let (chain, class, handle) = (1..0x0fff_ffff_u32, 1..MARK, 1..u32::MAX);
+    prop_oneof![
+        (direction(), prop::sample::select(ND_TYPES.to_vec()))
+            .prop_map(|(direction, icmp_type)| Filter::Pass { direction, icmp_type }),
+        (direction(), any::<IpAddr>(), handle.clone()).prop_map(|(direction, address, handle)| Filter::Cut {
+            direction,
+            address,
+            handle
+        }),
+        chain.clone().prop_map(|chain| Filter::Gate { chain }),
+        (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::Route {
+            chain,
+            address,
+            class,
+            handle
+        }),
+    ]
+}
+
+fn profiles() -> impl Strategy<Value = Profile> {
+    (0..=Delay::MAX.as_nanos(), any::<u32>())
+        .prop_map(|(nanos, limit)| Profile { delay: Delay::from_nanos(nanos), limit })
+}
+
+fn verdicts() -> impl Strategy<Value = Verdict> {
+    prop_oneof![Just(Verdict::Pass), Just(Verdict::Drop), (1..0x0fff_ffff_u32).prop_map(Verdict::GotoChain)]
+}
+
+fn foreign_keys() -> impl Strategy<Value = Key> {
+    prop::sample::select(vec![
+        Key::InDev("eth1".to_owned()),
+        Key::EthDst([2, 0, 0, 0, 0, 1]),
+        Key::EthType(0x0800),
+        Key::IpProto(6),
+        Key::IpTos(0x10),
+        Key::Ipv4Src(Ipv4Addr::LOCALHOST),
+        Key::Ipv4Dst(Ipv4Addr::LOCALHOST),
+        Key::Ipv6Src(Ipv6Addr::LOCALHOST),
+        Key::Ipv6Dst(Ipv6Addr::LOCALHOST),
+        Key::TcpDst(5432),
+        Key::UdpSrc(53),
+        Key::Icmpv6Code(0),
+        Key::VlanId(7),
+        Key::CtMark(1),
+        Key::Other(DefaultNla::new(200, vec![1])),
+    ])
+}
+
+/// Actions that no filter of ours has.
+fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
+    let code = |code: u32| action("gact", vec![(2, words(&[0, 0, code, 0, 0]))]);
+    let drop = (2, words(&[0, 0, 2, 0, 0]));
+    prop_oneof![
+        Just(Vec::new()),
+        verdicts().prop_map(|verdict| [gact::encode(verdict), gact::encode(verdict)].concat()),
+        // TC_ACT_RECLASSIFY, PIPE, STOLEN, QUEUED, REPEAT, REDIRECT, TRAP; TC_ACT_JUMP, 1 action on.
+        prop::sample::select(vec![1, 3, 4, 5, 6, 7, 8, 0x1000_0001]).prop_map(move |other| vec![code(other)]),
+        Just(vec![action("police", vec![drop.clone()])]),
+        // `action drop random netrand pass 10`: struct tc_gact_p has ptype, pval and paction.
+        Just(vec![action("gact", vec![drop, (TCA_GACT_PROB, words(&[0x000a_0001, 0]))])]),
+        Just(vec![action("gact", vec![(2, vec![0; 6])])]),
+        Just(vec![action("gact", Vec::new())]),
+    ]
+}
+
+fn action(kind: &str, options: Vec<(u16, Vec<u8>)>) -> TcAction {
+    let options = options.into_iter().map(|(kind, value)| TcActionOption::Other(DefaultNla::new(kind, value)));
+    let mut action = TcAction::default();
+    action.tab = 1;
+    action.attributes =
+        vec![TcActionAttribute::Kind(kind.to_owned()), TcActionAttribute::Options(options.collect::<Vec<_>>())];
+    action
+}
+
+/// Well-formed attributes of no sense, some with attributes in them, so that the inner parsers are reached as well.
+fn attributes() -> impl Strategy<Value = Vec<u8>> {
+    let raw = prop::collection::vec(any::<u8>(), 0..24);
+    let tree = raw.prop_recursive(4, 32, 4, |inner| {
+        let kind = prop_oneof![3 => 0..12_u16, 1 => 0..120_u16, 1 => Just(TCA_FLOWER_ACT)];
+        prop::collection::vec((kind, inner), 0..4).prop_map(|all| nested(&all))
+    });
+    prop::collection::vec((0..110_u16, tree), 0..4).prop_map(|all| nested(&all))
+}
+
+/// What `filter` is decoded to after its keys were changed.
+fn altered(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter> {
+    moved(filter, |message| {
+        let options = message.attributes.iter_mut().find_map(|attribute| match attribute {
+            TcAttribute::Options(options) => Some(options),
+            _ => None,
+        });
+        let options = options.expect("a filter has options");
+        let key = |option| match option {
+            TcOption::Flower(key) => key,
+            other => panic!("{other:?} in a flower filter"),
+        };
+        let mut keys = std::mem::take(options).into_iter().map(key).collect();
+        change(&mut keys);
+        *options = keys.into_iter().map(TcOption::Flower).collect();
+    })
+}
+
+/// What `filter` is decoded to after its message was changed.
+fn moved(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> {
+    let RouteNetlinkMessage::NewTrafficFilter(mut message) = filter.add(INDEX).message else {
+        panic!("{filter:?} is added by another message");
+    };
+    change(&mut message);
+    Filter::decode(&read_back(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))))
+}
+
+/// A netem leaf as `netem_dump` of the kernel shows it.
+fn shown(profile: Profile, seed: u64, qopt: [u32; 4], extra: Option<(u16, Vec<u8>)>) -> TcMessage {
+    let nanos = profile.delay.as_nanos();
+    let mut body = words(&[u32::try_from(nanos / 64).unwrap_or(u32::MAX), profile.limit]);
+    body.extend(words(&qopt));
+    let mut attributes = vec![
+        (TCA_NETEM_LATENCY64, nanos.to_ne_bytes().to_vec()),
+        (TCA_NETEM_JITTER64, vec![0; 8]),
+        (TCA_NETEM_CORR, vec![0; 12]),
+        (TCA_NETEM_REORDER, vec![0; 8]),
+        (TCA_NETEM_CORRUPT, vec![0; 8]),
+        (TCA_NETEM_RATE, vec![0; 16]),
+        (TCA_NETEM_PRNG_SEED, seed.to_ne_bytes().to_vec()),
+    ];
+    attributes.extend(extra);
+    body.extend(nested(&attributes));
+    with_options("netem", body)
+}
+
+fn class_of(rate: u64, ceil: u64) -> TcMessage {
+    let rates = [(TCA_HTB_RATE64, rate.to_ne_bytes().to_vec()), (TCA_HTB_CEIL64, ceil.to_ne_bytes().to_vec())];
+    with_options("htb", nested(&rates))
+}
+
+fn with_options(kind: &str, options: Vec<u8>) -> TcMessage {
+    read_back(&Request::add(RouteNetlinkMessage::NewQueueDiscipline(with_raw(kind, options))))
+}
+
+fn with_raw(kind: &str, options: Vec<u8>) -> TcMessage {
+    let mut message = message(INDEX, TcHandle { major: 2, minor: 0 }, TcHandle { major: MARK, minor: 2 });
+    message.attributes =
+        vec![TcAttribute::Kind(kind.to_owned()), TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options))];
+    message
+}
+
+fn read_back(request: &Request) -> TcMessage {
+    parse(request).expect("what we write can be read")
+}
+
+fn parse(request: &Request) -> Option<TcMessage> {
+    let NetlinkPayload::InnerMessage(message) = NetlinkMessage::deserialize(&request.to_bytes(0)).ok()?.payload else {
+        return None;
+    };
+    match message {
+        RouteNetlinkMessage::NewQueueDiscipline(message)
+        | RouteNetlinkMessage::NewTrafficClass(message)
+        | RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
+        _ => None,
+    }
+}
+
+/// Attributes one after the other, each with its length and padded to four bytes.
+fn nested(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (kind, value) in attributes {
+        let length = u16::try_from(4 + value.len()).expect("a short attribute");
+        bytes.extend(length.to_ne_bytes());
+        bytes.extend(kind.to_ne_bytes());
+        bytes.extend(value);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+    }
+    bytes
+}
+
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}

@@ -1,0 +1,176 @@
+//! Changes that are refused before any kernel is written to, and `apply` on whatever kernel this is.
+
+use super::harness::{Lab, Sandbox};
+
+/// Whether this kernel has what shaping needs, found out with `tc` rather than with the code under test.
+fn kernel_can_shape() -> bool {
+    // Root needs no user namespace, which some containers deny.
+    let script = "
+        case $(id -u) in 0) unshare=-n ;; *) unshare=-rn ;; esac
+        command -v tc >/dev/null && unshare $unshare true || exit 99
+        unshare $unshare sh -ec '
+            tc qdisc add dev lo root handle 1: htb default 1
+            tc class add dev lo parent 1: classid 1:1 htb rate 1gbit
+            tc qdisc add dev lo parent 1:1 netem delay 1ms
+            tc qdisc add dev lo clsact
+            tc filter add dev lo ingress protocol ip pref 1 flower src_ip 192.0.2.1 action drop'";
+    let tried = Sandbox::new().run_other("sh", ["-c", script]);
+    assert_ne!(tried.code(), 99, "this test needs tc, and unshare to make a network namespace\n{tried}");
+    tried.code() == 0
+}
+
+#[test]
+fn apply_does_all_of_it_or_says_what_the_kernel_lacks_and_does_nothing() {
+    let lab = Lab::up("uniform-3-rtt100");
+    let before = lab.in_force();
+    let plan = lab.run(["plan", "uniform-3-rtt100.toml"]);
+    assert_eq!(lab.in_force(), before, "plan changes nothing\n{plan}");
+    let apply = lab.run(["apply", "uniform-3-rtt100.toml"]);
+    if kernel_can_shape() {
+        assert_eq!((plan.code(), apply.code()), (0, 0), "{plan}\n{apply}");
+        assert!(apply.stdout.starts_with("in force on 3 nodes: topology uniform-3-rtt100; changed 3 nodes"), "{apply}");
+        let again = lab.run(["apply", "--json", "uniform-3-rtt100.toml"]).ended(0).json();
+        assert_eq!(again["changed"], false);
+        let cleared = lab.run(["clear"]).ended(0);
+        assert!(cleared.stdout.starts_with("nothing is in force"), "{cleared}");
+    } else {
+        assert_eq!((plan.code(), apply.code()), (7, 7), "{plan}\n{apply}");
+        assert_eq!(apply.stdout, "");
+        for text in ["n[1-3]", "nothing was changed on any node", "sch_netem", "cls_flower"] {
+            assert!(apply.stderr.contains(text), "{text} is not in\n{apply}");
+        }
+        let document = lab.run(["apply", "--json", "uniform-3-rtt100.toml"]).ended(7).json();
+        assert_eq!(document["exit_code"], 7);
+        assert!(document["error"]["nodes"]["n2"].as_str().is_some_and(|said| said.contains("sch_netem")));
+        let cut = lab.run(["partition", "n1"]).ended(7);
+        assert!(cut.stderr.contains("nothing was changed on any node"), "{cut}");
+        assert_eq!(lab.in_force(), before);
+    }
+}
+
+#[test]
+fn what_is_in_force_already_needs_no_kernel_that_can_shape() {
+    let lab = Lab::up("uniform-3-rtt0");
+    insta::assert_snapshot!(lab.run(["clear"]), @"
+    --- stdout
+    nothing is in force: every interface is as it was found; nothing to change
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["heal"]), @"
+    --- stdout
+    nothing is in force: every interface is as it was found; nothing to change
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["clear", "--json"]), @r#"
+    --- stdout
+    {
+      "changed": false,
+      "generation": 1,
+      "topology": null,
+      "partitions": [],
+      "nodes": 3,
+      "writes": {
+        "n1": 0,
+        "n2": 0,
+        "n3": 0
+      }
+    }
+    --- stderr
+    --- exit status: 0
+    "#);
+}
+
+#[test]
+fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let before = lab.in_force();
+    let file = lab.sandbox.topology("uniform-9-rtt100");
+    insta::assert_snapshot!(lab.run(["apply", &file]), @"
+    --- stdout
+    --- stderr
+    error: the topology has nodes that the inventory (3 nodes) has not: n[4-9]
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["apply", "--json", &file]), @r#"
+    --- stdout
+    {
+      "exit_code": 5,
+      "error": {
+        "message": "the topology has nodes that the inventory (3 nodes) has not: n[4-9]"
+      }
+    }
+    --- stderr
+    error: the topology has nodes that the inventory (3 nodes) has not: n[4-9]
+    --- exit status: 5
+    "#);
+    let plan = lab.run(["plan", &file]).ended(5);
+    assert!(plan.stderr.contains("n[4-9]"), "{plan}");
+    assert_eq!(lab.in_force(), before);
+}
+
+#[test]
+fn a_partition_that_cannot_be_is_refused_and_nothing_changes() {
+    let lab = Lab::up("hierarchical-9");
+    let before = lab.in_force();
+    insta::assert_snapshot!(lab.run(["partition", "Z33"]), @"
+    --- stdout
+    --- stderr
+    error: no zone or node is called `Z33`; did you mean `Z3`?
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["partition", "n1", "Z1"]), @"
+    --- stdout
+    --- stderr
+    error: node n1 is on two sides
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["partition", "Z1,Z2,Z3"]), @"
+    --- stdout
+    --- stderr
+    error: that cuts nothing: all nodes are on one side
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["partition", "n[1-"]), @"
+    --- stdout
+    --- stderr
+    error: unmatched bracket in `n[1-`
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["heal", "Z3"]), @"
+    --- stdout
+    --- stderr
+    error: no partition is called `Z3`; in force: none
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(lab.run(["plan", "hierarchical-9.toml", "--node", "n10"]), @"
+    --- stdout
+    --- stderr
+    error: the fleet has no node n10
+    --- exit status: 2
+    ");
+    assert_eq!(lab.in_force(), before);
+}
+
+#[test]
+fn a_lan_is_measured_as_a_lan() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let verified = lab.run(["verify", "--json", "--count", "2"]);
+    // Whether every RTT is within a millisecond depends on what else this machine does.
+    assert!(matches!(verified.code(), 0 | 4), "{verified}");
+    let report = verified.json();
+    assert_eq!(report["pairs"].as_array().map(Vec::len), Some(6), "{verified}");
+    assert!(report["pairs"][0]["measured"].as_array().is_some_and(|by_address| by_address.len() == 2), "{verified}");
+}
+
+/// The nodes were taken from the document in force, which has none before the first change.
+#[test]
+#[ignore = "known bug: with nothing in force verify draws a matrix without nodes"]
+fn the_matrix_has_every_node_even_with_nothing_in_force() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let verified = lab.run(["verify", "--count", "1"]);
+    let (_, matrix) = verified.stdout.split_once("median\n").expect("a title");
+    let header: Vec<&str> = matrix.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(header, ["n1", "n2", "n3"], "{verified}");
+}

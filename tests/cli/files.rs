@@ -1,0 +1,342 @@
+//! `check` and `show`: good files, and everything that can be wrong with a file.
+
+use std::fs::{self, File};
+
+use super::harness::Sandbox;
+
+#[test]
+fn a_good_file_is_summed_up() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("hierarchical-9");
+    insta::assert_snapshot!(sandbox.run(["check", &file]), @"
+    --- stdout
+    hierarchical-9.toml: topology hierarchical-9, 9 nodes in 3 zones: ok
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(sandbox.run(["check", "--json", &file]), @r#"
+    --- stdout
+    {
+      "file": "hierarchical-9.toml",
+      "topology": "hierarchical-9",
+      "nodes": 9,
+      "zones": 3
+    }
+    --- stderr
+    --- exit status: 0
+    "#);
+}
+
+#[test]
+fn show_draws_the_nodes_the_zones_and_the_rtt_of_every_pair() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("hierarchical-9");
+    insta::assert_snapshot!(sandbox.run(["show", &file]), @"
+    --- stdout
+    topology hierarchical-9: 9 nodes (n[1-9])
+      zone Z1: n[1-3]
+      zone Z2: n[4-6]
+      zone Z3: n[7-9]
+
+    wanted RTT
+        n1     n2     n3     n4     n5     n6     n7     n8     n9
+    n1  -      20ms   20ms   150ms  150ms  150ms  150ms  150ms  150ms
+    n2  20ms   -      20ms   150ms  150ms  150ms  150ms  150ms  150ms
+    n3  20ms   20ms   -      150ms  150ms  150ms  150ms  150ms  150ms
+    n4  150ms  150ms  150ms  -      20ms   20ms   150ms  150ms  150ms
+    n5  150ms  150ms  150ms  20ms   -      20ms   150ms  150ms  150ms
+    n6  150ms  150ms  150ms  20ms   20ms   -      150ms  150ms  150ms
+    n7  150ms  150ms  150ms  150ms  150ms  150ms  -      20ms   20ms
+    n8  150ms  150ms  150ms  150ms  150ms  150ms  20ms   -      20ms
+    n9  150ms  150ms  150ms  150ms  150ms  150ms  20ms   20ms   -
+    --- stderr
+    --- exit status: 0
+    ");
+}
+
+#[test]
+fn show_draws_zones_where_single_nodes_would_be_too_many() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("hierarchical-45");
+    insta::assert_snapshot!(sandbox.run(["show", &file]), @"
+    --- stdout
+    topology hierarchical-45: 45 nodes (n[1-45])
+      zone Z1: n[1-15]
+      zone Z2: n[16-30]
+      zone Z3: n[31-45]
+
+    wanted RTT
+        Z1     Z2     Z3
+    Z1  20ms   150ms  150ms
+    Z2  150ms  20ms   150ms
+    Z3  150ms  150ms  20ms
+    --- stderr
+    --- exit status: 0
+    ");
+}
+
+#[test]
+fn show_gives_programs_every_ordered_pair() {
+    let sandbox = Sandbox::new();
+    sandbox.write("pair.toml", "name = 'pair'\nnodes = 'n[1-2]'\n[links]\ndefault = { rtt = '10ms' }\n");
+    insta::assert_snapshot!(sandbox.run(["show", "--json", "pair.toml"]), @r#"
+    --- stdout
+    {
+      "topology": "pair",
+      "zones": [],
+      "nodes": [
+        "n1",
+        "n2"
+      ],
+      "links": [
+        {
+          "from": "n1",
+          "to": "n2",
+          "one_way_delay": "5ms"
+        },
+        {
+          "from": "n2",
+          "to": "n1",
+          "one_way_delay": "5ms"
+        }
+      ]
+    }
+    --- stderr
+    --- exit status: 0
+    "#);
+    let file = sandbox.topology("uniform-45-rtt100");
+    let links = sandbox.run(["show", "--json", &file]).ended(0).json()["links"].as_array().map(Vec::len);
+    assert_eq!(links, Some(45 * 44));
+}
+
+#[test]
+fn a_topology_is_read_from_stdin_where_the_file_is_a_dash() {
+    let sandbox = Sandbox::new();
+    let good = "name = 'piped'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms' }\n";
+    insta::assert_snapshot!(sandbox.run_with_stdin(["check", "-"], good), @"
+    --- stdout
+    -: topology piped, 3 nodes in 0 zones: ok
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(sandbox.run_with_stdin(["check", "-"], "name = 'piped'\n"), @r#"
+    --- stdout
+    --- stderr
+    error: a topology needs nodes
+     --> <stdin>:1:1
+      |
+    1 | name = 'piped'
+      | ^ `nodes` and `zones` are missing
+      |
+      = help: add `nodes = "n[1-9]"`, or `[zones]` and `Z1 = "n[1-3]"`
+
+    error: the topology does not say what its links are like
+     --> <stdin>:1:15
+      |
+    1 | name = 'piped'
+      |               ^ `[links]` is missing
+      |
+      = help: add `[links]` and `default = { rtt = "0ms" }`
+
+    error: <stdin>: 2 errors
+    --- exit status: 3
+    "#);
+}
+
+#[test]
+fn what_is_not_a_readable_file_is_an_error_that_says_so() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(["check", "missing.toml"]), @"
+    --- stdout
+    --- stderr
+    error: cannot read missing.toml: no such file
+    hint: the project's own topologies are in topologies/
+    --- exit status: 3
+    ");
+
+    fs::create_dir(sandbox.path().join("folder")).unwrap();
+    insta::assert_snapshot!(sandbox.run(["check", "folder"]), @"
+    --- stdout
+    --- stderr
+    error: cannot read folder: Is a directory (os error 21)
+    --- exit status: 3
+    ");
+
+    sandbox.write("latin1.toml", b"name = 'x'\n# caf\xe9\n");
+    insta::assert_snapshot!(sandbox.run(["check", "latin1.toml"]), @"
+    --- stdout
+    --- stderr
+    error: cannot read latin1.toml: line 2 is not UTF-8 text
+    --- exit status: 3
+    ");
+
+    sandbox.write("empty.toml", "");
+    insta::assert_snapshot!(sandbox.run(["check", "empty.toml"]), @r#"
+    --- stdout
+    --- stderr
+    error: a topology needs a name
+     --> empty.toml:1:1
+      |
+    1 |
+      | ^ `name` is missing
+      |
+      = help: add `name = "my-wan"`
+
+    error: a topology needs nodes
+     --> empty.toml:1:1
+      |
+    1 |
+      | ^ `nodes` and `zones` are missing
+      |
+      = help: add `nodes = "n[1-9]"`, or `[zones]` and `Z1 = "n[1-3]"`
+
+    error: the topology does not say what its links are like
+     --> empty.toml:1:1
+      |
+    1 |
+      | ^ `[links]` is missing
+      |
+      = help: add `[links]` and `default = { rtt = "0ms" }`
+
+    error: empty.toml: 3 errors
+    --- exit status: 3
+    "#);
+
+    sandbox.write("not.toml", "This is my topology.\n");
+    insta::assert_snapshot!(sandbox.run(["check", "not.toml"]), @"
+    --- stdout
+    --- stderr
+    error: not valid TOML: key with no value, expected `=`
+     --> not.toml:1:6
+      |
+    1 | This is my topology.
+      |      ^
+
+    error: not.toml: 1 error
+    --- exit status: 3
+    ");
+}
+
+#[test]
+fn a_file_of_50_megabytes_is_refused_without_being_read_whole() {
+    let sandbox = Sandbox::new();
+    File::create(sandbox.path().join("huge.toml")).unwrap().set_len(50_000_000).unwrap();
+    insta::assert_snapshot!(sandbox.run(["check", "huge.toml"]), @r#"
+    --- stdout
+    --- stderr
+    error: the file is larger than 4 MiB
+    --> huge.toml:1:1
+     = help: write hostlists such as "n[1-9]" and zones
+
+    error: huge.toml: 1 error
+    --- exit status: 3
+    "#);
+    // That it is not read whole shows with a file that has no end.
+    let endless = sandbox.run(["check", "/dev/zero"]).ended(3);
+    assert!(endless.stderr.contains("larger than"), "{endless}");
+}
+
+#[test]
+fn all_of_100_errors_are_shown_in_one_run() {
+    let sandbox = Sandbox::new();
+    let mut text = "name = 'bad'\nnodes = 'n[1-3]'\n[links]\n".to_owned();
+    text.extend((1..=100).map(|number| format!("lonk{number} = {{ rtt = '10ms' }}\n")));
+    sandbox.write("bad.toml", text);
+    let people = sandbox.run(["check", "bad.toml"]).ended(3);
+    assert_eq!(people.stdout, "");
+    for number in 1..=100 {
+        assert!(people.stderr.contains(&format!("unknown key `lonk{number}`")), "{number} is not shown\n{people}");
+    }
+    assert!(people.stderr.ends_with("error: bad.toml: 100 errors\n"), "{people}");
+
+    let programs = sandbox.run(["check", "--json", "bad.toml"]).ended(3).json();
+    assert_eq!(programs["error"]["problems"].as_array().map(Vec::len), Some(100));
+    assert_eq!(programs["error"]["problems"][99]["line"], 103);
+}
+
+#[test]
+fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem() {
+    let sandbox = Sandbox::new();
+    let two = "name = 'bad'\n[zones]\nZ1 = 'n1'\nZ2 = ['n1', 'n2']\n[links]\ndefault = { rtt = '10' }\n";
+    sandbox.write("bad.toml", two);
+    insta::assert_snapshot!(sandbox.run(["check", "--json", "bad.toml"]), @r#"
+    --- stdout
+    {
+      "exit_code": 3,
+      "error": {
+        "message": "bad.toml: 2 errors",
+        "problems": [
+          {
+            "message": "the node `n1` is in both `Z1` and `Z2`",
+            "label": "again here",
+            "span": {
+              "start": 37,
+              "end": 41
+            },
+            "line": 4,
+            "column": 7,
+            "help": "a node is in at most one zone, and in the topology once",
+            "related": [
+              {
+                "span": {
+                  "start": 26,
+                  "end": 30
+                },
+                "label": "`n1` is here first"
+              }
+            ]
+          },
+          {
+            "message": "a unit is missing: write \"10ms\"",
+            "label": "a number without a unit",
+            "span": {
+              "start": 75,
+              "end": 79
+            },
+            "line": 6,
+            "column": 19,
+            "help": "the units are ns, us, ms and s",
+            "related": []
+          }
+        ]
+      }
+    }
+    --- stderr
+    error: the node `n1` is in both `Z1` and `Z2`
+     --> bad.toml:4:7
+      |
+    3 | Z1 = 'n1'
+      |      ---- `n1` is here first
+    4 | Z2 = ['n1', 'n2']
+      |       ^^^^ again here
+      |
+      = help: a node is in at most one zone, and in the topology once
+
+    error: a unit is missing: write "10ms"
+     --> bad.toml:6:19
+      |
+    6 | default = { rtt = '10' }
+      |                   ^^^^ a number without a unit
+      |
+      = help: the units are ns, us, ms and s
+
+    error: bad.toml: 2 errors
+    --- exit status: 3
+    "#);
+    insta::assert_snapshot!(sandbox.run(["check", "--json", "missing.toml"]), @r#"
+    --- stdout
+    {
+      "exit_code": 3,
+      "error": {
+        "message": "cannot read missing.toml: no such file",
+        "hints": [
+          "the project's own topologies are in topologies/"
+        ]
+      }
+    }
+    --- stderr
+    error: cannot read missing.toml: no such file
+    hint: the project's own topologies are in topologies/
+    --- exit status: 3
+    "#);
+}

@@ -1,0 +1,56 @@
+//! What `--help` and `--version` say: one snapshot of every command, so that a change of the help is seen.
+
+use super::harness::Sandbox;
+
+#[test]
+fn the_help_of_every_command_is_as_it_was() {
+    insta::assert_snapshot!("help", help_of(&Sandbox::new(), ""));
+}
+
+/// The help of a command and of all commands below it, found as a user would find them.
+fn help_of(sandbox: &Sandbox, command: &str) -> String {
+    let script = format!("\"$NETEMCTL\" {command} --help");
+    let help = sandbox.run_other("sh", ["-c", &script]).ended(0);
+    assert_eq!(help.stderr, "", "help that is asked for is data");
+    let mut text = format!("$ netemctl{command} --help\n{}\n", help.stdout);
+    let commands = help.stdout.split_once("\nCommands:\n").map_or("", |(_, commands)| commands);
+    // The name of a command is indented by two spaces, the second line of its description by more.
+    let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let lines = commands.lines().take_while(|line| line.starts_with("  ")).filter(is_name);
+    for name in lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
+        text += &help_of(sandbox, &format!("{command} {name}"));
+    }
+    text
+}
+
+#[test]
+fn the_short_help_is_the_summary_of_the_long_one() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(["apply", "-h"]), @"
+    --- stdout
+    Put a topology in force: on all nodes or on none, read back from every kernel
+
+    Usage: netemctl apply [OPTIONS] <TOPOLOGY>
+
+    Arguments:
+      <TOPOLOGY>  The topology file, or - for stdin
+
+    Options:
+          --json           Print one JSON document on stdout, errors included
+          --lab-dir <DIR>  The lab's directory, if it is not the user's usual one [env:
+                           NETEMCTL_LAB_DIR]
+      -h, --help           Print help (see more with '--help')
+    --- stderr
+    --- exit status: 0
+    ");
+}
+
+#[test]
+fn the_version_is_one_line() {
+    insta::assert_snapshot!(Sandbox::new().run(["--version"]), @"
+    --- stdout
+    netemctl [VERSION]
+    --- stderr
+    --- exit status: 0
+    ");
+}

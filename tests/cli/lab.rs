@@ -1,0 +1,207 @@
+//! `lab`: nodes on this machine, what is in them, and what is wrong to ask of them.
+
+use std::fs;
+
+use super::harness::{Lab, Sandbox};
+
+#[test]
+fn a_lab_comes_up_shows_itself_and_goes_down() {
+    let lab = Sandbox::new();
+    let file = lab.topology("uniform-3-rtt100");
+    insta::assert_snapshot!(lab.run(["lab", "up", &file]), @"
+    --- stdout
+    lab uniform-3-rtt100 is up: 3 nodes, each with an agent, in [TIME] s
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "status"]), @"
+    --- stdout
+    lab uniform-3-rtt100
+
+    NODE  DATABASE (db0)     MANAGEMENT (mgmt0)  AGENT
+    n1    10.78.0.1 fd78::1  10.77.0.1 fd77::1   up
+    n2    10.78.0.2 fd78::2  10.77.0.2 fd77::2   up
+    n3    10.78.0.3 fd78::3  10.77.0.3 fd77::3   up
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["status"]), @"
+    --- stdout
+    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
+    n1    db0        0           -         -           -               -    ok
+    n2    db0        0           -         -           -               -    ok
+    n3    db0        0           -         -           -               -    ok
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "down"]), @"
+    --- stdout
+    the lab is down; nothing of it is left
+    --- stderr
+    --- exit status: 0
+    ");
+    lab.wait_until_empty();
+    assert!(!lab.lab_directory().exists());
+    insta::assert_snapshot!(lab.run(["lab", "down"]), @"
+    --- stdout
+    no lab is up
+    --- stderr
+    --- exit status: 0
+    ");
+}
+
+#[test]
+fn programs_get_the_same_as_data() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let _down = lab.run(["lab", "down"]).ended(0);
+    insta::assert_snapshot!(lab.run(["--json", "lab", "up", "uniform-3-rtt0.toml"]), @r#"
+    --- stdout
+    {
+      "topology": "uniform-3-rtt0",
+      "nodes": 3,
+      "directory": "[DIR]/lab",
+      "seconds": [TIME]
+    }
+    --- stderr
+    --- exit status: 0
+    "#);
+    let status = lab.run(["lab", "status", "--json"]).ended(0).json();
+    assert_eq!(status["nodes"]["n2"]["database"], serde_json::json!(["10.78.0.2", "fd78::2"]));
+    assert_eq!(status["nodes"]["n2"]["management"], serde_json::json!(["10.77.0.2", "fd77::2"]));
+    assert_eq!(status["nodes"]["n2"]["agent"], "up");
+    assert_eq!(status["topology"], "uniform-3-rtt0");
+    let in_force = lab.in_force();
+    assert_eq!(in_force["ok"], true);
+    assert_eq!(in_force["nodes"].as_object().map(serde_json::Map::len), Some(3));
+    insta::assert_snapshot!(lab.run(["lab", "down", "--json"]), @r#"
+    --- stdout
+    {
+      "was_up": true
+    }
+    --- stderr
+    --- exit status: 0
+    "#);
+}
+
+#[test]
+fn exec_runs_a_program_in_a_node_as_it_was_typed_and_ends_as_it_does() {
+    let lab = Lab::up("uniform-3-rtt0");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "--", "printf", "<%s>\n", "a b", "", "*", "--json"]), @"
+    --- stdout
+    <a b>
+    <>
+    <*>
+    <--json>
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "sh", "-c", "echo out; echo err >&2; exit 42"]), @"
+    --- stdout
+    out
+    --- stderr
+    err
+    --- exit status: 42
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n3", "--", "sh", "-c", "echo $NETEMCTL_NODE; pwd"]), @"
+    --- stdout
+    n3
+    [DIR]
+    --- stderr
+    --- exit status: 0
+    ");
+    let piped = lab.sandbox.run_with_stdin(["lab", "exec", "n1", "cat"], "what comes in\n").ended(0);
+    assert_eq!(piped.stdout, "what comes in\n");
+}
+
+#[test]
+fn in_a_node_names_are_addresses_and_the_lan_is_there() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let of = |name: &str, family: &str| lab.run(["lab", "exec", "n1", "--", "getent", family, name]).ended(0).stdout;
+    let first = |text: String| text.split_whitespace().next().unwrap_or_default().to_owned();
+    assert_eq!(first(of("n2", "ahostsv4")), "10.78.0.2");
+    assert_eq!(first(of("n2", "ahostsv6")), "fd78::2");
+    assert_eq!(first(of("n2", "hosts")), "fd78::2");
+    assert_eq!(first(of("n2.mgmt", "ahostsv4")), "10.77.0.2");
+    assert_eq!(first(of("n2.mgmt", "hosts")), "fd77::2");
+    assert_eq!(first(of("localhost", "ahostsv4")), "127.0.0.1");
+
+    let links = lab.run(["lab", "exec", "n1", "--", "sh", "-c", "cd /sys/class/net && echo *"]).ended(0).stdout;
+    for link in ["lo", "db0", "mgmt0"] {
+        assert!(links.split_whitespace().any(|name| name == link), "{link} is not in {links}");
+    }
+}
+
+#[test]
+fn what_cannot_be_run_in_a_node_is_said() {
+    let lab = Lab::up("uniform-3-rtt0");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
+    --- stdout
+    --- stderr
+    error: the lab has no node n4
+    --- exit status: 2
+    ");
+    // A path, because of a bare name the kernel may say that a folder of the PATH is closed.
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/no/such/program"]), @"
+    --- stdout
+    --- stderr
+    error: cannot run /no/such/program in n1: No such file or directory (os error 2)
+    --- exit status: 1
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/"]), @"
+    --- stdout
+    --- stderr
+    error: cannot run / in n1: Permission denied (os error 13)
+    --- exit status: 8
+    ");
+}
+
+#[test]
+fn a_second_lab_is_refused_and_the_first_one_stays() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let before = lab.keeper();
+    let other = lab.sandbox.topology("uniform-9-rtt0");
+    insta::assert_snapshot!(lab.run(["lab", "up", &other]), @"
+    --- stdout
+    --- stderr
+    error: a lab is up already, of topology uniform-3-rtt0
+    hint: take it down first: netemctl lab down
+    --- exit status: 9
+    ");
+    assert_eq!(lab.keeper(), before);
+    let _status = lab.run(["lab", "status"]).ended(0);
+}
+
+#[test]
+fn a_lab_that_does_not_come_up_leaves_nothing_running() {
+    let sandbox = Sandbox::new();
+    sandbox.write("big.toml", "name = 'big'\nnodes = 'n[1-1001]'\n[links]\ndefault = { rtt = '1ms' }\n");
+    insta::assert_snapshot!(sandbox.run(["lab", "up", "big.toml"]), @"
+    --- stdout
+    --- stderr
+    error: the topology has 1001 nodes; a lab on one machine takes 1000 at most
+    --- exit status: 5
+    ");
+    sandbox.wait_until_empty();
+    assert!(!sandbox.lab_directory().exists());
+}
+
+#[test]
+fn a_lab_of_45_nodes_comes_up() {
+    let lab = Lab::up("uniform-45-rtt0");
+    let status = lab.run(["lab", "status", "--json"]).ended(0).json();
+    let nodes = status["nodes"].as_object().expect("nodes by name");
+    assert_eq!(nodes.values().filter(|node| node["agent"] == "up").count(), 45);
+    let far = lab.run(["lab", "exec", "n1", "--", "getent", "ahostsv4", "n45"]).ended(0);
+    assert!(far.stdout.starts_with("10.78.0.45"), "{far}");
+}
+
+/// The agents' sockets are as good as root on the nodes.
+#[test]
+fn nobody_else_can_enter_a_labs_directory() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let lab = Lab::up("uniform-3-rtt0");
+    let mode = |path: &str| fs::metadata(lab.sandbox.path().join(path)).expect("it is there").permissions().mode();
+    assert_eq!(mode("lab") & 0o777, 0o700);
+    assert_eq!(mode("lab/nodes/n1/agent.sock") & 0o777, 0o600);
+}

@@ -1,0 +1,143 @@
+//! A lab of the test's own, driven as a user would.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use netemctl::{
+    lab::{LabDirectory, State},
+    topology::NodeName,
+};
+use serde_json::Value;
+
+/// A lab that is up until this value is dropped.
+pub(crate) struct Lab {
+    directory: PathBuf,
+}
+
+/// What a command came to.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    #[track_caller]
+    pub(crate) fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}{}", self.stdout, self.stderr))
+    }
+}
+
+impl From<Output> for Ran {
+    fn from(output: Output) -> Self {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    }
+}
+
+/// A topology that the project ships.
+pub(crate) fn shipped(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies").join(name)
+}
+
+impl Lab {
+    /// Brings up the nodes of a topology file.
+    pub(crate) fn up(topology: &Path) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { directory: PathBuf::from(format!("/run/netemctl-test-{}/{number}", std::process::id())) };
+        drop(lab.run(["lab", "up"].map(Path::new).into_iter().chain([topology])).expect(0));
+        lab
+    }
+
+    /// The nine nodes of the study.
+    pub(crate) fn hierarchical() -> Self {
+        Self::up(&shipped("hierarchical-9.toml"))
+    }
+
+    /// Runs netemctl with these arguments.
+    pub(crate) fn run<A: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    /// Runs netemctl with arguments that are separated by spaces.
+    pub(crate) fn netemctl(&self, line: &str) -> Ran {
+        self.run(line.split_whitespace())
+    }
+
+    pub(crate) fn command<A: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
+        #[expect(clippy::disallowed_methods, reason = "the command line is what is tested")]
+        let mut command = Command::new(env!("CARGO_BIN_EXE_netemctl"));
+        command.env("NETEMCTL_LAB_DIR", &self.directory).stdin(Stdio::null()).args(arguments);
+        command
+    }
+
+    /// Puts a topology in force; it must succeed.
+    #[track_caller]
+    pub(crate) fn apply(&self, topology: &Path) -> Value {
+        let ran = self.run([Path::new("--json"), Path::new("apply"), topology]);
+        ran.expect(0).json()
+    }
+
+    /// Writes a topology of this test's own.
+    pub(crate) fn topology(&self, text: &str) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let file = self.directory.join(format!("test-{number}.toml"));
+        fs::write(&file, text).unwrap();
+        file
+    }
+
+    /// Runs a program in a node; it must succeed.
+    #[track_caller]
+    pub(crate) fn exec(&self, node: &str, line: &str) -> String {
+        self.netemctl(&format!("lab exec {node} -- {line}")).expect(0).stdout
+    }
+
+    /// Everything that tc shows of all nodes' interfaces, counters aside.
+    pub(crate) fn tc(&self) -> String {
+        let show = "tc qdisc show; tc class show dev db0; tc filter show dev db0; tc filter show dev db0 ingress";
+        let nodes = self.state().threads;
+        let shown = nodes.keys().map(|node| {
+            let shown = self.run(["lab", "exec", node.as_str(), "--", "sh", "-c", show]).expect(0).stdout;
+            format!("{node}\n{shown}")
+        });
+        shown.collect()
+    }
+
+    pub(crate) fn state(&self) -> State {
+        LabDirectory::of_user(Some(self.directory.clone())).unwrap().find().unwrap().state
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The network namespace of a node.
+    pub(crate) fn network(&self, node: &str) -> fs::File {
+        let state = self.state();
+        let thread = state.threads[&node.parse::<NodeName>().unwrap()];
+        fs::File::open(format!("/proc/{}/task/{thread}/ns/net", state.keeper)).unwrap()
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        let down = self.netemctl("lab down");
+        if !std::thread::panicking() {
+            drop(down.expect(0));
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Traffic of the tests' own: UDP sockets in the nodes, a stream with a clock in every packet.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::{IpAddr, SocketAddr, UdpSocket},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::lab::Lab;
+
+const PORT: u16 = 7000;
+
+/// Longer than any delay in these tests, neighbour resolution included.
+const WAIT: Duration = Duration::from_secs(4);
+
+/// A UDP socket inside a node, on one of its addresses.
+#[expect(clippy::disallowed_methods, reason = "a thread of the test's own moves, and ends")]
+pub(crate) fn udp(lab: &Lab, node: &str, address: IpAddr, port: u16) -> UdpSocket {
+    let network = lab.network(node);
+    let bind = move || -> io::Result<UdpSocket> {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        UdpSocket::bind((address, port))
+    };
+    thread::spawn(bind).join().unwrap().unwrap()
+}
+
+/// The `number`-th node's address in the lab's database network.
+pub(crate) fn v4(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    [10, 78, high, low].into()
+}
+
+/// The same for IPv6.
+pub(crate) fn v6(number: u16) -> IpAddr {
+    [0xfd78, 0, 0, 0, 0, 0, 0, number].into()
+}
+
+/// One socket per node and family, all of them able to send to all others.
+pub(crate) struct Mesh {
+    sockets: BTreeMap<(u16, bool), UdpSocket>,
+}
+
+/// A pair of nodes by their numbers, and whether the packet was IPv4.
+type Heard = (u16, u16, bool);
+
+impl Mesh {
+    pub(crate) fn of(lab: &Lab, nodes: u16) -> Self {
+        let mut sockets = BTreeMap::new();
+        for number in 1..=nodes {
+            for (address, is_v4) in [(v4(number), true), (v6(number), false)] {
+                let socket = udp(lab, &format!("n{number}"), address, PORT);
+                socket.set_nonblocking(true).unwrap();
+                sockets.insert((number, is_v4), socket);
+            }
+        }
+        Self { sockets }
+    }
+
+    /// Has everybody send to everybody, and checks that just those pairs are heard that `reaches` accepts.
+    #[track_caller]
+    pub(crate) fn assert_heard(&self, reaches: impl Fn(u16, u16) -> bool) {
+        let (heard, wanted) = (self.who_hears_whom(), self.pairs(reaches));
+        let missing: Vec<_> = wanted.difference(&heard).collect();
+        let leaked: Vec<_> = heard.difference(&wanted).collect();
+        assert!(missing.is_empty() && leaked.is_empty(), "(from, to, IPv4) missing: {missing:?}, leaked: {leaked:?}");
+    }
+
+    /// Sends from everybody to everybody, waits, and answers who heard whom. No send may fail.
+    fn who_hears_whom(&self) -> BTreeSet<Heard> {
+        self.drain();
+        for ((from, is_v4), socket) in &self.sockets {
+            for (to, _) in self.sockets.keys().filter(|(to, family)| to != from && family == is_v4) {
+                let address = if *is_v4 { v4(*to) } else { v6(*to) };
+                let sent = socket.send_to(&from.to_be_bytes(), SocketAddr::new(address, PORT));
+                sent.unwrap_or_else(|error| panic!("n{from} may not send to n{to}: {error}"));
+            }
+        }
+        thread::sleep(WAIT);
+        self.drain()
+    }
+
+    /// All ordered pairs, in both families, that `keep` accepts.
+    fn pairs(&self, keep: impl Fn(u16, u16) -> bool) -> BTreeSet<Heard> {
+        let ends = self.sockets.keys().flat_map(|from| self.sockets.keys().map(move |to| (from, to)));
+        let pairs = ends.filter(|(from, to)| from.1 == to.1 && from.0 != to.0 && keep(from.0, to.0));
+        pairs.map(|((from, is_v4), (to, _))| (*from, *to, *is_v4)).collect()
+    }
+
+    fn drain(&self) -> BTreeSet<Heard> {
+        let mut heard = BTreeSet::new();
+        for ((to, is_v4), socket) in &self.sockets {
+            let mut packet = [0; 2];
+            while socket.recv(&mut packet).is_ok() {
+                heard.insert((u16::from_be_bytes(packet), *to, *is_v4));
+            }
+        }
+        heard
+    }
+}
+
+/// A stream of UDP packets, a thousand a second, from one node to another.
+pub(crate) struct Stream {
+    stop: Arc<AtomicBool>,
+    sender: JoinHandle<u64>,
+    receiver: JoinHandle<Vec<Duration>>,
+}
+
+/// What became of a stream.
+#[derive(Debug)]
+pub(crate) struct Streamed {
+    pub(crate) sent: u64,
+    /// The one-way delay of each packet that arrived.
+    pub(crate) delays: Vec<Duration>,
+}
+
+impl Stream {
+    pub(crate) fn start(lab: &Lab, from: u16, to: u16) -> Self {
+        let source = udp(lab, &format!("n{from}"), v4(from), 0);
+        let sink = udp(lab, &format!("n{to}"), v4(to), 7001);
+        source.connect((v4(to), 7001)).unwrap();
+        sink.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        let epoch = Instant::now();
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let sender = thread::spawn(move || {
+            let mut sent = 0;
+            while !stopped.load(Ordering::Relaxed) {
+                let now = u64::try_from(epoch.elapsed().as_nanos()).unwrap();
+                source.send(&now.to_be_bytes()).unwrap();
+                sent += 1;
+                let next = Duration::from_millis(sent);
+                thread::sleep(next.saturating_sub(epoch.elapsed()));
+            }
+            sent
+        });
+        let receiver = thread::spawn(move || {
+            let mut packet = [0; 8];
+            let mut delays = Vec::new();
+            // Two seconds of silence are the end: longer than any delay in these tests.
+            while sink.recv(&mut packet).is_ok() {
+                delays.push(epoch.elapsed().saturating_sub(Duration::from_nanos(u64::from_be_bytes(packet))));
+            }
+            delays
+        });
+        Self { stop, sender, receiver }
+    }
+
+    pub(crate) fn finish(self) -> Streamed {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.join().unwrap();
+        Streamed { sent, delays: self.receiver.join().unwrap() }
+    }
+}

@@ -1,0 +1,106 @@
+//! The LAN becomes the WAN that the file describes, and becomes a LAN again.
+
+use serde_json::Value;
+
+use crate::lab::{Lab, shipped};
+
+/// The medians of all measured addresses of one ordered pair, in milliseconds.
+fn medians(report: &Value, from: &str, to: &str) -> Vec<f64> {
+    let pairs = report["pairs"].as_array().unwrap();
+    let pair = pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap();
+    let median = |measured: &Value| {
+        let rtts = measured["rtts_ns"].as_array().unwrap();
+        rtts[rtts.len() / 2].as_f64().unwrap() / 1e6
+    };
+    pair["measured"].as_array().unwrap().iter().map(median).collect()
+}
+
+#[test]
+fn every_pair_is_within_its_band_on_ipv4_and_ipv6() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    // A wide band: the machine is shared. What verify says of it is its own test below.
+    let report = lab.netemctl("--json verify --tolerance 20").expect(0).json();
+    assert_eq!(report["pairs"].as_array().unwrap().len(), 72);
+    for (from, to, rtt) in [("n1", "n2", 20.0), ("n1", "n4", 150.0), ("n9", "n1", 150.0), ("n8", "n9", 20.0)] {
+        let medians = medians(&report, from, to);
+        assert_eq!(medians.len(), 2, "both families are measured");
+        for median in medians {
+            assert!((rtt..rtt * 1.2).contains(&median), "{from} to {to}: {median} ms instead of {rtt} ms");
+        }
+    }
+}
+
+#[test]
+fn verify_says_which_pair_is_not_as_wanted() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    // Somebody else lengthens n1's way out of its zone.
+    drop(lab.exec("n1", "tc qdisc change dev db0 parent 4e7e:3 handle 3: netem delay 175ms limit 100000"));
+    let report = lab.netemctl("--json verify --tolerance 20").expect(4).json();
+    let pairs = report["pairs"].as_array().unwrap();
+    let wrong: Vec<_> = pairs.iter().filter(|pair| pair["verdict"] != "right").collect();
+    assert_eq!(wrong.len(), 12, "n1 with each node of the other zones, both ways");
+    assert!(wrong.iter().all(|pair| (pair["from"] == "n1" || pair["to"] == "n1") && pair["verdict"] == "off"));
+}
+
+#[test]
+fn one_way_delays_add_up_to_the_rtt_whichever_side_asks() {
+    let lab = Lab::hierarchical();
+    let topology = lab.topology(
+        "name = 'one-way'\nnodes = 'n[1-9]'\n[links]\ndefault = { rtt = '0ms' }\n\
+         [[links.override]]\nfrom = 'n1'\nto = 'n2'\ndelay = '60ms'\n",
+    );
+    lab.apply(&topology);
+    let report = lab.netemctl("--json verify --tolerance 20").expect(0).json();
+    for (from, to) in [("n1", "n2"), ("n2", "n1")] {
+        for median in medians(&report, from, to) {
+            assert!((60.0..72.0).contains(&median), "{from} to {to}: {median} ms");
+        }
+    }
+    assert!(medians(&report, "n1", "n3")[0] < 12.0, "the others are as the LAN is");
+}
+
+#[test]
+fn the_management_interface_never_changes() {
+    let lab = Lab::hierarchical();
+    let qdisc = || lab.exec("n1", "tc qdisc show dev mgmt0");
+    let rtt = || -> f64 {
+        let said = lab.exec("n1", "ping -n -q -c 10 -i 0.05 n4.mgmt");
+        let figures = said.lines().find(|line| line.starts_with("rtt")).unwrap().split('/').nth(3).unwrap();
+        figures.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let before = qdisc();
+    // Its least RTT is that of a LAN: the tens of milliseconds that are in force elsewhere would show.
+    assert!(rtt() < 5.0);
+    lab.apply(&shipped("uniform-9-rtt300.toml"));
+    assert_eq!(qdisc(), before);
+    assert!(rtt() < 5.0);
+    drop(lab.netemctl("partition Z3").expect(0));
+    assert_eq!(qdisc(), before);
+    assert!(lab.exec("n1", "ping -n -q -c 3 -i 0.05 n9.mgmt").contains("3 received"), "the cut is elsewhere");
+    drop(lab.netemctl("clear").expect(0));
+    assert_eq!(qdisc(), before);
+    assert!(rtt() < 5.0);
+}
+
+#[test]
+fn clear_leaves_every_interface_as_it_was() {
+    let lab = Lab::hierarchical();
+    let before = lab.tc();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    drop(lab.netemctl("partition Z3").expect(0));
+    assert_ne!(lab.tc(), before);
+    drop(lab.netemctl("clear").expect(0));
+    assert_eq!(lab.tc(), before);
+    let again = lab.netemctl("--json clear").expect(0).json();
+    assert_eq!(again["changed"], false);
+}
+
+#[test]
+fn forty_five_nodes_are_a_wan_as_well() {
+    let lab = Lab::up(&shipped("hierarchical-45.toml"));
+    lab.apply(&shipped("hierarchical-45.toml"));
+    let report = lab.netemctl("--json verify --count 3 --tolerance 30").expect(0).json();
+    assert_eq!(report["pairs"].as_array().unwrap().len(), 45 * 44);
+}

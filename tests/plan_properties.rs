@@ -1,0 +1,389 @@
+//! Properties of the plan on random wishes, over a kernel in memory that has been through random wishes before.
+//!
+//! Golden plans are in `plan.rs`; this says what holds of every plan.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use netemctl::{
+    kernel::{FakeKernel, Kernel as _, execute},
+    plan::{
+        AgentAddress, Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Inventory, LineRate, Place, Profile,
+        Shaping, Step, Tree, Wanted, diff,
+    },
+    topology::{NodeName, Source, Topology},
+};
+use proptest::prelude::*;
+
+const ADDRESSES: [&str; 8] =
+    ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "fd00::2", "fd00::3", "fd00::4"];
+
+/// Few, so that wishes often share some; two of them differ in the limit only.
+const PROFILES: [(&str, u32); 5] =
+    [("10ms", 16_666), ("75ms", 100_000), ("75ms", 12_500), ("1us", 1_000), ("60s", 100_000)];
+
+proptest! {
+    #[test]
+    fn a_change_leads_to_what_is_wanted(mut kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for step in &change.steps {
+            let interface = kernel.interface.clone();
+            prop_assert!(kernel.perform(&interface, step).is_ok(), "the kernel refused to {}", step);
+        }
+        prop_assert_eq!(kernel.tree.shaping(), wish.clone());
+        if wish.is_none() {
+            prop_assert_eq!(kernel.tree, Tree::default());
+        }
+    }
+
+    #[test]
+    fn what_is_in_force_on_a_fresh_interface_needs_no_step(wish in wishes()) {
+        let mut kernel = untouched();
+        apply(&mut kernel, wish.as_ref());
+        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+    }
+
+    #[test]
+    fn what_is_in_force_needs_no_step_once_the_queues_are_empty(mut kernel in kernels(), wish in wishes()) {
+        let draining = apply(&mut kernel, wish.as_ref()).draining;
+        let still = diff(wish.as_ref(), &kernel.tree).unwrap();
+        prop_assert!(still.is_settled());
+        prop_assert!(still.draining.is_subset(&draining));
+
+        forget_queues(&mut kernel.tree);
+        let last = apply(&mut kernel, wish.as_ref());
+        prop_assert_eq!(removed(&last), draining);
+        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+    }
+
+    #[test]
+    fn a_class_that_may_hold_packets_drains_before_it_goes(mut kernel in kernels(), wish in shapings()) {
+        let before = kernel.tree.clone();
+        let change = apply(&mut kernel, Some(&wish));
+        let carried = before.classes_in_use();
+        for class in removed(&change) {
+            prop_assert!(before.classes[&class].queued == 0 && !carried.contains(&class), "class {} had packets", class);
+        }
+        let mut accounted = kernel.tree.classes_in_use();
+        prop_assert!(change.draining.is_disjoint(&accounted));
+        accounted.extend(&change.draining);
+        accounted.insert(DEFAULT_CLASS);
+        prop_assert_eq!(kernel.tree.classes.keys().copied().collect::<BTreeSet<_>>(), accounted);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_interface_as_it_was(kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for step in 0..change.steps.len() {
+            let mut failing = kernel.clone();
+            (failing.fails_at, failing.writes) = (Some(step), 0);
+            let failed = execute(&mut failing, &kernel.interface, &change.steps).unwrap_err();
+            prop_assert!(failed.undo.is_empty(), "{}", failed);
+
+            let (mut after, mut before) = (failing.tree, kernel.tree.clone());
+            // Giving the interface back does not wait: packets go with their class.
+            if wish.is_none() {
+                forget_queues(&mut after);
+                forget_queues(&mut before);
+            }
+            prop_assert_eq!(after, before);
+        }
+    }
+
+    #[test]
+    fn a_crash_within_any_step_is_recovered_from(kernel in kernels(), wish in wishes(), next in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for (done, step) in change.steps.iter().enumerate() {
+            let mut crashed = kernel.clone();
+            execute(&mut crashed, &kernel.interface, &change.steps[..done]).unwrap();
+            if let Some(torn) = torn(step) {
+                execute(&mut crashed, &kernel.interface, &[torn]).unwrap();
+            }
+            apply(&mut crashed, next.as_ref());
+            prop_assert_eq!(crashed.tree.shaping(), next.clone());
+            forget_queues(&mut crashed.tree);
+            apply(&mut crashed, next.as_ref());
+            prop_assert_eq!(diff(next.as_ref(), &crashed.tree), Ok(Change::default()));
+        }
+    }
+
+    #[test]
+    fn undoing_an_undo_is_doing(kernel in kernels(), wish in wishes()) {
+        for step in diff(wish.as_ref(), &kernel.tree).unwrap().steps {
+            prop_assert_ne!(step.inverse(), step.clone());
+            prop_assert_eq!(step.inverse().inverse(), step);
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        let (tree, there) = (over_the_wire(&kernel.tree), over_the_wire(&wish));
+        prop_assert_eq!(diff(there.as_ref(), &tree).unwrap(), change.clone());
+        prop_assert_eq!(over_the_wire(&change), change);
+    }
+
+    #[test]
+    fn at_no_moment_is_a_packet_undelayed_that_is_delayed_before_and_after(
+        mut kernel in kernels(),
+        wish in shapings(),
+    ) {
+        let before = kernel.tree.shaping().unwrap_or_default();
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            let interface = kernel.interface.clone();
+            kernel.perform(&interface, &step).unwrap();
+            let now = kernel.tree.shaping().unwrap_or_default();
+            for (address, to) in &wish.profiles {
+                if let Some(from) = before.profiles.get(address) {
+                    let profile = now.profiles.get(address);
+                    prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn at_no_moment_passes_what_is_cut_before_and_after_nor_is_anything_else_cut(
+        mut kernel in kernels(),
+        wish in shapings(),
+    ) {
+        let before = kernel.tree.shaping().unwrap_or_default();
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            let interface = kernel.interface.clone();
+            kernel.perform(&interface, &step).unwrap();
+            for present in [&kernel.tree.egress_cuts, &kernel.tree.ingress_cuts] {
+                prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
+                prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_taken_interface_always_has_is_never_touched_again(mut kernel in kernels(), wish in shapings()) {
+        apply(&mut kernel, Some(&Shaping::default()));
+        // Adding or removing the hook purges every packet in flight.
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            prop_assert!(
+                !matches!(
+                    step,
+                    Step::AddRoot
+                        | Step::RemoveRoot
+                        | Step::AddHook
+                        | Step::RemoveHook
+                        | Step::AddPass { .. }
+                        | Step::RemovePass { .. }
+                        | Step::RemoveClass { class: DEFAULT_CLASS, .. }
+                ),
+                "{}",
+                step
+            );
+        }
+    }
+
+    #[test]
+    fn cuts_are_symmetric_and_exactly_between_nodes_that_do_not_reach_each_other(wanted in documents()) {
+        for (from, here) in &wanted.inventory.nodes {
+            for (to, there) in &wanted.inventory.nodes {
+                let is_cut = |node, place: &Place| {
+                    let cuts = wanted.shaping(node, LineRate::UNKNOWN).unwrap_or_default().cuts;
+                    place.addresses.iter().map(|address| cuts.contains(address)).collect::<BTreeSet<_>>()
+                };
+                prop_assert_eq!(is_cut(from, there), BTreeSet::from([!wanted.reaches(from, to)]));
+                prop_assert_eq!(is_cut(from, there), is_cut(to, here));
+            }
+            prop_assert!(wanted.reaches(from, from));
+        }
+    }
+
+    #[test]
+    fn every_address_of_a_node_gets_the_profile_of_its_link(wanted in documents(), mbit in 1..100_000_u32) {
+        let rate = LineRate::from_mbit(mbit);
+        for from in wanted.inventory.nodes.keys() {
+            let shaping = wanted.shaping(from, rate);
+            let involved = wanted.topology.as_ref().is_some_and(|topology| topology.contains(from));
+            prop_assert_eq!(shaping.is_some(), involved || !wanted.partitions.is_empty());
+            let profiles = shaping.unwrap_or_default().profiles;
+            for (to, place) in &wanted.inventory.nodes {
+                for address in &place.addresses {
+                    prop_assert_eq!(profiles.get(address).copied(), Profile::of(wanted.link(from, to), rate));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_document_is_the_same_after_the_wire_and_has_the_same_stamp(wanted in documents()) {
+        let there = over_the_wire(&wanted);
+        prop_assert_eq!(there.stamp(), wanted.stamp());
+        prop_assert_eq!(there, wanted);
+    }
+
+    #[test]
+    fn healing_everything_leaves_the_topology_alone(wanted in documents()) {
+        let healed = wanted.healed(&[], wanted.inventory.clone()).unwrap();
+        prop_assert_eq!(&healed, &Wanted { partitions: Vec::new(), ..wanted.clone() });
+        let cleared = healed.cleared(wanted.inventory.clone()).unwrap();
+        prop_assert!(cleared.is_clear());
+        prop_assert!(wanted.inventory.nodes.keys().all(|node| cleared.shaping(node, LineRate::UNKNOWN).is_none()));
+    }
+}
+
+#[test]
+fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() {
+    let foreign = vec![ForeignObject("qdisc fq_codel 8001: parent root".to_owned())];
+    let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
+    let wish = Shaping::default();
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked(foreign.clone())));
+    // There is nothing of ours to remove.
+    assert_eq!(diff(None, &tree), Ok(Change::default()));
+    tree.taken = true;
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked(foreign.clone())));
+    assert_eq!(diff(None, &tree), Err(Blocked(foreign)));
+}
+
+fn addresses() -> impl Strategy<Value = IpAddr> {
+    prop::sample::select(ADDRESSES.map(|address| address.parse().unwrap()).to_vec())
+}
+
+fn profiles() -> impl Strategy<Value = Profile> {
+    prop::sample::select(PROFILES.map(|(delay, limit)| Profile { delay: delay.parse().unwrap(), limit }).to_vec())
+}
+
+fn shapings() -> impl Strategy<Value = Shaping> {
+    let profiles = prop::collection::btree_map(addresses(), profiles(), 0..ADDRESSES.len());
+    let cuts = prop::collection::btree_set(addresses(), 0..4);
+    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { profiles, cuts })
+}
+
+fn wishes() -> impl Strategy<Value = Option<Shaping>> {
+    prop::option::weighted(0.9, shapings())
+}
+
+/// Kernels that have been through a few wishes, with packets left in some leaves after each.
+fn kernels() -> impl Strategy<Value = FakeKernel> {
+    let queued = prop::collection::vec(prop_oneof![Just(0), 1..9_u32], 1..5);
+    prop::collection::vec((wishes(), queued), 0..4).prop_map(|past| {
+        let mut kernel = untouched();
+        for (wish, queued) in past {
+            forget_queues(&mut kernel.tree);
+            apply(&mut kernel, wish.as_ref());
+            let leaves = kernel.tree.classes.values_mut().filter(|leaf| leaf.profile.is_some());
+            leaves.zip(queued.iter().cycle()).for_each(|(leaf, queued)| leaf.queued = *queued);
+        }
+        kernel
+    })
+}
+
+/// Documents about six nodes: a topology of some of them or none, and up to three partitions of all.
+fn documents() -> impl Strategy<Value = Wanted> {
+    let zones = prop::collection::vec(0..4_usize, 2..=6);
+    let times = (0..3_u32, 0..3_u32, 0..3_u32);
+    let partitions = prop::collection::vec(prop::collection::vec(0..3_usize, 6), 0..4);
+    (prop::option::of((zones, times)), partitions).prop_map(|(topology, partitions)| {
+        let mut wanted = Wanted { inventory: inventory(6), ..Wanted::default() };
+        if let Some((zones, times)) = topology {
+            wanted = wanted.with_topology(topology_of(&zones, times), inventory(6)).unwrap();
+        }
+        for (number, sides) in partitions.iter().enumerate() {
+            let sides = members(sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>();
+            // One that cuts nothing is refused, which is right and of no use here.
+            if let Ok(cut) = wanted.with_partition(Some(format!("cut {number}")), &sides, inventory(6)) {
+                wanted = cut;
+            }
+        }
+        wanted
+    })
+}
+
+/// The topology in which node `n1` is in zone `zones[0]` and so on; those of zone 0 are in none.
+fn topology_of(zones: &[usize], (default, intra, inter): (u32, u32, u32)) -> Topology {
+    let members = members(zones);
+    let outside: Vec<String> =
+        (1..).zip(zones).filter(|(_, zone)| **zone == 0).map(|(node, _)| format!("n{node}")).collect();
+    let mut text = "name = \"random\"\n".to_owned();
+    if !outside.is_empty() {
+        text += &format!("nodes = {outside:?}\n");
+    }
+    if !members.is_empty() {
+        text += "[zones]\n";
+        text.extend(members.iter().map(|(zone, nodes)| format!("Z{zone} = {nodes:?}\n")));
+    }
+    text += &format!("[links]\ndefault = {{ rtt = \"{default}0ms\" }}\n");
+    if !members.is_empty() {
+        text += &format!("intra-zone = {{ delay = \"{intra}0ms\" }}\n");
+    }
+    if members.len() > 1 {
+        text += &format!("inter-zone = {{ delay = \"{inter}5ms\" }}\n");
+    }
+    text += &format!("[[links.override]]\nfrom = \"n1\"\nto = \"n2\"\ndelay = \"{intra}s\"\n");
+    let source = Source { path: "random.toml".to_owned(), text };
+    Topology::parse(source).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
+}
+
+/// The nodes of each group but 0, where `groups[0]` is the group of node `n1`.
+fn members(groups: &[usize]) -> BTreeMap<usize, Vec<String>> {
+    let mut members: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for (node, group) in (1..).zip(groups).filter(|(_, group)| **group != 0) {
+        members.entry(*group).or_default().push(format!("n{node}"));
+    }
+    members
+}
+
+fn inventory(nodes: u8) -> Inventory {
+    let place = |node: u8| Place {
+        agent: AgentAddress::Unix(format!("/run/n{node}.sock").into()),
+        interface: "db0".parse().unwrap(),
+        addresses: vec![IpAddr::from([10, 0, 0, node]), format!("fd00::{node}").parse().unwrap()],
+    };
+    let node = |node: u8| (format!("n{node}").parse::<NodeName>().unwrap(), place(node));
+    Inventory { nodes: (1..=nodes).map(node).collect(), ..Inventory::default() }
+}
+
+fn untouched() -> FakeKernel {
+    FakeKernel::new("db0".parse().unwrap())
+}
+
+fn apply(kernel: &mut FakeKernel, wish: Option<&Shaping>) -> Change {
+    let change = diff(wish, &kernel.tree).unwrap();
+    let interface = kernel.interface.clone();
+    execute(kernel, &interface, &change.steps).unwrap();
+    change
+}
+
+fn removed(change: &Change) -> BTreeSet<ClassMinor> {
+    let removed = |step: &Step| match step {
+        Step::RemoveClass { class, .. } => Some(*class),
+        _ => None,
+    };
+    change.steps.iter().filter_map(removed).collect()
+}
+
+fn forget_queues(tree: &mut Tree) {
+    tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
+}
+
+/// What of a step is done when the power fails within it: a batch of messages may be cut anywhere.
+fn torn(step: &Step) -> Option<Step> {
+    match step.clone() {
+        Step::AddClass { class, profile: Some(_) } => Some(Step::AddClass { class, profile: None }),
+        Step::BuildChain { chain, mut routes } => {
+            routes.truncate(routes.len() / 2);
+            Some(Step::BuildChain { chain, routes })
+        }
+        Step::AddPass { direction, mut types } => {
+            types.truncate(2);
+            Some(Step::AddPass { direction, types })
+        }
+        Step::RemovePass { direction, mut types } => {
+            types.truncate(2);
+            Some(Step::RemovePass { direction, types })
+        }
+        _ => None,
+    }
+}
+
+fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(here: &T) -> T {
+    serde_json::from_str(&serde_json::to_string(here).unwrap()).unwrap()
+}
