@@ -13,7 +13,7 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use netemctl::{
     plan::{AgentAddress, Inventory, LineRate, Place, Shaping, Tree, Wanted, diff},
-    topology::{NodeName, Source, Topology, hostlist},
+    topology::{Delay, NodeName, Source, Topology, hostlist},
 };
 
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
@@ -38,6 +38,10 @@ fn scale(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("diff with nothing", nodes), |bencher| {
             bencher.iter(|| diff(Some(black_box(&shaping)), &Tree::default()));
+        });
+        let scattered = scattered(&shaping, nodes);
+        group.bench_function(BenchmarkId::new("diff with nothing, no two links alike", nodes), |bencher| {
+            bencher.iter(|| diff(Some(black_box(&scattered)), &Tree::default()));
         });
         group.bench_function(BenchmarkId::new("stamp the document", nodes), |bencher| {
             bencher.iter(|| black_box(&wanted).stamp());
@@ -83,6 +87,15 @@ fn wanted(nodes: u32) -> Wanted {
 
 fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
     wanted.shaping(node, LineRate::UNKNOWN).expect("the topology has the node")
+}
+
+/// The same addresses, each node's with a delay of its own: what a matrix of measured times makes of a node.
+fn scattered(shaping: &Shaping, nodes: u32) -> Shaping {
+    let mut scattered = shaping.clone();
+    for (number, profile) in (0..).zip(scattered.profiles.values_mut()) {
+        profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
+    }
+    scattered
 }
 
 fn first_node() -> NodeName {

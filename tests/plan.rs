@@ -5,6 +5,8 @@
 //! new folder. `NETEMCTL_BLESS=1 cargo test --test plan` writes what the program says now into the `plan.txt` files;
 //! read the difference before you commit it.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 use std::{
     env, fs,
     net::IpAddr,
@@ -22,7 +24,7 @@ use serde::Deserialize;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Everybody, as a hostlist; the first has the addresses 10.0.0.1 and fd00::1, and so on.
+    /// Everybody, as a hostlist; the first has the addresses 10.0.0.1 and `fd00::1`, and so on.
     nodes: String,
     /// The node whose plan this is.
     node: NodeName,

@@ -2,6 +2,8 @@
 //!
 //! Golden plans are in `plan.rs`; this says what holds of every plan.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
@@ -235,12 +237,31 @@ fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() 
     let foreign = vec![ForeignObject("qdisc fq_codel 8001: parent root".to_owned())];
     let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
     let wish = Shaping::default();
-    assert_eq!(diff(Some(&wish), &tree), Err(Blocked(foreign.clone())));
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
     // There is nothing of ours to remove.
     assert_eq!(diff(None, &tree), Ok(Change::default()));
     tree.taken = true;
-    assert_eq!(diff(Some(&wish), &tree), Err(Blocked(foreign.clone())));
-    assert_eq!(diff(None, &tree), Err(Blocked(foreign)));
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
+    assert_eq!(diff(None, &tree), Err(Blocked::Foreign(foreign)));
+}
+
+#[test]
+fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
+    let [near, far] = [("10ms", 16_666), ("75ms", 100_000)].map(|(delay, limit)| {
+        let delay = delay.parse().unwrap();
+        Profile { delay, limit }
+    });
+    let [one, other]: [IpAddr; 2] = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
+    let mut kernel = untouched();
+    let both = Shaping { profiles: BTreeMap::from([(one, near), (other, far)]), ..Shaping::default() };
+    apply(&mut kernel, Some(&both));
+    let wish = Shaping { profiles: BTreeMap::from([(other, far)]), ..Shaping::default() };
+    let idle = apply(&mut kernel, Some(&wish)).draining.pop_first().unwrap();
+
+    // As somebody might with `tc qdisc change`.
+    kernel.tree.classes.get_mut(&idle).unwrap().profile = Some(far);
+    let steps = vec![Step::RemoveClass { class: idle, profile: Some(far) }];
+    assert_eq!(diff(Some(&wish), &kernel.tree), Ok(Change { steps, draining: BTreeSet::new() }));
 }
 
 fn addresses() -> impl Strategy<Value = IpAddr> {

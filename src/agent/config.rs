@@ -35,10 +35,10 @@ impl Config {
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// It cannot be read.
-    #[error("cannot read {0}: {1}")]
+    #[error("cannot read {path}: {1}", path = .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
     /// It is not a configuration.
-    #[error("{0}: {1}")]
+    #[error("{path}: {error}", path = .0.display(), error = .1.to_string().trim_end())]
     Malformed(PathBuf, #[source] toml::de::Error),
 }
 

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 use super::{Config, guard, specimen};
 use crate::{
     kernel::{Failed, Interface, Kernel, execute},
-    plan::{Change, Tree, Wanted, diff},
+    plan::{Blocked, Change, Tree, Wanted, diff},
     wire::{
         ApiError, Commit, Committed, ErrorCode, NodeStatus, Prepare, Prepared, ProfileStatus, Ticket, Undo, Undone,
     },
@@ -131,7 +131,8 @@ impl<K: Kernel> Node<K> {
         let (drift, foreign, draining) = match diff(shaping.as_ref(), &tree) {
             Ok(change) if change.is_settled() => (Vec::new(), Vec::new(), change.steps.len() + change.draining.len()),
             Ok(change) => (change.steps.iter().map(ToString::to_string).collect(), Vec::new(), change.draining.len()),
-            Err(blocked) => (vec![blocked.to_string()], blocked.0, 0),
+            Err(Blocked::Foreign(foreign)) => (vec![Blocked::Foreign(foreign.clone()).to_string()], foreign, 0),
+            Err(blocked) => (vec![blocked.to_string()], Vec::new(), 0),
         };
         Ok(NodeStatus {
             node,
@@ -154,8 +155,11 @@ impl<K: Kernel> Node<K> {
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         diff(shaping.as_ref(), &tree).map_err(|blocked| {
             let name = &interface.name;
-            let hint = format!("look at `tc qdisc show dev {name}` and remove it, or use another interface");
-            ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}; {hint}"))
+            let hint = match &blocked {
+                Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
+                Blocked::TooManyProfiles(_) => String::new(),
+            };
+            ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
         })
     }
 

@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt,
+    os::unix::fs::{MetadataExt, PermissionsExt},
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -21,6 +21,7 @@ use axum::{
 };
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::Node;
@@ -32,6 +33,9 @@ use crate::{
 
 /// The largest request: a document of 10,000 nodes is about a megabyte.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// How long requests under way may take once the agent is to stop; only a measurement takes so long.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// How often drained classes are looked for after a change.
 const SWEEP_EVERY: Duration = Duration::from_millis(200);
@@ -59,6 +63,7 @@ pub async fn serve<K: Kernel + 'static>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let listener = listen(&socket).await?;
+    let own = fs::metadata(&socket).map_err(|error| ServeError::Socket(socket.clone(), error))?;
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = Router::new()
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _| node.status())))
@@ -71,9 +76,17 @@ pub async fn serve<K: Kernel + 'static>(
         .with_state(Arc::clone(&node));
     let sweeper = tokio::spawn(sweep_after_changes(node));
     info!(socket = %socket.display(), "The agent is ready.");
-    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown).await;
+    let stop = CancellationToken::new();
+    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
+    let served = tokio::select! {
+        served = async { server.await } => served,
+        () = async { shutdown.await; stop.cancel(); tokio::time::sleep(GRACE).await } => Ok(()),
+    };
     sweeper.abort();
-    drop(fs::remove_file(&socket));
+    // Another agent may have taken the place in the meantime.
+    if fs::metadata(&socket).is_ok_and(|now| now.ino() == own.ino()) {
+        drop(fs::remove_file(&socket));
+    }
     info!("The agent has stopped; what was in force stays in the kernel.");
     served.map_err(ServeError::Server)
 }

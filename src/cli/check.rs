@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, topology_file};
+use super::{Context, Exit, Failure, render::count, topology_file};
 
-/// Check topology files: every error of a file, each with its line and what would be right
+/// Check a topology file: every error of it, each with its line and what would be right
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// The topology file, or - for stdin
@@ -16,7 +16,7 @@ pub(super) struct Check {
 
 #[derive(Serialize)]
 struct Checked<'a> {
-    file: &'a PathBuf,
+    file: &'a str,
     topology: &'a str,
     nodes: usize,
     zones: usize,
@@ -26,9 +26,10 @@ impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let (nodes, zones) = (topology.nodes().len(), topology.zones().count());
-        let checked = Checked { file: &self.file, topology: topology.name(), nodes, zones };
+        let checked = Checked { file: &topology.source().path, topology: topology.name(), nodes, zones };
         context.answer(&checked, || {
-            format!("{}: topology {}, {nodes} nodes in {zones} zones: ok", self.file.display(), topology.name())
+            let (nodes, zones) = (count(nodes, "node"), count(zones, "zone"));
+            format!("{}: topology {}, {nodes} in {zones}: ok", checked.file, checked.topology)
         })?;
         Ok(Exit::Ok)
     }

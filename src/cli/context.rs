@@ -1,6 +1,7 @@
 //! What every verb needs: how to print, where the fleet is, an async runtime that Ctrl-C reaches.
 
 use std::{
+    collections::BTreeMap,
     io::{self, IsTerminal, Write},
     path::PathBuf,
     time::{Duration, Instant},
@@ -14,6 +15,7 @@ use super::{Exit, Failure};
 use crate::{
     fleet::Fleet,
     lab::{Lab, LabDirectory},
+    topology::{NodeName, hostlist},
 };
 
 /// How long something may take before it says that it is at work.
@@ -110,7 +112,9 @@ impl Context {
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(line_break.as_bytes()));
         match printed.and_then(|()| stdout.flush()) {
             // Whoever reads our output has had enough of it.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::new(Exit::Failed, error)),
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {error}")))
+            }
             _ => Ok(()),
         }
     }
@@ -132,8 +136,13 @@ impl Context {
             Some(rejected) => talk(&rejected.render(Self::is_styled(&io::stderr()), WIDTH)),
             None => talk(&format!("{on}error:{off} {}\n", failure.message)),
         }
+        // What many nodes say alike is said once.
+        let mut sayings: BTreeMap<&String, Vec<NodeName>> = BTreeMap::new();
         for (node, said) in &failure.nodes {
-            talk(&format!("  {node}: {said}\n"));
+            sayings.entry(said).or_default().push(node.clone());
+        }
+        for (said, nodes) in sayings {
+            talk(&format!("  {}: {said}\n", hostlist::fold(&nodes)));
         }
         for hint in &failure.hints {
             talk(&format!("hint: {hint}\n"));

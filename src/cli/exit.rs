@@ -15,7 +15,7 @@ pub enum Exit {
     File,
     /// What is measured or in the kernel differs from what is wanted.
     Differs,
-    /// An agent's guard refused; nothing has changed.
+    /// What is asked cannot be done on these nodes, or an agent's guard refused; nothing has changed.
     Refused,
     /// There is no fleet, or an agent does not answer; nothing has changed.
     Unreachable,
@@ -25,13 +25,17 @@ pub enum Exit {
     Permission,
     /// Somebody else changed the state, or the nodes do not agree on it; nothing has changed.
     Conflict,
+    /// The program that `lab exec` was to run cannot be run.
+    CannotRun,
+    /// There is no such program for `lab exec` to run.
+    NoProgram,
     /// Interrupted; nothing has changed.
     Interrupted,
 }
 
 impl Exit {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -42,6 +46,8 @@ impl Exit {
         Self::Unsupported,
         Self::Permission,
         Self::Conflict,
+        Self::CannotRun,
+        Self::NoProgram,
         Self::Interrupted,
     ];
 
@@ -58,6 +64,8 @@ impl Exit {
             Self::Unsupported => 7,
             Self::Permission => 8,
             Self::Conflict => 9,
+            Self::CannotRun => 126,
+            Self::NoProgram => 127,
             Self::Interrupted => 130,
         }
     }
@@ -75,6 +83,8 @@ impl Exit {
             Self::Unsupported => "not supported by the kernel",
             Self::Permission => "no permission",
             Self::Conflict => "conflict with another change",
+            Self::CannotRun => "cannot run the program",
+            Self::NoProgram => "no such program",
             Self::Interrupted => "interrupted",
         }
     }

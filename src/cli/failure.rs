@@ -8,6 +8,7 @@ use super::Exit;
 use crate::{
     fleet::{CallError, Phase, TransactionError},
     lab::{KeepError, LabError, LayoutError},
+    plan::EditError,
     topology::{NodeName, Problem, Rejected},
     wire::ErrorCode,
 };
@@ -87,6 +88,9 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
             }
             LabError::Directory { .. } => Self::new(Exit::Failed, error),
+            LabError::NotALab(_) | LabError::NotOurs(_) => {
+                Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
+            }
             LabError::TooLong(_) | LabError::NoNode(_) => Self::new(Exit::Usage, error),
         }
     }
@@ -96,11 +100,25 @@ impl From<TransactionError> for Failure {
     fn from(error: TransactionError) -> Self {
         let message = error.to_string();
         match error {
-            TransactionError::Edit(error) => Self::new(Exit::Refused, error),
+            TransactionError::Edit(error) => error.into(),
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
                 .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear"),
             TransactionError::Interrupted => Self::new(Exit::Interrupted, message),
             TransactionError::Nodes { phase, failures, stuck } => of_nodes(phase, &failures, &stuck),
+        }
+    }
+}
+
+impl From<EditError> for Failure {
+    fn from(error: EditError) -> Self {
+        match &error {
+            EditError::UnknownName(_) | EditError::Partition(_) | EditError::NoSuchPartition { .. } => {
+                Self::new(Exit::Usage, error)
+            }
+            EditError::Homeless { .. } => Self::new(Exit::Refused, error).hint(
+                "a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up",
+            ),
+            EditError::Inventory(_) | EditError::NameTaken(_) => Self::new(Exit::Refused, error),
         }
     }
 }

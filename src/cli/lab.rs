@@ -48,7 +48,10 @@ enum Verb {
     },
     /// Show the nodes, their addresses and whether their agents answer
     Status,
-    /// Run a program inside a node
+    /// Run a program inside a node; its exit code is that of the command
+    ///
+    /// Exit code 127 means that there is no such program, 126 that it cannot be run. Example:
+    /// netemctl lab exec n1 -- ping -c 3 n4
     Exec {
         /// The node
         node: String,
@@ -95,8 +98,7 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
     let directory = context.lab_directory()?;
     let _exclusive = directory.prepare()?;
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
-    fs::write(layout_file(&directory), serde_json::to_vec(&layout).map_err(|error| failed(error.into()))?)
-        .map_err(failed)?;
+    directory.plan(&layout)?;
 
     let mut keeper = start_keeper(&directory).map_err(failed)?;
     let said = keeper.stdout.take().map(|stdout| BufReader::new(stdout).lines().next());
@@ -104,11 +106,8 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
         Some(Ok(line)) if line == READY => {}
         _ => {
             let exit = keeper.wait().ok().and_then(|status| status.code());
-            let exit =
-                Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit).unwrap_or(Exit::Failed);
-            let log = fs::read_to_string(directory.log()).unwrap_or_default();
-            let last = log.lines().rfind(|line| line.starts_with("error: ")).map(|line| &line["error: ".len()..]);
-            return Err(Failure::new(exit, format!("the lab did not come up: {}", last.unwrap_or_else(|| log.trim()))));
+            let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
+            return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
         }
     }
     let up = Up {
@@ -127,8 +126,13 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
 /// What the keeper says on stdout once the lab is up.
 const READY: &str = "ready";
 
-fn layout_file(directory: &LabDirectory) -> PathBuf {
-    directory.path().join("layout.json")
+/// What the keeper said before it ended, in its own words.
+fn why_not(directory: &LabDirectory, exit: Exit) -> Failure {
+    let log = fs::read_to_string(directory.log()).unwrap_or_default();
+    let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
+    let message = said("error: ").next_back().unwrap_or_else(|| log.trim());
+    let failure = Failure::new(exit, format!("the lab did not come up: {message}"));
+    said("hint: ").fold(failure, Failure::hint)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
@@ -150,9 +154,8 @@ fn hold(context: &Context) -> Result<Exit, Failure> {
     // A session of its own: the terminal's Ctrl-C and its end are not the lab's. The second start has one already.
     let _already = nix::unistd::setsid();
     let in_user_namespace = as_root_of_user_namespace().map_err(|error| {
-        Failure::new(Exit::Permission, format!("cannot make a user namespace: {error}")).hint(
-            "run as root, or allow user namespaces (sysctl kernel.unprivileged_userns_clone, user.max_user_namespaces)",
-        )
+        Failure::new(Exit::Permission, format!("the kernel allows this user no user namespace: {error}"))
+            .hint("run as root, or raise the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone")
     })?;
     if in_user_namespace {
         let again = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
@@ -160,15 +163,16 @@ fn hold(context: &Context) -> Result<Exit, Failure> {
     }
     agent::start_log();
     let directory = context.lab_directory()?;
-    let text = fs::read(layout_file(&directory)).map_err(failed)?;
-    let layout: Layout = serde_json::from_slice(&text).map_err(|error| failed(error.into()))?;
+    let layout = directory.planned()?;
     keep(&directory, layout, || writeln!(io::stdout(), "{READY}"))?;
     Ok(Exit::Ok)
 }
 
 #[derive(Serialize)]
 struct LabStatus {
+    ok: bool,
     topology: String,
+    directory: PathBuf,
     nodes: BTreeMap<NodeName, MemberStatus>,
 }
 
@@ -176,35 +180,39 @@ struct LabStatus {
 struct MemberStatus {
     database: Vec<String>,
     management: Vec<String>,
+    /// `up`, or why it is not.
     agent: String,
 }
 
 fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let fleet = context.fleet()?;
-    let (up, down) = Context::block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
+    let (_, down) = Context::block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
     let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
     let layout = &lab.state.layout;
     let member = |member: &crate::lab::Member| {
-        let agent = if up.contains_key(&member.node) { "up" } else { "dead" };
-        let status = MemberStatus {
-            database: texts(&member.database),
-            management: texts(&member.management),
-            agent: agent.to_owned(),
-        };
+        let agent = down.get(&member.node).map_or_else(|| "up".to_owned(), ToString::to_string);
+        let status = MemberStatus { database: texts(&member.database), management: texts(&member.management), agent };
         (member.node.clone(), status)
     };
-    let status = LabStatus { topology: layout.topology.clone(), nodes: layout.members.iter().map(member).collect() };
+    let directory = context.lab_directory()?.path().to_owned();
+    let ok = down.is_empty();
+    let status = LabStatus {
+        ok,
+        topology: layout.topology.clone(),
+        directory,
+        nodes: layout.members.iter().map(member).collect(),
+    };
     context.answer(&status, || {
         let rows = status.nodes.iter().map(|(node, member)| {
             vec![node.to_string(), member.database.join(" "), member.management.join(" "), member.agent.clone()]
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
-        let log = "an agent is dead: what was in force in its node still is; netemctl lab down and up start anew\n";
-        format!("lab {}\n\n{nodes}{}", status.topology, if down.is_empty() { "" } else { log })
+        let note = "\nwhat was in force in a node whose agent is dead still is; netemctl lab down and up start anew\n";
+        format!("lab {}\n\n{nodes}{}", status.topology, if ok { "" } else { note })
     })?;
-    Ok(if down.is_empty() { Exit::Ok } else { Exit::Unreachable })
+    Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }
 
 #[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
@@ -214,12 +222,14 @@ fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Fai
         return Err(Failure::new(Exit::Usage, "no program is given"));
     };
     let error = namespaces.exec(Command::new(name).args(arguments).env("NETEMCTL_NODE", node));
-    let exit = if error.kind() == io::ErrorKind::PermissionDenied { Exit::Permission } else { Exit::Failed };
+    // As env(1) and shells have it, so that nobody takes these for the program's own.
+    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
     Err(Failure::new(exit, format!("cannot run {} in {node}: {error}", name.display())))
 }
 
 fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
+    let _known = context.lab()?.namespaces(node)?;
     talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
     exec(context, node, &[shell])
 }

@@ -33,8 +33,12 @@ struct Cli {
     #[arg(long, global = true)]
     json: bool,
 
-    /// The lab's directory, if it is not the user's usual one
-    #[arg(long, global = true, env = "NETEMCTL_LAB_DIR", value_name = "DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]"
+    )]
     lab_dir: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -43,16 +47,19 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 A first session, on this machine alone:
-  netemctl lab up topologies/hierarchical-9.toml    nine nodes as network namespaces
-  netemctl apply topologies/hierarchical-9.toml     the LAN between them becomes a WAN
-  netemctl verify                                   measured against wanted, every pair
-  netemctl partition Z3                             zone Z3 reaches itself and nobody else
+  netemctl lab up topologies/hierarchical-9.toml  nine network namespaces
+  netemctl apply topologies/hierarchical-9.toml   their LAN becomes a WAN
+  netemctl verify                                 measured against wanted
+  netemctl partition Z3                           Z3 reaches only itself
   netemctl heal
-  netemctl clear                                    every interface as it was found
+  netemctl clear                                  every interface as found
   netemctl lab down
 
-Exit codes: 0 ok, 1 failed, 2 usage, 3 bad file, 4 differs from what is wanted, 5 refused, 6 unreachable,
-7 not supported by the kernel, 8 no permission, 9 conflict with another change, 130 interrupted.";
+Exit codes:
+  0 ok, 1 failed, 2 usage, 3 bad file, 4 differs from what is wanted,
+  5 refused, 6 unreachable, 7 not supported by the kernel, 8 no permission,
+  9 conflict with another change, 126 cannot run the program,
+  127 no such program, 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -71,8 +78,18 @@ enum Verb {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let context = Context::new(cli.json, cli.lab_dir);
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
+            let message = error.to_string();
+            let message = message.trim_start_matches("error: ").trim_end();
+            return Context::new(true, None).report(&Failure::new(Exit::Usage, message)).into();
+        }
+        Err(error) => error.exit(),
+    };
+    // Read here, since clap would show the variable as if it were given on the command line.
+    let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
+    let context = Context::new(cli.json, lab_dir);
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),

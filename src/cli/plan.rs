@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
-    fleet::Preview,
     plan::{IfName, Profile, Step, tc_commands},
     topology::NodeName,
 };
@@ -25,6 +24,13 @@ pub(super) struct Plan {
     /// Show only this node
     #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
+}
+
+#[derive(Serialize)]
+struct FleetPlan<'a> {
+    /// Whether apply would change anything.
+    changed: bool,
+    nodes: Vec<Planned<'a>>,
 }
 
 #[derive(Serialize)]
@@ -68,7 +74,8 @@ impl Plan {
                 }),
             })
             .collect();
-        context.answer(&planned, || draw(&preview, &planned))?;
+        let plan = FleetPlan { changed: !preview.is_empty(), nodes: planned };
+        context.answer(&plan, || draw(&plan))?;
         Ok(Exit::Ok)
     }
 }
@@ -81,12 +88,12 @@ fn new_profile(step: &Step) -> Option<Profile> {
     }
 }
 
-fn draw(preview: &Preview, planned: &[Planned<'_>]) -> String {
-    if preview.is_empty() {
+fn draw(plan: &FleetPlan<'_>) -> String {
+    if !plan.changed {
         return "nothing to change: this is in force".to_owned();
     }
     let mut text = String::new();
-    for Planned { node, interface, steps, memory_at_stake, tc } in planned {
+    for Planned { node, interface, steps, memory_at_stake, tc } in &plan.nodes {
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),
             megabytes => format!(", up to {megabytes} MB of kernel memory in full queues"),

@@ -9,7 +9,7 @@ use super::{
     render::{count, table},
 };
 use crate::{
-    fleet::{CALL_TIMEOUT, part},
+    fleet::{CALL_TIMEOUT, CallError, part},
     topology::NodeName,
     wire::{GetStatus, NodeStatus},
 };
@@ -29,10 +29,31 @@ struct Fleetwide {
 }
 
 #[derive(Serialize)]
+struct Node {
+    state: NodeState,
+    #[serde(flatten)]
+    status: Option<NodeStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-enum Node {
-    Up(Box<NodeStatus>),
-    Unreachable(String),
+enum NodeState {
+    Ok,
+    Drifts,
+    Unreachable,
+}
+
+impl Node {
+    fn up(status: NodeStatus) -> Self {
+        let state = if status.drift.is_empty() { NodeState::Ok } else { NodeState::Drifts };
+        Self { state, status: Some(status), error: None }
+    }
+
+    fn down(error: &CallError) -> Self {
+        Self { state: NodeState::Unreachable, status: None, error: Some(error.to_string()) }
+    }
 }
 
 impl Status {
@@ -43,17 +64,17 @@ impl Status {
             Ok(Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await)
         })?;
         let (up, down) = part(answers);
-        let drifts = up.values().any(|status| !status.drift.is_empty());
         let first = up.values().next().map(|status| status.stamp.clone());
         let differ = up.values().any(|status| Some(&status.stamp) != first.as_ref());
+        let drifts = up.values().any(|status| !status.drift.is_empty());
         let exit = match (down.is_empty(), drifts || differ) {
             (true, false) => Exit::Ok,
             (true, true) => Exit::Differs,
             (false, _) => Exit::Unreachable,
         };
-        let nodes = up.into_iter().map(|(node, status)| (node, Node::Up(Box::new(status))));
-        let down = down.into_iter().map(|(node, error)| (node, Node::Unreachable(error.to_string())));
-        let fleetwide = Fleetwide { ok: exit == Exit::Ok, nodes: nodes.chain(down).collect() };
+        let up = up.into_iter().map(|(node, status)| (node, Node::up(status)));
+        let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
+        let fleetwide = Fleetwide { ok: exit == Exit::Ok, nodes: up.chain(down).collect() };
         context.answer(&fleetwide, || draw(&fleetwide, differ))?;
         Ok(exit)
     }
@@ -62,16 +83,14 @@ impl Status {
 fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     let header = ["NODE", "INTERFACE", "GENERATION", "TOPOLOGY", "PARTITIONS", "ONE-WAY DELAYS", "CUT", "STATE"];
     let mut details = String::new();
-    let rows = fleetwide.nodes.iter().map(|(node, status)| match status {
-        Node::Up(status) => {
-            details.extend(status.drift.iter().map(|step| format!("{node} drifts; to repair: {step}\n")));
-            row(status)
-        }
-        Node::Unreachable(error) => {
-            details += &format!("{node}: {error}\n");
+    let rows = fleetwide.nodes.iter().map(|(name, node)| {
+        let Some(status) = &node.status else {
+            details += &format!("{name}: {}\n", node.error.as_deref().unwrap_or_default());
             let blanks = vec![String::new(); header.len() - 2];
-            [vec![node.to_string()], blanks, vec!["unreachable".to_owned()]].concat()
-        }
+            return [vec![name.to_string()], blanks, vec!["unreachable".to_owned()]].concat();
+        };
+        details.extend(status.drift.iter().map(|step| format!("{name} drifts; to repair: {step}\n")));
+        row(status)
     });
     let mut text = table(Context::is_styled(&io::stdout()), &header, rows.collect());
     if differ {

@@ -10,7 +10,7 @@ use super::{
     render::{Axis, count, matrix, millis, table},
 };
 use crate::{
-    plan::Wanted,
+    plan::{Inventory, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt},
 };
@@ -73,16 +73,16 @@ impl Verify {
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
             report: &report,
         };
-        context.answer(&verified, || draw(&wanted, &report))?;
+        context.answer(&verified, || draw(&wanted, fleet.inventory(), &report))?;
         Ok(if report.wrong == 0 { Exit::Ok } else { Exit::Differs })
     }
 }
 
-fn draw(wanted: &Wanted, report: &Report) -> String {
+fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     let styled = Context::is_styled(&io::stdout());
     let nodes: Vec<NodeName> = match &wanted.topology {
         Some(topology) => topology.nodes().to_vec(),
-        None => wanted.inventory.nodes.keys().cloned().collect(),
+        None => inventory.nodes.keys().cloned().collect(),
     };
     let mut text = format!("{}\n\nmeasured RTT in ms, median\n", in_force(wanted));
     let axes = Axis::of(&nodes, wanted.topology.as_ref());
@@ -92,7 +92,7 @@ fn draw(wanted: &Wanted, report: &Report) -> String {
 
     let listed =
         report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(LISTED);
-    text += "\nworst pairs\n";
+    text += "\nlargest errors\n";
     let header = ["FROM", "TO", "WANTED RTT", "MEDIAN RTT", "ERROR", "LOST", "VERDICT"];
     text += &table(styled, &header, listed.map(row).collect());
     let right = report.pairs.len() - report.wrong;
@@ -134,7 +134,11 @@ fn row(pair: &Pair) -> Vec<String> {
     vec![
         pair.from.to_string(),
         pair.to.to_string(),
-        pair.wanted.map_or_else(|| "cut".to_owned(), |wanted| wanted.to_string()),
+        match pair.wanted {
+            None => "cut".to_owned(),
+            Some(Rtt::ZERO) => "LAN".to_owned(),
+            Some(wanted) => wanted.to_string(),
+        },
         worst.and_then(|worst| worst.median).map_or_else(dash, |median| format!("{} ms", millis(median))),
         error.unwrap_or_else(dash),
         format!("{}/{sent}", sent as usize - answers),

@@ -54,7 +54,7 @@ pub enum CallError {
     #[error(transparent)]
     Refused(#[from] ApiError),
     /// Nobody is there.
-    #[error("the agent does not answer at {at}: {error}")]
+    #[error("no agent at {at}: {error}")]
     Unreachable {
         /// Where it should be.
         at: String,

@@ -8,11 +8,9 @@ use crate::plan::Step;
 
 /// A change that could not be made.
 #[derive(Debug, Error)]
-#[error("could not {step}: {error}{}", rollback(.undo))]
+#[error("{error}{}", rollback(.undo))]
 pub struct Failed {
-    /// The step that failed, in words.
-    pub step: String,
-    /// Why.
+    /// The step that failed, and why.
     #[source]
     pub error: KernelError,
     /// What went wrong while the steps before it were undone; empty: the interface is as it was.
@@ -27,7 +25,8 @@ fn rollback(undo: &[KernelError]) -> String {
     format!("; and undoing what was done failed as well: {}", errors.join("; "))
 }
 
-/// Performs `steps` in order. If one fails, it and those before it are undone, last first.
+/// Performs `steps` in order. If one fails, those before it are undone, last first, and so is what may have been done of
+/// it. (Undoing what was not done at all could remove what somebody else has put there in the meantime.)
 ///
 /// Undoing never stops at its first error; all of them are reported.
 pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), Failed> {
@@ -35,8 +34,9 @@ pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps:
         debug!(interface = %interface.name, "{step}");
         if let Err(error) = kernel.perform(interface, step) {
             warn!(interface = %interface.name, %error, "A step failed; undoing the change.");
-            let undo = steps[..=done].iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
-            return Err(Failed { step: step.to_string(), error, undo });
+            let begun = if step.is_one_message() { &steps[..done] } else { &steps[..=done] };
+            let undo = begun.iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
+            return Err(Failed { error, undo });
         }
     }
     Ok(())

@@ -4,6 +4,8 @@ use std::{
     io,
     net::IpAddr,
     os::fd::{AsRawFd, BorrowedFd},
+    thread,
+    time::{Duration, Instant},
 };
 
 use ipnetwork::IpNetwork;
@@ -12,7 +14,7 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
-        link::{InfoData, InfoVeth, LinkAttribute, LinkMessage},
+        link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State},
     },
 };
 
@@ -95,6 +97,20 @@ impl Links {
         self.write(&format!("configure {interface}"), &requests)
     }
 
+    /// Waits until every link but loopback carries packets, which a bridge's port does some time after it is set up.
+    pub fn wait_until_up(&mut self, within: Duration) -> Result<(), KernelError> {
+        let deadline = Instant::now() + within;
+        loop {
+            let answer = self.socket.ask(&Request::dump(RouteNetlinkMessage::GetLink(LinkMessage::default())))?;
+            let links = answer.map_err(|refusal| refusal.because("list the links"))?;
+            let Some(waiting) = links.iter().find_map(not_up) else { return Ok(()) };
+            if Instant::now() > deadline {
+                return Err(KernelError::Garbled(format!("link {waiting} does not come up")));
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     fn index(&mut self, name: &str) -> Result<u32, KernelError> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
@@ -113,4 +129,16 @@ impl Links {
             None => Ok(()),
         }
     }
+}
+
+/// The name of a link that does not carry packets yet; loopback has no such state.
+fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
+    let RouteNetlinkMessage::NewLink(link) = message else { return None };
+    let is_up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
+    let name = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    });
+    let waits = !link.header.flags.contains(LinkFlags::Loopback) && !link.attributes.iter().any(is_up);
+    waits.then(|| name.unwrap_or_default())
 }

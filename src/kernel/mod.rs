@@ -61,7 +61,7 @@ pub enum KernelError {
     #[error("there is no interface {0}")]
     NoInterface(IfName),
     /// The kernel refused a message.
-    #[error("the kernel refused to {operation}: {}", describe(.errno, .sentence.as_deref()))]
+    #[error("the kernel refused \"{operation}\": {}", .sentence.clone().unwrap_or_else(|| .errno.to_string()))]
     Refused {
         /// What was asked, in words.
         operation: String,
@@ -96,12 +96,5 @@ impl KernelError {
             Self::Refused { errno, .. } | Self::Socket(errno) => errno.kind() == io::ErrorKind::PermissionDenied,
             _ => false,
         }
-    }
-}
-
-fn describe(errno: &io::Error, sentence: Option<&str>) -> String {
-    match sentence {
-        Some(sentence) => format!("{sentence} ({errno})"),
-        None => errno.to_string(),
     }
 }

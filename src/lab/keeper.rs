@@ -28,6 +28,9 @@ use crate::{
     topology::NodeName,
 };
 
+/// How long the links may take until they carry packets.
+const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
+
 /// How long an agent may take to listen.
 const AGENT_READY_WITHIN: Duration = Duration::from_secs(30);
 
@@ -121,7 +124,7 @@ fn wire(switch: &NodeNamespace, nodes: &BTreeMap<NodeName, NodeNamespace>, layou
         let (management, database) = (member.management.clone(), member.database.clone());
         nodes[&member.node].run(move || configure(&management, &database)).map_err(KeepError::Namespace)??;
     }
-    Ok(())
+    Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 
 fn configure(management: &[IpNetwork], database: &[IpNetwork]) -> Result<(), KernelError> {

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::{self, Read, Write},
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -20,7 +20,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::Layout;
-use crate::{kernel::Namespaces, plan::Inventory, topology::NodeName};
+use crate::{
+    kernel::Namespaces,
+    plan::Inventory,
+    topology::{NodeName, UnknownName},
+};
 
 /// How long a keeper may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -79,12 +83,18 @@ pub enum LabError {
         #[source]
         error: io::Error,
     },
+    /// The directory has something else in it, which is not ours to remove.
+    #[error("{0} is not the directory of a lab, and not empty either: nothing in it was touched")]
+    NotALab(PathBuf),
+    /// The directory belongs to somebody else.
+    #[error("{0} belongs to another user")]
+    NotOurs(PathBuf),
     /// Sockets in that directory would have paths that are too long.
     #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
     TooLong(PathBuf),
     /// No node has the name.
-    #[error("the lab has no node {0}")]
-    NoNode(String),
+    #[error("the lab: {0}")]
+    NoNode(#[from] UnknownName),
 }
 
 impl LabDirectory {
@@ -120,14 +130,14 @@ impl LabDirectory {
     ///
     /// As long as the answer lives, nobody else can do this or [`end`](Self::end) the lab.
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
+        self.create()?;
         let exclusive = self.exclusive()?;
         match self.find() {
             Ok(lab) => return Err(LabError::Up(lab.state.layout.topology)),
             Err(LabError::Down) => {}
             Err(error) => return Err(error),
         }
-        self.remove()?;
-        self.create(&self.0)?;
+        self.empty()?;
         Ok(exclusive)
     }
 
@@ -166,36 +176,72 @@ impl LabDirectory {
 
     /// Ends the lab and removes its directory. Answers whether there was one.
     pub fn end(&self) -> Result<bool, LabError> {
-        let _exclusive = self.exclusive()?;
-        let found = match self.find() {
-            Ok(lab) => {
-                lab.end_keeper()?;
-                true
-            }
-            Err(LabError::Down) => self.0.exists(),
-            Err(error) => return Err(error),
-        };
-        self.remove()?;
-        Ok(found)
-    }
-
-    /// A lock on the folder above, which needs no file of its own.
-    fn exclusive(&self) -> Result<Flock<File>, LabError> {
-        let parent = self.0.parent().unwrap_or(&self.0);
-        self.create(parent)?;
-        let parent = File::open(parent).map_err(|error| self.failed(error))?;
-        Flock::lock(parent, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
-    }
-
-    fn create(&self, folder: &Path) -> Result<(), LabError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|error| self.failed(error))
-    }
-
-    fn remove(&self) -> Result<(), LabError> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
-            _ => Ok(()),
+        if !self.0.exists() {
+            return Ok(false);
         }
+        let _exclusive = self.exclusive()?;
+        match self.find() {
+            Ok(lab) => lab.end_keeper()?,
+            Err(LabError::Down) => {}
+            Err(error) => return Err(error),
+        }
+        self.empty()?;
+        fs::remove_dir(&self.0).map_err(|error| self.failed(error))?;
+        Ok(true)
+    }
+
+    /// The right to make or end the lab: a lock on the directory itself, which needs no file of its own.
+    fn exclusive(&self) -> Result<Flock<File>, LabError> {
+        let directory = File::open(&self.0).map_err(|error| self.failed(error))?;
+        let own = directory.metadata().map_err(|error| self.failed(error))?;
+        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)?;
+        // Whoever had the lock before may have removed the directory that was opened.
+        match fs::symlink_metadata(&self.0) {
+            Ok(now) if now.ino() == own.ino() && now.is_dir() => {}
+            _ => return Err(LabError::Busy),
+        }
+        // In a folder that everybody may write to, another user could have made it first.
+        if own.uid() == getuid().as_raw() { Ok(lock) } else { Err(LabError::NotOurs(self.0.clone())) }
+    }
+
+    fn create(&self) -> Result<(), LabError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.failed(error))
+    }
+
+    /// Empties the directory, if what is in it is a lab's.
+    fn empty(&self) -> Result<(), LabError> {
+        let entries = fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| self.failed(error))?;
+        let is_lab = fs::read(self.layout_file()).is_ok_and(|text| serde_json::from_slice::<Layout>(&text).is_ok());
+        if !entries.is_empty() && !is_lab {
+            return Err(LabError::NotALab(self.0.clone()));
+        }
+        // The layout goes last, so that a removal that is cut short can be taken up again.
+        let layout = self.layout_file();
+        for entry in entries.iter().map(fs::DirEntry::path).filter(|path| *path != layout).chain([layout.clone()]) {
+            let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes down what the lab is to be, for the keeper.
+    pub fn plan(&self, layout: &Layout) -> Result<(), LabError> {
+        let text = serde_json::to_vec_pretty(layout).map_err(|error| self.failed(error.into()))?;
+        fs::write(self.layout_file(), text).map_err(|error| self.failed(error))
+    }
+
+    /// What the lab is to be.
+    pub fn planned(&self) -> Result<Layout, LabError> {
+        let text = fs::read(self.layout_file()).map_err(|error| self.failed(error))?;
+        serde_json::from_slice(&text).map_err(|error| self.failed(error.into()))
+    }
+
+    fn layout_file(&self) -> PathBuf {
+        self.0.join("layout.json")
     }
 
     fn is_locked(&self) -> Result<bool, LabError> {
@@ -227,8 +273,9 @@ impl Lab {
 
     /// The namespaces of a node.
     pub fn namespaces(&self, node: &str) -> Result<Namespaces, LabError> {
-        let thread = node.parse().ok().and_then(|node: NodeName| self.state.threads.get(&node));
-        let thread = thread.ok_or_else(|| LabError::NoNode(node.to_owned()))?;
+        let threads = &self.state.threads;
+        let thread = node.parse().ok().and_then(|node: NodeName| threads.get(&node));
+        let thread = thread.ok_or_else(|| UnknownName::new(node, threads.keys().map(NodeName::as_str)))?;
         Namespaces::of_thread(self.state.keeper, *thread).map_err(|error| self.directory.failed(error))
     }
 

@@ -36,10 +36,19 @@ impl Change {
     }
 }
 
-/// The interface carries objects that we did not make, so nothing of it may be touched.
+/// Why there is no way from what the kernel has to what is wanted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("the interface carries what netemctl did not put there: {}", list(.0))]
-pub struct Blocked(pub Vec<ForeignObject>);
+pub enum Blocked {
+    /// The interface carries objects that we did not make, so nothing of it may be touched.
+    #[error("it carries what netemctl did not put there: {}", list(.0))]
+    Foreign(Vec<ForeignObject>),
+    /// More profiles than there are class numbers below our mark.
+    #[error("its links have {0} different profiles; one node can have {MAX_PROFILES} at most")]
+    TooManyProfiles(usize),
+}
+
+/// How many classes can be at once. Half of the numbers are for profiles that come while the old ones drain.
+const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
 fn list(objects: &[ForeignObject]) -> String {
     objects.iter().map(|object| object.0.as_str()).collect::<Vec<_>>().join("; ")
@@ -50,7 +59,11 @@ fn list(objects: &[ForeignObject]) -> String {
 /// `diff(wanted, tree)` is empty exactly if the tree already does what is wanted and nothing of it is left over.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && (wanted.is_some() || tree.taken) {
-        return Err(Blocked(tree.foreign.clone()));
+        return Err(Blocked::Foreign(tree.foreign.clone()));
+    }
+    let profiles: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.profiles.values()).collect();
+    if profiles.len() > MAX_PROFILES {
+        return Err(Blocked::TooManyProfiles(profiles.len()));
     }
     Ok(match wanted {
         Some(shaping) => shape(shaping, tree),
@@ -68,10 +81,9 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Change {
     let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain));
     steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
     steps.extend(assignment.steps);
-    let mut unused = tree.classes.keys().copied().collect::<BTreeSet<_>>();
-    unused.remove(&DEFAULT_CLASS);
-    unused.retain(|class| !assignment.classes.values().any(|used| used == class));
-    if !leads_to(tree.active_routes(), &routes) {
+    let used: BTreeSet<_> = assignment.classes.values().copied().chain([DEFAULT_CLASS]).collect();
+    let unused = tree.classes.keys().copied().filter(|class| !used.contains(class));
+    if !leads_to(tree.active_routes(), &routes) || tree.active.is_some() == routes.is_empty() {
         let to = (!routes.is_empty()).then(|| CHAINS.into_iter().find(|chain| tree.active != Some(*chain))).flatten();
         steps.extend(to.map(|chain| Step::BuildChain { chain, routes }));
         steps.push(Step::Flip { from: tree.active, to });
@@ -82,7 +94,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Change {
 
     let in_use = tree.classes_in_use();
     let (drained, draining): (BTreeSet<_>, BTreeSet<_>) =
-        unused.into_iter().partition(|class| !in_use.contains(class) && tree.classes[class].queued == 0);
+        unused.partition(|class| !in_use.contains(class) && tree.classes[class].queued == 0);
     steps.extend(drained.into_iter().map(|class| remove_class(class, tree)));
     Change { steps, draining }
 }
@@ -190,21 +202,22 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
             classes.insert(*profile, *class);
         }
     }
+    let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
+        free.into_iter().partition(|class| groups.contains_key(class));
+    let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class));
     let mut steps = Vec::new();
     for (profile, addresses) in &wanted_groups {
         if classes.contains_key(profile) {
             continue;
         }
-        let reusable = |class: &&ClassMinor| groups.get(class).is_none_or(|group| group == addresses);
-        // A class with the very same addresses first, an idle one next: `None` sorts after `Some` here.
-        let reused = free.iter().filter(reusable).min_by_key(|class| !groups.contains_key(class)).copied();
-        let class = if let Some(class) = reused {
-            free.remove(&class);
+        let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|slot| slot.class);
+        let same = carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.remove(class));
+        let class = if let Some(class) = same.or_else(|| idle.pop_first()) {
             steps.push(Step::ChangeLeaf { class, from: leaves[&class], to: *profile });
             class
         } else {
-            let taken = |class: &ClassMinor| tree.classes.contains_key(class) || classes.values().any(|c| c == class);
-            let class = (DEFAULT_CLASS + 1..MARK).find(|class| !taken(class)).unwrap_or(MARK - 1);
+            // There are enough: at most half of the numbers are wanted, and draining classes are taken back first.
+            let class = new.next().unwrap_or(MARK - 1);
             steps.push(Step::AddClass { class, profile: Some(*profile) });
             class
         };

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 use crate::topology::NodeName;
 
+/// The longest name of a partition.
+const MAX_NAME_CHARS: usize = 128;
+
 /// Nodes cut off from each other. The nodes that no side names are together one more side, the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -24,6 +27,10 @@ impl Partition {
         sides: Vec<BTreeSet<NodeName>>,
         everyone: &BTreeSet<NodeName>,
     ) -> Result<Self, PartitionError> {
+        let printable = |c: char| !c.is_whitespace() && !c.is_control();
+        if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) || !name.chars().all(printable) {
+            return Err(PartitionError::Name(name));
+        }
         let mut seen = BTreeSet::new();
         for node in sides.iter().flatten() {
             if !everyone.contains(node) {
@@ -55,6 +62,9 @@ impl Partition {
 /// Why a partition cannot be.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
+    /// Not something that `heal` could be given.
+    #[error("`{0}` is no name for a partition: 1 to {MAX_NAME_CHARS} characters, no white space; use --name")]
+    Name(String),
     /// A node that is in no inventory.
     #[error("there is no node {0}")]
     Unknown(NodeName),

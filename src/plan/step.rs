@@ -140,6 +140,19 @@ impl Step {
     }
 }
 
+impl Step {
+    /// Whether it is a single message, which the kernel does whole or not at all.
+    pub fn is_one_message(&self) -> bool {
+        !matches!(
+            self,
+            Self::AddClass { profile: Some(_), .. }
+                | Self::AddPass { .. }
+                | Self::RemovePass { .. }
+                | Self::BuildChain { .. }
+        )
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

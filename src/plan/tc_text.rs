@@ -17,7 +17,9 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
         Step::RemoveHook => vec![format!("qdisc del dev {dev} clsact")],
         Step::AddClass { class, profile } => {
             let id = format!("{MARK:x}:{class:x}");
-            let add = format!("class add dev {dev} parent {MARK:x}: classid {id} htb rate 100gbit quantum 60000");
+            let add = format!(
+                "class add dev {dev} parent {MARK:x}: classid {id} htb rate 100gbit burst 10mb cburst 10mb quantum 60000"
+            );
             let leaf = profile.map(|profile| netem("add", dev, *class, profile));
             [add].into_iter().chain(leaf).collect()
         }

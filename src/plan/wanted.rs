@@ -56,7 +56,11 @@ impl Wanted {
 
     /// Whether both ask the same of every node, whichever edit led there.
     pub fn says_the_same(&self, other: &Self) -> bool {
-        self.topology == other.topology && self.inventory == other.inventory && self.partitions == other.partitions
+        let both_clear = self.is_clear() && other.is_clear();
+        both_clear
+            || self.topology == other.topology
+                && self.inventory == other.inventory
+                && self.partitions == other.partitions
     }
 
     /// Whether a packet gets from one node to the other.
@@ -166,7 +170,7 @@ impl fmt::Display for Stamp {
 #[derive(Debug, Error)]
 pub enum EditError {
     /// Nodes of the topology that are nowhere.
-    #[error("the topology has nodes that the inventory ({known} nodes) has not: {}", hostlist::fold(.missing))]
+    #[error("the topology has nodes that the fleet of {known} has not: {}", hostlist::fold(.missing))]
     Homeless {
         /// Those nodes.
         missing: Vec<NodeName>,

@@ -55,7 +55,7 @@ fn qdiscs_and_deletions_are_what_tc_sends() {
 fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
     /// `TCA_HTB_RTAB` and `TCA_HTB_CTAB` of 256 words each, with their headers.
     const TABLES: usize = 2 * (4 + 1024);
-    // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit quantum 60000
+    // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
     for (name, class) in [("htb-class-default", 1), ("htb-class-2", 2)] {
         let mut theirs = golden(name);
         let tables = theirs.split_off(theirs.len() - TABLES);

@@ -24,6 +24,12 @@ const NETEM_QOPT_LEN: usize = 24;
 /// The rate of every class, in bytes per second: 100 Gbit/s, which never holds a packet back.
 const CLASS_RATE: u64 = 12_500_000_000;
 
+/// What a class may send at once before its rate holds it back, in bytes: `burst 10mb`.
+///
+/// Without it every single packet leaves the class in debt, which a timer must end before the next one may leave
+/// (`overlimits` of `tc -s class show` then counts them all).
+const BURST: u64 = 10 * 1024 * 1024;
+
 /// What a class may send before the next has its turn, in bytes.
 const QUANTUM: u32 = 60_000;
 
@@ -53,7 +59,7 @@ pub(in crate::kernel) fn delete_clsact(index: u32) -> Request {
     Request::existing(RouteNetlinkMessage::DelQueueDiscipline(clsact(index)))
 }
 
-/// `tc class add dev D parent 4e7e: classid 4e7e:C htb rate 100gbit quantum 60000`
+/// `tc class add dev D parent 4e7e: classid 4e7e:C htb rate 100gbit burst 10mb cburst 10mb quantum 60000`
 ///
 /// The 1,024-byte rate tables that tc adds are ignored by every kernel since 3.8 and left out.
 pub(in crate::kernel) fn add_class(index: u32, class: ClassMinor) -> Request {
@@ -61,7 +67,9 @@ pub(in crate::kernel) fn add_class(index: u32, class: ClassMinor) -> Request {
     let mut ratespec = vec![3, 1, 0, 0, 0xff, 0xff, 0, 0];
     ratespec.extend(u32::MAX.to_ne_bytes());
     // struct tc_htb_opt: rate, ceil, buffer, cbuffer, quantum, level, prio.
-    let opt = [ratespec.clone(), ratespec, words(&[0, 0, QUANTUM, 0, 0])].concat();
+    // As tc computes it, in whole microseconds first.
+    let burst = u32::try_from(BURST * 1_000_000 / CLASS_RATE * 1_000 / TICK_NANOS).unwrap_or(u32::MAX);
+    let opt = [ratespec.clone(), ratespec, words(&[burst, burst, QUANTUM, 0, 0])].concat();
     let rate = CLASS_RATE.to_ne_bytes().to_vec();
     let options = nested(&[(TCA_HTB_RATE64, rate.clone()), (TCA_HTB_CEIL64, rate), (TCA_HTB_PARMS, opt)]);
     let class = with_options(message(index, class_id(class), ROOT_HANDLE), "htb", &options);
