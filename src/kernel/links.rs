@@ -15,6 +15,7 @@ use rtnetlink::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
         link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State},
+        neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
     },
 };
 
@@ -39,7 +40,12 @@ pub struct Cable<'a> {
     pub namespace: BorrowedFd<'a>,
     /// The name of the other end.
     pub interface: &'a str,
+    /// The hardware address of the other end.
+    pub mac: Mac,
 }
+
+/// A hardware address.
+pub type Mac = [u8; 6];
 
 impl Links {
     /// Opens a socket in the network namespace of the calling thread.
@@ -61,6 +67,7 @@ impl Links {
             .map(|cable| {
                 let far_end = LinkMessageBuilder::<LinkUnspec>::new()
                     .name(cable.interface)
+                    .address(cable.mac.to_vec())
                     .setns_by_fd(cable.namespace.as_raw_fd())
                     .build();
                 let near_end = LinkMessageBuilder::<LinkVeth>::new(&cable.port, cable.interface)
@@ -85,16 +92,29 @@ impl Links {
             let mut message = AddressMessage::default();
             message.header.index = index;
             message.header.prefix_len = network.prefix();
-            message.header.family = match network.ip() {
-                IpAddr::V4(_) => AddressFamily::Inet,
-                IpAddr::V6(_) => AddressFamily::Inet6,
-            };
+            message.header.family = family(network.ip());
             message.attributes.push(AddressAttribute::Local(network.ip()));
             message.attributes.push(AddressAttribute::Address(network.ip()));
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
             Request::add(RouteNetlinkMessage::NewAddress(message))
         }));
         self.write(&format!("configure {interface}"), &requests)
+    }
+
+    /// Writes down the neighbours of an interface for good, so that it never has to ask for them.
+    pub fn add_neighbours(&mut self, interface: &str, neighbours: &[(IpAddr, Mac)]) -> Result<(), KernelError> {
+        let index = self.index(interface)?;
+        let add = |(address, mac): &(IpAddr, Mac)| {
+            let mut message = NeighbourMessage::default();
+            message.header.ifindex = index;
+            message.header.state = NeighbourState::Permanent;
+            message.header.family = family(*address);
+            message.attributes.push(NeighbourAttribute::Destination((*address).into()));
+            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
+            Request::add(RouteNetlinkMessage::NewNeighbour(message))
+        };
+        let requests: Vec<Request> = neighbours.iter().map(add).collect();
+        self.write(&format!("add the neighbours of {interface}"), &requests)
     }
 
     /// Waits until every link but loopback carries packets, which a bridge's port does some time after it is set up.
@@ -129,6 +149,10 @@ impl Links {
             None => Ok(()),
         }
     }
+}
+
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
 /// The name of a link that does not carry packets yet; loopback has no such state.

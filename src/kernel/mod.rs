@@ -18,7 +18,7 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute};
 pub use fake::FakeKernel;
-pub use links::{Bridge, Cable, Links};
+pub use links::{Bridge, Cable, Links, Mac};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
 pub use rtnl::Rtnl;
 

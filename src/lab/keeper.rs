@@ -7,6 +7,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
+    net::IpAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -21,12 +22,18 @@ use tracing::{info, warn};
 
 use super::{
     LabDirectory, LabError, Layout, Member, State,
-    layout::{DATABASE, MANAGEMENT, agent_socket, node_directory},
+    layout::{DATABASE, MANAGEMENT, agent_socket, database_mac, management_mac, node_directory},
 };
 use crate::{
-    kernel::{Cable, KernelError, Links, NodeNamespace, mount_over, mount_sysfs},
+    kernel::{Cable, KernelError, Links, Mac, NodeNamespace, mount_over, mount_sysfs},
     topology::NodeName,
 };
+
+/// Up to how many nodes resolve each other by ARP and neighbour discovery.
+///
+/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). Beyond this
+/// many nodes a lab writes them down for good, which those tables do not count.
+const RESOLVED_NODES: usize = 24;
 
 /// How long the links may take until they carry packets.
 const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
@@ -109,29 +116,42 @@ fn namespaces(layout: &Layout) -> Result<BTreeMap<NodeName, NodeNamespace>, Keep
 fn wire(switch: &NodeNamespace, nodes: &BTreeMap<NodeName, NodeNamespace>, layout: &Layout) -> Result<(), KeepError> {
     let mut links = switch.run(Links::open).and_then(|links| links).map_err(KeepError::Namespace)?;
     let (management, database) = (links.add_bridge("mgmt")?, links.add_bridge("db")?);
-    let cables = |bridge, prefix: &str, interface| -> Vec<Cable<'_>> {
-        let cable = |(number, member): (usize, &Member)| Cable {
+    let numbered = || layout.members.iter().zip(1..);
+    let cables = |bridge, prefix: &str, interface, mac: fn(u16) -> Mac| -> Vec<Cable<'_>> {
+        let cable = |(member, number): (&Member, u16)| Cable {
             bridge,
-            port: format!("{prefix}{}", number + 1),
+            port: format!("{prefix}{number}"),
             namespace: nodes[&member.node].network(),
             interface,
+            mac: mac(number),
         };
-        layout.members.iter().enumerate().map(cable).collect()
+        numbered().map(cable).collect()
     };
-    links.add_cables(&cables(management, "m", MANAGEMENT))?;
-    links.add_cables(&cables(database, "d", DATABASE))?;
+    links.add_cables(&cables(management, "m", MANAGEMENT, management_mac))?;
+    links.add_cables(&cables(database, "d", DATABASE, database_mac))?;
+    let known = if layout.members.len() > RESOLVED_NODES { layout.members.as_slice() } else { &[] };
     for member in &layout.members {
         let (management, database) = (member.management.clone(), member.database.clone());
-        nodes[&member.node].run(move || configure(&management, &database)).map_err(KeepError::Namespace)??;
+        let others = known.iter().zip(1..).filter(|(other, _)| *other != member);
+        let neighbours: Vec<(IpAddr, Mac)> = others
+            .flat_map(|(other, number)| other.database.iter().map(move |network| (network.ip(), database_mac(number))))
+            .collect();
+        let configure = move || configure(&management, &database, &neighbours);
+        nodes[&member.node].run(configure).map_err(KeepError::Namespace)??;
     }
     Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 
-fn configure(management: &[IpNetwork], database: &[IpNetwork]) -> Result<(), KernelError> {
+fn configure(
+    management: &[IpNetwork],
+    database: &[IpNetwork],
+    neighbours: &[(IpAddr, Mac)],
+) -> Result<(), KernelError> {
     let mut links = Links::open()?;
     links.configure("lo", &[])?;
     links.configure(MANAGEMENT, management)?;
-    links.configure(DATABASE, database)
+    links.configure(DATABASE, database)?;
+    links.add_neighbours(DATABASE, neighbours)
 }
 
 /// Starts the agent of a node inside its namespaces, in which the hosts file and sysfs are the node's.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    kernel::Mac,
     plan::{AgentAddress, IfName, Inventory, Place},
     topology::{NodeName, Topology, ZoneName},
 };
@@ -111,6 +112,22 @@ pub(super) fn agent_socket(directory: &Path, node: &NodeName) -> PathBuf {
 /// Where the files of a node are.
 pub(super) fn node_directory(directory: &Path, node: &NodeName) -> PathBuf {
     directory.join("nodes").join(node.as_str())
+}
+
+/// The hardware address of node `number` on the database interface: locally administered, ours by its second and third
+/// byte.
+pub(super) fn database_mac(number: u16) -> Mac {
+    mac(DATABASE_NET.0, number)
+}
+
+/// The same on the management interface.
+pub(super) fn management_mac(number: u16) -> Mac {
+    mac(MANAGEMENT_NET.0, number)
+}
+
+fn mac(network: u8, number: u16) -> Mac {
+    let [high, low] = number.to_be_bytes();
+    [0x02, 0x4e, 0x7e, network, high, low]
 }
 
 /// The addresses of node `number`, counted from 1, in two networks: 10.78.0.9/16 and `fd78::9/64`, for one.

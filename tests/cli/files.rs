@@ -115,7 +115,7 @@ fn a_topology_is_read_from_stdin_where_the_file_is_a_dash() {
     let good = "name = 'piped'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms' }\n";
     insta::assert_snapshot!(sandbox.run_with_stdin(["check", "-"], good), @"
     --- stdout
-    -: topology piped, 3 nodes in 0 zones: ok
+    <stdin>: topology piped, 3 nodes in 0 zones: ok
     --- stderr
     --- exit status: 0
     ");

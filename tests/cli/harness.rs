@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(100);
 const SOON: Duration = Duration::from_secs(30);
 
 /// The terminal that help is wrapped for and that drawings have to fit.
-const COLUMNS: &str = "100";
+pub(crate) const COLUMNS: &str = "100";
 
 /// A folder of the test's own, in which netemctl runs with an environment of its own and a lab directory of its own.
 ///

@@ -1,15 +1,15 @@
 //! What `--help` and `--version` say: one snapshot of every command, so that a change of the help is seen.
 
-use super::harness::Sandbox;
+use super::harness::{COLUMNS, Sandbox};
 
 #[test]
 fn the_help_of_every_command_is_as_it_was() {
-    insta::assert_snapshot!("help", help_of(&Sandbox::new(), ""));
+    insta::assert_snapshot!("help", help_of(&Sandbox::new(), "", COLUMNS));
 }
 
 /// The help of a command and of all commands below it, found as a user would find them.
-fn help_of(sandbox: &Sandbox, command: &str) -> String {
-    let script = format!("\"$NETEMCTL\" {command} --help");
+fn help_of(sandbox: &Sandbox, command: &str, columns: &str) -> String {
+    let script = format!("COLUMNS={columns} \"$NETEMCTL\" {command} --help");
     let help = sandbox.run_other("sh", ["-c", &script]).ended(0);
     assert_eq!(help.stderr, "", "help that is asked for is data");
     let mut text = format!("$ netemctl{command} --help\n{}\n", help.stdout);
@@ -18,9 +18,24 @@ fn help_of(sandbox: &Sandbox, command: &str) -> String {
     let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let lines = commands.lines().take_while(|line| line.starts_with("  ")).filter(is_name);
     for name in lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
-        text += &help_of(sandbox, &format!("{command} {name}"));
+        text += &help_of(sandbox, &format!("{command} {name}"), columns);
     }
     text
+}
+
+/// clap wraps what stands below the options as well, and an example that is wrapped cannot be copied.
+#[test]
+#[ignore = "known bug: the agent's example config is wrapped on a terminal of 80 columns"]
+fn examples_fit_on_a_terminal_of_80_columns() {
+    let sandbox = Sandbox::new();
+    let examples = |columns| -> Vec<String> {
+        let help = help_of(&sandbox, "", columns);
+        let is_example = |line: &&str| line.starts_with("  netemctl ") || line.contains("  # ");
+        help.lines().filter(is_example).map(str::to_owned).collect()
+    };
+    let wide = examples("100");
+    assert!(wide.len() > 10, "{wide:?}");
+    assert_eq!(examples("80"), wide);
 }
 
 #[test]
@@ -37,8 +52,7 @@ fn the_short_help_is_the_summary_of_the_long_one() {
 
     Options:
           --json           Print one JSON document on stdout, errors included
-          --lab-dir <DIR>  The lab's directory, if it is not the user's usual one [env:
-                           NETEMCTL_LAB_DIR]
+          --lab-dir <DIR>  The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
       -h, --help           Print help (see more with '--help')
     --- stderr
     --- exit status: 0

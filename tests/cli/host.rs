@@ -75,15 +75,27 @@ fn where_user_namespaces_are_not_allowed_the_lab_says_so() {
     // One more user namespace is allowed below this one, and it goes to an ordinary user.
     let script = "
         echo 1 >/proc/sys/user/max_user_namespaces
-        exec unshare -U --map-user=1000 --map-group=1000 \"$NETEMCTL\" lab up uniform-3-rtt0.toml";
+        exec unshare -U --map-user=1000 --map-group=1000 \"$NETEMCTL\" --json lab up uniform-3-rtt0.toml";
     let denied = sandbox.run_other("unshare", ["-r", "sh", "-ec", script]);
-    insta::assert_snapshot!(denied, @"
+    insta::assert_snapshot!(denied, @r#"
     --- stdout
+    {
+      "exit_code": 8,
+      "error": {
+        "message": "the lab did not come up: the kernel allows this user no user namespace: No space left on device (os error 28)",
+        "hints": [
+          "run as root, or raise the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone"
+        ]
+      }
+    }
     --- stderr
-    error: the lab did not come up: cannot make a user namespace: No space left on device (os error 28)
+    error: the lab did not come up: the kernel allows this user no user namespace: No space left on device (os error 28)
+    hint: run as root, or raise the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone
     --- exit status: 8
-    ");
+    "#);
     sandbox.wait_until_empty();
+    let _down = sandbox.run(["lab", "down"]).ended(0);
+    assert!(!sandbox.lab_directory().exists(), "what is left of the attempt can be taken down");
 }
 
 #[test]

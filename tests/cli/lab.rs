@@ -69,9 +69,13 @@ fn programs_get_the_same_as_data() {
     assert_eq!(status["nodes"]["n2"]["database"], serde_json::json!(["10.78.0.2", "fd78::2"]));
     assert_eq!(status["nodes"]["n2"]["management"], serde_json::json!(["10.77.0.2", "fd77::2"]));
     assert_eq!(status["nodes"]["n2"]["agent"], "up");
+    assert_eq!(status["ok"], true);
+    assert_eq!(status["directory"], "[DIR]/lab");
     assert_eq!(status["topology"], "uniform-3-rtt0");
     let in_force = lab.in_force();
     assert_eq!(in_force["ok"], true);
+    assert_eq!(in_force["nodes"]["n1"]["state"], "ok");
+    assert_eq!(in_force["nodes"]["n1"]["stamp"]["generation"], 0);
     assert_eq!(in_force["nodes"].as_object().map(serde_json::Map::len), Some(3));
     insta::assert_snapshot!(lab.run(["lab", "down", "--json"]), @r#"
     --- stdout
@@ -137,7 +141,7 @@ fn what_cannot_be_run_in_a_node_is_said() {
     insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
     --- stdout
     --- stderr
-    error: the lab has no node n4
+    error: the lab: no zone or node is called `n4`; did you mean `n1`?
     --- exit status: 2
     ");
     // A path, because of a bare name the kernel may say that a folder of the PATH is closed.
@@ -145,13 +149,13 @@ fn what_cannot_be_run_in_a_node_is_said() {
     --- stdout
     --- stderr
     error: cannot run /no/such/program in n1: No such file or directory (os error 2)
-    --- exit status: 1
+    --- exit status: 127
     ");
     insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/"]), @"
     --- stdout
     --- stderr
     error: cannot run / in n1: Permission denied (os error 13)
-    --- exit status: 8
+    --- exit status: 126
     ");
 }
 
