@@ -24,8 +24,8 @@ pub(super) fn try_kernel() -> Result<(), ApiError> {
         Ok(Err(Trial::Kernel(error))) if error.is_unsupported() => Err(ApiError::new(
             ErrorCode::Unsupported,
             format!(
-                "{error}; netemctl needs a kernel with the modules sch_htb, sch_netem, sch_ingress, cls_flower and \
-                 act_gact"
+                "this kernel cannot shape: {error}; it needs the modules sch_htb, sch_netem, sch_ingress, cls_flower \
+                 and act_gact"
             ),
         )),
         Ok(Err(Trial::Kernel(error))) => Err(super::guard::kernel_error(error)),

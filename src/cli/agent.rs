@@ -21,7 +21,7 @@ use crate::{
 #[command(after_help = "\
 The config file:
   node = \"n1\"                            # which node this is
-  interfaces = [\"eno2\"]                  # the only interfaces that may be shaped
+  interfaces = [\"eno2\"]                  # all that may be shaped
   socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
 
 It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and CAP_SYS_ADMIN to try the kernel in a namespace of its own.

@@ -88,10 +88,10 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
             }
             LabError::Directory { .. } => Self::new(Exit::Failed, error),
-            LabError::NotALab(_) | LabError::NotOurs(_) => {
+            LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs(_) => {
                 Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
             }
-            LabError::TooLong(_) | LabError::NoNode(_) => Self::new(Exit::Usage, error),
+            LabError::TooLong(_) | LabError::NoNode { .. } => Self::new(Exit::Usage, error),
         }
     }
 }
@@ -128,7 +128,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, stuck: &BTre
         crate::topology::hostlist::fold(&nodes.keys().cloned().collect::<Vec<_>>())
     };
     let (what, fate) = match phase {
-        Phase::Read => ("did not answer", "nothing was changed"),
+        Phase::Read => ("could not be asked", "nothing was changed"),
         Phase::Prepare => ("cannot do this", "nothing was changed on any node"),
         Phase::Commit if stuck.is_empty() => ("failed", "every node is as it was"),
         Phase::Commit => ("failed", "some nodes could not go back to what they had"),
@@ -159,7 +159,7 @@ fn exit_of(error: &CallError) -> Exit {
             ErrorCode::Permission => Exit::Permission,
             ErrorCode::Conflict => Exit::Conflict,
         },
-        CallError::Unreachable { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
+        CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
         CallError::Garbled { .. } => Exit::Failed,
     }
 }

@@ -168,6 +168,9 @@ fn hold(context: &Context) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
+/// The state of an agent that answers.
+const UP: &str = "up";
+
 #[derive(Serialize)]
 struct LabStatus {
     ok: bool,
@@ -191,7 +194,7 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
     let layout = &lab.state.layout;
     let member = |member: &crate::lab::Member| {
-        let agent = down.get(&member.node).map_or_else(|| "up".to_owned(), ToString::to_string);
+        let agent = down.get(&member.node).map_or_else(|| UP.to_owned(), ToString::to_string);
         let status = MemberStatus { database: texts(&member.database), management: texts(&member.management), agent };
         (member.node.clone(), status)
     };
@@ -205,12 +208,19 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     };
     context.answer(&status, || {
         let rows = status.nodes.iter().map(|(node, member)| {
-            vec![node.to_string(), member.database.join(" "), member.management.join(" "), member.agent.clone()]
+            let agent = if member.agent == UP { UP } else { "dead" };
+            vec![node.to_string(), member.database.join(" "), member.management.join(" "), agent.to_owned()]
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
-        let note = "\nwhat was in force in a node whose agent is dead still is; netemctl lab down and up start anew\n";
-        format!("lab {}\n\n{nodes}{}", status.topology, if ok { "" } else { note })
+        let dead = status.nodes.iter().filter(|(_, member)| member.agent != UP);
+        let details: Vec<String> = dead.map(|(node, member)| format!("{node}: {}\n", member.agent)).collect();
+        let note = "what a dead agent had put in force stays in force; start anew: netemctl lab down, then lab up\n";
+        format!(
+            "lab {}\n\n{nodes}{}",
+            status.topology,
+            if ok { String::new() } else { format!("\n{}{note}", details.concat()) }
+        )
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }

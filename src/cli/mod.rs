@@ -81,9 +81,7 @@ pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
-            let message = error.to_string();
-            let message = message.trim_start_matches("error: ").trim_end();
-            return Context::new(true, None).report(&Failure::new(Exit::Usage, message)).into();
+            return Context::new(true, None).report(&usage(&error)).into();
         }
         Err(error) => error.exit(),
     };
@@ -94,6 +92,17 @@ pub fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),
     }
+}
+
+/// A usage error as a document: clap's first paragraph says what is wrong, the others what to do.
+fn usage(error: &clap::Error) -> Failure {
+    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Failure::new(Exit::Usage, "a command is missing").hint("see --help");
+    }
+    let text = error.to_string();
+    let mut paragraphs = text.trim_start_matches("error: ").trim_end().split("\n\n").map(str::trim);
+    let failure = Failure::new(Exit::Usage, paragraphs.next().unwrap_or_default());
+    paragraphs.fold(failure, Failure::hint)
 }
 
 fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
     plan::{IfName, Profile, Step, tc_commands},
-    topology::NodeName,
+    topology::{NodeName, hostlist},
 };
 
 /// Show what apply would change on each node, without changing anything
@@ -48,8 +48,9 @@ impl Plan {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let fleet = context.fleet()?;
+        let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
-            return Err(Failure::new(Exit::Usage, format!("the fleet has no node {node}")));
+            return Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")));
         }
         let preview = Context::block_on(async |_| {
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());

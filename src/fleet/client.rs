@@ -62,6 +62,15 @@ pub enum CallError {
         #[source]
         error: io::Error,
     },
+    /// It was there, and went away while it was asked.
+    #[error("the agent at {at} hung up: {error}")]
+    HungUp {
+        /// Where it was.
+        at: String,
+        /// In which way.
+        #[source]
+        error: hyper::Error,
+    },
     /// It took too long.
     #[error("the agent at {at} did not answer within {} s", .after.as_secs())]
     TimedOut {
@@ -95,7 +104,7 @@ pub(super) async fn call<C: Call>(
     let garbled = |why: String| CallError::Garbled { at: at.clone(), why };
     let exchange = async {
         let stream = transport.connect().await.map_err(|error| CallError::Unreachable { at: at.clone(), error })?;
-        let broken = |error: hyper::Error| CallError::Unreachable { at: at.clone(), error: io::Error::other(error) };
+        let broken = |error: hyper::Error| CallError::HungUp { at: at.clone(), error };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let connection = tokio::spawn(connection);
         let request = Request::post(C::PATH)

@@ -23,7 +23,7 @@ use super::Layout;
 use crate::{
     kernel::Namespaces,
     plan::Inventory,
-    topology::{NodeName, UnknownName},
+    topology::{NodeName, hostlist},
 };
 
 /// How long a keeper may take to end.
@@ -86,6 +86,9 @@ pub enum LabError {
     /// The directory has something else in it, which is not ours to remove.
     #[error("{0} is not the directory of a lab, and not empty either: nothing in it was touched")]
     NotALab(PathBuf),
+    /// There is something else in its place.
+    #[error("{0} is not a directory")]
+    NotADirectory(PathBuf),
     /// The directory belongs to somebody else.
     #[error("{0} belongs to another user")]
     NotOurs(PathBuf),
@@ -93,8 +96,13 @@ pub enum LabError {
     #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
     TooLong(PathBuf),
     /// No node has the name.
-    #[error("the lab: {0}")]
-    NoNode(#[from] UnknownName),
+    #[error("the lab has no node `{node}`; its nodes are {nodes}", nodes = hostlist::fold(.known))]
+    NoNode {
+        /// What was asked for.
+        node: String,
+        /// What there is.
+        known: Vec<NodeName>,
+    },
 }
 
 impl LabDirectory {
@@ -174,20 +182,23 @@ impl LabDirectory {
         write().map_err(|error| self.failed(error))
     }
 
-    /// Ends the lab and removes its directory. Answers whether there was one.
+    /// Ends the lab and removes its directory, with what a lab that was killed left there. Answers whether one was up.
     pub fn end(&self) -> Result<bool, LabError> {
         if !self.0.exists() {
             return Ok(false);
         }
         let _exclusive = self.exclusive()?;
-        match self.find() {
-            Ok(lab) => lab.end_keeper()?,
-            Err(LabError::Down) => {}
+        let was_up = match self.find() {
+            Ok(lab) => {
+                lab.end_keeper()?;
+                true
+            }
+            Err(LabError::Down) => false,
             Err(error) => return Err(error),
-        }
+        };
         self.empty()?;
         fs::remove_dir(&self.0).map_err(|error| self.failed(error))?;
-        Ok(true)
+        Ok(was_up)
     }
 
     /// The right to make or end the lab: a lock on the directory itself, which needs no file of its own.
@@ -197,7 +208,8 @@ impl LabDirectory {
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)?;
         // Whoever had the lock before may have removed the directory that was opened.
         match fs::symlink_metadata(&self.0) {
-            Ok(now) if now.ino() == own.ino() && now.is_dir() => {}
+            Ok(now) if !now.is_dir() => return Err(LabError::NotADirectory(self.0.clone())),
+            Ok(now) if now.ino() == own.ino() => {}
             _ => return Err(LabError::Busy),
         }
         // In a folder that everybody may write to, another user could have made it first.
@@ -261,6 +273,9 @@ impl LabDirectory {
     }
 
     fn failed(&self, error: io::Error) -> LabError {
+        if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) {
+            return LabError::NotADirectory(self.0.clone());
+        }
         LabError::Directory { path: self.0.clone(), error }
     }
 }
@@ -275,7 +290,8 @@ impl Lab {
     pub fn namespaces(&self, node: &str) -> Result<Namespaces, LabError> {
         let threads = &self.state.threads;
         let thread = node.parse().ok().and_then(|node: NodeName| threads.get(&node));
-        let thread = thread.ok_or_else(|| UnknownName::new(node, threads.keys().map(NodeName::as_str)))?;
+        let known = || threads.keys().cloned().collect();
+        let thread = thread.ok_or_else(|| LabError::NoNode { node: node.to_owned(), known: known() })?;
         Namespaces::of_thread(self.state.keeper, *thread).map_err(|error| self.directory.failed(error))
     }
 

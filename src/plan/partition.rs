@@ -63,7 +63,7 @@ impl Partition {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
     /// Not something that `heal` could be given.
-    #[error("`{0}` is no name for a partition: 1 to {MAX_NAME_CHARS} characters, no white space; use --name")]
+    #[error("`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space")]
     Name(String),
     /// A node that is in no inventory.
     #[error("there is no node {0}")]

@@ -170,7 +170,7 @@ impl fmt::Display for Stamp {
 #[derive(Debug, Error)]
 pub enum EditError {
     /// Nodes of the topology that are nowhere.
-    #[error("the topology has nodes that the fleet of {known} has not: {}", hostlist::fold(.missing))]
+    #[error("the topology's nodes {} are not among the {known} of the fleet", hostlist::fold(.missing))]
     Homeless {
         /// Those nodes.
         missing: Vec<NodeName>,

@@ -99,7 +99,7 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["apply", &file]), @"
     --- stdout
     --- stderr
-    error: the topology has nodes that the fleet of 3 has not: n[4-9]
+    error: the topology's nodes n[4-9] are not among the 3 of the fleet
     hint: a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up
     --- exit status: 5
     ");
@@ -115,7 +115,7 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
       }
     }
     --- stderr
-    error: the topology has nodes that the fleet of 3 has not: n[4-9]
+    error: the topology's nodes n[4-9] are not among the 3 of the fleet
     hint: a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up
     --- exit status: 5
     "#);
@@ -155,7 +155,7 @@ fn a_partition_that_cannot_be_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["partition", "--name", "", "Z1"]), @"
     --- stdout
     --- stderr
-    error: `` is no name for a partition: 1 to 128 characters, no white space; use --name
+    error: `` is no name for a partition; choose one of 1 to 128 characters without white space
     --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["heal", "Z3"]), @"

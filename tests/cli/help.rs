@@ -25,7 +25,6 @@ fn help_of(sandbox: &Sandbox, command: &str, columns: &str) -> String {
 
 /// clap wraps what stands below the options as well, and an example that is wrapped cannot be copied.
 #[test]
-#[ignore = "known bug: the agent's example config is wrapped on a terminal of 80 columns"]
 fn examples_fit_on_a_terminal_of_80_columns() {
     let sandbox = Sandbox::new();
     let examples = |columns| -> Vec<String> {

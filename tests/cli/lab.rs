@@ -141,7 +141,7 @@ fn what_cannot_be_run_in_a_node_is_said() {
     insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
     --- stdout
     --- stderr
-    error: the lab: no zone or node is called `n4`; did you mean `n1`?
+    error: the lab has no node `n4`; its nodes are n[1-3]
     --- exit status: 2
     ");
     // A path, because of a bare name the kernel may say that a folder of the PATH is closed.

@@ -81,10 +81,11 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
 
     NODE  DATABASE (db0)     MANAGEMENT (mgmt0)  AGENT
     n1    10.78.0.1 fd78::1  10.77.0.1 fd77::1   up
-    n2    10.78.0.2 fd78::2  10.77.0.2 fd77::2   no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+    n2    10.78.0.2 fd78::2  10.77.0.2 fd77::2   dead
     n3    10.78.0.3 fd78::3  10.77.0.3 fd77::3   up
 
-    what was in force in a node whose agent is dead still is; netemctl lab down and up start anew
+    n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+    what a dead agent had put in force stays in force; start anew: netemctl lab down, then lab up
     --- stderr
     --- exit status: 6
     ");
