@@ -108,7 +108,7 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
     {
       "exit_code": 5,
       "error": {
-        "message": "the topology has nodes that the fleet of 3 has not: n[4-9]",
+        "message": "the topology's nodes n[4-9] are not among the 3 of the fleet",
         "hints": [
           "a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up"
         ]
@@ -167,7 +167,7 @@ fn a_partition_that_cannot_be_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["plan", "hierarchical-9.toml", "--node", "n10"]), @"
     --- stdout
     --- stderr
-    error: the fleet has no node n10
+    error: the fleet has no node `n10`; its nodes are n[1-9]
     --- exit status: 2
     ");
     assert_eq!(lab.in_force(), before);

@@ -92,7 +92,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     insta::assert_snapshot!(lab.run(["apply", "uniform-3-rtt100.toml"]), @"
     --- stdout
     --- stderr
-    error: n2 did not answer; nothing was changed
+    error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
     hint: see which agents live: netemctl lab status
     --- exit status: 6
@@ -102,7 +102,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     {
       "exit_code": 6,
       "error": {
-        "message": "n2 did not answer; nothing was changed",
+        "message": "n2 could not be asked; nothing was changed",
         "hints": [
           "see which agents live: netemctl lab status"
         ],
@@ -112,7 +112,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       }
     }
     --- stderr
-    error: n2 did not answer; nothing was changed
+    error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
     hint: see which agents live: netemctl lab status
     --- exit status: 6

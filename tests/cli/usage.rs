@@ -29,8 +29,10 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
     --- stderr
     error: the following required arguments were not provided:
       <TOPOLOGY>
-    hint: Usage: netemctl apply <TOPOLOGY>
-    hint: For more information, try '--help'.
+
+    Usage: netemctl apply <TOPOLOGY>
+
+    For more information, try '--help'.
     --- exit status: 2
     ");
     insta::assert_snapshot!(sandbox.run(["apply", "--jsno", "wan.toml"]), @"
