@@ -2,6 +2,7 @@
 
 use std::{io, path::PathBuf};
 
+use caps::{CapSet, Capability};
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
@@ -36,10 +37,14 @@ pub(super) struct Agent {
     until_stdin_closes: bool,
 }
 
+/// To shape, to measure, and to try the kernel in a namespace of its own.
+const NEEDED: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_SYS_ADMIN];
+
 impl Agent {
     pub(super) fn run(&self) -> Result<Exit, Failure> {
         start_log();
         let config = Config::read(&self.config)?;
+        check_capabilities()?;
         let kernel = Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
@@ -52,6 +57,20 @@ impl Agent {
         runtime.shutdown_background();
         served.map(|()| Exit::Ok)
     }
+}
+
+/// Fails at once, rather than at the first request, if a right is missing that the agent cannot do without.
+fn check_capabilities() -> Result<(), Failure> {
+    let missing: Vec<String> = NEEDED
+        .into_iter()
+        // An answer that cannot be had is left to the kernel to give.
+        .filter(|capability| !caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(true))
+        .map(|capability| capability.to_string())
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", "))).hint("run it as root"))
 }
 
 /// Ends when the process is to end.

@@ -135,7 +135,17 @@ mod tests {
     #[test]
     fn every_exit_code_is_in_the_help() {
         for exit in Exit::ALL {
-            assert!(AFTER_HELP.contains(&format!("{} {}", exit.code(), exit.meaning())), "{exit:?}");
+            // Line breaks are where they fit.
+            let help = AFTER_HELP.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(help.contains(&format!("{} {}", exit.code(), exit.meaning())), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn every_exit_code_is_in_the_readme() {
+        let readme = include_str!("../../README.md");
+        for exit in Exit::ALL {
+            assert!(readme.contains(&format!("| {} | {} |", exit.code(), exit.meaning())), "{exit:?}");
         }
     }
 }

@@ -18,7 +18,7 @@ fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     let fleet = Fleet::new(inventory.clone());
     let interrupt = CancellationToken::new();
     let edit = fleet.edit(true, &interrupt, |wanted| wanted.with_topology(study(), inventory));
-    match tokio::runtime::Runtime::new().unwrap().block_on(edit) {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
         Ok(_) => Ok(()),
         Err(TransactionError::Nodes { failures, stuck, .. }) if stuck.is_empty() => Err(failures),
         Err(error) => panic!("{error}"),
@@ -117,7 +117,7 @@ fn a_node_that_fails_while_all_commit_takes_every_node_back() {
     let before = lab.tc();
     let inventory = inventory_of(&lab);
     let fleet = Fleet::new(inventory.clone());
-    tokio::runtime::Runtime::new().unwrap().block_on(async {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let rehearsal = fleet.rehearse(true, |wanted| wanted.with_topology(study(), inventory)).await.unwrap();
         assert_eq!(rehearsal.preview.nodes.len(), 9);
         // All have prepared; now one of them loses its interface.
