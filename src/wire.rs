@@ -33,6 +33,7 @@ macro_rules! calls {
 
 calls! {
     GetStatus => "/v1/status", NodeStatus;
+    GetStamp => "/v1/stamp", Stamp;
     GetWanted => "/v1/wanted", Wanted;
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
@@ -49,6 +50,11 @@ pub struct Ticket(pub String);
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetStatus {}
+
+/// Asks which wanted state is in force, by name: all nodes are asked for this, and one of them for the whole.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetStamp {}
 
 /// Asks for the wanted state in force.
 #[derive(Debug, Serialize, Deserialize)]

@@ -28,7 +28,7 @@ use super::Node;
 use crate::{
     kernel::Kernel,
     probe,
-    wire::{ApiError, Call, Commit, ErrorCode, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{ApiError, Call, Commit, ErrorCode, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
 /// The largest request: a document of 10,000 nodes is about a megabyte.
@@ -67,6 +67,7 @@ pub async fn serve<K: Kernel + 'static>(
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = Router::new()
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _| node.status())))
+        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _| Ok(node.wanted().stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _| Ok(node.wanted().clone()))))
         .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
         .route(Commit::PATH, post(locked::<K, Commit>(|node, request| node.commit(&request))))

@@ -4,14 +4,18 @@ use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs::{self, File},
-    io::{self, BufRead, BufReader, Write},
-    os::unix::process::CommandExt,
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use serde::Serialize;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe,
+};
 
 use super::{
     Context, Exit, Failure, agent,
@@ -96,19 +100,29 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
     let start = Instant::now();
     let layout = Layout::of(&topology_file::read(file)?)?;
     let directory = context.lab_directory()?;
-    let _exclusive = directory.prepare()?;
+    let exclusive = directory.prepare()?;
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
     directory.plan(&layout)?;
 
     let mut keeper = start_keeper(&directory).map_err(failed)?;
-    let said = keeper.stdout.take().map(|stdout| BufReader::new(stdout).lines().next());
-    match said.flatten() {
-        Some(Ok(line)) if line == READY => {}
-        _ => {
-            let exit = keeper.wait().ok().and_then(|status| status.code());
-            let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
-            return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
+    let said = keeper.stdout.take().map(OwnedFd::from);
+    let came = Context::block_on(async |interrupt| {
+        let what = format!("bringing up {}", count(layout.members.len(), "node"));
+        tokio::select! {
+            said = Context::meanwhile(&what, first_line(said)) => Ok(Came { up: said == READY, interrupted: false }),
+            () = interrupt.cancelled() => Ok(Came { up: false, interrupted: true }),
         }
+    })?;
+    if !came.up {
+        // With nobody to tell that it is ready, the keeper ends by itself.
+        let exit = keeper.wait().map_err(failed)?.code();
+        if came.interrupted {
+            drop(exclusive);
+            directory.end()?;
+            return Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the lab is left"));
+        }
+        let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
+        return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
     }
     let up = Up {
         topology: &layout.topology,
@@ -121,6 +135,22 @@ fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
         format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
     })?;
     Ok(Exit::Ok)
+}
+
+/// How waiting for a lab ended.
+struct Came {
+    up: bool,
+    interrupted: bool,
+}
+
+/// What the keeper says first: [`READY`], or nothing before it ends.
+async fn first_line(stdout: Option<OwnedFd>) -> String {
+    let mut line = String::new();
+    if let Some(pipe) = stdout.and_then(|stdout| pipe::Receiver::from_owned_fd(stdout).ok()) {
+        // An error is as good as an end: the keeper's exit code and log say why.
+        drop(BufReader::new(pipe).read_line(&mut line).await);
+    }
+    line.trim_end().to_owned()
 }
 
 /// What the keeper says on stdout once the lab is up.

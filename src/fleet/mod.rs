@@ -45,12 +45,8 @@ impl Fleet {
     pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
         let mut calls = JoinSet::new();
         for (node, place) in &self.inventory.nodes {
-            let (node, body) = (node.clone(), client::body(&request(node)));
-            let AgentAddress::Unix(socket) = place.agent.clone();
-            calls.spawn(async move {
-                let answer = client::call::<C>(&Unix { socket }, body, timeout).await;
-                (node, answer)
-            });
+            let (node, agent, body) = (node.clone(), place.agent.clone(), client::body(&request(node)));
+            calls.spawn(async move { (node, ask::<C>(agent, body, timeout).await) });
         }
         let mut answers = BTreeMap::new();
         while let Some(call) = calls.join_next().await {
@@ -60,6 +56,12 @@ impl Fleet {
             }
         }
         answers
+    }
+}
+
+async fn ask<C: Call>(agent: AgentAddress, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
+    match agent {
+        AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
     }
 }
 

@@ -9,11 +9,11 @@ use std::{
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{CALL_TIMEOUT, CallError, Fleet, part};
+use super::{CALL_TIMEOUT, CallError, Fleet, ask, client, part};
 use crate::{
     plan::{EditError, Stamp, Wanted},
     topology::NodeName,
-    wire::{Commit, GetWanted, Prepare, Prepared, Ticket, Undo},
+    wire::{Commit, GetStamp, GetWanted, Prepare, Prepared, Ticket, Undo},
 };
 
 /// Where a transaction failed.
@@ -100,13 +100,8 @@ pub struct Rehearsal<'a> {
 impl Fleet {
     /// The document in force, which all nodes must agree on.
     pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
-        let documents = self.documents().await?;
-        let mut all = documents.values();
-        let first = all.next().cloned().unwrap_or_default();
-        if all.all(|other| *other == first) {
-            return Ok(first);
-        }
-        Err(TransactionError::Disagreement(stamps(&documents)))
+        let stamps = self.stamps().await?;
+        if agree(&stamps) { self.newest(&stamps).await } else { Err(TransactionError::Disagreement(stamps)) }
     }
 
     /// Edits the document in force and prepares the result on every node.
@@ -118,20 +113,19 @@ impl Fleet {
         replaces: bool,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal<'_>, TransactionError> {
-        let documents = self.documents().await?;
-        let newest = documents.values().max_by_key(|document| document.generation).cloned().unwrap_or_default();
-        if !replaces && documents.values().any(|document| *document != newest) {
-            return Err(TransactionError::Disagreement(stamps(&documents)));
+        let stamps = self.stamps().await?;
+        let agreed = agree(&stamps);
+        if !replaces && !agreed {
+            return Err(TransactionError::Disagreement(stamps));
         }
+        let newest = self.newest(&stamps).await?;
         let mut wanted = edit(&newest)?;
-        let said_already = documents.values().all(|document| document.says_the_same(&wanted));
-        let agreed = documents.values().all(|document| *document == newest);
-        wanted.generation = newest.generation + u64::from(!(said_already && agreed));
+        let said_already = agreed && newest.says_the_same(&wanted);
+        wanted.generation = newest.generation + u64::from(!said_already);
 
         let ticket = draw_ticket();
-        let bases = stamps(&documents);
         let prepare =
-            |node: &NodeName| Prepare { ticket: ticket.clone(), base: bases[node].clone(), wanted: wanted.clone() };
+            |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let (nodes, failures) = part(self.call(CALL_TIMEOUT, prepare).await);
         if !failures.is_empty() {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
@@ -158,12 +152,19 @@ impl Fleet {
         rehearsal.commit(interrupt).await
     }
 
-    async fn documents(&self) -> Result<BTreeMap<NodeName, Wanted>, TransactionError> {
-        let (documents, failures) = part(self.call(CALL_TIMEOUT, |_| GetWanted {}).await);
-        if failures.is_empty() {
-            return Ok(documents);
-        }
-        Err(TransactionError::Nodes { phase: Phase::Read, failures, stuck: BTreeMap::new() })
+    async fn stamps(&self) -> Result<BTreeMap<NodeName, Stamp>, TransactionError> {
+        let (stamps, failures) = part(self.call(CALL_TIMEOUT, |_| GetStamp {}).await);
+        if failures.is_empty() { Ok(stamps) } else { Err(unread(failures)) }
+    }
+
+    /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
+    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Wanted, TransactionError> {
+        let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
+            return Ok(Wanted::default());
+        };
+        let agent = self.inventory().nodes[node].agent.clone();
+        let answer = ask::<GetWanted>(agent, client::body(&GetWanted {}), CALL_TIMEOUT).await;
+        answer.map_err(|error| unread([(node.clone(), error)].into()))
     }
 
     /// Has every node forget or take back the transaction; answers who could not.
@@ -202,8 +203,14 @@ impl Rehearsal<'_> {
     }
 }
 
-fn stamps(documents: &BTreeMap<NodeName, Wanted>) -> BTreeMap<NodeName, Stamp> {
-    documents.iter().map(|(node, document)| (node.clone(), document.stamp())).collect()
+fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
+    let mut all = stamps.values();
+    let first = all.next();
+    all.all(|stamp| Some(stamp) == first)
+}
+
+pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> TransactionError {
+    TransactionError::Nodes { phase: Phase::Read, failures, stuck: BTreeMap::new() }
 }
 
 /// A name that no other transaction has: this process at this moment.

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
-use super::{CALL_TIMEOUT, Fleet, Phase, TransactionError, part};
+use super::{CALL_TIMEOUT, Fleet, TransactionError, part, transaction::unread};
 use crate::{
     plan::Wanted,
     probe::{Pair, Report, Tolerance, judge},
@@ -31,7 +31,7 @@ impl Fleet {
         };
         let (answers, failures) = part(self.call(pace.total + CALL_TIMEOUT, probe).await);
         if !failures.is_empty() {
-            return Err(TransactionError::Nodes { phase: Phase::Read, failures, stuck: BTreeMap::new() });
+            return Err(unread(failures));
         }
         let pairs =
             answers.into_iter().flat_map(|(from, echoes)| self.pairs(wanted, &from, echoes, tolerance)).collect();
