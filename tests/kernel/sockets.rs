@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::socket::{setsockopt, sockopt},
+};
 
 use crate::lab::Lab;
 
@@ -130,6 +133,8 @@ impl Stream {
         let sink = udp(lab, &format!("n{to}"), v4(to), 7001);
         source.connect((v4(to), 7001)).unwrap();
         sink.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        // On one CPU with nine agents at work the receiver has to wait: not to be taken for loss in the network.
+        setsockopt(&sink, sockopt::RcvBufForce, &(16 * 1024 * 1024)).unwrap();
         let epoch = Instant::now();
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
