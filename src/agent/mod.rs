@@ -8,6 +8,8 @@ mod guard;
 mod node;
 mod server;
 mod specimen;
+#[cfg(test)]
+mod tests;
 
 pub use config::{Config, ConfigError};
 pub use node::Node;

@@ -47,6 +47,18 @@ impl<K: Kernel> Node<K> {
         Self { config, kernel, tried: false, in_force: Wanted::default(), pending: None, last: None, drains: false }
     }
 
+    /// A node whose kernel needs no trial.
+    #[cfg(test)]
+    pub(super) fn with_able_kernel(config: Config, kernel: K) -> Self {
+        Self { tried: true, ..Self::new(config, kernel) }
+    }
+
+    /// Its kernel, for the tests to look at and to disturb.
+    #[cfg(test)]
+    pub(super) fn kernel(&mut self) -> &mut K {
+        &mut self.kernel
+    }
+
     /// The document in force.
     pub fn wanted(&self) -> &Wanted {
         &self.in_force
