@@ -3,6 +3,8 @@
 //! Run by `scripts/test` inside `scripts/with-netem`. On a kernel without netem every test here fails; none skips. What
 //! is measured is asserted in bands that hold on a slow and noisy machine.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 mod changes;
 mod guard;
 mod lab;
