@@ -6,7 +6,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -19,6 +19,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
+use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -102,9 +103,11 @@ async fn listen(socket: &PathBuf) -> Result<UnixListener, ServeError> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
         _ => {}
     }
-    let listener = UnixListener::bind(socket).map_err(failed)?;
-    fs::set_permissions(socket, fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
+    // Made with mode 0600 at once: changed afterwards, it would be open to others for a moment.
+    let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
+    let listener = UnixListener::bind(socket).map_err(failed);
+    umask(before);
+    listener
 }
 
 /// Removes classes that nothing uses any more, each when its last packet has left.
