@@ -21,7 +21,8 @@ const LISTED: usize = 10;
 /// Measure every ordered pair by ICMP echo, on every address, and compare with what is in force
 ///
 /// A pair is right if its median RTT is within the tolerance and at most one request in ten was lost, or if nothing
-/// comes back where a partition cuts it. Ends with exit code 4 if any pair is not right.
+/// comes back where a partition cuts it. Pairs that are not right are measured up to three more times and judged by all
+/// answers together. Ends with exit code 4 if any pair is not right then.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     /// How many requests each address gets
