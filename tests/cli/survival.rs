@@ -1,6 +1,6 @@
 //! What is left when something is killed, and how one gets on from there.
 
-use std::fs;
+use std::{fs, os::unix::net::UnixStream};
 
 use super::harness::{Lab, wait_until};
 
@@ -64,6 +64,9 @@ fn a_lab_that_is_measured_goes_down_all_the_same() {
 fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     let lab = Lab::up("uniform-3-rtt100");
     lab.sandbox.kill(lab.sandbox.agent("n2"));
+    // Until the kernel has closed its socket, a call is still taken, and then hung up on.
+    let socket = lab.sandbox.lab_directory().join("nodes/n2/agent.sock");
+    wait_until("the agent's socket is closed", || UnixStream::connect(&socket).is_err());
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
     NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
