@@ -143,8 +143,14 @@ impl<K: Kernel> Node<K> {
         let (drift, foreign, draining) = match diff(shaping.as_ref(), &tree) {
             Ok(change) if change.is_settled() => (Vec::new(), Vec::new(), change.steps.len() + change.draining.len()),
             Ok(change) => (change.steps.iter().map(ToString::to_string).collect(), Vec::new(), change.draining.len()),
-            Err(Blocked::Foreign(foreign)) => (vec![Blocked::Foreign(foreign.clone()).to_string()], foreign, 0),
-            Err(blocked) => (vec![blocked.to_string()], Vec::new(), 0),
+            Err(blocked) => {
+                let why = vec![blocked.to_string()];
+                let foreign = match blocked {
+                    Blocked::Foreign(foreign) => foreign,
+                    Blocked::TooManyProfiles(_) => Vec::new(),
+                };
+                (why, foreign, 0)
+            }
         };
         Ok(NodeStatus {
             node,

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fleet::{CALL_TIMEOUT, part},
-    kernel::as_root_of_user_namespace,
+    kernel::{Namespaces, as_root_of_user_namespace},
     lab::{LabDirectory, Layout, keep},
     topology::NodeName,
     wire::GetStatus,
@@ -255,9 +255,12 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }
 
-#[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
 fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
-    let namespaces = context.lab()?.namespaces(node)?;
+    run_in(&context.lab()?.namespaces(node)?, node, program)
+}
+
+#[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
+fn run_in(namespaces: &Namespaces, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
     let Some((name, arguments)) = program.split_first() else {
         return Err(Failure::new(Exit::Usage, "no program is given"));
     };
@@ -269,9 +272,9 @@ fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Fai
 
 fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let _known = context.lab()?.namespaces(node)?;
+    let namespaces = context.lab()?.namespaces(node)?;
     talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
-    exec(context, node, &[shell])
+    run_in(&namespaces, node, &[shell])
 }
 
 fn down(context: &Context) -> Result<Exit, Failure> {

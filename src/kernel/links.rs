@@ -132,14 +132,7 @@ impl Links {
     }
 
     fn index(&mut self, name: &str) -> Result<u32, KernelError> {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
-        let answer = self.socket.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))?;
-        let answer = answer.map_err(|refusal| refusal.because(format!("look up {name}")))?;
-        let index = answer.into_iter().find_map(|message| match message {
-            RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
-            _ => None,
-        });
+        let index = self.socket.link_index(name)?;
         index.ok_or_else(|| KernelError::Garbled(format!("no answer about {name}")))
     }
 

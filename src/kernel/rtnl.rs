@@ -5,7 +5,6 @@ use std::{fs, io, net::IpAddr};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkMessage},
     route::{RouteAttribute, RouteMessage},
     tc::TcMessage,
 };
@@ -24,7 +23,6 @@ use crate::plan::{IfName, LineRate, Route, Step, Tree};
 
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
-const ENODEV: i32 = 19;
 /// What the kernel says of a qdisc that is not there (`tc_get_qdisc`: "Invalid handle").
 const EINVAL: i32 = 22;
 
@@ -62,16 +60,7 @@ impl Rtnl {
 
 impl Kernel for Rtnl {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
-        let mut link = LinkMessage::default();
-        link.attributes.push(LinkAttribute::IfName(name.to_string()));
-        let index = match self.socket.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))? {
-            Ok(answer) => answer.into_iter().find_map(|message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
-                _ => None,
-            }),
-            Err(refusal) if refusal.errno.raw_os_error() == Some(ENODEV) => None,
-            Err(refusal) => return Err(refusal.because(format!("look up interface {name}"))),
-        };
+        let index = self.socket.link_index(name.as_str())?;
         let index = index.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
 
         let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));

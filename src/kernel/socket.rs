@@ -4,7 +4,10 @@ use std::io;
 
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload, NlasIterator},
-    packet_route::RouteNetlinkMessage,
+    packet_route::{
+        RouteNetlinkMessage,
+        link::{LinkAttribute, LinkMessage},
+    },
     sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
@@ -27,6 +30,8 @@ const ATTR_SENTENCE: u16 = 1;
 
 /// The length of the netlink header that precedes the attributes of an acknowledgement.
 const HEADER: usize = 16;
+
+const ENODEV: i32 = 19;
 
 pub(super) struct Socket {
     raw: RawSocket,
@@ -82,6 +87,20 @@ impl Socket {
             }
         }
         Ok(refusals)
+    }
+
+    /// The interface index of a link, if one has the name.
+    pub(super) fn link_index(&mut self, name: &str) -> Result<Option<u32>, KernelError> {
+        let mut link = LinkMessage::default();
+        link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        match self.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))? {
+            Ok(answer) => Ok(answer.into_iter().find_map(|message| match message {
+                RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+                _ => None,
+            })),
+            Err(refusal) if refusal.errno.raw_os_error() == Some(ENODEV) => Ok(None),
+            Err(refusal) => Err(refusal.because(format!("look up interface {name}"))),
+        }
     }
 
     /// Everything that a dump or a get answers with.

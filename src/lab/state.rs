@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
     path::{Path, PathBuf},
     thread,
@@ -161,9 +161,8 @@ impl LabDirectory {
         if !self.is_locked()? {
             return Err(LabError::Down);
         }
-        let mut text = String::new();
-        let read = File::open(self.state_file()).and_then(|mut file| file.read_to_string(&mut text));
-        let state = read.and_then(|_| serde_json::from_str(&text).map_err(io::Error::other));
+        let state =
+            fs::read(self.state_file()).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
         match state {
             Ok(state) => Ok(Lab { directory: self.clone(), state }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LabError::Busy),
