@@ -65,7 +65,7 @@ fn print_sizes() {
         let change = diff(Some(&shaping), &Tree::default()).expect("nothing foreign");
         let millis = start.elapsed().as_secs_f64() * 1e3;
         assert!(!change.steps.is_empty());
-        let (document, routes) = (document.len(), shaping.profiles.len());
+        let (document, routes) = (document.len(), shaping.lanes.len());
         println!("{nodes:>6}  {length:>14}  {document:>14}  {routes:>7}  {millis:>6.1} ms");
     }
 }
@@ -77,7 +77,7 @@ fn source(nodes: u32) -> Source {
         text += &format!("Z{zone} = \"n[{first}-{last}]\"\n");
     }
     text += "[links]\nintra-zone = { rtt = \"20ms\" }\ninter-zone = { rtt = \"150ms\" }\n";
-    Source { path: "scale.toml".to_owned(), text }
+    Source::new("scale.toml", text)
 }
 
 fn wanted(nodes: u32) -> Wanted {
@@ -92,8 +92,8 @@ fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
 /// The same addresses, each node's with a delay of its own: what a matrix of measured times makes of a node.
 fn scattered(shaping: &Shaping, nodes: u32) -> Shaping {
     let mut scattered = shaping.clone();
-    for (number, profile) in (0..).zip(scattered.profiles.values_mut()) {
-        profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
+    for (number, lane) in (0..).zip(scattered.lanes.values_mut()) {
+        lane.profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
     }
     scattered
 }

@@ -125,7 +125,7 @@ impl Case {
 
 fn topology(path: &Path) -> Topology {
     let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let source = Source { path: path.display().to_string(), text };
+    let source = Source::new(path.display().to_string(), text);
     Topology::parse(source).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
 }
 

@@ -12,10 +12,10 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
-        AgentAddress, Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Inventory, LineRate, Place, Profile,
-        Shaping, Step, Tree, Wanted, diff,
+        AgentAddress, Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Inventory, Lane, LineRate, Place,
+        Profile, Shaping, Step, Tree, Wanted, diff,
     },
-    topology::{NodeName, Source, Topology},
+    topology::{Distribution, Jitter, Link, NodeName, Probability, Rate, Reorder, Source, Topology},
 };
 use proptest::prelude::*;
 
@@ -137,9 +137,9 @@ proptest! {
             let interface = kernel.interface.clone();
             kernel.perform(&interface, &step).unwrap();
             let now = kernel.tree.shaping().unwrap_or_default();
-            for (address, to) in &wish.profiles {
-                if let Some(from) = before.profiles.get(address) {
-                    let profile = now.profiles.get(address);
+            for (address, to) in &wish.lanes {
+                if let Some(from) = before.lanes.get(address) {
+                    let profile = now.lanes.get(address);
                     prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
                 }
             }
@@ -206,10 +206,10 @@ proptest! {
             let shaping = wanted.shaping(from, rate);
             let involved = wanted.topology.as_ref().is_some_and(|topology| topology.contains(from));
             prop_assert_eq!(shaping.is_some(), involved || !wanted.partitions.is_empty());
-            let profiles = shaping.unwrap_or_default().profiles;
+            let lanes = shaping.unwrap_or_default().lanes;
             for (to, place) in &wanted.inventory.nodes {
                 for address in &place.addresses {
-                    prop_assert_eq!(profiles.get(address).copied(), Profile::of(wanted.link(from, to), rate));
+                    prop_assert_eq!(lanes.get(address).map(|lane| lane.profile), Profile::of(&wanted.link(from, to), rate));
                 }
             }
         }
@@ -249,13 +249,16 @@ fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() 
 fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
     let [near, far] = [("10ms", 16_666), ("75ms", 100_000)].map(|(delay, limit)| {
         let delay = delay.parse().unwrap();
-        Profile { delay, limit }
+        Profile::plain(delay, limit)
     });
     let [one, other]: [IpAddr; 2] = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
     let mut kernel = untouched();
-    let both = Shaping { profiles: BTreeMap::from([(one, near), (other, far)]), ..Shaping::default() };
+    let both = Shaping {
+        lanes: BTreeMap::from([(one, Lane::of(near, [])), (other, Lane::of(far, []))]),
+        ..Shaping::default()
+    };
     apply(&mut kernel, Some(&both));
-    let wish = Shaping { profiles: BTreeMap::from([(other, far)]), ..Shaping::default() };
+    let wish = Shaping { lanes: BTreeMap::from([(other, Lane::of(far, []))]), ..Shaping::default() };
     let idle = apply(&mut kernel, Some(&wish)).draining.pop_first().unwrap();
 
     // As somebody might with `tc qdisc change`.
@@ -269,13 +272,34 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 }
 
 fn profiles() -> impl Strategy<Value = Profile> {
-    prop::sample::select(PROFILES.map(|(delay, limit)| Profile { delay: delay.parse().unwrap(), limit }).to_vec())
+    let plain = PROFILES.map(|(delay, limit)| Profile::plain(delay.parse().unwrap(), limit));
+    // Some with memory, and some that the kernel knows a table of.
+    let link = Link { delay: plain[0].delay, rate: Some(Rate::plain("1gbit".parse().unwrap())), ..Link::LAN };
+    let jitter = |distribution| Some(Jitter { amount: plain[3].delay, correlation: Probability::ZERO, distribution });
+    let links = [
+        link,
+        Link { delay: plain[1].delay, ..link },
+        Link { jitter: jitter(Distribution::Normal), rate: None, ..link },
+        Link { jitter: jitter(Distribution::Pareto), rate: None, ..link },
+        Link { jitter: jitter(Distribution::Pareto), rate: None, reorder: Some(Reorder::Jitter), ..link },
+    ];
+    let more = links.iter().filter_map(|link| Profile::of(link, LineRate::UNKNOWN));
+    prop::sample::select(plain.into_iter().chain(more).collect::<Vec<_>>())
 }
 
 fn shapings() -> impl Strategy<Value = Shaping> {
     let profiles = prop::collection::btree_map(addresses(), profiles(), 0..ADDRESSES.len());
     let cuts = prop::collection::btree_set(addresses(), 0..4);
-    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { profiles, cuts })
+    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { lanes: lanes(&profiles), cuts })
+}
+
+/// One lane for all addresses of one profile; of a profile with memory, one for each family.
+fn lanes(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, Lane> {
+    let lane = |(address, profile): (&IpAddr, &Profile)| {
+        let alike = profiles.iter().filter(|(_, other)| *other == profile).map(|(address, _)| address);
+        (*address, Lane::of(*profile, alike.filter(|other| other.is_ipv4() == address.is_ipv4())))
+    };
+    profiles.iter().map(lane).collect()
 }
 
 fn wishes() -> impl Strategy<Value = Option<Shaping>> {
@@ -339,7 +363,7 @@ fn topology_of(zones: &[usize], (default, intra, inter): (u32, u32, u32)) -> Top
         text += &format!("inter-zone = {{ delay = \"{inter}5ms\" }}\n");
     }
     text += &format!("[[links.override]]\nfrom = \"n1\"\nto = \"n2\"\ndelay = \"{intra}s\"\n");
-    let source = Source { path: "random.toml".to_owned(), text };
+    let source = Source::new("random.toml", text);
     Topology::parse(source).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
 }
 

@@ -60,14 +60,14 @@ fn every_golden_text_has_its_file() {
 fn the_example_of_the_readme_is_valid() {
     let readme = include_str!("../README.md");
     let text = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
-    let example = Topology::parse(Source { path: "README.md".to_owned(), text: text.to_owned() });
+    let example = Topology::parse(Source::new("README.md", text));
     assert!(example.is_ok(), "{}", example.unwrap_err().render(false, WIDTH));
 }
 
 fn parse(file: &Path) -> Result<Topology, Rejected> {
     let path = file.file_name().expect("a file").to_string_lossy().into_owned();
     let text = fs::read_to_string(file).expect("a text file");
-    Topology::parse(Source { path, text })
+    Topology::parse(Source::new(path, text))
 }
 
 fn toml_files(folder: &str) -> Vec<PathBuf> {

@@ -188,6 +188,9 @@ impl<K: Kernel> Node<K> {
 
     /// Makes the kernel do what `wanted` asks and reads it back. Answers how many steps were written.
     fn enforce(&mut self, interface: &Interface, wanted: &Wanted) -> Result<usize, ApiError> {
+        if let Some(topology) = &wanted.topology {
+            self.kernel.learn(topology.tables());
+        }
         let before = self.kernel.observe(interface).map_err(guard::kernel_error)?;
         let change = self.change(interface, wanted)?;
         execute(&mut self.kernel, interface, &change.steps).map_err(failed)?;

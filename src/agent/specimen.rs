@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
-    plan::{Profile, Shaping, diff},
+    plan::{Lane, Profile, Shaping, diff},
     topology::Delay,
     wire::{ApiError, ErrorCode},
 };
@@ -61,10 +61,11 @@ fn try_on<K: Kernel>(kernel: &mut K, interface: &Interface) -> Result<(), Trial>
 }
 
 fn specimen() -> Shaping {
-    let profile = Profile { delay: Delay::from_nanos(1_234_567), limit: crate::plan::MIN_LIMIT };
+    let profile = Profile::plain(Delay::from_nanos(1_234_567), crate::plan::MIN_LIMIT);
+    let lane = Lane::of(profile, []);
     let v4 = IpAddr::from([192, 0, 2, 1]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
-    Shaping { profiles: [(v4, profile), (v6, profile)].into(), cuts: [v4, v6].into() }
+    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: [v4, v6].into() }
 }
 
 #[cfg(test)]

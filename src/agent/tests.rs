@@ -27,7 +27,7 @@ fn inventory() -> Inventory {
 /// The document under which every pair has this RTT.
 fn uniform(base: &Wanted, rtt: &str) -> Wanted {
     let text = format!("name = 'uniform'\nnodes = 'n[1-3]'\n[links]\ndefault = {{ rtt = '{rtt}' }}\n");
-    let topology = Topology::parse(Source { path: "uniform.toml".into(), text }).unwrap();
+    let topology = Topology::parse(Source::new("uniform.toml", text)).unwrap();
     let wanted = base.with_topology(topology, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
 }
@@ -179,7 +179,7 @@ fn classes_that_drain_are_swept_when_they_are_empty() {
     let mut node = n1();
     let zones = |text: &str| {
         let text = format!("name = 'zones'\nzones.A = 'n[1-2]'\nzones.B = 'n3'\n[links]\n{text}\n");
-        Topology::parse(Source { path: "zones.toml".into(), text }).unwrap()
+        Topology::parse(Source::new("zones.toml", text)).unwrap()
     };
     let two = zones("intra-zone = { rtt = '10ms' }\ninter-zone = { rtt = '100ms' }");
     let wanted = Wanted::default().with_topology(two, inventory()).unwrap();

@@ -32,5 +32,5 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
             error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
         unreadable(&format!("line {line} is not UTF-8 text"))
     })?;
-    Ok(Topology::parse(Source { path: name, text })?)
+    Ok(Topology::parse(Source::new(name, text))?)
 }

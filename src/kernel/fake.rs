@@ -6,7 +6,10 @@
 use std::io;
 
 use super::{Interface, Kernel, KernelError};
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Slot, Step, Tree};
+use crate::{
+    plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Slot, Step, Tree},
+    topology::Tables,
+};
 
 const ENOENT: i32 = 2;
 const EBUSY: i32 = 16;
@@ -164,6 +167,9 @@ impl Kernel for FakeKernel {
     fn observe(&mut self, _: &Interface) -> Result<Tree, KernelError> {
         Ok(self.tree.clone())
     }
+
+    /// A tree names tables and does not hold them.
+    fn learn(&mut self, _: &Tables) {}
 
     fn perform(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(step)

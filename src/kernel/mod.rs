@@ -22,7 +22,10 @@ pub use links::{Bridge, Cable, Links, Mac};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
 pub use rtnl::Rtnl;
 
-use crate::plan::{IfName, LineRate, Step, Tree};
+use crate::{
+    plan::{IfName, LineRate, Step, Tree},
+    topology::Tables,
+};
 
 /// What the agent needs of a kernel. Calls block; one object serves one network namespace.
 pub trait Kernel: Send {
@@ -31,6 +34,9 @@ pub trait Kernel: Send {
 
     /// Reads what is on an interface: our tree and whatever is not ours.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
+
+    /// Remembers distribution tables of the user's own, which later steps name by what is in them.
+    fn learn(&mut self, tables: &Tables);
 
     /// Does one step, every message of it acknowledged.
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;

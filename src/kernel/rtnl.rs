@@ -19,7 +19,10 @@ use super::{
         qdisc,
     },
 };
-use crate::plan::{IfName, LineRate, Route, Step, Tree};
+use crate::{
+    plan::{IfName, LineRate, Route, Step, Tree},
+    topology::Tables,
+};
 
 const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
@@ -29,12 +32,14 @@ const EINVAL: i32 = 22;
 /// A socket of one network namespace.
 pub struct Rtnl {
     socket: Socket,
+    /// What has been learnt.
+    tables: Tables,
 }
 
 impl Rtnl {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()? })
+        Ok(Self { socket: Socket::open()?, tables: Tables::new() })
     }
 
     fn dump<T>(
@@ -96,6 +101,10 @@ impl Kernel for Rtnl {
             }
         }
         Ok(observe::decode(&dumps))
+    }
+
+    fn learn(&mut self, tables: &Tables) {
+        self.tables.extend(tables.iter().map(|(id, table)| (*id, table.clone())));
     }
 
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, MARK, ND_TYPES, Profile, Route, Shaping, Slot, Step, Tree,
+    ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Lane, MARK, ND_TYPES, Route, Shaping, Slot, Step, Tree,
 };
 
 /// The two chains between which the active one flips.
@@ -61,9 +61,9 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && (wanted.is_some() || tree.taken) {
         return Err(Blocked::Foreign(tree.foreign.clone()));
     }
-    let profiles: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.profiles.values()).collect();
-    if profiles.len() > MAX_PROFILES {
-        return Err(Blocked::TooManyProfiles(profiles.len()));
+    let lanes: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.lanes.values()).collect();
+    if lanes.len() > MAX_PROFILES {
+        return Err(Blocked::TooManyProfiles(lanes.len()));
     }
     Ok(match wanted {
         Some(shaping) => shape(shaping, tree),
@@ -77,7 +77,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Change {
     steps.extend(cuts(&wanted.cuts, tree, Direction::Ingress));
 
     let assignment = assign(wanted, tree);
-    let routes = number(&wanted.profiles, &assignment.classes);
+    let routes = number(&wanted.lanes, &assignment.classes);
     let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain));
     steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
     steps.extend(assignment.steps);
@@ -176,52 +176,58 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
     Step::RemoveClass { class, profile: tree.classes[&class].profile }
 }
 
-/// Which class each wanted profile gets, and the steps that make it so.
+/// Which class each wanted lane gets, and the steps that make it so.
 struct Assignment {
-    classes: BTreeMap<Profile, ClassMinor>,
+    classes: BTreeMap<Lane, ClassMinor>,
     steps: Vec<Step>,
 }
 
-/// Gives each wanted profile a class: the one that has it already; else the one whose addresses are the same, to be
+/// Gives each wanted lane a class: the one that is it already; else the one whose addresses are the same, to be
 /// changed in place; else an idle one, to be changed in place as well; else a new one.
 fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
-    let wanted_groups = group(wanted.profiles.iter().map(|(address, profile)| (*profile, *address)));
+    let wanted_groups = group(wanted.lanes.iter().map(|(address, lane)| (*lane, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, slot)| (slot.class, *address)));
-    let leaves: BTreeMap<ClassMinor, Profile> =
-        tree.classes.iter().filter_map(|(class, leaf)| Some((*class, leaf.profile?))).collect();
+    let lanes = tree.lanes();
 
-    let mut classes: BTreeMap<Profile, ClassMinor> = BTreeMap::new();
-    let mut free: BTreeSet<ClassMinor> = leaves.keys().copied().collect();
+    let mut classes: BTreeMap<Lane, ClassMinor> = BTreeMap::new();
+    let mut free: BTreeSet<ClassMinor> = lanes.keys().copied().collect();
     // In use before idle, so that a class that drains is not taken back while its twin carries the traffic.
-    for class in groups.keys().chain(leaves.keys()) {
-        if let Some(profile) = leaves.get(class)
-            && wanted_groups.contains_key(profile)
-            && !classes.contains_key(profile)
+    for class in groups.keys().chain(lanes.keys()) {
+        if let Some(lane) = lanes.get(class)
+            && wanted_groups.contains_key(lane)
+            && !classes.contains_key(lane)
             && free.remove(class)
         {
-            classes.insert(*profile, *class);
+            classes.insert(*lane, *class);
         }
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
         free.into_iter().partition(|class| groups.contains_key(class));
     let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class));
     let mut steps = Vec::new();
-    for (profile, addresses) in &wanted_groups {
-        if classes.contains_key(profile) {
+    for (lane, addresses) in &wanted_groups {
+        if classes.contains_key(lane) {
             continue;
         }
+        // The kernel keeps a leaf's distribution tables when it is changed, so another one needs a leaf of its own.
+        let fits = |class: &ClassMinor| lanes[class].profile.distributions() == lane.profile.distributions();
         let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|slot| slot.class);
-        let same = carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.remove(class));
-        let class = if let Some(class) = same.or_else(|| idle.pop_first()) {
-            steps.push(Step::ChangeLeaf { class, from: leaves[&class], to: *profile });
+        let same =
+            carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.contains(class) && fits(class));
+        let class = if let Some(class) = same.or_else(|| idle.iter().copied().find(fits)) {
+            carrying.remove(&class);
+            idle.remove(&class);
+            let from = lanes[&class].profile;
+            // An idle leaf may have the very profile, with others' memory.
+            steps.extend((from != lane.profile).then_some(Step::ChangeLeaf { class, from, to: lane.profile }));
             class
         } else {
             // There are enough: at most half of the numbers are wanted, and draining classes are taken back first.
             let class = new.next().unwrap_or(MARK - 1);
-            steps.push(Step::AddClass { class, profile: Some(*profile) });
+            steps.push(Step::AddClass { class, profile: Some(lane.profile) });
             class
         };
-        classes.insert(*profile, class);
+        classes.insert(*lane, class);
     }
     Assignment { classes, steps }
 }
@@ -234,13 +240,10 @@ fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeS
     groups
 }
 
-fn number(profiles: &BTreeMap<IpAddr, Profile>, classes: &BTreeMap<Profile, ClassMinor>) -> Vec<Route> {
-    let route = |((address, profile), handle): ((&IpAddr, &Profile), u32)| Route {
-        address: *address,
-        class: classes[profile],
-        handle,
-    };
-    profiles.iter().zip(1..).map(route).collect()
+fn number(lanes: &BTreeMap<IpAddr, Lane>, classes: &BTreeMap<Lane, ClassMinor>) -> Vec<Route> {
+    let route =
+        |((address, lane), handle): ((&IpAddr, &Lane), u32)| Route { address: *address, class: classes[lane], handle };
+    lanes.iter().zip(1..).map(route).collect()
 }
 
 fn leads_to(slots: &BTreeMap<IpAddr, Slot>, routes: &[Route]) -> bool {

@@ -6,9 +6,10 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use super::{LineRate, Profile, Wanted};
-use crate::topology::NodeName;
+use crate::topology::{Link, NodeName, RatePer};
 
 /// What one node's interface does to the packets that it sends, and which it refuses.
 ///
@@ -17,26 +18,50 @@ use crate::topology::NodeName;
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
     /// Destination address → what delays it.
-    pub profiles: BTreeMap<IpAddr, Profile>,
+    pub lanes: BTreeMap<IpAddr, Lane>,
     /// Addresses with which nothing is exchanged, in either direction.
     pub cuts: BTreeSet<IpAddr>,
+}
+
+/// What an address is sent through: one leaf for all addresses of one lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Lane {
+    /// What it does.
+    pub profile: Profile,
+    /// Of a profile with memory, the lowest of the addresses that share it; else none, and all addresses share it.
+    pub shared_from: Option<IpAddr>,
+}
+
+impl Lane {
+    /// The lane of a leaf with this profile that these addresses are sent through.
+    pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
+        let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
+        Self { profile, shared_from }
+    }
 }
 
 impl Wanted {
     /// What `node` must do, or `None` where its interface is to be as it was found.
     ///
-    /// `rate` is that of the node's own interface; only the profiles' limits depend on it. Time and memory are
+    /// `line` is the rate of the node's own interface; only the profiles' limits depend on it. Time and memory are
     /// linear in the number of nodes: no table of pairs is ever built.
-    pub fn shaping(&self, node: &NodeName, rate: LineRate) -> Option<Shaping> {
+    pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
         let shaped = self.topology.as_ref().filter(|topology| topology.contains(node));
         if shaped.is_none() && self.partitions.is_empty() {
             return None;
         }
-        let mut shaping = Shaping::default();
+        let mut groups: BTreeMap<(Profile, &str), Vec<IpAddr>> = BTreeMap::new();
         for (peer, link) in shaped.into_iter().flat_map(|topology| topology.links_from(node)) {
-            if let (Some(place), Some(profile)) = (self.inventory.nodes.get(peer), Profile::of(link, rate)) {
-                shaping.profiles.extend(place.addresses.iter().map(|address| (*address, profile)));
-            }
+            let Some(place) = self.inventory.nodes.get(peer) else { continue };
+            let Some(mut profile) = Profile::of(&link, line) else { continue };
+            let sharers = if profile.has_memory() { self.sharers(peer, &link) } else { "" };
+            profile.seed = profile.seed.map(|seed| own_seed(seed, node, sharers));
+            groups.entry((profile, sharers)).or_default().extend(&place.addresses);
+        }
+        let mut shaping = Shaping::default();
+        for ((profile, _), addresses) in groups {
+            let lane = Lane::of(profile, &addresses);
+            shaping.lanes.extend(addresses.into_iter().map(|address| (address, lane)));
         }
         for partition in &self.partitions {
             for (peer, place) in &self.inventory.nodes {
@@ -47,4 +72,20 @@ impl Wanted {
         }
         Some(shaping)
     }
+
+    /// The name of those who share a leaf with `peer`: itself, or its zone.
+    fn sharers<'a>(&'a self, peer: &'a NodeName, link: &Link) -> &'a str {
+        let zone = self.topology.as_ref().and_then(|topology| topology.zone_of(peer));
+        match zone {
+            Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),
+            _ => peer.as_str(),
+        }
+    }
+}
+
+/// A seed of a link's own: with one seed for all, all would lose the same packets.
+fn own_seed(seed: u64, from: &NodeName, to: &str) -> u64 {
+    // No name has a slash in it.
+    let digest = Sha256::digest(format!("{seed}/{from}/{to}"));
+    digest.iter().take(8).fold(0, |own, byte| own << 8 | u64::from(*byte))
 }

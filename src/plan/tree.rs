@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Profile, Shaping};
+use super::{Lane, Profile, Shaping};
 
 /// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
 pub const MARK: u16 = 0x4e7e;
@@ -90,6 +90,19 @@ impl Tree {
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
+    /// What each leaf with a profile is, as it is used now.
+    pub fn lanes(&self) -> BTreeMap<ClassMinor, Lane> {
+        let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
+        for (address, slot) in self.active_routes() {
+            addresses.entry(slot.class).or_default().push(*address);
+        }
+        let lane = |(class, leaf): (&ClassMinor, &Leaf)| {
+            let addresses = addresses.get(class).map(Vec::as_slice).unwrap_or_default();
+            Some((*class, Lane::of(leaf.profile?, addresses)))
+        };
+        self.classes.iter().filter_map(lane).collect()
+    }
+
     /// What the tree does, in the terms of what is wanted; `None` where our root is not there.
     ///
     /// An address that only one of the two hooks cuts is not counted as cut.
@@ -97,12 +110,12 @@ impl Tree {
         if !self.taken {
             return None;
         }
-        let profile = |slot: &Slot| self.classes.get(&slot.class).and_then(|leaf| leaf.profile);
+        let lanes = self.lanes();
         Some(Shaping {
-            profiles: self
+            lanes: self
                 .active_routes()
                 .iter()
-                .filter_map(|(address, slot)| Some((*address, profile(slot)?)))
+                .filter_map(|(address, slot)| Some((*address, *lanes.get(&slot.class)?)))
                 .collect(),
             cuts: self.egress_cuts.keys().filter(|ip| self.ingress_cuts.contains_key(ip)).copied().collect(),
         })

@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     fn rejected(findings: Vec<Finding>) -> Rejected {
-        Rejected::new(Source { path: "t.toml".into(), text: "é = 1\nb = 2\n".into() }, findings)
+        Rejected::new(Source::new("t.toml", "é = 1\nb = 2\n"), findings)
     }
 
     #[test]

@@ -37,6 +37,7 @@ mod members;
 mod name;
 mod node_set;
 mod parameters;
+mod patch;
 mod raw;
 mod reader;
 mod render;
@@ -49,17 +50,22 @@ mod suggest;
 mod tests;
 mod units;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use self::{diagnostic::Finding, members::Members, rules::Rules};
+use self::{diagnostic::Finding, members::Members, rules::Rules, source::Lines};
 pub use self::{
     diagnostic::{Problem, Rejected, Related},
-    link::Link,
+    link::{
+        Chance, Distribution, Jitter, Link, Loss, LossModel, Parameter, Rate, RatePer, Reorder, Slot, Spacing, TableId,
+        Undelayed,
+    },
     name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
     select::UnknownName,
     source::Source,
-    units::{Delay, Rtt, TimeError},
+    units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
 };
 
 /// How many bytes a topology file may have: 4 MiB, several times what the largest topology needs.
@@ -67,6 +73,9 @@ pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many nodes a topology may have.
 pub const MAX_NODES: usize = 65_536;
+
+/// Distribution tables of the user's own: values in units of 1/8192 of the jitter, in ascending order (`tc-netem(8)`).
+pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 
 /// What a network should be like: nodes, zones, and the link from any node to any other.
 ///
@@ -79,6 +88,7 @@ pub struct Topology {
     name: String,
     members: Members,
     rules: Rules,
+    tables: Tables,
 }
 
 impl Topology {
@@ -89,7 +99,7 @@ impl Topology {
     /// Everything that is wrong with the file; of broken TOML, the first thing.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
         match read(&source.text) {
-            Ok((name, members, rules)) => Ok(Self { source, name, members, rules }),
+            Ok((name, members, rules, tables)) => Ok(Self { source, name, members, rules, tables }),
             Err(findings) => Err(Rejected::new(source, findings)),
         }
     }
@@ -131,6 +141,18 @@ impl Topology {
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Option<Link> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         (from != to).then(|| self.rules.link(from, to, &self.members))
+    }
+
+    /// The line of the file that says what this parameter of a link is, counted from 1. None if no line does.
+    pub fn line_of(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<usize> {
+        let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
+        let place = self.rules.place_of(from, to, parameter, &self.members)?;
+        Some(Lines::of(&self.source.text).position(place.start).0)
+    }
+
+    /// The distribution tables of its own that its links have.
+    pub fn tables(&self) -> &Tables {
+        &self.tables
     }
 
     /// The links from a node to every other one, in the file's order. None at all from a node that is not in the
@@ -188,7 +210,7 @@ impl From<Topology> for Source {
 }
 
 /// Takes a text through all passes; what they find together is why it is refused.
-fn read(text: &str) -> Result<(String, Members, Rules), Vec<Finding>> {
+fn read(text: &str) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
         return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
@@ -202,5 +224,5 @@ fn read(text: &str) -> Result<(String, Members, Rules), Vec<Finding>> {
     let document = raw::read(table.get_ref(), text, &mut findings);
     let members = gather::gather(&document.groups, &mut findings);
     let rules = resolve::resolve(&document, &members, &mut findings);
-    if findings.is_empty() { Ok((document.name.to_owned(), members, rules)) } else { Err(findings) }
+    if findings.is_empty() { Ok((document.name.to_owned(), members, rules, Tables::new())) } else { Err(findings) }
 }

@@ -8,7 +8,7 @@ use toml::de::DeValue;
 
 use super::{
     diagnostic::Finding,
-    link::LinkPatch,
+    patch::{LinkPatch, Said},
     reader::{Entry, Table},
     units::{Delay, Rtt, TimeError},
 };
@@ -54,10 +54,10 @@ pub(super) fn take(
             );
             None
         }
-        (Some(rtt), None) => half_of(rtt, findings),
-        (None, Some(delay)) => one_way(delay, findings),
+        (Some(rtt), None) => half_of(rtt, findings).map(|value| Said { value, place: rtt.key_span() }),
+        (None, Some(delay)) => one_way(delay, findings).map(|value| Said { value, place: delay.key_span() }),
     };
-    LinkPatch { delay }
+    LinkPatch { delay, ..LinkPatch::default() }
 }
 
 const HELP: &str = "write `rtt = \"150ms\"` (there and back) or `delay = \"75ms\"` (one way)";

@@ -9,9 +9,9 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     diagnostic::Finding,
-    link::LinkPatch,
     name::{NameError, ZoneName},
     parameters::{self, Direction},
+    patch::LinkPatch,
     reader::{Entry, Table, Word},
 };
 

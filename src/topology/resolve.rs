@@ -20,9 +20,9 @@ pub(super) fn resolve(document: &Document<'_>, members: &Members, findings: &mut
     check_zone_rules(document, findings);
     let mut resolver = Resolver { members, meanings: HashMap::new(), choice: None };
     let overrides = links.overrides.iter().filter_map(|rule| resolver.resolve(rule, findings)).collect();
-    let patch = |rule: &Option<ZoneRule>| rule.as_ref().map(|rule| rule.patch).unwrap_or_default();
+    let patch = |rule: &Option<ZoneRule>| rule.as_ref().map(|rule| rule.patch.clone()).unwrap_or_default();
     Rules {
-        default: links.default,
+        default: links.default.clone(),
         intra_zone: patch(&links.intra_zone),
         inter_zone: patch(&links.inter_zone),
         overrides,
@@ -67,7 +67,7 @@ impl<'t> Resolver<'_, 't> {
             ),
             Ends::FromTo { from, to } => (self.nodes(from, findings), self.nodes(to, findings), false),
         };
-        let rule = Rule { from: from?, to: to?, both_ways, patch: written.patch };
+        let rule = Rule { from: from?, to: to?, both_ways, patch: written.patch.clone() };
         if !rule.is_about_a_link() {
             findings.push(nobody(written.span.clone()));
             return None;

@@ -4,10 +4,13 @@
 //! by parameter. A link about which nothing is said is as the LAN is. Rules are kept as rules, never as a table of
 //! node times node: what one node's links are is worked out when it is asked for.
 
+use std::ops::Range;
+
 use super::{
-    link::{Link, LinkPatch},
+    link::{Link, Parameter},
     members::Members,
     node_set::{NodeId, NodeSet},
+    patch::LinkPatch,
 };
 
 /// Everything that a topology says of its links.
@@ -45,25 +48,40 @@ impl Rule {
 
 /// Neighbouring nodes to which one node's links are alike.
 pub(super) struct Stretch {
-    pub(super) nodes: std::ops::Range<NodeId>,
+    pub(super) nodes: Range<NodeId>,
     pub(super) link: Link,
 }
 
 impl Rules {
     /// The link between two different nodes. Takes time in proportion to the number of overrides.
     pub(super) fn link(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
-        self.overrides
-            .iter()
-            .filter(|rule| rule.destinations(from).any(|nodes| nodes.contains(to)))
-            .fold(self.before_overrides(from, to, members), |link, rule| rule.patch.over(link))
+        self.patches(from, to, members).fold(Link::LAN, |link, patch| patch.over(link))
+    }
+
+    /// Where the file says what this parameter of the link between two different nodes is.
+    pub(super) fn place_of(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        parameter: Parameter,
+        members: &Members,
+    ) -> Option<Range<usize>> {
+        self.patches(from, to, members).filter_map(|patch| patch.place_of(parameter)).last()
+    }
+
+    /// Everything that is said of the link, later wins.
+    fn patches(&self, from: NodeId, to: NodeId, members: &Members) -> impl Iterator<Item = &LinkPatch> {
+        let overrides =
+            self.overrides.iter().filter(move |rule| rule.destinations(from).any(|nodes| nodes.contains(to)));
+        self.patches_before_overrides(from, to, members).chain(overrides.map(|rule| &rule.patch))
     }
 
     /// The links from one node to all nodes, as ascending stretches without gaps; the node's own place is in one too.
     ///
     /// The overrides that concern the node are picked once; each then costs what its destinations take as ranges.
     pub(super) fn outlook(&self, from: NodeId, members: &Members) -> Vec<Stretch> {
-        let relevant: Vec<(&NodeSet, LinkPatch)> =
-            self.overrides.iter().flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, rule.patch))).collect();
+        let relevant: Vec<(&NodeSet, &LinkPatch)> =
+            self.overrides.iter().flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();
 
         let mut stretches = self.stretches_cut_at(&relevant, from, members);
         for (nodes, patch) in relevant {
@@ -78,7 +96,7 @@ impl Rules {
     }
 
     /// Cuts the nodes wherever the link from this one may change, and gives each piece its link before overrides.
-    fn stretches_cut_at(&self, relevant: &[(&NodeSet, LinkPatch)], from: NodeId, members: &Members) -> Vec<Stretch> {
+    fn stretches_cut_at(&self, relevant: &[(&NodeSet, &LinkPatch)], from: NodeId, members: &Members) -> Vec<Stretch> {
         let zones = members.zones().iter().map(|zone| &zone.nodes);
         let overrides = relevant.iter().flat_map(|(nodes, _)| nodes.ranges());
         let mut cuts = vec![0, members.count()];
@@ -91,11 +109,20 @@ impl Rules {
     }
 
     fn before_overrides(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
-        let link = self.default.over(Link::LAN);
-        match (members.zone_of(from), members.zone_of(to)) {
-            (Some(a), Some(b)) if a.nodes == b.nodes => self.intra_zone.over(link),
-            (Some(_), Some(_)) => self.inter_zone.over(link),
-            _ => link,
-        }
+        self.patches_before_overrides(from, to, members).fold(Link::LAN, |link, patch| patch.over(link))
+    }
+
+    fn patches_before_overrides(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        members: &Members,
+    ) -> impl Iterator<Item = &LinkPatch> + use<'_> {
+        let of_zones = match (members.zone_of(from), members.zone_of(to)) {
+            (Some(a), Some(b)) if a.nodes == b.nodes => Some(&self.intra_zone),
+            (Some(_), Some(_)) => Some(&self.inter_zone),
+            _ => None,
+        };
+        [&self.default].into_iter().chain(of_zones)
     }
 }

@@ -1,10 +1,11 @@
 //! A topology file as text: [`Source`]. Reading it from a disk is the caller's matter.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
-/// A topology file's name as the user typed it, and its text: the wire and journal form of a topology.
+/// A topology file's name as the user typed it, its text, and the texts of the files that it refers to: the wire and
+/// journal form of a topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
@@ -12,6 +13,16 @@ pub struct Source {
     pub path: String,
     /// The file's whole text.
     pub text: String,
+    /// The files that it refers to, by the names that it has for them: matrices and distribution tables.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+impl Source {
+    /// A file that refers to no other.
+    pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { path: path.into(), text: text.into(), files: BTreeMap::new() }
+    }
 }
 
 /// Where the lines of a text begin, to say where in the file a byte is.

@@ -16,7 +16,7 @@ inter-zone = { rtt = "150ms" }
 "#;
 
 fn source(text: &str) -> Source {
-    Source { path: "test.toml".into(), text: text.into() }
+    Source::new("test.toml", text)
 }
 
 fn topology(text: &str) -> Topology {

@@ -28,7 +28,7 @@ fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
 fn study() -> Topology {
     let path = shipped("hierarchical-9.toml");
     let text = fs::read_to_string(&path).unwrap();
-    Topology::parse(Source { path: path.display().to_string(), text }).unwrap()
+    Topology::parse(Source::new(path.display().to_string(), text)).unwrap()
 }
 
 fn inventory_of(lab: &Lab) -> Inventory {

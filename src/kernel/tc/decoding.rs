@@ -178,13 +178,13 @@ proptest! {
     #[test]
     fn a_leaf_of_a_kernel_without_nanoseconds_is_read_in_its_ticks(ticks in 0..900_000_000_u32, limit: u32) {
         let body = words(&[ticks, limit, 0, 0, 0, 0]);
-        let profile = Profile { delay: Delay::from_nanos(64 * u64::from(ticks)), limit };
+        let profile = Profile::plain(Delay::from_nanos(64 * u64::from(ticks)), limit);
         prop_assert_eq!(qdisc::decode_netem(&with_options("netem", body)), Some(profile));
     }
 
     #[test]
     fn a_delay_that_no_link_can_have_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
-        let profile = Profile { delay: Delay::from_nanos(nanos), limit };
+        let profile = Profile::plain(Delay::from_nanos(nanos), limit);
         prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, [0; 4], None)), None);
     }
 
@@ -245,8 +245,7 @@ fn filters() -> impl Strategy<Value = Filter> {
 }
 
 fn profiles() -> impl Strategy<Value = Profile> {
-    (0..=Delay::MAX.as_nanos(), any::<u32>())
-        .prop_map(|(nanos, limit)| Profile { delay: Delay::from_nanos(nanos), limit })
+    (0..=Delay::MAX.as_nanos(), any::<u32>()).prop_map(|(nanos, limit)| Profile::plain(Delay::from_nanos(nanos), limit))
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {

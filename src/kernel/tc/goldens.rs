@@ -32,7 +32,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 fn profile(delay: &str, limit: u32) -> Profile {
-    Profile { delay: delay.parse().unwrap(), limit }
+    Profile::plain(delay.parse().unwrap(), limit)
 }
 
 #[test]

@@ -139,8 +139,7 @@ pub(in crate::kernel) fn decode_netem(message: &TcMessage) -> Option<Profile> {
             _ => return None,
         }
     }
-    (untouched && nanos <= Delay::MAX.as_nanos())
-        .then_some(Profile { delay: Delay::from_nanos(nanos), limit: word(1)? })
+    (untouched && nanos <= Delay::MAX.as_nanos()).then_some(Profile::plain(Delay::from_nanos(nanos), word(1)?))
 }
 
 /// Whether an attribute of a netem dump says "nothing of that kind".
