@@ -64,7 +64,7 @@ pub use self::{
     },
     name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
     select::UnknownName,
-    source::Source,
+    source::{Origin, Source},
     units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
 };
 
@@ -143,11 +143,11 @@ impl Topology {
         (from != to).then(|| self.rules.link(from, to, &self.members))
     }
 
-    /// The line of the file that says what this parameter of a link is, counted from 1. None if no line does.
-    pub fn line_of(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<usize> {
+    /// Where it is said what this parameter of a link is. None if nothing is said of it.
+    pub fn origin(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<Origin> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         let place = self.rules.place_of(from, to, parameter, &self.members)?;
-        Some(Lines::of(&self.source.text).position(place.start).0)
+        Some(Origin { path: self.source.path.clone(), line: Lines::of(&self.source.text).position(place.start).0 })
     }
 
     /// The distribution tables of its own that its links have.

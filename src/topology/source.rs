@@ -1,6 +1,6 @@
 //! A topology file as text: [`Source`]. Reading it from a disk is the caller's matter.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,21 @@ impl Source {
     /// A file that refers to no other.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into(), files: BTreeMap::new() }
+    }
+}
+
+/// Where something is said: a file's name and a line of it, counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The file.
+    pub path: String,
+    /// The line.
+    pub line: usize,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.path, self.line)
     }
 }
 
