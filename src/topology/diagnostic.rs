@@ -155,7 +155,7 @@ impl Finding {
 ///
 /// Messages end with what they quote, so that it is the quotation that is cut.
 fn presentable(text: &str) -> String {
-    const SHOWN_CHARS: usize = 200;
+    const SHOWN_CHARS: usize = 320;
     let mut text = normalize_untrusted_str(text);
     if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS) {
         text.truncate(end);

@@ -56,6 +56,11 @@ impl<'t> Table<'t> {
         self.rest.is_empty()
     }
 
+    /// How many entries have not been taken yet.
+    pub(super) fn len(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Reports whatever was not taken.
     pub(super) fn close(self, findings: &mut Vec<Finding>) {
         let keys = || self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
@@ -89,6 +94,15 @@ impl<'t> Entry<'t> {
     pub(super) fn string(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
         self.expect("a string", self.value.get_ref().as_str(), findings)
             .map(|text| Spanned::new(self.value.span(), text))
+    }
+
+    pub(super) fn boolean(&self, findings: &mut Vec<Finding>) -> Option<bool> {
+        self.expect("true or false", self.value.get_ref().as_bool(), findings)
+    }
+
+    /// The value, if it is a table, for a key that takes something else as well.
+    pub(super) fn as_table(&self, what: &'static str) -> Option<Table<'t>> {
+        self.value.get_ref().as_table().map(|table| Table::open(what, table))
     }
 
     pub(super) fn table(&self, what: &'static str, findings: &mut Vec<Finding>) -> Option<Table<'t>> {
