@@ -27,8 +27,11 @@
 //! nodes live is the inventory's matter, what the kernel does about links is the plan's.
 //!
 //! A file passes through `raw` (TOML to words), `gather` (words to nodes and zones) and `resolve` (words to rules);
-//! each pass reports everything that it finds, and [`Rejected`] shows it all at once. First type to read: [`Topology`].
+//! each pass reports everything that it finds, and [`Rejected`] shows it all at once. In a file without a fault so far,
+//! `conflicts` looks for rules that make an impossible link together. First type to read: [`Topology`].
 
+mod coherence;
+mod conflicts;
 mod diagnostic;
 mod gather;
 pub mod hostlist;
@@ -55,8 +58,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
-use self::{diagnostic::Finding, members::Members, rules::Rules, source::Lines};
 pub use self::{
+    coherence::{Incoherence, incoherence},
     diagnostic::{Problem, Rejected, Related},
     link::{
         Chance, Distribution, Jitter, Link, Loss, LossModel, Parameter, Rate, RatePer, Reorder, Slot, Spacing, TableId,
@@ -67,6 +70,7 @@ pub use self::{
     source::{Origin, Source},
     units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
 };
+use self::{diagnostic::Finding, members::Members, rules::Rules, source::Lines};
 
 /// How many bytes a topology file may have: 4 MiB, several times what the largest topology needs.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
@@ -224,5 +228,8 @@ fn read(text: &str) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
     let document = raw::read(table.get_ref(), text, &mut findings);
     let members = gather::gather(&document.groups, &mut findings);
     let rules = resolve::resolve(&document, &members, &mut findings);
+    if findings.is_empty() {
+        conflicts::check(&rules, &members, &mut findings);
+    }
     if findings.is_empty() { Ok((document.name.to_owned(), members, rules, Tables::new())) } else { Err(findings) }
 }

@@ -4,7 +4,11 @@
 //! by parameter. A link about which nothing is said is as the LAN is. Rules are kept as rules, never as a table of
 //! node times node: what one node's links are is worked out when it is asked for.
 
-use std::ops::Range;
+use std::{
+    collections::HashSet,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    ops::Range,
+};
 
 use super::{
     link::{Link, Parameter},
@@ -76,40 +80,47 @@ impl Rules {
         self.patches_before_overrides(from, to, members).chain(overrides.map(|rule| &rule.patch))
     }
 
-    /// The links from one node to all nodes, as ascending stretches without gaps; the node's own place is in one too.
-    ///
-    /// The overrides that concern the node are picked once; each then costs what its destinations take as ranges.
-    pub(super) fn outlook(&self, from: NodeId, members: &Members) -> Vec<Stretch> {
-        let relevant: Vec<(&NodeSet, &LinkPatch)> =
-            self.overrides.iter().flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();
+    /// All rules but the default, which is for every link. A later one wins.
+    pub(super) fn patches_over_the_default(&self) -> impl Iterator<Item = &LinkPatch> {
+        let of_zones = [&self.intra_zone, &self.inter_zone];
+        of_zones.into_iter().chain(self.overrides.iter().map(|rule| &rule.patch))
+    }
 
-        let mut stretches = self.stretches_cut_at(&relevant, from, members);
-        for (nodes, patch) in relevant {
-            for range in nodes.ranges() {
-                let first = stretches.partition_point(|stretch| stretch.nodes.start < range.start);
-                for stretch in stretches[first..].iter_mut().take_while(|stretch| stretch.nodes.end <= range.end) {
-                    stretch.link = patch.over(stretch.link);
-                }
+    /// The links from one node to all nodes, as ascending stretches without gaps; the node's own place is in one too.
+    pub(super) fn outlook(&self, from: NodeId, members: &Members) -> Vec<Stretch> {
+        self.view(from, members).outlook()
+    }
+
+    /// The rules as one node sees them. The overrides that concern it are picked once, for all its links.
+    pub(super) fn view<'r>(&'r self, from: NodeId, members: &'r Members) -> View<'r> {
+        let overrides = self.overrides.iter();
+        let relevant = overrides.flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();
+        View { rules: self, members, from, relevant }
+    }
+
+    /// One node for all those that the rules do not tell apart: they are in one zone, and at the same ends of overrides.
+    pub(super) fn representatives(&self, members: &Members) -> Vec<NodeId> {
+        let ends = self.overrides.iter().flat_map(|rule| [rule.from.ranges(), rule.to.ranges()]);
+        let zones = members.zones().iter().map(|zone| std::slice::from_ref(&zone.nodes));
+        let borders = ends.chain(zones).enumerate().flat_map(|(set, ranges)| {
+            // What a node is in is told by the sum of the numbers that stand for the sets, and each has one that is as
+            // good as random: no two sums of a million are ever the same.
+            let mut hasher = DefaultHasher::new();
+            set.hash(&mut hasher);
+            let number = hasher.finish();
+            ranges.iter().flat_map(move |range| [(range.start, number), (range.end, number.wrapping_neg())])
+        });
+        let mut borders: Vec<_> = std::iter::once((0, 0)).chain(borders).collect();
+        borders.sort_unstable();
+        let (mut sum, mut sums, mut nodes) = (0_u64, HashSet::new(), Vec::new());
+        for borders in borders.chunk_by(|(a, _), (b, _)| a == b) {
+            sum = borders.iter().fold(sum, |sum, (_, number)| sum.wrapping_add(*number));
+            let node = borders[0].0;
+            if node < members.count() && sums.insert(sum) {
+                nodes.push(node);
             }
         }
-        stretches
-    }
-
-    /// Cuts the nodes wherever the link from this one may change, and gives each piece its link before overrides.
-    fn stretches_cut_at(&self, relevant: &[(&NodeSet, &LinkPatch)], from: NodeId, members: &Members) -> Vec<Stretch> {
-        let zones = members.zones().iter().map(|zone| &zone.nodes);
-        let overrides = relevant.iter().flat_map(|(nodes, _)| nodes.ranges());
-        let mut cuts = vec![0, members.count()];
-        cuts.extend(zones.chain(overrides).flat_map(|range| [range.start, range.end]));
-        cuts.sort_unstable();
-        cuts.dedup();
-        cuts.windows(2)
-            .map(|ends| Stretch { nodes: ends[0]..ends[1], link: self.before_overrides(from, ends[0], members) })
-            .collect()
-    }
-
-    fn before_overrides(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
-        self.patches_before_overrides(from, to, members).fold(Link::LAN, |link, patch| patch.over(link))
+        nodes
     }
 
     fn patches_before_overrides(
@@ -124,5 +135,54 @@ impl Rules {
             _ => None,
         };
         [&self.default].into_iter().chain(of_zones)
+    }
+}
+
+/// The rules as one node sees them.
+pub(super) struct View<'r> {
+    rules: &'r Rules,
+    members: &'r Members,
+    from: NodeId,
+    /// The destinations of each override that concerns the node, and what it says of them.
+    relevant: Vec<(&'r NodeSet, &'r LinkPatch)>,
+}
+
+impl View<'_> {
+    /// The links to all nodes, as ascending stretches without gaps; the node's own place is in one too.
+    ///
+    /// Each override costs what its destinations take as ranges.
+    pub(super) fn outlook(&self) -> Vec<Stretch> {
+        let mut stretches = self.stretches_before_overrides();
+        for (nodes, patch) in &self.relevant {
+            for range in nodes.ranges() {
+                let first = stretches.partition_point(|stretch| stretch.nodes.start < range.start);
+                for stretch in stretches[first..].iter_mut().take_while(|stretch| stretch.nodes.end <= range.end) {
+                    stretch.link = patch.over(stretch.link);
+                }
+            }
+        }
+        stretches
+    }
+
+    /// Where the file says what this parameter of the link to another node is.
+    pub(super) fn place_of(&self, to: NodeId, parameter: Parameter) -> Option<Range<usize>> {
+        let overrides = self.relevant.iter().filter(|(nodes, _)| nodes.contains(to)).map(|(_, patch)| *patch);
+        let before = self.rules.patches_before_overrides(self.from, to, self.members);
+        before.chain(overrides).filter_map(|patch| patch.place_of(parameter)).last()
+    }
+
+    /// Cuts the nodes wherever the link may change, and gives each piece its link before overrides.
+    fn stretches_before_overrides(&self) -> Vec<Stretch> {
+        let zones = self.members.zones().iter().map(|zone| &zone.nodes);
+        let overrides = self.relevant.iter().flat_map(|(nodes, _)| nodes.ranges());
+        let mut cuts = vec![0, self.members.count()];
+        cuts.extend(zones.chain(overrides).flat_map(|range| [range.start, range.end]));
+        cuts.sort_unstable();
+        cuts.dedup();
+        let link = |to| {
+            let patches = self.rules.patches_before_overrides(self.from, to, self.members);
+            patches.fold(Link::LAN, |link, patch| patch.over(link))
+        };
+        cuts.windows(2).map(|ends| Stretch { nodes: ends[0]..ends[1], link: link(ends[0]) }).collect()
     }
 }

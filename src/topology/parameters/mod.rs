@@ -1,7 +1,7 @@
 //! The parameters of a link, read from a table into a `LinkPatch`. A new parameter begins here.
 //!
 //! One file reads one group of keys that belong together. Each value is checked by itself and against its neighbours in
-//! the table; what several rules make of a link together is `coherence`'s matter, which packets a rule is for `rules`'.
+//! the table; which links a rule is for is `rules`' matter, what several rules make of a link together `conflicts`'.
 
 mod chance;
 mod distribution;
@@ -15,6 +15,7 @@ mod whole;
 use std::ops::Range;
 
 use super::{
+    coherence,
     diagnostic::Finding,
     patch::{LinkPatch, Said},
     reader::{Entry, Table},
@@ -58,6 +59,7 @@ pub(super) fn take(
     if table.len() == before {
         findings.push(Finding::new(span, "this link says nothing").label("no parameter").help(PARAMETERS));
     }
+    coherence::check_rule(&patch, findings);
     patch
 }
 
