@@ -9,6 +9,10 @@
 //! [`cli`] is the command line. Arrows run one way: `cli → fleet → wire → plan → topology`,
 //! `agent → kernel → plan → topology`, `lab → kernel`. Nothing below knows what is above. Read [`plan::Wanted`] first.
 
+// For what the unit tests share with those in `tests/`, which know this crate by its name only.
+#[cfg(test)]
+extern crate self as netemctl;
+
 pub mod agent;
 pub mod cli;
 pub mod fleet;
@@ -18,3 +22,7 @@ pub mod plan;
 pub mod probe;
 pub mod topology;
 pub mod wire;
+
+#[cfg(test)]
+#[path = "../tests/strategies/mod.rs"]
+pub mod strategies;

@@ -24,7 +24,7 @@ pub use rtnl::Rtnl;
 
 use crate::{
     plan::{IfName, LineRate, Step, Tree},
-    topology::Tables,
+    topology::{TableId, Tables},
 };
 
 /// What the agent needs of a kernel. Calls block; one object serves one network namespace.
@@ -76,6 +76,14 @@ pub enum KernelError {
         /// The kernel's own sentence (extended acknowledgement), where it sent one.
         sentence: Option<String>,
     },
+    /// A leaf's distribution is a table that was never learnt.
+    #[error("the distribution table {0} is not known here; apply the topology that has it once more")]
+    UnknownTable(TableId),
+    /// A leaf's tables have more values than a netlink message holds.
+    #[error(
+        "the distribution tables of one link have {0} values together, and the kernel takes 32,000; use shorter ones"
+    )]
+    TablesTooLong(usize),
     /// The netlink socket failed.
     #[error("netlink: {0}")]
     Socket(#[from] io::Error),

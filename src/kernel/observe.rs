@@ -1,13 +1,15 @@
 //! From the kernel's dumps to a [`Tree`]: the same types as wanted, and everything else by name as foreign.
 
+use std::collections::BTreeMap;
+
 use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
 
 use super::tc::{
     ROOT_HANDLE,
     filter::{self, Filter},
-    hex, kind, qdisc,
+    hex, kind, netem, qdisc,
 };
-use crate::plan::{DEFAULT_CLASS, Direction, ForeignObject, Leaf, MARK, Slot, Tree};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Leaf, LeafMark, MARK, Slot, Tree};
 
 /// What is read of one interface, in the kernel's own terms.
 #[derive(Default)]
@@ -25,14 +27,19 @@ pub(super) fn is_taken(qdiscs: &[TcMessage]) -> bool {
 /// Decodes the dumps of one interface.
 pub(super) fn decode(dumps: &Dumps) -> Tree {
     let mut tree = Tree { taken: is_taken(&dumps.qdiscs), ..Tree::default() };
+    let mut marks = BTreeMap::new();
     for class in &dumps.classes {
-        match qdisc::class_defect(class) {
-            None => drop(tree.classes.insert(class.header.handle.minor, Leaf::default())),
-            Some(defect) => tree.foreign.push(ForeignObject(defect)),
+        let minor = class.header.handle.minor;
+        match qdisc::decode_class(class) {
+            Ok(mark) => {
+                tree.classes.insert(minor, Leaf::default());
+                marks.insert(minor, mark);
+            }
+            Err(defect) => tree.foreign.push(ForeignObject(defect)),
         }
     }
     for qdisc in &dumps.qdiscs {
-        place_qdisc(&mut tree, qdisc);
+        place_qdisc(&mut tree, qdisc, &marks);
     }
     // The kernel shows each priority once more as a filter without handle and without options.
     for filter in dumps.filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
@@ -48,7 +55,8 @@ fn is_root(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::ROOT
 }
 
-fn place_qdisc(tree: &mut Tree, message: &TcMessage) {
+/// Places a qdisc; the marks are those of the classes.
+fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>) {
     let TcHandle { major: parent, minor: class } = message.header.parent;
     let is_default = message.header.handle == TcHandle::UNSPEC;
     if tree.taken && is_root(message) {
@@ -57,7 +65,7 @@ fn place_qdisc(tree: &mut Tree, message: &TcMessage) {
         tree.hook = true;
     } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
         let leaf = tree.classes.entry(class).or_default();
-        leaf.profile = qdisc::decode_netem(message);
+        leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));
         leaf.queued = qdisc::queued(message);
     } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
         let (handle, parent) = (hex(message.header.handle), hex(message.header.parent));

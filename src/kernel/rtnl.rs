@@ -16,7 +16,7 @@ use super::{
     tc::{
         Request,
         filter::{self, Filter},
-        qdisc,
+        netem, qdisc,
     },
 };
 use crate::{
@@ -55,7 +55,7 @@ impl Rtnl {
     fn write(&mut self, step: &Step, index: u32, tolerated: &[i32]) -> Result<(), KernelError> {
         let is_tolerated =
             |refusal: &Refusal| refusal.errno.raw_os_error().is_some_and(|errno| tolerated.contains(&errno));
-        let refusals = self.socket.batch(&encode(step, index))?;
+        let refusals = self.socket.batch(&encode(step, index, &self.tables)?)?;
         match refusals.into_iter().find(|refusal| !is_tolerated(refusal)) {
             Some(refusal) => Err(refusal.because(step.to_string())),
             None => Ok(()),
@@ -117,18 +117,19 @@ impl Kernel for Rtnl {
 }
 
 /// The messages of a step, in the order in which the kernel must see them.
-fn encode(step: &Step, index: u32) -> Vec<Request> {
-    match step {
+fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, KernelError> {
+    Ok(match step {
         Step::AddRoot => vec![qdisc::add_root(index)],
         Step::RemoveRoot => vec![qdisc::delete_root(index)],
         Step::AddHook => vec![qdisc::add_clsact(index)],
         Step::RemoveHook => vec![qdisc::delete_clsact(index)],
         Step::AddClass { class, profile } => {
-            let leaf = profile.map(|profile| qdisc::add_netem(index, *class, profile));
-            [qdisc::add_class(index, *class)].into_iter().chain(leaf).collect()
+            let leaf = profile.map(|profile| netem::add_netem(index, *class, &profile, tables)).transpose()?;
+            let mark = profile.map(|profile| profile.mark()).unwrap_or_default();
+            [qdisc::add_class(index, *class, mark)].into_iter().chain(leaf).collect()
         }
         Step::RemoveClass { class, .. } => vec![qdisc::delete_class(index, *class)],
-        Step::ChangeLeaf { class, to, .. } => vec![qdisc::change_netem(index, *class, *to)],
+        Step::ChangeLeaf { class, to, .. } => vec![netem::change_netem(index, *class, to)],
         Step::AddPass { direction, types } => types
             .iter()
             .map(|icmp_type| Filter::Pass { direction: *direction, icmp_type: *icmp_type }.add(index))
@@ -152,7 +153,7 @@ fn encode(step: &Step, index: u32) -> Vec<Request> {
         Step::Uncut { direction, address, handle } => {
             vec![Filter::Cut { direction: *direction, address: *address, handle: *handle }.delete(index)]
         }
-    }
+    })
 }
 
 fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {

@@ -210,7 +210,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
             continue;
         }
         // The kernel keeps a leaf's distribution tables when it is changed, so another one needs a leaf of its own.
-        let fits = |class: &ClassMinor| lanes[class].profile.distributions() == lane.profile.distributions();
+        let fits = |class: &ClassMinor| lanes[class].profile.mark() == lane.profile.mark();
         let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|slot| slot.class);
         let same =
             carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.contains(class) && fits(class));

@@ -9,7 +9,9 @@
 //! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
 
 mod diff;
+mod distribution;
 mod inventory;
+mod leaf_mark;
 mod partition;
 mod profile;
 mod shaping;
@@ -19,7 +21,9 @@ mod tree;
 mod wanted;
 
 pub use diff::{Blocked, Change, diff};
+pub use distribution::distribution_table;
 pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, Place};
+pub use leaf_mark::LeafMark;
 pub use partition::{Partition, PartitionError};
 pub use profile::{LineRate, MAX_LIMIT, MIN_LIMIT, MIN_RATE_LIMIT, Profile};
 pub use shaping::{Lane, Shaping};

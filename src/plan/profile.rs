@@ -122,7 +122,7 @@ impl Profile {
             duplicate: link.duplicate,
             reorder,
             rate: link.rate.or(order),
-            slot: link.slot,
+            slot: link.slot.map(slot),
             limit: link.limit.unwrap_or_else(|| limit(link, line)),
             seed: link.seed,
         })
@@ -150,20 +150,23 @@ impl Profile {
         self.jitter.is_some() && self.rate == Some(ORDER_RATE)
     }
 
-    /// How the delay is distributed, and how the time between slots is: what the kernel knows as tables and never
-    /// shows, nor forgets when a leaf is changed in place.
-    pub fn distributions(&self) -> (Distribution, Distribution) {
-        let slot = match self.slot.map(|slot| slot.spacing) {
-            Some(Spacing::Distributed { distribution, .. }) => distribution,
-            Some(Spacing::Range { .. }) | None => Distribution::Uniform,
-        };
-        (self.jitter.map(|jitter| jitter.distribution).unwrap_or_default(), slot)
-    }
-
     /// The kernel memory that a full queue holds, in bytes, with packets of 1,500 bytes.
     pub fn memory_at_stake(&self) -> u64 {
         u64::from(self.limit) * QUEUED_BYTES
     }
+}
+
+/// The kernel has no table of the uniform distribution: it draws evenly from a range.
+fn slot(slot: Slot) -> Slot {
+    let spacing = match slot.spacing {
+        Spacing::Distributed { delay, jitter, distribution: Distribution::Uniform } => {
+            let (delay, jitter) = (delay.as_nanos(), jitter.as_nanos());
+            let (min, max) = (delay.saturating_sub(jitter), delay.saturating_add(jitter));
+            Spacing::Range { min: Delay::from_nanos(min), max: Delay::from_nanos(max) }
+        }
+        spacing => spacing,
+    };
+    Slot { spacing, ..slot }
 }
 
 fn limit(link: &Link, line: LineRate) -> u32 {

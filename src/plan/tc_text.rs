@@ -17,9 +17,10 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
         Step::RemoveHook => vec![format!("qdisc del dev {dev} clsact")],
         Step::AddClass { class, profile } => {
             let id = format!("{MARK:x}:{class:x}");
-            let add = format!(
-                "class add dev {dev} parent {MARK:x}: classid {id} htb rate 100gbit burst 10mb cburst 10mb quantum 60000"
-            );
+            let mark = profile.map(|profile| profile.mark()).unwrap_or_default();
+            let [burst, cburst] = mark.burst_bytes().map(burst);
+            let rate = format!("rate 100gbit burst {burst} cburst {cburst} quantum 60000");
+            let add = format!("class add dev {dev} parent {MARK:x}: classid {id} htb {rate}");
             let leaf = profile.map(|profile| netem("add", dev, *class, profile));
             [add].into_iter().chain(leaf).collect()
         }
@@ -55,6 +56,10 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
         }
     };
     commands.into_iter().map(|command| format!("tc {command}")).collect()
+}
+
+fn burst(bytes: u64) -> String {
+    if bytes == 10 * 1024 * 1024 { "10mb".to_owned() } else { format!("{bytes}b") }
 }
 
 fn netem(verb: &str, dev: &IfName, class: ClassMinor, profile: Profile) -> String {

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proptest::prelude::*;
-use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_core::{DefaultNla, NetlinkMessage, NetlinkPayload, NlaBuffer, NlasIterator};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{
@@ -18,11 +18,12 @@ use rtnetlink::packet_route::{
 use super::{
     CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS,
     filter::{self, Filter, Verdict},
-    filter_info, gact, message, qdisc,
+    filter_info, gact, message, netem, qdisc,
 };
 use crate::{
-    plan::{ClassMinor, Direction, MARK, ND_TYPES, Profile},
-    topology::Delay,
+    plan::{ClassMinor, Direction, LeafMark, MARK, ND_TYPES, Profile, distribution_table},
+    strategies::{marks, profiles, tables},
+    topology::{Delay, Distribution, Jitter, LossModel, Probability},
 };
 
 const INDEX: u32 = 7;
@@ -32,16 +33,27 @@ const TCA_FLOWER_ACT: u16 = 3;
 const TCA_GACT_PROB: u16 = 3;
 const TCA_HTB_RATE64: u16 = 6;
 const TCA_HTB_CEIL64: u16 = 7;
+const TCA_HTB_PARMS: u16 = 1;
 const TCA_NETEM_CORR: u16 = 1;
+const TCA_NETEM_DELAY_DIST: u16 = 2;
 const TCA_NETEM_REORDER: u16 = 3;
 const TCA_NETEM_CORRUPT: u16 = 4;
+const TCA_NETEM_LOSS: u16 = 5;
 const TCA_NETEM_RATE: u16 = 6;
-const TCA_NETEM_LATENCY64: u16 = 10;
+const TCA_NETEM_ECN: u16 = 7;
 const TCA_NETEM_JITTER64: u16 = 11;
+const TCA_NETEM_SLOT: u16 = 12;
+const TCA_NETEM_SLOT_DIST: u16 = 13;
 const TCA_NETEM_PRNG_SEED: u16 = 14;
+
+/// The length of `struct tc_netem_qopt`.
+const QOPT: usize = 24;
 
 /// 100 Gbit/s, in bytes per second.
 const CLASS_RATE: u64 = 12_500_000_000;
+
+/// 838 µs in ticks of 64 ns.
+const BURSTS: [u32; 2] = [13_093; 2];
 
 proptest! {
     #[test]
@@ -142,60 +154,146 @@ proptest! {
 
     #[test]
     fn a_leaf_of_ours_comes_back(class: ClassMinor, profile in profiles()) {
-        let leaf = read_back(&qdisc::add_netem(INDEX, class, profile));
-        prop_assert_eq!(qdisc::decode_netem(&leaf), Some(profile));
+        let mut options = super::options(&added(class, &profile)).unwrap();
+        let mut attributes = attributes_of(&options.split_off(QOPT));
+        // No kernel shows the tables; the class's mark has their names.
+        attributes.retain(|(kind, _)| ![TCA_NETEM_DELAY_DIST, TCA_NETEM_SLOT_DIST].contains(kind));
+        let added = with_options("netem", [options, nested(&attributes)].concat());
+        prop_assert_eq!(netem::decode_netem(&added, profile.mark()), Some(profile));
+        prop_assert_eq!(netem::decode_netem(&changed(class, &profile), profile.mark()), Some(profile));
     }
 
     #[test]
-    fn a_leaf_comes_back_from_a_kernel_that_shows_all_that_it_does_not_do(profile in profiles(), seed: u64) {
-        prop_assert_eq!(qdisc::decode_netem(&shown(profile, seed, [0; 4], None)), Some(profile));
+    fn a_leaf_comes_back_from_a_kernel_that_shows_all_that_it_does_not_do(profile in profiles(), drawn: u64) {
+        prop_assert_eq!(netem::decode_netem(&shown(&profile, drawn, |_, _| {}), profile.mark()), Some(profile));
     }
 
     #[test]
-    fn a_leaf_that_loses_duplicates_reorders_or_jitters_is_not_ours(
+    fn a_leaf_under_a_class_with_another_mark_is_not_that_one(profile in profiles(), mark in marks(), drawn: u64) {
+        prop_assume!(mark != profile.mark() && profile.seed != Some(drawn));
+        let decoded = netem::decode_netem(&shown(&profile, drawn, |_, _| {}), mark);
+        prop_assert_ne!(decoded, Some(profile));
+        prop_assert!(decoded.is_none_or(|decoded| decoded.mark() == mark));
+    }
+
+    #[test]
+    fn a_leaf_that_was_to_have_a_seed_and_shows_none_has_none(profile in profiles(), seed: u64) {
+        let profile = Profile { seed: Some(seed), ..profile };
+        let without = shown(&profile, 0, |_, attributes| attributes.retain(|(kind, _)| *kind != TCA_NETEM_PRNG_SEED));
+        prop_assert_eq!(netem::decode_netem(&without, profile.mark()), Some(Profile { seed: None, ..profile }));
+    }
+
+    #[test]
+    fn whatever_a_leaf_shows_is_said_by_the_profile_that_it_is_decoded_to(
         profile in profiles(),
-        word in 0..4_usize,
-        value in 1..u32::MAX,
+        (kind, at, bits) in (0..16_u16, 0..40_usize, 1..=u8::MAX),
     ) {
-        // struct tc_netem_qopt after latency and limit: loss, gap, duplicate, jitter.
-        let mut qopt = [0; 4];
-        qopt[word] = value;
-        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, qopt, None)), None);
+        // One byte is not as it was written: then it is another profile or none, and only what the kernel does not
+        // care for (the old ticks, which the nanoseconds override) may differ.
+        let mut has_changed = false;
+        let message = shown(&profile, 0, |qopt, attributes| {
+            let value = match kind {
+                0 => Some(qopt),
+                _ => attributes.iter_mut().find(|(other, _)| *other == kind).map(|(_, value)| value),
+            };
+            let is_ticks = |at: usize| kind == 0 && !(4..20).contains(&at);
+            if let Some(byte) = value.and_then(|value| value.get_mut(at)).filter(|_| !is_ticks(at)) {
+                (*byte, has_changed) = (*byte ^ bits, true);
+            }
+        });
+        let is_random_seed = kind == TCA_NETEM_PRNG_SEED && profile.seed.is_none();
+        let is_same = netem::decode_netem(&message, profile.mark()) == Some(profile);
+        prop_assert_eq!(is_same, !has_changed || is_random_seed, "{} at {}", kind, at);
     }
 
     #[test]
-    fn a_leaf_with_any_attribute_that_says_something_is_not_ours(
+    fn a_leaf_with_an_attribute_that_nobody_knows_is_not_ours(
         profile in profiles(),
-        kind in (1..40_u16).prop_filter("ours, or of no effect", |kind| {
-            ![TCA_NETEM_LATENCY64, TCA_NETEM_PRNG_SEED].contains(kind)
-        }),
+        kind in 15..40_u16,
         value in prop::collection::vec(any::<u8>(), 4..24),
     ) {
-        prop_assume!(value.iter().any(|byte| *byte != 0));
-        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, [0; 4], Some((kind, value)))), None);
+        let is_nothing = value.iter().all(|byte| *byte == 0);
+        let message = shown(&profile, 0, |_, attributes| attributes.push((kind, value)));
+        prop_assert_eq!(netem::decode_netem(&message, profile.mark()), is_nothing.then_some(profile));
     }
 
     #[test]
-    fn a_leaf_of_a_kernel_without_nanoseconds_is_read_in_its_ticks(ticks in 0..900_000_000_u32, limit: u32) {
-        let body = words(&[ticks, limit, 0, 0, 0, 0]);
-        let profile = Profile::plain(Delay::from_nanos(64 * u64::from(ticks)), limit);
-        prop_assert_eq!(qdisc::decode_netem(&with_options("netem", body)), Some(profile));
+    fn a_change_says_everything_but_the_tables(profile in profiles()) {
+        let options = super::options(&changed(2, &profile)).unwrap();
+        let kinds: Vec<u16> = attributes_of(&options[QOPT..]).into_iter().map(|(kind, _)| kind).collect();
+        for kind in [TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_SLOT] {
+            prop_assert!(kinds.contains(&kind), "{} is missing, so the kernel would keep it", kind);
+        }
+        prop_assert!(!kinds.contains(&TCA_NETEM_DELAY_DIST) && !kinds.contains(&TCA_NETEM_SLOT_DIST));
+        let has_model = profile.loss.is_some_and(|loss| !matches!(loss.model, LossModel::Random(_)));
+        prop_assert_eq!(kinds.contains(&TCA_NETEM_LOSS), has_model);
+        prop_assert_eq!(kinds.contains(&TCA_NETEM_PRNG_SEED), profile.seed.is_some());
+    }
+
+    #[test]
+    fn a_new_leaf_has_the_tables_of_its_distributions(profile in profiles()) {
+        let options = super::options(&added(2, &profile)).unwrap();
+        let attributes = attributes_of(&options[QOPT..]);
+        let mark = profile.mark();
+        for (kind, distribution) in [(TCA_NETEM_DELAY_DIST, mark.delay), (TCA_NETEM_SLOT_DIST, mark.slot)] {
+            let tables = tables();
+            let table = match distribution {
+                Distribution::Table(id) => Some(&*tables[&id]),
+                _ => distribution_table(distribution),
+            };
+            let bytes = table.map(|table| table.iter().flat_map(|value| value.to_ne_bytes()).collect::<Vec<_>>());
+            let sent = attributes.iter().find(|(other, _)| *other == kind).map(|(_, value)| value.clone());
+            prop_assert_eq!(sent, bytes);
+        }
+    }
+
+    #[test]
+    fn a_leaf_of_a_kernel_without_nanoseconds_is_read_in_its_ticks(
+        ticks in 0..900_000_000_u32,
+        jitter in 0..33_000_000_u32,
+        limit: u32,
+    ) {
+        let body = words(&[ticks, limit, 0, 0, 0, jitter]);
+        let nanos = |ticks| Delay::from_nanos(64 * u64::from(ticks));
+        let correlation = Probability::ZERO;
+        let jitter = Jitter { amount: nanos(jitter), correlation, distribution: Distribution::Uniform };
+        let jitter = (jitter.amount > Delay::ZERO).then_some(jitter);
+        let profile = Profile { jitter, ..Profile::plain(nanos(ticks), limit) };
+        prop_assert_eq!(netem::decode_netem(&with_options("netem", body), LeafMark::default()), Some(profile));
     }
 
     #[test]
     fn a_delay_that_no_link_can_have_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
         let profile = Profile::plain(Delay::from_nanos(nanos), limit);
-        prop_assert_eq!(qdisc::decode_netem(&shown(profile, 0, [0; 4], None)), None);
+        prop_assert_eq!(netem::decode_netem(&shown(&profile, 0, |_, _| {}), profile.mark()), None);
     }
 
     #[test]
     fn a_class_is_ours_only_at_our_rate_and_ceiling(class: ClassMinor, rate: u64, ceil: u64) {
-        prop_assert_eq!(qdisc::class_defect(&read_back(&qdisc::add_class(INDEX, class))), None);
-        prop_assert_eq!(qdisc::class_defect(&class_of(CLASS_RATE, CLASS_RATE)), None);
+        let ours = qdisc::add_class(INDEX, class, LeafMark::default());
+        prop_assert_eq!(qdisc::decode_class(&read_back(&ours)), Ok(LeafMark::default()));
+        prop_assert_eq!(qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, BURSTS)), Ok(LeafMark::default()));
         prop_assume!(rate != CLASS_RATE && ceil != CLASS_RATE);
-        prop_assert!(qdisc::class_defect(&class_of(rate, rate)).is_some());
-        prop_assert!(qdisc::class_defect(&class_of(rate, CLASS_RATE)).is_some());
-        prop_assert!(qdisc::class_defect(&class_of(CLASS_RATE, ceil)).is_some());
+        prop_assert!(qdisc::decode_class(&class_of(rate, rate, BURSTS)).is_err());
+        prop_assert!(qdisc::decode_class(&class_of(rate, CLASS_RATE, BURSTS)).is_err());
+        prop_assert!(qdisc::decode_class(&class_of(CLASS_RATE, ceil, BURSTS)).is_err());
+    }
+
+    #[test]
+    fn a_class_says_its_mark_in_its_bursts(class in 2..MARK, mark in marks(), bursts: [u32; 2], off in 1..15_u32) {
+        prop_assert_eq!(qdisc::decode_class(&read_back(&qdisc::add_class(INDEX, class, mark))), Ok(mark));
+        let undelayed = qdisc::decode_class(&read_back(&qdisc::add_class(INDEX, 1, mark)));
+        prop_assert_eq!(undelayed.is_ok(), mark == LeafMark::default());
+        // A microsecond is more than 15 ticks, so that most bursts are none of ours.
+        let ticks = |mark: LeafMark| mark.bursts().map(|burst| u32::try_from(u64::from(burst) * 1_000 / 64).unwrap());
+        let [burst, cburst] = ticks(mark);
+        for near in [[burst + off, cburst], [burst, cburst + off]] {
+            let error = qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, near)).unwrap_err();
+            prop_assert!(error.contains("a burst of its own"), "{}", error);
+        }
+        if let Ok(mark) = qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, bursts)) {
+            prop_assert_eq!(ticks(mark), bursts);
+        }
     }
 
     #[test]
@@ -203,13 +301,15 @@ proptest! {
         kind in prop::sample::select(vec!["flower", "netem", "htb", "clsact", "matchall", "u32"]),
         parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS]),
         options in prop_oneof![prop::collection::vec(any::<u8>(), 0..80), attributes()],
+        mark in marks(),
     ) {
         let mut message = with_raw(kind, options);
         message.header.parent = parent;
         if let Some(message) = parse(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))) {
             prop_assert!(kind == "flower" || Filter::decode(&message).is_none());
-            prop_assert!(kind == "htb" || qdisc::class_defect(&message).is_some());
-            prop_assert!(qdisc::decode_netem(&message).is_none_or(|profile| profile.delay <= Delay::MAX));
+            prop_assert!(kind == "htb" || qdisc::decode_class(&message).is_err());
+            let decoded = netem::decode_netem(&message, mark);
+            prop_assert!(decoded.is_none_or(|profile| profile.delay <= Delay::MAX));
             prop_assert!(filter::describe(&message).starts_with("filter parent "));
             prop_assert_eq!(qdisc::queued(&message), 1, "a queue of unknown length is not empty");
         }
@@ -218,9 +318,9 @@ proptest! {
 
 #[test]
 fn a_class_of_another_kind_or_without_options_is_not_ours() {
-    assert!(qdisc::class_defect(&with_options("hfsc", Vec::new())).is_some());
-    assert!(qdisc::class_defect(&with_options("htb", Vec::new())).is_some());
-    assert!(qdisc::class_defect(&TcMessage::default()).is_some());
+    assert!(qdisc::decode_class(&with_options("hfsc", Vec::new())).is_err());
+    assert!(qdisc::decode_class(&with_options("htb", Vec::new())).is_err());
+    assert!(qdisc::decode_class(&TcMessage::default()).is_err());
 }
 
 fn filters() -> impl Strategy<Value = Filter> {
@@ -242,10 +342,6 @@ fn filters() -> impl Strategy<Value = Filter> {
             handle
         }),
     ]
-}
-
-fn profiles() -> impl Strategy<Value = Profile> {
-    (0..=Delay::MAX.as_nanos(), any::<u32>()).prop_map(|(nanos, limit)| Profile::plain(Delay::from_nanos(nanos), limit))
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
@@ -335,28 +431,43 @@ fn moved(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> 
     Filter::decode(&read_back(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))))
 }
 
-/// A netem leaf as `netem_dump` of the kernel shows it.
-fn shown(profile: Profile, seed: u64, qopt: [u32; 4], extra: Option<(u16, Vec<u8>)>) -> TcMessage {
-    let nanos = profile.delay.as_nanos();
-    let mut body = words(&[u32::try_from(nanos / 64).unwrap_or(u32::MAX), profile.limit]);
-    body.extend(words(&qopt));
-    let mut attributes = vec![
-        (TCA_NETEM_LATENCY64, nanos.to_ne_bytes().to_vec()),
-        (TCA_NETEM_JITTER64, vec![0; 8]),
-        (TCA_NETEM_CORR, vec![0; 12]),
-        (TCA_NETEM_REORDER, vec![0; 8]),
-        (TCA_NETEM_CORRUPT, vec![0; 8]),
-        (TCA_NETEM_RATE, vec![0; 16]),
-        (TCA_NETEM_PRNG_SEED, seed.to_ne_bytes().to_vec()),
-    ];
-    attributes.extend(extra);
-    body.extend(nested(&attributes));
-    with_options("netem", body)
+fn added(class: ClassMinor, profile: &Profile) -> TcMessage {
+    read_back(&netem::add_netem(INDEX, class, profile, &tables()).expect("the tables are known"))
 }
 
-fn class_of(rate: u64, ceil: u64) -> TcMessage {
+fn changed(class: ClassMinor, profile: &Profile) -> TcMessage {
+    read_back(&netem::change_netem(INDEX, class, profile))
+}
+
+/// A netem leaf as `netem_dump` of a kernel from 6.6 on shows it, after `alter`: from a change, which says almost as
+/// much.
+fn shown(profile: &Profile, drawn: u64, alter: impl FnOnce(&mut Vec<u8>, &mut Vec<(u16, Vec<u8>)>)) -> TcMessage {
+    let mut qopt = super::options(&changed(2, profile)).expect("a leaf has options");
+    let mut attributes = attributes_of(&qopt.split_off(QOPT));
+    // Shown where there are any only.
+    let is_nothing = |value: &[u8]| value.iter().all(|byte| *byte == 0);
+    attributes.retain(|(kind, value)| ![TCA_NETEM_ECN, TCA_NETEM_SLOT].contains(kind) || !is_nothing(value));
+    if profile.jitter.is_none() {
+        attributes.push((TCA_NETEM_JITTER64, vec![0; 8]));
+    }
+    if profile.seed.is_none() {
+        attributes.push((TCA_NETEM_PRNG_SEED, drawn.to_ne_bytes().to_vec()));
+    }
+    alter(&mut qopt, &mut attributes);
+    with_options("netem", [qopt, nested(&attributes)].concat())
+}
+
+fn attributes_of(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
+    let attribute = |attribute: NlaBuffer<&[u8]>| (attribute.kind(), attribute.value().to_vec());
+    NlasIterator::new(bytes).map(|result| attribute(result.expect("a well-formed attribute"))).collect()
+}
+
+fn class_of(rate: u64, ceil: u64, bursts: [u32; 2]) -> TcMessage {
+    let mut parms = vec![0; 24];
+    parms.extend(words(&bursts));
+    parms.resize(44, 0);
     let rates = [(TCA_HTB_RATE64, rate.to_ne_bytes().to_vec()), (TCA_HTB_CEIL64, ceil.to_ne_bytes().to_vec())];
-    with_options("htb", nested(&rates))
+    with_options("htb", [nested(&[(TCA_HTB_PARMS, parms)]), nested(&rates)].concat())
 }
 
 fn with_options(kind: &str, options: Vec<u8>) -> TcMessage {

@@ -4,9 +4,12 @@ use std::net::IpAddr;
 
 use super::{
     filter::{self, Filter},
-    qdisc,
+    netem, qdisc,
 };
-use crate::plan::{Direction, Profile};
+use crate::{
+    plan::{Direction, LeafMark, Profile},
+    topology::Tables,
+};
 
 /// The captures' interface index.
 const INDEX: u32 = 10;
@@ -61,7 +64,7 @@ fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
         let tables = theirs.split_off(theirs.len() - TABLES);
         assert_eq!(tables.iter().filter(|byte| **byte != 0).count(), 6, "only the attribute headers are not zero");
         shorten(&mut theirs, TABLES, 44);
-        assert_eq!(qdisc::add_class(INDEX, class).to_bytes(0), theirs, "{name}");
+        assert_eq!(qdisc::add_class(INDEX, class, LeafMark::default()).to_bytes(0), theirs, "{name}");
     }
 }
 
@@ -71,15 +74,13 @@ fn netem_is_what_tc_sends_and_the_delay_in_nanoseconds_behind_it() {
     const LATENCY64: usize = 4 + 8;
     let cases = [
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 75ms limit 100000
-        ("netem-75ms", qdisc::add_netem(INDEX, 2, profile("75ms", 100_000))),
+        ("netem-75ms", netem::add_netem(INDEX, 2, &profile("75ms", 100_000), &Tables::new()).unwrap()),
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 0ms limit 1000
-        ("netem-0", qdisc::add_netem(INDEX, 2, profile("0ms", 1_000))),
+        ("netem-0", netem::add_netem(INDEX, 2, &profile("0ms", 1_000), &Tables::new()).unwrap()),
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 150us limit 1000
-        ("netem-150us", qdisc::add_netem(INDEX, 2, profile("150us", 1_000))),
+        ("netem-150us", netem::add_netem(INDEX, 2, &profile("150us", 1_000), &Tables::new()).unwrap()),
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 4200ms limit 1000
-        ("netem-4200ms", qdisc::add_netem(INDEX, 2, profile("4200ms", 1_000))),
-        // tc qdisc change dev v0 parent 4e7e:2 handle 2: netem delay 10ms limit 100000
-        ("netem-change-10ms", qdisc::change_netem(INDEX, 2, profile("10ms", 100_000))),
+        ("netem-4200ms", netem::add_netem(INDEX, 2, &profile("4200ms", 1_000), &Tables::new()).unwrap()),
     ];
     for (name, request) in cases {
         let mut ours = request.to_bytes(0);

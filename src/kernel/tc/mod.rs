@@ -6,6 +6,7 @@
 
 pub(super) mod filter;
 mod gact;
+pub(super) mod netem;
 pub(super) mod qdisc;
 
 #[cfg(test)]
@@ -14,14 +15,15 @@ mod decoding;
 mod goldens;
 
 use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, Nla,
 };
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcHandle, TcMessage},
+    tc::{TcAttribute, TcHandle, TcMessage, TcOption},
 };
 
-use crate::plan::MARK;
+use crate::plan::{ClassMinor, MARK};
 
 /// Our root qdisc's handle, `4e7e:`.
 pub(super) const ROOT_HANDLE: TcHandle = TcHandle { major: MARK, minor: 0 };
@@ -115,4 +117,46 @@ pub(super) fn hex(handle: TcHandle) -> String {
         TcHandle { major, minor: 0 } => format!("{major:x}:"),
         TcHandle { major, minor } => format!("{major:x}:{minor:x}"),
     }
+}
+
+/// The handle of a class of our root.
+fn class_id(class: ClassMinor) -> TcHandle {
+    TcHandle { major: MARK, minor: class }
+}
+
+/// `message` of an object of this kind with these options of its own.
+fn with_options(mut message: TcMessage, kind: &str, options: &[u8]) -> TcMessage {
+    message.attributes.push(TcAttribute::Kind(kind.to_owned()));
+    message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options.to_vec())));
+    message
+}
+
+/// The body of `TCA_OPTIONS` of a kind that the crate does not know.
+fn options(message: &TcMessage) -> Option<Vec<u8>> {
+    let option = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => options.first(),
+        _ => None,
+    });
+    match option {
+        Some(TcOption::Other(nla)) => {
+            let mut body = vec![0; nla.value_len()];
+            nla.emit_value(&mut body);
+            Some(body)
+        }
+        _ => None,
+    }
+}
+
+/// Words in the machine's own order, as the kernel's structures have them.
+fn words(words: &[u32]) -> Vec<u8> {
+    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
+}
+
+/// Attributes one after the other.
+fn nested(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let attributes: Vec<DefaultNla> =
+        attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.clone())).collect();
+    let mut bytes = vec![0; attributes.as_slice().buffer_len()];
+    attributes.as_slice().emit(&mut bytes);
+    bytes
 }

@@ -1,0 +1,148 @@
+//! The distribution tables that netem draws delays from: normal, Pareto, and a mixture of the two.
+//!
+//! The kernel draws one value of a table, each as likely as the others, and adds it to the delay in units of 1/8192 of
+//! the jitter (`tabledist` of `sch_netem.c`). A table here has 4,096 values in ascending order: the distribution's
+//! quantiles, moved and scaled so that *after* clamping to 16 bits, which is four standard deviations, their mean is 0
+//! and their standard deviation 8192. So `jitter` is one standard deviation and `delay` is the mean, whatever the
+//! distribution. That is not so of iproute2's own `pareto.dist` and `paretonormal.dist`, whose values are clamped after
+//! they were scaled.
+//!
+//! They are computed rather than shipped, with arithmetic that gives the same values on every machine.
+
+use std::sync::LazyLock;
+
+use crate::topology::Distribution;
+
+/// How many values a table has.
+const LEN: u32 = 4_096;
+
+/// One standard deviation in a table's units (`NETEM_DIST_SCALE`).
+const SCALE: f64 = 8_192.0;
+
+/// The exponent of Pareto's distribution.
+const SHAPE: f64 = 3.0;
+
+/// How often an interval is halved: then nothing is left between its ends that a table could show.
+const HALVINGS: usize = 40;
+
+/// How often the scale is corrected for what clamping takes away: then no correction is left that a table could show.
+const ROUNDS: usize = 60;
+
+static NORMAL: LazyLock<Vec<i16>> = LazyLock::new(|| table(normal));
+static PARETO: LazyLock<Vec<i16>> = LazyLock::new(|| table(pareto));
+static PARETO_NORMAL: LazyLock<Vec<i16>> = LazyLock::new(|| {
+    // Value by value: a quarter of the one and three quarters of the other, both of which have the same scale.
+    let mix = |(normal, pareto): (&i16, &i16)| 0.25 * f64::from(*normal) + 0.75 * f64::from(*pareto);
+    scaled(&NORMAL.iter().zip(PARETO.iter()).map(mix).collect::<Vec<_>>())
+});
+
+/// The table of a distribution that has one of ours: not the uniform, and not the user's own.
+pub fn distribution_table(distribution: Distribution) -> Option<&'static [i16]> {
+    match distribution {
+        Distribution::Normal => Some(&NORMAL),
+        Distribution::Pareto => Some(&PARETO),
+        Distribution::ParetoNormal => Some(&PARETO_NORMAL),
+        Distribution::Uniform | Distribution::Table(_) => None,
+    }
+}
+
+/// The table of the distribution with this quantile function.
+fn table(quantile: fn(f64) -> f64) -> Vec<i16> {
+    let middle = |index: u32| (f64::from(index) + 0.5) / f64::from(LEN);
+    scaled(&(0..LEN).map(|index| quantile(middle(index))).collect::<Vec<_>>())
+}
+
+/// The standard normal distribution's.
+fn normal(share: f64) -> f64 {
+    // Beyond eight standard deviations there is less than any share asked for.
+    bisect(-8.0, 8.0, |x| 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2) < share)
+}
+
+/// That of Pareto's distribution from 1 up.
+fn pareto(share: f64) -> f64 {
+    libm::pow(1.0 - share, -1.0 / SHAPE)
+}
+
+/// Moves and scales values so that, clamped, they have the mean 0 and the standard deviation of [`SCALE`].
+fn scaled(values: &[f64]) -> Vec<i16> {
+    let (mut centre, mut factor) = (0.0, 1.0);
+    for _ in 0..ROUNDS {
+        let mean = mean(clamped(values, centre, factor));
+        let variance = self::mean(clamped(values, centre, factor).map(|value| (value - mean) * (value - mean)));
+        centre += mean / factor;
+        factor *= SCALE / variance.sqrt();
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "it is clamped to what fits")]
+    clamped(values, centre, factor).map(|value| value.round() as i16).collect()
+}
+
+fn clamped(values: &[f64], centre: f64, factor: f64) -> impl Iterator<Item = f64> {
+    values.iter().map(move |value| ((value - centre) * factor).clamp(f64::from(i16::MIN), f64::from(i16::MAX)))
+}
+
+fn mean(values: impl Iterator<Item = f64>) -> f64 {
+    values.sum::<f64>() / f64::from(LEN)
+}
+
+/// Where `is_below` turns from true to false.
+fn bisect(mut low: f64, mut high: f64, is_below: impl Fn(f64) -> bool) -> f64 {
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        *(if is_below(middle) { &mut low } else { &mut high }) = middle;
+    }
+    f64::midpoint(low, high)
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use super::*;
+
+    const ALL: [Distribution; 3] = [Distribution::Normal, Distribution::Pareto, Distribution::ParetoNormal];
+
+    #[test]
+    fn every_table_ascends_with_the_mean_nought_and_the_deviation_of_one_jitter() {
+        for distribution in ALL {
+            let table = distribution_table(distribution).unwrap();
+            assert_eq!(table.len(), 4_096);
+            assert!(table.is_sorted());
+            let mean = table.iter().copied().map(f64::from).sum::<f64>() / 4_096.0;
+            let variance = table.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>() / 4_096.0 - mean * mean;
+            assert!(mean.abs() < 0.1, "{distribution}: mean {mean}");
+            assert!((variance.sqrt() - 8_192.0).abs() < 0.1, "{distribution}: deviation {}", variance.sqrt());
+        }
+    }
+
+    #[test]
+    fn the_normal_table_has_the_quantiles_of_the_bell() {
+        let table = distribution_table(Distribution::Normal).unwrap();
+        // The last value below the median, one standard deviation, and 2.5 % and 97.5 %, in 1/8192.
+        for (share, quantile) in [(0.5, 0.0), (0.841_345, 1.0), (0.025, -1.959_964), (0.975, 1.959_964)] {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of the table")]
+            let value = table[(share * 4_096.0) as usize];
+            assert!((f64::from(value) / 8_192.0 - quantile).abs() < 0.01, "{share}: {value}");
+        }
+        assert!(table.iter().zip(table.iter().rev()).all(|(low, high)| (low + high).abs() <= 1), "it is symmetric");
+    }
+
+    #[test]
+    fn the_pareto_tables_are_short_at_the_one_end_and_long_at_the_other() {
+        let pareto = distribution_table(Distribution::Pareto).unwrap();
+        let mixed = distribution_table(Distribution::ParetoNormal).unwrap();
+        assert_eq!((pareto[4_095], mixed[4_095]), (i16::MAX, i16::MAX));
+        assert!(pareto[0] > -8_192, "no packet is more than one jitter early: {}", pareto[0]);
+        assert!(mixed[0] < pareto[0] && mixed[0] > -2 * 8_192, "{}", mixed[0]);
+        assert!(pareto[2_047] < mixed[2_047] && mixed[2_047] < 0, "the median is before the mean");
+    }
+
+    #[test]
+    fn the_tables_are_the_same_bytes_on_every_machine() {
+        let digest = |distribution| {
+            let table = distribution_table(distribution).unwrap();
+            let digest = Sha256::digest(table.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>());
+            digest.first_chunk::<4>().copied().map(u32::from_be_bytes)
+        };
+        assert_eq!(ALL.map(digest), [Some(0x1b43_c8f8), Some(0x6707_69ac), Some(0xd35e_4030)]);
+    }
+}
