@@ -4,13 +4,13 @@
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
 //! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
 
-use std::{fmt, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
-    plan::{Change, ForeignObject, IfName, Profile, Stamp, Wanted},
+    plan::{Change, ForeignObject, IfName, OverlayId, Profile, Stamp, Wanted},
     topology::NodeName,
 };
 
@@ -34,7 +34,7 @@ macro_rules! calls {
 calls! {
     GetStatus => "/v1/status", NodeStatus;
     GetStamp => "/v1/stamp", Stamp;
-    GetWanted => "/v1/wanted", Wanted;
+    GetWanted => "/v1/wanted", Document;
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
     Undo => "/v1/undo", Undone;
@@ -56,10 +56,27 @@ pub struct GetStatus {}
 #[serde(deny_unknown_fields)]
 pub struct GetStamp {}
 
-/// Asks for the wanted state in force.
+/// Asks for the wanted state, as a whole.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct GetWanted {}
+
+/// The wanted state that a node has. All nodes have the same, although what lasts for a time may end on one of them a
+/// few milliseconds before it ends on another.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Document {
+    /// The document, as its stamp names it.
+    pub wanted: Wanted,
+    /// The overlays of it whose time is over, so that they are not in force any more.
+    pub ended: BTreeSet<OverlayId>,
+}
+
+impl Document {
+    /// What is in force: the document without what has ended.
+    pub fn in_force(&self) -> Wanted {
+        self.wanted.without(&self.ended)
+    }
+}
 
 /// Asks an agent to check everything and compute its change, without writing anything.
 #[derive(Debug, Serialize, Deserialize)]
@@ -150,6 +167,8 @@ pub struct NodeStatus {
     pub stamp: Stamp,
     /// The name of the topology in force.
     pub topology: Option<String>,
+    /// The overlays in force, in the order in which they were laid.
+    pub overlays: Vec<OverlayStatus>,
     /// The names of the partitions in force.
     pub partitions: Vec<String>,
     /// The interface that is shaped, or that would be.
@@ -164,6 +183,15 @@ pub struct NodeStatus {
     pub foreign: Vec<ForeignObject>,
     /// How many classes hold no traffic any more and go when they have drained.
     pub draining: usize,
+}
+
+/// One overlay in force on a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct OverlayStatus {
+    /// Its name.
+    pub name: String,
+    /// In how many seconds the node takes it off; `None`: not by itself.
+    pub left: Option<f64>,
 }
 
 /// One profile in the kernel.

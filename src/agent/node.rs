@@ -1,15 +1,18 @@
-//! One node's state and the transaction on it: prepare, commit, read back, undo.
+//! One node's state and the transaction on it: prepare, commit, read back, undo; and the end of what lasts for a time.
+//!
+//! No clock is read here: whoever calls says what time it is.
 
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::{Config, guard, specimen};
+use super::{Config, deadlines::Deadlines, guard, specimen};
 use crate::{
     kernel::{Failed, Interface, Kernel, execute},
-    plan::{Blocked, Change, Tree, Wanted, diff},
+    plan::{Blocked, Change, Overlay, OverlayId, Stamp, Tree, Wanted, diff},
     wire::{
-        ApiError, Commit, Committed, ErrorCode, NodeStatus, Prepare, Prepared, ProfileStatus, Ticket, Undo, Undone,
+        ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, OverlayStatus, Prepare, Prepared, ProfileStatus,
+        Ticket, Undo, Undone,
     },
 };
 
@@ -22,6 +25,11 @@ pub struct Node<K> {
     kernel: K,
     /// Whether the kernel has been tried and found able.
     tried: bool,
+    /// What all nodes have.
+    document: Wanted,
+    /// When parts of it end.
+    deadlines: Deadlines<OverlayId>,
+    /// What of it is in force here: the document without what has ended.
     in_force: Wanted,
     pending: Option<Pending>,
     last: Option<Last>,
@@ -38,13 +46,24 @@ struct Pending {
 /// The transaction that was committed last, to go back from.
 struct Last {
     ticket: Ticket,
-    before: Wanted,
+    document: Wanted,
+    deadlines: Deadlines<OverlayId>,
 }
 
 impl<K: Kernel> Node<K> {
     /// A node on which nothing is in force.
     pub fn new(config: Config, kernel: K) -> Self {
-        Self { config, kernel, tried: false, in_force: Wanted::default(), pending: None, last: None, drains: false }
+        Self {
+            config,
+            kernel,
+            tried: false,
+            document: Wanted::default(),
+            deadlines: Deadlines::default(),
+            in_force: Wanted::default(),
+            pending: None,
+            last: None,
+            drains: false,
+        }
     }
 
     /// A node whose kernel needs no trial.
@@ -59,67 +78,114 @@ impl<K: Kernel> Node<K> {
         &mut self.kernel
     }
 
-    /// The document in force.
-    pub fn wanted(&self) -> &Wanted {
-        &self.in_force
+    /// Names the document that this node has.
+    pub fn stamp(&self) -> Stamp {
+        self.document.stamp()
+    }
+
+    /// The document that this node has, and what of it has ended by `now`.
+    pub fn document(&self, now: Instant) -> Document {
+        Document { wanted: self.document.clone(), ended: self.deadlines.over(now) }
     }
 
     /// Checks everything and computes the change; writes nothing.
-    pub fn prepare(&mut self, request: Prepare) -> Result<Prepared, ApiError> {
+    pub fn prepare(&mut self, request: Prepare, now: Instant) -> Result<Prepared, ApiError> {
         let conflict = |message: String| Err(ApiError::new(ErrorCode::Conflict, message));
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.ticket != request.ticket)
-            && pending.since.elapsed() < PREPARED_FOR
+            && now.saturating_duration_since(pending.since) < PREPARED_FOR
         {
             return conflict("another controller is changing this node; try again in a moment".to_owned());
         }
-        let stamp = self.in_force.stamp();
+        let stamp = self.stamp();
         if request.base != stamp {
             return conflict(format!("{stamp} is in force here, not {}: another controller was faster", request.base));
         }
-        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &request.wanted)?;
-        let change = self.change(&interface, &request.wanted)?;
+        // What has ended here stays so, if the controller did not know it yet.
+        let wanted = request.wanted.without(&self.deadlines.over(now));
+        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &wanted)?;
+        let change = self.change(&interface, &wanted)?;
         if !change.steps.is_empty() && !self.tried {
             specimen::try_kernel()?;
             self.tried = true;
         }
-        self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: Instant::now() });
+        self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: now });
         Ok(Prepared { interface: interface.name, change })
     }
 
     /// Does what was prepared, reads it back, and answers only if the kernel now has what is wanted.
-    pub fn commit(&mut self, request: &Commit) -> Result<Committed, ApiError> {
+    ///
+    /// What lasts for a time begins now, unless it has begun before.
+    pub fn commit(&mut self, request: &Commit, now: Instant) -> Result<Committed, ApiError> {
         let Some(pending) = self.pending.take_if(|pending| pending.ticket == request.ticket) else {
             return Err(ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again"));
         };
-        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &pending.wanted)?;
-        let writes = self.enforce(&interface, &pending.wanted)?;
-        let before = std::mem::replace(&mut self.in_force, pending.wanted);
-        self.last = Some(Last { ticket: pending.ticket, before });
-        let stamp = self.in_force.stamp();
+        let deadlines = self.deadlines.renewed(pending.wanted.timed(), now);
+        let in_force = pending.wanted.without(&deadlines.over(now));
+        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &in_force)?;
+        let writes = self.enforce(&interface, &in_force)?;
+        self.in_force = in_force;
+        self.last = Some(Last {
+            ticket: pending.ticket,
+            document: std::mem::replace(&mut self.document, pending.wanted),
+            deadlines: std::mem::replace(&mut self.deadlines, deadlines),
+        });
+        let stamp = self.stamp();
         info!(node = %self.config.node, writes, "{stamp} is in force.");
         Ok(Committed { stamp, writes })
     }
 
-    /// Forgets a prepared change, or goes back to what was in force before a committed one.
-    pub fn undo(&mut self, request: &Undo) -> Result<Undone, ApiError> {
+    /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
+    /// the meantime has.
+    pub fn undo(&mut self, request: &Undo, now: Instant) -> Result<Undone, ApiError> {
         self.pending.take_if(|pending| pending.ticket == request.ticket);
         if let Some(last) = self.last.take_if(|last| last.ticket == request.ticket) {
             let interface = self.own_interface()?;
-            let undone = self.enforce(&interface, &last.before);
+            let in_force = last.document.without(&last.deadlines.over(now));
+            let undone = self.enforce(&interface, &in_force);
             undone.map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-            self.in_force = last.before;
-            warn!(node = %self.config.node, "Went back to {}.", self.in_force.stamp());
+            self.in_force = in_force;
+            (self.document, self.deadlines) = (last.document, last.deadlines);
+            warn!(node = %self.config.node, "Went back to {}.", self.stamp());
         }
-        Ok(Undone { stamp: self.in_force.stamp() })
+        Ok(Undone { stamp: self.stamp() })
+    }
+
+    /// Does what is to be done without being asked: ends what is over, removes classes that have drained.
+    ///
+    /// Answers when something ends next. After an error everything is tried again at the next call.
+    pub fn tend(&mut self, now: Instant) -> Result<Option<Instant>, ApiError> {
+        self.end_what_is_over(now)?;
+        if self.drains {
+            self.sweep()?;
+        }
+        Ok(self.deadlines.next(now))
+    }
+
+    /// Takes off the overlays whose time is over. The document stays: it is the same on all nodes.
+    fn end_what_is_over(&mut self, now: Instant) -> Result<(), ApiError> {
+        let over = self.deadlines.over(now);
+        let ending: Vec<_> = self.in_force.overlays.iter().map(Overlay::id).filter(|id| over.contains(id)).collect();
+        if ending.is_empty() {
+            return Ok(());
+        }
+        let in_force = self.document.without(&over);
+        let interface = self.own_interface()?;
+        let writes = self.enforce(&interface, &in_force)?;
+        self.in_force = in_force;
+        for OverlayId { name, .. } in ending {
+            info!(node = %self.config.node, writes, "{name} has ended.");
+        }
+        Ok(())
     }
 
     /// Whether classes are left that nothing uses any more.
-    pub fn drains(&self) -> bool {
+    #[cfg(test)]
+    pub(super) fn drains(&self) -> bool {
         self.drains
     }
 
-    /// Removes those of them that have drained.
-    pub fn sweep(&mut self) -> Result<(), ApiError> {
+    /// Removes the classes that nothing uses any more and that have drained.
+    fn sweep(&mut self) -> Result<(), ApiError> {
         let wanted = self.in_force.clone();
         let interface = self.own_interface()?;
         let change = self.change(&interface, &wanted)?;
@@ -131,15 +197,20 @@ impl<K: Kernel> Node<K> {
     }
 
     /// What is in force, compared with the kernel at this moment.
-    pub fn status(&mut self) -> Result<NodeStatus, ApiError> {
+    pub fn status(&mut self, now: Instant) -> Result<NodeStatus, ApiError> {
+        // A moment's lag is no drift; what cannot be ended is.
+        if let Err(error) = self.end_what_is_over(now) {
+            warn!(%error, "What is over could not be ended.");
+        }
+        let in_force = self.document.without(&self.deadlines.over(now));
         let node = self.config.node.clone();
-        let place = self.in_force.inventory.nodes.get(&node).map(|place| place.interface.clone());
+        let place = in_force.inventory.nodes.get(&node).map(|place| place.interface.clone());
         let name = place.or_else(|| self.config.interfaces.first().cloned()).ok_or_else(|| {
             ApiError::new(ErrorCode::Refused, "this agent's config allows no interface, so there is none to shape")
         })?;
         let interface = self.kernel.interface(&name).map_err(guard::kernel_error)?;
         let tree = self.kernel.observe(&interface).map_err(guard::kernel_error)?;
-        let shaping = self.in_force.shaping(&node, interface.rate);
+        let shaping = in_force.shaping(&node, interface.rate);
         let (drift, foreign, draining) = match diff(shaping.as_ref(), &tree) {
             Ok(change) if change.is_settled() => (Vec::new(), Vec::new(), change.steps.len() + change.draining.len()),
             Ok(change) => (change.steps.iter().map(ToString::to_string).collect(), Vec::new(), change.draining.len()),
@@ -155,9 +226,10 @@ impl<K: Kernel> Node<K> {
         Ok(NodeStatus {
             node,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            stamp: self.in_force.stamp(),
-            topology: self.in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
-            partitions: self.in_force.partitions.iter().map(|partition| partition.name.clone()).collect(),
+            stamp: self.stamp(),
+            topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
+            overlays: self.overlays(&in_force, now),
+            partitions: in_force.partitions.iter().map(|partition| partition.name.clone()).collect(),
             interface: name,
             profiles: profiles(&tree),
             cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
@@ -165,6 +237,14 @@ impl<K: Kernel> Node<K> {
             foreign,
             draining,
         })
+    }
+
+    fn overlays(&self, in_force: &Wanted, now: Instant) -> Vec<OverlayStatus> {
+        let status = |overlay: &Overlay| OverlayStatus {
+            name: overlay.name.clone(),
+            left: self.deadlines.left(&overlay.id(), now).map(|left| left.as_secs_f64()),
+        };
+        in_force.overlays.iter().map(status).collect()
     }
 
     /// The steps from what the kernel has to what `wanted` asks of this node.

@@ -9,7 +9,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use axum::{
@@ -38,8 +38,11 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often drained classes are looked for after a change.
-const SWEEP_EVERY: Duration = Duration::from_millis(200);
+/// How often is looked for what is over or has drained, at the least.
+const TEND_EVERY: Duration = Duration::from_millis(200);
+
+/// When that is tried again after it failed.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot serve.
 #[derive(Debug, Error)]
@@ -67,16 +70,16 @@ pub async fn serve<K: Kernel + 'static>(
     let own = fs::metadata(&socket).map_err(|error| ServeError::Socket(socket.clone(), error))?;
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = Router::new()
-        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _| node.status())))
-        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _| Ok(node.wanted().stamp()))))
-        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _| Ok(node.wanted().clone()))))
+        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
+        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
+        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
         .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
-        .route(Commit::PATH, post(locked::<K, Commit>(|node, request| node.commit(&request))))
-        .route(Undo::PATH, post(locked::<K, Undo>(|node, request| node.undo(&request))))
+        .route(Commit::PATH, post(locked::<K, Commit>(|node, request, now| node.commit(&request, now))))
+        .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
         .route(Probe::PATH, post(run_probe))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(Arc::clone(&node));
-    let sweeper = tokio::spawn(sweep_after_changes(node));
+    let tending = tokio::spawn(tend(node));
     info!(socket = %socket.display(), "The agent is ready.");
     let stop = CancellationToken::new();
     let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
@@ -84,7 +87,7 @@ pub async fn serve<K: Kernel + 'static>(
         served = async { server.await } => served,
         () = async { shutdown.await; stop.cancel(); tokio::time::sleep(GRACE).await } => Ok(()),
     };
-    sweeper.abort();
+    tending.abort();
     // Another agent may have taken the place in the meantime.
     if fs::metadata(&socket).is_ok_and(|now| now.ino() == own.ino()) {
         drop(fs::remove_file(&socket));
@@ -110,15 +113,19 @@ async fn listen(socket: &PathBuf) -> Result<UnixListener, ServeError> {
     listener
 }
 
-/// Removes classes that nothing uses any more, each when its last packet has left.
-async fn sweep_after_changes<K: Kernel + 'static>(node: Shared<K>) {
+/// Ends what lasts for a time when it is over, and removes classes that nothing uses any more when they have drained.
+async fn tend<K: Kernel + 'static>(node: Shared<K>) {
     loop {
-        tokio::time::sleep(SWEEP_EVERY).await;
-        let swept = on_node(&node, |node| if node.drains() { node.sweep() } else { Ok(()) }).await;
-        if let Err(error) = swept {
-            warn!(%error, "Drained classes could not be removed.");
-            tokio::time::sleep(10 * SWEEP_EVERY).await;
-        }
+        let tended = on_node(&node, Node::tend).await;
+        let pause = match tended {
+            // A change may come in the meantime, so the next deadline is not slept for in one go.
+            Ok(next) => next.map_or(TEND_EVERY, |next| next.saturating_duration_since(Instant::now()).min(TEND_EVERY)),
+            Err(error) => {
+                warn!(%error, "What is over could not be ended, or what has drained not be removed; trying again.");
+                TRY_AGAIN_AFTER
+            }
+        };
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -126,12 +133,12 @@ type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
 fn locked<K: Kernel + 'static, C: Call>(
-    work: fn(&mut Node<K>, C) -> Result<C::Reply, ApiError>,
+    work: fn(&mut Node<K>, C, Instant) -> Result<C::Reply, ApiError>,
 ) -> impl Fn(State<Shared<K>>, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
     move |State(node), request| {
         Box::pin(async move {
             match request {
-                Ok(Json(request)) => answer(on_node(&node, move |node| work(node, request)).await),
+                Ok(Json(request)) => answer(on_node(&node, move |node, now| work(node, request, now)).await),
                 Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
             }
         })
@@ -140,12 +147,14 @@ fn locked<K: Kernel + 'static, C: Call>(
 
 async fn on_node<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
-    work: impl FnOnce(&mut Node<K>) -> Result<T, ApiError> + Send + 'static,
+    work: impl FnOnce(&mut Node<K>, Instant) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         // A request that panicked has not left the node half changed: every change is read back or undone.
-        work(&mut node.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
+        // The time at which the node is had, and not the one at which the request came.
+        work(&mut node, Instant::now())
     });
     done.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))))
 }

@@ -1,12 +1,15 @@
 //! The transaction on one node, over a kernel in memory.
 
-use std::net::IpAddr;
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use super::{Config, Node};
 use crate::{
     kernel::FakeKernel,
-    plan::{AgentAddress, Inventory, Place, Tree, Wanted},
-    topology::{NodeName, Source, Topology},
+    plan::{AgentAddress, Inventory, Place, Tree, Wanted, Wish},
+    topology::{LinkChange, NodeName, Source, Topology},
     wire::{Commit, ErrorCode, Prepare, Ticket, Undo},
 };
 
@@ -54,22 +57,32 @@ fn undo(ticket: &str) -> Undo {
 
 /// Puts a document in force.
 fn put(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted) {
-    let base = node.wanted().clone();
-    node.prepare(prepare(ticket, &base, wanted)).unwrap();
-    node.commit(&commit(ticket)).unwrap();
+    put_at(node, ticket, wanted, Instant::now());
+}
+
+/// Puts a document in force at a moment.
+fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Instant) {
+    let base = wanted_of(node);
+    node.prepare(prepare(ticket, &base, wanted), now).unwrap();
+    node.commit(&commit(ticket), now).unwrap();
+}
+
+/// The document that the node has.
+fn wanted_of(node: &Node<FakeKernel>) -> Wanted {
+    node.document(Instant::now()).wanted
 }
 
 #[test]
 fn preparing_writes_nothing_and_committing_puts_it_in_force() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
-    let prepared = node.prepare(prepare("a", &Wanted::default(), &wanted)).unwrap();
+    let prepared = node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap();
     assert!(!prepared.change.steps.is_empty());
     assert_eq!(node.kernel().writes, 0);
-    let committed = node.commit(&commit("a")).unwrap();
+    let committed = node.commit(&commit("a"), Instant::now()).unwrap();
     assert_eq!(committed.stamp, wanted.stamp());
     assert_eq!(committed.writes, prepared.change.steps.len());
-    let status = node.status().unwrap();
+    let status = node.status(Instant::now()).unwrap();
     assert_eq!((status.drift, status.profiles.len()), (vec![], 1));
 }
 
@@ -79,34 +92,34 @@ fn an_edit_of_a_document_that_is_not_in_force_is_a_conflict() {
     let first = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &first);
     let late = uniform(&Wanted::default(), "300ms");
-    let error = node.prepare(prepare("b", &Wanted::default(), &late)).unwrap_err();
+    let error = node.prepare(prepare("b", &Wanted::default(), &late), Instant::now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    assert_eq!(*node.wanted(), first);
+    assert_eq!(wanted_of(&node), first);
 }
 
 #[test]
 fn a_prepared_change_keeps_other_controllers_out_until_it_is_undone() {
     let mut node = n1();
     let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
-    node.prepare(prepare("ours", &Wanted::default(), &ours)).unwrap();
-    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs)).unwrap_err();
+    node.prepare(prepare("ours", &Wanted::default(), &ours), Instant::now()).unwrap();
+    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), Instant::now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    node.undo(&undo("ours")).unwrap();
-    node.prepare(prepare("theirs", &Wanted::default(), &theirs)).unwrap();
+    node.undo(&undo("ours"), Instant::now()).unwrap();
+    node.prepare(prepare("theirs", &Wanted::default(), &theirs), Instant::now()).unwrap();
     // What was undone cannot be committed any more.
-    assert_eq!(node.commit(&commit("ours")).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.commit(&commit("ours"), Instant::now()).unwrap_err().code, ErrorCode::Conflict);
 }
 
 #[test]
 fn undoing_a_committed_change_goes_back_to_the_document_before() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    let (before, tree) = (node.wanted().clone(), node.kernel().tree.shaping());
+    let (before, tree) = (wanted_of(&node), node.kernel().tree.shaping());
     put(&mut node, "b", &uniform(&before, "300ms"));
     assert_ne!(node.kernel().tree.shaping(), tree);
     // Undoing it twice is undoing it once; undoing another transaction is nothing.
     for ticket in ["b", "b", "unknown"] {
-        let undone = node.undo(&undo(ticket)).unwrap();
+        let undone = node.undo(&undo(ticket), Instant::now()).unwrap();
         assert_eq!(undone.stamp, before.stamp());
         assert_eq!(node.kernel().tree.shaping(), tree);
     }
@@ -116,22 +129,22 @@ fn undoing_a_committed_change_goes_back_to_the_document_before() {
 fn undoing_the_first_change_gives_the_interface_back() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    node.undo(&undo("a")).unwrap();
+    node.undo(&undo("a"), Instant::now()).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
-    assert_eq!(*node.wanted(), Wanted::default());
+    assert_eq!(wanted_of(&node), Wanted::default());
 }
 
 #[test]
 fn a_change_that_the_kernel_fails_leaves_the_node_as_it_was() {
     let wanted = uniform(&Wanted::default(), "100ms");
-    let steps = n1().prepare(prepare("a", &Wanted::default(), &wanted)).unwrap().change.steps.len();
+    let steps = n1().prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap().change.steps.len();
     for step in 0..steps {
         let mut node = n1();
-        node.prepare(prepare("a", &Wanted::default(), &wanted)).unwrap();
+        node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap();
         node.kernel().fails_at = Some(step);
-        assert_eq!(node.commit(&commit("a")).unwrap_err().code, ErrorCode::Failed);
+        assert_eq!(node.commit(&commit("a"), Instant::now()).unwrap_err().code, ErrorCode::Failed);
         assert_eq!(node.kernel().tree, Tree::default(), "step {step} failed");
-        assert_eq!(*node.wanted(), Wanted::default());
+        assert_eq!(wanted_of(&node), Wanted::default());
     }
 }
 
@@ -139,7 +152,7 @@ fn a_change_that_the_kernel_fails_leaves_the_node_as_it_was() {
 fn what_is_in_force_already_costs_no_write() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    let (wanted, writes) = (node.wanted().clone(), node.kernel().writes);
+    let (wanted, writes) = (wanted_of(&node), node.kernel().writes);
     put(&mut node, "b", &wanted);
     assert_eq!(node.kernel().writes, writes);
 }
@@ -149,7 +162,7 @@ fn a_foreign_hand_shows_as_drift() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.kernel().tree.active = None;
-    assert!(!node.status().unwrap().drift.is_empty());
+    assert!(!node.status(Instant::now()).unwrap().drift.is_empty());
 }
 
 #[test]
@@ -160,16 +173,16 @@ fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
 
     let mut without = wanted.clone();
     without.inventory.nodes.remove(&name);
-    let error = node.prepare(prepare("a", &Wanted::default(), &without)).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &without), Instant::now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BadRequest);
 
     let mut elsewhere = wanted.clone();
     elsewhere.inventory.nodes.get_mut(&name).unwrap().interface = "eth0".parse().unwrap();
-    let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere)).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere), Instant::now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
 
     node.kernel().interface.carries_default_route = true;
-    let error = node.prepare(prepare("a", &Wanted::default(), &wanted)).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
     assert_eq!(node.kernel().writes, 0);
 }
@@ -185,13 +198,140 @@ fn classes_that_drain_are_swept_when_they_are_empty() {
     let wanted = Wanted::default().with_topology(two, inventory()).unwrap();
     put(&mut node, "a", &Wanted { generation: 1, ..wanted });
     node.kernel().tree.classes.values_mut().for_each(|leaf| leaf.queued = 1);
-    let wanted = uniform(node.wanted(), "100ms");
+    let wanted = uniform(&wanted_of(&node), "100ms");
     put(&mut node, "b", &wanted);
     assert!(node.drains());
-    node.sweep().unwrap();
+    node.tend(Instant::now()).unwrap();
     assert!(node.drains(), "it still holds a packet");
     node.kernel().tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
-    node.sweep().unwrap();
+    node.tend(Instant::now()).unwrap();
     assert!(!node.drains());
     assert_eq!(node.kernel().tree.classes.len(), 2, "the default class and the one in use");
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The document with a delay laid over all links of node n2, for a time.
+fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
+    let change = LinkChange::parse(Source::new("<set>", format!("delay = '{delay}'")), true).unwrap();
+    let wish = Wish { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
+    let wanted = base.with_overlay(wish, inventory()).unwrap();
+    Wanted { generation: base.generation + 1, ..wanted }
+}
+
+#[test]
+fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
+    let mut node = n1();
+    let start = Instant::now();
+    put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
+    let before = node.kernel().tree.clone();
+    let timed = delayed(&wanted_of(&node), "80ms", Some(10 * SECOND));
+    put_at(&mut node, "b", &timed, start);
+    let during = node.kernel().tree.shaping();
+    assert_ne!(during, before.shaping());
+    assert_eq!(node.status(start + 3 * SECOND).unwrap().overlays[0].left, Some(7.0));
+    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some(start + 10 * SECOND));
+    assert_eq!(node.kernel().tree.shaping(), during);
+
+    let stamp = node.stamp();
+    assert_eq!(node.tend(start + 10 * SECOND).unwrap(), None);
+    assert_eq!(node.kernel().tree, before);
+    assert_eq!(node.stamp(), stamp, "the document is the same on all nodes, whoever ends it first");
+    let document = node.document(start + 10 * SECOND);
+    assert_eq!((document.wanted.overlays.len(), document.ended.len(), document.in_force().overlays.len()), (1, 1, 0));
+    let status = node.status(start + 10 * SECOND).unwrap();
+    assert!(status.overlays.is_empty() && status.drift.is_empty());
+    let writes = node.kernel().writes;
+    node.tend(start + 11 * SECOND).unwrap();
+    assert_eq!(node.kernel().writes, writes, "it ends once");
+}
+
+#[test]
+fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
+    let mut node = n1();
+    let start = Instant::now();
+    put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(SECOND)), start);
+    assert!(node.kernel().tree.taken);
+    node.tend(start + SECOND).unwrap();
+    assert_eq!(node.kernel().tree, Tree::default());
+}
+
+#[test]
+fn an_edit_keeps_the_time_of_what_it_retains() {
+    let mut node = n1();
+    let start = Instant::now();
+    put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
+    let edited = uniform(&wanted_of(&node), "100ms");
+    put_at(&mut node, "b", &edited, start + 6 * SECOND);
+    assert_eq!(node.status(start + 6 * SECOND).unwrap().overlays[0].left, Some(4.0));
+    // Laid anew, it is another one, whose time starts anew.
+    let anew = delayed(&edited, "80ms", Some(10 * SECOND));
+    put_at(&mut node, "c", &anew, start + 7 * SECOND);
+    assert_eq!(node.status(start + 7 * SECOND).unwrap().overlays[0].left, Some(10.0));
+}
+
+#[test]
+fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
+    let mut node = n1();
+    let start = Instant::now();
+    put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
+    // The controller asked a node that was a moment behind.
+    let retained = uniform(&wanted_of(&node), "100ms");
+    let now = start + 11 * SECOND;
+    node.tend(now).unwrap();
+    put_at(&mut node, "b", &retained, now);
+    assert_eq!(node.stamp(), retained.stamp());
+    assert!(node.status(now).unwrap().overlays.is_empty());
+    let delays: Vec<_> = node.status(now).unwrap().profiles.iter().map(|leaf| leaf.profile.delay.to_string()).collect();
+    assert_eq!(delays, ["50ms"]);
+}
+
+#[test]
+fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
+    let mut node = n1();
+    let start = Instant::now();
+    put_at(&mut node, "a", &uniform(&Wanted::default(), "100ms"), start);
+    let before = node.kernel().tree.clone();
+    let timed = delayed(&wanted_of(&node), "80ms", Some(SECOND));
+    put_at(&mut node, "b", &timed, start);
+    let now = start + SECOND;
+    node.kernel().fails_at = Some(node.kernel().writes);
+    assert!(node.tend(now).is_err());
+    node.kernel().fails_at = Some(node.kernel().writes);
+    assert!(!node.status(now).unwrap().drift.is_empty());
+    node.tend(now + SECOND).unwrap();
+    assert_eq!(node.kernel().tree, before);
+    assert!(node.status(now + SECOND).unwrap().drift.is_empty());
+}
+
+#[test]
+fn undoing_an_edit_brings_back_the_time_of_what_it_dropped() {
+    let mut node = n1();
+    let start = Instant::now();
+    put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
+    let (document, during) = (wanted_of(&node), node.kernel().tree.shaping());
+    let dropped = document.without_overlays(&[], inventory()).unwrap();
+    put_at(&mut node, "b", &Wanted { generation: 2, ..dropped.clone() }, start + SECOND);
+    assert_eq!(node.kernel().tree, Tree::default());
+    node.undo(&undo("b"), start + 2 * SECOND).unwrap();
+    assert_eq!(node.kernel().tree.shaping(), during);
+    assert_eq!(node.status(start + 2 * SECOND).unwrap().overlays[0].left, Some(8.0));
+
+    // Its time does not wait for an undo that is late.
+    put_at(&mut node, "c", &Wanted { generation: 2, ..dropped }, start + 3 * SECOND);
+    node.undo(&undo("c"), start + 11 * SECOND).unwrap();
+    assert_eq!(node.kernel().tree, Tree::default());
+    assert_eq!(node.stamp(), document.stamp());
+}
+
+#[test]
+fn undoing_a_timed_change_forgets_its_time() {
+    let mut node = n1();
+    let start = Instant::now();
+    let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));
+    put_at(&mut node, "a", &timed, start);
+    node.undo(&undo("a"), start + SECOND).unwrap();
+    assert_eq!(node.tend(start + SECOND).unwrap(), None);
+    put_at(&mut node, "b", &timed, start + 5 * SECOND);
+    assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some(start + 15 * SECOND));
 }

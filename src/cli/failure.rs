@@ -112,9 +112,10 @@ impl From<TransactionError> for Failure {
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         match &error {
-            EditError::UnknownName(_) | EditError::Partition(_) | EditError::NoSuchPartition { .. } => {
-                Self::new(Exit::Usage, error)
-            }
+            EditError::UnknownName(_)
+            | EditError::Overlay(_)
+            | EditError::Partition(_)
+            | EditError::NoSuchPartition { .. } => Self::new(Exit::Usage, error),
             EditError::Homeless { .. } => Self::new(Exit::Refused, error).hint(
                 "a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up",
             ),

@@ -1,7 +1,7 @@
 //! Changing many nodes: prepare on all, commit on all, read back on all; a failure anywhere leaves all as they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -13,7 +13,7 @@ use super::{CALL_TIMEOUT, CallError, Fleet, ask, client, part};
 use crate::{
     plan::{EditError, Stamp, Wanted},
     topology::NodeName,
-    wire::{Commit, GetStamp, GetWanted, Prepare, Prepared, Ticket, Undo},
+    wire::{Commit, Document, GetStamp, GetWanted, Prepare, Prepared, Ticket, Undo},
 };
 
 /// Where a transaction failed.
@@ -70,6 +70,8 @@ pub struct Preview {
     pub nodes: BTreeMap<NodeName, Prepared>,
     /// Whether all nodes have a document that says this already.
     pub said_already: bool,
+    /// The generation that is in force now.
+    pub generation: u64,
 }
 
 impl Preview {
@@ -98,10 +100,14 @@ pub struct Rehearsal<'a> {
 }
 
 impl Fleet {
-    /// The document in force, which all nodes must agree on.
+    /// The document in force, which all nodes must agree on, without what has ended.
     pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
         let stamps = self.stamps().await?;
-        if agree(&stamps) { self.newest(&stamps).await } else { Err(TransactionError::Disagreement(stamps)) }
+        if agree(&stamps) {
+            Ok(self.newest(&stamps).await?.in_force())
+        } else {
+            Err(TransactionError::Disagreement(stamps))
+        }
     }
 
     /// Edits the document in force and prepares the result on every node.
@@ -119,9 +125,11 @@ impl Fleet {
             return Err(TransactionError::Disagreement(stamps));
         }
         let newest = self.newest(&stamps).await?;
-        let mut wanted = edit(&newest)?;
-        let said_already = agreed && newest.says_the_same(&wanted);
-        wanted.generation = newest.generation + u64::from(!said_already);
+        let in_force = newest.in_force();
+        let mut wanted = edit(&in_force)?;
+        let said_already = agreed && in_force.says_the_same(&wanted);
+        // A document that no longer has what has ended is another one, although it says the same.
+        wanted.generation = in_force.generation + u64::from(!said_already || !newest.ended.is_empty());
 
         let ticket = draw_ticket();
         let prepare =
@@ -132,7 +140,8 @@ impl Fleet {
             drop(self.undo(&ticket).await);
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, stuck: BTreeMap::new() });
         }
-        Ok(Rehearsal { fleet: self, ticket, preview: Preview { wanted, nodes, said_already } })
+        let preview = Preview { wanted, nodes, said_already, generation: in_force.generation };
+        Ok(Rehearsal { fleet: self, ticket, preview })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
@@ -144,10 +153,9 @@ impl Fleet {
     ) -> Result<Outcome, TransactionError> {
         let rehearsal = self.rehearse(replaces, edit).await?;
         if rehearsal.preview.is_empty() {
-            let wanted = rehearsal.preview.wanted.clone();
-            let writes = rehearsal.preview.nodes.keys().map(|node| (node.clone(), 0)).collect();
-            rehearsal.abandon().await;
-            return Ok(Outcome { wanted, writes });
+            let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
+            let writes = nodes.into_keys().map(|node| (node, 0)).collect();
+            return Ok(Outcome { wanted: Wanted { generation, ..wanted }, writes });
         }
         rehearsal.commit(interrupt).await
     }
@@ -158,9 +166,9 @@ impl Fleet {
     }
 
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
-    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Wanted, TransactionError> {
+    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
         let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
-            return Ok(Wanted::default());
+            return Ok(Document { wanted: Wanted::default(), ended: BTreeSet::new() });
         };
         let agent = self.inventory().nodes[node].agent.clone();
         let answer = ask::<GetWanted>(agent, client::body(&GetWanted {}), CALL_TIMEOUT).await;

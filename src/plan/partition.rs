@@ -5,10 +5,8 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::name::{MAX_NAME_CHARS, is_name};
 use crate::topology::NodeName;
-
-/// The longest name of a partition.
-const MAX_NAME_CHARS: usize = 128;
 
 /// Nodes cut off from each other. The nodes that no side names are together one more side, the rest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,8 +25,7 @@ impl Partition {
         sides: Vec<BTreeSet<NodeName>>,
         everyone: &BTreeSet<NodeName>,
     ) -> Result<Self, PartitionError> {
-        let printable = |c: char| !c.is_whitespace() && !c.is_control();
-        if !(1..=MAX_NAME_CHARS).contains(&name.chars().count()) || !name.chars().all(printable) {
+        if !is_name(&name) {
             return Err(PartitionError::Name(name));
         }
         let mut seen = BTreeSet::new();

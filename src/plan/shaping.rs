@@ -1,7 +1,8 @@
 //! One node's part of the wanted state: which address gets which profile, and which is cut.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    cell::LazyCell,
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
 };
 
@@ -9,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::{LineRate, Profile, Wanted};
-use crate::topology::{Link, NodeName, RatePer};
+use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// What one node's interface does to the packets that it sends, and which it refuses.
 ///
@@ -46,15 +47,17 @@ impl Wanted {
     /// `line` is the rate of the node's own interface; only the profiles' limits depend on it. Time and memory are
     /// linear in the number of nodes: no table of pairs is ever built.
     pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
-        let shaped = self.topology.as_ref().filter(|topology| topology.contains(node));
-        if shaped.is_none() && self.partitions.is_empty() {
+        let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
+        let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
+        if !is_in_topology && self.partitions.is_empty() && !sends() {
             return None;
         }
+        let zone_of = LazyCell::new(|| self.zone_index());
         let mut groups: BTreeMap<(Profile, &str), Vec<IpAddr>> = BTreeMap::new();
-        for (peer, link) in shaped.into_iter().flat_map(|topology| topology.links_from(node)) {
+        for (peer, link) in self.links_from(node) {
             let Some(place) = self.inventory.nodes.get(peer) else { continue };
             let Some(mut profile) = Profile::of(&link, line) else { continue };
-            let sharers = if profile.has_memory() { self.sharers(peer, &link) } else { "" };
+            let sharers = if profile.has_memory() { sharers(peer, &link, &zone_of) } else { "" };
             profile.seed = profile.seed.map(|seed| own_seed(seed, node, sharers));
             groups.entry((profile, sharers)).or_default().extend(&place.addresses);
         }
@@ -73,13 +76,18 @@ impl Wanted {
         Some(shaping)
     }
 
-    /// The name of those who share a leaf with `peer`: itself, or its zone.
-    fn sharers<'a>(&'a self, peer: &'a NodeName, link: &Link) -> &'a str {
-        let zone = self.topology.as_ref().and_then(|topology| topology.zone_of(peer));
-        match zone {
-            Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),
-            _ => peer.as_str(),
-        }
+    /// The zone of each node that is in one.
+    fn zone_index(&self) -> HashMap<&NodeName, &ZoneName> {
+        let zones = self.zones().into_iter();
+        zones.flat_map(|(zone, nodes)| nodes.iter().map(move |node| (node, zone))).collect()
+    }
+}
+
+/// The name of those who share a leaf with `peer`: itself, or its zone.
+fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a ZoneName>) -> &'a str {
+    match zone_of.get(peer) {
+        Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),
+        _ => peer.as_str(),
     }
 }
 

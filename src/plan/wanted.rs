@@ -3,14 +3,15 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Inventory, InventoryError, Partition, PartitionError};
-use crate::topology::{Link, NodeName, Topology, UnknownName, hostlist};
+use super::{Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
+use crate::topology::{Link, NodeName, Topology, UnknownName, ZoneName, hostlist};
 
 /// What the network should be like. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +23,8 @@ pub struct Wanted {
     pub topology: Option<Topology>,
     /// Where the nodes are.
     pub inventory: Inventory,
+    /// What is laid over the links, in the order in which it was: later wins.
+    pub overlays: Vec<Overlay>,
     /// What is cut, in the order in which it was.
     pub partitions: Vec<Partition>,
 }
@@ -51,7 +54,7 @@ impl Wanted {
 
     /// Whether every interface is to be as it was found.
     pub fn is_clear(&self) -> bool {
-        self.topology.is_none() && self.partitions.is_empty()
+        self.topology.is_none() && self.overlays.is_empty() && self.partitions.is_empty()
     }
 
     /// Whether both ask the same of every node, whichever edit led there.
@@ -60,6 +63,7 @@ impl Wanted {
         both_clear
             || self.topology == other.topology
                 && self.inventory == other.inventory
+                && self.overlays == other.overlays
                 && self.partitions == other.partitions
     }
 
@@ -70,10 +74,54 @@ impl Wanted {
 
     /// What a packet from one node to the other meets, partitions aside.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
-        self.topology.as_ref().and_then(|topology| topology.link(from, to)).unwrap_or(Link::LAN)
+        self.link_under(from, to, self.overlays.len())
     }
 
-    /// The edit of `apply`: another topology, on these machines; partitions in force stay.
+    /// What a packet from one node to the other would meet under the overlay at `position`, and under all later ones.
+    pub fn link_under(&self, from: &NodeName, to: &NodeName, position: usize) -> Link {
+        let topology = self.topology.as_ref().and_then(|topology| topology.link(from, to));
+        let overlays = self.overlays.iter().take(position).filter(|overlay| overlay.is_about(from, to));
+        overlays.fold(topology.unwrap_or(Link::LAN), |link, overlay| overlay.over(link))
+    }
+
+    /// The links from a node to every other one of the topology or of an overlay; the LAN is all around them.
+    pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
+        let overlays: Vec<&Overlay> = self.overlays.iter().filter(|overlay| overlay.has_sender(node)).collect();
+        let topology = self.topology.as_ref().filter(|topology| topology.contains(node));
+        let of_topology = topology.into_iter().flat_map(|topology| topology.links_from(node));
+        let is_outside = move |peer: &&NodeName| topology.is_none_or(|topology| !topology.contains(peer));
+        // Without an overlay, whoever is not in the topology is on the LAN.
+        let others = (!overlays.is_empty()).then(|| self.inventory.nodes.keys().filter(is_outside));
+        let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::LAN));
+        of_topology.chain(others).map(move |(peer, link)| {
+            let about = overlays.iter().filter(|overlay| overlay.is_about(node, peer));
+            (peer, about.fold(link, |link, overlay| overlay.over(link)))
+        })
+    }
+
+    /// The zones of the topology, or those of the inventory if it has none.
+    pub fn zones(&self) -> BTreeMap<&ZoneName, &[NodeName]> {
+        let zones: BTreeMap<_, _> = self.topology.iter().flat_map(Topology::zones).collect();
+        if zones.is_empty() {
+            return self.inventory.zones.iter().map(|(zone, nodes)| (zone, nodes.as_slice())).collect();
+        }
+        zones
+    }
+
+    /// The document without those overlays.
+    #[must_use]
+    pub fn without(&self, overlays: &BTreeSet<OverlayId>) -> Self {
+        let mut rest = self.clone();
+        rest.overlays.retain(|overlay| !overlays.contains(&overlay.id()));
+        rest
+    }
+
+    /// The overlays that end by themselves, and how long each lasts.
+    pub fn timed(&self) -> impl Iterator<Item = (OverlayId, Duration)> {
+        self.overlays.iter().filter_map(|overlay| Some((overlay.id(), overlay.lasts?)))
+    }
+
+    /// The edit of `apply`: another topology, on these machines; overlays and partitions in force stay.
     pub fn with_topology(&self, topology: Topology, inventory: Inventory) -> Result<Self, EditError> {
         let missing: Vec<_> =
             topology.nodes().iter().filter(|node| !inventory.nodes.contains_key(*node)).cloned().collect();
@@ -81,6 +129,35 @@ impl Wanted {
             return Err(EditError::Homeless { missing, known: inventory.nodes.len() });
         }
         Self { topology: Some(topology), ..self.clone() }.on(inventory)
+    }
+
+    /// The edit of `set`: lays a change over the links between two sets of nodes, on top of all others.
+    ///
+    /// It takes the place of the one with its name, if there is one, and its time starts anew. One without an end that
+    /// is on top already changes nothing.
+    pub fn with_overlay(&self, wish: Wish, inventory: Inventory) -> Result<Self, EditError> {
+        let mut edited = self.on(inventory)?;
+        let (from, to) = (edited.select(&wish.from)?, edited.select(&wish.to)?);
+        let overlay = Overlay::new(wish, from, to, self.generation + 1)?;
+        if !edited.overlays.last().is_some_and(|top| overlay.repeats(top)) {
+            edited.overlays.retain(|other| other.name != overlay.name);
+            edited.overlays.push(overlay);
+        }
+        Ok(edited)
+    }
+
+    /// The edit of `unset`: without the overlays of those names, or without any if none is named.
+    ///
+    /// A name may be shortened to its beginning up to a colon, and means all that begin so then.
+    pub fn without_overlays(&self, names: &[String], inventory: Inventory) -> Result<Self, EditError> {
+        if let Some(name) = names.iter().find(|name| !self.overlays.iter().any(|overlay| overlay.is_called(name))) {
+            let known = self.overlays.iter().map(|overlay| overlay.name.clone()).collect();
+            return Err(OverlayError::NoSuchOverlay { name: name.clone(), known }.into());
+        }
+        let mut edited = self.on(inventory)?;
+        let is_meant = |overlay: &Overlay| names.is_empty() || names.iter().any(|name| overlay.is_called(name));
+        edited.overlays.retain(|overlay| !is_meant(overlay));
+        Ok(edited)
     }
 
     /// The edit of `partition`: each word is a side, its parts (zones, nodes, hostlists) separated by commas.
@@ -117,7 +194,7 @@ impl Wanted {
 
     /// The edit of `clear`: nothing is wanted any more.
     pub fn cleared(&self, inventory: Inventory) -> Result<Self, EditError> {
-        Self { topology: None, partitions: Vec::new(), ..self.clone() }.on(inventory)
+        Self { topology: None, overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }.on(inventory)
     }
 
     fn on(&self, inventory: Inventory) -> Result<Self, EditError> {
@@ -127,25 +204,27 @@ impl Wanted {
                 return Err(PartitionError::Unknown(node.clone()).into());
             }
         }
+        for node in self.overlays.iter().flat_map(|overlay| overlay.from.iter().chain(&overlay.to)) {
+            if !inventory.nodes.contains_key(node) {
+                return Err(OverlayError::Unknown(node.clone()).into());
+            }
+        }
         Ok(Self { inventory, ..self.clone() })
     }
 
-    /// The nodes that a side names: zones of the topology in force, or of the inventory if it has none, and nodes.
-    fn select(&self, side: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
-        let mut zones: BTreeMap<&str, &[NodeName]> = BTreeMap::new();
-        if let Some(topology) = &self.topology {
-            zones.extend(topology.zones().map(|(zone, nodes)| (zone.as_str(), nodes)));
-        }
-        if zones.is_empty() {
-            zones.extend(self.inventory.zones.iter().map(|(zone, nodes)| (zone.as_str(), nodes.as_slice())));
-        }
-        let names = hostlist::expand(side).map_err(|error| UnknownName::malformed(side, error))?;
+    /// The nodes that a word names: zones of the topology in force, or of the inventory if it has none, and nodes; `*` is
+    /// everybody.
+    fn select(&self, word: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
+        let zones: BTreeMap<&str, &[NodeName]> =
+            self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
+        let names = hostlist::expand(word).map_err(|error| UnknownName::malformed(word, error))?;
         let mut selected = BTreeSet::new();
         for name in names {
             let node = NodeName::try_from(name.clone()).ok().filter(|node| self.inventory.nodes.contains_key(node));
             match (zones.get(name.as_str()), node) {
                 (Some(nodes), _) => selected.extend(nodes.iter().cloned()),
                 (None, Some(node)) => drop(selected.insert(node)),
+                (None, None) if name == "*" => selected.extend(self.inventory.nodes.keys().cloned()),
                 (None, None) => {
                     let nodes = self.inventory.nodes.keys().map(NodeName::as_str);
                     return Err(UnknownName::new(&name, zones.keys().copied().chain(nodes)));
@@ -180,6 +259,9 @@ pub enum EditError {
     /// A zone or node that does not exist.
     #[error(transparent)]
     UnknownName(#[from] UnknownName),
+    /// A change of links that cannot be.
+    #[error(transparent)]
+    Overlay(#[from] OverlayError),
     /// A partition that cannot be.
     #[error(transparent)]
     Partition(#[from] PartitionError),

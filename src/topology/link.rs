@@ -113,6 +113,22 @@ pub enum Parameter {
     Seed,
 }
 
+impl Parameter {
+    /// All of them, in the order in which they are told.
+    pub const ALL: [Self; 10] = [
+        Self::Delay,
+        Self::Jitter,
+        Self::Loss,
+        Self::Corrupt,
+        Self::Duplicate,
+        Self::Reorder,
+        Self::Rate,
+        Self::Slot,
+        Self::Limit,
+        Self::Seed,
+    ];
+}
+
 impl fmt::Display for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

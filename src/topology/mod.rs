@@ -30,6 +30,7 @@
 //! each pass reports everything that it finds, and [`Rejected`] shows it all at once. In a file without a fault so far,
 //! `conflicts` looks for rules that make an impossible link together. First type to read: [`Topology`].
 
+mod change;
 mod coherence;
 mod conflicts;
 mod diagnostic;
@@ -59,6 +60,7 @@ use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
 
 pub use self::{
+    change::LinkChange,
     coherence::{Incoherence, incoherence},
     diagnostic::{Problem, Rejected, Related},
     link::{
