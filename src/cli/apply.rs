@@ -13,7 +13,7 @@ use crate::{
 
 /// Put a topology in force: on all nodes or on none, read back from every kernel
 ///
-/// Partitions stay in force. Applying what is in force already changes nothing and writes nothing.
+/// Partitions stay in force, and so do changes that `set` has laid over links, between the same nodes as before. Applying what is in force already changes nothing and writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
     /// The topology file, or - for stdin
@@ -34,6 +34,7 @@ struct Changed<'a> {
     changed: bool,
     generation: u64,
     topology: Option<&'a str>,
+    overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
     nodes: usize,
     writes: &'a BTreeMap<NodeName, usize>,
@@ -57,6 +58,7 @@ pub(super) fn change(
         changed: steps > 0,
         generation: wanted.generation,
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
+        overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
         partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
         nodes: writes.len(),
         writes,
@@ -82,6 +84,10 @@ pub(super) fn in_force(wanted: &Wanted) -> String {
     }
     let topology = wanted.topology.as_ref().map(|topology| format!("topology {}", topology.name()));
     let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
-    let parts: Vec<String> = topology.into_iter().chain(partitions).collect();
+    let overlays = wanted.overlays.iter().map(|overlay| {
+        let end = if overlay.lasts.is_some() { " (ends by itself)" } else { "" };
+        format!("change {}{end}", overlay.name)
+    });
+    let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
     format!("in force on {}: {}", count(wanted.inventory.nodes.len(), "node"), parts.join(", "))
 }

@@ -3,7 +3,7 @@
 use super::{Context, Exit, Failure, apply};
 use crate::plan::Wanted;
 
-/// Clear everything: no topology, no partition, every interface as it was found
+/// Clear everything: no topology, no change, no partition, every interface as it was found
 #[derive(Debug, clap::Args)]
 pub(super) struct Clear {}
 

@@ -9,12 +9,15 @@ mod exit;
 mod failure;
 mod heal;
 mod lab;
+mod overlays;
 mod partition;
 mod plan;
 mod render;
+mod set;
 mod show;
 mod status;
 mod topology_file;
+mod unset;
 mod verify;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -50,6 +53,7 @@ A first session, on this machine alone:
   netemctl lab up topologies/hierarchical-9.toml  nine network namespaces
   netemctl apply topologies/hierarchical-9.toml   their LAN becomes a WAN
   netemctl verify                                 measured against wanted
+  netemctl set Z1 Z3 loss=5% --for 30s            a change, laid over the WAN
   netemctl partition Z3                           Z3 reaches only itself
   netemctl heal
   netemctl clear                                  every interface as found
@@ -69,6 +73,8 @@ enum Verb {
     Apply(apply::Apply),
     Verify(verify::Verify),
     Status(status::Status),
+    Set(set::Set),
+    Unset(unset::Unset),
     Partition(partition::Partition),
     Heal(heal::Heal),
     Clear(clear::Clear),
@@ -113,6 +119,8 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Apply(verb) => verb.run(context),
         Verb::Verify(verb) => verb.run(context),
         Verb::Status(verb) => verb.run(context),
+        Verb::Set(verb) => verb.run(context),
+        Verb::Unset(verb) => verb.run(context),
         Verb::Partition(verb) => verb.run(context),
         Verb::Heal(verb) => verb.run(context),
         Verb::Clear(verb) => verb.run(context),

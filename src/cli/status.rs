@@ -6,12 +6,13 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
+    overlays::{Laid, draw as draw_overlays, laid},
     render::{count, table},
 };
 use crate::{
     fleet::{CALL_TIMEOUT, CallError, part},
     topology::NodeName,
-    wire::{GetStatus, NodeStatus},
+    wire::{GetStatus, GetWanted, NodeStatus},
 };
 
 /// Show what is in force on each node, read from its kernel at this moment
@@ -25,6 +26,8 @@ pub(super) struct Status {}
 struct Fleetwide {
     /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
     ok: bool,
+    /// What is laid over the links, as one of the nodes has it; later wins.
+    overlays: Vec<Laid>,
     nodes: BTreeMap<NodeName, Node>,
 }
 
@@ -60,10 +63,17 @@ impl Status {
     #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
-        let answers = Context::block_on(async |_| {
-            Ok(Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await)
+        let (up, down, overlays) = Context::block_on(async |_| {
+            let answers = Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await;
+            let (up, down) = part(answers);
+            let overlays = match up.iter().find(|(_, status)| !status.overlays.is_empty()) {
+                Some((node, _)) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await,
+                None => return Ok((up, down, Vec::new())),
+            };
+            // A node that has gone away just now has the document no more; its status has the names.
+            let overlays = overlays.map(|document| laid(&document.in_force(), &up)).unwrap_or_default();
+            Ok((up, down, overlays))
         })?;
-        let (up, down) = part(answers);
         let first = up.values().next().map(|status| status.stamp.clone());
         let differ = up.values().any(|status| Some(&status.stamp) != first.as_ref());
         let drifts = up.values().any(|status| !status.drift.is_empty());
@@ -74,7 +84,7 @@ impl Status {
         };
         let up = up.into_iter().map(|(node, status)| (node, Node::up(status)));
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
-        let fleetwide = Fleetwide { ok: exit == Exit::Ok, nodes: up.chain(down).collect() };
+        let fleetwide = Fleetwide { ok: exit == Exit::Ok, overlays, nodes: up.chain(down).collect() };
         context.answer(&fleetwide, || draw(&fleetwide, differ))?;
         Ok(exit)
     }
@@ -92,7 +102,11 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
         details.extend(status.drift.iter().map(|step| format!("{name} drifts; to repair: {step}\n")));
         row(status)
     });
-    let mut text = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let styled = Context::is_styled(&io::stdout());
+    let mut text = table(styled, &header, rows.collect());
+    if !fleetwide.overlays.is_empty() {
+        text += &format!("\n{}", draw_overlays(styled, &fleetwide.overlays));
+    }
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";
     }

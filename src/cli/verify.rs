@@ -46,6 +46,7 @@ struct Verified<'a> {
     ok: bool,
     generation: u64,
     topology: Option<&'a str>,
+    overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
     #[serde(flatten)]
     report: &'a Report,
@@ -71,6 +72,7 @@ impl Verify {
             ok: report.wrong == 0,
             generation: wanted.generation,
             topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
+            overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
             report: &report,
         };

@@ -57,6 +57,17 @@ impl Fleet {
         }
         answers
     }
+
+    /// Asks one node.
+    pub async fn call_one<C: Call>(
+        &self,
+        timeout: Duration,
+        node: &NodeName,
+        request: C,
+    ) -> Result<C::Reply, CallError> {
+        let agent = self.inventory.nodes[node].agent.clone();
+        ask::<C>(agent, client::body(&request), timeout).await
+    }
 }
 
 async fn ask<C: Call>(agent: AgentAddress, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {

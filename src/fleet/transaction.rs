@@ -9,7 +9,7 @@ use std::{
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{CALL_TIMEOUT, CallError, Fleet, ask, client, part};
+use super::{CALL_TIMEOUT, CallError, Fleet, part};
 use crate::{
     plan::{EditError, Stamp, Wanted},
     topology::NodeName,
@@ -170,8 +170,7 @@ impl Fleet {
         let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
             return Ok(Document { wanted: Wanted::default(), ended: BTreeSet::new() });
         };
-        let agent = self.inventory().nodes[node].agent.clone();
-        let answer = ask::<GetWanted>(agent, client::body(&GetWanted {}), CALL_TIMEOUT).await;
+        let answer = self.call_one(CALL_TIMEOUT, node, GetWanted {}).await;
         answer.map_err(|error| unread([(node.clone(), error)].into()))
     }
 

@@ -40,6 +40,7 @@ mod link;
 mod members;
 mod name;
 mod node_set;
+mod notation;
 mod parameters;
 mod patch;
 mod raw;
