@@ -6,12 +6,15 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    render::{Axis, count, matrix},
+    render::{Axis, count, matrix, table},
     topology_file,
 };
-use crate::topology::{Delay, NodeName, Topology, ZoneName, hostlist};
+use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
 
-/// Show a topology: its nodes, its zones, the RTT between them
+/// How many rows a link may take that many scattered pairs of nodes have.
+const MAX_ROWS: usize = 12;
+
+/// Show a topology: its nodes, its zones, the RTT between them, its links
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     /// The topology file, or - for stdin
@@ -39,6 +42,8 @@ struct OneWay<'a> {
     from: &'a NodeName,
     to: &'a NodeName,
     one_way_delay: Delay,
+    /// Everything that the link adds, the delay once more.
+    link: Link,
 }
 
 impl Show {
@@ -46,7 +51,7 @@ impl Show {
         let topology = topology_file::read(&self.file)?;
         let zones = || topology.zones().map(|(name, nodes)| Zone { name, nodes });
         let links = topology.nodes().iter().flat_map(|from| {
-            let one_way = move |(to, link): (_, crate::topology::Link)| OneWay { from, to, one_way_delay: link.delay };
+            let one_way = move |(to, link): (_, Link)| OneWay { from, to, one_way_delay: link.delay, link };
             topology.links_from(from).map(one_way)
         });
         // The list of pairs is for programs only: of 10,000 nodes it would be 100 million lines.
@@ -65,7 +70,7 @@ fn draw(topology: &Topology) -> String {
         text += &format!("  zone {zone}: {}\n", hostlist::fold(nodes));
     }
     text += "\nwanted RTT\n";
-    text + &matrix(Context::is_styled(&io::stdout()), &Axis::of(nodes, Some(topology)), |pairs| {
+    text += &matrix(Context::is_styled(&io::stdout()), &Axis::of(nodes, Some(topology)), |pairs| {
         let mut range = None;
         for rtt in pairs.filter_map(|(a, b)| topology.rtt(a, b)) {
             let (least, most) = range.unwrap_or((rtt, rtt));
@@ -76,5 +81,40 @@ fn draw(topology: &Topology) -> String {
             Some((least, most)) => format!("{least}–{most}"),
             None => "-".to_owned(),
         }
-    })
+    });
+    text += "\nlinks\n";
+    text + &links(topology)
+}
+
+/// What each distinct link adds, one way.
+fn links(topology: &Topology) -> String {
+    let mut rows = Vec::new();
+    for (link, scopes) in topology.distinct_links() {
+        let row = |scope| vec![scope, link.delay.to_string(), others(&link)];
+        rows.extend(scopes.iter().take(MAX_ROWS).map(|scope| row(scope.to_string())));
+        if let Some(more @ 1..) = scopes.len().checked_sub(MAX_ROWS) {
+            rows.push(row(format!("and in {more} more places")));
+        }
+    }
+    table(Context::is_styled(&io::stdout()), &["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
+}
+
+/// What a link adds besides its delay, as the language says it, and what goes without saying there.
+fn others(link: &Link) -> String {
+    let said = Link { delay: Delay::ZERO, ..*link }.notation();
+    let order = match (link.jitter, link.reorder) {
+        (None, _) | (_, Some(Reorder::Jitter)) => None,
+        (Some(_), None) => Some("packets keep their order"),
+        (Some(_), Some(Reorder::Undelayed(_))) => Some("the other packets keep their order"),
+    };
+    let rate = link.rate.map(|_| match link.rate_per {
+        RatePer::Node => "the rate is each pair of nodes' own",
+        RatePer::Zone => "the rate is shared by a node's links to one zone",
+    });
+    let notes: Vec<_> = [order, rate].into_iter().flatten().collect();
+    match (said.is_empty(), notes.is_empty()) {
+        (true, _) => "-".to_owned(),
+        (false, true) => said,
+        (false, false) => format!("{said}  # {}", notes.join("; ")),
+    }
 }

@@ -21,7 +21,12 @@
 //! from = "n1"                        # one way
 //! to = ["Z2", "n7"]
 //! delay = "5ms"
+//! jitter = "1ms"                     # the parameters of `tc-netem(8)`; each replaces that of earlier rules as a whole
+//! distribution = "normal"
+//! loss = "0.1%"
 //! ```
+//!
+//! `docs/links.md` has all parameters.
 //!
 //! The module is pure: it reads no file and no clock, and what it accepts on one machine it accepts on all. Where the
 //! nodes live is the inventory's matter, what the kernel does about links is the plan's.
@@ -48,6 +53,7 @@ mod reader;
 mod render;
 mod resolve;
 mod rules;
+mod scopes;
 mod select;
 mod source;
 mod suggest;
@@ -69,6 +75,7 @@ pub use self::{
         Undelayed,
     },
     name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
+    scopes::Scope,
     select::UnknownName,
     source::{Origin, Source},
     units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
@@ -172,6 +179,13 @@ impl Topology {
             nodes.map(move |(id, node)| (id, node, stretch.link))
         });
         links.filter(move |&(id, ..)| Some(id) != from).map(|(_, node, link)| (node, link))
+    }
+
+    /// Every distinct link with the pairs of nodes that have it, for people to read.
+    ///
+    /// Takes time in proportion to the square of the number of zones.
+    pub fn distinct_links(&self) -> Vec<(Link, Vec<Scope>)> {
+        scopes::distinct_links(&self.rules, &self.members)
     }
 
     /// The round trip that the links of two nodes add up to. None if one of them is not in the topology, or they are

@@ -22,6 +22,16 @@ impl NodeSet {
         &self.0
     }
 
+    /// The node of the lowest number.
+    pub(super) fn first(&self) -> Option<NodeId> {
+        self.0.first().map(|range| range.start)
+    }
+
+    /// The nodes, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = NodeId> {
+        self.0.iter().cloned().flatten()
+    }
+
     /// The node, if the set is of this one only.
     pub(super) fn single(&self) -> Option<NodeId> {
         match &self.0[..] {

@@ -5,7 +5,7 @@
 //! node times node: what one node's links are is worked out when it is asked for.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
 };
@@ -98,8 +98,8 @@ impl Rules {
         View { rules: self, members, from, relevant }
     }
 
-    /// One node for all those that the rules do not tell apart: they are in one zone, and at the same ends of overrides.
-    pub(super) fn representatives(&self, members: &Members) -> Vec<NodeId> {
+    /// The nodes by what the rules tell apart: those of one set are in one zone, and at the same ends of overrides.
+    pub(super) fn classes(&self, members: &Members) -> Vec<NodeSet> {
         let ends = self.overrides.iter().flat_map(|rule| [rule.from.ranges(), rule.to.ranges()]);
         let zones = members.zones().iter().map(|zone| std::slice::from_ref(&zone.nodes));
         let borders = ends.chain(zones).enumerate().flat_map(|(set, ranges)| {
@@ -110,17 +110,19 @@ impl Rules {
             let number = hasher.finish();
             ranges.iter().flat_map(move |range| [(range.start, number), (range.end, number.wrapping_neg())])
         });
-        let mut borders: Vec<_> = std::iter::once((0, 0)).chain(borders).collect();
+        let mut borders: Vec<_> = [(0, 0), (members.count(), 0)].into_iter().chain(borders).collect();
         borders.sort_unstable();
-        let (mut sum, mut sums, mut nodes) = (0_u64, HashSet::new(), Vec::new());
-        for borders in borders.chunk_by(|(a, _), (b, _)| a == b) {
-            sum = borders.iter().fold(sum, |sum, (_, number)| sum.wrapping_add(*number));
-            let node = borders[0].0;
-            if node < members.count() && sums.insert(sum) {
-                nodes.push(node);
+        let (mut sum, mut positions, mut classes) = (0_u64, HashMap::new(), Vec::<Vec<_>>::new());
+        let mut rest = borders.chunk_by(|(a, _), (b, _)| a == b).peekable();
+        while let (Some(here), Some(next)) = (rest.next(), rest.peek()) {
+            sum = here.iter().fold(sum, |sum, (_, number)| sum.wrapping_add(*number));
+            let position = *positions.entry(sum).or_insert(classes.len());
+            if position == classes.len() {
+                classes.push(Vec::new());
             }
+            classes[position].push(here[0].0..next[0].0);
         }
-        nodes
+        classes.into_iter().map(NodeSet::from_iter).collect()
     }
 
     fn patches_before_overrides(

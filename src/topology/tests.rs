@@ -217,9 +217,19 @@ fn any_topology() -> impl Strategy<Value = String> {
         (1..12_u8).prop_map(|node| format!("n{node}")),
         (1..6_u8, 6..12_u8).prop_map(|(first, last)| format!("n[{first}-{last}]")),
     ];
-    let rule = (end.clone(), end, any::<bool>(), 0..9_u8).prop_map(|(a, b, both_ways, delay)| {
+    let more = proptest::sample::select(vec![
+        "",
+        "jitter = '0ms'\nreorder = '0%'",
+        "loss = { probability = '1%', correlation = '25%', ecn = true }",
+        "loss.gemodel = { p = '1%', r = '10%' }\nloss.ecn = false",
+        "loss.state.p13 = '1%'\ncorrupt = '1%'\nduplicate = { probability = '1%', correlation = '25%' }",
+        "rate = '1gbit'\nrate-per = 'zone'\npacket-overhead = '20B'\ncell-size = '48B'\ncell-overhead = '-5B'",
+        "slot = { delay = '10ms', jitter = '2ms', distribution = 'normal', packets = 32, bytes = '64kB' }",
+        "slot = { min = '8ms', max = '12ms' }\nlimit = 5_000\nseed = 0x2a",
+    ]);
+    let rule = (end.clone(), end, any::<bool>(), 0..9_u8, more).prop_map(|(a, b, both_ways, delay, more)| {
         let ends = if both_ways { format!("between = ['{a}', '{b}']") } else { format!("from = '{a}'\nto = ['{b}']") };
-        format!("[[links.override]]\n{ends}\ndelay = '{delay}ms'\n")
+        format!("[[links.override]]\n{ends}\ndelay = '{delay}ms'\n{more}\n")
     });
     (1..3_u8, 4..8_u8, 8..11_u8, proptest::collection::vec(rule, 0..6)).prop_map(|(a, b, c, rules)| {
         let (second, third, fourth) = (a + 1, b + 1, c + 1);
@@ -230,6 +240,98 @@ fn any_topology() -> impl Strategy<Value = String> {
             rules.concat()
         )
     })
+}
+
+/// A link that a file can say: coherent, and without tables of its own.
+fn any_link() -> impl Strategy<Value = Link> {
+    let parts = || prop_oneof![0..100_u32, any::<u32>(), Just(1 << 31)];
+    let probability = move || parts().prop_map(Probability::from_parts);
+    let chance = move || {
+        let parts = (1..=u32::MAX, prop_oneof![Just(0), 0..u32::MAX]);
+        parts.prop_map(|(probability, correlation)| Chance {
+            probability: Probability::from_parts(probability),
+            correlation: Probability::from_parts(correlation),
+        })
+    };
+    // Two ways out of a state, which are at most 100 % together.
+    let ways = move || {
+        (1..=u32::MAX, any::<u32>())
+            .prop_map(|(one, other)| [one, other.min(u32::MAX - one)].map(Probability::from_parts))
+    };
+    let model = prop_oneof![
+        chance().prop_map(LossModel::Random),
+        (ways(), ways(), probability()).prop_map(|([p13, p14], [p31, p32], p23)| LossModel::State {
+            p13,
+            p31,
+            p32,
+            p23,
+            p14
+        }),
+        (1..=u32::MAX, probability(), 1..=u32::MAX, probability()).prop_map(|(p, r, bad, good)| {
+            LossModel::GeModel { p: Probability::from_parts(p), r, bad: Probability::from_parts(bad), good }
+        }),
+    ];
+    let loss = (model, any::<bool>()).prop_map(|(model, ecn)| Loss { model, ecn });
+    let short = || (1..=Jitter::MAX.as_nanos()).prop_map(Delay::from_nanos);
+    let named =
+        || proptest::sample::select(vec![Distribution::Normal, Distribution::Pareto, Distribution::ParetoNormal]);
+    let distribution = prop_oneof![Just(Distribution::Uniform), named()];
+    let correlation = prop_oneof![Just(0), 0..u32::MAX].prop_map(Probability::from_parts);
+    let jitter = (short(), correlation, distribution).prop_map(|(amount, correlation, distribution)| Jitter {
+        amount,
+        correlation,
+        distribution,
+    });
+    let reorder = prop_oneof![
+        Just(Reorder::Jitter),
+        (chance(), prop_oneof![Just(1), 1..=u32::MAX])
+            .prop_map(|(chance, gap)| Reorder::Undelayed(Undelayed { chance, gap })),
+    ];
+    let rate = (1..=BitRate::MAX.bytes_per_second(), -34..100_i32, 0..100_i32, -200..100_i32, any::<bool>()).prop_map(
+        |(bytes, overhead, size, cell, per_zone)| {
+            let rate = Rate {
+                bits: BitRate::from_bytes_per_second(bytes),
+                packet_overhead: Bytes::new(overhead),
+                cell_size: Bytes::new(size),
+                cell_overhead: Bytes::new(if size == 0 { 0 } else { cell.max(1 - size) }),
+            };
+            (rate, if per_zone { RatePer::Zone } else { RatePer::Node })
+        },
+    );
+    let spacing = prop_oneof![
+        (short(), short()).prop_map(|(a, b)| Spacing::Range { min: a.min(b), max: a.max(b) }),
+        short().prop_map(|time| Spacing::Range { min: time, max: time }),
+        (short(), short(), named()).prop_map(|(a, b, distribution)| Spacing::Distributed {
+            delay: a.max(b),
+            jitter: a.min(b),
+            distribution
+        }),
+    ];
+    let slot = (spacing, prop_oneof![Just(0), 0..=i32::MAX.unsigned_abs()], prop_oneof![Just(0), 0..=i32::MAX]);
+    let slot = slot.prop_map(|(spacing, packets, bytes)| Slot { spacing, packets, bytes: Bytes::new(bytes) });
+    let first = (0..=Delay::MAX.as_nanos(), proptest::option::of(jitter), proptest::option::of(loss));
+    let second = (proptest::option::of(chance()), proptest::option::of(chance()), proptest::option::of(reorder));
+    let third = (proptest::option::of(rate), proptest::option::of(slot));
+    let fourth = (proptest::option::of(1..=u32::MAX), proptest::option::of(0..=i64::MAX.unsigned_abs()));
+    (first, second, third, fourth).prop_filter_map(
+        "incoherent",
+        |((delay, jitter, loss), (corrupt, duplicate, reorder), (rate, slot), (limit, seed))| {
+            let link = Link {
+                delay: Delay::from_nanos(delay),
+                jitter,
+                loss,
+                corrupt,
+                duplicate,
+                reorder,
+                rate: rate.map(|(rate, _)| rate),
+                rate_per: rate.map(|(_, per)| per).unwrap_or_default(),
+                slot,
+                limit,
+                seed,
+            };
+            (incoherence(&link).is_none() && link != Link::LAN).then_some(link)
+        },
+    )
 }
 
 proptest! {
@@ -244,6 +346,27 @@ proptest! {
             prop_assert_eq!(together, one_by_one);
         }
         prop_assert_eq!(topology.links_from(&node("stranger")).count(), 0);
+    }
+
+    #[test]
+    fn a_link_reads_back_as_it_is_printed(link in any_link()) {
+        let text = format!("name = 't'\nnodes = 'n[1-2]'\n[links]\ndefault = {{ {} }}\n", link.notation());
+        let read = Topology::parse(source(&text));
+        let read = read.map_err(|rejected| TestCaseError::fail(rejected.render(false, 100)))?;
+        prop_assert_eq!(read.link(&node("n1"), &node("n2")), Some(link), "{}", text);
+        let json = serde_json::to_string(&link).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Link>(&json).unwrap(), link);
+    }
+
+    #[test]
+    fn no_value_of_a_parameter_makes_the_parser_panic(
+        key in "rtt|jitter|loss|loss\\.(state|gemodel)(\\.p13)?|reorder|rate|packet-overhead|slot(\\.min)?|limit|seed",
+        value in "-?[0-9]{1,30}(\\.[0-9]{1,9})?|true|nan|inf|\"\\PC{0,12}\"|\"-?[0-9.]{1,25}(ms|%|B|gbit|s)\"|\\{\\}|\\[\\]|0x[0-9a-f]{1,20}",
+    ) {
+        let text = format!("name = 't'\nnodes = 'n[1-2]'\n[links.default]\n{key} = {value}\n");
+        if let Err(rejected) = Topology::parse(source(&text)) {
+            prop_assert!(rejected.problems().iter().all(|problem| text.get(problem.span.clone()).is_some()));
+        }
     }
 
     #[test]

@@ -49,6 +49,11 @@ fn show_draws_the_nodes_the_zones_and_the_rtt_of_every_pair() {
     n7  150ms  150ms  150ms  150ms  150ms  150ms  -      20ms   20ms
     n8  150ms  150ms  150ms  150ms  150ms  150ms  20ms   -      20ms
     n9  150ms  150ms  150ms  150ms  150ms  150ms  20ms   20ms   -
+
+    links
+    LINKS                      ONE-WAY DELAY  ALSO
+    inside Z[1-3]              10ms           -
+    between any two of Z[1-3]  75ms           -
     --- stderr
     --- exit status: 0
     ");
@@ -70,9 +75,60 @@ fn show_draws_zones_where_single_nodes_would_be_too_many() {
     Z1  20ms   150ms  150ms
     Z2  150ms  20ms   150ms
     Z3  150ms  150ms  20ms
+
+    links
+    LINKS                      ONE-WAY DELAY  ALSO
+    inside Z[1-3]              10ms           -
+    between any two of Z[1-3]  75ms           -
     --- stderr
     --- exit status: 0
     ");
+}
+
+#[test]
+fn show_says_what_each_link_adds() {
+    let sandbox = Sandbox::new();
+    let text = "name = 'wan'\nnodes = 'gw'\nzones = { Z1 = 'n[1-2]', Z2 = 'n[3-4]' }\n[links]\n\
+                inter-zone = { rtt = '40ms', jitter = '2ms', loss = '0.1%', rate = '1gbit' }\n\
+                [[links.override]]\nfrom = 'n1'\nto = 'Z2'\nreorder = 'jitter'\n\
+                loss.gemodel.p = '1%'\n";
+    sandbox.write("wan.toml", text);
+    insta::assert_snapshot!(sandbox.run(["show", "wan.toml"]), @r#"
+    --- stdout
+    topology wan: 5 nodes (gw,n[1-4])
+      zone Z1: n[1-2]
+      zone Z2: n[3-4]
+
+    wanted RTT
+        gw   n1    n2    n3    n4
+    gw  -    0ms   0ms   0ms   0ms
+    n1  0ms  -     0ms   40ms  40ms
+    n2  0ms  0ms   -     40ms  40ms
+    n3  0ms  40ms  40ms  -     0ms
+    n4  0ms  40ms  40ms  0ms   -
+
+    links
+    LINKS                  ONE-WAY DELAY  ALSO
+    inside Z[1-2]          0ms            -
+    between gw and Z[1-2]  0ms            -
+    from Z2 to Z1          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; the rate is each pair of nodes' own
+    from n2 to Z2          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; the rate is each pair of nodes' own
+    from n1 to Z2          20ms           jitter = "2ms", loss = { gemodel = { p = "1%", r = "99%", bad = "100%", good = "0%" } }, reorder = "jitter", rate = "1gbit"  # the rate is each pair of nodes' own
+    --- stderr
+    --- exit status: 0
+    "#);
+}
+
+#[test]
+fn show_gives_programs_every_parameter() {
+    let sandbox = Sandbox::new();
+    let parameters = "rtt = '10ms', jitter = '1ms', loss = { probability = '0.1%', ecn = true }, rate = '1gbit'";
+    sandbox.write("pair.toml", format!("name = 'pair'\nnodes = 'n[1-2]'\n[links]\ndefault = {{ {parameters} }}\n"));
+    let shown = sandbox.run(["show", "--json", "pair.toml"]).ended(0).json();
+    insta::assert_snapshot!(
+        shown["links"][1]["link"],
+        @r#"{"delay":"5ms","jitter":{"amount":"1ms","correlation":"0%","distribution":"uniform"},"loss":{"ecn":true,"model":{"random":{"correlation":"0%","probability":"0.1%"}}},"rate":{"bits":"1gbit","cell_overhead":"0B","cell_size":"0B","packet_overhead":"0B"}}"#
+    );
 }
 
 #[test]
@@ -92,12 +148,18 @@ fn show_gives_programs_every_ordered_pair() {
         {
           "from": "n1",
           "to": "n2",
-          "one_way_delay": "5ms"
+          "one_way_delay": "5ms",
+          "link": {
+            "delay": "5ms"
+          }
         },
         {
           "from": "n2",
           "to": "n1",
-          "one_way_delay": "5ms"
+          "one_way_delay": "5ms",
+          "link": {
+            "delay": "5ms"
+          }
         }
       ]
     }

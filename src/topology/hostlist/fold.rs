@@ -2,12 +2,10 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::topology::NodeName;
-
 /// The hostlist of these names: `n[1-9]`. Expanding it gives the same names in the same order.
 ///
 /// Only neighbours are folded, so sorted names give the shortest text.
-pub fn fold(names: &[NodeName]) -> String {
+pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
     let mut text = String::new();
     let mut rest = names;
     while !rest.is_empty() {
@@ -32,13 +30,13 @@ struct Family<'a> {
 
 impl<'a> Family<'a> {
     /// The longest family that the names begin with. `names` is not empty.
-    fn at_start_of(names: &'a [NodeName]) -> Self {
-        let first = names[0].as_str();
-        let Some((prefix, suffix)) = names.get(1).and_then(|second| frame(first, second.as_str())) else {
+    fn at_start_of<N: AsRef<str>>(names: &'a [N]) -> Self {
+        let first = names[0].as_ref();
+        let Some((prefix, suffix)) = names.get(1).and_then(|second| frame(first, second.as_ref())) else {
             return Self { prefix: "", suffix: "", numbers: vec![first] };
         };
-        let number = |name: &'a NodeName| {
-            let number = name.as_str().strip_prefix(prefix)?.strip_suffix(suffix)?;
+        let number = |name: &'a N| {
+            let number = name.as_ref().strip_prefix(prefix)?.strip_suffix(suffix)?;
             value(number).map(|_| number)
         };
         Self { prefix, suffix, numbers: names.iter().map_while(number).collect() }
@@ -103,6 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::topology::NodeName;
     use crate::topology::hostlist::expand;
 
     fn folded(names: &[&str]) -> String {
