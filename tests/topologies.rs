@@ -64,6 +64,28 @@ fn the_example_of_the_readme_is_valid() {
     assert!(example.is_ok(), "{}", example.unwrap_err().render(false, WIDTH));
 }
 
+#[test]
+fn every_block_of_the_documentation_is_valid() {
+    let documentation = include_str!("../docs/links.md");
+    let blocks = documentation.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let mut count = 0;
+    for block in blocks {
+        // A block is all rules of a file, or one way of saying a parameter on each line.
+        let files = if block.starts_with("[links]") {
+            vec![format!("zones = {{ Z1 = 'n[1-2]', Z2 = 'n[3-4]', Z3 = 'n[5-6]' }}\n{block}")]
+        } else {
+            let rule = "nodes = 'n[1-2]'\n[links.default]\ndelay = '50ms'\njitter = '5ms'";
+            block.lines().map(|line| format!("{rule}\n{line}\n")).collect()
+        };
+        for file in files {
+            let topology = Topology::parse(Source::new("links.md", format!("name = 'links'\n{file}")));
+            assert!(topology.is_ok(), "{}", topology.unwrap_err().render(false, WIDTH));
+            count += 1;
+        }
+    }
+    assert!(count > 10, "{count}");
+}
+
 fn parse(file: &Path) -> Result<Topology, Rejected> {
     let path = file.file_name().expect("a file").to_string_lossy().into_owned();
     let text = fs::read_to_string(file).expect("a text file");
