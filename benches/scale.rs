@@ -39,6 +39,13 @@ fn scale(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("diff with nothing", nodes), |bencher| {
             bencher.iter(|| diff(Some(black_box(&shaping)), &Tree::default()));
         });
+        let mapped = wanted_as(matrix_source(nodes), nodes);
+        group.bench_function(BenchmarkId::new("parse and resolve, a matrix of zones", nodes), |bencher| {
+            bencher.iter(|| Topology::parse(black_box(matrix_source(nodes))));
+        });
+        group.bench_function(BenchmarkId::new("compile one node, a matrix of zones", nodes), |bencher| {
+            bencher.iter(|| black_box(&mapped).shaping(&node, LineRate::UNKNOWN));
+        });
         let scattered = scattered(&shaping, nodes);
         group.bench_function(BenchmarkId::new("diff with nothing, no two links alike", nodes), |bencher| {
             bencher.iter(|| diff(Some(black_box(&scattered)), &Tree::default()));
@@ -80,8 +87,27 @@ fn source(nodes: u32) -> Source {
     Source::new("scale.toml", text)
 }
 
+/// The same nodes, with a round trip of its own between any two zones.
+fn matrix_source(nodes: u32) -> Source {
+    let mut source = source(nodes);
+    source.text += "matrix = \"zones.csv\"\n";
+    let zones = nodes.div_ceil(ZONE);
+    let names = (0..zones).map(|zone| format!("Z{zone}")).collect::<Vec<_>>();
+    let mut csv = format!("ms,{}\n", names.join(","));
+    for (row, name) in names.iter().enumerate() {
+        let cell = |column: usize| if column > row { format!("{}.{row}", 10 + column % 300) } else { String::new() };
+        csv += &format!("{name},{}\n", (0..names.len()).map(cell).collect::<Vec<_>>().join(","));
+    }
+    source.files.insert("zones.csv".to_owned(), csv);
+    source
+}
+
 fn wanted(nodes: u32) -> Wanted {
-    let topology = Topology::parse(source(nodes)).expect("a valid file");
+    wanted_as(source(nodes), nodes)
+}
+
+fn wanted_as(source: Source, nodes: u32) -> Wanted {
+    let topology = Topology::parse(source).expect("a valid file");
     Wanted::default().with_topology(topology, inventory(nodes)).expect("a node for each name")
 }
 

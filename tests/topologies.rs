@@ -1,5 +1,6 @@
 //! Golden folders: every file of `topologies/` and `tests/topologies/valid/` is a topology, and every file of
-//! `tests/topologies/invalid/` is refused with the text in the `.stderr` next to it.
+//! `tests/topologies/invalid/` is refused with the text in the `.stderr` next to it. The files that they refer to are
+//! next to them, too.
 //!
 //! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test topologies` writes what the program says now into the
 //! `.stderr` files; read the difference before you commit it.
@@ -89,7 +90,10 @@ fn every_block_of_the_documentation_is_valid() {
 fn parse(file: &Path) -> Result<Topology, Rejected> {
     let path = file.file_name().expect("a file").to_string_lossy().into_owned();
     let text = fs::read_to_string(file).expect("a text file");
-    Topology::parse(Source::new(path, text))
+    let folder = file.parent().expect("a folder");
+    Topology::load(Source::new(path, text), |name| {
+        fs::read_to_string(folder.join(name)).map_err(|_| "no such file".to_owned())
+    })
 }
 
 fn toml_files(folder: &str) -> Vec<PathBuf> {

@@ -1,4 +1,5 @@
-//! Reading a topology from a file, with what can go wrong before the language is concerned.
+//! Reading a topology from a file, and the files that it refers to, with what can go wrong before the language is
+//! concerned.
 
 use std::{
     fs::File,
@@ -9,28 +10,51 @@ use std::{
 use super::{Exit, Failure};
 use crate::topology::{MAX_FILE_BYTES, Source, Topology};
 
-/// Reads and parses a topology file; `-` is stdin.
+/// Reads and parses a topology file; `-` is stdin. Files that it refers to are looked for in its own folder, and those
+/// of stdin in the current one.
 pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
-    let name = if path == Path::new("-") { "<stdin>".to_owned() } else { path.display().to_string() };
-    let unreadable = |error: &dyn std::fmt::Display| Failure::new(Exit::File, format!("cannot read {name}: {error}"));
-    let mut bytes = Vec::new();
-    let input: Box<dyn Read> = if path == Path::new("-") {
-        Box::new(io::stdin())
-    } else {
-        Box::new(File::open(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                unreadable(&"no such file").hint("the project's own topologies are in topologies/")
-            }
-            _ => unreadable(&error),
-        })?)
-    };
-    // One byte more than is allowed tells a file that is too large, however large it is.
-    let read = input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes);
-    read.map_err(|error| unreadable(&error))?;
-    let text = String::from_utf8(bytes).map_err(|error| {
-        let line =
-            error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
-        unreadable(&format!("line {line} is not UTF-8 text"))
+    let is_stdin = path == Path::new("-");
+    let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
+    let text = if is_stdin { text_of(io::stdin()) } else { open(path) };
+    let text = text.map_err(|error| {
+        let failure = Failure::new(Exit::File, format!("cannot read {name}: {}", error.why));
+        if error.is_missing { failure.hint("the project's own topologies are in topologies/") } else { failure }
     })?;
-    Ok(Topology::parse(Source::new(name, text))?)
+    let folder = path.parent().unwrap_or_else(|| Path::new(""));
+    Ok(Topology::load(Source::new(name, text), |name| open(&folder.join(name)).map_err(|error| error.why))?)
+}
+
+/// Why a file has no text.
+struct Unreadable {
+    why: String,
+    is_missing: bool,
+}
+
+fn open(path: &Path) -> Result<String, Unreadable> {
+    let file = File::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unreadable { why: "no such file".to_owned(), is_missing: true },
+        _ => error.into(),
+    });
+    text_of(file?)
+}
+
+fn text_of(input: impl Read) -> Result<String, Unreadable> {
+    let mut bytes = Vec::new();
+    // One byte more than is allowed tells a file that is too large, however large it is.
+    input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > MAX_FILE_BYTES {
+        // Cut anywhere, even inside a character. The parser refuses it for its size.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Unreadable { why: format!("line {line} is not UTF-8 text"), is_missing: false }
+    })
+}
+
+impl From<io::Error> for Unreadable {
+    fn from(error: io::Error) -> Self {
+        Self { why: error.to_string(), is_missing: false }
+    }
 }

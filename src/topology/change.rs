@@ -18,6 +18,7 @@ use super::{
     patch::LinkPatch,
     reader::Table,
     source::Source,
+    tables::TableIds,
 };
 
 /// Parameters to lay over a link, each in the place of what the link had.
@@ -96,7 +97,7 @@ fn read(text: &str, direction: Direction) -> Result<LinkPatch, Vec<Finding>> {
     })?;
     let mut findings = Vec::new();
     let mut table = Table::open("a link", table.get_ref());
-    let patch = parameters::take(&mut table, 0..end, direction, &mut findings);
+    let patch = parameters::take(&mut table, 0..end, direction, &TableIds::new(), &mut findings);
     table.close(&mut findings);
     if findings.is_empty() { Ok(patch) } else { Err(findings) }
 }

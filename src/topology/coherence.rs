@@ -3,12 +3,11 @@
 //! Each may be right by itself, and they may come from several rules, or from a change that is laid over a topology.
 //! Which rules of a file make such a link together is `conflicts`' matter.
 
-use std::ops::Range;
-
 use super::{
     diagnostic::Finding,
     link::{Link, Parameter, Reorder},
     patch::LinkPatch,
+    source::Place,
     units::Delay,
 };
 
@@ -53,7 +52,7 @@ pub(super) fn incoherences(link: &Link) -> impl Iterator<Item = Incoherence> + u
 pub(super) fn check_rule(patch: &LinkPatch, findings: &mut Vec<Finding>) {
     findings.extend(incoherences(&patch.over(Link::LAN)).filter_map(|incoherence| {
         let (parameter, other) = incoherence.parameters();
-        Some(incoherence.finding(patch.place_of(parameter)?, Some(patch.place_of(other)?), ""))
+        Some(incoherence.finding(patch.place_of(parameter)?.into(), Some(patch.place_of(other)?.into()), ""))
     }));
 }
 
@@ -83,13 +82,11 @@ impl Incoherence {
 
     /// The finding about the place where the parameter is said and, if it is said at all, that of the other one: the
     /// caret is at the later of the two. `link` is the label that names a link.
-    pub(super) fn finding(self, place: Range<usize>, other_place: Option<Range<usize>>, link: &str) -> Finding {
+    pub(super) fn finding(self, place: Place, other_place: Option<Place>, link: &str) -> Finding {
         let (parameter, other) = self.parameters();
         let finding = |caret| Finding::new(caret, self.to_string()).label(link).help(self.help());
         match other_place {
-            Some(later) if later.start > place.start => {
-                finding(later).related(place, format!("the {parameter} is said here"))
-            }
+            Some(later) if later > place => finding(later).related(place, format!("the {parameter} is said here")),
             Some(earlier) => finding(place).related(earlier, format!("the {other} is said here")),
             None => finding(place).label(format!("nothing is said of the {other} {link}")),
         }

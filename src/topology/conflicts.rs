@@ -31,8 +31,7 @@ pub(super) fn check(rules: &Rules, members: &Members, findings: &mut Vec<Finding
                 let (parameter, other) = incoherence.parameters();
                 let Some(place) = view.place_of(to, parameter) else { continue };
                 let other_place = view.place_of(to, other);
-                let key = (place.start, other_place.as_ref().map(|place| place.start));
-                if reported.insert(key) {
+                if reported.insert((place.clone(), other_place.clone())) {
                     findings.push(incoherence.finding(place, other_place, &example(from, to, members)));
                 }
             }
@@ -66,7 +65,7 @@ impl Extremes {
         let mut so_far = Self::of(&rules.default.over(Link::LAN));
         so_far.is_bad()
             || rules.patches_over_the_default().any(|patch| {
-                let here = so_far.under(patch);
+                let here = so_far.under(&patch);
                 so_far = so_far.or(here);
                 here.is_bad()
             })
@@ -122,19 +121,34 @@ fn amount(jitter: Option<Jitter>) -> Delay {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
     use toml::de::DeTable;
 
     use super::*;
-    use crate::topology::{gather::gather, raw, resolve::resolve};
+    use crate::topology::{
+        Source,
+        files::{Files, References},
+        gather::gather,
+        matrix, raw,
+        resolve::resolve,
+        tables::TableIds,
+    };
 
-    /// The rules of a file, and whatever has been found so far.
-    fn resolved(text: &str) -> (Rules, Members, Vec<Finding>) {
+    /// The rules of a file and its matrix, and whatever has been found so far.
+    fn resolved(text: &str, csv: &str) -> (Rules, Members, Vec<Finding>) {
         let mut findings = Vec::new();
         let table = DeTable::parse(text).unwrap();
-        let document = raw::read(table.get_ref(), text, &mut findings);
+        let mut source = Source::new("t.toml", text);
+        source.files.insert("m.csv".to_owned(), csv.to_owned());
+        let (unreadable, references) = (BTreeMap::new(), References::of(table.get_ref()));
+        let document = raw::read(table.get_ref(), text, &TableIds::new(), &mut findings);
         let members = gather(&document.groups, &mut findings);
-        let rules = resolve(&document, &members, &mut findings);
+        let files = Files::of(&source, &unreadable, &references, &mut Vec::new());
+        let matrix = document.links.matrix.as_ref();
+        let matrix = matrix.and_then(|words| matrix::read(words, &files, &members, &mut findings));
+        let rules = resolve(&document, matrix, &members, &mut findings);
         (rules, members, findings)
     }
 
@@ -174,8 +188,17 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn a_file_is_refused_if_and_only_if_a_link_is_incoherent(text in any_file()) {
-            let (rules, members, mut findings) = resolved(&text);
+        fn a_file_is_refused_if_and_only_if_a_link_is_incoherent(
+            text in any_file(), cells in proptest::option::of(proptest::collection::vec("|[0-5]", 6)),
+        ) {
+            let cells = cells.unwrap_or_default();
+            let csv = match &cells[..] {
+                [a, b, c, d, e, f] => format!("ms,Z2,n6,Z1\nZ1,{a},{b},{c}\nn6,{d},,{e}\nn5,3,2,{f}\n"),
+                _ => String::new(),
+            };
+            let matrix = if csv.is_empty() { "" } else { "[links]\nmatrix = 'm.csv'\nmatrix-is = 'delay'\n" };
+            let text = text.replace("[links]\n", if matrix.is_empty() { "[links]\n" } else { matrix });
+            let (rules, members, mut findings) = resolved(&text, &csv);
             prop_assume!(findings.is_empty());
             check(&rules, &members, &mut findings);
             let pairs = (0..members.count()).flat_map(|from| (0..members.count()).map(move |to| (from, to)));
@@ -183,7 +206,7 @@ mod tests {
             let mut expected = BTreeSet::new();
             for (from, to, link) in links {
                 for (parameter, other) in incoherences(&link).map(super::super::Incoherence::parameters) {
-                    let place = |parameter| rules.place_of(from, to, parameter, &members).map(|place| place.start);
+                    let place = |parameter| rules.place_of(from, to, parameter, &members);
                     expected.insert((place(parameter), place(other)));
                 }
             }
@@ -195,7 +218,7 @@ mod tests {
     fn nodes_that_no_rule_tells_apart_are_looked_at_once() {
         let text = "name = 't'\nnodes = 'm[1-1000]'\nzones = { Z = 'n[1-1000]' }\n[links]\ndefault.delay = '1ms'\n\
                     [[links.override]]\nfrom = 'm[1,3,5,7-9,500]'\nto = 'Z'\njitter = '2ms'\n";
-        let (rules, members, mut findings) = resolved(text);
+        let (rules, members, mut findings) = resolved(text, "");
         let firsts: Vec<_> = rules.classes(&members).iter().filter_map(NodeSet::first).collect();
         assert_eq!(firsts, [0, 1, 1_000]);
         check(&rules, &members, &mut findings);

@@ -3,14 +3,14 @@
 //! The passes over a file make `Finding`s, which know bytes; a [`Problem`] is a finding placed in the file's lines.
 //! How it looks on a terminal is `render`'s matter. First type to read: [`Rejected`].
 
-use std::{fmt, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use annotate_snippets::normalize_untrusted_str;
 use serde::Serialize;
 
-use super::source::{Lines, Source};
+use super::source::{File, Lines, Place, Source};
 
-/// Why a file was refused: everything that is wrong with it, in the file's order.
+/// Why a file was refused: everything that is wrong with it and the files that it refers to, file by file in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     source: Source,
@@ -25,26 +25,27 @@ impl Rejected {
 
     /// `findings` is not empty.
     pub(super) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
-        findings.sort_by_key(|finding| (finding.span.start, finding.span.end));
+        findings.sort_by(|a, b| a.place.cmp(&b.place));
         let omitted = findings.len().saturating_sub(Self::MAX_PROBLEMS);
         findings.truncate(Self::MAX_PROBLEMS);
-        let lines = Lines::of(&source.text);
-        let problems = findings.into_iter().map(|finding| finding.place(&lines, &source.text)).collect();
+        let mut files = Files { source: &source, lines: BTreeMap::new() };
+        let problems = findings.into_iter().map(|finding| finding.located(&mut files)).collect();
         Self { source, problems, omitted }
     }
 
-    /// What is wrong, sorted by its place in the file, at least one thing. After a thousand the rest is only counted.
+    /// What is wrong, sorted by its place, at least one thing: first what is wrong with the topology file, then with
+    /// the files that it refers to. After a thousand the rest is only counted.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
 
-    /// The file that was refused.
+    /// The file that was refused, with those that it refers to.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// The file's name, fit for a terminal.
-    pub(super) fn path(&self) -> String {
+    /// The topology file's name, fit for a terminal.
+    fn path(&self) -> String {
         normalize_untrusted_str(&self.source.path)
     }
 
@@ -62,8 +63,7 @@ impl Rejected {
 /// One line for each problem: `file:line:column: message`.
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.path();
-        for (number, Problem { message, line, column, .. }) in self.problems.iter().enumerate() {
+        for (number, Problem { message, path, line, column, .. }) in self.problems.iter().enumerate() {
             let line_break = if number == 0 { "" } else { "\n" };
             write!(f, "{line_break}{path}:{line}:{column}: {message}")?;
         }
@@ -83,6 +83,10 @@ pub struct Problem {
     pub message: String,
     /// A few words for the place itself; may be empty.
     pub label: String,
+    /// The name of the file that it is in: the topology file, or one that it refers to.
+    pub path: String,
+    #[serde(skip)]
+    pub(super) file: File,
     /// The place, in bytes of the file's text.
     pub span: Range<usize>,
     /// The line in which the place begins, counted from 1.
@@ -98,6 +102,10 @@ pub struct Problem {
 /// A second place that explains a [`Problem`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Related {
+    /// The name of the file that it is in, which may be another than the problem's.
+    pub path: String,
+    #[serde(skip)]
+    pub(super) file: File,
     /// The place, in bytes of the file's text.
     pub span: Range<usize>,
     /// What is there.
@@ -107,16 +115,22 @@ pub struct Related {
 /// A [`Problem`] in the making, which knows its bytes but not yet its line.
 #[derive(Debug)]
 pub(super) struct Finding {
-    span: Range<usize>,
+    place: Place,
     message: String,
     label: String,
     help: Option<String>,
-    related: Vec<Related>,
+    related: Vec<(Place, String)>,
 }
 
 impl Finding {
-    pub(super) fn new(span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { span, message: presentable(&message.into()), label: String::new(), help: None, related: Vec::new() }
+    pub(super) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
+        Self {
+            place: place.into(),
+            message: presentable(&message.into()),
+            label: String::new(),
+            help: None,
+            related: Vec::new(),
+        }
     }
 
     pub(super) fn label(mut self, label: impl Into<String>) -> Self {
@@ -129,25 +143,40 @@ impl Finding {
         self
     }
 
-    pub(super) fn related(mut self, span: Range<usize>, label: impl Into<String>) -> Self {
-        self.related.push(Related { span, label: presentable(&label.into()) });
+    pub(super) fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
+        self.related.push((place.into(), presentable(&label.into())));
         self
     }
 
-    fn place(self, lines: &Lines<'_>, text: &str) -> Problem {
-        let span = on_characters(&self.span, text);
-        let (line, column) = lines.position(span.start);
-        let related = self.related.into_iter();
-        let related = related.map(|Related { span, label }| Related { span: on_characters(&span, text), label });
-        Problem {
-            message: self.message,
-            label: self.label,
-            span,
-            line,
-            column,
-            help: self.help,
-            related: related.collect(),
-        }
+    fn located(self, files: &mut Files<'_>) -> Problem {
+        let (path, span) = files.locate(&self.place);
+        let (line, column) = files.lines(&self.place.file).position(span.start);
+        let related = self.related.into_iter().map(|(place, label)| {
+            let (path, span) = files.locate(&place);
+            Related { path, file: place.file, span, label }
+        });
+        let related = related.collect();
+        let Self { place: Place { file, .. }, message, label, help, .. } = self;
+        Problem { message, label, path, file, span, line, column, help, related }
+    }
+}
+
+/// The files of a source with their lines, each of which is cut into lines once at most.
+struct Files<'s> {
+    source: &'s Source,
+    lines: BTreeMap<File, Lines<'s>>,
+}
+
+impl<'s> Files<'s> {
+    fn lines(&mut self, file: &File) -> &Lines<'s> {
+        let source = self.source;
+        self.lines.entry(file.clone()).or_insert_with(|| Lines::of(source.text_of(file).unwrap_or_default()))
+    }
+
+    /// The file's name, fit for a terminal, and the span with its ends on characters.
+    fn locate(&self, place: &Place) -> (String, Range<usize>) {
+        let text = self.source.text_of(&place.file).unwrap_or_default();
+        (normalize_untrusted_str(&self.source.name_of(&place.file)), on_characters(&place.span, text))
     }
 }
 
@@ -189,6 +218,21 @@ mod tests {
     #[test]
     fn a_span_behind_the_end_is_the_end() {
         assert_eq!(rejected(vec![Finding::new(70..80, "late")]).problems()[0].span, 13..13);
+    }
+
+    #[test]
+    fn a_problem_is_in_a_file_of_its_own() {
+        let mut source = Source::new("a/t.toml", "b = 2\n");
+        source.files.insert("m.csv".to_owned(), "ms\nx,y\n".to_owned());
+        let csv = |span| Place { file: File::Attached("m.csv".into()), span };
+        let findings = vec![
+            Finding::new(csv(5..6), "of the matrix").related(0..1, "the key"),
+            Finding::new(4..5, "of the topology").related(csv(0..2), "the unit"),
+        ];
+        let rejected = Rejected::new(source, findings);
+        assert_eq!(rejected.to_string(), "a/t.toml:1:5: of the topology\na/m.csv:2:3: of the matrix");
+        let problem = &rejected.problems()[0];
+        assert_eq!((&*problem.path, &*problem.related[0].path), ("a/t.toml", "a/m.csv"));
     }
 
     #[test]

@@ -109,14 +109,16 @@ impl Members {
         names.iter().map(|name| self.nodes_called(name).ok_or_else(|| UnknownName::new(name, self.names()))).collect()
     }
 
-    fn nodes_called(&self, name: &str) -> Option<Range<NodeId>> {
+    /// The nodes of the zone or the single node of this name.
+    pub(super) fn nodes_called(&self, name: &str) -> Option<Range<NodeId>> {
         match self.named(name)? {
             Member::Node(id) => Some(id..id + 1),
             Member::Zone(position) => self.zones.get(position).map(|zone| zone.nodes.clone()),
         }
     }
 
-    fn names(&self) -> impl Iterator<Item = &str> {
+    /// Everyone's name.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.zones.iter().map(|zone| zone.name.as_str()).chain(self.nodes.iter().map(NodeName::as_str))
     }
 

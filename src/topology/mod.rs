@@ -31,6 +31,9 @@
 //! The module is pure: it reads no file and no clock, and what it accepts on one machine it accepts on all. Where the
 //! nodes live is the inventory's matter, what the kernel does about links is the plan's.
 //!
+//! `[links] matrix = "regions.csv"` takes the delays between zones from a file, `distribution = { table = "wan.dist" }`
+//! the shape of a jitter; their texts travel with the topology's own, in a [`Source`].
+//!
 //! A file passes through `raw` (TOML to words), `gather` (words to nodes and zones) and `resolve` (words to rules);
 //! each pass reports everything that it finds, and [`Rejected`] shows it all at once. In a file without a fault so far,
 //! `conflicts` looks for rules that make an impossible link together. First type to read: [`Topology`].
@@ -38,10 +41,13 @@
 mod change;
 mod coherence;
 mod conflicts;
+mod csv;
 mod diagnostic;
+mod files;
 mod gather;
 pub mod hostlist;
 mod link;
+mod matrix;
 mod members;
 mod name;
 mod node_set;
@@ -57,6 +63,7 @@ mod scopes;
 mod select;
 mod source;
 mod suggest;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -80,15 +87,27 @@ pub use self::{
     source::{Origin, Source},
     units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
 };
-use self::{diagnostic::Finding, members::Members, rules::Rules, source::Lines};
+use self::{
+    diagnostic::Finding,
+    files::{Files, References},
+    members::Members,
+    rules::Rules,
+    source::Lines,
+};
 
-/// How many bytes a topology file may have: 4 MiB, several times what the largest topology needs.
+/// How many bytes a topology file may have, and each file that it refers to: 4 MiB, several times what the largest
+/// topology needs.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+/// How many bytes the files that a topology file refers to may have together: with the topology file, the inventory
+/// and what JSON makes of them, they fit into what an agent accepts.
+pub const MAX_ATTACHED_BYTES: usize = 2 * MAX_FILE_BYTES;
 
 /// How many nodes a topology may have.
 pub const MAX_NODES: usize = 65_536;
 
-/// Distribution tables of the user's own: values in units of 1/8192 of the jitter, in ascending order (`tc-netem(8)`).
+/// Distribution tables of the user's own: values in units of 1/8192 of the jitter, in the order of their file, which
+/// need not ascend (`tc-netem(8)`).
 pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 
 /// What a network should be like: nodes, zones, and the link from any node to any other.
@@ -106,13 +125,34 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads a topology file's text.
+    /// Reads a topology file's text, with those of all files that it refers to.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the file; of broken TOML, the first thing.
+    /// Everything that is wrong with the files; of broken TOML, the first thing.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
-        match read(&source.text) {
+        Self::parse_without(source, &BTreeMap::new())
+    }
+
+    /// Reads a topology file's text, and by `attach` those of the files that it refers to: `attach` gets each name once,
+    /// as the file has it, and answers with the text or with why there is none.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with the files; of broken TOML, the first thing.
+    pub fn load(mut source: Source, mut attach: impl FnMut(&str) -> Result<String, String>) -> Result<Self, Rejected> {
+        let mut unreadable = BTreeMap::new();
+        for name in source.references() {
+            match attach(&name) {
+                Ok(text) => drop(source.files.insert(name, text)),
+                Err(why) => drop(unreadable.insert(name, why)),
+            }
+        }
+        Self::parse_without(source, &unreadable)
+    }
+
+    fn parse_without(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, Rejected> {
+        match read(&source, unreadable) {
             Ok((name, members, rules, tables)) => Ok(Self { source, name, members, rules, tables }),
             Err(findings) => Err(Rejected::new(source, findings)),
         }
@@ -161,7 +201,9 @@ impl Topology {
     pub fn origin(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<Origin> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         let place = self.rules.place_of(from, to, parameter, &self.members)?;
-        Some(Origin { path: self.source.path.clone(), line: Lines::of(&self.source.text).position(place.start).0 })
+        let text = self.source.text_of(&place.file)?;
+        let (line, _) = Lines::of(text).position(place.span.start);
+        Some(Origin { path: self.source.name_of(&place.file), line })
     }
 
     /// The distribution tables of its own that its links have.
@@ -231,7 +273,11 @@ impl From<Topology> for Source {
 }
 
 /// Takes a text through all passes; what they find together is why it is refused.
-fn read(text: &str) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
+fn read(
+    source: &Source,
+    unreadable: &BTreeMap<String, String>,
+) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
+    let text = &source.text;
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
         return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
@@ -242,11 +288,15 @@ fn read(text: &str) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
     })?;
 
     let mut findings = Vec::new();
-    let document = raw::read(table.get_ref(), text, &mut findings);
+    let references = References::of(table.get_ref());
+    let files = Files::of(source, unreadable, &references, &mut findings);
+    let named = tables::read(&references.tables, &files, &mut findings);
+    let document = raw::read(table.get_ref(), text, &named.ids, &mut findings);
     let members = gather::gather(&document.groups, &mut findings);
-    let rules = resolve::resolve(&document, &members, &mut findings);
+    let matrix = document.links.matrix.as_ref().and_then(|words| matrix::read(words, &files, &members, &mut findings));
+    let rules = resolve::resolve(&document, matrix, &members, &mut findings);
     if findings.is_empty() {
         conflicts::check(&rules, &members, &mut findings);
     }
-    if findings.is_empty() { Ok((document.name.to_owned(), members, rules, Tables::new())) } else { Err(findings) }
+    if findings.is_empty() { Ok((document.name.to_owned(), members, rules, named.tables)) } else { Err(findings) }
 }

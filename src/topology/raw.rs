@@ -9,10 +9,13 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     diagnostic::Finding,
+    matrix::MatrixIs,
     name::{NameError, ZoneName},
     parameters::{self, Direction},
     patch::LinkPatch,
     reader::{Entry, Table, Word},
+    suggest,
+    tables::TableIds,
 };
 
 /// How many characters a topology's name may have.
@@ -44,7 +47,15 @@ pub(super) struct Links<'t> {
     pub(super) default: LinkPatch,
     pub(super) intra_zone: Option<ZoneRule>,
     pub(super) inter_zone: Option<ZoneRule>,
+    pub(super) matrix: Option<MatrixWords<'t>>,
     pub(super) overrides: Vec<Override<'t>>,
+}
+
+/// `matrix` and `matrix-is`.
+pub(super) struct MatrixWords<'t> {
+    pub(super) file: Word<'t>,
+    /// None if it says what no matrix is.
+    pub(super) is: Option<MatrixIs>,
 }
 
 /// `intra-zone` or `inter-zone`.
@@ -69,8 +80,13 @@ pub(super) enum Ends<'t> {
     FromTo { from: Vec<Word<'t>>, to: Vec<Word<'t>> },
 }
 
-/// Reads a whole file.
-pub(super) fn read<'t>(file: &'t DeTable<'t>, text: &str, findings: &mut Vec<Finding>) -> Document<'t> {
+/// Reads a whole file, whose distribution tables are read already.
+pub(super) fn read<'t>(
+    file: &'t DeTable<'t>,
+    text: &str,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Document<'t> {
     let mut top = Table::open("a topology", file);
     let name = read_name(top.take("name"), findings);
     let (nodes, zones) = (top.take("nodes"), top.take("zones"));
@@ -87,7 +103,7 @@ pub(super) fn read<'t>(file: &'t DeTable<'t>, text: &str, findings: &mut Vec<Fin
     groups.extend(nodes.map(|nodes| read_group(None, nodes, findings)));
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
-        Some(links) => read_links(links, findings),
+        Some(links) => read_links(links, tables, findings),
         None => no_links(text, findings),
     };
     top.close(findings);
@@ -157,7 +173,7 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<G
     Some(groups.collect())
 }
 
-fn read_links<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Links<'t> {
+fn read_links<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Links<'t> {
     let Some(mut table) = entry.table("`links`", findings) else { return Links::default() };
     if table.is_empty() {
         findings.push(
@@ -166,15 +182,51 @@ fn read_links<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Links<'t> {
                 .help("add `default = { rtt = \"0ms\" }`"),
         );
     }
-    let default = table.take("default").map(|rule| read_rule(rule, findings)).unwrap_or_default();
+    let default = table.take("default").map(|rule| read_rule(rule, tables, findings)).unwrap_or_default();
     let mut zone_rule = |key| {
         let rule: Entry<'_> = table.take(key)?;
-        Some(ZoneRule { key: rule.key_span(), patch: read_rule(rule, findings) })
+        Some(ZoneRule { key: rule.key_span(), patch: read_rule(rule, tables, findings) })
     };
     let (intra_zone, inter_zone) = (zone_rule("intra-zone"), zone_rule("inter-zone"));
-    let overrides = table.take("override").map(|overrides| read_overrides(overrides, findings)).unwrap_or_default();
+    let matrix = read_matrix(table.take("matrix"), table.take("matrix-is"), findings);
+    let overrides =
+        table.take("override").map(|overrides| read_overrides(overrides, tables, findings)).unwrap_or_default();
     table.close(findings);
-    Links { default, intra_zone, inter_zone, overrides }
+    Links { default, intra_zone, inter_zone, matrix, overrides }
+}
+
+fn read_matrix<'t>(
+    matrix: Option<Entry<'t>>,
+    is: Option<Entry<'t>>,
+    findings: &mut Vec<Finding>,
+) -> Option<MatrixWords<'t>> {
+    if let (None, Some(is)) = (&matrix, &is) {
+        findings.push(
+            Finding::new(is.key_span(), "`matrix-is` needs `matrix`")
+                .label("there is no matrix")
+                .help("add `matrix = \"regions.csv\"`, or leave `matrix-is` out"),
+        );
+    }
+    let is = is.map_or(Some(MatrixIs::Rtt), |is| read_matrix_is(is, findings));
+    let file = matrix?.string(findings)?;
+    Some(MatrixWords { file, is })
+}
+
+fn read_matrix_is(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<MatrixIs> {
+    let word = entry.string(findings)?;
+    match *word.get_ref() {
+        "rtt" => Some(MatrixIs::Rtt),
+        "delay" => Some(MatrixIs::Delay),
+        other => {
+            let near = suggest::nearest(other, ["rtt", "delay"]).map(|word| format!("did you mean `{word}`?"));
+            findings.push(
+                Finding::new(word.span(), format!("a matrix is of `rtt` or `delay`, not `{other}`"))
+                    .label(near.unwrap_or_default())
+                    .help("an `rtt` is there and back and the same both ways, a `delay` is from the row to the column"),
+            );
+            None
+        }
+    }
 }
 
 fn no_links<'t>(text: &str, findings: &mut Vec<Finding>) -> Links<'t> {
@@ -187,14 +239,14 @@ fn no_links<'t>(text: &str, findings: &mut Vec<Finding>) -> Links<'t> {
     Links::default()
 }
 
-fn read_rule(entry: Entry<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
+fn read_rule(entry: Entry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
     let Some(mut table) = entry.table("a link", findings) else { return LinkPatch::default() };
-    let patch = parameters::take(&mut table, entry.key_span(), Direction::Both, findings);
+    let patch = parameters::take(&mut table, entry.key_span(), Direction::Both, tables, findings);
     table.close(findings);
     patch
 }
 
-fn read_overrides<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
+fn read_overrides<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
     if entry.value().get_ref().is_table() {
         findings.push(entry.wrong_type("an array of tables").help("write `[[links.override]]` with two brackets"));
         return Vec::new();
@@ -202,11 +254,16 @@ fn read_overrides<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Over
     if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
         findings.push(Finding::new(entry.key_span(), "there is no override in `override`").help("leave it out"));
     }
-    let tables = entry.tables("an override", findings);
-    tables.into_iter().filter_map(|(span, table)| read_override(span, table, findings)).collect()
+    let overrides = entry.tables("an override", findings);
+    overrides.into_iter().filter_map(|(span, table)| read_override(span, table, tables, findings)).collect()
 }
 
-fn read_override<'t>(span: Range<usize>, mut table: Table<'t>, findings: &mut Vec<Finding>) -> Option<Override<'t>> {
+fn read_override<'t>(
+    span: Range<usize>,
+    mut table: Table<'t>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Override<'t>> {
     let (between, from, to) = (table.take("between"), table.take("from"), table.take("to"));
     let one_way = between.is_none() && (from.is_some() || to.is_some());
     let direction = if one_way { Direction::One } else { Direction::Both };
@@ -239,7 +296,7 @@ fn read_override<'t>(span: Range<usize>, mut table: Table<'t>, findings: &mut Ve
             None
         }
     };
-    let patch = parameters::take(&mut table, span.clone(), direction, findings);
+    let patch = parameters::take(&mut table, span.clone(), direction, tables, findings);
     table.close(findings);
     Some(Override { span, ends: ends?, patch })
 }

@@ -1,15 +1,15 @@
 //! A refused file on a terminal, as rustc would show it: every problem with its lines, carets and help.
 
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 use super::{
     diagnostic::{Problem, Rejected, Related},
-    source::Lines,
+    source::{File, Lines},
 };
 
-/// How many bytes of the file are shown at once. Places that are farther apart have excerpts of their own, and a place
+/// How many bytes of a file are shown at once. Places that are farther apart have excerpts of their own, and a place
 /// on a longer line is named instead of shown.
 ///
 /// The renderer walks over the whole excerpt that it is given; without a bound, a thousand problems of a large file
@@ -22,33 +22,53 @@ impl Rejected {
     /// `width` is the terminal's, in columns; longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
-        let lines = Lines::of(&self.source().text);
+        let source = self.source();
+        let attached = source.files.keys().map(|name| File::Attached(name.as_str().into()));
+        let texts = [File::Topology].into_iter().chain(attached).filter_map(|file| {
+            let text = source.text_of(&file)?;
+            let path = normalize_untrusted_str(&source.name_of(&file));
+            Some((file, Text { path, text, lines: Lines::of(text) }))
+        });
+        let texts = Texts(texts.collect());
+
         let mut text = String::new();
         for problem in self.problems() {
-            text.push_str(&self.render_problem(problem, &lines, &renderer));
+            text.push_str(&texts.render(problem, &renderer));
             text.push_str("\n\n");
         }
         text.push_str(&renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]));
         text.push('\n');
         text
     }
+}
 
-    fn render_problem(&self, problem: &Problem, lines: &Lines<'_>, renderer: &Renderer) -> String {
+/// The files that problems are in.
+struct Texts<'s>(BTreeMap<File, Text<'s>>);
+
+struct Text<'s> {
+    /// Fit for a terminal.
+    path: String,
+    text: &'s str,
+    lines: Lines<'s>,
+}
+
+impl Texts<'_> {
+    fn render(&self, problem: &Problem, renderer: &Renderer) -> String {
         let title = Level::ERROR.primary_title(&problem.message);
         let (near, far) = split_by_distance(problem);
         let places = near.iter().fold(problem.span.clone(), |window, related| hull(&window, &related.span));
-        let mut group = match self.excerpt(lines, &places) {
+        let mut group = match self.excerpt(&problem.file, &places) {
             Some((snippet, start)) => title.element(
                 snippet
                     .annotation(mark(AnnotationKind::Primary, &problem.span, &problem.label, start))
                     .annotations(near.iter().map(|at| mark(AnnotationKind::Context, &at.span, &at.label, start))),
             ),
             None => title
-                .element(Origin::path(self.path()).line(problem.line).char_column(problem.column))
+                .element(Origin::path(&problem.path).line(problem.line).char_column(problem.column))
                 .elements((!problem.label.is_empty()).then(|| Level::NOTE.message(&problem.label))),
         };
         for related in far {
-            let excerpt = self.excerpt(lines, &related.span);
+            let excerpt = self.excerpt(&related.file, &related.span);
             group = group.elements(excerpt.map(|(snippet, start)| {
                 snippet.annotation(mark(AnnotationKind::Context, &related.span, &related.label, start))
             }));
@@ -57,21 +77,23 @@ impl Rejected {
         renderer.render(&[group])
     }
 
-    /// The lines around a span, and the byte at which they begin. Nothing if that is too much to show.
-    fn excerpt<'a>(&'a self, lines: &Lines<'_>, span: &Range<usize>) -> Option<(Snippet<'a, Annotation<'a>>, usize)> {
+    /// The lines of a file around a span, and the byte at which they begin. Nothing if that is too much to show.
+    fn excerpt<'a>(&'a self, file: &File, span: &Range<usize>) -> Option<(Snippet<'a, Annotation<'a>>, usize)> {
+        let Text { path, text, lines } = self.0.get(file)?;
         let (bytes, first_line) = lines.around(span);
         if bytes.len() > MAX_EXCERPT {
             return None;
         }
         let start = bytes.start;
-        Some((Snippet::source(&self.source().text[bytes]).line_start(first_line).path(self.path()), start))
+        Some((Snippet::source(&text[bytes]).line_start(first_line).path(path), start))
     }
 }
 
 /// The related places that fit into one excerpt with the problem's own, and those that do not.
 fn split_by_distance(problem: &Problem) -> (Vec<&Related>, Vec<&Related>) {
     // Half the bound on either side keeps the whole within it.
-    problem.related.iter().partition(|related| hull(&problem.span, &related.span).len() <= MAX_EXCERPT / 2)
+    let is_near = |span: &Range<usize>| hull(&problem.span, span).len() <= MAX_EXCERPT / 2;
+    problem.related.iter().partition(|related| related.file == problem.file && is_near(&related.span))
 }
 
 fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {

@@ -6,6 +6,7 @@ use std::{collections::HashMap, ops::Range};
 
 use super::{
     diagnostic::Finding,
+    matrix::Matrix,
     members::Members,
     node_set::NodeSet,
     raw::{Document, Ends, Override, ZoneRule},
@@ -15,7 +16,12 @@ use super::{
 };
 
 /// Resolves every rule of the file. What is wrong is reported and left out.
-pub(super) fn resolve(document: &Document<'_>, members: &Members, findings: &mut Vec<Finding>) -> Rules {
+pub(super) fn resolve(
+    document: &Document<'_>,
+    matrix: Option<Matrix>,
+    members: &Members,
+    findings: &mut Vec<Finding>,
+) -> Rules {
     let links = &document.links;
     check_zone_rules(document, findings);
     let mut resolver = Resolver { members, meanings: HashMap::new(), choice: None };
@@ -25,6 +31,7 @@ pub(super) fn resolve(document: &Document<'_>, members: &Members, findings: &mut
         default: links.default.clone(),
         intra_zone: patch(&links.intra_zone),
         inter_zone: patch(&links.inter_zone),
+        matrix,
         overrides,
     }
 }

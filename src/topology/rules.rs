@@ -1,10 +1,11 @@
 //! Which rule speaks of which link: [`Rules`], and the link that results.
 //!
-//! The default comes first, then what zones say, then the overrides in the file's order; a later rule wins, parameter
-//! by parameter. A link about which nothing is said is as the LAN is. Rules are kept as rules, never as a table of
-//! node times node: what one node's links are is worked out when it is asked for.
+//! The default comes first, then what zones say, then the matrix, then the overrides in the file's order; a later rule
+//! wins, parameter by parameter. A link about which nothing is said is as the LAN is. Rules are kept as rules, never as
+//! a table of node times node, unless the user wrote one: what one node's links are is worked out when it is asked for.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     ops::Range,
@@ -12,9 +13,11 @@ use std::{
 
 use super::{
     link::{Link, Parameter},
+    matrix::Matrix,
     members::Members,
     node_set::{NodeId, NodeSet},
     patch::LinkPatch,
+    source::Place,
 };
 
 /// Everything that a topology says of its links.
@@ -23,6 +26,7 @@ pub(super) struct Rules {
     pub(super) default: LinkPatch,
     pub(super) intra_zone: LinkPatch,
     pub(super) inter_zone: LinkPatch,
+    pub(super) matrix: Option<Matrix>,
     /// Later wins.
     pub(super) overrides: Vec<Rule>,
 }
@@ -59,31 +63,26 @@ pub(super) struct Stretch {
 impl Rules {
     /// The link between two different nodes. Takes time in proportion to the number of overrides.
     pub(super) fn link(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
-        self.patches(from, to, members).fold(Link::LAN, |link, patch| patch.over(link))
+        let link = self.before_overrides(from, to, members);
+        self.overrides_of(from, to).fold(link, |link, patch| patch.over(link))
     }
 
-    /// Where the file says what this parameter of the link between two different nodes is.
-    pub(super) fn place_of(
-        &self,
-        from: NodeId,
-        to: NodeId,
-        parameter: Parameter,
-        members: &Members,
-    ) -> Option<Range<usize>> {
-        self.patches(from, to, members).filter_map(|patch| patch.place_of(parameter)).last()
+    /// Where it is said what this parameter of the link between two different nodes is.
+    pub(super) fn place_of(&self, from: NodeId, to: NodeId, parameter: Parameter, members: &Members) -> Option<Place> {
+        self.view(from, members).place_of(to, parameter)
     }
 
-    /// Everything that is said of the link, later wins.
-    fn patches(&self, from: NodeId, to: NodeId, members: &Members) -> impl Iterator<Item = &LinkPatch> {
-        let overrides =
+    fn overrides_of(&self, from: NodeId, to: NodeId) -> impl Iterator<Item = &LinkPatch> {
+        let concerned =
             self.overrides.iter().filter(move |rule| rule.destinations(from).any(|nodes| nodes.contains(to)));
-        self.patches_before_overrides(from, to, members).chain(overrides.map(|rule| &rule.patch))
+        concerned.map(|rule| &rule.patch)
     }
 
-    /// All rules but the default, which is for every link. A later one wins.
-    pub(super) fn patches_over_the_default(&self) -> impl Iterator<Item = &LinkPatch> {
-        let of_zones = [&self.intra_zone, &self.inter_zone];
-        of_zones.into_iter().chain(self.overrides.iter().map(|rule| &rule.patch))
+    /// All rules but the default, which is for every link. A later one wins. Of the matrix it is the least delay.
+    pub(super) fn patches_over_the_default(&self) -> impl Iterator<Item = Cow<'_, LinkPatch>> {
+        let of_zones = [&self.intra_zone, &self.inter_zone].into_iter().map(Cow::Borrowed);
+        let matrix = self.matrix.iter().filter_map(Matrix::least_delay).map(Cow::Owned);
+        of_zones.chain(matrix).chain(self.overrides.iter().map(|rule| Cow::Borrowed(&rule.patch)))
     }
 
     /// The links from one node to all nodes, as ascending stretches without gaps; the node's own place is in one too.
@@ -98,11 +97,13 @@ impl Rules {
         View { rules: self, members, from, relevant }
     }
 
-    /// The nodes by what the rules tell apart: those of one set are in one zone, and at the same ends of overrides.
+    /// The nodes by what the rules tell apart: those of one set are in one zone, in the same rows and columns of the
+    /// matrix, and at the same ends of overrides.
     pub(super) fn classes(&self, members: &Members) -> Vec<NodeSet> {
         let ends = self.overrides.iter().flat_map(|rule| [rule.from.ranges(), rule.to.ranges()]);
-        let zones = members.zones().iter().map(|zone| std::slice::from_ref(&zone.nodes));
-        let borders = ends.chain(zones).enumerate().flat_map(|(set, ranges)| {
+        let zones = members.zones().iter().map(|zone| &zone.nodes);
+        let groups = zones.chain(self.matrix.iter().flat_map(Matrix::ends)).map(std::slice::from_ref);
+        let borders = ends.chain(groups).enumerate().flat_map(|(set, ranges)| {
             // What a node is in is told by the sum of the numbers that stand for the sets, and each has one that is as
             // good as random: no two sums of a million are ever the same.
             let mut hasher = DefaultHasher::new();
@@ -125,12 +126,16 @@ impl Rules {
         classes.into_iter().map(NodeSet::from_iter).collect()
     }
 
-    fn patches_before_overrides(
-        &self,
-        from: NodeId,
-        to: NodeId,
-        members: &Members,
-    ) -> impl Iterator<Item = &LinkPatch> + use<'_> {
+    fn before_overrides(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
+        let link = self.general_rules(from, to, members).fold(Link::LAN, |link, patch| patch.over(link));
+        match self.matrix.as_ref().and_then(|matrix| matrix.cell(from, to)) {
+            Some(cell) => Link { delay: cell.delay, ..link },
+            None => link,
+        }
+    }
+
+    /// What is said of all links, and of those inside or between zones.
+    fn general_rules(&self, from: NodeId, to: NodeId, members: &Members) -> impl Iterator<Item = &LinkPatch> + use<'_> {
         let of_zones = match (members.zone_of(from), members.zone_of(to)) {
             (Some(a), Some(b)) if a.nodes == b.nodes => Some(&self.intra_zone),
             (Some(_), Some(_)) => Some(&self.inter_zone),
@@ -166,25 +171,30 @@ impl View<'_> {
         stretches
     }
 
-    /// Where the file says what this parameter of the link to another node is.
-    pub(super) fn place_of(&self, to: NodeId, parameter: Parameter) -> Option<Range<usize>> {
+    /// Where it is said what this parameter of the link to another node is.
+    pub(super) fn place_of(&self, to: NodeId, parameter: Parameter) -> Option<Place> {
         let overrides = self.relevant.iter().filter(|(nodes, _)| nodes.contains(to)).map(|(_, patch)| *patch);
-        let before = self.rules.patches_before_overrides(self.from, to, self.members);
-        before.chain(overrides).filter_map(|patch| patch.place_of(parameter)).last()
+        let in_matrix = || {
+            let matrix = self.rules.matrix.as_ref().filter(|_| parameter == Parameter::Delay)?;
+            Some(matrix.place_of(matrix.cell(self.from, to)?))
+        };
+        let general = || self.rules.general_rules(self.from, to, self.members);
+        let last = |patches: &mut dyn Iterator<Item = &LinkPatch>| {
+            patches.filter_map(|patch| patch.place_of(parameter)).last().map(Place::from)
+        };
+        last(&mut { overrides }).or_else(in_matrix).or_else(|| last(&mut general()))
     }
 
     /// Cuts the nodes wherever the link may change, and gives each piece its link before overrides.
     fn stretches_before_overrides(&self) -> Vec<Stretch> {
         let zones = self.members.zones().iter().map(|zone| &zone.nodes);
+        let matrix = self.rules.matrix.iter().flat_map(|matrix| matrix.cells_from(self.from)).map(|cell| &cell.to);
         let overrides = self.relevant.iter().flat_map(|(nodes, _)| nodes.ranges());
         let mut cuts = vec![0, self.members.count()];
-        cuts.extend(zones.chain(overrides).flat_map(|range| [range.start, range.end]));
+        cuts.extend(zones.chain(matrix).chain(overrides).flat_map(|range| [range.start, range.end]));
         cuts.sort_unstable();
         cuts.dedup();
-        let link = |to| {
-            let patches = self.rules.patches_before_overrides(self.from, to, self.members);
-            patches.fold(Link::LAN, |link, patch| patch.over(link))
-        };
+        let link = |to| self.rules.before_overrides(self.from, to, self.members);
         cuts.windows(2).map(|ends| Stretch { nodes: ends[0]..ends[1], link: link(ends[0]) }).collect()
     }
 }

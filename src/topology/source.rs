@@ -1,15 +1,26 @@
-//! A topology file as text: [`Source`]. Reading it from a disk is the caller's matter.
+//! A topology file and the files that it refers to, as text: [`Source`]. Reading them from a disk is the caller's
+//! matter; `Place` says where in which of them something is.
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    ops::Range,
+    path::Path,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Serialize};
+use toml::de::DeTable;
+
+use super::{MAX_FILE_BYTES, files::References};
 
 /// A topology file's name as the user typed it, its text, and the texts of the files that it refers to: the wire and
 /// journal form of a topology.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file's name, for messages only: nothing is ever read from it.
+    /// The file's name, for messages: on the wire nothing is ever read from it.
     pub path: String,
     /// The file's whole text.
     pub text: String,
@@ -22,6 +33,75 @@ impl Source {
     /// A file that refers to no other.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into(), files: BTreeMap::new() }
+    }
+
+    /// The names by which the topology file refers to other files, each once. The file may be wrong in any way; of one
+    /// that is not even TOML there are none.
+    pub fn references(&self) -> BTreeSet<String> {
+        let table =
+            Some(&self.text).filter(|text| text.len() <= MAX_FILE_BYTES).and_then(|text| DeTable::parse(text).ok());
+        let Some(table) = table else { return BTreeSet::new() };
+        References::of(table.get_ref()).names().map(str::to_owned).collect()
+    }
+
+    /// Where a file is that the topology file refers to by this name: in the topology file's own folder, unless the
+    /// name is absolute.
+    pub fn path_of(&self, name: &str) -> String {
+        let folder = Path::new(&self.path).parent().unwrap_or_else(|| Path::new(""));
+        folder.join(name).display().to_string()
+    }
+
+    /// The text of one of its files: none if it does not have the file.
+    pub(super) fn text_of(&self, file: &File) -> Option<&str> {
+        match file {
+            File::Topology => Some(&self.text),
+            File::Attached(name) => self.files.get(&**name).map(String::as_str),
+        }
+    }
+
+    /// The name of one of its files, for messages.
+    pub(super) fn name_of(&self, file: &File) -> String {
+        match file {
+            File::Topology => self.path.clone(),
+            File::Attached(name) => self.path_of(name),
+        }
+    }
+}
+
+/// One of the files of a [`Source`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum File {
+    /// The topology file itself.
+    #[default]
+    Topology,
+    /// The file that it refers to by this name.
+    Attached(Arc<str>),
+}
+
+/// Some bytes of one of the files. A range of bytes alone is of the topology file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) file: File,
+    pub(super) span: Range<usize>,
+}
+
+/// The topology file comes first.
+impl Ord for Place {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let order = |place: &Self| (place.span.start, place.span.end);
+        self.file.cmp(&other.file).then_with(|| order(self).cmp(&order(other)))
+    }
+}
+
+impl PartialOrd for Place {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl From<Range<usize>> for Place {
+    fn from(span: Range<usize>) -> Self {
+        Self { file: File::Topology, span }
     }
 }
 

@@ -209,6 +209,118 @@ fn hostile_text_reaches_no_terminal() {
     assert!(!rejected.to_string().contains('\u{1b}'));
 }
 
+fn with_files(text: &str, files: &[(&str, &str)]) -> Source {
+    let files = files.iter().map(|&(name, text)| (name.to_owned(), text.to_owned()));
+    Source { files: files.collect(), ..Source::new("a/test.toml", text) }
+}
+
+fn with_matrix(rules: &str, csv: &str) -> Result<Topology, Rejected> {
+    let zones = HIERARCHICAL.split_once("[links]").expect("zones").0;
+    let text = format!("{zones}[links]\nmatrix = 'm.csv'\n{rules}");
+    Topology::parse(with_files(&text, &[("m.csv", csv)]))
+}
+
+#[test]
+fn a_matrix_is_stronger_than_zones_and_weaker_than_overrides() {
+    let rules = "default.rtt = '1ms'\nintra-zone.rtt = '2ms'\ninter-zone.rtt = '4ms'\n\
+                 [[links.override]]\nbetween = ['n1', 'n7']\nrtt = '40ms'\n";
+    let topology = with_matrix(rules, "ms,Z1,Z2,Z3\nZ1,8,10,20\nZ2,,,\nZ3,,,\n").unwrap();
+    assert_eq!(delay(&topology, "n1", "n2"), "4ms", "the diagonal is the link inside the zone");
+    assert_eq!(delay(&topology, "n4", "n5"), "1ms", "an empty cell leaves the link to `intra-zone`");
+    assert_eq!(delay(&topology, "n1", "n4"), "5ms");
+    assert_eq!(delay(&topology, "n4", "n1"), "5ms", "one cell of an rtt is enough");
+    assert_eq!(delay(&topology, "n4", "n7"), "2ms", "an empty cell leaves the link to `inter-zone`");
+    assert_eq!(delay(&topology, "n2", "n7"), "10ms");
+    assert_eq!(delay(&topology, "n7", "n1"), "20ms");
+    assert_eq!(topology.source().references().into_iter().collect::<Vec<_>>(), ["m.csv"]);
+}
+
+#[test]
+fn a_matrix_of_delays_has_two_directions() {
+    let topology = with_matrix("matrix-is = 'delay'\n", "us,Z1,n7\nZ1,,3\nn7,4,\n").unwrap();
+    assert_eq!((delay(&topology, "n2", "n7"), delay(&topology, "n7", "n2")), ("3us".into(), "4us".into()));
+    assert_eq!(topology.link(&node("n2"), &node("n8")), Some(Link::LAN));
+}
+
+#[test]
+fn a_delay_comes_from_a_line_of_the_matrix_or_of_the_topology() {
+    let rules = "inter-zone.rtt = '4ms'\n[[links.override]]\nbetween = ['n1', 'n7']\nrtt = '40ms'\n";
+    let topology = with_matrix(rules, "# source\nms,Z1,Z2,Z3\nZ1,,10,20\n").unwrap();
+    let origin = |from, to| topology.origin(&node(from), &node(to), Parameter::Delay).map(|place| place.to_string());
+    assert_eq!(origin("n1", "n4").as_deref(), Some("a/m.csv:3"));
+    assert_eq!(origin("n4", "n1").as_deref(), Some("a/m.csv:3"));
+    assert_eq!(origin("n1", "n7").as_deref(), Some("a/test.toml:12"));
+    assert_eq!(origin("n4", "n7").as_deref(), Some("a/test.toml:9"));
+    assert_eq!(origin("n4", "n5"), None);
+    assert_eq!(topology.origin(&node("n1"), &node("n4"), Parameter::Loss), None);
+}
+
+#[test]
+fn a_topology_needs_the_files_that_it_refers_to_and_no_others() {
+    let text = "name = 't'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'm.csv'\n";
+    let error = |files: &[(&str, &str)]| Topology::parse(with_files(text, files)).unwrap_err().to_string();
+    assert_eq!(error(&[]), "a/test.toml:4:10: the file `m.csv` is not attached to the topology");
+    let matrix = ("m.csv", "ms,n1\nn2,1\n");
+    assert_eq!(
+        error(&[matrix, ("x.csv", "")]),
+        "a/test.toml:1:1: nothing here refers to the file that is attached as `x.csv`"
+    );
+    let huge = "#".repeat(MAX_FILE_BYTES + 1);
+    assert_eq!(error(&[("m.csv", &huge)]), "a/test.toml:4:10: cannot read `m.csv`: it is larger than 4 MiB");
+
+    let topology = Topology::parse(with_files(text, &[matrix])).unwrap();
+    let json = serde_json::to_value(&topology).unwrap();
+    assert_eq!(serde_json::from_value::<Topology>(json).unwrap(), topology);
+}
+
+#[test]
+fn files_are_attached_once_each() {
+    let text = "name = 't'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'm.csv'\n";
+    let mut asked = Vec::new();
+    let loaded = Topology::load(source(text), |name| {
+        asked.push(name.to_owned());
+        Ok("ms,n1\nn2,1\n".to_owned())
+    });
+    assert_eq!(delay(&loaded.unwrap(), "n1", "n2"), "500us");
+    assert_eq!(asked, ["m.csv"]);
+    let missing = Topology::load(source(text), |_| Err("no such file".to_owned())).unwrap_err();
+    assert_eq!(missing.to_string(), "test.toml:4:10: cannot read `m.csv`: no such file");
+}
+
+#[test]
+fn the_files_that_a_broken_topology_refers_to_are_found_all_the_same() {
+    let references = |text| source(text).references().into_iter().collect::<Vec<_>>();
+    let text = "nonsense = 1\n[links]\nmatrix = 'm.csv'\ndefault = { jitter = 5, distribution = { table = 'd.dist' } }\n\
+                inter-zone.slot.distribution.table = 's.dist'\n\
+                [[links.override]]\nrtt = ''\ndistribution = { table = 'd.dist' }\n";
+    assert_eq!(references(text), ["d.dist", "m.csv", "s.dist"]);
+    assert_eq!(references("matrix = 'm.csv'\n[links]\nmatrix = 5"), Vec::<String>::new());
+    assert_eq!(references("[links"), Vec::<String>::new());
+}
+
+#[test]
+fn a_distribution_table_is_known_by_what_is_in_it() {
+    let text = "name = 't'\nnodes = 'n[1-2]'\n[links.default]\ndelay = '9ms'\njitter = '5ms'\n\
+                distribution = { table = 'd/wan.dist' }\n\
+                [[links.override]]\nfrom = 'n2'\nto = 'n1'\njitter = '4ms'\ndistribution.table = 'same.dist'\n";
+    let files = [("d/wan.dist", "-1 0 1\n"), ("same.dist", "# the same\n-1 0\n1")];
+    let topology = Topology::parse(with_files(text, &files)).unwrap();
+    let distribution =
+        |from, to| topology.link(&node(from), &node(to)).and_then(|link| link.jitter).map(|it| it.distribution);
+    let Some(Distribution::Table(id)) = distribution("n1", "n2") else { panic!("a table") };
+    assert_eq!(distribution("n2", "n1"), Some(Distribution::Table(id)));
+    assert_eq!(
+        topology.tables().iter().map(|(id, values)| (*id, values.to_vec())).collect::<Vec<_>>(),
+        [(id, vec![-1, 0, 1])]
+    );
+}
+
+#[test]
+fn a_thousand_mistakes_of_a_matrix_are_enough() {
+    let csv = (0..5_000).fold("ms,Z1\n".to_owned(), |csv, number| csv + &format!("x{number},-1\n"));
+    assert_eq!(with_matrix("", &csv).unwrap_err().problems().len(), 1_000);
+}
+
 /// A valid file with every construct of the language, of up to 12 nodes.
 fn any_topology() -> impl Strategy<Value = String> {
     let end = prop_oneof![
@@ -334,7 +446,62 @@ fn any_link() -> impl Strategy<Value = Link> {
     )
 }
 
+/// The cells of a matrix of zones Z1 to Z3 and the node gw, in tenths of a millisecond.
+fn any_matrix() -> impl Strategy<Value = Vec<Vec<Option<u32>>>> {
+    let cell = prop_oneof![Just(None), (0..3_000_u32).prop_map(Some)];
+    proptest::collection::vec(proptest::collection::vec(cell, 4), 4)
+}
+
 proptest! {
+    #[test]
+    fn a_matrix_that_is_written_out_gives_its_cells(
+        mut cells in any_matrix(), order in Just(["Z1", "Z2", "Z3", "gw"]).prop_shuffle(), has_units: bool,
+    ) {
+        let node_of = |end: &str| node(match end { "Z1" => "n1", "Z2" => "n5", "Z3" => "n9", gw => gw });
+        let zones = HIERARCHICAL.replace("[zones]", "nodes = 'gw'\n[zones]");
+        let mut csv = format!("{},{}\n", if has_units { "" } else { "ms" }, order.join(","));
+        for (row, from) in cells.iter_mut().zip(order) {
+            csv += from;
+            for (cell, to) in row.iter_mut().zip(order) {
+                *cell = cell.filter(|_| from != to);
+                let unit = if has_units { "ms" } else { "" };
+                csv += &cell.map_or(",".to_owned(), |tenths| format!(",\"{}.{}{unit}\"", tenths / 10, tenths % 10));
+            }
+            csv += "\r\n";
+        }
+        let text = zones + "matrix = 'm.csv'\nmatrix-is = 'delay'\n";
+        let parsed = Topology::parse(with_files(&text, &[("m.csv", &csv)]));
+        if cells.iter().flatten().all(Option::is_none) {
+            prop_assert!(parsed.is_err());
+            return Ok(());
+        }
+        let topology = parsed.unwrap();
+        for (row, from) in cells.iter().zip(order) {
+            for (cell, to) in row.iter().zip(order).filter(|&(_, to)| to != from) {
+                let link = topology.link(&node_of(from), &node_of(to)).expect("a link");
+                let general = if from == "gw" || to == "gw" { 0 } else { 75_000_000 };
+                let expected = cell.map_or(general, |tenths| u64::from(tenths) * 100_000);
+                prop_assert_eq!(link.delay, Delay::from_nanos(expected));
+                let mut links = topology.links_from(&node_of(from));
+                prop_assert!(links.any(|(node, there)| *node == node_of(to) && there == link));
+            }
+        }
+    }
+
+    #[test]
+    fn no_matrix_makes_the_parser_panic(
+        csv in "(ms)?[,Zn1-9\"]{0,20}\n([Zn][1-4],[0-9.,\"mus -]{0,12}\n){0,4}|\\PC{0,60}", is_delay: bool,
+    ) {
+        let rules = if is_delay { "matrix-is = 'delay'\n" } else { "" };
+        match with_matrix(rules, &csv) {
+            Ok(topology) => prop_assert!(topology.nodes().iter().all(|node| topology.links_from(node).count() == 8)),
+            Err(rejected) => {
+                prop_assert!(!rejected.problems().is_empty());
+                prop_assert!(rejected.render(false, 60).ends_with('\n'));
+            }
+        }
+    }
+
     #[test]
     fn all_links_of_a_node_are_its_single_links(text in any_topology()) {
         // An override may happen to be about no link.

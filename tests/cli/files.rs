@@ -299,6 +299,106 @@ fn a_file_of_50_megabytes_is_refused_without_being_read_whole() {
 }
 
 #[test]
+fn a_matrix_is_looked_for_next_to_its_topology() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path().join("wan")).unwrap();
+    let text = "name = 'wan'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'rtt.csv'\n";
+    sandbox.write("wan/wan.toml", text);
+    insta::assert_snapshot!(sandbox.run(["check", "wan/wan.toml"]), @"
+    --- stdout
+    --- stderr
+    error: cannot read `rtt.csv`: no such file
+     --> wan/wan.toml:4:10
+      |
+    4 | matrix = 'rtt.csv'
+      |          ^^^^^^^^^ this is wan/rtt.csv
+      |
+      = help: a file's name is relative to the folder of the topology file
+
+    error: wan/wan.toml: 1 error
+    --- exit status: 3
+    ");
+
+    sandbox.write("wan/rtt.csv", "ms,n1\nn2,30\n");
+    insta::assert_snapshot!(sandbox.run(["show", "wan/wan.toml"]), @"
+    --- stdout
+    topology wan: 2 nodes (n[1-2])
+
+    wanted RTT
+        n1    n2
+    n1  -     30ms
+    n2  30ms  -
+    --- stderr
+    --- exit status: 0
+    ");
+
+    // From stdin there is no folder but the current one.
+    sandbox.write("rtt.csv", "ms,n1\nn2,40\n");
+    let piped = sandbox.run_with_stdin(["show", "-"], text).ended(0);
+    assert!(piped.stdout.contains("40ms"), "{piped}");
+}
+
+#[test]
+fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
+    let sandbox = Sandbox::new();
+    fs::create_dir(sandbox.path().join("wan")).unwrap();
+    sandbox.write("wan/wan.toml", "name = 'wan'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'rtt.csv'\n");
+    sandbox.write("wan/rtt.csv", "# of: today\nms,n1,n2\nn1,,30\nn2,31,\n");
+    insta::assert_snapshot!(sandbox.run(["check", "--json", "wan/wan.toml"]), @r#"
+    --- stdout
+    {
+      "exit_code": 3,
+      "error": {
+        "message": "wan/wan.toml: 1 error",
+        "problems": [
+          {
+            "message": "an rtt is the same both ways, and these two are not",
+            "label": "31ms one way round",
+            "path": "wan/rtt.csv",
+            "span": {
+              "start": 31,
+              "end": 33
+            },
+            "line": 4,
+            "column": 4,
+            "help": "leave one of them empty, or write `matrix-is = \"delay\"` if these are delays of one way",
+            "related": [
+              {
+                "path": "wan/rtt.csv",
+                "span": {
+                  "start": 25,
+                  "end": 27
+                },
+                "label": "30ms the other way round"
+              }
+            ]
+          }
+        ]
+      }
+    }
+    --- stderr
+    error: an rtt is the same both ways, and these two are not
+     --> wan/rtt.csv:4:4
+      |
+    3 | n1,,30
+      |     -- 30ms the other way round
+    4 | n2,31,
+      |    ^^ 31ms one way round
+      |
+      = help: leave one of them empty, or write `matrix-is = "delay"` if these are delays of one way
+
+    error: wan/wan.toml: 1 error
+    --- exit status: 3
+    "#);
+    sandbox.write("wan/rtt.csv", b"ms,n1\nn2,caf\xe9\n");
+    let latin1 = sandbox.run(["check", "wan/wan.toml"]).ended(3);
+    assert!(latin1.stderr.contains("cannot read `rtt.csv`: line 2 is not UTF-8 text"), "{latin1}");
+    File::create(sandbox.path().join("wan/rtt.csv")).unwrap().set_len(50_000_000).unwrap();
+    let huge = sandbox.run(["check", "wan/wan.toml"]).ended(3);
+    assert!(huge.stderr.contains("cannot read `rtt.csv`: it is larger than 4 MiB"), "{huge}");
+}
+
+#[test]
 fn all_of_100_errors_are_shown_in_one_run() {
     let sandbox = Sandbox::new();
     let mut text = "name = 'bad'\nnodes = 'n[1-3]'\n[links]\n".to_owned();
@@ -331,6 +431,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
           {
             "message": "the node `n1` is in both `Z1` and `Z2`",
             "label": "again here",
+            "path": "bad.toml",
             "span": {
               "start": 37,
               "end": 41
@@ -340,6 +441,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
             "help": "a node is in at most one zone, and in the topology once",
             "related": [
               {
+                "path": "bad.toml",
                 "span": {
                   "start": 26,
                   "end": 30
@@ -351,6 +453,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
           {
             "message": "a unit is missing: write \"10ms\"",
             "label": "a number without a unit",
+            "path": "bad.toml",
             "span": {
               "start": 75,
               "end": 79

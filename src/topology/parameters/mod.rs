@@ -19,6 +19,7 @@ use super::{
     diagnostic::Finding,
     patch::{LinkPatch, Said},
     reader::{Entry, Table},
+    tables::TableIds,
 };
 
 /// Which way the table speaks of.
@@ -34,25 +35,27 @@ pub(super) enum Direction {
 const PARAMETERS: &str = "a link says one or more of `rtt` or `delay`, `jitter`, `loss`, `corrupt`, `duplicate`, \
                           `reorder`, `rate`, `slot`, `limit` and `seed`, as in `rtt = \"150ms\"`";
 
-/// Takes the link's parameters from a table whose place is `span`.
+/// Takes the link's parameters from a table whose place is `span`. `tables` are the distribution tables that it can
+/// name.
 ///
 /// What is wrong is reported, and then missing from the patch: a file with findings is never resolved into links.
 pub(super) fn take(
     table: &mut Table<'_>,
     span: Range<usize>,
     direction: Direction,
+    tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,
 ) -> LinkPatch {
     let before = table.len();
     let patch = LinkPatch {
         delay: time::take_delay(table, direction, findings),
-        jitter: time::take_jitter(table, findings),
+        jitter: time::take_jitter(table, tables, findings),
         loss: loss::take(table, findings),
         corrupt: chance::take(table, "corrupt", findings),
         duplicate: chance::take(table, "duplicate", findings),
         reorder: chance::take_reorder(table, findings),
         rate: rate::take(table, findings),
-        slot: slot::take(table, findings),
+        slot: slot::take(table, tables, findings),
         limit: whole::take_limit(table, findings),
         seed: whole::take_seed(table, findings),
     };

@@ -6,6 +6,7 @@ use super::{
         link::{Distribution, Slot, Spacing},
         patch::Said,
         reader::{Entry, Table},
+        tables::TableIds,
         units::{Bytes, Delay},
     },
     distribution, needs,
@@ -19,7 +20,11 @@ const HELP: &str =
     "write `min = \"8ms\", max = \"12ms\"`, or `delay = \"10ms\", jitter = \"2ms\", distribution = \"normal\"`";
 
 /// Takes `slot`: `"10ms"`, or a table of one form and perhaps what a slot takes. A slot of no time is none.
-pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option<Said<Option<Slot>>> {
+pub(super) fn take(
+    table: &mut Table<'_>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Said<Option<Slot>>> {
     let entry = table.take("slot")?;
     let Some(mut inner) = entry.as_table("a slot") else {
         let time = short(entry, findings)?;
@@ -51,7 +56,7 @@ pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option
             None
         }
         (Some(_), None) => read_range(range, findings),
-        (None, Some(_)) => read_distributed(entry, distributed, findings),
+        (None, Some(_)) => read_distributed(entry, distributed, tables, findings),
     };
     let packets = packets.map_or(Some(0), |packets| {
         integer(packets, 1..=i32::MAX.unsigned_abs(), "leave it out where a slot takes any number", findings)
@@ -89,6 +94,7 @@ fn read_range([min, max]: [Option<Entry<'_>>; 2], findings: &mut Vec<Finding>) -
 fn read_distributed(
     slot: Entry<'_>,
     [delay, jitter, shape]: [Option<Entry<'_>>; 3],
+    tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,
 ) -> Option<Spacing> {
     let (Some(delay), Some(jitter), Some(shape)) = (delay, jitter, shape) else {
@@ -103,7 +109,7 @@ fn read_distributed(
         return None;
     };
     let (mean, deviation) = (short(delay, findings), short(jitter, findings));
-    let distribution = distribution::read(shape, findings);
+    let distribution = distribution::read(shape, tables, findings);
     if distribution == Some(Distribution::Uniform) {
         findings.push(
             Finding::new(shape.value().span(), "slots that are evenly distributed are said by `min` and `max`")

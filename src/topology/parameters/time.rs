@@ -6,6 +6,7 @@ use super::{
         link::{Distribution, Jitter},
         patch::Said,
         reader::{Entry, Table},
+        tables::TableIds,
         units::{Delay, Probability, Rtt},
     },
     Direction, chance, distribution, is_of_none, needs,
@@ -47,7 +48,11 @@ pub(super) fn take_delay(
 }
 
 /// Takes `jitter`, `jitter-correlation` and `distribution`. A jitter of zero is none.
-pub(super) fn take_jitter(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option<Said<Option<Jitter>>> {
+pub(super) fn take_jitter(
+    table: &mut Table<'_>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Said<Option<Jitter>>> {
     let entry = table.take("jitter");
     let (correlation, shape) = (table.take("jitter-correlation"), table.take("distribution"));
     let amount = entry.map(|entry| short(entry, findings));
@@ -59,7 +64,7 @@ pub(super) fn take_jitter(table: &mut Table<'_>, findings: &mut Vec<Finding>) ->
         }
     }
     let correlation = correlation.map(|entry| chance::correlation(entry, findings));
-    let shape = shape.map(|entry| distribution::read(entry, findings));
+    let shape = shape.map(|entry| distribution::read(entry, tables, findings));
     let (entry, amount) = (entry?, amount??);
     let jitter = Jitter {
         amount,

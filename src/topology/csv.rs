@@ -1,0 +1,152 @@
+//! Comma-separated values with their places: [`rows`] of [`Cell`]s.
+//!
+//! As RFC 4180 has them, and as spreadsheets, editors and people write them: spaces around a cell mean nothing, lines
+//! may end in any way, a byte order mark may come first; empty lines, and lines that begin with `#`, are skipped. A cell
+//! is on one line.
+
+use std::{borrow::Cow, ops::Range};
+
+/// A line of cells.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Row<'t> {
+    start: usize,
+    text: &'t str,
+}
+
+/// What is between two commas.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Cell<'t> {
+    /// Without quotes and the spaces around them.
+    pub(super) text: Cow<'t, str>,
+    /// With its quotes.
+    pub(super) span: Range<usize>,
+    /// What is wrong with its quotes, if anything is.
+    pub(super) mistake: Option<&'static str>,
+}
+
+/// The rows of a file, in order.
+pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
+    let mut next = text.len() - text.trim_start_matches('\u{feff}').len();
+    let lines = text[next..].split_inclusive('\n').map(move |line| {
+        let start = next;
+        next += line.len();
+        Row { start, text: line.trim_end() }
+    });
+    lines.filter(|row| !row.text.is_empty() && !row.text.trim_start().starts_with('#'))
+}
+
+impl<'t> Row<'t> {
+    /// The whole row.
+    pub(super) fn span(&self) -> Range<usize> {
+        self.start..self.start + self.text.len()
+    }
+
+    /// Its cells, at least one.
+    pub(super) fn cells(&self) -> impl Iterator<Item = Cell<'t>> + use<'t> {
+        let Self { start, text } = *self;
+        let mut rest = Some(0);
+        std::iter::from_fn(move || {
+            let begin = rest?;
+            let end = begin + end_of_cell(&text[begin..]);
+            rest = (end < text.len()).then_some(end + 1);
+            Some(cell(start + begin, &text[begin..end]))
+        })
+    }
+}
+
+/// The first comma outside quotes, or the end.
+fn end_of_cell(text: &str) -> usize {
+    let mut is_quoted = false;
+    let opens = text.trim_start().starts_with('"');
+    let mut is_separator = |c: char| {
+        is_quoted ^= opens && c == '"';
+        c == ',' && !is_quoted
+    };
+    text.find(&mut is_separator).unwrap_or(text.len())
+}
+
+fn cell(start: usize, text: &str) -> Cell<'_> {
+    let start = start + text.len() - text.trim_start().len();
+    let text = text.trim();
+    let span = start..start + text.len();
+    let Some(quoted) = text.strip_prefix('"') else { return Cell { text: text.into(), span, mistake: None } };
+    let (inner, mistake) = match quoted.strip_suffix('"') {
+        Some(inner) if inner.replace("\"\"", "").contains('"') => (inner, Some("there is something behind the quotes")),
+        Some(inner) => (inner, None),
+        None if quoted.replace("\"\"", "").contains('"') => (quoted, Some("there is something behind the quotes")),
+        None => (quoted, Some("the quotes do not end on this line")),
+    };
+    let text = if inner.contains("\"\"") { inner.replace("\"\"", "\"").into() } else { inner.into() };
+    Cell { text, span, mistake }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn texts(text: &str) -> Vec<Vec<String>> {
+        rows(text).map(|row| row.cells().map(|cell| cell.text.into_owned()).collect()).collect()
+    }
+
+    #[test]
+    fn cells_are_what_is_between_the_commas() {
+        assert_eq!(texts("ms, a ,b\na,,1.5\n"), [["ms", "a", "b"], ["a", "", "1.5"]]);
+        assert_eq!(texts(",\n,,"), [vec!["", ""], vec!["", "", ""]]);
+    }
+
+    #[test]
+    fn spreadsheets_and_people_write_lines_in_many_ways() {
+        let expected = [["ms", "a"], ["a", "1"]];
+        for text in ["ms,a\r\na,1\r\n", "\u{feff}ms,a\na,1", "# source\n  # date\n\nms,a\n \t\na,1\n\n"] {
+            assert_eq!(texts(text), expected, "{text:?}");
+        }
+        assert_eq!(texts(""), Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn quotes_hold_commas_and_quotes() {
+        assert_eq!(texts(" \"a,b\" ,\"say \"\"so\"\"\",\"\"\n"), [["a,b", "say \"so\"", ""]]);
+        assert_eq!(texts("a\"b\",c"), [["a\"b\"", "c"]]);
+    }
+
+    #[test]
+    fn quotes_that_are_wrong_are_told() {
+        let mistakes = |text| rows(text).flat_map(|row| row.cells().map(|cell| cell.mistake)).collect::<Vec<_>>();
+        assert_eq!(mistakes("\"a\",b"), [None, None]);
+        assert_eq!(mistakes("\"a,b"), [Some("the quotes do not end on this line")]);
+        assert_eq!(mistakes("\""), [Some("the quotes do not end on this line")]);
+        assert_eq!(mistakes("\"a\"b,c"), [Some("there is something behind the quotes"), None]);
+        assert_eq!(mistakes("\"a\"b\""), [Some("there is something behind the quotes")]);
+    }
+
+    #[test]
+    fn places_are_those_of_the_file() {
+        let text = "\u{feff}# é\r\nms , \"a\"\r\n";
+        let row = rows(text).next().expect("a row");
+        assert_eq!(&text[row.span()], "ms , \"a\"");
+        let cells: Vec<_> = row.cells().map(|cell| &text[cell.span]).collect();
+        assert_eq!(cells, ["ms", "\"a\""]);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_is_too_strange(text in "[a1,\"# \r\n\t\u{feff}é]{0,40}|\\PC{0,40}") {
+            for row in rows(&text) {
+                let cells: Vec<_> = row.cells().collect();
+                prop_assert!(!cells.is_empty());
+                prop_assert!(cells.iter().all(|cell| text.get(cell.span.clone()).is_some()));
+                prop_assert!(cells.windows(2).all(|pair| pair[0].span.end < pair[1].span.start));
+            }
+        }
+
+        #[test]
+        fn what_is_quoted_is_read_back(cells in proptest::collection::vec("[a1,\"# é]{0,6}", 1..6)) {
+            let quoted: Vec<_> = cells.iter().map(|cell| format!("\"{}\"", cell.replace('"', "\"\""))).collect();
+            let read = texts(&quoted.join(","));
+            // Spaces outside quotes are trimmed, those inside are the cell's own.
+            prop_assert_eq!(read, vec![cells]);
+        }
+    }
+}
