@@ -25,4 +25,4 @@ pub mod wire;
 
 #[cfg(test)]
 #[path = "../tests/strategies/mod.rs"]
-pub mod strategies;
+mod strategies;

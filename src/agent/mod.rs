@@ -11,6 +11,7 @@ mod server;
 mod specimen;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 pub use config::{Config, ConfigError};
 pub use node::Node;

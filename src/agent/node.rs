@@ -6,10 +6,16 @@ use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
 
-use super::{Config, deadlines::Deadlines, guard, specimen};
+use super::{
+    Config,
+    deadlines::Deadlines,
+    guard,
+    specimen::{self, Bench, ScratchNamespace},
+    trial::Candidate,
+};
 use crate::{
     kernel::{Failed, Interface, Kernel, execute},
-    plan::{Blocked, Change, Overlay, OverlayId, Stamp, Tree, Wanted, diff},
+    plan::{Blocked, Change, Overlay, OverlayId, Shaping, Stamp, Tree, Wanted, diff},
     wire::{
         ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, OverlayStatus, Prepare, Prepared, ProfileStatus,
         Ticket, Undo, Undone,
@@ -23,7 +29,9 @@ const PREPARED_FOR: Duration = Duration::from_secs(30);
 pub struct Node<K> {
     config: Config,
     kernel: K,
-    /// Whether the kernel has been tried and found able.
+    /// Where the kernel is tried out.
+    bench: Box<dyn Bench>,
+    /// Whether it has been tried and found able to shape.
     tried: bool,
     /// What all nodes have.
     document: Wanted,
@@ -56,6 +64,7 @@ impl<K: Kernel> Node<K> {
         Self {
             config,
             kernel,
+            bench: Box::new(ScratchNamespace),
             tried: false,
             document: Wanted::default(),
             deadlines: Deadlines::default(),
@@ -66,10 +75,10 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// A node whose kernel needs no trial.
+    /// A node whose kernel is tried out elsewhere.
     #[cfg(test)]
-    pub(super) fn with_able_kernel(config: Config, kernel: K) -> Self {
-        Self { tried: true, ..Self::new(config, kernel) }
+    pub(super) fn with_bench(config: Config, kernel: K, bench: impl Bench + 'static) -> Self {
+        Self { bench: Box::new(bench), ..Self::new(config, kernel) }
     }
 
     /// Its kernel, for the tests to look at and to disturb.
@@ -103,11 +112,23 @@ impl<K: Kernel> Node<K> {
         // What has ended here stays so, if the controller did not know it yet.
         let wanted = request.wanted.without(&self.deadlines.over(now));
         let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &wanted)?;
-        let change = self.change(&interface, &wanted)?;
+        let tree = self.kernel.observe(&interface).map_err(guard::kernel_error)?;
+        let shaping = wanted.shaping(&self.config.node, interface.rate);
+        let change = way(&interface, shaping.as_ref(), &tree)?;
         if !change.steps.is_empty() && !self.tried {
-            specimen::try_kernel()?;
+            specimen::try_kernel(&*self.bench)?;
             self.tried = true;
         }
+        let topologies = [&self.in_force, &wanted].map(|wanted| wanted.topology.as_ref());
+        let candidate = Candidate {
+            tree: &tree,
+            change: &change,
+            shaping: shaping.as_ref(),
+            node: &self.config.node,
+            wanted: &wanted,
+            tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
+        };
+        candidate.check(&*self.bench)?;
         self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: now });
         Ok(Prepared { interface: interface.name, change })
     }
@@ -250,15 +271,7 @@ impl<K: Kernel> Node<K> {
     /// The steps from what the kernel has to what `wanted` asks of this node.
     fn change(&mut self, interface: &Interface, wanted: &Wanted) -> Result<Change, ApiError> {
         let tree = self.kernel.observe(interface).map_err(guard::kernel_error)?;
-        let shaping = wanted.shaping(&self.config.node, interface.rate);
-        diff(shaping.as_ref(), &tree).map_err(|blocked| {
-            let name = &interface.name;
-            let hint = match &blocked {
-                Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
-                Blocked::TooManyProfiles(_) => String::new(),
-            };
-            ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
-        })
+        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree)
     }
 
     /// The interface that the document in force names.
@@ -295,6 +308,18 @@ impl<K: Kernel> Node<K> {
         let change = diff(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
         execute(&mut self.kernel, interface, &change.steps).map_err(failed)
     }
+}
+
+/// The steps from what an interface has to what is wanted of it.
+fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, ApiError> {
+    diff(wanted, tree).map_err(|blocked| {
+        let name = &interface.name;
+        let hint = match &blocked {
+            Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
+            Blocked::TooManyProfiles(_) => String::new(),
+        };
+        ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
+    })
 }
 
 fn profiles(tree: &Tree) -> Vec<ProfileStatus> {

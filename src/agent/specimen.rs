@@ -1,9 +1,10 @@
 //! What the running kernel can do, tried out rather than inferred from its version.
 //!
 //! A specimen of everything that an agent ever installs goes on the loopback of a scratch network namespace, is read
-//! back and compared. The namespace ends with the trial, so there is nothing to clean up.
+//! back and compared. The namespace ends with the trial, so there is nothing to clean up. What links of more than a
+//! delay need is tried for each change, by [`trial`](super::trial).
 
-use std::net::IpAddr;
+use std::{io, net::IpAddr};
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
@@ -12,52 +13,79 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Checks that this kernel has the qdiscs, classifiers and actions that shaping needs.
-pub(super) fn try_kernel() -> Result<(), ApiError> {
-    let tried = in_new_network(|| -> Result<(), Trial> {
-        let mut kernel = Rtnl::open().map_err(KernelError::Socket)?;
-        let loopback = kernel.interface(&"lo".parse().map_err(|_| Trial::NotReadBack)?)?;
-        try_on(&mut kernel, &loopback)
-    });
-    match tried {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(Trial::Kernel(error))) if error.is_unsupported() => Err(ApiError::new(
-            ErrorCode::Unsupported,
-            format!(
-                "this kernel cannot shape: {error}; it needs the modules sch_htb, sch_netem, sch_ingress, cls_flower \
-                 and act_gact"
-            ),
-        )),
-        Ok(Err(Trial::Kernel(error))) => Err(super::guard::kernel_error(error)),
-        Ok(Err(Trial::NotReadBack)) => Err(ApiError::new(
-            ErrorCode::Unsupported,
-            "this kernel accepts what netemctl installs but reads back something else",
-        )),
-        Err(error) => Err(ApiError::new(
-            ErrorCode::Permission,
-            format!("cannot make a network namespace to try the kernel in: {error}; the agent needs CAP_SYS_ADMIN"),
-        )),
-    }
+/// Where a kernel like the node's is tried out.
+pub(super) trait Bench: Send {
+    /// Runs a trial on an interface that carries nothing, and that is gone afterwards.
+    fn try_out(&self, trial: &Trial<'_>) -> Result<(), Obstacle>;
 }
 
-enum Trial {
+/// What is done to the interface, and whether it came to what it should.
+pub(super) type Trial<'t> = dyn Fn(&mut dyn Kernel, &Interface) -> Result<(), Obstacle> + Sync + 't;
+
+/// Why a trial failed.
+#[derive(Debug)]
+pub(super) enum Obstacle {
+    /// The kernel refused a step.
     Kernel(KernelError),
+    /// It took all steps, and reads back something else.
     NotReadBack,
+    /// There is no interface to try on.
+    NoBench(io::Error),
 }
 
-impl From<KernelError> for Trial {
+impl From<KernelError> for Obstacle {
     fn from(error: KernelError) -> Self {
         Self::Kernel(error)
     }
 }
 
-fn try_on<K: Kernel>(kernel: &mut K, interface: &Interface) -> Result<(), Trial> {
+/// The node's own kernel, by the loopback of a new network namespace.
+pub(super) struct ScratchNamespace;
+
+impl Bench for ScratchNamespace {
+    fn try_out(&self, trial: &Trial<'_>) -> Result<(), Obstacle> {
+        let tried = in_new_network(|| {
+            let mut kernel = Rtnl::open().map_err(KernelError::Socket)?;
+            let loopback = kernel.interface(&"lo".parse().map_err(|_| Obstacle::NotReadBack)?)?;
+            trial(&mut kernel, &loopback)
+        });
+        tried.map_err(Obstacle::NoBench)?
+    }
+}
+
+/// Checks that this kernel has the qdiscs, classifiers and actions that shaping needs.
+pub(super) fn try_kernel(bench: &dyn Bench) -> Result<(), ApiError> {
+    bench.try_out(&try_on).map_err(|obstacle| match obstacle {
+        Obstacle::Kernel(error) if error.is_unsupported() => ApiError::new(
+            ErrorCode::Unsupported,
+            format!(
+                "this kernel cannot shape: {error}; it needs the modules sch_htb, sch_netem, sch_ingress, cls_flower \
+                 and act_gact"
+            ),
+        ),
+        Obstacle::Kernel(error) => super::guard::kernel_error(error),
+        Obstacle::NotReadBack => ApiError::new(
+            ErrorCode::Unsupported,
+            "this kernel accepts what netemctl installs but reads back something else",
+        ),
+        Obstacle::NoBench(error) => no_bench(&error),
+    })
+}
+
+pub(super) fn no_bench(error: &io::Error) -> ApiError {
+    ApiError::new(
+        ErrorCode::Permission,
+        format!("cannot make a network namespace to try the kernel in: {error}; the agent needs CAP_SYS_ADMIN"),
+    )
+}
+
+fn try_on(kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), Obstacle> {
     let specimen = specimen();
     let tree = kernel.observe(interface)?;
-    let change = diff(Some(&specimen), &tree).map_err(|_| Trial::NotReadBack)?;
+    let change = diff(Some(&specimen), &tree).map_err(|_| Obstacle::NotReadBack)?;
     execute(kernel, interface, &change.steps).map_err(|failed| failed.error)?;
     let tree = kernel.observe(interface)?;
-    if tree.shaping().as_ref() == Some(&specimen) { Ok(()) } else { Err(Trial::NotReadBack) }
+    if tree.shaping().as_ref() == Some(&specimen) { Ok(()) } else { Err(Obstacle::NotReadBack) }
 }
 
 fn specimen() -> Shaping {
@@ -68,6 +96,16 @@ fn specimen() -> Shaping {
     Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: [v4, v6].into() }
 }
 
+/// A bench for the tests: another kernel in memory, with the same abilities.
+#[cfg(test)]
+impl Bench for crate::kernel::FakeKernel {
+    fn try_out(&self, trial: &Trial<'_>) -> Result<(), Obstacle> {
+        let mut kernel = Self { tree: crate::plan::Tree::default(), fails_at: None, ..self.clone() };
+        let interface = kernel.interface.clone();
+        trial(&mut kernel, &interface)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,7 +114,9 @@ mod tests {
     #[test]
     fn the_specimen_reads_back_from_a_kernel_that_can_do_it() {
         let mut kernel = FakeKernel::new("lo".parse().unwrap());
+        assert!(try_kernel(&kernel).is_ok());
+        kernel.fails_at = Some(0);
         let interface = kernel.interface.clone();
-        assert!(try_on(&mut kernel, &interface).is_ok());
+        assert!(matches!(try_on(&mut kernel, &interface), Err(Obstacle::Kernel(_))));
     }
 }

@@ -40,7 +40,8 @@ fn n1() -> Node<FakeKernel> {
     kernel.interface.addresses = vec![address(1)];
     let config =
         Config { node: "n1".parse().unwrap(), interfaces: vec!["db0".parse().unwrap()], socket: "/run/n1.sock".into() };
-    Node::with_able_kernel(config, kernel)
+    let bench = kernel.clone();
+    Node::with_bench(config, kernel, bench)
 }
 
 fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {

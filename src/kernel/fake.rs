@@ -7,13 +7,17 @@ use std::io;
 
 use super::{Interface, Kernel, KernelError};
 use crate::{
-    plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Slot, Step, Tree},
+    plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
     topology::Tables,
 };
 
 const ENOENT: i32 = 2;
 const EBUSY: i32 = 16;
 const EEXIST: i32 = 17;
+const EINVAL: i32 = 22;
+
+/// What kernels say that do not let a leaf duplicate beside others (`check_netem_in_tree` of `sch_netem.c`).
+const NO_COMPANY: &str = "netem: cannot mix duplicating netems with other netems in tree";
 
 /// One interface's tree.
 #[derive(Clone, Debug)]
@@ -26,6 +30,10 @@ pub struct FakeKernel {
     pub fails_at: Option<usize>,
     /// How many writes there were.
     pub writes: usize,
+    /// Whether a leaf that duplicates is refused beside any other, as by 6.1.176.
+    pub refuses_duplicates_in_company: bool,
+    /// Whether seeds are ignored without a word, as before 6.6.
+    pub ignores_seeds: bool,
 }
 
 impl FakeKernel {
@@ -38,10 +46,18 @@ impl FakeKernel {
             addresses: Vec::new(),
             carries_default_route: false,
         };
-        Self { tree: Tree::default(), interface, fails_at: None, writes: 0 }
+        Self {
+            tree: Tree::default(),
+            interface,
+            fails_at: None,
+            writes: 0,
+            refuses_duplicates_in_company: false,
+            ignores_seeds: false,
+        }
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), i32> {
+        let taken = self.takes(step)?;
         let tree = &mut self.tree;
         match step {
             Step::AddRoot => occupy(&mut tree.taken)?,
@@ -57,9 +73,9 @@ impl FakeKernel {
                 tree.ingress_passes.clear();
                 tree.ingress_cuts.clear();
             }
-            Step::AddClass { class, profile } => {
+            Step::AddClass { class, .. } => {
                 exists(tree.taken)?;
-                let leaf = Leaf { profile: *profile, queued: 0 };
+                let leaf = Leaf { profile: taken, queued: 0 };
                 free(tree.classes.insert(*class, leaf).is_none())?;
             }
             Step::RemoveClass { class, .. } => {
@@ -68,9 +84,9 @@ impl FakeKernel {
                 }
                 exists(self.tree.classes.remove(class).is_some())?;
             }
-            Step::ChangeLeaf { class, to, .. } => {
+            Step::ChangeLeaf { class, .. } => {
                 let leaf = tree.classes.get_mut(class).filter(|leaf| leaf.profile.is_some()).ok_or(ENOENT)?;
-                leaf.profile = Some(*to);
+                leaf.profile = taken;
             }
             Step::AddPass { direction, types } => {
                 exists(self.has(*direction))?;
@@ -101,6 +117,22 @@ impl FakeKernel {
             Step::Uncut { direction, address, .. } => exists(self.cuts(*direction).remove(address).is_some())?,
         }
         Ok(())
+    }
+
+    /// What the kernel makes of the profile that a step writes, if it writes one.
+    fn takes(&self, step: &Step) -> Result<Option<Profile>, i32> {
+        let (class, profile) = match step {
+            Step::AddClass { class, profile: Some(profile) } => (class, profile),
+            Step::ChangeLeaf { class, to, .. } => (class, to),
+            _ => return Ok(None),
+        };
+        let others = self.tree.classes.iter().filter(|(other, _)| *other != class);
+        let mut others = others.filter_map(|(_, leaf)| leaf.profile);
+        let duplicates = |other: Profile| profile.duplicate.is_some() || other.duplicate.is_some();
+        if self.refuses_duplicates_in_company && others.any(duplicates) {
+            return Err(EINVAL);
+        }
+        Ok(Some(Profile { seed: profile.seed.filter(|_| !self.ignores_seeds), ..*profile }))
     }
 
     fn has(&self, direction: Direction) -> bool {
@@ -137,7 +169,7 @@ impl FakeKernel {
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
             errno: io::Error::from_raw_os_error(errno),
-            sentence: None,
+            sentence: (errno == EINVAL).then(|| NO_COMPANY.to_owned()),
         })
     }
 }

@@ -12,7 +12,7 @@ mod rtnl;
 mod socket;
 mod tc;
 
-use std::{io, net::IpAddr};
+use std::{fs, io, net::IpAddr};
 
 use thiserror::Error;
 
@@ -26,6 +26,12 @@ use crate::{
     plan::{IfName, LineRate, Step, Tree},
     topology::{TableId, Tables},
 };
+
+/// The running kernel's release, as `uname -r` prints it.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease")
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
 
 /// What the agent needs of a kernel. Calls block; one object serves one network namespace.
 pub trait Kernel: Send {

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
-use crate::topology::{Link, NodeName, Topology, UnknownName, ZoneName, hostlist};
+use crate::topology::{Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist};
 
 /// What the network should be like. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,19 @@ impl Wanted {
             let about = overlays.iter().filter(|overlay| overlay.is_about(node, peer));
             (peer, about.fold(link, |link, overlay| overlay.over(link)))
         })
+    }
+
+    /// Where it is said that a link from this node has this parameter: a file and a line, or a live change. None if no
+    /// link from it has one.
+    pub fn said_at(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
+        let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|said| said == parameter))?;
+        let says_so = |overlay: &&Overlay| {
+            overlay.is_about(node, peer) && overlay.change.parameters().any(|said| said == parameter)
+        };
+        match self.overlays.iter().rfind(says_so) {
+            Some(overlay) => Some(format!("live change {}", overlay.name)),
+            None => Some(self.topology.as_ref()?.origin(node, peer, parameter)?.to_string()),
+        }
     }
 
     /// The zones of the topology, or those of the inventory if it has none.

@@ -9,5 +9,8 @@ mod changes;
 mod guard;
 mod lab;
 mod partitions;
+mod profiles;
 mod sockets;
+#[path = "../strategies/mod.rs"]
+mod strategies;
 mod wan;

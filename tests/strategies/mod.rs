@@ -3,7 +3,7 @@
 //! Shared by the unit tests of the encoders and the tests on a real kernel.
 
 use netemctl::{
-    plan::{LeafMark, LineRate, Profile},
+    plan::{LineRate, Profile},
     topology::{
         BitRate, Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, RatePer,
         Reorder, Slot, Spacing, TableId, Tables, Undelayed,
@@ -12,17 +12,12 @@ use netemctl::{
 use proptest::{option, prelude::*, sample::select};
 
 /// The profile of any link.
-pub fn profiles() -> impl Strategy<Value = Profile> {
+pub(crate) fn profiles() -> impl Strategy<Value = Profile> {
     links().prop_filter_map("the LAN as it is needs none", |link| Profile::of(&link, LineRate::UNKNOWN))
 }
 
-/// What a class says of any leaf.
-pub fn marks() -> impl Strategy<Value = LeafMark> {
-    (distributions(), distributions(), any::<bool>()).prop_map(|(delay, slot, seeded)| LeafMark { delay, slot, seeded })
-}
-
 /// Any link.
-pub fn links() -> impl Strategy<Value = Link> {
+pub(crate) fn links() -> impl Strategy<Value = Link> {
     let delay = times(0, Delay::MAX);
     let randomness = (option::of(jitters()), option::of(losses()), option::of(chances()), option::of(chances()));
     let (limit, seed) = (option::of(1..=u32::MAX), option::of(any::<u64>()));
@@ -35,13 +30,14 @@ pub fn links() -> impl Strategy<Value = Link> {
 }
 
 /// The tables of the user's own that distributions name here.
-pub fn tables() -> Tables {
+pub(crate) fn tables() -> Tables {
     [(TABLES[0], vec![-8_192, 8_192].into()), (TABLES[1], (-16_000..16_000).step_by(7).collect())].into()
 }
 
 const TABLES: [TableId; 2] = [TableId::new(0), TableId::new(u32::MAX)];
 
-fn distributions() -> impl Strategy<Value = Distribution> {
+/// Any distribution; the tables of the user's own are those of [`tables`].
+pub(crate) fn distributions() -> impl Strategy<Value = Distribution> {
     use Distribution::{Normal, Pareto, ParetoNormal, Table, Uniform};
     select(vec![Uniform, Normal, Pareto, ParetoNormal, Table(TABLES[0]), Table(TABLES[1])])
 }

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     plan::{ClassMinor, Direction, LeafMark, MARK, ND_TYPES, Profile, distribution_table},
-    strategies::{marks, profiles, tables},
+    strategies::{distributions, profiles, tables},
     topology::{Delay, Distribution, Jitter, LossModel, Probability},
 };
 
@@ -342,6 +342,10 @@ fn filters() -> impl Strategy<Value = Filter> {
             handle
         }),
     ]
+}
+
+fn marks() -> impl Strategy<Value = LeafMark> {
+    (distributions(), distributions(), any::<bool>()).prop_map(|(delay, slot, seeded)| LeafMark { delay, slot, seeded })
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
