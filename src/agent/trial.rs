@@ -60,9 +60,9 @@ impl Candidate<'_> {
         if !leaves.need_trial() {
             return Ok(());
         }
-        leaves.try_on(bench).or_else(|obstacle| match obstacle {
-            Obstacle::NoBench(error) => Err(no_bench(&error)),
-            obstacle => Err(self.blame(bench, &leaves, &obstacle)),
+        leaves.try_on(bench).map_err(|obstacle| match obstacle {
+            Obstacle::NoBench(error) => no_bench(&error),
+            obstacle => self.blame(bench, &leaves, &obstacle),
         })
     }
 
@@ -353,7 +353,7 @@ mod tests {
     #[test]
     fn many_leaves_that_are_alike_are_tried_as_two() {
         let tree = Tree::default();
-        let shaping = shaping(&[seeded("5ms"); 200]);
+        let shaping = shaping(&vec![seeded("5ms"); 200]);
         let change = diff(Some(&shaping), &tree).unwrap();
         assert_eq!(
             change.steps.iter().filter(|step| matches!(step, Step::AddClass { profile: Some(_), .. })).count(),

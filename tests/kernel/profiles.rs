@@ -1,11 +1,11 @@
 //! Any profile, on a real kernel: what is wanted goes in, and what is observed is the same.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, process::Command};
 
 use netemctl::{
     kernel::{Interface, Kernel, KernelError, Rtnl, in_new_network},
-    plan::{ClassMinor, DEFAULT_CLASS, LeafMark, Profile, Step, Tree},
-    topology::Distribution,
+    plan::{ClassMinor, DEFAULT_CLASS, Profile, Step, Tree},
+    topology::{Chance, Distribution, Jitter, Loss, LossModel, Rate, Slot, Spacing, Undelayed},
 };
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
@@ -98,16 +98,16 @@ fn any_leaf_changes_in_place_to_any_other_with_the_same_distributions() {
     run(|scratch| {
         let tested = runner().run(&rows, |row| {
             let mut scratch = scratch.borrow_mut();
-            let row: Vec<Profile> = row.into_iter().map(|profile| scratch.within_ability(profile)).collect();
-            let alike: Vec<Profile> = row.iter().filter(|profile| profile.mark() == row[0].mark()).copied().collect();
-            // Two of them at least: there and back again by way of the first without anything of its own.
-            let bare = bare(row[0]);
-            scratch.add(2, row[0]);
-            let mut from = row[0];
-            for to in alike.into_iter().skip(1).flat_map(|next| [bare, next]).chain([bare, row[0], bare]) {
+            let first = scratch.within_ability(row[0]);
+            let others: Vec<Profile> =
+                row.iter().map(|profile| scratch.within_ability(alike(*profile, first))).collect();
+            scratch.add(2, first);
+            let mut from = first;
+            // To others, and to as little as has the same distributions, so that all that there was must go.
+            for to in others.into_iter().flat_map(|other| [other, bare(first)]).chain([first]) {
+                prop_assert_eq!(to.mark(), first.mark());
                 scratch.change(2, from, to);
-                let observed = scratch.profile(2);
-                prop_assert_eq!(observed, Some(to), "from {}", from);
+                prop_assert_eq!(scratch.profile(2), Some(to), "from {}", from);
                 from = to;
             }
             scratch.remove(2);
@@ -117,11 +117,83 @@ fn any_leaf_changes_in_place_to_any_other_with_the_same_distributions() {
     });
 }
 
-/// The profile with the least in it that has the same mark.
+#[test]
+fn tc_shows_what_is_wanted() {
+    run(|scratch| {
+        let mut scratch = scratch.borrow_mut();
+        let chance = |probability: &str, correlation: &str| Chance {
+            probability: probability.parse().unwrap(),
+            correlation: correlation.parse().unwrap(),
+        };
+        let [p, r, bad, good] = ["1%", "10%", "70%", "0.1%"].map(|share| share.parse().unwrap());
+        let jitter = Jitter {
+            amount: "5ms".parse().unwrap(),
+            correlation: "25%".parse().unwrap(),
+            distribution: Distribution::ParetoNormal,
+        };
+        let profile = Profile {
+            jitter: Some(jitter),
+            loss: Some(Loss { model: LossModel::GeModel { p, r, bad, good }, ecn: true }),
+            corrupt: Some(chance("0.5%", "10%")),
+            duplicate: Some(chance("2%", "30%")),
+            reorder: Some(Undelayed { chance: chance("1%", "50%"), gap: 5 }),
+            rate: Some(Rate {
+                packet_overhead: "20B".parse().unwrap(),
+                cell_size: "48B".parse().unwrap(),
+                cell_overhead: "5B".parse().unwrap(),
+                ..Rate::plain("40gbit".parse().unwrap())
+            }),
+            slot: Some(Slot {
+                spacing: Spacing::Range { min: "2ms".parse().unwrap(), max: "4ms".parse().unwrap() },
+                packets: 32,
+                bytes: "64kB".parse().unwrap(),
+            }),
+            ..Profile::plain("75ms".parse().unwrap(), 5_000)
+        };
+        scratch.add(2, profile);
+        let shown = tc(&["-s", "qdisc", "show", "dev", "lo"]);
+        for part in [
+            "qdisc netem 2: parent 4e7e:2 limit 5000",
+            "delay 75ms  5ms 25%",
+            "loss gemodel p 1% r 10% 1-h 70% 1-k 0.1%",
+            "corrupt 0.5% 10%",
+            "duplicate 2% 30%",
+            "reorder 1% 50%",
+            "rate 40Gbit packetoverhead 20 cellsize 48 celloverhead 5",
+            "slot 2ms 4ms packets 32 bytes 64000 ecn  gap 5",
+        ] {
+            assert!(shown.contains(part), "{part}:\n{shown}");
+        }
+        // The mark of this distribution is 3 µs more, of 12,500 bytes each.
+        let classes = tc(&["class", "show", "dev", "lo"]);
+        assert!(classes.contains("burst 10500000b") && classes.contains("cburst 10462500b"), "{classes}");
+    });
+}
+
+/// What `tc` answers in the namespace of the calling thread.
+fn tc(arguments: &[&str]) -> String {
+    #[expect(clippy::disallowed_methods, reason = "tc is what people look at the kernel with")]
+    let output = Command::new("tc").args(arguments).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The profile, with the distributions of `model`, so that a leaf can be changed from the one to the other.
+fn alike(profile: Profile, model: Profile) -> Profile {
+    let mark = model.mark();
+    let jitter = profile.jitter.map(|jitter| Jitter { distribution: mark.delay, ..jitter });
+    let is_distributed = |slot: &Slot| matches!(slot.spacing, Spacing::Distributed { .. });
+    Profile {
+        jitter: jitter.or_else(|| model.jitter.filter(|_| mark.delay != Distribution::Uniform)),
+        slot: match mark.slot {
+            Distribution::Uniform => profile.slot.filter(|slot| !is_distributed(slot)),
+            _ => model.slot,
+        },
+        seed: model.seed,
+        ..profile
+    }
+}
+
+/// As little as can be of a profile with the distributions of this one.
 fn bare(profile: Profile) -> Profile {
-    let LeafMark { delay, slot, seeded } = profile.mark();
-    let jitter = profile.jitter.filter(|_| delay != Distribution::Uniform);
-    let slot = profile.slot.filter(|_| slot != Distribution::Uniform);
-    let seed = profile.seed.filter(|_| seeded);
-    Profile { jitter, slot, seed, ..Profile::plain(profile.delay, profile.limit) }
+    alike(Profile::plain(profile.delay, profile.limit), profile)
 }

@@ -7,16 +7,27 @@ use super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Direction, LeafMark, Profile},
-    topology::Tables,
+    plan::{Direction, LineRate, Profile, Step, tc_commands},
+    topology::{
+        Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
+        Tables, Undelayed,
+    },
 };
+
+const TCA_NETEM_CORR: u16 = 1;
+const TCA_NETEM_LATENCY64: u8 = 10;
+const TCA_NETEM_JITTER64: u8 = 11;
 
 /// The captures' interface index.
 const INDEX: u32 = 10;
 
+fn capture(name: &str) -> String {
+    format!("{}/tests/goldens/tc/{name}.txt", env!("CARGO_MANIFEST_DIR"))
+}
+
 /// The bytes of a capture; its first line has the command.
 fn golden(name: &str) -> Vec<u8> {
-    let path = format!("{}/tests/goldens/tc/{name}.txt", env!("CARGO_MANIFEST_DIR"));
+    let path = capture(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
     text.lines()
         .filter(|line| !line.starts_with('#'))
@@ -32,10 +43,6 @@ fn assert_same(name: &str, ours: &super::Request) {
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
-}
-
-fn profile(delay: &str, limit: u32) -> Profile {
-    Profile::plain(delay.parse().unwrap(), limit)
 }
 
 #[test]
@@ -58,37 +65,228 @@ fn qdiscs_and_deletions_are_what_tc_sends() {
 fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
     /// `TCA_HTB_RTAB` and `TCA_HTB_CTAB` of 256 words each, with their headers.
     const TABLES: usize = 2 * (4 + 1024);
-    // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
-    for (name, class) in [("htb-class-default", 1), ("htb-class-2", 2)] {
+    let jitter = |distribution| Some(Jitter { distribution, ..jitter("5ms", "0%") });
+    let bell = Profile { jitter: jitter(Distribution::Normal), ..plain("10ms") };
+    let tail = Profile { jitter: jitter(Distribution::Pareto), seed: Some(7), ..bell };
+    let own = Profile { jitter: jitter(Distribution::Table(TableId::new(295_999))), ..bell };
+    let slots = Profile { slot: Some(slot(distributed(Distribution::ParetoNormal))), ..plain("10ms") };
+    let cases = [
+        // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
+        ("htb-class-default", 1, None),
+        ("htb-class-2", 2, Some(plain("10ms"))),
+        // tc class add dev v0 parent 4e7e: classid 4e7e:2 htb rate 100gbit burst 10498260b cburst 10mb quantum 60000
+        ("htb-class-normal", 2, Some(bell)),
+        ("htb-class-pareto-seeded", 2, Some(tail)),
+        ("htb-class-slot-paretonormal", 2, Some(slots)),
+        ("htb-class-table", 2, Some(own)),
+    ];
+    for (name, class, profile) in cases {
         let mut theirs = golden(name);
         let tables = theirs.split_off(theirs.len() - TABLES);
         assert_eq!(tables.iter().filter(|byte| **byte != 0).count(), 6, "only the attribute headers are not zero");
         shorten(&mut theirs, TABLES, 44);
-        assert_eq!(qdisc::add_class(INDEX, class, LeafMark::default()).to_bytes(0), theirs, "{name}");
+        let mark = profile.map(|profile| profile.mark()).unwrap_or_default();
+        assert_eq!(qdisc::add_class(INDEX, class, mark).to_bytes(0), theirs, "{name}");
+        let step = Step::AddClass { class, profile };
+        assert_eq!(tc_commands(&step, &"v0".parse().unwrap())[0], command(name));
     }
 }
 
 #[test]
-fn netem_is_what_tc_sends_and_the_delay_in_nanoseconds_behind_it() {
-    /// `TCA_NETEM_LATENCY64` with its header.
-    const LATENCY64: usize = 4 + 8;
+fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
     let cases = [
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 75ms limit 100000
-        ("netem-75ms", netem::add_netem(INDEX, 2, &profile("75ms", 100_000), &Tables::new()).unwrap()),
-        // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 0ms limit 1000
-        ("netem-0", netem::add_netem(INDEX, 2, &profile("0ms", 1_000), &Tables::new()).unwrap()),
-        // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 150us limit 1000
-        ("netem-150us", netem::add_netem(INDEX, 2, &profile("150us", 1_000), &Tables::new()).unwrap()),
-        // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 4200ms limit 1000
-        ("netem-4200ms", netem::add_netem(INDEX, 2, &profile("4200ms", 1_000), &Tables::new()).unwrap()),
+        ("netem-75ms", Profile::plain(time("75ms"), 100_000)),
+        ("netem-150us", plain("150us")),
+        ("netem-limit", Profile::plain(time("10ms"), 4_000_000)),
+        // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 10ms 2ms 25% loss 1% limit 1000
+        (
+            "netem-jitter-loss",
+            Profile { jitter: Some(jitter("2ms", "25%")), loss: Some(loss("1%", "0%")), ..plain("10ms") },
+        ),
+        ("netem-jitter", Profile { jitter: Some(jitter("5ms", "0%")), ..plain("20ms") }),
+        ("netem-jitter-ordered", {
+            let link = Link { delay: time("20ms"), jitter: Some(jitter("5ms", "0%")), limit: Some(1_000), ..Link::LAN };
+            Profile::of(&link, LineRate::UNKNOWN).unwrap()
+        }),
+        ("netem-table", Profile { jitter: Some(tabled(jitter("5ms", "25%"))), ..plain("20ms") }),
+        ("netem-loss", Profile { loss: Some(loss("0.1%", "25%")), ..plain("10ms") }),
+        ("netem-loss-ecn", Profile { loss: Some(Loss { ecn: true, ..loss("5%", "0%") }), ..plain("10ms") }),
+        ("netem-loss-state", Profile { loss: Some(Loss { model: state(), ecn: false }), ..plain("10ms") }),
+        ("netem-loss-gemodel", Profile { loss: Some(Loss { model: gemodel(), ecn: true }), ..plain("10ms") }),
+        ("netem-corrupt", Profile { corrupt: Some(chance("0.5%", "10%")), ..plain("10ms") }),
+        ("netem-duplicate", Profile { duplicate: Some(chance("2%", "30%")), ..plain("10ms") }),
+        ("netem-reorder", Profile { reorder: Some(undelayed()), ..plain("10ms") }),
+        ("netem-rate", Profile { rate: Some(rate("1mbit", [0; 3])), ..plain("10ms") }),
+        ("netem-rate-cells", Profile { rate: Some(rate("1gbit", [20, 48, 5])), ..plain("10ms") }),
+        ("netem-rate-overhead", Profile { rate: Some(rate("1gbit", [-14, 0, 0])), ..plain("10ms") }),
+        ("netem-rate-64", Profile { rate: Some(rate("40gbit", [0; 3])), ..plain("10ms") }),
+        ("netem-slot", Profile { slot: Some(bounded(range())), ..plain("10ms") }),
+        ("netem-slot-table", Profile { slot: Some(slot(distributed(TABLE_OF_SLOTS))), ..plain("10ms") }),
+        ("netem-all", {
+            let (jitter, slot) = (Some(tabled(jitter("5ms", "25%"))), Some(bounded(distributed(TABLE_OF_SLOTS))));
+            Profile { jitter, slot, ..all() }
+        }),
     ];
-    for (name, request) in cases {
-        let mut ours = request.to_bytes(0);
-        let latency64 = ours.split_off(ours.len() - LATENCY64);
-        assert_eq!(latency64[..4], [12, 0, 10, 0], "{name}: TCA_NETEM_LATENCY64 comes last");
-        shorten(&mut ours, LATENCY64, 48);
+    for (name, profile) in cases {
+        let mut ours = netem::add_netem(INDEX, 2, &profile, &tables()).unwrap().to_bytes(0);
+        let nanos = |time: Delay| time.as_nanos().to_le_bytes().to_vec();
+        let jitter64 = profile.jitter.map(|jitter| (TCA_NETEM_JITTER64, nanos(jitter.amount)));
+        let behind: Vec<_> = [(TCA_NETEM_LATENCY64, nanos(profile.delay))].into_iter().chain(jitter64).collect();
+        for (kind, nanos) in behind.into_iter().rev() {
+            assert_eq!(ours[ours.len() - 12..][..4], [12, 0, kind, 0], "{name}: it comes last");
+            assert_eq!(remove(&mut ours, u16::from(kind)), Some(nanos), "{name}");
+        }
+        let mut theirs = golden(name);
+        if profile.duplicate.is_some() && profile.jitter.is_none() {
+            // What tc 6.1 forgets to send.
+            assert_eq!(remove(&mut ours, TCA_NETEM_CORR), Some([[0; 4], [0; 4], [0xcc, 0xcc, 0xcc, 0x4c]].concat()));
+        } else if (profile.corrupt.is_some() || profile.reorder.is_some()) && profile.jitter.is_none() {
+            // What it sends for nothing, where only these have a correlation.
+            assert_eq!(remove(&mut theirs, TCA_NETEM_CORR), Some(vec![0; 12]));
+        }
+        assert_eq!(ours, theirs, "\n{name}\n ours   {ours:02x?}\n theirs {theirs:02x?}");
+        let step = Step::AddClass { class: 2, profile: Some(profile) };
+        assert_eq!(tc_commands(&step, &"v0".parse().unwrap())[1], command(name));
+    }
+    // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 0ms limit 1000
+    for (name, delay) in [("netem-0", "0ms"), ("netem-4200ms", "4200ms")] {
+        let mut ours = netem::add_netem(INDEX, 2, &plain(delay), &tables()).unwrap().to_bytes(0);
+        assert!(remove(&mut ours, u16::from(TCA_NETEM_LATENCY64)).is_some());
         assert_eq!(ours, golden(name), "{name}");
     }
+}
+
+#[test]
+fn a_change_is_what_tc_sends_and_zeros_for_all_that_the_kernel_would_keep() {
+    /// The length of each that is always there, but for the nanoseconds.
+    const KEPT: [(u16, usize); 6] = [(TCA_NETEM_CORR, 12), (3, 8), (7, 4), (4, 8), (12, 40), (6, 16)];
+    // tc qdisc change dev v0 parent 4e7e:2 handle 2: netem delay 10ms limit 100000
+    let to = Profile::plain(time("10ms"), 100_000);
+    let mut ours = netem::change_netem(INDEX, 2, &to).to_bytes(0);
+    assert!(remove(&mut ours, u16::from(TCA_NETEM_LATENCY64)).is_some());
+    for (kind, length) in KEPT {
+        assert_eq!(remove(&mut ours, kind), Some(vec![0; length]), "attribute {kind}");
+    }
+    assert_eq!(ours, golden("netem-change-10ms"));
+
+    // tc qdisc change dev v0 parent 4e7e:2 handle 2: netem delay 75ms 5ms 25% reorder 1% 50% gap 5 …
+    let to = all();
+    let mut ours = netem::change_netem(INDEX, 2, &to).to_bytes(0);
+    for kind in [TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64] {
+        assert!(remove(&mut ours, u16::from(kind)).is_some());
+    }
+    assert_eq!(ours, golden("netem-change-all"));
+    let step = Step::ChangeLeaf { class: 2, from: plain("10ms"), to };
+    assert_eq!(tc_commands(&step, &"v0".parse().unwrap()), [command("netem-change-all")]);
+}
+
+#[test]
+fn a_seed_is_the_last_attribute() {
+    // struct nlattr: length 12, TCA_NETEM_PRNG_SEED 14; the seed. tc knows it from 6.7 on.
+    let seeded = Profile { seed: Some(0x0102_0304_0506_0708), ..plain("10ms") };
+    let ours = netem::add_netem(INDEX, 2, &seeded, &tables()).unwrap().to_bytes(0);
+    assert_eq!(ours[ours.len() - 12..], [12, 0, 14, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
+}
+
+#[test]
+fn a_table_that_nobody_has_or_that_is_too_long_is_refused() {
+    let profile = Profile {
+        jitter: Some(tabled(jitter("5ms", "0%"))),
+        slot: Some(slot(distributed(TABLE_OF_SLOTS))),
+        ..plain("10ms")
+    };
+    let error = |tables: &Tables| netem::add_netem(INDEX, 2, &profile, tables).unwrap_err().to_string();
+    assert!(error(&Tables::new()).starts_with("the distribution table 0000ff is not known here"));
+    let long: Tables = tables().keys().map(|id| (*id, vec![1; 16_384].into())).collect();
+    assert!(error(&long).contains("32768 values together"));
+    let empty: Tables = tables().keys().map(|id| (*id, Vec::new().into())).collect();
+    assert!(error(&empty).contains("is not known here"));
+}
+
+/// The tables that the script gives to tc.
+fn tables() -> Tables {
+    let Distribution::Table(of_slots) = TABLE_OF_SLOTS else { panic!("it is a table") };
+    [(TableId::new(0xff), vec![-8_192, -1, 0, 1, 8_192].into()), (of_slots, vec![-32_768, 32_767].into())].into()
+}
+
+const TABLE_OF_SLOTS: Distribution = Distribution::Table(TableId::new(0x00ab_cdef));
+
+/// Everything that a change can say.
+fn all() -> Profile {
+    Profile {
+        jitter: Some(jitter("5ms", "25%")),
+        loss: Some(Loss { model: gemodel(), ecn: true }),
+        corrupt: Some(chance("0.5%", "10%")),
+        duplicate: Some(chance("2%", "30%")),
+        reorder: Some(undelayed()),
+        rate: Some(rate("40gbit", [20, 48, 5])),
+        slot: Some(bounded(range())),
+        ..Profile::plain(time("75ms"), 5_000)
+    }
+}
+
+fn time(text: &str) -> Delay {
+    text.parse().unwrap()
+}
+
+fn plain(delay: &str) -> Profile {
+    Profile::plain(time(delay), 1_000)
+}
+
+fn share(text: &str) -> Probability {
+    text.parse().unwrap()
+}
+
+fn chance(probability: &str, correlation: &str) -> Chance {
+    Chance { probability: share(probability), correlation: share(correlation) }
+}
+
+fn jitter(amount: &str, correlation: &str) -> Jitter {
+    Jitter { amount: time(amount), correlation: share(correlation), distribution: Distribution::Uniform }
+}
+
+fn tabled(jitter: Jitter) -> Jitter {
+    Jitter { distribution: Distribution::Table(TableId::new(0xff)), ..jitter }
+}
+
+fn loss(probability: &str, correlation: &str) -> Loss {
+    Loss { model: LossModel::Random(chance(probability, correlation)), ecn: false }
+}
+
+fn state() -> LossModel {
+    let [p13, p31, p32, p23, p14] = ["1%", "80%", "50%", "10%", "0.1%"].map(share);
+    LossModel::State { p13, p31, p32, p23, p14 }
+}
+
+fn gemodel() -> LossModel {
+    let [p, r, bad, good] = ["1%", "10%", "70%", "0.1%"].map(share);
+    LossModel::GeModel { p, r, bad, good }
+}
+
+fn undelayed() -> Undelayed {
+    Undelayed { chance: chance("1%", "50%"), gap: 5 }
+}
+
+fn rate(bits: &str, overheads: [i32; 3]) -> Rate {
+    let [packet_overhead, cell_size, cell_overhead] = overheads.map(Bytes::new);
+    Rate { bits: bits.parse().unwrap(), packet_overhead, cell_size, cell_overhead }
+}
+
+fn range() -> Spacing {
+    Spacing::Range { min: time("2ms"), max: time("4ms") }
+}
+
+fn distributed(distribution: Distribution) -> Spacing {
+    Spacing::Distributed { delay: time("2ms"), jitter: time("1ms"), distribution }
+}
+
+fn slot(spacing: Spacing) -> Slot {
+    Slot { spacing, packets: 0, bytes: Bytes::new(0) }
+}
+
+fn bounded(spacing: Spacing) -> Slot {
+    Slot { spacing, packets: 32, bytes: Bytes::new(64_000) }
 }
 
 #[test]
@@ -136,6 +334,32 @@ fn deleting_a_filter_is_what_tc_sends_without_its_empty_options() {
         let cut = Filter::Cut { direction, address: address("10.9.0.2"), handle: 1 };
         assert_eq!(cut.delete(INDEX).to_bytes(0), theirs, "{name}");
     }
+}
+
+/// The command of a capture.
+fn command(name: &str) -> String {
+    let text = std::fs::read_to_string(capture(name)).unwrap();
+    text.lines().next().unwrap().trim_start_matches("# ").to_owned()
+}
+
+/// Takes an attribute out of the options of a netem message; answers with its value.
+fn remove(message: &mut Vec<u8>, kind: u16) -> Option<Vec<u8>> {
+    /// Where the options' length is; the options' header and `struct tc_netem_qopt` follow.
+    const OPTIONS: usize = 48;
+    let mut at = OPTIONS + 4 + 24;
+    while at < message.len() {
+        let word = |at: usize| u16::from_le_bytes([message[at], message[at + 1]]);
+        let (length, this) = (usize::from(word(at)), word(at + 2));
+        let end = at + length.next_multiple_of(4);
+        if this == kind {
+            let value = message[at + 4..at + length].to_vec();
+            message.drain(at..end);
+            shorten(message, end - at, OPTIONS);
+            return Some(value);
+        }
+        at = end;
+    }
+    None
 }
 
 /// Corrects the message's length and that of the attribute at `at` after `by` bytes were cut off the end.

@@ -3,7 +3,7 @@
 //! Both ways go by [`Settings`], a leaf in the kernel's own terms. What is read is put in the terms of a profile and
 //! back again, and only a profile that says every bit of it is ours.
 
-use rtnetlink::packet_core::NlasIterator;
+use rtnetlink::packet_core::{NLA_F_NESTED, NlasIterator};
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{TcHandle, TcMessage},
@@ -97,6 +97,8 @@ struct SlotConfig {
 
 /// `tc qdisc add dev D parent 4e7e:C handle C: netem …`: only what the profile says, as tc does.
 ///
+/// (But for the correlation of `duplicate`, which tc 6.1 forgets where there is no other one.)
+///
 /// # Errors
 ///
 /// If one of its distribution tables is not among `tables`, or they are too long for a message.
@@ -184,7 +186,7 @@ impl Settings {
         say(TCA_NETEM_CORRUPT, words(&self.corrupt));
         say(TCA_NETEM_SLOT, self.slot.encode());
         // Silence is the random model; there is no zero for it.
-        attributes.extend(self.model.encode().map(|model| (TCA_NETEM_LOSS, nested(&[model]))));
+        attributes.extend(self.model.encode().map(|model| (TCA_NETEM_LOSS | NLA_F_NESTED, nested(&[model]))));
         let rate = u32::try_from(self.rate);
         if rate.is_err() {
             attributes.push((TCA_NETEM_RATE64, self.rate.to_ne_bytes().to_vec()));

@@ -83,10 +83,13 @@ impl ProbabilityError {
     }
 }
 
-/// The nearest number of parts, of a percentage with so many decimals.
+/// The nearest number of parts, of a percentage with so many decimals; of two equally near ones the even one, as `tc`
+/// has it (`rint(3)`).
 fn parts(digits: u128, decimals: u32) -> u128 {
     let whole = 100 * 10_u128.pow(decimals);
-    (digits * u128::from(u32::MAX) + whole / 2) / whole
+    let (parts, rest) = (digits * u128::from(u32::MAX) / whole, digits * u128::from(u32::MAX) % whole);
+    let is_nearer_to_the_next = 2 * rest > whole || 2 * rest == whole && parts % 2 == 1;
+    parts + u128::from(is_nearer_to_the_next)
 }
 
 impl FromStr for Probability {
@@ -148,6 +151,8 @@ mod tests {
         assert_eq!(parts("1%"), 42_949_673);
         assert_eq!(parts("25 %"), 1_073_741_824);
         assert_eq!(parts("0.1%"), 4_294_967);
+        // These are half a part from the parts next to them.
+        assert_eq!((parts("10%"), parts("30%"), parts("70%")), (429_496_730, 0x4ccc_cccc, 0xb333_3332));
         assert_eq!(parts("100.0%"), u32::MAX);
         assert_eq!("0.10%".parse::<Probability>().unwrap().to_string(), "0.1%");
     }
