@@ -36,7 +36,10 @@ fn uniform(base: &Wanted, rtt: &str) -> Wanted {
 }
 
 fn n1() -> Node<FakeKernel> {
-    let mut kernel = FakeKernel::new("db0".parse().unwrap());
+    n1_on(FakeKernel::new("db0".parse().unwrap()))
+}
+
+fn n1_on(mut kernel: FakeKernel) -> Node<FakeKernel> {
     kernel.interface.addresses = vec![address(1)];
     let config =
         Config { node: "n1".parse().unwrap(), interfaces: vec!["db0".parse().unwrap()], socket: "/run/n1.sock".into() };
@@ -335,4 +338,20 @@ fn undoing_a_timed_change_forgets_its_time() {
     assert_eq!(node.tend(start + SECOND).unwrap(), None);
     put_at(&mut node, "b", &timed, start + 5 * SECOND);
     assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some(start + 15 * SECOND));
+}
+
+#[test]
+fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_line_that_asks_for_it() {
+    let old = FakeKernel::new("db0".parse().unwrap());
+    let mut node = n1_on(FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..old });
+    let text = "name = 'wan'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms', seed = 42 }\n\
+                [[links.override]]\nfrom = 'n1'\nto = 'n3'\ndelay = '9ms'\nduplicate = '1%'\n";
+    let topology = Topology::parse(Source::new("wan.toml", text)).unwrap();
+    let wanted = Wanted::default().with_topology(topology, inventory()).unwrap();
+    let base = Wanted::default();
+    let error = node.prepare(prepare("a", &base, &wanted), Instant::now()).unwrap_err();
+    assert_eq!((error.code, node.kernel().writes), (ErrorCode::Unsupported, 0));
+    let duplicate = "refuses `duplicate` next to other delays on one interface (wan.toml:9): netem: cannot mix";
+    assert!(error.message.contains(duplicate), "{}", error.message);
+    assert!(error.message.contains("ignores `seed` (wan.toml:4)"), "{}", error.message);
 }
