@@ -156,7 +156,7 @@ impl Profile {
     }
 }
 
-/// The kernel has no table of the uniform distribution: it draws evenly from a range.
+/// A slot in the kernel's terms: it draws evenly from a range and not from a table, and shows all 31 bits as no limit.
 fn slot(slot: Slot) -> Slot {
     let spacing = match slot.spacing {
         Spacing::Distributed { delay, jitter, distribution: Distribution::Uniform } => {
@@ -166,7 +166,9 @@ fn slot(slot: Slot) -> Slot {
         }
         spacing => spacing,
     };
-    Slot { spacing, ..slot }
+    let packets = if slot.packets == i32::MAX.unsigned_abs() { 0 } else { slot.packets };
+    let bytes = if slot.bytes.get() == i32::MAX { Bytes::new(0) } else { slot.bytes };
+    Slot { spacing, packets, bytes }
 }
 
 fn limit(link: &Link, line: LineRate) -> u32 {

@@ -84,8 +84,7 @@ fn slots() -> impl Strategy<Value = Slot> {
     let half = Delay::from_nanos(Jitter::MAX.as_nanos() / 2);
     let distributed = (times(0, half), times(1, half), distributions())
         .prop_map(|(delay, jitter, distribution)| Spacing::Distributed { delay, jitter, distribution });
-    // The kernel takes 31 bits, all of them set, for no limit.
-    let most = || prop_oneof![Just(0), 1..i32::MAX];
+    let most = || prop_oneof![Just(0), Just(i32::MAX), 1..=i32::MAX];
     (prop_oneof![range, distributed], most(), most()).prop_map(|(spacing, packets, bytes)| Slot {
         spacing,
         packets: packets.cast_unsigned(),
