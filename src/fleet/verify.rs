@@ -9,7 +9,7 @@ use std::{
 use super::{CALL_TIMEOUT, Fleet, TransactionError, part, transaction::unread};
 use crate::{
     plan::Wanted,
-    probe::{Pair, Report, Tolerance, Verdict, judge},
+    probe::{Expectation, Pair, Report, Tolerance, Verdict, judge, latest_answer, transmission},
     topology::NodeName,
     wire::{Echoes, Probe},
 };
@@ -19,6 +19,9 @@ const FLEET_RATE: u64 = 1_000;
 
 /// The least time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How many times as long as a packet takes on the slowest link the interval is, so that requests do not queue there.
+const SHARE_OF_A_RATE: u32 = 16;
 
 /// How much later than its RTT an answer may come before it counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
@@ -38,16 +41,19 @@ impl Fleet {
     pub async fn verify(&self, wanted: &Wanted, count: u32, tolerance: Tolerance) -> Result<Report, TransactionError> {
         let mut measurements = Measurements::new();
         self.measure(wanted, count, |_, _| true, &mut measurements).await?;
-        let mut report = self.judge(wanted, &measurements, tolerance);
+        let spacing = self.pace(wanted, count).spacing;
+        let mut report = self.judge(wanted, &measurements, tolerance, spacing);
         for _ in 0..MORE_ROUNDS {
-            let doubtful = |pair: &Pair| !matches!(pair.verdict, Verdict::Right | Verdict::Leaks);
+            // Where most is lost, silence may be right, and says little.
+            let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
+            let doubtful = |pair: &Pair| silent(pair) || !matches!(pair.verdict, Verdict::Right | Verdict::Leaks);
             let again: BTreeSet<_> =
                 report.pairs.iter().filter(|pair| doubtful(pair)).map(|pair| (&pair.from, &pair.to)).collect();
             if again.is_empty() {
                 break;
             }
             self.measure(wanted, count, |from, to| again.contains(&(from, to)), &mut measurements).await?;
-            report = self.judge(wanted, &measurements, tolerance);
+            report = self.judge(wanted, &measurements, tolerance, spacing);
         }
         Ok(report)
     }
@@ -87,13 +93,17 @@ impl Fleet {
         Ok(())
     }
 
-    fn judge(&self, wanted: &Wanted, measurements: &Measurements, tolerance: Tolerance) -> Report {
+    fn judge(&self, wanted: &Wanted, measurements: &Measurements, tolerance: Tolerance, spacing: Duration) -> Report {
         let places = &self.inventory().nodes;
         let pairs = measurements.iter().flat_map(|(from, answers)| {
             let others = places.iter().filter(move |(to, _)| *to != from);
             others.map(move |(to, place)| {
                 let echoes = place.addresses.iter().filter_map(|address| answers.get(address).cloned()).collect();
-                judge(wanted, from, to, echoes, tolerance)
+                let expected = wanted.reaches(from, to).then(|| {
+                    let (there, back) = (wanted.link(from, to), wanted.link(to, from));
+                    Expectation::of(&there, &back, spacing)
+                });
+                judge((from, to), expected, echoes, tolerance)
             })
         });
         Report::new(pairs.collect(), tolerance)
@@ -108,16 +118,30 @@ impl Fleet {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.addresses.len()).sum();
         let targets = (addresses * nodes.len().saturating_sub(1)) as u64;
-        let interval = Duration::from_millis(targets * 1_000 / FLEET_RATE).max(MIN_INTERVAL);
-        let slowest = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b)));
-        let slowest = slowest.map(|(a, b)| wanted.link(a, b).delay + wanted.link(b, a).delay).max();
-        let timeout = slowest.map_or(Duration::ZERO, Duration::from) + GRACE;
-        Pace { interval, timeout, total: interval * (count + 1) + 2 * timeout }
+        let links = || {
+            let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
+            pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
+        };
+        let at_fleet_rate = Duration::from_millis(targets * 1_000 / FLEET_RATE);
+        let slowest = links().map(|(there, back)| transmission(&there, &back)).max().unwrap_or_default();
+        let interval = at_fleet_rate.max(MIN_INTERVAL).max(SHARE_OF_A_RATE * slowest);
+        let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
+        // Each pair sends a request and an answer to each address in that time.
+        let per_pair = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(1);
+        Pace {
+            interval,
+            spacing: interval / (2 * per_pair).max(1),
+            timeout,
+            total: interval * (count + 1) + 2 * timeout,
+        }
     }
 }
 
 struct Pace {
+    /// Between two requests to one target.
     interval: Duration,
+    /// Between two packets from one node to another.
+    spacing: Duration,
     timeout: Duration,
     total: Duration,
 }

@@ -1,11 +1,13 @@
 //! Measuring: what the network between the nodes really does, compared with what is wanted.
 //!
 //! [`echo`] is the agent's part, ICMP echo requests from one node; [`Report`] the controller's: every ordered pair
-//! judged. The kernel of the other node answers, so nothing has to run there.
+//! judged by its [`Expectation`]. The kernel of the other node answers, so nothing has to run there.
 
 mod echo;
+mod expectation;
 mod packet;
 mod report;
 
 pub use echo::echo;
-pub use report::{Measured, Pair, Report, Tolerance, Verdict, judge};
+pub use expectation::{Expectation, Tolerance, latest_answer, transmission};
+pub use report::{Measured, Pair, Report, Verdict, judge};

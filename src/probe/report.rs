@@ -4,34 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::{Expectation, Tolerance};
 use crate::{
-    plan::Wanted,
     topology::{NodeName, Rtt},
     wire::Echoes,
 };
-
-/// How far a median may be off.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Tolerance {
-    /// As a share of the wanted RTT; 0.02 is 2 %.
-    pub share: f64,
-    /// At the least, in nanoseconds.
-    pub floor_ns: u64,
-}
-
-impl Default for Tolerance {
-    /// 2 % or 1 ms, whichever is larger.
-    fn default() -> Self {
-        Self { share: 0.02, floor_ns: 1_000_000 }
-    }
-}
-
-impl Tolerance {
-    fn allows(self, wanted_ns: u64, error_ns: i64) -> bool {
-        let share = self.share * wanted_ns as f64;
-        error_ns.unsigned_abs() as f64 <= share.max(self.floor_ns as f64)
-    }
-}
 
 /// What was measured from one node to another, over all of the other's addresses.
 #[derive(Clone, Debug, Serialize)]
@@ -42,6 +19,8 @@ pub struct Pair {
     pub to: NodeName,
     /// The RTT that is wanted; `None`: nothing is to get through.
     pub wanted: Option<Rtt>,
+    /// The share of round trips that are to be lost, 0 to 1.
+    pub wanted_loss: f64,
     /// Each address, as measured.
     pub measured: Vec<Measured>,
     /// The judgement on the worst of them.
@@ -58,6 +37,9 @@ pub struct Measured {
     pub median: Option<Rtt>,
     /// Median less wanted, in nanoseconds, where both are.
     pub error_ns: Option<i64>,
+    /// How far the median may be off, in nanoseconds: the tolerance, and what jitter, slots and slow rates may add to
+    /// so many answers.
+    pub allowed_error_ns: Option<u64>,
 }
 
 /// What a pair is, compared with what it should be. The worst sorts last.
@@ -66,13 +48,13 @@ pub struct Measured {
 pub enum Verdict {
     /// As wanted: within the tolerance, or unreachable where it is to be.
     Right,
-    /// Reached, but more than one request in ten was lost.
+    /// Reached, but more requests were lost than the wanted loss and one in ten explain.
     Lossy,
     /// The median is outside the tolerance.
     Off,
     /// Nothing came back, although it should.
     Unreachable,
-    /// An answer came back through a partition.
+    /// An answer came back through a partition, or a link that loses everything.
     Leaks,
 }
 
@@ -117,30 +99,47 @@ impl Report {
     }
 }
 
-/// Judges what came back from one node's addresses.
-pub fn judge(wanted: &Wanted, from: &NodeName, to: &NodeName, echoes: Vec<Echoes>, tolerance: Tolerance) -> Pair {
-    let rtt = wanted.reaches(from, to).then(|| wanted.link(from, to).delay + wanted.link(to, from).delay);
-    let measured: Vec<Measured> = echoes.into_iter().map(|echoes| measure(echoes, rtt)).collect();
-    let verdict = measured.iter().map(|measured| verdict(measured, rtt, tolerance)).max();
-    Pair { from: from.clone(), to: to.clone(), wanted: rtt, verdict: verdict.unwrap_or(Verdict::Unreachable), measured }
+/// Judges what came back from one node's addresses. Without an expectation nothing is to get through.
+pub fn judge(
+    (from, to): (&NodeName, &NodeName),
+    expected: Option<Expectation>,
+    echoes: Vec<Echoes>,
+    tolerance: Tolerance,
+) -> Pair {
+    let wanted_loss = expected.map_or(1.0, |expected| expected.loss);
+    let expected = expected.filter(Expectation::gets_through);
+    let measured: Vec<Measured> = echoes.into_iter().map(|echoes| measure(echoes, expected, tolerance)).collect();
+    let verdict = measured.iter().map(|measured| verdict(measured, expected)).max();
+    Pair {
+        from: from.clone(),
+        to: to.clone(),
+        wanted: expected.map(|expected| expected.rtt),
+        wanted_loss,
+        verdict: verdict.unwrap_or(Verdict::Unreachable),
+        measured,
+    }
 }
 
-fn measure(echoes: Echoes, wanted: Option<Rtt>) -> Measured {
+fn measure(echoes: Echoes, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
     let median = median(&echoes.rtts_ns);
-    let error_ns = median.zip(wanted).map(|(median, wanted)| median.cast_signed() - wanted.as_nanos().cast_signed());
-    Measured { median: median.map(Rtt::from_nanos), error_ns, echoes }
+    let error = |(median, expected): (u64, Expectation)| {
+        let allowed = expected.allowed_error_ns(tolerance, echoes.rtts_ns.len());
+        (median.cast_signed() - expected.rtt.as_nanos().cast_signed(), allowed)
+    };
+    let (error_ns, allowed_error_ns) = median.zip(expected).map(error).unzip();
+    Measured { median: median.map(Rtt::from_nanos), error_ns, allowed_error_ns, echoes }
 }
 
-fn verdict(measured: &Measured, wanted: Option<Rtt>, tolerance: Tolerance) -> Verdict {
-    let answers = measured.echoes.rtts_ns.len() as u64;
-    match (wanted, measured.error_ns) {
+fn verdict(measured: &Measured, expected: Option<Expectation>) -> Verdict {
+    let (sent, answers) = (measured.echoes.sent, measured.echoes.rtts_ns.len() as u64);
+    let lost = u64::from(sent).saturating_sub(answers);
+    match (expected, measured.error_ns.zip(measured.allowed_error_ns)) {
         (None, _) if answers == 0 => Verdict::Right,
         (None, _) => Verdict::Leaks,
+        (Some(expected), None) if expected.explains_silence(sent) => Verdict::Right,
         (Some(_), None) => Verdict::Unreachable,
-        (Some(wanted), Some(error)) if !tolerance.allows(wanted.as_nanos(), error) => Verdict::Off,
-        (Some(_), Some(_)) if 10 * (u64::from(measured.echoes.sent) - answers) > u64::from(measured.echoes.sent) => {
-            Verdict::Lossy
-        }
+        (Some(_), Some((error, allowed))) if error.unsigned_abs() > allowed => Verdict::Off,
+        (Some(expected), Some(_)) if lost > expected.allowed_losses(sent) => Verdict::Lossy,
         (Some(_), Some(_)) => Verdict::Right,
     }
 }
@@ -153,16 +152,23 @@ fn median(sorted: &[u64]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::time::Duration;
 
-    fn measured(sent: u32, rtts_ms: &[u64], wanted: Option<Rtt>) -> Measured {
-        let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
-        measure(Echoes { address: [192, 0, 2, 1].into(), sent, rtts_ns }, wanted)
-    }
+    use super::*;
+    use crate::topology::{Chance, Link, Loss, LossModel, Probability};
 
     fn judged(sent: u32, rtts_ms: &[u64], wanted: Option<&str>) -> Verdict {
-        let wanted = wanted.map(|rtt| rtt.parse().unwrap());
-        verdict(&measured(sent, rtts_ms, wanted), wanted, Tolerance::default())
+        let link = |rtt: &str| Link { delay: rtt.parse::<Rtt>().unwrap().one_way(), ..Link::LAN };
+        judged_on(sent, rtts_ms, wanted.map(link))
+    }
+
+    /// The verdict on what came back where both ways are such a link.
+    fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
+        let expected = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
+        let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
+        let echoes = Echoes { address: [192, 0, 2, 1].into(), sent, rtts_ns };
+        let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
+        judge((&from, &to), expected, vec![echoes], Tolerance::default()).verdict
     }
 
     #[test]
@@ -184,6 +190,21 @@ mod tests {
         assert_eq!(judged(20, &[], Some("20ms")), Verdict::Unreachable);
         assert_eq!(judged(20, &[20; 18], Some("20ms")), Verdict::Right);
         assert_eq!(judged(20, &[20; 17], Some("20ms")), Verdict::Lossy);
+    }
+
+    #[test]
+    fn loss_that_is_wanted_is_right_and_answers_through_a_link_that_loses_everything_are_leaks() {
+        let lossy = |percent: &str| {
+            let probability = percent.parse().unwrap();
+            let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
+            Some(Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN })
+        };
+        assert_eq!(judged_on(100, &[0; 50], lossy("20%")), Verdict::Right);
+        assert_eq!(judged_on(100, &[0; 20], lossy("20%")), Verdict::Lossy);
+        assert_eq!(judged_on(100, &[], lossy("20%")), Verdict::Unreachable);
+        assert_eq!(judged_on(10, &[], lossy("90%")), Verdict::Right);
+        assert_eq!(judged_on(10, &[], lossy("100%")), Verdict::Right);
+        assert_eq!(judged_on(10, &[1], lossy("100%")), Verdict::Leaks);
     }
 
     #[test]
