@@ -41,6 +41,18 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     Ok(interface)
 }
 
+/// Checks that every link of this node can be, now and when all that ends by itself has ended.
+pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiError> {
+    let timed: BTreeSet<_> = wanted.timed().map(|(overlay, _)| overlay).collect();
+    if let Some(link) = wanted.incoherent_link(&config.node) {
+        return Err(refused(link.to_string()));
+    }
+    if let Some(link) = wanted.without(&timed).incoherent_link(&config.node) {
+        return Err(refused(format!("when what ends by itself has ended, {link}")));
+    }
+    Ok(())
+}
+
 fn check(interface: &Interface, place: &Place) -> Result<(), ApiError> {
     let name = &interface.name;
     if interface.carries_default_route {

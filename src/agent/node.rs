@@ -112,6 +112,7 @@ impl<K: Kernel> Node<K> {
         // What has ended here stays so, if the controller did not know it yet.
         let wanted = request.wanted.without(&self.deadlines.over(now));
         let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &wanted)?;
+        guard::check_links(&self.config, &wanted)?;
         let tree = self.kernel.observe(&interface).map_err(guard::kernel_error)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = way(&interface, shaping.as_ref(), &tree)?;

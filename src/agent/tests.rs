@@ -217,7 +217,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The document with a delay laid over all links of node n2, for a time.
 fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
-    let change = LinkChange::parse(Source::new("<set>", format!("delay = '{delay}'")), true).unwrap();
+    laid(base, &format!("delay = '{delay}'"), lasts)
+}
+
+/// The document with a change laid over all links of node n2, for a time.
+fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
+    let change = LinkChange::parse(Source::new("<set>", says), true).unwrap();
     let wish = Wish { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
     let wanted = base.with_overlay(wish, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
@@ -354,4 +359,29 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
     let duplicate = "refuses `duplicate` next to other delays on one interface (wan.toml:9): netem: cannot mix";
     assert!(error.message.contains(duplicate), "{}", error.message);
     assert!(error.message.contains("ignores `seed` (wan.toml:4)"), "{}", error.message);
+}
+
+#[test]
+fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() {
+    let mut node = n1();
+    let now = Instant::now();
+    put_at(&mut node, "a", &uniform(&Wanted::default(), "20ms"), now);
+    let base = wanted_of(&node);
+    let refused = |node: &mut Node<FakeKernel>, base: &Wanted, wanted: &Wanted| {
+        let error = node.prepare(prepare("b", base, wanted), now).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Refused);
+        error.message
+    };
+    let wild = laid(&base, "jitter = '11ms'", None);
+    assert_eq!(
+        refused(&mut node, &base, &wild),
+        "the link from n1 to n2 cannot be, with n2:*:jitter laid over it: a jitter of 11ms is more than the one-way \
+         delay of 10ms; nothing is sent before its time: write a delay of at least 11ms, or a jitter of at most 10ms"
+    );
+    put_at(&mut node, "c", &delayed(&base, "80ms", Some(SECOND)), now);
+    let base = wanted_of(&node);
+    let later = laid(&base, "jitter = '11ms'", None);
+    let later = refused(&mut node, &base, &later);
+    assert!(later.starts_with("when what ends by itself has ended, the link from n1 to n2 cannot be"), "{later}");
+    put_at(&mut node, "d", &laid(&base, "jitter = '10ms'", None), now);
 }

@@ -33,4 +33,4 @@ pub use shaping::{Lane, Shaping};
 pub use step::{Direction, Route, Step};
 pub use tc_text::tc_commands;
 pub use tree::{ClassMinor, DEFAULT_CLASS, ForeignObject, Leaf, MARK, ND_TYPES, Slot, Tree};
-pub use wanted::{Digest, EditError, Stamp, Wanted};
+pub use wanted::{Digest, EditError, IncoherentLink, Stamp, Wanted};

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
-use crate::topology::{Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist};
+use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
 /// What the network should be like. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,6 +110,19 @@ impl Wanted {
             Some(overlay) => Some(format!("live change {}", overlay.name)),
             None => Some(self.topology.as_ref()?.origin(node, peer, parameter)?.to_string()),
         }
+    }
+
+    /// The first link from a node whose parameters do not go together, which a topology never has and overlays may lead
+    /// to; and which overlays are about it.
+    pub fn incoherent_link(&self, node: &NodeName) -> Option<IncoherentLink> {
+        if self.overlays.is_empty() {
+            return None;
+        }
+        let mut links = self.links_from(node).filter_map(|(to, link)| Some((to, incoherence(&link)?)));
+        let (to, why) = links.next()?;
+        let overlays = self.overlays.iter().filter(|overlay| overlay.is_about(node, to));
+        let overlays = overlays.map(|overlay| overlay.name.clone()).collect();
+        Some(IncoherentLink { from: node.clone(), to: to.clone(), overlays, why })
     }
 
     /// The zones of the topology, or those of the inventory if it has none.
@@ -246,6 +259,20 @@ impl Wanted {
         }
         Ok(selected)
     }
+}
+
+/// A link whose parameters do not go together.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the link from {from} to {to} cannot be, with {} laid over it: {why}; {}", .overlays.join(", "), .why.help())]
+pub struct IncoherentLink {
+    /// Whose packets.
+    pub from: NodeName,
+    /// To whom.
+    pub to: NodeName,
+    /// The overlays that are about it, by name.
+    pub overlays: Vec<String>,
+    /// What does not go together.
+    pub why: Incoherence,
 }
 
 fn hex_digit(nibble: u8) -> char {
