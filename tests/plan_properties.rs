@@ -7,15 +7,18 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    time::Duration,
 };
 
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
         AgentAddress, Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Inventory, Lane, LineRate, Place,
-        Profile, Shaping, Step, Tree, Wanted, diff,
+        Profile, Shaping, Step, Tree, Wanted, Wish, diff,
     },
-    topology::{Distribution, Jitter, Link, NodeName, Probability, Rate, Reorder, Source, Topology},
+    topology::{
+        Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology, hostlist,
+    },
 };
 use proptest::prelude::*;
 
@@ -205,7 +208,10 @@ proptest! {
         for from in wanted.inventory.nodes.keys() {
             let shaping = wanted.shaping(from, rate);
             let involved = wanted.topology.as_ref().is_some_and(|topology| topology.contains(from));
-            prop_assert_eq!(shaping.is_some(), involved || !wanted.partitions.is_empty());
+            let sends = || wanted.overlays.iter().any(|overlay| {
+                wanted.inventory.nodes.keys().any(|to| overlay.is_about(from, to))
+            });
+            prop_assert_eq!(shaping.is_some(), involved || !wanted.partitions.is_empty() || sends());
             let lanes = shaping.unwrap_or_default().lanes;
             for (to, place) in &wanted.inventory.nodes {
                 for address in &place.addresses {
@@ -213,6 +219,58 @@ proptest! {
                 }
             }
         }
+    }
+
+    #[test]
+    fn an_overlay_changes_the_links_that_it_is_about_and_no_other_and_leaves_no_trace(
+        wanted in documents(),
+        ends in (ends(), ends()),
+        both_ways: bool,
+        delay in 0..9_u32,
+    ) {
+        let wish = wish(Some("new"), ends, both_ways, delay, None);
+        let (change, inventory) = (wish.change.clone(), wanted.inventory.clone());
+        // Both ends may be one node, which is refused, as it should be.
+        let Ok(laid) = wanted.with_overlay(wish.clone(), inventory.clone()) else { return Ok(()) };
+        let overlay = laid.overlays.last().unwrap();
+        for from in inventory.nodes.keys() {
+            for to in inventory.nodes.keys() {
+                let before = wanted.link(from, to);
+                let after = if overlay.is_about(from, to) { change.over(before) } else { before };
+                prop_assert_eq!(laid.link(from, to), after);
+                prop_assert_eq!(laid.reaches(from, to), wanted.reaches(from, to));
+            }
+            if !overlay.has_sender(from) {
+                prop_assert_eq!(laid.shaping(from, LineRate::UNKNOWN), wanted.shaping(from, LineRate::UNKNOWN));
+            }
+        }
+        let again = laid.with_overlay(wish, inventory.clone()).unwrap();
+        prop_assert_eq!(&again, &laid);
+        let off = laid.without_overlays(&["new".to_owned()], inventory).unwrap();
+        prop_assert!(off.says_the_same(&wanted));
+        prop_assert_eq!(off, wanted);
+    }
+
+    #[test]
+    fn an_overlay_that_is_laid_anew_is_on_top_and_another_one(wanted in documents()) {
+        let Some(first) = wanted.overlays.first().cloned() else { return Ok(()) };
+        let node = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
+        let ends = (node(&first.from), node(&first.to));
+        let wish = Wish {
+            name: Some(first.name.clone()),
+            from: ends.0,
+            to: ends.1,
+            both_ways: first.both_ways,
+            change: first.change.clone(),
+            lasts: Some(Duration::from_secs(9)),
+        };
+        let laid = Wanted { generation: 7, ..wanted.clone() }.with_overlay(wish, wanted.inventory.clone()).unwrap();
+        let last = laid.overlays.last().unwrap();
+        prop_assert_eq!((&last.name, last.since, last.lasts), (&first.name, 8, Some(Duration::from_secs(9))));
+        prop_assert_ne!(last.id(), first.id());
+        prop_assert_eq!(laid.overlays.len(), wanted.overlays.len());
+        prop_assert!(laid.timed().any(|(id, _)| id == last.id()));
+        prop_assert!(laid.without(&[last.id()].into()).overlays.iter().all(|overlay| overlay.name != first.name));
     }
 
     #[test]
@@ -226,6 +284,8 @@ proptest! {
     fn healing_everything_leaves_the_topology_alone(wanted in documents()) {
         let healed = wanted.healed(&[], wanted.inventory.clone()).unwrap();
         prop_assert_eq!(&healed, &Wanted { partitions: Vec::new(), ..wanted.clone() });
+        let unset = healed.without_overlays(&[], wanted.inventory.clone()).unwrap();
+        prop_assert_eq!(&unset, &Wanted { overlays: Vec::new(), ..healed.clone() });
         let cleared = healed.cleared(wanted.inventory.clone()).unwrap();
         prop_assert!(cleared.is_clear());
         prop_assert!(wanted.inventory.nodes.keys().all(|node| cleared.shaping(node, LineRate::UNKNOWN).is_none()));
@@ -321,15 +381,24 @@ fn kernels() -> impl Strategy<Value = FakeKernel> {
     })
 }
 
-/// Documents about six nodes: a topology of some of them or none, and up to three partitions of all.
+/// Documents about six nodes: a topology of some of them or none, up to three overlays and three partitions of all.
 fn documents() -> impl Strategy<Value = Wanted> {
     let zones = prop::collection::vec(0..4_usize, 2..=6);
     let times = (0..3_u32, 0..3_u32, 0..3_u32);
     let partitions = prop::collection::vec(prop::collection::vec(0..3_usize, 6), 0..4);
-    (prop::option::of((zones, times)), partitions).prop_map(|(topology, partitions)| {
+    let overlays = prop::collection::vec(((ends(), ends()), any::<bool>(), 0..9_u32, any::<bool>()), 0..4);
+    (prop::option::of((zones, times)), overlays, partitions).prop_map(|(topology, overlays, partitions)| {
         let mut wanted = Wanted { inventory: inventory(6), ..Wanted::default() };
         if let Some((zones, times)) = topology {
             wanted = wanted.with_topology(topology_of(&zones, times), inventory(6)).unwrap();
+        }
+        for (number, (ends, both_ways, delay, is_timed)) in overlays.into_iter().enumerate() {
+            let lasts = is_timed.then_some(Duration::from_secs(30));
+            let wish = wish(Some(&format!("set:{number}")), ends, both_ways, delay, lasts);
+            // One between a node and itself is refused.
+            if let Ok(laid) = wanted.with_overlay(wish, inventory(6)) {
+                wanted = laid;
+            }
         }
         for (number, sides) in partitions.iter().enumerate() {
             let sides = members(sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>();
@@ -340,6 +409,23 @@ fn documents() -> impl Strategy<Value = Wanted> {
         }
         wanted
     })
+}
+
+/// One end of an overlay, in words.
+fn ends() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["n1", "n2", "n[1-2]", "n[3-5],n1", "n6", "*"]).prop_map(str::to_owned)
+}
+
+fn wish(
+    name: Option<&str>,
+    (from, to): (String, String),
+    both_ways: bool,
+    delay: u32,
+    lasts: Option<Duration>,
+) -> Wish {
+    let source = Source::new("<set>", format!("delay = '{delay}ms'\nlimit = {}", 100 + delay));
+    let change = LinkChange::parse(source, both_ways).unwrap();
+    Wish { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
 }
 
 /// The topology in which node `n1` is in zone `zones[0]` and so on; those of zone 0 are in none.

@@ -3,7 +3,7 @@
 use super::harness::{Lab, Sandbox};
 
 /// Whether this kernel has what shaping needs, found out with `tc` rather than with the code under test.
-fn kernel_can_shape() -> bool {
+pub(crate) fn kernel_can_shape() -> bool {
     // Root needs no user namespace, which some containers deny.
     let script = "
         case $(id -u) in 0) unshare=-n ;; *) unshare=-rn ;; esac
@@ -77,6 +77,7 @@ fn what_is_in_force_already_needs_no_kernel_that_can_shape() {
       "changed": false,
       "generation": 0,
       "topology": null,
+      "overlays": [],
       "partitions": [],
       "nodes": 3,
       "writes": {

@@ -11,5 +11,6 @@ mod harness;
 mod help;
 mod host;
 mod lab;
+mod live;
 mod survival;
 mod usage;

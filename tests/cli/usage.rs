@@ -103,6 +103,8 @@ fn without_a_lab_every_verb_that_needs_one_says_how_to_bring_one_up() {
         sandbox.run(["apply", &file]),
         sandbox.run(["plan", &file]),
         sandbox.run(["verify"]),
+        sandbox.run(["set", "n1", "n2", "delay=5ms"]),
+        sandbox.run(["unset"]),
         sandbox.run(["partition", "n1"]),
         sandbox.run(["heal"]),
         sandbox.run(["clear"]),

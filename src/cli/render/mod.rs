@@ -13,7 +13,8 @@ pub(super) fn millis(rtt: Rtt) -> String {
     format!("{:.1}", rtt.as_nanos() as f64 / 1e6)
 }
 
-/// `1 node`, `2 nodes`.
+/// `1 node`, `2 nodes`, `2 addresses`.
 pub(super) fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    let plural = if noun.ends_with('s') { "es" } else { "s" };
+    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}{plural}") }
 }

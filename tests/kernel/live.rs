@@ -1,0 +1,169 @@
+//! Live changes: what is named changes and nothing else, at once and in place, and ends when it should.
+
+use std::{
+    io::Read,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    lab::{Lab, shipped},
+    sockets::{Mesh, Stream},
+};
+
+/// Z1 and Z3 have a delay of their own, so that each of their nodes has a leaf for just these links.
+const THREE_PROFILES: &str = "
+name = 'three-profiles'
+zones.Z1 = 'n[1-3]'
+zones.Z2 = 'n[4-6]'
+zones.Z3 = 'n[7-9]'
+[links]
+intra-zone = { rtt = '20ms' }
+inter-zone = { rtt = '100ms' }
+[[links.override]]
+between = ['Z1', 'Z3']
+rtt = '150ms'
+";
+
+/// The delays of the netems of a node, in alphabetical order.
+fn delays(lab: &Lab, node: &str) -> Vec<String> {
+    let shown = lab.exec(node, "tc qdisc show dev db0");
+    let netems = shown.lines().filter(|line| line.starts_with("qdisc netem"));
+    let word_behind_delay =
+        |line: &str| line.split_whitespace().skip_while(|word| *word != "delay").nth(1).map(str::to_owned);
+    let mut delays: Vec<_> = netems.filter_map(word_behind_delay).collect();
+    delays.sort();
+    delays
+}
+
+/// Waits until everything is as it was, which classes that have to drain first delay by a moment.
+#[track_caller]
+fn assert_becomes(lab: &Lab, before: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while lab.tc() != before {
+        assert!(Instant::now() < deadline, "{}\ninstead of\n{before}", lab.tc());
+        thread::sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
+    let lab = Lab::hierarchical();
+    lab.apply(&lab.topology(THREE_PROFILES));
+    let before = lab.tc();
+    let mut monitor = lab.command(["lab", "exec", "n1", "--", "tc", "monitor"]).stdout(Stdio::piped()).spawn().unwrap();
+    // Packets on their way to Z3 stay on it, and those to Z2 do not notice.
+    let (unaffected, affected) = (Stream::start(&lab, 1, 4), Stream::start(&lab, 1, 7));
+    thread::sleep(Duration::from_secs(1));
+    let set = lab.netemctl("--json set Z1 Z3 delay=90ms").expect(0).json();
+    let writes = set["writes"].as_object().unwrap();
+    for (node, steps) in writes {
+        assert_eq!(*steps, u64::from(!["n4", "n5", "n6"].contains(&node.as_str())), "{node} of {writes:?}");
+    }
+    thread::sleep(Duration::from_millis(500));
+    drop(lab.netemctl("unset Z1:Z3").expect(0));
+    thread::sleep(Duration::from_millis(500));
+    for (stream, least) in [(unaffected.finish(), 50), (affected.finish(), 75)] {
+        assert!(stream.sent > 1_000, "{} packets are not much of a stream", stream.sent);
+        assert_eq!(stream.delays.len() as u64, stream.sent, "packets were lost");
+        assert!(*stream.delays.iter().min().unwrap() >= Duration::from_millis(least));
+    }
+    monitor.kill().unwrap();
+    let mut heard = String::new();
+    monitor.stdout.take().unwrap().read_to_string(&mut heard).unwrap();
+    monitor.wait().unwrap();
+    let heard: Vec<_> = heard.lines().filter(|line| line.contains("db0")).collect();
+    assert_eq!(heard.len(), 2, "there and back: {heard:?}");
+    assert!(heard.iter().all(|line| line.contains("qdisc netem")), "{heard:?}");
+    assert_eq!(lab.tc(), before);
+}
+
+#[test]
+fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    let before = lab.tc();
+    let limit = Duration::from_secs(4);
+    let start = Instant::now();
+    drop(lab.netemctl("set Z1 Z3 delay=90ms --for 4s").expect(0));
+    let laid = Instant::now();
+    assert_eq!(delays(&lab, "n7"), ["10ms", "75ms", "90ms"]);
+    assert_eq!(delays(&lab, "n4"), ["10ms", "75ms"], "Z2 has nothing to do with it");
+    let left = |node: &str| {
+        let status = lab.netemctl("--json status").expect(0).json();
+        status["nodes"][node]["overlays"][0]["left"].as_f64().unwrap()
+    };
+    assert!((0.0..4.0).contains(&left("n1")));
+    // The leaf itself stays until it has drained, so the filters are watched.
+    let is_over = || !lab.exec("n7", "tc filter show dev db0").contains("4e7e:4");
+    while !is_over() {
+        assert!(laid.elapsed() < limit + Duration::from_secs(1), "it does not end");
+    }
+    assert!(start.elapsed() >= limit, "it ended after {:?}", start.elapsed());
+    let status = lab.netemctl("--json status").expect(0).json();
+    assert_eq!(status["overlays"], Value::Array(vec![]));
+    assert_becomes(&lab, &before);
+    // The next edit starts from what is in force, and what says the same already changes nothing.
+    let again = lab.apply(&shipped("hierarchical-9.toml"));
+    assert_eq!((&again["changed"], &again["overlays"]), (&false.into(), &Value::Array(vec![])));
+    drop(lab.netemctl("partition Z3").expect(0));
+    drop(lab.netemctl("heal").expect(0));
+    assert_eq!(lab.tc(), before);
+}
+
+#[test]
+fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_back() {
+    let lab = Lab::hierarchical();
+    let before = lab.tc();
+    drop(lab.netemctl("set n1 n[2-3] delay=60ms --one-way").expect(0));
+    assert_eq!(delays(&lab, "n1"), ["60ms"]);
+    for node in 2..=9 {
+        assert!(lab.exec(&format!("n{node}"), "tc qdisc show dev db0").contains("noqueue"), "n{node} was touched");
+    }
+    let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
+    let pairs = report["pairs"].as_array().unwrap();
+    let slow: Vec<_> = pairs.iter().filter(|pair| pair["wanted"] == "60ms").collect();
+    assert_eq!(slow.len(), 4, "n1 with n2 and n3, whoever asks");
+    assert!(slow.iter().all(|pair| pair["from"] == "n1" || pair["to"] == "n1"));
+    drop(lab.netemctl("unset n1:n[2-3]").expect(0));
+    assert_eq!(lab.tc(), before);
+    drop(lab.netemctl("set * n1 delay=60ms --for 2s").expect(0));
+    assert_ne!(lab.tc(), before);
+    thread::sleep(Duration::from_secs(2));
+    assert_becomes(&lab, &before);
+}
+
+#[test]
+fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    let before = lab.tc();
+    let mesh = Mesh::of(&lab, 9);
+    drop(lab.netemctl("partition Z3").expect(0));
+    drop(lab.netemctl("set Z1 * delay=30ms").expect(0));
+    drop(lab.netemctl("set n1 n2 delay=5ms --name near").expect(0));
+    mesh.assert_heard(|a, b| (a >= 7) == (b >= 7));
+    let delay = |from: &str, to: &str| {
+        let report = lab.netemctl("--json verify --tolerance 50 --count 5").expect(0).json();
+        let pairs = report["pairs"].as_array().unwrap();
+        pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap()["wanted"].clone()
+    };
+    assert_eq!(delay("n1", "n2"), "10ms");
+    drop(lab.netemctl("heal").expect(0));
+    assert_eq!(delay("n1", "n9"), "60ms", "what was laid while it was cut is there when it is healed");
+    let again = lab.netemctl("--json set n1 n2 delay=5ms --name near").expect(0).json();
+    assert_eq!(again["changed"], false);
+    // The other one is on top now.
+    drop(lab.netemctl("set Z1 * delay=30ms").expect(0));
+    assert_eq!(delay("n1", "n2"), "60ms");
+    // Another topology keeps what is laid over it.
+    let applied = lab.apply(&shipped("uniform-9-rtt100.toml"));
+    assert_eq!(applied["overlays"], serde_json::json!(["near", "Z1:*:delay"]));
+    assert_eq!(delay("n4", "n9"), "100ms");
+    lab.apply(&shipped("hierarchical-9.toml"));
+    drop(lab.netemctl("unset").expect(0));
+    assert_becomes(&lab, &before);
+}
