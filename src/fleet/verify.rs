@@ -9,7 +9,7 @@ use std::{
 use super::{CALL_TIMEOUT, Fleet, TransactionError, part, transaction::unread};
 use crate::{
     plan::Wanted,
-    probe::{Expectation, Pair, Report, Tolerance, Verdict, judge, latest_answer, transmission},
+    probe::{Expectation, Pair, Report, Tolerance, Verdict, judge, latest_answer, probe_spacing},
     topology::NodeName,
     wire::{Echoes, Probe},
 };
@@ -19,9 +19,6 @@ const FLEET_RATE: u64 = 1_000;
 
 /// The least time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
-
-/// How many times as long as a packet takes on the slowest link the interval is, so that requests do not queue there.
-const SHARE_OF_A_RATE: u32 = 16;
 
 /// How much later than its RTT an answer may come before it counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
@@ -122,18 +119,14 @@ impl Fleet {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
             pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
         };
+        // Each of a pair sends a request and an answer to each address of the other in one interval.
+        let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
+        let packets = addresses_each.saturating_mul(2).max(1);
         let at_fleet_rate = Duration::from_millis(targets * 1_000 / FLEET_RATE);
-        let slowest = links().map(|(there, back)| transmission(&there, &back)).max().unwrap_or_default();
-        let interval = at_fleet_rate.max(MIN_INTERVAL).max(SHARE_OF_A_RATE * slowest);
+        let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
+        let interval = at_fleet_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
         let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
-        // Each pair sends a request and an answer to each address in that time.
-        let per_pair = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(1);
-        Pace {
-            interval,
-            spacing: interval / (2 * per_pair).max(1),
-            timeout,
-            total: interval * (count + 1) + 2 * timeout,
-        }
+        Pace { interval, spacing: interval / packets, timeout, total: interval * (count + 1) + 2 * timeout }
     }
 }
 

@@ -9,5 +9,5 @@ mod packet;
 mod report;
 
 pub use echo::echo;
-pub use expectation::{Expectation, Tolerance, latest_answer, transmission};
+pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
 pub use report::{Measured, Pair, Report, Verdict, judge};
