@@ -131,9 +131,12 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>) {
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
+/// What a request has done on the node, at the moment at which the node is had.
+type Work<K, C> = fn(&mut Node<K>, C, Instant) -> Result<<C as Call>::Reply, ApiError>;
+
 /// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
 fn locked<K: Kernel + 'static, C: Call>(
-    work: fn(&mut Node<K>, C, Instant) -> Result<C::Reply, ApiError>,
+    work: Work<K, C>,
 ) -> impl Fn(State<Shared<K>>, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
     move |State(node), request| {
         Box::pin(async move {

@@ -135,8 +135,11 @@ mod tests {
 
     #[test]
     fn a_time_limit_may_be_in_minutes_and_hours() {
-        let seconds = |text: &str| time_limit(text).unwrap().as_secs_f64();
-        assert_eq!(["90s", "5m", "1h", "1.5h", "500ms", "2 m"].map(seconds), [90.0, 300.0, 3600.0, 5400.0, 0.5, 120.0]);
+        let millis = |text: &str| time_limit(text).unwrap().as_millis();
+        assert_eq!(
+            ["90s", "5m", "1h", "1.5h", "500ms", "2 m"].map(millis),
+            [90_000, 300_000, 3_600_000, 5_400_000, 500, 120_000]
+        );
         assert_eq!(time_limit("30").unwrap_err(), "a unit is missing: write 30s");
         assert_eq!(time_limit("8760h").unwrap(), LONGEST);
         for bad in ["", "m", "5d", "5usm", "-5s", "0s", "999us", "8761h", "99999999999h", "1:30", "é"] {

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::{
     fleet::{CALL_TIMEOUT, CallError, part},
-    topology::NodeName,
+    plan::Profile,
+    topology::{NodeName, Parameter},
     wire::{GetStatus, GetWanted, NodeStatus},
 };
 
@@ -118,7 +119,7 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
 
 fn row(status: &NodeStatus) -> Vec<String> {
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let delays = status.profiles.iter().map(|profile| format!("{} ×{}", profile.profile.delay, profile.addresses));
+    let delays = status.profiles.iter().map(|leaf| format!("{} ×{}", described(&leaf.profile), leaf.addresses));
     let state = match (status.drift.is_empty(), status.draining) {
         (false, _) => "drifts".to_owned(),
         (true, 0) => "ok".to_owned(),
@@ -134,4 +135,19 @@ fn row(status: &NodeStatus) -> Vec<String> {
         or_dash(if status.cuts.is_empty() { String::new() } else { count(status.cuts.len(), "address") }),
         state,
     ]
+}
+
+/// A delay with its jitter, and the names of what else the leaf does: `75ms±5ms loss rate`.
+fn described(profile: &Profile) -> String {
+    let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
+    let others = [
+        (Parameter::Loss, profile.loss.is_some()),
+        (Parameter::Corrupt, profile.corrupt.is_some()),
+        (Parameter::Duplicate, profile.duplicate.is_some()),
+        (Parameter::Reorder, profile.reorder.is_some()),
+        (Parameter::Rate, profile.rate.is_some() && !profile.is_ordered_by_rate()),
+        (Parameter::Slot, profile.slot.is_some()),
+    ];
+    let others = others.into_iter().filter(|(_, is_there)| *is_there);
+    others.fold(format!("{}{jitter}", profile.delay), |text, (other, _)| format!("{text} {other}"))
 }

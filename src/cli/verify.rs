@@ -68,6 +68,10 @@ impl Verify {
                 report = measuring => report?,
                 () = interrupt.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
             };
+            if !fleet.wanted().await?.says_the_same(&wanted) {
+                return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
+                    .hint("a change with a time limit may have ended, or another controller is at it; measure again"));
+            }
             Ok((wanted, report))
         })?;
         let verified = Verified {

@@ -294,7 +294,7 @@ fn to_nanos(value: f64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::{Chance, Loss, Probability, Slot, Undelayed};
+    use crate::topology::{Bytes, Chance, Loss, Probability, Slot, Undelayed};
 
     /// Far apart.
     const SPACING: Duration = Duration::from_secs(1);
@@ -370,7 +370,7 @@ mod tests {
     fn slots_rates_and_undelayed_packets_are_allowed_for() {
         let allowed = |link: &Link| Expectation::of(link, &Link::LAN, SPACING).allowed_error_ns(TIGHT, 20);
         let spacing = Spacing::Range { min: "1ms".parse().unwrap(), max: "10ms".parse().unwrap() };
-        let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Default::default() }), ..Link::LAN };
+        let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Bytes::default() }), ..Link::LAN };
         assert_eq!(allowed(&slotted), 10_000_000);
         let slow = Link { rate: Some(Rate::plain("74kbit".parse().unwrap())), ..Link::LAN };
         assert_eq!(allowed(&slow), 16_000_000);

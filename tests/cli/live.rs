@@ -82,6 +82,11 @@ fn a_change_that_makes_no_sense_is_shown_as_toml_with_carets_even_where_no_lab_i
     error: <set>: 1 error
     --- exit status: 2
     ");
+}
+
+#[test]
+fn with_json_what_is_wrong_with_a_change_is_data() {
+    let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["set", "--json", "Z1", "Z3", "delay=10lightyears"]), @r#"
     --- stdout
     {
