@@ -9,6 +9,7 @@ mod abilities;
 mod changes;
 mod guard;
 mod lab;
+mod links;
 mod live;
 mod partitions;
 mod profiles;

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -24,15 +23,20 @@ const PORT: u16 = 7000;
 /// Longer than any delay in these tests, neighbour resolution included.
 const WAIT: Duration = Duration::from_secs(1);
 
-/// A UDP socket inside a node, on one of its addresses.
+/// Runs `work` on a thread that is in a node's network namespace: sockets that it opens stay there.
 #[expect(clippy::disallowed_methods, reason = "a thread of the test's own moves, and ends")]
-pub(crate) fn udp(lab: &Lab, node: &str, address: IpAddr, port: u16) -> UdpSocket {
+pub(crate) fn within<T: Send>(lab: &Lab, node: &str, work: impl FnOnce() -> T + Send) -> T {
     let network = lab.network(node);
-    let bind = move || -> io::Result<UdpSocket> {
-        setns(network, CloneFlags::CLONE_NEWNET)?;
-        UdpSocket::bind((address, port))
+    let enter = move || {
+        setns(network, CloneFlags::CLONE_NEWNET).unwrap();
+        work()
     };
-    thread::spawn(bind).join().unwrap().unwrap()
+    thread::scope(|scope| scope.spawn(enter).join().unwrap())
+}
+
+/// A UDP socket inside a node, on one of its addresses.
+pub(crate) fn udp(lab: &Lab, node: &str, address: IpAddr, port: u16) -> UdpSocket {
+    within(lab, node, || UdpSocket::bind((address, port)).unwrap())
 }
 
 /// The `number`-th node's address in the lab's database network.
