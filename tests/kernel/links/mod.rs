@@ -4,10 +4,14 @@
 //! that a machine could break are asserted here as well.
 
 mod chances;
+mod delay;
+mod goodput;
 mod loss;
 mod measure;
 mod pairs;
+mod queue;
 mod rate;
+mod seed;
 mod statistics;
 
 use std::io::Write;

@@ -2,12 +2,21 @@
 
 use std::time::Duration;
 
+use netemctl::{
+    fleet::Fleet,
+    lab::LabDirectory,
+    topology::{NodeName, Source, Topology},
+};
+use tokio_util::sync::CancellationToken;
+
 use super::{
     lab,
-    measure::{Flow, Pace, streams},
+    measure::{Flow, Pace, stream, streams},
     shape,
-    statistics::{assert_near, median},
+    statistics::{assert_within, median},
+    topology,
 };
+use crate::sockets::{v4, v6};
 
 /// The median of 50 delays without jitter is good to what the machine adds.
 #[test]
@@ -24,6 +33,43 @@ fn each_way_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
     let streamed = streams(&flows, Pace::of(50, Duration::from_millis(10)));
     for (streamed, delay) in streamed.iter().zip([10.0, 10.0, 60.0, 60.0]) {
         assert_eq!(streamed.arrivals.len(), 50, "none is lost");
-        assert_near("median", median(&streamed.delays()), delay + 0.25, 0.25);
+        assert_within("median", median(&streamed.delays()), &(delay..=delay + 1.0));
+    }
+}
+
+/// One node has three addresses, of which the rate is one: to fill it from two of them takes it from the third.
+#[test]
+fn all_addresses_of_a_node_are_one_link() {
+    let lab = lab(2);
+    let second = v4(0x0902);
+    drop(lab.exec("n2", &format!("ip address add {second}/16 dev db0")));
+    let flows = [v4(2), v6(2), second].map(|to| {
+        let from = if to.is_ipv4() { v4(1) } else { v6(1) };
+        Flow::open(&lab, (1, from), (2, to))
+    });
+    let mut inventory = LabDirectory::of_user(Some(lab.directory().to_owned())).unwrap().find().unwrap().inventory();
+    inventory.nodes.get_mut(&"n2".parse::<NodeName>().unwrap()).unwrap().addresses.push(second);
+    let text = topology(2, "default = { delay = '20ms', rate = '1mbit' }");
+    let wanted = Topology::parse(Source::new("addresses.toml", text)).unwrap();
+    let fleet = Fleet::new(inventory.clone());
+    let interrupt = CancellationToken::new();
+    let edit = fleet.edit(true, &interrupt, |state| state.with_topology(wanted, inventory));
+    drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit).unwrap());
+
+    for streamed in streams(&flows, Pace::of(50, Duration::from_millis(20))) {
+        assert_eq!(streamed.arrivals.len(), 50, "none is lost");
+        // 66 bytes at 1 mbit are half a millisecond.
+        assert_within("median", median(&streamed.delays()), &(20.5..=22.5));
+    }
+    // 40 packets of 1,042 bytes to one address hold the link for 333 ms; a packet to another is behind them.
+    let behind = std::thread::scope(|scope| {
+        let before = scope.spawn(|| stream(&flows[0], Pace::burst(40).sized(1_000)));
+        std::thread::sleep(Duration::from_millis(60));
+        let behind = streams(&flows[1..], Pace::burst(1));
+        assert_eq!(before.join().unwrap().arrivals.len(), 40);
+        behind
+    });
+    for streamed in behind {
+        assert_within("delay behind others", streamed.arrivals[0].delay, &(200.0..=400.0));
     }
 }

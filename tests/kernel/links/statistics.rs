@@ -39,6 +39,7 @@ pub(crate) fn error_of_deviation(population: &[f64], count: usize) -> f64 {
 
 /// The value that this share of a sample lies below.
 pub(crate) fn quantile(sample: &[f64], share: f64) -> f64 {
+    assert!(!sample.is_empty(), "nothing was measured");
     let mut sorted = sample.to_vec();
     sorted.sort_by(f64::total_cmp);
     let last = sorted.len() - 1;

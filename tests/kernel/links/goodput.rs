@@ -1,0 +1,84 @@
+//! What TCP makes of jitter: the reason why jitter keeps packets in order.
+
+use std::{io::Write, time::Duration};
+
+use super::{
+    lab,
+    measure::goodputs,
+    shape,
+    statistics::{median, quantile},
+};
+use crate::{lab::Lab, sockets::v4};
+
+/// Slow start is over by then, which is slower under jitter: CUBIC takes a delay that grows for a queue (HyStart).
+const WARM_UP: Duration = Duration::from_secs(4);
+const LASTING: Duration = Duration::from_secs(3);
+
+const STEADY: &str = "delay = '20ms'";
+const IN_ORDER: &str = "delay = '20ms', jitter = '5ms', distribution = 'normal'";
+
+/// The same jitter as `tc` itself has it, and the tools that call it: nothing keeps packets in order.
+const PLAIN: &str = "netem delay 20ms 5ms distribution normal limit 100000";
+
+fn goodput(lab: &Lab) -> f64 {
+    goodputs(lab, &[(1, (2, v4(2)))], WARM_UP, LASTING)[0]
+}
+
+#[test]
+fn tcp_under_jitter_has_at_least_half_of_what_it_has_without() {
+    let lab = lab(2);
+    let under = |link: &str| {
+        shape(&lab, 2, &format!("default = {{ {link} }}"));
+        goodput(&lab)
+    };
+    let (steady, in_order) = (under(STEADY), under(IN_ORDER));
+    assert!(in_order >= 0.5 * steady, "{in_order} bit/s with jitter, {steady} bit/s without");
+}
+
+/// The figures of the README: `scripts/bench-links` runs this and nothing else.
+#[test]
+#[ignore = "a benchmark, which scripts/bench-links runs"]
+fn benchmark() {
+    const ROUNDS: usize = 3;
+    let lab = lab(2);
+    let mut out = std::io::stdout().lock();
+    let mut say = |text: String| writeln!(out, "{text}").unwrap();
+    // With `from` and `to`, what is acknowledged returns as on the LAN.
+    for (way, way_back_too) in [("there and back", true), ("there only", false)] {
+        let rule = |link: &str| match way_back_too {
+            true => format!("default = {{ {link} }}"),
+            false => format!("default = {{ rtt = '0ms' }}\noverride = [{{ from = 'n1', to = 'n2', {link} }}]"),
+        };
+        let (steady, in_order) = (rule(STEADY), rule(IN_ORDER));
+        let senders = if way_back_too { &["n1", "n2"][..] } else { &["n1"] };
+        let mut measured = [const { Vec::new() }; 3];
+        // The machine may be busy for a while: each has its turn in each round.
+        for _ in 0..ROUNDS {
+            for (links, measured) in [&steady, &in_order].iter().zip(&mut measured) {
+                shape(&lab, 2, links);
+                measured.push(goodput(&lab));
+            }
+            drop(lab.netemctl("clear").expect(0));
+            senders.iter().for_each(|node| drop(lab.exec(node, &format!("tc qdisc add dev db0 root {PLAIN}"))));
+            measured[2].push(goodput(&lab));
+            senders.iter().for_each(|node| drop(lab.exec(node, "tc qdisc del dev db0 root")));
+        }
+        let reference = median(&measured[0]);
+        say(format!(
+            "\n{:32} {:>8} {:>8} {:>8} {:>8}",
+            format!("Mbit/s, delay {way}"),
+            "median",
+            "least",
+            "most",
+            "ratio"
+        ));
+        let names = ["20 ms", "20 ms ± 5 ms by netemctl", "20 ms ± 5 ms by tc netem"];
+        for (name, goodputs) in names.iter().zip(&measured) {
+            let [middle, least, most] = [0.5, 0.0, 1.0].map(|share| quantile(goodputs, share));
+            let [a, b, c] = [middle, least, most].map(|bits| bits / 1e6);
+            say(format!("{name:32} {a:8.1} {b:8.1} {c:8.1} {:8.3}", middle / reference));
+        }
+        let ratio = median(&measured[1]) / median(&measured[2]);
+        say(format!("netemctl carries {ratio:.1} times what plain tc netem carries under the same jitter"));
+    }
+}
