@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{lab::Lab, sockets::v4};
 
-/// Slow start is over by then, which is slower under jitter: CUBIC takes a delay that grows for a queue (HyStart).
+/// Slow start is over by then, which is slower under jitter: CUBIC takes a delay that grows for a queue (`HyStart`).
 const WARM_UP: Duration = Duration::from_secs(4);
 const LASTING: Duration = Duration::from_secs(3);
 
 const STEADY: &str = "delay = '20ms'";
-const IN_ORDER: &str = "delay = '20ms', jitter = '5ms', distribution = 'normal'";
+const IN_ORDER: &str = "delay = '20ms'\njitter = '5ms'\ndistribution = 'normal'";
 
 /// The same jitter as `tc` itself has it, and the tools that call it: nothing keeps packets in order.
 const PLAIN: &str = "netem delay 20ms 5ms distribution normal limit 100000";
@@ -28,7 +28,7 @@ fn goodput(lab: &Lab) -> f64 {
 fn tcp_under_jitter_has_at_least_half_of_what_it_has_without() {
     let lab = lab(2);
     let under = |link: &str| {
-        shape(&lab, 2, &format!("default = {{ {link} }}"));
+        shape(&lab, 2, &format!("[links.default]\n{link}"));
         goodput(&lab)
     };
     let (steady, in_order) = (under(STEADY), under(IN_ORDER));
@@ -43,14 +43,12 @@ fn benchmark() {
     let lab = lab(2);
     let mut out = std::io::stdout().lock();
     let mut say = |text: String| writeln!(out, "{text}").unwrap();
-    // With `from` and `to`, what is acknowledged returns as on the LAN.
-    for (way, way_back_too) in [("there and back", true), ("there only", false)] {
-        let rule = |link: &str| match way_back_too {
-            true => format!("default = {{ {link} }}"),
-            false => format!("default = {{ rtt = '0ms' }}\noverride = [{{ from = 'n1', to = 'n2', {link} }}]"),
+    for (way, senders) in [("there and back", &["n1", "n2"][..]), ("there only", &["n1"])] {
+        let rule = |link: &str| {
+            let rule = |from: &&str| format!("[[links.override]]\nfrom = '{from}'\nto = 'n[1-2]'\n{link}\n");
+            format!("default = {{ rtt = '0ms' }}\n{}", senders.iter().map(rule).collect::<String>())
         };
         let (steady, in_order) = (rule(STEADY), rule(IN_ORDER));
-        let senders = if way_back_too { &["n1", "n2"][..] } else { &["n1"] };
         let mut measured = [const { Vec::new() }; 3];
         // The machine may be busy for a while: each has its turn in each round.
         for _ in 0..ROUNDS {
@@ -59,9 +57,13 @@ fn benchmark() {
                 measured.push(goodput(&lab));
             }
             drop(lab.netemctl("clear").expect(0));
-            senders.iter().for_each(|node| drop(lab.exec(node, &format!("tc qdisc add dev db0 root {PLAIN}"))));
+            for node in senders {
+                drop(lab.exec(node, &format!("tc qdisc add dev db0 root {PLAIN}")));
+            }
             measured[2].push(goodput(&lab));
-            senders.iter().for_each(|node| drop(lab.exec(node, "tc qdisc del dev db0 root")));
+            for node in senders {
+                drop(lab.exec(node, "tc qdisc del dev db0 root"));
+            }
         }
         let reference = median(&measured[0]);
         say(format!(

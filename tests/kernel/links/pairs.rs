@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     lab,
-    measure::{Flow, Pace, stream, streams},
+    measure::{Flow, Pace, streams},
     shape,
-    statistics::{assert_within, median},
+    statistics::{assert_within, quantile},
     topology,
 };
 use crate::sockets::{v4, v6};
 
-/// The median of 50 delays without jitter is good to what the machine adds.
+/// No packet is early, and the fastest of 50 show the delay, whatever else the machine is busy with.
 #[test]
 fn each_way_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
     let lab = lab(2);
@@ -33,11 +33,11 @@ fn each_way_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
     let streamed = streams(&flows, Pace::of(50, Duration::from_millis(10)));
     for (streamed, delay) in streamed.iter().zip([10.0, 10.0, 60.0, 60.0]) {
         assert_eq!(streamed.arrivals.len(), 50, "none is lost");
-        assert_within("median", median(&streamed.delays()), &(delay..=delay + 1.0));
+        assert_within("least", quantile(&streamed.delays(), 0.0), &(delay..=delay + 0.5));
     }
 }
 
-/// One node has three addresses, of which the rate is one: to fill it from two of them takes it from the third.
+/// One node has three addresses and one link: the rate is that of all three together.
 #[test]
 fn all_addresses_of_a_node_are_one_link() {
     let lab = lab(2);
@@ -59,17 +59,11 @@ fn all_addresses_of_a_node_are_one_link() {
     for streamed in streams(&flows, Pace::of(50, Duration::from_millis(20))) {
         assert_eq!(streamed.arrivals.len(), 50, "none is lost");
         // 66 bytes at 1 mbit are half a millisecond.
-        assert_within("median", median(&streamed.delays()), &(20.5..=22.5));
+        assert_within("least", quantile(&streamed.delays(), 0.0), &(20.5..=21.5));
     }
-    // 40 packets of 1,042 bytes to one address hold the link for 333 ms; a packet to another is behind them.
-    let behind = std::thread::scope(|scope| {
-        let before = scope.spawn(|| stream(&flows[0], Pace::burst(40).sized(1_000)));
-        std::thread::sleep(Duration::from_millis(60));
-        let behind = streams(&flows[1..], Pace::burst(1));
-        assert_eq!(before.join().unwrap().arrivals.len(), 40);
-        behind
-    });
-    for streamed in behind {
-        assert_within("delay behind others", streamed.arrivals[0].delay, &(200.0..=400.0));
+    // At once to all three, and to each in the time that all take: 90 packets of 1,042 bytes and more, and the delay.
+    for streamed in streams(&flows, Pace::burst(30).sized(1_000)) {
+        assert_eq!(streamed.arrivals.len(), 30, "none is lost");
+        assert_within("last", streamed.arrivals[29].at, &(750.0..=3_000.0));
     }
 }

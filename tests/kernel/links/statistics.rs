@@ -54,12 +54,6 @@ pub(crate) fn median(sample: &[f64]) -> f64 {
     quantile(sample, 0.5)
 }
 
-/// The mean without what lies outside of the middle: `share` is cut off at each end.
-pub(crate) fn trimmed_mean(sample: &[f64], share: f64) -> f64 {
-    let (low, high) = (quantile(sample, share), quantile(sample, 1.0 - share));
-    mean(&sample.iter().copied().filter(|value| (low..=high).contains(value)).collect::<Vec<_>>())
-}
-
 /// The largest distance between the distribution functions of a sample and of a population (Kolmogorov and Smirnov).
 pub(crate) fn ks_distance(sample: &[f64], population: &[f64]) -> f64 {
     let (mut one, mut other) = (sample.to_vec(), population.to_vec());
@@ -131,7 +125,7 @@ pub(crate) fn assert_within(what: &str, measured: f64, band: &RangeInclusive<f64
 mod tests {
     use super::*;
 
-    /// A generator whose numbers are always the same (Steele and others' SplitMix64), from 0 to 1.
+    /// A generator whose numbers are always the same (Steele and others' `SplitMix64`), from 0 to 1.
     fn draws(count: usize) -> Vec<f64> {
         let next = |state: &u64| Some(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
         let mix = |state: u64| {
@@ -154,7 +148,6 @@ mod tests {
         assert_near("median", median(&sample), 4.5, 1e-12);
         assert_near("quantile", quantile(&[0.0, 10.0, 20.0], 0.75), 15.0, 1e-12);
         assert_near("last", quantile(&[0.0, 10.0, 20.0], 1.0), 20.0, 1e-12);
-        assert_near("trimmed", trimmed_mean(&[-1000.0, 1.0, 2.0, 3.0, 1000.0], 0.2), 2.0, 1e-12);
     }
 
     #[test]
