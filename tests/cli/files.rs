@@ -328,6 +328,10 @@ fn a_matrix_is_looked_for_next_to_its_topology() {
         n1    n2
     n1  -     30ms
     n2  30ms  -
+
+    links
+    LINKS                  ONE-WAY DELAY  ALSO
+    between any two nodes  15ms           -
     --- stderr
     --- exit status: 0
     ");

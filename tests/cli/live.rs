@@ -97,6 +97,7 @@ fn with_json_what_is_wrong_with_a_change_is_data() {
           {
             "message": "`lightyears` is not a unit of time",
             "label": "",
+            "path": "<set>",
             "span": {
               "start": 8,
               "end": 22
