@@ -54,7 +54,8 @@ impl Plan {
         }
         let preview = Context::block_on(async |_| {
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            let rehearsal = Context::meanwhile("asking the nodes", fleet.rehearse(true, edit)).await?;
+            let rehearsal = Box::pin(fleet.rehearse(true, edit));
+            let rehearsal = Context::meanwhile("asking the nodes", rehearsal).await?;
             Ok(rehearsal.abandon().await)
         })?;
         let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
