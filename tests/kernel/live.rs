@@ -167,3 +167,25 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
     drop(lab.netemctl("unset").expect(0));
     assert_becomes(&lab, &before);
 }
+
+#[test]
+fn verify_allows_for_the_loss_and_the_jitter_that_are_wanted_and_for_no_more() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    let verdicts = |code: i32| -> Vec<(String, String)> {
+        let report = lab.netemctl("--json verify --tolerance 50 --count 20").expect(code).json();
+        let pairs = report["pairs"].as_array().unwrap().iter();
+        let between = pairs.filter(|pair| pair["from"] != "n3" && pair["to"] != "n3");
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        between.map(|pair| (text(&pair["wanted"]), text(&pair["verdict"]))).collect()
+    };
+    let both = |wanted: &str, verdict: &str| vec![(wanted.to_owned(), verdict.to_owned()); 2];
+    drop(lab.netemctl("set n1 n2 jitter=20ms loss=20%").expect(0));
+    assert_eq!(verdicts(0), both("100ms", "right"));
+    drop(lab.netemctl("set n1 n2 loss=100%").expect(0));
+    assert_eq!(verdicts(0), both("", "right"), "nothing is to get through, and nothing does");
+    drop(lab.netemctl("unset").expect(0));
+    // Somebody else has n1 lose most of what it sends.
+    drop(lab.exec("n1", "tc qdisc change dev db0 parent 4e7e:2 handle 2: netem delay 50ms limit 100000 loss 70%"));
+    assert_eq!(verdicts(4), both("100ms", "lossy"));
+}
