@@ -9,7 +9,7 @@ use super::{
     render::{Axis, count, matrix, table},
     topology_file,
 };
-use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
+use crate::topology::{Delay, Link, LossModel, NodeName, Probability, RatePer, Reorder, Topology, ZoneName, hostlist};
 
 /// How many rows a link may take that many scattered pairs of nodes have.
 const MAX_ROWS: usize = 12;
@@ -111,7 +111,10 @@ fn others(link: &Link) -> String {
         RatePer::Node => "the rate is each pair of nodes' own",
         RatePer::Zone => "the rate is shared by a node's links to one zone",
     });
-    let notes: Vec<_> = [order, rate].into_iter().flatten().collect();
+    let model = link.loss.map(|loss| loss.model);
+    let loss = matches!(model, Some(LossModel::Random(chance)) if chance.correlation > Probability::ZERO)
+        .then_some("the kernel loses far fewer when they are correlated (docs/links.md)");
+    let notes: Vec<_> = [order, rate, loss].into_iter().flatten().collect();
     match (said.is_empty(), notes.is_empty()) {
         (true, _) => "-".to_owned(),
         (false, true) => said,

@@ -119,7 +119,16 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
 
 fn row(status: &NodeStatus) -> Vec<String> {
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    let delays = status.profiles.iter().map(|leaf| format!("{} ×{}", described(&leaf.profile), leaf.addresses));
+    // Links with a memory have a leaf each, and may be many that are alike.
+    let mut alike: Vec<(String, usize)> = Vec::new();
+    for leaf in &status.profiles {
+        let what = described(&leaf.profile);
+        match alike.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, addresses)) => *addresses += leaf.addresses,
+            None => alike.push((what, leaf.addresses)),
+        }
+    }
+    let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
     let state = match (status.drift.is_empty(), status.draining) {
         (false, _) => "drifts".to_owned(),
         (true, 0) => "ok".to_owned(),

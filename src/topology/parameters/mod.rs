@@ -59,7 +59,8 @@ pub(super) fn take(
         limit: whole::take_limit(table, findings),
         seed: whole::take_seed(table, findings),
     };
-    if table.len() == before {
+    // A key that is no parameter was probably meant to be one, and is reported by itself.
+    if table.len() == before && table.is_empty() {
         findings.push(Finding::new(span, "this link says nothing").label("no parameter").help(PARAMETERS));
     }
     coherence::check_rule(&patch, findings);
