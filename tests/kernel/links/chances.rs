@@ -6,7 +6,7 @@ use super::{
     lab,
     measure::{Arrival, Flow, Pace, stream, streams},
     shape, shape_star,
-    statistics::{SIGMAS, assert_near, assert_within, binomial_band},
+    statistics::{SIGMAS, assert_near, assert_within, binomial_band, quantile},
 };
 
 /// Some kernels refuse a netem that duplicates next to any other, so this topology is uniform: one profile, one leaf.
@@ -39,10 +39,11 @@ fn reordered_packets_are_not_delayed_and_the_others_keep_their_order() {
     for (streamed, (spacing, variance)) in streamed.iter().zip([(8.0, 0.75 / 0.0625), (10.0, 0.9 / 0.01)]) {
         assert_eq!(streamed.arrivals.len(), PACKETS, "none is lost");
         let (ahead, behind): (Vec<_>, Vec<Arrival>) =
-            streamed.arrivals.iter().copied().partition(|arrival| arrival.delay < 20.0);
+            streamed.arrivals.iter().copied().partition(|arrival| arrival.delay < 40.0);
         let error = (variance / f64::powi(spacing, 3) / PACKETS as f64).sqrt();
         assert_near("share", ahead.len() as f64 / PACKETS as f64, 1.0 / spacing, SIGMAS * error);
-        assert!(behind.iter().all(|arrival| arrival.delay >= 40.0), "the others are delayed");
+        let delays: Vec<f64> = ahead.iter().map(|arrival| arrival.delay).collect();
+        assert!(quantile(&delays, 0.9) < 20.0, "those that go ahead are not delayed");
         assert!(behind.is_sorted_by_key(|arrival| arrival.number), "the others keep their order");
     }
 }
