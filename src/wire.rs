@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
-    plan::{Change, ForeignObject, IfName, OverlayId, Profile, Stamp, Wanted},
+    plan::{Change, Cut, ForeignObject, IfName, OverlayId, Profile, Stamp, Wanted},
     topology::NodeName,
 };
 
@@ -175,8 +175,8 @@ pub struct NodeStatus {
     pub interface: IfName,
     /// The profiles in the kernel, each with what it does now.
     pub profiles: Vec<ProfileStatus>,
-    /// The addresses cut off in the kernel, in both directions.
-    pub cuts: Vec<IpAddr>,
+    /// What the kernel drops.
+    pub cuts: Vec<Cut>,
     /// What would have to be done for the kernel to have what is wanted; empty: no drift.
     pub drift: Vec<String>,
     /// What somebody else put on the interface, where this is in our way.

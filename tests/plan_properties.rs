@@ -13,8 +13,8 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
-        AgentAddress, Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Inventory, Lane, LineRate, Place,
-        Profile, Shaping, Step, Tree, Wanted, Wish, diff,
+        AgentAddress, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Inventory, Lane,
+        LineRate, Place, Port, Profile, Protocol, Shaping, Step, Traffic, Tree, Wanted, Wish, diff,
     },
     topology::{
         Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology, hostlist,
@@ -158,10 +158,9 @@ proptest! {
         for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
             let interface = kernel.interface.clone();
             kernel.perform(&interface, &step).unwrap();
-            for present in [&kernel.tree.egress_cuts, &kernel.tree.ingress_cuts] {
-                prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
-                prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
-            }
+            let present = &kernel.tree.cuts;
+            prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
+            prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
         }
     }
 
@@ -188,15 +187,17 @@ proptest! {
     }
 
     #[test]
-    fn cuts_are_symmetric_and_exactly_between_nodes_that_do_not_reach_each_other(wanted in documents()) {
+    fn cuts_are_at_both_ends_and_exactly_between_nodes_that_do_not_reach_each_other(wanted in documents()) {
         for (from, here) in &wanted.inventory.nodes {
             for (to, there) in &wanted.inventory.nodes {
-                let is_cut = |node, place: &Place| {
+                let is_cut = |direction, node, peer: &Place| {
                     let cuts = wanted.shaping(node, LineRate::UNKNOWN).unwrap_or_default().cuts;
-                    place.addresses.iter().map(|address| cuts.contains(address)).collect::<BTreeSet<_>>()
+                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic: Traffic::All };
+                    peer.addresses.iter().map(|address| cuts.contains(&cut(address))).collect::<BTreeSet<_>>()
                 };
-                prop_assert_eq!(is_cut(from, there), BTreeSet::from([!wanted.reaches(from, to)]));
-                prop_assert_eq!(is_cut(from, there), is_cut(to, here));
+                let expected = BTreeSet::from([!wanted.reaches(from, to)]);
+                prop_assert_eq!(is_cut(Direction::Egress, from, there), expected.clone());
+                prop_assert_eq!(is_cut(Direction::Ingress, to, here), expected);
             }
             prop_assert!(wanted.reaches(from, from));
         }
@@ -347,9 +348,17 @@ fn profiles() -> impl Strategy<Value = Profile> {
     prop::sample::select(plain.into_iter().chain(more).collect::<Vec<_>>())
 }
 
+fn cuts() -> impl Strategy<Value = Cut> {
+    let port = Port { protocol: Protocol::Tcp, number: 26257 };
+    let traffics = vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
+    let directions = vec![Direction::Egress, Direction::Ingress];
+    (prop::sample::select(directions), addresses(), prop::sample::select(traffics))
+        .prop_map(|(direction, address, traffic)| Cut { direction, address, traffic })
+}
+
 fn shapings() -> impl Strategy<Value = Shaping> {
     let profiles = prop::collection::btree_map(addresses(), profiles(), 0..ADDRESSES.len());
-    let cuts = prop::collection::btree_set(addresses(), 0..4);
+    let cuts = prop::collection::btree_set(cuts(), 0..4);
     (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { lanes: lanes(&profiles), cuts })
 }
 

@@ -8,7 +8,7 @@ use std::{io, net::IpAddr};
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
-    plan::{Lane, Profile, Shaping, diff},
+    plan::{Cut, Direction, Lane, Port, Profile, Protocol, Shaping, Traffic, diff},
     topology::Delay,
     wire::{ApiError, ErrorCode},
 };
@@ -88,12 +88,22 @@ fn try_on(kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), Obstacle
     if tree.shaping().as_ref() == Some(&specimen) { Ok(()) } else { Err(Obstacle::NotReadBack) }
 }
 
+fn cuts(addresses: impl IntoIterator<Item = IpAddr>) -> impl Iterator<Item = Cut> {
+    let port = Port { protocol: Protocol::Tcp, number: 1 };
+    let traffics = [Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
+    addresses.into_iter().flat_map(move |address| {
+        [Direction::Egress, Direction::Ingress]
+            .into_iter()
+            .flat_map(move |direction| traffics.map(|traffic| Cut { direction, address, traffic }))
+    })
+}
+
 fn specimen() -> Shaping {
     let profile = Profile::plain(Delay::from_nanos(1_234_567), crate::plan::MIN_LIMIT);
     let lane = Lane::of(profile, []);
     let v4 = IpAddr::from([192, 0, 2, 1]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
-    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: [v4, v6].into() }
+    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: cuts([v4, v6]).collect() }
 }
 
 /// A bench for the tests: another kernel in memory, with the same abilities.

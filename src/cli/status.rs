@@ -1,6 +1,9 @@
 //! `netemctl status`: what is in force on each node, and whether its kernel agrees.
 
-use std::{collections::BTreeMap, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
 
 use serde::Serialize;
 
@@ -129,6 +132,7 @@ fn row(status: &NodeStatus) -> Vec<String> {
         }
     }
     let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
+    let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
     let state = match (status.drift.is_empty(), status.draining) {
         (false, _) => "drifts".to_owned(),
         (true, 0) => "ok".to_owned(),
@@ -141,7 +145,7 @@ fn row(status: &NodeStatus) -> Vec<String> {
         status.topology.clone().unwrap_or_else(|| "-".to_owned()),
         or_dash(status.partitions.join(", ")),
         or_dash(delays.collect::<Vec<_>>().join(", ")),
-        or_dash(if status.cuts.is_empty() { String::new() } else { count(status.cuts.len(), "address") }),
+        or_dash(if cut.is_empty() { String::new() } else { count(cut.len(), "address") }),
         state,
     ]
 }

@@ -7,7 +7,7 @@ use std::io;
 
 use super::{Interface, Kernel, KernelError};
 use crate::{
-    plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
+    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
     topology::Tables,
 };
 
@@ -63,15 +63,15 @@ impl FakeKernel {
             Step::AddRoot => occupy(&mut tree.taken)?,
             Step::RemoveRoot => {
                 vacate(&mut tree.taken)?;
-                let kept =
-                    (tree.hook, std::mem::take(&mut tree.ingress_passes), std::mem::take(&mut tree.ingress_cuts));
-                *tree = Tree { hook: kept.0, ingress_passes: kept.1, ingress_cuts: kept.2, ..Tree::default() };
+                tree.cuts.retain(|cut, _| cut.direction == Direction::Ingress);
+                let Tree { hook, ingress_passes, cuts, .. } = std::mem::take(tree);
+                *tree = Tree { hook, ingress_passes, cuts, ..Tree::default() };
             }
             Step::AddHook => occupy(&mut tree.hook)?,
             Step::RemoveHook => {
                 vacate(&mut tree.hook)?;
                 tree.ingress_passes.clear();
-                tree.ingress_cuts.clear();
+                tree.cuts.retain(|cut, _| cut.direction == Direction::Egress);
             }
             Step::AddClass { class, .. } => {
                 exists(tree.taken)?;
@@ -109,12 +109,14 @@ impl FakeKernel {
                 exists(tree.taken && (to.is_some() || tree.active.is_some()))?;
                 tree.active = *to;
             }
-            Step::Cut { direction, address, handle } => {
-                exists(self.has(*direction))?;
-                let cuts = self.cuts(*direction);
-                free(!cuts.values().any(|taken| taken == handle) && cuts.insert(*address, *handle).is_none())?;
+            Step::Cut { cut, handle } => {
+                exists(self.has(cut.direction))?;
+                let list = |cut: &Cut| (cut.direction, cut.address.is_ipv4());
+                let cuts = &mut self.tree.cuts;
+                free(!cuts.iter().any(|(other, taken)| list(other) == list(cut) && taken == handle))?;
+                free(cuts.insert(*cut, *handle).is_none())?;
             }
-            Step::Uncut { direction, address, .. } => exists(self.cuts(*direction).remove(address).is_some())?,
+            Step::Uncut { cut, .. } => exists(tree.cuts.remove(cut).is_some())?,
         }
         Ok(())
     }
@@ -146,13 +148,6 @@ impl FakeKernel {
         match direction {
             Direction::Egress => &mut self.tree.egress_passes,
             Direction::Ingress => &mut self.tree.ingress_passes,
-        }
-    }
-
-    fn cuts(&mut self, direction: Direction) -> &mut std::collections::BTreeMap<std::net::IpAddr, u32> {
-        match direction {
-            Direction::Egress => &mut self.tree.egress_cuts,
-            Direction::Ingress => &mut self.tree.ingress_cuts,
         }
     }
 

@@ -82,12 +82,7 @@ fn place_filter(tree: &mut Tree, filter: Filter) {
     match filter {
         Filter::Pass { direction: Direction::Egress, icmp_type } => drop(tree.egress_passes.insert(icmp_type)),
         Filter::Pass { direction: Direction::Ingress, icmp_type } => drop(tree.ingress_passes.insert(icmp_type)),
-        Filter::Cut { direction: Direction::Egress, address, handle } => {
-            tree.egress_cuts.insert(address, handle);
-        }
-        Filter::Cut { direction: Direction::Ingress, address, handle } => {
-            tree.ingress_cuts.insert(address, handle);
-        }
+        Filter::Cut { cut, handle } => drop(tree.cuts.insert(cut, handle)),
         Filter::Gate { chain } => tree.active = Some(chain),
         Filter::Route { chain, address, class, handle } => {
             tree.chains.entry(chain).or_default().insert(address, Slot { class, handle });

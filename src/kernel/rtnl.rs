@@ -147,11 +147,11 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
         Step::DropChain { chain, .. } => vec![filter::delete_chain(index, *chain)],
         Step::Flip { to: Some(chain), .. } => vec![Filter::Gate { chain: *chain }.add(index)],
         Step::Flip { from, to: None } => from.map(|chain| Filter::Gate { chain }.delete(index)).into_iter().collect(),
-        Step::Cut { direction, address, handle } => {
-            vec![Filter::Cut { direction: *direction, address: *address, handle: *handle }.add(index)]
+        Step::Cut { cut, handle } => {
+            vec![Filter::Cut { cut: *cut, handle: *handle }.add(index)]
         }
-        Step::Uncut { direction, address, handle } => {
-            vec![Filter::Cut { direction: *direction, address: *address, handle: *handle }.delete(index)]
+        Step::Uncut { cut, handle } => {
+            vec![Filter::Cut { cut: *cut, handle: *handle }.delete(index)]
         }
     })
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Lane, MARK, ND_TYPES, Route, Shaping, Slot, Step, Tree,
+    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Lane, MARK, ND_TYPES, Route, Shaping, Slot, Step, Tree,
 };
 
 /// The two chains between which the active one flips.
@@ -73,8 +73,7 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
 
 fn shape(wanted: &Shaping, tree: &Tree) -> Change {
     let mut steps = frame(tree);
-    steps.extend(cuts(&wanted.cuts, tree, Direction::Egress));
-    steps.extend(cuts(&wanted.cuts, tree, Direction::Ingress));
+    steps.extend(cuts(&wanted.cuts, tree));
 
     let assignment = assign(wanted, tree);
     let routes = number(&wanted.lanes, &assignment.classes);
@@ -89,8 +88,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Change {
         steps.push(Step::Flip { from: tree.active, to });
         steps.extend(tree.active.map(|chain| drop_chain(chain, tree.active_routes())));
     }
-    steps.extend(uncuts(&wanted.cuts, tree, Direction::Ingress));
-    steps.extend(uncuts(&wanted.cuts, tree, Direction::Egress));
+    steps.extend(uncuts(&wanted.cuts, tree));
 
     let in_use = tree.classes_in_use();
     let (drained, draining): (BTreeSet<_>, BTreeSet<_>) =
@@ -126,14 +124,12 @@ fn remove(tree: &Tree) -> Vec<Step> {
     if !tree.taken {
         return Vec::new();
     }
-    let nobody = BTreeSet::new();
     let mut steps = Vec::new();
     if tree.active.is_some() {
         steps.push(Step::Flip { from: tree.active, to: None });
     }
     steps.extend(tree.chains.iter().map(|(chain, slots)| drop_chain(*chain, slots)));
-    steps.extend(uncuts(&nobody, tree, Direction::Ingress));
-    steps.extend(uncuts(&nobody, tree, Direction::Egress));
+    steps.extend(uncuts(&BTreeSet::new(), tree));
     let unpass = |direction, types: &BTreeSet<u8>| {
         (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
     };
@@ -147,24 +143,18 @@ fn remove(tree: &Tree) -> Vec<Step> {
     steps
 }
 
-fn present(tree: &Tree, direction: Direction) -> &BTreeMap<IpAddr, u32> {
-    match direction {
-        Direction::Egress => &tree.egress_cuts,
-        Direction::Ingress => &tree.ingress_cuts,
-    }
+/// What is wanted and not there, each with a handle that no other filter of its list has.
+fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
+    let taken: BTreeSet<u32> = tree.cuts.values().copied().collect();
+    let free = (1..).filter(|handle| !taken.contains(handle));
+    let missing = wanted.iter().filter(|cut| !tree.cuts.contains_key(cut));
+    missing.zip(free).map(|(cut, handle)| Step::Cut { cut: *cut, handle }).collect()
 }
 
-fn cuts(wanted: &BTreeSet<IpAddr>, tree: &Tree, direction: Direction) -> Vec<Step> {
-    let present = present(tree, direction);
-    let taken: BTreeSet<u32> = present.values().copied().collect();
-    let mut free = (1..).filter(|handle| !taken.contains(handle));
-    let missing = wanted.iter().filter(|address| !present.contains_key(address));
-    missing.zip(&mut free).map(|(address, handle)| Step::Cut { direction, address: *address, handle }).collect()
-}
-
-fn uncuts(wanted: &BTreeSet<IpAddr>, tree: &Tree, direction: Direction) -> Vec<Step> {
-    let surplus = present(tree, direction).iter().filter(|(address, _)| !wanted.contains(address));
-    surplus.map(|(address, handle)| Step::Uncut { direction, address: *address, handle: *handle }).collect()
+/// What is there and not wanted.
+fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
+    let surplus = tree.cuts.iter().rev().filter(|(cut, _)| !wanted.contains(cut));
+    surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
 }
 
 fn drop_chain(chain: u32, slots: &BTreeMap<IpAddr, Slot>) -> Step {

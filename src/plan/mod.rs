@@ -8,6 +8,7 @@
 //! and every agent run the same functions, so what `netemctl plan` prints is what `netemctl apply` executes.
 //! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
 
+mod cut;
 mod diff;
 mod distribution;
 mod inventory;
@@ -22,12 +23,13 @@ mod tc_text;
 mod tree;
 mod wanted;
 
+pub use cut::{Cut, Port, PortError, Protocol, Traffic};
 pub use diff::{Blocked, Change, diff};
 pub use distribution::distribution_table;
 pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, Place};
 pub use leaf_mark::LeafMark;
 pub use overlay::{Overlay, OverlayError, OverlayId, Wish};
-pub use partition::{Partition, PartitionError};
+pub use partition::{Mode, Partition, PartitionError, Shape};
 pub use profile::{LineRate, MAX_LIMIT, MIN_LIMIT, MIN_RATE_LIMIT, Profile};
 pub use shaping::{Lane, Shaping};
 pub use step::{Direction, Route, Step};

@@ -1,58 +1,170 @@
-//! A partition: sides of nodes that reach the nodes of their own side and nobody else.
+//! A partition: who is cut from whom, which of their packets, and in which way.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::name::{MAX_NAME_CHARS, is_name};
-use crate::topology::NodeName;
+use super::{
+    Direction, Port, Traffic,
+    name::{MAX_NAME_CHARS, is_name},
+};
+use crate::topology::{NodeName, Probability};
 
-/// Nodes cut off from each other. The nodes that no side names are together one more side, the rest.
+/// Nodes cut off from each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
     /// What `heal` calls it.
     pub name: String,
-    /// The sides, each a set of nodes; no node is in two.
-    pub sides: Vec<BTreeSet<NodeName>>,
+    /// Who is cut from whom.
+    pub shape: Shape,
+    /// Which packets; none: all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ports: BTreeSet<Port>,
+    /// What becomes of them.
+    #[serde(default)]
+    pub mode: Mode,
+}
+
+/// Who is cut from whom.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shape {
+    /// Two nodes reach each other if they are on one side together. The nodes that no side names are one more side,
+    /// the rest. A node on two sides is a bridge between them.
+    Sides(Vec<BTreeSet<NodeName>>),
+    /// Nothing gets from the first nodes to the second ones; the other way everything does.
+    OneWay {
+        /// Who is not heard.
+        from: BTreeSet<NodeName>,
+        /// Who does not hear.
+        to: BTreeSet<NodeName>,
+    },
+    /// Nodes in a circle, each of which reaches so many neighbours on either hand.
+    Ring {
+        /// In which order they stand.
+        order: Vec<NodeName>,
+        /// How many neighbours on each hand.
+        reach: usize,
+    },
+}
+
+/// What becomes of the packets that are cut.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// They vanish, as in a cut cable.
+    #[default]
+    Drop,
+    /// They are refused, as by a router: TCP is reset, everything else told that its destination is unreachable.
+    Reject,
+    /// Some of them vanish.
+    Loss(Probability),
 }
 
 impl Partition {
-    /// A partition of `everyone` into `sides` and the rest.
+    /// A silent partition of all traffic, of `everyone` into `sides` and the rest.
     pub fn new(
         name: String,
         sides: Vec<BTreeSet<NodeName>>,
         everyone: &BTreeSet<NodeName>,
     ) -> Result<Self, PartitionError> {
-        if !is_name(&name) {
-            return Err(PartitionError::Name(name));
-        }
-        let mut seen = BTreeSet::new();
-        for node in sides.iter().flatten() {
-            if !everyone.contains(node) {
-                return Err(PartitionError::Unknown(node.clone()));
-            }
-            if !seen.insert(node) {
-                return Err(PartitionError::Twice(node.clone()));
-            }
-        }
-        let named = sides.iter().filter(|side| !side.is_empty()).count();
-        let rest = usize::from(seen.len() < everyone.len());
-        if named + rest < 2 {
-            return Err(PartitionError::CutsNothing);
-        }
-        Ok(Self { name, sides })
+        let partition = Self { name, shape: Shape::Sides(sides), ports: BTreeSet::new(), mode: Mode::Drop };
+        partition.check(everyone)?;
+        Ok(partition)
     }
 
-    /// Whether nothing passes between the two, in either direction.
-    pub fn cuts(&self, a: &NodeName, b: &NodeName) -> bool {
-        self.side_of(a) != self.side_of(b)
+    /// Checks that it has a name and cuts something.
+    pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
+        if !is_name(&self.name) {
+            return Err(PartitionError::Name(self.name.clone()));
+        }
+        if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
+            return Err(PartitionError::Unknown(unknown.clone()));
+        }
+        match &self.shape {
+            Shape::Sides(sides) => {
+                let mut seen = BTreeSet::new();
+                if let Some(twice) = sides.iter().flatten().find(|node| !seen.insert(*node)) {
+                    return Err(PartitionError::Twice(twice.clone()));
+                }
+                let named = sides.iter().filter(|side| !side.is_empty()).count();
+                let rest = usize::from(seen.len() < everyone.len());
+                if named + rest < 2 {
+                    return Err(PartitionError::CutsNothing);
+                }
+            }
+            Shape::OneWay { from, to } => {
+                if let Some(both) = from.intersection(to).next() {
+                    return Err(PartitionError::Twice(both.clone()));
+                }
+                if from.is_empty() || to.is_empty() {
+                    return Err(PartitionError::CutsNothing);
+                }
+            }
+            Shape::Ring { order, reach } => {
+                if 2 * reach + 1 >= order.len() {
+                    return Err(PartitionError::CutsNothing);
+                }
+            }
+        }
+        Ok(())
     }
 
-    /// The index of the side that names `node`; `None` is the rest.
-    fn side_of(&self, node: &NodeName) -> Option<usize> {
-        self.sides.iter().position(|side| side.contains(node))
+    /// Whether packets from one to the other are cut, or those of its ports.
+    pub fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
+        self.shape.parts(from, to)
+    }
+
+    /// What is dropped at a node's interface of what it exchanges with a peer.
+    pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic)> {
+        let drops = !matches!(self.mode, Mode::Loss(_));
+        let egress = (drops && self.cuts(node, peer)).then_some(Direction::Egress);
+        let ingress = (drops && self.cuts(peer, node)).then_some(Direction::Ingress);
+        let traffic: Vec<Traffic> = if self.ports.is_empty() {
+            vec![Traffic::All]
+        } else {
+            self.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]).collect()
+        };
+        let both = egress.into_iter().chain(ingress);
+        both.flat_map(move |direction| traffic.clone().into_iter().map(move |traffic| (direction, traffic)))
+    }
+}
+
+impl Shape {
+    /// Every node that it names, some of them twice.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        let (sets, order): (Vec<&BTreeSet<NodeName>>, &[NodeName]) = match self {
+            Self::Sides(sides) => (sides.iter().collect(), &[]),
+            Self::OneWay { from, to } => (vec![from, to], &[]),
+            Self::Ring { order, .. } => (Vec::new(), order),
+        };
+        sets.into_iter().flatten().chain(order)
+    }
+
+    fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
+        if from == to {
+            return false;
+        }
+        match self {
+            Self::Sides(sides) => {
+                let is_on = |node, side: &BTreeSet<NodeName>| side.contains(node);
+                let together = sides.iter().any(|side| is_on(from, side) && is_on(to, side));
+                let is_rest = |node| !sides.iter().any(|side| is_on(node, side));
+                !together && !(is_rest(from) && is_rest(to))
+            }
+            Self::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
+            Self::Ring { order, reach } => {
+                let place = |node: &NodeName| order.iter().position(|other| other == node);
+                match (place(from), place(to)) {
+                    (Some(a), Some(b)) => a.abs_diff(b).min(order.len() - a.abs_diff(b)) > *reach,
+                    // The rest reaches itself and nobody else.
+                    (None, None) => false,
+                    _ => true,
+                }
+            }
+        }
     }
 }
 
@@ -109,5 +221,27 @@ mod tests {
         assert_eq!(twice, Err(PartitionError::Twice(node("n2"))));
         let unknown = Partition::new("p".into(), vec![set(&["n9"])], &all);
         assert_eq!(unknown, Err(PartitionError::Unknown(node("n9"))));
+    }
+
+    #[test]
+    fn one_way_cuts_one_way() {
+        let shape = Shape::OneWay { from: set(&["n1"]), to: set(&["n2", "n3"]) };
+        assert!(shape.parts(&node("n1"), &node("n3")));
+        assert!(!shape.parts(&node("n3"), &node("n1")));
+        assert!(!shape.parts(&node("n2"), &node("n3")));
+    }
+
+    #[test]
+    fn each_node_of_a_ring_reaches_its_neighbours() {
+        let order = ["n1", "n2", "n3", "n4", "n5"].map(node).to_vec();
+        let ring = Shape::Ring { order, reach: 1 };
+        let reached = |from: &str| {
+            let others =
+                ["n1", "n2", "n3", "n4", "n5", "n6"].into_iter().filter(|to| !ring.parts(&node(from), &node(to)));
+            others.collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(reached("n1"), "n1 n2 n5");
+        assert_eq!(reached("n3"), "n2 n3 n4");
+        assert_eq!(reached("n6"), "n6");
     }
 }

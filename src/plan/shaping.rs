@@ -9,19 +9,19 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{LineRate, Profile, Wanted};
+use super::{Cut, LineRate, Profile, Wanted};
 use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// What one node's interface does to the packets that it sends, and which it refuses.
 ///
-/// An address in neither map (ARP and ND in any case) passes as on the bare LAN.
+/// An address in neither (ARP and ND in any case) passes as on the bare LAN.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
     /// Destination address → what delays it.
     pub lanes: BTreeMap<IpAddr, Lane>,
-    /// Addresses with which nothing is exchanged, in either direction.
-    pub cuts: BTreeSet<IpAddr>,
+    /// What is dropped.
+    pub cuts: BTreeSet<Cut>,
 }
 
 /// What an address is sent through: one leaf for all addresses of one lane.
@@ -68,8 +68,9 @@ impl Wanted {
         }
         for partition in &self.partitions {
             for (peer, place) in &self.inventory.nodes {
-                if partition.cuts(node, peer) {
-                    shaping.cuts.extend(&place.addresses);
+                for (direction, traffic) in partition.cuts_at(node, peer) {
+                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic };
+                    shaping.cuts.extend(place.addresses.iter().map(cut));
                 }
             }
         }

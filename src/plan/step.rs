@@ -4,7 +4,7 @@ use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassMinor, Profile};
+use super::{ClassMinor, Cut, Profile};
 
 /// One write to the kernel that either happens or not (one batch of netlink messages).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,28 +76,24 @@ pub enum Step {
         /// The chain to use.
         to: Option<u32>,
     },
-    /// Drops what is exchanged with an address.
+    /// Drops some packets.
     Cut {
-        /// At which hook.
-        direction: Direction,
-        /// With whom.
-        address: IpAddr,
+        /// Which.
+        cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
     /// Removes that filter.
     Uncut {
-        /// At which hook.
-        direction: Direction,
-        /// With whom.
-        address: IpAddr,
+        /// Which packets it drops.
+        cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
 }
 
 /// Which hook of the interface: our root's filter list, or clsact's ingress.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Packets that the node sends, matched by destination.
@@ -134,8 +130,8 @@ impl Step {
             Self::BuildChain { chain, routes } => Self::DropChain { chain, routes },
             Self::DropChain { chain, routes } => Self::BuildChain { chain, routes },
             Self::Flip { from, to } => Self::Flip { from: to, to: from },
-            Self::Cut { direction, address, handle } => Self::Uncut { direction, address, handle },
-            Self::Uncut { direction, address, handle } => Self::Cut { direction, address, handle },
+            Self::Cut { cut, handle } => Self::Uncut { cut, handle },
+            Self::Uncut { cut, handle } => Self::Cut { cut, handle },
         }
     }
 }
@@ -172,8 +168,8 @@ impl fmt::Display for Step {
             Self::Flip { from: None, to: Some(to) } => write!(f, "send packets to chain {to}"),
             Self::Flip { from: Some(from), to: Some(to) } => write!(f, "flip packets from chain {from} to {to}"),
             Self::Flip { to: None, .. } => write!(f, "send packets to no chain"),
-            Self::Cut { direction, address, .. } => write!(f, "cut {address} at {direction}"),
-            Self::Uncut { direction, address, .. } => write!(f, "uncut {address} at {direction}"),
+            Self::Cut { cut, .. } => write!(f, "cut {cut}"),
+            Self::Uncut { cut, .. } => write!(f, "uncut {cut}"),
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use super::{ClassMinor, Direction, IfName, MARK, Profile, Step};
+use super::{ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, Step, Traffic};
 
 /// The commands, in order, that do what `step` does to `interface`.
 pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
@@ -43,15 +43,20 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
             vec![filter("replace", dev, root, &gate)]
         }
         Step::Flip { to: None, .. } => vec![filter("del", dev, root, "protocol all pref 100")],
-        Step::Cut { direction, address, handle } => {
+        Step::Cut { cut: Cut { direction, address, traffic }, handle } => {
             let key = match direction {
                 Direction::Egress => "dst_ip",
                 Direction::Ingress => "src_ip",
             };
-            let what = format!("handle {handle:#x} flower skip_hw {key} {address} action drop");
+            let port = match traffic {
+                Traffic::All => String::new(),
+                Traffic::ToPort(Port { protocol, number }) => format!(" ip_proto {protocol} dst_port {number}"),
+                Traffic::FromPort(Port { protocol, number }) => format!(" ip_proto {protocol} src_port {number}"),
+            };
+            let what = format!("handle {handle:#x} flower skip_hw {key} {address}{port} action drop");
             vec![filter("add", dev, *direction, &format!("{} {what}", cut_list(*address)))]
         }
-        Step::Uncut { direction, address, handle } => {
+        Step::Uncut { cut: Cut { direction, address, .. }, handle } => {
             vec![filter("del", dev, *direction, &format!("{} handle {handle:#x} flower", cut_list(*address)))]
         }
     };

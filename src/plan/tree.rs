@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Lane, Profile, Shaping};
+use super::{Cut, Lane, Profile, Shaping};
 
 /// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
 pub const MARK: u16 = 0x4e7e;
@@ -47,10 +47,9 @@ pub struct Tree {
     pub egress_passes: BTreeSet<u8>,
     /// The neighbour-discovery types that ingress lets pass first.
     pub ingress_passes: BTreeSet<u8>,
-    /// Destinations whose packets are dropped at the root, with the filter's handle.
-    pub egress_cuts: BTreeMap<IpAddr, u32>,
-    /// Sources whose packets are dropped at ingress, with the filter's handle.
-    pub ingress_cuts: BTreeMap<IpAddr, u32>,
+    /// What is dropped, with the filter's handle.
+    #[serde(with = "crate::plan::cut::as_list")]
+    pub cuts: BTreeMap<Cut, u32>,
     /// What we did not make; while there is any, nothing is written.
     pub foreign: Vec<ForeignObject>,
 }
@@ -104,8 +103,6 @@ impl Tree {
     }
 
     /// What the tree does, in the terms of what is wanted; `None` where our root is not there.
-    ///
-    /// An address that only one of the two hooks cuts is not counted as cut.
     pub fn shaping(&self) -> Option<Shaping> {
         if !self.taken {
             return None;
@@ -117,7 +114,7 @@ impl Tree {
                 .iter()
                 .filter_map(|(address, slot)| Some((*address, *lanes.get(&slot.class)?)))
                 .collect(),
-            cuts: self.egress_cuts.keys().filter(|ip| self.ingress_cuts.contains_key(ip)).copied().collect(),
+            cuts: self.cuts.keys().copied().collect(),
         })
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
+use super::{Inventory, InventoryError, Mode, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
 /// What the network should be like. The controller sends the same bytes to all agents.
@@ -69,7 +69,8 @@ impl Wanted {
 
     /// Whether a packet gets from one node to the other.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
-        !self.partitions.iter().any(|partition| partition.cuts(from, to))
+        let is_cut = |partition: &Partition| partition.ports.is_empty() && partition.mode == Mode::Drop;
+        !self.partitions.iter().any(|partition| is_cut(partition) && partition.cuts(from, to))
     }
 
     /// What a packet from one node to the other meets, partitions aside.
@@ -225,7 +226,7 @@ impl Wanted {
 
     fn on(&self, inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
-        for node in self.partitions.iter().flat_map(|partition| partition.sides.iter().flatten()) {
+        for node in self.partitions.iter().flat_map(|partition| partition.shape.nodes()) {
             if !inventory.nodes.contains_key(node) {
                 return Err(PartitionError::Unknown(node.clone()).into());
             }

@@ -21,7 +21,9 @@ use super::{
     filter_info, gact, message, netem, qdisc,
 };
 use crate::{
-    plan::{ClassMinor, Direction, LeafMark, MARK, ND_TYPES, Profile, distribution_table},
+    plan::{
+        ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Traffic, distribution_table,
+    },
     strategies::{distributions, profiles, tables},
     topology::{Delay, Distribution, Jitter, LossModel, Probability},
 };
@@ -71,6 +73,9 @@ proptest! {
         let decoded = altered(filter, |keys| for key in keys {
             match key {
                 Key::Icmpv6TypeMask(mask) => *mask = bits,
+                Key::TcpDstMask(mask) | Key::TcpSrcMask(mask) | Key::UdpDstMask(mask) | Key::UdpSrcMask(mask) => {
+                    *mask = bits.into();
+                }
                 Key::Ipv4SrcMask(mask) | Key::Ipv4DstMask(mask) => *mask = Ipv4Addr::new(0xff, 0xff, 0xff, bits),
                 Key::Ipv6SrcMask(mask) | Key::Ipv6DstMask(mask) => {
                     *mask = Ipv6Addr::from_bits(u128::MAX << 8 | u128::from(bits));
@@ -146,7 +151,7 @@ proptest! {
     fn a_handle_is_free_only_where_there_are_many_filters(filter in filters(), handle in 0x1_0000..u32::MAX) {
         let expected = match filter {
             Filter::Pass { .. } | Filter::Gate { .. } => None,
-            Filter::Cut { direction, address, .. } => Some(Filter::Cut { direction, address, handle }),
+            Filter::Cut { cut, .. } => Some(Filter::Cut { cut, handle }),
             Filter::Route { chain, address, class, .. } => Some(Filter::Route { chain, address, class, handle }),
         };
         prop_assert_eq!(moved(filter, |message| message.header.handle = handle.into()), expected);
@@ -323,16 +328,20 @@ fn a_class_of_another_kind_or_without_options_is_not_ours() {
     assert!(qdisc::decode_class(&TcMessage::default()).is_err());
 }
 
+fn traffics() -> impl Strategy<Value = Traffic> {
+    let ports = (prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]), 1..=u16::MAX)
+        .prop_map(|(protocol, number)| Port { protocol, number });
+    prop_oneof![Just(Traffic::All), ports.clone().prop_map(Traffic::ToPort), ports.prop_map(Traffic::FromPort)]
+}
+
 fn filters() -> impl Strategy<Value = Filter> {
     let direction = || prop::sample::select(vec![Direction::Egress, Direction::Ingress]);
     let (chain, class, handle) = (1..0x0fff_ffff_u32, 1..MARK, 1..u32::MAX);
     prop_oneof![
         (direction(), prop::sample::select(ND_TYPES.to_vec()))
             .prop_map(|(direction, icmp_type)| Filter::Pass { direction, icmp_type }),
-        (direction(), any::<IpAddr>(), handle.clone()).prop_map(|(direction, address, handle)| Filter::Cut {
-            direction,
-            address,
-            handle
+        (direction(), any::<IpAddr>(), traffics(), handle.clone()).prop_map(|(direction, address, traffic, handle)| {
+            Filter::Cut { cut: Cut { direction, address, traffic }, handle }
         }),
         chain.clone().prop_map(|chain| Filter::Gate { chain }),
         (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::Route {

@@ -10,12 +10,14 @@ use rtnetlink::packet_route::{
 
 pub(in crate::kernel) use super::gact::Verdict;
 use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, filter_info, gact, kind, message};
-use crate::plan::{ClassMinor, Direction, MARK};
+use crate::plan::{ClassMinor, Cut, Direction, MARK, Port, Protocol, Traffic};
 
 const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_IP: u16 = 0x0800;
 const ETH_P_IPV6: u16 = 0x86dd;
 const IPPROTO_ICMPV6: u8 = 58;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 const TCA_FLOWER_CLASSID: u16 = 1;
 const SKIP_HW: u32 = 1;
 const EXACT_V4: Ipv4Addr = Ipv4Addr::BROADCAST;
@@ -40,12 +42,10 @@ pub(in crate::kernel) enum Filter {
         /// The `ICMPv6` type, which is the filter's handle as well.
         icmp_type: u8,
     },
-    /// What is exchanged with an address is dropped.
+    /// Some packets are dropped.
     Cut {
-        /// At which hook.
-        direction: Direction,
-        /// The address.
-        address: IpAddr,
+        /// Which.
+        cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
@@ -84,7 +84,7 @@ impl Filter {
     fn message(self, index: u32) -> TcMessage {
         let (direction, handle, pref, protocol) = match self {
             Self::Pass { direction, icmp_type } => (direction, u32::from(icmp_type), PREF_PASS, ETH_P_IPV6),
-            Self::Cut { direction, address, handle } => {
+            Self::Cut { cut: Cut { direction, address, .. }, handle } => {
                 (direction, handle, by_family(address, PREF_CUT), by_family(address, (ETH_P_IP, ETH_P_IPV6)))
             }
             Self::Gate { .. } => (Direction::Egress, 1, PREF_GATE, ETH_P_ALL),
@@ -119,8 +119,9 @@ impl Filter {
                     Direction::Ingress => Key::Actions(gact::encode(Verdict::Pass)),
                 },
             ],
-            Self::Cut { direction, address, .. } => {
-                let mut keys = address_keys(direction, address);
+            Self::Cut { cut, .. } => {
+                let mut keys = address_keys(cut.direction, cut.address);
+                keys.extend(port_keys(cut.traffic));
                 keys.push(Key::Actions(gact::encode(Verdict::Drop)));
                 keys
             }
@@ -150,7 +151,9 @@ impl Filter {
         let handle = u32::from(message.header.handle);
         let filter = match (seen.icmp_type, seen.address, seen.class, seen.verdict) {
             (Some(icmp_type), None, _, _) => Self::Pass { direction, icmp_type },
-            (None, Some(address), None, Some(Verdict::Drop)) => Self::Cut { direction, address, handle },
+            (None, Some(address), None, Some(Verdict::Drop)) => {
+                Self::Cut { cut: Cut { direction, address, traffic: seen.traffic()? }, handle }
+            }
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
             // Chain 0 has the passes, the cuts and the gate, never a route.
             (None, Some(address), Some(class), None) if seen.chain != 0 => {
@@ -204,6 +207,8 @@ struct Seen {
     eth_type: Option<u16>,
     ip_proto: Option<u8>,
     icmp_type: Option<u8>,
+    to_port: Option<(Protocol, u16)>,
+    from_port: Option<(Protocol, u16)>,
     address: Option<IpAddr>,
     class: Option<ClassMinor>,
     verdict: Option<Verdict>,
@@ -227,6 +232,14 @@ impl Seen {
                 Key::IpProto(protocol) => seen.ip_proto = Some(*protocol),
                 Key::Icmpv6Type(icmp_type) => seen.icmp_type = Some(*icmp_type),
                 Key::Icmpv6TypeMask(u8::MAX) => {}
+                Key::TcpDst(number) => seen.to_port = Some((Protocol::Tcp, *number)),
+                Key::UdpDst(number) => seen.to_port = Some((Protocol::Udp, *number)),
+                Key::TcpSrc(number) => seen.from_port = Some((Protocol::Tcp, *number)),
+                Key::UdpSrc(number) => seen.from_port = Some((Protocol::Udp, *number)),
+                Key::TcpDstMask(u16::MAX)
+                | Key::UdpDstMask(u16::MAX)
+                | Key::TcpSrcMask(u16::MAX)
+                | Key::UdpSrcMask(u16::MAX) => {}
                 Key::Ipv4Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv6Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv4Src(address) if source => seen.address = Some((*address).into()),
@@ -249,6 +262,16 @@ impl Seen {
             }
         }
         Some(seen)
+    }
+
+    fn traffic(&self) -> Option<Traffic> {
+        let port = |(protocol, number)| Port { protocol, number };
+        match (self.to_port, self.from_port) {
+            (None, None) => Some(Traffic::All),
+            (Some(to), None) => Some(Traffic::ToPort(port(to))),
+            (None, Some(from)) => Some(Traffic::FromPort(port(from))),
+            (Some(_), Some(_)) => None,
+        }
     }
 }
 
@@ -277,6 +300,31 @@ fn address_keys(direction: Direction, address: IpAddr) -> Vec<Key> {
         (Direction::Egress, IpAddr::V6(ip)) => vec![Key::Ipv6Dst(ip), Key::Ipv6DstMask(EXACT_V6)],
         (Direction::Ingress, IpAddr::V4(ip)) => vec![Key::Ipv4Src(ip), Key::Ipv4SrcMask(EXACT_V4)],
         (Direction::Ingress, IpAddr::V6(ip)) => vec![Key::Ipv6Src(ip), Key::Ipv6SrcMask(EXACT_V6)],
+    }
+}
+
+/// The keys of a port, in the order in which `tc` writes them.
+fn port_keys(traffic: Traffic) -> Vec<Key> {
+    let protocol = |port: Port| {
+        Key::IpProto(match port.protocol {
+            Protocol::Tcp => IPPROTO_TCP,
+            Protocol::Udp => IPPROTO_UDP,
+        })
+    };
+    match traffic {
+        Traffic::All => vec![],
+        Traffic::ToPort(port @ Port { protocol: Protocol::Tcp, number }) => {
+            vec![protocol(port), Key::TcpDst(number), Key::TcpDstMask(u16::MAX)]
+        }
+        Traffic::ToPort(port @ Port { protocol: Protocol::Udp, number }) => {
+            vec![protocol(port), Key::UdpDst(number), Key::UdpDstMask(u16::MAX)]
+        }
+        Traffic::FromPort(port @ Port { protocol: Protocol::Tcp, number }) => {
+            vec![protocol(port), Key::TcpSrc(number), Key::TcpSrcMask(u16::MAX)]
+        }
+        Traffic::FromPort(port @ Port { protocol: Protocol::Udp, number }) => {
+            vec![protocol(port), Key::UdpSrc(number), Key::UdpSrcMask(u16::MAX)]
+        }
     }
 }
 

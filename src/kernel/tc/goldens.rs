@@ -7,7 +7,7 @@ use super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Direction, LineRate, Profile, Step, tc_commands},
+    plan::{Cut, Direction, LineRate, Profile, Step, Traffic, tc_commands},
     topology::{
         Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
         Tables, Undelayed,
@@ -294,7 +294,7 @@ fn filters_are_what_tc_sends() {
     let v4 = address("10.9.0.2");
     let v6 = address("fd09::2");
     let route = |address| Filter::Route { chain: 10, address, class: 2, handle: 1 };
-    let cut = |direction, address| Filter::Cut { direction, address, handle: 1 };
+    let cut = |direction, address| Filter::Cut { cut: Cut { direction, address, traffic: Traffic::All }, handle: 1 };
     let pass = |direction| Filter::Pass { direction, icmp_type: 133 };
     // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 10 handle 1 flower skip_hw dst_ip 10.9.0.2 classid 4e7e:2
     assert_same("flower-v4-class", &route(v4).add(INDEX));
@@ -331,7 +331,8 @@ fn deleting_a_filter_is_what_tc_sends_without_its_empty_options() {
         theirs.truncate(theirs.len() - OPTIONS);
         let length = u32::try_from(theirs.len()).unwrap();
         theirs[..4].copy_from_slice(&length.to_le_bytes());
-        let cut = Filter::Cut { direction, address: address("10.9.0.2"), handle: 1 };
+        let cut =
+            Filter::Cut { cut: Cut { direction, address: address("10.9.0.2"), traffic: Traffic::All }, handle: 1 };
         assert_eq!(cut.delete(INDEX).to_bytes(0), theirs, "{name}");
     }
 }

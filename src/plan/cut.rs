@@ -1,0 +1,145 @@
+//! What is cut at one interface: [`Cut`], one drop filter.
+
+use std::{fmt, net::IpAddr, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::Direction;
+
+/// Packets that one filter drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Cut {
+    /// At which hook: what is sent to the peer, or what comes from it.
+    pub direction: Direction,
+    /// The peer.
+    pub address: IpAddr,
+    /// Which of its packets.
+    pub traffic: Traffic,
+}
+
+/// Which packets between two addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Traffic {
+    /// All of them.
+    All,
+    /// Those that go to a port.
+    ToPort(Port),
+    /// Those that come from a port.
+    FromPort(Port),
+}
+
+/// A port of a protocol, written `tcp/26257`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Port {
+    /// The protocol.
+    pub protocol: Protocol,
+    /// The port's number, never 0.
+    pub number: u16,
+}
+
+/// A protocol that has ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// RFC 9293.
+    Tcp,
+    /// RFC 768.
+    Udp,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { direction, address, traffic } = self;
+        match traffic {
+            Traffic::All => write!(f, "{address} at {direction}"),
+            Traffic::ToPort(port) => write!(f, "{address} to {port} at {direction}"),
+            Traffic::FromPort(port) => write!(f, "{address} from {port} at {direction}"),
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        })
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.protocol, self.number)
+    }
+}
+
+/// Not a port.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("`{0}` is not a port: write the protocol and the number, as in tcp/26257 or udp/4567")]
+pub struct PortError(String);
+
+impl FromStr for Port {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let port = text.split_once('/').and_then(|(protocol, number)| {
+            let protocol = match protocol {
+                "tcp" => Protocol::Tcp,
+                "udp" => Protocol::Udp,
+                _ => return None,
+            };
+            let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+            let number = number.parse().ok().filter(|number| digits && *number > 0)?;
+            Some(Self { protocol, number })
+        });
+        port.ok_or_else(|| PortError(text.to_owned()))
+    }
+}
+
+impl TryFrom<String> for Port {
+    type Error = PortError;
+
+    fn try_from(text: String) -> Result<Self, PortError> {
+        text.parse()
+    }
+}
+
+impl From<Port> for String {
+    fn from(port: Port) -> Self {
+        port.to_string()
+    }
+}
+
+/// A map with [`Cut`]s as its keys, in JSON: a list of pairs, since only a string can be a key there.
+pub(super) mod as_list {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Cut;
+
+    pub(in crate::plan) fn serialize<S: Serializer>(cuts: &BTreeMap<Cut, u32>, to: S) -> Result<S::Ok, S::Error> {
+        cuts.iter().collect::<Vec<_>>().serialize(to)
+    }
+
+    pub(in crate::plan) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Cut, u32>, D::Error> {
+        Ok(Vec::<(Cut, u32)>::deserialize(from)?.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_has_its_protocol() {
+        let port: Port = "tcp/26257".parse().unwrap();
+        assert_eq!((port.protocol, port.number, port.to_string().as_str()), (Protocol::Tcp, 26257, "tcp/26257"));
+        for text in ["", "26257", "tcp", "tcp/", "tcp/0", "tcp/65536", "tcp/+1", "sctp/1", "TCP/1", "tcp/1/2"] {
+            assert_eq!(text.parse::<Port>(), Err(PortError(text.to_owned())));
+        }
+    }
+}
