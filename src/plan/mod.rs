@@ -20,6 +20,7 @@ mod profile;
 mod shaping;
 mod step;
 mod tc_text;
+mod timing;
 mod tree;
 mod wanted;
 
@@ -34,5 +35,6 @@ pub use profile::{LineRate, MAX_LIMIT, MIN_LIMIT, MIN_RATE_LIMIT, Profile};
 pub use shaping::{Lane, Shaping};
 pub use step::{Direction, Route, Step};
 pub use tc_text::tc_commands;
+pub use timing::{Flap, Moment, Phase, Timing};
 pub use tree::{ClassMinor, DEFAULT_CLASS, ForeignObject, Leaf, MARK, ND_TYPES, Slot, Tree};
 pub use wanted::{Digest, EditError, IncoherentLink, Stamp, Wanted};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Direction, Port, Traffic,
+    Direction, Port, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -25,6 +25,12 @@ pub struct Partition {
     /// What becomes of them.
     #[serde(default)]
     pub mode: Mode,
+    /// When; `None`: all the time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timing: Option<Timing>,
+    /// The generation of the document in which it came.
+    #[serde(default)]
+    pub since: u64,
 }
 
 /// Who is cut from whom.
@@ -70,7 +76,8 @@ impl Partition {
         sides: Vec<BTreeSet<NodeName>>,
         everyone: &BTreeSet<NodeName>,
     ) -> Result<Self, PartitionError> {
-        let partition = Self { name, shape: Shape::Sides(sides), ports: BTreeSet::new(), mode: Mode::Drop };
+        let partition =
+            Self { name, shape: Shape::Sides(sides), ports: BTreeSet::new(), mode: Mode::Drop, timing: None, since: 0 };
         partition.check(everyone)?;
         Ok(partition)
     }
