@@ -15,7 +15,10 @@ use std::{
 
 use netemctl::{
     kernel::{FakeKernel, execute},
-    plan::{AgentAddress, ClassMinor, Inventory, LineRate, Place, Shaping, Wanted, diff, tc_commands},
+    plan::{
+        AgentAddress, ClassMinor, Division, Inventory, LineRate, PartitionWish, Place, Shaping, Wanted, diff,
+        tc_commands,
+    },
     topology::{NodeName, Source, Topology, hostlist},
 };
 use serde::Deserialize;
@@ -106,7 +109,8 @@ impl Case {
         }
         for partition in &state.partitions {
             let sides: Vec<String> = partition.split(' ').map(str::to_owned).collect();
-            wanted = wanted.with_partition(None, &sides, inventory.clone()).unwrap();
+            let wish = PartitionWish::of(Division::Sides(sides));
+            wanted = wanted.with_partition(wish, inventory.clone()).unwrap();
         }
         wanted.shaping(&self.node, LineRate::UNKNOWN)
     }

@@ -411,8 +411,10 @@ fn documents() -> impl Strategy<Value = Wanted> {
         }
         for (number, sides) in partitions.iter().enumerate() {
             let sides = members(sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>();
+            let wish =
+                PartitionWish { name: Some(format!("cut-{number}")), ..PartitionWish::of(Division::Sides(sides)) };
             // One that cuts nothing is refused, which is right and of no use here.
-            if let Ok(cut) = wanted.with_partition(Some(format!("cut {number}")), &sides, inventory(6)) {
+            if let Ok(cut) = wanted.with_partition(wish, inventory(6)) {
                 wanted = cut;
             }
         }

@@ -4,7 +4,12 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, render::count, topology_file};
+use super::{
+    Context, Exit, Failure, partition,
+    partitions::{Parted, parted, sentence},
+    render::count,
+    topology_file,
+};
 use crate::{
     fleet::Outcome,
     plan::{EditError, Inventory, Wanted},
@@ -35,7 +40,10 @@ struct Changed<'a> {
     generation: u64,
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
-    partitions: Vec<&'a str>,
+    partitions: Vec<Parted>,
+    /// What the dice started from, if anything was drawn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
     nodes: usize,
     writes: &'a BTreeMap<NodeName, usize>,
 }
@@ -44,6 +52,16 @@ struct Changed<'a> {
 pub(super) fn change(
     context: &Context,
     replaces: bool,
+    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+) -> Result<Exit, Failure> {
+    change_with(context, replaces, None, edit)
+}
+
+/// The same, and says what the dice started from.
+pub(super) fn change_with(
+    context: &Context,
+    replaces: bool,
+    seed: Option<u64>,
     edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let fleet = context.fleet()?;
@@ -59,7 +77,8 @@ pub(super) fn change(
         generation: wanted.generation,
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
         overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
-        partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+        partitions: parted(wanted, partition::now()),
+        seed,
         nodes: writes.len(),
         writes,
     };
@@ -72,7 +91,8 @@ pub(super) fn change(
                 count(steps, "step")
             ),
         };
-        format!("{}; {did}", in_force(wanted))
+        let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
+        format!("{}; {did}{seed}", in_force(wanted))
     })?;
     Ok(Exit::Ok)
 }
@@ -83,7 +103,7 @@ pub(super) fn in_force(wanted: &Wanted) -> String {
         return "nothing is in force: every interface is as it was found".to_owned();
     }
     let topology = wanted.topology.as_ref().map(|topology| format!("topology {}", topology.name()));
-    let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
+    let partitions = wanted.partitions.iter().map(|partition| sentence(wanted, partition));
     let overlays = wanted.overlays.iter().map(|overlay| {
         let end = if overlay.lasts.is_some() { " (ends by itself)" } else { "" };
         format!("change {}{end}", overlay.name)

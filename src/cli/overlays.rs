@@ -64,7 +64,7 @@ fn link_under(wanted: &Wanted, position: usize, overlay: &Overlay) -> Option<Lin
 }
 
 /// The shortest name that the nodes have together: a zone's, or a hostlist.
-fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
+pub(super) fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
     let is_all = |zone: &&[NodeName]| zone.len() == nodes.len() && zone.iter().all(|node| nodes.contains(node));
     let zone = wanted.zones().into_iter().find(|(_, members)| is_all(members));
     match zone {
@@ -90,7 +90,7 @@ pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
 }
 
 /// A time as people say it: `8.2 s`, `29 s`, `4 m 10 s`, `2 h 5 m`.
-fn time(seconds: f64) -> String {
+pub(super) fn time(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

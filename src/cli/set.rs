@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Context, Exit, Failure, apply};
+use super::{Context, Exit, Failure, apply, timing::time_limit};
 use crate::{
     plan::Wish,
-    topology::{Delay, LinkChange, Source},
+    topology::{LinkChange, Source},
 };
 
 /// Change links while they are in force: lay parameters over what the topology, or the bare LAN, has between FROM and TO
@@ -90,29 +90,6 @@ fn parameter(text: &str) -> Result<Parameter, String> {
     Ok(Parameter { key: key.to_owned(), value })
 }
 
-/// The units beyond those of the language, in seconds.
-const LONG_UNITS: [(char, u32); 2] = [('m', 60), ('h', 3_600)];
-
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_hours(365 * 24);
-
-fn time_limit(text: &str) -> Result<Duration, String> {
-    let long = LONG_UNITS.into_iter().find_map(|(unit, seconds)| {
-        let number = text.strip_suffix(unit)?.trim_end();
-        let is_number = number.ends_with(|last: char| last.is_ascii_digit());
-        is_number.then(|| (format!("{number}s"), seconds))
-    });
-    let (text, times) = long.unwrap_or_else(|| (text.to_owned(), 1));
-    let time = text.parse::<Delay>().map_err(|error| match error {
-        crate::topology::TimeError::NoUnit { number } => format!("a unit is missing: write {number}s"),
-        error => format!("{error}; the units are ms, s, m and h"),
-    })?;
-    match Duration::from(time).checked_mul(times) {
-        Some(time) if (SHORTEST..=LONGEST).contains(&time) => Ok(time),
-        _ => Err("not between 1ms and 365 days (8760h)".to_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,20 +107,6 @@ mod tests {
         assert_eq!(line("delay="), r#"delay = """#);
         for bad in ["loss", "=5%", "a b=1", "a..b=1", "[x]\ny=1", "\"a\"=1"] {
             assert!(parameter(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn a_time_limit_may_be_in_minutes_and_hours() {
-        let millis = |text: &str| time_limit(text).unwrap().as_millis();
-        assert_eq!(
-            ["90s", "5m", "1h", "1.5h", "500ms", "2 m"].map(millis),
-            [90_000, 300_000, 3_600_000, 5_400_000, 500, 120_000]
-        );
-        assert_eq!(time_limit("30").unwrap_err(), "a unit is missing: write 30s");
-        assert_eq!(time_limit("8760h").unwrap(), LONGEST);
-        for bad in ["", "m", "5d", "5usm", "-5s", "0s", "999us", "8761h", "99999999999h", "1:30", "é"] {
-            assert!(time_limit(bad).is_err(), "{bad}");
         }
     }
 }

@@ -10,6 +10,8 @@ use serde::Serialize;
 use super::{
     Context, Exit, Failure,
     overlays::{Laid, draw as draw_overlays, laid},
+    partition,
+    partitions::{Parted, draw as draw_partitions, parted},
     render::{count, table},
 };
 use crate::{
@@ -32,6 +34,8 @@ struct Fleetwide {
     ok: bool,
     /// What is laid over the links, as one of the nodes has it; later wins.
     overlays: Vec<Laid>,
+    /// What is cut, as one of the nodes has it.
+    partitions: Vec<Parted>,
     nodes: BTreeMap<NodeName, Node>,
 }
 
@@ -67,16 +71,18 @@ impl Status {
     #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
-        let (up, down, overlays) = Context::block_on(async |_| {
+        let (up, down, overlays, partitions) = Context::block_on(async |_| {
             let answers = Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await;
             let (up, down) = part(answers);
-            let overlays = match up.iter().find(|(_, status)| !status.overlays.is_empty()) {
-                Some((node, _)) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await,
-                None => return Ok((up, down, Vec::new())),
+            let has_more = |status: &NodeStatus| !(status.overlays.is_empty() && status.partitions.is_empty());
+            let wanted = match up.iter().find(|(_, status)| has_more(status)) {
+                // A node that has gone away just now has the document no more; its status has the names.
+                Some((node, _)) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await.ok(),
+                None => None,
             };
-            // A node that has gone away just now has the document no more; its status has the names.
-            let overlays = overlays.map(|document| laid(&document.in_force(), &up)).unwrap_or_default();
-            Ok((up, down, overlays))
+            let wanted = wanted.map(|document| document.in_force()).unwrap_or_default();
+            let overlays = laid(&wanted, &up);
+            Ok((up, down, overlays, parted(&wanted, partition::now())))
         })?;
         let first = up.values().next().map(|status| status.stamp.clone());
         let differ = up.values().any(|status| Some(&status.stamp) != first.as_ref());
@@ -88,7 +94,7 @@ impl Status {
         };
         let up = up.into_iter().map(|(node, status)| (node, Node::up(status)));
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
-        let fleetwide = Fleetwide { ok: exit == Exit::Ok, overlays, nodes: up.chain(down).collect() };
+        let fleetwide = Fleetwide { ok: exit == Exit::Ok, overlays, partitions, nodes: up.chain(down).collect() };
         context.answer(&fleetwide, || draw(&fleetwide, differ))?;
         Ok(exit)
     }
@@ -110,6 +116,9 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     let mut text = table(styled, &header, rows.collect());
     if !fleetwide.overlays.is_empty() {
         text += &format!("\n{}", draw_overlays(styled, &fleetwide.overlays));
+    }
+    if !fleetwide.partitions.is_empty() {
+        text += &format!("\n{}", draw_partitions(styled, &fleetwide.partitions));
     }
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";

@@ -9,14 +9,19 @@
 //! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
 
 mod cut;
+mod dice;
 mod diff;
 mod distribution;
+mod division;
+mod draw;
 mod inventory;
 mod leaf_mark;
+mod loss;
 mod name;
 mod overlay;
 mod partition;
 mod profile;
+mod rfc3339;
 mod shaping;
 mod step;
 mod tc_text;
@@ -25,13 +30,18 @@ mod tree;
 mod wanted;
 
 pub use cut::{Cut, Port, PortError, Protocol, Traffic};
+pub use dice::Dice;
 pub use diff::{Blocked, Change, diff};
 pub use distribution::distribution_table;
+pub use division::{Division, PartitionWish, sides};
+pub use draw::{Draw, DrawError, Over};
 pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, Place};
 pub use leaf_mark::LeafMark;
+pub use loss::{Unaddable, UnaddableLoss};
 pub use overlay::{Overlay, OverlayError, OverlayId, Wish};
 pub use partition::{Mode, Partition, PartitionError, Shape};
 pub use profile::{LineRate, MAX_LIMIT, MIN_LIMIT, MIN_RATE_LIMIT, Profile};
+pub use rfc3339::MomentError;
 pub use shaping::{Lane, Shaping};
 pub use step::{Direction, Route, Step};
 pub use tc_text::tc_commands;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Direction, Port, Timing, Traffic,
+    Direction, DrawError, Port, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -47,10 +47,10 @@ pub enum Shape {
         /// Who does not hear.
         to: BTreeSet<NodeName>,
     },
-    /// Nodes in a circle, each of which reaches so many neighbours on either hand.
+    /// A circle in which each reaches so many neighbours on either hand. The nodes that it does not name are the rest.
     Ring {
-        /// In which order they stand.
-        order: Vec<NodeName>,
+        /// In which order they stand, single nodes or zones.
+        order: Vec<BTreeSet<NodeName>>,
         /// How many neighbours on each hand.
         reach: usize,
     },
@@ -70,18 +70,6 @@ pub enum Mode {
 }
 
 impl Partition {
-    /// A silent partition of all traffic, of `everyone` into `sides` and the rest.
-    pub fn new(
-        name: String,
-        sides: Vec<BTreeSet<NodeName>>,
-        everyone: &BTreeSet<NodeName>,
-    ) -> Result<Self, PartitionError> {
-        let partition =
-            Self { name, shape: Shape::Sides(sides), ports: BTreeSet::new(), mode: Mode::Drop, timing: None, since: 0 };
-        partition.check(everyone)?;
-        Ok(partition)
-    }
-
     /// Checks that it has a name and cuts something.
     pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
         if !is_name(&self.name) {
@@ -90,12 +78,14 @@ impl Partition {
         if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
             return Err(PartitionError::Unknown(unknown.clone()));
         }
+        match self.mode {
+            Mode::Loss(probability) if probability == Probability::ZERO => return Err(PartitionError::LosesNothing),
+            Mode::Loss(_) if !self.ports.is_empty() => return Err(PartitionError::LossOfPorts),
+            _ => {}
+        }
         match &self.shape {
             Shape::Sides(sides) => {
-                let mut seen = BTreeSet::new();
-                if let Some(twice) = sides.iter().flatten().find(|node| !seen.insert(*node)) {
-                    return Err(PartitionError::Twice(twice.clone()));
-                }
+                let seen: BTreeSet<_> = sides.iter().flatten().collect();
                 let named = sides.iter().filter(|side| !side.is_empty()).count();
                 let rest = usize::from(seen.len() < everyone.len());
                 if named + rest < 2 {
@@ -124,9 +114,27 @@ impl Partition {
         self.shape.parts(from, to)
     }
 
+    /// Whether both cut the same, whenever they came, at no time in particular.
+    pub(super) fn repeats(&self, other: &Self) -> bool {
+        self.timing.is_none() && Self { since: other.since, ..self.clone() } == *other
+    }
+
+    /// Whether it loses some of the packets and drops none for certain.
+    pub fn is_partial(&self) -> bool {
+        matches!(self.mode, Mode::Loss(_))
+    }
+
+    /// The share of packets from one node to the other that it loses, on top of what the link loses; `None`: none.
+    pub fn loss(&self, from: &NodeName, to: &NodeName) -> Option<Probability> {
+        match self.mode {
+            Mode::Loss(probability) if self.cuts(from, to) => Some(probability),
+            _ => None,
+        }
+    }
+
     /// What is dropped at a node's interface of what it exchanges with a peer.
     pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic)> {
-        let drops = !matches!(self.mode, Mode::Loss(_));
+        let drops = !self.is_partial();
         let egress = (drops && self.cuts(node, peer)).then_some(Direction::Egress);
         let ingress = (drops && self.cuts(peer, node)).then_some(Direction::Ingress);
         let traffic: Vec<Traffic> = if self.ports.is_empty() {
@@ -140,17 +148,26 @@ impl Partition {
 }
 
 impl Shape {
-    /// Every node that it names, some of them twice.
-    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
-        let (sets, order): (Vec<&BTreeSet<NodeName>>, &[NodeName]) = match self {
-            Self::Sides(sides) => (sides.iter().collect(), &[]),
-            Self::OneWay { from, to } => (vec![from, to], &[]),
-            Self::Ring { order, .. } => (Vec::new(), order),
-        };
-        sets.into_iter().flatten().chain(order)
+    /// Sides that have no node in common.
+    pub fn sides(sides: Vec<BTreeSet<NodeName>>) -> Result<Self, PartitionError> {
+        let mut seen = BTreeSet::new();
+        match sides.iter().flatten().find(|node| !seen.insert(*node)) {
+            Some(twice) => Err(PartitionError::Twice(twice.clone())),
+            None => Ok(Self::Sides(sides)),
+        }
     }
 
-    fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
+    /// Every node that it names, some of them twice.
+    pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
+        let sets = match self {
+            Self::Sides(sets) | Self::Ring { order: sets, .. } => sets.iter().collect(),
+            Self::OneWay { from, to } => vec![from, to],
+        };
+        sets.into_iter().flatten()
+    }
+
+    /// Whether packets from one node to the other are cut.
+    pub(super) fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
         if from == to {
             return false;
         }
@@ -163,7 +180,7 @@ impl Shape {
             }
             Self::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
             Self::Ring { order, reach } => {
-                let place = |node: &NodeName| order.iter().position(|other| other == node);
+                let place = |node: &NodeName| order.iter().position(|unit| unit.contains(node));
                 match (place(from), place(to)) {
                     (Some(a), Some(b)) => a.abs_diff(b).min(order.len() - a.abs_diff(b)) > *reach,
                     // The rest reaches itself and nobody else.
@@ -176,10 +193,13 @@ impl Shape {
 }
 
 /// Why a partition cannot be.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
     /// Not something that `heal` could be given.
-    #[error("`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space")]
+    #[error(
+        "`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with \
+         --name"
+    )]
     Name(String),
     /// A node that is in no inventory.
     #[error("there is no node {0}")]
@@ -190,6 +210,27 @@ pub enum PartitionError {
     /// Everybody is on the same side.
     #[error("that cuts nothing: all nodes are on one side")]
     CutsNothing,
+    /// A side without a word.
+    #[error("a side is empty: name zones or nodes before and behind every /")]
+    EmptySide,
+    /// Neither from one to another nor from one to the rest.
+    #[error("one way is from one side to another, or from one side to the rest; these are {0} sides")]
+    OneWaySides(usize),
+    /// Zones are to be divided, and there are none.
+    #[error("there are no zones to draw from; leave out --over zones, and nodes are drawn")]
+    NoZones,
+    /// What is to be alone, or the bridge, is not among those that are divided.
+    #[error("node {0} is not among those to draw from")]
+    NotAmong(NodeName),
+    /// Nothing can be drawn.
+    #[error(transparent)]
+    Draw(#[from] DrawError),
+    /// A partition that loses no packet.
+    #[error("a loss of 0% cuts nothing")]
+    LosesNothing,
+    /// The queue that loses packets does not see ports.
+    #[error("packets are lost by link, whatever their port: leave out --loss, and those ports are cut, or --port")]
+    LossOfPorts,
 }
 
 #[cfg(test)]
@@ -204,10 +245,17 @@ mod tests {
         name.parse().unwrap()
     }
 
+    fn divided(sides: Vec<BTreeSet<NodeName>>, everyone: &BTreeSet<NodeName>) -> Result<Partition, PartitionError> {
+        let shape = Shape::sides(sides)?;
+        let name = "p".to_owned();
+        let partition = Partition { name, shape, ports: BTreeSet::new(), mode: Mode::Drop, timing: None, since: 0 };
+        partition.check(everyone).map(|()| partition)
+    }
+
     #[test]
     fn nodes_outside_every_side_are_one_side_of_their_own() {
         let all = set(&["n1", "n2", "n3", "n4"]);
-        let cut = Partition::new("p".into(), vec![set(&["n1"]), set(&["n2"])], &all).unwrap();
+        let cut = divided(vec![set(&["n1"]), set(&["n2"])], &all).unwrap();
         assert!(cut.cuts(&node("n1"), &node("n2")));
         assert!(cut.cuts(&node("n3"), &node("n1")));
         assert!(!cut.cuts(&node("n3"), &node("n4")));
@@ -217,17 +265,38 @@ mod tests {
     #[test]
     fn a_partition_that_cuts_nothing_is_refused() {
         let all = set(&["n1", "n2"]);
-        assert_eq!(Partition::new("p".into(), vec![all.clone()], &all), Err(PartitionError::CutsNothing));
-        assert_eq!(Partition::new("p".into(), vec![], &all), Err(PartitionError::CutsNothing));
+        assert_eq!(divided(vec![all.clone()], &all), Err(PartitionError::CutsNothing));
+        assert_eq!(divided(vec![], &all), Err(PartitionError::CutsNothing));
     }
 
     #[test]
     fn a_node_on_two_sides_or_unknown_is_refused() {
         let all = set(&["n1", "n2", "n3"]);
-        let twice = Partition::new("p".into(), vec![set(&["n1", "n2"]), set(&["n2"])], &all);
+        let twice = divided(vec![set(&["n1", "n2"]), set(&["n2"])], &all);
         assert_eq!(twice, Err(PartitionError::Twice(node("n2"))));
-        let unknown = Partition::new("p".into(), vec![set(&["n9"])], &all);
+        let unknown = divided(vec![set(&["n9"])], &all);
         assert_eq!(unknown, Err(PartitionError::Unknown(node("n9"))));
+    }
+
+    #[test]
+    fn a_loss_needs_a_share_and_knows_no_ports() {
+        let all = set(&["n1", "n2"]);
+        let cut = divided(vec![set(&["n1"])], &all).unwrap();
+        let lossy = |percent: &str| Partition { mode: Mode::Loss(percent.parse().unwrap()), ..cut.clone() };
+        assert_eq!(lossy("30%").check(&all), Ok(()));
+        assert_eq!(lossy("30%").loss(&node("n1"), &node("n2")), "30%".parse().ok());
+        assert_eq!(cut.loss(&node("n1"), &node("n2")), None);
+        assert_eq!(lossy("0%").check(&all), Err(PartitionError::LosesNothing));
+        let ports = ["tcp/5432".parse().unwrap()].into();
+        assert_eq!(Partition { ports, ..lossy("30%") }.check(&all), Err(PartitionError::LossOfPorts));
+    }
+
+    #[test]
+    fn a_node_on_two_sides_is_a_bridge() {
+        let shape = Shape::Sides(vec![set(&["n1", "n2"]), set(&["n2", "n3"])]);
+        let pairs = ["n1", "n2", "n3", "n4"].map(node);
+        let parted = |from: &NodeName| pairs.iter().filter(|to| shape.parts(from, to)).count();
+        assert_eq!([0, 1, 2, 3].map(|place| parted(&pairs[place])), [2, 1, 2, 3]);
     }
 
     #[test]
@@ -240,7 +309,7 @@ mod tests {
 
     #[test]
     fn each_node_of_a_ring_reaches_its_neighbours() {
-        let order = ["n1", "n2", "n3", "n4", "n5"].map(node).to_vec();
+        let order = ["n1", "n2", "n3", "n4", "n5"].map(|name| set(&[name])).to_vec();
         let ring = Shape::Ring { order, reach: 1 };
         let reached = |from: &str| {
             let others =

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Dice;
+
 /// A moment of the wall clock (`CLOCK_REALTIME`), in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -111,15 +113,7 @@ impl Flap {
         }
         let room = self.down.min(self.up).mul_f64(f64::from(self.spread.min(50)) / 100.0);
         // From half of the room early to half of it late.
-        (base + room.mul_f64(self.roll(number))).saturating_sub(room / 2)
-    }
-
-    /// A number from 0 to 1 for each change: splitmix64 (Steele, Lea, Flood 2014).
-    fn roll(&self, number: u64) -> f64 {
-        let mixed = self.seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) >> 11) as f64 / (1_u64 << 53) as f64
+        (base + room.mul_f64(Dice::after(self.seed, number).roll())).saturating_sub(room / 2)
     }
 }
 

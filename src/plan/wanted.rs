@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::{Inventory, InventoryError, Mode, Overlay, OverlayError, OverlayId, Partition, PartitionError, Wish};
+use super::{
+    Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, PartitionWish, Wish,
+};
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
 /// What the network should be like. The controller sends the same bytes to all agents.
@@ -67,32 +69,39 @@ impl Wanted {
                 && self.partitions == other.partitions
     }
 
-    /// Whether a packet gets from one node to the other.
+    /// Whether packets get from one node to the other, apart from those that are lost and those of a port that is cut.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
-        let is_cut = |partition: &Partition| partition.ports.is_empty() && partition.mode == Mode::Drop;
+        let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();
         !self.partitions.iter().any(|partition| is_cut(partition) && partition.cuts(from, to))
     }
 
-    /// What a packet from one node to the other meets, partitions aside.
+    /// What a packet from one node to the other meets if no partition cuts it; partial ones are in the link's loss.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
-        self.link_under(from, to, self.overlays.len())
+        self.losing(from, to, self.link_under(from, to, self.overlays.len()))
     }
 
-    /// What a packet from one node to the other would meet under the overlay at `position`, and under all later ones.
+    /// What a packet from one node to the other would meet, partitions aside, under the overlay at `position`, and under all later ones.
     pub fn link_under(&self, from: &NodeName, to: &NodeName, position: usize) -> Link {
         let topology = self.topology.as_ref().and_then(|topology| topology.link(from, to));
         let overlays = self.overlays.iter().take(position).filter(|overlay| overlay.is_about(from, to));
         overlays.fold(topology.unwrap_or(Link::LAN), |link, overlay| overlay.over(link))
     }
 
-    /// The links from a node to every other one of the topology or of an overlay; the LAN is all around them.
+    /// The links from a node to every other one of the topology, of an overlay or of a partial partition; the LAN is all
+    /// around them.
     pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
+        self.own_links_from(node).map(move |(peer, link)| (peer, self.losing(node, peer, link)))
+    }
+
+    /// The same, partitions aside.
+    pub(super) fn own_links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
         let overlays: Vec<&Overlay> = self.overlays.iter().filter(|overlay| overlay.has_sender(node)).collect();
         let topology = self.topology.as_ref().filter(|topology| topology.contains(node));
         let of_topology = topology.into_iter().flat_map(|topology| topology.links_from(node));
         let is_outside = move |peer: &&NodeName| topology.is_none_or(|topology| !topology.contains(peer));
-        // Without an overlay, whoever is not in the topology is on the LAN.
-        let others = (!overlays.is_empty()).then(|| self.inventory.nodes.keys().filter(is_outside));
+        // Without anything laid over it, whoever is not in the topology is on the LAN.
+        let is_changed = !overlays.is_empty() || self.partitions.iter().any(Partition::is_partial);
+        let others = is_changed.then(|| self.inventory.nodes.keys().filter(is_outside));
         let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::LAN));
         of_topology.chain(others).map(move |(peer, link)| {
             let about = overlays.iter().filter(|overlay| overlay.is_about(node, peer));
@@ -187,21 +196,14 @@ impl Wanted {
         Ok(edited)
     }
 
-    /// The edit of `partition`: each word is a side, its parts (zones, nodes, hostlists) separated by commas.
+    /// The edit of `partition`: cuts nodes off from each other, on top of all that is cut already.
     ///
-    /// A partition that is in force already, under that name, with those sides, changes nothing.
-    pub fn with_partition(
-        &self,
-        name: Option<String>,
-        sides: &[String],
-        inventory: Inventory,
-    ) -> Result<Self, EditError> {
+    /// One that is in force already, under its name, with no time of its own, changes nothing.
+    pub fn with_partition(&self, wish: PartitionWish, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
-        let sets = sides.iter().map(|side| edited.select(side)).collect::<Result<_, _>>()?;
-        let everyone = edited.inventory.nodes.keys().cloned().collect();
-        let partition = Partition::new(name.unwrap_or_else(|| sides.join("/")), sets, &everyone)?;
+        let partition = wish.partition(&edited)?;
         match edited.partitions.iter().find(|other| other.name == partition.name) {
-            Some(other) if *other == partition => {}
+            Some(other) if partition.repeats(other) => {}
             Some(_) => return Err(EditError::NameTaken(partition.name)),
             None => edited.partitions.push(partition),
         }
@@ -241,7 +243,7 @@ impl Wanted {
 
     /// The nodes that a word names: zones of the topology in force, or of the inventory if it has none, and nodes; `*` is
     /// everybody.
-    fn select(&self, word: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
+    pub(super) fn select(&self, word: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
         let zones: BTreeMap<&str, &[NodeName]> =
             self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
         let names = hostlist::expand(word).map_err(|error| UnknownName::malformed(word, error))?;
@@ -310,7 +312,10 @@ pub enum EditError {
     #[error(transparent)]
     Inventory(#[from] InventoryError),
     /// Another partition has the name.
-    #[error("another partition is called `{0}`: heal it first, or give this one a name of its own with --name")]
+    #[error(
+        "another partition is called `{0}`: heal it first (netemctl heal {0}), or give this one a name of its own with \
+         --name"
+    )]
     NameTaken(String),
     /// Nothing to heal under that name.
     #[error("no partition is called `{name}`; in force: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]

@@ -19,7 +19,10 @@ use nix::{
 };
 
 use super::packet::{self, Mark};
-use crate::wire::{Echoes, Probe};
+use crate::{
+    plan::Dice,
+    wire::{Echoes, Probe},
+};
 
 /// Sends `probe.count` echo requests to each target and collects the answers. Blocks for as long as that takes.
 ///
@@ -52,8 +55,8 @@ impl<'a> Prober<'a> {
             }
         }
         // Two measurements differ in the process or in the time at which they start.
-        let mut dice = Dice(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
-        let run = dice.next();
+        let mut dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
+        let run = dice.throw();
         Ok(Self { probe, sockets, run, dice, sent: BTreeMap::new(), rtts: vec![Vec::new(); probe.targets.len()] })
     }
 
@@ -130,23 +133,6 @@ impl<'a> Prober<'a> {
             Echoes { address: *address, sent: self.probe.count, rtts_ns }
         };
         self.probe.targets.iter().zip(self.rtts).map(echoes).collect()
-    }
-}
-
-/// Random enough to spread requests: splitmix64 (Steele, Lea, Flood 2014).
-struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number from 0 to 1.
-    fn roll(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
 

@@ -1,0 +1,260 @@
+//! Partitions as `partition`, `heal` and `status` show them: who is cut from whom, which packets, how, and until when.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    overlays::{time, word_for},
+    render::table,
+};
+use crate::{
+    plan::{Flap, Mode, Moment, Partition, Port, Shape, Timing, Wanted},
+    topology::{NodeName, Probability},
+};
+
+/// One partition in force.
+#[derive(Serialize)]
+pub(super) struct Parted {
+    name: String,
+    kind: Kind,
+    /// The sides; of a one-way partition those who are not heard and those who do not hear; of a ring its nodes or zones
+    /// in their order.
+    sides: Vec<BTreeSet<NodeName>>,
+    /// The nodes that are on no side: one more side, the rest. Empty for a one-way partition, where they reach all.
+    rest: BTreeSet<NodeName>,
+    /// Of a ring, how many neighbours each reaches on either hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reach: Option<usize>,
+    /// Whether packets in the other direction pass.
+    one_way: bool,
+    /// Which packets; none: all.
+    ports: BTreeSet<Port>,
+    mode: Fate,
+    /// The share of packets that is lost, if not all are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    loss: Option<Probability>,
+    #[serde(flatten)]
+    timing: Option<Timed>,
+    #[serde(skip)]
+    says: Says,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    Sides,
+    Bridge,
+    OneWay,
+    Ring,
+}
+
+#[derive(Clone, Copy, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Fate {
+    Drop,
+    Reject,
+    Loss,
+}
+
+/// What a partition that does not last says of its time.
+#[derive(Clone, Serialize)]
+struct Timed {
+    /// From when on, as in RFC 3339.
+    begins: String,
+    /// For how many seconds from then on; `None`: until it is healed.
+    lasts: Option<f64>,
+    /// In how many seconds it is over; `None`: not by itself.
+    left: Option<f64>,
+    /// Whether it cuts at this moment.
+    is_on: bool,
+    /// In how many seconds that changes; `None`: never.
+    changes_in: Option<f64>,
+    flap: Option<Flapping>,
+}
+
+#[derive(Clone, Serialize)]
+struct Flapping {
+    /// For how many seconds it cuts.
+    down: f64,
+    /// For how many seconds it does not.
+    up: f64,
+    /// How much each change may be off, in percent of the shorter of the two.
+    spread: u8,
+    seed: u64,
+}
+
+/// The same for people.
+struct Says {
+    sides: String,
+    packets: String,
+    fate: String,
+    time: String,
+}
+
+/// The partitions of a document as they are at a moment of the controller's clock.
+pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
+    wanted.partitions.iter().map(|partition| Parted::of(partition, wanted, now)).collect()
+}
+
+/// What a partition is called, and, where the name does not say it, who is cut from whom and how.
+pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
+    let Says { sides, packets, fate, .. } = Says::of(partition, wanted, None);
+    let mut details = Vec::new();
+    let words = match &partition.shape {
+        Shape::Sides(sides) => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
+        _ => String::new(),
+    };
+    if words != partition.name {
+        details.push(sides);
+    }
+    if !partition.ports.is_empty() {
+        details.push(packets);
+    }
+    if partition.mode != Mode::Drop {
+        details.push(fate);
+    }
+    details.extend(partition.timing.map(schedule));
+    let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
+    format!("partition {}{details}", partition.name)
+}
+
+/// A line for each.
+pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
+    let row = |Parted { name, says: Says { sides, packets, fate, time }, .. }: &Parted| {
+        [name, sides, packets, fate, time].map(String::clone).to_vec()
+    };
+    table(styled, &["PARTITION", "SIDES", "PACKETS", "ARE", "TIME"], partitions.iter().map(row).collect())
+}
+
+impl Parted {
+    fn of(partition: &Partition, wanted: &Wanted, now: Moment) -> Self {
+        let Partition { name, shape, ports, mode, timing, since: _ } = partition;
+        let kind = kind(shape);
+        let timed = timing.map(|timing| Timed::of(timing, now));
+        Self {
+            name: name.clone(),
+            kind,
+            sides: match shape {
+                Shape::Sides(sets) | Shape::Ring { order: sets, .. } => sets.clone(),
+                Shape::OneWay { from, to } => vec![from.clone(), to.clone()],
+            },
+            rest: if kind == Kind::OneWay { BTreeSet::new() } else { rest(shape, wanted) },
+            reach: match shape {
+                Shape::Ring { reach, .. } => Some(*reach),
+                _ => None,
+            },
+            one_way: kind == Kind::OneWay,
+            ports: ports.clone(),
+            mode: match mode {
+                Mode::Drop => Fate::Drop,
+                Mode::Reject => Fate::Reject,
+                Mode::Loss(_) => Fate::Loss,
+            },
+            loss: match mode {
+                Mode::Loss(share) => Some(*share),
+                _ => None,
+            },
+            says: Says::of(partition, wanted, timed.as_ref()),
+            timing: timed,
+        }
+    }
+}
+
+impl Timed {
+    fn of(timing: Timing, now: Moment) -> Self {
+        let seconds = |time: Duration| time.as_secs_f64();
+        let Timing { begins, lasts, flap } = timing;
+        let waits = begins.since(now).filter(|wait| !wait.is_zero());
+        let elapsed = now.since(begins).unwrap_or_default();
+        let phase = timing.phase(elapsed);
+        Self {
+            begins: begins.to_string(),
+            lasts: lasts.map(seconds),
+            left: lasts.map(|lasts| seconds(waits.unwrap_or_default() + lasts.saturating_sub(elapsed))),
+            is_on: waits.is_none() && phase.is_on,
+            changes_in: waits.or_else(|| Some(phase.until?.saturating_sub(elapsed))).map(seconds),
+            flap: flap.map(|Flap { down, up, spread, seed }| Flapping {
+                down: seconds(down),
+                up: seconds(up),
+                spread,
+                seed,
+            }),
+        }
+    }
+
+    fn says(&self) -> String {
+        let state = match (self.is_on, self.changes_in, self.flap.is_some()) {
+            (false, Some(change), false) => Some(format!("begins in {}", time(change))),
+            (false, Some(change), true) => Some(format!("up, down in {}", time(change))),
+            (true, Some(change), true) => Some(format!("down, up in {}", time(change))),
+            _ => None,
+        };
+        let left = self.left.map(|left| format!("{} left", time(left)));
+        let parts: Vec<String> = state.into_iter().chain(left).collect();
+        if parts.is_empty() { "-".to_owned() } else { parts.join("; ") }
+    }
+}
+
+impl Says {
+    fn of(partition: &Partition, wanted: &Wanted, timed: Option<&Timed>) -> Self {
+        let ports: Vec<String> = partition.ports.iter().map(ToString::to_string).collect();
+        Self {
+            sides: sides(&partition.shape, wanted),
+            packets: if ports.is_empty() { "all".to_owned() } else { ports.join(", ") },
+            fate: match partition.mode {
+                Mode::Drop => "dropped".to_owned(),
+                Mode::Reject => "rejected".to_owned(),
+                Mode::Loss(share) => format!("lost, {share} of them"),
+            },
+            time: timed.map_or_else(|| "-".to_owned(), Timed::says),
+        }
+    }
+}
+
+fn kind(shape: &Shape) -> Kind {
+    match shape {
+        Shape::Sides(sides) => {
+            let mut seen = BTreeSet::new();
+            let is_shared = sides.iter().flatten().any(|node| !seen.insert(node));
+            if is_shared { Kind::Bridge } else { Kind::Sides }
+        }
+        Shape::OneWay { .. } => Kind::OneWay,
+        Shape::Ring { .. } => Kind::Ring,
+    }
+}
+
+fn rest(shape: &Shape, wanted: &Wanted) -> BTreeSet<NodeName> {
+    let named: BTreeSet<&NodeName> = shape.nodes().collect();
+    wanted.inventory.nodes.keys().filter(|node| !named.contains(node)).cloned().collect()
+}
+
+/// `Z3 | the rest`, `n[1-4] | n[4-7], bridged by n4`, `Z1 → Z3`, `ring of n3 n1 n5 n2 n4`.
+fn sides(shape: &Shape, wanted: &Wanted) -> String {
+    let word = |nodes: &BTreeSet<NodeName>| word_for(wanted, nodes);
+    let rest = if rest(shape, wanted).is_empty() { "" } else { " | the rest" };
+    match shape {
+        Shape::Sides(sides) => {
+            let words: Vec<String> = sides.iter().map(word).collect();
+            let bridge = match sides.as_slice() {
+                [one, other] if kind(shape) == Kind::Bridge => format!(", bridged by {}", word(&(one & other))),
+                _ => String::new(),
+            };
+            format!("{}{rest}{bridge}", words.join(" | "))
+        }
+        Shape::OneWay { from, to } => format!("{} → {}", word(from), word(to)),
+        Shape::Ring { order, .. } => {
+            let words: Vec<String> = order.iter().map(word).collect();
+            format!("ring of {}{rest}", words.join(" "))
+        }
+    }
+}
+
+/// What a partition says of its time, at no moment in particular.
+fn schedule(timing: Timing) -> String {
+    let seconds = |time_of: Duration| time(time_of.as_secs_f64());
+    let flap = timing.flap.map(|flap| format!("down {}, up {}", seconds(flap.down), seconds(flap.up)));
+    let lasts = timing.lasts.map(|lasts| format!("for {}", seconds(lasts)));
+    let begins = format!("from {} on", timing.begins);
+    [Some(begins), lasts, flap].into_iter().flatten().collect::<Vec<_>>().join(", ")
+}

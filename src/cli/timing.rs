@@ -1,0 +1,188 @@
+//! When a change is in force, as the command line says it: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
+
+use std::time::Duration;
+
+use super::{Exit, Failure};
+use crate::{
+    plan::{Flap, Moment, Timing},
+    topology::Delay,
+};
+
+/// The options that say when.
+#[derive(Debug, clap::Args)]
+pub(super) struct TimingOptions {
+    /// End it by itself after this time: 500ms, 30s, 5m, 1h
+    ///
+    /// Each agent ends it by its own clock, whether or not anybody is there to tell it to. Counted from its beginning.
+    #[arg(long = "for", value_name = "TIME", value_parser = time_limit)]
+    lasts: Option<Duration>,
+
+    /// Cut and heal by turns, like a bad contact: so long down, so long up, beginning down
+    #[arg(long, value_name = "DOWN/UP", value_parser = flap)]
+    flap: Option<(Duration, Duration)>,
+
+    /// Let each change of --flap come early or late by chance, within so much of the shorter turn: up to 50%
+    #[arg(long, value_name = "PERCENT", requires = "flap", value_parser = spread)]
+    spread: Option<u8>,
+
+    /// Begin later, on all nodes at the same instant: +5s from now, or 2026-11-22T10:46:00Z
+    #[arg(long, value_name = "TIME", value_parser = at)]
+    at: Option<At>,
+}
+
+/// When something is to begin.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    In(Duration),
+    On(Moment),
+}
+
+impl TimingOptions {
+    /// Whether any of it is left to chance.
+    pub(super) fn is_random(&self) -> bool {
+        self.spread.is_some_and(|spread| spread > 0)
+    }
+
+    /// What the options say; `None`: at once and until further notice. Nothing begins before `lead` from `now` on, which
+    /// is what the nodes need to get ready.
+    pub(super) fn timing(&self, now: Moment, lead: Duration, seed: u64) -> Result<Option<Timing>, Failure> {
+        let Self { lasts, flap, spread, at } = self;
+        if lasts.is_none() && flap.is_none() && at.is_none() {
+            return Ok(None);
+        }
+        let soonest = now.after(lead);
+        let begins = match at {
+            None => soonest,
+            Some(At::In(time)) => now.after(*time),
+            Some(At::On(moment)) => *moment,
+        };
+        if begins < soonest {
+            let when = match now.since(begins) {
+                Some(ago) => format!("{:.1} s ago", ago.as_secs_f64()),
+                None => format!("in {:.1} s", begins.since(now).unwrap_or_default().as_secs_f64()),
+            };
+            let needs = format!("the nodes need {:.1} s to get ready", lead.as_secs_f64());
+            let failure = Failure::new(Exit::Usage, format!("--at is {when}, and {needs}"));
+            return Err(failure.hint("leave --at out to begin as soon as they can"));
+        }
+        let flap = flap.map(|(down, up)| Flap { down, up, spread: spread.unwrap_or(0), seed });
+        Ok(Some(Timing { begins, lasts: *lasts, flap }))
+    }
+}
+
+fn at(text: &str) -> Result<At, String> {
+    match text.strip_prefix('+') {
+        Some(time) => time_limit(time).map(At::In),
+        None => text.parse().map(At::On).map_err(|error: crate::plan::MomentError| format!("{error}, or +5s")),
+    }
+}
+
+/// A filter is written in less, and all of a large partition may take as long.
+const SHORTEST_TURN: Duration = Duration::from_millis(10);
+
+fn flap(text: &str) -> Result<(Duration, Duration), String> {
+    let (down, up) = text.split_once('/').ok_or("write how long it is down and how long it is up, as in 5s/10s")?;
+    let (down, up) = (time_limit(down)?, time_limit(up)?);
+    if down.min(up) < SHORTEST_TURN {
+        return Err(format!("nothing flaps faster than {} ms down and {0} ms up", SHORTEST_TURN.as_millis()));
+    }
+    Ok((down, up))
+}
+
+fn spread(text: &str) -> Result<u8, String> {
+    let number = text.strip_suffix('%').ok_or("a unit is missing: write a percentage, as in 20%")?;
+    match number.trim_end().parse() {
+        Ok(percent @ 0..=50) => Ok(percent),
+        _ => Err("not a whole percentage between 0% and 50%".to_owned()),
+    }
+}
+
+/// The units beyond those of the language, in seconds.
+const LONG_UNITS: [(char, u32); 2] = [('m', 60), ('h', 3_600)];
+
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_hours(365 * 24);
+
+/// A time that something lasts, in the units of the language or in minutes or hours.
+pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
+    let long = LONG_UNITS.into_iter().find_map(|(unit, seconds)| {
+        let number = text.strip_suffix(unit)?.trim_end();
+        let is_number = number.ends_with(|last: char| last.is_ascii_digit());
+        is_number.then(|| (format!("{number}s"), seconds))
+    });
+    let (text, times) = long.unwrap_or_else(|| (text.to_owned(), 1));
+    let time = text.parse::<Delay>().map_err(|error| match error {
+        crate::topology::TimeError::NoUnit { number } => format!("a unit is missing: write {number}s"),
+        error => format!("{error}; the units are ms, s, m and h"),
+    })?;
+    match Duration::from(time).checked_mul(times) {
+        Some(time) if (SHORTEST..=LONGEST).contains(&time) => Ok(time),
+        _ => Err("not between 1ms and 365 days (8760h)".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_limit_may_be_in_minutes_and_hours() {
+        let millis = |text: &str| time_limit(text).unwrap().as_millis();
+        assert_eq!(
+            ["90s", "5m", "1h", "1.5h", "500ms", "2 m"].map(millis),
+            [90_000, 300_000, 3_600_000, 5_400_000, 500, 120_000]
+        );
+        assert_eq!(time_limit("30").unwrap_err(), "a unit is missing: write 30s");
+        assert_eq!(time_limit("8760h").unwrap(), LONGEST);
+        for bad in ["", "m", "5d", "5usm", "-5s", "0s", "999us", "8761h", "99999999999h", "1:30", "é"] {
+            assert!(time_limit(bad).is_err(), "{bad}");
+        }
+    }
+
+    const NOW: Moment = Moment::from_nanos(1_000_000_000_000);
+    const LEAD: Duration = Duration::from_millis(500);
+    const NOTHING: TimingOptions = TimingOptions { lasts: None, flap: None, spread: None, at: None };
+
+    #[test]
+    fn what_says_nothing_of_time_has_no_timing_and_what_does_begins_when_the_nodes_are_ready() {
+        assert_eq!(NOTHING.timing(NOW, LEAD, 7).unwrap(), None);
+        let lasts = Some(Duration::from_secs(30));
+        let timing = TimingOptions { lasts, ..NOTHING }.timing(NOW, LEAD, 7).unwrap();
+        assert_eq!(timing, Some(Timing { begins: NOW.after(LEAD), lasts, flap: None }));
+        let second = Duration::from_secs(1);
+        let flapping = TimingOptions { flap: Some((second, 2 * second)), spread: Some(20), ..NOTHING };
+        let flap = Flap { down: second, up: 2 * second, spread: 20, seed: 7 };
+        assert_eq!(flapping.timing(NOW, LEAD, 7).unwrap().and_then(|timing| timing.flap), Some(flap));
+    }
+
+    #[test]
+    fn it_begins_at_the_moment_said_if_the_nodes_can_be_ready_by_then() {
+        let begins = |text: &str| {
+            let options = TimingOptions { at: Some(at(text).unwrap()), ..NOTHING };
+            options.timing(NOW, LEAD, 0).map(|timing| timing.map(|timing| timing.begins))
+        };
+        assert_eq!(begins("+5s").unwrap(), Some(NOW.after(Duration::from_secs(5))));
+        assert_eq!(begins("1970-01-01T00:20:00Z").unwrap(), Some(Moment::from_nanos(1_200_000_000_000)));
+        let late = begins("1970-01-01T00:16:00Z").unwrap_err();
+        assert_eq!(late.message, "--at is 40.0 s ago, and the nodes need 0.5 s to get ready");
+        let soon = begins("+100ms").unwrap_err();
+        assert_eq!(soon.message, "--at is in 0.1 s, and the nodes need 0.5 s to get ready");
+    }
+
+    #[test]
+    fn a_flap_has_a_time_down_and_a_time_up() {
+        let ms = Duration::from_millis;
+        assert_eq!(flap("5s/10s"), Ok((ms(5_000), ms(10_000))));
+        assert_eq!(flap("100ms/1m"), Ok((ms(100), ms(60_000))));
+        for bad in ["5s", "5/10", "5s/", "5s/10s/5s", "1ms/10s", "5s/9ms"] {
+            assert!(flap(bad).is_err(), "{bad}");
+        }
+        assert_eq!(spread("20%"), Ok(20));
+        for bad in ["20", "51%", "-1%", "2.5%", "%"] {
+            assert!(spread(bad).is_err(), "{bad}");
+        }
+        for bad in ["5s", "+5", "now", "10:46"] {
+            assert!(at(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! Partitions that are drawn: halves, minorities, bridges, rings. The same seed draws the same sides.
+//!
+//! What is drawn is a [`Shape`] like any other: the document holds the sides, and not how they came about.
+
+use std::{collections::BTreeSet, fmt};
+
+use thiserror::Error;
+
+use super::{Dice, Shape};
+use crate::topology::NodeName;
+
+/// How many sides [`Draw::Random`] makes at the most.
+const MOST_SIDES: usize = 5;
+
+/// A way to divide what there is, into sides that are drawn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Draw {
+    /// Two sides of equal size; of an odd number, the second has one more.
+    Halves,
+    /// So many, and all others.
+    Minority(usize),
+    /// One alone: that which the word names, or any.
+    Isolate(Option<String>),
+    /// Each alone.
+    IsolateEach,
+    /// Two halves that reach each other only by one that is on both: that which the word names, or any.
+    Bridge(Option<String>),
+    /// A circle in which each reaches a majority, and no two the same one.
+    Ring,
+    /// Two to five sides of any size.
+    Random,
+}
+
+/// What is drawn from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Over {
+    /// Each node by itself.
+    #[default]
+    Nodes,
+    /// Each zone as a whole.
+    Zones,
+}
+
+impl Draw {
+    /// Whether what comes of it depends on a seed.
+    pub fn is_random(&self) -> bool {
+        !matches!(self, Self::Isolate(Some(_)) | Self::IsolateEach)
+    }
+
+    /// The node or zone that is to be alone, or on both sides.
+    pub(super) fn named(&self) -> Option<&str> {
+        match self {
+            Self::Isolate(word) | Self::Bridge(word) => word.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// What a partition drawn so is called: `halves-31546`, after what it is and the seed.
+    pub(super) fn name(&self, seed: u64) -> String {
+        let kind = match self {
+            Self::Halves => "halves".to_owned(),
+            Self::Minority(number) => format!("minority-{number}"),
+            Self::Isolate(None) => "isolate".to_owned(),
+            Self::Isolate(Some(word)) => format!("isolate-{word}"),
+            Self::IsolateEach => "isolate-each".to_owned(),
+            Self::Bridge(None) => "bridge".to_owned(),
+            Self::Bridge(Some(word)) => format!("bridge-{word}"),
+            Self::Ring => "ring".to_owned(),
+            Self::Random => "random".to_owned(),
+        };
+        if self.is_random() { format!("{kind}-{seed}") } else { kind }
+    }
+
+    /// Draws the sides from nodes or zones, each as the set of its nodes. `named` are the nodes of [`Self::named`].
+    pub(super) fn draw(
+        &self,
+        over: Over,
+        mut units: Vec<BTreeSet<NodeName>>,
+        named: Option<BTreeSet<NodeName>>,
+        seed: u64,
+    ) -> Result<Shape, DrawError> {
+        let has = units.len();
+        let at_least = |needs: usize, what| {
+            if has < needs { Err(DrawError::TooFew { what, needs, has, over }) } else { Ok(()) }
+        };
+        let mut dice = Dice::new(seed);
+        dice.shuffle(&mut units);
+        match self {
+            Self::Halves => {
+                at_least(2, "halves need")?;
+                let rest = units.split_off(has / 2);
+                Ok(Shape::Sides(vec![union(&units), union(&rest)]))
+            }
+            Self::Minority(number) => {
+                at_least(3, "a minority needs")?;
+                if !(1..=(has - 1) / 2).contains(number) {
+                    return Err(DrawError::NoMinority { number: *number, has, over });
+                }
+                let rest = units.split_off(*number);
+                Ok(Shape::Sides(vec![union(&units), union(&rest)]))
+            }
+            Self::Isolate(_) => {
+                at_least(1, "isolating one needs")?;
+                Ok(Shape::Sides(vec![named.unwrap_or_else(|| units.swap_remove(0))]))
+            }
+            Self::IsolateEach => {
+                at_least(1, "isolating each needs")?;
+                // Nothing is random about these, so they come in their own order.
+                units.sort();
+                Ok(Shape::Sides(units))
+            }
+            Self::Bridge(_) => {
+                at_least(3, "a bridge needs")?;
+                let bridge = named.unwrap_or_else(|| units.swap_remove(0));
+                units.iter_mut().for_each(|unit| unit.retain(|node| !bridge.contains(node)));
+                units.retain(|unit| !unit.is_empty());
+                let others = units.len();
+                if others < 2 {
+                    return Err(DrawError::NothingToBridge { over });
+                }
+                let rest = units.split_off(others / 2);
+                Ok(Shape::Sides([units, rest].map(|half| &union(&half) | &bridge).into()))
+            }
+            Self::Ring => {
+                at_least(4, "a ring of overlapping majorities needs")?;
+                // The fewest neighbours on each hand that make a majority with the one in the middle.
+                let reach = (has / 2).div_ceil(2);
+                Ok(Shape::Ring { order: units, reach })
+            }
+            Self::Random => {
+                at_least(2, "random sides need")?;
+                let count = 2 + dice.below(has.min(MOST_SIDES) - 1);
+                let rest = units.split_off(count);
+                for unit in rest {
+                    units[dice.below(count)].extend(unit);
+                }
+                Ok(Shape::Sides(units))
+            }
+        }
+    }
+}
+
+fn union(units: &[BTreeSet<NodeName>]) -> BTreeSet<NodeName> {
+    units.iter().flatten().cloned().collect()
+}
+
+impl fmt::Display for Over {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nodes => "nodes",
+            Self::Zones => "zones",
+        })
+    }
+}
+
+/// Why nothing can be drawn.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DrawError {
+    /// Fewer than it takes.
+    #[error("{what} {needs} {over} at least, and there are {has} to draw from")]
+    TooFew {
+        /// What needs them.
+        what: &'static str,
+        /// How many it needs.
+        needs: usize,
+        /// How many there are.
+        has: usize,
+        /// Nodes or zones.
+        over: Over,
+    },
+    /// Half of them or more, or none.
+    #[error("{number} of {has} {over} are no minority: 1 to {} are", (.has - 1) / 2)]
+    NoMinority {
+        /// How many it should have been.
+        number: usize,
+        /// How many there are.
+        has: usize,
+        /// Nodes or zones.
+        over: Over,
+    },
+    /// Everybody, or all but one, is the bridge.
+    #[error("a bridge needs two {over} at least that are not on it, one for each half")]
+    NothingToBridge {
+        /// Nodes or zones.
+        over: Over,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn units(number: usize) -> Vec<BTreeSet<NodeName>> {
+        (1..=number).map(|node| BTreeSet::from([format!("n{node}").parse().unwrap()])).collect()
+    }
+
+    fn sides(shape: Shape) -> Vec<BTreeSet<NodeName>> {
+        match shape {
+            Shape::Sides(sides) => sides,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn draw(draw: &Draw, number: usize, seed: u64) -> Result<Shape, DrawError> {
+        draw.draw(Over::Nodes, units(number), None, seed)
+    }
+
+    #[test]
+    fn too_few_are_not_divided() {
+        for (kind, least) in
+            [(Draw::Halves, 2), (Draw::Minority(1), 3), (Draw::Bridge(None), 3), (Draw::Ring, 4), (Draw::Random, 2)]
+        {
+            assert!(matches!(draw(&kind, least - 1, 1), Err(DrawError::TooFew { .. })), "{kind:?}");
+            assert!(draw(&kind, least, 1).is_ok(), "{kind:?}");
+        }
+        assert_eq!(draw(&Draw::Minority(5), 9, 1).unwrap_err().to_string(), "5 of 9 nodes are no minority: 1 to 4 are");
+        assert!(draw(&Draw::Minority(0), 9, 1).is_err());
+        assert!(draw(&Draw::Minority(2), 4, 1).is_err());
+    }
+
+    #[test]
+    fn a_named_bridge_is_taken_out_of_the_halves() {
+        let named = |nodes: &[&str]| Some(nodes.iter().map(|node| node.parse().unwrap()).collect::<BTreeSet<_>>());
+        let bridge = Draw::Bridge(Some("n2".to_owned()));
+        let sides = sides(bridge.draw(Over::Nodes, units(5), named(&["n2"]), 1).unwrap());
+        assert_eq!(sides.iter().map(BTreeSet::len).collect::<Vec<_>>(), [3, 3]);
+        assert_eq!(&sides[0] & &sides[1], named(&["n2"]).unwrap());
+        let all_but_one = bridge.draw(Over::Nodes, units(3), named(&["n1", "n2"]), 1);
+        assert_eq!(all_but_one, Err(DrawError::NothingToBridge { over: Over::Nodes }));
+    }
+
+    #[test]
+    fn each_draw_is_called_what_it_is_and_after_its_seed_if_that_matters() {
+        assert_eq!(Draw::Minority(2).name(7), "minority-2-7");
+        assert_eq!(Draw::Bridge(Some("n4".to_owned())).name(7), "bridge-n4-7");
+        assert_eq!(Draw::Isolate(Some("Z3".to_owned())).name(7), "isolate-Z3");
+        assert_eq!(Draw::IsolateEach.name(7), "isolate-each");
+    }
+
+    fn draws() -> impl Strategy<Value = Draw> {
+        prop_oneof![
+            Just(Draw::Halves),
+            (1..3_usize).prop_map(Draw::Minority),
+            Just(Draw::Isolate(None)),
+            Just(Draw::IsolateEach),
+            Just(Draw::Bridge(None)),
+            Just(Draw::Ring),
+            Just(Draw::Random),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_seed_draws_the_same(kind in draws(), number in 5..40_usize, seed: u64) {
+            prop_assert_eq!(draw(&kind, number, seed).unwrap(), draw(&kind, number, seed).unwrap());
+        }
+
+        #[test]
+        fn everybody_is_on_one_side_but_the_bridge_on_both(kind in draws(), number in 5..40_usize, seed: u64) {
+            let Shape::Sides(sides) = draw(&kind, number, seed).unwrap() else { return Ok(()) };
+            let expected = match &kind {
+                Draw::Isolate(_) => 1,
+                Draw::Bridge(_) => number + 1,
+                _ => number,
+            };
+            prop_assert_eq!(sides.iter().map(BTreeSet::len).sum::<usize>(), expected);
+            prop_assert!(sides.iter().all(|side| !side.is_empty()));
+            let named = sides.iter().flatten().collect::<BTreeSet<_>>().len();
+            prop_assert_eq!(named, if matches!(kind, Draw::Isolate(_)) { 1 } else { number });
+            let sizes: Vec<usize> = sides.iter().map(BTreeSet::len).collect();
+            match &kind {
+                Draw::Halves => prop_assert_eq!(sizes, [number / 2, number.div_ceil(2)]),
+                Draw::Minority(few) => prop_assert_eq!(sizes, [*few, number - few]),
+                Draw::Bridge(_) => prop_assert_eq!((&sides[0] & &sides[1]).len(), 1),
+                Draw::IsolateEach => prop_assert_eq!(sizes.len(), number),
+                Draw::Random => prop_assert!((2..=MOST_SIDES).contains(&sizes.len())),
+                _ => {}
+            }
+        }
+
+        #[test]
+        fn in_a_ring_each_reaches_a_majority_and_no_two_the_same(number in 4..40_usize, seed: u64) {
+            let ring = draw(&Draw::Ring, number, seed).unwrap();
+            let nodes: Vec<NodeName> = units(number).into_iter().flatten().collect();
+            let mut seen = BTreeSet::new();
+            for from in &nodes {
+                let reached: BTreeSet<_> = nodes.iter().filter(|to| !ring.parts(from, to)).collect();
+                prop_assert!(2 * reached.len() > number && reached.len() < number);
+                prop_assert!(reached.iter().all(|to| !ring.parts(to, from)), "both ways");
+                prop_assert!(seen.insert(reached), "two reach the same");
+            }
+        }
+    }
+}

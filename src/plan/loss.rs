@@ -1,0 +1,139 @@
+//! Losses that add up: what a partial partition loses, laid over what a link loses by itself.
+
+use thiserror::Error;
+
+use super::{Partition, Wanted};
+use crate::topology::{Chance, Link, Loss, LossModel, NodeName, Probability};
+
+impl Wanted {
+    /// The link from one node to the other with what partial partitions lose on it; of losses that do not add up, only
+    /// the link's own.
+    pub(super) fn losing(&self, from: &NodeName, to: &NodeName, link: Link) -> Link {
+        let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
+        losses.fold(link, |link, more| losing(link, more).unwrap_or(link))
+    }
+
+    /// The first link from a node that loses packets in a way that a partial partition cannot add to.
+    pub fn loss_that_does_not_add_up(&self, node: &NodeName) -> Option<UnaddableLoss> {
+        let partial: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.is_partial()).collect();
+        if partial.is_empty() {
+            return None;
+        }
+        self.own_links_from(node).find_map(|(to, link)| {
+            let partition = partial.iter().find(|partition| partition.loss(node, to).is_some())?;
+            let why = losing(link, Probability::ONE).err()?;
+            Some(UnaddableLoss { from: node.clone(), to: to.clone(), partition: partition.name.clone(), why })
+        })
+    }
+}
+
+/// The link that loses so many more of its packets.
+fn losing(link: Link, more: Probability) -> Result<Link, Unaddable> {
+    let model = match link.loss {
+        None => LossModel::Random(Chance { probability: more, correlation: Probability::ZERO }),
+        Some(Loss { ecn: true, .. }) => return Err(Unaddable::Ecn),
+        Some(Loss { model, .. }) => match model {
+            LossModel::Random(Chance { probability, correlation: Probability::ZERO }) => {
+                LossModel::Random(Chance { probability: either(probability, more), correlation: Probability::ZERO })
+            }
+            LossModel::Random(_) => return Err(Unaddable::Correlated),
+            LossModel::State { .. } => return Err(Unaddable::State),
+            LossModel::GeModel { p, r, bad, good } => {
+                LossModel::GeModel { p, r, bad: either(bad, more), good: either(good, more) }
+            }
+        },
+    };
+    Ok(Link { loss: Some(Loss { model, ecn: false }), ..link })
+}
+
+/// How likely one of two things happens that know nothing of each other.
+fn either(one: Probability, other: Probability) -> Probability {
+    let neither = u64::from(one.complement().parts()) * u64::from(other.complement().parts());
+    let whole = u64::from(u32::MAX);
+    // At most the whole squared, so that what is left is at most the whole.
+    let neither = u32::try_from((neither + whole / 2) / whole).unwrap_or(u32::MAX);
+    Probability::from_parts(neither).complement()
+}
+
+/// A partial partition and a link whose losses do not add up.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("partition {partition} cannot lose packets from {from} to {to}: {why}")]
+pub struct UnaddableLoss {
+    /// Whose packets.
+    pub from: NodeName,
+    /// To whom.
+    pub to: NodeName,
+    /// The partition's name.
+    pub partition: String,
+    /// Why not.
+    pub why: Unaddable,
+}
+
+/// Why nothing can be added to a link's own loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Unaddable {
+    /// `loss.correlation`.
+    #[error("the link's own loss is correlated; cut all of it, or take the correlation off with netemctl set")]
+    Correlated,
+    /// `loss.state`.
+    #[error(
+        "the link's own loss is a chain of four states, which has no room for another; cut all of it, or change the \
+         loss with netemctl set"
+    )]
+    State,
+    /// `loss.ecn`.
+    #[error(
+        "the link marks packets (loss.ecn) instead of losing them; cut all of it, or change that with netemctl set"
+    )]
+    Ecn,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn percent(text: &str) -> Probability {
+        text.parse().unwrap()
+    }
+
+    fn random(probability: &str, correlation: &str) -> LossModel {
+        LossModel::Random(Chance { probability: percent(probability), correlation: percent(correlation) })
+    }
+
+    fn link(model: LossModel) -> Link {
+        Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN }
+    }
+
+    #[test]
+    fn what_is_lost_twice_is_lost_once() {
+        assert_eq!(losing(Link::LAN, percent("30%")), Ok(link(random("30%", "0%"))));
+        assert_eq!(losing(link(random("50%", "0%")), percent("20%")), Ok(link(random("60%", "0%"))));
+        let [p, r, bad, good] = ["1%", "10%", "50%", "0%"].map(percent);
+        let model = LossModel::GeModel { p, r, bad: percent("60%"), good: percent("20%") };
+        assert_eq!(losing(link(LossModel::GeModel { p, r, bad, good }), percent("20%")), Ok(link(model)));
+    }
+
+    #[test]
+    fn correlated_losses_chains_of_four_states_and_marks_do_not_add_up() {
+        assert_eq!(losing(link(random("1%", "25%")), percent("20%")), Err(Unaddable::Correlated));
+        let [p13, p31, p32, p23, p14] = ["1%"; 5].map(percent);
+        let state = LossModel::State { p13, p31, p32, p23, p14 };
+        assert_eq!(losing(link(state), percent("20%")), Err(Unaddable::State));
+        let marks = Link { loss: Some(Loss { model: random("1%", "0%"), ecn: true }), ..Link::LAN };
+        assert_eq!(losing(marks, percent("20%")), Err(Unaddable::Ecn));
+    }
+
+    proptest! {
+        #[test]
+        fn either_of_two_is_as_likely_as_computed(one: u32, other: u32) {
+            let [p, q] = [one, other].map(Probability::from_parts);
+            let expected = 1.0 - (1.0 - p.share()) * (1.0 - q.share());
+            prop_assert!((either(p, q).share() - expected).abs() < 1e-9);
+            prop_assert_eq!(either(p, q), either(q, p));
+            prop_assert_eq!(either(p, Probability::ZERO), p);
+            prop_assert_eq!(either(p, Probability::ONE), Probability::ONE);
+        }
+    }
+}
