@@ -16,8 +16,8 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, execute},
     plan::{
-        AgentAddress, ClassMinor, Division, Inventory, LineRate, PartitionWish, Place, Shaping, Wanted, diff,
-        tc_commands,
+        AgentAddress, ClassMinor, Division, Draw, Inventory, LineRate, Mode, Over, PartitionWish, Place, Shaping,
+        Wanted, diff, tc_commands,
     },
     topology::{NodeName, Source, Topology, hostlist},
 };
@@ -44,7 +44,7 @@ struct Case {
 struct State {
     /// The topology's file, seen from the case's folder.
     topology: Option<PathBuf>,
-    /// The partitions, each as on the command line: its sides with spaces between them.
+    /// The partitions, each as on the command line.
     #[serde(default)]
     partitions: Vec<String>,
     /// The power fails after so many steps on the way here.
@@ -108,9 +108,7 @@ impl Case {
             wanted = wanted.with_topology(topology(&folder.join(path)), inventory.clone()).unwrap();
         }
         for partition in &state.partitions {
-            let sides: Vec<String> = partition.split(' ').map(str::to_owned).collect();
-            let wish = PartitionWish::of(Division::Sides(sides));
-            wanted = wanted.with_partition(wish, inventory.clone()).unwrap();
+            wanted = wanted.with_partition(wish(partition), inventory.clone()).unwrap();
         }
         wanted.shaping(&self.node, LineRate::UNKNOWN)
     }
@@ -125,6 +123,38 @@ impl Case {
         let nodes = (1..).zip(&nodes).map(|(number, node)| (node.parse().unwrap(), place(number, node)));
         Inventory { nodes: nodes.collect(), ..Inventory::default() }
     }
+}
+
+/// A partition's command line, read.
+fn wish(line: &str) -> PartitionWish {
+    let mut words = line.split(' ').peekable();
+    let (mut sides, mut draw, mut over, mut seed, mut one_way) = (Vec::new(), None, Over::Nodes, 0, false);
+    let mut wish = PartitionWish::of(Division::Sides(Vec::new()));
+    while let Some(word) = words.next() {
+        let mut value = || words.next_if(|value| !value.starts_with("--")).map(str::to_owned);
+        match word {
+            "--one-way" => one_way = true,
+            "--port" => drop(wish.ports.insert(value().unwrap().parse().unwrap())),
+            "--loss" => wish.mode = Mode::Loss(value().unwrap().parse().unwrap()),
+            "--over" => over = if value().unwrap() == "zones" { Over::Zones } else { Over::Nodes },
+            "--seed" => seed = value().unwrap().parse().unwrap(),
+            "--halves" => draw = Some(Draw::Halves),
+            "--minority" => draw = Some(Draw::Minority(value().unwrap().parse().unwrap())),
+            "--isolate" => draw = Some(Draw::Isolate(value())),
+            "--isolate-each" => draw = Some(Draw::IsolateEach),
+            "--bridge" => draw = Some(Draw::Bridge(value())),
+            "--ring" => draw = Some(Draw::Ring),
+            "--random" => draw = Some(Draw::Random),
+            side => sides.push(side.to_owned()),
+        }
+    }
+    let sides = netemctl::plan::sides(&sides);
+    wish.division = match draw {
+        Some(draw) => Division::Drawn { draw, over, among: sides, seed },
+        None if one_way => Division::OneWay(sides),
+        None => Division::Sides(sides),
+    };
+    wish
 }
 
 fn topology(path: &Path) -> Topology {

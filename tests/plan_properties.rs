@@ -13,8 +13,9 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
-        AgentAddress, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Inventory, Lane,
-        LineRate, Place, Port, Profile, Protocol, Shaping, Step, Traffic, Tree, Wanted, Wish, diff,
+        AgentAddress, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Dice, Direction, Division, Draw, EditError,
+        ForeignObject, Inventory, Lane, LineRate, Mode, Over, PartitionWish, Place, Port, Profile, Protocol, Shape,
+        Shaping, Step, Traffic, Tree, Wanted, Wish, diff,
     },
     topology::{
         Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology, hostlist,
@@ -187,20 +188,83 @@ proptest! {
     }
 
     #[test]
-    fn cuts_are_at_both_ends_and_exactly_between_nodes_that_do_not_reach_each_other(wanted in documents()) {
-        for (from, here) in &wanted.inventory.nodes {
-            for (to, there) in &wanted.inventory.nodes {
-                let is_cut = |direction, node, peer: &Place| {
-                    let cuts = wanted.shaping(node, LineRate::UNKNOWN).unwrap_or_default().cuts;
-                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic: Traffic::All };
-                    peer.addresses.iter().map(|address| cuts.contains(&cut(address))).collect::<BTreeSet<_>>()
-                };
-                let expected = BTreeSet::from([!wanted.reaches(from, to)]);
-                prop_assert_eq!(is_cut(Direction::Egress, from, there), expected.clone());
-                prop_assert_eq!(is_cut(Direction::Ingress, to, here), expected);
+    fn what_is_dropped_is_the_union_of_the_cuts_at_both_ends_of_each(wanted in documents()) {
+        let mut expected: BTreeMap<&NodeName, BTreeSet<Cut>> = BTreeMap::new();
+        for partition in wanted.partitions.iter().filter(|partition| !matches!(partition.mode, Mode::Loss(_))) {
+            let ports = partition.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]);
+            let traffic: Vec<Traffic> =
+                if partition.ports.is_empty() { vec![Traffic::All] } else { ports.collect() };
+            for (from, here) in &wanted.inventory.nodes {
+                for (to, there) in wanted.inventory.nodes.iter().filter(|(to, _)| partition.cuts(from, to)) {
+                    for traffic in &traffic {
+                        let cut = |direction, address: &IpAddr| Cut { direction, address: *address, traffic: *traffic };
+                        let egress = there.addresses.iter().map(|address| cut(Direction::Egress, address));
+                        expected.entry(from).or_default().extend(egress);
+                        let ingress = here.addresses.iter().map(|address| cut(Direction::Ingress, address));
+                        expected.entry(to).or_default().extend(ingress);
+                    }
+                }
+            }
+        }
+        for node in wanted.inventory.nodes.keys() {
+            let cuts = wanted.shaping(node, LineRate::UNKNOWN).unwrap_or_default().cuts;
+            prop_assert_eq!(cuts, expected.remove(node).unwrap_or_default());
+        }
+    }
+
+    #[test]
+    fn a_node_reaches_those_that_all_traffic_to_is_not_dropped_and_always_itself(wanted in documents()) {
+        for from in wanted.inventory.nodes.keys() {
+            let cuts = wanted.shaping(from, LineRate::UNKNOWN).unwrap_or_default().cuts;
+            for (to, place) in &wanted.inventory.nodes {
+                let direction = Direction::Egress;
+                let cut = Cut { direction, address: place.addresses[0], traffic: Traffic::All };
+                prop_assert_eq!(cuts.contains(&cut), !wanted.reaches(from, to));
             }
             prop_assert!(wanted.reaches(from, from));
         }
+    }
+
+    #[test]
+    fn who_is_cut_from_whom_is_as_the_shape_says(wanted in documents()) {
+        for partition in &wanted.partitions {
+            for from in wanted.inventory.nodes.keys() {
+                for to in wanted.inventory.nodes.keys() {
+                    prop_assert_eq!(partition.cuts(from, to), are_apart(&partition.shape, from, to));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn partitions_heal_one_by_one_in_any_order_and_leave_no_filter(wanted in documents(), seed: u64) {
+        let mut names: Vec<String> = wanted.partitions.iter().map(|partition| partition.name.clone()).collect();
+        Dice::new(seed).shuffle(&mut names);
+        let mut healed = wanted.clone();
+        for name in names {
+            let before = healed.partitions.clone();
+            healed = healed.healed(std::slice::from_ref(&name), wanted.inventory.clone()).unwrap();
+            let rest: Vec<_> = before.into_iter().filter(|partition| partition.name != name).collect();
+            prop_assert_eq!(&healed.partitions, &rest);
+        }
+        for node in wanted.inventory.nodes.keys() {
+            prop_assert!(healed.shaping(node, LineRate::UNKNOWN).is_none_or(|shaping| shaping.cuts.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_partition_that_is_repeated_changes_nothing_and_another_of_its_name_is_refused(
+        wanted in documents(),
+        wish in partitions(),
+    ) {
+        let inventory = wanted.inventory.clone();
+        let Ok(cut) = wanted.with_partition(named("again", &wish), inventory.clone()) else { return Ok(()) };
+        let later = Wanted { generation: cut.generation + 1, ..cut.clone() };
+        let repeated = later.with_partition(named("again", &wish), inventory.clone()).unwrap();
+        prop_assert_eq!(&repeated, &later);
+        let other = PartitionWish { ports: ["udp/9".parse().unwrap()].into(), mode: Mode::Drop, ..wish };
+        let refused = later.with_partition(named("again", &other), inventory).unwrap_err();
+        prop_assert!(matches!(refused, EditError::NameTaken(_)), "{}", refused);
     }
 
     #[test]
@@ -394,7 +458,7 @@ fn kernels() -> impl Strategy<Value = FakeKernel> {
 fn documents() -> impl Strategy<Value = Wanted> {
     let zones = prop::collection::vec(0..4_usize, 2..=6);
     let times = (0..3_u32, 0..3_u32, 0..3_u32);
-    let partitions = prop::collection::vec(prop::collection::vec(0..3_usize, 6), 0..4);
+    let partitions = prop::collection::vec(partitions(), 0..4);
     let overlays = prop::collection::vec(((ends(), ends()), any::<bool>(), 0..9_u32, any::<bool>()), 0..4);
     (prop::option::of((zones, times)), overlays, partitions).prop_map(|(topology, overlays, partitions)| {
         let mut wanted = Wanted { inventory: inventory(6), ..Wanted::default() };
@@ -409,12 +473,9 @@ fn documents() -> impl Strategy<Value = Wanted> {
                 wanted = laid;
             }
         }
-        for (number, sides) in partitions.iter().enumerate() {
-            let sides = members(sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>();
-            let wish =
-                PartitionWish { name: Some(format!("cut-{number}")), ..PartitionWish::of(Division::Sides(sides)) };
+        for (number, wish) in partitions.iter().enumerate() {
             // One that cuts nothing is refused, which is right and of no use here.
-            if let Ok(cut) = wanted.with_partition(wish, inventory(6)) {
+            if let Ok(cut) = wanted.with_partition(named(&format!("cut-{number}"), wish), inventory(6)) {
                 wanted = cut;
             }
         }
@@ -437,6 +498,71 @@ fn wish(
     let source = Source::new("<set>", format!("delay = '{delay}ms'\nlimit = {}", 100 + delay));
     let change = LinkChange::parse(source, both_ways).unwrap();
     Wish { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
+}
+
+/// Partitions of every form. Those of zones are refused where there are none.
+fn partitions() -> impl Strategy<Value = PartitionWish> {
+    let sides = prop::collection::vec(0..3_usize, 6)
+        .prop_map(|sides| members(&sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>());
+    let draws = prop::sample::select(vec![
+        Draw::Halves,
+        Draw::Minority(2),
+        Draw::Isolate(None),
+        Draw::Isolate(Some("n2".to_owned())),
+        Draw::IsolateEach,
+        Draw::Bridge(None),
+        Draw::Bridge(Some("n3".to_owned())),
+        Draw::Ring,
+        Draw::Random,
+    ]);
+    let over = prop::sample::select(vec![Over::Nodes, Over::Nodes, Over::Zones]);
+    let among = prop::sample::select(vec![vec![], vec!["n[1-5]".to_owned()]]);
+    let division = prop_oneof![
+        sides.clone().prop_map(Division::Sides),
+        sides.prop_map(Division::OneWay),
+        (draws, over, among, any::<u64>()).prop_map(|(draw, over, among, seed)| Division::Drawn {
+            draw,
+            over,
+            among,
+            seed
+        }),
+    ];
+    let ports = vec!["tcp/26257".parse().unwrap(), "udp/4567".parse().unwrap(), "tcp/8080".parse().unwrap()];
+    let ports = prop::sample::subsequence(ports, 0..=2);
+    let modes = prop::sample::select(vec![Mode::Drop, Mode::Drop, Mode::Loss("30%".parse().unwrap())]);
+    (division, ports, modes).prop_map(|(division, ports, mode)| PartitionWish {
+        ports: ports.into_iter().collect(),
+        mode,
+        ..PartitionWish::of(division)
+    })
+}
+
+fn named(name: &str, wish: &PartitionWish) -> PartitionWish {
+    PartitionWish { name: Some(name.to_owned()), ..wish.clone() }
+}
+
+/// Whether a shape keeps two nodes apart, said as people would.
+fn are_apart(shape: &Shape, from: &NodeName, to: &NodeName) -> bool {
+    let places = |sets: &[BTreeSet<NodeName>], node: &NodeName| -> BTreeSet<usize> {
+        let places = sets.iter().enumerate().filter(|(_, set)| set.contains(node));
+        let places: BTreeSet<usize> = places.map(|(place, _)| place).collect();
+        // The rest is one more side.
+        if places.is_empty() { [sets.len()].into() } else { places }
+    };
+    match shape {
+        _ if from == to => false,
+        Shape::Sides(sides) => places(sides, from).is_disjoint(&places(sides, to)),
+        Shape::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
+        Shape::Ring { order, reach } => {
+            let (a, b) = (*places(order, from).first().unwrap(), *places(order, to).first().unwrap());
+            let round = order.len();
+            match (a == round, b == round) {
+                (true, true) => false,
+                (false, false) => !(0..=*reach).any(|step| (a + step) % round == b || (b + step) % round == a),
+                _ => true,
+            }
+        }
+    }
 }
 
 /// The topology in which node `n1` is in zone `zones[0]` and so on; those of zone 0 are in none.

@@ -48,19 +48,8 @@ pub(super) struct Partition {
     sides: Vec<String>,
 
     /// Cut packets from the first side to the second only, or to the rest; those that come back pass
-    #[arg(long, conflicts_with = "generator")]
+    #[arg(long)]
     one_way: bool,
-
-    #[command(flatten)]
-    generator: Generator,
-
-    /// Draw from single nodes, or from zones as wholes
-    #[arg(long, value_enum, default_value_t = OverOption::Nodes, requires = "generator")]
-    over: OverOption,
-
-    /// What the dice start from: the same seed draws the same [default: drawn, and shown]
-    #[arg(long, value_name = "NUMBER")]
-    seed: Option<u64>,
 
     /// Cut only packets to or from this port: tcp/26257, udp/4567; may be said several times
     #[arg(long = "port", value_name = "PROTOCOL/PORT")]
@@ -74,12 +63,23 @@ pub(super) struct Partition {
     #[arg(long, value_enum, default_value_t = ModeOption::Drop)]
     mode: ModeOption,
 
-    #[command(flatten)]
-    timing: TimingOptions,
-
     /// What to call it when it is healed [default: the sides, or what is drawn and the seed]
     #[arg(long)]
     name: Option<String>,
+
+    #[command(flatten, next_help_heading = "Time")]
+    timing: TimingOptions,
+
+    #[command(flatten, next_help_heading = "Drawn sides")]
+    generator: Generator,
+
+    /// Draw from single nodes [default], or from zones as wholes
+    #[arg(long, value_enum, value_name = "NODES|ZONES", hide_possible_values = true, help_heading = "Drawn sides")]
+    over: Option<OverOption>,
+
+    /// What the dice start from: the same seed draws the same [default: drawn, and shown]
+    #[arg(long, value_name = "NUMBER", help_heading = "Drawn sides")]
+    seed: Option<u64>,
 }
 
 /// The sides are drawn instead of said.
@@ -87,33 +87,33 @@ pub(super) struct Partition {
 #[group(id = "generator", multiple = false)]
 struct Generator {
     /// Two random halves
-    #[arg(long, help_heading = "Drawn sides")]
+    #[arg(long)]
     halves: bool,
 
     /// So many at random | all others
-    #[arg(long, value_name = "NUMBER", help_heading = "Drawn sides")]
+    #[arg(long, value_name = "NUMBER")]
     minority: Option<usize>,
 
     /// One alone: a random one, or this node or zone
-    #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1, help_heading = "Drawn sides")]
+    #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option may be there without a value")]
     isolate: Option<Option<String>>,
 
     /// Each alone
-    #[arg(long, help_heading = "Drawn sides")]
+    #[arg(long)]
     isolate_each: bool,
 
     /// Two random halves that share one: a random one, or this node or zone
-    #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1, help_heading = "Drawn sides")]
+    #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option may be there without a value")]
     bridge: Option<Option<String>>,
 
     /// A circle in random order: each reaches a majority, and no two the same one
-    #[arg(long, help_heading = "Drawn sides")]
+    #[arg(long)]
     ring: bool,
 
     /// Two to five random sides
-    #[arg(long, help_heading = "Drawn sides")]
+    #[arg(long)]
     random: bool,
 }
 
@@ -132,6 +132,14 @@ enum ModeOption {
 impl Partition {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let draw = self.generator.draw();
+        if draw.is_some() && self.one_way {
+            let hint = "say both sides, as in netemctl partition --one-way Z1 Z3";
+            return Err(Failure::new(Exit::Usage, "--one-way: sides that are drawn have no order").hint(hint));
+        }
+        if draw.is_none() && self.over.is_some() {
+            let hint = "it is for drawn sides such as --halves";
+            return Err(Failure::new(Exit::Usage, "--over: nothing here is drawn").hint(hint));
+        }
         let is_random = draw.as_ref().is_some_and(Draw::is_random) || self.timing.is_random();
         let seed = match self.seed {
             Some(_) if !is_random => {
@@ -143,7 +151,12 @@ impl Partition {
         };
         let timing = self.timing.timing(now(), LEAD, seed)?;
         let division = match draw {
-            Some(draw) => Division::Drawn { draw, over: self.over.into(), among: sides(&self.sides), seed },
+            Some(draw) => Division::Drawn {
+                draw,
+                over: self.over.map(Over::from).unwrap_or_default(),
+                among: sides(&self.sides),
+                seed,
+            },
             None if self.one_way => Division::OneWay(sides(&self.sides)),
             None => Division::Sides(sides(&self.sides)),
         };

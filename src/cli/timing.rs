@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, overlays::time};
 use crate::{
     plan::{Flap, Moment, Timing},
     topology::Delay,
@@ -58,10 +58,10 @@ impl TimingOptions {
         };
         if begins < soonest {
             let when = match now.since(begins) {
-                Some(ago) => format!("{:.1} s ago", ago.as_secs_f64()),
-                None => format!("in {:.1} s", begins.since(now).unwrap_or_default().as_secs_f64()),
+                Some(ago) => format!("{} ago", time(ago.as_secs_f64())),
+                None => format!("in {}", time(begins.since(now).unwrap_or_default().as_secs_f64())),
             };
-            let needs = format!("the nodes need {:.1} s to get ready", lead.as_secs_f64());
+            let needs = format!("the nodes need {} to get ready", time(lead.as_secs_f64()));
             let failure = Failure::new(Exit::Usage, format!("--at is {when}, and {needs}"));
             return Err(failure.hint("leave --at out to begin as soon as they can"));
         }
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(begins("+5s").unwrap(), Some(NOW.after(Duration::from_secs(5))));
         assert_eq!(begins("1970-01-01T00:20:00Z").unwrap(), Some(Moment::from_nanos(1_200_000_000_000)));
         let late = begins("1970-01-01T00:16:00Z").unwrap_err();
-        assert_eq!(late.message, "--at is 40.0 s ago, and the nodes need 0.5 s to get ready");
+        assert_eq!(late.message, "--at is 40 s ago, and the nodes need 0.5 s to get ready");
         let soon = begins("+100ms").unwrap_err();
         assert_eq!(soon.message, "--at is in 0.1 s, and the nodes need 0.5 s to get ready");
     }

@@ -220,7 +220,7 @@ pub enum PartitionError {
     #[error("there are no zones to draw from; leave out --over zones, and nodes are drawn")]
     NoZones,
     /// What is to be alone, or the bridge, is not among those that are divided.
-    #[error("node {0} is not among those to draw from")]
+    #[error("node {0} is not among those to draw from: name it too, or no side at all")]
     NotAmong(NodeName),
     /// Nothing can be drawn.
     #[error(transparent)]

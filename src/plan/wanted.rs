@@ -109,13 +109,17 @@ impl Wanted {
         })
     }
 
-    /// Where it is said that a link from this node has this parameter: a file and a line, or a live change. None if no
-    /// link from it has one.
+    /// Where it is said that a link from this node has this parameter: a file and a line, a live change or a partition.
+    /// None if no link from it has one.
     pub fn said_at(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
         let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|said| said == parameter))?;
         let says_so = |overlay: &&Overlay| {
             overlay.is_about(node, peer) && overlay.change.parameters().any(|said| said == parameter)
         };
+        let loses = |partition: &&Partition| parameter == Parameter::Loss && partition.loss(node, peer).is_some();
+        if let Some(partition) = self.partitions.iter().find(loses) {
+            return Some(format!("partition {}", partition.name));
+        }
         match self.overlays.iter().rfind(says_so) {
             Some(overlay) => Some(format!("live change {}", overlay.name)),
             None => Some(self.topology.as_ref()?.origin(node, peer, parameter)?.to_string()),
