@@ -38,7 +38,7 @@ calls! {
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
     Undo => "/v1/undo", Undone;
-    Probe => "/v1/probe", Vec<Echoes>;
+    Probe => "/v1/probe", Probed;
 }
 
 /// Names one transaction: drawn by the controller, told to every agent.
@@ -131,10 +131,12 @@ pub struct Undone {
     pub stamp: Stamp,
 }
 
-/// Asks an agent to measure the way to other nodes by ICMP echo.
+/// Asks an agent to measure the way to other nodes by ICMP echo, and to listen for the requests of the others.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
+    /// Names the measurement: all nodes that measure together have the same.
+    pub run: u64,
     /// Whom to ask.
     pub targets: Vec<IpAddr>,
     /// How many requests each gets, after one that warms the neighbour table and does not count.
@@ -143,6 +145,28 @@ pub struct Probe {
     pub interval: Duration,
     /// How long an answer is waited for.
     pub timeout: Duration,
+    /// How long to listen at least, from the beginning on.
+    pub listen: Duration,
+}
+
+/// What a node has measured.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Probed {
+    /// What came back from each target.
+    pub echoes: Vec<Echoes>,
+    /// Whose requests have arrived here.
+    pub heard: Vec<Heard>,
+}
+
+/// The requests of one node to one address that have arrived there, whether or not the answers got back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Heard {
+    /// The address that they came from.
+    pub from: IpAddr,
+    /// The address that they were for.
+    pub to: IpAddr,
+    /// How many, those that do not count included.
+    pub requests: u32,
 }
 
 /// What came back from one target.

@@ -10,7 +10,7 @@ use super::{
     render::{Axis, count, matrix, millis, table},
 };
 use crate::{
-    plan::{Inventory, Wanted},
+    plan::{Inventory, Partition, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt},
 };
@@ -21,10 +21,13 @@ const LISTED: usize = 10;
 /// Measure every ordered pair by ICMP echo, on every address, and compare with what is in force
 ///
 /// A pair is right if its median RTT is within the tolerance and at most one request in ten was lost, or if nothing
-/// comes back where a partition cuts it. Where links have jitter, slots or slow rates, the tolerance is widened by what
+/// arrives where a partition cuts it. Where links have jitter, slots or slow rates, the tolerance is widened by what
 /// they may do to the median of so many answers; where they lose packets, by what chance may lose of so many requests.
 /// Pairs that are not right are measured up to three more times and judged by all answers together. Ends with exit code
 /// 4 if any pair is not right then.
+///
+/// Each agent also listens for the requests of the others, so that a cut in one direction is told from one in both:
+/// where only the way back is cut, the matrix says heard. What a partition cuts by port is not measured.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     /// How many requests each address gets
@@ -50,6 +53,8 @@ struct Verified<'a> {
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
+    /// The partitions that echo does not show, as they cut by port.
+    not_measured: Vec<&'a str>,
     #[serde(flatten)]
     report: &'a Report,
 }
@@ -80,11 +85,17 @@ impl Verify {
             topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
             overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+            not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
             report: &report,
         };
         context.answer(&verified, || draw(&wanted, fleet.inventory(), &report))?;
         Ok(if report.wrong == 0 { Exit::Ok } else { Exit::Differs })
     }
+}
+
+/// The partitions that cut some ports only.
+fn by_port(wanted: &Wanted) -> impl Iterator<Item = &Partition> {
+    wanted.partitions.iter().filter(|partition| !partition.ports.is_empty())
 }
 
 fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
@@ -114,18 +125,24 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     let is_random = report.pairs.iter().any(is_widened);
     let chance = if is_random { ", and what jitter, slots and rates add" } else { "" };
     let band = format!("{} % or {} ms{chance}", share * 100.0, floor_ns / 1_000_000);
+    for Partition { name, ports, .. } in by_port(wanted) {
+        let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+        text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
+    }
     text + &match report.wrong {
         0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
         wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
     }
 }
 
-/// One cell of the matrix: the median, or the range of medians, or that nothing passes.
+/// One cell of the matrix: the median, or the range of medians, or that nothing passes, or that requests are heard whose
+/// answers are cut.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
     let mut range: Option<(Rtt, Rtt)> = None;
-    let (mut cut, mut wrong) = (false, false);
+    let (mut cut, mut heard, mut wrong) = (false, false, false);
     for pair in pairs {
-        cut |= pair.wanted.is_none();
+        cut |= pair.wanted.is_none() && !pair.arrives;
+        heard |= pair.wanted.is_none() && pair.arrives;
         wrong |= pair.verdict != Verdict::Right;
         for median in pair.measured.iter().filter_map(|measured| measured.median).take(1) {
             let (least, most) = range.unwrap_or((median, median));
@@ -136,6 +153,7 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         Some((least, most)) if millis(least) == millis(most) => millis(least),
         Some((least, most)) => format!("{}–{}", millis(least), millis(most)),
         None if cut => "cut".to_owned(),
+        None if heard => "heard".to_owned(),
         None => "none".to_owned(),
     };
     if wrong { format!("{figure}!") } else { figure }
@@ -157,6 +175,7 @@ fn row(pair: &Pair) -> Vec<String> {
         pair.from.to_string(),
         pair.to.to_string(),
         match pair.wanted {
+            None if pair.arrives => "heard".to_owned(),
             None => "cut".to_owned(),
             Some(Rtt::ZERO) => "LAN".to_owned(),
             Some(wanted) => wanted.to_string(),
@@ -165,6 +184,12 @@ fn row(pair: &Pair) -> Vec<String> {
         error.unwrap_or_else(dash),
         allowed.unwrap_or_else(dash),
         format!("{}/{sent}{wanted_loss}", sent as usize - answers),
-        pair.verdict.to_string(),
+        match pair.verdict {
+            Verdict::Right | Verdict::Lossy | Verdict::Off => pair.verdict.to_string(),
+            verdict => {
+                let arrived: u32 = pair.measured.iter().map(|measured| measured.arrived).sum();
+                format!("{verdict}, {} heard", count(arrived as usize, "request"))
+            }
+        },
     ]
 }

@@ -3,15 +3,16 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    time::Duration,
+    process,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use super::{CALL_TIMEOUT, Fleet, TransactionError, part, transaction::unread};
 use crate::{
-    plan::Wanted,
-    probe::{Expectation, Pair, Report, Tolerance, Verdict, judge, latest_answer, probe_spacing},
-    topology::NodeName,
-    wire::{Echoes, Probe},
+    plan::{Dice, Wanted},
+    probe::{Expectation, Expected, Pair, Report, Tolerance, Verdict, judge, latest_answer, probe_spacing},
+    topology::{Link, NodeName},
+    wire::{Echoes, Probe, Probed},
 };
 
 /// The most echo requests per second over the whole fleet: in a lab, one machine answers them all.
@@ -26,8 +27,14 @@ const GRACE: Duration = Duration::from_millis(500);
 /// How often pairs that are not as wanted are measured again, to be judged by all answers together.
 const MORE_ROUNDS: usize = 3;
 
-/// What came back so far: who asked → whom → the answers.
-type Measurements = BTreeMap<NodeName, BTreeMap<IpAddr, Echoes>>;
+/// What was measured so far.
+#[derive(Default)]
+struct Measurements {
+    /// Who asked → whom → the answers that came back.
+    answers: BTreeMap<NodeName, BTreeMap<IpAddr, Echoes>>,
+    /// Who asked → whom → how many requests arrived there.
+    arrivals: BTreeMap<NodeName, BTreeMap<IpAddr, u32>>,
+}
 
 impl Fleet {
     /// Has every node measure the way to every other, all at once, and judges the result.
@@ -36,8 +43,10 @@ impl Fleet {
     /// machine that was busy for a second is then told from a link that is wrong. No answer is ever discarded, and one
     /// that came through a partition stays a leak.
     pub async fn verify(&self, wanted: &Wanted, count: u32, tolerance: Tolerance) -> Result<Report, TransactionError> {
-        let mut measurements = Measurements::new();
-        self.measure(wanted, count, |_, _| true, &mut measurements).await?;
+        let mut measurements = Measurements::default();
+        // Whoever is not asked, or is answered at once, is to hear those who are cut off from somebody all the same.
+        let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
+        self.measure(wanted, count, is_cut, |_, _| true, &mut measurements).await?;
         let spacing = self.pace(wanted, count).spacing;
         let mut report = self.judge(wanted, &measurements, tolerance, spacing);
         for _ in 0..MORE_ROUNDS {
@@ -49,7 +58,7 @@ impl Fleet {
             if again.is_empty() {
                 break;
             }
-            self.measure(wanted, count, |from, to| again.contains(&(from, to)), &mut measurements).await?;
+            self.measure(wanted, count, true, |from, to| again.contains(&(from, to)), &mut measurements).await?;
             report = self.judge(wanted, &measurements, tolerance, spacing);
         }
         Ok(report)
@@ -60,25 +69,38 @@ impl Fleet {
         &self,
         wanted: &Wanted,
         count: u32,
+        listens: bool,
         which: impl Fn(&NodeName, &NodeName) -> bool,
         measurements: &mut Measurements,
     ) -> Result<(), TransactionError> {
         let pace = self.pace(wanted, count);
+        let run = draw_run();
         let probe = |from: &NodeName| {
             let targets = self.inventory().nodes.iter().filter(|(to, _)| *to != from && which(from, to));
             Probe {
+                run,
                 targets: targets.flat_map(|(_, place)| place.addresses.clone()).collect(),
                 count,
                 interval: pace.interval,
                 timeout: pace.timeout,
+                listen: if listens { pace.total } else { Duration::ZERO },
             }
         };
         let (answers, failures) = part(self.call(pace.total + CALL_TIMEOUT, probe).await);
         if !failures.is_empty() {
             return Err(unread(failures));
         }
-        for (from, echoes) in answers {
-            let known = measurements.entry(from).or_default();
+        let places = &self.inventory().nodes;
+        let owner = places.iter().flat_map(|(node, place)| place.addresses.iter().map(move |address| (address, node)));
+        let owner: BTreeMap<&IpAddr, &NodeName> = owner.collect();
+        for (node, Probed { echoes, heard }) in answers {
+            // Nobody counts for another what comes from or is for an address that is nobody's.
+            for heard in heard.iter().filter(|heard| owner.get(&heard.to) == Some(&&node)) {
+                let Some(from) = owner.get(&heard.from) else { continue };
+                let arrivals = measurements.arrivals.entry((*from).clone()).or_default();
+                *arrivals.entry(heard.to).or_default() += heard.requests;
+            }
+            let known = measurements.answers.entry(node).or_default();
             for echo in echoes {
                 let address = echo.address;
                 let sum = known.entry(address).or_insert(Echoes { address, sent: 0, rtts_ns: Vec::new() });
@@ -92,15 +114,21 @@ impl Fleet {
 
     fn judge(&self, wanted: &Wanted, measurements: &Measurements, tolerance: Tolerance, spacing: Duration) -> Report {
         let places = &self.inventory().nodes;
-        let pairs = measurements.iter().flat_map(|(from, answers)| {
+        let pairs = measurements.answers.iter().flat_map(|(from, answers)| {
             let others = places.iter().filter(move |(to, _)| *to != from);
             others.map(move |(to, place)| {
-                let echoes = place.addresses.iter().filter_map(|address| answers.get(address).cloned()).collect();
-                let expected = wanted.reaches(from, to).then(|| {
-                    let (there, back) = (wanted.link(from, to), wanted.link(to, from));
-                    Expectation::of(&there, &back, spacing)
-                });
-                judge((from, to), expected, echoes, tolerance)
+                let arrived = |address| measurements.arrivals.get(from)?.get(address).copied();
+                let measured = place
+                    .addresses
+                    .iter()
+                    .filter_map(|address| Some((answers.get(address).cloned()?, arrived(address).unwrap_or(0))));
+                let (there, back) = (wanted.link(from, to), wanted.link(to, from));
+                let arrives = wanted.reaches(from, to);
+                let expected = Expected {
+                    echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
+                    request: arrives.then(|| Expectation::of(&there, &Link::LAN, spacing)),
+                };
+                judge((from, to), expected, measured.collect(), tolerance)
             })
         });
         Report::new(pairs.collect(), tolerance)
@@ -137,4 +165,10 @@ struct Pace {
     spacing: Duration,
     timeout: Duration,
     total: Duration,
+}
+
+/// A name that no other measurement has: this process at this moment.
+fn draw_run() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Dice::new(u64::from(process::id()) << 32 ^ now.as_secs() << 30 ^ u64::from(now.subsec_nanos())).throw()
 }

@@ -1,7 +1,8 @@
-//! ICMP echo from one node to many, paced, each answer stamped by the kernel as it arrives.
+//! ICMP echo from one node to many, paced, each answer stamped by the kernel as it arrives; and the requests of the
+//! others that arrive in the meantime, which are known whether or not the answers get back.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd, OwnedFd},
@@ -14,50 +15,57 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{
         AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, recvmsg,
-        sendto, setsockopt, socket, sockopt::ReceiveTimestampns,
+        sendto, setsockopt, socket,
+        sockopt::{Ipv6RecvPacketInfo, ReceiveTimestampns},
     },
 };
 
-use super::packet::{self, Mark};
+use super::packet::{self, Kind, Mark};
 use crate::{
     plan::Dice,
-    wire::{Echoes, Probe},
+    wire::{Echoes, Heard, Probe, Probed},
 };
 
-/// Sends `probe.count` echo requests to each target and collects the answers. Blocks for as long as that takes.
+/// Sends `probe.count` echo requests to each target and collects the answers, and counts the requests of the same run
+/// that arrive. Blocks for as long as that takes.
 ///
 /// One request to each goes first, to have the neighbours resolved; what it takes does not count. Each request goes at
 /// a random moment of its interval: nodes that measure at once, at a fixed pace, would meet the same others in the same
 /// queues in every round, and the median would not help.
-pub fn echo(probe: &Probe) -> io::Result<Vec<Echoes>> {
+pub fn echo(probe: &Probe) -> io::Result<Probed> {
+    let end = Instant::now() + probe.listen;
     let mut prober = Prober::new(probe)?;
     prober.round(0, 1)?;
     prober.round(1, probe.count)?;
+    prober.receive_until(end)?;
     Ok(prober.finish())
 }
 
 struct Prober<'a> {
     probe: &'a Probe,
     sockets: BTreeMap<bool, OwnedFd>,
-    run: u64,
     dice: Dice,
     /// When each request under way was sent, on the clock of the kernel's timestamps.
     sent: BTreeMap<u32, Duration>,
     rtts: Vec<Vec<u64>>,
+    /// How many requests have arrived, by who sent them and to which address.
+    heard: BTreeMap<(IpAddr, IpAddr), u32>,
 }
 
 impl<'a> Prober<'a> {
     fn new(probe: &'a Probe) -> io::Result<Self> {
         let mut sockets = BTreeMap::new();
-        for target in &probe.targets {
-            if let Entry::Vacant(entry) = sockets.entry(target.is_ipv4()) {
-                entry.insert(open(target.is_ipv4())?);
+        for is_v4 in [true, false] {
+            match open(is_v4) {
+                // A host may know one family only.
+                Err(error) if error.raw_os_error() == Some(Errno::EAFNOSUPPORT as i32) => {}
+                opened => drop(sockets.insert(is_v4, opened?)),
             }
         }
         // Two measurements differ in the process or in the time at which they start.
-        let mut dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
-        let run = dice.throw();
-        Ok(Self { probe, sockets, run, dice, sent: BTreeMap::new(), rtts: vec![Vec::new(); probe.targets.len()] })
+        let dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
+        let rtts = vec![Vec::new(); probe.targets.len()];
+        Ok(Self { probe, sockets, dice, sent: BTreeMap::new(), rtts, heard: BTreeMap::new() })
     }
 
     /// Sends the requests of some rounds on their time, and waits for the answers of the last.
@@ -83,10 +91,11 @@ impl<'a> Prober<'a> {
 
     fn send(&mut self, request: u32) -> io::Result<()> {
         let target = self.probe.targets[request as usize % self.probe.targets.len()];
-        let packet = packet::request(target, Mark { run: self.run, request });
+        let packet = packet::request(target, Mark { run: self.probe.run, request });
         let address = SockaddrStorage::from(SocketAddr::new(target, 0));
+        let Some(socket) = self.sockets.get(&target.is_ipv4()) else { return Ok(()) };
         self.sent.insert(request, now());
-        match sendto(self.sockets[&target.is_ipv4()].as_raw_fd(), &packet, &address, MsgFlags::empty()) {
+        match sendto(socket.as_raw_fd(), &packet, &address, MsgFlags::empty()) {
             Err(Errno::EACCES | Errno::EPERM) => Err(io::ErrorKind::PermissionDenied.into()),
             // Any other error (no route, no neighbour) means that the target is not reached: it stays unanswered.
             _ => Ok(()),
@@ -115,24 +124,34 @@ impl<'a> Prober<'a> {
     fn receive(&mut self) -> io::Result<()> {
         let targets = self.probe.targets.len();
         for (is_v4, socket) in &self.sockets {
-            while let Some((packet, arrived)) = read(socket)? {
-                let Some(mark) = packet::reply(&packet, *is_v4).filter(|mark| mark.run == self.run) else { continue };
-                let Some(sent) = self.sent.remove(&mark.request) else { continue };
-                if mark.request as usize >= targets {
-                    let rtt = arrived.saturating_sub(sent).as_nanos();
-                    self.rtts[mark.request as usize % targets].push(u64::try_from(rtt).unwrap_or(u64::MAX));
+            while let Some(received) = read(socket, *is_v4)? {
+                let echo = packet::echo(&received.packet, *is_v4).filter(|(_, mark)| mark.run == self.probe.run);
+                match (echo, received.ends) {
+                    (Some((Kind::Request, _)), Some(ends)) => *self.heard.entry(ends).or_default() += 1,
+                    (Some((Kind::Reply, mark)), _) => {
+                        let Some(sent) = self.sent.remove(&mark.request) else { continue };
+                        if mark.request as usize >= targets {
+                            let rtt = received.at.saturating_sub(sent).as_nanos();
+                            self.rtts[mark.request as usize % targets].push(u64::try_from(rtt).unwrap_or(u64::MAX));
+                        }
+                    }
+                    _ => {}
                 }
             }
         }
         Ok(())
     }
 
-    fn finish(self) -> Vec<Echoes> {
+    fn finish(self) -> Probed {
         let echoes = |(address, mut rtts_ns): (&IpAddr, Vec<u64>)| {
             rtts_ns.sort_unstable();
             Echoes { address: *address, sent: self.probe.count, rtts_ns }
         };
-        self.probe.targets.iter().zip(self.rtts).map(echoes).collect()
+        let heard = |((from, to), requests): ((IpAddr, IpAddr), u32)| Heard { from, to, requests };
+        Probed {
+            echoes: self.probe.targets.iter().zip(self.rtts).map(echoes).collect(),
+            heard: self.heard.into_iter().map(heard).collect(),
+        }
     }
 }
 
@@ -142,13 +161,25 @@ fn open(is_v4: bool) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(family, SockType::Raw, flags, protocol)?;
     setsockopt(&socket, ReceiveTimestampns, &true)?;
+    if !is_v4 {
+        setsockopt(&socket, Ipv6RecvPacketInfo, &true)?;
+    }
     Ok(socket)
 }
 
-/// One packet and the time at which the kernel received it.
-fn read(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, Duration)>> {
+/// One packet.
+struct Received {
+    packet: Vec<u8>,
+    /// When the kernel received it.
+    at: Duration,
+    /// Whence and whither, if that is known.
+    ends: Option<(IpAddr, IpAddr)>,
+}
+
+/// A packet that has arrived, if one has.
+fn read(socket: &OwnedFd, is_v4: bool) -> io::Result<Option<Received>> {
     let mut buffer = vec![0; 256];
-    let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec);
+    let mut control = nix::cmsg_space!(nix::sys::time::TimeSpec, nix::libc::in6_pktinfo);
     let mut slices = [io::IoSliceMut::new(&mut buffer)];
     let message =
         match recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty()) {
@@ -156,13 +187,19 @@ fn read(socket: &OwnedFd) -> io::Result<Option<(Vec<u8>, Duration)>> {
             Err(Errno::EAGAIN) => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
-    let stamp = message.cmsgs()?.find_map(|control| match control {
-        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
-        _ => None,
-    });
+    let (mut at, mut to) = (None, None);
+    for control in message.cmsgs()? {
+        match control {
+            ControlMessageOwned::ScmTimestampns(stamp) => at = Some(Duration::from(stamp)),
+            ControlMessageOwned::Ipv6PacketInfo(info) => to = Some(IpAddr::from(info.ipi6_addr.s6_addr)),
+            _ => {}
+        }
+    }
+    let from = message.address.and_then(|address| Some(IpAddr::from(address.as_sockaddr_in6()?.ip())));
     let length = message.bytes;
     buffer.truncate(length);
-    Ok(Some((buffer, stamp.unwrap_or_else(now))))
+    let ends = if is_v4 { packet::ends(&buffer) } else { from.zip(to) };
+    Ok(Some(Received { packet: buffer, at: at.unwrap_or_else(now), ends }))
 }
 
 /// The time on the clock that the kernel stamps packets with.

@@ -1,7 +1,8 @@
 //! Measuring: what the network between the nodes really does, compared with what is wanted.
 //!
 //! [`echo`] is the agent's part, ICMP echo requests from one node; [`Report`] the controller's: every ordered pair
-//! judged by its [`Expectation`]. The kernel of the other node answers, so nothing has to run there.
+//! judged by its [`Expectation`]. The kernel of the other node answers; that requests arrive where their answers die, on a
+//! way that is cut in one direction, only the agent there can tell.
 
 mod echo;
 mod expectation;
@@ -10,4 +11,4 @@ mod report;
 
 pub use echo::echo;
 pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
-pub use report::{Measured, Pair, Report, Verdict, judge};
+pub use report::{Expected, Measured, Pair, Report, Verdict, judge};

@@ -32,18 +32,37 @@ pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     packet
 }
 
-/// The mark of an echo reply, or `None` for any other packet.
+/// What an echo message is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Somebody asks.
+    Request,
+    /// Somebody answers.
+    Reply,
+}
+
+/// What an echo message is, and its mark; or `None` for any other packet, and for one with flipped bits.
 ///
-/// A raw IPv4 socket gives the packet with its IP header, an IPv6 one without.
-pub(super) fn reply(packet: &[u8], is_v4: bool) -> Option<Mark> {
+/// A raw IPv4 socket gives the packet with its IP header, before anybody has checked it; an IPv6 one without, checked.
+pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     let message = if is_v4 { packet.get(4 * usize::from(packet.first()? & 0xf)..)? } else { packet };
-    let expected = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
-    if *message.first()? != expected {
+    let kind = match (*message.first()?, is_v4) {
+        (ECHO_REQUEST, true) | (ECHO_REQUEST_V6, false) => Kind::Request,
+        (ECHO_REPLY, true) | (ECHO_REPLY_V6, false) => Kind::Reply,
+        _ => return None,
+    };
+    if is_v4 && checksum(message) != 0 {
         return None;
     }
     let (run, rest) = message.get(HEADER..)?.split_first_chunk()?;
     let request = rest.first_chunk()?;
-    Some(Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) })
+    Some((kind, Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) }))
+}
+
+/// The source and the destination in an IPv4 header (RFC 791).
+pub(super) fn ends(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
+    let (source, rest) = packet.get(12..)?.split_first_chunk::<4>()?;
+    Some((IpAddr::from(*source), IpAddr::from(*rest.first_chunk::<4>()?)))
 }
 
 /// The internet checksum (RFC 1071).
@@ -72,16 +91,29 @@ mod tests {
         fn a_reply_carries_the_mark_of_its_request(run: u64, number: u32, is_v4: bool) {
             let target: IpAddr = if is_v4 { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
             let mark = Mark { run, request: number };
-            let mut packet = request(target, mark);
-            packet[0] = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
-            let mut received = if is_v4 { vec![0x45; 20] } else { Vec::new() };
-            received.extend(packet);
-            prop_assert_eq!(reply(&received, is_v4), Some(mark));
+            let sent = request(target, mark);
+            let mut answer = sent.clone();
+            answer[0] = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
+            if is_v4 {
+                answer[2..4].fill(0);
+                let sum = checksum(&answer);
+                answer[2..4].copy_from_slice(&sum.to_be_bytes());
+            }
+            for (kind, message) in [(Kind::Request, sent), (Kind::Reply, answer)] {
+                let mut received = if is_v4 { vec![0x45; 20] } else { Vec::new() };
+                received.extend(message);
+                prop_assert_eq!(echo(&received, is_v4), Some((kind, mark)));
+                if is_v4 {
+                    *received.last_mut().unwrap() ^= 1;
+                    prop_assert_eq!(echo(&received, is_v4), None);
+                }
+            }
         }
 
         #[test]
         fn no_packet_makes_the_decoder_panic(packet in proptest::collection::vec(any::<u8>(), 0..80), is_v4: bool) {
-            reply(&packet, is_v4);
+            echo(&packet, is_v4);
+            ends(&packet);
         }
     }
 }

@@ -17,8 +17,10 @@ pub struct Pair {
     pub from: NodeName,
     /// Who answered, or not.
     pub to: NodeName,
-    /// The RTT that is wanted; `None`: nothing is to get through.
+    /// The RTT that is wanted; `None`: no answer is to come back.
     pub wanted: Option<Rtt>,
+    /// Whether requests are to arrive, whatever becomes of the answers.
+    pub arrives: bool,
     /// The share of round trips that are to be lost, 0 to 1.
     pub wanted_loss: f64,
     /// Each address, as measured.
@@ -33,6 +35,8 @@ pub struct Measured {
     /// The requests and their answers.
     #[serde(flatten)]
     pub echoes: Echoes,
+    /// How many requests have arrived, those included that do not count because they had the neighbours resolved.
+    pub arrived: u32,
     /// The median RTT, if there was an answer.
     pub median: Option<Rtt>,
     /// Median less wanted, in nanoseconds, where both are.
@@ -52,9 +56,11 @@ pub enum Verdict {
     Lossy,
     /// The median is outside the tolerance.
     Off,
-    /// Nothing came back, although it should.
+    /// Requests arrive, but no answer came back, although it should: the way back is broken.
+    Unanswered,
+    /// Nothing arrived, although it should.
     Unreachable,
-    /// An answer came back through a partition, or a link that loses everything.
+    /// A request or an answer got through a partition, or a link that loses everything.
     Leaks,
 }
 
@@ -64,6 +70,7 @@ impl fmt::Display for Verdict {
             Self::Right => "right",
             Self::Lossy => "lossy",
             Self::Off => "off",
+            Self::Unanswered => "unanswered",
             Self::Unreachable => "unreachable",
             Self::Leaks => "leaks",
         })
@@ -99,48 +106,70 @@ impl Report {
     }
 }
 
-/// Judges what came back from one node's addresses. Without an expectation nothing is to get through.
+/// What is to be measured between two nodes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expected {
+    /// Of requests and answers; `None`: no answer is to come back.
+    pub echo: Option<Expectation>,
+    /// Of requests alone; `None`: none is to arrive.
+    pub request: Option<Expectation>,
+}
+
+/// Judges what came back from one node's addresses, and how many requests arrived at each.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
-    expected: Option<Expectation>,
-    echoes: Vec<Echoes>,
+    expected: Expected,
+    measured: Vec<(Echoes, u32)>,
     tolerance: Tolerance,
 ) -> Pair {
-    let wanted_loss = expected.map_or(1.0, |expected| expected.loss);
-    let expected = expected.filter(Expectation::gets_through);
-    let measured: Vec<Measured> = echoes.into_iter().map(|echoes| measure(echoes, expected, tolerance)).collect();
+    let wanted_loss = expected.echo.map_or(1.0, |echo| echo.loss);
+    let expected = Expected {
+        echo: expected.echo.filter(Expectation::gets_through),
+        request: expected.request.filter(Expectation::gets_through),
+    };
+    let measured: Vec<Measured> =
+        measured.into_iter().map(|(echoes, arrived)| measure(echoes, arrived, expected.echo, tolerance)).collect();
     let verdict = measured.iter().map(|measured| verdict(measured, expected)).max();
     Pair {
         from: from.clone(),
         to: to.clone(),
-        wanted: expected.map(|expected| expected.rtt),
+        wanted: expected.echo.map(|echo| echo.rtt),
+        arrives: expected.request.is_some(),
         wanted_loss,
         verdict: verdict.unwrap_or(Verdict::Unreachable),
         measured,
     }
 }
 
-fn measure(echoes: Echoes, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
+fn measure(echoes: Echoes, arrived: u32, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
     let median = median(&echoes.rtts_ns);
     let error = |(median, expected): (u64, Expectation)| {
         let allowed = expected.allowed_error_ns(tolerance, echoes.rtts_ns.len());
         (median.cast_signed() - expected.rtt.as_nanos().cast_signed(), allowed)
     };
     let (error_ns, allowed_error_ns) = median.zip(expected).map(error).unzip();
-    Measured { median: median.map(Rtt::from_nanos), error_ns, allowed_error_ns, echoes }
+    Measured { median: median.map(Rtt::from_nanos), error_ns, allowed_error_ns, arrived, echoes }
 }
 
-fn verdict(measured: &Measured, expected: Option<Expectation>) -> Verdict {
+fn verdict(measured: &Measured, expected: Expected) -> Verdict {
     let (sent, answers) = (measured.echoes.sent, measured.echoes.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
-    match (expected, measured.error_ns.zip(measured.allowed_error_ns)) {
-        (None, _) if answers == 0 => Verdict::Right,
-        (None, _) => Verdict::Leaks,
-        (Some(expected), None) if expected.explains_silence(sent) => Verdict::Right,
-        (Some(_), None) => Verdict::Unreachable,
-        (Some(_), Some((error, allowed))) if error.unsigned_abs() > allowed => Verdict::Off,
-        (Some(expected), Some(_)) if lost > expected.allowed_losses(sent) => Verdict::Lossy,
-        (Some(_), Some(_)) => Verdict::Right,
+    let arrived = measured.arrived > 0 || answers > 0;
+    let Some(echo) = expected.echo else {
+        return match expected.request {
+            _ if answers > 0 => Verdict::Leaks,
+            None if arrived => Verdict::Leaks,
+            Some(request) if !arrived && !request.explains_silence(sent) => Verdict::Unreachable,
+            _ => Verdict::Right,
+        };
+    };
+    match measured.error_ns.zip(measured.allowed_error_ns) {
+        None if echo.explains_silence(sent) => Verdict::Right,
+        None if arrived => Verdict::Unanswered,
+        None => Verdict::Unreachable,
+        Some((error, allowed)) if error.unsigned_abs() > allowed => Verdict::Off,
+        Some(_) if lost > echo.allowed_losses(sent) => Verdict::Lossy,
+        Some(_) => Verdict::Right,
     }
 }
 
@@ -164,11 +193,37 @@ mod tests {
 
     /// The verdict on what came back where both ways are such a link.
     fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
-        let expected = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
+        let echo = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
+        judged_as((echo.is_some(), echo), sent, rtts_ms, 0)
+    }
+
+    /// The verdict where requests are to arrive or not, and to be answered so.
+    fn judged_as((arrives, echo): (bool, Option<Expectation>), sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
+        let request = arrives.then(|| Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1)));
         let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
         let echoes = Echoes { address: [192, 0, 2, 1].into(), sent, rtts_ns };
         let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-        judge((&from, &to), expected, vec![echoes], Tolerance::default()).verdict
+        judge((&from, &to), Expected { echo, request }, vec![(echoes, arrived)], Tolerance::default()).verdict
+    }
+
+    #[test]
+    fn requests_that_arrive_through_a_cut_are_a_leak_although_nobody_hears_an_answer() {
+        assert_eq!(judged_as((false, None), 20, &[], 0), Verdict::Right);
+        assert_eq!(judged_as((false, None), 20, &[], 1), Verdict::Leaks);
+    }
+
+    #[test]
+    fn where_only_the_way_back_is_cut_requests_are_to_arrive_and_answers_are_not() {
+        assert_eq!(judged_as((true, None), 20, &[], 21), Verdict::Right);
+        assert_eq!(judged_as((true, None), 20, &[], 0), Verdict::Unreachable);
+        assert_eq!(judged_as((true, None), 20, &[1], 21), Verdict::Leaks);
+    }
+
+    #[test]
+    fn requests_that_arrive_without_an_answer_show_which_way_is_broken() {
+        let echo = Some(Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1)));
+        assert_eq!(judged_as((true, echo), 20, &[], 21), Verdict::Unanswered);
+        assert_eq!(judged_as((true, echo), 20, &[], 0), Verdict::Unreachable);
     }
 
     #[test]
