@@ -85,6 +85,7 @@ pub(super) struct Partition {
 /// The sides are drawn instead of said.
 #[derive(Debug, clap::Args)]
 #[group(id = "generator", multiple = false)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 struct Generator {
     /// Two random halves
     #[arg(long)]

@@ -35,7 +35,7 @@ impl Dice {
     /// A number below `end`, each as likely as any other; 0 if there is none.
     pub fn below(&mut self, end: usize) -> usize {
         // Some numbers are likelier than others by `end` in 2^64: nothing, for a number of nodes.
-        let scaled = u128::from(self.throw()) * end as u128 >> 64;
+        let scaled = (u128::from(self.throw()) * end as u128) >> 64;
         usize::try_from(scaled).unwrap_or_default()
     }
 

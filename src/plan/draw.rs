@@ -112,7 +112,9 @@ impl Draw {
             Self::Bridge(_) => {
                 at_least(3, "a bridge needs")?;
                 let bridge = named.unwrap_or_else(|| units.swap_remove(0));
-                units.iter_mut().for_each(|unit| unit.retain(|node| !bridge.contains(node)));
+                for unit in &mut units {
+                    unit.retain(|node| !bridge.contains(node));
+                }
                 units.retain(|unit| !unit.is_empty());
                 let others = units.len();
                 if others < 2 {

@@ -176,7 +176,7 @@ impl Shape {
                 let is_on = |node, side: &BTreeSet<NodeName>| side.contains(node);
                 let together = sides.iter().any(|side| is_on(from, side) && is_on(to, side));
                 let is_rest = |node| !sides.iter().any(|side| is_on(node, side));
-                !together && !(is_rest(from) && is_rest(to))
+                !(together || is_rest(from) && is_rest(to))
             }
             Self::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
             Self::Ring { order, reach } => {

@@ -194,36 +194,40 @@ mod tests {
     /// The verdict on what came back where both ways are such a link.
     fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
         let echo = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
-        judged_as((echo.is_some(), echo), sent, rtts_ms, 0)
+        let request = link.map(|link| Expectation::of(&link, &Link::LAN, Duration::from_secs(1)));
+        judged_as(Expected { echo, request }, sent, rtts_ms, 0)
     }
 
-    /// The verdict where requests are to arrive or not, and to be answered so.
-    fn judged_as((arrives, echo): (bool, Option<Expectation>), sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
-        let request = arrives.then(|| Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1)));
+    fn judged_as(expected: Expected, sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
         let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
         let echoes = Echoes { address: [192, 0, 2, 1].into(), sent, rtts_ns };
         let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-        judge((&from, &to), Expected { echo, request }, vec![(echoes, arrived)], Tolerance::default()).verdict
+        judge((&from, &to), expected, vec![(echoes, arrived)], Tolerance::default()).verdict
+    }
+
+    fn lan() -> Expectation {
+        Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1))
     }
 
     #[test]
     fn requests_that_arrive_through_a_cut_are_a_leak_although_nobody_hears_an_answer() {
-        assert_eq!(judged_as((false, None), 20, &[], 0), Verdict::Right);
-        assert_eq!(judged_as((false, None), 20, &[], 1), Verdict::Leaks);
+        assert_eq!(judged_as(Expected::default(), 20, &[], 0), Verdict::Right);
+        assert_eq!(judged_as(Expected::default(), 20, &[], 1), Verdict::Leaks);
     }
 
     #[test]
     fn where_only_the_way_back_is_cut_requests_are_to_arrive_and_answers_are_not() {
-        assert_eq!(judged_as((true, None), 20, &[], 21), Verdict::Right);
-        assert_eq!(judged_as((true, None), 20, &[], 0), Verdict::Unreachable);
-        assert_eq!(judged_as((true, None), 20, &[1], 21), Verdict::Leaks);
+        let one_way = Expected { echo: None, request: Some(lan()) };
+        assert_eq!(judged_as(one_way, 20, &[], 21), Verdict::Right);
+        assert_eq!(judged_as(one_way, 20, &[], 0), Verdict::Unreachable);
+        assert_eq!(judged_as(one_way, 20, &[1], 21), Verdict::Leaks);
     }
 
     #[test]
     fn requests_that_arrive_without_an_answer_show_which_way_is_broken() {
-        let echo = Some(Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1)));
-        assert_eq!(judged_as((true, echo), 20, &[], 21), Verdict::Unanswered);
-        assert_eq!(judged_as((true, echo), 20, &[], 0), Verdict::Unreachable);
+        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
+        assert_eq!(judged_as(both_ways, 20, &[], 21), Verdict::Unanswered);
+        assert_eq!(judged_as(both_ways, 20, &[], 0), Verdict::Unreachable);
     }
 
     #[test]

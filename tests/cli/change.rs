@@ -156,7 +156,7 @@ fn a_partition_that_cannot_be_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["partition", "--name", "", "Z1"]), @"
     --- stdout
     --- stderr
-    error: `` is no name for a partition; choose one of 1 to 128 characters without white space
+    error: `` is no name for a partition; choose one of 1 to 128 characters without white space, with --name
     --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["heal", "Z3"]), @"

@@ -12,5 +12,6 @@ mod help;
 mod host;
 mod lab;
 mod live;
+mod partition;
 mod survival;
 mod usage;
