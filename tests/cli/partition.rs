@@ -54,7 +54,10 @@ fn ports_losses_and_times_say_how_they_are_written() {
     insta::assert_snapshot!(said("Z3 --flap 5s/5s --spread 60%"), @"error: invalid value '60%' for '--spread <PERCENT>': not a whole percentage between 0% and 50%");
     insta::assert_snapshot!(said("Z3 --at noon"), @"error: invalid value 'noon' for '--at <TIME>': `noon` is no time: write it as in 2026-11-22T10:46:00Z or 2026-11-22T11:46:00+01:00, or +5s");
     let past = said("Z3 --at 2020-01-01T00:00:00Z");
-    assert!(past.starts_with("error: --at is ") && past.ends_with(" ago, and the nodes need 1.0 s to get ready"), "{past}");
+    assert!(
+        past.starts_with("error: --at is ") && past.ends_with(" ago, and the nodes need 1.0 s to get ready"),
+        "{past}"
+    );
 }
 
 #[test]

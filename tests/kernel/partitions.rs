@@ -1,5 +1,9 @@
 //! Partitions cut what they should, in both directions and both families, silently, and heal without a trace.
 
+mod forms;
+mod reach;
+mod verdicts;
+
 use std::{net::UdpSocket, thread, time::Duration};
 
 use nix::sys::socket::{setsockopt, sockopt::Ipv4RecvErr};

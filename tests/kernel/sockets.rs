@@ -18,10 +18,11 @@ use nix::{
 
 use crate::lab::Lab;
 
-const PORT: u16 = 7000;
+/// Where each node of a mesh listens.
+pub(crate) const PORT: u16 = 7000;
 
 /// Longer than any delay in these tests, neighbour resolution included.
-const WAIT: Duration = Duration::from_secs(1);
+pub(crate) const WAIT: Duration = Duration::from_secs(1);
 
 /// Runs `work` on a thread that is in a node's network namespace: sockets that it opens stay there.
 #[expect(clippy::disallowed_methods, reason = "a thread of the test's own moves, and ends")]
@@ -56,7 +57,7 @@ pub(crate) struct Mesh {
 }
 
 /// A pair of nodes by their numbers, and whether the packet was IPv4.
-type Heard = (u16, u16, bool);
+pub(crate) type Heard = (u16, u16, bool);
 
 impl Mesh {
     pub(crate) fn of(lab: &Lab, nodes: u16) -> Self {
@@ -83,6 +84,13 @@ impl Mesh {
     /// Sends from everybody to everybody, waits, and answers who heard whom. No send may fail.
     fn who_hears_whom(&self) -> BTreeSet<Heard> {
         self.drain();
+        self.send();
+        thread::sleep(WAIT);
+        self.drain()
+    }
+
+    /// Sends from everybody to everybody.
+    pub(crate) fn send(&self) {
         for ((from, is_v4), socket) in &self.sockets {
             for (to, _) in self.sockets.keys().filter(|(to, family)| to != from && family == is_v4) {
                 let address = if *is_v4 { v4(*to) } else { v6(*to) };
@@ -93,8 +101,6 @@ impl Mesh {
             // overflow the receive queue that all namespaces share (net.core.netdev_max_backlog).
             thread::sleep(Duration::from_millis(10));
         }
-        thread::sleep(WAIT);
-        self.drain()
     }
 
     /// All ordered pairs, in both families, that `keep` accepts.
@@ -104,7 +110,8 @@ impl Mesh {
         pairs.map(|((from, is_v4), (to, _))| (*from, *to, *is_v4)).collect()
     }
 
-    fn drain(&self) -> BTreeSet<Heard> {
+    /// Who has been heard by whom since this was asked last.
+    pub(crate) fn drain(&self) -> BTreeSet<Heard> {
         let mut heard = BTreeSet::new();
         for ((to, is_v4), socket) in &self.sockets {
             let mut packet = [0; 2];

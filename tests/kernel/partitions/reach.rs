@@ -1,0 +1,195 @@
+//! What gets through between all nodes of a lab at once, asked in every way: ICMP, UDP, new and old TCP connections.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    io::{Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::fd::{AsRawFd, OwnedFd},
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, connect, socket},
+};
+use serde_json::Value;
+
+use crate::{
+    lab::Lab,
+    sockets::{Mesh, PORT, WAIT, v4, within},
+};
+
+/// The services that every node has: a database's port, and that of its health check.
+pub(crate) const SERVICES: [u16; 2] = [26257, 8080];
+
+/// How long all connections may take to come about where nothing is cut.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Which packets between two nodes are cut.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Packets {
+    All,
+    Tcp(u16),
+    Udp(u16),
+}
+
+impl Packets {
+    fn has_tcp(self, port: u16) -> bool {
+        self == Self::All || self == Self::Tcp(port)
+    }
+
+    fn has_udp(self) -> bool {
+        self == Self::All || self == Self::Udp(PORT)
+    }
+}
+
+/// Everybody's sockets.
+pub(crate) struct Reach<'a> {
+    lab: &'a Lab,
+    nodes: Vec<u16>,
+    mesh: Mesh,
+    services: BTreeMap<(u16, u16), TcpListener>,
+}
+
+/// A connection from one node to a service of another: (client, server, port) → both ends.
+pub(crate) type Connections = BTreeMap<(u16, u16, u16), (TcpStream, TcpStream)>;
+
+impl<'a> Reach<'a> {
+    pub(crate) fn of(lab: &'a Lab, nodes: u16) -> Self {
+        let nodes: Vec<u16> = (1..=nodes).collect();
+        let mut services = BTreeMap::new();
+        for node in &nodes {
+            for port in SERVICES {
+                let listener = within(lab, &format!("n{node}"), || TcpListener::bind((v4(*node), port)).unwrap());
+                listener.set_nonblocking(true).unwrap();
+                services.insert((*node, port), listener);
+            }
+        }
+        let mesh = Mesh::of(lab, nodes.len().try_into().unwrap());
+        Self { lab, mesh, nodes, services }
+    }
+
+    /// All ordered pairs.
+    fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
+        let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (*from, *to)));
+        pairs.filter(|(from, to)| from != to)
+    }
+
+    /// A connection between every two nodes to each service, while nothing is cut.
+    pub(crate) fn connections(&self) -> Connections {
+        self.forget_who_asked();
+        let mut clients = BTreeMap::new();
+        for ((from, to, port), stream) in self.begin_to_connect(|from, to| from < to) {
+            clients.insert((to, port, stream.local_addr().unwrap()), (from, stream));
+        }
+        let mut connections = Connections::new();
+        let deadline = Instant::now() + PATIENCE;
+        while connections.len() < clients.len() {
+            for ((to, port), listener) in &self.services {
+                while let Ok((server, client)) = listener.accept() {
+                    server.set_nonblocking(true).unwrap();
+                    let (from, stream) = &clients[&(*to, *port, client)];
+                    connections.insert((*from, *to, *port), (stream.try_clone().unwrap(), server));
+                }
+            }
+            assert!(Instant::now() < deadline, "{} of {} connections", connections.len(), clients.len());
+            thread::sleep(Duration::from_millis(20));
+        }
+        connections
+    }
+
+    /// Checks that just what is cut does not get through, where `parts` says between whom.
+    #[track_caller]
+    pub(crate) fn check(
+        &self,
+        form: &str,
+        parts: impl Fn(u16, u16) -> bool,
+        packets: Packets,
+        connections: &mut Connections,
+    ) {
+        self.forget_who_asked();
+        self.mesh.drain();
+        self.mesh.send();
+        let attempts = self.begin_to_connect(|_, _| true);
+        for (client, server) in connections.values_mut() {
+            client.write_all(b"!").unwrap();
+            server.write_all(b"?").unwrap();
+        }
+        let start = Instant::now();
+        let report = self.lab.netemctl("--json verify --count 2 --tolerance 50").json();
+        thread::sleep(WAIT.saturating_sub(start.elapsed()));
+
+        let passes = |from, to| !parts(from, to);
+        let heard = self.pairs().filter(|(from, to)| passes(*from, *to) || !packets.has_udp());
+        let heard = heard.flat_map(|(from, to)| [true, false].map(|is_v4| (from, to, is_v4)));
+        assert_same(form, "UDP", self.mesh.drain(), heard);
+
+        let connected = attempts.iter().filter(|(_, stream)| stream.peer_addr().is_ok()).map(|(ends, _)| *ends);
+        let wanted = attempts.iter().map(|(ends, _)| *ends);
+        let wanted =
+            wanted.filter(|(from, to, port)| passes(*from, *to) && passes(*to, *from) || !packets.has_tcp(*port));
+        assert_same(form, "TCP connections", connected.collect(), wanted);
+
+        let mut carried = BTreeSet::new();
+        for ((from, to, port), (client, server)) in &mut *connections {
+            let mut byte = [0];
+            carried.extend(server.read(&mut byte).is_ok_and(|read| read == 1).then_some((*from, *to, *port)));
+            carried.extend(client.read(&mut byte).is_ok_and(|read| read == 1).then_some((*to, *from, *port)));
+        }
+        let ends = connections.keys().flat_map(|(from, to, port)| [(*from, *to, *port), (*to, *from, *port)]);
+        let wanted = ends.filter(|(from, to, port)| passes(*from, *to) || !packets.has_tcp(*port));
+        assert_same(form, "TCP streams", carried, wanted);
+
+        let pairs = report["pairs"].as_array().unwrap();
+        let node = |name: &Value| name.as_str().unwrap()[1..].parse::<u16>().unwrap();
+        let those = |has: fn(&Value) -> bool| -> BTreeSet<(u16, u16)> {
+            let those = pairs.iter().filter(|pair| pair["measured"].as_array().unwrap().iter().any(has));
+            those.map(|pair| (node(&pair["from"]), node(&pair["to"]))).collect()
+        };
+        let is_cut = packets == Packets::All;
+        let arrive = self.pairs().filter(|(from, to)| passes(*from, *to) || !is_cut);
+        assert_same(form, "ICMP requests", those(|measured| measured["arrived"] != 0), arrive);
+        let come_back = self.pairs().filter(|(from, to)| passes(*from, *to) && passes(*to, *from) || !is_cut);
+        assert_same(form, "ICMP answers", those(|measured| measured["rtts_ns"] != Value::Array(Vec::new())), come_back);
+        let wrong: Vec<_> =
+            pairs.iter().filter(|pair| !["right", "off"].map(Value::from).contains(&pair["verdict"])).collect();
+        assert!(wrong.is_empty(), "{form}: verify says {wrong:?}");
+    }
+
+    /// Sets out to connect from one node to another, to each service.
+    fn begin_to_connect(&self, which: impl Fn(u16, u16) -> bool) -> Vec<((u16, u16, u16), TcpStream)> {
+        let mut attempts = Vec::new();
+        for from in &self.nodes {
+            let ends: Vec<_> = self.pairs().filter(|(client, to)| client == from && which(*from, *to)).collect();
+            let open = || socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_NONBLOCK, None).unwrap();
+            let sockets: Vec<OwnedFd> =
+                within(self.lab, &format!("n{from}"), || (0..ends.len() * SERVICES.len()).map(|_| open()).collect());
+            let services = ends.iter().flat_map(|(_, to)| SERVICES.map(|port| (*to, port)));
+            for (socket, (to, port)) in sockets.into_iter().zip(services) {
+                let address = SockaddrStorage::from(SocketAddr::new(v4(to), port));
+                match connect(socket.as_raw_fd(), &address) {
+                    Ok(()) | Err(Errno::EINPROGRESS) => attempts.push(((*from, to, port), TcpStream::from(socket))),
+                    Err(errno) => panic!("n{from} may not connect to n{to}: {errno}"),
+                }
+            }
+        }
+        attempts
+    }
+
+    /// Takes connections that nobody wants any more out of the services' queues.
+    fn forget_who_asked(&self) {
+        for listener in self.services.values() {
+            while listener.accept().is_ok() {}
+        }
+    }
+}
+
+#[track_caller]
+fn assert_same<T: Ord + Debug>(form: &str, what: &str, seen: BTreeSet<T>, wanted: impl Iterator<Item = T>) {
+    let wanted: BTreeSet<T> = wanted.collect();
+    let missing: Vec<_> = wanted.difference(&seen).collect();
+    let leaked: Vec<_> = seen.difference(&wanted).collect();
+    assert!(missing.is_empty() && leaked.is_empty(), "{form}: {what} missing: {missing:?}, leaked: {leaked:?}");
+}
