@@ -11,7 +11,7 @@ use crate::{
     topology::Probability,
 };
 
-/// What the nodes need to get ready for an instant at which all of them do something.
+/// What the nodes need to get ready for a moment that is said.
 const LEAD: Duration = Duration::from_secs(1);
 
 /// Cut zones or nodes off: each side reaches itself and nobody else

@@ -34,7 +34,7 @@ pub(super) struct Parted {
     /// The share of packets that is lost, if not all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<Probability>,
-    #[serde(flatten)]
+    /// `None`: at once, and until it is healed.
     timing: Option<Timed>,
     #[serde(skip)]
     says: Says,
@@ -57,7 +57,7 @@ enum Fate {
     Loss,
 }
 
-/// What a partition that does not last says of its time.
+/// When a partition is in force that is not so for good.
 #[derive(Clone, Serialize)]
 struct Timed {
     /// From when on, as in RFC 3339.

@@ -43,20 +43,19 @@ impl TimingOptions {
         self.spread.is_some_and(|spread| spread > 0)
     }
 
-    /// What the options say; `None`: at once and until further notice. Nothing begins before `lead` from `now` on, which
-    /// is what the nodes need to get ready.
+    /// What the options say; `None`: at once and until further notice. What begins at once begins when the nodes are
+    /// ready; what is to begin at a moment of its own leaves them `lead` to be so.
     pub(super) fn timing(&self, now: Moment, lead: Duration, seed: u64) -> Result<Option<Timing>, Failure> {
         let Self { lasts, flap, spread, at } = self;
         if lasts.is_none() && flap.is_none() && at.is_none() {
             return Ok(None);
         }
-        let soonest = now.after(lead);
         let begins = match at {
-            None => soonest,
+            None => now,
             Some(At::In(time)) => now.after(*time),
             Some(At::On(moment)) => *moment,
         };
-        if begins < soonest {
+        if at.is_some() && begins < now.after(lead) {
             let when = match now.since(begins) {
                 Some(ago) => format!("{} ago", time(ago.as_secs_f64())),
                 None => format!("in {}", time(begins.since(now).unwrap_or_default().as_secs_f64())),
@@ -144,11 +143,11 @@ mod tests {
     const NOTHING: TimingOptions = TimingOptions { lasts: None, flap: None, spread: None, at: None };
 
     #[test]
-    fn what_says_nothing_of_time_has_no_timing_and_what_does_begins_when_the_nodes_are_ready() {
+    fn what_says_nothing_of_time_has_no_timing_and_what_does_begins_now() {
         assert_eq!(NOTHING.timing(NOW, LEAD, 7).unwrap(), None);
         let lasts = Some(Duration::from_secs(30));
         let timing = TimingOptions { lasts, ..NOTHING }.timing(NOW, LEAD, 7).unwrap();
-        assert_eq!(timing, Some(Timing { begins: NOW.after(LEAD), lasts, flap: None }));
+        assert_eq!(timing, Some(Timing { begins: NOW, lasts, flap: None }));
         let second = Duration::from_secs(1);
         let flapping = TimingOptions { flap: Some((second, 2 * second)), spread: Some(20), ..NOTHING };
         let flap = Flap { down: second, up: 2 * second, spread: 20, seed: 7 };
