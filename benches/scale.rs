@@ -12,7 +12,9 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use netemctl::{
-    plan::{AgentAddress, Inventory, LineRate, Place, Shaping, Tree, Wanted, diff},
+    plan::{
+        AgentAddress, Division, Draw, Inventory, LineRate, Over, PartitionWish, Place, Shaping, Tree, Wanted, diff,
+    },
     topology::{Delay, NodeName, Source, Topology, hostlist},
 };
 
@@ -38,6 +40,16 @@ fn scale(criterion: &mut Criterion) {
         });
         group.bench_function(BenchmarkId::new("diff with nothing", nodes), |bencher| {
             bencher.iter(|| diff(Some(black_box(&shaping)), &Tree::default()));
+        });
+        let alone = PartitionWish::of(Division::Drawn {
+            draw: Draw::IsolateEach,
+            over: Over::Nodes,
+            among: Vec::new(),
+            seed: 0,
+        });
+        let alone = wanted.with_partition(alone, inventory(nodes)).expect("nodes to part");
+        group.bench_function(BenchmarkId::new("compile one node, each alone", nodes), |bencher| {
+            bencher.iter(|| black_box(&alone).shaping(&node, LineRate::UNKNOWN));
         });
         let mapped_source = matrix_source(nodes);
         let mapped = wanted_as(mapped_source.clone(), nodes);

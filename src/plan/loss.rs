@@ -2,15 +2,29 @@
 
 use thiserror::Error;
 
-use super::{Partition, Wanted};
+use super::{Partition, Wanted, partition::Seats};
 use crate::topology::{Chance, Link, Loss, LossModel, NodeName, Probability};
 
+/// All that partial partitions lose, to be asked for many links.
+pub(super) struct Losses<'a>(Vec<(Probability, Seats<'a>)>);
+
+impl Losses<'_> {
+    /// The link from one node to the other with what is lost on it; of losses that do not add up, only its own.
+    pub(super) fn over(&self, from: &NodeName, to: &NodeName, link: Link) -> Link {
+        lost_on(link, self.0.iter().filter(|(_, seats)| seats.part(from, to)).map(|(share, _)| *share))
+    }
+}
+
+/// The link that loses so much more; of losses that do not add up, only its own.
+pub(super) fn lost_on(link: Link, losses: impl Iterator<Item = Probability>) -> Link {
+    losses.fold(link, |link, more| losing(link, more).unwrap_or(link))
+}
+
 impl Wanted {
-    /// The link from one node to the other with what partial partitions lose on it; of losses that do not add up, only
-    /// the link's own.
-    pub(super) fn losing(&self, from: &NodeName, to: &NodeName, link: Link) -> Link {
-        let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
-        losses.fold(link, |link, more| losing(link, more).unwrap_or(link))
+    /// What partial partitions lose.
+    pub(super) fn losses(&self) -> Losses<'_> {
+        let partial = self.partitions.iter().filter_map(|partition| Some((partition.lost()?, partition.shape.seats())));
+        Losses(partial.collect())
     }
 
     /// The first link from a node that loses packets in a way that a partial partition cannot add to.

@@ -1,6 +1,6 @@
 //! A partition: who is cut from whom, which of their packets, and in which way.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -121,22 +121,32 @@ impl Partition {
 
     /// Whether it loses some of the packets and drops none for certain.
     pub fn is_partial(&self) -> bool {
-        matches!(self.mode, Mode::Loss(_))
+        self.lost().is_some()
     }
 
     /// The share of packets from one node to the other that it loses, on top of what the link loses; `None`: none.
     pub fn loss(&self, from: &NodeName, to: &NodeName) -> Option<Probability> {
+        self.lost().filter(|_| self.cuts(from, to))
+    }
+
+    /// The share of packets that is lost of those that are cut, if it is a share of them.
+    pub(super) fn lost(&self) -> Option<Probability> {
         match self.mode {
-            Mode::Loss(probability) if self.cuts(from, to) => Some(probability),
-            _ => None,
+            Mode::Loss(probability) => Some(probability),
+            Mode::Drop | Mode::Reject => None,
         }
     }
 
     /// What is dropped at a node's interface of what it exchanges with a peer.
     pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic)> {
+        self.drops(self.cuts(node, peer), self.cuts(peer, node))
+    }
+
+    /// The same, where it is known which of the two directions are cut.
+    pub(super) fn drops(&self, to_peer: bool, from_peer: bool) -> impl Iterator<Item = (Direction, Traffic)> + use<> {
         let drops = !self.is_partial();
-        let egress = (drops && self.cuts(node, peer)).then_some(Direction::Egress);
-        let ingress = (drops && self.cuts(peer, node)).then_some(Direction::Ingress);
+        let egress = (drops && to_peer).then_some(Direction::Egress);
+        let ingress = (drops && from_peer).then_some(Direction::Ingress);
         let traffic: Vec<Traffic> = if self.ports.is_empty() {
             vec![Traffic::All]
         } else {
@@ -144,6 +154,20 @@ impl Partition {
         };
         let both = egress.into_iter().chain(ingress);
         both.flat_map(move |direction| traffic.clone().into_iter().map(move |traffic| (direction, traffic)))
+    }
+}
+
+/// Where all nodes of a shape are, to be asked for many pairs: a shape may have as many sides as there are nodes.
+pub(super) struct Seats<'a> {
+    shape: &'a Shape,
+    seats: HashMap<&'a NodeName, Vec<usize>>,
+}
+
+impl Seats<'_> {
+    /// Whether packets from one node to the other are cut, as [`Shape::parts`].
+    pub(super) fn part(&self, from: &NodeName, to: &NodeName) -> bool {
+        let seats = |node| self.seats.get(node).map_or(&[][..], Vec::as_slice);
+        from != to && self.shape.are_apart(seats(from), seats(to))
     }
 }
 
@@ -159,35 +183,47 @@ impl Shape {
 
     /// Every node that it names, some of them twice.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
-        let sets = match self {
-            Self::Sides(sets) | Self::Ring { order: sets, .. } => sets.iter().collect(),
-            Self::OneWay { from, to } => vec![from, to],
-        };
-        sets.into_iter().flatten()
+        self.sets().into_iter().flatten()
     }
 
-    /// Whether packets from one node to the other are cut.
-    pub(super) fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
-        if from == to {
-            return false;
-        }
+    /// Its sides, or the places of its circle.
+    fn sets(&self) -> Vec<&BTreeSet<NodeName>> {
         match self {
-            Self::Sides(sides) => {
-                let is_on = |node, side: &BTreeSet<NodeName>| side.contains(node);
-                let together = sides.iter().any(|side| is_on(from, side) && is_on(to, side));
-                let is_rest = |node| !sides.iter().any(|side| is_on(node, side));
-                !(together || is_rest(from) && is_rest(to))
+            Self::Sides(sets) | Self::Ring { order: sets, .. } => sets.iter().collect(),
+            Self::OneWay { from, to } => vec![from, to],
+        }
+    }
+
+    /// Where everybody is, in time that is linear in the number of nodes.
+    pub(super) fn seats(&self) -> Seats<'_> {
+        let mut seats: HashMap<&NodeName, Vec<usize>> = HashMap::new();
+        for (seat, set) in self.sets().into_iter().enumerate() {
+            for node in set {
+                seats.entry(node).or_default().push(seat);
             }
-            Self::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
-            Self::Ring { order, reach } => {
-                let place = |node: &NodeName| order.iter().position(|unit| unit.contains(node));
-                match (place(from), place(to)) {
-                    (Some(a), Some(b)) => a.abs_diff(b).min(order.len() - a.abs_diff(b)) > *reach,
-                    // The rest reaches itself and nobody else.
-                    (None, None) => false,
-                    _ => true,
-                }
-            }
+        }
+        Seats { shape: self, seats }
+    }
+
+    /// Whether packets from one node to the other are cut. For many pairs see [`Self::seats`].
+    pub(super) fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
+        let sets = self.sets();
+        let seats = |node| -> Vec<usize> { (0..sets.len()).filter(|seat| sets[*seat].contains(node)).collect() };
+        from != to && self.are_apart(&seats(from), &seats(to))
+    }
+
+    /// Whether packets from one node to another are cut that sit there, the rest nowhere.
+    fn are_apart(&self, from: &[usize], to: &[usize]) -> bool {
+        match self {
+            Self::Sides(_) if from.is_empty() => !to.is_empty(),
+            Self::Sides(_) => !from.iter().any(|side| to.contains(side)),
+            Self::OneWay { .. } => from.contains(&0) && to.contains(&1),
+            Self::Ring { order, reach } => match (from.first(), to.first()) {
+                (Some(a), Some(b)) => a.abs_diff(*b).min(order.len() - a.abs_diff(*b)) > *reach,
+                // The rest reaches itself and nobody else.
+                (None, None) => false,
+                _ => true,
+            },
         }
     }
 }

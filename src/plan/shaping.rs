@@ -67,8 +67,9 @@ impl Wanted {
             shaping.lanes.extend(addresses.into_iter().map(|address| (address, lane)));
         }
         for partition in &self.partitions {
+            let seats = partition.shape.seats();
             for (peer, place) in &self.inventory.nodes {
-                for (direction, traffic) in partition.cuts_at(node, peer) {
+                for (direction, traffic) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
                     let cut = |address: &IpAddr| Cut { direction, address: *address, traffic };
                     shaping.cuts.extend(place.addresses.iter().map(cut));
                 }

@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::{
     Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, PartitionWish, Wish,
+    loss::lost_on,
 };
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
@@ -77,7 +78,8 @@ impl Wanted {
 
     /// What a packet from one node to the other meets if no partition cuts it; partial ones are in the link's loss.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
-        self.losing(from, to, self.link_under(from, to, self.overlays.len()))
+        let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
+        lost_on(self.link_under(from, to, self.overlays.len()), losses)
     }
 
     /// What a packet from one node to the other would meet, partitions aside, under the overlay at `position`, and under all later ones.
@@ -90,7 +92,8 @@ impl Wanted {
     /// The links from a node to every other one of the topology, of an overlay or of a partial partition; the LAN is all
     /// around them.
     pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
-        self.own_links_from(node).map(move |(peer, link)| (peer, self.losing(node, peer, link)))
+        let losses = self.losses();
+        self.own_links_from(node).map(move |(peer, link)| (peer, losses.over(node, peer, link)))
     }
 
     /// The same, partitions aside.
