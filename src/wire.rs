@@ -4,13 +4,13 @@
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
 //! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
+use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
-    plan::{Change, Cut, ForeignObject, IfName, OverlayId, Profile, Stamp, Wanted},
+    plan::{Absent, Change, Cut, ForeignObject, IfName, Moment, Profile, Stamp, Wanted},
     topology::NodeName,
 };
 
@@ -67,14 +67,19 @@ pub struct GetWanted {}
 pub struct Document {
     /// The document, as its stamp names it.
     pub wanted: Wanted,
-    /// The overlays of it whose time is over, so that they are not in force any more.
-    pub ended: BTreeSet<OverlayId>,
+    /// What of it is not in force at this moment, as the node knows by its own clock.
+    pub absent: Absent,
 }
 
 impl Document {
-    /// What is in force: the document without what has ended.
+    /// The document without what is over for good: what an edit starts from.
+    pub fn lasting(&self) -> Wanted {
+        self.wanted.without(&self.absent.ended)
+    }
+
+    /// What is in force at this moment.
     pub fn in_force(&self) -> Wanted {
-        self.wanted.without(&self.ended)
+        self.wanted.in_force(&self.absent)
     }
 }
 
@@ -105,6 +110,9 @@ pub struct Prepared {
 pub struct Commit {
     /// The transaction.
     pub ticket: Ticket,
+    /// When, on all nodes at once, by each one's own clock; `None`: as soon as possible.
+    #[serde(default)]
+    pub at: Option<Moment>,
 }
 
 /// What an agent has done.
@@ -114,6 +122,20 @@ pub struct Committed {
     pub stamp: Stamp,
     /// How many steps were written to the kernel.
     pub writes: usize,
+    /// When packets began to fare otherwise; `None`: they do not.
+    pub onset: Option<Onset>,
+    /// How much later than the agreed instant it was by the node's clock when it was told, if that is too much for a
+    /// busy moment: the clocks differ.
+    pub told_late: Option<Duration>,
+}
+
+/// When a change took effect on a node, by its own clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Onset {
+    /// When the kernel acknowledged the first write that changes what becomes of packets.
+    pub first: Moment,
+    /// When it acknowledged the last one.
+    pub last: Moment,
 }
 
 /// Asks an agent to forget what it prepared, or to go back to what it had before it committed.
@@ -193,8 +215,8 @@ pub struct NodeStatus {
     pub topology: Option<String>,
     /// The overlays in force, in the order in which they were laid.
     pub overlays: Vec<OverlayStatus>,
-    /// The names of the partitions in force.
-    pub partitions: Vec<String>,
+    /// The partitions that are in force or will be, in the order in which they came.
+    pub partitions: Vec<PartitionStatus>,
     /// The interface that is shaped, or that would be.
     pub interface: IfName,
     /// The profiles in the kernel, each with what it does now.
@@ -207,6 +229,8 @@ pub struct NodeStatus {
     pub foreign: Vec<ForeignObject>,
     /// How many classes hold no traffic any more and go when they have drained.
     pub draining: usize,
+    /// Where the agent writes down what is in force; `None`: nowhere, so that it forgets that when it ends.
+    pub journal: Option<PathBuf>,
 }
 
 /// One overlay in force on a node.
@@ -216,6 +240,19 @@ pub struct OverlayStatus {
     pub name: String,
     /// In how many seconds the node takes it off; `None`: not by itself.
     pub left: Option<f64>,
+}
+
+/// One partition on a node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PartitionStatus {
+    /// Its name.
+    pub name: String,
+    /// Whether it is in force at this moment, and not yet to begin or between two turns.
+    pub is_on: bool,
+    /// In how many seconds it is over for good; `None`: not by itself.
+    pub left: Option<f64>,
+    /// In how many seconds it comes into force or goes out of it; `None`: not by itself.
+    pub next_change: Option<f64>,
 }
 
 /// One profile in the kernel.

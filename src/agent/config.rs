@@ -17,6 +17,10 @@ pub struct Config {
     pub interfaces: Vec<IfName>,
     /// The Unix socket to listen on. Whoever may open it may change this node's network; it is made with mode 0600.
     pub socket: PathBuf,
+    /// The file in which the agent keeps what is in force, so that it goes on from there when it is started again;
+    /// `None`: it keeps nothing.
+    #[serde(default)]
+    pub journal: Option<PathBuf>,
 }
 
 impl Config {
@@ -50,6 +54,10 @@ mod tests {
     fn a_configuration_says_what_the_agent_may_touch() {
         let config = Config::parse("node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/a.sock'").unwrap();
         assert_eq!(config.interfaces, ["db0".parse().unwrap()]);
+        assert_eq!(config.journal, None);
+        let config =
+            Config::parse("node = 'n1'\ninterfaces = []\nsocket = '/run/a.sock'\njournal = '/var/n1.json'").unwrap();
+        assert_eq!(config.journal, Some("/var/n1.json".into()));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
 
 /// Checks that every link of this node can be, now and when all that ends by itself has ended.
 pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiError> {
-    let timed: BTreeSet<_> = wanted.timed().map(|(overlay, _)| overlay).collect();
+    let timed: BTreeSet<_> = wanted.timed().collect();
     if let Some(link) = wanted.incoherent_link(&config.node) {
         return Err(refused(link.to_string()));
     }

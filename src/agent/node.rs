@@ -1,107 +1,165 @@
-//! One node's state and the transaction on it: prepare, commit, read back, undo; and the end of what lasts for a time.
+//! One node's state and the transaction on it: prepare, make ready, commit, read back, undo; and what begins and ends
+//! by itself.
 //!
-//! No clock is read here: whoever calls says what time it is.
+//! No clock is read here: whoever calls says what time it is, or brings the clock along.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{info, warn};
 
+#[cfg(test)]
+use super::specimen::Bench;
 use super::{
-    Config,
-    deadlines::Deadlines,
+    Config, Now, clock,
+    enforcer::{Enforcer, Staged},
     guard,
-    specimen::{self, Bench, ScratchNamespace},
-    trial::Candidate,
+    journal::{self, Entry, Held, JournalError, Transaction},
+    specimen::ScratchNamespace,
+    status,
 };
 use crate::{
-    kernel::{Failed, Interface, Kernel, execute},
-    plan::{Blocked, Change, Overlay, OverlayId, Shaping, Stamp, Tree, Wanted, diff},
-    wire::{
-        ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, OverlayStatus, Prepare, Prepared, ProfileStatus,
-        Ticket, Undo, Undone,
-    },
+    kernel::{Interface, Kernel},
+    plan::{Absent, Stamp, TimedId, Wanted},
+    wire::{ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, Prepare, Prepared, Ticket, Undo, Undone},
 };
 
 /// How long a prepared change keeps other controllers out if its own never comes back.
 const PREPARED_FOR: Duration = Duration::from_secs(30);
 
+/// How far ahead the agreed instant of a change may be. A controller agrees on one within two seconds.
+const FURTHEST: Duration = Duration::from_secs(5);
+
+/// How long after the agreed instant a node is told so by its own clock if not for the clock, but because it was busy.
+const LATE_AFTER: Duration = Duration::from_secs(1);
+
 /// A node: its configuration, its kernel and what is in force. All requests go through one of these, one at a time.
 pub struct Node<K> {
-    config: Config,
-    kernel: K,
-    /// Where the kernel is tried out.
-    bench: Box<dyn Bench>,
-    /// Whether it has been tried and found able to shape.
-    tried: bool,
-    /// What all nodes have.
-    document: Wanted,
-    /// When parts of it end.
-    deadlines: Deadlines<OverlayId>,
-    /// What of it is in force here: the document without what has ended.
+    enforcer: Enforcer<K>,
+    /// The boot that it runs in.
+    boot: String,
+    /// What all nodes have, and when parts of it begin and end.
+    held: Held,
+    /// What of it the kernel does not have, because it is not in force.
+    absent: Absent,
+    /// What is in force here: the document without that.
     in_force: Wanted,
+    /// The next change that comes by itself, computed.
+    ahead: Option<(Absent, Staged)>,
     pending: Option<Pending>,
-    last: Option<Last>,
-    drains: bool,
+    /// The transaction that was committed last, to go back from.
+    last: Option<Transaction>,
+    /// After a start from the journal, until the kernel has what it says: a document that names the interface.
+    unsettled: Option<Wanted>,
 }
 
 /// A change that is prepared.
 struct Pending {
     ticket: Ticket,
     wanted: Wanted,
-    since: Instant,
+    since: Now,
+    ready: Option<Ready>,
 }
 
-/// The transaction that was committed last, to go back from.
-struct Last {
-    ticket: Ticket,
-    document: Wanted,
-    deadlines: Deadlines<OverlayId>,
+/// A prepared change that only waits for its moment.
+struct Ready {
+    held: Held,
+    absent: Absent,
+    staged: Staged,
+    told_late: Option<Duration>,
 }
 
 impl<K: Kernel> Node<K> {
-    /// A node on which nothing is in force.
-    pub fn new(config: Config, kernel: K) -> Self {
-        Self {
-            config,
-            kernel,
-            bench: Box::new(ScratchNamespace),
-            tried: false,
-            document: Wanted::default(),
-            deadlines: Deadlines::default(),
-            in_force: Wanted::default(),
-            pending: None,
-            last: None,
-            drains: false,
-        }
+    /// A node that goes on from its journal, or on which nothing is in force. Nothing is written yet, neither to the
+    /// kernel nor to the journal.
+    pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
+        Self::from_journal(Enforcer::new(config, kernel, ScratchNamespace), clock::boot(), now)
     }
 
-    /// A node whose kernel is tried out elsewhere.
+    /// A node whose kernel is tried out elsewhere, in a boot of that name.
     #[cfg(test)]
-    pub(super) fn with_bench(config: Config, kernel: K, bench: impl Bench + 'static) -> Self {
-        Self { bench: Box::new(bench), ..Self::new(config, kernel) }
+    pub(super) fn with_bench(
+        config: Config,
+        kernel: K,
+        bench: impl Bench + 'static,
+        boot: &str,
+        now: Now,
+    ) -> Result<Self, JournalError> {
+        Self::from_journal(Enforcer::new(config, kernel, bench), boot.to_owned(), now)
+    }
+
+    fn from_journal(enforcer: Enforcer<K>, boot: String, now: Now) -> Result<Self, JournalError> {
+        let entry = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
+        let mut node = Self {
+            enforcer,
+            boot,
+            held: Held::default(),
+            absent: Absent::default(),
+            in_force: Wanted::default(),
+            ahead: None,
+            pending: None,
+            last: None,
+            unsettled: None,
+        };
+        let Some(entry) = entry else { return Ok(node) };
+        let entry = entry.of(&node.enforcer.config)?.in_boot(&node.boot, now);
+        // A change that was not read back never was.
+        let (held, last, names_interface) = match entry.transaction {
+            Some(Transaction { is_done: false, before, .. }) => {
+                warn!("A change was under way when the agent ended; going back to {}.", before.document.stamp());
+                // What was clear before names no interface, or one that was free to be changed for another.
+                let names_interface =
+                    if before.document.is_clear() { entry.held.document } else { before.document.clone() };
+                (before, None, names_interface)
+            }
+            last => (entry.held.clone(), last, entry.held.document),
+        };
+        node.last = last;
+        node.unsettled = Some(names_interface);
+        node.held = held;
+        node.note(node.held.timeline.absent(now.uptime));
+        Ok(node)
     }
 
     /// Its kernel, for the tests to look at and to disturb.
     #[cfg(test)]
     pub(super) fn kernel(&mut self) -> &mut K {
-        &mut self.kernel
+        &mut self.enforcer.kernel
+    }
+
+    /// Whether classes are left that nothing uses any more.
+    #[cfg(test)]
+    pub(super) fn drains(&self) -> bool {
+        self.enforcer.drains()
     }
 
     /// Names the document that this node has.
     pub fn stamp(&self) -> Stamp {
-        self.document.stamp()
+        self.held.document.stamp()
     }
 
-    /// The document that this node has, and what of it has ended by `now`.
-    pub fn document(&self, now: Instant) -> Document {
-        Document { wanted: self.document.clone(), ended: self.deadlines.over(now) }
+    /// The document that this node has, and what of it is not in force.
+    pub fn document(&self, now: Now) -> Document {
+        Document { wanted: self.held.document.clone(), absent: self.held.timeline.absent(now.uptime) }
+    }
+
+    /// Brings the kernel in line with the journal, and begins one if there is none. A kernel that cannot be brought in
+    /// line yet is no error: [`Node::tend`] tries again.
+    pub fn resume(&mut self, now: Now) -> Result<(), JournalError> {
+        if self.unsettled.is_none() {
+            // A commit that is interrupted right away has something to go back to.
+            return self.write_down();
+        }
+        if let Err(error) = self.settle(now) {
+            warn!(%error, "The kernel could not be brought in line with the journal; trying again.");
+        }
+        Ok(())
     }
 
     /// Checks everything and computes the change; writes nothing.
-    pub fn prepare(&mut self, request: Prepare, now: Instant) -> Result<Prepared, ApiError> {
+    pub fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
         let conflict = |message: String| Err(ApiError::new(ErrorCode::Conflict, message));
         if let Some(pending) = self.pending.as_ref().filter(|pending| pending.ticket != request.ticket)
-            && now.saturating_duration_since(pending.since) < PREPARED_FOR
+            && now.uptime.saturating_sub(pending.since.uptime) < PREPARED_FOR
         {
             return conflict("another controller is changing this node; try again in a moment".to_owned());
         }
@@ -109,237 +167,252 @@ impl<K: Kernel> Node<K> {
         if request.base != stamp {
             return conflict(format!("{stamp} is in force here, not {}: another controller was faster", request.base));
         }
-        // What has ended here stays so, if the controller did not know it yet.
-        let wanted = request.wanted.without(&self.deadlines.over(now));
-        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &wanted)?;
-        guard::check_links(&self.config, &wanted)?;
-        let tree = self.kernel.observe(&interface).map_err(guard::kernel_error)?;
-        let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = way(&interface, shaping.as_ref(), &tree)?;
-        if !change.steps.is_empty() && !self.tried {
-            specimen::try_kernel(&*self.bench)?;
-            self.tried = true;
+        if let Err(error) = self.settle(now) {
+            warn!(%error, "The kernel could not be brought in line with the journal.");
         }
-        let topologies = [&self.in_force, &wanted].map(|wanted| wanted.topology.as_ref());
-        let candidate = Candidate {
-            tree: &tree,
-            change: &change,
-            shaping: shaping.as_ref(),
-            node: &self.config.node,
-            wanted: &wanted,
-            tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
-        };
-        candidate.check(&*self.bench)?;
-        self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: now });
+        // What has ended here stays so, if the controller did not know it yet.
+        let absent = self.held.timeline.renewed(&request.wanted, now.wall, now).absent(now.uptime);
+        let wanted = request.wanted.without(&absent.ended);
+        let interface = self.enforcer.interface(&self.in_force, &wanted)?;
+        guard::check_links(&self.enforcer.config, &wanted)?;
+        // What is only to come is tried now as well: later nobody is there to be told.
+        let mut change = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
+        if !absent.asleep.is_empty() {
+            change = self.enforcer.change(&interface, &request.wanted.in_force(&absent))?;
+        }
+        self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: now, ready: None });
         Ok(Prepared { interface: interface.name, change })
+    }
+
+    /// Does everything of a commit but the writes to the kernel. Answers how long it still is to the agreed instant.
+    pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
+        let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
+        let wait = request.at.and_then(|at| at.since(now.wall)).unwrap_or_default();
+        if wait > FURTHEST {
+            return Err(ApiError::new(
+                ErrorCode::Refused,
+                format!(
+                    "the instant at which all nodes are to change is {:.1} s ahead of this node's clock; set the \
+                     clocks of the nodes and of this machine by NTP",
+                    wait.as_secs_f64()
+                ),
+            ));
+        }
+        let told_late = request.at.and_then(|at| now.wall.since(at)).filter(|late| *late > LATE_AFTER);
+        if let Some(late) = told_late {
+            warn!(node = %self.enforcer.config.node, ?late, "Told after the agreed instant: the clocks differ.");
+        }
+        let at = request.at.filter(|_| told_late.is_none()).unwrap_or(now.wall);
+        let document = pending.wanted.clone();
+        let timeline = self.held.timeline.renewed(&document, at, now);
+        let absent = timeline.absent(now.after(wait).uptime);
+        let in_force = document.in_force(&absent);
+        let interface = self.enforcer.interface(&self.in_force, &in_force)?;
+        let staged = self.enforcer.stage(interface, in_force)?;
+        let held = Held { document, timeline };
+        self.write_down_before(&held, &request.ticket)?;
+        if let Some(pending) = &mut self.pending {
+            pending.ready = Some(Ready { held, absent, staged, told_late });
+        }
+        Ok(wait)
     }
 
     /// Does what was prepared, reads it back, and answers only if the kernel now has what is wanted.
     ///
-    /// What lasts for a time begins now, unless it has begun before.
-    pub fn commit(&mut self, request: &Commit, now: Instant) -> Result<Committed, ApiError> {
-        let Some(pending) = self.pending.take_if(|pending| pending.ticket == request.ticket) else {
-            return Err(ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again"));
+    /// What lasts for a time begins at the agreed instant, unless it has begun before or begins later.
+    pub fn commit(&mut self, request: &Commit, clock: &dyn Fn() -> Now) -> Result<Committed, ApiError> {
+        let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
+        if pending.ready.is_none() {
+            self.make_ready(request, clock())?;
+        }
+        let Some(Pending { ready: Some(ready), .. }) = self.pending.take() else { return Err(gone()) };
+        let Ready { held, absent, staged, told_late } = ready;
+        self.ahead = None;
+        let struck = match self.enforcer.strike(&staged, clock) {
+            Ok(struck) => struck,
+            Err(error) => {
+                self.correct_journal();
+                return Err(error);
+            }
         };
-        let deadlines = self.deadlines.renewed(pending.wanted.timed(), now);
-        let in_force = pending.wanted.without(&deadlines.over(now));
-        let interface = guard::admit(&self.config, &mut self.kernel, &self.in_force, &in_force)?;
-        let writes = self.enforce(&interface, &in_force)?;
-        self.in_force = in_force;
-        self.last = Some(Last {
-            ticket: pending.ticket,
-            document: std::mem::replace(&mut self.document, pending.wanted),
-            deadlines: std::mem::replace(&mut self.deadlines, deadlines),
-        });
+        let before = std::mem::replace(&mut self.held, held);
+        let last = self.last.replace(Transaction { ticket: request.ticket.clone(), before, is_done: true });
+        if let Err(error) = self.write_down() {
+            if let Some(Transaction { before, .. }) = std::mem::replace(&mut self.last, last) {
+                self.held = before;
+            }
+            let back = self.enforcer.take_back(&staged, self.in_force.clone(), clock);
+            let code = if back.is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
+            return Err(ApiError::new(code, error));
+        }
+        (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
         let stamp = self.stamp();
-        info!(node = %self.config.node, writes, "{stamp} is in force.");
-        Ok(Committed { stamp, writes })
+        info!(node = %self.enforcer.config.node, writes = struck.writes, "{stamp} is in force.");
+        Ok(Committed { stamp, writes: struck.writes, onset: struck.onset, told_late })
     }
 
     /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
     /// the meantime has.
-    pub fn undo(&mut self, request: &Undo, now: Instant) -> Result<Undone, ApiError> {
-        self.pending.take_if(|pending| pending.ticket == request.ticket);
+    pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
+        if let Some(Pending { ready: Some(_), .. }) = self.pending.take_if(|pending| pending.ticket == request.ticket) {
+            self.correct_journal();
+        }
         if let Some(last) = self.last.take_if(|last| last.ticket == request.ticket) {
-            let interface = self.own_interface()?;
-            let in_force = last.document.without(&last.deadlines.over(now));
-            let undone = self.enforce(&interface, &in_force);
-            undone.map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-            self.in_force = in_force;
-            (self.document, self.deadlines) = (last.document, last.deadlines);
-            warn!(node = %self.config.node, "Went back to {}.", self.stamp());
+            if let Err(error) = self.go_back(&last, now) {
+                self.last = Some(last);
+                return Err(ApiError { code: ErrorCode::Broken, ..error });
+            }
+            self.held = last.before;
+            self.note(self.held.timeline.absent(now.uptime));
+            // Until this is written, the journal says that the change is not done, which comes to the same.
+            self.correct_journal();
+            warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
         }
         Ok(Undone { stamp: self.stamp() })
     }
 
-    /// Does what is to be done without being asked: ends what is over, removes classes that have drained.
-    ///
-    /// Answers when something ends next. After an error everything is tried again at the next call.
-    pub fn tend(&mut self, now: Instant) -> Result<Option<Instant>, ApiError> {
-        self.end_what_is_over(now)?;
-        if self.drains {
-            self.sweep()?;
-        }
-        Ok(self.deadlines.next(now))
+    fn go_back(&mut self, last: &Transaction, now: Now) -> Result<(), ApiError> {
+        let Transaction { ticket, before, .. } = last;
+        let undoing = Transaction { ticket: ticket.clone(), before: before.clone(), is_done: false };
+        self.write_entry(&self.held, Some(undoing)).map_err(unwritable)?;
+        let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
+        let interface = self.own_interface()?;
+        let staged = self.enforcer.stage(interface, in_force)?;
+        self.ahead = None;
+        self.enforcer.strike(&staged, &|| now).map(drop)
     }
 
-    /// Takes off the overlays whose time is over. The document stays: it is the same on all nodes.
-    fn end_what_is_over(&mut self, now: Instant) -> Result<(), ApiError> {
-        let over = self.deadlines.over(now);
-        let ending: Vec<_> = self.in_force.overlays.iter().map(Overlay::id).filter(|id| over.contains(id)).collect();
-        if ending.is_empty() {
-            return Ok(());
+    /// Does what is to be done without being asked: begins and ends what has its time, removes classes that have
+    /// drained.
+    ///
+    /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
+    pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
+        self.keep_time(now)?;
+        // Not while a change waits for its moment, which may be this one.
+        let waits = self.pending.as_ref().is_some_and(|pending| pending.ready.is_some());
+        if self.enforcer.drains() && !waits {
+            self.ahead = None;
+            self.enforcer.sweep(&self.in_force)?;
         }
-        let in_force = self.document.without(&over);
-        let interface = self.own_interface()?;
-        let writes = self.enforce(&interface, &in_force)?;
-        self.in_force = in_force;
-        for OverlayId { name, .. } in ending {
-            info!(node = %self.config.node, writes, "{name} has ended.");
+        Ok(self.held.timeline.next(now.uptime))
+    }
+
+    /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.
+    pub fn look_ahead(&mut self, uptime: Duration) -> Result<(), ApiError> {
+        let absent = self.held.timeline.absent(uptime);
+        if self.unsettled.is_none() && absent != self.absent {
+            let in_force = self.held.document.in_force(&absent);
+            let interface = self.own_interface()?;
+            let staged = self.enforcer.stage(interface, in_force)?;
+            self.ahead = Some((absent, staged));
         }
         Ok(())
     }
 
-    /// Whether classes are left that nothing uses any more.
-    #[cfg(test)]
-    pub(super) fn drains(&self) -> bool {
-        self.drains
+    /// Puts in force what has begun and takes off what has not or is over. The document stays: it is the same on all
+    /// nodes.
+    fn keep_time(&mut self, now: Now) -> Result<(), ApiError> {
+        self.settle(now)?;
+        let absent = self.held.timeline.absent(now.uptime);
+        if absent == self.absent {
+            return Ok(());
+        }
+        // What was computed for another moment is of no use at this one.
+        let staged = match self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
+            Some((_, staged)) => staged,
+            None => {
+                let interface = self.own_interface()?;
+                self.enforcer.stage(interface, self.held.document.in_force(&absent))?
+            }
+        };
+        if let Some(pending) = &mut self.pending {
+            pending.ready = None;
+        }
+        let writes = self.enforcer.strike(&staged, &|| now)?.writes;
+        let node = &self.enforcer.config.node;
+        for TimedId { name, .. } in absent.ended.difference(&self.absent.ended) {
+            info!(%node, writes, "{name} has ended.");
+        }
+        for id in absent.asleep.difference(&self.absent.asleep) {
+            info!(%node, writes, "{} is not in force until its next turn.", id.name);
+        }
+        for id in self.absent.asleep.difference(&absent.asleep).filter(|id| !absent.ended.contains(id)) {
+            info!(%node, writes, "{} is in force.", id.name);
+        }
+        (self.absent, self.in_force) = (absent, staged.wanted);
+        Ok(())
     }
 
-    /// Removes the classes that nothing uses any more and that have drained.
-    fn sweep(&mut self) -> Result<(), ApiError> {
-        let wanted = self.in_force.clone();
-        let interface = self.own_interface()?;
-        let change = self.change(&interface, &wanted)?;
-        if change.is_settled() {
-            execute(&mut self.kernel, &interface, &change.steps).map_err(failed)?;
+    /// After a start from the journal: makes the kernel do what is in force now, whatever was when the agent ended.
+    fn settle(&mut self, now: Now) -> Result<(), ApiError> {
+        let Some(names_interface) = &self.unsettled else { return Ok(()) };
+        let absent = self.held.timeline.absent(now.uptime);
+        let mut writes = 0;
+        // A node that was never told where it is has nothing in force and nothing left over.
+        if names_interface.inventory.nodes.contains_key(&self.enforcer.config.node) {
+            let interface = self.enforcer.interface(names_interface, names_interface)?;
+            let staged = self.enforcer.stage(interface, self.held.document.in_force(&absent))?;
+            writes = self.enforcer.strike(&staged, &|| now)?.writes;
         }
-        self.drains = !change.draining.is_empty();
+        self.unsettled = None;
+        self.note(absent);
+        let ended: Vec<&str> = self.absent.ended.iter().map(|id| id.name.as_str()).collect();
+        info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force, as the journal has it.", self.stamp());
+        self.correct_journal();
         Ok(())
     }
 
     /// What is in force, compared with the kernel at this moment.
-    pub fn status(&mut self, now: Instant) -> Result<NodeStatus, ApiError> {
+    pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // A moment's lag is no drift; what cannot be ended is.
-        if let Err(error) = self.end_what_is_over(now) {
-            warn!(%error, "What is over could not be ended.");
+        if let Err(error) = self.keep_time(now) {
+            warn!(%error, "What has begun or ended could not be put in force.");
         }
-        let in_force = self.document.without(&self.deadlines.over(now));
-        let node = self.config.node.clone();
-        let place = in_force.inventory.nodes.get(&node).map(|place| place.interface.clone());
-        let name = place.or_else(|| self.config.interfaces.first().cloned()).ok_or_else(|| {
-            ApiError::new(ErrorCode::Refused, "this agent's config allows no interface, so there is none to shape")
-        })?;
-        let interface = self.kernel.interface(&name).map_err(guard::kernel_error)?;
-        let tree = self.kernel.observe(&interface).map_err(guard::kernel_error)?;
-        let shaping = in_force.shaping(&node, interface.rate);
-        let (drift, foreign, draining) = match diff(shaping.as_ref(), &tree) {
-            Ok(change) if change.is_settled() => (Vec::new(), Vec::new(), change.steps.len() + change.draining.len()),
-            Ok(change) => (change.steps.iter().map(ToString::to_string).collect(), Vec::new(), change.draining.len()),
-            Err(blocked) => {
-                let why = vec![blocked.to_string()];
-                let foreign = match blocked {
-                    Blocked::Foreign(foreign) => foreign,
-                    Blocked::TooManyProfiles(_) => Vec::new(),
-                };
-                (why, foreign, 0)
-            }
-        };
-        Ok(NodeStatus {
-            node,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            stamp: self.stamp(),
-            topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
-            overlays: self.overlays(&in_force, now),
-            partitions: in_force.partitions.iter().map(|partition| partition.name.clone()).collect(),
-            interface: name,
-            profiles: profiles(&tree),
-            cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
-            drift,
-            foreign,
-            draining,
-        })
+        status::status(&mut self.enforcer, &self.held, now.uptime)
     }
 
-    fn overlays(&self, in_force: &Wanted, now: Instant) -> Vec<OverlayStatus> {
-        let status = |overlay: &Overlay| OverlayStatus {
-            name: overlay.name.clone(),
-            left: self.deadlines.left(&overlay.id(), now).map(|left| left.as_secs_f64()),
-        };
-        in_force.overlays.iter().map(status).collect()
-    }
-
-    /// The steps from what the kernel has to what `wanted` asks of this node.
-    fn change(&mut self, interface: &Interface, wanted: &Wanted) -> Result<Change, ApiError> {
-        let tree = self.kernel.observe(interface).map_err(guard::kernel_error)?;
-        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree)
+    /// Remembers what the kernel has.
+    fn note(&mut self, absent: Absent) {
+        self.in_force = self.held.document.in_force(&absent);
+        (self.absent, self.ahead) = (absent, None);
     }
 
     /// The interface that the document in force names.
     fn own_interface(&mut self) -> Result<Interface, ApiError> {
-        guard::admit(&self.config, &mut self.kernel, &self.in_force, &self.in_force)
+        self.enforcer.interface(&self.in_force, &self.in_force)
     }
 
-    /// Makes the kernel do what `wanted` asks and reads it back. Answers how many steps were written.
-    fn enforce(&mut self, interface: &Interface, wanted: &Wanted) -> Result<usize, ApiError> {
-        if let Some(topology) = &wanted.topology {
-            self.kernel.learn(topology.tables());
+    /// Writes down that a transaction is about to lead to `held`.
+    fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
+        let before = self.held.clone();
+        let transaction = Transaction { ticket: ticket.clone(), before, is_done: false };
+        self.write_entry(held, Some(transaction)).map_err(unwritable)
+    }
+
+    /// Writes down what the node has.
+    fn write_down(&self) -> Result<(), JournalError> {
+        self.write_entry(&self.held, self.last.clone())
+    }
+
+    /// The same where the journal says what comes to the same already.
+    fn correct_journal(&self) {
+        if let Err(error) = self.write_down() {
+            warn!(%error, "The journal is behind.");
         }
-        let before = self.kernel.observe(interface).map_err(guard::kernel_error)?;
-        let change = self.change(interface, wanted)?;
-        execute(&mut self.kernel, interface, &change.steps).map_err(failed)?;
-        let why = match self.change(interface, wanted) {
-            Ok(left) if left.is_settled() => {
-                self.drains = !(left.steps.is_empty() && left.draining.is_empty());
-                return Ok(change.steps.len());
-            }
-            Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
-            Err(error) => error.message,
-        };
-        // What was read back is not what was written, so the way back is computed anew from what there is.
-        let code = match self.restore(interface, &before) {
-            Ok(()) => ErrorCode::Failed,
-            Err(_) => ErrorCode::Broken,
-        };
-        Err(ApiError::new(code, format!("the kernel took every step but does not have what is wanted: {why}")))
     }
 
-    fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
-        let tree = self.kernel.observe(interface).map_err(guard::kernel_error)?;
-        let change = diff(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
-        execute(&mut self.kernel, interface, &change.steps).map_err(failed)
+    fn write_entry(&self, held: &Held, transaction: Option<Transaction>) -> Result<(), JournalError> {
+        let Config { node, journal, .. } = &self.enforcer.config;
+        let Some(path) = journal else { return Ok(()) };
+        journal::write(path, &Entry { node: node.clone(), boot: self.boot.clone(), held: held.clone(), transaction })
     }
 }
 
-/// The steps from what an interface has to what is wanted of it.
-fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, ApiError> {
-    diff(wanted, tree).map_err(|blocked| {
-        let name = &interface.name;
-        let hint = match &blocked {
-            Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
-            Blocked::TooManyProfiles(_) => String::new(),
-        };
-        ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
-    })
+fn gone() -> ApiError {
+    ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again")
 }
 
-fn profiles(tree: &Tree) -> Vec<ProfileStatus> {
-    let routes = tree.active_routes();
-    let used = tree.classes_in_use();
-    let status = |(class, leaf): (&u16, &crate::plan::Leaf)| {
-        Some(ProfileStatus {
-            profile: leaf.profile.filter(|_| used.contains(class))?,
-            addresses: routes.values().filter(|slot| slot.class == *class).count(),
-            queued: leaf.queued,
-        })
-    };
-    tree.classes.iter().filter_map(status).collect()
-}
-
-fn failed(failed: Failed) -> ApiError {
-    if failed.error.is_permission() {
-        return ApiError::new(ErrorCode::Permission, format!("{failed}; the agent needs CAP_NET_ADMIN"));
-    }
-    let code = if failed.undo.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
-    ApiError::new(code, failed)
+fn unwritable(error: JournalError) -> ApiError {
+    let hint = error.hint();
+    ApiError::new(ErrorCode::Failed, format!("{error}; {hint}"))
 }

@@ -9,7 +9,8 @@ use std::{
     os::unix::fs::MetadataExt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    thread,
+    time::Duration,
 };
 
 use axum::{
@@ -21,11 +22,14 @@ use axum::{
 };
 use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::{
+    net::{UnixListener, UnixStream},
+    task::JoinError,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Node;
+use super::{JournalError, Node, Now};
 use crate::{
     kernel::Kernel,
     probe,
@@ -38,8 +42,14 @@ const BODY_LIMIT: usize = 16 * 1024 * 1024;
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often is looked for what is over or has drained, at the least.
+/// How often is looked for what has begun, is over or has drained, at the least.
 const TEND_EVERY: Duration = Duration::from_millis(200);
+
+/// How long before something changes by itself is computed what has to be written then.
+const LOOK_AHEAD: Duration = Duration::from_millis(100);
+
+/// How much of a wait is left to the thread that does the work: timers of the async runtime go by milliseconds.
+const LAST_BIT: Duration = Duration::from_millis(3);
 
 /// When that is tried again after it failed.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -53,6 +63,9 @@ pub enum ServeError {
     /// The socket cannot be made.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
+    /// What is in force cannot be written down.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
     /// The server failed.
     #[error("the server failed: {0}")]
     Server(#[source] io::Error),
@@ -60,21 +73,23 @@ pub enum ServeError {
 
 type Shared<K> = Arc<Mutex<Node<K>>>;
 
-/// Serves `node` on the Unix socket until `shutdown` ends.
+/// Serves `node` on the Unix socket until `shutdown` ends, once it has brought its kernel in line with its journal.
 pub async fn serve<K: Kernel + 'static>(
-    node: Node<K>,
+    mut node: Node<K>,
     socket: PathBuf,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let listener = listen(&socket).await?;
     let own = fs::metadata(&socket).map_err(|error| ServeError::Socket(socket.clone(), error))?;
+    // Not before the socket is this agent's, and so the kernel and the journal.
+    node.resume(Now::read())?;
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = Router::new()
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
         .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
-        .route(Commit::PATH, post(locked::<K, Commit>(|node, request, now| node.commit(&request, now))))
+        .route(Commit::PATH, post(commit::<K>))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
         .route(Probe::PATH, post(run_probe))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -113,26 +128,52 @@ async fn listen(socket: &PathBuf) -> Result<UnixListener, ServeError> {
     listener
 }
 
-/// Ends what lasts for a time when it is over, and removes classes that nothing uses any more when they have drained.
+/// Begins and ends what has its time, and removes classes that nothing uses any more when they have drained.
 async fn tend<K: Kernel + 'static>(node: Shared<K>) {
+    let mut at = Duration::ZERO;
     loop {
-        let tended = on_node(&node, Node::tend).await;
-        let pause = match tended {
-            // A change may come in the meantime, so the next deadline is not slept for in one go.
-            Ok(next) => next.map_or(TEND_EVERY, |next| next.saturating_duration_since(Instant::now()).min(TEND_EVERY)),
+        let tended = on_node_at(&node, at, Node::tend).await;
+        let now = Now::read().uptime;
+        at = match tended {
+            Ok(Some(next)) if next <= now + LOOK_AHEAD => {
+                if let Err(error) = on_node(&node, move |node, _| node.look_ahead(next)).await {
+                    warn!(%error, "What begins or ends in a moment cannot be computed.");
+                }
+                next
+            }
+            // A change may come in the meantime, so the next one is not slept for in one go.
+            Ok(next) => next.map_or(now + TEND_EVERY, |next| (next - LOOK_AHEAD).min(now + TEND_EVERY)),
             Err(error) => {
-                warn!(%error, "What is over could not be ended, or what has drained not be removed; trying again.");
-                TRY_AGAIN_AFTER
+                warn!(%error, "What has begun or is over could not be put in force, or what has drained not be removed; trying again.");
+                now + TRY_AGAIN_AFTER
             }
         };
-        tokio::time::sleep(pause).await;
     }
+}
+
+/// Commits at the agreed instant. While it waits, the node is free for an undo, or for whoever asks how it is.
+async fn commit<K: Kernel + 'static>(
+    State(node): State<Shared<K>>,
+    request: Result<Json<Commit>, JsonRejection>,
+) -> Response {
+    let Json(request) = match request {
+        Ok(request) => request,
+        Err(rejection) => return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
+    };
+    // A task of its own: that the controller hangs up while all nodes wait must not stop some of them.
+    let committing = tokio::spawn(async move {
+        let request = Arc::new(request);
+        let waiting = Arc::clone(&request);
+        let at = on_node(&node, move |node, now| Ok(now.uptime + node.make_ready(&waiting, now)?)).await?;
+        on_node_at(&node, at, move |node, _| node.commit(&request, &Now::read)).await
+    });
+    answer(committing.await.unwrap_or_else(|error| Err(broken(&error))))
 }
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// What a request has done on the node, at the moment at which the node is had.
-type Work<K, C> = fn(&mut Node<K>, C, Instant) -> Result<<C as Call>::Reply, ApiError>;
+type Work<K, C> = fn(&mut Node<K>, C, Now) -> Result<<C as Call>::Reply, ApiError>;
 
 /// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
 fn locked<K: Kernel + 'static, C: Call>(
@@ -150,16 +191,34 @@ fn locked<K: Kernel + 'static, C: Call>(
 
 async fn on_node<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
-    work: impl FnOnce(&mut Node<K>, Instant) -> Result<T, ApiError> + Send + 'static,
+    work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
+    on_node_at(node, Duration::ZERO, work).await
+}
+
+/// Does `work` on the node, as soon as possible after an uptime.
+async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
+    node: &Shared<K>,
+    at: Duration,
+    work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let wait = at.saturating_sub(Now::read().uptime);
+    if wait > LAST_BIT {
+        tokio::time::sleep(wait - LAST_BIT).await;
+    }
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
+        thread::sleep(at.saturating_sub(Now::read().uptime));
         // A request that panicked has not left the node half changed: every change is read back or undone.
         let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
         // The time at which the node is had, and not the one at which the request came.
-        work(&mut node, Instant::now())
+        work(&mut node, Now::read())
     });
-    done.await.unwrap_or_else(|error| Err(ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))))
+    done.await.unwrap_or_else(|error| Err(broken(&error)))
+}
+
+fn broken(error: &JoinError) -> ApiError {
+    ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))
 }
 
 async fn run_probe(request: Result<Json<Probe>, JsonRejection>) -> Response {

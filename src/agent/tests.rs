@@ -1,17 +1,27 @@
 //! The transaction on one node, over a kernel in memory.
 
-use std::{
-    net::IpAddr,
-    time::{Duration, Instant},
-};
+use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 
-use super::{Config, Node};
+use super::{Config, JournalError, Node, Now};
 use crate::{
     kernel::FakeKernel,
-    plan::{AgentAddress, Inventory, Place, Tree, Wanted, Wish},
+    plan::{AgentAddress, Flap, Inventory, Moment, Place, Timing, Tree, Wanted, Wish},
     topology::{LinkChange, NodeName, Source, Topology},
-    wire::{Commit, ErrorCode, Prepare, Ticket, Undo},
+    wire::{Commit, ErrorCode, Onset, Prepare, Ticket, Undo},
 };
+
+/// When the tests begin: an hour after the machine was started.
+fn now() -> Now {
+    Now { uptime: Duration::from_hours(1), wall: Moment::from_nanos(1_800_000_000_000_000_000) }
+}
+
+impl Add<Duration> for Now {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        self.after(time)
+    }
+}
 
 fn address(number: u8) -> IpAddr {
     [10, 0, 0, number].into()
@@ -35,16 +45,30 @@ fn uniform(base: &Wanted, rtt: &str) -> Wanted {
     Wanted { generation: base.generation + 1, ..wanted }
 }
 
+/// What `n1` is configured to be.
+fn config(journal: Option<&Path>) -> Config {
+    Config {
+        node: "n1".parse().unwrap(),
+        interfaces: vec!["db0".parse().unwrap()],
+        socket: "/run/n1.sock".into(),
+        journal: journal.map(Path::to_owned),
+    }
+}
+
+fn untouched() -> FakeKernel {
+    let mut kernel = FakeKernel::new("db0".parse().unwrap());
+    kernel.interface.addresses = vec![address(1)];
+    kernel
+}
+
 fn n1() -> Node<FakeKernel> {
     n1_on(FakeKernel::new("db0".parse().unwrap()))
 }
 
 fn n1_on(mut kernel: FakeKernel) -> Node<FakeKernel> {
     kernel.interface.addresses = vec![address(1)];
-    let config =
-        Config { node: "n1".parse().unwrap(), interfaces: vec!["db0".parse().unwrap()], socket: "/run/n1.sock".into() };
     let bench = kernel.clone();
-    Node::with_bench(config, kernel, bench)
+    Node::with_bench(config(None), kernel, bench, "boot", now()).unwrap()
 }
 
 fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
@@ -52,7 +76,7 @@ fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
 }
 
 fn commit(ticket: &str) -> Commit {
-    Commit { ticket: Ticket(ticket.into()) }
+    Commit { ticket: Ticket(ticket.into()), at: None }
 }
 
 fn undo(ticket: &str) -> Undo {
@@ -61,32 +85,32 @@ fn undo(ticket: &str) -> Undo {
 
 /// Puts a document in force.
 fn put(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted) {
-    put_at(node, ticket, wanted, Instant::now());
+    put_at(node, ticket, wanted, now());
 }
 
 /// Puts a document in force at a moment.
-fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Instant) {
+fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Now) {
     let base = wanted_of(node);
     node.prepare(prepare(ticket, &base, wanted), now).unwrap();
-    node.commit(&commit(ticket), now).unwrap();
+    node.commit(&commit(ticket), &|| now).unwrap();
 }
 
 /// The document that the node has.
 fn wanted_of(node: &Node<FakeKernel>) -> Wanted {
-    node.document(Instant::now()).wanted
+    node.document(now()).wanted
 }
 
 #[test]
 fn preparing_writes_nothing_and_committing_puts_it_in_force() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
-    let prepared = node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap();
+    let prepared = node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     assert!(!prepared.change.steps.is_empty());
     assert_eq!(node.kernel().writes, 0);
-    let committed = node.commit(&commit("a"), Instant::now()).unwrap();
+    let committed = node.commit(&commit("a"), &|| now()).unwrap();
     assert_eq!(committed.stamp, wanted.stamp());
     assert_eq!(committed.writes, prepared.change.steps.len());
-    let status = node.status(Instant::now()).unwrap();
+    let status = node.status(now()).unwrap();
     assert_eq!((status.drift, status.profiles.len()), (vec![], 1));
 }
 
@@ -96,7 +120,7 @@ fn an_edit_of_a_document_that_is_not_in_force_is_a_conflict() {
     let first = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &first);
     let late = uniform(&Wanted::default(), "300ms");
-    let error = node.prepare(prepare("b", &Wanted::default(), &late), Instant::now()).unwrap_err();
+    let error = node.prepare(prepare("b", &Wanted::default(), &late), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
     assert_eq!(wanted_of(&node), first);
 }
@@ -105,13 +129,13 @@ fn an_edit_of_a_document_that_is_not_in_force_is_a_conflict() {
 fn a_prepared_change_keeps_other_controllers_out_until_it_is_undone() {
     let mut node = n1();
     let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
-    node.prepare(prepare("ours", &Wanted::default(), &ours), Instant::now()).unwrap();
-    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), Instant::now()).unwrap_err();
+    node.prepare(prepare("ours", &Wanted::default(), &ours), now()).unwrap();
+    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    node.undo(&undo("ours"), Instant::now()).unwrap();
-    node.prepare(prepare("theirs", &Wanted::default(), &theirs), Instant::now()).unwrap();
+    node.undo(&undo("ours"), now()).unwrap();
+    node.prepare(prepare("theirs", &Wanted::default(), &theirs), now()).unwrap();
     // What was undone cannot be committed any more.
-    assert_eq!(node.commit(&commit("ours"), Instant::now()).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.commit(&commit("ours"), &|| now()).unwrap_err().code, ErrorCode::Conflict);
 }
 
 #[test]
@@ -123,7 +147,7 @@ fn undoing_a_committed_change_goes_back_to_the_document_before() {
     assert_ne!(node.kernel().tree.shaping(), tree);
     // Undoing it twice is undoing it once; undoing another transaction is nothing.
     for ticket in ["b", "b", "unknown"] {
-        let undone = node.undo(&undo(ticket), Instant::now()).unwrap();
+        let undone = node.undo(&undo(ticket), now()).unwrap();
         assert_eq!(undone.stamp, before.stamp());
         assert_eq!(node.kernel().tree.shaping(), tree);
     }
@@ -133,7 +157,7 @@ fn undoing_a_committed_change_goes_back_to_the_document_before() {
 fn undoing_the_first_change_gives_the_interface_back() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    node.undo(&undo("a"), Instant::now()).unwrap();
+    node.undo(&undo("a"), now()).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
     assert_eq!(wanted_of(&node), Wanted::default());
 }
@@ -141,12 +165,12 @@ fn undoing_the_first_change_gives_the_interface_back() {
 #[test]
 fn a_change_that_the_kernel_fails_leaves_the_node_as_it_was() {
     let wanted = uniform(&Wanted::default(), "100ms");
-    let steps = n1().prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap().change.steps.len();
+    let steps = n1().prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap().change.steps.len();
     for step in 0..steps {
         let mut node = n1();
-        node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap();
+        node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
         node.kernel().fails_at = Some(step);
-        assert_eq!(node.commit(&commit("a"), Instant::now()).unwrap_err().code, ErrorCode::Failed);
+        assert_eq!(node.commit(&commit("a"), &|| now()).unwrap_err().code, ErrorCode::Failed);
         assert_eq!(node.kernel().tree, Tree::default(), "step {step} failed");
         assert_eq!(wanted_of(&node), Wanted::default());
     }
@@ -166,7 +190,7 @@ fn a_foreign_hand_shows_as_drift() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.kernel().tree.active = None;
-    assert!(!node.status(Instant::now()).unwrap().drift.is_empty());
+    assert!(!node.status(now()).unwrap().drift.is_empty());
 }
 
 #[test]
@@ -177,16 +201,16 @@ fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
 
     let mut without = wanted.clone();
     without.inventory.nodes.remove(&name);
-    let error = node.prepare(prepare("a", &Wanted::default(), &without), Instant::now()).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &without), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BadRequest);
 
     let mut elsewhere = wanted.clone();
     elsewhere.inventory.nodes.get_mut(&name).unwrap().interface = "eth0".parse().unwrap();
-    let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere), Instant::now()).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
 
     node.kernel().interface.carries_default_route = true;
-    let error = node.prepare(prepare("a", &Wanted::default(), &wanted), Instant::now()).unwrap_err();
+    let error = node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
     assert_eq!(node.kernel().writes, 0);
 }
@@ -205,10 +229,10 @@ fn classes_that_drain_are_swept_when_they_are_empty() {
     let wanted = uniform(&wanted_of(&node), "100ms");
     put(&mut node, "b", &wanted);
     assert!(node.drains());
-    node.tend(Instant::now()).unwrap();
+    node.tend(now()).unwrap();
     assert!(node.drains(), "it still holds a packet");
     node.kernel().tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
-    node.tend(Instant::now()).unwrap();
+    node.tend(now()).unwrap();
     assert!(!node.drains());
     assert_eq!(node.kernel().tree.classes.len(), 2, "the default class and the one in use");
 }
@@ -231,7 +255,7 @@ fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
 #[test]
 fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     let before = node.kernel().tree.clone();
     let timed = delayed(&wanted_of(&node), "80ms", Some(10 * SECOND));
@@ -239,7 +263,7 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     let during = node.kernel().tree.shaping();
     assert_ne!(during, before.shaping());
     assert_eq!(node.status(start + 3 * SECOND).unwrap().overlays[0].left, Some(7.0));
-    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some(start + 10 * SECOND));
+    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
     assert_eq!(node.kernel().tree.shaping(), during);
 
     let stamp = node.stamp();
@@ -247,7 +271,8 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     assert_eq!(node.kernel().tree, before);
     assert_eq!(node.stamp(), stamp, "the document is the same on all nodes, whoever ends it first");
     let document = node.document(start + 10 * SECOND);
-    assert_eq!((document.wanted.overlays.len(), document.ended.len(), document.in_force().overlays.len()), (1, 1, 0));
+    let ended = document.absent.ended.len();
+    assert_eq!((document.wanted.overlays.len(), ended, document.in_force().overlays.len()), (1, 1, 0));
     let status = node.status(start + 10 * SECOND).unwrap();
     assert!(status.overlays.is_empty() && status.drift.is_empty());
     let writes = node.kernel().writes;
@@ -258,7 +283,7 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
 #[test]
 fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(SECOND)), start);
     assert!(node.kernel().tree.taken);
     node.tend(start + SECOND).unwrap();
@@ -268,7 +293,7 @@ fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
 #[test]
 fn an_edit_keeps_the_time_of_what_it_retains() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
     let edited = uniform(&wanted_of(&node), "100ms");
     put_at(&mut node, "b", &edited, start + 6 * SECOND);
@@ -282,7 +307,7 @@ fn an_edit_keeps_the_time_of_what_it_retains() {
 #[test]
 fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
     // The controller asked a node that was a moment behind.
     let retained = uniform(&wanted_of(&node), "100ms");
@@ -298,7 +323,7 @@ fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
 #[test]
 fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "100ms"), start);
     let before = node.kernel().tree.clone();
     let timed = delayed(&wanted_of(&node), "80ms", Some(SECOND));
@@ -316,7 +341,7 @@ fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
 #[test]
 fn undoing_an_edit_brings_back_the_time_of_what_it_dropped() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
     let (document, during) = (wanted_of(&node), node.kernel().tree.shaping());
     let dropped = document.without_overlays(&[], inventory()).unwrap();
@@ -336,13 +361,13 @@ fn undoing_an_edit_brings_back_the_time_of_what_it_dropped() {
 #[test]
 fn undoing_a_timed_change_forgets_its_time() {
     let mut node = n1();
-    let start = Instant::now();
+    let start = now();
     let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));
     put_at(&mut node, "a", &timed, start);
     node.undo(&undo("a"), start + SECOND).unwrap();
     assert_eq!(node.tend(start + SECOND).unwrap(), None);
     put_at(&mut node, "b", &timed, start + 5 * SECOND);
-    assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some(start + 15 * SECOND));
+    assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
 }
 
 #[test]
@@ -354,7 +379,7 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
     let topology = Topology::parse(Source::new("wan.toml", text)).unwrap();
     let wanted = Wanted::default().with_topology(topology, inventory()).unwrap();
     let base = Wanted::default();
-    let error = node.prepare(prepare("a", &base, &wanted), Instant::now()).unwrap_err();
+    let error = node.prepare(prepare("a", &base, &wanted), now()).unwrap_err();
     assert_eq!((error.code, node.kernel().writes), (ErrorCode::Unsupported, 0));
     let duplicate = "refuses `duplicate` next to other delays on one interface (wan.toml:9): netem: cannot mix";
     assert!(error.message.contains(duplicate), "{}", error.message);
@@ -364,7 +389,7 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
 #[test]
 fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() {
     let mut node = n1();
-    let now = Instant::now();
+    let now = super::tests::now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "20ms"), now);
     let base = wanted_of(&node);
     let refused = |node: &mut Node<FakeKernel>, base: &Wanted, wanted: &Wanted| {

@@ -11,19 +11,22 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure};
 use crate::{
-    agent::{Config, ConfigError, Node, ServeError, serve},
+    agent::{Config, ConfigError, JournalError, Node, Now, ServeError, serve},
     kernel::Rtnl,
 };
 
 /// Run a node's agent: the privileged daemon that owns its network shaping
 ///
 /// It touches no interface but those that its config allows. SIGTERM and SIGINT end it; what is in force stays in force.
+/// Started again, it goes on from its journal, however it ended: what should be in force at that moment is, and what is
+/// over by then is not.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # all that may be shaped
   socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
+  journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
 
 It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
 RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
@@ -51,7 +54,8 @@ impl Agent {
         let served = runtime.block_on(async {
             let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
             let socket = config.socket.clone();
-            serve(Node::new(config, kernel), socket, end).await.map_err(Failure::from)
+            let node = Node::open(config, kernel, Now::read())?;
+            serve(node, socket, end).await.map_err(Failure::from)
         });
         // A thread that still reads stdin must not keep the process alive.
         runtime.shutdown_background();
@@ -110,12 +114,20 @@ impl From<ConfigError> for Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        match &error {
+        match error {
+            ServeError::Journal(error) => error.into(),
             ServeError::Taken(_) => Self::new(Exit::Conflict, error),
-            ServeError::Socket(_, cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+            ServeError::Socket(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error)
             }
             ServeError::Socket(..) | ServeError::Server(_) => Self::new(Exit::Failed, error),
         }
+    }
+}
+
+impl From<JournalError> for Failure {
+    fn from(error: JournalError) -> Self {
+        let hint = error.hint();
+        Self::new(Exit::File, error).hint(hint)
     }
 }

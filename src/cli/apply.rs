@@ -1,6 +1,6 @@
 //! `netemctl apply`, and what all verbs that change something have in common.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::Serialize;
 
@@ -11,9 +11,9 @@ use super::{
     topology_file,
 };
 use crate::{
-    fleet::Outcome,
-    plan::{EditError, Inventory, Wanted},
-    topology::NodeName,
+    fleet::{FleetOnset, Outcome},
+    plan::{EditError, Inventory, Moment, Wanted},
+    topology::{NodeName, hostlist},
 };
 
 /// Put a topology in force: on all nodes or on none, read back from every kernel
@@ -46,6 +46,46 @@ struct Changed<'a> {
     seed: Option<u64>,
     nodes: usize,
     writes: &'a BTreeMap<NodeName, usize>,
+    /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
+    onset: Option<ChangeOnset>,
+}
+
+/// When a change took effect, against the instant that the nodes had agreed on.
+#[derive(Serialize)]
+struct ChangeOnset {
+    /// That instant, in seconds since 1970.
+    agreed: f64,
+    /// From the first effect on any node to the last one on any node; `None`: no node had to change.
+    spread_us: Option<f64>,
+    nodes: BTreeMap<NodeName, NodeOnset>,
+}
+
+/// When it took effect on one node, by its own clock, in microseconds after the agreed instant.
+#[derive(Serialize)]
+struct NodeOnset {
+    /// The first write that changes what becomes of packets, acknowledged by the kernel.
+    first_us: f64,
+    /// The last one.
+    last_us: f64,
+}
+
+impl ChangeOnset {
+    fn of(onset: &FleetOnset) -> Self {
+        let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+        // A node whose clock was set in the meantime may have been early.
+        let against = |moment: Moment| {
+            let early = || onset.agreed.since(moment).map(|early| -microseconds(early));
+            moment.since(onset.agreed).map(microseconds).or_else(early).unwrap_or_default()
+        };
+        let node = |(node, own): (&NodeName, &crate::wire::Onset)| {
+            (node.clone(), NodeOnset { first_us: against(own.first), last_us: against(own.last) })
+        };
+        Self {
+            agreed: onset.agreed.as_nanos() as f64 / 1e9,
+            spread_us: onset.spread().map(microseconds),
+            nodes: onset.nodes.iter().map(node).collect(),
+        }
+    }
 }
 
 /// Edits what is in force on all nodes and says what that came to.
@@ -70,10 +110,10 @@ pub(super) fn change_with(
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         Ok(Context::meanwhile(&what, fleet.edit(replaces, &interrupt, edit)).await?)
     })?;
-    let Outcome { wanted, writes } = &outcome;
+    let Outcome { wanted, writes, says_otherwise, onset } = &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
-        changed: steps > 0,
+        changed: steps > 0 || *says_otherwise,
         generation: wanted.generation,
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
         overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
@@ -81,20 +121,39 @@ pub(super) fn change_with(
         seed,
         nodes: writes.len(),
         writes,
+        onset: onset.as_ref().map(ChangeOnset::of),
     };
     context.answer(&changed, || {
-        let did = match steps {
-            0 => "nothing to change".to_owned(),
-            _ => format!(
-                "changed {}, {}",
-                count(writes.values().filter(|steps| **steps > 0).count(), "node"),
-                count(steps, "step")
-            ),
-        };
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
-        format!("{}; {did}{seed}", in_force(wanted))
+        format!("{}; {}{seed}", in_force(wanted), what_it_took(&outcome))
     })?;
     Ok(Exit::Ok)
+}
+
+/// What it took to put something in force, in a clause or two.
+fn what_it_took(outcome: &Outcome) -> String {
+    let steps: usize = outcome.writes.values().sum();
+    let mut text = match steps {
+        0 if outcome.says_otherwise => "no kernel has anything to do for it now".to_owned(),
+        0 => "nothing to change".to_owned(),
+        _ => {
+            let nodes = outcome.writes.values().filter(|steps| **steps > 0).count();
+            format!("changed {}, {}", count(nodes, "node"), count(steps, "step"))
+        }
+    };
+    let Some(onset) = &outcome.onset else { return text };
+    if let Some(spread) = onset.spread().filter(|_| onset.nodes.len() > 1) {
+        text += &format!(", all within {:.1} ms", spread.as_secs_f64() * 1e3);
+    }
+    if let Some(late) = onset.told_late.values().max() {
+        let nodes: Vec<_> = onset.told_late.keys().cloned().collect();
+        text += &format!(
+            "\n{} heard of it up to {:.1} s after the agreed instant by their own clocks: set the clocks by NTP",
+            hostlist::fold(&nodes),
+            late.as_secs_f64()
+        );
+    }
+    text
 }
 
 /// What is in force, in a sentence.

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     fleet::{CALL_TIMEOUT, CallError, part},
     plan::Profile,
-    topology::{NodeName, Parameter},
+    topology::{NodeName, Parameter, hostlist},
     wire::{GetStatus, GetWanted, NodeStatus},
 };
 
@@ -80,7 +80,7 @@ impl Status {
                 Some((node, _)) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await.ok(),
                 None => None,
             };
-            let wanted = wanted.map(|document| document.in_force()).unwrap_or_default();
+            let wanted = wanted.map(|document| document.lasting()).unwrap_or_default();
             let overlays = laid(&wanted, &up);
             Ok((up, down, overlays, parted(&wanted, partition::now())))
         })?;
@@ -120,6 +120,15 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     if !fleetwide.partitions.is_empty() {
         text += &format!("\n{}", draw_partitions(styled, &fleetwide.partitions));
     }
+    let is_forgetful = |node: &Node| node.status.as_ref().is_some_and(|status| status.journal.is_none());
+    let forgetful: Vec<_> =
+        fleetwide.nodes.iter().filter(|(_, node)| is_forgetful(node)).map(|(name, _)| name.clone()).collect();
+    if !forgetful.is_empty() {
+        text += &format!(
+            "\n{} keep no journal: an agent that ends there forgets what is in force (netemctl agent --help)\n",
+            hostlist::fold(&forgetful)
+        );
+    }
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";
     }
@@ -141,6 +150,10 @@ fn row(status: &NodeStatus) -> Vec<String> {
         }
     }
     let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
+    let partitions = status.partitions.iter().map(|partition| match partition.is_on {
+        true => partition.name.clone(),
+        false => format!("{} (not now)", partition.name),
+    });
     let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
     let state = match (status.drift.is_empty(), status.draining) {
         (false, _) => "drifts".to_owned(),
@@ -152,7 +165,7 @@ fn row(status: &NodeStatus) -> Vec<String> {
         status.interface.to_string(),
         status.stamp.generation.to_string(),
         status.topology.clone().unwrap_or_else(|| "-".to_owned()),
-        or_dash(status.partitions.join(", ")),
+        or_dash(partitions.collect::<Vec<_>>().join(", ")),
         or_dash(delays.collect::<Vec<_>>().join(", ")),
         or_dash(if cut.is_empty() { String::new() } else { count(cut.len(), "address") }),
         state,

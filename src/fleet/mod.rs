@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 pub use client::{CallError, Transport, Unix};
 use tokio::task::JoinSet;
-pub use transaction::{Outcome, Phase, Preview, Rehearsal, TransactionError};
+pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
 use crate::{
     plan::{AgentAddress, Inventory},

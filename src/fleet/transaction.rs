@@ -1,9 +1,9 @@
 //! Changing many nodes: prepare on all, commit on all, read back on all; a failure anywhere leaves all as they were.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     process,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use thiserror::Error;
@@ -11,10 +11,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CALL_TIMEOUT, CallError, Fleet, part};
 use crate::{
-    plan::{EditError, Stamp, Wanted},
+    plan::{Absent, EditError, Moment, Stamp, Wanted},
     topology::NodeName,
-    wire::{Commit, Document, GetStamp, GetWanted, Prepare, Prepared, Ticket, Undo},
+    wire::{Commit, Committed, Document, GetStamp, GetWanted, Onset, Prepare, Prepared, Ticket, Undo},
 };
+
+/// How far ahead the instant is at which all nodes change, beyond the time that the slowest of them took to prepare: as
+/// long as that may it take again until all have been told and are ready.
+const LEAD: Duration = Duration::from_millis(50);
+
+/// How far ahead it is at the most. Agents refuse to wait for longer than five seconds.
+const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
 /// Where a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +95,29 @@ pub struct Outcome {
     pub wanted: Wanted,
     /// How many steps each node's kernel took; all zero: everything was in force already.
     pub writes: BTreeMap<NodeName, usize>,
+    /// Whether the document is another one than before, in what it says.
+    pub says_otherwise: bool,
+    /// When it took effect; `None`: nothing was committed.
+    pub onset: Option<FleetOnset>,
+}
+
+/// When a change took effect on the nodes, each by its own clock.
+#[derive(Debug)]
+pub struct FleetOnset {
+    /// The agreed instant.
+    pub agreed: Moment,
+    /// When it took effect on each node on which it did.
+    pub nodes: BTreeMap<NodeName, Onset>,
+    /// How long after the agreed instant nodes were told, by their own clock, whose clocks differ from this machine's.
+    pub told_late: BTreeMap<NodeName, Duration>,
+}
+
+impl FleetOnset {
+    /// From the first effect on any node to the last one on any node; `None`: there was none.
+    pub fn spread(&self) -> Option<Duration> {
+        let first = self.nodes.values().map(|onset| onset.first).min()?;
+        self.nodes.values().map(|onset| onset.last).max()?.since(first)
+    }
 }
 
 /// A transaction that is prepared on every node, and that ends by [`Rehearsal::commit`] or [`Rehearsal::abandon`].
@@ -95,12 +125,14 @@ pub struct Outcome {
 pub struct Rehearsal<'a> {
     fleet: &'a Fleet,
     ticket: Ticket,
+    /// How long the slowest node took to prepare it.
+    slowest: Duration,
     /// What it would do.
     pub preview: Preview,
 }
 
 impl Fleet {
-    /// The document in force, which all nodes must agree on, without what has ended.
+    /// What is in force at this moment of the document, which all nodes must agree on.
     pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
         let stamps = self.stamps().await?;
         if agree(&stamps) {
@@ -125,23 +157,25 @@ impl Fleet {
             return Err(TransactionError::Disagreement(stamps));
         }
         let newest = self.newest(&stamps).await?;
-        let in_force = newest.in_force();
-        let mut wanted = edit(&in_force)?;
-        let said_already = agreed && in_force.says_the_same(&wanted);
+        let lasting = newest.lasting();
+        let mut wanted = edit(&lasting)?;
+        let said_already = agreed && lasting.says_the_same(&wanted);
         // A document that no longer has what has ended is another one, although it says the same.
-        wanted.generation = in_force.generation + u64::from(!said_already || !newest.ended.is_empty());
+        wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
 
         let ticket = draw_ticket();
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
+        let asked = Instant::now();
         let (nodes, failures) = part(self.call(CALL_TIMEOUT, prepare).await);
+        let slowest = asked.elapsed();
         if !failures.is_empty() {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
             drop(self.undo(&ticket).await);
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, stuck: BTreeMap::new() });
         }
-        let preview = Preview { wanted, nodes, said_already, generation: in_force.generation };
-        Ok(Rehearsal { fleet: self, ticket, preview })
+        let preview = Preview { wanted, nodes, said_already, generation: lasting.generation };
+        Ok(Rehearsal { fleet: self, ticket, slowest, preview })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
@@ -155,7 +189,8 @@ impl Fleet {
         if rehearsal.preview.is_empty() {
             let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
             let writes = nodes.into_keys().map(|node| (node, 0)).collect();
-            return Ok(Outcome { wanted: Wanted { generation, ..wanted }, writes });
+            let wanted = Wanted { generation, ..wanted };
+            return Ok(Outcome { wanted, writes, says_otherwise: false, onset: None });
         }
         rehearsal.commit(interrupt).await
     }
@@ -168,7 +203,7 @@ impl Fleet {
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
     async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
         let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
-            return Ok(Document { wanted: Wanted::default(), ended: BTreeSet::new() });
+            return Ok(Document { wanted: Wanted::default(), absent: Absent::default() });
         };
         let answer = self.call_one(CALL_TIMEOUT, node, GetWanted {}).await;
         answer.map_err(|error| unread([(node.clone(), error)].into()))
@@ -181,25 +216,35 @@ impl Fleet {
 }
 
 impl Rehearsal<'_> {
-    /// Does it on every node; on any failure, or if it is interrupted, takes it back on every node.
+    /// Does it on every node at one agreed instant; on any failure, or if it is interrupted, takes it back on every node.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
-        let Self { fleet, ticket, preview } = self;
-        // An interruption waits for the answers: a node must not commit after it was told to undo.
-        let answers = if interrupt.is_cancelled() {
-            BTreeMap::new()
-        } else {
-            fleet.call(CALL_TIMEOUT, |_| Commit { ticket: ticket.clone() }).await
+        let Self { fleet, ticket, slowest, preview } = self;
+        let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));
+        let commit = fleet.call(CALL_TIMEOUT, |_| Commit { ticket: ticket.clone(), at: Some(agreed) });
+        // Agents that still wait for the instant forget the change, and those that do not take it back. One that is
+        // told to commit after it was told to undo knows nothing of it any more.
+        let answers = tokio::select! {
+            biased;
+            () = interrupt.cancelled() => None,
+            answers = commit => Some(answers),
         };
-        let (committed, failures) = part(answers);
-        if failures.is_empty() && !interrupt.is_cancelled() {
-            let writes = committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect();
-            return Ok(Outcome { wanted: preview.wanted, writes });
+        let Some((committed, failures)) = answers.map(part) else {
+            let stuck = fleet.undo(&ticket).await;
+            if stuck.is_empty() {
+                return Err(TransactionError::Interrupted);
+            }
+            return Err(TransactionError::Nodes { phase: Phase::Commit, failures: BTreeMap::new(), stuck });
+        };
+        if !failures.is_empty() {
+            let stuck = fleet.undo(&ticket).await;
+            return Err(TransactionError::Nodes { phase: Phase::Commit, failures, stuck });
         }
-        let stuck = fleet.undo(&ticket).await;
-        if failures.is_empty() && stuck.is_empty() {
-            return Err(TransactionError::Interrupted);
-        }
-        Err(TransactionError::Nodes { phase: Phase::Commit, failures, stuck })
+        Ok(Outcome {
+            wanted: preview.wanted,
+            says_otherwise: !preview.said_already,
+            onset: Some(onset(agreed, &committed)),
+            writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),
+        })
     }
 
     /// Forgets it on every node.
@@ -208,6 +253,12 @@ impl Rehearsal<'_> {
         drop(self.fleet.undo(&self.ticket).await);
         self.preview
     }
+}
+
+fn onset(agreed: Moment, committed: &BTreeMap<NodeName, Committed>) -> FleetOnset {
+    let nodes = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.onset?)));
+    let told_late = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.told_late?)));
+    FleetOnset { agreed, nodes: nodes.collect(), told_late: told_late.collect() }
 }
 
 fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {

@@ -30,6 +30,16 @@ fn rollback(undo: &[KernelError]) -> String {
 ///
 /// Undoing never stops at its first error; all of them are reported.
 pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), Failed> {
+    execute_and_tell(kernel, interface, steps, |_| {})
+}
+
+/// The same; `acknowledged` hears of every step as soon as the kernel has done it.
+pub fn execute_and_tell<K: Kernel + ?Sized>(
+    kernel: &mut K,
+    interface: &Interface,
+    steps: &[Step],
+    mut acknowledged: impl FnMut(&Step),
+) -> Result<(), Failed> {
     for (done, step) in steps.iter().enumerate() {
         debug!(interface = %interface.name, "{step}");
         if let Err(error) = kernel.perform(interface, step) {
@@ -38,6 +48,7 @@ pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps:
             let undo = begun.iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
             return Err(Failed { error, undo });
         }
+        acknowledged(step);
     }
     Ok(())
 }

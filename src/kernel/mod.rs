@@ -16,7 +16,7 @@ use std::{fs, io, net::IpAddr};
 
 use thiserror::Error;
 
-pub use execute::{Failed, execute};
+pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
 pub use links::{Bridge, Cable, Links, Mac};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};

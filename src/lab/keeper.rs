@@ -165,10 +165,11 @@ fn start(directory: &Path, namespace: &NodeNamespace, member: &Member, hosts: Pa
         let config = home.join("agent.toml");
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let text = format!(
-            "node = {}\ninterfaces = [{}]\nsocket = {}\n",
+            "node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
             quoted(node.as_str()),
             quoted(DATABASE),
-            quoted(&socket.to_string_lossy())
+            quoted(&socket.to_string_lossy()),
+            quoted(&home.join("journal.json").to_string_lossy())
         );
         fs::write(&config, text)?;
         let mut command = Command::new(std::env::current_exe()?);

@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::name::{MAX_NAME_CHARS, is_name};
+use super::{
+    TimedId, TimedKind,
+    name::{MAX_NAME_CHARS, is_name},
+};
 use crate::topology::{Link, LinkChange, NodeName};
 
 /// Parameters laid over the links between two sets of nodes. Of two that speak of one link, the later wins, parameter
@@ -27,16 +30,6 @@ pub struct Overlay {
     pub since: u64,
     /// How long it lasts, from the moment at which a node commits it; `None`: until it is taken off.
     pub lasts: Option<Duration>,
-}
-
-/// Names one laying of an overlay: laid anew under its old name, it is another one, whose time starts anew.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OverlayId {
-    /// The overlay's name.
-    pub name: String,
-    /// The generation in which it was laid.
-    pub since: u64,
 }
 
 /// What `set` asks for, in its user's words.
@@ -88,8 +81,8 @@ impl Overlay {
     }
 
     /// Which laying of it this is.
-    pub fn id(&self) -> OverlayId {
-        OverlayId { name: self.name.clone(), since: self.since }
+    pub fn id(&self) -> TimedId {
+        TimedId { kind: TimedKind::Overlay, name: self.name.clone(), since: self.since }
     }
 
     /// Whether packets from one node to the other meet it.

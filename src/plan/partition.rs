@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Direction, DrawError, Port, Timing, Traffic,
+    Direction, DrawError, Port, TimedId, TimedKind, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -107,6 +107,17 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// Which partition it is, whatever was called so before.
+    pub fn id(&self) -> TimedId {
+        TimedId { kind: TimedKind::Partition, name: self.name.clone(), since: self.since }
+    }
+
+    /// What it is while it is not in force but will be: it cuts nobody from nobody, and the interface stays taken for
+    /// it, so that the next turn disturbs nothing and takes no longer than its filters.
+    pub(super) fn asleep(&self) -> Self {
+        Self { shape: Shape::Sides(Vec::new()), ..self.clone() }
     }
 
     /// Whether packets from one to the other are cut, or those of its ports.

@@ -137,6 +137,11 @@ impl Step {
 }
 
 impl Step {
+    /// Whether packets fare otherwise from this very write on. All others prepare for such a write or tidy up after it.
+    pub fn takes_effect(&self) -> bool {
+        matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
+    }
+
     /// Whether it is a single message, which the kernel does whole or not at all.
     pub fn is_one_message(&self) -> bool {
         !matches!(

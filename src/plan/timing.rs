@@ -2,7 +2,10 @@
 //!
 //! Nothing here reads a clock. All nodes have the same document, so they agree on every moment of it.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeSet,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +37,45 @@ impl Moment {
     pub fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0).map(Duration::from_nanos)
     }
+}
+
+/// A reading of the wall clock; one before 1970 is taken for 1970.
+impl From<SystemTime> for Moment {
+    fn from(time: SystemTime) -> Self {
+        Self(0).after(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+}
+
+/// Names one overlay or partition of the document: made anew under its old name, it is another one, whose time starts
+/// anew.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TimedId {
+    /// What it is.
+    pub kind: TimedKind,
+    /// Its name, which something of the other kind may have as well.
+    pub name: String,
+    /// The generation of the document in which it came.
+    pub since: u64,
+}
+
+/// What has a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TimedKind {
+    /// An overlay.
+    Overlay,
+    /// A partition.
+    Partition,
+}
+
+/// What of a document is not in force at some instant.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Absent {
+    /// What is over for good.
+    pub ended: BTreeSet<TimedId>,
+    /// What has not begun yet, or is between two turns.
+    pub asleep: BTreeSet<TimedId>,
 }
 
 /// When something is in force.

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
-    Inventory, InventoryError, Overlay, OverlayError, OverlayId, Partition, PartitionError, PartitionWish, Wish,
+    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, Partition, PartitionError, PartitionWish, TimedId,
+    Timing, Wish,
     loss::lost_on,
 };
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
@@ -151,17 +151,49 @@ impl Wanted {
         zones
     }
 
-    /// The document without those overlays.
+    /// The document without those overlays and partitions.
     #[must_use]
-    pub fn without(&self, overlays: &BTreeSet<OverlayId>) -> Self {
+    pub fn without(&self, gone: &BTreeSet<TimedId>) -> Self {
         let mut rest = self.clone();
-        rest.overlays.retain(|overlay| !overlays.contains(&overlay.id()));
+        rest.overlays.retain(|overlay| !gone.contains(&overlay.id()));
+        rest.partitions.retain(|partition| !gone.contains(&partition.id()));
         rest
     }
 
-    /// The overlays that end by themselves, and how long each lasts.
-    pub fn timed(&self) -> impl Iterator<Item = (OverlayId, Duration)> {
-        self.overlays.iter().filter_map(|overlay| Some((overlay.id(), overlay.lasts?)))
+    /// What of the document is in force while that much of it is not.
+    #[must_use]
+    pub fn in_force(&self, absent: &Absent) -> Self {
+        let mut in_force = self.without(&absent.ended);
+        for partition in &mut in_force.partitions {
+            if absent.asleep.contains(&partition.id()) {
+                *partition = partition.asleep();
+            }
+        }
+        in_force
+    }
+
+    /// What does not stay in force until it is taken back.
+    pub fn timed(&self) -> impl Iterator<Item = TimedId> {
+        self.timings(Moment::from_nanos(0)).map(|(id, _)| id)
+    }
+
+    /// The same, with its times, if the document is committed at this moment.
+    ///
+    /// The time of an overlay begins then. So does that of a partition that came with this very document, if it was to
+    /// begin before: so it lasts as long as it should, however long it took until all nodes were ready. An older
+    /// partition began when it did, which a node may learn late.
+    pub fn timings(&self, committed: Moment) -> impl Iterator<Item = (TimedId, Timing)> {
+        let overlays = self.overlays.iter().filter_map(move |overlay| {
+            let timing = Timing { begins: committed, lasts: Some(overlay.lasts?), flap: None };
+            Some((overlay.id(), timing))
+        });
+        let partitions = self.partitions.iter().filter_map(move |partition| {
+            let timing = partition.timing?;
+            let is_new = partition.since == self.generation;
+            let begins = if is_new { timing.begins.max(committed) } else { timing.begins };
+            Some((partition.id(), Timing { begins, ..timing }))
+        });
+        overlays.chain(partitions)
     }
 
     /// The edit of `apply`: another topology, on these machines; overlays and partitions in force stay.

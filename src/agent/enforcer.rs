@@ -1,0 +1,182 @@
+//! The agent's hand on its interface: what has to be written to the kernel, writing it, and reading it back.
+
+use super::{
+    Config, Now, guard,
+    specimen::{self, Bench},
+    trial::Candidate,
+};
+use crate::{
+    kernel::{Failed, Interface, Kernel, execute, execute_and_tell},
+    plan::{Blocked, Change, Shaping, Tree, Wanted, diff},
+    wire::{ApiError, ErrorCode, Onset},
+};
+
+/// A kernel, and whose part of a document it is made to do.
+pub(super) struct Enforcer<K> {
+    pub(super) config: Config,
+    pub(super) kernel: K,
+    /// Where the kernel is tried out.
+    bench: Box<dyn Bench>,
+    /// Whether it has been tried and found able to shape.
+    tried: bool,
+    /// Whether classes are left that nothing uses any more.
+    drains: bool,
+}
+
+/// A change that is computed, and only has to be written.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// What is in force then.
+    pub(super) wanted: Wanted,
+    interface: Interface,
+    before: Tree,
+    change: Change,
+}
+
+/// What writing a change came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Struck {
+    /// How many steps it took.
+    pub(super) writes: usize,
+    /// When it took effect.
+    pub(super) onset: Option<Onset>,
+}
+
+impl<K: Kernel> Enforcer<K> {
+    pub(super) fn new(config: Config, kernel: K, bench: impl Bench + 'static) -> Self {
+        Self { config, kernel, bench: Box::new(bench), tried: false, drains: false }
+    }
+
+    /// Whether there is something to [`sweep`](Self::sweep).
+    pub(super) fn drains(&self) -> bool {
+        self.drains
+    }
+
+    /// The interface that `wanted` has for this node, if it may be touched.
+    pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted) -> Result<Interface, ApiError> {
+        guard::admit(&self.config, &mut self.kernel, in_force, wanted)
+    }
+
+    /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible
+    /// here. `in_force` says what it has.
+    pub(super) fn rehearse(
+        &mut self,
+        interface: &Interface,
+        in_force: &Wanted,
+        wanted: &Wanted,
+    ) -> Result<Change, ApiError> {
+        let tree = self.observe(interface)?;
+        let shaping = wanted.shaping(&self.config.node, interface.rate);
+        let change = way(interface, shaping.as_ref(), &tree)?;
+        if !change.steps.is_empty() && !self.tried {
+            specimen::try_kernel(&*self.bench)?;
+            self.tried = true;
+        }
+        let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
+        let candidate = Candidate {
+            tree: &tree,
+            change: &change,
+            shaping: shaping.as_ref(),
+            node: &self.config.node,
+            wanted,
+            tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
+        };
+        candidate.check(&*self.bench)?;
+        Ok(change)
+    }
+
+    /// The steps from what the kernel has to what `wanted` asks of this node.
+    pub(super) fn change(&mut self, interface: &Interface, wanted: &Wanted) -> Result<Change, ApiError> {
+        let tree = self.observe(interface)?;
+        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree)
+    }
+
+    fn observe(&mut self, interface: &Interface) -> Result<Tree, ApiError> {
+        self.kernel.observe(interface).map_err(guard::kernel_error)
+    }
+
+    /// Computes what has to be written for the kernel to do what `wanted` asks; writes nothing.
+    pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted) -> Result<Staged, ApiError> {
+        if let Some(topology) = &wanted.topology {
+            self.kernel.learn(topology.tables());
+        }
+        let before = self.observe(&interface)?;
+        let change = way(&interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &before)?;
+        Ok(Staged { wanted, interface, before, change })
+    }
+
+    /// Writes what is staged and reads it back. On any failure, what was written is undone.
+    pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Struck, ApiError> {
+        let Staged { wanted, interface, before, change } = staged;
+        let mut onset: Option<Onset> = None;
+        let written = execute_and_tell(&mut self.kernel, interface, &change.steps, |step| {
+            if step.takes_effect() {
+                let last = clock().wall;
+                onset = Some(Onset { first: onset.map_or(last, |onset| onset.first), last });
+            }
+        });
+        written.map_err(failed)?;
+        let why = match self.change(interface, wanted) {
+            Ok(left) if left.is_settled() => {
+                self.drains = !(left.steps.is_empty() && left.draining.is_empty());
+                return Ok(Struck { writes: change.steps.len(), onset });
+            }
+            Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Err(error) => error.message,
+        };
+        // What was read back is not what was written, so the way back is computed anew from what there is.
+        let code = match self.restore(interface, before) {
+            Ok(()) => ErrorCode::Failed,
+            Err(_) => ErrorCode::Broken,
+        };
+        Err(ApiError::new(code, format!("the kernel took every step but does not have what is wanted: {why}")))
+    }
+
+    /// Goes back from what has been written to what was in force before.
+    pub(super) fn take_back(
+        &mut self,
+        staged: &Staged,
+        wanted: Wanted,
+        clock: &dyn Fn() -> Now,
+    ) -> Result<(), ApiError> {
+        let back = self.stage(staged.interface.clone(), wanted)?;
+        self.strike(&back, clock).map(drop)
+    }
+
+    fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
+        let tree = self.observe(interface)?;
+        let change = diff(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
+        execute(&mut self.kernel, interface, &change.steps).map_err(failed)
+    }
+
+    /// Removes the classes that nothing uses any more and that have drained.
+    pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
+        let interface = self.interface(in_force, in_force)?;
+        let change = self.change(&interface, in_force)?;
+        if change.is_settled() {
+            execute(&mut self.kernel, &interface, &change.steps).map_err(failed)?;
+        }
+        self.drains = !change.draining.is_empty();
+        Ok(())
+    }
+}
+
+/// The steps from what an interface has to what is wanted of it.
+fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, ApiError> {
+    diff(wanted, tree).map_err(|blocked| {
+        let name = &interface.name;
+        let hint = match &blocked {
+            Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
+            Blocked::TooManyProfiles(_) => String::new(),
+        };
+        ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
+    })
+}
+
+fn failed(failed: Failed) -> ApiError {
+    if failed.error.is_permission() {
+        return ApiError::new(ErrorCode::Permission, format!("{failed}; the agent needs CAP_NET_ADMIN"));
+    }
+    let code = if failed.undo.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
+    ApiError::new(code, failed)
+}

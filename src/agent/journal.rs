@@ -1,0 +1,183 @@
+//! What an agent must not forget: one file, from which the next one goes on.
+//!
+//! It has the document that the node has, the times of what is in it, and the transaction that led there, with what was
+//! before. It is replaced as a whole ([`write`]): before the first write of a commit to the kernel, with the transaction
+//! not done, and after the last one was read back, with the transaction done. So whenever the agent is killed, the next
+//! one knows which of the two documents holds: a change that was not read back never was, as the controller, which had
+//! no answer, tells all other nodes. What the kernel has is not written down; it is asked.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::{Config, Now, timeline::Timeline};
+use crate::{plan::Wanted, topology::NodeName, wire::Ticket};
+
+/// The version of the file's format.
+const VERSION: u32 = 1;
+
+/// A document and the times of what is in it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Held {
+    pub(super) document: Wanted,
+    pub(super) timeline: Timeline,
+}
+
+/// The transaction that was committed last, or that is about to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Transaction {
+    pub(super) ticket: Ticket,
+    /// What the node had before.
+    pub(super) before: Held,
+    /// Whether the kernel was read back and has what was asked for. If not, what was before holds.
+    pub(super) is_done: bool,
+}
+
+/// What is written down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    /// Whose journal it is.
+    pub(super) node: NodeName,
+    /// The boot in which it was written, to which the uptimes in it belong.
+    pub(super) boot: String,
+    /// What the transaction leads to.
+    pub(super) held: Held,
+    /// How it came to be; `None`: there is nothing to go back to.
+    pub(super) transaction: Option<Transaction>,
+}
+
+impl Entry {
+    /// The entry, if it is that of this agent.
+    pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
+        match &config.journal {
+            Some(path) if self.node != config.node => {
+                Err(JournalError::Another { path: path.clone(), node: self.node })
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// The entry with times that hold in this boot. In the one in which it was written they do; since another one, only
+    /// the wall clock knows how much time has passed.
+    pub(super) fn in_boot(self, boot: &str, now: Now) -> Self {
+        if self.boot == boot && !boot.is_empty() {
+            return self;
+        }
+        let again = |held: Held| Held { timeline: held.timeline.after_boot(now), ..held };
+        let before = |transaction: Transaction| Transaction { before: again(transaction.before), ..transaction };
+        Self { boot: boot.to_owned(), held: again(self.held), transaction: self.transaction.map(before), ..self }
+    }
+}
+
+/// A line of its own before the entry, so that a later format need not be understood to be told apart.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    version: u32,
+}
+
+/// Why a journal is of no use. The agent ends then and changes nothing: what it does not know it must not undo.
+#[derive(Debug, Error)]
+pub enum JournalError {
+    /// It cannot be read.
+    #[error("cannot read the journal {path}: {1}", path = .0.display())]
+    Unreadable(PathBuf, #[source] io::Error),
+    /// It cannot be written.
+    #[error("cannot write the journal {path}: {1}", path = .0.display())]
+    Unwritable(PathBuf, #[source] io::Error),
+    /// Something else wrote it, or its disk has lost some of it.
+    #[error("the journal {path} makes no sense: {why}", path = .path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// In which way.
+        why: String,
+    },
+    /// A later netemctl wrote it.
+    #[error("the journal {path} is of version {version}, and this netemctl knows versions up to {VERSION}", path = .path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// Another agent's journal.
+    #[error("the journal {path} is that of node {node}", path = .path.display())]
+    Another {
+        /// Which file.
+        path: PathBuf,
+        /// Whose it is.
+        node: NodeName,
+    },
+}
+
+impl JournalError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Unreadable(..) | Self::Unwritable(..) => {
+                "the agent needs to read and write that file and its folder, which must be there"
+            }
+            Self::Newer { .. } => "start the version of netemctl that wrote it",
+            Self::Another { .. } => "give each agent a `journal` of its own in its config",
+            Self::Malformed { .. } => {
+                "if it cannot be brought back, remove it: the agent then starts as if nothing were in force, and \
+                 netemctl apply or clear brings the node in line"
+            }
+        }
+    }
+}
+
+/// Reads a journal; `None`: there is none yet.
+pub(super) fn read(path: &Path) -> Result<Option<Entry>, JournalError> {
+    match fs::read(path) {
+        Ok(bytes) => decode(path, &bytes).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(JournalError::Unreadable(path.into(), error)),
+    }
+}
+
+/// Replaces a journal, so that whenever the machine stops there is the old one or the new one, whole.
+pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), JournalError> {
+    let replace = || -> io::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::Builder::new().prefix(".journal-").tempfile_in(folder)?;
+        file.write_all(&encode(entry)?)?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        // Without this, the machine may forget the new name, although not what is in the file.
+        File::open(folder)?.sync_all()
+    };
+    replace().map_err(|error| JournalError::Unwritable(path.into(), error))
+}
+
+fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(&Head { version: VERSION })?;
+    bytes.push(b'\n');
+    serde_json::to_writer(&mut bytes, entry)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
+    let malformed = |why: String| JournalError::Malformed { path: path.into(), why };
+    let head = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| malformed("it is cut short".to_owned()))?;
+    let (head, entry) = bytes.split_at(head);
+    let Head { version } = serde_json::from_slice(head).map_err(|error| malformed(error.to_string()))?;
+    match version {
+        VERSION => {}
+        0..VERSION => return Err(malformed(format!("there is no version {version}"))),
+        _ => return Err(JournalError::Newer { path: path.into(), version }),
+    }
+    // An entry ends with a line break, so that one that is cut short is always seen to be.
+    let entry = entry.strip_suffix(b"\n").filter(|entry| !entry.is_empty());
+    let entry = entry.ok_or_else(|| malformed("it is cut short".to_owned()))?;
+    serde_json::from_slice(entry).map_err(|error| malformed(error.to_string()))
+}
