@@ -1,13 +1,16 @@
 //! The transaction on one node, over a kernel in memory.
 
+mod restart;
+mod time;
+
 use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 
-use super::{Config, JournalError, Node, Now};
+use super::{Config, Node, Now};
 use crate::{
     kernel::FakeKernel,
-    plan::{AgentAddress, Flap, Inventory, Moment, Place, Timing, Tree, Wanted, Wish},
-    topology::{LinkChange, NodeName, Source, Topology},
-    wire::{Commit, ErrorCode, Onset, Prepare, Ticket, Undo},
+    plan::{AgentAddress, Inventory, Mode, Moment, Partition, Place, Shape, Timing, Tree, Wanted, Wish},
+    topology::{LinkChange, NodeName, Source, Topology, hostlist},
+    wire::{Commit, ErrorCode, Prepare, Ticket, Undo},
 };
 
 /// When the tests begin: an hour after the machine was started.
@@ -43,6 +46,23 @@ fn uniform(base: &Wanted, rtt: &str) -> Wanted {
     let topology = Topology::parse(Source::new("uniform.toml", text)).unwrap();
     let wanted = base.with_topology(topology, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
+}
+
+/// The document with those nodes parted from all others.
+fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
+    let side = hostlist::expand(side).unwrap().into_iter().map(|name| name.parse().unwrap()).collect();
+    let mut wanted = Wanted { generation: base.generation + 1, inventory: inventory(), ..base.clone() };
+    let name = wanted.partitions.len();
+    let name = if name == 0 { "n2".to_owned() } else { format!("another {name}") };
+    wanted.partitions.push(Partition {
+        name,
+        shape: Shape::Sides(vec![side]),
+        ports: [].into(),
+        mode: Mode::Drop,
+        timing,
+        since: wanted.generation,
+    });
+    wanted
 }
 
 /// What `n1` is configured to be.

@@ -1,0 +1,385 @@
+//! An agent that is killed, at any point, and the next one, which has the journal and the kernel as they were left.
+
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    agent::JournalError,
+    kernel::{Interface, Kernel, KernelError},
+    plan::{Flap, IfName, Shaping, Step, Timing},
+    topology::Tables,
+};
+
+/// A kernel that outlives the agents which use it, and at which an agent can be made to die.
+#[derive(Clone)]
+struct Outliving {
+    fake: Arc<Mutex<FakeKernel>>,
+    /// After how many writes the agent dies: at the next write, of which half is done, or as it reads back.
+    dies_after: Arc<Mutex<Option<usize>>>,
+}
+
+impl Outliving {
+    fn new() -> Self {
+        Self { fake: Arc::new(Mutex::new(untouched())), dies_after: Arc::default() }
+    }
+
+    fn fake<T>(&self, ask: impl FnOnce(&mut FakeKernel) -> T) -> T {
+        ask(&mut self.fake.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn tree(&self) -> Tree {
+        self.fake(|fake| fake.tree.clone())
+    }
+
+    fn shaping(&self) -> Option<Shaping> {
+        self.tree().shaping()
+    }
+
+    /// Has the agent die after so many writes from now on; `None`: it lives.
+    fn dies_after(&self, writes: Option<usize>) {
+        let done = self.fake(|fake| fake.writes);
+        *self.dies_after.lock().unwrap() = writes.map(|writes| done + writes);
+    }
+
+    fn is_time(&self) -> bool {
+        let dies_after = *self.dies_after.lock().unwrap();
+        dies_after.is_some_and(|dies_after| self.fake(|fake| fake.writes) >= dies_after)
+    }
+}
+
+impl Kernel for Outliving {
+    fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
+        self.fake(|fake| fake.interface(name))
+    }
+
+    fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
+        assert!(!self.is_time(), "killed as it reads back");
+        self.fake(|fake| fake.observe(interface))
+    }
+
+    fn learn(&mut self, _: &Tables) {}
+
+    fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+        if self.is_time() {
+            if let Step::BuildChain { chain, routes } = step {
+                let torn = Step::BuildChain { chain: *chain, routes: routes[..routes.len() / 2].to_vec() };
+                drop(self.fake(|fake| fake.perform(interface, &torn)));
+            }
+            panic!("killed before it could do: {step}");
+        }
+        self.fake(|fake| fake.perform(interface, step))
+    }
+
+    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+        self.fake(|fake| fake.undo(interface, step))
+    }
+}
+
+/// A machine: what is left when an agent ends.
+struct Machine {
+    folder: TempDir,
+    kernel: Outliving,
+    boot: &'static str,
+}
+
+impl Machine {
+    fn new() -> Self {
+        Self { folder: TempDir::new().unwrap(), kernel: Outliving::new(), boot: "first" }
+    }
+
+    fn journal(&self) -> std::path::PathBuf {
+        self.folder.path().join("n1.json")
+    }
+
+    fn open(&self, now: Now) -> Result<Node<Outliving>, JournalError> {
+        Node::with_able_kernel(config(Some(&self.journal())), self.kernel.clone(), self.boot, now)
+    }
+
+    /// Starts the agent.
+    fn start(&self, now: Now) -> Node<Outliving> {
+        let mut node = self.open(now).unwrap();
+        node.resume(now).unwrap();
+        node
+    }
+
+    /// The machine is started anew: its kernel has nothing, and its uptime begins from nothing.
+    fn reboot(&mut self, boot: &'static str) {
+        self.kernel = Outliving::new();
+        self.boot = boot;
+    }
+}
+
+fn put(node: &mut Node<Outliving>, ticket: &str, wanted: &Wanted, now: Now) {
+    let base = node.document(now).wanted;
+    if base != *wanted {
+        node.prepare(prepare(ticket, &base, wanted), now).unwrap();
+        node.commit(&commit(ticket), &|| now).unwrap();
+    }
+}
+
+/// Documents of which each leads to the next: an interface is taken, reshaped, cut, given back.
+fn documents() -> Vec<Wanted> {
+    let nothing = Wanted::default();
+    let slow = uniform(&nothing, "100ms");
+    let cut = parted(&slow, "n2", None);
+    let other = delayed(&cut, "80ms", None);
+    let cleared = other.cleared(inventory()).unwrap();
+    let cleared = Wanted { generation: other.generation + 1, ..cleared };
+    let again = parted(&cleared, "n3", None);
+    vec![nothing, slow, cut, other, cleared, again]
+}
+
+#[test]
+fn an_agent_that_is_killed_during_a_commit_goes_back_to_what_was_in_force() {
+    for pair in documents().windows(2) {
+        let [before, after] = pair else { unreachable!() };
+        for writes in 0.. {
+            let machine = Machine::new();
+            let mut node = machine.start(now());
+            put(&mut node, "a", before, now());
+            let was = machine.kernel.tree();
+            node.prepare(prepare("b", before, after), now()).unwrap();
+            node.make_ready(&commit("b"), now()).unwrap();
+            machine.kernel.dies_after(Some(writes));
+            let died = catch_unwind(AssertUnwindSafe(|| node.commit(&commit("b"), &now))).is_err();
+            machine.kernel.dies_after(None);
+            drop(node);
+            let mut node = machine.start(now());
+            if !died {
+                assert_eq!(node.stamp(), after.stamp());
+                break;
+            }
+            assert_eq!(node.stamp(), before.stamp(), "killed after {writes} writes");
+            assert_eq!(machine.kernel.shaping(), was.shaping(), "killed after {writes} writes");
+            assert_eq!(machine.kernel.tree().taken, was.taken, "killed after {writes} writes");
+            assert!(node.status(now()).unwrap().drift.is_empty());
+            // The controller, which had no answer, takes it back everywhere; here nothing is left of it.
+            assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+            put(&mut node, "c", after, now());
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_while_it_waits_for_the_instant_has_changed_nothing() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    let [before, after] = &documents()[1..3] else { unreachable!() };
+    put(&mut node, "a", before, now());
+    node.prepare(prepare("b", before, after), now()).unwrap();
+    node.make_ready(&commit("b"), now()).unwrap();
+    drop(node);
+    let writes = machine.kernel.fake(|fake| fake.writes);
+    assert_eq!(machine.start(now()).stamp(), before.stamp());
+    assert_eq!(machine.kernel.fake(|fake| fake.writes), writes);
+}
+
+#[test]
+fn an_agent_that_is_killed_after_a_commit_has_it_in_force_and_can_still_undo_it() {
+    for pair in documents().windows(2) {
+        let [before, after] = pair else { unreachable!() };
+        let machine = Machine::new();
+        let mut node = machine.start(now());
+        put(&mut node, "a", before, now());
+        let was = machine.kernel.shaping();
+        put(&mut node, "b", after, now());
+        drop(node);
+        let writes = machine.kernel.fake(|fake| fake.writes);
+        let mut node = machine.start(now());
+        assert_eq!(node.stamp(), after.stamp());
+        assert_eq!(machine.kernel.fake(|fake| fake.writes), writes, "the kernel has it already");
+        assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+        assert_eq!(machine.kernel.shaping(), was);
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_during_an_undo_ends_it_when_it_is_started() {
+    for pair in documents().windows(2) {
+        let [before, after] = pair else { unreachable!() };
+        for writes in 0.. {
+            let machine = Machine::new();
+            let mut node = machine.start(now());
+            put(&mut node, "a", before, now());
+            let was = machine.kernel.shaping();
+            put(&mut node, "b", after, now());
+            machine.kernel.dies_after(Some(writes));
+            let died = catch_unwind(AssertUnwindSafe(|| node.undo(&undo("b"), now()))).is_err();
+            machine.kernel.dies_after(None);
+            drop(node);
+            let node = machine.start(now());
+            assert_eq!(node.stamp(), before.stamp(), "killed after {writes} writes");
+            assert_eq!(machine.kernel.shaping(), was, "killed after {writes} writes");
+            if !died {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn what_lasts_for_a_time_resumes_with_the_time_that_is_left() {
+    let machine = Machine::new();
+    let start = now();
+    let timing = Timing { begins: start.wall, lasts: Some(10 * SECOND), flap: None };
+    let wanted = parted(&delayed(&Wanted::default(), "80ms", Some(8 * SECOND)), "n3", Some(timing));
+    put(&mut machine.start(start), "a", &wanted, start);
+    let during = machine.kernel.shaping();
+
+    // Somebody sets the wall clock while no agent is there, which knows better.
+    let later = Now { wall: Moment::from_nanos(7), ..start + 4 * SECOND };
+    let mut node = machine.start(later);
+    assert_eq!(machine.kernel.shaping(), during);
+    let status = node.status(later).unwrap();
+    assert_eq!((status.overlays[0].left, status.partitions[0].left), (Some(4.0), Some(6.0)));
+    drop(node);
+
+    let mut node = machine.start(start + 9 * SECOND);
+    assert_eq!(machine.kernel.shaping().unwrap().lanes, [].into(), "the delay is over");
+    assert_eq!(machine.kernel.tree().cuts.len(), 2);
+    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
+    drop(node);
+
+    let mut node = machine.start(start + 60 * SECOND);
+    assert_eq!(machine.kernel.tree(), Tree::default(), "not a filter is left");
+    assert_eq!(node.stamp(), wanted.stamp());
+    assert!(node.status(start + 60 * SECOND).unwrap().drift.is_empty());
+}
+
+#[test]
+fn a_machine_that_is_started_anew_goes_on_by_the_wall_clock() {
+    let mut machine = Machine::new();
+    let start = now();
+    let flap = Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 };
+    let timing = Timing { begins: start.wall, lasts: Some(100 * SECOND), flap: Some(flap) };
+    let wanted = parted(&uniform(&Wanted::default(), "100ms"), "n2", Some(timing));
+    put(&mut machine.start(start), "a", &wanted, start);
+    let (during, uptime) = (machine.kernel.shaping(), Duration::from_secs(20));
+
+    machine.reboot("second");
+    let up = Now { uptime, wall: start.wall.after(17 * SECOND) };
+    let mut node = machine.start(up);
+    assert_eq!(machine.kernel.shaping(), during, "17 seconds later it is down again");
+    assert_eq!(node.status(up).unwrap().partitions[0].left, Some(83.0));
+    assert_eq!(node.tend(up).unwrap(), Some(uptime + 3 * SECOND));
+    drop(node);
+
+    machine.reboot("third");
+    let up = Now { uptime, wall: start.wall.after(60 * 60 * SECOND) };
+    let mut node = machine.start(up);
+    assert!(machine.kernel.tree().cuts.is_empty());
+    assert!(machine.kernel.tree().active.is_some(), "the topology has no end");
+    assert!(node.status(up).unwrap().partitions.is_empty());
+}
+
+#[test]
+fn what_is_cleared_is_in_the_journal_no_more() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    for (ticket, wanted) in ["0", "1", "2", "3", "4"].iter().zip(documents()) {
+        put(&mut node, ticket, &wanted, now());
+    }
+    drop(node);
+    let mut node = machine.start(now());
+    assert!(node.document(now()).wanted.is_clear());
+    assert_eq!(machine.kernel.tree(), Tree::default());
+    assert_eq!(node.status(now()).unwrap().topology, None);
+}
+
+#[test]
+fn a_kernel_that_is_not_as_it_was_left_is_brought_in_line_as_soon_as_it_can_be() {
+    let machine = Machine::new();
+    put(&mut machine.start(now()), "a", &documents()[1], now());
+    let was = machine.kernel.tree();
+    machine.kernel.fake(|fake| {
+        fake.tree = Tree::default();
+        // At boot, the interface may not have its address yet.
+        fake.interface.addresses.clear();
+    });
+    let mut node = machine.start(now());
+    assert_eq!(machine.kernel.tree(), Tree::default());
+    assert!(node.tend(now()).is_err());
+    assert!(!node.status(now()).unwrap().drift.is_empty());
+    machine.kernel.fake(|fake| fake.interface.addresses = vec![address(1)]);
+    node.tend(now()).unwrap();
+    assert_eq!(machine.kernel.tree(), was);
+}
+
+#[test]
+fn a_journal_that_is_cut_short_anywhere_stops_the_agent_and_nothing_is_changed() {
+    let machine = Machine::new();
+    put(&mut machine.start(now()), "a", &documents()[1], now());
+    let whole = fs::read(machine.journal()).unwrap();
+    let (writes, tree) = (machine.kernel.fake(|fake| fake.writes), machine.kernel.tree());
+    for length in 0..whole.len() {
+        fs::write(machine.journal(), &whole[..length]).unwrap();
+        let Err(error) = machine.open(now()) else { panic!("{length} bytes of {} are enough", whole.len()) };
+        assert!(matches!(error, JournalError::Malformed { .. }), "{error}");
+        assert_eq!(fs::read(machine.journal()).unwrap(), whole[..length]);
+    }
+    assert_eq!((machine.kernel.fake(|fake| fake.writes), machine.kernel.tree()), (writes, tree));
+}
+
+#[test]
+fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
+    let machine = Machine::new();
+    put(&mut machine.start(now()), "a", &documents()[1], now());
+    let whole = fs::read_to_string(machine.journal()).unwrap();
+    let message = |text: &str| {
+        fs::write(machine.journal(), text).unwrap();
+        machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
+    };
+    assert_eq!(
+        message("{\"version\":2}\nwhatever"),
+        "the journal FILE is of version 2, and this netemctl knows versions up to 1"
+    );
+    assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
+    assert_eq!(message(""), "the journal FILE makes no sense: it is cut short");
+    fs::remove_file(machine.journal()).unwrap();
+    fs::create_dir(machine.journal()).unwrap();
+    assert!(matches!(machine.open(now()), Err(JournalError::Unreadable(..))));
+}
+
+#[test]
+fn what_cannot_be_written_down_is_not_done() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    put(&mut node, "a", &documents()[1], now());
+    let (writes, stamp) = (machine.kernel.fake(|fake| fake.writes), node.stamp());
+    fs::remove_dir_all(machine.folder.path()).unwrap();
+    node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
+    let error = node.commit(&commit("b"), &now).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Failed);
+    assert!(error.message.starts_with("cannot write the journal"), "{error}");
+    assert_eq!((machine.kernel.fake(|fake| fake.writes), node.stamp()), (writes, stamp));
+    let Err(JournalError::Unwritable(..)) = machine.open(now()).unwrap().resume(now()) else {
+        panic!("an agent that cannot keep a journal does not start")
+    };
+}
+
+#[test]
+fn a_commit_of_which_the_end_cannot_be_written_down_is_taken_back() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    put(&mut node, "a", &documents()[1], now());
+    let was = machine.kernel.shaping();
+    node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
+    node.make_ready(&commit("b"), now()).unwrap();
+    fs::remove_dir_all(machine.folder.path()).unwrap();
+    assert_eq!(node.commit(&commit("b"), &now).unwrap_err().code, ErrorCode::Failed);
+    assert_eq!(machine.kernel.shaping(), was);
+    assert_eq!(node.stamp(), documents()[1].stamp());
+}
+
+#[test]
+fn an_agent_without_a_journal_says_so() {
+    assert_eq!(n1().status(now()).unwrap().journal, None);
+    let machine = Machine::new();
+    assert_eq!(machine.start(now()).status(now()).unwrap().journal, Some(machine.journal()));
+}

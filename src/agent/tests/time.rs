@@ -1,0 +1,248 @@
+//! What begins and ends by itself, and what waits for an agreed instant.
+
+use std::cell::Cell;
+
+use super::*;
+use crate::{
+    plan::{Flap, Timing},
+    wire::{Onset, PartitionStatus},
+};
+
+/// A time that ends.
+fn lasting(begins: Moment, lasts: Duration) -> Option<Timing> {
+    Some(Timing { begins, lasts: Some(lasts), flap: None })
+}
+
+/// How it stands with the only partition of a node.
+fn partition(node: &mut Node<FakeKernel>, now: Now) -> PartitionStatus {
+    let status = node.status(now).unwrap();
+    assert_eq!(status.drift, [""; 0]);
+    status.partitions.into_iter().next().unwrap()
+}
+
+fn cuts(node: &mut Node<FakeKernel>) -> usize {
+    node.kernel().tree.cuts.len()
+}
+
+#[test]
+fn a_partition_begins_and_ends_by_itself_and_leaves_nothing() {
+    let mut node = n1();
+    let start = now();
+    let wanted = parted(&Wanted::default(), "n2", lasting((start + 5 * SECOND).wall, 10 * SECOND));
+    put_at(&mut node, "a", &wanted, start);
+    assert_eq!(cuts(&mut node), 0);
+    let status = |is_on, left, next_change| PartitionStatus { name: "n2".into(), is_on, left, next_change };
+    assert_eq!(partition(&mut node, start + SECOND), status(false, Some(14.0), Some(4.0)));
+    assert_eq!(node.tend(start + 4 * SECOND).unwrap(), Some((start + 5 * SECOND).uptime));
+    assert_eq!(cuts(&mut node), 0);
+
+    assert_eq!(node.tend(start + 5 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
+    assert_eq!(cuts(&mut node), 2, "to n2 and from it");
+    assert_eq!(partition(&mut node, start + 6 * SECOND), status(true, Some(9.0), Some(9.0)));
+
+    assert_eq!(node.tend(start + 15 * SECOND).unwrap(), None);
+    assert_eq!(node.kernel().tree, Tree::default());
+    assert_eq!(node.stamp(), wanted.stamp(), "the document is the same on all nodes, whoever ends it first");
+    assert!(node.document(start + 15 * SECOND).lasting().partitions.is_empty());
+    assert!(node.status(start + 15 * SECOND).unwrap().partitions.is_empty());
+}
+
+#[test]
+fn a_flap_is_in_force_by_turns_and_keeps_the_interface_in_between() {
+    let mut node = n1();
+    let start = now();
+    let flap = Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 };
+    let timing = Timing { begins: start.wall, lasts: Some(32 * SECOND), flap: Some(flap) };
+    put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(timing)), start);
+    let mut changes = Vec::new();
+    let mut next = Some(start.uptime);
+    while let Some(uptime) = next {
+        let now = start + (uptime - start.uptime);
+        next = node.tend(now).unwrap();
+        assert_eq!(node.kernel().tree.taken, next.is_some());
+        changes.push(((uptime - start.uptime).as_secs(), cuts(&mut node) > 0));
+    }
+    assert_eq!(changes, [(0, true), (5, false), (15, true), (20, false), (30, true), (32, false)]);
+    assert_eq!(node.kernel().tree, Tree::default());
+}
+
+#[test]
+fn a_late_agent_skips_the_turns_that_it_missed() {
+    let mut node = n1();
+    let start = now();
+    let flap = Flap { down: SECOND, up: SECOND, spread: 0, seed: 1 };
+    let timing = Timing { begins: start.wall, lasts: None, flap: Some(flap) };
+    put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(timing)), start);
+    let writes = node.kernel().writes;
+    assert_eq!(node.tend(start + 100 * SECOND).unwrap(), Some((start + 101 * SECOND).uptime));
+    assert_eq!(node.kernel().writes, writes, "it is down again");
+    node.tend(start + 101 * SECOND).unwrap();
+    assert_eq!(node.kernel().writes, writes + 2, "two filters");
+}
+
+#[test]
+fn what_lasts_for_a_time_counts_from_the_agreed_instant_and_not_from_when_it_was_asked_for() {
+    let mut node = n1();
+    let start = now();
+    let wanted = parted(&Wanted::default(), "n2", lasting(start.wall, 10 * SECOND));
+    node.prepare(prepare("a", &Wanted::default(), &wanted), start + SECOND).unwrap();
+    let at = start + 3 * SECOND;
+    node.make_ready(&commit_at("a", at.wall), start + 2 * SECOND).unwrap();
+    node.commit(&commit_at("a", at.wall), &|| at).unwrap();
+    assert_eq!(partition(&mut node, at).left, Some(10.0));
+    // A node that hears of it by a later document was told late, and it ends there when it ends elsewhere.
+    let mut other = n1();
+    let later = Wanted { generation: 2, ..wanted };
+    put_at(&mut other, "b", &later, at);
+    assert_eq!(partition(&mut other, at).left, Some(7.0));
+}
+
+#[test]
+fn the_wall_clock_moves_nothing_that_has_begun() {
+    let mut node = n1();
+    let start = now();
+    put_at(&mut node, "a", &parted(&Wanted::default(), "n2", lasting(start.wall, 10 * SECOND)), start);
+    let set_ahead = Now { wall: start.wall.after(1_000 * SECOND), uptime: start.uptime + 4 * SECOND };
+    assert_eq!(partition(&mut node, set_ahead).left, Some(6.0));
+    let set_back = Now { wall: Moment::from_nanos(0), ..set_ahead };
+    assert_eq!(node.tend(set_back).unwrap(), Some(start.uptime + 10 * SECOND));
+}
+
+#[test]
+fn what_changes_next_is_computed_before_and_only_written_when_it_is_time() {
+    let mut node = n1();
+    let start = now();
+    let begins = start + 5 * SECOND;
+    put_at(&mut node, "a", &parted(&Wanted::default(), "n2", lasting(begins.wall, SECOND)), start);
+    let (writes, tree) = (node.kernel().writes, node.kernel().tree.clone());
+    node.look_ahead(begins.uptime).unwrap();
+    assert_eq!(node.kernel().writes, writes);
+    assert!(tree.taken && tree.cuts.is_empty(), "the interface is taken for it");
+    node.tend(begins).unwrap();
+    assert_eq!(cuts(&mut node), 2);
+}
+
+#[test]
+fn what_was_computed_before_is_not_written_after_something_else_has_changed() {
+    let mut node = n1();
+    let start = now();
+    let begins = start + 5 * SECOND;
+    put_at(&mut node, "a", &parted(&Wanted::default(), "n2", lasting(begins.wall, SECOND)), start);
+    node.look_ahead(begins.uptime).unwrap();
+    let healed = wanted_of(&node).healed(&[], inventory()).unwrap();
+    put_at(&mut node, "b", &Wanted { generation: 2, ..healed }, start + SECOND);
+    node.tend(begins).unwrap();
+    assert_eq!(node.kernel().tree, Tree::default());
+}
+
+fn commit_at(ticket: &str, at: Moment) -> Commit {
+    Commit { ticket: Ticket(ticket.into()), at: Some(at) }
+}
+
+/// A node with a partition that is prepared.
+fn prepared() -> (Node<FakeKernel>, Wanted) {
+    let mut node = n1();
+    let wanted = parted(&uniform(&Wanted::default(), "100ms"), "n2", None);
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    (node, wanted)
+}
+
+#[test]
+fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
+    let (mut node, wanted) = prepared();
+    let at = now() + SECOND;
+    assert_eq!(node.make_ready(&commit_at("a", at.wall), now()).unwrap(), SECOND);
+    assert_eq!(node.kernel().writes, 0);
+    // Whoever asks while it waits is answered, with what is in force until then.
+    assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
+    assert_eq!(node.tend(now()).unwrap(), None);
+    let readings = Cell::new(0);
+    let clock = || {
+        readings.set(readings.get() + 1);
+        at + readings.get() * Duration::from_millis(1)
+    };
+    let committed = node.commit(&commit_at("a", at.wall), &clock).unwrap();
+    assert_eq!(committed.stamp, wanted.stamp());
+    // Two cuts and the flip.
+    let after = |milliseconds| at.wall.after(Duration::from_millis(milliseconds));
+    assert_eq!(committed.onset, Some(Onset { first: after(1), last: after(3) }));
+    assert_eq!(committed.told_late, None);
+}
+
+#[test]
+fn a_commit_that_changes_nothing_has_no_onset() {
+    let (mut node, wanted) = prepared();
+    node.commit(&commit("a"), &now).unwrap();
+    node.prepare(prepare("b", &wanted, &wanted), now()).unwrap();
+    assert_eq!(node.commit(&commit("b"), &now).unwrap().onset, None);
+}
+
+#[test]
+fn an_undo_while_a_commit_waits_is_not_too_late() {
+    let (mut node, _) = prepared();
+    let at = now() + SECOND;
+    node.make_ready(&commit_at("a", at.wall), now()).unwrap();
+    node.undo(&undo("a"), now()).unwrap();
+    assert_eq!(node.commit(&commit_at("a", at.wall), &|| at).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.kernel().writes, 0);
+    put(&mut node, "b", &uniform(&Wanted::default(), "300ms"));
+}
+
+#[test]
+fn an_instant_that_is_too_far_ahead_is_refused() {
+    let (mut node, _) = prepared();
+    let error = node.make_ready(&commit_at("a", (now() + 6 * SECOND).wall), now()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.contains("6.0 s ahead of this node's clock"), "{error}");
+}
+
+#[test]
+fn an_instant_that_is_over_is_not_waited_for_and_a_clock_that_differs_is_said() {
+    for (late, told_late, left) in [(SECOND / 2, None, 9.5), (7 * SECOND, Some(7 * SECOND), 10.0)] {
+        let mut node = n1();
+        let at = now() + SECOND;
+        let wanted = parted(&Wanted::default(), "n2", lasting(now().wall, 10 * SECOND));
+        node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+        assert_eq!(node.make_ready(&commit_at("a", at.wall), at + late).unwrap(), Duration::ZERO);
+        assert_eq!(node.commit(&commit_at("a", at.wall), &|| at + late).unwrap().told_late, told_late);
+        assert_eq!(
+            partition(&mut node, at + late).left,
+            Some(left),
+            "of a clock that differs only the lengths are used"
+        );
+    }
+}
+
+#[test]
+fn what_ends_while_a_commit_waits_ends_and_the_commit_is_computed_anew() {
+    let mut node = n1();
+    let start = now();
+    let first = parted(&Wanted::default(), "n2", lasting(start.wall, 10 * SECOND));
+    put_at(&mut node, "a", &first, start);
+    let second = parted(&first, "n3", None);
+    let (asked, at) = (start + 9 * SECOND, start + 11 * SECOND);
+    node.prepare(prepare("b", &first, &second), asked).unwrap();
+    node.make_ready(&commit_at("b", at.wall), asked).unwrap();
+    node.tend(start + 10 * SECOND).unwrap();
+    node.commit(&commit_at("b", at.wall), &|| at).unwrap();
+    let cut: Vec<IpAddr> = node.kernel().tree.cuts.keys().map(|cut| cut.address).collect();
+    assert_eq!(cut, [address(3); 2]);
+}
+
+#[test]
+fn partitions_that_overlap_may_end_in_either_order() {
+    for (first_lasts, second_lasts) in [(5, 9), (9, 5)] {
+        let mut node = n1();
+        let start = now();
+        let one = parted(&Wanted::default(), "n2", lasting(start.wall, first_lasts * SECOND));
+        put_at(&mut node, "a", &one, start);
+        // n1 is parted from n2 by both, and from n3 by the second.
+        let both = parted(&one, "n[2-3]", lasting(start.wall, second_lasts * SECOND));
+        put_at(&mut node, "b", &both, start);
+        assert_eq!(cuts(&mut node), 4);
+        node.tend(start + 5 * SECOND).unwrap();
+        assert_eq!(cuts(&mut node), if first_lasts == 5 { 4 } else { 2 });
+        node.tend(start + 9 * SECOND).unwrap();
+        assert_eq!(node.kernel().tree, Tree::default());
+    }
+}
