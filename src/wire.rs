@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
-    plan::{Absent, Change, Cut, ForeignObject, IfName, Moment, Profile, Stamp, Wanted},
+    plan::{Absent, Change, Cut, ForeignObject, IfName, Moment, Profile, Stamp, TimedId, Wanted},
     topology::NodeName,
 };
 
@@ -69,17 +69,31 @@ pub struct Document {
     pub wanted: Wanted,
     /// What of it is not in force at this moment, as the node knows by its own clock.
     pub absent: Absent,
+    /// When what has a time began or will, where the document only says that it is not before.
+    pub begins: Vec<(TimedId, Moment)>,
 }
 
 impl Document {
     /// The document without what is over for good: what an edit starts from.
     pub fn lasting(&self) -> Wanted {
-        self.wanted.without(&self.absent.ended)
+        self.on_time(self.wanted.without(&self.absent.ended))
     }
 
     /// What is in force at this moment.
     pub fn in_force(&self) -> Wanted {
-        self.wanted.in_force(&self.absent)
+        self.on_time(self.wanted.in_force(&self.absent))
+    }
+
+    /// With every partition beginning when it does.
+    fn on_time(&self, mut wanted: Wanted) -> Wanted {
+        for partition in &mut wanted.partitions {
+            let own = partition.id();
+            let begins = self.begins.iter().find(|(id, _)| *id == own).map(|(_, begins)| *begins);
+            if let (Some(timing), Some(begins)) = (&mut partition.timing, begins) {
+                timing.begins = begins;
+            }
+        }
+        wanted
     }
 }
 

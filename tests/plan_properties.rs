@@ -334,7 +334,7 @@ proptest! {
         prop_assert_eq!((&last.name, last.since, last.lasts), (&first.name, 8, Some(Duration::from_secs(9))));
         prop_assert_ne!(last.id(), first.id());
         prop_assert_eq!(laid.overlays.len(), wanted.overlays.len());
-        prop_assert!(laid.timed().any(|(id, _)| id == last.id()));
+        prop_assert!(laid.timed().any(|id| id == last.id()));
         prop_assert!(laid.without(&[last.id()].into()).overlays.iter().all(|overlay| overlay.name != first.name));
     }
 

@@ -139,7 +139,8 @@ impl<K: Kernel> Node<K> {
 
     /// The document that this node has, and what of it is not in force.
     pub fn document(&self, now: Now) -> Document {
-        Document { wanted: self.held.document.clone(), absent: self.held.timeline.absent(now.uptime) }
+        let Held { document, timeline } = &self.held;
+        Document { wanted: document.clone(), absent: timeline.absent(now.uptime), begins: timeline.begins() }
     }
 
     /// Brings the kernel in line with the journal, and begins one if there is none. A kernel that cannot be brought in

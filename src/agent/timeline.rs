@@ -71,6 +71,11 @@ impl Timeline {
         absent
     }
 
+    /// When each thing began or will.
+    pub(super) fn begins(&self) -> Vec<(TimedId, Moment)> {
+        self.0.iter().map(|(id, run)| (id.clone(), run.timing.begins)).collect()
+    }
+
     /// How it stands with one thing.
     pub(super) fn standing(&self, id: &TimedId, uptime: Duration) -> Standing {
         self.0.get(id).map_or(Standing::FOR_GOOD, |run| run.standing(uptime))

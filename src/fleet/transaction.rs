@@ -203,7 +203,7 @@ impl Fleet {
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
     async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
         let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
-            return Ok(Document { wanted: Wanted::default(), absent: Absent::default() });
+            return Ok(Document { wanted: Wanted::default(), absent: Absent::default(), begins: Vec::new() });
         };
         let answer = self.call_one(CALL_TIMEOUT, node, GetWanted {}).await;
         answer.map_err(|error| unread([(node.clone(), error)].into()))

@@ -84,7 +84,8 @@ fn what_is_in_force_already_needs_no_kernel_that_can_shape() {
         "n1": 0,
         "n2": 0,
         "n3": 0
-      }
+      },
+      "onset": null
     }
     --- stderr
     --- exit status: 0

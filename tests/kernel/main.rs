@@ -16,4 +16,5 @@ mod profiles;
 mod sockets;
 #[path = "../strategies/mod.rs"]
 mod strategies;
+mod timing;
 mod wan;

@@ -409,7 +409,7 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
 #[test]
 fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() {
     let mut node = n1();
-    let now = super::tests::now();
+    let now = now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "20ms"), now);
     let base = wanted_of(&node);
     let refused = |node: &mut Node<FakeKernel>, base: &Wanted, wanted: &Wanted| {

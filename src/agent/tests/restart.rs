@@ -98,7 +98,7 @@ impl Machine {
     }
 
     fn open(&self, now: Now) -> Result<Node<Outliving>, JournalError> {
-        Node::with_able_kernel(config(Some(&self.journal())), self.kernel.clone(), self.boot, now)
+        Node::with_bench(config(Some(&self.journal())), self.kernel.clone(), untouched(), self.boot, now)
     }
 
     /// Starts the agent.

@@ -90,6 +90,8 @@ fn what_lasts_for_a_time_counts_from_the_agreed_instant_and_not_from_when_it_was
     node.make_ready(&commit_at("a", at.wall), start + 2 * SECOND).unwrap();
     node.commit(&commit_at("a", at.wall), &|| at).unwrap();
     assert_eq!(partition(&mut node, at).left, Some(10.0));
+    let begins = node.document(at).lasting().partitions[0].timing.map(|timing| timing.begins);
+    assert_eq!(begins, Some(at.wall), "so that the next document says when it really began");
     // A node that hears of it by a later document was told late, and it ends there when it ends elsewhere.
     let mut other = n1();
     let later = Wanted { generation: 2, ..wanted };
