@@ -3,7 +3,7 @@
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::{Interface, Kernel, KernelError};
+use super::{Interface, Kernel, KernelError, Partly};
 use crate::plan::Step;
 
 /// A change that could not be made.
@@ -40,15 +40,27 @@ pub fn execute_and_tell<K: Kernel + ?Sized>(
     steps: &[Step],
     mut acknowledged: impl FnMut(&Step),
 ) -> Result<(), Failed> {
-    for (done, step) in steps.iter().enumerate() {
-        debug!(interface = %interface.name, "{step}");
-        if let Err(error) = kernel.perform(interface, step) {
+    let mut rest = steps;
+    while let Some(step) = rest.first() {
+        let run = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
+        let (now, later) = rest.split_at(run.max(1));
+        now.iter().for_each(|step| debug!(interface = %interface.name, "{step}"));
+        let performed = if run > 0 {
+            kernel.perform_all(interface, now)
+        } else {
+            let partly = |error| Partly { error, done: vec![!step.is_one_message()] };
+            kernel.perform(interface, step).map_err(partly)
+        };
+        if let Err(Partly { error, done }) = performed {
             warn!(interface = %interface.name, %error, "A step failed; undoing the change.");
-            let begun = if step.is_one_message() { &steps[..done] } else { &steps[..=done] };
-            let undo = begun.iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
+            let before = &steps[..steps.len() - rest.len()];
+            let begun = now.iter().zip(done).filter_map(|(step, done)| done.then_some(step));
+            let begun: Vec<&Step> = before.iter().chain(begun).collect();
+            let undo = begun.into_iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
             return Err(Failed { error, undo });
         }
-        acknowledged(step);
+        now.iter().for_each(&mut acknowledged);
+        rest = later;
     }
     Ok(())
 }

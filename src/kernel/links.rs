@@ -138,7 +138,7 @@ impl Links {
 
     fn write(&mut self, operation: &str, requests: &[Request]) -> Result<(), KernelError> {
         match self.socket.batch(requests)?.into_iter().next() {
-            Some(refusal) => Err(refusal.because(operation)),
+            Some((_, refusal)) => Err(refusal.because(operation)),
             None => Ok(()),
         }
     }

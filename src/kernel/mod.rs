@@ -47,8 +47,28 @@ pub trait Kernel: Send {
     /// Does one step, every message of it acknowledged.
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 
+    /// Does several steps of one message each ([`Step::is_one_message`]), in order and as fast as it can: a set of cuts is
+    /// to come at once. The kernel goes on after one that it refuses.
+    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), Partly> {
+        for (place, step) in steps.iter().enumerate() {
+            if let Err(error) = self.perform(interface, step) {
+                return Err(Partly { error, done: (0..steps.len()).map(|other| other < place).collect() });
+            }
+        }
+        Ok(())
+    }
+
     /// Undoes one step that may have been done in part only: what is gone already, or there again, is no error.
     fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
+}
+
+/// Of several steps, not all were done.
+#[derive(Debug)]
+pub struct Partly {
+    /// Why the first one was not that was not.
+    pub error: KernelError,
+    /// Which of them were, or may have been.
+    pub done: Vec<bool>,
 }
 
 /// One interface, as the kernel describes it.

@@ -1,6 +1,6 @@
 //! The real kernel, over one rtnetlink socket.
 
-use std::{fs, io, net::IpAddr};
+use std::{collections::BTreeSet, fs, io, net::IpAddr};
 
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
@@ -10,7 +10,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    Interface, Kernel, KernelError,
+    Interface, Kernel, KernelError, Partly,
     observe::{self, Dumps},
     socket::{Refusal, Socket},
     tc::{
@@ -56,10 +56,16 @@ impl Rtnl {
         let is_tolerated =
             |refusal: &Refusal| refusal.errno.raw_os_error().is_some_and(|errno| tolerated.contains(&errno));
         let refusals = self.socket.batch(&encode(step, index, &self.tables)?)?;
-        match refusals.into_iter().find(|refusal| !is_tolerated(refusal)) {
+        match refusals.into_iter().map(|(_, refusal)| refusal).find(|refusal| !is_tolerated(refusal)) {
             Some(refusal) => Err(refusal.because(step.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// The messages of steps that have one each.
+    fn encode_all(&self, steps: &[Step], index: u32) -> Result<Vec<Request>, KernelError> {
+        let requests = steps.iter().map(|step| encode(step, index, &self.tables));
+        Ok(requests.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 }
 
@@ -109,6 +115,21 @@ impl Kernel for Rtnl {
 
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(step, interface.index, &[])
+    }
+
+    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), Partly> {
+        let nothing = |error| Partly { error, done: vec![false; steps.len()] };
+        let requests = self.encode_all(steps, interface.index).map_err(nothing)?;
+        // What became of a message that is not acknowledged, nobody knows.
+        let refusals = self.socket.batch(&requests).map_err(|error| Partly { error, done: vec![true; steps.len()] })?;
+        let refused: BTreeSet<usize> = refusals.iter().map(|(place, _)| *place).collect();
+        match refusals.into_iter().next() {
+            Some((place, refusal)) => Err(Partly {
+                error: refusal.because(steps[place].to_string()),
+                done: (0..steps.len()).map(|place| !refused.contains(&place)).collect(),
+            }),
+            None => Ok(()),
+        }
     }
 
     fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {

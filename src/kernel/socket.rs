@@ -65,23 +65,25 @@ impl Socket {
         Ok(Self { raw, sequence: 0 })
     }
 
-    /// Sends all requests and reads an acknowledgement of each; answers with the refusals, in order.
+    /// Sends all requests and reads an acknowledgement of each; answers with the refusals, in order, and the places of
+    /// the requests that they refuse.
     ///
     /// There is no transaction in netlink: the kernel goes on after a refused message.
-    pub(super) fn batch(&mut self, requests: &[Request]) -> Result<Vec<Refusal>, KernelError> {
+    pub(super) fn batch(&mut self, requests: &[Request]) -> Result<Vec<(usize, Refusal)>, KernelError> {
         let mut refusals = Vec::new();
-        for batch in requests.chunks(BATCH) {
+        for (number, batch) in requests.chunks(BATCH).enumerate() {
             let before = self.sequence;
             let bytes: Vec<u8> = batch.iter().flat_map(|request| request.to_bytes(self.next())).collect();
             self.raw.send(&bytes, 0)?;
             let mut pending = batch.len();
             while pending > 0 {
                 for message in self.receive()? {
-                    let ours =
-                        (1..=batch.len()).contains(&(message.header.sequence_number.wrapping_sub(before) as usize));
+                    let place = message.header.sequence_number.wrapping_sub(before) as usize;
+                    let ours = (1..=batch.len()).contains(&place);
                     if let (true, NetlinkPayload::Error(ack)) = (ours, message.payload) {
                         pending -= 1;
-                        refusals.extend(ack.code.map(|_| refusal(ack.to_io(), &ack.header)));
+                        let place = number * BATCH + place - 1;
+                        refusals.extend(ack.code.map(|_| (place, refusal(ack.to_io(), &ack.header))));
                     }
                 }
             }
