@@ -1,5 +1,7 @@
 //! The agent's hand on its interface: what has to be written to the kernel, writing it, and reading it back.
 
+use std::{thread, time::Duration};
+
 use super::{
     Config, Now, guard,
     specimen::{self, Bench},
@@ -107,6 +109,17 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Writes what is staged and reads it back. On any failure, what was written is undone.
     pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Struck, ApiError> {
+        self.strike_with_others(staged, clock, Duration::ZERO)
+    }
+
+    /// The same where other nodes write at the same instant, some of them perhaps on this very machine: it is `pause`
+    /// before anything is read back, so that their writes need not wait for that.
+    pub(super) fn strike_with_others(
+        &mut self,
+        staged: &Staged,
+        clock: &dyn Fn() -> Now,
+        pause: Duration,
+    ) -> Result<Struck, ApiError> {
         let Staged { wanted, interface, before, change } = staged;
         let mut onset: Option<Onset> = None;
         let written = execute_and_tell(&mut self.kernel, interface, &change.steps, |step| {
@@ -116,6 +129,9 @@ impl<K: Kernel> Enforcer<K> {
             }
         });
         written.map_err(failed)?;
+        if onset.is_some() {
+            thread::sleep(pause);
+        }
         let why = match self.change(interface, wanted) {
             Ok(left) if left.is_settled() => {
                 self.drains = !(left.steps.is_empty() && left.draining.is_empty());

@@ -29,6 +29,9 @@ const PREPARED_FOR: Duration = Duration::from_secs(30);
 /// How far ahead the agreed instant of a change may be. A controller agrees on one within two seconds.
 const FURTHEST: Duration = Duration::from_secs(5);
 
+/// How long after the writes of an agreed instant is read back what they came to.
+const PAUSE: Duration = Duration::from_millis(30);
+
 /// How long after the agreed instant a node is told so by its own clock if not for the clock, but because it was busy.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
@@ -229,7 +232,8 @@ impl<K: Kernel> Node<K> {
         let Some(Pending { ready: Some(ready), .. }) = self.pending.take() else { return Err(gone()) };
         let Ready { held, absent, staged, told_late } = ready;
         self.ahead = None;
-        let struck = match self.enforcer.strike(&staged, clock) {
+        let pause = if request.at.is_some() { PAUSE } else { Duration::ZERO };
+        let struck = match self.enforcer.strike_with_others(&staged, clock, pause) {
             Ok(struck) => struck,
             Err(error) => {
                 self.correct_journal();
