@@ -1,7 +1,7 @@
 //! The node's clocks, read together: [`Now`].
 //!
 //! Moments that nodes agree on are of the wall clock. How much time has passed is counted by the clock that nobody sets,
-//! the one since boot (`CLOCK_BOOTTIME`, clock_gettime(2)), which also counts while the machine sleeps and which all
+//! the one since boot (`CLOCK_BOOTTIME`, see `clock_gettime(2)`), which also counts while the machine sleeps and which all
 //! processes of one boot share: so it outlives the agent, and no step of the wall clock moves what has begun.
 
 use std::{

@@ -147,7 +147,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Entry>, JournalError> {
 /// Replaces a journal, so that whenever the machine stops there is the old one or the new one, whole.
 pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), JournalError> {
     let replace = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         let mut file = tempfile::Builder::new().prefix(".journal-").tempfile_in(folder)?;
         file.write_all(&encode(entry)?)?;
         file.as_file().sync_all()?;
@@ -180,4 +180,51 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
     let entry = entry.strip_suffix(b"\n").filter(|entry| !entry.is_empty());
     let entry = entry.ok_or_else(|| malformed("it is cut short".to_owned()))?;
     serde_json::from_slice(entry).map_err(|error| malformed(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry() -> Entry {
+        let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
+        let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
+        let transaction = Transaction { ticket: Ticket("a".into()), before, is_done: false };
+        Entry { node: "n1".parse().unwrap(), boot: "b".into(), held, transaction: Some(transaction) }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written_and_its_version_is_told_first() {
+        let bytes = encode(&entry()).unwrap();
+        assert!(bytes.starts_with(b"{\"version\":1}\n"));
+        assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
+    }
+
+    #[test]
+    fn half_an_entry_another_version_and_what_is_none_are_errors() {
+        let bytes = encode(&entry()).unwrap();
+        for length in 0..bytes.len() {
+            assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed { .. })));
+        }
+        let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
+        assert!(matches!(newer, Err(JournalError::Newer { version: 7, .. })));
+        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":1}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
+            let decoded = decode(Path::new("j"), text.as_bytes());
+            assert!(matches!(decoded, Err(JournalError::Malformed { .. })), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_journal_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("n1.json");
+        assert!(read(&path).unwrap().is_none());
+        for generation in 0..3 {
+            let mut entry = entry();
+            entry.held.document.generation = generation;
+            write(&path, &entry).unwrap();
+            assert_eq!(read(&path).unwrap(), Some(entry));
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

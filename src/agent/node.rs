@@ -279,7 +279,7 @@ impl<K: Kernel> Node<K> {
     fn go_back(&mut self, last: &Transaction, now: Now) -> Result<(), ApiError> {
         let Transaction { ticket, before, .. } = last;
         let undoing = Transaction { ticket: ticket.clone(), before: before.clone(), is_done: false };
-        self.write_entry(&self.held, Some(undoing)).map_err(unwritable)?;
+        self.write_entry(&self.held, Some(undoing)).map_err(|error| unwritable(&error))?;
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         let interface = self.own_interface()?;
         let staged = self.enforcer.stage(interface, in_force)?;
@@ -323,12 +323,11 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         // What was computed for another moment is of no use at this one.
-        let staged = match self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
-            Some((_, staged)) => staged,
-            None => {
-                let interface = self.own_interface()?;
-                self.enforcer.stage(interface, self.held.document.in_force(&absent))?
-            }
+        let staged = if let Some((_, staged)) = self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
+            staged
+        } else {
+            let interface = self.own_interface()?;
+            self.enforcer.stage(interface, self.held.document.in_force(&absent))?
         };
         if let Some(pending) = &mut self.pending {
             pending.ready = None;
@@ -391,7 +390,7 @@ impl<K: Kernel> Node<K> {
     fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         let before = self.held.clone();
         let transaction = Transaction { ticket: ticket.clone(), before, is_done: false };
-        self.write_entry(held, Some(transaction)).map_err(unwritable)
+        self.write_entry(held, Some(transaction)).map_err(|error| unwritable(&error))
     }
 
     /// Writes down what the node has.
@@ -417,7 +416,7 @@ fn gone() -> ApiError {
     ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again")
 }
 
-fn unwritable(error: JournalError) -> ApiError {
+fn unwritable(error: &JournalError) -> ApiError {
     let hint = error.hint();
     ApiError::new(ErrorCode::Failed, format!("{error}; {hint}"))
 }

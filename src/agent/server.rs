@@ -142,7 +142,7 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>) {
                 next
             }
             // A change may come in the meantime, so the next one is not slept for in one go.
-            Ok(next) => next.map_or(now + TEND_EVERY, |next| (next - LOOK_AHEAD).min(now + TEND_EVERY)),
+            Ok(next) => next.map_or(now + TEND_EVERY, |next| next.saturating_sub(LOOK_AHEAD).min(now + TEND_EVERY)),
             Err(error) => {
                 warn!(%error, "What has begun or is over could not be put in force, or what has drained not be removed; trying again.");
                 now + TRY_AGAIN_AFTER
@@ -203,8 +203,8 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let wait = at.saturating_sub(Now::read().uptime);
-    if wait > LAST_BIT {
-        tokio::time::sleep(wait - LAST_BIT).await;
+    if let Some(wait) = wait.checked_sub(LAST_BIT) {
+        tokio::time::sleep(wait).await;
     }
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {

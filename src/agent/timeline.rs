@@ -116,3 +116,69 @@ impl From<Timeline> for Vec<(TimedId, Run)> {
         timeline.0.into_iter().collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Flap, TimedKind};
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// An hour after the machine was started.
+    const NOW: Now = Now { uptime: Duration::from_hours(1), wall: Moment::from_nanos(1_800_000_000_000_000_000) };
+
+    fn id(name: &str) -> TimedId {
+        TimedId { kind: TimedKind::Partition, name: name.to_owned(), since: 1 }
+    }
+
+    fn timeline(runs: &[(&str, Timing)]) -> Timeline {
+        Timeline(runs.iter().map(|(name, timing)| (id(name), Run { timing: *timing, committed: NOW })).collect())
+    }
+
+    fn timing(begins: Moment, lasts: Option<Duration>) -> Timing {
+        Timing { begins, lasts, flap: None }
+    }
+
+    #[test]
+    fn what_is_to_come_is_asleep_until_it_begins_and_ended_when_it_is_over() {
+        let timeline = timeline(&[("a", timing(NOW.wall.after(5 * SECOND), Some(10 * SECOND)))]);
+        let at = |seconds| NOW.uptime + seconds * SECOND;
+        let absent = |seconds| {
+            let Absent { ended, asleep } = timeline.absent(at(seconds));
+            (ended.len(), asleep.len())
+        };
+        assert_eq!([0, 4, 5, 14, 15, 99].map(absent), [(0, 1), (0, 1), (0, 0), (0, 0), (1, 0), (1, 0)]);
+        let next = [0, 4, 5, 14, 15].map(|seconds| timeline.next(at(seconds)));
+        assert_eq!(next, [Some(at(5)), Some(at(5)), Some(at(15)), Some(at(15)), None]);
+        let left = [0, 5, 14, 15].map(|seconds| timeline.standing(&id("a"), at(seconds)).left);
+        assert_eq!(left, [15, 10, 1, 0].map(|seconds| Some(seconds * SECOND)));
+        assert_eq!(timeline.standing(&id("b"), at(0)), Standing::FOR_GOOD);
+    }
+
+    #[test]
+    fn what_began_before_it_was_committed_here_has_run_since() {
+        let flap = Some(Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 });
+        let began = Moment::from_nanos(NOW.wall.as_nanos() - 7_000_000_000);
+        let timeline = timeline(&[("a", Timing { flap, ..timing(began, Some(20 * SECOND)) })]);
+        let standing = timeline.standing(&id("a"), NOW.uptime);
+        assert_eq!(standing.until, Some(NOW.uptime + 8 * SECOND));
+        assert_eq!((standing.is_on, standing.is_over, standing.left), (false, false, Some(13 * SECOND)));
+    }
+
+    #[test]
+    fn after_a_new_start_of_the_machine_the_wall_clock_says_how_long_it_has_run() {
+        let before = timeline(&[("a", timing(NOW.wall, Some(10 * SECOND)))]);
+        let now = Now { uptime: 2 * SECOND, wall: NOW.wall.after(4 * SECOND) };
+        let after = before.after_boot(now);
+        assert_eq!(after.next(now.uptime), Some(8 * SECOND));
+        // Were it not told, it would take the new uptime for one of long ago, and begin anew.
+        assert_eq!(before.standing(&id("a"), now.uptime).left, Some(10 * SECOND));
+    }
+
+    #[test]
+    fn a_time_beyond_the_end_of_all_clocks_never_comes() {
+        let timeline = timeline(&[("a", timing(Moment::from_nanos(u64::MAX), Some(Duration::MAX)))]);
+        assert_eq!(timeline.absent(NOW.uptime).asleep.len(), 1);
+        assert!(timeline.next(NOW.uptime) > Some(Duration::from_hours(24 * 365 * 100)));
+    }
+}

@@ -55,7 +55,7 @@ impl Agent {
             let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
             let socket = config.socket.clone();
             let node = Node::open(config, kernel, Now::read())?;
-            serve(node, socket, end).await.map_err(Failure::from)
+            Box::pin(serve(node, socket, end)).await.map_err(Failure::from)
         });
         // A thread that still reads stdin must not keep the process alive.
         runtime.shutdown_background();

@@ -71,7 +71,7 @@ struct NodeOnset {
 
 impl ChangeOnset {
     fn of(onset: &FleetOnset) -> Self {
-        let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+        let microseconds = |time: Duration| time.as_nanos() as f64 / 1e3;
         // A node whose clock was set in the meantime may have been early.
         let against = |moment: Moment| {
             let early = || onset.agreed.since(moment).map(|early| -microseconds(early));

@@ -150,9 +150,9 @@ fn row(status: &NodeStatus) -> Vec<String> {
         }
     }
     let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
-    let partitions = status.partitions.iter().map(|partition| match partition.is_on {
-        true => partition.name.clone(),
-        false => format!("{} (not now)", partition.name),
+    let partitions = status.partitions.iter().map(|partition| {
+        let note = if partition.is_on { "" } else { " (not now)" };
+        format!("{}{note}", partition.name)
     });
     let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
     let state = match (status.drift.is_empty(), status.draining) {

@@ -124,7 +124,7 @@ impl FleetOnset {
 #[must_use = "the nodes wait for it"]
 pub struct Rehearsal<'a> {
     fleet: &'a Fleet,
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
     /// How long the slowest node took to prepare it.
     slowest: Duration,
     /// What it would do.

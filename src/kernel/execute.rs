@@ -44,7 +44,9 @@ pub fn execute_and_tell<K: Kernel + ?Sized>(
     while let Some(step) = rest.first() {
         let run = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
         let (now, later) = rest.split_at(run.max(1));
-        now.iter().for_each(|step| debug!(interface = %interface.name, "{step}"));
+        for step in now {
+            debug!(interface = %interface.name, "{step}");
+        }
         let performed = if run > 0 {
             kernel.perform_all(interface, now)
         } else {

@@ -18,7 +18,7 @@ use crate::{
 
 /// A kernel that outlives the agents which use it, and at which an agent can be made to die.
 #[derive(Clone)]
-struct Outliving {
+pub(super) struct Outliving {
     fake: Arc<Mutex<FakeKernel>>,
     /// After how many writes the agent dies: at the next write, of which half is done, or as it reads back.
     dies_after: Arc<Mutex<Option<usize>>>,
@@ -26,10 +26,14 @@ struct Outliving {
 
 impl Outliving {
     fn new() -> Self {
-        Self { fake: Arc::new(Mutex::new(untouched())), dies_after: Arc::default() }
+        Self::of(untouched())
     }
 
-    fn fake<T>(&self, ask: impl FnOnce(&mut FakeKernel) -> T) -> T {
+    pub(super) fn of(fake: FakeKernel) -> Self {
+        Self { fake: Arc::new(Mutex::new(fake)), dies_after: Arc::default() }
+    }
+
+    pub(super) fn fake<T>(&self, ask: impl FnOnce(&mut FakeKernel) -> T) -> T {
         ask(&mut self.fake.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
