@@ -26,8 +26,8 @@ Examples:
   netemctl unset                              everything as the topology has it
 
 Each agent takes a change with a time limit off by itself when its time is up,
-whether or not anybody is there to tell it to. An agent that is restarted
-forgets changes as it forgets everything else.")]
+whether or not anybody is there to tell it to, and if it is killed, when it is
+started again (netemctl agent --help).")]
 pub(super) struct Set {
     /// A zone, a node, a hostlist, several of them separated by commas, or * for every node
     from: String,

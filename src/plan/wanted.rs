@@ -10,9 +10,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
-    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, Partition, PartitionError, PartitionWish, TimedId,
-    Timing, Wish,
-    loss::lost_on,
+    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, Partition, PartitionError, PartitionWish,
+    TimedId, Timing, Wish, loss::lost_on,
 };
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 

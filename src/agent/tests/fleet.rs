@@ -38,7 +38,9 @@ impl Site {
             let journal = Some(folder.path().join(format!("{node}.json")));
             let config = Config { node: node.clone(), socket: socket.clone(), journal, ..config(None) };
             let agent = Node::with_bench(config, kernel, fake, "boot", Now::read()).unwrap();
-            agents.push(tokio::spawn(async move { serve(agent, socket, std::future::pending()).await.unwrap() }));
+            agents.push(tokio::spawn(
+                async move { Box::pin(serve(agent, socket, std::future::pending())).await.unwrap() },
+            ));
         }
         let site = Self { fleet: Fleet::new(inventory), kernels, agents, _folder: folder };
         while !part(site.fleet.call(SOON, |_| GetStatus {}).await).1.is_empty() {
