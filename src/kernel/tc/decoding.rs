@@ -73,9 +73,6 @@ proptest! {
         let decoded = altered(filter, |keys| for key in keys {
             match key {
                 Key::Icmpv6TypeMask(mask) => *mask = bits,
-                Key::TcpDstMask(mask) | Key::TcpSrcMask(mask) | Key::UdpDstMask(mask) | Key::UdpSrcMask(mask) => {
-                    *mask = bits.into();
-                }
                 Key::Ipv4SrcMask(mask) | Key::Ipv4DstMask(mask) => *mask = Ipv4Addr::new(0xff, 0xff, 0xff, bits),
                 Key::Ipv6SrcMask(mask) | Key::Ipv6DstMask(mask) => {
                     *mask = Ipv6Addr::from_bits(u128::MAX << 8 | u128::from(bits));
@@ -85,6 +82,23 @@ proptest! {
         });
         // A gate has no mask that could differ.
         prop_assert_eq!(decoded, matches!(filter, Filter::Gate { .. }).then_some(filter));
+    }
+
+    #[test]
+    fn a_port_is_exact_whether_its_mask_is_shown_or_not(
+        cut in cuts(),
+        (bits, handle) in (prop_oneof![Just(u16::MAX), any::<u16>()], 1..u32::MAX),
+    ) {
+        let filter = Filter::Cut { cut, handle };
+        let port = match cut.traffic {
+            Traffic::All => None,
+            Traffic::ToPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpDstMask(bits)),
+            Traffic::ToPort(Port { protocol: Protocol::Udp, .. }) => Some(Key::UdpDstMask(bits)),
+            Traffic::FromPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpSrcMask(bits)),
+            Traffic::FromPort(Port { protocol: Protocol::Udp, .. }) => Some(Key::UdpSrcMask(bits)),
+        };
+        let is_exact = port.is_none() || bits == u16::MAX;
+        prop_assert_eq!(altered(filter, |keys| keys.extend(port)), is_exact.then_some(filter));
     }
 
     #[test]
@@ -334,15 +348,24 @@ fn traffics() -> impl Strategy<Value = Traffic> {
     prop_oneof![Just(Traffic::All), ports.clone().prop_map(Traffic::ToPort), ports.prop_map(Traffic::FromPort)]
 }
 
+fn cuts() -> impl Strategy<Value = Cut> {
+    (directions(), any::<IpAddr>(), traffics()).prop_map(|(direction, address, traffic)| Cut {
+        direction,
+        address,
+        traffic,
+    })
+}
+
+fn directions() -> impl Strategy<Value = Direction> {
+    prop::sample::select(vec![Direction::Egress, Direction::Ingress])
+}
+
 fn filters() -> impl Strategy<Value = Filter> {
-    let direction = || prop::sample::select(vec![Direction::Egress, Direction::Ingress]);
     let (chain, class, handle) = (1..0x0fff_ffff_u32, 1..MARK, 1..u32::MAX);
     prop_oneof![
-        (direction(), prop::sample::select(ND_TYPES.to_vec()))
+        (directions(), prop::sample::select(ND_TYPES.to_vec()))
             .prop_map(|(direction, icmp_type)| Filter::Pass { direction, icmp_type }),
-        (direction(), any::<IpAddr>(), traffics(), handle.clone()).prop_map(|(direction, address, traffic, handle)| {
-            Filter::Cut { cut: Cut { direction, address, traffic }, handle }
-        }),
+        (cuts(), handle.clone()).prop_map(|(cut, handle)| Filter::Cut { cut, handle }),
         chain.clone().prop_map(|chain| Filter::Gate { chain }),
         (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::Route {
             chain,

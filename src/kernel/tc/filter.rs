@@ -236,10 +236,11 @@ impl Seen {
                 Key::UdpDst(number) => seen.to_port = Some((Protocol::Udp, *number)),
                 Key::TcpSrc(number) => seen.from_port = Some((Protocol::Tcp, *number)),
                 Key::UdpSrc(number) => seen.from_port = Some((Protocol::Udp, *number)),
+                // The kernel shows the mask that a port has where none was given.
                 Key::TcpDstMask(u16::MAX)
                 | Key::UdpDstMask(u16::MAX)
                 | Key::TcpSrcMask(u16::MAX)
-                | Key::UdpSrcMask(u16::MAX) => {}
+                | Key::UdpSrcMask(u16::MAX) => seen.keys -= 1,
                 Key::Ipv4Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv6Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv4Src(address) if source => seen.address = Some((*address).into()),
@@ -314,16 +315,16 @@ fn port_keys(traffic: Traffic) -> Vec<Key> {
     match traffic {
         Traffic::All => vec![],
         Traffic::ToPort(port @ Port { protocol: Protocol::Tcp, number }) => {
-            vec![protocol(port), Key::TcpDst(number), Key::TcpDstMask(u16::MAX)]
+            vec![protocol(port), Key::TcpDst(number)]
         }
         Traffic::ToPort(port @ Port { protocol: Protocol::Udp, number }) => {
-            vec![protocol(port), Key::UdpDst(number), Key::UdpDstMask(u16::MAX)]
+            vec![protocol(port), Key::UdpDst(number)]
         }
         Traffic::FromPort(port @ Port { protocol: Protocol::Tcp, number }) => {
-            vec![protocol(port), Key::TcpSrc(number), Key::TcpSrcMask(u16::MAX)]
+            vec![protocol(port), Key::TcpSrc(number)]
         }
         Traffic::FromPort(port @ Port { protocol: Protocol::Udp, number }) => {
-            vec![protocol(port), Key::UdpSrc(number), Key::UdpSrcMask(u16::MAX)]
+            vec![protocol(port), Key::UdpSrc(number)]
         }
     }
 }

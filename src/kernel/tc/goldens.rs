@@ -7,7 +7,7 @@ use super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Cut, Direction, LineRate, Profile, Step, Traffic, tc_commands},
+    plan::{Cut, Direction, LineRate, Port, Profile, Protocol, Step, Traffic, tc_commands},
     topology::{
         Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
         Tables, Undelayed,
@@ -295,6 +295,9 @@ fn filters_are_what_tc_sends() {
     let v6 = address("fd09::2");
     let route = |address| Filter::Route { chain: 10, address, class: 2, handle: 1 };
     let cut = |direction, address| Filter::Cut { cut: Cut { direction, address, traffic: Traffic::All }, handle: 1 };
+    let cut_port = |direction, address, traffic| Filter::Cut { cut: Cut { direction, address, traffic }, handle: 1 };
+    let tcp = Port { protocol: Protocol::Tcp, number: 26257 };
+    let udp = Port { protocol: Protocol::Udp, number: 4567 };
     let pass = |direction| Filter::Pass { direction, icmp_type: 133 };
     // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 10 handle 1 flower skip_hw dst_ip 10.9.0.2 classid 4e7e:2
     assert_same("flower-v4-class", &route(v4).add(INDEX));
@@ -310,6 +313,20 @@ fn filters_are_what_tc_sends() {
     assert_same("flower-cut-ingress-v4", &cut(Direction::Ingress, v4).add(INDEX));
     // tc filter add dev v0 ingress protocol ipv6 pref 3 handle 1 flower skip_hw src_ip fd09::2 action drop
     assert_same("flower-cut-ingress-v6", &cut(Direction::Ingress, v6).add(INDEX));
+    for (name, direction, address, traffic) in [
+        // tc filter add dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 ip_proto tcp dst_port 26257 action drop
+        ("flower-cut-egress-v4-to-tcp", Direction::Egress, v4, Traffic::ToPort(tcp)),
+        ("flower-cut-egress-v4-from-udp", Direction::Egress, v4, Traffic::FromPort(udp)),
+        ("flower-cut-egress-v6-from-tcp", Direction::Egress, v6, Traffic::FromPort(tcp)),
+        ("flower-cut-egress-v6-to-udp", Direction::Egress, v6, Traffic::ToPort(udp)),
+        // tc filter add dev v0 ingress protocol ip pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 ip_proto tcp src_port 26257 action drop
+        ("flower-cut-ingress-v4-from-tcp", Direction::Ingress, v4, Traffic::FromPort(tcp)),
+        ("flower-cut-ingress-v4-to-udp", Direction::Ingress, v4, Traffic::ToPort(udp)),
+        ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort(tcp)),
+        ("flower-cut-ingress-v6-from-udp", Direction::Ingress, v6, Traffic::FromPort(udp)),
+    ] {
+        assert_same(name, &cut_port(direction, address, traffic).add(INDEX));
+    }
     // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 classid 4e7e:1
     assert_same("flower-nd-egress", &pass(Direction::Egress).add(INDEX));
     // tc filter add dev v0 ingress protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 action pass
