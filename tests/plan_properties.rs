@@ -13,9 +13,9 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
-        AgentAddress, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Dice, Direction, Division, Draw, EditError,
-        ForeignObject, Inventory, Lane, LineRate, Mode, Over, PartitionWish, Place, Port, Profile, Protocol, Shape,
-        Shaping, Step, Traffic, Tree, Wanted, Wish, diff,
+        AgentAddress, Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Dice, Direction, Division, Draw,
+        EditError, ForeignObject, Inventory, Lane, LineRate, Mode, Over, PartitionWish, Place, Port, Profile, Protocol,
+        Shape, Shaping, Step, Traffic, Tree, Wanted, Wish, diff,
     },
     topology::{
         Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology, hostlist,
@@ -197,10 +197,20 @@ proptest! {
             for (from, here) in &wanted.inventory.nodes {
                 for (to, there) in wanted.inventory.nodes.iter().filter(|(to, _)| partition.cuts(from, to)) {
                     for traffic in &traffic {
-                        let cut = |direction, address: &IpAddr| Cut { direction, address: *address, traffic: *traffic };
-                        let egress = there.addresses.iter().map(|address| cut(Direction::Egress, address));
+                        let cut = |direction, address: &IpAddr, answer| Cut {
+                            direction,
+                            address: *address,
+                            traffic: *traffic,
+                            answer,
+                        };
+                        let answer = match partition.mode {
+                            Mode::Reject => Answer::Refusal,
+                            _ => Answer::Silence,
+                        };
+                        let egress = there.addresses.iter().map(|address| cut(Direction::Egress, address, answer));
                         expected.entry(from).or_default().extend(egress);
-                        let ingress = here.addresses.iter().map(|address| cut(Direction::Ingress, address));
+                        let silent = |address| cut(Direction::Ingress, address, Answer::Silence);
+                        let ingress = here.addresses.iter().map(silent);
                         expected.entry(to).or_default().extend(ingress);
                     }
                 }
@@ -217,9 +227,9 @@ proptest! {
         for from in wanted.inventory.nodes.keys() {
             let cuts = wanted.shaping(from, LineRate::UNKNOWN).unwrap_or_default().cuts;
             for (to, place) in &wanted.inventory.nodes {
-                let direction = Direction::Egress;
-                let cut = Cut { direction, address: place.addresses[0], traffic: Traffic::All };
-                prop_assert_eq!(cuts.contains(&cut), !wanted.reaches(from, to));
+                let (direction, address, traffic) = (Direction::Egress, place.addresses[0], Traffic::All);
+                let is_cut = |answer| cuts.contains(&Cut { direction, address, traffic, answer });
+                prop_assert_eq!(is_cut(Answer::Silence) || is_cut(Answer::Refusal), !wanted.reaches(from, to));
             }
             prop_assert!(wanted.reaches(from, from));
         }
@@ -416,8 +426,9 @@ fn cuts() -> impl Strategy<Value = Cut> {
     let port = Port { protocol: Protocol::Tcp, number: 26257 };
     let traffics = vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
     let directions = vec![Direction::Egress, Direction::Ingress];
-    (prop::sample::select(directions), addresses(), prop::sample::select(traffics))
-        .prop_map(|(direction, address, traffic)| Cut { direction, address, traffic })
+    let answers = vec![Answer::Silence, Answer::Refusal];
+    (prop::sample::select(directions), addresses(), prop::sample::select(traffics), prop::sample::select(answers))
+        .prop_map(|(direction, address, traffic, answer)| Cut { direction, address, traffic, answer })
 }
 
 fn shapings() -> impl Strategy<Value = Shaping> {

@@ -2,6 +2,8 @@
 
 use std::{thread, time::Duration};
 
+use tracing::warn;
+
 use super::{
     Config, Now, guard,
     specimen::{self, Bench},
@@ -20,7 +22,9 @@ pub(super) struct Enforcer<K> {
     /// Where the kernel is tried out.
     bench: Box<dyn Bench>,
     /// Whether it has been tried and found able to shape.
-    tried: bool,
+    can_shape: bool,
+    /// Whether it has been tried and found able to hand over what is to be refused.
+    can_refuse: bool,
     /// Whether classes are left that nothing uses any more.
     drains: bool,
 }
@@ -33,6 +37,8 @@ pub(super) struct Staged {
     interface: Interface,
     before: Tree,
     change: Change,
+    /// Whether some of what is cut is to be answered with refusals.
+    refuses: bool,
 }
 
 /// What writing a change came to.
@@ -46,7 +52,7 @@ pub(super) struct Struck {
 
 impl<K: Kernel> Enforcer<K> {
     pub(super) fn new(config: Config, kernel: K, bench: impl Bench + 'static) -> Self {
-        Self { config, kernel, bench: Box::new(bench), tried: false, drains: false }
+        Self { config, kernel, bench: Box::new(bench), can_shape: false, can_refuse: false, drains: false }
     }
 
     /// Whether there is something to [`sweep`](Self::sweep).
@@ -70,9 +76,13 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = way(interface, shaping.as_ref(), &tree)?;
-        if !change.steps.is_empty() && !self.tried {
-            specimen::try_kernel(&*self.bench)?;
-            self.tried = true;
+        if !change.steps.is_empty() && !self.can_shape {
+            specimen::try_shaping(&*self.bench)?;
+            self.can_shape = true;
+        }
+        if shaping.as_ref().is_some_and(Shaping::has_refusals) && !self.can_refuse {
+            specimen::try_refusals(&*self.bench)?;
+            self.can_refuse = true;
         }
         let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
         let candidate = Candidate {
@@ -103,11 +113,26 @@ impl<K: Kernel> Enforcer<K> {
             self.kernel.learn(topology.tables());
         }
         let before = self.observe(&interface)?;
-        let change = way(&interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &before)?;
-        Ok(Staged { wanted, interface, before, change })
+        let shaping = wanted.shaping(&self.config.node, interface.rate);
+        let change = way(&interface, shaping.as_ref(), &before)?;
+        let refuses = shaping.is_some_and(|shaping| shaping.has_refusals());
+        if refuses {
+            // Before the first packet is cut, so that none goes without an answer. Too early where the kernel's module
+            // comes with the first filter only; then it is made up for when that is written.
+            drop(self.kernel.answer(&interface, true));
+        }
+        Ok(Staged { wanted, interface, before, change, refuses })
     }
 
-    /// Writes what is staged and reads it back. On any failure, what was written is undone.
+    /// Ends what staging has begun of a change that is not to be after all.
+    pub(super) fn forget(&mut self, staged: &Staged) {
+        let refuses = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
+        if let Err(error) = self.kernel.answer(&staged.interface, refuses) {
+            warn!(%error, "What is cut may go without its refusals.");
+        }
+    }
+
+    /// Writes what is staged, reads it back, and answers what it refuses. On any failure, what was written is undone.
     pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Struck, ApiError> {
         self.strike_with_others(staged, clock, Duration::ZERO)
     }
@@ -120,7 +145,7 @@ impl<K: Kernel> Enforcer<K> {
         clock: &dyn Fn() -> Now,
         pause: Duration,
     ) -> Result<Struck, ApiError> {
-        let Staged { wanted, interface, before, change } = staged;
+        let Staged { wanted, interface, before, change, refuses } = staged;
         let mut onset: Option<Onset> = None;
         let written = execute_and_tell(&mut self.kernel, interface, &change.steps, |step| {
             if step.takes_effect() {
@@ -133,10 +158,13 @@ impl<K: Kernel> Enforcer<K> {
             thread::sleep(pause);
         }
         let why = match self.change(interface, wanted) {
-            Ok(left) if left.is_settled() => {
-                self.drains = !(left.steps.is_empty() && left.draining.is_empty());
-                return Ok(Struck { writes: change.steps.len(), onset });
-            }
+            Ok(left) if left.is_settled() => match self.kernel.answer(interface, *refuses) {
+                Ok(()) => {
+                    self.drains = !(left.steps.is_empty() && left.draining.is_empty());
+                    return Ok(Struck { writes: change.steps.len(), onset });
+                }
+                Err(error) => error.to_string(),
+            },
             Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Err(error) => error.message,
         };
@@ -159,6 +187,7 @@ impl<K: Kernel> Enforcer<K> {
         self.strike(&back, clock).map(drop)
     }
 
+    /// Whoever answers refusals by now may go on: where there are none, it has nothing to do.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
         let change = diff(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;

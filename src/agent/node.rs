@@ -259,7 +259,9 @@ impl<K: Kernel> Node<K> {
     /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
     /// the meantime has.
     pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
-        if let Some(Pending { ready: Some(_), .. }) = self.pending.take_if(|pending| pending.ticket == request.ticket) {
+        let pending = self.pending.take_if(|pending| pending.ticket == request.ticket);
+        if let Some(Pending { ready: Some(ready), .. }) = pending {
+            self.enforcer.forget(&ready.staged);
             self.correct_journal();
         }
         if let Some(last) = self.last.take_if(|last| last.ticket == request.ticket) {

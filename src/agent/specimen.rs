@@ -1,14 +1,14 @@
 //! What the running kernel can do, tried out rather than inferred from its version.
 //!
-//! A specimen of everything that an agent ever installs goes on the loopback of a scratch network namespace, is read
-//! back and compared. The namespace ends with the trial, so there is nothing to clean up. What links of more than a
+//! A specimen of what an agent installs goes on the loopback of a scratch network namespace, is read back and
+//! compared. The namespace ends with the trial, so there is nothing to clean up. What links of more than a
 //! delay need is tried for each change, by [`trial`](super::trial).
 
 use std::{io, net::IpAddr};
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
-    plan::{Cut, Direction, Lane, Port, Profile, Protocol, Shaping, Traffic, diff},
+    plan::{Answer, Cut, Direction, Lane, Port, Profile, Protocol, Shaping, Traffic, diff},
     topology::Delay,
     wire::{ApiError, ErrorCode},
 };
@@ -53,15 +53,23 @@ impl Bench for ScratchNamespace {
     }
 }
 
-/// Checks that this kernel has the qdiscs, classifiers and actions that shaping needs.
-pub(super) fn try_kernel(bench: &dyn Bench) -> Result<(), ApiError> {
-    bench.try_out(&try_on).map_err(|obstacle| match obstacle {
+/// Checks that this kernel has the qdiscs, classifiers and actions that shaping and silent cuts need.
+pub(super) fn try_shaping(bench: &dyn Bench) -> Result<(), ApiError> {
+    let modules = "sch_htb, sch_netem, sch_ingress, cls_flower and act_gact";
+    try_specimen(bench, &specimen(Answer::Silence), "shape", modules)
+}
+
+/// Checks that it can hand over what is to be refused as well.
+pub(super) fn try_refusals(bench: &dyn Bench) -> Result<(), ApiError> {
+    try_specimen(bench, &specimen(Answer::Refusal), "hand over what is to be rejected", "act_sample and psample")
+}
+
+fn try_specimen(bench: &dyn Bench, specimen: &Shaping, purpose: &str, modules: &str) -> Result<(), ApiError> {
+    let tried = bench.try_out(&|kernel, interface| try_on(kernel, interface, specimen));
+    tried.map_err(|obstacle| match obstacle {
         Obstacle::Kernel(error) if error.is_unsupported() => ApiError::new(
             ErrorCode::Unsupported,
-            format!(
-                "this kernel cannot shape: {error}; it needs the modules sch_htb, sch_netem, sch_ingress, cls_flower \
-                 and act_gact"
-            ),
+            format!("this kernel cannot {purpose}: {error}; it needs the modules {modules}"),
         ),
         Obstacle::Kernel(error) => super::guard::kernel_error(error),
         Obstacle::NotReadBack => ApiError::new(
@@ -79,31 +87,30 @@ pub(super) fn no_bench(error: &io::Error) -> ApiError {
     )
 }
 
-fn try_on(kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), Obstacle> {
-    let specimen = specimen();
+fn try_on(kernel: &mut dyn Kernel, interface: &Interface, specimen: &Shaping) -> Result<(), Obstacle> {
     let tree = kernel.observe(interface)?;
-    let change = diff(Some(&specimen), &tree).map_err(|_| Obstacle::NotReadBack)?;
+    let change = diff(Some(specimen), &tree).map_err(|_| Obstacle::NotReadBack)?;
     execute(kernel, interface, &change.steps).map_err(|failed| failed.error)?;
     let tree = kernel.observe(interface)?;
-    if tree.shaping().as_ref() == Some(&specimen) { Ok(()) } else { Err(Obstacle::NotReadBack) }
+    if tree.shaping().as_ref() == Some(specimen) { Ok(()) } else { Err(Obstacle::NotReadBack) }
 }
 
-fn cuts(addresses: impl IntoIterator<Item = IpAddr>) -> impl Iterator<Item = Cut> {
+fn cuts(addresses: impl IntoIterator<Item = IpAddr>, answer: Answer) -> impl Iterator<Item = Cut> {
     let port = Port { protocol: Protocol::Tcp, number: 1 };
     let traffics = [Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
     addresses.into_iter().flat_map(move |address| {
         [Direction::Egress, Direction::Ingress]
             .into_iter()
-            .flat_map(move |direction| traffics.map(|traffic| Cut { direction, address, traffic }))
+            .flat_map(move |direction| traffics.map(|traffic| Cut { direction, address, traffic, answer }))
     })
 }
 
-fn specimen() -> Shaping {
+fn specimen(answer: Answer) -> Shaping {
     let profile = Profile::plain(Delay::from_nanos(1_234_567), crate::plan::MIN_LIMIT);
     let lane = Lane::of(profile, []);
     let v4 = IpAddr::from([192, 0, 2, 1]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
-    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: cuts([v4, v6]).collect() }
+    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: cuts([v4, v6], answer).collect() }
 }
 
 /// A bench for the tests: another kernel in memory, with the same abilities.
@@ -122,11 +129,13 @@ mod tests {
     use crate::kernel::FakeKernel;
 
     #[test]
-    fn the_specimen_reads_back_from_a_kernel_that_can_do_it() {
+    fn every_specimen_reads_back_from_a_kernel_that_can_do_it() {
         let mut kernel = FakeKernel::new("lo".parse().unwrap());
-        assert!(try_kernel(&kernel).is_ok());
+        assert!(try_shaping(&kernel).is_ok());
+        assert!(try_refusals(&kernel).is_ok());
         kernel.fails_at = Some(0);
         let interface = kernel.interface.clone();
-        assert!(matches!(try_on(&mut kernel, &interface), Err(Obstacle::Kernel(_))));
+        let tried = try_on(&mut kernel, &interface, &specimen(Answer::Silence));
+        assert!(matches!(tried, Err(Obstacle::Kernel(_))));
     }
 }

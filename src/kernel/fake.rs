@@ -34,6 +34,10 @@ pub struct FakeKernel {
     pub refuses_duplicates_in_company: bool,
     /// Whether seeds are ignored without a word, as before 6.6.
     pub ignores_seeds: bool,
+    /// Whether refusals are answered.
+    pub answers: bool,
+    /// Whether they cannot be.
+    pub cannot_answer: bool,
 }
 
 impl FakeKernel {
@@ -53,6 +57,8 @@ impl FakeKernel {
             writes: 0,
             refuses_duplicates_in_company: false,
             ignores_seeds: false,
+            answers: false,
+            cannot_answer: false,
         }
     }
 
@@ -111,7 +117,7 @@ impl FakeKernel {
             }
             Step::Cut { cut, handle } => {
                 exists(self.has(cut.direction))?;
-                let list = |cut: &Cut| (cut.direction, cut.address.is_ipv4());
+                let list = |cut: &Cut| (cut.direction, cut.answer, cut.address.is_ipv4());
                 let cuts = &mut self.tree.cuts;
                 free(!cuts.iter().any(|(other, taken)| list(other) == list(cut) && taken == handle))?;
                 free(cuts.insert(*cut, *handle).is_none())?;
@@ -200,6 +206,14 @@ impl Kernel for FakeKernel {
 
     fn perform(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(step)
+    }
+
+    fn answer(&mut self, _: &Interface, wanted: bool) -> Result<(), KernelError> {
+        if wanted && self.cannot_answer {
+            return Err(KernelError::Answering(io::Error::from_raw_os_error(ENOENT)));
+        }
+        self.answers = wanted;
+        Ok(())
     }
 
     fn undo(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {

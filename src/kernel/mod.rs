@@ -8,7 +8,9 @@ mod fake;
 mod links;
 mod namespace;
 mod observe;
+mod refuse;
 mod rtnl;
+mod samples;
 mod socket;
 mod tc;
 
@@ -57,6 +59,12 @@ pub trait Kernel: Send {
         }
         Ok(())
     }
+
+    /// Answers with refusals, from now on or no longer, what the interface's cuts with
+    /// [`Answer::Refusal`](crate::plan::Answer) drop.
+    ///
+    /// To ask for what is so already does nothing.
+    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
 
     /// Undoes one step that may have been done in part only: what is gone already, or there again, is no error.
     fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
@@ -110,6 +118,9 @@ pub enum KernelError {
         "the distribution tables of one link have {0} values together, and the kernel takes 32,000; use shorter ones"
     )]
     TablesTooLong(usize),
+    /// What is cut cannot be answered.
+    #[error("what is cut cannot be answered with refusals: {0}")]
+    Answering(#[source] io::Error),
     /// The netlink socket failed.
     #[error("netlink: {0}")]
     Socket(#[from] io::Error),
@@ -125,7 +136,9 @@ impl KernelError {
         const ENOENT: i32 = 2;
         const EOPNOTSUPP: i32 = 95;
         match self {
-            Self::Refused { errno, .. } => matches!(errno.raw_os_error(), Some(ENOENT | EOPNOTSUPP)),
+            Self::Refused { errno, .. } | Self::Answering(errno) => {
+                matches!(errno.raw_os_error(), Some(ENOENT | EOPNOTSUPP))
+            }
             _ => false,
         }
     }
@@ -133,7 +146,9 @@ impl KernelError {
     /// Whether the process lacks the right to do this.
     pub fn is_permission(&self) -> bool {
         match self {
-            Self::Refused { errno, .. } | Self::Socket(errno) => errno.kind() == io::ErrorKind::PermissionDenied,
+            Self::Refused { errno, .. } | Self::Answering(errno) | Self::Socket(errno) => {
+                errno.kind() == io::ErrorKind::PermissionDenied
+            }
             _ => false,
         }
     }

@@ -12,6 +12,7 @@ use rtnetlink::packet_route::{
 use super::{
     Interface, Kernel, KernelError, Partly,
     observe::{self, Dumps},
+    refuse::Refuser,
     socket::{Refusal, Socket},
     tc::{
         Request,
@@ -34,12 +35,14 @@ pub struct Rtnl {
     socket: Socket,
     /// What has been learnt.
     tables: Tables,
+    /// Who answers, while there is something to be answered.
+    refuser: Option<Refuser>,
 }
 
 impl Rtnl {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, tables: Tables::new() })
+        Ok(Self { socket: Socket::open()?, tables: Tables::new(), refuser: None })
     }
 
     fn dump<T>(
@@ -130,6 +133,16 @@ impl Kernel for Rtnl {
             }),
             None => Ok(()),
         }
+    }
+
+    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
+        if !wanted {
+            self.refuser = None;
+        } else if !self.refuser.as_ref().is_some_and(|refuser| refuser.is_at(interface.index)) {
+            self.refuser = None;
+            self.refuser = Some(Refuser::start(interface.index).map_err(KernelError::Answering)?);
+        }
+        Ok(())
     }
 
     fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {

@@ -16,6 +16,9 @@ pub struct Cut {
     pub address: IpAddr,
     /// Which of its packets.
     pub traffic: Traffic,
+    /// What becomes known of it.
+    #[serde(default, skip_serializing_if = "Answer::is_silence")]
+    pub answer: Answer,
 }
 
 /// Which packets between two addresses.
@@ -28,6 +31,25 @@ pub enum Traffic {
     ToPort(Port),
     /// Those that come from a port.
     FromPort(Port),
+}
+
+/// What the sender of a packet that is cut hears of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// Nothing.
+    #[default]
+    Silence,
+    /// A refusal, as from a router: TCP is reset, everything else told that its destination is unreachable. At egress
+    /// only: each node's agent answers what its own node sends. Without the agent, silence.
+    Refusal,
+}
+
+impl Answer {
+    /// For serde: what goes without saying.
+    fn is_silence(&self) -> bool {
+        *self == Self::Silence
+    }
 }
 
 /// A port of a protocol, written `tcp/26257`.
@@ -52,11 +74,15 @@ pub enum Protocol {
 
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { direction, address, traffic } = self;
+        let Self { direction, address, traffic, answer } = self;
         match traffic {
-            Traffic::All => write!(f, "{address} at {direction}"),
-            Traffic::ToPort(port) => write!(f, "{address} to {port} at {direction}"),
-            Traffic::FromPort(port) => write!(f, "{address} from {port} at {direction}"),
+            Traffic::All => write!(f, "{address} at {direction}")?,
+            Traffic::ToPort(port) => write!(f, "{address} to {port} at {direction}")?,
+            Traffic::FromPort(port) => write!(f, "{address} from {port} at {direction}")?,
+        }
+        match answer {
+            Answer::Silence => Ok(()),
+            Answer::Refusal => f.write_str(" with a refusal"),
         }
     }
 }

@@ -29,7 +29,7 @@ mod timing;
 mod tree;
 mod wanted;
 
-pub use cut::{Cut, Port, PortError, Protocol, Traffic};
+pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
 pub use dice::Dice;
 pub use diff::{Blocked, Change, diff};
 pub use distribution::distribution_table;
@@ -46,5 +46,7 @@ pub use shaping::{Lane, Shaping};
 pub use step::{Direction, Route, Step};
 pub use tc_text::tc_commands;
 pub use timing::{Absent, Flap, Moment, Phase, TimedId, TimedKind, Timing};
-pub use tree::{ClassMinor, DEFAULT_CLASS, ForeignObject, Leaf, MARK, ND_TYPES, Slot, Tree};
+pub use tree::{
+    ClassMinor, DEFAULT_CLASS, ForeignObject, Leaf, MARK, ND_TYPES, SAMPLE_GROUP, SAMPLE_LENGTH, Slot, Tree,
+};
 pub use wanted::{Digest, EditError, IncoherentLink, Stamp, Wanted};

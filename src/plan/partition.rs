@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Direction, DrawError, Port, TimedId, TimedKind, Timing, Traffic,
+    Answer, Direction, DrawError, Port, TimedId, TimedKind, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -63,7 +63,8 @@ pub enum Mode {
     /// They vanish, as in a cut cable.
     #[default]
     Drop,
-    /// They are refused, as by a router: TCP is reset, everything else told that its destination is unreachable.
+    /// They are refused, as by the router next to the sender: TCP is reset, everything else told that its destination
+    /// is unreachable, at once.
     Reject,
     /// Some of them vanish.
     Loss(Probability),
@@ -148,23 +149,33 @@ impl Partition {
         }
     }
 
-    /// What is dropped at a node's interface of what it exchanges with a peer.
-    pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic)> {
+    /// What is dropped at a node's interface of what it exchanges with a peer, and what the sender hears of it.
+    ///
+    /// A refusal comes from the sender's own node, so that what arrives nevertheless (what was in flight) is dropped in
+    /// silence.
+    pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic, Answer)> {
         self.drops(self.cuts(node, peer), self.cuts(peer, node))
     }
 
     /// The same, where it is known which of the two directions are cut.
-    pub(super) fn drops(&self, to_peer: bool, from_peer: bool) -> impl Iterator<Item = (Direction, Traffic)> + use<> {
+    pub(super) fn drops(
+        &self,
+        to_peer: bool,
+        from_peer: bool,
+    ) -> impl Iterator<Item = (Direction, Traffic, Answer)> + use<> {
         let drops = !self.is_partial();
-        let egress = (drops && to_peer).then_some(Direction::Egress);
-        let ingress = (drops && from_peer).then_some(Direction::Ingress);
+        let answer = if self.mode == Mode::Reject { Answer::Refusal } else { Answer::Silence };
+        let egress = (drops && to_peer).then_some((Direction::Egress, answer));
+        let ingress = (drops && from_peer).then_some((Direction::Ingress, Answer::Silence));
         let traffic: Vec<Traffic> = if self.ports.is_empty() {
             vec![Traffic::All]
         } else {
             self.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]).collect()
         };
         let both = egress.into_iter().chain(ingress);
-        both.flat_map(move |direction| traffic.clone().into_iter().map(move |traffic| (direction, traffic)))
+        both.flat_map(move |(direction, answer)| {
+            traffic.clone().into_iter().map(move |traffic| (direction, traffic, answer))
+        })
     }
 }
 
@@ -283,6 +294,7 @@ pub enum PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Protocol;
 
     fn set(names: &[&str]) -> BTreeSet<NodeName> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -307,6 +319,23 @@ mod tests {
         assert!(cut.cuts(&node("n3"), &node("n1")));
         assert!(!cut.cuts(&node("n3"), &node("n4")));
         assert!(!cut.cuts(&node("n1"), &node("n1")));
+    }
+
+    #[test]
+    fn what_is_rejected_is_refused_by_its_sender_and_dropped_by_who_receives_it_nevertheless() {
+        let port = Port { protocol: Protocol::Tcp, number: 26257 };
+        let cut = divided(vec![set(&["n1"])], &set(&["n1", "n2"])).unwrap();
+        let cut = Partition { ports: [port].into(), mode: Mode::Reject, ..cut };
+        let cuts: Vec<_> = cut.cuts_at(&node("n1"), &node("n2")).collect();
+        let expected = [(Direction::Egress, Answer::Refusal), (Direction::Ingress, Answer::Silence)];
+        let expected = expected.into_iter().flat_map(|(direction, answer)| {
+            [Traffic::ToPort(port), Traffic::FromPort(port)].map(|traffic| (direction, traffic, answer))
+        });
+        assert_eq!(cuts, expected.collect::<Vec<_>>());
+
+        let one_way = Partition { shape: Shape::OneWay { from: set(&["n1"]), to: set(&["n2"]) }, ..cut };
+        assert!(one_way.cuts_at(&node("n1"), &node("n2")).all(|(_, _, answer)| answer == Answer::Refusal));
+        assert!(one_way.cuts_at(&node("n2"), &node("n1")).all(|(_, _, answer)| answer == Answer::Silence));
     }
 
     #[test]

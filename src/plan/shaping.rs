@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Cut, LineRate, Profile, Wanted};
+use super::{Answer, Cut, LineRate, Profile, Wanted};
 use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// What one node's interface does to the packets that it sends, and which it refuses.
@@ -22,6 +22,13 @@ pub struct Shaping {
     pub lanes: BTreeMap<IpAddr, Lane>,
     /// What is dropped.
     pub cuts: BTreeSet<Cut>,
+}
+
+impl Shaping {
+    /// Whether the agent has to answer some of what is cut.
+    pub fn has_refusals(&self) -> bool {
+        self.cuts.iter().any(|cut| cut.answer == Answer::Refusal)
+    }
 }
 
 /// What an address is sent through: one leaf for all addresses of one lane.
@@ -69,8 +76,8 @@ impl Wanted {
         for partition in &self.partitions {
             let seats = partition.shape.seats();
             for (peer, place) in &self.inventory.nodes {
-                for (direction, traffic) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
-                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic };
+                for (direction, traffic, answer) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
+                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic, answer };
                     shaping.cuts.extend(place.addresses.iter().map(cut));
                 }
             }

@@ -4,7 +4,9 @@
 
 use std::net::IpAddr;
 
-use super::{ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, Step, Traffic};
+use super::{
+    Answer, ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, SAMPLE_GROUP, SAMPLE_LENGTH, Step, Traffic,
+};
 
 /// The commands, in order, that do what `step` does to `interface`.
 pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
@@ -43,7 +45,7 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
             vec![filter("replace", dev, root, &gate)]
         }
         Step::Flip { to: None, .. } => vec![filter("del", dev, root, "protocol all pref 100")],
-        Step::Cut { cut: Cut { direction, address, traffic }, handle } => {
+        Step::Cut { cut: Cut { direction, address, traffic, answer }, handle } => {
             let key = match direction {
                 Direction::Egress => "dst_ip",
                 Direction::Ingress => "src_ip",
@@ -53,11 +55,15 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
                 Traffic::ToPort(Port { protocol, number }) => format!(" ip_proto {protocol} dst_port {number}"),
                 Traffic::FromPort(Port { protocol, number }) => format!(" ip_proto {protocol} src_port {number}"),
             };
-            let what = format!("handle {handle:#x} flower skip_hw {key} {address}{port} action drop");
-            vec![filter("add", dev, *direction, &format!("{} {what}", cut_list(*address)))]
+            let sample = match answer {
+                Answer::Silence => String::new(),
+                Answer::Refusal => format!("action sample rate 1 group {SAMPLE_GROUP} trunc {SAMPLE_LENGTH} "),
+            };
+            let what = format!("handle {handle:#x} flower skip_hw {key} {address}{port} {sample}action drop");
+            vec![filter("add", dev, *direction, &format!("{} {what}", cut_list(*address, *answer)))]
         }
-        Step::Uncut { cut: Cut { direction, address, .. }, handle } => {
-            vec![filter("del", dev, *direction, &format!("{} handle {handle:#x} flower", cut_list(*address)))]
+        Step::Uncut { cut: Cut { direction, address, answer, .. }, handle } => {
+            vec![filter("del", dev, *direction, &format!("{} handle {handle:#x} flower", cut_list(*address, *answer)))]
         }
     };
     commands.into_iter().map(|command| format!("tc {command}")).collect()
@@ -87,6 +93,11 @@ fn pass(dev: &IfName, direction: Direction, kind: u8) -> String {
     filter("add", dev, direction, &format!("protocol ipv6 pref 1 handle {kind:#x} {key}"))
 }
 
-fn cut_list(address: IpAddr) -> &'static str {
-    if address.is_ipv4() { "protocol ip pref 2" } else { "protocol ipv6 pref 3" }
+fn cut_list(address: IpAddr, answer: Answer) -> &'static str {
+    match (answer, address) {
+        (Answer::Silence, IpAddr::V4(_)) => "protocol ip pref 2",
+        (Answer::Silence, IpAddr::V6(_)) => "protocol ipv6 pref 3",
+        (Answer::Refusal, IpAddr::V4(_)) => "protocol ip pref 4",
+        (Answer::Refusal, IpAddr::V6(_)) => "protocol ipv6 pref 5",
+    }
 }

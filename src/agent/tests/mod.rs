@@ -1,6 +1,7 @@
 //! The transaction on one node, over a kernel in memory.
 
 mod fleet;
+mod refusals;
 mod restart;
 mod time;
 

@@ -80,6 +80,10 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.perform(interface, step))
     }
 
+    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
+        self.fake(|fake| fake.answer(interface, wanted))
+    }
+
     fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
         self.fake(|fake| fake.undo(interface, step))
     }

@@ -16,13 +16,14 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS,
+    CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS, action,
     filter::{self, Filter, Verdict},
-    filter_info, gact, message, netem, qdisc,
+    filter_info, message, netem, qdisc,
 };
 use crate::{
     plan::{
-        ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Traffic, distribution_table,
+        Answer, ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Traffic,
+        distribution_table,
     },
     strategies::{distributions, profiles, tables},
     topology::{Delay, Distribution, Jitter, LossModel, Probability},
@@ -113,13 +114,14 @@ proptest! {
     fn a_verdict_that_another_kind_of_filter_has_is_not_taken_for_this_one(filter in filters(), verdict in verdicts()) {
         let expected = match (filter, verdict) {
             (Filter::Pass { direction: Direction::Ingress, .. }, Verdict::Pass)
-            | (Filter::Cut { .. }, Verdict::Drop) => Some(filter),
+            | (Filter::Cut { cut: Cut { answer: Answer::Silence, .. }, .. }, Verdict::Drop)
+            | (Filter::Cut { cut: Cut { answer: Answer::Refusal, .. }, .. }, Verdict::SampleAndDrop) => Some(filter),
             (Filter::Gate { .. }, Verdict::GotoChain(chain)) => Some(Filter::Gate { chain }),
             _ => None,
         };
         prop_assert_eq!(altered(filter, |keys| {
             keys.retain(|key| !matches!(key, Key::Actions(_)));
-            keys.push(Key::Actions(gact::encode(verdict)));
+            keys.push(Key::Actions(action::encode(verdict)));
         }), expected);
     }
 
@@ -349,10 +351,12 @@ fn traffics() -> impl Strategy<Value = Traffic> {
 }
 
 fn cuts() -> impl Strategy<Value = Cut> {
-    (directions(), any::<IpAddr>(), traffics()).prop_map(|(direction, address, traffic)| Cut {
+    let answers = prop::sample::select(vec![Answer::Silence, Answer::Refusal]);
+    (directions(), any::<IpAddr>(), traffics(), answers).prop_map(|(direction, address, traffic, answer)| Cut {
         direction,
         address,
         traffic,
+        answer,
     })
 }
 
@@ -381,7 +385,8 @@ fn marks() -> impl Strategy<Value = LeafMark> {
 }
 
 fn verdicts() -> impl Strategy<Value = Verdict> {
-    prop_oneof![Just(Verdict::Pass), Just(Verdict::Drop), (1..0x0fff_ffff_u32).prop_map(Verdict::GotoChain)]
+    let chains = (1..0x0fff_ffff_u32).prop_map(Verdict::GotoChain);
+    prop_oneof![Just(Verdict::Pass), Just(Verdict::Drop), Just(Verdict::SampleAndDrop), chains]
 }
 
 fn foreign_keys() -> impl Strategy<Value = Key> {
@@ -410,15 +415,30 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     let drop = (2, words(&[0, 0, 2, 0, 0]));
     prop_oneof![
         Just(Vec::new()),
-        verdicts().prop_map(|verdict| [gact::encode(verdict), gact::encode(verdict)].concat()),
+        verdicts().prop_map(|verdict| [action::encode(verdict), action::encode(verdict)].concat()),
         // TC_ACT_RECLASSIFY, PIPE, STOLEN, QUEUED, REPEAT, REDIRECT, TRAP; TC_ACT_JUMP, 1 action on.
         prop::sample::select(vec![1, 3, 4, 5, 6, 7, 8, 0x1000_0001]).prop_map(move |other| vec![code(other)]),
         Just(vec![action("police", vec![drop.clone()])]),
         // `action drop random netrand pass 10`: struct tc_gact_p has ptype, pval and paction.
         Just(vec![action("gact", vec![drop, (TCA_GACT_PROB, words(&[0x000a_0001, 0]))])]),
+        foreign_samples(),
         Just(vec![action("gact", vec![(2, vec![0; 6])])]),
         Just(vec![action("gact", Vec::new())]),
     ]
+}
+
+/// Samples that are not ours, or not of every packet, or not before a drop.
+fn foreign_samples() -> impl Strategy<Value = Vec<TcAction>> {
+    let [sample, drop] = action::encode(Verdict::SampleAndDrop).try_into().expect("two actions");
+    let of = |code: u32, rate: u32, group: u32, length: u32| {
+        let [rate, group, length] = [rate, group, length].map(|word| words(&[word]));
+        action("sample", vec![(2, words(&[0, 0, code, 0, 0])), (3, rate), (5, group), (4, length)])
+    };
+    let with_drop = [of(3, 2, 20_094, 1_280), of(3, 1, 1, 1_280), of(3, 1, 20_094, 128), of(2, 1, 20_094, 1_280)];
+    let with_drop = with_drop.map(|sample| vec![sample, drop.clone()]);
+    let [pass] = action::encode(Verdict::Pass).try_into().expect("one action");
+    let others = [vec![sample.clone()], vec![sample.clone(), pass], vec![drop, sample]];
+    prop::sample::select(with_drop.into_iter().chain(others).collect::<Vec<_>>())
 }
 
 fn action(kind: &str, options: Vec<(u16, Vec<u8>)>) -> TcAction {

@@ -8,9 +8,9 @@ use rtnetlink::packet_route::{
     tc::{TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcHeader, TcMessage, TcOption},
 };
 
-pub(in crate::kernel) use super::gact::Verdict;
-use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, filter_info, gact, kind, message};
-use crate::plan::{ClassMinor, Cut, Direction, MARK, Port, Protocol, Traffic};
+pub(in crate::kernel) use super::action::Verdict;
+use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, filter_info, kind, message};
+use crate::plan::{Answer, ClassMinor, Cut, Direction, MARK, Port, Protocol, Traffic};
 
 const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_IP: u16 = 0x0800;
@@ -27,6 +27,8 @@ const EXACT_V6: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
 const PREF_PASS: u16 = 1;
 /// The priorities of the cuts, one per address family, so that each list has one mask.
 const PREF_CUT: (u16, u16) = (2, 3);
+/// The same of those that are answered, which come after: where both are, silence it is.
+const PREF_REFUSAL: (u16, u16) = (4, 5);
 /// The priority of the filter that sends packets to the active chain.
 const PREF_GATE: u16 = 100;
 /// The priorities of a chain's filters, one per address family.
@@ -84,8 +86,12 @@ impl Filter {
     fn message(self, index: u32) -> TcMessage {
         let (direction, handle, pref, protocol) = match self {
             Self::Pass { direction, icmp_type } => (direction, u32::from(icmp_type), PREF_PASS, ETH_P_IPV6),
-            Self::Cut { cut: Cut { direction, address, .. }, handle } => {
-                (direction, handle, by_family(address, PREF_CUT), by_family(address, (ETH_P_IP, ETH_P_IPV6)))
+            Self::Cut { cut: Cut { direction, address, answer, .. }, handle } => {
+                let prefs = match answer {
+                    Answer::Silence => PREF_CUT,
+                    Answer::Refusal => PREF_REFUSAL,
+                };
+                (direction, handle, by_family(address, prefs), by_family(address, (ETH_P_IP, ETH_P_IPV6)))
             }
             Self::Gate { .. } => (Direction::Egress, 1, PREF_GATE, ETH_P_ALL),
             Self::Route { address, handle, .. } => {
@@ -116,16 +122,19 @@ impl Filter {
                 Key::Icmpv6TypeMask(u8::MAX),
                 match direction {
                     Direction::Egress => class_key(crate::plan::DEFAULT_CLASS),
-                    Direction::Ingress => Key::Actions(gact::encode(Verdict::Pass)),
+                    Direction::Ingress => Key::Actions(action::encode(Verdict::Pass)),
                 },
             ],
             Self::Cut { cut, .. } => {
                 let mut keys = address_keys(cut.direction, cut.address);
                 keys.extend(port_keys(cut.traffic));
-                keys.push(Key::Actions(gact::encode(Verdict::Drop)));
+                keys.push(Key::Actions(action::encode(match cut.answer {
+                    Answer::Silence => Verdict::Drop,
+                    Answer::Refusal => Verdict::SampleAndDrop,
+                })));
                 keys
             }
-            Self::Gate { chain } => vec![Key::Actions(gact::encode(Verdict::GotoChain(chain)))],
+            Self::Gate { chain } => vec![Key::Actions(action::encode(Verdict::GotoChain(chain)))],
             Self::Route { address, class, .. } => {
                 let mut keys = address_keys(Direction::Egress, address);
                 keys.push(class_key(class));
@@ -151,8 +160,9 @@ impl Filter {
         let handle = u32::from(message.header.handle);
         let filter = match (seen.icmp_type, seen.address, seen.class, seen.verdict) {
             (Some(icmp_type), None, _, _) => Self::Pass { direction, icmp_type },
-            (None, Some(address), None, Some(Verdict::Drop)) => {
-                Self::Cut { cut: Cut { direction, address, traffic: seen.traffic()? }, handle }
+            (None, Some(address), None, Some(verdict @ (Verdict::Drop | Verdict::SampleAndDrop))) => {
+                let answer = if verdict == Verdict::Drop { Answer::Silence } else { Answer::Refusal };
+                Self::Cut { cut: Cut { direction, address, traffic: seen.traffic()?, answer }, handle }
             }
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
             // Chain 0 has the passes, the cuts and the gate, never a route.
@@ -250,7 +260,7 @@ impl Seen {
                 Key::Ipv4SrcMask(mask) if source && *mask == EXACT_V4 => {}
                 Key::Ipv6SrcMask(mask) if source && *mask == EXACT_V6 => {}
                 Key::ClassId(id) => seen.class = class_of(*id),
-                Key::Actions(actions) => seen.verdict = Some(gact::decode(actions)?),
+                Key::Actions(actions) => seen.verdict = Some(action::decode(actions)?),
                 // The crate writes the class id but does not read it back.
                 Key::Other(nla) if nla.kind() == TCA_FLOWER_CLASSID && nla.value_len() == 4 => {
                     let mut id = [0; 4];

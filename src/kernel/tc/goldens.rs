@@ -7,7 +7,7 @@ use super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Cut, Direction, LineRate, Port, Profile, Protocol, Step, Traffic, tc_commands},
+    plan::{Answer, Cut, Direction, LineRate, Port, Profile, Protocol, Step, Traffic, tc_commands},
     topology::{
         Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
         Tables, Undelayed,
@@ -294,8 +294,12 @@ fn filters_are_what_tc_sends() {
     let v4 = address("10.9.0.2");
     let v6 = address("fd09::2");
     let route = |address| Filter::Route { chain: 10, address, class: 2, handle: 1 };
-    let cut = |direction, address| Filter::Cut { cut: Cut { direction, address, traffic: Traffic::All }, handle: 1 };
-    let cut_port = |direction, address, traffic| Filter::Cut { cut: Cut { direction, address, traffic }, handle: 1 };
+    let cut_of = |direction, address, traffic, answer| {
+        let cut = Cut { direction, address, traffic, answer };
+        Filter::Cut { cut, handle: 1 }
+    };
+    let cut = |direction, address| cut_of(direction, address, Traffic::All, Answer::Silence);
+    let refusal = |address, traffic| cut_of(Direction::Egress, address, traffic, Answer::Refusal);
     let tcp = Port { protocol: Protocol::Tcp, number: 26257 };
     let udp = Port { protocol: Protocol::Udp, number: 4567 };
     let pass = |direction| Filter::Pass { direction, icmp_type: 133 };
@@ -325,8 +329,12 @@ fn filters_are_what_tc_sends() {
         ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort(tcp)),
         ("flower-cut-ingress-v6-from-udp", Direction::Ingress, v6, Traffic::FromPort(udp)),
     ] {
-        assert_same(name, &cut_port(direction, address, traffic).add(INDEX));
+        assert_same(name, &cut_of(direction, address, traffic, Answer::Silence).add(INDEX));
     }
+    // tc filter add dev v0 parent 4e7e: protocol ip pref 4 handle 1 flower skip_hw dst_ip 10.9.0.2 action sample rate 1 group 20094 trunc 1280 action drop
+    assert_same("flower-reject-v4", &refusal(v4, Traffic::All).add(INDEX));
+    // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 5 handle 1 flower skip_hw dst_ip fd09::2 ip_proto tcp dst_port 26257 action sample …
+    assert_same("flower-reject-v6-to-tcp", &refusal(v6, Traffic::ToPort(tcp)).add(INDEX));
     // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 classid 4e7e:1
     assert_same("flower-nd-egress", &pass(Direction::Egress).add(INDEX));
     // tc filter add dev v0 ingress protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 action pass
@@ -348,8 +356,8 @@ fn deleting_a_filter_is_what_tc_sends_without_its_empty_options() {
         theirs.truncate(theirs.len() - OPTIONS);
         let length = u32::try_from(theirs.len()).unwrap();
         theirs[..4].copy_from_slice(&length.to_le_bytes());
-        let cut =
-            Filter::Cut { cut: Cut { direction, address: address("10.9.0.2"), traffic: Traffic::All }, handle: 1 };
+        let (address, traffic, answer) = (address("10.9.0.2"), Traffic::All, Answer::Silence);
+        let cut = Filter::Cut { cut: Cut { direction, address, traffic, answer }, handle: 1 };
         assert_eq!(cut.delete(INDEX).to_bytes(0), theirs, "{name}");
     }
 }

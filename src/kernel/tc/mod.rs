@@ -4,8 +4,8 @@
 //! after `include/uapi/linux/pkt_sched.h` and `pkt_cls.h`. Every encoder is tested byte for byte against what
 //! iproute2's `tc` sends (`tests/goldens/tc`); every decoder is total: it returns `None` on what it does not know.
 
+mod action;
 pub(super) mod filter;
-mod gact;
 pub(super) mod netem;
 pub(super) mod qdisc;
 

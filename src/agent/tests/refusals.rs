@@ -1,0 +1,65 @@
+//! Who answers what is refused, and for how long.
+
+use super::*;
+use crate::plan::{Answer, Timing};
+
+/// The document with node n1 refusing, and being refused by, all others.
+fn refused(base: &Wanted, timing: Option<Timing>) -> Wanted {
+    let mut wanted = parted(base, "n1", timing);
+    wanted.partitions.iter_mut().for_each(|partition| partition.mode = Mode::Reject);
+    wanted
+}
+
+#[test]
+fn refusals_are_answered_exactly_as_long_as_there_are_some() {
+    let mut node = n1();
+    let delayed = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &delayed);
+    assert!(!node.kernel().answers);
+    let wanted = refused(&delayed, None);
+    put(&mut node, "b", &wanted);
+    assert!(node.kernel().answers);
+    let cuts = node.status(now()).unwrap().cuts;
+    assert!(cuts.iter().any(|cut| cut.answer == Answer::Refusal));
+    put(&mut node, "c", &Wanted { partitions: Vec::new(), generation: 9, ..wanted });
+    assert!(!node.kernel().answers);
+    node.undo(&undo("c"), now()).unwrap();
+    assert!(node.kernel().answers, "going back brings it back");
+    node.undo(&undo("b"), now()).unwrap();
+}
+
+#[test]
+fn refusals_end_by_themselves_with_what_refuses() {
+    let mut node = n1();
+    let timing = Timing { begins: now().wall, lasts: Some(Duration::from_secs(10)), flap: None };
+    put(&mut node, "a", &refused(&Wanted::default(), Some(timing)));
+    assert!(node.kernel().answers);
+    node.tend(now() + Duration::from_secs(10)).unwrap();
+    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().tree, Tree::default());
+}
+
+#[test]
+fn a_change_that_is_ready_and_undone_leaves_nobody_who_answers() {
+    let mut node = n1();
+    let wanted = refused(&Wanted::default(), None);
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    assert!(!node.kernel().answers);
+    node.make_ready(&commit("a"), now()).unwrap();
+    assert!(node.kernel().answers, "before the first packet is cut");
+    node.undo(&undo("a"), now()).unwrap();
+    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().writes, 0);
+}
+
+#[test]
+fn a_kernel_that_cannot_answer_is_left_as_it_was() {
+    let mut node = n1();
+    let delayed = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &delayed);
+    let before = node.kernel().tree.clone();
+    node.kernel().cannot_answer = true;
+    node.prepare(prepare("b", &delayed, &refused(&delayed, None)), now()).unwrap();
+    assert_eq!(node.commit(&commit("b"), &now).unwrap_err().code, ErrorCode::Failed);
+    assert_eq!(node.kernel().tree, before);
+}
