@@ -12,9 +12,12 @@ mod lab;
 mod links;
 mod live;
 mod partitions;
+mod ports;
 mod profiles;
+mod rejects;
 mod sockets;
 #[path = "../strategies/mod.rs"]
 mod strategies;
+mod tcp;
 mod timing;
 mod wan;

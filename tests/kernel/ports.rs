@@ -1,0 +1,117 @@
+//! A port that is cut dies in silence, and nothing else of the same pair does.
+
+use std::{
+    io::{ErrorKind, Read as _},
+    net::IpAddr,
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    lab::{Lab, shipped},
+    sockets::{Stream, udp, v4, v6},
+    tcp::{carries, connect, established, listen},
+};
+
+const DATABASE: u16 = 26257;
+const HEALTH: u16 = 8080;
+const PATIENCE: Duration = Duration::from_millis(1_500);
+
+fn partition(lab: &Lab, words: &str) {
+    drop(lab.netemctl(&format!("partition {words}")).expect(0));
+}
+
+/// Far longer than the back-off of a TCP connection that has waited for some seconds.
+const RECOVERY: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_service_on_the_port_dies_in_silence_and_everything_else_lives() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    for to in [v4(2), v6(2)] {
+        let (database, health) = (listen(&lab, 2, to, DATABASE), listen(&lab, 2, to, HEALTH));
+        let (mut near, mut far) = established(&lab, 1, &database);
+        let (mut healthy, mut checked) = established(&lab, 1, &health);
+        carries(&mut near, &mut far, PATIENCE).unwrap();
+
+        partition(&lab, "n1 --port tcp/26257");
+        assert_eq!(silent(&lab, 1, to, DATABASE), ErrorKind::TimedOut, "{to}");
+        let stalled = carries(&mut near, &mut far, PATIENCE).unwrap_err();
+        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: nothing arrives, and nobody hears of it");
+        let stalled = carries(&mut far, &mut near, PATIENCE).unwrap_err();
+        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: from the port neither");
+
+        carries(&mut healthy, &mut checked, PATIENCE).unwrap();
+        carries(&mut checked, &mut healthy, PATIENCE).unwrap();
+        assert!(connect(&lab, 1, to, HEALTH, PATIENCE).0.is_ok());
+        drop(lab.exec("n1", &format!("ping -n -c 1 -W 2 {to}")));
+        assert!(connect(&lab, 3, to, DATABASE, PATIENCE).0.is_ok(), "n3 is on its side");
+
+        drop(lab.netemctl("heal").expect(0));
+        // What was sent meanwhile is sent again.
+        for end in [&near, &far] {
+            end.set_read_timeout(Some(RECOVERY)).unwrap();
+        }
+        far.read_exact(&mut [0]).unwrap();
+        near.read_exact(&mut [0]).unwrap();
+        assert!(connect(&lab, 1, to, DATABASE, PATIENCE).0.is_ok());
+    }
+}
+
+#[track_caller]
+fn silent(lab: &Lab, from: u16, to: IpAddr, port: u16) -> ErrorKind {
+    connect(lab, from, to, port, PATIENCE).0.unwrap_err().kind()
+}
+
+#[test]
+fn a_port_is_one_of_its_protocol() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let before = lab.tc();
+    partition(&lab, "n1 --port udp/26257");
+    let _listener = listen(&lab, 2, v4(2), DATABASE);
+    assert!(connect(&lab, 1, v4(2), DATABASE, PATIENCE).0.is_ok(), "tcp of the same number lives");
+    for (number, is_cut) in [(DATABASE, true), (DATABASE + 1, false)] {
+        let (source, sink) = (udp(&lab, "n1", v4(1), 0), udp(&lab, "n2", v4(2), number));
+        sink.set_read_timeout(Some(PATIENCE)).unwrap();
+        source.send_to(b"!", (v4(2), number)).unwrap();
+        assert_eq!(sink.recv(&mut [0]).is_err(), is_cut, "to {number}");
+        // From the port, the other way.
+        source.set_read_timeout(Some(PATIENCE)).unwrap();
+        sink.send_to(b"!", source.local_addr().unwrap()).unwrap();
+        assert_eq!(source.recv(&mut [0]).is_err(), is_cut, "from {number}");
+    }
+    drop(lab.netemctl("heal").expect(0));
+    assert_eq!(lab.tc(), before);
+}
+
+#[test]
+fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    for mode in ["drop", "reject"] {
+        let ports = "--port tcp/1 --port tcp/65535 --port udp/1 --port udp/65535";
+        partition(&lab, &format!("n1 --mode {mode} {ports}"));
+        let status = lab.netemctl("--json status").expect(0).json();
+        let n1 = status["nodes"].as_array().unwrap().iter().find(|node| node["node"] == "n1").unwrap();
+        assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
+        // Two peers, two families, two directions, four ports at either end.
+        assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 2 * 2 * 8), "{n1}");
+        drop(lab.netemctl("heal").expect(0));
+    }
+}
+
+#[test]
+fn cutting_and_healing_a_port_disturbs_no_other_traffic_of_the_same_pair() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    let stream = Stream::start(&lab, 1, 4);
+    for _ in 0..3 {
+        thread::sleep(Duration::from_millis(300));
+        partition(&lab, "n1 n4 --port tcp/26257");
+        thread::sleep(Duration::from_millis(300));
+        drop(lab.netemctl("heal").expect(0));
+    }
+    let streamed = stream.finish();
+    assert!(streamed.sent > 1_000);
+    assert_eq!(streamed.delays.len() as u64, streamed.sent, "packets were lost");
+    assert!(*streamed.delays.iter().min().unwrap() >= Duration::from_millis(75));
+}

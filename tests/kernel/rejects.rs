@@ -1,0 +1,288 @@
+//! What is rejected is refused at once, as by a router: connections, established streams, datagrams and pings alike.
+
+use std::{
+    fs,
+    io::{ErrorKind, Read},
+    net::{IpAddr, UdpSocket},
+    thread,
+    time::Duration,
+};
+
+use crate::{
+    lab::{Lab, Ran, shipped},
+    sockets::{Mesh, Stream, udp, v4, v6},
+    tcp::{carries, connect, established, inside, listen, send_until_error},
+};
+
+const PORT: u16 = 26257;
+
+/// The round trip in these tests, far longer than a refusal takes on a busy machine.
+const SLOW: &str = "name = 'slow'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '1s' }\n";
+const AT_ONCE: Duration = Duration::from_millis(500);
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Three nodes whose packets take half a second.
+fn slow() -> Lab {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let slow = lab.topology(SLOW);
+    lab.apply(&slow);
+    lab
+}
+
+const REJECT: &str = "n1 --name p --mode reject";
+/// The same of one port alone.
+const REJECT_PORT: &str = "n1 --name p --mode reject --port tcp/26257";
+
+fn partition(lab: &Lab, words: &str) {
+    drop(lab.netemctl(&format!("partition {words}")).expect(0));
+}
+
+fn ping(lab: &Lab, from: u16, to: IpAddr) -> Ran {
+    lab.netemctl(&format!("lab exec n{from} -- ping -n -c 1 -W 3 {to}"))
+}
+
+/// What a connected UDP socket hears of a packet that it sent, by errno.
+fn datagram(socket: &UdpSocket) -> Option<i32> {
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    socket.send(b"?").unwrap();
+    socket.recv(&mut [0]).err().filter(|error| error.kind() != ErrorKind::WouldBlock)?.raw_os_error()
+}
+
+fn connected(lab: &Lab, from: u16, source: IpAddr, to: IpAddr) -> UdpSocket {
+    let socket = udp(lab, &format!("n{from}"), source, 0);
+    socket.connect((to, 9)).unwrap();
+    socket
+}
+
+/// The sockets of a node that take samples and send answers: generic netlink, raw IP with headers.
+fn sockets(lab: &Lab, node: u16) -> Vec<String> {
+    let read = |file: &str| lab.exec(&format!("n{node}"), &format!("cat /proc/net/{file}"));
+    let field = |line: &str, number: usize| line.split_whitespace().nth(number).unwrap_or_default().to_owned();
+    // Generic netlink is protocol 16; the kernel's own socket has port 0. IPPROTO_RAW is 255, shown as the local port.
+    let netlink = read("netlink").lines().filter(|line| field(line, 1) == "16" && field(line, 2) != "0").count();
+    let raw = |file| read(file).lines().filter(|line| field(line, 1).ends_with(":00FF")).count();
+    let counts = [("genetlink", netlink), ("raw", raw("raw")), ("raw6", raw("raw6"))];
+    counts.into_iter().flat_map(|(name, count)| vec![name.to_owned(); count]).collect()
+}
+
+#[test]
+fn tcp_is_refused_at_once_and_reset_where_it_is_established() {
+    let lab = slow();
+    let mut streams = Vec::new();
+    for to in [v4(2), v6(2)] {
+        let listener = listen(&lab, 2, to, PORT);
+        streams.push((established(&lab, 1, &listener), listener));
+    }
+    partition(&lab, REJECT);
+    for ((near, far), listener) in &mut streams {
+        let to = listener.local_addr().unwrap().ip();
+        let (refused, time) = connect(&lab, 1, to, PORT, PATIENCE);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to}");
+        assert!(time < AT_ONCE, "{to}: refused after {time:?}");
+        // Each end hears of it when it sends.
+        for end in [near, far] {
+            assert_eq!(send_until_error(end, PATIENCE), Some(ErrorKind::ConnectionReset), "{to}");
+        }
+    }
+    // n3 is on n2's side.
+    let (answered, _) = connect(&lab, 3, v4(2), PORT, PATIENCE);
+    assert!(answered.is_ok());
+    let (refused, _) = connect(&lab, 2, v4(1), PORT, PATIENCE);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "the other way as well");
+}
+
+#[test]
+fn a_stream_that_is_sending_when_it_is_cut_is_reset() {
+    let lab = slow();
+    let listener = listen(&lab, 2, v4(2), PORT);
+    let (mut near, mut far) = established(&lab, 1, &listener);
+    let sending = thread::spawn(move || send_until_error(&mut near, Duration::from_secs(20)));
+    let receiving = thread::spawn(move || {
+        far.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        // Until nothing comes any more.
+        while far.read(&mut [0; 4096]).is_ok_and(|bytes| bytes > 0) {}
+        far
+    });
+    thread::sleep(Duration::from_secs(3));
+    partition(&lab, REJECT);
+    assert_eq!(sending.join().unwrap(), Some(ErrorKind::ConnectionReset));
+    drop(receiving.join().unwrap());
+}
+
+#[test]
+fn datagrams_and_pings_are_told_that_they_are_prohibited() {
+    let lab = slow();
+    let sockets = [connected(&lab, 1, v4(1), v4(2)), connected(&lab, 1, v6(1), v6(2))];
+    partition(&lab, REJECT);
+    let [four, six] = sockets.each_ref().map(datagram);
+    assert_eq!(four, Some(nix::errno::Errno::EHOSTUNREACH as i32));
+    assert_eq!(six, Some(nix::errno::Errno::EACCES as i32));
+    let four = ping(&lab, 1, v4(2)).expect(1).stdout;
+    assert!(four.contains("Packet filtered"), "{four}");
+    let six = ping(&lab, 1, v6(2)).expect(1).stdout;
+    assert!(six.contains("Administratively prohibited"), "{six}");
+}
+
+#[test]
+fn one_way_rejects_one_way() {
+    let lab = slow();
+    partition(&lab, "--one-way n2 n1 --mode reject");
+    let sink = udp(&lab, "n2", v4(2), 7001);
+    sink.set_read_timeout(Some(PATIENCE)).unwrap();
+    let source = connected(&lab, 1, v4(1), v4(2));
+    source.connect((v4(2), 7001)).unwrap();
+    source.send(b"!").unwrap();
+    assert!(sink.recv(&mut [0]).is_ok(), "the other way passes");
+    assert_eq!(datagram(&connected(&lab, 2, v4(2), v4(1))), Some(nix::errno::Errno::EHOSTUNREACH as i32));
+
+    let (refused, time) = connect(&lab, 2, v4(1), PORT, PATIENCE);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    assert!(time < AT_ONCE);
+    // n2 gets the SYN; its answer is refused, of which n1 does not hear.
+    let _listener = listen(&lab, 2, v4(2), PORT);
+    let (silent, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
+    assert_eq!(silent.unwrap_err().kind(), ErrorKind::TimedOut);
+}
+
+#[test]
+fn with_a_port_only_that_port_is_rejected() {
+    let lab = slow();
+    for (from, to) in [(v4(1), v4(2)), (v6(1), v6(2))] {
+        let (database, health) = (listen(&lab, 2, to, PORT), listen(&lab, 2, to, 8080));
+        let (mut near, mut far) = established(&lab, 1, &database);
+        let (mut healthy, mut checked) = established(&lab, 1, &health);
+        partition(&lab, REJECT_PORT);
+        let (refused, time) = connect(&lab, 1, to, PORT, PATIENCE);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "{to}");
+        assert!(time < AT_ONCE);
+        assert_eq!(send_until_error(&mut far, PATIENCE), Some(ErrorKind::ConnectionReset), "from the port");
+        assert_eq!(send_until_error(&mut near, PATIENCE), Some(ErrorKind::ConnectionReset), "to the port");
+        carries(&mut healthy, &mut checked, PATIENCE).unwrap();
+        assert!(connect(&lab, 1, to, 8080, PATIENCE).0.is_ok());
+        drop(ping(&lab, 1, to).expect(0));
+        let (source, sink) = (udp(&lab, "n1", from, 0), udp(&lab, "n2", to, PORT));
+        sink.set_read_timeout(Some(PATIENCE)).unwrap();
+        source.send_to(b"!", (to, PORT)).unwrap();
+        assert!(sink.recv(&mut [0]).is_ok(), "{to}: udp of the same number lives");
+        drop(lab.netemctl("heal").expect(0));
+        carries_again(&lab, to);
+    }
+}
+
+/// A new connection to the port is as it should be.
+#[track_caller]
+fn carries_again(lab: &Lab, to: IpAddr) {
+    let listener = listen(lab, 2, to, 5000);
+    let (mut near, mut far) = established(lab, 1, &listener);
+    carries(&mut near, &mut far, PATIENCE).unwrap();
+}
+
+#[test]
+fn heal_brings_all_back_and_leaves_neither_a_filter_nor_a_socket() {
+    let lab = slow();
+    let (before, idle) = (lab.tc(), sockets(&lab, 1));
+    partition(&lab, REJECT);
+    assert_ne!(lab.tc(), before);
+    let mut answering = sockets(&lab, 1);
+    for socket in &idle {
+        answering.remove(answering.iter().position(|other| other == socket).unwrap());
+    }
+    assert_eq!(answering, ["genetlink", "raw", "raw6"]);
+    drop(lab.netemctl("heal").expect(0));
+    assert_eq!(lab.tc(), before);
+    assert_eq!(sockets(&lab, 1), idle);
+    for to in [v4(2), v6(2)] {
+        carries_again(&lab, to);
+        drop(ping(&lab, 1, to).expect(0));
+    }
+    partition(&lab, REJECT);
+    drop(lab.netemctl("clear").expect(0));
+    assert_eq!(sockets(&lab, 1), idle);
+    assert!(!lab.exec("n1", "tc qdisc show dev db0").contains("4e7e"));
+}
+
+#[test]
+fn a_bare_lan_rejects_as_well_and_only_the_pairs_that_it_should() {
+    let lab = Lab::hierarchical();
+    let before = lab.tc();
+    partition(&lab, "Z3 --mode reject");
+    for to in [v4(9), v6(9)] {
+        let (refused, _) = connect(&lab, 1, to, PORT, PATIENCE);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        let listener = listen(&lab, 9, to, PORT);
+        let (mut near, mut far) = established(&lab, 7, &listener);
+        carries(&mut near, &mut far, PATIENCE).unwrap();
+    }
+    drop(lab.netemctl("heal").expect(0));
+    Mesh::of(&lab, 9).assert_heard(|_, _| true);
+    assert_eq!(lab.tc(), before);
+}
+
+#[test]
+fn where_a_cut_is_silent_as_well_it_is_silent() {
+    let lab = slow();
+    partition(&lab, "n1 --name loud --mode reject");
+    partition(&lab, "n1 n2 --name silent");
+    let (cut, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
+    assert_eq!(cut.unwrap_err().kind(), ErrorKind::TimedOut);
+    let (refused, _) = connect(&lab, 1, v4(3), PORT, PATIENCE);
+    assert_eq!(refused.err().map(|error| error.kind()), Some(ErrorKind::TimedOut), "n3 is the rest");
+    drop(lab.netemctl("heal silent").expect(0));
+    for to in [v4(2), v4(3)] {
+        let (refused, _) = connect(&lab, 1, to, PORT, PATIENCE);
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    }
+}
+
+#[test]
+fn without_its_agent_a_node_is_cut_in_silence() {
+    let lab = slow();
+    let socket = connected(&lab, 1, v4(1), v4(2));
+    partition(&lab, REJECT);
+    assert!(datagram(&socket).is_some());
+    kill_agent(1);
+    assert_eq!(datagram(&socket), None);
+    let (silent, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
+    assert_eq!(silent.unwrap_err().kind(), ErrorKind::TimedOut);
+    drop(ping(&lab, 1, v6(2)).expect(1));
+    // The other side's agent answers its own node, whoever else is gone.
+    let (refused, _) = connect(&lab, 2, v4(1), PORT, PATIENCE);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+}
+
+/// Ends a node's agent as `kill -9` does.
+fn kill_agent(node: u16) {
+    let is_agent = |pid: &i32| {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("\0agent\0") && line.contains(&format!("/n{node}/"))
+    };
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
+    let agents: Vec<i32> = pids.filter(is_agent).collect();
+    let [agent] = agents[..] else { panic!("these are agents of n{node}: {agents:?}") };
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL).unwrap();
+    thread::sleep(Duration::from_millis(300));
+}
+
+#[test]
+fn rejecting_and_healing_disturb_no_pair_that_they_do_not_concern() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    let stream = Stream::start(&lab, 1, 4);
+    for ports in ["", "--port udp/9 --port tcp/26257"] {
+        thread::sleep(Duration::from_millis(300));
+        partition(&lab, &format!("Z3 --mode reject {ports}"));
+        inside(&lab, 1, || {
+            for _ in 0..20 {
+                let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+                socket.connect((v4(9), 9)).unwrap();
+                assert!(datagram(&socket).is_some());
+            }
+        });
+        thread::sleep(Duration::from_millis(300));
+        drop(lab.netemctl("heal").expect(0));
+    }
+    let streamed = stream.finish();
+    assert!(streamed.sent > 1_000);
+    assert_eq!(streamed.delays.len() as u64, streamed.sent, "packets were lost");
+    assert!(*streamed.delays.iter().min().unwrap() >= Duration::from_millis(75));
+}
