@@ -34,10 +34,8 @@ pub struct FakeKernel {
     pub refuses_duplicates_in_company: bool,
     /// Whether seeds are ignored without a word, as before 6.6.
     pub ignores_seeds: bool,
-    /// Whether refusals are answered.
-    pub answers: bool,
-    /// Whether they cannot be.
-    pub cannot_answer: bool,
+    /// Whether refusals are answered; `None`: they cannot be.
+    pub answers: Option<bool>,
 }
 
 impl FakeKernel {
@@ -57,8 +55,7 @@ impl FakeKernel {
             writes: 0,
             refuses_duplicates_in_company: false,
             ignores_seeds: false,
-            answers: false,
-            cannot_answer: false,
+            answers: Some(false),
         }
     }
 
@@ -209,10 +206,11 @@ impl Kernel for FakeKernel {
     }
 
     fn answer(&mut self, _: &Interface, wanted: bool) -> Result<(), KernelError> {
-        if wanted && self.cannot_answer {
-            return Err(KernelError::Answering(io::Error::from_raw_os_error(ENOENT)));
+        match &mut self.answers {
+            Some(answers) => *answers = wanted,
+            None if wanted => return Err(KernelError::Answering(io::Error::from_raw_os_error(ENOENT))),
+            None => {}
         }
-        self.answers = wanted;
         Ok(())
     }
 

@@ -47,6 +47,7 @@ pub enum Answer {
 
 impl Answer {
     /// For serde: what goes without saying.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_silence(&self) -> bool {
         *self == Self::Silence
     }

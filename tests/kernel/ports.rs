@@ -91,7 +91,7 @@ fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
         let ports = "--port tcp/1 --port tcp/65535 --port udp/1 --port udp/65535";
         partition(&lab, &format!("n1 --mode {mode} {ports}"));
         let status = lab.netemctl("--json status").expect(0).json();
-        let n1 = status["nodes"].as_array().unwrap().iter().find(|node| node["node"] == "n1").unwrap();
+        let n1 = &status["nodes"]["n1"];
         assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
         // Two peers, two families, two directions, four ports at either end.
         assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 2 * 2 * 8), "{n1}");

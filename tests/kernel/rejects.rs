@@ -4,8 +4,10 @@ use std::{
     fs,
     io::{ErrorKind, Read},
     net::{IpAddr, UdpSocket},
+    path::Path,
+    process::{Child, Stdio},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -188,6 +190,8 @@ fn heal_brings_all_back_and_leaves_neither_a_filter_nor_a_socket() {
         answering.remove(answering.iter().position(|other| other == socket).unwrap());
     }
     assert_eq!(answering, ["genetlink", "raw", "raw6"]);
+    // Nobody listens to what is not cut, which would cost every packet something.
+    assert_eq!(lab.exec("n1", "cat /proc/net/packet").lines().count(), 1, "a title and no socket");
     drop(lab.netemctl("heal").expect(0));
     assert_eq!(lab.tc(), before);
     assert_eq!(sockets(&lab, 1), idle);
@@ -213,6 +217,7 @@ fn a_bare_lan_rejects_as_well_and_only_the_pairs_that_it_should() {
         let (mut near, mut far) = established(&lab, 7, &listener);
         carries(&mut near, &mut far, PATIENCE).unwrap();
     }
+    drop(lab.netemctl("verify --tolerance 50").expect(0));
     drop(lab.netemctl("heal").expect(0));
     Mesh::of(&lab, 9).assert_heard(|_, _| true);
     assert_eq!(lab.tc(), before);
@@ -235,7 +240,7 @@ fn where_a_cut_is_silent_as_well_it_is_silent() {
 }
 
 #[test]
-fn without_its_agent_a_node_is_cut_in_silence() {
+fn without_its_agent_a_node_is_cut_in_silence_until_there_is_one_again() {
     let lab = slow();
     let socket = connected(&lab, 1, v4(1), v4(2));
     partition(&lab, REJECT);
@@ -248,6 +253,30 @@ fn without_its_agent_a_node_is_cut_in_silence() {
     // The other side's agent answers its own node, whoever else is gone.
     let (refused, _) = connect(&lab, 2, v4(1), PORT, PATIENCE);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+
+    let mut agent = start_agent(&lab, 1);
+    let (refused, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    drop(lab.netemctl("heal").expect(0));
+    carries_again(&lab, v4(2));
+    drop(agent.stdin.take());
+    agent.wait().unwrap();
+}
+
+/// Starts a node's agent anew, which ends when its stdin is closed, and waits until it is ready.
+fn start_agent(lab: &Lab, node: u16) -> Child {
+    let config = lab.directory().join(format!("nodes/n{node}/agent.toml"));
+    let agent = [env!("CARGO_BIN_EXE_netemctl"), "agent", "--until-stdin-closes", "--config"].map(Path::new);
+    let name = format!("n{node}");
+    let inside = ["lab", "exec", &name, "--"].map(Path::new);
+    let mut command = lab.command(inside.into_iter().chain(agent).chain([config.as_path()]));
+    let agent = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while lab.netemctl("status").code != Some(0) {
+        assert!(Instant::now() < deadline, "the agent does not get ready");
+        thread::sleep(Duration::from_millis(50));
+    }
+    agent
 }
 
 /// Ends a node's agent as `kill -9` does.

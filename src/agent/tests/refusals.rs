@@ -15,16 +15,16 @@ fn refusals_are_answered_exactly_as_long_as_there_are_some() {
     let mut node = n1();
     let delayed = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &delayed);
-    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(false));
     let wanted = refused(&delayed, None);
     put(&mut node, "b", &wanted);
-    assert!(node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(true));
     let cuts = node.status(now()).unwrap().cuts;
     assert!(cuts.iter().any(|cut| cut.answer == Answer::Refusal));
     put(&mut node, "c", &Wanted { partitions: Vec::new(), generation: 9, ..wanted });
-    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(false));
     node.undo(&undo("c"), now()).unwrap();
-    assert!(node.kernel().answers, "going back brings it back");
+    assert_eq!(node.kernel().answers, Some(true), "going back brings it back");
     node.undo(&undo("b"), now()).unwrap();
 }
 
@@ -33,9 +33,9 @@ fn refusals_end_by_themselves_with_what_refuses() {
     let mut node = n1();
     let timing = Timing { begins: now().wall, lasts: Some(Duration::from_secs(10)), flap: None };
     put(&mut node, "a", &refused(&Wanted::default(), Some(timing)));
-    assert!(node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(true));
     node.tend(now() + Duration::from_secs(10)).unwrap();
-    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(false));
     assert_eq!(node.kernel().tree, Tree::default());
 }
 
@@ -44,11 +44,11 @@ fn a_change_that_is_ready_and_undone_leaves_nobody_who_answers() {
     let mut node = n1();
     let wanted = refused(&Wanted::default(), None);
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
-    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(false));
     node.make_ready(&commit("a"), now()).unwrap();
-    assert!(node.kernel().answers, "before the first packet is cut");
+    assert_eq!(node.kernel().answers, Some(true), "before the first packet is cut");
     node.undo(&undo("a"), now()).unwrap();
-    assert!(!node.kernel().answers);
+    assert_eq!(node.kernel().answers, Some(false));
     assert_eq!(node.kernel().writes, 0);
 }
 
@@ -58,7 +58,7 @@ fn a_kernel_that_cannot_answer_is_left_as_it_was() {
     let delayed = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &delayed);
     let before = node.kernel().tree.clone();
-    node.kernel().cannot_answer = true;
+    node.kernel().answers = None;
     node.prepare(prepare("b", &delayed, &refused(&delayed, None)), now()).unwrap();
     assert_eq!(node.commit(&commit("b"), &now).unwrap_err().code, ErrorCode::Failed);
     assert_eq!(node.kernel().tree, before);

@@ -246,11 +246,6 @@ impl Seen {
                 Key::UdpDst(number) => seen.to_port = Some((Protocol::Udp, *number)),
                 Key::TcpSrc(number) => seen.from_port = Some((Protocol::Tcp, *number)),
                 Key::UdpSrc(number) => seen.from_port = Some((Protocol::Udp, *number)),
-                // The kernel shows the mask that a port has where none was given.
-                Key::TcpDstMask(u16::MAX)
-                | Key::UdpDstMask(u16::MAX)
-                | Key::TcpSrcMask(u16::MAX)
-                | Key::UdpSrcMask(u16::MAX) => seen.keys -= 1,
                 Key::Ipv4Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv6Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv4Src(address) if source => seen.address = Some((*address).into()),
@@ -267,8 +262,14 @@ impl Seen {
                     nla.emit_value(&mut id);
                     seen.class = class_of(u32::from_ne_bytes(id));
                 }
-                // Whether hardware took part, and how often: not what the filter does.
-                Key::Flags(_) | Key::InHwCount(_) => seen.keys -= 1,
+                // Whether hardware took part, and how often, is not what the filter does; and the kernel shows the mask
+                // of a port although none was given.
+                Key::Flags(_)
+                | Key::InHwCount(_)
+                | Key::TcpDstMask(u16::MAX)
+                | Key::UdpDstMask(u16::MAX)
+                | Key::TcpSrcMask(u16::MAX)
+                | Key::UdpSrcMask(u16::MAX) => seen.keys -= 1,
                 _ => return None,
             }
         }
