@@ -1,19 +1,17 @@
 //! What is rejected is refused at once, as by a router: connections, established streams, datagrams and pings alike.
 
 use std::{
-    fs,
     io::{ErrorKind, Read},
     net::{IpAddr, UdpSocket},
-    path::Path,
-    process::{Child, Stdio},
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use crate::{
     lab::{Lab, Ran, shipped},
     sockets::{Mesh, Stream, udp, v4, v6},
     tcp::{carries, connect, established, inside, listen, send_until_error},
+    timing::{Restarted, kill_agent},
 };
 
 const PORT: u16 = 26257;
@@ -245,7 +243,7 @@ fn without_its_agent_a_node_is_cut_in_silence_until_there_is_one_again() {
     let socket = connected(&lab, 1, v4(1), v4(2));
     partition(&lab, REJECT);
     assert!(datagram(&socket).is_some());
-    kill_agent(1);
+    kill_agent(&lab, "n1");
     assert_eq!(datagram(&socket), None);
     let (silent, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
     assert_eq!(silent.unwrap_err().kind(), ErrorKind::TimedOut);
@@ -254,42 +252,11 @@ fn without_its_agent_a_node_is_cut_in_silence_until_there_is_one_again() {
     let (refused, _) = connect(&lab, 2, v4(1), PORT, PATIENCE);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
 
-    let mut agent = start_agent(&lab, 1);
+    let _agent = Restarted::start(&lab, "n1");
     let (refused, _) = connect(&lab, 1, v4(2), PORT, PATIENCE);
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
     drop(lab.netemctl("heal").expect(0));
     carries_again(&lab, v4(2));
-    drop(agent.stdin.take());
-    agent.wait().unwrap();
-}
-
-/// Starts a node's agent anew, which ends when its stdin is closed, and waits until it is ready.
-fn start_agent(lab: &Lab, node: u16) -> Child {
-    let config = lab.directory().join(format!("nodes/n{node}/agent.toml"));
-    let agent = [env!("CARGO_BIN_EXE_netemctl"), "agent", "--until-stdin-closes", "--config"].map(Path::new);
-    let name = format!("n{node}");
-    let inside = ["lab", "exec", &name, "--"].map(Path::new);
-    let mut command = lab.command(inside.into_iter().chain(agent).chain([config.as_path()]));
-    let agent = command.stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while lab.netemctl("status").code != Some(0) {
-        assert!(Instant::now() < deadline, "the agent does not get ready");
-        thread::sleep(Duration::from_millis(50));
-    }
-    agent
-}
-
-/// Ends a node's agent as `kill -9` does.
-fn kill_agent(node: u16) {
-    let is_agent = |pid: &i32| {
-        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.contains("\0agent\0") && line.contains(&format!("/n{node}/"))
-    };
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
-    let agents: Vec<i32> = pids.filter(is_agent).collect();
-    let [agent] = agents[..] else { panic!("these are agents of n{node}: {agents:?}") };
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(agent), nix::sys::signal::Signal::SIGKILL).unwrap();
-    thread::sleep(Duration::from_millis(300));
 }
 
 #[test]

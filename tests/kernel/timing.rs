@@ -53,7 +53,7 @@ fn home(lab: &Lab, node: &str) -> PathBuf {
 }
 
 /// Kills the agent of a node as the out-of-memory killer would.
-fn kill_agent(lab: &Lab, node: &str) {
+pub(crate) fn kill_agent(lab: &Lab, node: &str) {
     let config = home(lab, node).join("agent.toml");
     let is_its = |pid: &i32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -68,10 +68,10 @@ fn kill_agent(lab: &Lab, node: &str) {
 }
 
 /// An agent that is started again by hand, in its node and with its own config.
-struct Restarted(Child);
+pub(crate) struct Restarted(Child);
 
 impl Restarted {
-    fn start(lab: &Lab, node: &str) -> Self {
+    pub(crate) fn start(lab: &Lab, node: &str) -> Self {
         let config = home(lab, node).join("agent.toml");
         let arguments = ["lab", "exec", node, "--", env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"];
         let mut command = lab.command(arguments);
