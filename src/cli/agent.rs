@@ -28,8 +28,8 @@ The config file:
   socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
 
-It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and to answer what is rejected, and CAP_SYS_ADMIN to try the
-kernel in a namespace of its own.
+It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and to answer what is rejected,
+and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
 RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
 pub(super) struct Agent {
     /// The agent's config file

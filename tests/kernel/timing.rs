@@ -155,7 +155,6 @@ fn all_nodes_cut_and_heal_at_one_instant() {
         assert!(nodes.values().all(|node| node["first_us"].as_f64().unwrap() >= 0.0), "{changed}");
         let spread = changed["onset"]["spread_us"].as_f64().unwrap();
         let last = nodes.values().map(|node| node["last_us"].as_f64().unwrap()).fold(0.0, f64::max);
-        println!("{line}: the last write {last:.0} µs after the agreed instant, spread {spread:.0} µs");
         assert!(spread < 1e6 && last < 1e6, "{changed}");
     }
     let said = lab.netemctl("partition Z3").expect(0).stdout;
@@ -252,7 +251,6 @@ fn a_flap_goes_down_and_up_when_it_should_for_several_periods() {
     sleep_until(begins + 11.0);
     thread::sleep(SOON);
     let silences = ticks.silences(begins);
-    println!("down for 1 s every 2.5 s: {silences:.3?}");
     assert_eq!(silences.len(), 5, "{silences:?}");
     // The last one ends with the partition.
     let wanted = [0.0, 1.0, 2.5, 3.5, 5.0, 6.0, 7.5, 8.5, 10.0, 11.0];
@@ -292,7 +290,6 @@ fn a_later_partition_begins_on_all_nodes_at_its_instant() {
     sleep_until(asked + 14.0);
     for ticks in ticks {
         let silences = ticks.silences(asked);
-        println!("from 10 s to 12 s after it was asked for: {silences:.3?}");
         let [(down, up)] = silences[..] else { panic!("{silences:?}") };
         assert!((9.8..11.0).contains(&down) && (1.6..2.4).contains(&(up - down)), "{silences:?}");
     }

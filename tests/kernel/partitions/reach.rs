@@ -68,7 +68,7 @@ impl<'a> Reach<'a> {
             }
         }
         let mesh = Mesh::of(lab, nodes.len().try_into().unwrap());
-        Self { lab, mesh, nodes, services }
+        Self { lab, nodes, mesh, services }
     }
 
     /// All ordered pairs.
@@ -124,13 +124,13 @@ impl<'a> Reach<'a> {
         let passes = |from, to| !parts(from, to);
         let heard = self.pairs().filter(|(from, to)| passes(*from, *to) || !packets.has_udp());
         let heard = heard.flat_map(|(from, to)| [true, false].map(|is_v4| (from, to, is_v4)));
-        assert_same(form, "UDP", self.mesh.drain(), heard);
+        assert_same(form, "UDP", &self.mesh.drain(), heard);
 
         let connected = attempts.iter().filter(|(_, stream)| stream.peer_addr().is_ok()).map(|(ends, _)| *ends);
         let wanted = attempts.iter().map(|(ends, _)| *ends);
         let wanted =
             wanted.filter(|(from, to, port)| passes(*from, *to) && passes(*to, *from) || !packets.has_tcp(*port));
-        assert_same(form, "TCP connections", connected.collect(), wanted);
+        assert_same(form, "TCP connections", &connected.collect(), wanted);
 
         let mut carried = BTreeSet::new();
         for ((from, to, port), (client, server)) in &mut *connections {
@@ -140,7 +140,7 @@ impl<'a> Reach<'a> {
         }
         let ends = connections.keys().flat_map(|(from, to, port)| [(*from, *to, *port), (*to, *from, *port)]);
         let wanted = ends.filter(|(from, to, port)| passes(*from, *to) || !packets.has_tcp(*port));
-        assert_same(form, "TCP streams", carried, wanted);
+        assert_same(form, "TCP streams", &carried, wanted);
 
         let pairs = report["pairs"].as_array().unwrap();
         let node = |name: &Value| name.as_str().unwrap()[1..].parse::<u16>().unwrap();
@@ -150,9 +150,14 @@ impl<'a> Reach<'a> {
         };
         let is_cut = packets == Packets::All;
         let arrive = self.pairs().filter(|(from, to)| passes(*from, *to) || !is_cut);
-        assert_same(form, "ICMP requests", those(|measured| measured["arrived"] != 0), arrive);
+        assert_same(form, "ICMP requests", &those(|measured| measured["arrived"] != 0), arrive);
         let come_back = self.pairs().filter(|(from, to)| passes(*from, *to) && passes(*to, *from) || !is_cut);
-        assert_same(form, "ICMP answers", those(|measured| measured["rtts_ns"] != Value::Array(Vec::new())), come_back);
+        assert_same(
+            form,
+            "ICMP answers",
+            &those(|measured| measured["rtts_ns"] != Value::Array(Vec::new())),
+            come_back,
+        );
         let wrong: Vec<_> =
             pairs.iter().filter(|pair| !["right", "off"].map(Value::from).contains(&pair["verdict"])).collect();
         assert!(wrong.is_empty(), "{form}: verify says {wrong:?}");
@@ -187,9 +192,9 @@ impl<'a> Reach<'a> {
 }
 
 #[track_caller]
-fn assert_same<T: Ord + Debug>(form: &str, what: &str, seen: BTreeSet<T>, wanted: impl Iterator<Item = T>) {
+fn assert_same<T: Ord + Debug>(form: &str, what: &str, seen: &BTreeSet<T>, wanted: impl Iterator<Item = T>) {
     let wanted: BTreeSet<T> = wanted.collect();
-    let missing: Vec<_> = wanted.difference(&seen).collect();
+    let missing: Vec<_> = wanted.difference(seen).collect();
     let leaked: Vec<_> = seen.difference(&wanted).collect();
     assert!(missing.is_empty() && leaked.is_empty(), "{form}: {what} missing: {missing:?}, leaked: {leaked:?}");
 }
