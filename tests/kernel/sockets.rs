@@ -138,6 +138,18 @@ pub(crate) struct Streamed {
     pub(crate) delays: Vec<Duration>,
 }
 
+impl Streamed {
+    /// That nothing has happened to it: no packet was lost, none was early, and in general none was late.
+    #[track_caller]
+    pub(crate) fn assert_undisturbed(mut self, one_way: Duration) {
+        assert!(self.sent > 1_000, "{} packets are not much of a stream", self.sent);
+        assert_eq!(self.delays.len() as u64, self.sent, "packets were lost");
+        self.delays.sort();
+        let (least, median) = (self.delays[0], self.delays[self.delays.len() / 2]);
+        assert!(least >= one_way && median < one_way + Duration::from_millis(50), "{least:?}, in general {median:?}");
+    }
+}
+
 impl Stream {
     pub(crate) fn start(lab: &Lab, from: u16, to: u16) -> Self {
         let source = udp(lab, &format!("n{from}"), v4(from), 0);
