@@ -240,7 +240,7 @@ impl Rehearsal<'_> {
             return Err(TransactionError::Nodes { phase: Phase::Commit, failures, stuck });
         }
         Ok(Outcome {
-            wanted: preview.wanted,
+            wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
             onset: Some(onset(agreed, &committed)),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),

@@ -186,13 +186,23 @@ impl Wanted {
             let timing = Timing { begins: committed, lasts: Some(overlay.lasts?), flap: None };
             Some((overlay.id(), timing))
         });
-        let partitions = self.partitions.iter().filter_map(move |partition| {
-            let timing = partition.timing?;
-            let is_new = partition.since == self.generation;
-            let begins = if is_new { timing.begins.max(committed) } else { timing.begins };
-            Some((partition.id(), Timing { begins, ..timing }))
-        });
+        let partitions = self.partitions.iter();
+        let partitions =
+            partitions.filter_map(move |partition| Some((partition.id(), self.timing_of(partition, committed)?)));
         overlays.chain(partitions)
+    }
+
+    fn timing_of(&self, partition: &Partition, committed: Moment) -> Option<Timing> {
+        let timing = partition.timing?;
+        let is_new = partition.since == self.generation;
+        Some(if is_new { Timing { begins: timing.begins.max(committed), ..timing } } else { timing })
+    }
+
+    /// The document with the beginnings that its partitions have once it is committed.
+    #[must_use]
+    pub fn committed(&self, at: Moment) -> Self {
+        let began = |partition: &Partition| Partition { timing: self.timing_of(partition, at), ..partition.clone() };
+        Self { partitions: self.partitions.iter().map(began).collect(), ..self.clone() }
     }
 
     /// The edit of `apply`: another topology, on these machines; overlays and partitions in force stay.

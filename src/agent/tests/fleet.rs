@@ -10,6 +10,7 @@ use super::{restart::Outliving, *};
 use crate::{
     agent::serve,
     fleet::{Fleet, TransactionError, part},
+    plan::Timing,
     wire::GetStatus,
 };
 
@@ -75,6 +76,18 @@ async fn all_nodes_write_at_the_agreed_instant_and_not_before() {
     assert!(onset.nodes.values().all(|node| node.first >= onset.agreed && node.last >= node.first), "{onset:?}");
     assert!(onset.spread().unwrap() < Duration::from_secs(1), "{onset:?}");
     assert_eq!(onset.told_late, BTreeMap::new());
+}
+
+#[tokio::test]
+async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
+    let site = Site::up().await;
+    let inventory = site.fleet.inventory().clone();
+    let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
+    let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
+    let outcome = site.fleet.edit(false, &CancellationToken::new(), edit).await.unwrap();
+    let said = outcome.wanted.partitions[0].timing.unwrap().begins;
+    assert_eq!(said, outcome.onset.unwrap().agreed);
+    assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, said);
 }
 
 #[tokio::test]
