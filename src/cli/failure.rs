@@ -91,6 +91,9 @@ impl From<LabError> for Failure {
             LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs(_) => {
                 Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
             }
+            LabError::NoController => {
+                Self::new(Exit::Usage, error).hint("bring one up that has: netemctl lab up TOPOLOGY --controller")
+            }
             LabError::TooLong(_) | LabError::NoNode { .. } => Self::new(Exit::Usage, error),
         }
     }

@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     fleet::{CALL_TIMEOUT, part},
-    kernel::{Namespaces, as_root_of_user_namespace},
+    kernel::as_root_of_user_namespace,
     lab::{LabDirectory, Layout, keep},
     topology::NodeName,
     wire::GetStatus,
@@ -49,6 +49,9 @@ enum Verb {
         /// The topology file, or - for stdin
         #[arg(value_name = "TOPOLOGY")]
         file: PathBuf,
+        /// Add a host that is no node, on the management network alone: netemctl lab exec controller -- PROGRAM
+        #[arg(long)]
+        controller: bool,
     },
     /// Show the nodes, their addresses and whether their agents answer
     Status,
@@ -57,7 +60,7 @@ enum Verb {
     /// Exit code 127 means that there is no such program, 126 that it cannot be run. Example:
     /// netemctl lab exec n1 -- ping -c 3 n4
     Exec {
-        /// The node
+        /// The node, or `controller`
         node: String,
         /// The program and its arguments
         #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
@@ -65,7 +68,7 @@ enum Verb {
     },
     /// Open a shell inside a node
     Shell {
-        /// The node
+        /// The node, or `controller`
         node: String,
     },
     /// Take everything down; also what a lab that was killed left behind
@@ -78,9 +81,9 @@ enum Verb {
 impl LabArgs {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self.verb {
-            Verb::Up { file } => up(context, &file),
+            Verb::Up { file, controller } => up(context, &file, controller),
             Verb::Status => status(context),
-            Verb::Exec { node, program } => exec(context, &node, &program),
+            Verb::Exec { node, program } => run_in(context, &node, &program),
             Verb::Shell { node } => shell(context, &node),
             Verb::Down => down(context),
             Verb::Keep => hold(context),
@@ -96,9 +99,12 @@ struct Up<'a> {
     seconds: f64,
 }
 
-fn up(context: &Context, file: &std::path::Path) -> Result<Exit, Failure> {
+fn up(context: &Context, file: &std::path::Path, controller: bool) -> Result<Exit, Failure> {
     let start = Instant::now();
-    let layout = Layout::of(&topology_file::read(file)?)?;
+    let mut layout = Layout::of(&topology_file::read(file)?)?;
+    if controller {
+        layout = layout.with_controller()?;
+    }
     let directory = context.lab_directory()?;
     let exclusive = directory.prepare()?;
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
@@ -255,16 +261,16 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }
 
-fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
-    run_in(&context.lab()?.namespaces(node)?, node, program)
-}
-
 #[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
-fn run_in(namespaces: &Namespaces, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
+fn run_in(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
+    let lab = context.lab()?;
     let Some((name, arguments)) = program.split_first() else {
         return Err(Failure::new(Exit::Usage, "no program is given"));
     };
-    let error = namespaces.exec(Command::new(name).args(arguments).env("NETEMCTL_NODE", node));
+    let mut command = Command::new(name);
+    // The lab is the same in there, however it was named here.
+    command.args(arguments).env("NETEMCTL_NODE", node).env("NETEMCTL_LAB_DIR", context.lab_directory()?.path());
+    let error = lab.namespaces(node)?.exec(&mut command);
     // As env(1) and shells have it, so that nobody takes these for the program's own.
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
     Err(Failure::new(exit, format!("cannot run {} in {node}: {error}", name.display())))
@@ -272,9 +278,10 @@ fn run_in(namespaces: &Namespaces, node: &str, program: &[OsString]) -> Result<E
 
 fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    let namespaces = context.lab()?.namespaces(node)?;
+    // Before it is said that there is one.
+    drop(context.lab()?.namespaces(node)?);
     talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
-    run_in(&namespaces, node, &[shell])
+    run_in(context, node, &[shell])
 }
 
 fn down(context: &Context) -> Result<Exit, Failure> {

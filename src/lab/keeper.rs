@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use super::{
     LabDirectory, LabError, Layout, Member, State,
-    layout::{DATABASE, MANAGEMENT, agent_socket, database_mac, management_mac, node_directory},
+    layout::{CONTROLLER_NUMBER, DATABASE, MANAGEMENT, agent_socket, database_mac, management_mac, node_directory},
 };
 use crate::{
     kernel::{Cable, KernelError, Links, Mac, NodeNamespace, mount_over, mount_sysfs},
@@ -91,7 +91,14 @@ pub fn keep(directory: &LabDirectory, layout: Layout, ready: impl FnOnce() -> io
 
     let switch = NodeNamespace::new().map_err(KeepError::Namespace)?;
     let nodes = namespaces(&layout)?;
-    wire(&switch, &nodes, &layout)?;
+    let controller = layout.controller.as_ref().map(|_| NodeNamespace::new()).transpose();
+    let controller = controller.map_err(KeepError::Namespace)?;
+    wire(&switch, &nodes, controller.as_ref(), &layout)?;
+    if let Some(namespace) = &controller {
+        let hosts = hosts.clone();
+        let dressed = namespace.run(move || dress(&hosts)).and_then(|dressed| dressed);
+        dressed.map_err(KeepError::Namespace)?;
+    }
     let mut agents = Agents::default();
     for member in &layout.members {
         let child = start(directory.path(), &nodes[&member.node], member, hosts.clone())?;
@@ -99,7 +106,8 @@ pub fn keep(directory: &LabDirectory, layout: Layout, ready: impl FnOnce() -> io
     }
     agents.wait_until_ready(directory.path())?;
     let threads = nodes.iter().map(|(node, namespace)| (node.clone(), namespace.thread())).collect();
-    directory.publish(&State { keeper: std::process::id().cast_signed(), threads, layout })?;
+    let controller = controller.as_ref().map(NodeNamespace::thread);
+    directory.publish(&State { keeper: std::process::id().cast_signed(), threads, controller, layout })?;
     info!(nodes = nodes.len(), "The lab is up.");
     ready().map_err(KeepError::Unwanted)?;
     runtime.block_on(signals.wait_for_the_end(&mut agents));
@@ -112,8 +120,14 @@ fn namespaces(layout: &Layout) -> Result<BTreeMap<NodeName, NodeNamespace>, Keep
     layout.members.iter().map(make).collect()
 }
 
-/// Two bridges in the lab's own namespace, a cable from each to every node, addresses at the nodes' ends.
-fn wire(switch: &NodeNamespace, nodes: &BTreeMap<NodeName, NodeNamespace>, layout: &Layout) -> Result<(), KeepError> {
+/// Two bridges in the lab's own namespace, a cable from each to every node, addresses at the nodes' ends; a cable to the
+/// controller host from that for management.
+fn wire(
+    switch: &NodeNamespace,
+    nodes: &BTreeMap<NodeName, NodeNamespace>,
+    controller: Option<&NodeNamespace>,
+    layout: &Layout,
+) -> Result<(), KeepError> {
     let mut links = switch.run(Links::open).and_then(|links| links).map_err(KeepError::Namespace)?;
     let (management, database) = (links.add_bridge("mgmt")?, links.add_bridge("db")?);
     let numbered = || layout.members.iter().zip(1..);
@@ -130,28 +144,54 @@ fn wire(switch: &NodeNamespace, nodes: &BTreeMap<NodeName, NodeNamespace>, layou
     links.add_cables(&cables(management, "m", MANAGEMENT, management_mac))?;
     links.add_cables(&cables(database, "d", DATABASE, database_mac))?;
     let known = if layout.members.len() > RESOLVED_NODES { layout.members.as_slice() } else { &[] };
+    let at = |networks: &[IpNetwork], mac: Mac| -> Vec<(IpAddr, Mac)> {
+        networks.iter().map(|network| (network.ip(), mac)).collect()
+    };
+    let mut of_controller = Vec::new();
+    if let (Some(namespace), Some(own)) = (controller, layout.controller.clone()) {
+        let mac = management_mac(CONTROLLER_NUMBER);
+        let port = format!("m{CONTROLLER_NUMBER}");
+        let cable = Cable { bridge: management, port, namespace: namespace.network(), interface: MANAGEMENT, mac };
+        links.add_cables(&[cable])?;
+        let neighbours =
+            known.iter().zip(1..).flat_map(|(member, number)| at(&member.management, management_mac(number)));
+        let neighbours: Vec<(IpAddr, Mac)> = neighbours.collect();
+        of_controller = if known.is_empty() { Vec::new() } else { at(&own, mac) };
+        let configure = move || configure(&[(MANAGEMENT, &own, &neighbours)]);
+        namespace.run(configure).map_err(KeepError::Namespace)??;
+    }
     for member in &layout.members {
         let (management, database) = (member.management.clone(), member.database.clone());
         let others = known.iter().zip(1..).filter(|(other, _)| *other != member);
-        let neighbours: Vec<(IpAddr, Mac)> = others
-            .flat_map(|(other, number)| other.database.iter().map(move |network| (network.ip(), database_mac(number))))
-            .collect();
-        let configure = move || configure(&management, &database, &neighbours);
+        let neighbours: Vec<(IpAddr, Mac)> =
+            others.flat_map(|(other, number)| at(&other.database, database_mac(number))).collect();
+        let of_controller = of_controller.clone();
+        let configure =
+            move || configure(&[(MANAGEMENT, &management, &of_controller), (DATABASE, &database, &neighbours)]);
         nodes[&member.node].run(configure).map_err(KeepError::Namespace)??;
     }
     Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 
-fn configure(
-    management: &[IpNetwork],
-    database: &[IpNetwork],
-    neighbours: &[(IpAddr, Mac)],
-) -> Result<(), KernelError> {
+/// Sets up interfaces, each with its addresses and the neighbours that it need not ask for.
+fn configure(interfaces: &[(&str, &[IpNetwork], &[(IpAddr, Mac)])]) -> Result<(), KernelError> {
     let mut links = Links::open()?;
     links.configure("lo", &[])?;
-    links.configure(MANAGEMENT, management)?;
-    links.configure(DATABASE, database)?;
-    links.add_neighbours(DATABASE, neighbours)
+    for (interface, addresses, neighbours) in interfaces {
+        links.configure(interface, addresses)?;
+        links.add_neighbours(interface, neighbours)?;
+    }
+    Ok(())
+}
+
+/// Gives the calling thread's namespaces the hosts file of the lab and a sysfs of their own.
+fn dress(hosts: &Path) -> io::Result<()> {
+    mount_over(hosts, Path::new("/etc/hosts"))?;
+    // Only the speed of the interface is read there; without it, a speed is assumed.
+    if let Err(error) = mount_sysfs() {
+        warn!(%error, "The node has no sysfs of its own.");
+    }
+    Ok(())
 }
 
 /// Starts the agent of a node inside its namespaces, in which the hosts file and sysfs are the node's.
@@ -179,11 +219,7 @@ fn start(directory: &Path, namespace: &NodeNamespace, member: &Member, hosts: Pa
     };
     let started = prepare().and_then(|mut command| {
         namespace.run(move || -> io::Result<Child> {
-            mount_over(&hosts, Path::new("/etc/hosts"))?;
-            // Only the speed of the interface is read there; without it, a speed is assumed.
-            if let Err(error) = mount_sysfs() {
-                warn!(%error, "The node has no sysfs of its own.");
-            }
+            dress(&hosts)?;
             command.spawn()
         })?
     });

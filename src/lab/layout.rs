@@ -24,6 +24,11 @@ pub(super) const DATABASE: &str = "db0";
 /// The name of the interface for everything else, in every node.
 pub(super) const MANAGEMENT: &str = "mgmt0";
 
+/// What the host that is no node is called, from which a controller reaches all of them.
+pub const CONTROLLER: &str = "controller";
+/// Its number on the management network, where nodes have those up to [`MAX_NODES`].
+pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
+
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
 const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);
 
@@ -37,6 +42,9 @@ pub struct Layout {
     pub members: Vec<Member>,
     /// Its zones.
     pub zones: BTreeMap<ZoneName, Vec<NodeName>>,
+    /// The addresses of the [`CONTROLLER`] host on the management network, if there is one.
+    #[serde(default)]
+    pub controller: Option<Vec<IpNetwork>>,
 }
 
 /// One node of a lab.
@@ -57,6 +65,9 @@ pub enum LayoutError {
     /// More nodes than a bridge has ports.
     #[error("the topology has {0} nodes; a lab on one machine takes {MAX_NODES} at most")]
     TooMany(usize),
+    /// A node has the name of the controller host.
+    #[error("the topology has a node `{CONTROLLER}`, which is what the lab calls its controller host; rename the node")]
+    NameTaken,
 }
 
 impl Layout {
@@ -75,7 +86,17 @@ impl Layout {
             topology: topology.name().to_owned(),
             members: nodes.iter().zip(1..).map(member).collect(),
             zones: topology.zones().map(|(zone, nodes)| (zone.clone(), nodes.to_vec())).collect(),
+            controller: None,
         })
+    }
+
+    /// The same with one more host, on the management network alone.
+    pub fn with_controller(mut self) -> Result<Self, LayoutError> {
+        if self.members.iter().any(|member| member.node.as_str() == CONTROLLER) {
+            return Err(LayoutError::NameTaken);
+        }
+        self.controller = Some(addresses(MANAGEMENT_NET, CONTROLLER_NUMBER));
+        Ok(self)
     }
 
     /// The fleet that the lab is, if its files are in `directory`.
@@ -100,6 +121,8 @@ impl Layout {
             lines.extend(database.iter().map(|network| format!("{} {node}", network.ip())));
             lines.extend(management.iter().map(|network| format!("{} {node}.mgmt", network.ip())));
         }
+        let controller = self.controller.iter().flatten();
+        lines.extend(controller.map(|network| format!("{} {CONTROLLER} {CONTROLLER}.mgmt", network.ip())));
         lines.join("\n") + "\n"
     }
 }

@@ -2,12 +2,13 @@
 //!
 //! Nothing of it appears on the host's network: two bridges, for management and for the database, are in a namespace of
 //! the lab's own. One process, the keeper, holds all namespaces open and is the parent of all agents; when it ends,
-//! however it ends, the kernel takes everything away. [`State`] is what other processes know of it.
+//! however it ends, the kernel takes everything away. A lab may have one more host, the controller's, which is on the
+//! management network alone. [`State`] is what other processes know of it.
 
 mod keeper;
 mod layout;
 mod state;
 
 pub use keeper::{KeepError, keep};
-pub use layout::{Layout, LayoutError, MAX_NODES, Member};
+pub use layout::{CONTROLLER, Layout, LayoutError, MAX_NODES, Member};
 pub use state::{Lab, LabDirectory, LabError, State};

@@ -19,7 +19,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Layout;
+use super::{CONTROLLER, Layout};
 use crate::{
     kernel::Namespaces,
     plan::Inventory,
@@ -47,6 +47,9 @@ pub struct State {
     pub keeper: i32,
     /// The threads of the keeper that are in the nodes' namespaces.
     pub threads: BTreeMap<NodeName, i32>,
+    /// The one that is in those of the controller host, if there is one.
+    #[serde(default)]
+    pub controller: Option<i32>,
     /// What the lab consists of.
     pub layout: Layout,
 }
@@ -95,6 +98,9 @@ pub enum LabError {
     /// Sockets in that directory would have paths that are too long.
     #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
     TooLong(PathBuf),
+    /// It has no controller host.
+    #[error("the lab has no controller host")]
+    NoController,
     /// No node has the name.
     #[error("the lab has no node `{node}`; its nodes are {nodes}", nodes = hostlist::fold(.known))]
     NoNode {
@@ -285,13 +291,17 @@ impl Lab {
         self.state.layout.inventory(self.directory.path())
     }
 
-    /// The namespaces of a node.
+    /// The namespaces of a node, or of the controller host.
     pub fn namespaces(&self, node: &str) -> Result<Namespaces, LabError> {
         let threads = &self.state.threads;
-        let thread = node.parse().ok().and_then(|node: NodeName| threads.get(&node));
+        let controller = if node == CONTROLLER { self.state.controller } else { None };
+        let thread = node.parse().ok().and_then(|node: NodeName| threads.get(&node).copied()).or(controller);
         let known = || threads.keys().cloned().collect();
-        let thread = thread.ok_or_else(|| LabError::NoNode { node: node.to_owned(), known: known() })?;
-        Namespaces::of_thread(self.state.keeper, *thread).map_err(|error| self.directory.failed(error))
+        let thread = thread.ok_or_else(|| match node {
+            CONTROLLER => LabError::NoController,
+            _ => LabError::NoNode { node: node.to_owned(), known: known() },
+        })?;
+        Namespaces::of_thread(self.state.keeper, thread).map_err(|error| self.directory.failed(error))
     }
 
     /// Asks the keeper to end, and sees to it that it does.

@@ -136,12 +136,53 @@ fn in_a_node_names_are_addresses_and_the_lan_is_there() {
 }
 
 #[test]
+fn a_controller_host_reaches_the_nodes_by_their_management_addresses_alone() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("uniform-3-rtt0");
+    let _up = sandbox.run(["lab", "up", &file, "--controller"]).ended(0);
+    let lab = Lab { sandbox };
+    let links = lab.run(["lab", "exec", "controller", "--", "sh", "-c", "cd /sys/class/net && echo *"]).ended(0);
+    assert_eq!(links.stdout, "lo mgmt0\n");
+    // Connecting to a port where nobody listens is refused by who has the address, and times out where nobody has it.
+    let reach = "for host in n1.mgmt n3.mgmt 10.77.0.2 fd77::2; do bash -c ': < /dev/tcp/'$host/9 2>&1; done";
+    let reached = lab.run(["lab", "exec", "controller", "--", "sh", "-c", reach]).ended(1);
+    assert_eq!(reached.stdout.matches("connect: Connection refused").count(), 4, "{reached}");
+    let own = lab.run(["lab", "exec", "n1", "--", "getent", "ahostsv4", "controller"]).ended(0);
+    assert!(own.stdout.starts_with("10.77.255.254"), "{own}");
+    let status = lab.run(["lab", "status", "--json"]).ended(0).json();
+    assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3), "it is no node");
+}
+
+#[test]
+fn a_node_called_controller_keeps_its_name_or_the_lab_has_no_controller_host() {
+    let sandbox = Sandbox::new();
+    sandbox.write("odd.toml", "name = 'odd'\nnodes = ['n1', 'controller']\n[links]\ndefault = { rtt = '1ms' }\n");
+    insta::assert_snapshot!(sandbox.run(["lab", "up", "odd.toml", "--controller"]), @"
+    --- stdout
+    --- stderr
+    error: the topology has a node `controller`, which is what the lab calls its controller host; rename the node
+    --- exit status: 5
+    ");
+    let _up = sandbox.run(["lab", "up", "odd.toml"]).ended(0);
+    let lab = Lab { sandbox };
+    let node = lab.run(["lab", "exec", "controller", "--", "getent", "ahostsv4", "controller"]).ended(0);
+    assert!(node.stdout.starts_with("10.78.0.2"), "{node}");
+}
+
+#[test]
 fn what_cannot_be_run_in_a_node_is_said() {
     let lab = Lab::up("uniform-3-rtt0");
     insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
     --- stdout
     --- stderr
     error: the lab has no node `n4`; its nodes are n[1-3]
+    --- exit status: 2
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "controller", "true"]), @"
+    --- stdout
+    --- stderr
+    error: the lab has no controller host
+    hint: bring one up that has: netemctl lab up TOPOLOGY --controller
     --- exit status: 2
     ");
     // A path, because of a bare name the kernel may say that a folder of the PATH is closed.
