@@ -5,7 +5,8 @@
 //! ```
 //!
 //! [`topology`] and [`plan`] are pure; [`kernel`] alone speaks netlink; [`agent`] runs on a node, [`fleet`] on the
-//! controller, [`wire`] is what they say to each other; [`probe`] measures; [`lab`] makes nodes out of namespaces;
+//! controller, [`wire`] is what they say to each other; [`pki`] makes the certificates that they know
+//! each other by; [`probe`] measures; [`lab`] makes nodes out of namespaces;
 //! [`cli`] is the command line. Arrows run one way: `cli → fleet → wire → plan → topology`,
 //! `agent → kernel → plan → topology`, `lab → kernel`. Nothing below knows what is above. Read [`plan::Wanted`] first.
 
@@ -18,6 +19,7 @@ pub mod cli;
 pub mod fleet;
 pub mod kernel;
 pub mod lab;
+pub mod pki;
 pub mod plan;
 pub mod probe;
 pub mod topology;

@@ -1,10 +1,14 @@
 //! The agent's own configuration: what it may touch, whatever a controller asks.
 
-use std::path::{Path, PathBuf};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::TlsFiles;
 use crate::{plan::IfName, topology::NodeName};
 
 /// An agent's configuration file.
@@ -16,7 +20,15 @@ pub struct Config {
     /// The interfaces that may be shaped; no other is ever touched.
     pub interfaces: Vec<IfName>,
     /// The Unix socket to listen on. Whoever may open it may change this node's network; it is made with mode 0600.
-    pub socket: PathBuf,
+    #[serde(default)]
+    pub socket: Option<PathBuf>,
+    /// The TCP port to listen on; without [`tls`](Self::tls) one of the loopback, where everybody on this machine may
+    /// change this node's network.
+    #[serde(default)]
+    pub listen: Option<SocketAddr>,
+    /// What that port's TLS is spoken with; a relative path is one from the config file's folder.
+    #[serde(default)]
+    pub tls: Option<TlsFiles>,
     /// The file in which the agent keeps what is in force, so that it goes on from there when it is started again;
     /// `None`: it keeps nothing.
     #[serde(default)]
@@ -27,7 +39,22 @@ impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.into(), error))?;
-        Self::parse(&text).map_err(|error| ConfigError::Malformed(path.into(), error))
+        let mut config = Self::parse(&text).map_err(|error| ConfigError::Malformed(path.into(), error))?;
+        config.check(path)?;
+        let folder = path.parent().unwrap_or(Path::new("."));
+        for file in config.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.cert, &mut tls.key]) {
+            *file = folder.join(&*file);
+        }
+        Ok(config)
+    }
+
+    /// Checks that nobody can reach the agent who should not.
+    fn check(&self, path: &Path) -> Result<(), ConfigError> {
+        match (self.listen, &self.tls) {
+            (Some(listen), None) if !listen.ip().is_loopback() => Err(ConfigError::Plain(path.into(), listen)),
+            (None, Some(_)) => Err(ConfigError::NoPort(path.into())),
+            _ => Ok(()),
+        }
     }
 
     fn parse(text: &str) -> Result<Self, toml::de::Error> {
@@ -44,6 +71,15 @@ pub enum ConfigError {
     /// It is not a configuration.
     #[error("{path}: {error}", path = .0.display(), error = .1.to_string().trim_end())]
     Malformed(PathBuf, #[source] toml::de::Error),
+    /// It would let anybody on the network change this node.
+    #[error(
+        "{path}: without TLS the agent would obey everybody who reaches {1}; add a [tls] section with the files of \
+         `netemctl pki issue`, or listen on 127.0.0.1", path = .0.display()
+    )]
+    Plain(PathBuf, SocketAddr),
+    /// It has certificates and does not use them.
+    #[error("{path}: [tls] is for a port, and there is none; add `listen = \"ADDRESS:PORT\"`", path = .0.display())]
+    NoPort(PathBuf),
 }
 
 #[cfg(test)]
@@ -55,9 +91,36 @@ mod tests {
         let config = Config::parse("node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/a.sock'").unwrap();
         assert_eq!(config.interfaces, ["db0".parse().unwrap()]);
         assert_eq!(config.journal, None);
+        assert_eq!(config.listen, None);
         let config =
             Config::parse("node = 'n1'\ninterfaces = []\nsocket = '/run/a.sock'\njournal = '/var/n1.json'").unwrap();
         assert_eq!(config.journal, Some("/var/n1.json".into()));
+    }
+
+    #[test]
+    fn the_port_of_a_network_needs_tls() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        let read = |rest: &str| {
+            std::fs::write(&file, format!("node = 'n1'\ninterfaces = []\n{rest}")).unwrap();
+            Config::read(&file).map_err(|error| error.to_string().replace(&*file.to_string_lossy(), "FILE"))
+        };
+        let tls = "[tls]\nca = 'tls/ca.pem'\ncert = 'tls/cert.pem'\nkey = '/etc/key.pem'\n";
+        for open in ["0.0.0.0:7946", "10.0.0.7:7946", "[::]:7946", "[::ffff:127.0.0.1]:7946"] {
+            let error = read(&format!("listen = '{open}'\n")).unwrap_err();
+            assert!(error.starts_with("FILE: without TLS the agent would obey everybody who reaches"), "{error}");
+            let config = read(&format!("listen = '{open}'\n{tls}")).unwrap();
+            let files = config.tls.unwrap();
+            assert_eq!(files.cert, folder.path().join("tls/cert.pem"));
+            assert_eq!(files.key, Path::new("/etc/key.pem"));
+        }
+        for local in ["127.0.0.1:7946", "[::1]:7946"] {
+            assert!(read(&format!("listen = '{local}'\n")).is_ok());
+        }
+        let error = read(&format!("socket = '/run/a.sock'\n{tls}")).unwrap_err();
+        assert_eq!(error, "FILE: [tls] is for a port, and there is none; add `listen = \"ADDRESS:PORT\"`");
+        assert!(read("listen = '127.0.0.1'\n").is_err(), "a port is needed");
+        assert!(read("listen = '10.0.0.7:7946'\n[tls]\nca = 'ca.pem'\n").is_err(), "all three files are needed");
     }
 
     #[test]

@@ -2,24 +2,33 @@
 //!
 //! [`Node`] is the whole of its behaviour, without any transport: what it refuses ([`guard`]), how it prepares,
 //! commits, reads back and undoes ([`enforcer`]), what it begins and ends by itself ([`timeline`]), and what it
-//! remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP.
+//! remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP, [`listener`] says where, [`reception`] and
+//! [`connections`] see to it that no client holds up another.
 
 mod clock;
 mod config;
+mod connections;
+mod credentials;
 mod enforcer;
 mod guard;
 mod journal;
+mod listener;
 mod node;
+mod reception;
 mod server;
 mod specimen;
 mod status;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod timeline;
 mod trial;
 
 pub use clock::Now;
 pub use config::{Config, ConfigError};
+pub use connections::Limits;
+pub use credentials::{CredentialsError, TlsFiles};
 pub use journal::JournalError;
 pub use node::Node;
-pub use server::{ServeError, serve};
+pub use reception::Via;
+pub use server::{ServeError, serve, serve_with};

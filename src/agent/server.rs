@@ -1,12 +1,12 @@
-//! The agent behind HTTP on a Unix socket.
+//! The agent behind HTTP.
 //!
 //! Requests that touch the kernel go through one lock, so they are done one after the other; probing goes beside it.
 //! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, the socket's file
 //! goes. What is in force stays in the kernel.
 
 use std::{
-    fs, io,
-    os::unix::fs::MetadataExt,
+    io,
+    net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -20,24 +20,17 @@ use axum::{
     response::{IntoResponse, Response},
     routing::post,
 };
-use nix::sys::stat::{Mode, umask};
 use thiserror::Error;
-use tokio::{
-    net::{UnixListener, UnixStream},
-    task::JoinError,
-};
+use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
-use super::{JournalError, Node, Now};
+use super::{Config, CredentialsError, JournalError, Limits, Node, Now, listener::Listener, reception::receive};
 use crate::{
     kernel::Kernel,
     probe,
     wire::{ApiError, Call, Commit, ErrorCode, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
-
-/// The largest request: a document of 10,000 nodes is about a megabyte.
-const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
 const GRACE: Duration = Duration::from_secs(2);
@@ -66,25 +59,59 @@ pub enum ServeError {
     /// What is in force cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The server failed.
-    #[error("the server failed: {0}")]
-    Server(#[source] io::Error),
+    /// The port cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Port(SocketAddr, #[source] io::Error),
+    /// The agent's certificate cannot be used.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    /// The config does not say where.
+    #[error("the config says nowhere to listen")]
+    Nowhere,
 }
 
 type Shared<K> = Arc<Mutex<Node<K>>>;
 
-/// Serves `node` on the Unix socket until `shutdown` ends, once it has brought its kernel in line with its journal.
+/// Serves `node` wherever its config says until `shutdown` ends, once it has brought its kernel in line with its journal.
 pub async fn serve<K: Kernel + 'static>(
-    mut node: Node<K>,
-    socket: PathBuf,
+    node: Node<K>,
+    config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let listener = listen(&socket).await?;
-    let own = fs::metadata(&socket).map_err(|error| ServeError::Socket(socket.clone(), error))?;
+    serve_with(Limits::default(), node, config, shutdown).await
+}
+
+/// The same with other limits on what clients may do.
+pub async fn serve_with<K: Kernel + 'static>(
+    limits: Limits,
+    mut node: Node<K>,
+    config: &Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    let listeners = Listener::open(config, &limits).await?;
     // Not before the socket is this agent's, and so the kernel and the journal.
     node.resume(Now::read())?;
     let node: Shared<K> = Arc::new(Mutex::new(node));
-    let router = Router::new()
+    let router = router(&node, limits.body_size);
+    let tending = tokio::spawn(tend(node));
+    let stop = CancellationToken::new();
+    let mut receptions = JoinSet::new();
+    for listener in listeners {
+        info!("The agent is ready on {}.", listener.describe());
+        receptions.spawn(receive(listener, router.clone(), stop.clone()));
+    }
+    shutdown.await;
+    stop.cancel();
+    // Dropped with those that are not finished by then, their sockets with them.
+    drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
+    tending.abort();
+    info!("The agent has stopped; what was in force stays in the kernel.");
+    Ok(())
+}
+
+/// What is answered to whom.
+fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
+    Router::new()
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
@@ -92,40 +119,8 @@ pub async fn serve<K: Kernel + 'static>(
         .route(Commit::PATH, post(commit::<K>))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
         .route(Probe::PATH, post(run_probe))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(Arc::clone(&node));
-    let tending = tokio::spawn(tend(node));
-    info!(socket = %socket.display(), "The agent is ready.");
-    let stop = CancellationToken::new();
-    let server = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let served = tokio::select! {
-        served = async { server.await } => served,
-        () = async { shutdown.await; stop.cancel(); tokio::time::sleep(GRACE).await } => Ok(()),
-    };
-    tending.abort();
-    // Another agent may have taken the place in the meantime.
-    if fs::metadata(&socket).is_ok_and(|now| now.ino() == own.ino()) {
-        drop(fs::remove_file(&socket));
-    }
-    info!("The agent has stopped; what was in force stays in the kernel.");
-    served.map_err(ServeError::Server)
-}
-
-async fn listen(socket: &PathBuf) -> Result<UnixListener, ServeError> {
-    if UnixStream::connect(socket).await.is_ok() {
-        return Err(ServeError::Taken(socket.clone()));
-    }
-    let failed = |error| ServeError::Socket(socket.clone(), error);
-    // A file that nobody listens on is left over from an agent that was killed.
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
-    }
-    // Made with mode 0600 at once: changed afterwards, it would be open to others for a moment.
-    let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
-    let listener = UnixListener::bind(socket).map_err(failed);
-    umask(before);
-    listener
+        .layer(DefaultBodyLimit::max(body_limit))
+        .with_state(Arc::clone(node))
 }
 
 /// Begins and ends what has its time, and removes classes that nothing uses any more when they have drained.
@@ -240,7 +235,12 @@ fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
     match result {
         Ok(reply) => Json(reply).into_response(),
         Err(error) => {
-            warn!(code = ?error.code, "{error}.");
+            // Whoever asks nonsense is told so, as often as he likes; a log would fill the disk.
+            if error.code == ErrorCode::BadRequest {
+                debug!(code = ?error.code, "{error}.");
+            } else {
+                warn!(code = ?error.code, "{error}.");
+            }
             let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, Json(error)).into_response()
         }

@@ -25,9 +25,15 @@ use crate::{
 The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # all that may be shaped
-  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
+  socket = \"/run/netemctl/agent.sock\"    # where to listen on this machine; mode 0600
+  listen = \"10.0.0.7:7946\"              # where to listen for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
+  [tls]                                  # as netemctl pki issue makes them
+  ca = \"/etc/netemctl/tls/ca.pem\"       # whose controllers may change this node
+  cert = \"/etc/netemctl/tls/cert.pem\"   # read again when it is replaced
+  key = \"/etc/netemctl/tls/key.pem\"     # mode 0600
 
+One of socket and listen is needed; without [tls], listen takes addresses of the loopback only.
 It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and to answer what is rejected,
 and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
 RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
@@ -54,9 +60,8 @@ impl Agent {
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
         let served = runtime.block_on(async {
             let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
-            let socket = config.socket.clone();
-            let node = Node::open(config, kernel, Now::read())?;
-            Box::pin(serve(node, socket, end)).await.map_err(Failure::from)
+            let node = Node::open(config.clone(), kernel, Now::read())?;
+            Box::pin(serve(node, &config, end)).await.map_err(Failure::from)
         });
         // A thread that still reads stdin must not keep the process alive.
         runtime.shutdown_background();
@@ -121,7 +126,19 @@ impl From<ServeError> for Failure {
             ServeError::Socket(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error)
             }
-            ServeError::Socket(..) | ServeError::Server(_) => Self::new(Exit::Failed, error),
+            ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::Permission, error)
+            }
+            ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => {
+                Self::new(Exit::Conflict, error)
+            }
+            ServeError::Socket(..) | ServeError::Port(..) => Self::new(Exit::Failed, error),
+            ServeError::Credentials(_) => {
+                Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
+            }
+            ServeError::Nowhere => {
+                Self::new(Exit::File, error).hint("say `socket = \"/path\"` or `listen = \"ADDRESS:PORT\"`")
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure};
 use crate::{
-    fleet::Fleet,
+    fleet::{Access, Fleet},
     lab::{Lab, LabDirectory},
     topology::{NodeName, hostlist},
 };
@@ -51,7 +51,7 @@ impl Context {
 
     /// The fleet to talk to: that of the lab.
     pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
-        Ok(Fleet::new(self.lab()?.inventory()))
+        Ok(Fleet::new(self.lab()?.inventory(), Access::default()))
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.

@@ -163,6 +163,7 @@ fn exit_of(error: &CallError) -> Exit {
             ErrorCode::Permission => Exit::Permission,
             ErrorCode::Conflict => Exit::Conflict,
         },
+        CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
         CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
         CallError::Garbled { .. } => Exit::Failed,
     }

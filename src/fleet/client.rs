@@ -1,6 +1,6 @@
 //! Calling one agent: JSON over HTTP over whatever carries bytes.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::{Request, body::Bytes, client::conn::http1, header};
@@ -12,7 +12,10 @@ use tokio::{
     time::timeout,
 };
 
-use crate::wire::{ApiError, Call};
+use crate::{
+    pki::Untrusted,
+    wire::{ApiError, Call},
+};
 
 /// The largest answer: a document of 10,000 nodes is about a megabyte.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
@@ -27,6 +30,11 @@ pub trait Transport: Sync {
 
     /// How a person would name the other end.
     fn describe(&self) -> String;
+
+    /// Why both ends do not trust each other, if that is what an error is about.
+    fn distrust(&self, _error: &(dyn Error + 'static)) -> Option<Untrusted> {
+        None
+    }
 }
 
 /// By a Unix socket of this machine.
@@ -53,6 +61,23 @@ pub enum CallError {
     /// The agent answered, with an error.
     #[error(transparent)]
     Refused(#[from] ApiError),
+    /// It is not who it should be, or does not take us for who we should be.
+    #[error("the agent at {at}: {why}")]
+    Untrusted {
+        /// Where it should be.
+        at: String,
+        /// Why not.
+        why: Untrusted,
+    },
+    /// There is nothing to prove with who we are.
+    #[error(
+        "the agent at {at} is reached by TLS, for which there is no certificate here: name the folder of a controller's with \
+             --tls-dir, or make one: netemctl pki issue --controller"
+    )]
+    NoIdentity {
+        /// Where it is.
+        at: String,
+    },
     /// Nobody is there.
     #[error("no agent at {at}: {error}")]
     Unreachable {
@@ -102,9 +127,16 @@ pub(super) async fn call<C: Call>(
 ) -> Result<C::Reply, CallError> {
     let at = transport.describe();
     let garbled = |why: String| CallError::Garbled { at: at.clone(), why };
+    let untrusted = |why| CallError::Untrusted { at: at.clone(), why };
     let exchange = async {
-        let stream = transport.connect().await.map_err(|error| CallError::Unreachable { at: at.clone(), error })?;
-        let broken = |error: hyper::Error| CallError::HungUp { at: at.clone(), error };
+        let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
+            Some(why) => untrusted(why),
+            None => CallError::Unreachable { at: at.clone(), error },
+        })?;
+        let broken = |error: hyper::Error| match transport.distrust(&error) {
+            Some(why) => untrusted(why),
+            None => CallError::HungUp { at: at.clone(), error },
+        };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let connection = tokio::spawn(connection);
         let request = Request::post(C::PATH)

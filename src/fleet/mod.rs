@@ -4,12 +4,14 @@
 //! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
 
 mod client;
+pub mod tls;
 mod transaction;
 mod verify;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use client::{CallError, Transport, Unix};
+use tls::{Http, Https, Identity};
 use tokio::task::JoinSet;
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
@@ -25,6 +27,14 @@ pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// All agents of an inventory.
 pub struct Fleet {
     inventory: Inventory,
+    access: Access,
+}
+
+/// What the controller proves with to agents who it is.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// Its certificate, for agents that are reached by HTTPS.
+    pub tls: Option<Arc<Identity>>,
 }
 
 /// What each node answered.
@@ -32,8 +42,8 @@ pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
 
 impl Fleet {
     /// The fleet of an inventory; nobody is called yet.
-    pub fn new(inventory: Inventory) -> Self {
-        Self { inventory }
+    pub fn new(inventory: Inventory, access: Access) -> Self {
+        Self { inventory, access }
     }
 
     /// Where the nodes are.
@@ -46,7 +56,11 @@ impl Fleet {
         let mut calls = JoinSet::new();
         for (node, place) in &self.inventory.nodes {
             let (node, agent, body) = (node.clone(), place.agent.clone(), client::body(&request(node)));
-            calls.spawn(async move { (node, ask::<C>(agent, body, timeout).await) });
+            let access = self.access.clone();
+            calls.spawn(async move {
+                let answer = ask::<C>(&node, agent, access, body, timeout).await;
+                (node, answer)
+            });
         }
         let mut answers = BTreeMap::new();
         while let Some(call) = calls.join_next().await {
@@ -66,12 +80,23 @@ impl Fleet {
         request: C,
     ) -> Result<C::Reply, CallError> {
         let agent = self.inventory.nodes[node].agent.clone();
-        ask::<C>(agent, client::body(&request), timeout).await
+        ask::<C>(node, agent, self.access.clone(), client::body(&request), timeout).await
     }
 }
 
-async fn ask<C: Call>(agent: AgentAddress, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
+async fn ask<C: Call>(
+    node: &NodeName,
+    agent: AgentAddress,
+    access: Access,
+    body: Vec<u8>,
+    timeout: Duration,
+) -> Result<C::Reply, CallError> {
     match agent {
+        AgentAddress::Https(address) => match access.tls {
+            Some(identity) => client::call::<C>(&Https { address, node: node.clone(), identity }, body, timeout).await,
+            None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
+        },
+        AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
         AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
     }
 }

@@ -155,29 +155,32 @@ fn wire(
         links.add_cables(&[cable])?;
         let neighbours =
             known.iter().zip(1..).flat_map(|(member, number)| at(&member.management, management_mac(number)));
-        let neighbours: Vec<(IpAddr, Mac)> = neighbours.collect();
+        let neighbours = neighbours.collect();
         of_controller = if known.is_empty() { Vec::new() } else { at(&own, mac) };
-        let configure = move || configure(&[(MANAGEMENT, &own, &neighbours)]);
+        let configure = move || configure(&[(MANAGEMENT, Ends { addresses: own, neighbours })]);
         namespace.run(configure).map_err(KeepError::Namespace)??;
     }
     for member in &layout.members {
-        let (management, database) = (member.management.clone(), member.database.clone());
         let others = known.iter().zip(1..).filter(|(other, _)| *other != member);
-        let neighbours: Vec<(IpAddr, Mac)> =
-            others.flat_map(|(other, number)| at(&other.database, database_mac(number))).collect();
-        let of_controller = of_controller.clone();
-        let configure =
-            move || configure(&[(MANAGEMENT, &management, &of_controller), (DATABASE, &database, &neighbours)]);
+        let neighbours = others.flat_map(|(other, number)| at(&other.database, database_mac(number))).collect();
+        let management = Ends { addresses: member.management.clone(), neighbours: of_controller.clone() };
+        let database = Ends { addresses: member.database.clone(), neighbours };
+        let configure = move || configure(&[(MANAGEMENT, management), (DATABASE, database)]);
         nodes[&member.node].run(configure).map_err(KeepError::Namespace)??;
     }
     Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 
-/// Sets up interfaces, each with its addresses and the neighbours that it need not ask for.
-fn configure(interfaces: &[(&str, &[IpNetwork], &[(IpAddr, Mac)])]) -> Result<(), KernelError> {
+/// An interface's addresses, and the neighbours that it need not ask for.
+struct Ends {
+    addresses: Vec<IpNetwork>,
+    neighbours: Vec<(IpAddr, Mac)>,
+}
+
+fn configure(interfaces: &[(&str, Ends)]) -> Result<(), KernelError> {
     let mut links = Links::open()?;
     links.configure("lo", &[])?;
-    for (interface, addresses, neighbours) in interfaces {
+    for (interface, Ends { addresses, neighbours }) in interfaces {
         links.configure(interface, addresses)?;
         links.add_neighbours(interface, neighbours)?;
     }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::HostPort;
 use crate::topology::{NodeName, ZoneName};
 
 /// A network interface's name as the kernel accepts it: 1 to 15 bytes, no `/`, no white space (`dev_valid_name`).
@@ -51,12 +52,16 @@ impl fmt::Display for IfName {
     }
 }
 
-/// How the controller reaches an agent; written `unix:/path`.
+/// How the controller reaches an agent; written `unix:/path`, `https://HOST:PORT` or `http://127.0.0.1:PORT`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum AgentAddress {
     /// A Unix socket of this machine.
     Unix(PathBuf),
+    /// HTTPS with mutual TLS.
+    Https(HostPort),
+    /// HTTP without TLS, to this machine alone.
+    Http(HostPort),
 }
 
 impl TryFrom<String> for AgentAddress {
@@ -64,7 +69,15 @@ impl TryFrom<String> for AgentAddress {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(path) if path.starts_with('/') => return Ok(Self::Unix(path.into())),
+            _ => {}
+        }
+        if let Some(Ok(address)) = text.strip_prefix("https://").map(str::parse) {
+            return Ok(Self::Https(address));
+        }
+        match text.strip_prefix("http://").map(str::parse::<HostPort>) {
+            Some(Ok(address)) if address.is_loopback() => Ok(Self::Http(address)),
+            Some(Ok(_)) => Err(InventoryError::Plain(text)),
             _ => Err(InventoryError::Agent(text)),
         }
     }
@@ -80,6 +93,8 @@ impl fmt::Display for AgentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Https(address) => write!(f, "https://{address}"),
+            Self::Http(address) => write!(f, "http://{address}"),
         }
     }
 }
@@ -132,8 +147,11 @@ pub enum InventoryError {
     #[error("`{0}` is no interface name: 1 to 15 bytes without `/`, `:` or white space")]
     Interface(String),
     /// Not an agent's address.
-    #[error("`{0}` is no agent address: write unix:/path/of/the/socket")]
+    #[error("`{0}` is no agent address: write https://HOST:PORT, or unix:/path/of/the/socket")]
     Agent(String),
+    /// Without TLS, by a network.
+    #[error("`{0}`: without TLS an agent is reached on its own machine only; write https://HOST:PORT")]
+    Plain(String),
     /// A node that nobody could send to.
     #[error("node {0} has no address")]
     NoAddress(NodeName),
@@ -162,5 +180,13 @@ mod tests {
         assert_eq!(String::from(address), "unix:/run/n1.sock");
         assert!(AgentAddress::try_from("unix:n1.sock".to_owned()).is_err());
         assert!(AgentAddress::try_from("/run/n1.sock".to_owned()).is_err());
+        for good in ["https://n1.mgmt:7946", "https://[fd77::1]:7946", "http://127.0.0.1:7946", "http://[::1]:80"] {
+            assert_eq!(AgentAddress::try_from(good.to_owned()).map(String::from).as_deref(), Ok(good));
+        }
+        for bad in ["https://n1", "https://n1:7946/", "HTTPS://n1:7946", "http://localhost", "n1:7946"] {
+            assert_eq!(AgentAddress::try_from(bad.to_owned()), Err(InventoryError::Agent(bad.to_owned())));
+        }
+        let plain = "http://10.0.0.1:7946".to_owned();
+        assert_eq!(AgentAddress::try_from(plain.clone()), Err(InventoryError::Plain(plain)));
     }
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use netemctl::{
-    fleet::{CallError, Fleet, Phase, TransactionError},
+    fleet::{Access, CallError, Fleet, Phase, TransactionError},
     lab::LabDirectory,
     plan::Inventory,
     topology::{NodeName, Source, Topology},
@@ -15,7 +15,7 @@ use crate::lab::{Lab, shipped};
 
 /// Applies the study's topology on a fleet that the inventory describes otherwise than the lab's own.
 fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
-    let fleet = Fleet::new(inventory.clone());
+    let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
     let edit = fleet.edit(true, &interrupt, |wanted| wanted.with_topology(study(), inventory));
     match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
@@ -116,7 +116,7 @@ fn a_node_that_fails_while_all_commit_takes_every_node_back() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     let inventory = inventory_of(&lab);
-    let fleet = Fleet::new(inventory.clone());
+    let fleet = Fleet::new(inventory.clone(), Access::default());
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let rehearsal = fleet.rehearse(true, |wanted| wanted.with_topology(study(), inventory)).await.unwrap();
         assert_eq!(rehearsal.preview.nodes.len(), 9);

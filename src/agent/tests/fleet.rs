@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{restart::Outliving, *};
 use crate::{
     agent::serve,
-    fleet::{Fleet, TransactionError, part},
+    fleet::{Access, Fleet, TransactionError, part},
     plan::Timing,
     wire::GetStatus,
 };
@@ -37,13 +37,13 @@ impl Site {
             let kernel = Outliving::of(fake.clone());
             kernels.push(kernel.clone());
             let journal = Some(folder.path().join(format!("{node}.json")));
-            let config = Config { node: node.clone(), socket: socket.clone(), journal, ..config(None) };
-            let agent = Node::with_bench(config, kernel, fake, "boot", Now::read()).unwrap();
-            agents.push(tokio::spawn(
-                async move { Box::pin(serve(agent, socket, std::future::pending())).await.unwrap() },
-            ));
+            let config = Config { node: node.clone(), socket: Some(socket), journal, ..config(None) };
+            let agent = Node::with_bench(config.clone(), kernel, fake, "boot", Now::read()).unwrap();
+            agents.push(tokio::spawn(async move {
+                Box::pin(serve(agent, &config, std::future::pending())).await.unwrap();
+            }));
         }
-        let site = Self { fleet: Fleet::new(inventory), kernels, agents, _folder: folder };
+        let site = Self { fleet: Fleet::new(inventory, Access::default()), kernels, agents, _folder: folder };
         while !part(site.fleet.call(SOON, |_| GetStatus {}).await).1.is_empty() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use netemctl::{
-    fleet::Fleet,
+    fleet::{Access, Fleet},
     lab::LabDirectory,
     topology::{NodeName, Source, Topology},
 };
@@ -51,7 +51,7 @@ fn all_addresses_of_a_node_are_one_link() {
     inventory.nodes.get_mut(&"n2".parse::<NodeName>().unwrap()).unwrap().addresses.push(second);
     let text = topology(2, "default = { delay = '20ms', rate = '1mbit' }");
     let wanted = Topology::parse(Source::new("addresses.toml", text)).unwrap();
-    let fleet = Fleet::new(inventory.clone());
+    let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
     let edit = fleet.edit(true, &interrupt, |state| state.with_topology(wanted, inventory));
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit).unwrap());

@@ -1,0 +1,243 @@
+//! The clients of one listener, of which none can hold up another: [`Connections`].
+//!
+//! There are so many at most, and each is given so much time for its handshake, its header, its body, for taking its
+//! answer. What makes room when there are too many is whoever the agent has been waiting for the longest: so a flood of
+//! silent clients ends itself, while one that goes about its business passes through. The agent's own work is never
+//! broken off.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{Instant, sleep_until},
+};
+use tokio_util::sync::CancellationToken;
+
+/// What clients are given.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// How many connections there are at once, handshakes under way included.
+    pub connections: usize,
+    /// For the TLS handshake.
+    pub handshake: Duration,
+    /// For the first header.
+    pub head: Duration,
+    /// For a body.
+    pub body: Duration,
+    /// For taking an answer and asking again.
+    pub idle: Duration,
+    /// How large a header is, in bytes.
+    pub head_size: usize,
+    /// How large a body is, in bytes.
+    pub body_size: usize,
+    /// How large all bodies are together.
+    pub bodies_size: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 128,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_mins(1),
+            head_size: 32 * 1024,
+            // A document of 10,000 nodes is about a megabyte.
+            body_size: 16 * 1024 * 1024,
+            bodies_size: 64 * 1024 * 1024,
+        }
+    }
+}
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    Handshake,
+    Head,
+    /// Timed where it is read, for the client to be told.
+    Body,
+    /// The agent's own, which takes as long as it takes.
+    Work,
+    Idle,
+}
+
+/// All connections of one listener.
+#[derive(Clone)]
+pub(super) struct Connections(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    open: Mutex<Open>,
+    /// Room for bodies, in units of [`UNIT`].
+    room: Semaphore,
+}
+
+/// What room for bodies is counted in, as a semaphore has 32 bits at least.
+const UNIT: usize = 1024;
+
+#[derive(Default)]
+struct Open {
+    next: u64,
+    entries: BTreeMap<u64, Entry>,
+}
+
+struct Entry {
+    stage: watch::Sender<(Stage, Instant)>,
+    end: CancellationToken,
+}
+
+/// A connection's place among the others, which it has until this is dropped.
+pub(super) struct Seat {
+    number: u64,
+    all: Connections,
+    stage: watch::Receiver<(Stage, Instant)>,
+    end: CancellationToken,
+}
+
+impl Connections {
+    pub(super) fn new(limits: Limits) -> Self {
+        let room = Semaphore::new(limits.bodies_size.div_ceil(UNIT));
+        Self(Arc::new(Shared { limits, open: Mutex::default(), room }))
+    }
+
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Takes one more in, if need be in the place of another; `None`: the agent is at work for all of them.
+    pub(super) fn admit(&self, stage: Stage) -> Option<Seat> {
+        let mut open = self.open();
+        if open.entries.len() >= self.limits().connections {
+            let waited_for = |entry: &Entry| {
+                let (stage, since) = *entry.stage.borrow();
+                (stage != Stage::Work).then_some(since)
+            };
+            let waited = open.entries.iter().filter_map(|(number, entry)| Some((waited_for(entry)?, *number)));
+            let (_, longest) = waited.min()?;
+            if let Some(entry) = open.entries.remove(&longest) {
+                entry.end.cancel();
+            }
+        }
+        let number = open.next;
+        open.next += 1;
+        let end = CancellationToken::new();
+        let (sender, receiver) = watch::channel((stage, Instant::now()));
+        open.entries.insert(number, Entry { stage: sender, end: end.clone() });
+        Some(Seat { number, all: self.clone(), stage: receiver, end })
+    }
+
+    /// Room for a body of so many bytes, if there is some in time.
+    pub(super) async fn room(&self, bytes: usize) -> Option<impl Send + use<'_>> {
+        let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
+        tokio::time::timeout(self.limits().body, self.0.room.acquire_many(units)).await.ok()?.ok()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open().entries.is_empty()
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Says what the connection is at from now on.
+    pub(super) fn enter(&self, stage: Stage) {
+        if let Some(entry) = self.all.open().entries.get(&self.number) {
+            entry.stage.send_replace((stage, Instant::now()));
+        }
+    }
+
+    pub(super) fn connections(&self) -> &Connections {
+        &self.all
+    }
+
+    /// Ends when the connection has to, with why.
+    pub(super) async fn end(&self) -> &'static str {
+        let limits = self.all.limits();
+        let mut watch = self.stage.clone();
+        loop {
+            let (stage, since) = *watch.borrow_and_update();
+            let (time, why) = match stage {
+                Stage::Handshake => (Some(limits.handshake), "its handshake took too long"),
+                Stage::Head => (Some(limits.head), "its header took too long"),
+                Stage::Body | Stage::Work => (None, ""),
+                Stage::Idle => (Some(limits.idle), "it was idle"),
+            };
+            let late = async {
+                match time {
+                    Some(time) => sleep_until(since + time).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = late => return why,
+                () = self.end.cancelled() => return "others came, and it was waited for the longest",
+                Ok(()) = watch.changed() => {}
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.all.open().entries.remove(&self.number);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(connections: usize) -> Connections {
+        let second = Duration::from_secs(1);
+        Connections::new(Limits { connections, handshake: second, head: second, idle: second, ..Limits::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_waited_for_the_longest_makes_room() {
+        let all = of(2);
+        let first = all.admit(Stage::Head).unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        let second = all.admit(Stage::Head).unwrap();
+        tokio::time::advance(Duration::from_millis(1)).await;
+        first.enter(Stage::Idle);
+        let _third = all.admit(Stage::Head).unwrap();
+        assert!(second.end.is_cancelled());
+        assert!(!first.end.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_is_never_broken_off() {
+        let all = of(1);
+        let first = all.admit(Stage::Head).unwrap();
+        first.enter(Stage::Work);
+        assert!(all.admit(Stage::Head).is_none());
+        let end = tokio::time::timeout(Duration::from_hours(1), first.end()).await;
+        assert!(end.is_err(), "nothing hurries it");
+        drop(first);
+        assert!(all.is_empty());
+        assert!(all.admit(Stage::Head).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_stage_has_its_own_time() {
+        let all = of(1);
+        let seat = all.admit(Stage::Handshake).unwrap();
+        let start = Instant::now();
+        let progress = async {
+            tokio::time::sleep(Duration::from_millis(900)).await;
+            seat.enter(Stage::Head);
+            std::future::pending::<()>().await;
+        };
+        let why = tokio::select! { why = seat.end() => why, () = progress => unreachable!() };
+        assert_eq!(why, "its header took too long");
+        assert_eq!(start.elapsed().as_millis() / 100, 19);
+    }
+}

@@ -1,0 +1,129 @@
+//! Where an agent listens: a Unix socket, a TCP port with mutual TLS, or one of the loopback without.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use nix::sys::stat::{Mode, umask};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+
+use super::{Config, Limits, ServeError, connections::Connections, credentials::Credentials};
+
+/// How long nothing is accepted after that has failed: of what it needs, such as file descriptors, there is none left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// One place where an agent listens, with a limit of its own on how many may come.
+pub(super) struct Listener {
+    socket: Socket,
+    pub(super) connections: Connections,
+}
+
+enum Socket {
+    /// The inode tells whether the file is still this agent's.
+    Unix {
+        listener: UnixListener,
+        path: PathBuf,
+        inode: u64,
+    },
+    Tcp {
+        listener: TcpListener,
+        credentials: Option<Credentials>,
+    },
+}
+
+/// Who has come.
+pub(super) enum Arrival {
+    Unix(UnixStream),
+    /// The credentials are what TLS is to be spoken with.
+    Tcp {
+        stream: TcpStream,
+        peer: SocketAddr,
+        tls: Option<tokio_rustls::TlsAcceptor>,
+    },
+}
+
+impl Listener {
+    /// Opens all that a config asks for, the Unix socket last.
+    pub(super) async fn open(config: &Config, limits: &Limits) -> Result<Vec<Self>, ServeError> {
+        let mut sockets = Vec::new();
+        if let Some(address) = config.listen {
+            let files = config.tls.clone();
+            let credentials = files.map(|files| Credentials::read(files, &config.node)).transpose()?;
+            let listener = TcpListener::bind(address).await.map_err(|error| ServeError::Port(address, error))?;
+            sockets.push(Socket::Tcp { listener, credentials });
+        }
+        if let Some(path) = &config.socket {
+            let listener = open_unix(path).await?;
+            let metadata = fs::metadata(path).map_err(|error| ServeError::Socket(path.clone(), error))?;
+            sockets.push(Socket::Unix { listener, path: path.clone(), inode: metadata.ino() });
+        }
+        if sockets.is_empty() {
+            return Err(ServeError::Nowhere);
+        }
+        let listener = |socket| Self { socket, connections: Connections::new(limits.clone()) };
+        Ok(sockets.into_iter().map(listener).collect())
+    }
+
+    /// How a person would name it.
+    pub(super) fn describe(&self) -> String {
+        match &self.socket {
+            Socket::Unix { path, .. } => format!("unix:{}", path.display()),
+            Socket::Tcp { listener, credentials } => {
+                let scheme = if credentials.is_some() { "https" } else { "http" };
+                listener.local_addr().map_or_else(|error| error.to_string(), |at| format!("{scheme}://{at}"))
+            }
+        }
+    }
+
+    /// The next one who comes.
+    pub(super) async fn accept(&self) -> Arrival {
+        loop {
+            let arrival = match &self.socket {
+                Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Arrival::Unix(stream)),
+                Socket::Tcp { listener, credentials } => listener.accept().await.map(|(stream, peer)| {
+                    let tls = credentials.as_ref().map(Credentials::acceptor);
+                    Arrival::Tcp { stream, peer, tls }
+                }),
+            };
+            match arrival {
+                Ok(arrival) => return arrival,
+                Err(error) => {
+                    tracing::debug!(%error, "Nobody can be accepted at the moment.");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Socket::Unix { path, inode, .. } = &self.socket
+            // Another agent may have taken the place in the meantime.
+            && fs::metadata(&*path).is_ok_and(|now| now.ino() == *inode)
+        {
+            drop(fs::remove_file(path));
+        }
+    }
+}
+
+async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
+    if UnixStream::connect(socket).await.is_ok() {
+        return Err(ServeError::Taken(socket.into()));
+    }
+    let failed = |error| ServeError::Socket(socket.into(), error);
+    // A file that nobody listens on is left over from an agent that was killed.
+    match fs::remove_file(socket) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+        _ => {}
+    }
+    // Made with mode 0600 at once: changed afterwards, it would be open to others for a moment.
+    let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
+    let listener = UnixListener::bind(socket).map_err(failed);
+    umask(before);
+    listener
+}

@@ -1,0 +1,267 @@
+//! From a client that has come to its requests: TLS, HTTP, bounds of time and of size on both.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::{Body, Bytes},
+    http::{HeaderMap, Request, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::{Service, service_fn},
+};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use super::{
+    connections::{Seat, Stage},
+    listener::{Arrival, Listener},
+    throttle::Throttle,
+};
+use crate::{
+    pki::why_refused,
+    wire::{ApiError, ErrorCode},
+};
+
+/// How long a client that was refused is listened to, so that it can read why before the connection is reset.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The first byte of a TLS handshake (RFC 8446, section 5.1).
+const TLS_HANDSHAKE: u8 = 22;
+
+/// The TCP connection that a request came by; among the request's extensions.
+#[derive(Clone, Copy, Debug)]
+pub struct Via {
+    /// The agent's own address.
+    pub local: SocketAddr,
+    /// The controller's.
+    pub peer: SocketAddr,
+}
+
+/// Receives whoever comes until `stop`.
+pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
+    let refusals = Arc::new(Throttle::new());
+    loop {
+        let arrival = tokio::select! {
+            arrival = listener.accept() => arrival,
+            () = stop.cancelled() => break,
+        };
+        let Some(seat) = listener.connections.admit(arrival.first_stage()) else {
+            debug!("The agent is at work for as many clients as it has room for; one more was sent away.");
+            continue;
+        };
+        let (router, stop, refusals) = (router.clone(), stop.clone(), Arc::clone(&refusals));
+        tokio::spawn(async move {
+            let door = Door { seat, router, stop };
+            match arrival {
+                Arrival::Unix(stream) => door.serve(stream, None, false).await,
+                Arrival::Tcp { stream, peer, tls } => door.serve_tcp(stream, peer, tls, &refusals).await,
+            }
+        });
+    }
+    // What is under way is finished; whoever waits for that also says how long.
+    while !listener.connections.is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl Arrival {
+    fn first_stage(&self) -> Stage {
+        if matches!(self, Self::Tcp { tls: Some(_), .. }) { Stage::Handshake } else { Stage::Head }
+    }
+}
+
+/// What one connection is served with.
+struct Door {
+    seat: Seat,
+    router: Router,
+    stop: CancellationToken,
+}
+
+impl Door {
+    async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, refusals: &Throttle) {
+        let Ok(local) = stream.local_addr() else { return };
+        // Answers are small and waited for; that it fails is none of their concern.
+        drop(stream.set_nodelay(true));
+        let via = Some(Via { local, peer });
+        let Some(tls) = tls else { return self.serve(stream, via, true).await };
+        let shaken = tokio::select! {
+            shaken = shake_hands(stream, &tls) => shaken,
+            why = self.seat.end() => Err(why.to_owned()),
+            () = self.stop.cancelled() => return,
+        };
+        match shaken {
+            Ok(stream) => {
+                self.seat.enter(Stage::Head);
+                self.serve(*stream, via, false).await;
+            }
+            Err(why) => {
+                if let Some(unsaid) = refusals.pass() {
+                    let unsaid = (unsaid > 0).then_some(unsaid);
+                    warn!(%peer, more = unsaid, "Refused a connection: {why}.");
+                }
+            }
+        }
+    }
+
+    /// Serves requests. `checks_host`: only those that do not come by way of a web page.
+    async fn serve<S>(self, stream: S, via: Option<Via>, checks_host: bool)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Self { seat, router, stop } = self;
+        let limits = seat.connections().limits();
+        let service = TowerToHyperService::new(router);
+        let answer = service_fn(|request: Request<Incoming>| {
+            let service = service.clone();
+            let seat = &seat;
+            async move {
+                let response = if checks_host && !is_for_loopback(request.headers()) {
+                    let why = "without TLS the agent answers programs of its own machine only: the Host header has to be \
+                               a loopback address";
+                    refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
+                } else {
+                    handle(seat, &service, request, via).await
+                };
+                seat.enter(Stage::Idle);
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let mut http = http1::Builder::new();
+        let connection = http.max_buf_size(limits.head_size).serve_connection(TokioIo::new(stream), answer);
+        tokio::pin!(connection);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                ended = &mut connection => {
+                    if let Err(error) = ended {
+                        debug!(%error, "A connection broke.");
+                    }
+                    return;
+                }
+                why = seat.end() => return debug!("A connection was closed: {why}."),
+                () = stop.cancelled(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// TLS with a controller, or why not.
+async fn shake_hands(
+    stream: TcpStream,
+    tls: &TlsAcceptor,
+) -> Result<Box<tokio_rustls::server::TlsStream<TcpStream>>, String> {
+    let mut first = [0];
+    match stream.peek(&mut first).await {
+        Ok(1) if first[0] == TLS_HANDSHAKE => {}
+        Ok(1) => {
+            let error =
+                ApiError::new(ErrorCode::BadRequest, "this port speaks HTTPS only: write https:// in the address");
+            let text = serde_json::to_string(&error).unwrap_or_default();
+            let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
+            farewell(stream, format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes()).await;
+            return Err("it does not speak TLS (plain HTTP?)".to_owned());
+        }
+        Ok(_) => return Err("it hung up before it said anything".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    match tls.accept(stream).into_fallible().await {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err((error, stream)) => {
+            // The alert that says why has been written.
+            farewell(stream, &[]).await;
+            Err(why_refused(&error))
+        }
+    }
+}
+
+/// Says a last word and waits a moment for the other end to hang up: closed at once, with something of it unread, the
+/// connection would be reset and the word be lost.
+async fn farewell(mut stream: TcpStream, word: &[u8]) {
+    let leave = async {
+        stream.write_all(word).await?;
+        stream.shutdown().await?;
+        let mut unread = [0; 4096];
+        while stream.read(&mut unread).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection ends.
+    drop(timeout(FAREWELL, leave).await);
+}
+
+async fn handle(
+    seat: &Seat,
+    service: &TowerToHyperService<Router>,
+    request: Request<Incoming>,
+    via: Option<Via>,
+) -> Response {
+    seat.enter(Stage::Body);
+    let limits = seat.connections().limits();
+    let (mut parts, body) = request.into_parts();
+    // A body that does not say how large it is may be as large as any.
+    let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
+    let too_large = || {
+        let why = format!("the body is larger than {} MiB", limits.body_size >> 20);
+        refuse(StatusCode::PAYLOAD_TOO_LARGE, ErrorCode::BadRequest, &why)
+    };
+    if size > limits.body_size {
+        return too_large();
+    }
+    let Some(_room) = seat.connections().room(size).await else {
+        let why = "the agent has no room for more requests of that size at the moment; try again";
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Failed, why);
+    };
+    let bytes = match timeout(limits.body, Limited::new(body, limits.body_size).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
+        Ok(Err(error)) => {
+            return refuse(
+                StatusCode::BAD_REQUEST,
+                ErrorCode::BadRequest,
+                &format!("the body cannot be read: {error}"),
+            );
+        }
+        Err(_) => {
+            let why = format!("the body did not arrive within {} s", limits.body.as_secs());
+            return refuse(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, &why);
+        }
+    };
+    seat.enter(Stage::Work);
+    if let Some(via) = via {
+        parts.extensions.insert(via);
+    }
+    let request: Request<Full<Bytes>> = Request::from_parts(parts, Full::new(bytes));
+    match service.call(request).await {
+        Ok(response) => response,
+    }
+}
+
+/// An answer of the door itself, after which it closes: what is left of the request is not read.
+fn refuse(status: StatusCode, code: ErrorCode, why: &str) -> Response<Body> {
+    (status, [(header::CONNECTION, "close")], Json(ApiError::new(code, why))).into_response()
+}
+
+/// Whether a request without TLS is from a program of this machine. A web page that a browser there shows can send
+/// requests to the loopback as well, but not with a host that it does not have, and not without saying where it is from.
+fn is_for_loopback(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let name = name.map_or(host, |(name, _)| name).trim_start_matches('[').trim_end_matches(']');
+    let is_local = ["agent", "localhost"].contains(&name)
+        || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    is_local && !headers.contains_key(header::ORIGIN)
+}

@@ -1,0 +1,157 @@
+//! The private certificate authority: [`Authority`] makes keys and certificates. Nothing here touches a file.
+
+use std::{
+    net::IpAddr,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use super::{Role, Validity};
+use crate::{plan::Moment, topology::NodeName};
+
+/// A certificate authority with its key.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+    key: String,
+    validity: Validity,
+}
+
+/// What a certificate is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// Whose it is.
+    pub role: Role,
+    /// Host names and addresses to add, for other programs; netemctl itself does not look at them.
+    pub hosts: Vec<String>,
+    /// How long it holds.
+    pub validity: Validity,
+}
+
+/// A new certificate with its key, both as PEM.
+pub struct Issued {
+    /// The certificate.
+    pub certificate: String,
+    /// The private key, PKCS #8.
+    pub key: String,
+}
+
+/// Why a certificate cannot be made.
+#[derive(Debug, Error)]
+pub enum AuthorityError {
+    /// The certificate and the key of the authority are not what they should be.
+    #[error("the certificate or the key of the CA cannot be used: {0}")]
+    Unusable(String),
+    /// It would outlive the CA, and so not be believed when the CA has expired.
+    #[error("the CA's own certificate ends sooner, {0}; ask for fewer days, or make a new CA")]
+    Outlives(Moment),
+    /// A host name that no certificate can have.
+    #[error("`{0}` is neither a host name nor an address")]
+    Host(String),
+    /// Making it failed.
+    #[error("cannot make a certificate: {0}")]
+    Failed(#[from] rcgen::Error),
+}
+
+impl Authority {
+    /// Makes a new one, with a key of its own.
+    pub fn new(validity: Validity) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate()?;
+        // A name of its own, so that a certificate of another CA of ours is known by its issuer.
+        let digest = Sha256::digest(key.public_key_raw());
+        let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let mut params = params(&format!("netemctl CA {mark}"), validity);
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key)?.pem();
+        let pem = key.serialize_pem();
+        Ok(Self { issuer: Issuer::new(params, key), certificate, key: pem, validity })
+    }
+
+    /// The one whose certificate and key these are, as PEM.
+    pub fn open(certificate: String, key: String) -> Result<Self, AuthorityError> {
+        let unusable = |error: &dyn std::fmt::Display| AuthorityError::Unusable(error.to_string());
+        let pair = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| unusable(&error))?;
+        let validity = Validity::of(&der).ok_or_else(|| unusable(&"no certificate"))?;
+        let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(&error))?;
+        Ok(Self { issuer, certificate, key, validity })
+    }
+
+    /// Its certificate, as PEM: what everybody has to trust.
+    pub fn certificate(&self) -> &str {
+        &self.certificate
+    }
+
+    /// Its private key, as PEM.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// Makes a certificate, with a key of its own (ECDSA on P-256).
+    pub fn issue(&self, wish: &Wish) -> Result<Issued, AuthorityError> {
+        if wish.validity.until > self.validity.until {
+            return Err(AuthorityError::Outlives(self.validity.until));
+        }
+        let key = KeyPair::generate()?;
+        let (name, usage) = match &wish.role {
+            Role::Controller => ("netemctl controller".to_owned(), ExtendedKeyUsagePurpose::ClientAuth),
+            Role::Agent(node) => (format!("netemctl agent {node}"), ExtendedKeyUsagePurpose::ServerAuth),
+        };
+        let mut params = params(&name, wish.validity);
+        params.extended_key_usages = vec![usage];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        params.subject_alt_names = alternative_names(wish)?;
+        let certificate = params.signed_by(&key, &self.issuer)?.pem();
+        Ok(Issued { certificate, key: key.serialize_pem() })
+    }
+}
+
+fn params(name: &str, validity: Validity) -> CertificateParams {
+    let time = |moment: Moment| UNIX_EPOCH + Duration::from_nanos(moment.as_nanos());
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    // The subject has room for 64 characters; the whole name is in the role.
+    params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
+    params.not_before = time(validity.from).into();
+    params.not_after = time(validity.until).into();
+    params
+}
+
+fn alternative_names(wish: &Wish) -> Result<Vec<SanType>, AuthorityError> {
+    let role = SanType::URI(wish.role.to_string().try_into()?);
+    let own = match &wish.role {
+        Role::Agent(node) => host_name(node),
+        Role::Controller => None,
+    };
+    let hosts = wish.hosts.iter().map(|host| match host.parse::<IpAddr>() {
+        Ok(address) => Ok(SanType::IpAddress(address)),
+        Err(_) if is_host_name(host) => Ok(SanType::DnsName(host.as_str().try_into()?)),
+        Err(_) => Err(AuthorityError::Host(host.clone())),
+    });
+    std::iter::once(Ok(role)).chain(own.map(|own| Ok(SanType::DnsName(own.try_into()?)))).chain(hosts).collect()
+}
+
+/// The name of a node as a host name, if it is one.
+fn host_name(node: &NodeName) -> Option<&str> {
+    Some(node.as_str()).filter(|name| is_host_name(name))
+}
+
+/// Letters, digits and hyphens, in labels of 1 to 63 that neither begin nor end with a hyphen (RFC 1123, section 2.1).
+fn is_host_name(name: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(is_label)
+}

@@ -1,0 +1,63 @@
+//! What a certificate is for: [`Role`].
+
+use std::{fmt, str::FromStr};
+
+use rustls::pki_types::CertificateDer;
+
+use crate::topology::NodeName;
+
+/// What every role is written with: URIs of a scheme of our own, in the certificate's subject alternative names.
+const SCHEME: &str = "netemctl:";
+
+/// What the holder of a certificate is; written `netemctl:agent/n7` or `netemctl:controller`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Whoever may change the nodes' networks.
+    Controller,
+    /// The agent of this node, and of no other.
+    Agent(NodeName),
+}
+
+impl Role {
+    /// The role that a certificate names; `None`: none, more than one, or nothing that this version knows.
+    ///
+    /// Says nothing of who signed it.
+    pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
+        let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
+        let mut roles = certificate.valid_uri_names().filter(|uri| uri.starts_with(SCHEME));
+        let role = roles.next()?.parse().ok()?;
+        roles.next().is_none().then_some(role)
+    }
+
+    /// The same for people: `the agent of n7`.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Controller => "a controller".to_owned(),
+            Self::Agent(node) => format!("the agent of {node}"),
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Controller => write!(f, "{SCHEME}controller"),
+            Self::Agent(node) => write!(f, "{SCHEME}agent/{node}"),
+        }
+    }
+}
+
+impl FromStr for Role {
+    type Err = ();
+
+    fn from_str(uri: &str) -> Result<Self, ()> {
+        match uri.strip_prefix(SCHEME) {
+            Some("controller") => Ok(Self::Controller),
+            Some(role) => {
+                let node = role.strip_prefix("agent/").and_then(|node| node.parse().ok());
+                node.map(Self::Agent).ok_or(())
+            }
+            None => Err(()),
+        }
+    }
+}
