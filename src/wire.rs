@@ -41,6 +41,10 @@ calls! {
     Probe => "/v1/probe", Probed;
 }
 
+/// What `netemctl agent --stdio` says on a line of its own, its version behind, before it speaks HTTP. What comes before
+/// that line is a login shell's.
+pub const GREETING: &str = "netemctl-agent 1 ";
+
 /// Names one transaction: drawn by the controller, told to every agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -245,6 +249,9 @@ pub struct NodeStatus {
     pub draining: usize,
     /// Where the agent writes down what is in force; `None`: nowhere, so that it forgets that when it ends.
     pub journal: Option<PathBuf>,
+    /// The process that is the agent, if nobody installed one: started by ssh, it ends when it is not needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<u32>,
 }
 
 /// One overlay in force on a node.

@@ -33,6 +33,9 @@ pub struct Config {
     /// `None`: it keeps nothing.
     #[serde(default)]
     pub journal: Option<PathBuf>,
+    /// Whether it ends when it is not needed; no key of the file, but how it was started.
+    #[serde(skip)]
+    pub is_keeper: bool,
 }
 
 impl Config {

@@ -3,8 +3,10 @@
 //! [`Node`] is the whole of its behaviour, without any transport: what it refuses ([`guard`]), how it prepares,
 //! commits, reads back and undoes ([`enforcer`]), what it begins and ends by itself ([`timeline`]), and what it
 //! remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP, [`listener`] says where, [`reception`] and
-//! [`connections`] see to it that no client holds up another.
+//! [`connections`] see to it that no client holds up another. Where nobody has installed it, [`bridge`] leads to a
+//! [`keeper`].
 
+mod bridge;
 mod clock;
 mod config;
 mod connections;
@@ -12,6 +14,7 @@ mod credentials;
 mod enforcer;
 mod guard;
 mod journal;
+mod keeper;
 mod listener;
 mod node;
 mod reception;
@@ -24,11 +27,13 @@ mod throttle;
 mod timeline;
 mod trial;
 
+pub use bridge::{BridgeError, Caller, bridge};
 pub use clock::Now;
 pub use config::{Config, ConfigError};
 pub use connections::Limits;
 pub use credentials::{CredentialsError, TlsFiles};
 pub use journal::JournalError;
+pub use keeper::{KeeperFolder, Need, keep};
 pub use node::Node;
 pub use reception::Via;
 pub use server::{ServeError, serve, serve_with};

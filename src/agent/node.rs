@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 #[cfg(test)]
 use super::specimen::Bench;
 use super::{
-    Config, Now, clock,
+    Config, Need, Now, clock,
     enforcer::{Enforcer, Staged},
     guard,
     journal::{self, Entry, Held, JournalError, Transaction},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     kernel::{Interface, Kernel},
-    plan::{Absent, Stamp, TimedId, Wanted},
+    plan::{Absent, Mode, Stamp, TimedId, Wanted},
     wire::{ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, Prepare, Prepared, Ticket, Undo, Undone},
 };
 
@@ -53,6 +54,8 @@ pub struct Node<K> {
     last: Option<Transaction>,
     /// After a start from the journal, until the kernel has what it says: a document that names the interface.
     unsettled: Option<Wanted>,
+    /// What it needs of an agent, for a keeper to know when it may end.
+    need: watch::Sender<Need>,
 }
 
 /// A change that is prepared.
@@ -102,6 +105,7 @@ impl<K: Kernel> Node<K> {
             pending: None,
             last: None,
             unsettled: None,
+            need: watch::Sender::new(Need::Process),
         };
         let Some(entry) = entry else { return Ok(node) };
         let entry = entry.of(&node.enforcer.config)?.in_boot(&node.boot, now);
@@ -133,6 +137,28 @@ impl<K: Kernel> Node<K> {
     #[cfg(test)]
     pub(super) fn drains(&self) -> bool {
         self.enforcer.drains()
+    }
+
+    /// What this node needs of an agent, as of the last time that it was [tended](Node::tend).
+    pub fn need(&self) -> watch::Receiver<Need> {
+        self.need.subscribe()
+    }
+
+    fn need_at(&self, now: Now) -> Need {
+        let Held { document, timeline } = &self.held;
+        let waits = |pending: &Pending| now.uptime.saturating_sub(pending.since.uptime) < PREPARED_FOR;
+        let is_under_way = self.pending.as_ref().is_some_and(waits) || self.unsettled.is_some();
+        let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
+        // Refusals come from the agent itself.
+        let answers = self.in_force.partitions.iter().any(|partition| partition.mode == Mode::Reject);
+        let would_forget = self.enforcer.config.journal.is_none() && !document.is_clear();
+        if is_under_way || is_to_end || answers || would_forget {
+            Need::Process
+        } else if document.is_clear() {
+            Need::Nothing
+        } else {
+            Need::Journal
+        }
     }
 
     /// Names the document that this node has.
@@ -294,6 +320,7 @@ impl<K: Kernel> Node<K> {
     ///
     /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
     pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
+        self.need.send_replace(Need::Process);
         self.keep_time(now)?;
         // Not while a change waits for its moment, which may be this one.
         let waits = self.pending.as_ref().is_some_and(|pending| pending.ready.is_some());
@@ -301,6 +328,7 @@ impl<K: Kernel> Node<K> {
             self.ahead = None;
             self.enforcer.sweep(&self.in_force)?;
         }
+        self.need.send_replace(self.need_at(now));
         Ok(self.held.timeline.next(now.uptime))
     }
 

@@ -56,6 +56,9 @@ pub enum ServeError {
     /// The socket cannot be made.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
+    /// What is left of it cannot be removed.
+    #[error("cannot remove {0}: {1}")]
+    Folder(PathBuf, #[source] io::Error),
     /// What is in force cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -18,7 +18,7 @@ pub(super) fn status<K: Kernel>(
     let Held { document, timeline } = held;
     let in_force = document.in_force(&timeline.absent(uptime));
     let Enforcer { config, kernel, .. } = enforcer;
-    let Config { node, interfaces, journal, .. } = config;
+    let Config { node, interfaces, journal, is_keeper, .. } = config;
     let place = in_force.inventory.nodes.get(node).map(|place| place.interface.clone());
     let name = place.or_else(|| interfaces.first().cloned()).ok_or_else(|| {
         ApiError::new(ErrorCode::Refused, "this agent's config allows no interface, so there is none to shape")
@@ -52,6 +52,7 @@ pub(super) fn status<K: Kernel>(
         foreign,
         draining,
         journal: journal.clone(),
+        keeper: is_keeper.then(std::process::id),
     })
 }
 

@@ -1,6 +1,9 @@
 //! `netemctl agent`: the daemon on a node.
 
-use std::{io, path::PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use caps::{CapSet, Capability};
 use tokio::{
@@ -11,8 +14,13 @@ use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure};
 use crate::{
-    agent::{Config, ConfigError, JournalError, Node, Now, ServeError, serve},
+    agent::{
+        BridgeError, Caller, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge, keep,
+        serve,
+    },
     kernel::Rtnl,
+    plan::IfName,
+    topology::NodeName,
 };
 
 /// Run a node's agent: the privileged daemon that owns its network shaping
@@ -36,11 +44,36 @@ The config file:
 One of socket and listen is needed; without [tls], listen takes addresses of the loopback only.
 It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and to answer what is rejected,
 and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
+
+With --stdio it is what netemctl runs over ssh, on hosts that have no daemon. What must outlive the
+session does so in a process that ends when nothing is in force or to come. A host that has a
+config in /etc/netemctl/agent.toml is what that says, whatever is asked for.
+
 RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
 pub(super) struct Agent {
     /// The agent's config file
-    #[arg(long, value_name = "FILE")]
-    config: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "stdio")]
+    config: Option<PathBuf>,
+
+    /// Speak on stdin and stdout for the agent of this host, and start one if there is none
+    #[arg(long, conflicts_with = "config")]
+    stdio: bool,
+
+    /// Which node this host is, if it has no config
+    #[arg(long, requires = "stdio")]
+    node: Option<NodeName>,
+
+    /// What may be shaped, if this host has no config; can be given several times
+    #[arg(long, value_name = "INTERFACE", requires = "stdio")]
+    interface: Vec<IfName>,
+
+    /// The connection that the caller came by: $SSH_CONNECTION
+    #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
+    from: Option<String>,
+
+    /// End when it is not needed, and leave nothing in this folder but what is in force (what --stdio starts)
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    keeper: Option<PathBuf>,
 
     /// End when stdin is closed: for whoever starts the agent and must not leave it behind
     #[arg(long, hide = true)]
@@ -50,23 +83,49 @@ pub(super) struct Agent {
 /// To shape, to measure, and to try the kernel in a namespace of its own.
 const NEEDED: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_SYS_ADMIN];
 
+/// A host's own config, which no caller can overrule.
+const OF_HOST: &str = "/etc/netemctl/agent.toml";
+
 impl Agent {
-    pub(super) fn run(&self) -> Result<Exit, Failure> {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let Some(config) = self.config else { return self.speak() };
+        // Whose session it was started in, its end is not the keeper's.
+        let keeper = self.keeper.map(KeeperFolder::at);
+        if keeper.is_some() {
+            let _already = nix::unistd::setsid();
+        }
         start_log();
-        let config = Config::read(&self.config)?;
+        let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
         check_capabilities()?;
-        let kernel = Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))?;
+        let kernel = open_kernel()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
         let served = runtime.block_on(async {
             let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
             let node = Node::open(config.clone(), kernel, Now::read())?;
-            Box::pin(serve(node, &config, end)).await.map_err(Failure::from)
+            let served = match keeper {
+                Some(folder) => Box::pin(keep(node, &config, folder, end)).await,
+                None => Box::pin(serve(node, &config, end)).await,
+            };
+            served.map_err(Failure::from)
         });
         // A thread that still reads stdin must not keep the process alive.
         runtime.shutdown_background();
         served.map(|()| Exit::Ok)
     }
+
+    /// What ssh runs.
+    fn speak(self) -> Result<Exit, Failure> {
+        let caller = Caller { node: self.node, interfaces: self.interface, connection: self.from };
+        let failed = |error: io::Error| Failure::new(Exit::Failed, error);
+        let folder = KeeperFolder::of_this_network().map_err(failed)?;
+        bridge(&folder, Path::new(OF_HOST), &caller, &mut open_kernel()?, check_capabilities)?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn open_kernel() -> Result<Rtnl, Failure> {
+    Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))
 }
 
 /// Fails at once, rather than at the first request, if a right is missing that the agent cannot do without.
@@ -132,7 +191,7 @@ impl From<ServeError> for Failure {
             ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 Self::new(Exit::Conflict, error)
             }
-            ServeError::Socket(..) | ServeError::Port(..) => Self::new(Exit::Failed, error),
+            ServeError::Socket(..) | ServeError::Port(..) | ServeError::Folder(..) => Self::new(Exit::Failed, error),
             ServeError::Credentials(_) => {
                 Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
             }
@@ -147,5 +206,31 @@ impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
         let hint = error.hint();
         Self::new(Exit::File, error).hint(hint)
+    }
+}
+
+impl From<BridgeError> for Failure {
+    fn from(error: BridgeError) -> Self {
+        match error {
+            BridgeError::Config(error) => error.into(),
+            BridgeError::Journal(error) => error.into(),
+            // What the keeper said of its own end, in its own words.
+            BridgeError::Ended { status, ref log } => {
+                let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
+                let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == status.code());
+                let message = said("error: ").next().map_or_else(|| error.to_string(), ToOwned::to_owned);
+                said("hint: ").fold(Self::new(exit.unwrap_or(Exit::Failed), message), Self::hint)
+            }
+            BridgeError::Unconfigured(_) => Self::new(Exit::Usage, error),
+            BridgeError::NoSocket(_) | BridgeError::AnotherNode { .. } | BridgeError::OwnConnection(_) => {
+                Self::new(Exit::Refused, error)
+            }
+            BridgeError::Folder(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::Permission, error)
+            }
+            BridgeError::Folder(..) | BridgeError::Start(_) | BridgeError::Stuck(..) | BridgeError::Broken(_) => {
+                Self::new(Exit::Failed, error)
+            }
+        }
     }
 }

@@ -27,11 +27,17 @@ const WIDTH: usize = 100;
 pub(super) struct Context {
     json: bool,
     lab_dir: Option<PathBuf>,
+    access: Access,
 }
 
 impl Context {
     pub(super) fn new(json: bool, lab_dir: Option<PathBuf>) -> Self {
-        Self { json, lab_dir }
+        Self { json, lab_dir, access: Access::default() }
+    }
+
+    /// With what it takes to reach agents elsewhere.
+    pub(super) fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Whether the answer is for a program.
@@ -51,7 +57,7 @@ impl Context {
 
     /// The fleet to talk to: that of the lab.
     pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
-        Ok(Fleet::new(self.lab()?.inventory(), Access::default()))
+        Ok(Fleet::new(self.lab()?.inventory(), self.access.clone()))
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.

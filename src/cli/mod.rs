@@ -16,6 +16,7 @@ mod plan;
 mod render;
 mod set;
 mod show;
+mod ssh;
 mod status;
 mod timing;
 mod topology_file;
@@ -29,6 +30,7 @@ use clap::{Parser, Subcommand};
 pub use exit::Exit;
 
 use self::{context::Context, failure::Failure};
+use crate::fleet::Access;
 
 /// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
 #[derive(Debug, Parser)]
@@ -45,6 +47,9 @@ struct Cli {
         help = "The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]"
     )]
     lab_dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    ssh: ssh::Ssh,
 
     #[command(subcommand)]
     verb: Verb,
@@ -95,7 +100,8 @@ pub fn main() -> ExitCode {
     };
     // Read here, since clap would show the variable as if it were given on the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
-    let context = Context::new(cli.json, lab_dir);
+    let access = Access { tls: None, ssh: cli.ssh.options() };
+    let context = Context::new(cli.json, lab_dir).with_access(access);
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),

@@ -85,7 +85,7 @@ impl Status {
             Ok((up, down, overlays, parted(&wanted, partition::now())))
         })?;
         let first = up.values().next().map(|status| status.stamp.clone());
-        let differ = up.values().any(|status| Some(&status.stamp) != first.as_ref());
+        let differ = up.values().any(|status| first.as_ref().is_some_and(|first| !status.stamp.agrees_with(first)));
         let drifts = up.values().any(|status| !status.drift.is_empty());
         let exit = match (down.is_empty(), drifts || differ) {
             (true, false) => Exit::Ok,
@@ -128,6 +128,12 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
             "\n{} keep no journal: an agent that ends there forgets what is in force (netemctl agent --help)\n",
             hostlist::fold(&forgetful)
         );
+    }
+    let keepers: Vec<_> =
+        fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?.keeper?))).collect();
+    if !keepers.is_empty() {
+        let each: Vec<_> = keepers.iter().map(|(name, keeper)| format!("{name} (keeper {keeper})")).collect();
+        text += &format!("\nby ssh, with no daemon; each keeper ends when it is not needed: {}\n", each.join(", "));
     }
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";

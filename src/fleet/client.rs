@@ -3,7 +3,12 @@
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::{Request, body::Bytes, client::conn::http1, header};
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::{
@@ -126,9 +131,8 @@ pub(super) async fn call<C: Call>(
     after: Duration,
 ) -> Result<C::Reply, CallError> {
     let at = transport.describe();
-    let garbled = |why: String| CallError::Garbled { at: at.clone(), why };
     let untrusted = |why| CallError::Untrusted { at: at.clone(), why };
-    let exchange = async {
+    let made = async {
         let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
             Some(why) => untrusted(why),
             None => CallError::Unreachable { at: at.clone(), error },
@@ -139,23 +143,38 @@ pub(super) async fn call<C: Call>(
         };
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
         let connection = tokio::spawn(connection);
-        let request = Request::post(C::PATH)
-            .header(header::HOST, "agent")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| garbled(error.to_string()))?;
-        let response = sender.send_request(request).await.map_err(broken)?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
-        let body = body.map_err(|error| garbled(error.to_string()))?.to_bytes();
+        let answer = exchange::<C>(&mut sender, &at, body).await;
         connection.abort();
-        if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
-        }
-        match serde_json::from_slice::<ApiError>(&body) {
-            Ok(error) => Err(CallError::Refused(error)),
-            Err(_) => Err(garbled(format!("status {status}"))),
-        }
+        answer.map_err(|error| match error {
+            CallError::HungUp { error, .. } => broken(error),
+            error => error,
+        })
     };
-    timeout(after, exchange).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }))
+    timeout(after, made).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }))
+}
+
+/// Makes one call on a connection that is there.
+pub(super) async fn exchange<C: Call>(
+    sender: &mut SendRequest<Full<Bytes>>,
+    at: &str,
+    body: Vec<u8>,
+) -> Result<C::Reply, CallError> {
+    let garbled = |why: String| CallError::Garbled { at: at.to_owned(), why };
+    let request = Request::post(C::PATH)
+        .header(header::HOST, "agent")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
+        .map_err(|error| garbled(error.to_string()))?;
+    let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+    let body = body.map_err(|error| garbled(error.to_string()))?.to_bytes();
+    if status.is_success() {
+        return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
+    }
+    match serde_json::from_slice::<ApiError>(&body) {
+        Ok(error) => Err(CallError::Refused(error)),
+        Err(_) => Err(garbled(format!("status {status}"))),
+    }
 }

@@ -4,6 +4,7 @@
 //! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
 
 mod client;
+pub mod ssh;
 pub mod tls;
 mod transaction;
 mod verify;
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
 use crate::{
-    plan::{AgentAddress, Inventory},
+    plan::{AgentAddress, Inventory, Place},
     topology::NodeName,
     wire::Call,
 };
@@ -24,17 +25,25 @@ use crate::{
 /// How long an agent may take to answer anything but a measurement.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How agents are reached that are not of this machine.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The controller's certificate, for those by HTTPS.
+    pub tls: Option<Arc<Identity>>,
+    /// Those by ssh.
+    pub ssh: ssh::Options,
+}
+
 /// All agents of an inventory.
 pub struct Fleet {
     inventory: Inventory,
-    access: Access,
+    ways: Arc<Ways>,
 }
 
-/// What the controller proves with to agents who it is.
-#[derive(Clone, Debug, Default)]
-pub struct Access {
-    /// Its certificate, for agents that are reached by HTTPS.
-    pub tls: Option<Arc<Identity>>,
+/// The ways to agents, with the connections that are kept.
+struct Ways {
+    tls: Option<Arc<Identity>>,
+    ssh: ssh::Hosts,
 }
 
 /// What each node answered.
@@ -43,7 +52,7 @@ pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
 impl Fleet {
     /// The fleet of an inventory; nobody is called yet.
     pub fn new(inventory: Inventory, access: Access) -> Self {
-        Self { inventory, access }
+        Self { inventory, ways: Arc::new(Ways { tls: access.tls, ssh: ssh::Hosts::new(access.ssh) }) }
     }
 
     /// Where the nodes are.
@@ -55,10 +64,10 @@ impl Fleet {
     pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
         let mut calls = JoinSet::new();
         for (node, place) in &self.inventory.nodes {
-            let (node, agent, body) = (node.clone(), place.agent.clone(), client::body(&request(node)));
-            let access = self.access.clone();
+            let (node, place, body) = (node.clone(), place.clone(), client::body(&request(node)));
+            let ways = Arc::clone(&self.ways);
             calls.spawn(async move {
-                let answer = ask::<C>(&node, agent, access, body, timeout).await;
+                let answer = ways.ask::<C>(&node, &place, body, timeout).await;
                 (node, answer)
             });
         }
@@ -79,25 +88,32 @@ impl Fleet {
         node: &NodeName,
         request: C,
     ) -> Result<C::Reply, CallError> {
-        let agent = self.inventory.nodes[node].agent.clone();
-        ask::<C>(node, agent, self.access.clone(), client::body(&request), timeout).await
+        self.ways.ask::<C>(node, &self.inventory.nodes[node], client::body(&request), timeout).await
     }
 }
 
-async fn ask<C: Call>(
-    node: &NodeName,
-    agent: AgentAddress,
-    access: Access,
-    body: Vec<u8>,
-    timeout: Duration,
-) -> Result<C::Reply, CallError> {
-    match agent {
-        AgentAddress::Https(address) => match access.tls {
-            Some(identity) => client::call::<C>(&Https { address, node: node.clone(), identity }, body, timeout).await,
-            None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
-        },
-        AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
-        AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
+impl Ways {
+    async fn ask<C: Call>(
+        &self,
+        node: &NodeName,
+        place: &Place,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<C::Reply, CallError> {
+        match place.agent.clone() {
+            AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
+            AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
+            AgentAddress::Https(address) => match self.tls.clone() {
+                Some(identity) => {
+                    client::call::<C>(&Https { address, node: node.clone(), identity }, body, timeout).await
+                }
+                None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
+            },
+            AgentAddress::Ssh(address) => {
+                let target = ssh::Target { address, node: node.clone(), interface: place.interface.clone() };
+                self.ssh.call::<C>(&target, body, timeout).await
+            }
+        }
     }
 }
 

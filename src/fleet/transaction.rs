@@ -264,7 +264,7 @@ fn onset(agreed: Moment, committed: &BTreeMap<NodeName, Committed>) -> FleetOnse
 fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
     let mut all = stamps.values();
     let first = all.next();
-    all.all(|stamp| Some(stamp) == first)
+    first.is_none_or(|first| all.all(|stamp| stamp.agrees_with(first)))
 }
 
 pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> TransactionError {

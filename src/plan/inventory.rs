@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf, str::FromStr};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::HostPort;
+use super::{HostPort, SshAddress};
 use crate::topology::{NodeName, ZoneName};
 
 /// A network interface's name as the kernel accepts it: 1 to 15 bytes, no `/`, no white space (`dev_valid_name`).
@@ -52,7 +52,8 @@ impl fmt::Display for IfName {
     }
 }
 
-/// How the controller reaches an agent; written `unix:/path`, `https://HOST:PORT` or `http://127.0.0.1:PORT`.
+/// How the controller reaches an agent; written `unix:/path`, `https://HOST:PORT`, `http://127.0.0.1:PORT` or
+/// `ssh://[USER@]HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum AgentAddress {
@@ -62,6 +63,8 @@ pub enum AgentAddress {
     Https(HostPort),
     /// HTTP without TLS, to this machine alone.
     Http(HostPort),
+    /// A host on which ssh starts `netemctl agent --stdio`.
+    Ssh(SshAddress),
 }
 
 impl TryFrom<String> for AgentAddress {
@@ -71,6 +74,9 @@ impl TryFrom<String> for AgentAddress {
         match text.strip_prefix("unix:") {
             Some(path) if path.starts_with('/') => return Ok(Self::Unix(path.into())),
             _ => {}
+        }
+        if text.starts_with("ssh:") {
+            return text.parse().map(Self::Ssh);
         }
         if let Some(Ok(address)) = text.strip_prefix("https://").map(str::parse) {
             return Ok(Self::Https(address));
@@ -95,6 +101,7 @@ impl fmt::Display for AgentAddress {
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
             Self::Https(address) => write!(f, "https://{address}"),
             Self::Http(address) => write!(f, "http://{address}"),
+            Self::Ssh(address) => address.fmt(f),
         }
     }
 }
@@ -147,11 +154,14 @@ pub enum InventoryError {
     #[error("`{0}` is no interface name: 1 to 15 bytes without `/`, `:` or white space")]
     Interface(String),
     /// Not an agent's address.
-    #[error("`{0}` is no agent address: write https://HOST:PORT, or unix:/path/of/the/socket")]
+    #[error("`{0}` is no agent address: write https://HOST:PORT, ssh://USER@HOST or unix:/path/of/the/socket")]
     Agent(String),
     /// Without TLS, by a network.
     #[error("`{0}`: without TLS an agent is reached on its own machine only; write https://HOST:PORT")]
     Plain(String),
+    /// Not a host that ssh could go to.
+    #[error("`{0}` is no address for ssh: write ssh://[USER@]HOST[:PORT], an IPv6 address in brackets")]
+    Ssh(String),
     /// A node that nobody could send to.
     #[error("node {0} has no address")]
     NoAddress(NodeName),
@@ -188,5 +198,8 @@ mod tests {
         }
         let plain = "http://10.0.0.1:7946".to_owned();
         assert_eq!(AgentAddress::try_from(plain.clone()), Err(InventoryError::Plain(plain)));
+        let address = AgentAddress::try_from("ssh://root@n1:22".to_owned()).unwrap();
+        assert_eq!(String::from(address), "ssh://root@n1:22");
+        assert!(AgentAddress::try_from("ssh:n1".to_owned()).is_err());
     }
 }

@@ -74,6 +74,7 @@ fn config(journal: Option<&Path>) -> Config {
         interfaces: vec!["db0".parse().unwrap()],
         socket: "/run/n1.sock".into(),
         journal: journal.map(Path::to_owned),
+        is_keeper: false,
     }
 }
 

@@ -1,0 +1,311 @@
+//! `netemctl agent --stdio`: stdin and stdout, which ssh brought here, joined to the socket of this host's agent, or else
+//! of a keeper, which is started if none is there.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Write},
+    net::{IpAddr, Shutdown},
+    os::{
+        fd::AsFd,
+        unix::{net::UnixStream, process::CommandExt},
+    },
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::mpsc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::{
+        signal::{Signal, kill},
+        socket::{getsockopt, sockopt::PeerCredentials},
+    },
+    unistd::Pid,
+};
+use thiserror::Error;
+
+use super::{
+    Config, ConfigError, JournalError, journal,
+    keeper::{KeeperFolder, Presence},
+};
+use crate::{kernel::Kernel, plan::IfName, topology::NodeName, wire::GREETING};
+
+/// How long a keeper may take to listen, or to end.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// What the caller asks this host to be.
+#[derive(Debug, Default)]
+pub struct Caller {
+    /// Which node.
+    pub node: Option<NodeName>,
+    /// What may be shaped; no other interface is ever touched.
+    pub interfaces: Vec<IfName>,
+    /// The connection that the caller came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
+    /// of this host.
+    pub connection: Option<String>,
+}
+
+/// Why stdin and stdout lead nowhere.
+#[derive(Debug, Error)]
+pub enum BridgeError {
+    /// The host has no configuration, and the caller does not say what it needs.
+    #[error("this host has no {0}, so --node and --interface must say which node it is and what may be shaped")]
+    Unconfigured(PathBuf),
+    /// The host's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// An agent that listens for TLS only.
+    #[error("this host's agent has no `socket` in {0}; add one, or reach it by https")]
+    NoSocket(PathBuf),
+    /// Another name.
+    #[error("this host is node {own} by {by}, not {asked}")]
+    AnotherNode {
+        /// What it is.
+        own: NodeName,
+        /// What it was to be.
+        asked: NodeName,
+        /// What says so.
+        by: String,
+    },
+    /// The guard.
+    #[error(
+        "interface {0} has the address that this ssh session came in by; shaping it would slow down or cut the session; \
+         give the database an interface of its own"
+    )]
+    OwnConnection(IfName),
+    /// The folder.
+    #[error("cannot use {0}: {1}")]
+    Folder(PathBuf, #[source] io::Error),
+    /// What is in force.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It cannot be started.
+    #[error("cannot start the keeper: {0}")]
+    Start(#[source] io::Error),
+    /// It ended at once.
+    #[error("the keeper ended at once ({status})")]
+    Ended {
+        /// How.
+        status: ExitStatus,
+        /// What it said.
+        log: String,
+    },
+    /// It does not listen, or does not end.
+    #[error("the keeper (process {0}) does not {1}")]
+    Stuck(u32, &'static str),
+    /// Stdin, stdout or the socket.
+    #[error("the connection failed: {0}")]
+    Broken(#[source] io::Error),
+}
+
+/// Which agent there is to be.
+struct Agent {
+    /// Where it listens.
+    socket: PathBuf,
+    /// The configuration to start a keeper with.
+    config: PathBuf,
+    /// That configuration, if it is the keeper's own and not the host's.
+    text: Option<String>,
+}
+
+/// Joins stdin and stdout to the agent, until one of them ends. `config` is the host's own configuration, if there is
+/// one. Before a keeper is started, `may_start` says whether it could do anything.
+pub fn bridge<E: From<BridgeError>>(
+    folder: &KeeperFolder,
+    config: &Path,
+    caller: &Caller,
+    kernel: &mut impl Kernel,
+    may_start: impl FnOnce() -> Result<(), E>,
+) -> Result<(), E> {
+    check_connection(caller, kernel)?;
+    let agent = find(folder, config, caller)?;
+    let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
+    // Held to the end.
+    let _presence: Presence = folder.enter().map_err(unusable)?;
+    let starting = folder.starting().map_err(unusable)?;
+    if let Some(text) = &agent.text {
+        replace(folder, caller, text)?;
+    }
+    let stream = match UnixStream::connect(&agent.socket) {
+        Ok(stream) => stream,
+        Err(_) => {
+            may_start()?;
+            start(folder, &agent)?
+        }
+    };
+    drop(starting);
+    Ok(join(&stream).map_err(BridgeError::Broken)?)
+}
+
+/// Never the interface that the caller's connection came in by.
+fn check_connection(caller: &Caller, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
+    let Some(own) = caller.connection.as_deref().and_then(own_address) else { return Ok(()) };
+    for name in &caller.interfaces {
+        // One that is not there is refused by name when it is to be shaped.
+        if kernel.interface(name).is_ok_and(|interface| interface.addresses.contains(&own)) {
+            return Err(BridgeError::OwnConnection(name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// This host's address in `SSH_CONNECTION`.
+fn own_address(connection: &str) -> Option<IpAddr> {
+    let address = connection.split(' ').nth(2)?;
+    let without_zone = address.split('%').next()?;
+    without_zone.parse().ok().map(|address: IpAddr| address.to_canonical())
+}
+
+/// The agent that the host's configuration has, or a keeper for the caller.
+fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, BridgeError> {
+    if config.exists() {
+        let Config { node: own, socket, .. } = Config::read(config)?;
+        if let Some(asked) = caller.node.clone().filter(|asked| *asked != own) {
+            return Err(BridgeError::AnotherNode { own, asked, by: format!("its {}", config.display()) });
+        }
+        let socket = socket.ok_or_else(|| BridgeError::NoSocket(config.to_owned()))?;
+        return Ok(Agent { socket, config: config.to_owned(), text: None });
+    }
+    let Some(node) = caller.node.as_ref().filter(|_| !caller.interfaces.is_empty()) else {
+        return Err(BridgeError::Unconfigured(config.to_owned()));
+    };
+    let quoted = |text: &str| serde_json::Value::from(text).to_string();
+    let interfaces: Vec<_> = caller.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
+    let program = std::env::current_exe().unwrap_or_default();
+    let text = format!(
+        "# That of the agent that ssh started: netemctl {}, {:?}. It goes when nothing is in force any more.\n\
+         node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
+        env!("CARGO_PKG_VERSION"),
+        program,
+        quoted(node.as_str()),
+        interfaces.join(", "),
+        quoted(&folder.socket().to_string_lossy()),
+        quoted(&folder.journal().to_string_lossy()),
+    );
+    Ok(Agent { socket: folder.socket(), config: folder.config(), text: Some(text) })
+}
+
+/// Sees to it that the configuration of a keeper is this one, and that one with another (another netemctl, another
+/// interface) has ended: the next one goes on from its journal.
+fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), BridgeError> {
+    let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
+    let before = match fs::read_to_string(folder.config()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        before => Some(before.map_err(unusable)?),
+    };
+    if before.as_deref() == Some(text) {
+        return Ok(());
+    }
+    let running = UnixStream::connect(folder.socket()).ok();
+    if before.is_some() && (running.is_some() || folder.journal().exists()) {
+        let own = Config::read(&folder.config())?.node;
+        if let Some(asked) = caller.node.clone().filter(|asked| *asked != own) {
+            let by = "what it was last asked to be by ssh (netemctl clear by that name ends that)".to_owned();
+            return Err(BridgeError::AnotherNode { own, asked, by });
+        }
+    }
+    // Before anything ends that knows when something is over.
+    journal::read(&folder.journal())?;
+    if let Some(running) = running {
+        end(&folder.socket(), &running)?;
+    }
+    // Whole at any time, as this process may be killed.
+    let new = folder.path().join("agent.toml.new");
+    fs::write(&new, text).and_then(|()| fs::rename(&new, folder.config())).map_err(unusable)
+}
+
+/// Ends the keeper at the other end of the connection.
+fn end(socket: &Path, running: &UnixStream) -> Result<(), BridgeError> {
+    let pid = getsockopt(running, PeerCredentials).map_err(|errno| BridgeError::Broken(errno.into()))?.pid();
+    // It may have ended at this very moment.
+    let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+    let deadline = Instant::now() + PATIENCE;
+    while UnixStream::connect(socket).is_ok() {
+        if Instant::now() > deadline {
+            return Err(BridgeError::Stuck(pid.cast_unsigned(), "end"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Starts a keeper that has nothing of this session: neither its stdin and stdout, which ssh waits for, nor its
+/// environment, its folder or, as it sees to itself, its session.
+#[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
+fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
+    let spawn = || -> io::Result<std::process::Child> {
+        Command::new("/proc/self/exe")
+            .arg0("netemctl")
+            .args(["agent", "--config"])
+            .arg(&agent.config)
+            .arg("--keeper")
+            .arg(folder.path())
+            .env_clear()
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(folder.log())?)
+            .spawn()
+    };
+    let mut keeper = spawn().map_err(BridgeError::Start)?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(stream) = UnixStream::connect(&agent.socket) {
+            return Ok(stream);
+        }
+        if let Ok(Some(status)) = keeper.try_wait() {
+            let log = fs::read_to_string(folder.log()).unwrap_or_default();
+            return Err(BridgeError::Ended { status, log });
+        }
+        if Instant::now() > deadline {
+            // Nobody would know of it.
+            drop(keeper.kill());
+            return Err(BridgeError::Stuck(keeper.id(), "listen"));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Carries bytes both ways until one way ends: then the session is over, as nobody is left to ask or to answer.
+fn join(stream: &UnixStream) -> io::Result<()> {
+    let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    writeln!(stdout, "{GREETING}{}", env!("CARGO_PKG_VERSION"))?;
+    let (tell, told) = mpsc::channel();
+    let (requests, answers) = (stream.try_clone()?, stream.try_clone()?);
+    let tell_too = tell.clone();
+    thread::spawn(move || drop(tell.send(carry(stdin, requests))));
+    thread::spawn(move || drop(tell_too.send(carry(answers, stdout))));
+    let ended = told.recv().unwrap_or(Ok(()));
+    drop(stream.shutdown(Shutdown::Both));
+    ended
+}
+
+/// Carries what there is at once: `io::copy` may wait for more.
+fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(read) => to.write_all(&buffer[..read])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::FakeKernel;
+
+    #[test]
+    fn the_address_of_this_host_is_the_third_word_of_the_connection() {
+        let own = |connection| own_address(connection).map(|address| address.to_string());
+        assert_eq!(own("10.0.0.9 50312 10.0.0.1 22").as_deref(), Some("10.0.0.1"));
+        assert_eq!(own("::ffff:10.0.0.9 5 ::ffff:10.0.0.1 22").as_deref(), Some("10.0.0.1"));
+        assert_eq!(own("fe80::9%eth0 50312 fe80::1%eth0 22").as_deref(), Some("fe80::1"));
+        assert_eq!(own(""), None);
+    }
+}

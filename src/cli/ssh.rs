@@ -1,0 +1,39 @@
+//! How agents are reached by ssh, as the command line and the environment say.
+
+use std::path::PathBuf;
+
+use super::context::talk;
+use crate::fleet::ssh::Options;
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Agents by ssh")]
+pub(super) struct Ssh {
+    /// The ssh to run, with options if need be: a command for the shell [env: NETEMCTL_SSH]
+    #[arg(long, global = true, value_name = "COMMAND", hide_short_help = true)]
+    ssh: Option<String>,
+
+    /// Run the agent there by sudo -n
+    #[arg(long, global = true, hide_short_help = true)]
+    ssh_sudo: bool,
+
+    /// Copy this netemctl to hosts that have none or another build of it, to ~/.cache/netemctl
+    #[arg(long, global = true, hide_short_help = true)]
+    push: bool,
+
+    /// The same with another file, such as a static binary or one for the machines there
+    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    push_binary: Option<PathBuf>,
+}
+
+impl Ssh {
+    pub(super) fn options(self) -> Options {
+        let own = self.push.then(|| PathBuf::from("/proc/self/exe"));
+        Options {
+            // Read here, since clap would show the variable as if it were given on the command line.
+            program: self.ssh.or_else(|| std::env::var("NETEMCTL_SSH").ok()).filter(|program| !program.is_empty()),
+            sudo: self.ssh_sudo,
+            push: self.push_binary.or(own),
+            tell: Some(talk),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Agents by ssh, with no daemon on the host: the user's own `ssh` runs `netemctl agent --stdio` there, which speaks
+//! the agent's HTTP on its stdin and stdout.
+//!
+//! One ssh process a host is kept as long as the [`Fleet`](super::Fleet) lives, and used for one call after the other;
+//! where two are made at once, there is a second one for the moment. When the fleet ends, and also when this process is
+//! killed, their stdin closes, and ssh and what it has started on the host end by themselves. Nothing is left to find
+//! again, such as a control socket.
+
+mod command;
+mod complaint;
+mod push;
+mod session;
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    time::timeout,
+};
+
+use self::{push::Parcel, session::Session};
+use super::{CallError, client};
+use crate::{
+    plan::{IfName, SshAddress},
+    topology::NodeName,
+    wire::Call,
+};
+
+/// How long ssh may take from its start until the agent there is ready, the copying of the binary apart.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// How many logins are under way at once. One host is asked once, but a jump host is for all that are behind it, and
+/// its sshd refuses some logins when ten are under way (`MaxStartups`).
+const LOGINS_AT_ONCE: usize = 8;
+
+/// How agents are reached by ssh.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// What is run in place of `ssh`, with options, if any: a command for the shell, as git has it in `GIT_SSH_COMMAND`.
+    pub program: Option<String>,
+    /// Whether the agent is run by `sudo -n` there, as the user that ssh is on the host cannot shape.
+    pub sudo: bool,
+    /// The binary to copy to hosts that do not have that very one; `None`: hosts have to have netemctl.
+    pub push: Option<PathBuf>,
+    /// Who is told what is done beside what was asked for: the copying.
+    pub tell: Option<fn(&str)>,
+}
+
+/// Whom to ask by ssh.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Target {
+    /// Where.
+    pub(super) address: SshAddress,
+    /// Which node that host is to be.
+    pub(super) node: NodeName,
+    /// The interface that it may shape.
+    pub(super) interface: IfName,
+}
+
+/// The hosts, with the connections that are kept.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    options: Options,
+    idle: Mutex<BTreeMap<Target, Vec<Session>>>,
+    logins: Semaphore,
+    /// What is to be copied, read once.
+    parcel: OnceCell<Arc<Parcel>>,
+}
+
+impl Hosts {
+    /// Nobody is called yet.
+    pub(super) fn new(options: Options) -> Self {
+        let logins = Semaphore::new(LOGINS_AT_ONCE);
+        Self { options, idle: Mutex::default(), logins, parcel: OnceCell::new() }
+    }
+
+    /// Makes one call. The agent has `after` to answer once the connection is there.
+    pub(super) async fn call<C: Call>(
+        &self,
+        target: &Target,
+        body: Vec<u8>,
+        after: Duration,
+    ) -> Result<C::Reply, CallError> {
+        let at = target.address.to_string();
+        let mut session = match self.kept(target).await {
+            Some(session) => session,
+            None => self.open(target).await?,
+        };
+        let exchange = client::exchange::<C>(session.sender(), &at, body);
+        let answer =
+            timeout(after, exchange).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }));
+        // What was not answered to the end leaves the connection in the middle of something.
+        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) {
+            self.keep(target, session);
+        }
+        answer
+    }
+
+    /// A connection that is kept and still there.
+    async fn kept(&self, target: &Target) -> Option<Session> {
+        loop {
+            let session = self.idle().get_mut(target)?.pop()?;
+            if let Some(session) = session.if_alive().await {
+                return Some(session);
+            }
+        }
+    }
+
+    fn keep(&self, target: &Target, session: Session) {
+        self.idle().entry(target.clone()).or_default().push(session);
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<Target, Vec<Session>>> {
+        // A map of what is idle is whole at any time.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Logs in, and copies the binary first if it is to be there and is not.
+    async fn open(&self, target: &Target) -> Result<Session, CallError> {
+        let at = target.address.to_string();
+        let unreachable = |why: String| CallError::Unreachable { at: at.clone(), error: io::Error::other(why) };
+        // Closed only with the hosts themselves.
+        let _permit = self.logins.acquire().await.map_err(|error| unreachable(error.to_string()))?;
+        let parcel = self.parcel().await.map_err(unreachable)?;
+        let (options, parcel) = (&self.options, parcel.as_deref());
+        let first = Session::open(options, target, parcel, READY_WITHIN).await;
+        let Err(session::NotReady::Lacks(parcel)) = first else {
+            return first.map_err(|error| unreachable(error.to_string()));
+        };
+        parcel.send(options, &target.address).await.map_err(unreachable)?;
+        let again = Session::open(options, target, Some(parcel), READY_WITHIN).await;
+        again.map_err(|error| unreachable(error.to_string()))
+    }
+
+    async fn parcel(&self) -> Result<Option<Arc<Parcel>>, String> {
+        let Some(file) = &self.options.push else { return Ok(None) };
+        self.parcel.get_or_try_init(|| Parcel::read(file.clone())).await.map(|parcel| Some(Arc::clone(parcel)))
+    }
+}
