@@ -17,6 +17,7 @@ extern crate self as netemctl;
 pub mod agent;
 pub mod cli;
 pub mod fleet;
+pub mod inventory;
 pub mod kernel;
 pub mod lab;
 pub mod pki;

@@ -4,8 +4,9 @@
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
 //! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
 
-use std::{fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
+use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
@@ -32,6 +33,7 @@ macro_rules! calls {
 }
 
 calls! {
+    GetHost => "/v1/host", Host;
     GetStatus => "/v1/status", NodeStatus;
     GetStamp => "/v1/stamp", Stamp;
     GetWanted => "/v1/wanted", Document;
@@ -49,6 +51,56 @@ pub const GREETING: &str = "netemctl-agent 1 ";
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Ticket(pub String);
+
+/// Asks which machine this is: what an inventory is made of.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GetHost {}
+
+/// The machine that an agent runs on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Host {
+    /// Which node it is, as the agent's config says.
+    pub node: NodeName,
+    /// The agent's version.
+    pub version: String,
+    /// The running kernel's release.
+    pub kernel: String,
+    /// Its interfaces, the loopback aside.
+    pub interfaces: Vec<HostInterface>,
+}
+
+/// One interface of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostInterface {
+    /// Its name.
+    pub name: IfName,
+    /// Its hardware address, as in `02:4e:7e:4e:00:01`; `None`: it has none.
+    pub mac: Option<String>,
+    /// Its addresses, each with the length of its network's prefix, IPv4 first.
+    pub addresses: Vec<IpNetwork>,
+    /// Whether it carries packets at this moment.
+    pub is_up: bool,
+    /// How many bytes a packet may have on it.
+    pub mtu: u32,
+    /// Its speed in Mbit/s; `None`: it does not know.
+    pub speed_mbit: Option<u32>,
+    /// Whether a default route leaves by it.
+    pub carries_default_route: bool,
+    /// Whether the agent's config allows to shape it.
+    pub is_allowed: bool,
+}
+
+impl HostInterface {
+    /// The addresses that other nodes can send to: all but link-local ones of IPv6, which mean nothing without an
+    /// interface.
+    pub fn reachable(&self) -> impl Iterator<Item = IpAddr> {
+        let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        let mut seen = BTreeSet::new();
+        let addresses = self.addresses.iter().map(IpNetwork::ip).filter(move |address| !is_link_local(address));
+        addresses.filter(move |address| seen.insert(*address))
+    }
+}
 
 /// Asks what is in force, compared with the kernel at this moment.
 #[derive(Debug, Serialize, Deserialize)]

@@ -13,6 +13,7 @@ mod connections;
 mod credentials;
 mod enforcer;
 mod guard;
+mod host;
 mod journal;
 mod keeper;
 mod listener;

@@ -13,7 +13,7 @@ use super::specimen::Bench;
 use super::{
     Config, Need, Now, clock,
     enforcer::{Enforcer, Staged},
-    guard,
+    guard, host,
     journal::{self, Entry, Held, JournalError, Transaction},
     specimen::ScratchNamespace,
     status,
@@ -21,7 +21,9 @@ use super::{
 use crate::{
     kernel::{Interface, Kernel},
     plan::{Absent, Mode, Stamp, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, Document, ErrorCode, NodeStatus, Prepare, Prepared, Ticket, Undo, Undone},
+    wire::{
+        ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Ticket, Undo, Undone,
+    },
 };
 
 /// How long a prepared change keeps other controllers out if its own never comes back.
@@ -394,6 +396,11 @@ impl<K: Kernel> Node<K> {
         info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force, as the journal has it.", self.stamp());
         self.correct_journal();
         Ok(())
+    }
+
+    /// Which machine it runs on.
+    pub fn host(&mut self) -> Result<Host, ApiError> {
+        host::host(&self.enforcer.config, &mut self.enforcer.kernel)
     }
 
     /// What is in force, compared with the kernel at this moment.

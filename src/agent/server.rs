@@ -29,7 +29,7 @@ use super::{Config, CredentialsError, JournalError, Limits, Node, Now, listener:
 use crate::{
     kernel::Kernel,
     probe,
-    wire::{ApiError, Call, Commit, ErrorCode, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{ApiError, Call, Commit, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
@@ -115,6 +115,7 @@ pub async fn serve_with<K: Kernel + 'static>(
 /// What is answered to whom.
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
+        .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _| node.host())))
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use super::{Interface, Kernel, KernelError};
+use super::{Interface, Kernel, KernelError, Port};
 use crate::{
     plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
     topology::Tables,
@@ -192,6 +192,10 @@ impl Kernel for FakeKernel {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         let found = (*name == self.interface.name).then(|| self.interface.clone());
         found.ok_or_else(|| KernelError::NoInterface(name.clone()))
+    }
+
+    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
+        Ok(vec![Port::of(&self.interface)])
     }
 
     fn observe(&mut self, _: &Interface) -> Result<Tree, KernelError> {

@@ -5,6 +5,7 @@
 
 mod execute;
 mod fake;
+mod host;
 mod links;
 mod namespace;
 mod observe;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
+pub use host::Port;
 pub use links::{Bridge, Cable, Links, Mac};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
 pub use rtnl::Rtnl;
@@ -39,6 +41,9 @@ pub fn release() -> String {
 pub trait Kernel: Send {
     /// Looks an interface up by its name.
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
+
+    /// Lists all interfaces but the loopback. Nothing is written.
+    fn ports(&mut self) -> Result<Vec<Port>, KernelError>;
 
     /// Reads what is on an interface: our tree and whatever is not ours.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;

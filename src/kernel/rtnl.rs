@@ -1,16 +1,11 @@
 //! The real kernel, over one rtnetlink socket.
 
-use std::{collections::BTreeSet, fs, io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
-use rtnetlink::packet_route::{
-    RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
-    route::{RouteAttribute, RouteMessage},
-    tc::TcMessage,
-};
+use rtnetlink::packet_route::{RouteNetlinkMessage, address::AddressMessage, route::RouteMessage, tc::TcMessage};
 
 use super::{
-    Interface, Kernel, KernelError, Partly,
+    Interface, Kernel, KernelError, Partly, Port, host,
     observe::{self, Dumps},
     refuse::Refuser,
     socket::{Refusal, Socket},
@@ -83,6 +78,10 @@ impl Kernel for Rtnl {
         let default_routes = self.dump("list the routes", &routes, |message| default_route_by(message, index))?;
         let rate = line_rate(name);
         Ok(Interface { index, name: name.clone(), rate, addresses, carries_default_route: !default_routes.is_empty() })
+    }
+
+    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
+        host::ports(&mut self.socket)
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
@@ -192,31 +191,14 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
 
 fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    // IFA_LOCAL is the interface's own address where IFA_ADDRESS is the peer's (point to point).
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(*address),
-        _ => None,
-    });
-    (message.header.index == index).then_some(local.or(address)).flatten()
+    host::own_address(&message).filter(|_| message.header.index == index)
 }
 
 fn default_route_by(message: RouteNetlinkMessage, index: u32) -> Option<()> {
-    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    let leaves_by_it = message.attributes.iter().any(|attribute| match attribute {
-        RouteAttribute::Oif(oif) => *oif == index,
-        RouteAttribute::MultiPath(hops) => hops.iter().any(|hop| hop.interface_index == index),
-        _ => false,
-    });
-    (message.header.destination_prefix_length == 0 && leaves_by_it).then_some(())
+    host::default_route_interfaces(message).contains(&index).then_some(())
 }
 
-/// The interface's speed from sysfs, where it knows it and sysfs is that of this namespace.
+/// The interface's speed, or the assumed one.
 fn line_rate(name: &IfName) -> LineRate {
-    let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed"));
-    let mbit = speed.ok().and_then(|speed| speed.trim().parse::<u32>().ok()).filter(|mbit| *mbit > 0);
-    mbit.map_or(LineRate::UNKNOWN, LineRate::from_mbit)
+    host::speed_mbit(name).map_or(LineRate::UNKNOWN, LineRate::from_mbit)
 }

@@ -24,13 +24,22 @@ impl Rejected {
     const MAX_PROBLEMS: usize = 1_000;
 
     /// `findings` is not empty.
-    pub(super) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
+    pub(crate) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
         findings.sort_by(|a, b| a.place.cmp(&b.place));
         let omitted = findings.len().saturating_sub(Self::MAX_PROBLEMS);
         findings.truncate(Self::MAX_PROBLEMS);
         let mut files = Files { source: &source, lines: BTreeMap::new() };
         let problems = findings.into_iter().map(|finding| finding.located(&mut files)).collect();
         Self { source, problems, omitted }
+    }
+
+    /// Both together, of which `other` is about the same file.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.problems.extend(other.problems);
+        self.problems.sort_by_key(|problem| Place { file: problem.file.clone(), span: problem.span.clone() });
+        self.omitted += other.omitted;
+        self
     }
 
     /// What is wrong, sorted by its place, at least one thing: first what is wrong with the topology file, then with
@@ -114,7 +123,7 @@ pub struct Related {
 
 /// A [`Problem`] in the making, which knows its bytes but not yet its line.
 #[derive(Debug)]
-pub(super) struct Finding {
+pub(crate) struct Finding {
     place: Place,
     message: String,
     label: String,
@@ -123,7 +132,7 @@ pub(super) struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self {
             place: place.into(),
             message: presentable(&message.into()),
@@ -133,17 +142,17 @@ impl Finding {
         }
     }
 
-    pub(super) fn label(mut self, label: impl Into<String>) -> Self {
+    pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
         self.label = presentable(&label.into());
         self
     }
 
-    pub(super) fn help(mut self, help: impl Into<String>) -> Self {
+    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(presentable(&help.into()));
         self
     }
 
-    pub(super) fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
         self.related.push((place.into(), presentable(&label.into())));
         self
     }

@@ -9,7 +9,7 @@ use super::{
     diagnostic::Finding,
     hostlist::Hostlist,
     members::{Member, Members},
-    name::{NameError, NodeName},
+    name::{NAME_HELP, NameError, NodeName},
     node_set::NodeId,
     raw::Group,
     reader::Word,
@@ -146,5 +146,5 @@ impl<'g> Gathering<'g> {
 }
 
 fn not_a_name(name: &str, word: &Word<'_>, error: &NameError) -> Finding {
-    Finding::new(word.span(), format!("`{name}` is not a node's name")).label(error.to_string()).help(NameError::HELP)
+    Finding::new(word.span(), format!("`{name}` is not a node's name")).label(error.to_string()).help(NAME_HELP)
 }

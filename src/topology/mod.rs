@@ -71,7 +71,7 @@ mod units;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use toml::de::DeTable;
+use toml::{Spanned, de::DeTable};
 
 pub use self::{
     change::LinkChange,
@@ -87,12 +87,20 @@ pub use self::{
     source::{Origin, Source},
     units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
 };
-use self::{
+/// The machinery of the language, which inventories are written in as well.
+pub(crate) use self::{
     diagnostic::Finding,
+    hostlist::Hostlist,
+    name::NAME_HELP,
+    parameters::integer,
+    reader::{Entry, Table, Word},
+    source::Lines,
+    suggest::nearest,
+};
+use self::{
     files::{Files, References},
     members::Members,
     rules::Rules,
-    source::Lines,
 };
 
 /// How many bytes a topology file may have, and each file that it refers to: 4 MiB, several times what the largest
@@ -278,15 +286,7 @@ fn read(
     unreadable: &BTreeMap<String, String>,
 ) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
     let text = &source.text;
-    if text.len() > MAX_FILE_BYTES {
-        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
-        return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
-    }
-    let table = DeTable::parse(text).map_err(|error| {
-        let end = text.trim_end().len();
-        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
-    })?;
-
+    let table = parse_toml(text)?;
     let mut findings = Vec::new();
     let references = References::of(table.get_ref());
     let files = Files::of(source, unreadable, &references, &mut findings);
@@ -299,4 +299,16 @@ fn read(
         conflicts::check(&rules, &members, &mut findings);
     }
     if findings.is_empty() { Ok((document.name.to_owned(), members, rules, named.tables)) } else { Err(findings) }
+}
+
+/// The table that a file's text is.
+pub(crate) fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
+        return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
+    }
+    DeTable::parse(text).map_err(|error| {
+        let end = text.trim_end().len();
+        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
+    })
 }

@@ -27,11 +27,9 @@ pub enum NameError {
     Character(char),
 }
 
-impl NameError {
-    /// The rule that the text breaks.
-    pub(super) const HELP: &'static str =
-        "a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
-}
+/// The rule that a text breaks that is not a name.
+pub(crate) const NAME_HELP: &str =
+    "a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
 
 fn check(text: &str) -> Result<(), NameError> {
     let first = text.chars().next().ok_or(NameError::Empty)?;

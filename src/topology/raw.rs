@@ -10,7 +10,7 @@ use toml::{Spanned, de::DeTable};
 use super::{
     diagnostic::Finding,
     matrix::MatrixIs,
-    name::{NameError, ZoneName},
+    name::{NAME_HELP, ZoneName},
     parameters::{self, Direction},
     patch::LinkPatch,
     reader::{Entry, Table, Word},
@@ -106,6 +106,8 @@ pub(super) fn read<'t>(
         Some(links) => read_links(links, tables, findings),
         None => no_links(text, findings),
     };
+    // Where the nodes are is no matter of the topology: `crate::inventory` reads it.
+    top.pass("inventory");
     top.close(findings);
     Document { name, groups, zone_count, links }
 }
@@ -165,7 +167,7 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<G
             findings.push(
                 Finding::new(zone.key_span(), format!("`{}` is not a zone's name", zone.key()))
                     .label(error.to_string())
-                    .help(NameError::HELP),
+                    .help(NAME_HELP),
             );
         }
         read_group(name.ok(), zone, findings)

@@ -14,10 +14,10 @@ use toml::{
 use super::{diagnostic::Finding, suggest};
 
 /// A piece of the file's text with its place, quotes included.
-pub(super) type Word<'t> = Spanned<&'t str>;
+pub(crate) type Word<'t> = Spanned<&'t str>;
 
 /// A table that is being read.
-pub(super) struct Table<'t> {
+pub(crate) struct Table<'t> {
     /// What the table is, for messages: "a link".
     what: &'static str,
     /// What has not been taken yet, in the file's order.
@@ -28,41 +28,54 @@ pub(super) struct Table<'t> {
 
 /// A key and its value.
 #[derive(Clone, Copy)]
-pub(super) struct Entry<'t> {
+pub(crate) struct Entry<'t> {
     key: &'t Spanned<DeString<'t>>,
     value: &'t Spanned<DeValue<'t>>,
 }
 
 impl<'t> Table<'t> {
-    pub(super) fn open(what: &'static str, table: &'t DeTable<'t>) -> Self {
+    pub(crate) fn open(what: &'static str, table: &'t DeTable<'t>) -> Self {
         let mut rest: Vec<_> = table.iter().map(|(key, value)| Entry { key, value }).collect();
         rest.sort_by_key(|entry| entry.key.span().start);
         Self { what, rest, known: Vec::new() }
     }
 
     /// The entry of this key, which the table is allowed to have.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Entry<'t>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<Entry<'t>> {
         self.known.push(key);
         let position = self.rest.iter().position(|entry| entry.key() == key)?;
         Some(self.rest.remove(position))
     }
 
+    /// Lets the entry of this key be, which the table is allowed to have, and which somebody else reads.
+    pub(crate) fn pass(&mut self, key: &'static str) {
+        self.known.push(key);
+        self.rest.retain(|entry| entry.key() != key);
+    }
+
+    /// The entries that were not taken and have tables for values.
+    pub(crate) fn take_tables(&mut self) -> Vec<Entry<'t>> {
+        let (tables, rest) = self.rest.iter().partition(|entry| entry.value.get_ref().is_table());
+        self.rest = rest;
+        tables
+    }
+
     /// Every entry that was not taken, for a table whose keys are the user's own names.
-    pub(super) fn take_rest(&mut self) -> Vec<Entry<'t>> {
+    pub(crate) fn take_rest(&mut self) -> Vec<Entry<'t>> {
         std::mem::take(&mut self.rest)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }
 
     /// How many entries have not been taken yet.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.rest.len()
     }
 
     /// Reports whatever was not taken.
-    pub(super) fn close(self, findings: &mut Vec<Finding>) {
+    pub(crate) fn close(self, findings: &mut Vec<Finding>) {
         let keys = || self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         for entry in &self.rest {
             let label = match suggest::nearest(entry.key(), self.known.iter().copied()) {
@@ -79,38 +92,38 @@ impl<'t> Table<'t> {
 }
 
 impl<'t> Entry<'t> {
-    pub(super) fn key(&self) -> &'t str {
+    pub(crate) fn key(&self) -> &'t str {
         self.key.get_ref()
     }
 
-    pub(super) fn key_span(&self) -> Range<usize> {
+    pub(crate) fn key_span(&self) -> Range<usize> {
         self.key.span()
     }
 
-    pub(super) fn value(&self) -> &'t Spanned<DeValue<'t>> {
+    pub(crate) fn value(&self) -> &'t Spanned<DeValue<'t>> {
         self.value
     }
 
-    pub(super) fn string(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
+    pub(crate) fn string(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
         self.expect("a string", self.value.get_ref().as_str(), findings)
             .map(|text| Spanned::new(self.value.span(), text))
     }
 
-    pub(super) fn boolean(&self, findings: &mut Vec<Finding>) -> Option<bool> {
+    pub(crate) fn boolean(&self, findings: &mut Vec<Finding>) -> Option<bool> {
         self.expect("true or false", self.value.get_ref().as_bool(), findings)
     }
 
     /// The value, if it is a table, for a key that takes something else as well.
-    pub(super) fn as_table(&self, what: &'static str) -> Option<Table<'t>> {
+    pub(crate) fn as_table(&self, what: &'static str) -> Option<Table<'t>> {
         self.value.get_ref().as_table().map(|table| Table::open(what, table))
     }
 
-    pub(super) fn table(&self, what: &'static str, findings: &mut Vec<Finding>) -> Option<Table<'t>> {
+    pub(crate) fn table(&self, what: &'static str, findings: &mut Vec<Finding>) -> Option<Table<'t>> {
         self.expect("a table", self.value.get_ref().as_table(), findings).map(|table| Table::open(what, table))
     }
 
     /// The tables of a `[[header]]`, each with its place.
-    pub(super) fn tables(&self, what: &'static str, findings: &mut Vec<Finding>) -> Vec<(Range<usize>, Table<'t>)> {
+    pub(crate) fn tables(&self, what: &'static str, findings: &mut Vec<Finding>) -> Vec<(Range<usize>, Table<'t>)> {
         let Some(array) = self.expect("an array of tables", self.value.get_ref().as_array(), findings) else {
             return Vec::new();
         };
@@ -125,7 +138,7 @@ impl<'t> Entry<'t> {
     }
 
     /// One string, or an array of them; of an array with anything else in it, the strings.
-    pub(super) fn words(&self, findings: &mut Vec<Finding>) -> Option<Vec<Word<'t>>> {
+    pub(crate) fn words(&self, findings: &mut Vec<Finding>) -> Option<Vec<Word<'t>>> {
         let array = match self.value.get_ref() {
             DeValue::String(text) => return Some(vec![Spanned::new(self.value.span(), text.as_ref())]),
             DeValue::Array(array) => Some(array),
@@ -149,7 +162,7 @@ impl<'t> Entry<'t> {
         found
     }
 
-    pub(super) fn wrong_type(&self, expected: &str) -> Finding {
+    pub(crate) fn wrong_type(&self, expected: &str) -> Finding {
         let value = self.value.get_ref();
         // The text of a table or an array can be a whole page: its key is the better place.
         let place = if value.is_table() || value.is_array() { self.key_span() } else { self.value.span() };

@@ -70,7 +70,7 @@ impl Source {
 
 /// One of the files of a [`Source`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum File {
+pub(crate) enum File {
     /// The topology file itself.
     #[default]
     Topology,
@@ -80,9 +80,9 @@ pub(super) enum File {
 
 /// Some bytes of one of the files. A range of bytes alone is of the topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) file: File,
-    pub(super) span: Range<usize>,
+pub(crate) struct Place {
+    pub(crate) file: File,
+    pub(crate) span: Range<usize>,
 }
 
 /// The topology file comes first.
@@ -121,25 +121,25 @@ impl fmt::Display for Origin {
 }
 
 /// Where the lines of a text begin, to say where in the file a byte is.
-pub(super) struct Lines<'a> {
+pub(crate) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
-    pub(super) fn of(text: &'a str) -> Self {
+    pub(crate) fn of(text: &'a str) -> Self {
         let behind_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
         Self { text, starts: std::iter::once(0).chain(behind_breaks).collect() }
     }
 
     /// The line and the column of a byte, both counted from 1, the column in characters.
-    pub(super) fn position(&self, offset: usize) -> (usize, usize) {
+    pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.line_of(offset);
         (line + 1, self.text[self.starts[line]..offset].chars().count() + 1)
     }
 
     /// The bytes of all lines that a span touches, without the last line's break, and the number of the first one.
-    pub(super) fn around(&self, span: &Range<usize>) -> (Range<usize>, usize) {
+    pub(crate) fn around(&self, span: &Range<usize>) -> (Range<usize>, usize) {
         let (first, last) = (self.line_of(span.start), self.line_of(span.end));
         let end = self.starts.get(last + 1).map_or(self.text.len(), |next| next - 1);
         (self.starts[first]..end, first + 1)

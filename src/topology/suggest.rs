@@ -3,7 +3,7 @@
 /// The candidate that `word` is most probably a slip of, or nothing if none is near.
 ///
 /// Near means at most one edit in three characters. Of equally near ones it is the first.
-pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let reach = match length {
         0 | 1 => 0,

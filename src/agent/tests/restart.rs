@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     agent::JournalError,
-    kernel::{Interface, Kernel, KernelError},
+    kernel::{Interface, Kernel, KernelError, Port},
     plan::{Flap, IfName, Shaping, Step, Timing},
     topology::Tables,
 };
@@ -60,6 +60,10 @@ impl Outliving {
 impl Kernel for Outliving {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         self.fake(|fake| fake.interface(name))
+    }
+
+    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
+        self.fake(FakeKernel::ports)
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {

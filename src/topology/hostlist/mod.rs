@@ -73,11 +73,13 @@ pub enum HostlistError {
         /// The whole list.
         list: String,
     },
-    /// A name of more than [`MAX_NAME_CHARS`] characters.
-    #[error("a name of more than {MAX_NAME_CHARS} characters in `{list}`")]
+    /// A name of more characters than it may have, [`MAX_NAME_CHARS`] for a node's.
+    #[error("a name of more than {limit} characters in `{list}`")]
     NameTooLong {
         /// The whole list.
         list: String,
+        /// How many it may have.
+        limit: usize,
     },
 }
 
@@ -102,7 +104,7 @@ impl HostlistError {
 }
 
 /// A hostlist that is understood and counted, but not yet expanded.
-pub(super) struct Hostlist<'a> {
+pub(crate) struct Hostlist<'a> {
     items: Vec<Item<'a>>,
     count: usize,
 }
@@ -122,13 +124,19 @@ struct Range {
 }
 
 impl<'a> Hostlist<'a> {
-    pub(super) fn parse(list: &'a str) -> Result<Self, HostlistError> {
+    /// A list of names of nodes or zones.
+    pub(crate) fn parse(list: &'a str) -> Result<Self, HostlistError> {
+        Self::parse_up_to(list, MAX_NAME_CHARS)
+    }
+
+    /// A list of names of so many characters at most.
+    pub(crate) fn parse_up_to(list: &'a str, limit: usize) -> Result<Self, HostlistError> {
         let items = split_outside_brackets(list)?
             .into_iter()
             .map(|item| parse_item(item.trim(), list))
             .collect::<Result<Vec<_>, _>>()?;
-        if items.iter().any(|item| longest_name(item) > MAX_NAME_CHARS) {
-            return Err(HostlistError::NameTooLong { list: list.to_owned() });
+        if items.iter().any(|item| longest_name(item) > limit) {
+            return Err(HostlistError::NameTooLong { list: list.to_owned(), limit });
         }
         let count = items.iter().map(count_names).fold(0, u64::saturating_add);
         match usize::try_from(count) {
@@ -138,17 +146,17 @@ impl<'a> Hostlist<'a> {
     }
 
     /// How many names the list stands for: 1 to [`MAX_NODES`].
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         self.items.iter().flat_map(item_names).collect()
     }
 }
 
 /// Whether the text is in this notation, rather than a plain name.
-pub(super) fn is_list(text: &str) -> bool {
+pub(crate) fn is_list(text: &str) -> bool {
     text.contains(['[', ']', ','])
 }
 

@@ -12,6 +12,8 @@ mod slot;
 mod time;
 mod whole;
 
+pub(crate) use whole::integer;
+
 use std::ops::Range;
 
 use super::{

@@ -31,7 +31,7 @@ pub(super) fn take_seed(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> O
 }
 
 /// Reads a whole number in a range.
-pub(super) fn integer<T>(
+pub(crate) fn integer<T>(
     entry: Entry<'_>,
     range: RangeInclusive<T>,
     help: &str,

@@ -1,0 +1,2 @@
+pub struct Draft;
+pub struct Drafted;

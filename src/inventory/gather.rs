@@ -1,0 +1,327 @@
+//! The second pass over an inventory: which nodes there are, and what is said of each, by its own entry or else by the
+//! defaults.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+    ops::Range,
+};
+
+use super::{
+    DEFAULT_PORT, Entry, InventoryFile, TlsFiles, Which,
+    agent::{self, Transport},
+    pattern::Pattern,
+    words::{self, Group, Keys, Said, Selector, Tls},
+    zones,
+};
+use crate::topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word};
+
+/// Reads an inventory from its table, which is the whole file or begins at `place`.
+pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Result<InventoryFile, Vec<Finding>> {
+    let mut findings = Vec::new();
+    let document = words::read(table, &place, &mut findings);
+    let mut gathering = Gathering {
+        defaults: &document.defaults,
+        path: &source.path,
+        lines: Lines::of(&source.text),
+        nodes: BTreeMap::new(),
+        agents: HashMap::new(),
+        owners: HashMap::new(),
+        wrong: BTreeSet::new(),
+        transports: BTreeSet::new(),
+        transports_known: !document.groups.is_empty(),
+        entries: BTreeMap::new(),
+        findings,
+    };
+    for group in &document.groups {
+        gathering.add(group);
+    }
+    let Gathering { entries, nodes, transports, transports_known, mut findings, .. } = gathering;
+    if transports_known {
+        findings.extend(idle_defaults(&document.defaults, &transports));
+        findings.extend(needless_or_missing_tls(document.tls.as_ref(), &transports, place));
+    }
+    let zones = zones::read(&document.zones, &nodes, &mut findings);
+    let tls = document.tls.and_then(|tls| tls_files(&tls, source));
+    if findings.is_empty() { Ok(InventoryFile { nodes: entries, zones, tls }) } else { Err(findings) }
+}
+
+/// A value that is not there because it is wrong, which is reported.
+struct Reported;
+
+/// Nodes in the making, with the places in the file that made them.
+struct Gathering<'d, 't> {
+    defaults: &'d Keys<'t>,
+    path: &'d str,
+    lines: Lines<'d>,
+    nodes: BTreeMap<NodeName, Range<usize>>,
+    /// Whose agent is at an address, and the place of that node.
+    agents: HashMap<String, (NodeName, Range<usize>)>,
+    /// Whose an address is, and the place that says so.
+    owners: HashMap<IpAddr, (NodeName, Range<usize>)>,
+    /// Where the values are that were found to be wrong: a default is wrong for every node, and reported once.
+    wrong: BTreeSet<usize>,
+    transports: BTreeSet<Transport>,
+    /// Whether those are the transports of all nodes.
+    transports_known: bool,
+    entries: BTreeMap<NodeName, Entry>,
+    findings: Vec<Finding>,
+}
+
+impl<'d, 't> Gathering<'d, 't> {
+    fn add(&mut self, group: &'d Group<'t>) {
+        let nodes = self.add_names(&group.names);
+        let transport = group.keys.as_ref().and_then(|keys| self.transport(keys));
+        match transport {
+            Some(transport) => drop(self.transports.insert(transport)),
+            None => self.transports_known = false,
+        }
+        let (Some(nodes), Some(keys)) = (nodes, &group.keys) else { return };
+        let agents = transport.and_then(|transport| self.agents(&group.names, keys, transport, &nodes).ok());
+        let interfaces = self.interfaces(&group.names, keys, &nodes).ok();
+        let addresses = self.addresses(keys, &nodes).ok();
+        let (Some(agents), Some(interfaces), Some(addresses)) = (agents, interfaces, addresses) else { return };
+        let (line, _) = self.lines.position(group.names.span().start);
+        for (((node, agent), interface), addresses) in nodes.into_iter().zip(agents).zip(interfaces).zip(addresses) {
+            let origin = Origin { path: self.path.to_owned(), line };
+            self.entries.insert(node, Entry { agent, interface, addresses, origin });
+        }
+    }
+
+    /// Adds the nodes of an entry. Reports at most one thing, so that a long list does not make a long report.
+    fn add_names(&mut self, word: &Word<'_>) -> Option<Vec<NodeName>> {
+        let finding = match Hostlist::parse(word.get_ref()) {
+            Err(error) => Finding::new(word.span(), error.to_string()).help(error.help()),
+            Ok(list) if self.nodes.len() + list.count() > MAX_NODES => {
+                Finding::new(word.span(), format!("more than {MAX_NODES} nodes")).label("too many from here on")
+            }
+            Ok(list) => {
+                let mut nodes = Vec::new();
+                let mut finding = None;
+                for name in list.names() {
+                    match name.parse::<NodeName>() {
+                        Ok(node) => match self.nodes.insert(node.clone(), word.span()) {
+                            None => nodes.push(node),
+                            Some(earlier) => drop(finding.get_or_insert_with(|| repeated(&node, word, earlier))),
+                        },
+                        Err(error) => {
+                            let wrong = Finding::new(word.span(), format!("`{name}` is not a node's name"));
+                            finding = Some(wrong.label(error.to_string()).help(NAME_HELP));
+                        }
+                    }
+                }
+                let Some(finding) = finding else { return Some(nodes) };
+                finding
+            }
+        };
+        self.findings.push(finding);
+        None
+    }
+
+    fn transport(&mut self, keys: &Keys<'_>) -> Option<Transport> {
+        let Ok(said) = own_or_default(keys.transport.as_ref(), self.defaults.transport.as_ref()) else {
+            return None;
+        };
+        let transport = said.map_or(Transport::Https, |said| *said.get_ref());
+        for (key, place) in keys.of_transports().filter(|(key, _)| !transport.keys().contains(key)) {
+            self.findings.push(
+                Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
+                    .help(goes_with(key)),
+            );
+        }
+        Some(transport)
+    }
+
+    /// The address of each node's agent.
+    fn agents(
+        &mut self,
+        names: &Word<'_>,
+        keys: &'d Keys<'t>,
+        transport: Transport,
+        nodes: &[NodeName],
+    ) -> Result<Vec<String>, Reported> {
+        let (own, defaults) = (keys, self.defaults);
+        let place = names.span();
+        let agents = if transport == Transport::Unix {
+            let Some(socket) = own_or_default(own.socket.as_ref(), defaults.socket.as_ref())? else {
+                let message = format!("nothing says which socket the agent of `{}` listens on", names.get_ref());
+                let help = "add `socket = \"/run/netemctl/{node}.sock\"` here or to `[defaults]`";
+                self.findings.push(Finding::new(place, message).label("no `socket`").help(help));
+                return Err(Reported);
+            };
+            self.each(socket, nodes, "a socket", agent::unix)?
+        } else {
+            let port = own_or_default(own.port.as_ref(), defaults.port.as_ref())?.copied();
+            let user =
+                own_or_default(own.user.as_ref(), defaults.user.as_ref())?.filter(|_| transport == Transport::Ssh);
+            if let Some(user) = user {
+                let check = agent::check_user(user.get_ref());
+                check.map_err(|why| self.report_wrong(user, user.get_ref(), "a user", &why))?;
+            }
+            let address = |host: &str| match transport {
+                Transport::Ssh => agent::ssh(user.map(|user| *user.get_ref()), host, port),
+                _ => agent::https(host, port.unwrap_or(DEFAULT_PORT)),
+            };
+            match own_or_default(own.host.as_ref(), defaults.host.as_ref())? {
+                Some(host) => self.each(host, nodes, "a host", address)?,
+                // A node is called what its host is called, unless the file says otherwise.
+                None => nodes.iter().filter_map(|node| address(node.as_str()).ok()).collect(),
+            }
+        };
+        for (node, agent) in nodes.iter().zip(&agents) {
+            if let Some((other, earlier)) = self.agents.insert(agent.clone(), (node.clone(), place.clone())) {
+                let finding = Finding::new(place.clone(), format!("`{other}` and `{node}` have one agent: {agent}"))
+                    .help("every node has an agent of its own: write `{node}` in the text, or a hostlist");
+                let same = earlier == place;
+                self.findings.push(if same { finding } else { finding.related(earlier, format!("`{other}`")) });
+                return Err(Reported);
+            }
+        }
+        Ok(agents)
+    }
+
+    fn interfaces(&mut self, names: &Word<'_>, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Which>, Reported> {
+        match own_or_default(keys.interface.as_ref(), self.defaults.interface.as_ref())? {
+            Some(Selector::Interface(name)) => {
+                let named = |name: &str| {
+                    let interface = name.parse().map(Which::Named);
+                    interface.map_err(|_| "1 to 15 bytes without `/`, `:` or white space".to_owned())
+                };
+                self.each(name, nodes, "an interface's name", named)
+            }
+            Some(Selector::Network(network)) => Ok(vec![Which::InNetwork(*network); nodes.len()]),
+            None => {
+                let message = format!("nothing says which interface of `{}` may be shaped", names.get_ref());
+                self.findings.push(
+                    Finding::new(names.span(), message)
+                        .label("no `interface` and no `network`")
+                        .help("add `interface = \"eno2\"` or `network = \"10.20.0.0/16\"`, here or to `[defaults]`"),
+                );
+                Err(Reported)
+            }
+        }
+    }
+
+    /// Each node's addresses; none if its agent is to be asked.
+    fn addresses(&mut self, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Vec<IpAddr>>, Reported> {
+        let mut addresses = vec![Vec::new(); nodes.len()];
+        for pattern in own_or_default(keys.addresses.as_ref(), None)?.into_iter().flatten() {
+            let place = pattern.word.span();
+            for ((node, all), address) in
+                nodes.iter().zip(&mut addresses).zip(self.each(pattern, nodes, "an address", usable)?)
+            {
+                if let Some((other, earlier)) = self.owners.insert(address, (node.clone(), place.clone())) {
+                    let message = if other == *node {
+                        format!("{address} is twice among the addresses of `{node}`")
+                    } else {
+                        format!("{address} is the address of both `{other}` and `{node}`")
+                    };
+                    let finding = Finding::new(place.clone(), message);
+                    self.findings.push(if earlier == place {
+                        finding.help("write a hostlist, as in \"10.20.0.[1-9]\"")
+                    } else {
+                        finding.related(earlier, "here first")
+                    });
+                    return Err(Reported);
+                }
+                all.push(address);
+            }
+        }
+        Ok(addresses)
+    }
+
+    /// What a pattern says of each node. Reports the first thing that is wrong with it.
+    fn each<T>(
+        &mut self,
+        pattern: &Pattern<'_>,
+        nodes: &[NodeName],
+        what: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, Reported> {
+        let texts = pattern.of(nodes).map_err(|finding| self.report(&pattern.word, finding))?;
+        let read = |text: &String| read(text).map_err(|why| (text.clone(), why));
+        let values: Result<Vec<T>, _> = texts.iter().map(read).collect();
+        values.map_err(|(text, why)| self.report_wrong(&pattern.word, &text, what, &why))
+    }
+
+    fn report_wrong(&mut self, word: &Word<'_>, text: &str, what: &str, why: &str) -> Reported {
+        self.report(word, Finding::new(word.span(), format!("`{text}` is not {what}")).label(why))
+    }
+
+    fn report(&mut self, word: &Word<'_>, finding: Finding) -> Reported {
+        if self.wrong.insert(word.span().start) {
+            self.findings.push(finding);
+        }
+        Reported
+    }
+}
+
+/// What is said: by the entry itself, else by the defaults, else nothing.
+fn own_or_default<'k, T>(own: Option<&'k Said<T>>, default: Option<&'k Said<T>>) -> Result<Option<&'k T>, Reported> {
+    match own.or(default) {
+        None => Ok(None),
+        Some(said) => said.value.as_ref().map(Some).ok_or(Reported),
+    }
+}
+
+fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding {
+    let finding = Finding::new(word.span(), format!("the node `{node}` is twice in `nodes`"))
+        .help("a node has one entry; what several have in common is in the entry of a hostlist, or in `[defaults]`");
+    if earlier == word.span() {
+        finding.label("twice here")
+    } else {
+        finding.label("again here").related(earlier, "here first")
+    }
+}
+
+/// Reads an address that packets of a database may go to.
+fn usable(text: &str) -> Result<IpAddr, String> {
+    let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"".to_owned())?;
+    let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || link_local {
+        return Err("other nodes cannot send to it".to_owned());
+    }
+    Ok(address)
+}
+
+fn goes_with(key: &str) -> String {
+    let transports: Vec<_> = Transport::with_key(key).map(|transport| format!("`{}`", transport.name())).collect();
+    format!("`{key}` goes with the transport {}", transports.join(" or "))
+}
+
+/// The defaults that no node can have any use for.
+fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<Finding> {
+    let is_idle = |key: &str| !transports.iter().any(|transport| transport.keys().contains(&key));
+    let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));
+    keys.map(|(key, place)| {
+        Finding::new(place, format!("no node has any use for `{key}`"))
+            .help(format!("{}; leave it out", goes_with(key)))
+    })
+    .collect()
+}
+
+fn needless_or_missing_tls(
+    tls: Option<&Tls<'_>>,
+    transports: &BTreeSet<Transport>,
+    place: Range<usize>,
+) -> Option<Finding> {
+    match (tls, transports.contains(&Transport::Https)) {
+        (None, true) => Some(
+            Finding::new(place, "agents are reached by HTTPS, which needs certificates")
+                .label("`[tls]` is missing")
+                .help("add `[tls]` with `ca`, `cert` and `key` (netemctl pki makes them), or another `transport`"),
+        ),
+        (Some(tls), false) => Some(
+            Finding::new(tls.key.clone(), "no agent is reached by HTTPS, so nothing needs `tls`")
+                .help("leave it out, or write `transport = \"https\"`"),
+        ),
+        _ => None,
+    }
+}
+
+/// The files by the folder of the file that names them.
+fn tls_files(tls: &Tls<'_>, source: &Source) -> Option<TlsFiles> {
+    let path = |word: &Option<Word<'_>>| Some(source.path_of(word.as_ref()?.get_ref()).into());
+    let [ca, cert, key] = &tls.files;
+    Some(TlsFiles { ca: path(ca)?, cert: path(cert)?, key: path(key)? })
+}

@@ -1,0 +1,183 @@
+//! The inventory language: where the nodes are, from a TOML file to [`InventoryFile`], which cannot be invalid, and with
+//! what their agents say to an [`Inventory`](crate::plan::Inventory).
+//!
+//! ```toml
+//! [defaults]                           # for every node that does not say otherwise
+//! host = "{node}.example.org"          # {node} is the node's name; `host = "{node}"` goes without saying
+//! network = "10.20.0.0/16"             # the interface that has an address in it, whatever it is called there
+//!
+//! [nodes]                              # a node or a hostlist, and what is special about it
+//! "n[1-7]" = {}
+//! n8 = { host = "10.0.0.8", interface = "enp3s0f1" }
+//! n9 = { transport = "ssh", user = "root", addresses = "10.20.0.9" }
+//!
+//! [tls]                                # files, relative to the folder of this one
+//! ca = "pki/ca.crt"
+//! cert = "pki/controller.crt"
+//! key = "pki/controller.key"
+//!
+//! [zones]                              # so that `netemctl partition Z3` works on a bare LAN, too
+//! Z3 = "n[7-9]"
+//! ```
+//!
+//! `docs/inventory.md` has every key. A topology may carry the same tables under `[inventory]`.
+//!
+//! The module is pure. A file passes through `words` (TOML to words) and `gather` (words to nodes), which report
+//! everything that they find by the machinery of [`crate::topology`]. What the file leaves open its agents answer:
+//! [`InventoryFile::resolve`] takes what they said. [`Draft`] goes the other way, from what they said to a file. First
+//! type to read: [`InventoryFile`].
+
+mod agent;
+mod draft;
+mod gather;
+mod pattern;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod words;
+mod zones;
+
+use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
+
+use ipnetwork::IpNetwork;
+
+pub use self::{
+    agent::Transport,
+    draft::{Draft, Drafted},
+    resolve::{Mismatch, Resolved},
+};
+use crate::{
+    plan::{AgentAddress, IfName, InventoryError},
+    topology::{NodeName, Origin, Rejected, Source, Table, ZoneName, parse_toml},
+};
+
+/// The port of agents that listen for HTTPS, unless the file says otherwise: 0x4e7e, the mark of all that is netemctl's.
+pub const DEFAULT_PORT: u16 = 20_094;
+
+/// What a file says of where the nodes are. Valid by construction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InventoryFile {
+    nodes: BTreeMap<NodeName, Entry>,
+    zones: BTreeMap<ZoneName, Vec<NodeName>>,
+    tls: Option<TlsFiles>,
+}
+
+/// What the file says of one node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its agent, as text that [`AgentAddress`] reads: `https://n1.example.org:20094`.
+    pub agent: String,
+    /// Which of its interfaces is dedicated to the database.
+    pub interface: Which,
+    /// Its addresses on that interface; empty: all that it has.
+    pub addresses: Vec<IpAddr>,
+    /// Where the file says all this.
+    pub origin: Origin,
+}
+
+/// How a file says which interface it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one of this name.
+    Named(IfName),
+    /// The one that has an address in this network.
+    InNetwork(IpNetwork),
+}
+
+/// What a controller needs to speak with agents that listen for HTTPS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate of the authority that vouches for the agents.
+    pub ca: PathBuf,
+    /// The controller's own certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl InventoryFile {
+    /// Reads an inventory file's text.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with it; of broken TOML, the first thing.
+    pub fn parse(source: Source) -> Result<Self, Rejected> {
+        let file = match parse_toml(&source.text) {
+            Ok(file) => file,
+            Err(findings) => return Err(Rejected::new(source, findings)),
+        };
+        match gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source) {
+            Ok(inventory) => Ok(inventory),
+            Err(findings) => Err(Rejected::new(source.clone(), findings)),
+        }
+    }
+
+    /// Reads the `[inventory]` table of a topology file, if it has one. The rest of the file may be wrong in any way.
+    ///
+    /// # Errors
+    ///
+    /// Everything that is wrong with that table.
+    pub fn of_topology(topology: &Source) -> Result<Option<Self>, Rejected> {
+        // What is no TOML at all is the topology's own matter.
+        let Ok(file) = parse_toml(&topology.text) else { return Ok(None) };
+        let mut top = Table::open("a topology", file.get_ref());
+        let Some(entry) = top.take("inventory") else { return Ok(None) };
+        let mut findings = Vec::new();
+        let inventory = match entry.table("`inventory`", &mut findings) {
+            Some(table) => gather::read(table, entry.key_span(), topology),
+            None => Err(findings),
+        };
+        inventory.map(Some).map_err(|findings| Rejected::new(topology.clone(), findings))
+    }
+
+    /// Whether a file's text is that of a topology with an `[inventory]` table, rather than an inventory file.
+    pub fn is_in_topology(text: &str) -> bool {
+        parse_toml(text).is_ok_and(|file| file.get_ref().contains_key("inventory"))
+    }
+
+    /// All nodes, at least one.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Entry> {
+        &self.nodes
+    }
+
+    /// The zones with their nodes. A node may be in none.
+    pub fn zones(&self) -> &BTreeMap<ZoneName, Vec<NodeName>> {
+        &self.zones
+    }
+
+    /// What to speak TLS with; there if and only if an agent listens for HTTPS.
+    pub fn tls(&self) -> Option<&TlsFiles> {
+        self.tls.as_ref()
+    }
+
+    /// Where the agents are.
+    ///
+    /// # Errors
+    ///
+    /// When an address is of a kind that this build of netemctl does not know.
+    pub fn agents(&self) -> Result<BTreeMap<NodeName, AgentAddress>, InventoryError> {
+        let agent = |(node, entry): (&NodeName, &Entry)| Ok((node.clone(), entry.agent.clone().try_into()?));
+        self.nodes.iter().map(agent).collect()
+    }
+
+    /// The nodes of which the file does not say everything, so that their agents have to be asked.
+    pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
+        self.nodes.iter().filter(|(_, entry)| !entry.is_complete()).map(|(node, _)| node)
+    }
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => name.fmt(f),
+            Self::InNetwork(network) => write!(f, "in {network}"),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether there is nothing left to ask its agent.
+    pub fn is_complete(&self) -> bool {
+        matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
+    }
+}

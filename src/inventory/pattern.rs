@@ -1,0 +1,62 @@
+//! A text for several nodes: the same for all, with `{node}` for each one's name, or a hostlist of as many as they are.
+
+use crate::topology::{Finding, Hostlist, NodeName, Word};
+
+/// What stands for a node's name.
+const NODE: &str = "{node}";
+
+/// How many characters one node's text may have: those of a DNS name, and more than of the path of a Unix socket.
+const MAX_CHARS: usize = 253;
+
+/// A text that becomes one for each node.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern<'t> {
+    pub(super) word: Word<'t>,
+    /// One, or as many as nodes.
+    texts: Vec<String>,
+}
+
+impl<'t> Pattern<'t> {
+    pub(super) fn read(word: Word<'t>, findings: &mut Vec<Finding>) -> Option<Self> {
+        let text = *word.get_ref();
+        let place = word.span();
+        let texts = if text.contains(['[', ']', ',']) {
+            match Hostlist::parse_up_to(text, MAX_CHARS) {
+                Ok(list) => list.names(),
+                Err(error) => {
+                    findings.push(Finding::new(place, error.to_string()).help(error.help()));
+                    return None;
+                }
+            }
+        } else {
+            vec![text.trim().to_owned()]
+        };
+        if texts.iter().any(String::is_empty) {
+            findings.push(Finding::new(place, "there is nothing in it").label("empty"));
+            return None;
+        }
+        if texts.iter().any(|text| text.replace(NODE, "").contains(['{', '}'])) {
+            let finding = Finding::new(place, format!("`{text}` has braces that do not stand for anything"));
+            findings.push(finding.help("the only placeholder is `{node}`, the node's name"));
+            return None;
+        }
+        Some(Self { word, texts })
+    }
+
+    /// Each node's text; or what is wrong if they are neither one for all nor one for each.
+    pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Finding> {
+        let of_node = |(number, node): (usize, &NodeName)| {
+            let text = self.texts.get(number).or(self.texts.first());
+            text.map(|text| text.replace(NODE, node.as_str())).unwrap_or_default()
+        };
+        if self.texts.len() == 1 || self.texts.len() == nodes.len() {
+            return Ok(nodes.iter().enumerate().map(of_node).collect());
+        }
+        let whose = match nodes.len() {
+            1 => "one node".to_owned(),
+            count => format!("{count} nodes"),
+        };
+        Err(Finding::new(self.word.span(), format!("a hostlist of {} for {whose}", self.texts.len()))
+            .help("write as many as there are nodes, or one text with `{node}` in it"))
+    }
+}

@@ -1,0 +1,221 @@
+//! What a file leaves open, answered by what the agents say of their hosts: [`InventoryFile::resolve`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use ipnetwork::IpNetwork;
+use thiserror::Error;
+
+use super::{Entry, InventoryFile, Which};
+use crate::{
+    plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
+    topology::NodeName,
+    wire::{Host, HostInterface},
+};
+
+/// An inventory as far as it can be had, and why it cannot be had for the other nodes: every node of the file is in
+/// exactly one of the two.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The nodes whose place is known.
+    pub inventory: Inventory,
+    /// Why not, for the others.
+    pub mismatches: BTreeMap<NodeName, Mismatch>,
+}
+
+/// Why what a file says of a node does not fit what the node's agent says.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum Mismatch {
+    /// There is no answer.
+    #[error("its agent did not answer, and the inventory does not say its interface and its addresses")]
+    Silent,
+    /// The agent is another node's.
+    #[error(
+        "the agent at {agent} is that of {found}; correct `host` in the inventory, or `node` in the agent's config"
+    )]
+    OtherNode {
+        /// Where the agent is.
+        agent: String,
+        /// Which node it says it is.
+        found: NodeName,
+    },
+    /// The host has no such interface.
+    #[error("its host has no interface {interface}; it has {}", listed(.found))]
+    NoInterface {
+        /// The name in the file.
+        interface: IfName,
+        /// What it has.
+        found: Vec<HostInterface>,
+    },
+    /// No interface has an address in the network.
+    #[error("no interface of its host has an address in {network}; it has {}", listed(.found))]
+    NoneInNetwork {
+        /// The network in the file.
+        network: IpNetwork,
+        /// What it has.
+        found: Vec<HostInterface>,
+    },
+    /// Several interfaces have.
+    #[error("several interfaces of its host have an address in {network}: {}; give this node an entry with `interface`", listed(.found))]
+    SeveralInNetwork {
+        /// The network in the file.
+        network: IpNetwork,
+        /// Those interfaces.
+        found: Vec<HostInterface>,
+    },
+    /// The agent's config does not allow it.
+    #[error(
+        "its agent's config does not allow interface {interface}, but {}; add it to `interfaces` there if it is dedicated \
+         to the database",
+        if .allowed.is_empty() { "none that there is".to_owned() } else { names(.allowed) }
+    )]
+    NotAllowed {
+        /// The interface.
+        interface: IfName,
+        /// Those that it allows and that are there.
+        allowed: Vec<IfName>,
+    },
+    /// The interface has no address.
+    #[error("its interface {interface} has no address that other nodes could send to; give it one")]
+    NoAddress {
+        /// The interface.
+        interface: IfName,
+    },
+    /// The interface does not have the address.
+    #[error("its interface {} does not have the address {address} of the inventory; it has {}", .found.name, listed(std::slice::from_ref(.found)))]
+    NotItsAddress {
+        /// The address in the file.
+        address: IpAddr,
+        /// The interface.
+        found: HostInterface,
+    },
+    /// Two nodes have one address.
+    #[error(
+        "{address} is its address and that of {other} as well; say in the inventory which of their `addresses` are their \
+         own"
+    )]
+    SharedAddress {
+        /// The address.
+        address: IpAddr,
+        /// The other node.
+        other: NodeName,
+    },
+    /// This build knows no such agent.
+    #[error(transparent)]
+    Agent(#[from] InventoryError),
+}
+
+impl InventoryFile {
+    /// The inventory that this file means, of what the agents of its nodes said. Nodes of which the file says everything
+    /// need no answer; where there is one, it has to fit.
+    pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>) -> Resolved {
+        let mut nodes = BTreeMap::new();
+        let mut mismatches = BTreeMap::new();
+        for (node, entry) in &self.nodes {
+            match place(node, entry, hosts.get(node)) {
+                Ok(place) => drop(nodes.insert(node.clone(), place)),
+                Err(mismatch) => drop(mismatches.insert(node.clone(), mismatch)),
+            }
+        }
+        let shared = shared_addresses(&nodes);
+        nodes.retain(|node, _| !shared.contains_key(node));
+        mismatches.extend(shared);
+        Resolved { inventory: Inventory { nodes, zones: self.zones.clone() }, mismatches }
+    }
+}
+
+fn place(node: &NodeName, entry: &Entry, host: Option<&Host>) -> Result<Place, Mismatch> {
+    let agent = AgentAddress::try_from(entry.agent.clone())?;
+    let Some(host) = host else {
+        return match &entry.interface {
+            Which::Named(interface) if entry.is_complete() => {
+                Ok(Place { agent, interface: interface.clone(), addresses: entry.addresses.clone() })
+            }
+            _ => Err(Mismatch::Silent),
+        };
+    };
+    if host.node != *node {
+        return Err(Mismatch::OtherNode { agent: entry.agent.clone(), found: host.node.clone() });
+    }
+    let interface = find(&entry.interface, host)?;
+    if !interface.is_allowed {
+        let allowed = host.interfaces.iter().filter(|other| other.is_allowed).map(|other| other.name.clone());
+        return Err(Mismatch::NotAllowed { interface: interface.name.clone(), allowed: allowed.collect() });
+    }
+    let addresses = addresses(entry, interface)?;
+    Ok(Place { agent, interface: interface.name.clone(), addresses })
+}
+
+fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch> {
+    match which {
+        Which::Named(name) => host
+            .interfaces
+            .iter()
+            .find(|interface| interface.name == *name)
+            .ok_or_else(|| Mismatch::NoInterface { interface: name.clone(), found: host.interfaces.clone() }),
+        Which::InNetwork(network) => {
+            let is_in = |interface: &&HostInterface| interface.addresses.iter().any(|own| network.contains(own.ip()));
+            let found: Vec<&HostInterface> = host.interfaces.iter().filter(is_in).collect();
+            match found[..] {
+                [interface] => Ok(interface),
+                [] => Err(Mismatch::NoneInNetwork { network: *network, found: host.interfaces.clone() }),
+                _ => Err(Mismatch::SeveralInNetwork { network: *network, found: found.into_iter().cloned().collect() }),
+            }
+        }
+    }
+}
+
+/// A node's addresses on an interface: those of the file, else all that others can send to.
+fn addresses(entry: &Entry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
+    let mut own: Vec<IpAddr> = interface.reachable().collect();
+    if let Some(address) = entry.addresses.iter().find(|address| !own.contains(address)) {
+        return Err(Mismatch::NotItsAddress { address: *address, found: interface.clone() });
+    }
+    if !entry.addresses.is_empty() {
+        return Ok(entry.addresses.clone());
+    }
+    if let Which::InNetwork(network) = &entry.interface {
+        // The first one is the one that people are shown.
+        own.sort_by_key(|address| !network.contains(*address));
+    }
+    if own.is_empty() { Err(Mismatch::NoAddress { interface: interface.name.clone() }) } else { Ok(own) }
+}
+
+/// The nodes that have an address of another one.
+fn shared_addresses(nodes: &BTreeMap<NodeName, Place>) -> BTreeMap<NodeName, Mismatch> {
+    let mut owners: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
+    for (node, place) in nodes {
+        for address in &place.addresses {
+            owners.entry(*address).or_default().insert(node);
+        }
+    }
+    let mut shared = BTreeMap::new();
+    for (address, owners) in owners.into_iter().filter(|(_, owners)| owners.len() > 1) {
+        for node in &owners {
+            if let Some(other) = owners.iter().find(|other| other != &node) {
+                let mismatch = Mismatch::SharedAddress { address, other: (*other).clone() };
+                shared.entry((*node).clone()).or_insert(mismatch);
+            }
+        }
+    }
+    shared
+}
+
+/// Interfaces with their addresses, in a line.
+fn listed(interfaces: &[HostInterface]) -> String {
+    if interfaces.is_empty() {
+        return "none".to_owned();
+    }
+    let interface = |interface: &HostInterface| {
+        let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" ") };
+        format!("{} ({addresses})", interface.name)
+    };
+    interfaces.iter().map(interface).collect::<Vec<_>>().join(", ")
+}
+
+fn names(interfaces: &[IfName]) -> String {
+    interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

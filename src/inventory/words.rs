@@ -1,0 +1,265 @@
+//! The first pass over an inventory: from TOML to a [`Document`] of words with their places.
+//!
+//! It knows the keys of the language and their types; it does not know which nodes there are.
+
+use std::ops::Range;
+
+use ipnetwork::IpNetwork;
+use toml::Spanned;
+
+use super::{agent::Transport, pattern::Pattern};
+use crate::topology::{Entry, Finding, Table, Word, integer, nearest};
+
+/// A file that has the shape of an inventory.
+pub(super) struct Document<'t> {
+    pub(super) defaults: Keys<'t>,
+    pub(super) groups: Vec<Group<'t>>,
+    pub(super) zones: Vec<Zone<'t>>,
+    pub(super) tls: Option<Tls<'t>>,
+}
+
+/// One entry of `[nodes]`.
+pub(super) struct Group<'t> {
+    /// A name or a hostlist.
+    pub(super) names: Word<'t>,
+    /// `None` if it is no table of keys, which is reported.
+    pub(super) keys: Option<Keys<'t>>,
+}
+
+/// One entry of `[zones]`.
+pub(super) struct Zone<'t> {
+    pub(super) name: Word<'t>,
+    pub(super) members: Vec<Word<'t>>,
+}
+
+/// `[tls]`.
+pub(super) struct Tls<'t> {
+    pub(super) key: Range<usize>,
+    /// `ca`, `cert` and `key`; `None` where one is missing or no text.
+    pub(super) files: [Option<Word<'t>>; 3],
+}
+
+/// A key that is there, and its value, unless that is wrong and reported.
+#[derive(Clone, Debug)]
+pub(super) struct Said<T> {
+    pub(super) key: Range<usize>,
+    pub(super) value: Option<T>,
+}
+
+/// What is said of the nodes of one entry, or of all in `[defaults]`.
+#[derive(Default)]
+pub(super) struct Keys<'t> {
+    pub(super) transport: Option<Said<Spanned<Transport>>>,
+    pub(super) host: Option<Said<Pattern<'t>>>,
+    pub(super) port: Option<Said<u16>>,
+    pub(super) user: Option<Said<Word<'t>>>,
+    pub(super) socket: Option<Said<Pattern<'t>>>,
+    pub(super) interface: Option<Said<Selector<'t>>>,
+    pub(super) addresses: Option<Said<Vec<Pattern<'t>>>>,
+}
+
+/// `interface` or `network`.
+#[derive(Clone, Debug)]
+pub(super) enum Selector<'t> {
+    Interface(Pattern<'t>),
+    Network(IpNetwork),
+}
+
+impl<'t> Keys<'t> {
+    /// The keys that say where the agent is, with their places.
+    pub(super) fn of_transports(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
+        let place = |key: Option<&Range<usize>>| key.cloned();
+        [
+            ("host", place(self.host.as_ref().map(|said| &said.key))),
+            ("port", place(self.port.as_ref().map(|said| &said.key))),
+            ("user", place(self.user.as_ref().map(|said| &said.key))),
+            ("socket", place(self.socket.as_ref().map(|said| &said.key))),
+        ]
+        .into_iter()
+        .filter_map(|(name, place)| Some((name, place?)))
+    }
+
+    fn take(table: &mut Table<'t>, is_default: bool, findings: &mut Vec<Finding>) -> Self {
+        fn said<'t, T>(entry: Entry<'t>, value: Option<T>) -> Said<T> {
+            Said { key: entry.key_span(), value }
+        }
+        let pattern = |entry: Entry<'t>, findings: &mut Vec<Finding>| {
+            let value = entry.string(findings).and_then(|word| Pattern::read(word, findings));
+            said(entry, value)
+        };
+        let host = table.take("host").map(|entry| pattern(entry, findings));
+        let interface = table.take("interface").map(|entry| pattern(entry, findings));
+        let network = table.take("network").map(|entry| said(entry, read_network(entry, findings)));
+        let interface = one_of(interface, network, findings);
+        // Two nodes never share an address, so there is no default for it.
+        let addresses = if is_default { None } else { table.take("addresses") };
+        let addresses = addresses.map(|entry| said(entry, read_addresses(entry, findings)));
+        let transport = table.take("transport").map(|entry| said(entry, read_transport(entry, findings)));
+        let port = table.take("port").map(|entry| said(entry, read_port(entry, findings)));
+        let user = table.take("user").map(|entry| said(entry, entry.string(findings)));
+        let socket = table.take("socket").map(|entry| pattern(entry, findings));
+        Self { transport, host, port, user, socket, interface, addresses }
+    }
+}
+
+/// Reads a whole inventory. Where it is not a file of its own, `place` is where it begins.
+pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut Vec<Finding>) -> Document<'t> {
+    let defaults = top.take("defaults").and_then(|entry| {
+        let mut table = entry.table("`defaults`", findings)?;
+        let keys = Keys::take(&mut table, true, findings);
+        table.close(findings);
+        Some(keys)
+    });
+    let groups = match top.take("nodes") {
+        Some(nodes) => read_nodes(nodes, findings),
+        None => {
+            findings.push(
+                Finding::new(place.clone(), "an inventory needs nodes")
+                    .label("`[nodes]` is missing")
+                    .help("add `[nodes]` and `\"n[1-9]\" = { interface = \"eno2\" }`"),
+            );
+            Vec::new()
+        }
+    };
+    let tls = top.take("tls").and_then(|entry| read_tls(entry, findings));
+    let zones = top.take("zones").map(|entry| read_zones(entry, findings)).unwrap_or_default();
+    top.close(findings);
+    Document { defaults: defaults.unwrap_or_default(), groups, zones, tls }
+}
+
+fn read_nodes<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t>> {
+    const HELP: &str = "write `\"n[1-9]\" = {}`, or what is special about them between the braces";
+    let Some(nodes) = entry.value().get_ref().as_table() else {
+        findings.push(entry.wrong_type("a table of nodes").help(HELP));
+        return Vec::new();
+    };
+    let entries = Table::open("the nodes", nodes).take_rest();
+    if entries.is_empty() {
+        findings.push(Finding::new(entry.key_span(), "there are no nodes in `nodes`").label("no node").help(HELP));
+    }
+    let group = |group: Entry<'t>| {
+        let names = Spanned::new(group.key_span(), group.key());
+        let Some(keys) = group.value().get_ref().as_table() else {
+            findings.push(group.wrong_type("a table").help(HELP));
+            return Group { names, keys: None };
+        };
+        let mut table = Table::open("a node", keys);
+        let keys = Keys::take(&mut table, false, findings);
+        // TOML reads `n1.example.org = {}` as tables within each other.
+        let dotted = table.take_tables();
+        if let Some(dotted) = dotted.first() {
+            let name = format!("{}.{}", group.key(), dotted.key());
+            findings.push(
+                Finding::new(dotted.key_span(), format!("`{name}` is in two parts, as TOML reads it"))
+                    .label("the second part")
+                    .help("put a name with dots in quotes, as in `\"n1.example.org\" = {}`"),
+            );
+        }
+        table.close(findings);
+        Group { names, keys: dotted.is_empty().then_some(keys) }
+    };
+    entries.into_iter().map(group).collect()
+}
+
+fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Zone<'t>> {
+    let Some(mut table) = entry.table("the zones", findings) else { return Vec::new() };
+    let zone = |zone: Entry<'t>| {
+        let members = zone.words(findings)?;
+        if zone.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
+            let finding = Finding::new(zone.key_span(), format!("the zone `{}` is empty", zone.key()));
+            findings.push(finding.label("no member").help("give the zone a node, or leave it out"));
+        }
+        Some(Zone { name: Spanned::new(zone.key_span(), zone.key()), members })
+    };
+    table.take_rest().into_iter().filter_map(zone).collect()
+}
+
+fn read_tls<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Tls<'t>> {
+    let mut table = entry.table("`tls`", findings)?;
+    let files = ["ca", "cert", "key"].map(|key| {
+        let Some(file) = table.take(key) else {
+            findings.push(
+                Finding::new(entry.key_span(), format!("`tls` needs `{key}`"))
+                    .label(format!("`{key}` is missing"))
+                    .help("write `ca = \"ca.crt\"`, `cert = \"controller.crt\"` and `key = \"controller.key\"`"),
+            );
+            return None;
+        };
+        let word = file.string(findings)?;
+        if word.get_ref().is_empty() {
+            findings.push(Finding::new(word.span(), "the file's name is empty"));
+            return None;
+        }
+        Some(word)
+    });
+    table.close(findings);
+    Some(Tls { key: entry.key_span(), files })
+}
+
+fn read_transport(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<Transport>> {
+    let word = entry.string(findings)?;
+    let found = Transport::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
+    if found.is_none() {
+        let near = nearest(word.get_ref(), Transport::ALL.map(Transport::name));
+        findings.push(
+            Finding::new(word.span(), format!("there is no transport `{}`", word.get_ref()))
+                .label(near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default())
+                .help("an agent is reached by \"https\", by \"ssh\" or, on this machine, by a \"unix\" socket"),
+        );
+    }
+    found.map(|transport| Spanned::new(word.span(), transport))
+}
+
+fn read_port(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<u16> {
+    integer(entry, 1..=u16::MAX, "the port on which the agents listen, or the SSH servers", findings)
+}
+
+fn read_network(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<IpNetwork> {
+    const HELP: &str = "write the network of the database's interfaces, as in \"10.20.0.0/16\"";
+    let word = entry.string(findings)?;
+    let text = *word.get_ref();
+    let finding = match text.parse::<IpNetwork>() {
+        Ok(_) if !text.contains('/') => Finding::new(word.span(), format!("`{text}` says no prefix length")).help(HELP),
+        Ok(network) if network.network() != network.ip() => {
+            let right = format!("{}/{}", network.network(), network.prefix());
+            Finding::new(word.span(), format!("`{text}` is not the first address of the network"))
+                .help(format!("write \"{right}\""))
+        }
+        Ok(network) if network.prefix() == 0 => {
+            Finding::new(word.span(), "every address is in this network").help(HELP)
+        }
+        Ok(network) => return Some(network),
+        Err(_) => Finding::new(word.span(), format!("`{text}` is no network")).help(HELP),
+    };
+    findings.push(finding);
+    None
+}
+
+fn read_addresses<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Pattern<'t>>> {
+    let words = entry.words(findings)?;
+    if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
+        findings.push(
+            Finding::new(entry.key_span(), "there is no address in `addresses`")
+                .help("leave it out, and the agent is asked for the interface's addresses"),
+        );
+    }
+    words.into_iter().map(|word| Pattern::read(word, findings)).collect()
+}
+
+/// `interface` or `network`, which say the same in two ways.
+fn one_of<'t>(
+    interface: Option<Said<Pattern<'t>>>,
+    network: Option<Said<IpNetwork>>,
+    findings: &mut Vec<Finding>,
+) -> Option<Said<Selector<'t>>> {
+    let interface = interface.map(|Said { key, value }| Said { key, value: value.map(Selector::Interface) });
+    let network = network.map(|Said { key, value }| Said { key, value: value.map(Selector::Network) });
+    let (Some(one), Some(other)) = (&interface, &network) else { return interface.or(network) };
+    findings.push(
+        Finding::new(other.key.clone(), "`interface` and `network` exclude each other")
+            .label("this is by an address")
+            .related(one.key.clone(), "this is by name")
+            .help("keep `interface` if it is called the same on all of these nodes, else `network`"),
+    );
+    Some(Said { key: one.key.clone(), value: None })
+}

@@ -1,0 +1,102 @@
+//! Golden folders: every file of `tests/inventories/valid/` is an inventory, or a topology that carries one, and every
+//! file of `tests/inventories/invalid/` is refused with the text in the `.stderr` next to it.
+//!
+//! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test inventories` writes what the program says now into the
+//! golden files; read the difference before you commit it.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use netemctl::{
+    inventory::InventoryFile,
+    topology::{Rejected, Source, hostlist},
+};
+
+/// The terminal that the golden texts are made for.
+const WIDTH: usize = 100;
+
+#[test]
+fn valid_files_mean_what_is_written_next_to_them() {
+    compare("valid", "meaning", |file, inventory| {
+        let inventory = inventory.unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
+        assert!(!inventory.nodes().is_empty(), "{}", file.display());
+        meaning(&inventory)
+    });
+}
+
+#[test]
+fn invalid_files_are_refused_with_the_text_next_to_them() {
+    compare("invalid", "stderr", |file, inventory| {
+        inventory.expect_err(&format!("{} is accepted", file.display())).render(false, WIDTH)
+    });
+}
+
+#[test]
+fn every_golden_text_has_its_file() {
+    for golden in files("valid", "meaning").into_iter().chain(files("invalid", "stderr")) {
+        assert!(golden.with_extension("toml").exists(), "{} is left over", golden.display());
+    }
+}
+
+#[test]
+fn every_block_of_the_documentation_is_valid() {
+    let documentation = include_str!("../docs/inventory.md");
+    let blocks: Vec<_> = documentation.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(blocks.len() > 3, "{}", blocks.len());
+    for block in blocks {
+        let inventory = read(Source::new("inventory.md", block));
+        assert!(inventory.is_ok(), "{block}\n{}", inventory.unwrap_err().render(false, WIDTH));
+    }
+}
+
+/// What an inventory says, a line for each node and zone.
+fn meaning(inventory: &InventoryFile) -> String {
+    let mut text = String::new();
+    for (node, entry) in inventory.nodes() {
+        let addresses: Vec<_> = entry.addresses.iter().map(ToString::to_string).collect();
+        text += &format!("{node}: {} {} [{}] {}\n", entry.agent, entry.interface, addresses.join(" "), entry.origin);
+    }
+    for (zone, nodes) in inventory.zones() {
+        text += &format!("zone {zone}: {}\n", hostlist::fold(nodes));
+    }
+    if let Some(tls) = inventory.tls() {
+        text += &format!("tls: {} {} {}\n", tls.ca.display(), tls.cert.display(), tls.key.display());
+    }
+    text
+}
+
+fn read(source: Source) -> Result<InventoryFile, Rejected> {
+    if InventoryFile::is_in_topology(&source.text) {
+        return InventoryFile::of_topology(&source).map(|inventory| inventory.expect("it has one"));
+    }
+    InventoryFile::parse(source)
+}
+
+fn compare(folder: &str, extension: &str, say: impl Fn(&Path, Result<InventoryFile, Rejected>) -> String) {
+    let bless = env::var_os("NETEMCTL_BLESS").is_some();
+    let mut differing = Vec::new();
+    let inventories = files(folder, "toml");
+    assert!(!inventories.is_empty(), "{folder} has no TOML file");
+    for file in inventories {
+        let name = file.file_name().expect("a file").to_string_lossy().into_owned();
+        let text = fs::read_to_string(&file).expect("a text file");
+        let said = say(&file, read(Source::new(format!("etc/{name}"), text)));
+        let golden = file.with_extension(extension);
+        if bless {
+            fs::write(&golden, &said).unwrap();
+        } else if fs::read_to_string(&golden).unwrap_or_default() != said {
+            differing.push(format!("{} should have been:\n{said}", golden.display()));
+        }
+    }
+    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", differing.join("\n"));
+}
+
+fn files(folder: &str, extension: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inventories").join(folder);
+    let entries = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a file").path());
+    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect();
+    files.sort();
+    files
+}
