@@ -56,7 +56,13 @@ fn meaning(inventory: &InventoryFile) -> String {
     let mut text = String::new();
     for (node, entry) in inventory.nodes() {
         let addresses: Vec<_> = entry.addresses.iter().map(ToString::to_string).collect();
-        text += &format!("{node}: {} {} [{}] {}\n", entry.agent, entry.interface, addresses.join(" "), entry.origin);
+        text += &format!(
+            "{node}: {} {} [{}] {}\n",
+            entry.agent,
+            entry.interface,
+            addresses.join(" "),
+            entry.origin.as_ref().expect("a line")
+        );
     }
     for (zone, nodes) in inventory.zones() {
         text += &format!("zone {zone}: {}\n", hostlist::fold(nodes));

@@ -11,7 +11,7 @@ use super::{
     topology_file,
 };
 use crate::{
-    fleet::{FleetOnset, Outcome},
+    fleet::{Fleet, FleetOnset, Outcome},
     plan::{EditError, Inventory, Moment, Wanted},
     topology::{NodeName, hostlist},
 };
@@ -29,7 +29,8 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
-        change(context, true, |wanted, inventory| wanted.with_topology(topology, inventory))
+        let fleet = context.fleet_for(&topology)?;
+        change_on(context, &fleet, true, None, |wanted, inventory| wanted.with_topology(topology, inventory))
     }
 }
 
@@ -104,7 +105,16 @@ pub(super) fn change_with(
     seed: Option<u64>,
     edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let fleet = context.fleet()?;
+    change_on(context, &context.fleet()?, replaces, seed, edit)
+}
+
+fn change_on(
+    context: &Context,
+    fleet: &Fleet,
+    replaces: bool,
+    seed: Option<u64>,
+    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+) -> Result<Exit, Failure> {
     let outcome = Context::block_on(async |interrupt| {
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());

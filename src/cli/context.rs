@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,11 +12,16 @@ use serde::Serialize;
 use tokio::time::{MissedTickBehavior, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Failure};
+use super::{
+    Exit, Failure,
+    whereabouts::{Given, Whereabouts},
+};
 use crate::{
-    fleet::{Access, Fleet},
+    fleet::{Access, Fleet, tls::Identity},
+    inventory::TlsFiles,
     lab::{Lab, LabDirectory},
-    topology::{NodeName, hostlist},
+    plan::{AgentAddress, Inventory},
+    topology::{NodeName, Topology, hostlist},
 };
 
 /// How long something may take before it says that it is at work.
@@ -28,16 +34,30 @@ pub(super) struct Context {
     json: bool,
     lab_dir: Option<PathBuf>,
     access: Access,
+    inventory: Option<Given>,
+}
+
+/// Agents to talk to.
+pub(super) enum Agents {
+    /// Those of an inventory.
+    Placed(Inventory),
+    /// Those whose interfaces and addresses are not known.
+    Unplaced(BTreeMap<NodeName, AgentAddress>),
 }
 
 impl Context {
     pub(super) fn new(json: bool, lab_dir: Option<PathBuf>) -> Self {
-        Self { json, lab_dir, access: Access::default() }
+        Self { json, lab_dir, access: Access::default(), inventory: None }
     }
 
     /// With what it takes to reach agents elsewhere.
     pub(super) fn with_access(self, access: Access) -> Self {
         Self { access, ..self }
+    }
+
+    /// With the inventory file that is given on the command line or in the environment.
+    pub(super) fn with_inventory(self, inventory: Option<Given>) -> Self {
+        Self { inventory, ..self }
     }
 
     /// Whether the answer is for a program.
@@ -55,9 +75,32 @@ impl Context {
         Ok(self.lab_directory()?.find()?)
     }
 
-    /// The fleet to talk to: that of the lab.
+    /// Where the nodes are, as the first of these says: the file given, the topology's own table, the lab.
+    pub(super) fn whereabouts(&self, topology: Option<&Topology>) -> Result<Whereabouts, Failure> {
+        Whereabouts::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
+    }
+
+    /// The fleet to talk to.
     pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
-        Ok(Fleet::new(self.lab()?.inventory(), self.access.clone()))
+        self.whereabouts(None)?.fleet(self)
+    }
+
+    /// The fleet to put a topology in force on.
+    pub(super) fn fleet_for(&self, topology: &Topology) -> Result<Fleet, Failure> {
+        self.whereabouts(Some(topology))?.fleet(self)
+    }
+
+    /// A fleet: the one place where one is made.
+    pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
+        let mut access = self.access.clone();
+        if let Some(TlsFiles { ca, cert, key }) = tls {
+            let identity = Identity::read(ca, cert, key).map_err(|error| Failure::new(Exit::File, error))?;
+            access.tls = Some(Arc::new(identity));
+        }
+        Ok(match agents {
+            Agents::Placed(inventory) => Fleet::new(inventory, access),
+            Agents::Unplaced(agents) => Fleet::of_agents(agents, access),
+        })
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.

@@ -120,7 +120,8 @@ impl From<EditError> for Failure {
             | EditError::Partition(_)
             | EditError::NoSuchPartition { .. } => Self::new(Exit::Usage, error),
             EditError::Homeless { .. } => Self::new(Exit::Refused, error).hint(
-                "a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up",
+                "a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory \
+                 those that it names",
             ),
             EditError::Inventory(_) | EditError::NameTaken(_) => Self::new(Exit::Refused, error),
         }
@@ -149,7 +150,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, stuck: &BTre
         failure.exit = Exit::Failed;
         failure = failure.hint("look at netemctl status, then bring all nodes in line with netemctl apply or clear");
     } else if exit == Exit::Unreachable {
-        failure = failure.hint("see which agents live: netemctl lab status");
+        failure = failure.hint("see which agents live: netemctl status");
     }
     failure
 }

@@ -19,7 +19,7 @@ use tokio::{
 
 use super::{
     Context, Exit, Failure, agent,
-    context::talk,
+    context::{Agents, talk},
     render::{count, table},
     topology_file,
 };
@@ -225,7 +225,7 @@ struct MemberStatus {
 
 fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
-    let fleet = context.fleet()?;
+    let fleet = context.fleet_of(Agents::Placed(lab.inventory()), None)?;
     let (_, down) = Context::block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
     let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
     let layout = &lab.state.layout;

@@ -8,6 +8,7 @@ mod context;
 mod exit;
 mod failure;
 mod heal;
+mod inventory;
 mod lab;
 mod overlays;
 mod partition;
@@ -22,6 +23,7 @@ mod timing;
 mod topology_file;
 mod unset;
 mod verify;
+mod whereabouts;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -29,7 +31,7 @@ use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
 
-use self::{context::Context, failure::Failure};
+use self::{context::Context, failure::Failure, whereabouts::Given};
 use crate::fleet::Access;
 
 /// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
@@ -47,6 +49,14 @@ struct Cli {
         help = "The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]"
     )]
     lab_dir: Option<PathBuf>,
+
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        help = "Where the nodes are: an inventory file, or a topology with an [inventory] table [env: NETEMCTL_INVENTORY]"
+    )]
+    inventory: Option<PathBuf>,
 
     #[command(flatten)]
     ssh: ssh::Ssh,
@@ -85,6 +95,7 @@ enum Verb {
     Partition(partition::Partition),
     Heal(heal::Heal),
     Clear(clear::Clear),
+    Inventory(inventory::InventoryArgs),
     Lab(lab::LabArgs),
     Agent(agent::Agent),
 }
@@ -101,7 +112,7 @@ pub fn main() -> ExitCode {
     // Read here, since clap would show the variable as if it were given on the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let access = Access { tls: None, ssh: cli.ssh.options() };
-    let context = Context::new(cli.json, lab_dir).with_access(access);
+    let context = Context::new(cli.json, lab_dir).with_access(access).with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),
@@ -132,6 +143,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Partition(verb) => verb.run(context),
         Verb::Heal(verb) => verb.run(context),
         Verb::Clear(verb) => verb.run(context),
+        Verb::Inventory(verb) => verb.run(context),
         Verb::Lab(verb) => verb.run(context),
         Verb::Agent(verb) => verb.run(),
     }

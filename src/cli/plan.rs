@@ -47,7 +47,7 @@ struct Planned<'a> {
 impl Plan {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
-        let fleet = context.fleet()?;
+        let fleet = context.fleet_for(&topology)?;
         let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
             return Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")));

@@ -13,6 +13,7 @@ use super::{
     partition,
     partitions::{Parted, draw as draw_partitions, parted},
     render::{count, table},
+    whereabouts::Whence,
 };
 use crate::{
     fleet::{CALL_TIMEOUT, CallError, part},
@@ -32,6 +33,8 @@ pub(super) struct Status {}
 struct Fleetwide {
     /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
     ok: bool,
+    /// Which nodes these are.
+    inventory: Whence,
     /// What is laid over the links, as one of the nodes has it; later wins.
     overlays: Vec<Laid>,
     /// What is cut, as one of the nodes has it.
@@ -70,7 +73,8 @@ impl Node {
 impl Status {
     #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let fleet = context.fleet()?;
+        let whereabouts = context.whereabouts(None)?;
+        let fleet = whereabouts.agents(context)?;
         let (up, down, overlays, partitions) = Context::block_on(async |_| {
             let answers = Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await;
             let (up, down) = part(answers);
@@ -94,7 +98,13 @@ impl Status {
         };
         let up = up.into_iter().map(|(node, status)| (node, Node::up(status)));
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
-        let fleetwide = Fleetwide { ok: exit == Exit::Ok, overlays, partitions, nodes: up.chain(down).collect() };
+        let fleetwide = Fleetwide {
+            ok: exit == Exit::Ok,
+            inventory: whereabouts.from,
+            overlays,
+            partitions,
+            nodes: up.chain(down).collect(),
+        };
         context.answer(&fleetwide, || draw(&fleetwide, differ))?;
         Ok(exit)
     }
@@ -134,6 +144,9 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     if !keepers.is_empty() {
         let each: Vec<_> = keepers.iter().map(|(name, keeper)| format!("{name} (keeper {keeper})")).collect();
         text += &format!("\nby ssh, with no daemon; each keeper ends when it is not needed: {}\n", each.join(", "));
+    }
+    if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
+        text += &format!("\ninventory: {}\n", fleetwide.inventory);
     }
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";

@@ -8,7 +8,10 @@ use std::{
 };
 
 use super::{Exit, Failure};
-use crate::topology::{MAX_FILE_BYTES, Source, Topology};
+use crate::{
+    inventory::InventoryFile,
+    topology::{MAX_FILE_BYTES, Source, Topology},
+};
 
 /// Reads and parses a topology file; `-` is stdin. Files that it refers to are looked for in its own folder, and those
 /// of stdin in the current one.
@@ -21,16 +24,25 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
         if error.is_missing { failure.hint("the project's own topologies are in topologies/") } else { failure }
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
-    Ok(Topology::load(Source::new(name, text), |name| open(&folder.join(name)).map_err(|error| error.why))?)
+    let source = Source::new(name, text);
+    // Nobody may need the nodes' whereabouts now, but a file is right or it is not.
+    let inventory = InventoryFile::of_topology(&source).err();
+    let topology = Topology::load(source, |name| open(&folder.join(name)).map_err(|error| error.why));
+    match (topology, inventory) {
+        (Ok(topology), None) => Ok(topology),
+        (Ok(_), Some(rejected)) | (Err(rejected), None) => Err(rejected.into()),
+        (Err(rejected), Some(inventory)) => Err(rejected.and(inventory).into()),
+    }
 }
 
 /// Why a file has no text.
-struct Unreadable {
-    why: String,
+pub(super) struct Unreadable {
+    pub(super) why: String,
     is_missing: bool,
 }
 
-fn open(path: &Path) -> Result<String, Unreadable> {
+/// The text of a file.
+pub(super) fn open(path: &Path) -> Result<String, Unreadable> {
     let file = File::open(path).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unreadable { why: "no such file".to_owned(), is_missing: true },
         _ => error.into(),

@@ -17,7 +17,7 @@ use tokio::task::JoinSet;
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
 use crate::{
-    plan::{AgentAddress, Inventory, Place},
+    plan::{AgentAddress, IfName, Inventory},
     topology::NodeName,
     wire::Call,
 };
@@ -37,6 +37,8 @@ pub struct Access {
 /// All agents of an inventory.
 pub struct Fleet {
     inventory: Inventory,
+    /// The agents of nodes that are not in the inventory, as their interfaces and addresses are not known yet.
+    unplaced: BTreeMap<NodeName, AgentAddress>,
     ways: Arc<Ways>,
 }
 
@@ -52,7 +54,12 @@ pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
 impl Fleet {
     /// The fleet of an inventory; nobody is called yet.
     pub fn new(inventory: Inventory, access: Access) -> Self {
-        Self { inventory, ways: Arc::new(Ways { tls: access.tls, ssh: ssh::Hosts::new(access.ssh) }) }
+        Self { inventory, unplaced: BTreeMap::new(), ways: Arc::new(Ways::new(access)) }
+    }
+
+    /// Agents that can be asked, for an inventory to be made of what they answer, and nothing else.
+    pub fn of_agents(agents: BTreeMap<NodeName, AgentAddress>, access: Access) -> Self {
+        Self { inventory: Inventory::default(), unplaced: agents, ways: Arc::new(Ways::new(access)) }
     }
 
     /// Where the nodes are.
@@ -63,12 +70,12 @@ impl Fleet {
     /// Asks every node in parallel.
     pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
         let mut calls = JoinSet::new();
-        for (node, place) in &self.inventory.nodes {
-            let (node, place, body) = (node.clone(), place.clone(), client::body(&request(node)));
+        for node in self.inventory.nodes.keys().chain(self.unplaced.keys()) {
+            let (target, body) = (self.target(node), client::body(&request(node)));
             let ways = Arc::clone(&self.ways);
             calls.spawn(async move {
-                let answer = ways.ask::<C>(&node, &place, body, timeout).await;
-                (node, answer)
+                let answer = ways.ask::<C>(&target, body, timeout).await;
+                (target.node, answer)
             });
         }
         let mut answers = BTreeMap::new();
@@ -88,19 +95,35 @@ impl Fleet {
         node: &NodeName,
         request: C,
     ) -> Result<C::Reply, CallError> {
-        self.ways.ask::<C>(node, &self.inventory.nodes[node], client::body(&request), timeout).await
+        self.ways.ask::<C>(&self.target(node), client::body(&request), timeout).await
+    }
+
+    fn target(&self, node: &NodeName) -> Target {
+        let place = self.inventory.nodes.get(node);
+        Target {
+            node: node.clone(),
+            agent: place.map_or_else(|| &self.unplaced[node], |place| &place.agent).clone(),
+            interface: place.map(|place| place.interface.clone()),
+        }
     }
 }
 
+/// Whom to ask.
+struct Target {
+    node: NodeName,
+    agent: AgentAddress,
+    /// The interface that it may shape, if that is known.
+    interface: Option<IfName>,
+}
+
 impl Ways {
-    async fn ask<C: Call>(
-        &self,
-        node: &NodeName,
-        place: &Place,
-        body: Vec<u8>,
-        timeout: Duration,
-    ) -> Result<C::Reply, CallError> {
-        match place.agent.clone() {
+    fn new(access: Access) -> Self {
+        Self { tls: access.tls, ssh: ssh::Hosts::new(access.ssh) }
+    }
+
+    async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
+        let Target { node, agent, interface } = target;
+        match agent.clone() {
             AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
             AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
             AgentAddress::Https(address) => match self.tls.clone() {
@@ -110,7 +133,7 @@ impl Ways {
                 None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
             },
             AgentAddress::Ssh(address) => {
-                let target = ssh::Target { address, node: node.clone(), interface: place.interface.clone() };
+                let target = ssh::Target { address, node: node.clone(), interface: interface.clone() };
                 self.ssh.call::<C>(&target, body, timeout).await
             }
         }

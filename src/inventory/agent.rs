@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use super::DEFAULT_PORT;
+
 /// How the controller gets to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Transport {
@@ -39,6 +41,79 @@ impl Transport {
     pub(super) fn with_key(key: &str) -> impl Iterator<Item = Self> {
         Self::ALL.into_iter().filter(move |transport| transport.keys().contains(&key))
     }
+}
+
+/// Where an agent is, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// How to get there.
+    pub transport: Transport,
+    /// The host; by a Unix socket, the path of it.
+    pub host: String,
+    /// The port, where it is said.
+    pub port: Option<u16>,
+    /// The user, where one is said.
+    pub user: Option<String>,
+}
+
+impl Reach {
+    /// Reads `https://HOST:PORT`, `ssh://USER@HOST:PORT`, `unix:/PATH`, or a host alone; what is not said is as in
+    /// `defaults`, whose host does not count.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be no such address, in a few words.
+    pub fn parse(text: &str, defaults: &Self) -> Result<Self, String> {
+        let parsed = if let Some(path) = text.strip_prefix("unix:") {
+            Self { transport: Transport::Unix, host: path.to_owned(), port: None, user: None }
+        } else {
+            let (transport, rest) = match text.split_once("://") {
+                Some(("https", rest)) => (Transport::Https, rest),
+                Some(("ssh", rest)) => (Transport::Ssh, rest),
+                Some((other, _)) => return Err(format!("there is no transport `{other}`")),
+                None => (defaults.transport, text),
+            };
+            let (user, host) = match rest.rsplit_once('@') {
+                Some((user, host)) => (Some(user.to_owned()), host),
+                None => (defaults.user.clone().filter(|_| transport == Transport::Ssh), rest),
+            };
+            let (host, port) = split_port(host)?;
+            Self { transport, host: host.to_owned(), port: port.or(defaults.port), user }
+        };
+        parsed.address()?;
+        Ok(parsed)
+    }
+
+    /// The agent's address as text.
+    ///
+    /// # Errors
+    ///
+    /// Why there can be no such address, in a few words.
+    pub fn address(&self) -> Result<String, String> {
+        let Self { transport, host, port, user } = self;
+        match (transport, user) {
+            (Transport::Unix, _) => unix(host),
+            (Transport::Https, Some(_)) => Err("HTTPS has no user".to_owned()),
+            (Transport::Https, None) => https(host, port.unwrap_or(DEFAULT_PORT)),
+            (Transport::Ssh, user) => {
+                user.iter().try_for_each(|user| check_user(user))?;
+                ssh(user.as_deref(), host, *port)
+            }
+        }
+    }
+}
+
+/// A host and its port, if it has one; an address of IPv6 with a port is in brackets.
+fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
+    let (host, port) = match (text.strip_prefix('[').and_then(|rest| rest.split_once(']')), text.split_once(':')) {
+        (Some((host, "")), _) => (host, None),
+        (Some((host, rest)), _) => (host, rest.strip_prefix(':')),
+        // More than one colon: an address of IPv6.
+        (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or(format!("`{port}` is no port")));
+    Ok((host, port.transpose()?))
 }
 
 /// The longest path of a Unix socket (`sun_path`, less its NUL).
@@ -90,7 +165,9 @@ fn bracketed(host: &str) -> Result<String, String> {
     }
     match odd_character(host, "-._") {
         // `ssh` would take it for an option.
-        None if host.starts_with(['-', '.']) => Err("a host's name begins with a letter or a digit".to_owned()),
+        None if host.is_empty() || host.starts_with(['-', '.']) => {
+            Err("a host's name begins with a letter or a digit".to_owned())
+        }
         None => Ok(host.to_owned()),
         Some(odd) => Err(format!("a host's name has no {odd:?}")),
     }
@@ -114,6 +191,23 @@ mod tests {
         assert_eq!(ssh(Some("root"), "n1", Some(22)).as_deref(), Ok("ssh://root@n1:22"));
         for bad in ["https://n1", "root@n1", "n1:22", "n 1", "-oProxyCommand=x", "n1/x", ".n1"] {
             assert!(ssh(None, bad, None).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_taken_apart_and_put_together_again() {
+        let defaults =
+            Reach { transport: Transport::Ssh, host: String::new(), port: None, user: Some("root".to_owned()) };
+        let address = |text: &str| Reach::parse(text, &defaults).and_then(|reach| reach.address());
+        assert_eq!(address("n1").as_deref(), Ok("ssh://root@n1"));
+        assert_eq!(address("n1:2222").as_deref(), Ok("ssh://root@n1:2222"));
+        assert_eq!(address("admin@fd00::1").as_deref(), Ok("ssh://admin@[fd00::1]"));
+        assert_eq!(address("ssh://[fd00::1]:22").as_deref(), Ok("ssh://root@[fd00::1]:22"));
+        assert_eq!(address("https://n1").as_deref(), Ok("https://n1:20094"));
+        assert_eq!(address("https://n1:443").as_deref(), Ok("https://n1:443"));
+        assert_eq!(address("unix:/run/a.sock").as_deref(), Ok("unix:/run/a.sock"));
+        for bad in ["http://n1", "https://root@n1", "n1:0", "n1:x", "n1/x", "", "unix:a", "-x@n1", "[fd00::1]x"] {
+            assert!(address(bad).is_err(), "{bad}");
         }
     }
 

@@ -1,2 +1,233 @@
-pub struct Draft;
-pub struct Drafted;
+//! From what agents say of their hosts to an inventory file, with comments for the person who completes it: [`draft`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use thiserror::Error;
+
+use super::{DEFAULT_PORT, Reach, TlsFiles, Transport};
+use crate::{
+    plan::IfName,
+    topology::NodeName,
+    wire::{Host, HostInterface},
+};
+
+/// A file to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// Its text.
+    pub text: String,
+    /// What it says of each node.
+    pub nodes: BTreeMap<NodeName, Drafted>,
+}
+
+/// What a draft says of a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drafted {
+    /// Its agent's address.
+    pub agent: String,
+    /// The interface that is proposed; `None`: none can be, and the file is not valid until somebody chooses one.
+    pub interface: Option<IfName>,
+    /// Its addresses there.
+    pub addresses: Vec<IpAddr>,
+    /// Why there is no proposal, or what is to be looked at before it is taken.
+    pub warning: Option<String>,
+}
+
+/// Two agents say that they are the same node.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the agents at {0} and {1} both say that they are node {2}; correct `node` in the config of one of them")]
+pub struct SameNode(pub String, pub String, pub NodeName);
+
+/// One node of the file to be.
+struct Line<'h> {
+    reach: &'h Reach,
+    host: &'h Host,
+    proposal: Option<&'h HostInterface>,
+}
+
+/// Makes a file of where the agents were found and what they said.
+///
+/// # Errors
+///
+/// When two of them are the same node.
+pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
+    let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
+    let mut nodes = BTreeMap::new();
+    for (reach, host) in found {
+        let (proposal, warning) = propose(host);
+        let address = reach.address().unwrap_or_else(|_| reach.host.clone());
+        let drafted = Drafted {
+            agent: address.clone(),
+            interface: proposal.map(|interface| interface.name.clone()),
+            addresses: proposal.into_iter().flat_map(HostInterface::reachable).collect(),
+            warning,
+        };
+        if let Some(Drafted { agent, .. }) = nodes.insert(host.node.clone(), drafted) {
+            return Err(SameNode(agent, address, host.node.clone()));
+        }
+        lines.insert(&host.node, Line { reach, host, proposal });
+    }
+    Ok(Draft { text: text(&lines, &nodes, tls), nodes })
+}
+
+/// The interface that the agent's config allows and that nothing speaks against; and what is to be said of that.
+fn propose(host: &Host) -> (Option<&HostInterface>, Option<String>) {
+    let names = |interfaces: &[&HostInterface]| {
+        interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let allowed: Vec<_> = host.interfaces.iter().filter(|interface| interface.is_allowed).collect();
+    let is_free = |interface: &&&HostInterface| !interface.carries_default_route;
+    let free: Vec<_> = allowed.iter().filter(is_free).copied().collect();
+    let good: Vec<_> = free.iter().filter(|interface| interface.reachable().next().is_some()).copied().collect();
+    let none = |why: String| (None, Some(why));
+    match (&good[..], &free[..], &allowed[..]) {
+        ([only], ..) => (Some(only), None),
+        ([first, ..], ..) => {
+            let warning = format!("its agent's config allows {}; {} is proposed", names(&good), first.name);
+            (Some(first), Some(warning))
+        }
+        ([], [_, ..], _) => none(format!("{} has no address that other nodes could send to", names(&free))),
+        ([], [], [_, ..]) => none(format!(
+            "{} carries a default route, so more than the database's traffic leaves by it; use an interface dedicated to \
+             the database",
+            names(&allowed)
+        )),
+        ([], [], []) => none(
+            "its agent's config allows none of its interfaces; name the database's in `interfaces` there".to_owned(),
+        ),
+    }
+}
+
+fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafted>, tls: Option<&TlsFiles>) -> String {
+    let common = Common::of(lines);
+    let mut text = format!(
+        "# Where the nodes are, as their agents said (netemctl {}). An asterisk marks the interface that is proposed:\n\
+         # look at each, then run `netemctl inventory check` on this file. docs/inventory.md has the language.\n\n",
+        env!("CARGO_PKG_VERSION")
+    );
+    let defaults = common.keys();
+    if !defaults.is_empty() {
+        text += "[defaults]\n";
+        text.extend(defaults.iter().map(|(key, value)| format!("{key} = {value}\n")));
+        text += "\n";
+    }
+    text += "[nodes]\n";
+    for (node, line) in lines {
+        text += &format!("# {node}: kernel {}\n", line.host.kernel);
+        text.extend(line.host.interfaces.iter().map(|interface| described(interface, line.proposal)));
+        let warning = nodes.get(*node).and_then(|drafted| drafted.warning.as_ref());
+        text.extend(warning.map(|warning| format!("# Look here: {warning}\n")));
+        let own: Vec<_> = common.own_keys(line).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let own = if own.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", own.join(", ")) };
+        let name = if node.as_str().contains('.') { quoted(node.as_str()) } else { node.to_string() };
+        text += &format!("{name} = {own}\n\n");
+    }
+    if let Some(TlsFiles { ca, cert, key }) = tls {
+        let file = |path: &std::path::Path| quoted(&path.display().to_string());
+        text += &format!("[tls]\nca = {}\ncert = {}\nkey = {}\n\n", file(ca), file(cert), file(key));
+    }
+    text + "# Without a topology in force, zones are these:\n# [zones]\n# Z1 = \"n[1-3]\"\n"
+}
+
+/// One interface of a host, as a comment.
+fn described(interface: &HostInterface, proposal: Option<&HostInterface>) -> String {
+    let mark = if proposal == Some(interface) { '*' } else { ' ' };
+    let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+    let speed = interface.speed_mbit.map(|mbit| format!("{mbit} Mbit/s"));
+    let notes = [
+        Some(if interface.is_up { "up" } else { "down" }.to_owned()),
+        speed,
+        Some(if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" ") }),
+        interface.carries_default_route.then(|| "default route".to_owned()),
+        interface.is_allowed.then(|| "allowed by its agent".to_owned()),
+    ];
+    let notes: Vec<_> = notes.into_iter().flatten().collect();
+    format!("# {mark} {}: {}\n", interface.name, notes.join(", "))
+}
+
+/// What is the same for all nodes, and so goes into `[defaults]`.
+struct Common {
+    transport: Option<Transport>,
+    /// The hosts or sockets, with `{node}` for the node's name.
+    place: Option<String>,
+    port: Option<u16>,
+    user: Option<String>,
+    interface: Option<IfName>,
+}
+
+type Keys = Vec<(&'static str, String)>;
+
+impl Common {
+    fn of(lines: &BTreeMap<&NodeName, Line<'_>>) -> Self {
+        let transport = the_only(lines.values().map(|line| Some(line.reach.transport)));
+        let place = the_only(lines.iter().map(|(node, line)| pattern(&line.reach.host, node)));
+        Self {
+            transport,
+            // A host of one transport is no socket of another.
+            place: place.filter(|_| transport.is_some()),
+            port: the_only(lines.values().map(|line| line.reach.port)),
+            user: the_only(lines.values().map(|line| line.reach.user.clone())),
+            interface: the_only(lines.values().map(|line| Some(line.proposal?.name.clone()))),
+        }
+    }
+
+    fn keys(&self) -> Keys {
+        let place = self.transport.zip(self.place.clone()).and_then(|(transport, place)| place_key(transport, &place));
+        let transport = self.transport.map(|transport| ("transport", quoted(transport.name())));
+        let port = self.port.map(|port| ("port", port.to_string()));
+        let user = self.user.as_ref().map(|user| ("user", quoted(user)));
+        let interface = self.interface.as_ref().map(|interface| ("interface", quoted(interface.as_str())));
+        [transport, place, port, user, interface].into_iter().flatten().collect()
+    }
+
+    /// What is to be said of one node besides.
+    fn own_keys(&self, line: &Line<'_>) -> Keys {
+        let Reach { transport, host, port, user } = line.reach;
+        let own_transport = self.transport.is_none().then(|| ("transport", quoted(transport.name())));
+        let is_named_so = *transport != Transport::Unix && host == line.host.node.as_str();
+        let place = (self.place.is_none() && !is_named_so).then(|| place_key(*transport, host)).flatten();
+        let is_usual = *transport == Transport::Https && *port == Some(DEFAULT_PORT);
+        let port = port.filter(|_| self.port.is_none() && !is_usual).map(|port| ("port", port.to_string()));
+        let user = user.as_ref().filter(|_| self.user.is_none()).map(|user| ("user", quoted(user)));
+        let interface = line.proposal.filter(|_| self.interface.is_none());
+        let interface = interface.map(|interface| ("interface", quoted(interface.name.as_str())));
+        let addresses: Vec<_> =
+            line.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
+        let addresses = (!addresses.is_empty()).then(|| ("addresses", format!("[{}]", addresses.join(", "))));
+        [own_transport, place, port, user, interface, addresses].into_iter().flatten().collect()
+    }
+}
+
+/// The key that says where an agent is, unless it goes without saying.
+fn place_key(transport: Transport, place: &str) -> Option<(&'static str, String)> {
+    match transport {
+        Transport::Unix => Some(("socket", quoted(place))),
+        Transport::Https | Transport::Ssh if place == "{node}" => None,
+        Transport::Https | Transport::Ssh => Some(("host", quoted(place))),
+    }
+}
+
+/// The text with `{node}` for the node's name, where it is a word of its own in it.
+fn pattern(text: &str, node: &NodeName) -> Option<String> {
+    let is_word_character = |character: char| character.is_ascii_alphanumeric();
+    text.match_indices(node.as_str()).find_map(|(start, name)| {
+        let (before, behind) = (&text[..start], &text[start + name.len()..]);
+        let stands_alone = !before.ends_with(is_word_character) && !behind.starts_with(is_word_character);
+        stands_alone.then(|| format!("{before}{{node}}{behind}"))
+    })
+}
+
+/// What all of them are, if it is the same.
+fn the_only<T: Ord>(values: impl Iterator<Item = Option<T>>) -> Option<T> {
+    let mut values: BTreeSet<Option<T>> = values.collect();
+    let first = values.pop_first()?;
+    first.filter(|_| values.is_empty())
+}
+
+/// A string of TOML. Those of JSON are strings of TOML, too.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

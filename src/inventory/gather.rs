@@ -83,7 +83,7 @@ impl<'d, 't> Gathering<'d, 't> {
         let (Some(agents), Some(interfaces), Some(addresses)) = (agents, interfaces, addresses) else { return };
         let (line, _) = self.lines.position(group.names.span().start);
         for (((node, agent), interface), addresses) in nodes.into_iter().zip(agents).zip(interfaces).zip(addresses) {
-            let origin = Origin { path: self.path.to_owned(), line };
+            let origin = Some(Origin { path: self.path.to_owned(), line });
             self.entries.insert(node, Entry { agent, interface, addresses, origin });
         }
     }

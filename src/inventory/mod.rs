@@ -24,7 +24,7 @@
 //!
 //! The module is pure. A file passes through `words` (TOML to words) and `gather` (words to nodes), which report
 //! everything that they find by the machinery of [`crate::topology`]. What the file leaves open its agents answer:
-//! [`InventoryFile::resolve`] takes what they said. [`Draft`] goes the other way, from what they said to a file. First
+//! [`InventoryFile::resolve`] takes what they said. [`draft()`] goes the other way, from what they said to a file. First
 //! type to read: [`InventoryFile`].
 
 mod agent;
@@ -42,12 +42,12 @@ use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
 use ipnetwork::IpNetwork;
 
 pub use self::{
-    agent::Transport,
-    draft::{Draft, Drafted},
+    agent::{Reach, Transport},
+    draft::{Draft, Drafted, SameNode, draft},
     resolve::{Mismatch, Resolved},
 };
 use crate::{
-    plan::{AgentAddress, IfName, InventoryError},
+    plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
     topology::{NodeName, Origin, Rejected, Source, Table, ZoneName, parse_toml},
 };
 
@@ -71,8 +71,8 @@ pub struct Entry {
     pub interface: Which,
     /// Its addresses on that interface; empty: all that it has.
     pub addresses: Vec<IpAddr>,
-    /// Where the file says all this.
-    pub origin: Origin,
+    /// Where the file says all this; `None`: no file does.
+    pub origin: Option<Origin>,
 }
 
 /// How a file says which interface it means.
@@ -133,6 +133,18 @@ impl InventoryFile {
     /// Whether a file's text is that of a topology with an `[inventory]` table, rather than an inventory file.
     pub fn is_in_topology(text: &str) -> bool {
         parse_toml(text).is_ok_and(|file| file.get_ref().contains_key("inventory"))
+    }
+
+    /// What a file would say of an inventory of which everything is known.
+    pub fn of(inventory: &Inventory) -> Self {
+        let entry = |place: &Place| Entry {
+            agent: place.agent.to_string(),
+            interface: Which::Named(place.interface.clone()),
+            addresses: place.addresses.clone(),
+            origin: None,
+        };
+        let nodes = inventory.nodes.iter().map(|(node, place)| (node.clone(), entry(place))).collect();
+        Self { nodes, zones: inventory.zones.clone(), tls: None }
     }
 
     /// All nodes, at least one.

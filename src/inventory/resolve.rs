@@ -109,12 +109,19 @@ pub enum Mismatch {
 
 impl InventoryFile {
     /// The inventory that this file means, of what the agents of its nodes said. Nodes of which the file says everything
-    /// need no answer; where there is one, it has to fit.
-    pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>) -> Resolved {
+    /// need no answer; where there is one, it has to fit. A node that does not answer is where it was when something was
+    /// put in force, if that is `remembered` and fits the file.
+    pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, Place>) -> Resolved {
         let mut nodes = BTreeMap::new();
         let mut mismatches = BTreeMap::new();
         for (node, entry) in &self.nodes {
-            match place(node, entry, hosts.get(node)) {
+            let found = match place(node, entry, hosts.get(node)) {
+                Err(Mismatch::Silent) => {
+                    remembered.get(node).filter(|place| entry.fits(place)).cloned().ok_or(Mismatch::Silent)
+                }
+                found => found,
+            };
+            match found {
                 Ok(place) => drop(nodes.insert(node.clone(), place)),
                 Err(mismatch) => drop(mismatches.insert(node.clone(), mismatch)),
             }
@@ -123,6 +130,18 @@ impl InventoryFile {
         nodes.retain(|node, _| !shared.contains_key(node));
         mismatches.extend(shared);
         Resolved { inventory: Inventory { nodes, zones: self.zones.clone() }, mismatches }
+    }
+}
+
+impl Entry {
+    /// Whether a place is one that this entry may mean.
+    fn fits(&self, place: &Place) -> bool {
+        let is_interface = match &self.interface {
+            Which::Named(interface) => place.interface == *interface,
+            Which::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
+        };
+        let are_addresses = self.addresses.is_empty() || place.addresses == self.addresses;
+        place.agent.to_string() == self.agent && is_interface && are_addresses
     }
 }
 

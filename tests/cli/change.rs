@@ -102,7 +102,7 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
     --- stdout
     --- stderr
     error: the topology's nodes n[4-9] are not among the 3 of the fleet
-    hint: a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up
+    hint: a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names
     --- exit status: 5
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", &file]), @r#"
@@ -112,13 +112,13 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
       "error": {
         "message": "the topology's nodes n[4-9] are not among the 3 of the fleet",
         "hints": [
-          "a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up"
+          "a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names"
         ]
       }
     }
     --- stderr
     error: the topology's nodes n[4-9] are not among the 3 of the fleet
-    hint: a lab has the nodes of the topology that it was brought up with: netemctl lab down, then lab up
+    hint: a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names
     --- exit status: 5
     "#);
     let plan = lab.run(["plan", &file]).ended(5);

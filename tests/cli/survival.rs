@@ -97,7 +97,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl lab status
+    hint: see which agents live: netemctl status
     --- exit status: 6
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", "uniform-3-rtt100.toml"]), @r#"
@@ -107,7 +107,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       "error": {
         "message": "n2 could not be asked; nothing was changed",
         "hints": [
-          "see which agents live: netemctl lab status"
+          "see which agents live: netemctl status"
         ],
         "nodes": {
           "n2": "no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)"
@@ -117,7 +117,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl lab status
+    hint: see which agents live: netemctl status
     --- exit status: 6
     "#);
     let status = lab.run(["status", "--json"]).ended(6).json();

@@ -56,9 +56,10 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
 pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
     let node = quoted(target.node.as_str());
-    let interface = quoted(target.interface.as_str());
+    let interface = target.interface.as_ref();
+    let interface = interface.map(|name| format!("--interface {} ", quoted(name.as_str()))).unwrap_or_default();
     // sshd sets the variable; sudo would take it away.
-    let arguments = format!("agent --stdio --node {node} --interface {interface} --from \"$SSH_CONNECTION\"");
+    let arguments = format!("agent --stdio --node {node} {interface}--from \"$SSH_CONNECTION\"");
     match parcel {
         None => format!("exec {sudo}netemctl {arguments}"),
         Some(parcel) => in_sh(&format!("{}exec {sudo}\"$netemctl\" {arguments}", parcel.find())),
@@ -108,7 +109,7 @@ mod tests {
         let target = |interface: &str| Target {
             address: "ssh://n1".parse().unwrap(),
             node: "n1".parse().unwrap(),
-            interface: interface.parse().unwrap(),
+            interface: interface.parse().ok(),
         };
         let options = Options { sudo: true, ..Options::default() };
         assert_eq!(

@@ -59,8 +59,8 @@ pub(super) struct Target {
     pub(super) address: SshAddress,
     /// Which node that host is to be.
     pub(super) node: NodeName,
-    /// The interface that it may shape.
-    pub(super) interface: IfName,
+    /// The interface that it may shape; `None`: it is only asked about its host.
+    pub(super) interface: Option<IfName>,
 }
 
 /// The hosts, with the connections that are kept.

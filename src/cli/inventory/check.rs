@@ -1,0 +1,145 @@
+//! `netemctl inventory check`: what the inventory says, compared with what every agent says.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, Whence, Which, render::table};
+use crate::{
+    fleet::{CALL_TIMEOUT, part},
+    inventory::Resolved,
+    plan::{IfName, Place},
+    topology::NodeName,
+    wire::{GetHost, Host},
+};
+
+/// Ask every agent and show the interface and the addresses that commands would use
+///
+/// Ends with exit code 5 if a node is not as the inventory has it, and 6 if an agent does not answer.
+#[derive(Debug, clap::Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Checked {
+    /// Whether every agent answers, and every node is as the inventory has it.
+    ok: bool,
+    inventory: Whence,
+    nodes: BTreeMap<NodeName, Node>,
+}
+
+#[derive(Serialize)]
+struct Node {
+    state: State,
+    agent: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<IfName>,
+    addresses: Vec<IpAddr>,
+    /// The interface's speed, where it knows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    speed_mbit: Option<u32>,
+    /// What is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// What will be in the way, although the inventory is right.
+    warnings: Vec<String>,
+    /// What the agent said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<Host>,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Ok,
+    Misfit,
+    Unreachable,
+}
+
+impl Check {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let whereabouts = self.which.whereabouts(context)?;
+        let fleet = whereabouts.agents(context)?;
+        let answers = Context::block_on(async |_| {
+            Ok(Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetHost {})).await)
+        })?;
+        let (mut hosts, silent) = part(answers);
+        let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
+        let node = |(name, entry): (&NodeName, &crate::inventory::Entry)| {
+            let host = hosts.remove(name);
+            let place = inventory.nodes.get(name).filter(|_| host.is_some());
+            let (state, error) = match (silent.get(name), mismatches.get(name)) {
+                (Some(error), _) => (State::Unreachable, Some(error.to_string())),
+                (None, Some(mismatch)) => (State::Misfit, Some(whereabouts.said(name, mismatch, &silent))),
+                (None, None) => (State::Ok, None),
+            };
+            let (speed_mbit, warnings) =
+                place.zip(host.as_ref()).map(|(place, host)| look(place, host)).unwrap_or_default();
+            let checked = Node {
+                state,
+                agent: entry.agent.clone(),
+                interface: place.map(|place| place.interface.clone()),
+                addresses: place.map(|place| place.addresses.clone()).unwrap_or_default(),
+                speed_mbit,
+                error,
+                warnings,
+                host,
+            };
+            (name.clone(), checked)
+        };
+        let nodes: BTreeMap<_, _> = whereabouts.file.nodes().iter().map(node).collect();
+        let is_any = |state| nodes.values().any(|node| node.state == state);
+        let exit = match (is_any(State::Unreachable), is_any(State::Misfit)) {
+            (true, _) => Exit::Unreachable,
+            (false, true) => Exit::Refused,
+            (false, false) => Exit::Ok,
+        };
+        let checked = Checked { ok: exit == Exit::Ok, inventory: whereabouts.from, nodes };
+        context.answer(&checked, || draw(&checked))?;
+        Ok(exit)
+    }
+}
+
+/// The speed of a node's interface, and what is to be said of it.
+fn look(place: &Place, host: &Host) -> (Option<u32>, Vec<String>) {
+    let Some(interface) = host.interfaces.iter().find(|interface| interface.name == place.interface) else {
+        return (None, Vec::new());
+    };
+    let name = &interface.name;
+    let default_route = format!("interface {name} carries a default route, so its agent will refuse to shape it");
+    let down = format!("interface {name} does not carry packets at this moment");
+    let left_out = interface.reachable().filter(|address| !place.addresses.contains(address)).map(|address| {
+        format!("{address} of interface {name} is not in the inventory: packets to it are neither delayed nor cut")
+    });
+    let warnings = [interface.carries_default_route.then_some(default_route), (!interface.is_up).then_some(down)];
+    (interface.speed_mbit, warnings.into_iter().flatten().chain(left_out).collect())
+}
+
+fn draw(checked: &Checked) -> String {
+    let mut details = String::new();
+    let rows = checked.nodes.iter().map(|(name, node)| {
+        details.extend(node.error.iter().map(|error| format!("{name}: {error}\n")));
+        details.extend(node.warnings.iter().map(|warning| format!("{name}: warning: {warning}\n")));
+        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+        let state = match node.state {
+            State::Ok => "ok",
+            State::Misfit => "misfit",
+            State::Unreachable => "unreachable",
+        };
+        vec![
+            name.to_string(),
+            node.agent.clone(),
+            or_dash(node.interface.as_ref().map(ToString::to_string).unwrap_or_default()),
+            or_dash(addresses.join(" ")),
+            or_dash(node.speed_mbit.map(|mbit| format!("{mbit} Mbit/s")).unwrap_or_default()),
+            state.to_owned(),
+        ]
+    });
+    let header = ["NODE", "AGENT", "INTERFACE", "ADDRESSES", "SPEED", "STATE"];
+    let table = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let line_break = if details.is_empty() { "" } else { "\n" };
+    format!("inventory: {}\n\n{table}{line_break}{details}", checked.inventory)
+}

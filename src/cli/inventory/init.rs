@@ -1,0 +1,227 @@
+//! `netemctl inventory init`: an inventory file of what the hosts say.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, OpenOptions},
+    io::{self, Write},
+    net::IpAddr,
+    path::{Path, PathBuf},
+};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure,
+    context::{Agents, talk},
+    render::count,
+};
+use crate::{
+    fleet::{CALL_TIMEOUT, part},
+    inventory::{Draft, Reach, TlsFiles, Transport, draft},
+    plan::{AgentAddress, IfName},
+    topology::{Hostlist, NodeName},
+    wire::GetHost,
+};
+
+/// The most characters of a host's name, or of an address.
+const MAX_CHARS: usize = 253;
+
+/// Ask hosts for their interfaces, addresses and speeds, and write an inventory file
+///
+/// Proposes on every host the interface that its agent's config allows. Writes nothing if a host does not answer.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  netemctl inventory init 'n[1-9].example.org' --ca ca.crt --cert me.crt --key me.key
+  netemctl inventory init 'ssh://root@n[1-9]' --output cluster.toml")]
+pub(super) struct Init {
+    /// Hosts and hostlists: n[1-9].example.org, https://HOST[:PORT], ssh://[USER@]HOST[:PORT], unix:/PATH
+    #[arg(required = true, value_name = "HOST")]
+    hosts: Vec<String>,
+
+    /// How to reach those that do not say it
+    #[arg(long, value_name = "TRANSPORT", default_value = "https", value_parser = ["https", "ssh"])]
+    transport: String,
+
+    /// The port of those that do not say it
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
+
+    /// The user of those that are reached by ssh and do not say it
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+
+    /// The certificate of the authority that vouches for the agents, for HTTPS
+    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
+    ca: Option<PathBuf>,
+
+    /// The certificate of this controller
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+
+    /// The private key of this controller
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "cert"])]
+    key: Option<PathBuf>,
+
+    /// Write to this file, and not to stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+
+    /// Overwrite the file if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+#[derive(Serialize)]
+struct Initial<'a> {
+    /// What was written; `None`: it is in `text`.
+    file: Option<&'a Path>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<&'a str>,
+    nodes: BTreeMap<&'a NodeName, Node<'a>>,
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    agent: &'a str,
+    interface: Option<&'a IfName>,
+    addresses: &'a [IpAddr],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warning: Option<&'a str>,
+}
+
+impl Init {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if let Some(file) = self.output.as_ref().filter(|file| !self.force && file.exists()) {
+            return Err(exists(file));
+        }
+        let reaches = self.reaches()?;
+        let tls = self.tls();
+        if tls.is_none() && reaches.iter().any(|reach| reach.transport == Transport::Https) {
+            return Err(Failure::new(Exit::Usage, "agents that listen for HTTPS are spoken to with certificates")
+                .hint("give --ca, --cert and --key (netemctl pki makes them), or --transport ssh"));
+        }
+        let draft = draft(&ask(context, &reaches, tls.as_ref())?, self.tls_as_written().as_ref())
+            .map_err(|error| Failure::new(Exit::Refused, error))?;
+        if let Some(file) = &self.output {
+            self.write(file, &draft.text)?;
+        }
+        self.answer(context, &draft)
+    }
+
+    fn answer(&self, context: &Context, draft: &Draft) -> Result<Exit, Failure> {
+        let nodes = draft.nodes.iter().map(|(name, drafted)| {
+            let node = Node {
+                agent: &drafted.agent,
+                interface: drafted.interface.as_ref(),
+                addresses: &drafted.addresses,
+                warning: drafted.warning.as_deref(),
+            };
+            (name, node)
+        });
+        let file = self.output.as_deref();
+        let text = file.is_none().then_some(&*draft.text);
+        context.answer(&Initial { file, text, nodes: nodes.collect() }, || match file {
+            Some(file) => {
+                let (file, nodes) = (file.display(), count(draft.nodes.len(), "node"));
+                format!("{file}: {nodes}; now look at it, then run: netemctl inventory check {file}")
+            }
+            None => draft.text.clone(),
+        })?;
+        for (node, drafted) in &draft.nodes {
+            if let Some(warning) = &drafted.warning {
+                talk(&format!("warning: {node}: {warning}\n"));
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    /// Where the agents are, each once.
+    fn reaches(&self) -> Result<Vec<Reach>, Failure> {
+        let transport = Transport::ALL.into_iter().find(|transport| transport.name() == self.transport);
+        let transport = transport.unwrap_or(Transport::Https);
+        let defaults = Reach { transport, host: String::new(), port: self.port, user: self.user.clone() };
+        let mut reaches = Vec::new();
+        for word in &self.hosts {
+            // Brackets of an address of IPv6 are none of a hostlist.
+            let texts = if word.contains("://[") {
+                vec![word.clone()]
+            } else {
+                let list = Hostlist::parse_up_to(word, MAX_CHARS);
+                list.map_err(|error| Failure::new(Exit::Usage, &error).hint(error.help()))?.names()
+            };
+            for text in texts {
+                let reach = Reach::parse(&text, &defaults);
+                let reach = reach.map_err(|why| Failure::new(Exit::Usage, format!("`{text}` is not a host: {why}")))?;
+                if !reaches.contains(&reach) {
+                    reaches.push(reach);
+                }
+            }
+        }
+        Ok(reaches)
+    }
+
+    fn tls(&self) -> Option<TlsFiles> {
+        Some(TlsFiles { ca: self.ca.clone()?, cert: self.cert.clone()?, key: self.key.clone()? })
+    }
+
+    /// The same as the file is to have it, for whom paths begin in its own folder.
+    fn tls_as_written(&self) -> Option<TlsFiles> {
+        let folder = self.output.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
+        let written = |path: PathBuf| {
+            if folder == Path::new("") { path } else { std::path::absolute(&path).unwrap_or(path) }
+        };
+        let TlsFiles { ca, cert, key } = self.tls()?;
+        Some(TlsFiles { ca: written(ca), cert: written(cert), key: written(key) })
+    }
+
+    fn write(&self, file: &Path, text: &str) -> Result<(), Failure> {
+        let written = if self.force {
+            fs::write(file, text)
+        } else {
+            let open = OpenOptions::new().write(true).create_new(true).open(file);
+            open.and_then(|mut opened| opened.write_all(text.as_bytes()))
+        };
+        written.map_err(|error| match error.kind() {
+            io::ErrorKind::AlreadyExists => exists(file),
+            _ => Failure::new(Exit::File, format!("cannot write {}: {error}", file.display())),
+        })
+    }
+}
+
+fn exists(file: &Path) -> Failure {
+    Failure::new(Exit::Refused, format!("{} is there already; nothing was written", file.display()))
+        .hint("choose another name, or overwrite it with --force")
+}
+
+/// What each agent says of its host.
+fn ask(
+    context: &Context,
+    reaches: &[Reach],
+    tls: Option<&TlsFiles>,
+) -> Result<Vec<(Reach, crate::wire::Host)>, Failure> {
+    // Until they have said which nodes they are, they are called by their numbers.
+    let mut numbered: BTreeMap<NodeName, &Reach> = BTreeMap::new();
+    let mut agents: BTreeMap<NodeName, AgentAddress> = BTreeMap::new();
+    for (number, reach) in (1..).zip(reaches) {
+        let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
+        let name: NodeName = format!("host-{number}").parse().map_err(|error| invalid(&error))?;
+        let address = reach.address().map_err(|error| invalid(&error))?;
+        agents.insert(name.clone(), address.try_into().map_err(|error: crate::plan::InventoryError| invalid(&error))?);
+        numbered.insert(name, reach);
+    }
+    let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
+    let (hosts, silent) = Context::block_on(async |_| {
+        let what = format!("asking {}", count(reaches.len(), "host"));
+        Ok(part(Context::meanwhile(&what, fleet.call(CALL_TIMEOUT, |_| GetHost {})).await))
+    })?;
+    if !silent.is_empty() {
+        let mut failure = Failure::new(
+            Exit::Unreachable,
+            format!("{} of {} could not be asked; nothing was written", silent.len(), count(reaches.len(), "host")),
+        );
+        failure.nodes = silent.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        return Err(failure);
+    }
+    Ok(hosts.into_iter().filter_map(|(name, host)| Some(((*numbered.get(&name)?).clone(), host))).collect())
+}

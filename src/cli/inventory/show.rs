@@ -1,0 +1,75 @@
+//! `netemctl inventory show`: what the inventory says, without asking anybody.
+
+use std::{collections::BTreeMap, io, net::IpAddr};
+
+use serde::Serialize;
+
+use super::{Context, Exit, Failure, Whence, Which, render::table};
+use crate::{
+    inventory::Entry,
+    topology::{NodeName, ZoneName, hostlist},
+};
+
+/// Show which inventory commands would take and what it says, without asking any agent
+#[derive(Debug, clap::Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    which: Which,
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    inventory: &'a Whence,
+    nodes: BTreeMap<&'a NodeName, Node<'a>>,
+    zones: &'a BTreeMap<ZoneName, Vec<NodeName>>,
+}
+
+#[derive(Serialize)]
+struct Node<'a> {
+    agent: &'a str,
+    /// The interface's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<String>,
+    /// The network that it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    network: Option<String>,
+    /// None: those that the interface has.
+    addresses: &'a [IpAddr],
+}
+
+impl Show {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let whereabouts = self.which.whereabouts(context)?;
+        let file = &whereabouts.file;
+        let nodes = file.nodes().iter().map(|(name, entry)| (name, node(entry))).collect();
+        let shown = Shown { inventory: &whereabouts.from, nodes, zones: file.zones() };
+        context.answer(&shown, || draw(&shown))?;
+        Ok(Exit::Ok)
+    }
+}
+
+fn node(entry: &Entry) -> Node<'_> {
+    let (interface, network) = match &entry.interface {
+        crate::inventory::Which::Named(name) => (Some(name.to_string()), None),
+        crate::inventory::Which::InNetwork(network) => (None, Some(network.to_string())),
+    };
+    Node { agent: &entry.agent, interface, network, addresses: &entry.addresses }
+}
+
+fn draw(shown: &Shown<'_>) -> String {
+    let rows = shown.nodes.iter().map(|(name, node)| {
+        let network = node.network.as_ref().map(|network| format!("the one in {network}"));
+        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
+        let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses.join(" ") };
+        let interface = node.interface.clone().or(network).unwrap_or_default();
+        vec![name.to_string(), node.agent.to_owned(), interface, addresses]
+    });
+    let header = ["NODE", "AGENT", "INTERFACE", "ADDRESSES"];
+    let mut text = format!("inventory: {}\n\n", shown.inventory);
+    text += &table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    if !shown.zones.is_empty() {
+        text += "\n";
+    }
+    text.extend(shown.zones.iter().map(|(zone, nodes)| format!("zone {zone}: {}\n", hostlist::fold(nodes))));
+    text
+}
