@@ -22,6 +22,9 @@ pub struct Config {
     /// The Unix socket to listen on. Whoever may open it may change this node's network; it is made with mode 0600.
     #[serde(default)]
     pub socket: Option<PathBuf>,
+    /// The group whose members may open it as well: it gets mode 0660 then.
+    #[serde(default, rename = "socket-group")]
+    pub socket_group: Option<String>,
     /// The TCP port to listen on; without [`tls`](Self::tls) one of the loopback, where everybody on this machine may
     /// change this node's network.
     #[serde(default)]
@@ -124,6 +127,18 @@ mod tests {
         assert_eq!(error, "FILE: [tls] is for a port, and there is none; add `listen = \"ADDRESS:PORT\"`");
         assert!(read("listen = '127.0.0.1'\n").is_err(), "a port is needed");
         assert!(read("listen = '10.0.0.7:7946'\n[tls]\nca = 'ca.pem'\n").is_err(), "all three files are needed");
+    }
+
+    #[test]
+    fn the_config_that_is_shipped_is_one() {
+        let example = include_str!("../../packaging/agent.toml");
+        let config = Config::parse(example).unwrap();
+        assert_eq!(config.socket.as_deref(), Some(Path::new("/run/netemctl/agent.sock")));
+        // What is commented out is as good as what is not.
+        let all: String =
+            example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
+        let config = Config::parse(&all).unwrap();
+        assert_eq!(config.socket_group.as_deref(), Some("netemctl"));
     }
 
     #[test]

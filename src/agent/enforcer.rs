@@ -76,7 +76,8 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = way(interface, shaping.as_ref(), &tree)?;
-        if !change.steps.is_empty() && !self.can_shape {
+        // To take something off needs no trial.
+        if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             specimen::try_shaping(&*self.bench)?;
             self.can_shape = true;
         }

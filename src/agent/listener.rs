@@ -1,14 +1,18 @@
 //! Where an agent listens: a Unix socket, a TCP port with mutual TLS, or one of the loopback without.
 
 use std::{
-    fs, io,
+    fs::{self, Permissions},
+    io,
     net::SocketAddr,
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use nix::sys::stat::{Mode, umask};
+use nix::{
+    sys::stat::{Mode, umask},
+    unistd::Group,
+};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
 use super::{Config, Limits, ServeError, connections::Connections, credentials::Credentials};
@@ -58,6 +62,12 @@ impl Listener {
         }
         if let Some(path) = &config.socket {
             let listener = open_unix(path).await?;
+            if let Some(group) = &config.socket_group
+                && let Err(error) = open_to(group, path)
+            {
+                drop(fs::remove_file(path));
+                return Err(ServeError::Group(group.clone(), error));
+            }
             let metadata = fs::metadata(path).map_err(|error| ServeError::Socket(path.clone(), error))?;
             sockets.push(Socket::Unix { listener, path: path.clone(), inode: metadata.ino() });
         }
@@ -126,4 +136,11 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
     let listener = UnixListener::bind(socket).map_err(failed);
     umask(before);
     listener
+}
+
+/// Lets a group use the socket.
+fn open_to(group: &str, socket: &Path) -> io::Result<()> {
+    let known = Group::from_name(group)?.ok_or_else(|| io::Error::other("there is no such group"))?;
+    chown(socket, None, Some(known.gid.as_raw()))?;
+    fs::set_permissions(socket, Permissions::from_mode(0o660))
 }

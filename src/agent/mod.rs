@@ -22,6 +22,7 @@ mod reception;
 mod server;
 mod specimen;
 mod status;
+mod supervisor;
 #[cfg(test)]
 mod tests;
 mod throttle;

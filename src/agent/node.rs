@@ -15,7 +15,7 @@ use super::{
     enforcer::{Enforcer, Staged},
     guard, host,
     journal::{self, Entry, Held, JournalError, Transaction},
-    specimen::ScratchNamespace,
+    specimen::{ScratchNamespace, no_bench},
     status,
 };
 use crate::{
@@ -80,7 +80,18 @@ impl<K: Kernel> Node<K> {
     /// A node that goes on from its journal, or on which nothing is in force. Nothing is written yet, neither to the
     /// kernel nor to the journal.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
-        Self::from_journal(Enforcer::new(config, kernel, ScratchNamespace), clock::boot(), now)
+        // Without one nothing new can be put in force, but what is in force can still be looked after, and end.
+        let bench = match ScratchNamespace::find() {
+            Ok(bench) => {
+                info!("The kernel is tried out in {bench}.");
+                bench
+            }
+            Err(error) => {
+                warn!("{}.", no_bench(&error));
+                ScratchNamespace::Lent
+            }
+        };
+        Self::from_journal(Enforcer::new(config, kernel, bench), clock::boot(), now)
     }
 
     /// A node whose kernel is tried out elsewhere, in a boot of that name.
@@ -166,6 +177,21 @@ impl<K: Kernel> Node<K> {
     /// Names the document that this node has.
     pub fn stamp(&self) -> Stamp {
         self.held.document.stamp()
+    }
+
+    /// What is in force here, in a line for people.
+    pub fn summary(&self) -> String {
+        let Wanted { topology, overlays, partitions, .. } = &self.in_force;
+        let some = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count}"));
+        let parts = [
+            topology.as_ref().map(|topology| format!("topology {}", topology.name())),
+            some(overlays.len(), "overlays"),
+            some(partitions.len(), "partitions"),
+        ];
+        let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let parts = if parts.is_empty() { "nothing is in force" } else { &parts };
+        let unsettled = if self.unsettled.is_some() { "; the kernel does not have it yet" } else { "" };
+        format!("generation {}: {parts}{unsettled}", self.held.document.generation)
     }
 
     /// The document that this node has, and what of it is not in force.

@@ -25,7 +25,12 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{Config, CredentialsError, JournalError, Limits, Node, Now, listener::Listener, reception::receive};
+use super::{
+    Config, CredentialsError, JournalError, Limits, Node, Now,
+    listener::Listener,
+    reception::receive,
+    supervisor::{Pulse, Supervisor},
+};
 use crate::{
     kernel::Kernel,
     probe,
@@ -59,6 +64,9 @@ pub enum ServeError {
     /// What is left of it cannot be removed.
     #[error("cannot remove {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
+    /// The socket cannot be opened to the group that the configuration names.
+    #[error("the socket cannot be opened to the group {0} of `socket-group`: {1}")]
+    Group(String, #[source] io::Error),
     /// What is in force cannot be written down.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -91,12 +99,15 @@ pub async fn serve_with<K: Kernel + 'static>(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
+    let supervisor = Arc::new(Supervisor::of_environment());
     let listeners = Listener::open(config, &limits).await?;
     // Not before the socket is this agent's, and so the kernel and the journal.
     node.resume(Now::read())?;
+    let pulse = Pulse::new(Arc::clone(&supervisor), node.summary());
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = router(&node, limits.body_size);
-    let tending = tokio::spawn(tend(node));
+    supervisor.ready(pulse.in_force());
+    let tending = tokio::spawn(tend(node, pulse));
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
     for listener in listeners {
@@ -104,6 +115,7 @@ pub async fn serve_with<K: Kernel + 'static>(
         receptions.spawn(receive(listener, router.clone(), stop.clone()));
     }
     shutdown.await;
+    supervisor.stopping();
     stop.cancel();
     // Dropped with those that are not finished by then, their sockets with them.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
@@ -128,11 +140,16 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 }
 
 /// Begins and ends what has its time, and removes classes that nothing uses any more when they have drained.
-async fn tend<K: Kernel + 'static>(node: Shared<K>) {
+async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse) {
     let mut at = Duration::ZERO;
     loop {
-        let tended = on_node_at(&node, at, Node::tend).await;
+        let tended = on_node_at(&node, at, |node, now| Ok((node.tend(now), node.summary()))).await;
         let now = Now::read().uptime;
+        let tended = tended.and_then(|(tended, summary)| {
+            // Not before the node was had: this is what cannot be said when it is stuck.
+            pulse.beat(summary, now);
+            tended
+        });
         at = match tended {
             Ok(Some(next)) if next <= now + LOOK_AHEAD => {
                 if let Err(error) = on_node(&node, move |node, _| node.look_ahead(next)).await {
@@ -248,5 +265,54 @@ fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
             let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             (status, Json(error)).into_response()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixDatagram;
+
+    use super::*;
+    use crate::{agent::Config, kernel::FakeKernel};
+
+    /// Whether the service manager hears a sign of life within a time.
+    async fn hears(socket: &UnixDatagram, within: Duration) -> bool {
+        // What was said before does not count.
+        let mut datagram = [0; 64];
+        while socket.recv(&mut datagram).is_ok() {}
+        for _ in 0..within.as_millis() / 10 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if socket.recv(&mut datagram).is_ok_and(|size| &datagram[..size] == b"WATCHDOG=1") {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_cannot_have_its_node_gives_no_sign_of_life() {
+        let text = "node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/n1.sock'";
+        let config: Config = toml::from_str(text).unwrap();
+        let kernel = FakeKernel::new("db0".parse().unwrap());
+        let node = Node::with_bench(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
+        let node: Shared<FakeKernel> = Arc::new(Mutex::new(node));
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let supervisor = Arc::new(Supervisor::at(theirs, Duration::from_millis(300)));
+        let tending = tokio::spawn(tend(Arc::clone(&node), Pulse::new(supervisor, String::new())));
+
+        assert!(hears(&ours, Duration::from_secs(10)).await);
+        let (stick, stuck) = std::sync::mpsc::channel::<()>();
+        let holder = thread::spawn(move || {
+            let _held = node.lock().unwrap();
+            stuck.recv().unwrap_err();
+        });
+        // One that is under way may still come.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert!(!hears(&ours, Duration::from_secs(2)).await);
+        drop(stick);
+        holder.join().unwrap();
+        assert!(hears(&ours, Duration::from_secs(10)).await);
+        tending.abort();
     }
 }

@@ -4,7 +4,7 @@
 //! compared. The namespace ends with the trial, so there is nothing to clean up. What links of more than a
 //! delay need is tried for each change, by [`trial`](super::trial).
 
-use std::{io, net::IpAddr};
+use std::{fmt, io, net::IpAddr};
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
@@ -40,16 +40,47 @@ impl From<KernelError> for Obstacle {
 }
 
 /// The node's own kernel, by the loopback of a new network namespace.
-pub(super) struct ScratchNamespace;
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ScratchNamespace {
+    /// That the agent makes, which takes `CAP_SYS_ADMIN`.
+    Own,
+    /// That a child process makes in a user namespace.
+    Lent,
+}
+
+impl ScratchNamespace {
+    /// The kind that the agent can have.
+    ///
+    /// Never an interface in the node's own network instead: others would see it come and go, and a `kill -9` leave it
+    /// there.
+    pub(super) fn find() -> Result<Self, io::Error> {
+        match in_new_network(|| ()) {
+            Ok(()) => Ok(Self::Own),
+            Err(_) => Rtnl::open_elsewhere().map(|_| Self::Lent),
+        }
+    }
+}
 
 impl Bench for ScratchNamespace {
     fn try_out(&self, trial: &Trial<'_>) -> Result<(), Obstacle> {
-        let tried = in_new_network(|| {
-            let mut kernel = Rtnl::open().map_err(KernelError::Socket)?;
+        let try_in = |kernel: io::Result<Rtnl>| {
+            let mut kernel = kernel.map_err(KernelError::Socket)?;
             let loopback = kernel.interface(&"lo".parse().map_err(|_| Obstacle::NotReadBack)?)?;
             trial(&mut kernel, &loopback)
-        });
-        tried.map_err(Obstacle::NoBench)?
+        };
+        match self {
+            Self::Own => in_new_network(|| try_in(Rtnl::open())).map_err(Obstacle::NoBench)?,
+            Self::Lent => try_in(Ok(Rtnl::open_elsewhere().map_err(Obstacle::NoBench)?)),
+        }
+    }
+}
+
+impl fmt::Display for ScratchNamespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Own => "a network namespace",
+            Self::Lent => "a network namespace of a user namespace",
+        })
     }
 }
 
@@ -83,7 +114,11 @@ fn try_specimen(bench: &dyn Bench, specimen: &Shaping, purpose: &str, modules: &
 pub(super) fn no_bench(error: &io::Error) -> ApiError {
     ApiError::new(
         ErrorCode::Permission,
-        format!("cannot make a network namespace to try the kernel in: {error}; the agent needs CAP_SYS_ADMIN"),
+        format!(
+            "cannot make a network namespace to try the kernel in: {error}; the agent needs user namespaces (sysctls \
+             user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) \
+             or CAP_SYS_ADMIN"
+        ),
     )
 }
 

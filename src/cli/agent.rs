@@ -34,6 +34,7 @@ The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # all that may be shaped
   socket = \"/run/netemctl/agent.sock\"    # where to listen on this machine; mode 0600
+  socket-group = \"netemctl\"             # for a group too; mode 0660
   listen = \"10.0.0.7:7946\"              # where to listen for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
   [tls]                                  # as netemctl pki issue makes them
@@ -42,8 +43,9 @@ The config file:
   key = \"/etc/netemctl/tls/key.pem\"     # mode 0600
 
 One of socket and listen is needed; without [tls], listen takes addresses of the loopback only.
-It needs CAP_NET_ADMIN to shape, CAP_NET_RAW to measure and to answer what is rejected,
-and CAP_SYS_ADMIN to try the kernel in a namespace of its own.
+It needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to answer what is rejected.
+It tries the kernel in a network namespace of its own, which takes user namespaces, or else
+CAP_SYS_ADMIN.
 
 With --stdio it is what netemctl runs over ssh, on hosts that have no daemon. What must outlive the
 session does so in a process that ends when nothing is in force or to come. A host that has a
@@ -80,8 +82,8 @@ pub(super) struct Agent {
     until_stdin_closes: bool,
 }
 
-/// To shape, to measure, and to try the kernel in a namespace of its own.
-const NEEDED: [Capability; 3] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW, Capability::CAP_SYS_ADMIN];
+/// To shape and to measure.
+const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
 /// A host's own config, which no caller can overrule.
 const OF_HOST: &str = "/etc/netemctl/agent.toml";
@@ -139,7 +141,8 @@ fn check_capabilities() -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", "))).hint("run it as root"))
+    Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", ")))
+        .hint("run it as root, or as packaging/systemd does"))
 }
 
 /// Ends when the process is to end.
@@ -181,6 +184,9 @@ impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
         match error {
             ServeError::Journal(error) => error.into(),
+            ServeError::Group(..) => {
+                Self::new(Exit::File, error).hint("the agent must be a member of that group, or root")
+            }
             ServeError::Taken(_) => Self::new(Exit::Conflict, error),
             ServeError::Socket(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error)

@@ -10,6 +10,7 @@ mod failure;
 mod heal;
 mod inventory;
 mod lab;
+mod lend;
 mod overlays;
 mod partition;
 mod partitions;
@@ -98,6 +99,8 @@ enum Verb {
     Inventory(inventory::InventoryArgs),
     Lab(lab::LabArgs),
     Agent(agent::Agent),
+    #[command(name = crate::kernel::LEND_COMMAND, hide = true)]
+    Lend(lend::Lend),
 }
 
 /// Runs the command line of this process.
@@ -146,6 +149,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Inventory(verb) => verb.run(context),
         Verb::Lab(verb) => verb.run(context),
         Verb::Agent(verb) => verb.run(),
+        Verb::Lend(verb) => verb.run(),
     }
 }
 

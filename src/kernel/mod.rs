@@ -7,6 +7,7 @@ mod execute;
 mod fake;
 mod host;
 mod links;
+mod loan;
 mod namespace;
 mod observe;
 mod refuse;
@@ -23,6 +24,7 @@ pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
 pub use host::Port;
 pub use links::{Bridge, Cable, Links, Mac};
+pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
 pub use rtnl::Rtnl;
 

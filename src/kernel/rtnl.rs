@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 use rtnetlink::packet_route::{RouteNetlinkMessage, address::AddressMessage, route::RouteMessage, tc::TcMessage};
 
 use super::{
-    Interface, Kernel, KernelError, Partly, Port, host,
+    Interface, Kernel, KernelError, Partly, Port, host, loan,
     observe::{self, Dumps},
     refuse::Refuser,
     socket::{Refusal, Socket},
@@ -38,6 +38,12 @@ impl Rtnl {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
         Ok(Self { socket: Socket::open()?, tables: Tables::new(), refuser: None })
+    }
+
+    /// A socket in a new network namespace that a child process makes and that ends with the socket: for who lacks
+    /// `CAP_SYS_ADMIN`, but may make user namespaces.
+    pub fn open_elsewhere() -> io::Result<Self> {
+        Ok(Self { socket: loan::borrow()?, tables: Tables::new(), refuser: None })
     }
 
     fn dump<T>(

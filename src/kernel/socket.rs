@@ -1,6 +1,9 @@
 //! One blocking netlink socket: dumps that are whole, batches of which every message is acknowledged.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload, NlasIterator},
@@ -10,6 +13,7 @@ use rtnetlink::{
     },
     sys::{Socket as RawSocket, SocketAddr, protocols::NETLINK_ROUTE},
 };
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use super::{KernelError, tc::Request};
 
@@ -34,8 +38,21 @@ const HEADER: usize = 16;
 const ENODEV: i32 = 19;
 
 pub(super) struct Socket {
-    raw: RawSocket,
+    descriptor: OwnedFd,
     sequence: u32,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// One that [`Socket::open`] has opened, in this process or in another.
+impl From<OwnedFd> for Socket {
+    fn from(descriptor: OwnedFd) -> Self {
+        Self { descriptor, sequence: 0 }
+    }
 }
 
 /// A message that the kernel refused.
@@ -62,7 +79,7 @@ impl Socket {
         raw.set_ext_ack(true)?;
         raw.set_cap_ack(true)?;
         raw.set_netlink_get_strict_chk(true)?;
-        Ok(Self { raw, sequence: 0 })
+        Ok(raw.as_fd().try_clone_to_owned()?.into())
     }
 
     /// Sends all requests and reads an acknowledgement of each; answers with the refusals, in order, and the places of
@@ -74,7 +91,7 @@ impl Socket {
         for (number, batch) in requests.chunks(BATCH).enumerate() {
             let before = self.sequence;
             let bytes: Vec<u8> = batch.iter().flat_map(|request| request.to_bytes(self.next())).collect();
-            self.raw.send(&bytes, 0)?;
+            send(&*self, &bytes, SendFlags::empty()).map_err(io::Error::from)?;
             let mut pending = batch.len();
             while pending > 0 {
                 for message in self.receive()? {
@@ -111,7 +128,7 @@ impl Socket {
     pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
         for _ in 0..DUMP_TRIES {
             let sequence = self.next();
-            self.raw.send(&request.to_bytes(sequence), 0)?;
+            send(&*self, &request.to_bytes(sequence), SendFlags::empty()).map_err(io::Error::from)?;
             let (answer, interrupted) = self.collect(sequence)?;
             if !interrupted {
                 return Ok(answer);
@@ -142,7 +159,8 @@ impl Socket {
     /// The messages of one datagram.
     fn receive(&self) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
         let mut datagram = Vec::with_capacity(DATAGRAM);
-        self.raw.recv(&mut datagram, 0)?;
+        let buffer = rustix::buffer::spare_capacity(&mut datagram);
+        recv(self, buffer, RecvFlags::empty()).map_err(io::Error::from)?;
         split(&datagram)
     }
 

@@ -217,6 +217,8 @@ fn start(directory: &Path, namespace: &NodeNamespace, member: &Member, hosts: Pa
         fs::write(&config, text)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["agent", "--until-stdin-closes", "--config"]).arg(config);
+        // What the lab's own service manager wants to hear is not for the agents to say.
+        command.env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(home.join("agent.log"))?);
         Ok(command)
     };

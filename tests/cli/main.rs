@@ -13,5 +13,6 @@ mod host;
 mod lab;
 mod live;
 mod partition;
+mod service;
 mod survival;
 mod usage;

@@ -303,7 +303,7 @@ fn an_agent_that_has_no_config_says_where_to_see_one() {
       |
     2 | interface = 'eno2'
       | ^^^^^^^^^
-    unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `journal`
+    unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `journal`
     hint: netemctl agent --help shows what the file looks like
     --- exit status: 3
     ");

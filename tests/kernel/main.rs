@@ -15,6 +15,7 @@ mod partitions;
 mod ports;
 mod profiles;
 mod rejects;
+mod service;
 mod sockets;
 #[path = "../strategies/mod.rs"]
 mod strategies;

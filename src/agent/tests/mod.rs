@@ -73,6 +73,7 @@ fn config(journal: Option<&Path>) -> Config {
         node: "n1".parse().unwrap(),
         interfaces: vec!["db0".parse().unwrap()],
         socket: "/run/n1.sock".into(),
+        socket_group: None,
         journal: journal.map(Path::to_owned),
         is_keeper: false,
     }
