@@ -2,7 +2,9 @@
 //!
 //! Each call is `POST` of the request's JSON to its path; the answer is the reply's JSON, or an [`ApiError`] with a
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
-//! [`Prepare`] on all, then [`Commit`] on all, or [`Undo`] on all if any of them failed.
+//! [`Prepare`] on all, then [`Commit`] on all, then [`Confirm`] on all, or [`Undo`] on all if any of them failed. What is
+//! committed and not confirmed in time is taken back by the agents themselves, as in NETCONF (RFC 6241, 8.4). All four
+//! may be repeated when an answer was lost.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
@@ -39,6 +41,7 @@ calls! {
     GetWanted => "/v1/wanted", Document;
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
+    Confirm => "/v1/confirm", Confirmed;
     Undo => "/v1/undo", Undone;
     Probe => "/v1/probe", Probed;
 }
@@ -183,10 +186,20 @@ pub struct Commit {
     /// When, on all nodes at once, by each one's own clock; `None`: as soon as possible.
     #[serde(default)]
     pub at: Option<Moment>,
+    /// How long the node then has it, unless it is told to keep it.
+    #[serde(default = "confirm_within")]
+    pub confirm_within: Duration,
+}
+
+/// How long a node has a change that nobody confirms. All nodes have to do it and to say so within that time.
+pub const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
+
+fn confirm_within() -> Duration {
+    CONFIRM_WITHIN
 }
 
 /// What an agent has done.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Committed {
     /// What is in force now, read back from the kernel.
     pub stamp: Stamp,
@@ -206,6 +219,21 @@ pub struct Onset {
     pub first: Moment,
     /// When it acknowledged the last one.
     pub last: Moment,
+}
+
+/// Tells an agent that all nodes have the change, so that it keeps it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Confirm {
+    /// The transaction.
+    pub ticket: Ticket,
+}
+
+/// The change is in force until another one comes.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Confirmed {
+    /// What is in force.
+    pub stamp: Stamp,
 }
 
 /// Asks an agent to forget what it prepared, or to go back to what it had before it committed.
@@ -281,6 +309,10 @@ pub struct NodeStatus {
     pub version: String,
     /// Which wanted state it has.
     pub stamp: Stamp,
+    /// In how many seconds the node takes its last change back, which its controller has not confirmed; `None`: it has.
+    pub unconfirmed: Option<f64>,
+    /// The nodes that the last change left as they were, as its document says.
+    pub missing: BTreeSet<NodeName>,
     /// The name of the topology in force.
     pub topology: Option<String>,
     /// The overlays in force, in the order in which they were laid.

@@ -177,17 +177,6 @@ impl<K: Kernel> Enforcer<K> {
         Err(ApiError::new(code, format!("the kernel took every step but does not have what is wanted: {why}")))
     }
 
-    /// Goes back from what has been written to what was in force before.
-    pub(super) fn take_back(
-        &mut self,
-        staged: &Staged,
-        wanted: Wanted,
-        clock: &dyn Fn() -> Now,
-    ) -> Result<(), ApiError> {
-        let back = self.stage(staged.interface.clone(), wanted)?;
-        self.strike(&back, clock).map(drop)
-    }
-
     /// Whoever answers refusals by now may go on: where there are none, it has nothing to do.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;

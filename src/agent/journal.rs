@@ -2,9 +2,9 @@
 //!
 //! It has the document that the node has, the times of what is in it, and the transaction that led there, with what was
 //! before. It is replaced as a whole ([`write`]): before the first write of a commit to the kernel, with the transaction
-//! not done, and after the last one was read back, with the transaction done. So whenever the agent is killed, the next
-//! one knows which of the two documents holds: a change that was not read back never was, as the controller, which had
-//! no answer, tells all other nodes. What the kernel has is not written down; it is asked.
+//! not done, and once the controller has confirmed it, with the transaction done. So whenever the agent is killed, the
+//! next one knows which of the two documents holds: a change that was not confirmed never was, as the controller tells
+//! all other nodes. What the kernel has is not written down; it is asked.
 
 use std::{
     fs::{self, File},
@@ -36,7 +36,7 @@ pub(super) struct Transaction {
     pub(super) ticket: Ticket,
     /// What the node had before.
     pub(super) before: Held,
-    /// Whether the kernel was read back and has what was asked for. If not, what was before holds.
+    /// Whether all nodes had it and it was confirmed. If not, what was before holds.
     pub(super) is_done: bool,
 }
 

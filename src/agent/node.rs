@@ -1,7 +1,9 @@
-//! One node's state and the transaction on it: prepare, make ready, commit, read back, undo; and what begins and ends
-//! by itself.
+//! One node's state and the transaction on it: prepare, make ready, commit, read back; and what begins and ends by
+//! itself. Whether it keeps what it committed is decided in [`keeping`].
 //!
 //! No clock is read here: whoever calls says what time it is, or brings the clock along.
+
+mod keeping;
 
 use std::time::Duration;
 
@@ -21,13 +23,17 @@ use super::{
 use crate::{
     kernel::{Interface, Kernel},
     plan::{Absent, Mode, Stamp, TimedId, Wanted},
-    wire::{
-        ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Ticket, Undo, Undone,
-    },
+    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Ticket},
 };
 
-/// How long a prepared change keeps other controllers out if its own never comes back.
+/// How long a change stays prepared if its controller never comes back.
 const PREPARED_FOR: Duration = Duration::from_secs(30);
+
+/// How long after its instant a change is still made: no controller waits for longer for an agent that was held up.
+const LATEST: Duration = Duration::from_secs(10);
+
+/// How long a change may be asked to be in force without being confirmed.
+const LONGEST_UNCONFIRMED: Duration = Duration::from_mins(1);
 
 /// How far ahead the agreed instant of a change may be. A controller agrees on one within two seconds.
 const FURTHEST: Duration = Duration::from_secs(5);
@@ -54,7 +60,10 @@ pub struct Node<K> {
     pending: Option<Pending>,
     /// The transaction that was committed last, to go back from.
     last: Option<Transaction>,
-    /// After a start from the journal, until the kernel has what it says: a document that names the interface.
+    /// That one, until it is confirmed.
+    unconfirmed: Option<Unconfirmed>,
+    /// After a start from the journal, or after a change that could be neither done nor undone, until the kernel has what
+    /// it should: a document that names the interface.
     unsettled: Option<Wanted>,
     /// What it needs of an agent, for a keeper to know when it may end.
     need: watch::Sender<Need>,
@@ -68,8 +77,18 @@ struct Pending {
     ready: Option<Ready>,
 }
 
+/// A change that is in force and that is taken back unless it is confirmed.
+struct Unconfirmed {
+    /// The uptime at which it is.
+    until: Duration,
+    /// What the controller was answered; `None`: it is to be taken back already.
+    committed: Option<Committed>,
+}
+
 /// A prepared change that only waits for its moment.
 struct Ready {
+    /// The uptime of that moment.
+    at: Duration,
     held: Held,
     absent: Absent,
     staged: Staged,
@@ -117,15 +136,16 @@ impl<K: Kernel> Node<K> {
             ahead: None,
             pending: None,
             last: None,
+            unconfirmed: None,
             unsettled: None,
             need: watch::Sender::new(Need::Process),
         };
         let Some(entry) = entry else { return Ok(node) };
         let entry = entry.of(&node.enforcer.config)?.in_boot(&node.boot, now);
-        // A change that was not read back never was.
+        // A change that was not confirmed never was.
         let (held, last, names_interface) = match entry.transaction {
             Some(Transaction { is_done: false, before, .. }) => {
-                warn!("A change was under way when the agent ended; going back to {}.", before.document.stamp());
+                warn!("A change was not confirmed when the agent ended; going back to {}.", before.document.stamp());
                 // What was clear before names no interface, or one that was free to be changed for another.
                 let names_interface =
                     if before.document.is_clear() { entry.held.document } else { before.document.clone() };
@@ -216,10 +236,15 @@ impl<K: Kernel> Node<K> {
     /// Checks everything and computes the change; writes nothing.
     pub fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
         let conflict = |message: String| Err(ApiError::new(ErrorCode::Conflict, message));
-        if let Some(pending) = self.pending.as_ref().filter(|pending| pending.ticket != request.ticket)
-            && now.uptime.saturating_sub(pending.since.uptime) < PREPARED_FOR
-        {
+        self.expire(now)?;
+        if self.pending.as_ref().is_some_and(|pending| pending.ticket != request.ticket) {
             return conflict("another controller is changing this node; try again in a moment".to_owned());
+        }
+        if let Some(left) = self.unconfirmed_for(now) {
+            return conflict(format!(
+                "another controller is changing this node; what it has not confirmed is taken back in {:.0} s",
+                left.as_secs_f64().ceil()
+            ));
         }
         let stamp = self.stamp();
         if request.base != stamp {
@@ -244,6 +269,10 @@ impl<K: Kernel> Node<K> {
 
     /// Does everything of a commit but the writes to the kernel. Answers how long it still is to the agreed instant.
     pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
+        self.expire(now)?;
+        if self.answered(&request.ticket).is_some() {
+            return Ok(Duration::ZERO);
+        }
         let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
         let wait = request.at.and_then(|at| at.since(now.wall)).unwrap_or_default();
         if wait > FURTHEST {
@@ -255,6 +284,11 @@ impl<K: Kernel> Node<K> {
                     wait.as_secs_f64()
                 ),
             ));
+        }
+        if request.confirm_within > LONGEST_UNCONFIRMED {
+            let longest = LONGEST_UNCONFIRMED.as_secs();
+            let message = format!("a change may wait for {longest} s at most until it is confirmed");
+            return Err(ApiError::new(ErrorCode::Refused, message));
         }
         let told_late = request.at.and_then(|at| now.wall.since(at)).filter(|late| *late > LATE_AFTER);
         if let Some(late) = told_late {
@@ -270,85 +304,63 @@ impl<K: Kernel> Node<K> {
         let held = Held { document, timeline };
         self.write_down_before(&held, &request.ticket)?;
         if let Some(pending) = &mut self.pending {
-            pending.ready = Some(Ready { held, absent, staged, told_late });
+            pending.ready = Some(Ready { at: now.after(wait).uptime, held, absent, staged, told_late });
         }
         Ok(wait)
     }
 
-    /// Does what was prepared, reads it back, and answers only if the kernel now has what is wanted.
+    /// Does what was prepared, reads it back, and answers only if the kernel now has what is wanted. It is taken back by
+    /// itself unless it is confirmed in time. Asked again, it gives the same answer.
     ///
     /// What lasts for a time begins at the agreed instant, unless it has begun before or begins later.
     pub fn commit(&mut self, request: &Commit, clock: &dyn Fn() -> Now) -> Result<Committed, ApiError> {
+        if let Some(committed) = self.answered(&request.ticket) {
+            return Ok(committed.clone());
+        }
         let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
         if pending.ready.is_none() {
             self.make_ready(request, clock())?;
         }
         let Some(Pending { ready: Some(ready), .. }) = self.pending.take() else { return Err(gone()) };
-        let Ready { held, absent, staged, told_late } = ready;
+        let Ready { at, held, absent, staged, told_late } = ready;
         self.ahead = None;
+        let late = clock().uptime.saturating_sub(at);
+        if late > LATEST {
+            self.enforcer.forget(&staged);
+            self.correct_journal();
+            let message = format!("the agent was held up for {:.1} s over the agreed instant", late.as_secs_f64());
+            return Err(ApiError::new(ErrorCode::Failed, message));
+        }
         let pause = if request.at.is_some() { PAUSE } else { Duration::ZERO };
         let struck = match self.enforcer.strike_with_others(&staged, clock, pause) {
             Ok(struck) => struck,
             Err(error) => {
+                if error.code == ErrorCode::Broken {
+                    self.unsettled = Some(staged.wanted);
+                }
                 self.correct_journal();
                 return Err(error);
             }
         };
+        // The journal says all the time from before the first write on that this is not done.
         let before = std::mem::replace(&mut self.held, held);
-        let last = self.last.replace(Transaction { ticket: request.ticket.clone(), before, is_done: true });
-        if let Err(error) = self.write_down() {
-            if let Some(Transaction { before, .. }) = std::mem::replace(&mut self.last, last) {
-                self.held = before;
-            }
-            let back = self.enforcer.take_back(&staged, self.in_force.clone(), clock);
-            let code = if back.is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
-            return Err(ApiError::new(code, error));
-        }
+        self.last = Some(Transaction { ticket: request.ticket.clone(), before, is_done: false });
         (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
         let stamp = self.stamp();
         info!(node = %self.enforcer.config.node, writes = struck.writes, "{stamp} is in force.");
-        Ok(Committed { stamp, writes: struck.writes, onset: struck.onset, told_late })
+        let committed = Committed { stamp, writes: struck.writes, onset: struck.onset, told_late };
+        let until = clock().uptime.saturating_add(request.confirm_within);
+        self.unconfirmed = Some(Unconfirmed { until, committed: Some(committed.clone()) });
+        Ok(committed)
     }
 
-    /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
-    /// the meantime has.
-    pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
-        let pending = self.pending.take_if(|pending| pending.ticket == request.ticket);
-        if let Some(Pending { ready: Some(ready), .. }) = pending {
-            self.enforcer.forget(&ready.staged);
-            self.correct_journal();
-        }
-        if let Some(last) = self.last.take_if(|last| last.ticket == request.ticket) {
-            if let Err(error) = self.go_back(&last, now) {
-                self.last = Some(last);
-                return Err(ApiError { code: ErrorCode::Broken, ..error });
-            }
-            self.held = last.before;
-            self.note(self.held.timeline.absent(now.uptime));
-            // Until this is written, the journal says that the change is not done, which comes to the same.
-            self.correct_journal();
-            warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
-        }
-        Ok(Undone { stamp: self.stamp() })
-    }
-
-    fn go_back(&mut self, last: &Transaction, now: Now) -> Result<(), ApiError> {
-        let Transaction { ticket, before, .. } = last;
-        let undoing = Transaction { ticket: ticket.clone(), before: before.clone(), is_done: false };
-        self.write_entry(&self.held, Some(undoing)).map_err(|error| unwritable(&error))?;
-        let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
-        let interface = self.own_interface()?;
-        let staged = self.enforcer.stage(interface, in_force)?;
-        self.ahead = None;
-        self.enforcer.strike(&staged, &|| now).map(drop)
-    }
-
-    /// Does what is to be done without being asked: begins and ends what has its time, removes classes that have
-    /// drained.
+    /// Does what is to be done without being asked: takes back what nobody confirms, begins and ends what has its time,
+    /// removes classes that have drained.
     ///
     /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
     pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
+        self.expire(now)?;
         self.keep_time(now)?;
         // Not while a change waits for its moment, which may be this one.
         let waits = self.pending.as_ref().is_some_and(|pending| pending.ready.is_some());
@@ -419,7 +431,7 @@ impl<K: Kernel> Node<K> {
         self.unsettled = None;
         self.note(absent);
         let ended: Vec<&str> = self.absent.ended.iter().map(|id| id.name.as_str()).collect();
-        info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force, as the journal has it.", self.stamp());
+        info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force again.", self.stamp());
         self.correct_journal();
         Ok(())
     }
@@ -432,10 +444,11 @@ impl<K: Kernel> Node<K> {
     /// What is in force, compared with the kernel at this moment.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // A moment's lag is no drift; what cannot be ended is.
-        if let Err(error) = self.keep_time(now) {
+        if let Err(error) = self.expire(now).and_then(|()| self.keep_time(now)) {
             warn!(%error, "What has begun or ended could not be put in force.");
         }
-        status::status(&mut self.enforcer, &self.held, now.uptime)
+        let status = status::status(&mut self.enforcer, &self.held, now.uptime)?;
+        Ok(NodeStatus { unconfirmed: self.unconfirmed_for(now).map(|left| left.as_secs_f64()), ..status })
     }
 
     /// Remembers what the kernel has.

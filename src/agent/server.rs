@@ -34,7 +34,7 @@ use super::{
 use crate::{
     kernel::Kernel,
     probe,
-    wire::{ApiError, Call, Commit, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
@@ -133,6 +133,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
         .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
         .route(Commit::PATH, post(commit::<K>))
+        .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, now| node.confirm(&request, now))))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
         .route(Probe::PATH, post(run_probe))
         .layer(DefaultBodyLimit::max(body_limit))

@@ -42,6 +42,8 @@ pub(super) fn status<K: Kernel>(
         node: node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         stamp: document.stamp(),
+        unconfirmed: None,
+        missing: document.missing.clone(),
         topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
         overlays: overlays(&in_force, timeline, uptime),
         partitions: partitions(&in_force, timeline, uptime),

@@ -1,6 +1,10 @@
 //! `netemctl apply`, and what all verbs that change something have in common.
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -8,6 +12,7 @@ use super::{
     Context, Exit, Failure, partition,
     partitions::{Parted, parted, sentence},
     render::count,
+    scope::ScopeOptions,
     topology_file,
 };
 use crate::{
@@ -24,13 +29,17 @@ pub(super) struct Apply {
     /// The topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
+
+    #[command(flatten, next_help_heading = "Fleet")]
+    scope: ScopeOptions,
 }
 
 impl Apply {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let fleet = context.fleet_for(&topology)?;
-        change_on(context, &fleet, true, None, |wanted, inventory| wanted.with_topology(topology, inventory))
+        let edit = |wanted: &Wanted, inventory| wanted.with_topology(topology.clone(), inventory);
+        change_on(context, &fleet, &self.scope, true, None, edit)
     }
 }
 
@@ -46,6 +55,12 @@ struct Changed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     nodes: usize,
+    /// The nodes that were left as they were, because it was said so.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    missing: &'a BTreeSet<NodeName>,
+    /// The nodes that earlier changes had left as they were, and that have it now.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    caught_up: &'a BTreeSet<NodeName>,
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
@@ -92,35 +107,40 @@ impl ChangeOnset {
 /// Edits what is in force on all nodes and says what that came to.
 pub(super) fn change(
     context: &Context,
+    scope: &ScopeOptions,
     replaces: bool,
-    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    change_with(context, replaces, None, edit)
+    change_with(context, scope, replaces, None, edit)
 }
 
 /// The same, and says what the dice started from.
 pub(super) fn change_with(
     context: &Context,
+    scope: &ScopeOptions,
     replaces: bool,
     seed: Option<u64>,
-    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    change_on(context, &context.fleet()?, replaces, seed, edit)
+    change_on(context, &context.fleet()?, scope, replaces, seed, edit)
 }
 
 fn change_on(
     context: &Context,
     fleet: &Fleet,
+    scope: &ScopeOptions,
     replaces: bool,
     seed: Option<u64>,
-    edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
+    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
+    let within = scope.scope(fleet)?;
     let outcome = Context::block_on(async |interrupt| {
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
-        Ok(Context::meanwhile(&what, fleet.edit(replaces, &interrupt, edit)).await?)
+        let attempt = async || fleet.edit_within(&within, replaces, &interrupt, edit).await;
+        Ok(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt)).await?)
     })?;
-    let Outcome { wanted, writes, says_otherwise, onset } = &outcome;
+    let Outcome { wanted, writes, says_otherwise, onset, caught_up } = &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
         changed: steps > 0 || *says_otherwise,
@@ -130,12 +150,14 @@ fn change_on(
         partitions: parted(wanted, partition::now()),
         seed,
         nodes: writes.len(),
+        missing: &wanted.missing,
+        caught_up,
         writes,
         onset: onset.as_ref().map(ChangeOnset::of),
     };
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
-        format!("{}; {}{seed}", in_force(wanted), what_it_took(&outcome))
+        format!("{}; {}{seed}{}", in_force(wanted), what_it_took(&outcome), exceptions(wanted, caught_up))
     })?;
     Ok(Exit::Ok)
 }
@@ -166,6 +188,19 @@ fn what_it_took(outcome: &Outcome) -> String {
     text
 }
 
+/// Who was left out, and who no longer is, each on a line of its own.
+fn exceptions(wanted: &Wanted, caught_up: &BTreeSet<NodeName>) -> String {
+    let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
+    let mut text = String::new();
+    if !wanted.missing.is_empty() {
+        text += &format!("\n{} left as they were, until a change is made on all nodes again", names(&wanted.missing));
+    }
+    if !caught_up.is_empty() {
+        text += &format!("\n{} had missed earlier changes, and have all of it now", names(caught_up));
+    }
+    text
+}
+
 /// What is in force, in a sentence.
 pub(super) fn in_force(wanted: &Wanted) -> String {
     if wanted.is_clear() {
@@ -178,5 +213,6 @@ pub(super) fn in_force(wanted: &Wanted) -> String {
         format!("change {}{end}", overlay.name)
     });
     let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
-    format!("in force on {}: {}", count(wanted.inventory.nodes.len(), "node"), parts.join(", "))
+    let nodes = wanted.inventory.nodes.len() - wanted.missing.len();
+    format!("in force on {}: {}", count(nodes, "node"), parts.join(", "))
 }

@@ -186,8 +186,9 @@ impl Context {
             None => talk(&format!("{on}error:{off} {}\n", failure.message)),
         }
         // What many nodes say alike is said once.
-        let mut sayings: BTreeMap<&String, Vec<NodeName>> = BTreeMap::new();
-        for (node, said) in &failure.nodes {
+        let mut sayings: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
+        let left = failure.left.iter().map(|(node, left)| (node, left.said()));
+        for (node, said) in failure.nodes.iter().map(|(node, said)| (node, said.clone())).chain(left) {
             sayings.entry(said).or_default().push(node.clone());
         }
         for (said, nodes) in sayings {

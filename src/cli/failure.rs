@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::{
-    fleet::{CallError, Phase, TransactionError},
+    fleet::{CallError, Leftover, Phase, TransactionError},
     lab::{KeepError, LabError, LayoutError},
     plan::EditError,
-    topology::{NodeName, Problem, Rejected},
-    wire::ErrorCode,
+    topology::{NodeName, Problem, Rejected, hostlist},
+    wire::{CONFIRM_WITHIN, ErrorCode},
 };
 
 /// A failed command.
@@ -26,12 +26,59 @@ pub(super) struct Failure {
     /// What each node said.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) nodes: BTreeMap<NodeName, String>,
+    /// What is left of a change that was undone, on each node that did not say that it has nothing of it.
+    #[serde(rename = "undo", skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) left: BTreeMap<NodeName, Left>,
     /// What is wrong with a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<Problem>,
     /// The same for people, in place of the message.
     #[serde(skip)]
     pub(super) rejected: Option<Box<Rejected>>,
+}
+
+/// What is left of a change on a node that could not be made to undo it.
+#[derive(Debug, Serialize)]
+pub(super) struct Left {
+    state: LeftState,
+    /// Why it could not be made to.
+    error: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum LeftState {
+    /// It undoes it by itself.
+    GoesBack,
+    /// It may have the change for good.
+    Unknown,
+    /// It has some of it, and tries to undo it.
+    Stuck,
+}
+
+impl Left {
+    fn of(leftover: &Leftover) -> Self {
+        let state = match leftover {
+            Leftover::GoesBack(_) => LeftState::GoesBack,
+            Leftover::Unknown(_) => LeftState::Unknown,
+            Leftover::Stuck(_) => LeftState::Stuck,
+        };
+        Self { state, error: leftover.error().to_string() }
+    }
+
+    /// The same as a sentence.
+    pub(super) fn said(&self) -> String {
+        let Self { state, error } = self;
+        match state {
+            LeftState::GoesBack => format!(
+                "cannot be told to undo it ({error}); what it has of it, it undoes by itself within {} s, or when its \
+                 agent is started again",
+                CONFIRM_WITHIN.as_secs()
+            ),
+            LeftState::Unknown => format!("cannot be told to undo it ({error}), and may have been told to keep it"),
+            LeftState::Stuck => format!("cannot undo it, and tries again by itself: {error}"),
+        }
+    }
 }
 
 impl Failure {
@@ -41,6 +88,7 @@ impl Failure {
             message: message.to_string(),
             hints: Vec::new(),
             nodes: BTreeMap::new(),
+            left: BTreeMap::new(),
             problems: Vec::new(),
             rejected: None,
         }
@@ -105,9 +153,10 @@ impl From<TransactionError> for Failure {
         match error {
             TransactionError::Edit(error) => error.into(),
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
-                .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear"),
+                .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear")
+                .hint("if a change is under way, netemctl status says so, and --wait 30s waits for its end"),
             TransactionError::Interrupted => Self::new(Exit::Interrupted, message),
-            TransactionError::Nodes { phase, failures, stuck } => of_nodes(phase, &failures, &stuck),
+            TransactionError::Nodes { phase, failures, left } => of_nodes(phase, &failures, &left),
         }
     }
 }
@@ -128,30 +177,38 @@ impl From<EditError> for Failure {
     }
 }
 
-fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, stuck: &BTreeMap<NodeName, CallError>) -> Failure {
-    let names = |nodes: &BTreeMap<NodeName, CallError>| {
-        crate::topology::hostlist::fold(&nodes.keys().cloned().collect::<Vec<_>>())
+fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTreeMap<NodeName, Leftover>) -> Failure {
+    let left: BTreeMap<_, _> = left.iter().map(|(node, leftover)| (node.clone(), Left::of(leftover))).collect();
+    let what = match phase {
+        Phase::Read => "could not be asked",
+        Phase::Prepare => "cannot do this",
+        Phase::Commit => "failed",
+        Phase::Confirm => "could not be told to keep it",
     };
-    let (what, fate) = match phase {
-        Phase::Read => ("could not be asked", "nothing was changed"),
-        Phase::Prepare => ("cannot do this", "nothing was changed on any node"),
-        Phase::Commit if stuck.is_empty() => ("failed", "every node is as it was"),
-        Phase::Commit => ("failed", "some nodes could not go back to what they had"),
+    let names = hostlist::fold(&left.keys().cloned().collect::<Vec<_>>());
+    let fate = match (phase, left.values().map(|left| left.state).max()) {
+        (Phase::Read, _) => "nothing was changed".to_owned(),
+        (Phase::Prepare, _) => "nothing was changed on any node".to_owned(),
+        (_, None) => "every node is as it was".to_owned(),
+        (_, Some(LeftState::GoesBack)) => format!("{names} will be as it was, and every other node is"),
+        (_, Some(LeftState::Unknown)) => format!("{names} may have the change, and every other node is as it was"),
+        (_, Some(LeftState::Stuck)) => format!("{names} could not go back to what it had"),
     };
     let exit = failures.values().map(exit_of).next().unwrap_or(Exit::Failed);
     let mut failure = if failures.is_empty() {
-        Failure::new(Exit::Failed, format!("interrupted, and {fate}: {}", names(stuck)))
+        Failure::new(Exit::Failed, format!("interrupted; {fate}"))
     } else {
-        Failure::new(exit, format!("{} {what}; {fate}", names(failures)))
+        let failed = hostlist::fold(&failures.keys().cloned().collect::<Vec<_>>());
+        Failure::new(exit, format!("{failed} {what}; {fate}"))
     };
-    let said = failures.iter().chain(stuck).map(|(node, error)| (node.clone(), error.to_string()));
-    failure.nodes = said.collect();
-    if !stuck.is_empty() {
+    failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.to_string())).collect();
+    if !left.is_empty() {
         failure.exit = Exit::Failed;
-        failure = failure.hint("look at netemctl status, then bring all nodes in line with netemctl apply or clear");
+        failure = failure.hint("see what each node has: netemctl status; apply and clear bring all nodes in line");
     } else if exit == Exit::Unreachable {
         failure = failure.hint("see which agents live: netemctl status");
     }
+    failure.left = left;
     failure
 }
 

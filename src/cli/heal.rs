@@ -1,6 +1,6 @@
 //! `netemctl heal`: undo partitions.
 
-use super::{Context, Exit, Failure, apply};
+use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 
 /// Heal partitions: all of them, or those that are named
 #[derive(Debug, clap::Args)]
@@ -8,10 +8,13 @@ pub(super) struct Heal {
     /// The partition's name, as status shows it
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+
+    #[command(flatten, next_help_heading = "Fleet")]
+    scope: ScopeOptions,
 }
 
 impl Heal {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::change(context, false, |wanted, inventory| wanted.healed(&self.names, inventory))
+        apply::change(context, &self.scope, false, |wanted, inventory| wanted.healed(&self.names, inventory))
     }
 }

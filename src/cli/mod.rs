@@ -16,6 +16,7 @@ mod partition;
 mod partitions;
 mod plan;
 mod render;
+mod scope;
 mod set;
 mod show;
 mod ssh;

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{Context, Exit, Failure, apply, timing::TimingOptions};
+use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::TimingOptions};
 use crate::{
     plan::{Dice, Division, Draw, Mode, Moment, Over, PartitionWish, Port, sides},
     topology::Probability,
@@ -80,6 +80,9 @@ pub(super) struct Partition {
     /// What the dice start from: the same seed draws the same [default: drawn, and shown]
     #[arg(long, value_name = "NUMBER", help_heading = "Drawn sides")]
     seed: Option<u64>,
+
+    #[command(flatten, next_help_heading = "Fleet")]
+    scope: ScopeOptions,
 }
 
 /// The sides are drawn instead of said.
@@ -167,8 +170,8 @@ impl Partition {
             (None, ModeOption::Reject) => Mode::Reject,
         };
         let wish = PartitionWish { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
-        apply::change_with(context, false, is_random.then_some(seed), |wanted, inventory| {
-            wanted.with_partition(wish, inventory)
+        apply::change_with(context, &self.scope, false, is_random.then_some(seed), |wanted, inventory| {
+            wanted.with_partition(wish.clone(), inventory)
         })
     }
 }

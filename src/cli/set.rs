@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Context, Exit, Failure, apply, timing::time_limit};
+use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::time_limit};
 use crate::{
     plan::Wish,
     topology::{LinkChange, Source},
@@ -53,6 +53,9 @@ pub(super) struct Set {
     /// What to call it when it is taken off [default: the ends and the parameters, such as Z1:Z3:jitter,loss]
     #[arg(long)]
     name: Option<String>,
+
+    #[command(flatten, next_help_heading = "Fleet")]
+    scope: ScopeOptions,
 }
 
 /// One argument: a key, and its value as TOML.
@@ -68,9 +71,9 @@ impl Set {
         let change = LinkChange::parse(Source::new("<set>", lines.collect::<String>()), !self.one_way);
         // It is no file that is wrong but the command line, which the text shown is made of.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
-        let Self { from, to, one_way, lasts, name, .. } = self;
+        let Self { from, to, one_way, lasts, name, scope, .. } = self;
         let wish = Wish { name, from, to, both_ways: !one_way, change, lasts };
-        apply::change(context, false, |wanted, inventory| wanted.with_overlay(wish, inventory))
+        apply::change(context, &scope, false, |wanted, inventory| wanted.with_overlay(wish.clone(), inventory))
     }
 }
 

@@ -35,6 +35,9 @@ struct Fleetwide {
     ok: bool,
     /// Which nodes these are.
     inventory: Whence,
+    /// The nodes that the last change left as they were, because it was said so.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    missing: BTreeSet<NodeName>,
     /// What is laid over the links, as one of the nodes has it; later wins.
     overlays: Vec<Laid>,
     /// What is cut, as one of the nodes has it.
@@ -56,12 +59,18 @@ struct Node {
 enum NodeState {
     Ok,
     Drifts,
+    /// It has an older document, as it was left out of a change.
+    Behind,
     Unreachable,
 }
 
 impl Node {
-    fn up(status: NodeStatus) -> Self {
-        let state = if status.drift.is_empty() { NodeState::Ok } else { NodeState::Drifts };
+    fn up(status: NodeStatus, is_behind: bool) -> Self {
+        let state = match (status.drift.is_empty(), is_behind) {
+            (false, _) => NodeState::Drifts,
+            (true, true) => NodeState::Behind,
+            (true, false) => NodeState::Ok,
+        };
         Self { state, status: Some(status), error: None }
     }
 
@@ -88,19 +97,31 @@ impl Status {
             let overlays = laid(&wanted, &up);
             Ok((up, down, overlays, parted(&wanted, partition::now())))
         })?;
-        let first = up.values().next().map(|status| status.stamp.clone());
-        let differ = up.values().any(|status| first.as_ref().is_some_and(|first| !status.stamp.agrees_with(first)));
+        let newest = up.values().max_by_key(|status| status.stamp.generation);
+        let missing = newest.map(|status| status.missing.clone()).unwrap_or_default();
+        let newest = newest.map(|status| status.stamp.clone());
+        let is_older = |status: &NodeStatus| newest.as_ref().is_some_and(|newest| !status.stamp.agrees_with(newest));
+        let behind: BTreeSet<_> = up
+            .iter()
+            .filter(|(node, status)| is_older(status) && missing.contains(*node))
+            .map(|(node, _)| node.clone())
+            .collect();
+        let differ = up.iter().any(|(node, status)| is_older(status) && !behind.contains(node));
         let drifts = up.values().any(|status| !status.drift.is_empty());
-        let exit = match (down.is_empty(), drifts || differ) {
+        let exit = match (down.is_empty(), drifts || differ || !behind.is_empty()) {
             (true, false) => Exit::Ok,
             (true, true) => Exit::Differs,
             (false, _) => Exit::Unreachable,
         };
-        let up = up.into_iter().map(|(node, status)| (node, Node::up(status)));
+        let up = up.into_iter().map(|(node, status)| {
+            let node_is_behind = behind.contains(&node);
+            (node, Node::up(status, node_is_behind))
+        });
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
         let fleetwide = Fleetwide {
             ok: exit == Exit::Ok,
             inventory: whereabouts.from,
+            missing,
             overlays,
             partitions,
             nodes: up.chain(down).collect(),
@@ -120,7 +141,10 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
             return [vec![name.to_string()], blanks, vec!["unreachable".to_owned()]].concat();
         };
         details.extend(status.drift.iter().map(|step| format!("{name} drifts; to repair: {step}\n")));
-        row(status)
+        if let Some(left) = status.unconfirmed {
+            details += &format!("{name}: a change is under way; unless it is confirmed, it is undone in {left:.0} s\n");
+        }
+        row(node.state, status)
     });
     let styled = Context::is_styled(&io::stdout());
     let mut text = table(styled, &header, rows.collect());
@@ -137,6 +161,13 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
         text += &format!(
             "\n{} keep no journal: an agent that ends there forgets what is in force (netemctl agent --help)\n",
             hostlist::fold(&forgetful)
+        );
+    }
+    if !fleetwide.missing.is_empty() {
+        let missing = hostlist::fold(&fleetwide.missing.iter().cloned().collect::<Vec<_>>());
+        text += &format!(
+            "\n{missing} left as they were by the last change (--only or --allow-missing); the next one that is made on \
+             all nodes brings them in line\n"
         );
     }
     let keepers: Vec<_> =
@@ -157,7 +188,7 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     text
 }
 
-fn row(status: &NodeStatus) -> Vec<String> {
+fn row(state: NodeState, status: &NodeStatus) -> Vec<String> {
     let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
     // Links with a memory have a leaf each, and may be many that are alike.
     let mut alike: Vec<(String, usize)> = Vec::new();
@@ -174,10 +205,11 @@ fn row(status: &NodeStatus) -> Vec<String> {
         format!("{}{note}", partition.name)
     });
     let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
-    let state = match (status.drift.is_empty(), status.draining) {
-        (false, _) => "drifts".to_owned(),
-        (true, 0) => "ok".to_owned(),
-        (true, draining) => format!("ok, {} draining", count(draining, "class")),
+    let state = match (state, status.draining) {
+        (NodeState::Drifts, _) => "drifts".to_owned(),
+        (NodeState::Behind, _) => "behind".to_owned(),
+        (_, 0) => "ok".to_owned(),
+        (_, draining) => format!("ok, {} draining", count(draining, "class")),
     };
     vec![
         status.node.to_string(),

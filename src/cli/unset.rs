@@ -1,6 +1,6 @@
 //! `netemctl unset`: take changes of links off again.
 
-use super::{Context, Exit, Failure, apply};
+use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 
 /// Take changes off that were laid over links: all of them, or those that are named
 ///
@@ -15,10 +15,13 @@ pub(super) struct Unset {
     /// The change's name, as status shows it
     #[arg(value_name = "NAME")]
     names: Vec<String>,
+
+    #[command(flatten, next_help_heading = "Fleet")]
+    scope: ScopeOptions,
 }
 
 impl Unset {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::change(context, false, |wanted, inventory| wanted.without_overlays(&self.names, inventory))
+        apply::change(context, &self.scope, false, |wanted, inventory| wanted.without_overlays(&self.names, inventory))
     }
 }

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     plan::{Inventory, Partition, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
-    topology::{NodeName, Rtt},
+    topology::{NodeName, Rtt, hostlist},
 };
 
 /// How many pairs are listed with their figures; the matrix has them all.
@@ -37,6 +37,10 @@ pub(super) struct Verify {
     /// How far a median may be off, in percent of the wanted RTT (but 1 ms at least)
     #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
     tolerance: f64,
+
+    /// Measure without the nodes that do not answer and those that a change has left out
+    #[arg(long)]
+    allow_missing: bool,
 }
 
 fn percent(text: &str) -> Result<f64, String> {
@@ -53,6 +57,9 @@ struct Verified<'a> {
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
+    /// The nodes that were not measured, because they do not answer or have another document.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    missing: Vec<NodeName>,
     /// The partitions that echo does not show, as they cut by port.
     not_measured: Vec<&'a str>,
     #[serde(flatten)]
@@ -63,8 +70,12 @@ impl Verify {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
-        let (wanted, report) = Context::block_on(async |interrupt| {
-            let wanted = fleet.wanted().await?;
+        let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
+        let (wanted, fleet, report) = Context::block_on(async |interrupt| {
+            let (wanted, fleet) = match self.allow_missing {
+                true => fleet.wanted_where_it_is().await?,
+                false => (fleet.wanted().await?, fleet),
+            };
             let nodes = fleet.inventory().nodes.len();
             let takes = fleet.verify_takes(&wanted, self.count).as_secs() + 1;
             let what = format!("measuring {}, about {takes} s", count(nodes * nodes.saturating_sub(1), "pair"));
@@ -77,18 +88,28 @@ impl Verify {
                 return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
                     .hint("a change with a time limit may have ended, or another controller is at it; measure again"));
             }
-            Ok((wanted, report))
+            Ok((wanted, fleet, report))
         })?;
+        let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
             ok: report.wrong == 0,
             generation: wanted.generation,
             topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
             overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
+            missing: all.into_iter().filter(is_missing).collect(),
             not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
             report: &report,
         };
-        context.answer(&verified, || draw(&wanted, fleet.inventory(), &report))?;
+        context.answer(&verified, || {
+            let missing = match &verified.missing[..] {
+                [] => String::new(),
+                missing => {
+                    format!("\n{} not measured: no answer, or left out of the last change\n", hostlist::fold(missing))
+                }
+            };
+            draw(&wanted, fleet.inventory(), &report) + &missing
+        })?;
         Ok(if report.wrong == 0 { Exit::Ok } else { Exit::Differs })
     }
 }

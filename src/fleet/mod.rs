@@ -4,6 +4,9 @@
 //! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
 
 mod client;
+mod insist;
+mod retract;
+mod scope;
 pub mod ssh;
 pub mod tls;
 mod transaction;
@@ -12,6 +15,8 @@ mod verify;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use client::{CallError, Transport, Unix};
+pub use retract::Leftover;
+pub use scope::Scope;
 use tls::{Http, Https, Identity};
 use tokio::task::JoinSet;
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
@@ -35,6 +40,7 @@ pub struct Access {
 }
 
 /// All agents of an inventory.
+#[derive(Clone)]
 pub struct Fleet {
     inventory: Inventory,
     /// The agents of nodes that are not in the inventory, as their interfaces and addresses are not known yet.

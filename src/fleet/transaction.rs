@@ -1,7 +1,8 @@
-//! Changing many nodes: prepare on all, commit on all, read back on all; a failure anywhere leaves all as they were.
+//! Changing many nodes: prepare on all, commit on all, read back on all, confirm on all; a failure anywhere leaves all as
+//! they were.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     process,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -9,11 +10,19 @@ use std::{
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
-use super::{CALL_TIMEOUT, CallError, Fleet, part};
+use super::{
+    CALL_TIMEOUT, CallError, Fleet, Leftover, Scope,
+    insist::{Effort, is_absence, is_silence},
+    part,
+    scope::behind,
+};
 use crate::{
     plan::{Absent, EditError, Moment, Stamp, Wanted},
     topology::NodeName,
-    wire::{Commit, Committed, Document, GetStamp, GetWanted, Onset, Prepare, Prepared, Ticket, Undo},
+    wire::{
+        CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, Prepare, Prepared,
+        Ticket,
+    },
 };
 
 /// How far ahead the instant is at which all nodes change, beyond the time that the slowest of them took to prepare: as
@@ -22,6 +31,10 @@ const LEAD: Duration = Duration::from_millis(50);
 
 /// How far ahead it is at the most. Agents refuse to wait for longer than five seconds.
 const LONGEST_LEAD: Duration = Duration::from_secs(2);
+
+/// What is asked before anything is written, and to write it. An agent that hangs up is asked again, as its answer may
+/// have been lost; one that is not there is not waited for.
+const ASKED: Effort = Effort { lasts: CALL_TIMEOUT, patience: CALL_TIMEOUT, awaits_agents: false };
 
 /// Where a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +45,8 @@ pub enum Phase {
     Prepare,
     /// While they wrote it.
     Commit,
+    /// When all of them had it and were told to keep it.
+    Confirm,
 }
 
 /// Why nothing changed, or, in the worst case, what did.
@@ -50,12 +65,28 @@ pub enum TransactionError {
         phase: Phase,
         /// Who, and why.
         failures: BTreeMap<NodeName, CallError>,
-        /// Who could not go back to what it had; empty: every node is as it was.
-        stuck: BTreeMap<NodeName, CallError>,
+        /// Who did not say that it has nothing of it any more; empty: every node is as it was.
+        left: BTreeMap<NodeName, Leftover>,
     },
     /// The command was interrupted, and every node is as it was.
     #[error("interrupted; every node is as it was")]
     Interrupted,
+}
+
+impl TransactionError {
+    /// Whether every node is as it was, and the same may succeed in a moment: another controller was at it, or somebody
+    /// did not answer.
+    pub fn may_pass(&self) -> bool {
+        let passes = |error: &CallError| match error {
+            CallError::Refused(error) => error.code == ErrorCode::Conflict,
+            error => is_silence(error),
+        };
+        match self {
+            Self::Disagreement(_) => true,
+            Self::Nodes { failures, left, .. } => left.is_empty() && failures.values().all(passes),
+            Self::Edit(_) | Self::Interrupted => false,
+        }
+    }
 }
 
 fn disagreement(stamps: &BTreeMap<NodeName, Stamp>) -> String {
@@ -79,6 +110,8 @@ pub struct Preview {
     pub said_already: bool,
     /// The generation that is in force now.
     pub generation: u64,
+    /// The nodes that earlier changes had left as they were, and that this one brings in line.
+    pub caught_up: BTreeSet<NodeName>,
 }
 
 impl Preview {
@@ -99,6 +132,8 @@ pub struct Outcome {
     pub says_otherwise: bool,
     /// When it took effect; `None`: nothing was committed.
     pub onset: Option<FleetOnset>,
+    /// The nodes that earlier changes had left as they were, and that have it now.
+    pub caught_up: BTreeSet<NodeName>,
 }
 
 /// When a change took effect on the nodes, each by its own clock.
@@ -122,11 +157,14 @@ impl FleetOnset {
 
 /// A transaction that is prepared on every node, and that ends by [`Rehearsal::commit`] or [`Rehearsal::abandon`].
 #[must_use = "the nodes wait for it"]
-pub struct Rehearsal<'a> {
-    fleet: &'a Fleet,
+pub struct Rehearsal {
+    /// The nodes that take part.
+    fleet: Fleet,
     pub(crate) ticket: Ticket,
     /// How long the slowest node took to prepare it.
     slowest: Duration,
+    /// How long a node has it without being told to keep it.
+    pub(crate) confirm_within: Duration,
     /// What it would do.
     pub preview: Preview,
 }
@@ -134,7 +172,10 @@ pub struct Rehearsal<'a> {
 impl Fleet {
     /// What is in force at this moment of the document, which all nodes must agree on.
     pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
-        let stamps = self.stamps().await?;
+        let (stamps, silent) = self.stamps().await;
+        if !silent.is_empty() {
+            return Err(unread(silent));
+        }
         if agree(&stamps) {
             Ok(self.newest(&stamps).await?.in_force())
         } else {
@@ -142,23 +183,51 @@ impl Fleet {
         }
     }
 
+    /// The same without the nodes that do not answer and those that the document leaves out, and the fleet of the others.
+    pub async fn wanted_where_it_is(&self) -> Result<(Wanted, Self), TransactionError> {
+        let (stamps, silent) = self.stamps().await;
+        if stamps.is_empty() {
+            return Err(unread(silent));
+        }
+        let newest = self.newest(&stamps).await?;
+        let behind = behind(&stamps, &newest.wanted)?;
+        let others = self.of(|node| stamps.contains_key(node) && !behind.contains(node));
+        Ok((newest.in_force(), others))
+    }
+
     /// Edits the document in force and prepares the result on every node.
     ///
     /// An edit that `replaces` everything needs no agreement on what it replaces: it is how nodes that disagree, after
-    /// an agent's restart for one, are brought in line again.
+    /// an agent's restart for one, are brought in line again. Others need it, apart from nodes that were left out.
     pub async fn rehearse(
         &self,
         replaces: bool,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
-    ) -> Result<Rehearsal<'_>, TransactionError> {
-        let stamps = self.stamps().await?;
-        let agreed = agree(&stamps);
-        if !replaces && !agreed {
-            return Err(TransactionError::Disagreement(stamps));
-        }
+    ) -> Result<Rehearsal, TransactionError> {
+        self.rehearse_within(&Scope::default(), replaces, edit).await
+    }
+
+    /// The same on some nodes only.
+    pub async fn rehearse_within(
+        &self,
+        scope: &Scope,
+        replaces: bool,
+        edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
+    ) -> Result<Rehearsal, TransactionError> {
+        let (stamps, silent) = self.stamps().await;
+        let fleet = scope.participants(self, &stamps, silent)?;
         let newest = self.newest(&stamps).await?;
+        let behind = match behind(&stamps, &newest.wanted) {
+            Err(_) if replaces => BTreeSet::new(),
+            behind => behind?,
+        };
+        let mut participants = fleet.inventory().nodes.keys();
+        let agreed = participants.all(|node| stamps[node] == newest.wanted.stamp());
         let lasting = newest.lasting();
         let mut wanted = edit(&lasting)?;
+        let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
+        wanted.missing = self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
+        let caught_up = behind.into_iter().filter(takes_part).collect();
         let said_already = agreed && lasting.says_the_same(&wanted);
         // A document that no longer has what has ended is another one, although it says the same.
         wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
@@ -167,15 +236,15 @@ impl Fleet {
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let asked = Instant::now();
-        let (nodes, failures) = part(self.call(CALL_TIMEOUT, prepare).await);
+        let (nodes, failures) = part(fleet.insist(ASKED, &prepare).await);
         let slowest = asked.elapsed();
         if !failures.is_empty() {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
-            drop(self.undo(&ticket).await);
-            return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, stuck: BTreeMap::new() });
+            drop(fleet.forget(&ticket).await);
+            return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() });
         }
-        let preview = Preview { wanted, nodes, said_already, generation: lasting.generation };
-        Ok(Rehearsal { fleet: self, ticket, slowest, preview })
+        let preview = Preview { wanted, nodes, said_already, generation: lasting.generation, caught_up };
+        Ok(Rehearsal { fleet, ticket, slowest, confirm_within: CONFIRM_WITHIN, preview })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
@@ -185,73 +254,106 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Outcome, TransactionError> {
-        let rehearsal = self.rehearse(replaces, edit).await?;
+        self.edit_within(&Scope::default(), replaces, interrupt, edit).await
+    }
+
+    /// The same on some nodes only.
+    pub async fn edit_within(
+        &self,
+        scope: &Scope,
+        replaces: bool,
+        interrupt: &CancellationToken,
+        edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
+    ) -> Result<Outcome, TransactionError> {
+        let rehearsal = self.rehearse_within(scope, replaces, edit).await?;
         if rehearsal.preview.is_empty() {
             let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
             let writes = nodes.into_keys().map(|node| (node, 0)).collect();
             let wanted = Wanted { generation, ..wanted };
-            return Ok(Outcome { wanted, writes, says_otherwise: false, onset: None });
+            return Ok(Outcome { wanted, writes, says_otherwise: false, onset: None, caught_up: BTreeSet::new() });
         }
         rehearsal.commit(interrupt).await
     }
 
-    async fn stamps(&self) -> Result<BTreeMap<NodeName, Stamp>, TransactionError> {
-        let (stamps, failures) = part(self.call(CALL_TIMEOUT, |_| GetStamp {}).await);
-        if failures.is_empty() { Ok(stamps) } else { Err(unread(failures)) }
+    /// Which document each node has, and who does not say so.
+    async fn stamps(&self) -> (BTreeMap<NodeName, Stamp>, BTreeMap<NodeName, CallError>) {
+        part(self.insist(ASKED, |_: &NodeName| GetStamp {}).await)
     }
 
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
     async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
-        let Some((node, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
+        let Some((newest, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
             return Ok(Document { wanted: Wanted::default(), absent: Absent::default(), begins: Vec::new() });
         };
-        let answer = self.call_one(CALL_TIMEOUT, node, GetWanted {}).await;
-        answer.map_err(|error| unread([(node.clone(), error)].into()))
-    }
-
-    /// Has every node forget or take back the transaction; answers who could not.
-    async fn undo(&self, ticket: &Ticket) -> BTreeMap<NodeName, CallError> {
-        part(self.call(CALL_TIMEOUT, |_| Undo { ticket: ticket.clone() }).await).1
+        let answers = self.of(|node| node == newest).insist(ASKED, |_: &NodeName| GetWanted {}).await;
+        let (mut documents, failures) = part(answers);
+        documents.remove(newest).ok_or_else(|| unread(failures))
     }
 }
 
-impl Rehearsal<'_> {
-    /// Does it on every node at one agreed instant; on any failure, or if it is interrupted, takes it back on every node.
+impl Rehearsal {
+    /// Does it on every node at one agreed instant, and has all nodes keep it when all have it; on any failure, or if it
+    /// is interrupted, takes it back on every node.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
-        let Self { fleet, ticket, slowest, preview } = self;
+        let Self { fleet, ticket, slowest, confirm_within, preview } = self;
         let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));
-        let commit = fleet.call(CALL_TIMEOUT, |_| Commit { ticket: ticket.clone(), at: Some(agreed) });
+        let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: Some(agreed), confirm_within };
         // Agents that still wait for the instant forget the change, and those that do not take it back. One that is
         // told to commit after it was told to undo knows nothing of it any more.
         let answers = tokio::select! {
             biased;
             () = interrupt.cancelled() => None,
-            answers = commit => Some(answers),
+            answers = fleet.insist(ASKED, &commit) => Some(answers),
         };
         let Some((committed, failures)) = answers.map(part) else {
-            let stuck = fleet.undo(&ticket).await;
-            if stuck.is_empty() {
+            let left = fleet.forget(&ticket).await;
+            if left.is_empty() {
                 return Err(TransactionError::Interrupted);
             }
-            return Err(TransactionError::Nodes { phase: Phase::Commit, failures: BTreeMap::new(), stuck });
+            return Err(TransactionError::Nodes { phase: Phase::Commit, failures: BTreeMap::new(), left });
         };
         if !failures.is_empty() {
-            let stuck = fleet.undo(&ticket).await;
-            return Err(TransactionError::Nodes { phase: Phase::Commit, failures, stuck });
+            let left = fleet.forget(&ticket).await;
+            return Err(TransactionError::Nodes { phase: Phase::Commit, failures, left });
         }
+        fleet.confirm(&ticket, confirm_within).await?;
         Ok(Outcome {
             wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
             onset: Some(onset(agreed, &committed)),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),
+            caught_up: preview.caught_up,
         })
     }
 
     /// Forgets it on every node.
     pub async fn abandon(self) -> Preview {
         // A node that does not hear this forgets by itself.
-        drop(self.fleet.undo(&self.ticket).await);
+        drop(self.fleet.forget(&self.ticket).await);
         self.preview
+    }
+}
+
+impl Fleet {
+    /// Has every node keep what all of them have. Not to be interrupted: some may have been told already.
+    async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<(), TransactionError> {
+        let confirm = |_: &NodeName| Confirm { ticket: ticket.clone() };
+        // So that none can have gone back by then, however long the slowest took to commit.
+        let lasts = within / 3;
+        let effort = Effort { lasts, patience: lasts / 2, awaits_agents: false };
+        let answers = self.insist(effort, &confirm).await;
+        // Whoever was not there, or has gone back, was certainly not told.
+        let may_keep = |error: &CallError| is_silence(error) && !is_absence(error);
+        let told = |(node, answer): (&NodeName, &Result<_, CallError>)| {
+            answer.as_ref().err().is_none_or(may_keep).then(|| node.clone())
+        };
+        let told = answers.iter().filter_map(told).collect();
+        let (_, failures) = part(answers);
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let left = self.retract(ticket, &told, within).await;
+        Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left })
     }
 }
 
@@ -268,7 +370,7 @@ fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
 }
 
 pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> TransactionError {
-    TransactionError::Nodes { phase: Phase::Read, failures, stuck: BTreeMap::new() }
+    TransactionError::Nodes { phase: Phase::Read, failures, left: BTreeMap::new() }
 }
 
 /// A name that no other transaction has: this process at this moment.

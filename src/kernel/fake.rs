@@ -28,6 +28,8 @@ pub struct FakeKernel {
     pub interface: Interface,
     /// The write, counted from 0, that fails whatever it is.
     pub fails_at: Option<usize>,
+    /// The write from which on every one fails.
+    pub fails_from: Option<usize>,
     /// How many writes there were.
     pub writes: usize,
     /// Whether a leaf that duplicates is refused beside any other, as by 6.1.176.
@@ -52,6 +54,7 @@ impl FakeKernel {
             tree: Tree::default(),
             interface,
             fails_at: None,
+            fails_from: None,
             writes: 0,
             refuses_duplicates_in_company: false,
             ignores_seeds: false,
@@ -163,7 +166,8 @@ impl FakeKernel {
     fn write(&mut self, step: &Step) -> Result<(), KernelError> {
         let number = self.writes;
         self.writes += 1;
-        let result = if self.fails_at == Some(number) { Err(12) } else { self.apply(step) };
+        let fails = self.fails_at == Some(number) || self.fails_from.is_some_and(|first| first <= number);
+        let result = if fails { Err(12) } else { self.apply(step) };
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
             errno: io::Error::from_raw_os_error(errno),

@@ -29,6 +29,9 @@ pub struct Wanted {
     pub overlays: Vec<Overlay>,
     /// What is cut, in the order in which it was.
     pub partitions: Vec<Partition>,
+    /// The nodes that the last edit left as they were, by the wish of whoever made it: they have an older document.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub missing: BTreeSet<NodeName>,
 }
 
 /// Names one version of the document: two documents with one stamp are the same bytes.
@@ -70,14 +73,14 @@ impl Wanted {
         self.topology.is_none() && self.overlays.is_empty() && self.partitions.is_empty()
     }
 
-    /// Whether both ask the same of every node, whichever edit led there.
+    /// Whether both ask the same of every node, and of the same nodes, whichever edit led there.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let both_clear = self.is_clear() && other.is_clear();
-        both_clear
-            || self.topology == other.topology
-                && self.inventory == other.inventory
-                && self.overlays == other.overlays
-                && self.partitions == other.partitions
+        let alike = self.topology == other.topology
+            && self.inventory == other.inventory
+            && self.overlays == other.overlays
+            && self.partitions == other.partitions;
+        (both_clear || alike) && self.missing == other.missing
     }
 
     /// Whether packets get from one node to the other, apart from those that are lost and those of a port that is cut.

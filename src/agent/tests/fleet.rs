@@ -1,17 +1,20 @@
 //! Agents behind their sockets, and a controller that changes them all at one instant.
 
-use std::{collections::BTreeMap, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    thread,
+    time::Instant,
+};
 
 use tempfile::TempDir;
-use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{restart::Outliving, *};
 use crate::{
     agent::serve,
-    fleet::{Access, Fleet, TransactionError, part},
-    plan::Timing,
-    wire::GetStatus,
+    fleet::{Access, Answers, CallError, Fleet, Leftover, Phase, Rehearsal, Scope, TransactionError, part},
+    plan::{EditError, Stamp, Timing},
+    wire::{GetStamp, GetStatus},
 };
 
 const SOON: Duration = Duration::from_secs(10);
@@ -19,51 +22,127 @@ const SOON: Duration = Duration::from_secs(10);
 /// Three nodes and their agents.
 struct Site {
     fleet: Fleet,
-    kernels: Vec<Outliving>,
-    agents: Vec<JoinHandle<()>>,
-    _folder: TempDir,
+    kernels: BTreeMap<NodeName, Outliving>,
+    agents: BTreeMap<NodeName, Agent>,
+    folder: TempDir,
+}
+
+/// An agent with a runtime of its own, so that nothing of it goes on when it is killed.
+struct Agent {
+    killed: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Agent {
+    fn start(config: Config, kernel: Outliving) -> Self {
+        let killed = CancellationToken::new();
+        let until = killed.clone();
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let bench = kernel.fake(|fake| fake.clone());
+            let node = Node::with_bench(config.clone(), kernel, bench, "boot", Now::read()).unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    () = until.cancelled() => {}
+                    served = Box::pin(serve(node, &config, std::future::pending())) => served.unwrap(),
+                }
+            });
+        });
+        Self { killed, thread: Some(thread) }
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        self.killed.cancel();
+        // A second panic would hide the first.
+        drop(self.thread.take().map(thread::JoinHandle::join));
+    }
+}
+
+fn name(number: u8) -> NodeName {
+    format!("n{number}").parse().unwrap()
 }
 
 impl Site {
     async fn up() -> Self {
         let folder = TempDir::new().unwrap();
         let mut inventory = inventory();
-        let (mut kernels, mut agents) = (Vec::new(), Vec::new());
+        let mut kernels = BTreeMap::new();
         for (node, place) in &mut inventory.nodes {
-            let socket = folder.path().join(node.as_str());
-            place.agent = AgentAddress::Unix(socket.clone());
+            place.agent = AgentAddress::Unix(folder.path().join(node.as_str()));
             let mut fake = FakeKernel::new("db0".parse().unwrap());
             fake.interface.addresses.clone_from(&place.addresses);
-            let kernel = Outliving::of(fake.clone());
-            kernels.push(kernel.clone());
-            let journal = Some(folder.path().join(format!("{node}.json")));
-            let config = Config { node: node.clone(), socket: Some(socket), journal, ..config(None) };
-            let agent = Node::with_bench(config.clone(), kernel, fake, "boot", Now::read()).unwrap();
-            agents.push(tokio::spawn(async move {
-                Box::pin(serve(agent, &config, std::future::pending())).await.unwrap();
-            }));
+            kernels.insert(node.clone(), Outliving::of(fake));
         }
-        let site = Self { fleet: Fleet::new(inventory, Access::default()), kernels, agents, _folder: folder };
-        while !part(site.fleet.call(SOON, |_| GetStatus {}).await).1.is_empty() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+        let fleet = Fleet::new(inventory, Access::default());
+        let mut site = Self { fleet, kernels, agents: BTreeMap::new(), folder };
+        for number in 1..=3 {
+            site.start(number).await;
         }
         site
     }
 
+    /// Starts an agent, on what another one may have left.
+    async fn start(&mut self, number: u8) {
+        let node = name(number);
+        let path = self.folder.path();
+        let journal = Some(path.join(format!("{node}.json")));
+        let config = Config { node: node.clone(), socket: Some(path.join(node.as_str())), journal, ..config(None) };
+        self.agents.insert(node.clone(), Agent::start(config, self.kernels[&node].clone()));
+        while self.fleet.call_one(SOON, &node, GetStatus {}).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    fn kill(&mut self, number: u8) {
+        self.agents.remove(&name(number)).expect("it lives");
+    }
+
+    async fn stamps(&self) -> Answers<Stamp> {
+        self.fleet.call(SOON, |_| GetStamp {}).await
+    }
+
+    /// The generation of each node, and that no two nodes have different documents of the same one.
+    async fn generations(&self) -> Vec<u64> {
+        let (stamps, silent) = part(self.stamps().await);
+        assert!(silent.is_empty(), "{silent:?}");
+        for (one, other) in stamps.values().zip(stamps.values().skip(1)) {
+            assert!(one == other || one.generation != other.generation, "{stamps:?}");
+        }
+        stamps.values().map(|stamp| stamp.generation).collect()
+    }
+
+    /// Which nodes have something on their interface.
+    fn taken(&self) -> Vec<bool> {
+        self.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.taken)).collect()
+    }
+
+    /// Waits until the nodes have those generations.
+    async fn wait_for(&self, generations: &[u64], within: Duration) {
+        let deadline = Instant::now() + within;
+        while self.generations().await != generations {
+            assert!(Instant::now() < deadline, "{:?} and not {generations:?}", self.generations().await);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn rehearse(&self) -> Rehearsal {
+        self.fleet.rehearse(false, self.edit()).await.unwrap()
+    }
+
+    async fn edit_within(&self, scope: &Scope) -> Result<crate::fleet::Outcome, TransactionError> {
+        self.fleet.edit_within(scope, false, &CancellationToken::new(), self.edit()).await
+    }
+
     fn writes(&self) -> Vec<usize> {
-        self.kernels.iter().map(|kernel| kernel.fake(|fake| fake.writes)).collect()
+        self.kernels.values().map(|kernel| kernel.fake(|fake| fake.writes)).collect()
     }
 
     /// Cuts n2 off on top of what is in force.
-    fn edit(&self) -> impl FnOnce(&Wanted) -> Result<Wanted, crate::plan::EditError> + use<> {
+    fn edit(&self) -> impl FnOnce(&Wanted) -> Result<Wanted, EditError> + use<> {
         let inventory = self.fleet.inventory().clone();
         move |wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", None) })
-    }
-}
-
-impl Drop for Site {
-    fn drop(&mut self) {
-        self.agents.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -98,7 +177,8 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let writes = site.writes();
     let at = Now::read().wall.after(3 * SECOND);
     let asked = Instant::now();
-    let commits = site.fleet.call(SOON, |_| Commit { ticket: ticket.clone(), at: Some(at) });
+    let commits =
+        site.fleet.call(SOON, |_| Commit { ticket: ticket.clone(), at: Some(at), confirm_within: CONFIRM_WITHIN });
     let others = async {
         // All of them are waiting by then, or have at least been told.
         tokio::time::sleep(SECOND).await;
@@ -129,7 +209,169 @@ async fn an_interruption_before_the_instant_leaves_no_trace() {
     let (outcome, ()) = tokio::join!(rehearsal.commit(&interrupt), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
     tokio::time::sleep(SECOND / 2).await;
-    let trees: Vec<Tree> = site.kernels.iter().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect();
+    let trees: Vec<Tree> = site.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect();
     assert_eq!(trees, vec![Tree::default(); 3]);
     assert_eq!(site.writes(), before, "the lead is longer than ten milliseconds");
+}
+
+/// The phases that a controller can die in, by what it did last: nothing goes on when it stops asking.
+#[tokio::test]
+async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_it_was() {
+    let site = Site::up().await;
+    let within = SECOND;
+    for committed in 0..=3_u8 {
+        let ticket = site.rehearse().await.ticket;
+        for number in 1..=committed {
+            let commit = Commit { ticket: ticket.clone(), at: None, confirm_within: within };
+            site.fleet.call_one(SOON, &name(number), commit).await.unwrap();
+        }
+        let generations: Vec<u64> = (1..=3).map(|number| u64::from(number <= committed)).collect();
+        assert_eq!(site.generations().await, generations, "{committed} nodes have committed");
+        site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
+        assert_eq!(site.taken(), [false; 3]);
+        // Those that were prepared only would forget it by themselves, in 30 s.
+        part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+    }
+    drop(site.edit_within(&Scope::default()).await.unwrap());
+    assert_eq!(site.generations().await, [1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_controller_that_dies_while_it_confirms_leaves_nodes_that_differ_and_apply_mends_it() {
+    let site = Site::up().await;
+    let ticket = site.rehearse().await.ticket;
+    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: SECOND };
+    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
+    site.fleet.call_one(SOON, &name(1), Confirm { ticket: ticket.clone() }).await.unwrap();
+    site.wait_for(&[1, 0, 0], 6 * SECOND).await;
+    let refused = site.edit_within(&Scope::default()).await.unwrap_err();
+    assert!(matches!(refused, TransactionError::Disagreement(_)), "{refused}");
+    drop(site.fleet.edit(true, &CancellationToken::new(), site.edit()).await.unwrap());
+    assert_eq!(site.generations().await, [2, 2, 2]);
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() {
+    let mut site = Site::up().await;
+    let rehearsal = site.rehearse().await;
+    site.kill(2);
+    let asked = Instant::now();
+    let failed = rehearsal.commit(&CancellationToken::new()).await.unwrap_err();
+    assert!(asked.elapsed() < 5 * SECOND, "nobody waits for the dead");
+    let TransactionError::Nodes { phase: Phase::Commit, failures, left } = failed else { panic!("{failed:?}") };
+    assert_eq!(failures.keys().collect::<Vec<_>>(), [&name(2)]);
+    assert!(matches!(left[&name(2)], Leftover::GoesBack(CallError::Unreachable { .. })), "{left:?}");
+    assert_eq!((left.len(), site.taken()), (1, vec![false; 3]));
+    site.start(2).await;
+    assert_eq!(site.generations().await, [0, 0, 0]);
+    drop(site.edit_within(&Scope::default()).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_is_started_again() {
+    let mut site = Site::up().await;
+    let ticket = site.rehearse().await.ticket;
+    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
+    site.kill(2);
+    assert_eq!(site.taken(), [true; 3]);
+    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+    assert_eq!(site.taken(), [false, true, false]);
+    site.start(2).await;
+    assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
+}
+
+#[tokio::test]
+async fn a_node_that_is_gone_can_be_left_out_and_is_brought_in_line_when_it_is_back() {
+    let mut site = Site::up().await;
+    site.kill(3);
+    let refused = site.edit_within(&Scope::default()).await.unwrap_err();
+    assert!(matches!(refused, TransactionError::Nodes { phase: Phase::Read, .. }) && refused.may_pass(), "{refused}");
+    let without = Scope { allow_missing: true, ..Scope::default() };
+    let outcome = site.edit_within(&without).await.unwrap();
+    assert_eq!(outcome.wanted.missing, [name(3)].into());
+    assert_eq!(outcome.writes.keys().collect::<Vec<_>>(), [&name(1), &name(2)]);
+    site.start(3).await;
+    assert_eq!((site.generations().await, site.taken()), (vec![1, 1, 0], vec![true, true, false]));
+    assert!(matches!(site.fleet.wanted().await, Err(TransactionError::Disagreement(_))));
+    let (wanted, others) = site.fleet.wanted_where_it_is().await.unwrap();
+    assert_eq!((wanted.partitions.len(), others.inventory().nodes.len()), (1, 2));
+
+    let outcome = site.edit_within(&Scope::default()).await.unwrap();
+    assert_eq!((outcome.wanted.missing.len(), outcome.caught_up), (0, [name(3)].into()));
+    assert_eq!((site.generations().await, site.taken()), (vec![2, 2, 2], vec![true; 3]));
+    assert_eq!(site.fleet.wanted().await.unwrap().partitions.len(), 2);
+}
+
+#[tokio::test]
+async fn a_change_can_be_made_on_some_nodes_only_one_after_the_other() {
+    let site = Site::up().await;
+    let only = |number: u8| Scope { only: Some([name(number)].into()), ..Scope::default() };
+    let outcome = site.edit_within(&only(1)).await.unwrap();
+    assert_eq!(outcome.wanted.missing, [name(2), name(3)].into());
+    assert_eq!((site.generations().await, site.taken()), (vec![1, 0, 0], vec![true, false, false]));
+    let outcome = site.edit_within(&only(2)).await.unwrap();
+    assert_eq!((outcome.wanted.partitions.len(), outcome.caught_up), (2, [name(2)].into()));
+    assert_eq!(site.generations().await, [1, 2, 0]);
+    drop(site.edit_within(&Scope::default()).await.unwrap());
+    assert_eq!((site.generations().await, site.taken()), (vec![3, 3, 3], vec![true; 3]));
+}
+
+#[tokio::test]
+async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict() {
+    let mut site = Site::up().await;
+    let only = |numbers: &[u8]| Scope {
+        only: Some(numbers.iter().map(|number| name(*number)).collect::<BTreeSet<_>>()),
+        allow_missing: true,
+    };
+    drop(site.edit_within(&only(&[1, 2])).await.unwrap());
+    site.kill(1);
+    site.kill(2);
+    drop(site.edit_within(&Scope { allow_missing: true, ..Scope::default() }).await.unwrap());
+    site.start(1).await;
+    site.start(2).await;
+    let refused = site.edit_within(&Scope::default()).await.unwrap_err();
+    assert!(matches!(refused, TransactionError::Disagreement(_)), "{refused}");
+    drop(site.fleet.edit(true, &CancellationToken::new(), site.edit()).await.unwrap());
+    assert_eq!(site.generations().await, [2, 2, 2]);
+}
+
+/// Of several controllers at once each succeeds or changes nothing, and what was changed adds up.
+#[tokio::test]
+async fn controllers_that_are_in_each_others_way_change_all_nodes_or_none() {
+    let site = Site::up().await;
+    let begin = Instant::now();
+    let controller = async || {
+        let (mut made, mut refused) = (0, 0);
+        while begin.elapsed() < 4 * SECOND {
+            match site.edit_within(&Scope::default()).await {
+                Ok(_) => made += 1,
+                Err(error) => {
+                    assert!(error.may_pass(), "{error}: {error:?}");
+                    refused += 1;
+                }
+            }
+        }
+        (made, refused)
+    };
+    let others = async || {
+        let mut seen = 0;
+        while begin.elapsed() < 4 * SECOND {
+            let status = site.fleet.call(SOON, |_| GetStatus {}).await;
+            let (status, silent) = part(status);
+            assert!(silent.is_empty());
+            // A node that is changing says so.
+            if status.values().all(|status| status.unconfirmed.is_none()) {
+                let oldest = status.values().map(|status| status.stamp.generation).min();
+                seen = seen.max(oldest.unwrap());
+            }
+        }
+        seen
+    };
+    let (one, two, three, seen) = tokio::join!(controller(), controller(), controller(), others());
+    let made: u64 = one.0 + two.0 + three.0;
+    assert!(made > 0 && one.1 + two.1 + three.1 > 0, "{one:?} {two:?} {three:?}");
+    assert_eq!(site.generations().await, [made; 3]);
+    assert!(seen <= made);
+    assert_eq!(site.fleet.wanted().await.unwrap().partitions.len() as u64, made);
 }

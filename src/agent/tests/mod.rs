@@ -1,6 +1,7 @@
 //! The transaction on one node, over a kernel in memory.
 
 mod fleet;
+mod keeping;
 mod refusals;
 mod restart;
 mod time;
@@ -12,7 +13,7 @@ use crate::{
     kernel::FakeKernel,
     plan::{AgentAddress, Inventory, Mode, Moment, Partition, Place, Shape, Timing, Tree, Wanted, Wish},
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
-    wire::{Commit, ErrorCode, Prepare, Ticket, Undo},
+    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, Prepare, Ticket, Undo},
 };
 
 /// When the tests begin: an hour after the machine was started.
@@ -100,7 +101,11 @@ fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
 }
 
 fn commit(ticket: &str) -> Commit {
-    Commit { ticket: Ticket(ticket.into()), at: None }
+    Commit { ticket: Ticket(ticket.into()), at: None, confirm_within: CONFIRM_WITHIN }
+}
+
+fn confirm(ticket: &str) -> Confirm {
+    Confirm { ticket: Ticket(ticket.into()) }
 }
 
 fn undo(ticket: &str) -> Undo {
@@ -117,6 +122,7 @@ fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Now) 
     let base = wanted_of(node);
     node.prepare(prepare(ticket, &base, wanted), now).unwrap();
     node.commit(&commit(ticket), &|| now).unwrap();
+    node.confirm(&confirm(ticket), now).unwrap();
 }
 
 /// The document that the node has.

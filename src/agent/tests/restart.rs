@@ -132,6 +132,7 @@ fn put(node: &mut Node<Outliving>, ticket: &str, wanted: &Wanted, now: Now) {
     if base != *wanted {
         node.prepare(prepare(ticket, &base, wanted), now).unwrap();
         node.commit(&commit(ticket), &|| now).unwrap();
+        node.confirm(&confirm(ticket), now).unwrap();
     }
 }
 
@@ -162,18 +163,19 @@ fn an_agent_that_is_killed_during_a_commit_goes_back_to_what_was_in_force() {
             let died = catch_unwind(AssertUnwindSafe(|| node.commit(&commit("b"), &now))).is_err();
             machine.kernel.dies_after(None);
             drop(node);
+            // Also if all of it was done and read back: it was not confirmed.
             let mut node = machine.start(now());
-            if !died {
-                assert_eq!(node.stamp(), after.stamp());
-                break;
-            }
             assert_eq!(node.stamp(), before.stamp(), "killed after {writes} writes");
             assert_eq!(machine.kernel.shaping(), was.shaping(), "killed after {writes} writes");
             assert_eq!(machine.kernel.tree().taken, was.taken, "killed after {writes} writes");
             assert!(node.status(now()).unwrap().drift.is_empty());
             // The controller, which had no answer, takes it back everywhere; here nothing is left of it.
+            assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Conflict);
             assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
             put(&mut node, "c", after, now());
+            if !died {
+                break;
+            }
         }
     }
 }
@@ -193,7 +195,7 @@ fn an_agent_that_is_killed_while_it_waits_for_the_instant_has_changed_nothing() 
 }
 
 #[test]
-fn an_agent_that_is_killed_after_a_commit_has_it_in_force_and_can_still_undo_it() {
+fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_undo_it() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         let machine = Machine::new();
@@ -376,17 +378,18 @@ fn what_cannot_be_written_down_is_not_done() {
 }
 
 #[test]
-fn a_commit_of_which_the_end_cannot_be_written_down_is_taken_back() {
+fn a_change_of_which_the_end_cannot_be_written_down_is_taken_back() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
     let was = machine.kernel.shaping();
     node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
-    node.make_ready(&commit("b"), now()).unwrap();
+    node.commit(&commit("b"), &now).unwrap();
     fs::remove_dir_all(machine.folder.path()).unwrap();
-    assert_eq!(node.commit(&commit("b"), &now).unwrap_err().code, ErrorCode::Failed);
+    assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Failed);
     assert_eq!(machine.kernel.shaping(), was);
     assert_eq!(node.stamp(), documents()[1].stamp());
+    assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Conflict);
 }
 
 #[test]

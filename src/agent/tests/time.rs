@@ -138,7 +138,7 @@ fn what_was_computed_before_is_not_written_after_something_else_has_changed() {
 }
 
 fn commit_at(ticket: &str, at: Moment) -> Commit {
-    Commit { ticket: Ticket(ticket.into()), at: Some(at) }
+    Commit { at: Some(at), ..commit(ticket) }
 }
 
 /// A node with a partition that is prepared.
@@ -167,7 +167,7 @@ fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
     assert_eq!(committed.stamp, wanted.stamp());
     // Two cuts and the flip.
     let after = |milliseconds| at.wall.after(Duration::from_millis(milliseconds));
-    assert_eq!(committed.onset, Some(Onset { first: after(1), last: after(3) }));
+    assert_eq!(committed.onset, Some(Onset { first: after(2), last: after(4) }));
     assert_eq!(committed.told_late, None);
 }
 
@@ -175,6 +175,7 @@ fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
 fn a_commit_that_changes_nothing_has_no_onset() {
     let (mut node, wanted) = prepared();
     node.commit(&commit("a"), &now).unwrap();
+    node.confirm(&confirm("a"), now()).unwrap();
     node.prepare(prepare("b", &wanted, &wanted), now()).unwrap();
     assert_eq!(node.commit(&commit("b"), &now).unwrap().onset, None);
 }

@@ -1,0 +1,170 @@
+//! What becomes of a change that is prepared or committed and then left alone, and of what is asked twice or too late.
+
+use super::*;
+
+/// A node on which the first document is in force and the second is committed, and both.
+fn committed() -> (Node<FakeKernel>, Wanted, Wanted) {
+    let mut node = n1();
+    let before = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &before);
+    let after = uniform(&before, "300ms");
+    node.prepare(prepare("b", &before, &after), now()).unwrap();
+    node.commit(&commit("b"), &now).unwrap();
+    (node, before, after)
+}
+
+#[test]
+fn a_change_that_nobody_confirms_is_taken_back_when_its_time_is_up_and_not_before() {
+    let (mut node, before, after) = committed();
+    let shaping = node.kernel().tree.shaping();
+    let late = now() + CONFIRM_WITHIN;
+    node.tend(now() + (CONFIRM_WITHIN - SECOND)).unwrap();
+    assert_eq!((node.stamp(), node.kernel().tree.shaping()), (after.stamp(), shaping.clone()));
+    assert_eq!(node.status(now() + (CONFIRM_WITHIN - SECOND)).unwrap().unconfirmed, Some(1.0));
+    node.tend(late).unwrap();
+    assert_eq!(node.stamp(), before.stamp());
+    assert_ne!(node.kernel().tree.shaping(), shaping);
+    let status = node.status(late).unwrap();
+    assert_eq!((status.unconfirmed, status.drift), (None, vec![]));
+    // A controller that was asleep meanwhile is told so.
+    assert_eq!(node.confirm(&confirm("b"), late).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.stamp(), before.stamp());
+}
+
+#[test]
+fn a_confirmation_that_comes_too_late_takes_it_back_even_if_nobody_has_looked_since() {
+    let (mut node, before, _) = committed();
+    assert_eq!(node.confirm(&confirm("b"), now() + CONFIRM_WITHIN).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.stamp(), before.stamp());
+}
+
+#[test]
+fn a_change_that_is_confirmed_stays_and_can_be_confirmed_twice() {
+    let (mut node, _, after) = committed();
+    for _ in 0..2 {
+        assert_eq!(node.confirm(&confirm("b"), now()).unwrap().stamp, after.stamp());
+    }
+    node.tend(now() + 100 * SECOND).unwrap();
+    assert_eq!(node.stamp(), after.stamp());
+    assert_eq!(node.status(now()).unwrap().unconfirmed, None);
+}
+
+#[test]
+fn what_was_not_committed_cannot_be_confirmed() {
+    let mut node = n1();
+    let wanted = uniform(&Wanted::default(), "100ms");
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    assert_eq!(node.confirm(&confirm("a"), now()).unwrap_err().code, ErrorCode::Conflict);
+    node.make_ready(&commit("a"), now()).unwrap();
+    assert_eq!(node.confirm(&confirm("a"), now()).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
+}
+
+#[test]
+fn a_commit_of_which_the_answer_was_lost_may_be_repeated() {
+    let (mut node, _, after) = committed();
+    let writes = node.kernel().writes;
+    assert_eq!(node.make_ready(&commit("b"), now()).unwrap(), Duration::ZERO);
+    let again = node.commit(&commit("b"), &now).unwrap();
+    assert_eq!((again.stamp, node.kernel().writes), (after.stamp(), writes));
+    assert!(again.writes > 0, "the answer is the first one's");
+    node.confirm(&confirm("b"), now()).unwrap();
+}
+
+#[test]
+fn a_change_that_is_not_confirmed_yet_keeps_other_controllers_out() {
+    let (mut node, before, after) = committed();
+    let other = uniform(&after, "10ms");
+    let error = node.prepare(prepare("c", &after, &other), now()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    assert!(error.message.ends_with("what it has not confirmed is taken back in 15 s"), "{error}");
+    // Then it is taken back first, so that the other one starts from what was before.
+    let late = now() + CONFIRM_WITHIN;
+    assert_eq!(node.prepare(prepare("c", &after, &other), late).unwrap_err().code, ErrorCode::Conflict);
+    node.prepare(prepare("c", &before, &uniform(&before, "10ms")), late).unwrap();
+}
+
+#[test]
+fn what_is_prepared_is_forgotten_when_nobody_comes_back_for_it() {
+    let mut node = n1();
+    let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
+    node.prepare(prepare("ours", &Wanted::default(), &ours), now()).unwrap();
+    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), now() + 29 * SECOND).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict);
+    let late = now() + 30 * SECOND;
+    assert_eq!(node.make_ready(&commit("ours"), late).unwrap_err().code, ErrorCode::Conflict);
+    assert_eq!(node.commit(&commit("ours"), &|| late).unwrap_err().code, ErrorCode::Conflict);
+    node.prepare(prepare("theirs", &Wanted::default(), &theirs), late).unwrap();
+    assert_eq!(node.kernel().writes, 0);
+}
+
+#[test]
+fn an_agent_that_is_held_up_over_the_instant_makes_the_change_no_more() {
+    let (mut node, wanted) = (n1(), uniform(&Wanted::default(), "100ms"));
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    node.make_ready(&Commit { at: Some((now() + SECOND).wall), ..commit("a") }, now()).unwrap();
+    let error = node.commit(&commit("a"), &|| now() + 13 * SECOND).unwrap_err();
+    assert_eq!(error.message, "the agent was held up for 12.0 s over the agreed instant");
+    assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
+    // It is out of nobody's way.
+    node.prepare(prepare("b", &Wanted::default(), &wanted), now() + 13 * SECOND).unwrap();
+}
+
+#[test]
+fn a_change_cannot_be_asked_to_stay_unconfirmed_for_ever() {
+    let (mut node, wanted) = (n1(), uniform(&Wanted::default(), "100ms"));
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    let request = Commit { confirm_within: 61 * SECOND, ..commit("a") };
+    assert_eq!(node.commit(&request, &now).unwrap_err().code, ErrorCode::Refused);
+    assert_eq!(node.kernel().writes, 0);
+}
+
+#[test]
+fn an_undo_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
+    for is_confirmed in [false, true] {
+        let (mut node, before, _) = committed();
+        if is_confirmed {
+            node.confirm(&confirm("b"), now()).unwrap();
+        }
+        node.kernel().fails_from = Some(0);
+        for _ in 0..2 {
+            assert_eq!(node.undo(&undo("b"), now()).unwrap_err().code, ErrorCode::Broken);
+        }
+        assert!(node.tend(now() + SECOND).is_err());
+        assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Broken, "it is decided");
+        node.kernel().fails_from = None;
+        node.tend(now() + 2 * SECOND).unwrap();
+        assert_eq!(node.stamp(), before.stamp());
+        assert!(node.status(now() + 2 * SECOND).unwrap().drift.is_empty());
+        node.undo(&undo("b"), now() + 2 * SECOND).unwrap();
+    }
+}
+
+#[test]
+fn a_commit_that_can_be_neither_done_nor_undone_is_never_said_to_be_undone() {
+    let wanted = uniform(&Wanted::default(), "100ms");
+    let mut node = n1();
+    node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
+    node.kernel().fails_from = Some(3);
+    assert_eq!(node.commit(&commit("a"), &now).unwrap_err().code, ErrorCode::Broken);
+    assert_ne!(node.kernel().tree, Tree::default());
+    assert_eq!(node.undo(&undo("a"), now()).unwrap_err().code, ErrorCode::Broken);
+    assert!(node.tend(now()).is_err());
+    assert!(!node.status(now()).unwrap().drift.is_empty());
+    node.kernel().fails_from = None;
+    assert_eq!(node.undo(&undo("a"), now()).unwrap().stamp, Wanted::default().stamp());
+    assert_eq!(node.kernel().tree, Tree::default());
+    assert!(node.status(now()).unwrap().drift.is_empty());
+}
+
+#[test]
+fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
+    let mut node = n1();
+    let timed = delayed(&Wanted::default(), "80ms", Some(2 * SECOND));
+    node.prepare(prepare("a", &Wanted::default(), &timed), now()).unwrap();
+    node.commit(&commit("a"), &now).unwrap();
+    node.tend(now() + 2 * SECOND).unwrap();
+    assert_eq!(node.kernel().tree, Tree::default());
+    node.confirm(&confirm("a"), now() + 3 * SECOND).unwrap();
+    assert_eq!(node.stamp(), timed.stamp());
+}

@@ -1,0 +1,82 @@
+//! On which nodes a change is made, and how long it is tried: `--wait 30s`, `--only n[1-3]`, `--allow-missing`.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Exit, Failure, partition, timing::time_limit};
+use crate::{
+    fleet::{Fleet, Scope, TransactionError},
+    plan::Dice,
+    topology::{NodeName, hostlist},
+};
+
+/// The least time between two attempts. Two controllers that are in each other's way wait for different times.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The options of every change.
+#[derive(Debug, clap::Args)]
+pub(super) struct ScopeOptions {
+    /// Try again for so long, instead of failing, while another controller is at it or a node does not answer
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
+    wait: Option<Duration>,
+
+    /// Make the change on these nodes only: a node or a hostlist; may be said several times
+    ///
+    /// All others stay as they are. Status shows them as behind, until a change without --only brings them in line.
+    #[arg(long, value_name = "NODES")]
+    only: Vec<String>,
+
+    /// Make the change without the nodes that do not answer, which stay as they are
+    ///
+    /// Status shows them as behind, until a change that reaches all nodes brings them in line.
+    #[arg(long)]
+    allow_missing: bool,
+}
+
+impl ScopeOptions {
+    /// Whom of a fleet the change is for.
+    pub(super) fn scope(&self, fleet: &Fleet) -> Result<Scope, Failure> {
+        let mut only = BTreeSet::new();
+        for word in &self.only {
+            let names = hostlist::expand(word).map_err(|error| Failure::new(Exit::Usage, error))?;
+            for name in names {
+                let node = NodeName::try_from(name.clone()).ok();
+                let node = node.filter(|node| fleet.inventory().nodes.contains_key(node)).ok_or_else(|| {
+                    let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
+                    Failure::new(Exit::Usage, format!("the fleet has no node `{name}`; its nodes are {nodes}"))
+                })?;
+                only.insert(node);
+            }
+        }
+        let only = (!only.is_empty()).then_some(only);
+        Ok(Scope { only, allow_missing: self.allow_missing })
+    }
+
+    /// Makes attempts until one succeeds, fails for good, or the time is up.
+    pub(super) async fn until_it_succeeds<T>(
+        &self,
+        interrupt: &CancellationToken,
+        attempt: impl AsyncFn() -> Result<T, TransactionError>,
+    ) -> Result<T, TransactionError> {
+        let deadline = Instant::now() + self.wait.unwrap_or_default();
+        let mut dice = Dice::new(partition::now().as_nanos() ^ u64::from(std::process::id()) << 32);
+        loop {
+            let failed = match attempt().await {
+                Err(error) if error.may_pass() => error,
+                outcome => return outcome,
+            };
+            let pause = PAUSE + Duration::from_millis(dice.throw() % 300);
+            if Instant::now() + pause >= deadline {
+                return Err(failed);
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = interrupt.cancelled() => return Err(TransactionError::Interrupted),
+            }
+        }
+    }
+}

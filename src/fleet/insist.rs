@@ -1,0 +1,75 @@
+//! Asking again whoever did not answer: what a transaction asks of an agent may be repeated.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    time::{Duration, Instant},
+};
+
+use super::{Answers, CallError, Fleet};
+use crate::{topology::NodeName, wire::Call};
+
+/// How long after an agent has hung up it is asked again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How hard it is tried to get an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort {
+    /// How long in all.
+    pub(super) lasts: Duration,
+    /// How long one call may take.
+    pub(super) patience: Duration,
+    /// Whether to go on where nobody listens: an agent may be started again.
+    pub(super) awaits_agents: bool,
+}
+
+impl Fleet {
+    /// Asks every node in parallel, and those again that did not answer, until all have or it has lasted long enough.
+    pub(super) async fn insist<C: Call>(
+        &self,
+        effort: Effort,
+        request: impl Fn(&NodeName) -> C + Copy,
+    ) -> Answers<C::Reply> {
+        let deadline = Instant::now() + effort.lasts;
+        let mut answers = self.call(effort.patience.min(effort.lasts), request).await;
+        let mut gone: BTreeSet<NodeName> = BTreeSet::new();
+        loop {
+            let is_worth_it = |node: &NodeName, error: &CallError| {
+                is_silence(error) && (effort.awaits_agents || !is_absence(error) && !gone.contains(node))
+            };
+            let lacks = |node: &NodeName| answers[node].as_ref().is_err_and(|error| is_worth_it(node, error));
+            let again = self.of(lacks);
+            let left = deadline.saturating_duration_since(Instant::now());
+            if again.inventory.nodes.is_empty() || left <= PAUSE {
+                return answers;
+            }
+            tokio::time::sleep(PAUSE).await;
+            for (node, answer) in again.call(effort.patience.min(left), request).await {
+                // Of an agent that hung up and then was gone, what is to be known is that it may have done it.
+                if answer.as_ref().is_err_and(is_absence) {
+                    gone.insert(node);
+                } else {
+                    answers.insert(node, answer);
+                }
+            }
+        }
+    }
+
+    /// The part of the fleet that has those nodes.
+    pub(super) fn of(&self, is_meant: impl Fn(&NodeName) -> bool) -> Self {
+        let mut part = self.clone();
+        part.inventory.nodes.retain(|node, _| is_meant(node));
+        part
+    }
+}
+
+/// Whether the agent said nothing, so that what it was asked may have been done or not.
+pub(super) fn is_silence(error: &CallError) -> bool {
+    !matches!(error, CallError::Refused(_))
+}
+
+/// Whether nobody was there to be asked.
+pub(super) fn is_absence(error: &CallError) -> bool {
+    let CallError::Unreachable { error, .. } = error else { return false };
+    matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
+}
