@@ -141,6 +141,9 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
 /// Lets a group use the socket.
 fn open_to(group: &str, socket: &Path) -> io::Result<()> {
     let known = Group::from_name(group)?.ok_or_else(|| io::Error::other("there is no such group"))?;
-    chown(socket, None, Some(known.gid.as_raw()))?;
+    // In the agent's own group it is already; to give it to another is a right that a service may lack.
+    if fs::metadata(socket)?.gid() != known.gid.as_raw() {
+        chown(socket, None, Some(known.gid.as_raw()))?;
+    }
     fs::set_permissions(socket, Permissions::from_mode(0o660))
 }

@@ -34,7 +34,7 @@ The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # all that may be shaped
   socket = \"/run/netemctl/agent.sock\"    # where to listen on this machine; mode 0600
-  socket-group = \"netemctl\"             # for a group too; mode 0660
+  socket-group = \"netemctl\"              # for a group too; mode 0660
   listen = \"10.0.0.7:7946\"              # where to listen for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
   [tls]                                  # as netemctl pki issue makes them
