@@ -10,6 +10,7 @@ mod files;
 mod harness;
 mod help;
 mod host;
+mod install;
 mod lab;
 mod live;
 mod partition;
