@@ -134,7 +134,7 @@ fn change_on(
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let within = scope.scope(fleet)?;
-    let outcome = Context::block_on(async |interrupt| {
+    let outcome = context.block_on(async |interrupt| {
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         let attempt = async || fleet.edit_within(&within, replaces, &interrupt, edit).await;

@@ -1,15 +1,23 @@
-//! What every verb needs: how to print, where the fleet is, an async runtime that Ctrl-C reaches.
+//! What every verb needs: how to print, where the fleet is, an async runtime that Ctrl-C and `--timeout` reach.
 
 use std::{
     collections::BTreeMap,
     io::{self, IsTerminal, Write},
     path::PathBuf,
-    sync::Arc,
+    process,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
-use tokio::time::{MissedTickBehavior, interval_at};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{MissedTickBehavior, interval_at, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,7 +25,7 @@ use super::{
     whereabouts::{Given, Whereabouts},
 };
 use crate::{
-    fleet::{Access, Fleet, tls::Identity},
+    fleet::{Access, CALL_TIMEOUT, Fleet, tls::Identity},
     inventory::TlsFiles,
     lab::{Lab, LabDirectory},
     plan::{AgentAddress, Inventory},
@@ -30,11 +38,18 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// The width of what is drawn where there is no terminal.
 const WIDTH: usize = 100;
 
+/// How much earlier than the whole command a question to the agents is over, so that what they said is still printed.
+const TO_PRINT: Duration = Duration::from_millis(100);
+
+#[derive(Clone)]
 pub(super) struct Context {
     json: bool,
     lab_dir: Option<PathBuf>,
     access: Access,
     inventory: Option<Given>,
+    deadline: Option<Deadline>,
+    /// Whether the end of the time is no reason any more to end on the spot.
+    settled: Arc<Mutex<bool>>,
 }
 
 /// Agents to talk to.
@@ -45,9 +60,27 @@ pub(super) enum Agents {
     Unplaced(BTreeMap<NodeName, AgentAddress>),
 }
 
+/// When the whole command has to be over.
+#[derive(Clone)]
+struct Deadline {
+    given: Duration,
+    at: Instant,
+}
+
+impl Deadline {
+    fn left(&self) -> Duration {
+        self.at.saturating_duration_since(Instant::now())
+    }
+
+    fn says(&self) -> String {
+        format!("timed out after {} s", self.given.as_secs_f64())
+    }
+}
+
 impl Context {
-    pub(super) fn new(json: bool, lab_dir: Option<PathBuf>) -> Self {
-        Self { json, lab_dir, access: Access::default(), inventory: None }
+    pub(super) fn new(json: bool, lab_dir: Option<PathBuf>, timeout: Option<Duration>) -> Self {
+        let deadline = timeout.map(|given| Deadline { given, at: Instant::now() + given });
+        Self { json, lab_dir, access: Access::default(), inventory: None, deadline, settled: Arc::default() }
     }
 
     /// With what it takes to reach agents elsewhere.
@@ -58,6 +91,56 @@ impl Context {
     /// With the inventory file that is given on the command line or in the environment.
     pub(super) fn with_inventory(self, inventory: Option<Given>) -> Self {
         Self { inventory, ..self }
+    }
+
+    /// Ends the process when its time is up, unless by then it runs something that [`Context::block_on`] ends in good
+    /// order, or prints its answer: that is for files and
+    /// pipes that somebody else never finishes to write. `fate` is what has become of everything then.
+    pub(super) fn watch(&self, fate: &'static str) {
+        let Some(deadline) = self.deadline.clone() else { return };
+        let context = self.clone();
+        thread::spawn(move || {
+            thread::sleep(deadline.left());
+            let settled = context.settled.lock().unwrap_or_else(PoisonError::into_inner);
+            if !*settled {
+                let failure = Failure::new(Exit::TimedOut, format!("{}; {fate}", deadline.says()));
+                let exit = context.say(&failure);
+                process::exit(i32::from(exit.code()));
+            }
+        });
+    }
+
+    /// From now on nothing but the command itself says how it ends.
+    fn settle(&self) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Whether the command has a time limit.
+    pub(super) fn is_limited(&self) -> bool {
+        self.deadline.is_some()
+    }
+
+    /// How long agents may take to answer a question, so that there is an answer before the time is up.
+    pub(super) fn patience(&self) -> Duration {
+        match &self.deadline {
+            Some(deadline) => deadline.left().saturating_sub(TO_PRINT).min(CALL_TIMEOUT),
+            None => CALL_TIMEOUT,
+        }
+    }
+
+    /// Fails at once if something takes longer than there is time.
+    pub(super) fn check_time_for(&self, what: &str, takes: Duration) -> Result<(), Failure> {
+        match &self.deadline {
+            Some(deadline) if deadline.left() < takes => Err(Failure::new(
+                Exit::TimedOut,
+                format!(
+                    "{what} takes {:.1} s, and --timeout leaves {:.1} s",
+                    takes.as_secs_f64(),
+                    deadline.left().as_secs_f64()
+                ),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the answer is for a program.
@@ -103,20 +186,52 @@ impl Context {
         })
     }
 
-    /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C; what that means is up to the work.
-    pub(super) fn block_on<T>(work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>) -> Result<T, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
-        runtime.block_on(async {
+    /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C, by SIGTERM and by the end of the time that the
+    /// command has; what that means is up to the work.
+    pub(super) fn block_on<T>(
+        &self,
+        work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let failed = |error: io::Error| Failure::new(Exit::Failed, error);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        self.settle();
+        let timed_out = Arc::new(AtomicBool::new(false));
+        let done = runtime.block_on(async {
             let interrupt = CancellationToken::new();
-            let cancel = interrupt.clone();
+            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+            let (cancel, expired, deadline) = (interrupt.clone(), timed_out.clone(), self.deadline.clone());
             tokio::spawn(async move {
-                if tokio::signal::ctrl_c().await.is_ok() {
-                    cancel.cancel();
+                let time_is_up = async {
+                    match deadline {
+                        Some(deadline) => sleep_until(deadline.at.into()).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    pressed = tokio::signal::ctrl_c() => if pressed.is_err() { return },
+                    _ = terminate.recv() => {}
+                    () = time_is_up => expired.store(true, Ordering::Relaxed),
                 }
+                cancel.cancel();
             });
             work(interrupt).await
+        });
+        done.map_err(|failure| match &self.deadline {
+            Some(deadline) if timed_out.load(Ordering::Relaxed) => failure.from_time(&deadline.says()),
+            _ => failure,
         })
+    }
+
+    /// Waits for something that changes nothing, unless the command is interrupted.
+    pub(super) async fn unless_interrupted<T>(
+        interrupt: &CancellationToken,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        tokio::select! {
+            biased;
+            () = interrupt.cancelled() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was changed")),
+            done = work => done,
+        }
     }
 
     /// Waits for `work`, saying on stderr what is going on if it takes over a second.
@@ -151,6 +266,11 @@ impl Context {
 
     /// Prints the answer: as data for programs, or drawn for people, whichever is asked for.
     pub(super) fn answer(&self, data: &impl Serialize, drawn: impl FnOnce() -> String) -> Result<(), Failure> {
+        self.settle();
+        self.print(data, drawn)
+    }
+
+    fn print(&self, data: &impl Serialize, drawn: impl FnOnce() -> String) -> Result<(), Failure> {
         let text = if self.json {
             serde_json::to_string_pretty(data).map_err(|error| Failure::new(Exit::Failed, error))?
         } else {
@@ -170,6 +290,11 @@ impl Context {
 
     /// Reports a failure and answers with its exit code.
     pub(super) fn report(&self, failure: &Failure) -> Exit {
+        self.settle();
+        self.say(failure)
+    }
+
+    fn say(&self, failure: &Failure) -> Exit {
         #[derive(Serialize)]
         struct Report<'a> {
             exit_code: u8,
@@ -178,7 +303,7 @@ impl Context {
         if self.json {
             let report = Report { exit_code: failure.exit.code(), error: failure };
             // There is nobody left to tell if stdout is gone.
-            drop(self.answer(&report, String::new));
+            drop(self.print(&report, String::new));
         }
         let (on, off) = if Self::is_styled(&io::stderr()) { ("\x1b[1;31m", "\x1b[0m") } else { ("", "") };
         match &failure.rejected {

@@ -25,17 +25,21 @@ pub enum Exit {
     Permission,
     /// Somebody else changed the state, or the nodes do not agree on it; nothing has changed.
     Conflict,
+    /// The time that `--timeout` gave was over; nothing has changed.
+    TimedOut,
     /// The program that `lab exec` was to run cannot be run.
     CannotRun,
     /// There is no such program for `lab exec` to run.
     NoProgram,
     /// Interrupted; nothing has changed.
     Interrupted,
+    /// As the program did that `lab exec` has run.
+    OfProgram(u8),
 }
 
 impl Exit {
-    /// All of them.
-    pub const ALL: [Self; 13] = [
+    /// All of netemctl's own.
+    pub const ALL: [Self; 14] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -46,6 +50,7 @@ impl Exit {
         Self::Unsupported,
         Self::Permission,
         Self::Conflict,
+        Self::TimedOut,
         Self::CannotRun,
         Self::NoProgram,
         Self::Interrupted,
@@ -64,9 +69,12 @@ impl Exit {
             Self::Unsupported => 7,
             Self::Permission => 8,
             Self::Conflict => 9,
+            // As timeout(1) has it.
+            Self::TimedOut => 124,
             Self::CannotRun => 126,
             Self::NoProgram => 127,
             Self::Interrupted => 130,
+            Self::OfProgram(code) => code,
         }
     }
 
@@ -83,9 +91,11 @@ impl Exit {
             Self::Unsupported => "not supported by the kernel",
             Self::Permission => "no permission",
             Self::Conflict => "conflict with another change",
+            Self::TimedOut => "timed out",
             Self::CannotRun => "cannot run the program",
             Self::NoProgram => "no such program",
             Self::Interrupted => "interrupted",
+            Self::OfProgram(_) => "as the program ended",
         }
     }
 }

@@ -94,6 +94,17 @@ impl Failure {
         }
     }
 
+    /// The same failure, where it was not a person who interrupted but the time that was over.
+    pub(super) fn from_time(mut self, says: &str) -> Self {
+        if let Some(rest) = self.message.strip_prefix("interrupted") {
+            self.message = format!("{says}{rest}");
+        }
+        if self.exit == Exit::Interrupted {
+            self.exit = Exit::TimedOut;
+        }
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Display) -> Self {
         self.hints.push(hint.to_string());
         self

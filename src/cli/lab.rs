@@ -20,11 +20,12 @@ use tokio::{
 use super::{
     Context, Exit, Failure, agent,
     context::{Agents, talk},
+    program,
     render::{count, table},
     topology_file,
 };
 use crate::{
-    fleet::{CALL_TIMEOUT, part},
+    fleet::part,
     kernel::as_root_of_user_namespace,
     lab::{LabDirectory, Layout, keep},
     topology::NodeName,
@@ -57,7 +58,8 @@ enum Verb {
     Status,
     /// Run a program inside a node; its exit code is that of the command
     ///
-    /// Exit code 127 means that there is no such program, 126 that it cannot be run. Example:
+    /// Exit code 127 means that there is no such program, 126 that it cannot be run. With --json the document has its
+    /// exit code and what it printed. With --timeout it and what it started are ended when the time is over. Example:
     /// netemctl lab exec n1 -- ping -c 3 n4
     Exec {
         /// The node, or `controller`
@@ -79,11 +81,21 @@ enum Verb {
 }
 
 impl LabArgs {
+    /// Whether it moves the process into other namespaces, which only one that has a single thread can.
+    pub(super) fn enters_namespaces(&self) -> bool {
+        matches!(self.verb, Verb::Exec { .. } | Verb::Shell { .. } | Verb::Keep)
+    }
+
+    /// Whether it takes the lab down.
+    pub(super) fn is_down(&self) -> bool {
+        matches!(self.verb, Verb::Down)
+    }
+
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self.verb {
             Verb::Up { file, controller } => up(context, &file, controller),
             Verb::Status => status(context),
-            Verb::Exec { node, program } => run_in(context, &node, &program),
+            Verb::Exec { node, program } => exec(context, &node, &program),
             Verb::Shell { node } => shell(context, &node),
             Verb::Down => down(context),
             Verb::Keep => hold(context),
@@ -112,7 +124,7 @@ fn up(context: &Context, file: &std::path::Path, controller: bool) -> Result<Exi
 
     let mut keeper = start_keeper(&directory).map_err(failed)?;
     let said = keeper.stdout.take().map(OwnedFd::from);
-    let came = Context::block_on(async |interrupt| {
+    let came = context.block_on(async |interrupt| {
         let what = format!("bringing up {}", count(layout.members.len(), "node"));
         tokio::select! {
             said = Context::meanwhile(&what, first_line(said)) => Ok(Came { up: said == READY, interrupted: false }),
@@ -226,7 +238,7 @@ struct MemberStatus {
 fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let fleet = context.fleet_of(Agents::Placed(lab.inventory()), None)?;
-    let (_, down) = Context::block_on(async |_| Ok(part(fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await)))?;
+    let (_, down) = context.block_on(async |_| Ok(part(fleet.call(context.patience(), |_| GetStatus {}).await)))?;
     let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
     let layout = &lab.state.layout;
     let member = |member: &crate::lab::Member| {
@@ -261,27 +273,24 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }
 
-#[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
-fn run_in(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
-    let lab = context.lab()?;
-    let Some((name, arguments)) = program.split_first() else {
-        return Err(Failure::new(Exit::Usage, "no program is given"));
-    };
-    let mut command = Command::new(name);
-    // The lab is the same in there, however it was named here.
-    command.args(arguments).env("NETEMCTL_NODE", node).env("NETEMCTL_LAB_DIR", context.lab_directory()?.path());
-    let error = lab.namespaces(node)?.exec(&mut command);
-    // As env(1) and shells have it, so that nobody takes these for the program's own.
-    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
-    Err(Failure::new(exit, format!("cannot run {} in {node}: {error}", name.display())))
+fn exec(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
+    let namespaces = context.lab()?.namespaces(node)?;
+    if context.is_json() || context.is_limited() {
+        program::supervise(context, &namespaces, node, program)
+    } else {
+        program::become_it(context, &namespaces, node, program)
+    }
 }
 
 fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
+    if context.is_json() || context.is_limited() {
+        return Err(Failure::new(Exit::Usage, "a shell is for people, and has neither --json nor --timeout")
+            .hint("run a program: netemctl lab exec NODE -- PROGRAM"));
+    }
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-    // Before it is said that there is one.
-    drop(context.lab()?.namespaces(node)?);
+    let namespaces = context.lab()?.namespaces(node)?;
     talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
-    run_in(context, node, &[shell])
+    program::become_it(context, &namespaces, node, &[shell])
 }
 
 fn down(context: &Context) -> Result<Exit, Failure> {

@@ -15,6 +15,7 @@ mod overlays;
 mod partition;
 mod partitions;
 mod plan;
+mod program;
 mod render;
 mod scope;
 mod set;
@@ -27,9 +28,10 @@ mod unset;
 mod verify;
 mod whereabouts;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, error::ErrorKind};
+use serde::Serialize;
 
 pub use exit::Exit;
 
@@ -63,6 +65,10 @@ struct Cli {
     #[command(flatten)]
     ssh: ssh::Ssh,
 
+    /// End the command after this time, with exit code 124; what is under way is undone as by Ctrl-C
+    #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
+    timeout: Option<Duration>,
+
     #[command(subcommand)]
     verb: Verb,
 }
@@ -81,8 +87,8 @@ A first session, on this machine alone:
 Exit codes:
   0 ok, 1 failed, 2 usage, 3 bad file, 4 differs from what is wanted,
   5 refused, 6 unreachable, 7 not supported by the kernel, 8 no permission,
-  9 conflict with another change, 126 cannot run the program,
-  127 no such program, 130 interrupted";
+  9 conflict with another change, 124 timed out,
+  126 cannot run the program, 127 no such program, 130 interrupted";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -108,24 +114,49 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() && std::env::args_os().any(|argument| argument == "--json") => {
-            return Context::new(true, None).report(&usage(&error)).into();
-        }
+        Err(error) if wants_json() => return answer_of_clap(&error).into(),
         Err(error) => error.exit(),
     };
     // Read here, since clap would show the variable as if it were given on the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let access = Access { tls: None, ssh: cli.ssh.options() };
-    let context = Context::new(cli.json, lab_dir).with_access(access).with_inventory(Given::new(cli.inventory));
+    let context = Context::new(cli.json, lab_dir, cli.timeout);
+    let context = context.with_access(access).with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),
     }
 }
 
+/// Whether a command line that clap has no answer to but words asks for a document. What follows `--` is for another
+/// program.
+fn wants_json() -> bool {
+    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+}
+
+/// What clap would print, as a document: an error, the help, or the version.
+fn answer_of_clap(error: &clap::Error) -> Exit {
+    #[derive(Serialize)]
+    #[serde(rename_all = "snake_case")]
+    enum Asked {
+        Help(String),
+        Version(&'static str),
+    }
+    let context = Context::new(true, None, None);
+    let asked = match error.kind() {
+        ErrorKind::DisplayHelp => Asked::Help(error.to_string()),
+        ErrorKind::DisplayVersion => Asked::Version(env!("CARGO_PKG_VERSION")),
+        _ => return context.report(&usage(error)),
+    };
+    match context.answer(&asked, String::new) {
+        Ok(()) => Exit::Ok,
+        Err(failure) => context.report(&failure),
+    }
+}
+
 /// A usage error as a document: clap's first paragraph says what is wrong, the others what to do.
 fn usage(error: &clap::Error) -> Failure {
-    if error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::new(Exit::Usage, "a command is missing").hint("see --help");
     }
     let text = error.to_string();
@@ -134,7 +165,28 @@ fn usage(error: &clap::Error) -> Failure {
     paragraphs.fold(failure, Failure::hint)
 }
 
+/// The most that `--timeout` can say: a year.
+const LONGEST_TIMEOUT: f64 = 365.0 * 86_400.0;
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
+        Ok(seconds) if seconds > 0.0 && seconds <= LONGEST_TIMEOUT => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("not a number of seconds above 0, such as 30 or 0.5".to_owned()),
+    }
+}
+
 fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
+    match &verb {
+        // It runs for as long as its node is to be shaped, and the end of a time must not end it silently.
+        Verb::Agent(_) if context.is_limited() => {
+            return Err(Failure::new(Exit::Usage, "--timeout: an agent runs until it is told to end")
+                .hint("to end it after a time, have whatever starts it do so: SIGTERM ends it in good order"));
+        }
+        Verb::Agent(_) => {}
+        Verb::Lab(verb) if verb.enters_namespaces() => {}
+        Verb::Lab(verb) if verb.is_down() => context.watch("what is left of the lab goes when this is repeated"),
+        _ => context.watch("nothing was changed"),
+    }
     match verb {
         Verb::Check(verb) => verb.run(context),
         Verb::Show(verb) => verb.run(context),

@@ -52,9 +52,9 @@ impl Plan {
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
             return Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")));
         }
-        let preview = Context::block_on(async |_| {
+        let preview = context.block_on(async |interrupt| {
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            let rehearsal = Box::pin(fleet.rehearse(true, edit));
+            let rehearsal = Box::pin(fleet.rehearse(true, &interrupt, edit));
             let rehearsal = Context::meanwhile("asking the nodes", rehearsal).await?;
             Ok(rehearsal.abandon().await)
         })?;

@@ -16,7 +16,7 @@ use super::{
     whereabouts::Whence,
 };
 use crate::{
-    fleet::{CALL_TIMEOUT, CallError, part},
+    fleet::{CallError, part},
     plan::Profile,
     topology::{NodeName, Parameter, hostlist},
     wire::{GetStatus, GetWanted, NodeStatus},
@@ -84,13 +84,14 @@ impl Status {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = context.whereabouts(None)?;
         let fleet = whereabouts.agents(context)?;
-        let (up, down, overlays, partitions) = Context::block_on(async |_| {
-            let answers = Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetStatus {})).await;
+        let (up, down, overlays, partitions) = context.block_on(async |_| {
+            let asking = fleet.call(context.patience(), |_| GetStatus {});
+            let answers = Context::meanwhile("asking the nodes", asking).await;
             let (up, down) = part(answers);
             let has_more = |status: &NodeStatus| !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {
                 // A node that has gone away just now has the document no more; its status has the names.
-                Some((node, _)) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await.ok(),
+                Some((node, _)) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
                 None => None,
             };
             let wanted = wanted.map(|document| document.lasting()).unwrap_or_default();

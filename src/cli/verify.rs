@@ -71,24 +71,30 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report) = Context::block_on(async |interrupt| {
-            let (wanted, fleet) = match self.allow_missing {
-                true => fleet.wanted_where_it_is().await?,
-                false => (fleet.wanted().await?, fleet),
-            };
-            let nodes = fleet.inventory().nodes.len();
-            let takes = fleet.verify_takes(&wanted, self.count).as_secs() + 1;
-            let what = format!("measuring {}, about {takes} s", count(nodes * nodes.saturating_sub(1), "pair"));
-            let measuring = Context::meanwhile(&what, fleet.verify(&wanted, self.count, tolerance));
-            let report = tokio::select! {
-                report = measuring => report?,
-                () = interrupt.cancelled() => return Err(Failure::new(Exit::Interrupted, "interrupted")),
-            };
-            if !fleet.wanted().await?.says_the_same(&wanted) {
-                return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
-                    .hint("a change with a time limit may have ended, or another controller is at it; measure again"));
-            }
-            Ok((wanted, fleet, report))
+        let (wanted, fleet, report) = context.block_on(async |interrupt| {
+            Context::unless_interrupted(&interrupt, async {
+                let (wanted, fleet) = match self.allow_missing {
+                    true => fleet.wanted_where_it_is().await?,
+                    false => (fleet.wanted().await?, fleet),
+                };
+                let nodes = fleet.inventory().nodes.len();
+                let takes = fleet.verify_takes(&wanted, self.count);
+                let pairs = count(nodes * nodes.saturating_sub(1), "pair");
+                context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
+                    failure
+                        .hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
+                })?;
+                let what = format!("measuring {pairs}, about {} s", takes.as_secs() + 1);
+                let report = Context::meanwhile(&what, fleet.verify(&wanted, self.count, tolerance)).await?;
+                if !fleet.wanted().await?.says_the_same(&wanted) {
+                    return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
+                        .hint(
+                            "a change with a time limit may have ended, or another controller is at it; measure again",
+                        ));
+                }
+                Ok((wanted, fleet, report))
+            })
+            .await
         })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, context::Agents, topology_file};
 use crate::{
-    fleet::{CALL_TIMEOUT, CallError, Fleet, part},
+    fleet::{CallError, Fleet, part},
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     topology::{NodeName, Source, Topology, hostlist},
@@ -121,12 +121,12 @@ impl Whereabouts {
         let mut agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
         agents.retain(|node, _| open.contains(node));
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
-        Context::block_on(async |interrupt| {
+        context.block_on(async |interrupt| {
             let asking = async {
-                let (hosts, silent) = part(fleet.call(CALL_TIMEOUT, |_| GetHost {}).await);
+                let (hosts, silent) = part(fleet.call(context.patience(), |_| GetHost {}).await);
                 let remembered = match (hosts.keys().next(), silent.is_empty()) {
                     // Nodes that are there know where the others were when something was put in force.
-                    (Some(node), false) => fleet.call_one(CALL_TIMEOUT, node, GetWanted {}).await.ok(),
+                    (Some(node), false) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
                     _ => None,
                 };
                 let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();

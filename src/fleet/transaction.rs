@@ -8,6 +8,7 @@ use std::{
 };
 
 use thiserror::Error;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -35,6 +36,8 @@ const LONGEST_LEAD: Duration = Duration::from_secs(2);
 /// What is asked before anything is written, and to write it. An agent that hangs up is asked again, as its answer may
 /// have been lost; one that is not there is not waited for.
 const ASKED: Effort = Effort { lasts: CALL_TIMEOUT, patience: CALL_TIMEOUT, awaits_agents: false };
+/// How long nodes that have prepared a change get to hear that nothing will come of it, if somebody is in a hurry.
+const PARTING: Duration = Duration::from_secs(2);
 
 /// Where a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,13 +201,15 @@ impl Fleet {
     /// Edits the document in force and prepares the result on every node.
     ///
     /// An edit that `replaces` everything needs no agreement on what it replaces: it is how nodes that disagree, after
-    /// an agent's restart for one, are brought in line again. Others need it, apart from nodes that were left out.
+    /// an agent's restart for one, are brought in line again. Others need it, apart from nodes that were left out. Ends
+    /// early, everything forgotten, if it is interrupted.
     pub async fn rehearse(
         &self,
         replaces: bool,
+        interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        self.rehearse_within(&Scope::default(), replaces, edit).await
+        self.rehearse_within(&Scope::default(), replaces, interrupt, edit).await
     }
 
     /// The same on some nodes only.
@@ -212,17 +217,18 @@ impl Fleet {
         &self,
         scope: &Scope,
         replaces: bool,
+        interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        let (stamps, silent) = self.stamps().await;
+        let (stamps, silent) = unless(interrupt, self.stamps()).await?;
         let fleet = scope.participants(self, &stamps, silent)?;
-        let newest = self.newest(&stamps).await?;
+        let newest = unless(interrupt, self.newest(&stamps)).await??;
         let behind = match behind(&stamps, &newest.wanted) {
             Err(_) if replaces => BTreeSet::new(),
             behind => behind?,
         };
         let mut participants = fleet.inventory().nodes.keys();
-        let agreed = participants.all(|node| stamps[node] == newest.wanted.stamp());
+        let agreed = participants.all(|node| stamps[node].agrees_with(&newest.wanted.stamp()));
         let lasting = newest.lasting();
         let mut wanted = edit(&lasting)?;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
@@ -236,7 +242,15 @@ impl Fleet {
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let asked = Instant::now();
-        let (nodes, failures) = part(fleet.insist(ASKED, &prepare).await);
+        let answers = match unless(interrupt, fleet.insist(ASKED, &prepare)).await {
+            Ok(answers) => answers,
+            Err(interrupted) => {
+                // Nothing was written, and a node that does not hear this forgets what it prepared by itself.
+                drop(timeout(PARTING, fleet.forget(&ticket)).await);
+                return Err(interrupted);
+            }
+        };
+        let (nodes, failures) = part(answers);
         let slowest = asked.elapsed();
         if !failures.is_empty() {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
@@ -265,7 +279,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Outcome, TransactionError> {
-        let rehearsal = self.rehearse_within(scope, replaces, edit).await?;
+        let rehearsal = self.rehearse_within(scope, replaces, interrupt, edit).await?;
         if rehearsal.preview.is_empty() {
             let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
             let writes = nodes.into_keys().map(|node| (node, 0)).collect();
@@ -354,6 +368,15 @@ impl Fleet {
         }
         let left = self.retract(ticket, &told, within).await;
         Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left })
+    }
+}
+
+/// Waits for `work`, unless the command is interrupted before.
+async fn unless<T>(interrupt: &CancellationToken, work: impl Future<Output = T>) -> Result<T, TransactionError> {
+    tokio::select! {
+        biased;
+        () = interrupt.cancelled() => Err(TransactionError::Interrupted),
+        done = work => Ok(done),
     }
 }
 

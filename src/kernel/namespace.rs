@@ -93,22 +93,25 @@ impl Namespaces {
         })
     }
 
-    /// Replaces this process by `program` in those namespaces; returns only if that fails.
+    /// Moves this process into them, for good.
     ///
     /// The process must have one thread, as the kernel asks of whoever enters a user namespace.
     #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
+    pub fn enter(&self) -> io::Result<()> {
+        let here = std::env::current_dir();
+        if let Some(user) = &self.user {
+            setns(user, CloneFlags::CLONE_NEWUSER)?;
+        }
+        setns(&self.network, CloneFlags::CLONE_NEWNET)?;
+        setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
+        // Entering a mount namespace moves to its root; the folder is the same there.
+        std::env::set_current_dir(here?)
+    }
+
+    /// Replaces this process by `program` in them; returns only if that fails.
+    #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
     pub fn exec(&self, program: &mut std::process::Command) -> io::Error {
-        let enter = || -> io::Result<()> {
-            let here = std::env::current_dir();
-            if let Some(user) = &self.user {
-                setns(user, CloneFlags::CLONE_NEWUSER)?;
-            }
-            setns(&self.network, CloneFlags::CLONE_NEWNET)?;
-            setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
-            // Entering a mount namespace moves to its root; the folder is the same there.
-            std::env::set_current_dir(here?)
-        };
-        match enter() {
+        match self.enter() {
             Ok(()) => program.exec(),
             Err(error) => error,
         }

@@ -118,7 +118,10 @@ fn a_node_that_fails_while_all_commit_takes_every_node_back() {
     let inventory = inventory_of(&lab);
     let fleet = Fleet::new(inventory.clone(), Access::default());
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let rehearsal = fleet.rehearse(true, |wanted| wanted.with_topology(study(), inventory)).await.unwrap();
+        let rehearsal = fleet
+            .rehearse(true, &CancellationToken::new(), |wanted| wanted.with_topology(study(), inventory))
+            .await
+            .unwrap();
         assert_eq!(rehearsal.preview.nodes.len(), 9);
         // All have prepared; now one of them loses its interface.
         drop(lab.exec("n5", "ip link set db0 down"));

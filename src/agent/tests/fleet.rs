@@ -172,7 +172,7 @@ async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
 #[tokio::test]
 async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let site = Site::up().await;
-    let rehearsal = site.fleet.rehearse(false, site.edit()).await.unwrap();
+    let rehearsal = site.fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
     let ticket = rehearsal.ticket.clone();
     let writes = site.writes();
     let at = Now::read().wall.after(3 * SECOND);
@@ -201,7 +201,7 @@ async fn an_interruption_before_the_instant_leaves_no_trace() {
     let site = Site::up().await;
     let before = site.writes();
     let interrupt = CancellationToken::new();
-    let rehearsal = site.fleet.rehearse(false, site.edit()).await.unwrap();
+    let rehearsal = site.fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
     let interrupts = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         interrupt.cancel();

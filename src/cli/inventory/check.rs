@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, Whence, Which, render::table};
 use crate::{
-    fleet::{CALL_TIMEOUT, part},
+    fleet::part,
     inventory::Resolved,
     plan::{IfName, Place},
     topology::NodeName,
@@ -62,8 +62,8 @@ impl Check {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = self.which.whereabouts(context)?;
         let fleet = whereabouts.agents(context)?;
-        let answers = Context::block_on(async |_| {
-            Ok(Context::meanwhile("asking the nodes", fleet.call(CALL_TIMEOUT, |_| GetHost {})).await)
+        let answers = context.block_on(async |_| {
+            Ok(Context::meanwhile("asking the nodes", fleet.call(context.patience(), |_| GetHost {})).await)
         })?;
         let (mut hosts, silent) = part(answers);
         let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());

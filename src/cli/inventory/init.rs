@@ -16,7 +16,7 @@ use super::{
     render::count,
 };
 use crate::{
-    fleet::{CALL_TIMEOUT, part},
+    fleet::part,
     inventory::{Draft, Reach, TlsFiles, Transport, draft},
     plan::{AgentAddress, IfName},
     topology::{Hostlist, NodeName},
@@ -211,9 +211,9 @@ fn ask(
         numbered.insert(name, reach);
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
-    let (hosts, silent) = Context::block_on(async |_| {
+    let (hosts, silent) = context.block_on(async |_| {
         let what = format!("asking {}", count(reaches.len(), "host"));
-        Ok(part(Context::meanwhile(&what, fleet.call(CALL_TIMEOUT, |_| GetHost {})).await))
+        Ok(part(Context::meanwhile(&what, fleet.call(context.patience(), |_| GetHost {})).await))
     })?;
     if !silent.is_empty() {
         let mut failure = Failure::new(
