@@ -27,5 +27,8 @@ pub mod topology;
 pub mod wire;
 
 #[cfg(test)]
+mod openapi;
+
+#[cfg(test)]
 #[path = "../tests/strategies/mod.rs"]
 mod strategies;

@@ -31,6 +31,12 @@ macro_rules! calls {
             const PATH: &'static str = $path;
             type Reply = $reply;
         })*
+
+        /// Every call, for its schema.
+        #[cfg(test)]
+        pub(crate) fn describe_calls(schema: &mut crate::openapi::Describer) {
+            $(schema.describe::<$request>();)*
+        }
     };
 }
 
@@ -52,16 +58,19 @@ pub const GREETING: &str = "netemctl-agent 1 ";
 
 /// Names one transaction: drawn by the controller, told to every agent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Ticket(pub String);
 
 /// Asks which machine this is: what an inventory is made of.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetHost {}
 
 /// The machine that an agent runs on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
     /// Which node it is, as the agent's config says.
     pub node: NodeName,
@@ -75,12 +84,14 @@ pub struct Host {
 
 /// One interface of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct HostInterface {
     /// Its name.
     pub name: IfName,
     /// Its hardware address, as in `02:4e:7e:4e:00:01`; `None`: it has none.
     pub mac: Option<String>,
     /// Its addresses, each with the length of its network's prefix, IPv4 first.
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub addresses: Vec<IpNetwork>,
     /// Whether it carries packets at this moment.
     pub is_up: bool,
@@ -107,22 +118,26 @@ impl HostInterface {
 
 /// Asks what is in force, compared with the kernel at this moment.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetStatus {}
 
 /// Asks which wanted state is in force, by name: all nodes are asked for this, and one of them for the whole.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetStamp {}
 
 /// Asks for the wanted state, as a whole.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetWanted {}
 
 /// The wanted state that a node has. All nodes have the same, although what lasts for a time may end on one of them a
 /// few milliseconds before it ends on another.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document {
     /// The document, as its stamp names it.
     pub wanted: Wanted,
@@ -158,6 +173,7 @@ impl Document {
 
 /// Asks an agent to check everything and compute its change, without writing anything.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Prepare {
     /// The transaction.
@@ -170,6 +186,7 @@ pub struct Prepare {
 
 /// What an agent would do.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Prepared {
     /// The interface.
     pub interface: IfName,
@@ -179,6 +196,7 @@ pub struct Prepared {
 
 /// Asks an agent to do what it prepared, and to read it back.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// The transaction.
@@ -200,6 +218,7 @@ fn confirm_within() -> Duration {
 
 /// What an agent has done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Committed {
     /// What is in force now, read back from the kernel.
     pub stamp: Stamp,
@@ -214,6 +233,7 @@ pub struct Committed {
 
 /// When a change took effect on a node, by its own clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Onset {
     /// When the kernel acknowledged the first write that changes what becomes of packets.
     pub first: Moment,
@@ -223,6 +243,7 @@ pub struct Onset {
 
 /// Tells an agent that all nodes have the change, so that it keeps it.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// The transaction.
@@ -231,6 +252,7 @@ pub struct Confirm {
 
 /// The change is in force until another one comes.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Confirmed {
     /// What is in force.
     pub stamp: Stamp,
@@ -238,6 +260,7 @@ pub struct Confirmed {
 
 /// Asks an agent to forget what it prepared, or to go back to what it had before it committed.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Undo {
     /// The transaction. One that the agent does not know needs no undoing.
@@ -246,6 +269,7 @@ pub struct Undo {
 
 /// The transaction has left nothing on the node.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Undone {
     /// What is in force.
     pub stamp: Stamp,
@@ -253,6 +277,7 @@ pub struct Undone {
 
 /// Asks an agent to measure the way to other nodes by ICMP echo, and to listen for the requests of the others.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
     /// Names the measurement: all nodes that measure together have the same.
@@ -271,6 +296,7 @@ pub struct Probe {
 
 /// What a node has measured.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Probed {
     /// What came back from each target.
     pub echoes: Vec<Echoes>,
@@ -280,6 +306,7 @@ pub struct Probed {
 
 /// The requests of one node to one address that have arrived there, whether or not the answers got back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heard {
     /// The address that they came from.
     pub from: IpAddr,
@@ -291,6 +318,7 @@ pub struct Heard {
 
 /// What came back from one target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Echoes {
     /// The target.
     pub address: IpAddr,
@@ -302,6 +330,7 @@ pub struct Echoes {
 
 /// What is in force on one node, and whether the kernel agrees.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeStatus {
     /// The node.
     pub node: NodeName,
@@ -340,6 +369,7 @@ pub struct NodeStatus {
 
 /// One overlay in force on a node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OverlayStatus {
     /// Its name.
     pub name: String,
@@ -349,6 +379,7 @@ pub struct OverlayStatus {
 
 /// One partition on a node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PartitionStatus {
     /// Its name.
     pub name: String,
@@ -362,6 +393,7 @@ pub struct PartitionStatus {
 
 /// One profile in the kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProfileStatus {
     /// The parameters, read back.
     #[serde(flatten)]
@@ -374,6 +406,7 @@ pub struct ProfileStatus {
 
 /// Why an agent did not do what it was asked.
 #[derive(Debug, Clone, Error, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct ApiError {
     /// What kind of failure; programs decide by it.
@@ -391,6 +424,7 @@ impl ApiError {
 
 /// The kinds of failure; they are part of the contract and never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
     /// The request makes no sense.

@@ -24,7 +24,7 @@ mod specimen;
 mod status;
 mod supervisor;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod throttle;
 mod timeline;
 mod trial;

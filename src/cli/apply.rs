@@ -45,7 +45,8 @@ impl Apply {
 
 /// What is in force after a change, and what it took.
 #[derive(Serialize)]
-struct Changed<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Changed<'a> {
     changed: bool,
     generation: u64,
     topology: Option<&'a str>,
@@ -68,6 +69,7 @@ struct Changed<'a> {
 
 /// When a change took effect, against the instant that the nodes had agreed on.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChangeOnset {
     /// That instant, in seconds since 1970.
     agreed: f64,
@@ -78,6 +80,7 @@ struct ChangeOnset {
 
 /// When it took effect on one node, by its own clock, in microseconds after the agreed instant.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NodeOnset {
     /// The first write that changes what becomes of packets, acknowledged by the kernel.
     first_us: f64,

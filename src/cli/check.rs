@@ -15,7 +15,8 @@ pub(super) struct Check {
 }
 
 #[derive(Serialize)]
-struct Checked<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Checked<'a> {
     file: &'a str,
     topology: &'a str,
     nodes: usize,

@@ -41,6 +41,15 @@ const WIDTH: usize = 100;
 /// How much earlier than the whole command a question to the agents is over, so that what they said is still printed.
 const TO_PRINT: Duration = Duration::from_millis(100);
 
+/// What a command that failed prints.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Report<'a> {
+    /// What the command ends with.
+    exit_code: u8,
+    error: &'a Failure,
+}
+
 #[derive(Clone)]
 pub(super) struct Context {
     json: bool,
@@ -295,11 +304,6 @@ impl Context {
     }
 
     fn say(&self, failure: &Failure) -> Exit {
-        #[derive(Serialize)]
-        struct Report<'a> {
-            exit_code: u8,
-            error: &'a Failure,
-        }
         if self.json {
             let report = Report { exit_code: failure.exit.code(), error: failure };
             // There is nobody left to tell if stdout is gone.

@@ -15,6 +15,7 @@ use crate::{
 
 /// A failed command.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Failure {
     #[serde(skip)]
     pub(super) exit: Exit,
@@ -39,6 +40,7 @@ pub(super) struct Failure {
 
 /// What is left of a change on a node that could not be made to undo it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Left {
     state: LeftState,
     /// Why it could not be made to.
@@ -46,6 +48,7 @@ pub(super) struct Left {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum LeftState {
     /// It undoes it by itself.

@@ -104,7 +104,8 @@ impl LabArgs {
 }
 
 #[derive(Serialize)]
-struct Up<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Up<'a> {
     topology: &'a str,
     nodes: usize,
     directory: PathBuf,
@@ -220,7 +221,8 @@ fn hold(context: &Context) -> Result<Exit, Failure> {
 const UP: &str = "up";
 
 #[derive(Serialize)]
-struct LabStatus {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct LabStatus {
     ok: bool,
     topology: String,
     directory: PathBuf,
@@ -228,6 +230,7 @@ struct LabStatus {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct MemberStatus {
     database: Vec<String>,
     management: Vec<String>,
@@ -293,11 +296,14 @@ fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     program::become_it(context, &namespaces, node, &[shell])
 }
 
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Down {
+    /// Whether there was a lab to take down.
+    was_up: bool,
+}
+
 fn down(context: &Context) -> Result<Exit, Failure> {
-    #[derive(Serialize)]
-    struct Down {
-        was_up: bool,
-    }
     let was_up = context.lab_directory()?.end()?;
     context.answer(&Down { was_up }, || {
         (if was_up { "the lab is down; nothing of it is left" } else { "no lab is up" }).to_owned()

@@ -134,14 +134,19 @@ fn wants_json() -> bool {
     std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
 }
 
+/// What is asked of clap.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+enum Asked {
+    /// By `--help`.
+    Help(String),
+    /// By `--version`.
+    Version(&'static str),
+}
+
 /// What clap would print, as a document: an error, the help, or the version.
 fn answer_of_clap(error: &clap::Error) -> Exit {
-    #[derive(Serialize)]
-    #[serde(rename_all = "snake_case")]
-    enum Asked {
-        Help(String),
-        Version(&'static str),
-    }
     let context = Context::new(true, None, None);
     let asked = match error.kind() {
         ErrorKind::DisplayHelp => Asked::Help(error.to_string()),
@@ -205,6 +210,9 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Lend(verb) => verb.run(),
     }
 }
+
+#[cfg(test)]
+mod schema;
 
 #[cfg(test)]
 mod tests {

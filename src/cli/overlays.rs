@@ -16,6 +16,7 @@ const COMPARED: usize = 10_000;
 
 /// One overlay in force.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Laid {
     name: String,
     from: BTreeSet<NodeName>,

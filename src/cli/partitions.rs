@@ -15,6 +15,7 @@ use crate::{
 
 /// One partition in force.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Parted {
     name: String,
     kind: Kind,
@@ -41,6 +42,7 @@ pub(super) struct Parted {
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Kind {
     Sides,
@@ -50,6 +52,7 @@ enum Kind {
 }
 
 #[derive(Clone, Copy, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Fate {
     Drop,
@@ -59,6 +62,7 @@ enum Fate {
 
 /// When a partition is in force that is not so for good.
 #[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Timed {
     /// From when on, as in RFC 3339.
     begins: String,
@@ -74,6 +78,7 @@ struct Timed {
 }
 
 #[derive(Clone, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Flapping {
     /// For how many seconds it cuts.
     down: f64,

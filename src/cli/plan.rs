@@ -27,13 +27,15 @@ pub(super) struct Plan {
 }
 
 #[derive(Serialize)]
-struct FleetPlan<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct FleetPlan<'a> {
     /// Whether apply would change anything.
     changed: bool,
     nodes: Vec<Planned<'a>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Planned<'a> {
     node: &'a NodeName,
     interface: &'a IfName,

@@ -23,7 +23,8 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// What a program came to.
 #[derive(Serialize)]
-struct Ran<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Ran<'a> {
     node: &'a str,
     /// 128 and the signal's number if a signal ended it, as shells have it; the command ends with the same.
     exit_code: u8,

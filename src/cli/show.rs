@@ -23,7 +23,8 @@ pub(super) struct Show {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Shown<'a> {
     topology: &'a str,
     zones: Vec<Zone<'a>>,
     nodes: &'a [NodeName],
@@ -32,12 +33,14 @@ struct Shown<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Zone<'a> {
     name: &'a ZoneName,
     nodes: &'a [NodeName],
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct OneWay<'a> {
     from: &'a NodeName,
     to: &'a NodeName,

@@ -30,7 +30,8 @@ use crate::{
 pub(super) struct Status {}
 
 #[derive(Serialize)]
-struct Fleetwide {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Fleetwide {
     /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
     ok: bool,
     /// Which nodes these are.
@@ -46,6 +47,7 @@ struct Fleetwide {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Node {
     state: NodeState,
     #[serde(flatten)]
@@ -55,6 +57,7 @@ struct Node {
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum NodeState {
     Ok,

@@ -51,7 +51,8 @@ fn percent(text: &str) -> Result<f64, String> {
 }
 
 #[derive(Serialize)]
-struct Verified<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Verified<'a> {
     ok: bool,
     generation: u64,
     topology: Option<&'a str>,

@@ -35,6 +35,7 @@ pub(super) struct Whereabouts {
 
 /// Who says so.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "from", rename_all = "kebab-case")]
 pub(super) enum Whence {
     /// A file on the command line.

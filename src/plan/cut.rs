@@ -9,6 +9,7 @@ use super::Direction;
 
 /// Packets that one filter drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cut {
     /// At which hook: what is sent to the peer, or what comes from it.
     pub direction: Direction,
@@ -23,6 +24,7 @@ pub struct Cut {
 
 /// Which packets between two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Traffic {
     /// All of them.
@@ -35,6 +37,7 @@ pub enum Traffic {
 
 /// What the sender of a packet that is cut hears of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// Nothing.
@@ -55,6 +58,7 @@ impl Answer {
 
 /// A port of a protocol, written `tcp/26257`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Port {
     /// The protocol.
@@ -65,6 +69,7 @@ pub struct Port {
 
 /// A protocol that has ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// RFC 9293.

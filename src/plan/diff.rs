@@ -21,6 +21,7 @@ const CHAINS: [u32; 2] = [10, 11];
 
 /// What has to be done to one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// The steps, in order. None: the kernel already has what is wanted.

@@ -10,6 +10,7 @@ use crate::topology::{NodeName, ZoneName};
 
 /// A network interface's name as the kernel accepts it: 1 to 15 bytes, no `/`, no white space (`dev_valid_name`).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
 
@@ -55,6 +56,7 @@ impl fmt::Display for IfName {
 /// How the controller reaches an agent; written `unix:/path`, `https://HOST:PORT`, `http://127.0.0.1:PORT` or
 /// `ssh://[USER@]HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum AgentAddress {
     /// A Unix socket of this machine.
@@ -108,6 +110,7 @@ impl fmt::Display for AgentAddress {
 
 /// Where one node is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Place {
     /// The node's agent.
@@ -120,6 +123,7 @@ pub struct Place {
 
 /// All the nodes that there are, whether a topology names them or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Each node's place.

@@ -14,6 +14,7 @@ use crate::topology::{Link, LinkChange, NodeName};
 /// Parameters laid over the links between two sets of nodes. Of two that speak of one link, the later wins, parameter
 /// by parameter.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Overlay {
     /// What `unset` calls it.

@@ -13,6 +13,7 @@ use crate::topology::{NodeName, Probability};
 
 /// Nodes cut off from each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
     /// What `heal` calls it.
@@ -35,6 +36,7 @@ pub struct Partition {
 
 /// Who is cut from whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Shape {
     /// Two nodes reach each other if they are on one side together. The nodes that no side names are one more side,
@@ -58,6 +60,7 @@ pub enum Shape {
 
 /// What becomes of the packets that are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// They vanish, as in a cut cable.

@@ -33,6 +33,7 @@ const QUEUED_BYTES: u64 = 2_200;
 
 /// How fast an interface can send, in bits per second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct LineRate(u64);
 
@@ -48,6 +49,7 @@ impl LineRate {
 
 /// What one netem leaf does, one way (`tc-netem(8)`), in the terms of the kernel: what is read back compares equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
     /// One-way delay added to every packet; with jitter, on average.
     pub delay: Delay,

@@ -8,6 +8,7 @@ use super::{ClassMinor, Cut, Profile};
 
 /// One write to the kernel that either happens or not (one batch of netlink messages).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
     /// Puts our root qdisc on the interface.
@@ -94,6 +95,7 @@ pub enum Step {
 
 /// Which hook of the interface: our root's filter list, or clsact's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Direction {
     /// Packets that the node sends, matched by destination.
@@ -104,6 +106,7 @@ pub enum Direction {
 
 /// One filter of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Route {
     /// The destination.
     pub address: IpAddr,

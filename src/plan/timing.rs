@@ -13,6 +13,7 @@ use super::Dice;
 
 /// A moment of the wall clock (`CLOCK_REALTIME`), in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Moment(u64);
 
@@ -49,6 +50,7 @@ impl From<SystemTime> for Moment {
 /// Names one overlay or partition of the document: made anew under its old name, it is another one, whose time starts
 /// anew.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TimedId {
     /// What it is.
@@ -61,6 +63,7 @@ pub struct TimedId {
 
 /// What has a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum TimedKind {
     /// An overlay.
@@ -71,6 +74,7 @@ pub enum TimedKind {
 
 /// What of a document is not in force at some instant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Absent {
     /// What is over for good.
     pub ended: BTreeSet<TimedId>,
@@ -80,6 +84,7 @@ pub struct Absent {
 
 /// When something is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
     /// From when on, on all nodes at once.
@@ -94,6 +99,7 @@ pub struct Timing {
 
 /// In force and not in force by turns, beginning in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Flap {
     /// How long it is in force: the link is down.

@@ -82,6 +82,7 @@ pub struct Slot {
 
 /// A qdisc, class or filter that somebody else put on the interface, as `tc` would name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct ForeignObject(pub String);
 

@@ -17,6 +17,7 @@ use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownN
 
 /// What the network should be like. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
     /// Counts the edits; a controller that edits an older one is refused.
@@ -36,6 +37,7 @@ pub struct Wanted {
 
 /// Names one version of the document: two documents with one stamp are the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stamp {
     /// How many edits led to it.
     pub generation: u64,
@@ -45,6 +47,7 @@ pub struct Stamp {
 
 /// SHA-256 of the document's JSON, in hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Digest(String);
 

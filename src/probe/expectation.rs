@@ -11,6 +11,7 @@ use crate::topology::{Delay, Distribution, Jitter, Link, LossModel, Rate, Reorde
 
 /// How far a median may be off, apart from what chance does to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tolerance {
     /// As a share of the wanted RTT; 0.02 is 2 %.
     pub share: f64,

@@ -12,6 +12,7 @@ use crate::{
 
 /// What was measured from one node to another, over all of the other's addresses.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pair {
     /// Who asked.
     pub from: NodeName,
@@ -31,6 +32,7 @@ pub struct Pair {
 
 /// What was measured to one address.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
     /// The requests and their answers.
     #[serde(flatten)]
@@ -48,6 +50,7 @@ pub struct Measured {
 
 /// What a pair is, compared with what it should be. The worst sorts last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
     /// As wanted: within the tolerance, or unreachable where it is to be.
@@ -79,6 +82,7 @@ impl fmt::Display for Verdict {
 
 /// All pairs, the worst first.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
     /// How far a median may be off.
     pub tolerance: Tolerance,

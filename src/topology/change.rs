@@ -25,6 +25,7 @@ use super::{
 ///
 /// It is valid by construction and says at least one thing. On the wire it is its [`Source`], as a topology is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
 pub struct LinkChange {
     source: Source,

@@ -87,6 +87,7 @@ impl std::error::Error for Rejected {}
 
 /// One thing that is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
     /// What is wrong, as one sentence without a full stop.
     pub message: String,
@@ -110,6 +111,7 @@ pub struct Problem {
 
 /// A second place that explains a [`Problem`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Related {
     /// The name of the file that it is in, which may be another than the problem's.
     pub path: String,

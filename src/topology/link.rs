@@ -11,6 +11,7 @@ use super::units::{BitRate, Bytes, Delay, Probability};
 
 /// What a packet from one node to another meets, on top of the LAN itself. One direction; the way back is its own link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// How long the packet is held back, one way; with jitter, on average.
@@ -89,6 +90,7 @@ impl Link {
 
 /// The parameters of a link, each of which a later rule replaces as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Parameter {
     /// `delay` or `rtt`.
@@ -148,6 +150,7 @@ impl fmt::Display for Parameter {
 
 /// How much a delay varies from packet to packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Jitter {
     /// One standard deviation; of the uniform distribution, half the width. Never zero, at most [`Jitter::MAX`].
@@ -165,6 +168,7 @@ impl Jitter {
 
 /// How a time that varies is distributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Distribution {
     /// Evenly, from one jitter less than the mean to one jitter more.
@@ -194,6 +198,7 @@ impl fmt::Display for Distribution {
 
 /// Names a distribution table by what is in it: 24 bits of its SHA-256.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct TableId(u32);
 
@@ -220,6 +225,7 @@ impl fmt::Display for TableId {
 
 /// How likely something happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Chance {
     /// Of how many packets. Never zero.
@@ -230,6 +236,7 @@ pub struct Chance {
 
 /// Which packets are lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
     /// How they are chosen.
@@ -240,6 +247,7 @@ pub struct Loss {
 
 /// How the packets that are lost are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum LossModel {
     /// Each by itself.
@@ -272,6 +280,7 @@ pub enum LossModel {
 
 /// Which packets overtake others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Reorder {
     /// Those whose jitter is that much less.
@@ -282,6 +291,7 @@ pub enum Reorder {
 
 /// Packets that are not delayed at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Undelayed {
     /// How many of those that may be.
@@ -292,6 +302,7 @@ pub struct Undelayed {
 
 /// How fast a link is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
     /// Of the Ethernet frames, without preamble, checksum and gap.
@@ -314,6 +325,7 @@ impl Rate {
 
 /// What a rate belongs to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RatePer {
     /// Each pair of nodes, in each direction.
@@ -332,6 +344,7 @@ impl RatePer {
 
 /// When a link sends: packets wait for the next slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Slot {
     /// From one slot to the next.
@@ -344,6 +357,7 @@ pub struct Slot {
 
 /// The time from one slot to the next, at most [`Jitter::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
     /// Evenly between the two.

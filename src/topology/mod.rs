@@ -123,6 +123,7 @@ pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 /// It is valid by construction. On the wire and in the journal it is its [`Source`], so that there is one language with
 /// one parser and one validation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
 pub struct Topology {
     source: Source,

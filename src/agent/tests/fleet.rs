@@ -128,7 +128,7 @@ impl Site {
     }
 
     async fn rehearse(&self) -> Rehearsal {
-        self.fleet.rehearse(false, self.edit()).await.unwrap()
+        self.fleet.rehearse(false, &CancellationToken::new(), self.edit()).await.unwrap()
     }
 
     async fn edit_within(&self, scope: &Scope) -> Result<crate::fleet::Outcome, TransactionError> {

@@ -1,5 +1,6 @@
 //! The transaction on one node, over a kernel in memory.
 
+pub(crate) mod examples;
 mod fleet;
 mod keeping;
 mod refusals;
@@ -73,7 +74,9 @@ fn config(journal: Option<&Path>) -> Config {
     Config {
         node: "n1".parse().unwrap(),
         interfaces: vec!["db0".parse().unwrap()],
-        socket: "/run/n1.sock".into(),
+        socket: Some("/run/n1.sock".into()),
+        listen: None,
+        tls: None,
         socket_group: None,
         journal: journal.map(Path::to_owned),
         is_keeper: false,

@@ -8,6 +8,7 @@ use super::{decimal, notation};
 
 /// A number of bytes, which may be negative where something is taken off. Written `20B`, `-14B`, `64kB` (64,000).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(i32);
 

@@ -11,6 +11,7 @@ use super::{decimal, notation};
 /// Written in percent, `0.1%`. It is read as `tc` reads it (to the nearest part) and printed with as few decimals as
 /// read back as the same part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Probability(u32);
 

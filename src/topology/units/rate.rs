@@ -11,6 +11,7 @@ use super::{decimal, notation};
 /// Written `1gbit`; the units are `bit`, `kbit`, `mbit`, `gbit` and `tbit`, each a thousand of the one before, as `tc`
 /// has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct BitRate(u64);
 

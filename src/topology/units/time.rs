@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The time a packet takes in one direction, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Delay(u64);
 
@@ -44,6 +45,7 @@ impl Add for Delay {
 
 /// A round-trip time, there and back, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Rtt(u64);
 

@@ -1,0 +1,58 @@
+//! An exchange of every call, for the documentation of the API: what an agent answers in its first change.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::Value;
+
+use super::{address, n1, now, parted, prepare, undo, uniform};
+use crate::{
+    plan::Wanted,
+    wire::{Call, Commit, Echoes, GetStamp, GetStatus, GetWanted, Heard, Probe, Probed, Ticket},
+};
+
+/// The path of each call → a request and its reply.
+pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
+    let mut exchanges = Exchanges::default();
+    let mut node = n1();
+    let lan = Wanted::default();
+    let wan = Wanted { generation: 1, ..parted(&uniform(&lan, "100ms"), "n3", None) };
+    let ticket = "4d2-185f8e1c";
+    let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
+    exchanges.add(&prepare(ticket, &lan, &wan), &prepared);
+    let commit = Commit { ticket: Ticket(ticket.into()), at: Some(now().wall), confirm_within: Duration::from_secs(10) };
+    exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
+    exchanges.add(&GetStamp {}, &node.stamp());
+    exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
+    exchanges.add(&GetWanted {}, &node.document(now()));
+    exchanges.add(&undo(ticket), &node.undo(&undo(ticket), now()).unwrap());
+    exchanges.add(&probe(), &probed());
+    exchanges.0
+}
+
+#[derive(Default)]
+struct Exchanges(BTreeMap<&'static str, (Value, Value)>);
+
+impl Exchanges {
+    fn add<C: Call>(&mut self, request: &C, reply: &C::Reply) {
+        let request = serde_json::to_value(request).expect("a request is JSON");
+        self.0.insert(C::PATH, (request, serde_json::to_value(reply).expect("a reply is JSON")));
+    }
+}
+
+/// What only a network can answer.
+fn probe() -> Probe {
+    Probe {
+        run: 7_340_032,
+        targets: vec![address(2)],
+        count: 3,
+        interval: Duration::from_millis(50),
+        timeout: Duration::from_millis(600),
+        listen: Duration::ZERO,
+    }
+}
+
+fn probed() -> Probed {
+    let rtts_ns = vec![100_081_000, 100_093_500, 100_112_750];
+    let heard = Heard { from: address(2), to: address(1), requests: 4 };
+    Probed { echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }], heard: vec![heard] }
+}

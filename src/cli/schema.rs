@@ -1,0 +1,53 @@
+//! What commands print with `--json`, as a JSON Schema, committed as `docs/api/cli.schema.json`; a part of the tests, not
+//! of the program.
+
+use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Asked, apply::Changed, check::Checked, context::Report, lab, plan::FleetPlan, program::Ran, show::Shown,
+    status::Fleetwide, verify::Verified,
+};
+use crate::openapi::assert_is_committed;
+
+/// Every command that prints a document, and which. Those that change what is in force all print the same.
+fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
+    fn of<T: JsonSchema>(generator: &mut SchemaGenerator, commands: &[&str]) -> Vec<(String, Value)> {
+        let schema = generator.subschema_for::<T>().to_value();
+        commands.iter().map(|command| ((*command).to_owned(), schema.clone())).collect()
+    }
+    let changing = ["apply", "set", "unset", "partition", "heal", "clear"];
+    [
+        of::<Checked<'_>>(generator, &["check"]),
+        of::<Shown<'_>>(generator, &["show"]),
+        of::<FleetPlan<'_>>(generator, &["plan"]),
+        of::<Changed<'_>>(generator, &changing),
+        of::<Verified<'_>>(generator, &["verify"]),
+        of::<Fleetwide>(generator, &["status"]),
+        of::<lab::Up<'_>>(generator, &["lab up"]),
+        of::<lab::LabStatus>(generator, &["lab status"]),
+        of::<Ran<'_>>(generator, &["lab exec"]),
+        of::<lab::Down>(generator, &["lab down"]),
+        of::<Asked>(generator, &["--help", "--version"]),
+        of::<Report<'_>>(generator, &["a command that failed"]),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+#[test]
+fn the_schema_of_what_commands_print_is_committed() {
+    let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
+    let commands = commands(&mut generator);
+    assert_is_committed(
+        "docs/api/cli.schema.json",
+        &json!({
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": "What netemctl prints with --json",
+            "description": "One document for each command, in `commands`; generated from the program's own types.",
+            "commands": commands,
+            "$defs": generator.take_definitions(true),
+        }),
+    );
+}

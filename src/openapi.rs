@@ -1,0 +1,149 @@
+//! The agent's HTTP API as an OpenAPI 3.1 document, made from the types of [`crate::wire`] and committed as
+//! `docs/api/openapi.json`; a part of the tests, not of the program.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::{
+    agent::tests::examples::exchanges,
+    wire::{ApiError, Call, ErrorCode, describe_calls},
+};
+
+/// Collects the calls.
+pub(crate) struct Describer {
+    generator: SchemaGenerator,
+    paths: Map<String, Value>,
+    examples: BTreeMap<&'static str, (Value, Value)>,
+}
+
+impl Describer {
+    fn new() -> Self {
+        let settings = SchemaSettings::draft2020_12().with(|settings| {
+            settings.meta_schema = None;
+            settings.definitions_path = "/components/schemas".into();
+        });
+        Self { generator: settings.for_deserialize().into_generator(), paths: Map::new(), examples: exchanges() }
+    }
+
+    /// Adds a call with its example.
+    pub(crate) fn describe<C: Call + JsonSchema>(&mut self)
+    where
+        C::Reply: JsonSchema,
+    {
+        let Some((request, reply)) = self.examples.get(C::PATH) else {
+            panic!("src/agent/tests/examples.rs has no exchange of {}", C::PATH);
+        };
+        let summary = description(&C::json_schema(&mut SchemaGenerator::default()));
+        let reply_is = description(&C::Reply::json_schema(&mut SchemaGenerator::default()));
+        let call = json!({
+            "operationId": C::schema_name(),
+            "summary": summary,
+            "requestBody": { "required": true, "content": content(self.generator.subschema_for::<C>(), request) },
+            "responses": {
+                "200": { "description": reply_is, "content": content(self.generator.subschema_for::<C::Reply>(), reply) },
+                "default": { "$ref": "#/components/responses/Error" },
+            },
+        });
+        self.paths.insert(C::PATH.to_owned(), json!({ "post": call }));
+    }
+
+    fn document(mut self) -> Value {
+        let error = self.generator.subschema_for::<ApiError>();
+        let codes = ErrorCode::json_schema(&mut SchemaGenerator::default());
+        let schemas = self.generator.take_definitions(true);
+        let example = json!({ "code": "conflict", "message": "another change is being made on this node" });
+        json!({
+            "openapi": "3.1.0",
+            "info": {
+                "title": "netemctl agent",
+                "version": env!("CARGO_PKG_VERSION"),
+                "description": "What an agent answers. Every call is a POST of a JSON document; docs/orchestrating.md \
+                    says how to use them together. Generated from the program's own types.",
+                "license": { "name": "MIT OR Apache-2.0" },
+            },
+            "paths": self.paths,
+            "components": {
+                "schemas": schemas,
+                "responses": {
+                    "Error": {
+                        "description": format!("It was not done. {}.", statuses(&codes).join(", ")),
+                        "content": content(error, &example),
+                    },
+                },
+            },
+        })
+    }
+}
+
+fn content(schema: Schema, example: &Value) -> Value {
+    json!({ "application/json": { "schema": schema, "example": example } })
+}
+
+/// The first paragraph of a type's documentation.
+fn description(schema: &Schema) -> String {
+    let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    text.split("\n\n").next().unwrap_or_default().replace('\n', " ")
+}
+
+/// Which HTTP status goes with which code, as in `403 refused`.
+fn statuses(codes: &Schema) -> Vec<String> {
+    let codes = codes.get("oneOf").and_then(Value::as_array).expect("the codes are an enum");
+    let status = |code: &Value| {
+        let code: ErrorCode = serde_json::from_value(code["const"].clone()).expect("a code is its own JSON");
+        format!("{} {}", code.status(), serde_json::to_value(code).expect("a code").as_str().expect("a text"))
+    };
+    codes.iter().map(status).collect()
+}
+
+/// Holds a generated file to what is committed, or commits it: one command for all of them.
+#[track_caller]
+pub(crate) fn assert_is_committed(path: &str, document: &Value) {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let text = serde_json::to_string_pretty(document).expect("JSON") + "\n";
+    if std::env::var_os("NETEMCTL_BLESS").is_some() {
+        fs::write(&file, &text).expect("the project can be written");
+    }
+    let committed = fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        committed == text,
+        "{path} is not what the types say; look at the difference after: NETEMCTL_BLESS=1 cargo test --lib is_committed"
+    );
+}
+
+#[test]
+fn the_schema_of_the_agents_api_is_committed() {
+    let mut describer = Describer::new();
+    describe_calls(&mut describer);
+    assert_is_committed("docs/api/openapi.json", &describer.document());
+}
+
+/// A schema that fits anything would be current for ever.
+#[test]
+fn the_examples_fit_the_schema_and_would_not_with_another_key() {
+    let mut describer = Describer::new();
+    describe_calls(&mut describer);
+    let document = describer.document();
+    let paths = document["paths"].as_object().expect("there are paths");
+    assert!(paths.len() >= 7, "{paths:?}");
+    for (path, call) in paths {
+        let request = &call["post"]["requestBody"]["content"]["application/json"];
+        let reply = &call["post"]["responses"]["200"]["content"]["application/json"];
+        for part in [request, reply] {
+            let mut schema = part["schema"].clone();
+            schema["components"] = document["components"].clone();
+            let validator = jsonschema::draft202012::new(&schema).expect("it is a JSON Schema");
+            let mut example = part["example"].clone();
+            assert!(
+                validator.is_valid(&example),
+                "{path}: {:?}",
+                validator.validate(&example).map_err(|e| e.to_string())
+            );
+            if part == request {
+                example["no-such-key"] = json!(1);
+                assert!(!validator.is_valid(&example), "{path} takes anything");
+            }
+        }
+    }
+}
