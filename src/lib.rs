@@ -17,6 +17,8 @@ extern crate self as netemctl;
 pub mod agent;
 pub mod cli;
 pub mod fleet;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod inventory;
 pub mod kernel;
 pub mod lab;

@@ -182,6 +182,16 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
     serde_json::from_slice(entry).map_err(|error| malformed(error.to_string()))
 }
 
+/// For fuzzing: what is read comes back as it would be written, and its times hold in another boot.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn check(bytes: &[u8]) {
+    let Ok(entry) = decode(Path::new("journal"), bytes) else { return };
+    let again = encode(&entry).map(|bytes| decode(Path::new("journal"), &bytes).ok());
+    assert_eq!(again.ok().flatten().as_ref(), Some(&entry), "an entry comes back");
+    let now = Now { uptime: std::time::Duration::from_secs(60), wall: crate::plan::Moment::from_nanos(1 << 60) };
+    drop(entry.in_boot("another boot", now));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

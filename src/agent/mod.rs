@@ -14,7 +14,10 @@ mod credentials;
 mod enforcer;
 mod guard;
 mod host;
+#[cfg(not(any(test, fuzzing)))]
 mod journal;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod journal;
 mod keeper;
 mod listener;
 mod node;

@@ -235,10 +235,11 @@ mod tests {
     }
 
     #[test]
-    fn every_exit_code_is_in_the_readme() {
-        let readme = include_str!("../../README.md");
-        for exit in Exit::ALL {
-            assert!(readme.contains(&format!("| {} | {} |", exit.code(), exit.meaning())), "{exit:?}");
+    fn every_exit_code_is_in_the_readme_and_in_what_orchestrators_read() {
+        for text in [include_str!("../../README.md"), include_str!("../../docs/orchestrating.md")] {
+            for exit in Exit::ALL {
+                assert!(text.contains(&format!("| {} | {} |", exit.code(), exit.meaning())), "{exit:?}");
+            }
         }
     }
 }

@@ -149,7 +149,7 @@ fn family(address: IpAddr) -> AddressFamily {
 }
 
 /// The name of a link that does not carry packets yet; loopback has no such state.
-fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
+pub(super) fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
     let is_up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
     let name = link.attributes.iter().find_map(|attribute| match attribute {

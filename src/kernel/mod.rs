@@ -5,6 +5,8 @@
 
 mod execute;
 mod fake;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod host;
 mod links;
 mod loan;

@@ -195,12 +195,12 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
     })
 }
 
-fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {
+pub(super) fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {
     let RouteNetlinkMessage::NewAddress(message) = message else { return None };
     host::own_address(&message).filter(|_| message.header.index == index)
 }
 
-fn default_route_by(message: RouteNetlinkMessage, index: u32) -> Option<()> {
+pub(super) fn default_route_by(message: RouteNetlinkMessage, index: u32) -> Option<()> {
     host::default_route_interfaces(message).contains(&index).then_some(())
 }
 

@@ -100,7 +100,7 @@ fn request() -> Vec<u8> {
 }
 
 /// The family's number, and that of its group of packets.
-fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
+pub(super) fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     if kind(answer) == Some(NLMSG_ERROR) {
         let errno = word(answer.get(16..).unwrap_or_default()).map_or(ENOENT, |errno| -errno.cast_signed());
         return Err(io::Error::from_raw_os_error(errno));
@@ -115,7 +115,7 @@ fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     family.zip(group).ok_or_else(|| io::Error::from_raw_os_error(ENOENT))
 }
 
-fn sample(datagram: &[u8], family: u16) -> Option<Sample> {
+pub(super) fn sample(datagram: &[u8], family: u16) -> Option<Sample> {
     let attributes = attributes(datagram.get(HEADERS..).filter(|_| kind(datagram) == Some(family))?);
     Some(Sample {
         group: find(&attributes, PSAMPLE_ATTR_SAMPLE_GROUP).and_then(word)?,

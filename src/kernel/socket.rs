@@ -171,7 +171,7 @@ impl Socket {
 }
 
 /// Splits a datagram into its messages; each says its own length.
-fn split(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
+pub(super) fn split(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
     let garbled = |why: &str| KernelError::Garbled(why.to_owned());
     let mut messages = Vec::new();
     while !bytes.is_empty() {
@@ -186,7 +186,7 @@ fn split(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, K
     Ok(messages)
 }
 
-fn refusal(errno: io::Error, acknowledgement: &[u8]) -> Refusal {
+pub(super) fn refusal(errno: io::Error, acknowledgement: &[u8]) -> Refusal {
     let attributes = acknowledgement.get(HEADER..).unwrap_or_default();
     let sentence = NlasIterator::new(attributes).flatten().find(|nla| nla.kind() == ATTR_SENTENCE).map(|nla| {
         let text = nla.value().split(|byte| *byte == 0).next().unwrap_or_default();

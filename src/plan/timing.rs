@@ -143,7 +143,7 @@ impl Timing {
 
 impl Flap {
     fn phase(&self, elapsed: Duration) -> Phase {
-        let cycle = (self.down + self.up).as_nanos().max(1);
+        let cycle = self.down.saturating_add(self.up).as_nanos().max(1);
         // A change is at most half of the shorter turn off, so the neighbours of the nominal change are enough.
         let nominal = 2 * u64::try_from(elapsed.as_nanos() / cycle).unwrap_or(u64::MAX / 2);
         let changes = nominal.saturating_sub(1)..nominal.saturating_add(4);
@@ -154,14 +154,15 @@ impl Flap {
     /// When the change of this number comes; the even ones are when it goes down. The first is at the beginning.
     fn change(&self, number: u64) -> Duration {
         let cycle = u32::try_from(number / 2).unwrap_or(u32::MAX);
-        let base =
-            (self.down + self.up).saturating_mul(cycle) + if number % 2 == 1 { self.down } else { Duration::ZERO };
+        let turn = if number % 2 == 1 { self.down } else { Duration::ZERO };
+        let base = self.down.saturating_add(self.up).saturating_mul(cycle).saturating_add(turn);
         if number == 0 {
             return base;
         }
         let room = self.down.min(self.up).mul_f64(f64::from(self.spread.min(50)) / 100.0);
         // From half of the room early to half of it late.
-        (base + room.mul_f64(Dice::after(self.seed, number).roll())).saturating_sub(room / 2)
+        let early_or_late = room.mul_f64(Dice::after(self.seed, number).roll());
+        base.saturating_add(early_or_late).saturating_sub(room / 2)
     }
 }
 

@@ -65,6 +65,11 @@ impl Sandbox {
         self.answer(Command::new(binary()).args(arguments))
     }
 
+    /// Runs netemctl with arguments whose number is not known beforehand.
+    pub(crate) fn run_words(&self, arguments: &[&str]) -> Answer {
+        self.answer(Command::new(binary()).args(arguments))
+    }
+
     /// Runs netemctl with something on its stdin.
     pub(crate) fn run_with_stdin<const N: usize>(&self, arguments: [&str; N], stdin: &str) -> Answer {
         self.answer(Command::new(binary()).args(arguments).write_stdin(stdin))

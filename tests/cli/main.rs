@@ -6,6 +6,8 @@
 //! first; each other module is one subject.
 
 mod change;
+mod documents;
+mod examples;
 mod files;
 mod harness;
 mod help;
@@ -16,4 +18,5 @@ mod live;
 mod partition;
 mod service;
 mod survival;
+mod timeout;
 mod usage;

@@ -11,6 +11,7 @@ mod guard;
 mod lab;
 mod links;
 mod live;
+mod orchestrators;
 mod partitions;
 mod ports;
 mod profiles;

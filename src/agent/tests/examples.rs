@@ -19,7 +19,8 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     let ticket = "4d2-185f8e1c";
     let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
     exchanges.add(&prepare(ticket, &lan, &wan), &prepared);
-    let commit = Commit { ticket: Ticket(ticket.into()), at: Some(now().wall), confirm_within: Duration::from_secs(10) };
+    let commit =
+        Commit { ticket: Ticket(ticket.into()), at: Some(now().wall), confirm_within: Duration::from_secs(10) };
     exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());

@@ -375,3 +375,25 @@ async fn controllers_that_are_in_each_others_way_change_all_nodes_or_none() {
     assert!(seen <= made);
     assert_eq!(site.fleet.wanted().await.unwrap().partitions.len() as u64, made);
 }
+
+#[tokio::test]
+async fn an_interruption_while_a_node_is_silent_is_heard_at_once_and_the_others_forget_what_they_prepared() {
+    let site = Site::up().await;
+    let mut inventory = site.fleet.inventory().clone();
+    let silent = site.folder.path().join("silent");
+    // Whoever connects is never answered, as by an agent that was stopped.
+    let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+    inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(silent);
+    let fleet = Fleet::new(inventory, Access::default());
+    let interrupt = CancellationToken::new();
+    let began = Instant::now();
+    let interrupts = async {
+        tokio::time::sleep(SECOND).await;
+        interrupt.cancel();
+    };
+    let (outcome, ()) = tokio::join!(fleet.edit(false, &interrupt, site.edit()), interrupts);
+    assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
+    assert!(began.elapsed() < 8 * SECOND, "nobody waits until the call itself has timed out");
+    // Had they not forgotten it, this would be a conflict.
+    drop(site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap());
+}

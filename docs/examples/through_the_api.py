@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Cuts a node off and heals it again through the agents' HTTP API, as one transaction over all of them each time.
+
+Python 3.11, standard library only. Usage:
+  through_the_api.py CUT NODE=unix:/run/netemctl/agent.sock...
+  through_the_api.py CUT NODE=https://10.1.0.7:7633... with CA, CERT and KEY in the environment
+"""
+
+import copy
+import http.client
+import json
+import logging
+import os
+import socket
+import ssl
+import sys
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+
+log = logging.getLogger("netemctl")
+
+WORTH_ANOTHER_TRY = {"conflict"}
+
+
+class ApiError(Exception):
+    """What an agent did not do. Decide by `code`; `message` is for people."""
+
+    def __init__(self, node, code, message):
+        super().__init__(f"{node}: {message} ({code})")
+        self.node, self.code = node, code
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket: the agent of this machine."""
+
+    def __init__(self, path, timeout):
+        super().__init__("agent", timeout=timeout)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
+def controller_context():
+    """Mutual TLS: the fleet's own CA and nobody else's, and a certificate that says `netemctl:controller`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    # What counts is not the host's name but whose agent it is, which is looked at below.
+    context.check_hostname = False
+    context.load_verify_locations(cafile=os.environ["CA"])
+    context.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
+    return context
+
+
+class TlsConnection(http.client.HTTPSConnection):
+    """HTTPS to the agent of one node."""
+
+    def __init__(self, node, host, port, timeout):
+        super().__init__(host, port, timeout=timeout, context=controller_context())
+        self.node = node
+
+    def connect(self):
+        super().connect()
+        names = self.sock.getpeercert().get("subjectAltName", ())
+        if ("URI", f"netemctl:agent/{self.node}") not in names:
+            self.close()
+            raise ssl.SSLError(f"what answers is not the agent of {self.node}")
+
+
+class Fleet:
+    """Some agents, asked in parallel."""
+
+    def __init__(self, addresses):
+        self.addresses = addresses
+
+    def call(self, node, path, request, timeout=10):
+        kind, _, where = self.addresses[node].partition(":")
+        if kind == "unix":
+            connection = UnixConnection(where, timeout)
+        else:
+            host, _, port = where.strip("/").rpartition(":")
+            connection = TlsConnection(node, host, int(port), timeout)
+        try:
+            connection.request("POST", path, json.dumps(request), {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            body = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise ApiError(node, body["code"], body["message"])
+        return body
+
+    def call_all(self, path, request):
+        """Every node's answer; `request` makes each node's. The first error is raised when all have answered."""
+        with ThreadPoolExecutor(max_workers=len(self.addresses)) as pool:
+            asked = {node: pool.submit(self.call, node, path, request(node)) for node in self.addresses}
+        return {node: answer.result() for node, answer in asked.items()}
+
+    def edit(self, change):
+        """Changes the document that is in force, on all nodes or on none; answers with the new one."""
+        stamps = self.call_all("/v1/stamp", lambda node: {})
+        if len({stamp["digest"] for stamp in stamps.values()}) != 1:
+            raise ApiError("the fleet", "conflict", "the nodes do not agree on what is in force")
+        wanted = self.call(next(iter(self.addresses)), "/v1/wanted", {})["wanted"]
+        wanted = change(copy.deepcopy(wanted), wanted["generation"] + 1)
+        ticket = f"example-{uuid.uuid4()}"
+        try:
+            # Nothing is written yet: each agent checks, and computes what it would do.
+            prepared = self.call_all(
+                "/v1/prepare", lambda node: {"ticket": ticket, "base": stamps[node], "wanted": wanted}
+            )
+            steps = {node: len(answer["change"]["steps"]) for node, answer in prepared.items()}
+            # All at one instant, by each node's own clock; five seconds ahead at most.
+            at = time.time_ns() + 200_000_000
+            self.call_all("/v1/commit", lambda node: {"ticket": ticket, "at": at})
+        except BaseException:
+            # Whatever happened, Ctrl-C as well: nobody keeps half of it. Undoing twice is undoing once.
+            for node in self.addresses:
+                try:
+                    self.call(node, "/v1/undo", {"ticket": ticket})
+                except (OSError, ApiError) as error:
+                    log.error("%s could not undo, and will have forgotten in 30 s what it prepared: %s", node, error)
+            raise
+        log.info("generation %d is in force; steps: %s", wanted["generation"], steps)
+        return wanted
+
+    def edit_until_done(self, change, tries=5):
+        """The same, again after somebody else was faster: the edit is made anew on what they left."""
+        for left in reversed(range(tries)):
+            try:
+                return self.edit(change)
+            except ApiError as error:
+                if error.code not in WORTH_ANOTHER_TRY or not left:
+                    raise
+                log.warning("%s; trying again", error)
+                time.sleep(1)
+
+
+def cut(node):
+    def change(wanted, generation):
+        wanted["partitions"].append(
+            {"name": "experiment", "shape": {"sides": [[node]]}, "ports": [], "mode": "drop", "since": generation}
+        )
+        return wanted | {"generation": generation}
+
+    return change
+
+
+def heal(wanted, generation):
+    partitions = [partition for partition in wanted["partitions"] if partition["name"] != "experiment"]
+    return wanted | {"generation": generation, "partitions": partitions}
+
+
+def main(node, *addresses):
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    fleet = Fleet(dict(address.split("=", 1) for address in addresses))
+    fleet.edit_until_done(cut(node))
+    try:
+        status = fleet.call_all("/v1/status", lambda node: {})
+        print(json.dumps({name: [cut["address"] for cut in node["cuts"]] for name, node in status.items()}))
+    finally:
+        fleet.edit_until_done(heal)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""A benchmark under a WAN and under a partition, driven through netemctl's command line.
+
+Python 3.11, standard library only. Usage: through_the_cli.py TOPOLOGY SIDE RESULT.json
+"""
+
+import json
+import logging
+import os
+import platform
+import subprocess
+import sys
+import time
+
+NETEMCTL = os.environ.get("NETEMCTL", "netemctl")
+log = logging.getLogger("netemctl")
+
+OK, DIFFERS, UNREACHABLE, CONFLICT, TIMED_OUT = 0, 4, 6, 9, 124
+WORTH_ANOTHER_TRY = {UNREACHABLE, CONFLICT, TIMED_OUT}
+
+
+class Failed(Exception):
+    """A command that failed: nothing has changed, unless its message says otherwise."""
+
+    def __init__(self, command, code, document):
+        error = document["error"]
+        details = [f"{node}: {said}" for node, said in error.get("nodes", {}).items()]
+        super().__init__("; ".join([f"{command} ended with {code}: {error['message']}", *details]))
+        self.code, self.document = code, document
+
+
+def netemctl(*arguments, seconds=60, tries=3):
+    """Runs one command to its end; answers with its exit code (0, or 4: something differs) and its document."""
+    command = [NETEMCTL, "--json", "--timeout", str(seconds), *arguments]
+    for left in reversed(range(tries)):
+        began = time.monotonic()
+        # It ends by itself when its time is up, and then needs ten seconds at most to take back what it had begun.
+        # So this limit is never reached; killed in the middle, it could not take back anything.
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 30)
+        document = json.loads(done.stdout)
+        log.info("%s: exit code %d after %.1f s", " ".join(arguments), done.returncode, time.monotonic() - began)
+        if "error" not in document:
+            return done.returncode, document
+        if done.returncode not in WORTH_ANOTHER_TRY or not left:
+            raise Failed(" ".join(arguments), done.returncode, document)
+        log.warning("%s; trying again", document["error"]["message"])
+        time.sleep(2)
+
+
+def verified():
+    """Measures every pair; answers with the document, or raises if the network is not as wanted."""
+    code, report = netemctl("verify", "--tolerance", os.environ.get("TOLERANCE", "2"), seconds=300)
+    if code == DIFFERS:
+        wrong = [f"{pair['from']} to {pair['to']}: {pair['verdict']}" for pair in report["pairs"]]
+        raise SystemExit(f"{report['wrong']} pairs are not as wanted; the worst: {'; '.join(wrong[:3])}")
+    return report
+
+
+def surroundings():
+    """What a result needs so that somebody else can have it again."""
+    version = subprocess.run([NETEMCTL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    code, status = netemctl("status")
+    if code != OK:
+        raise SystemExit("a kernel is not as wanted, or the nodes do not agree: see netemctl status")
+    node = next(iter(status["nodes"].values()))
+    return {
+        "netemctl": version,
+        "agents": sorted({node["version"] for node in status["nodes"].values()}),
+        "controller_kernel": platform.release(),
+        # The same generation and digest are the same document: topology, changes, partitions, inventory.
+        "stamp": node["stamp"],
+        "topology": node["topology"],
+        "partitions": status["partitions"],
+        "changes": status["overlays"],
+        "profiles": {name: node["profiles"] for name, node in status["nodes"].items()},
+    }
+
+
+def benchmark(phase):
+    """Your own goes here."""
+    time.sleep(0.1)
+    return {"phase": phase}
+
+
+def main(topology, side, result):
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    runs = []
+
+    def run(phase, change):
+        report = verified()
+        medians = {f"{pair['from']}-{pair['to']}": [each["median"] for each in pair["measured"]] for pair in report["pairs"]}
+        at = {"began": time.time(), "onset": change["onset"], "seed": change.get("seed")}
+        runs.append({"surroundings": surroundings(), "measured": medians, "at": at, "result": benchmark(phase)})
+
+    # Whatever was in force before is no part of this experiment.
+    netemctl("clear")
+    try:
+        _, change = netemctl("apply", topology)
+        run("wan", change)
+        # A name of its own, so that repeating it changes nothing and healing it heals nothing else.
+        _, change = netemctl("partition", side, "--name", "experiment")
+        run("partition", change)
+        _, change = netemctl("heal", "experiment")
+        run("healed", change)
+    finally:
+        # Also after a failure and after Ctrl-C.
+        netemctl("clear")
+    with open(result, "w", encoding="utf-8") as file:
+        json.dump(runs, file, indent=2)
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except Failed as error:
+        log.error("%s", error)
+        # An orchestrator above this one sees the same exit code.
+        sys.exit(error.code)

@@ -1,0 +1,72 @@
+//! What the kernel says, made up: the decoders have an answer to everything, and what they take for ours is ours.
+
+use std::io;
+
+use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
+
+use super::{
+    links, observe,
+    refuse::refuse,
+    rtnl, samples,
+    socket::{refusal, split},
+    tc::{Request, filter::Filter},
+};
+use crate::plan::diff;
+
+/// The interface that the messages are about.
+const INDEX: u32 = 7;
+
+/// A datagram of route messages, as a dump of qdiscs, classes, filters, links, addresses and routes.
+pub(crate) fn route(bytes: &[u8]) {
+    let Ok(messages) = split(bytes) else { return };
+    let mut dumps = observe::Dumps::default();
+    for message in messages {
+        let inner = match message.payload {
+            NetlinkPayload::InnerMessage(inner) => inner,
+            NetlinkPayload::Error(ack) => {
+                drop(refusal(io::Error::from_raw_os_error(1), &ack.header));
+                continue;
+            }
+            _ => continue,
+        };
+        drop(links::not_up(&inner));
+        let _other = (rtnl::address(inner.clone(), INDEX), rtnl::default_route_by(inner.clone(), INDEX));
+        match inner {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => dumps.qdiscs.push(message),
+            RouteNetlinkMessage::NewTrafficClass(message) => dumps.classes.push(message),
+            RouteNetlinkMessage::NewTrafficFilter(message) => dumps.filters.push(message),
+            _ => {}
+        }
+    }
+    for filter in dumps.filters.iter().filter_map(Filter::decode) {
+        assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a filter that is taken for ours is one of ours");
+    }
+    let tree = observe::decode(&dumps);
+    if let Some(shaping) = tree.shaping() {
+        // What is there is what is wanted, but for what is missing around it.
+        drop(diff(Some(&shaping), &tree));
+    }
+    drop(diff(None, &tree));
+}
+
+fn read_back(request: &Request) -> Option<Filter> {
+    split(&request.to_bytes(0)).ok()?.into_iter().find_map(|message| match message.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(message)) => Filter::decode(&message),
+        _ => None,
+    })
+}
+
+/// A datagram about the samples' family, or a sample, whose packet is answered.
+pub(crate) fn sample(bytes: &[u8]) {
+    let _group = samples::family(bytes);
+    let kind = bytes.get(4..6).map_or(0, |kind| u16::from_ne_bytes([kind[0], kind[1]]));
+    if let Some(sample) = samples::sample(bytes, kind)
+        && let Some(answer) = refuse(&sample.frame)
+    {
+        assert!(answer.packet.len() <= 1280, "an answer fits everywhere");
+        // Nothing is sent in answer to an answer, or two nodes would never end.
+        let ethernet =
+            [&[0; 12], if answer.to.is_ipv4() { &[8, 0][..] } else { &[0x86, 0xdd] }, &answer.packet].concat();
+        assert_eq!(refuse(&ethernet), None, "no answer is answered");
+    }
+}

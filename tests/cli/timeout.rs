@@ -1,0 +1,119 @@
+//! `--timeout`: however a command is held up, it ends in time and in good order.
+
+use std::time::{Duration, Instant};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::harness::{Answer, Lab, Sandbox, wait_until};
+
+/// Less than an agent may take to answer a call, so that nobody has waited for that.
+const IN_TIME: Duration = Duration::from_secs(8);
+
+fn in_time<T>(work: impl FnOnce() -> T) -> T {
+    let began = Instant::now();
+    let done = work();
+    assert!(began.elapsed() < IN_TIME, "it took {:?}", began.elapsed());
+    done
+}
+
+#[test]
+fn a_time_that_is_none_is_a_usage_error() {
+    let sandbox = Sandbox::new();
+    for bad in ["0", "-1", "soon", "1e99", "nan", "inf", "5m", ""] {
+        let answer = sandbox.run(["check", "wan.toml", &format!("--timeout={bad}")]).ended(2);
+        assert!(answer.stderr.contains("not a number of seconds above 0, such as 30 or 0.5"), "{answer}");
+    }
+    let file = sandbox.topology("uniform-3-rtt0");
+    for good in ["30", "0.5s", "3e1"] {
+        let _checked = sandbox.run(["check", &file, "--timeout", good]).ended(0);
+    }
+}
+
+#[test]
+fn a_file_that_nobody_finishes_to_write_does_not_hold_a_command_up() {
+    let sandbox = Sandbox::new();
+    let _made = sandbox.run_other("mkfifo", ["pipe.toml"]).ended(0);
+    insta::assert_snapshot!(in_time(|| sandbox.run(["check", "pipe.toml", "--timeout", "0.5", "--json"])), @r#"
+    --- stdout
+    {
+      "exit_code": 124,
+      "error": {
+        "message": "timed out after 0.5 s; nothing was changed"
+      }
+    }
+    --- stderr
+    error: timed out after 0.5 s; nothing was changed
+    --- exit status: 124
+    "#);
+}
+
+#[test]
+fn a_lab_that_does_not_come_up_in_time_leaves_nothing() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("uniform-45-rtt0");
+    let up = in_time(|| sandbox.run(["lab", "up", &file, "--timeout", "0.3"])).ended(124);
+    assert!(up.stderr.contains("error: timed out after 0.3 s; nothing"), "{up}");
+    sandbox.wait_until_empty();
+    let _up = sandbox.run(["lab", "status"]).ended(6);
+}
+
+#[test]
+fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_it() {
+    let lab = Lab::up("uniform-3-rtt100");
+    let stopped = Pid::from_raw(lab.sandbox.agent("n2"));
+    kill(stopped, Signal::SIGSTOP).expect("one's own process can be stopped");
+    let timed_out = |answer: Answer, fate: &str| {
+        let answer = answer.ended(124);
+        assert!(answer.stderr.contains(&format!("error: timed out after 1 s; {fate}\n")), "{answer}");
+    };
+    in_time(|| timed_out(lab.run(["clear", "--timeout", "1"]), "every node is as it was"));
+    in_time(|| timed_out(lab.run(["apply", "uniform-3-rtt100.toml", "--timeout", "1"]), "every node is as it was"));
+    in_time(|| timed_out(lab.run(["plan", "uniform-3-rtt100.toml", "--timeout", "1"]), "every node is as it was"));
+    in_time(|| timed_out(lab.run(["verify", "--timeout", "1"]), "nothing was changed"));
+    // What the others say is worth more than that one says nothing.
+    let status = in_time(|| lab.run(["status", "--json", "--timeout", "1"])).ended(6).json();
+    assert_eq!(
+        (&status["nodes"]["n1"]["state"], &status["nodes"]["n2"]["state"]),
+        (&"ok".into(), &"unreachable".into())
+    );
+    let status = in_time(|| lab.run(["lab", "status", "--json", "--timeout", "1"])).ended(6).json();
+    assert_eq!(status["nodes"]["n1"]["agent"], "up");
+    kill(stopped, Signal::SIGCONT).expect("one's own process can go on");
+    assert_eq!(lab.in_force()["ok"], true);
+    let _cleared = lab.run(["clear", "--timeout", "60"]).ended(0);
+}
+
+#[test]
+fn a_measurement_that_takes_longer_than_there_is_time_is_not_begun() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let answer = in_time(|| lab.run(["verify", "--count", "10000", "--timeout", "20"])).ended(124);
+    assert!(answer.stderr.contains("measuring 6 pairs takes"), "{answer}");
+    assert!(answer.stderr.contains("hint: give it more time, or ask for fewer requests with --count"), "{answer}");
+}
+
+#[test]
+fn a_program_in_a_node_is_ended_with_all_that_it_started() {
+    let lab = Lab::up("uniform-3-rtt0");
+    // The folder's name is in their command lines, so that none but the test's own is looked for.
+    let path = lab.sandbox.path().to_string_lossy().into_owned();
+    let script = format!("sh -c 'sleep 300; : {path}' & sh -c 'sleep 300; : {path}'; :");
+    let before = lab.sandbox.processes();
+    let exec = in_time(|| lab.run(["lab", "exec", "--timeout", "1", "n1", "--", "sh", "-c", &script])).ended(124);
+    assert!(exec.stderr.contains("error: timed out after 1 s; the program was ended\n"), "{exec}");
+    wait_until("the programs are gone", || lab.sandbox.processes() == before);
+    let in_time = lab.run(["lab", "exec", "--timeout", "60", "n1", "--", "sh", "-c", "echo $NETEMCTL_NODE; exit 5"]);
+    assert_eq!(in_time.ended(5).stdout, "n1\n");
+}
+
+#[test]
+fn sigterm_ends_a_command_as_ctrl_c_does_with_its_document() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let script = "
+        \"$NETEMCTL\" verify --json --count 10000 & sleep 2; kill -TERM $!; wait $!; exit $?";
+    let answer = in_time(|| lab.sandbox.run_other("sh", ["-c", script])).ended(130);
+    assert_eq!(answer.json()["error"]["message"], "interrupted; nothing was changed");
+    assert_eq!(answer.json()["exit_code"], 130);
+}

@@ -1,0 +1,58 @@
+//! The examples of docs/orchestrating.md do what they are shown for.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::lab::{Lab, Ran, shipped};
+
+/// Runs one of the examples as its reader would, against this lab.
+fn example<A: AsRef<std::ffi::OsStr>>(lab: &Lab, name: &str, arguments: impl IntoIterator<Item = A>) -> Ran {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/examples").join(name);
+    #[expect(clippy::disallowed_methods, reason = "the example is what is tested")]
+    let mut python = Command::new("python3");
+    python.arg(file).args(arguments).stdin(Stdio::null());
+    python.env("NETEMCTL", env!("CARGO_BIN_EXE_netemctl")).env("NETEMCTL_LAB_DIR", lab.directory());
+    // The machine is shared; what verify says of it is another test's matter.
+    python.env("TOLERANCE", "50");
+    python.output().unwrap().into()
+}
+
+#[test]
+fn the_examples_in_python_do_what_they_are_shown_for_and_leave_nothing() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let result = lab.directory().join("result.json");
+    let topology = shipped("uniform-3-rtt100.toml");
+    let arguments = [topology.as_os_str(), "n3".as_ref(), result.as_os_str()];
+    let ran = example(&lab, "through_the_cli.py", arguments).expect(0);
+    assert!(ran.stderr.contains("netemctl INFO partition n3 --name experiment: exit code 0"), "{}", ran.stderr);
+    let runs: Value = serde_json::from_slice(&std::fs::read(&result).unwrap()).unwrap();
+    let phase = |number: usize, key: &str| runs[number]["surroundings"][key].clone();
+    assert_eq!(runs.as_array().unwrap().len(), 3);
+    assert_eq!(phase(0, "topology"), "uniform-3-rtt100");
+    assert_eq!(phase(1, "partitions")[0]["name"], "experiment");
+    assert_eq!(runs[1]["measured"]["n1-n3"], serde_json::json!([null, null]), "n3 is cut off on both families");
+    assert_ne!(phase(0, "stamp"), phase(1, "stamp"));
+    assert!(runs[1]["at"]["onset"]["spread_us"].is_f64(), "{}", runs[1]["at"]);
+
+    // A file that is wrong is not tried again, and the exit code is handed on.
+    let wrong = lab.topology("name = 'wrong'\n");
+    let ran = example(&lab, "through_the_cli.py", [wrong.as_os_str(), "n3".as_ref(), result.as_os_str()]).expect(3);
+    assert!(!ran.stderr.contains("trying again"), "{}", ran.stderr);
+
+    lab.apply(&topology);
+    let before = lab.tc();
+    let socket =
+        |node: &str| format!("{node}=unix:{}", lab.directory().join("nodes").join(node).join("agent.sock").display());
+    let arguments = ["n3".to_owned(), socket("n1"), socket("n2"), socket("n3")];
+    let ran = example(&lab, "through_the_api.py", arguments).expect(0);
+    let cut = ran.json();
+    for (node, addresses) in [("n1", 4), ("n2", 4), ("n3", 8)] {
+        assert_eq!(cut[node].as_array().unwrap().len(), addresses, "both directions and families: {cut}");
+    }
+    assert_eq!(lab.netemctl("--json status").expect(0).json()["partitions"], serde_json::json!([]));
+    assert_eq!(lab.tc().lines().count(), before.lines().count(), "what was cut is whole again");
+}
