@@ -8,8 +8,7 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use super::TlsFiles;
-use crate::{plan::IfName, topology::NodeName};
+use crate::{pki::TlsFiles, plan::IfName, topology::NodeName};
 
 /// An agent's configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

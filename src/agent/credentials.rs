@@ -8,30 +8,17 @@ use std::{
     time::Duration,
 };
 
-use serde::Deserialize;
 use thiserror::Error;
 use tokio_rustls::TlsAcceptor;
 use tracing::{info, warn};
 
 use crate::{
-    pki::{Identity, IdentityError, Role},
+    pki::{Identity, IdentityError, Role, TlsFiles},
     topology::NodeName,
 };
 
 /// How long before its certificate ends an agent that starts says so as a warning.
 const SOON: Duration = Duration::from_hours(14 * 24);
-
-/// The files of an agent's identity, PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsFiles {
-    /// The CA whose controllers are listened to.
-    pub ca: PathBuf,
-    /// The agent's own certificate.
-    pub cert: PathBuf,
-    /// Its key, which nobody else may be able to read.
-    pub key: PathBuf,
-}
 
 /// Why the agent has no identity.
 #[derive(Debug, Error)]
@@ -88,7 +75,7 @@ impl TlsFiles {
     }
 
     fn acceptor(&self, role: &Role) -> Result<TlsAcceptor, CredentialsError> {
-        let identity = Identity::read(&self.ca, &self.cert, &self.key)?.only_of(role, &self.cert)?;
+        let identity = Identity::read(self)?.only_of(role, &self.cert)?;
         let until = identity.validity().until;
         match identity.validity().left() {
             None => warn!(%until, "The agent's certificate has expired: no controller will talk to it."),

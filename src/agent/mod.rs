@@ -36,7 +36,7 @@ pub use bridge::{BridgeError, Caller, bridge};
 pub use clock::Now;
 pub use config::{Config, ConfigError};
 pub use connections::Limits;
-pub use credentials::{CredentialsError, TlsFiles};
+pub use credentials::CredentialsError;
 pub use journal::JournalError;
 pub use keeper::{KeeperFolder, Need, keep};
 pub use node::Node;

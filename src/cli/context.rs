@@ -25,9 +25,9 @@ use super::{
     whereabouts::{Given, Whereabouts},
 };
 use crate::{
-    fleet::{Access, CALL_TIMEOUT, Fleet, tls::Identity},
-    inventory::TlsFiles,
+    fleet::{Access, CALL_TIMEOUT, Fleet, ssh},
     lab::{Lab, LabDirectory},
+    pki::{Identity, Role, TlsFiles},
     plan::{AgentAddress, Inventory},
     topology::{NodeName, Topology, hostlist},
 };
@@ -54,7 +54,8 @@ pub(super) struct Report<'a> {
 pub(super) struct Context {
     json: bool,
     lab_dir: Option<PathBuf>,
-    access: Access,
+    ssh: ssh::Options,
+    tls_dir: Option<PathBuf>,
     inventory: Option<Given>,
     deadline: Option<Deadline>,
     /// Whether the end of the time is no reason any more to end on the spot.
@@ -89,12 +90,20 @@ impl Deadline {
 impl Context {
     pub(super) fn new(json: bool, lab_dir: Option<PathBuf>, timeout: Option<Duration>) -> Self {
         let deadline = timeout.map(|given| Deadline { given, at: Instant::now() + given });
-        Self { json, lab_dir, access: Access::default(), inventory: None, deadline, settled: Arc::default() }
+        Self {
+            json,
+            lab_dir,
+            ssh: ssh::Options::default(),
+            tls_dir: None,
+            inventory: None,
+            deadline,
+            settled: Arc::default(),
+        }
     }
 
     /// With what it takes to reach agents elsewhere.
-    pub(super) fn with_access(self, access: Access) -> Self {
-        Self { access, ..self }
+    pub(super) fn with_access(self, ssh: ssh::Options, tls_dir: Option<PathBuf>) -> Self {
+        Self { ssh, tls_dir, ..self }
     }
 
     /// With the inventory file that is given on the command line or in the environment.
@@ -184,11 +193,12 @@ impl Context {
 
     /// A fleet: the one place where one is made.
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
-        let mut access = self.access.clone();
-        if let Some(TlsFiles { ca, cert, key }) = tls {
-            let identity = Identity::read(ca, cert, key).map_err(|error| Failure::new(Exit::File, error))?;
-            access.tls = Some(Arc::new(identity));
-        }
+        let own = self.tls_dir.as_deref().map(TlsFiles::in_folder);
+        let identity = match own.as_ref().or(tls).filter(|_| tls.is_some()) {
+            Some(files) => Some(Arc::new(Identity::read(files)?.only_of(&Role::Controller, &files.cert)?)),
+            None => None,
+        };
+        let access = Access { tls: identity, ssh: self.ssh.clone() };
         Ok(match agents {
             Agents::Placed(inventory) => Fleet::new(inventory, access),
             Agents::Unplaced(agents) => Fleet::of_agents(agents, access),

@@ -8,6 +8,7 @@ use super::Exit;
 use crate::{
     fleet::{CallError, Leftover, Phase, TransactionError},
     lab::{KeepError, LabError, LayoutError},
+    pki::IdentityError,
     plan::EditError,
     topology::{NodeName, Problem, Rejected, hostlist},
     wire::{CONFIRM_WITHIN, ErrorCode},
@@ -137,6 +138,13 @@ impl From<KeepError> for Failure {
             KeepError::Namespace(_) => Self::new(Exit::Permission, error),
             _ => Self::new(Exit::Failed, error),
         }
+    }
+}
+
+impl From<IdentityError> for Failure {
+    fn from(error: IdentityError) -> Self {
+        let hint = "a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR";
+        Self::new(Exit::File, error).hint(hint)
     }
 }
 

@@ -53,6 +53,10 @@ enum Verb {
         /// Add a host that is no node, on the management network alone: netemctl lab exec controller -- PROGRAM
         #[arg(long)]
         controller: bool,
+        /// Have the agents listen on the management network too, by TLS with certificates of the lab's own; includes
+        /// --controller
+        #[arg(long)]
+        tls: bool,
     },
     /// Show the nodes, their addresses and whether their agents answer
     Status,
@@ -93,7 +97,7 @@ impl LabArgs {
 
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self.verb {
-            Verb::Up { file, controller } => up(context, &file, controller),
+            Verb::Up { file, controller, tls } => up(context, &file, controller, tls),
             Verb::Status => status(context),
             Verb::Exec { node, program } => exec(context, &node, &program),
             Verb::Shell { node } => shell(context, &node),
@@ -112,12 +116,13 @@ pub(super) struct Up<'a> {
     seconds: f64,
 }
 
-fn up(context: &Context, file: &std::path::Path, controller: bool) -> Result<Exit, Failure> {
+fn up(context: &Context, file: &std::path::Path, controller: bool, tls: bool) -> Result<Exit, Failure> {
     let start = Instant::now();
     let mut layout = Layout::of(&topology_file::read(file)?)?;
-    if controller {
+    if controller || tls {
         layout = layout.with_controller()?;
     }
+    layout.tls = tls;
     let directory = context.lab_directory()?;
     let exclusive = directory.prepare()?;
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));

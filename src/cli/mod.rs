@@ -14,6 +14,7 @@ mod lend;
 mod overlays;
 mod partition;
 mod partitions;
+mod pki;
 mod plan;
 mod program;
 mod render;
@@ -36,7 +37,6 @@ use serde::Serialize;
 pub use exit::Exit;
 
 use self::{context::Context, failure::Failure, whereabouts::Given};
-use crate::fleet::Access;
 
 /// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
 #[derive(Debug, Parser)]
@@ -61,6 +61,14 @@ struct Cli {
         help = "Where the nodes are: an inventory file, or a topology with an [inventory] table [env: NETEMCTL_INVENTORY]"
     )]
     inventory: Option<PathBuf>,
+
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "The folder of the controller's certificate, as pki issue makes it [env: NETEMCTL_TLS_DIR]"
+    )]
+    tls_dir: Option<PathBuf>,
 
     #[command(flatten)]
     ssh: ssh::Ssh,
@@ -105,6 +113,7 @@ enum Verb {
     Clear(clear::Clear),
     Inventory(inventory::InventoryArgs),
     Lab(lab::LabArgs),
+    Pki(pki::PkiArgs),
     Agent(agent::Agent),
     #[command(name = crate::kernel::LEND_COMMAND, hide = true)]
     Lend(lend::Lend),
@@ -119,9 +128,9 @@ pub fn main() -> ExitCode {
     };
     // Read here, since clap would show the variable as if it were given on the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
-    let access = Access { tls: None, ssh: cli.ssh.options() };
+    let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
     let context = Context::new(cli.json, lab_dir, cli.timeout);
-    let context = context.with_access(access).with_inventory(Given::new(cli.inventory));
+    let context = context.with_access(cli.ssh.options(), tls_dir).with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&failure).into(),
@@ -206,6 +215,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Clear(verb) => verb.run(context),
         Verb::Inventory(verb) => verb.run(context),
         Verb::Lab(verb) => verb.run(context),
+        Verb::Pki(verb) => verb.run(context),
         Verb::Agent(verb) => verb.run(),
         Verb::Lend(verb) => verb.run(),
     }

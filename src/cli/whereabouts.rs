@@ -15,6 +15,7 @@ use crate::{
     fleet::{CallError, Fleet, part},
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
+    pki::TlsFiles,
     topology::{NodeName, Source, Topology, hostlist},
     wire::{GetHost, GetWanted},
 };
@@ -83,7 +84,11 @@ impl Whereabouts {
             lab => lab?,
         };
         let from = Whence::Lab { topology: lab.state.layout.topology.clone() };
-        Ok(Self { from, file: InventoryFile::of(&lab.inventory()) })
+        let file = match lab.controller_identity().filter(|_| lab.is_on_controller()) {
+            Some(folder) => InventoryFile::of(&lab.inventory_by_tls(), Some(TlsFiles::in_folder(&folder))),
+            None => InventoryFile::of(&lab.inventory(), None),
+        };
+        Ok(Self { from, file })
     }
 
     pub(super) fn of_file(Given { path, by_environment }: &Given) -> Result<Self, Failure> {

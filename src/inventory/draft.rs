@@ -7,8 +7,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{DEFAULT_PORT, Reach, TlsFiles, Transport};
+use super::{DEFAULT_PORT, Reach, Transport};
 use crate::{
+    pki::TlsFiles,
     plan::IfName,
     topology::NodeName,
     wire::{Host, HostInterface},

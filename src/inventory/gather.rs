@@ -8,12 +8,13 @@ use std::{
 };
 
 use super::{
-    DEFAULT_PORT, Entry, InventoryFile, TlsFiles, Which,
+    DEFAULT_PORT, Entry, InventoryFile, Which,
     agent::{self, Transport},
     pattern::Pattern,
     words::{self, Group, Keys, Said, Selector, Tls},
     zones,
 };
+use crate::pki::TlsFiles;
 use crate::topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word};
 
 /// Reads an inventory from its table, which is the whole file or begins at `place`.

@@ -37,7 +37,7 @@ mod tests;
 mod words;
 mod zones;
 
-use std::{collections::BTreeMap, fmt, net::IpAddr, path::PathBuf};
+use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 
@@ -47,6 +47,7 @@ pub use self::{
     resolve::{Mismatch, Resolved},
 };
 use crate::{
+    pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
     topology::{NodeName, Origin, Rejected, Source, Table, ZoneName, parse_toml},
 };
@@ -82,17 +83,6 @@ pub enum Which {
     Named(IfName),
     /// The one that has an address in this network.
     InNetwork(IpNetwork),
-}
-
-/// What a controller needs to speak with agents that listen for HTTPS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The certificate of the authority that vouches for the agents.
-    pub ca: PathBuf,
-    /// The controller's own certificate.
-    pub cert: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
 }
 
 impl InventoryFile {
@@ -136,7 +126,7 @@ impl InventoryFile {
     }
 
     /// What a file would say of an inventory of which everything is known.
-    pub fn of(inventory: &Inventory) -> Self {
+    pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
         let entry = |place: &Place| Entry {
             agent: place.agent.to_string(),
             interface: Which::Named(place.interface.clone()),
@@ -144,7 +134,7 @@ impl InventoryFile {
             origin: None,
         };
         let nodes = inventory.nodes.iter().map(|(node, place)| (node.clone(), entry(place))).collect();
-        Self { nodes, zones: inventory.zones.clone(), tls: None }
+        Self { nodes, zones: inventory.zones.clone(), tls }
     }
 
     /// All nodes, at least one.

@@ -93,6 +93,13 @@ impl Namespaces {
         })
     }
 
+    /// Whether the network of this process is that of another one's thread.
+    pub fn is_network_of_thread(process: i32, thread: i32) -> bool {
+        let there = fs::read_link(format!("/proc/{process}/task/{thread}/ns/net"));
+        // Whoever is in another user namespace may not look.
+        there.is_ok_and(|there| fs::read_link("/proc/self/ns/net").is_ok_and(|here| here == there))
+    }
+
     /// Moves this process into them, for good.
     ///
     /// The process must have one thread, as the kernel asks of whoever enters a user namespace.

@@ -22,10 +22,14 @@ use tracing::{info, warn};
 
 use super::{
     LabDirectory, LabError, Layout, Member, State,
-    layout::{CONTROLLER_NUMBER, DATABASE, MANAGEMENT, agent_socket, database_mac, management_mac, node_directory},
+    layout::{
+        CONTROLLER_NUMBER, DATABASE, MANAGEMENT, agent_port, agent_socket, certificates, database_mac, management_mac,
+        node_directory,
+    },
 };
 use crate::{
     kernel::{Cable, KernelError, Links, Mac, NodeNamespace, mount_over, mount_sysfs},
+    pki::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role, Validity, Wish, store::StoreError},
     topology::NodeName,
 };
 
@@ -37,6 +41,9 @@ const RESOLVED_NODES: usize = 24;
 
 /// How long the links may take until they carry packets.
 const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long the certificates of a lab hold.
+const CERTIFICATES_HOLD_DAYS: u32 = 3650;
 
 /// How long an agent may take to listen.
 const AGENT_READY_WITHIN: Duration = Duration::from_secs(30);
@@ -53,6 +60,9 @@ pub enum KeepError {
     /// A namespace could not be made.
     #[error("cannot make a network namespace: {0}; run as root, or allow user namespaces")]
     Namespace(#[source] io::Error),
+    /// The certificates could not be made.
+    #[error("cannot make the lab's certificates: {0}")]
+    Certificates(#[from] StoreError),
     /// A link could not be made.
     #[error(transparent)]
     Kernel(#[from] KernelError),
@@ -99,9 +109,12 @@ pub fn keep(directory: &LabDirectory, layout: Layout, ready: impl FnOnce() -> io
         let dressed = namespace.run(move || dress(&hosts)).and_then(|dressed| dressed);
         dressed.map_err(KeepError::Namespace)?;
     }
+    if layout.tls {
+        issue(directory.path(), &layout)?;
+    }
     let mut agents = Agents::default();
     for member in &layout.members {
-        let child = start(directory.path(), &nodes[&member.node], member, hosts.clone())?;
+        let child = start(directory.path(), &nodes[&member.node], member, layout.tls, hosts.clone())?;
         agents.children.insert(member.node.clone(), child);
     }
     agents.wait_until_ready(directory.path())?;
@@ -197,9 +210,26 @@ fn dress(hosts: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Makes a CA for this lab alone, and certificates for all that are in it.
+fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
+    let store = certificates(directory);
+    let validity = Validity::days(CERTIFICATES_HOLD_DAYS);
+    let wish = |role| Wish { role, hosts: Vec::new(), validity };
+    let nodes = layout.members.iter().map(|member| wish(Role::Agent(member.node.clone())));
+    store.init(validity, false)?;
+    store.issue(&nodes.chain([wish(Role::Controller)]).collect::<Vec<_>>(), false)?;
+    Ok(())
+}
+
 /// Starts the agent of a node inside its namespaces, in which the hosts file and sysfs are the node's.
 #[expect(clippy::disallowed_methods, reason = "the keeper is the parent of the agents")]
-fn start(directory: &Path, namespace: &NodeNamespace, member: &Member, hosts: PathBuf) -> Result<Child, KeepError> {
+fn start(
+    directory: &Path,
+    namespace: &NodeNamespace,
+    member: &Member,
+    tls: bool,
+    hosts: PathBuf,
+) -> Result<Child, KeepError> {
     let node = &member.node;
     let home = node_directory(directory, node);
     let socket = agent_socket(directory, node);
@@ -207,13 +237,20 @@ fn start(directory: &Path, namespace: &NodeNamespace, member: &Member, hosts: Pa
         fs::create_dir_all(&home)?;
         let config = home.join("agent.toml");
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let text = format!(
+        let mut text = format!(
             "node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
             quoted(node.as_str()),
             quoted(DATABASE),
             quoted(&socket.to_string_lossy()),
             quoted(&home.join("journal.json").to_string_lossy())
         );
+        if let Some(address) = agent_port(member).filter(|_| tls) {
+            let folder = certificates(directory).folder(&Role::Agent(node.clone()));
+            text += &format!("listen = {}\n[tls]\n", quoted(&address.to_string()));
+            for (key, file) in [("ca", CA_FILE), ("cert", CERTIFICATE_FILE), ("key", KEY_FILE)] {
+                text += &format!("{key} = {}\n", quoted(&folder.join(file).to_string_lossy()));
+            }
+        }
         fs::write(&config, text)?;
         let mut command = Command::new(std::env::current_exe()?);
         command.args(["agent", "--until-stdin-closes", "--config"]).arg(config);

@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +12,8 @@ use thiserror::Error;
 
 use crate::{
     kernel::Mac,
-    plan::{AgentAddress, IfName, Inventory, Place},
+    pki::store::Store,
+    plan::{AgentAddress, HostPort, IfName, Inventory, Place},
     topology::{NodeName, Topology, ZoneName},
 };
 
@@ -28,6 +29,9 @@ pub(super) const MANAGEMENT: &str = "mgmt0";
 pub const CONTROLLER: &str = "controller";
 /// Its number on the management network, where nodes have those up to [`MAX_NODES`].
 pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
+
+/// The port of the agents there.
+const AGENT_PORT: u16 = 7946;
 
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
 const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);
@@ -45,6 +49,9 @@ pub struct Layout {
     /// The addresses of the [`CONTROLLER`] host on the management network, if there is one.
     #[serde(default)]
     pub controller: Option<Vec<IpNetwork>>,
+    /// Whether the agents listen on the management network, by TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// One node of a lab.
@@ -87,6 +94,7 @@ impl Layout {
             members: nodes.iter().zip(1..).map(member).collect(),
             zones: topology.zones().map(|(zone, nodes)| (zone.clone(), nodes.to_vec())).collect(),
             controller: None,
+            tls: false,
         })
     }
 
@@ -101,11 +109,24 @@ impl Layout {
 
     /// The fleet that the lab is, if its files are in `directory`.
     pub fn inventory(&self, directory: &Path) -> Inventory {
+        self.inventory_by(|member| Some(AgentAddress::Unix(agent_socket(directory, &member.node))))
+    }
+
+    /// The same by the management network, if the agents listen there.
+    pub fn inventory_by_tls(&self) -> Inventory {
+        let by_tls = |member: &Member| {
+            let address = agent_port(member)?;
+            Some(AgentAddress::Https(HostPort { host: address.ip().to_string(), port: address.port() }))
+        };
+        self.inventory_by(by_tls)
+    }
+
+    fn inventory_by(&self, agent: impl Fn(&Member) -> Option<AgentAddress>) -> Inventory {
         let place = |member: &Member| {
             // A constant that is a valid name.
             let interface: IfName = DATABASE.parse().ok()?;
             let place = Place {
-                agent: AgentAddress::Unix(agent_socket(directory, &member.node)),
+                agent: agent(member)?,
                 interface,
                 addresses: member.database.iter().map(IpNetwork::ip).collect(),
             };
@@ -125,6 +146,16 @@ impl Layout {
         lines.extend(controller.map(|network| format!("{} {CONTROLLER} {CONTROLLER}.mgmt", network.ip())));
         lines.join("\n") + "\n"
     }
+}
+
+/// Where the agent of a node listens on the management network, in a lab with TLS.
+pub(super) fn agent_port(member: &Member) -> Option<SocketAddr> {
+    Some(SocketAddr::new(member.management.first()?.ip(), AGENT_PORT))
+}
+
+/// Where the certificates of a lab with TLS are.
+pub(super) fn certificates(directory: &Path) -> Store {
+    Store::at(directory.join("pki"))
 }
 
 /// Where the agent of a node listens.

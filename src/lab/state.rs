@@ -19,9 +19,10 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{CONTROLLER, Layout};
+use super::{CONTROLLER, Layout, layout::certificates};
 use crate::{
     kernel::Namespaces,
+    pki::Role,
     plan::Inventory,
     topology::{NodeName, hostlist},
 };
@@ -289,6 +290,23 @@ impl Lab {
     /// The fleet that the lab is.
     pub fn inventory(&self) -> Inventory {
         self.state.layout.inventory(self.directory.path())
+    }
+
+    /// The same for whoever is on its management network.
+    pub fn inventory_by_tls(&self) -> Inventory {
+        self.state.layout.inventory_by_tls()
+    }
+
+    /// The folder of the certificate by which its agents take somebody for a controller, if they ask for one.
+    pub fn controller_identity(&self) -> Option<PathBuf> {
+        let store = certificates(self.directory.path());
+        self.state.layout.tls.then(|| store.folder(&Role::Controller))
+    }
+
+    /// Whether this process is on the controller host.
+    pub fn is_on_controller(&self) -> bool {
+        let here = |thread| Namespaces::is_network_of_thread(self.state.keeper, thread);
+        self.state.controller.is_some_and(here)
     }
 
     /// The namespaces of a node, or of the controller host.

@@ -25,6 +25,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
+use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
@@ -39,6 +40,25 @@ pub const CA_FILE: &str = "ca.pem";
 pub const CERTIFICATE_FILE: &str = "cert.pem";
 /// Its key.
 pub const KEY_FILE: &str = "key.pem";
+
+/// The files of an identity, PEM.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// The CA that the other side has to be of.
+    pub ca: PathBuf,
+    /// One's own certificate.
+    pub cert: PathBuf,
+    /// Its key, which nobody else may be able to read.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Those of a folder as [`pki issue`](super::store) makes them.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { ca: folder.join(CA_FILE), cert: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
+    }
+}
 
 /// Who one is, and whose word one takes for who the others are.
 #[derive(Clone, Debug)]
@@ -91,7 +111,7 @@ pub enum IdentityError {
 
 impl Identity {
     /// Reads an identity. The key must not be readable by others; `ca` may have several certificates, all trusted.
-    pub fn read(ca: &Path, cert: &Path, key: &Path) -> Result<Self, IdentityError> {
+    pub fn read(TlsFiles { ca, cert, key }: &TlsFiles) -> Result<Self, IdentityError> {
         let malformed = |path: &Path, what, error: &dyn std::fmt::Display| IdentityError::Malformed {
             path: path.into(),
             what,
@@ -117,7 +137,7 @@ impl Identity {
 
     /// Reads that of a folder as [`pki issue`](super::store) makes them.
     pub fn in_folder(folder: &Path) -> Result<Self, IdentityError> {
-        Self::read(&folder.join(CA_FILE), &folder.join(CERTIFICATE_FILE), &folder.join(KEY_FILE))
+        Self::read(&TlsFiles::in_folder(folder))
     }
 
     /// The same, if it is that of `wanted`; `cert` is for the error.

@@ -15,7 +15,7 @@ mod tests;
 mod validity;
 
 pub use authority::{Authority, AuthorityError, Issued, Wish};
-pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE};
+pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE, TlsFiles};
 pub use refusal::{Untrusted, why_refused, why_untrusted};
 pub use role::Role;
 pub use validity::Validity;

@@ -22,7 +22,9 @@ impl Validity {
 
     /// From a little before now, for that many days.
     pub fn days(days: u32) -> Self {
-        let now = SystemTime::now();
+        // Certificates know whole seconds.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         Self { from: (now - Self::LEAD).into(), until: (now + Duration::from_hours(24) * days).into() }
     }
 

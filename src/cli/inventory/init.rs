@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     fleet::part,
-    inventory::{Draft, Reach, TlsFiles, Transport, draft},
+    inventory::{Draft, Reach, Transport, draft},
+    pki::TlsFiles,
     plan::{AgentAddress, IfName},
     topology::{Hostlist, NodeName},
     wire::GetHost,

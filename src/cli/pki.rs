@@ -1,0 +1,263 @@
+//! `netemctl pki`: a private CA, and the certificates by which agents and controllers know each other.
+
+use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure,
+    render::{count, table},
+};
+use crate::{
+    pki::{
+        AuthorityError, Role, Validity, Wish,
+        store::{Entry, Store, StoreError},
+    },
+    topology::{NodeName, hostlist},
+};
+
+/// Make the certificates by which agents and controllers know each other
+///
+/// A folder holds a private CA and what it has issued: for each node, and for the controller, a folder with ca.pem, cert.pem
+/// and key.pem, to be copied as it is. Keep the folder to yourself: whoever has the CA's key can change every node.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A fleet of nine:
+  netemctl pki init
+  netemctl pki issue n[1-9] --controller
+  scp -rp ~/.config/netemctl/pki/nodes/n1 root@n1:/etc/netemctl/tls   and so on
+  (in each agent's config)  listen = \"10.0.0.1:7946\" and [tls]; see netemctl agent --help
+  netemctl pki issue n7 --force            a new one for n7, to be copied there again")]
+pub(super) struct PkiArgs {
+    /// The folder [env: NETEMCTL_PKI_DIR] [default: netemctl/pki in the user's config folder]
+    #[arg(long, global = true, value_name = "DIR")]
+    dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Verb {
+    /// Make the CA
+    Init {
+        /// How many days it holds
+        #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+
+        /// Replace the CA that is there; nobody believes its certificates any more where the new one's are
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make certificates, with a key each
+    Issue {
+        /// The nodes whose agents they are for: n7, n[1-9]
+        #[arg(value_name = "NODE", required_unless_present = "controller")]
+        nodes: Vec<String>,
+
+        /// Make the controller's as well
+        #[arg(long)]
+        controller: bool,
+
+        /// A host name or address to add to a node's certificate, for other programs than netemctl
+        #[arg(long, value_name = "HOST")]
+        host: Vec<String>,
+
+        /// How many days they hold
+        #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
+        days: u32,
+
+        /// Replace those that are there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show which certificates there are, for whom, and until when
+    Show,
+}
+
+impl PkiArgs {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let store = Store::at(folder(self.dir)?);
+        match self.verb {
+            Verb::Init { days, force } => init(context, &store, days, force),
+            Verb::Issue { nodes, controller, host, days, force } => {
+                let wishes = wishes(&nodes, controller, &host, days)?;
+                issue(context, &store, &wishes, force)
+            }
+            Verb::Show => show(context, &store),
+        }
+    }
+}
+
+/// The folder of the user's CA: the chosen one, or that in the folder for configuration (XDG Base Directory).
+pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let config = || {
+        let folder = variable("XDG_CONFIG_HOME").filter(|path| path.is_absolute());
+        let folder = folder.or_else(|| variable("HOME").map(|home| home.join(".config")));
+        folder.map(|folder| folder.join("netemctl/pki"))
+    };
+    chosen.or_else(|| variable("NETEMCTL_PKI_DIR")).or_else(config).ok_or_else(|| {
+        Failure::new(Exit::Usage, "there is no home folder to keep certificates in").hint("name a folder with --dir")
+    })
+}
+
+fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Made<'a> {
+        directory: &'a std::path::Path,
+    }
+    store.init(Validity::days(days), force)?;
+    let made = Made { directory: store.path() };
+    context.answer(&made, || {
+        let path = made.directory.display();
+        format!("made a CA in {path}; next: netemctl pki issue NODE... --controller")
+    })?;
+    Ok(Exit::Ok)
+}
+
+fn wishes(nodes: &[String], controller: bool, hosts: &[String], days: u32) -> Result<Vec<Wish>, Failure> {
+    let mut names = BTreeSet::new();
+    for list in nodes {
+        let expanded =
+            hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, format!("`{list}`: {error}")))?;
+        for name in expanded {
+            let node: NodeName =
+                name.parse().map_err(|error| Failure::new(Exit::Usage, format!("`{name}` is no node: {error}")))?;
+            names.insert(node);
+        }
+    }
+    if !hosts.is_empty() && names.len() != 1 {
+        return Err(Failure::new(Exit::Usage, "--host: the names of a host are those of one node")
+            .hint("issue one node at a time: netemctl pki issue n7 --host n7.example.org"));
+    }
+    let validity = Validity::days(days);
+    let of_controller = controller.then(|| Wish { role: Role::Controller, hosts: Vec::new(), validity });
+    let of_node = |node| Wish { role: Role::Agent(node), hosts: hosts.to_vec(), validity };
+    Ok(of_controller.into_iter().chain(names.into_iter().map(of_node)).collect())
+}
+
+fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Result<Exit, Failure> {
+    #[derive(Serialize)]
+    struct Issued {
+        issued: Vec<PathBuf>,
+    }
+    let issued = Issued { issued: store.issue(wishes, force)? };
+    context.answer(&issued, || {
+        let path = store.path().display();
+        let mut text = format!("issued {} in {path}\n", count(issued.issued.len(), "certificate"));
+        if wishes.iter().any(|wish| wish.role != Role::Controller) {
+            text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
+        }
+        text
+    })?;
+    Ok(Exit::Ok)
+}
+
+#[derive(Serialize)]
+struct Shown {
+    directory: PathBuf,
+    /// Whether all of them hold and are of the CA.
+    ok: bool,
+    ca: Certificate,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    controller: Option<Certificate>,
+    nodes: std::collections::BTreeMap<NodeName, Certificate>,
+}
+
+#[derive(Serialize)]
+struct Certificate {
+    folder: PathBuf,
+    from: String,
+    until: String,
+    state: State,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum State {
+    Ok,
+    /// It holds for two weeks at most.
+    EndsSoon,
+    Expired,
+    /// The CA has been replaced since.
+    OtherCa,
+}
+
+impl State {
+    fn of(entry: &Entry) -> Self {
+        match entry.validity.left() {
+            _ if !entry.is_ours => Self::OtherCa,
+            None => Self::Expired,
+            Some(left) if left < Duration::from_hours(14 * 24) => Self::EndsSoon,
+            Some(_) => Self::Ok,
+        }
+    }
+
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::EndsSoon => "ends soon",
+            Self::Expired => "expired",
+            Self::OtherCa => "of another CA",
+        }
+    }
+}
+
+fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
+    let entries = store.list()?;
+    let certificate = |entry: &Entry| Certificate {
+        folder: entry.folder.clone(),
+        from: entry.validity.from.to_string(),
+        until: entry.validity.until.to_string(),
+        state: State::of(entry),
+    };
+    let is_good = |entry: &Entry| matches!(State::of(entry), State::Ok | State::EndsSoon);
+    let ok = entries.iter().all(is_good);
+    let mut ca = None;
+    let mut shown_controller = None;
+    let mut nodes = std::collections::BTreeMap::new();
+    for entry in &entries {
+        match &entry.role {
+            None => ca = Some(certificate(entry)),
+            Some(Role::Controller) => shown_controller = Some(certificate(entry)),
+            Some(Role::Agent(node)) => drop(nodes.insert(node.clone(), certificate(entry))),
+        }
+    }
+    // The first entry is the CA's.
+    let Some(ca) = ca else { return Err(StoreError::NoCa(store.path().into()).into()) };
+    let shown = Shown { directory: store.path().into(), ok, ca, controller: shown_controller, nodes };
+    context.answer(&shown, || {
+        let row = |name: String, one: &Certificate| vec![name, one.until.clone(), one.state.describe().to_owned()];
+        let mut rows = vec![row("the CA".to_owned(), &shown.ca)];
+        rows.extend(shown.controller.iter().map(|one| row("the controller".to_owned(), one)));
+        rows.extend(shown.nodes.iter().map(|(node, one)| row(node.to_string(), one)));
+        let table = table(Context::is_styled(&io::stdout()), &["OF", "HOLDS UNTIL", "STATE"], rows);
+        format!("{}\n\n{table}", shown.directory.display())
+    })?;
+    Ok(if ok { Exit::Ok } else { Exit::Differs })
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::HasCa(_) => Self::new(Exit::Refused, error)
+                .hint("to replace it, and with it all that it has issued: netemctl pki init --force"),
+            StoreError::Issued(_) => Self::new(Exit::Refused, error)
+                .hint("to replace them: the same with --force; what is there: netemctl pki show"),
+            StoreError::NoCa(_) => {
+                Self::new(Exit::File, error).hint("make one: netemctl pki init; or name another folder with --dir")
+            }
+            StoreError::Authority(AuthorityError::Host(_) | AuthorityError::Outlives(_)) => {
+                Self::new(Exit::Usage, error)
+            }
+            StoreError::File(cause, _) if cause.kind() == io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::Permission, error)
+            }
+            StoreError::File(..) => Self::new(Exit::Failed, error),
+            StoreError::Open(..) | StoreError::Authority(_) | StoreError::Key(_) | StoreError::Odd(_) => {
+                Self::new(Exit::File, error)
+            }
+        }
+    }
+}
