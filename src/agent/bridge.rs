@@ -39,7 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Caller {
     /// Which node.
     pub node: Option<NodeName>,
-    /// What may be shaped; no other interface is ever touched.
+    /// What may be shaped; no other interface is ever touched. None, if the caller only asks questions.
     pub interfaces: Vec<IfName>,
     /// The connection that the caller came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
     /// of this host.
@@ -50,7 +50,7 @@ pub struct Caller {
 #[derive(Debug, Error)]
 pub enum BridgeError {
     /// The host has no configuration, and the caller does not say what it needs.
-    #[error("this host has no {0}, so --node and --interface must say which node it is and what may be shaped")]
+    #[error("this host has no {0}, so --node must say which node it is")]
     Unconfigured(PathBuf),
     /// The host's configuration.
     #[error(transparent)]
@@ -127,12 +127,11 @@ pub fn bridge<E: From<BridgeError>>(
     if let Some(text) = &agent.text {
         replace(folder, caller, text)?;
     }
-    let stream = match UnixStream::connect(&agent.socket) {
-        Ok(stream) => stream,
-        Err(_) => {
-            may_start()?;
-            start(folder, &agent)?
-        }
+    let stream = if let Ok(stream) = UnixStream::connect(&agent.socket) {
+        stream
+    } else {
+        may_start()?;
+        start(folder, &agent)?
     };
     drop(starting);
     Ok(join(&stream).map_err(BridgeError::Broken)?)
@@ -167,17 +166,15 @@ fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, 
         let socket = socket.ok_or_else(|| BridgeError::NoSocket(config.to_owned()))?;
         return Ok(Agent { socket, config: config.to_owned(), text: None });
     }
-    let Some(node) = caller.node.as_ref().filter(|_| !caller.interfaces.is_empty()) else {
-        return Err(BridgeError::Unconfigured(config.to_owned()));
-    };
+    let node = caller.node.as_ref().ok_or_else(|| BridgeError::Unconfigured(config.to_owned()))?;
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = caller.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
     let program = std::env::current_exe().unwrap_or_default();
     let text = format!(
-        "# That of the agent that ssh started: netemctl {}, {:?}. It goes when nothing is in force any more.\n\
+        "# That of the agent that ssh started: netemctl {}, {}. It goes when nothing is in force any more.\n\
          node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
         env!("CARGO_PKG_VERSION"),
-        program,
+        quoted(&program.to_string_lossy()),
         quoted(node.as_str()),
         interfaces.join(", "),
         quoted(&folder.socket().to_string_lossy()),
@@ -204,6 +201,10 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
             let by = "what it was last asked to be by ssh (netemctl clear by that name ends that)".to_owned();
             return Err(BridgeError::AnotherNode { own, asked, by });
         }
+    }
+    if running.is_some() && caller.interfaces.is_empty() {
+        // Who only asks questions asks whoever is there.
+        return Ok(());
     }
     // Before anything ends that knows when something is over.
     journal::read(&folder.journal())?;

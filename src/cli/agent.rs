@@ -69,7 +69,7 @@ pub(super) struct Agent {
     #[arg(long, value_name = "INTERFACE", requires = "stdio")]
     interface: Vec<IfName>,
 
-    /// The connection that the caller came by: $SSH_CONNECTION
+    /// The connection that the caller came by, as sshd has it in the environment
     #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
     from: Option<String>,
 

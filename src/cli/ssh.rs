@@ -8,8 +8,13 @@ use crate::fleet::ssh::Options;
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Agents by ssh")]
 pub(super) struct Ssh {
-    /// The ssh to run, with options if need be: a command for the shell [env: NETEMCTL_SSH]
-    #[arg(long, global = true, value_name = "COMMAND", hide_short_help = true)]
+    #[arg(
+        long,
+        global = true,
+        value_name = "COMMAND",
+        hide_short_help = true,
+        help = "The ssh to run, with options if need be: a command for the shell [env: NETEMCTL_SSH]"
+    )]
     ssh: Option<String>,
 
     /// Run the agent there by sudo -n

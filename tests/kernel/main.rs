@@ -18,6 +18,8 @@ mod profiles;
 mod rejects;
 mod service;
 mod sockets;
+mod ssh;
+mod sshd;
 #[path = "../strategies/mod.rs"]
 mod strategies;
 mod tcp;

@@ -46,7 +46,7 @@ pub(super) fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_
             "{}; allow the user on the host to run netemctl by sudo without a password (NOPASSWD), or log in as root",
             line_with(stderr, "sudo:")
         ),
-        Some(push::LACKS) | Some(NOT_FOUND) if !says("error: ") => {
+        Some(push::LACKS | NOT_FOUND) if !says("error: ") => {
             "there is no netemctl on the host; install it there, or let --push copy this one".to_owned()
         }
         Some(NOT_RUN) if options.push.is_some() => format!(

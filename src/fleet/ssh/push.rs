@@ -44,7 +44,7 @@ impl Parcel {
     }
 
     fn of(bytes: Vec<u8>) -> Self {
-        let hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hash = Sha256::digest(&bytes).iter().fold(String::new(), |hash, byte| hash + &format!("{byte:02x}"));
         Self { bytes, hash }
     }
 

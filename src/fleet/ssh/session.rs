@@ -43,7 +43,8 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 /// A connection to an agent, ended when this is dropped.
 #[derive(Debug)]
 pub(super) struct Session {
-    process: Process,
+    /// Ends with this.
+    _process: Process,
     sender: SendRequest<Full<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
 }
@@ -98,7 +99,7 @@ impl Session {
         }
         let handshake = http1::handshake(TokioIo::new(tokio::io::join(stdout, stdin))).await;
         let (sender, connection) = handshake.map_err(|error| NotStarted::Other(error.to_string()))?;
-        Ok(Self { process, sender, connection: tokio::spawn(connection) })
+        Ok(Self { _process: process, sender, connection: tokio::spawn(connection) })
     }
 
     /// This, if a call can be made on it.

@@ -1,0 +1,181 @@
+//! The main job over real sshds, with no daemon on any node: deadlines hold whoever is gone, and nothing is left.
+
+use std::{
+    fs,
+    process::Stdio,
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use crate::{
+    lab::shipped,
+    sshd::{Hosts, end, wait_until},
+};
+
+const NODES: [&str; 3] = ["n1", "n2", "n3"];
+
+fn hosts(are_equipped: bool) -> Hosts {
+    Hosts::up(&shipped("uniform-3-rtt100.toml"), are_equipped)
+}
+
+#[track_caller]
+fn apply(hosts: &Hosts) {
+    let topology = shipped("uniform-3-rtt100.toml");
+    drop(hosts.run(["apply", &*topology.to_string_lossy()]).expect(0));
+}
+
+fn status(hosts: &Hosts) -> Value {
+    hosts.netemctl("status --json").expect(0).json()
+}
+
+/// How many packets a kernel of this node would drop: the filters that a partition is made of.
+fn is_cut(hosts: &Hosts, node: &str) -> bool {
+    hosts.lab.exec(node, "tc filter show dev db0 ingress").contains("drop")
+}
+
+/// Apply, verify, partition for a time with everybody gone, heal, clear; then the machines are as they were found.
+#[test]
+fn the_main_job_by_ssh_leaves_nothing_behind() {
+    let hosts = hosts(true);
+    let before = hosts.lab.tc();
+    apply(&hosts);
+    drop(hosts.netemctl("verify --count 5 --tolerance 20").expect(0));
+    let shown = status(&hosts);
+    for node in NODES {
+        let keepers = hosts.keepers(node);
+        assert_eq!(keepers.len(), 1, "{node} has one keeper");
+        assert_eq!(shown["nodes"][node]["keeper"], keepers[0]);
+        assert_eq!(shown["nodes"][node]["state"], "ok");
+    }
+
+    // A deadline holds with no session and no controller: what is left on the nodes are the keepers.
+    drop(hosts.netemctl("partition n3 --for 6s").expect(0));
+    let began = Instant::now();
+    wait_until("no session is left", || NODES.iter().all(|node| hosts.processes(node).len() == 1));
+    assert!(NODES.iter().all(|node| is_cut(&hosts, node)));
+    wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));
+    assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
+
+    // What stays in force needs no process, and the next session goes on from the journal.
+    wait_until("the keepers have ended", || NODES.iter().all(|node| hosts.processes(node).is_empty()));
+    assert!(hosts.lab.exec("n1", "tc qdisc show dev db0").contains("netem"));
+    let shown = status(&hosts);
+    assert_eq!(shown["nodes"]["n1"]["topology"], "uniform-3-rtt100");
+    assert_eq!(shown["nodes"]["n1"]["partitions"].as_array().map(Vec::len), Some(0));
+
+    drop(hosts.netemctl("partition n1").expect(0));
+    drop(hosts.netemctl("heal").expect(0));
+    drop(hosts.netemctl("clear").expect(0));
+    assert_eq!(hosts.lab.tc(), before);
+    for node in NODES {
+        hosts.wait_until_clean(node);
+    }
+}
+
+/// Every end but the orderly one: the controller killed while it measures, the ssh connections cut, a keeper killed.
+#[test]
+fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
+    let hosts = hosts(true);
+    let before = hosts.lab.tc();
+    apply(&hosts);
+
+    // The controller is killed in the middle of something; its ssh and what that started end by themselves.
+    drop(hosts.netemctl("partition n2 --for 8s").expect(0));
+    let mut verify = hosts.command(["verify", "--count", "500"]).stdout(Stdio::null()).spawn().unwrap();
+    wait_until("there are sessions", || hosts.processes("n1").len() == 2);
+    verify.kill().unwrap();
+    drop(verify.wait());
+    wait_until("no session is left", || NODES.iter().all(|node| hosts.processes(node).len() == 1));
+    wait_until("no ssh is left", || hosts.ssh_processes().is_empty());
+    wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));
+
+    // The management network of a node is gone, with a session on it that nobody ends.
+    drop(hosts.netemctl("partition n2 --for 8s").expect(0));
+    hosts.lab.exec("n2", "ip link set mgmt0 down");
+    assert!(is_cut(&hosts, "n2"));
+    let unreachable = hosts.netemctl("status").expect(6);
+    assert!(unreachable.stdout.contains("n2: no agent at ssh://host-of-n2"), "{}", unreachable.stdout);
+    wait_until("the partition is over", || !is_cut(&hosts, "n2"));
+    hosts.lab.exec("n2", "ip link set mgmt0 up");
+
+    // A keeper that is killed ends nothing; the next session starts one that makes up for it.
+    drop(hosts.netemctl("partition n2 --for 3s").expect(0));
+    let keeper = hosts.keepers("n2")[0];
+    end(keeper);
+    thread::sleep(Duration::from_secs(4));
+    assert!(is_cut(&hosts, "n2"));
+    let shown = status(&hosts);
+    assert_ne!(shown["nodes"]["n2"]["keeper"], keeper);
+    wait_until("the partition is over", || !is_cut(&hosts, "n2"));
+
+    drop(hosts.netemctl("clear").expect(0));
+    assert_eq!(hosts.lab.tc(), before);
+    for node in NODES {
+        hosts.wait_until_clean(node);
+    }
+}
+
+/// Nothing is there at first, then it is copied, once; and what ssh has to complain about is one line for each node.
+#[test]
+fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
+    let hosts = hosts(false);
+    let said = |part: &str| {
+        let ran = hosts.netemctl("status").expect(6);
+        let lines: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with("n1: ")).collect();
+        assert!(lines.len() == 1 && lines[0].contains(part), "{}{}", ran.stdout, ran.stderr);
+    };
+    said("no netemctl on the host; install it there, or let --push copy this one");
+
+    let known = fs::read_to_string(hosts.path("known")).unwrap();
+    hosts.rewrite("known", |_| String::new());
+    said("its host key is not known; log in once with ssh host-of-n1");
+    let stranger = fs::read_to_string(hosts.path("stranger.pub")).unwrap();
+    hosts.rewrite("known", |_| format!("10.77.0.1 {stranger}10.77.0.2 {stranger}10.77.0.3 {stranger}"));
+    said("ssh-keygen -R host-of-n1");
+    hosts.rewrite("known", |_| known);
+    let authorized = fs::read_to_string(hosts.path("authorized")).unwrap();
+    hosts.rewrite("authorized", |_| stranger);
+    said("ssh is not let in (root@10.77.0.1: Permission denied (publickey)");
+    hosts.rewrite("authorized", |_| authorized);
+
+    hosts.rewrite("fake", |_| "not a program".to_owned());
+    let fake = hosts.path("fake");
+    let failed = hosts.run(["status", "--push-binary", &*fake.to_string_lossy()]).expect(6);
+    assert!(
+        failed.stdout.contains("n1: no agent at ssh://host-of-n1: netemctl could not be copied"),
+        "{}",
+        failed.stdout
+    );
+    assert_eq!(hosts.files_below("n1", "/run/home"), Vec::<String>::new());
+
+    let first = hosts.netemctl("status --push").expect(0);
+    assert_eq!(first.stderr.matches("copied this netemctl").count(), 3, "{}", first.stderr);
+    let again = hosts.netemctl("status --push").expect(0);
+    assert!(!again.stderr.contains("copied"), "{}", again.stderr);
+    let files = hosts.files_below("n1", "/run/home");
+    assert_eq!(files.len(), 1, "{files:?}");
+    assert!(files[0].starts_with(concat!("/run/home/.cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-")));
+}
+
+/// The guard of a host that has no config: the caller names what may be shaped, but not the way that it came by.
+#[test]
+fn the_interface_of_the_ssh_session_is_refused() {
+    let hosts = hosts(true);
+    let before = hosts.lab.tc();
+    hosts.rewrite("inventory.toml", |text| {
+        text.replace("\"db0\"", "\"mgmt0\"").replace("10.78.", "10.77.").replace("fd78", "fd77")
+    });
+    let topology = shipped("uniform-3-rtt100.toml");
+    let refused = hosts.run(["apply", &*topology.to_string_lossy()]).expect(6);
+    assert!(
+        refused.stderr.contains("interface mgmt0 has the address that this ssh session came in by"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(hosts.lab.tc(), before);
+    for node in NODES {
+        hosts.wait_until_clean(node);
+    }
+}
