@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// How long a change stays prepared if its controller never comes back.
-const PREPARED_FOR: Duration = Duration::from_secs(30);
+const PREPARED_FOR: Duration = Duration::from_secs(15);
 
 /// How long after its instant a change is still made: no controller waits for longer for an agent that was held up.
 const LATEST: Duration = Duration::from_secs(10);

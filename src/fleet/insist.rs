@@ -15,23 +15,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// How hard it is tried to get an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
-    /// How long in all.
-    pub(super) lasts: Duration,
     /// How long one call may take.
     pub(super) patience: Duration,
+    /// For how long whoever did not answer is asked again.
+    pub(super) lasts: Duration,
     /// Whether to go on where nobody listens: an agent may be started again.
     pub(super) awaits_agents: bool,
 }
 
 impl Fleet {
-    /// Asks every node in parallel, and those again that did not answer, until all have or it has lasted long enough.
+    /// Asks every node in parallel, and those again that did not answer, until all have or the effort is made.
     pub(super) async fn insist<C: Call>(
         &self,
         effort: Effort,
         request: impl Fn(&NodeName) -> C + Copy,
     ) -> Answers<C::Reply> {
         let deadline = Instant::now() + effort.lasts;
-        let mut answers = self.call(effort.patience.min(effort.lasts), request).await;
+        let mut answers = self.call(effort.patience, request).await;
         let mut gone: BTreeSet<NodeName> = BTreeSet::new();
         loop {
             let is_worth_it = |node: &NodeName, error: &CallError| {
@@ -39,12 +39,11 @@ impl Fleet {
             };
             let lacks = |node: &NodeName| answers[node].as_ref().is_err_and(|error| is_worth_it(node, error));
             let again = self.of(lacks);
-            let left = deadline.saturating_duration_since(Instant::now());
-            if again.inventory.nodes.is_empty() || left <= PAUSE {
+            if again.inventory.nodes.is_empty() || Instant::now() + PAUSE > deadline {
                 return answers;
             }
             tokio::time::sleep(PAUSE).await;
-            for (node, answer) in again.call(effort.patience.min(left), request).await {
+            for (node, answer) in again.call(effort.patience, request).await {
                 // Of an agent that hung up and then was gone, what is to be known is that it may have done it.
                 if answer.as_ref().is_err_and(is_absence) {
                     gone.insert(node);

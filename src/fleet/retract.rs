@@ -55,9 +55,9 @@ impl Fleet {
     ) -> BTreeMap<NodeName, Leftover> {
         let undo = |_: &NodeName| Undo { ticket: ticket.clone() };
         // They go back by themselves if they do not hear of it; they should do it sooner.
-        let soon = Effort { lasts: PATIENCE, patience: PATIENCE, awaits_agents: false };
+        let soon = Effort { patience: PATIENCE, lasts: PATIENCE / 3, awaits_agents: false };
         // One that comes back to life later than that was told too late.
-        let surely = Effort { lasts: within + PATIENCE, patience: PATIENCE, awaits_agents: true };
+        let surely = Effort { patience: PATIENCE, lasts: within, awaits_agents: true };
         let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
         let (others, told_ones) = tokio::join!(others.insist(soon, &undo), told_ones.insist(surely, &undo));
         let leftover = |(node, error): (NodeName, CallError)| {

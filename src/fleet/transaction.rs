@@ -35,7 +35,8 @@ const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
 /// What is asked before anything is written, and to write it. An agent that hangs up is asked again, as its answer may
 /// have been lost; one that is not there is not waited for.
-const ASKED: Effort = Effort { lasts: CALL_TIMEOUT, patience: CALL_TIMEOUT, awaits_agents: false };
+const ASKED: Effort = Effort { patience: CALL_TIMEOUT, lasts: Duration::from_secs(2), awaits_agents: false };
+
 /// How long nodes that have prepared a change get to hear that nothing will come of it, if somebody is in a hurry.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -353,8 +354,7 @@ impl Fleet {
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<(), TransactionError> {
         let confirm = |_: &NodeName| Confirm { ticket: ticket.clone() };
         // So that none can have gone back by then, however long the slowest took to commit.
-        let lasts = within / 3;
-        let effort = Effort { lasts, patience: lasts / 2, awaits_agents: false };
+        let effort = Effort { patience: within / 6, lasts: within / 6, awaits_agents: false };
         let answers = self.insist(effort, &confirm).await;
         // Whoever was not there, or has gone back, was certainly not told.
         let may_keep = |error: &CallError| is_silence(error) && !is_absence(error);

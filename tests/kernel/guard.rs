@@ -20,7 +20,7 @@ fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     let edit = fleet.edit(true, &interrupt, |wanted| wanted.with_topology(study(), inventory));
     match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
         Ok(_) => Ok(()),
-        Err(TransactionError::Nodes { failures, stuck, .. }) if stuck.is_empty() => Err(failures),
+        Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => Err(failures),
         Err(error) => panic!("{error}"),
     }
 }
@@ -127,9 +127,9 @@ fn a_node_that_fails_while_all_commit_takes_every_node_back() {
         drop(lab.exec("n5", "ip link set db0 down"));
         drop(lab.exec("n5", "ip link set db0 name gone0"));
         match rehearsal.commit(&CancellationToken::new()).await {
-            Err(TransactionError::Nodes { phase: Phase::Commit, failures, stuck }) => {
+            Err(TransactionError::Nodes { phase: Phase::Commit, failures, left }) => {
                 assert_eq!(failures.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n5"]);
-                assert!(stuck.is_empty(), "{stuck:?}");
+                assert!(left.is_empty(), "{left:?}");
             }
             other => panic!("{other:?}"),
         }

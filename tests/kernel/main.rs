@@ -7,6 +7,7 @@
 
 mod abilities;
 mod changes;
+mod deaths;
 mod guard;
 mod lab;
 mod links;
@@ -15,6 +16,7 @@ mod orchestrators;
 mod partitions;
 mod ports;
 mod profiles;
+mod proxy;
 mod rejects;
 mod service;
 mod sockets;

@@ -229,7 +229,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
         assert_eq!(site.generations().await, generations, "{committed} nodes have committed");
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
-        // Those that were prepared only would forget it by themselves, in 30 s.
+        // Those that were prepared only would forget it by themselves, in 15 s.
         part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());

@@ -89,9 +89,9 @@ fn what_is_prepared_is_forgotten_when_nobody_comes_back_for_it() {
     let mut node = n1();
     let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
     node.prepare(prepare("ours", &Wanted::default(), &ours), now()).unwrap();
-    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), now() + 29 * SECOND).unwrap_err();
+    let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), now() + 14 * SECOND).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    let late = now() + 30 * SECOND;
+    let late = now() + 15 * SECOND;
     assert_eq!(node.make_ready(&commit("ours"), late).unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(node.commit(&commit("ours"), &|| late).unwrap_err().code, ErrorCode::Conflict);
     node.prepare(prepare("theirs", &Wanted::default(), &theirs), late).unwrap();

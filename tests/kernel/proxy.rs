@@ -1,0 +1,131 @@
+//! A proxy between a controller and its agents: sees every request and every answer, and decides what becomes of it.
+
+use std::{
+    fs,
+    io::{self, BufRead, BufReader, Read, Write},
+    os::unix::net::{UnixListener, UnixStream},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use serde_json::Value;
+
+use crate::lab::Lab;
+
+/// A request on its way to an agent, or the answer on its way back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Passing {
+    pub(crate) node: String,
+    /// What is asked: `commit`.
+    pub(crate) call: String,
+    pub(crate) is_answer: bool,
+}
+
+/// Says whether it passes; if not, both sides see that the other has hung up.
+type Rule = Box<dyn FnMut(&Passing) -> bool + Send>;
+
+/// Some nodes of a lab, as a lab directory of their own, of which every agent's socket is the proxy's.
+pub(crate) struct Proxy {
+    directory: PathBuf,
+    rule: Arc<Mutex<Rule>>,
+}
+
+impl Proxy {
+    pub(crate) fn start(lab: &Lab, nodes: &[String]) -> Self {
+        // The paths of sockets are short.
+        let directory = PathBuf::from(format!("/run/p{}-{}", std::process::id(), nodes[0]));
+        fs::create_dir_all(&directory).unwrap();
+        // The lock says that the lab is up.
+        fs::hard_link(lab.directory().join("lock"), directory.join("lock")).unwrap();
+        let mut state: Value = serde_json::from_slice(&fs::read(lab.directory().join("lab.json")).unwrap()).unwrap();
+        let members = state["layout"]["members"].as_array_mut().unwrap();
+        members.retain(|member| nodes.iter().any(|node| member["node"] == node.as_str()));
+        fs::write(directory.join("lab.json"), state.to_string()).unwrap();
+        let rule: Arc<Mutex<Rule>> = Arc::new(Mutex::new(Box::new(|_| true)));
+        for node in nodes {
+            let socket = |lab: &Path| lab.join("nodes").join(node).join("agent.sock");
+            let (front, behind) = (socket(&directory), socket(lab.directory()));
+            fs::create_dir_all(front.parent().unwrap()).unwrap();
+            let listener = UnixListener::bind(front).unwrap();
+            let (node, rule) = (node.clone(), Arc::clone(&rule));
+            thread::spawn(move || {
+                for client in listener.incoming().flatten() {
+                    let (node, behind, rule) = (node.clone(), behind.clone(), Arc::clone(&rule));
+                    // Either side may hang up at any time.
+                    thread::spawn(move || pass(client, &behind, node, &rule).ok());
+                }
+            });
+        }
+        Self { directory, rule }
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The way back from [`hide`].
+    pub(crate) fn show(&self, node: &str) {
+        let home = self.directory.join("nodes").join(node);
+        fs::rename(home.join("hidden.sock"), home.join("agent.sock")).unwrap();
+    }
+
+    /// From now on, `rule` decides.
+    pub(crate) fn let_pass(&self, rule: impl FnMut(&Passing) -> bool + Send + 'static) {
+        *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
+    }
+}
+
+/// From now on nobody listens for this node, as without a proxy nobody would when its agent is dead.
+pub(crate) fn hide(directory: &Path, node: &str) {
+    let home = directory.join("nodes").join(node);
+    fs::rename(home.join("agent.sock"), home.join("hidden.sock")).unwrap();
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        // What a rule holds on to.
+        self.let_pass(|_| true);
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+/// One request and its answer: a controller makes a connection for each.
+fn pass(mut client: UnixStream, behind: &Path, node: String, rule: &Mutex<Rule>) -> io::Result<()> {
+    let passes = |call: &str, is_answer| {
+        let passing = Passing { node: node.clone(), call: call.to_owned(), is_answer };
+        rule.lock().unwrap_or_else(PoisonError::into_inner)(&passing)
+    };
+    let request = message(&mut BufReader::new(&client))?;
+    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+    let call = line.split_whitespace().nth(1).and_then(|path| path.strip_prefix("/v1/")).unwrap_or_default();
+    if !passes(call, false) {
+        return Ok(());
+    }
+    let mut agent = UnixStream::connect(behind)?;
+    agent.write_all(&request)?;
+    let answer = message(&mut BufReader::new(&agent))?;
+    if passes(call, true) { client.write_all(&answer) } else { Ok(()) }
+}
+
+/// One HTTP message whose length its head says.
+fn message(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
+    let mut message = Vec::new();
+    let mut length = 0;
+    loop {
+        let mut line = Vec::new();
+        if stream.read_until(b'\n', &mut line)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        message.extend(&line);
+        let line = String::from_utf8_lossy(&line).to_lowercase();
+        if let Some(text) = line.strip_prefix("content-length:") {
+            length = text.trim().parse().unwrap();
+        }
+        if line.trim().is_empty() {
+            break;
+        }
+    }
+    stream.take(length).read_to_end(&mut message)?;
+    Ok(message)
+}
