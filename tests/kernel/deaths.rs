@@ -13,7 +13,7 @@ use std::{
 };
 
 use netemctl::{
-    fleet::{Fleet, part},
+    fleet::{Access, Fleet, part},
     plan::{Dice, Inventory},
     topology::NodeName,
     wire::{GetStatus, NodeStatus},
@@ -52,7 +52,7 @@ impl Trio {
         let state = lab.state();
         let mut inventory: Inventory = state.layout.inventory(lab.directory());
         inventory.nodes.retain(|node, _| nodes.iter().any(|other| other == node.as_str()));
-        let (proxy, fleet) = (Proxy::start(lab, &nodes), Fleet::new(inventory));
+        let (proxy, fleet) = (Proxy::start(lab, &nodes), Fleet::new(inventory, Access::default()));
         Self { lab: Arc::clone(lab), nodes, proxy, fleet, restarted: Mutex::default() }
     }
 

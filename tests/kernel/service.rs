@@ -10,7 +10,7 @@ use std::{
 };
 
 use netemctl::{
-    fleet::{Fleet, TransactionError, part},
+    fleet::{Access, Fleet, TransactionError, part},
     plan::{AgentAddress, EditError, Inventory, Place, Wanted},
     topology::{NodeName, Source, Topology},
     wire::{ErrorCode, GetStatus},
@@ -113,12 +113,12 @@ impl Site {
         &self,
         edit: impl FnOnce(&Wanted, Inventory) -> Result<Wanted, EditError>,
     ) -> Result<(), (ErrorCode, String)> {
-        let fleet = Fleet::new(self.inventory());
+        let fleet = Fleet::new(self.inventory(), Access::default());
         let interrupt = CancellationToken::new();
         let edited = runtime().block_on(fleet.edit(true, &interrupt, |wanted| edit(wanted, self.inventory())));
         match edited {
             Ok(_) => Ok(()),
-            Err(TransactionError::Nodes { failures, stuck, .. }) if stuck.is_empty() => {
+            Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => {
                 match failures.into_values().next() {
                     Some(netemctl::fleet::CallError::Refused(error)) => Err((error.code, error.message)),
                     other => panic!("{other:?}"),
@@ -130,7 +130,7 @@ impl Site {
 
     /// Whether each node's kernel has what its agent says is in force.
     fn assert_no_drift(&self) {
-        let fleet = Fleet::new(self.inventory());
+        let fleet = Fleet::new(self.inventory(), Access::default());
         let (up, down) = part(runtime().block_on(fleet.call(SOON, |_| GetStatus {})));
         assert!(down.is_empty(), "{down:?}");
         for (node, status) in up {
