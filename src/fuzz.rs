@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     agent, kernel,
     plan::LineRate,
-    topology::{LinkChange, Source, Topology, hostlist},
+    topology::{LinkChange, NodeName, Source, Topology, hostlist},
     wire::{Call, Commit, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
@@ -63,7 +63,9 @@ pub fn hostlist(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match hostlist::expand(text) {
         Ok(names) => {
-            let Ok(nodes) = names.iter().map(|name| name.parse()).collect::<Result<Vec<_>, _>>() else { return };
+            let Ok(nodes) = names.iter().map(|name| name.parse::<NodeName>()).collect::<Result<Vec<_>, _>>() else {
+                return;
+            };
             if nodes.len() < 1_000 {
                 let mut again = hostlist::expand(&hostlist::fold(&nodes)).expect("what is folded is a hostlist");
                 let mut names = names;
@@ -114,7 +116,7 @@ pub fn request(bytes: &[u8]) {
         read::<Prepare>,
     ];
     for read in read {
-        drop(read(path, body));
+        read(path, body);
     }
     if path == Prepare::PATH.as_bytes()
         && let Ok(Prepare { wanted, .. }) = serde_json::from_slice(body)
@@ -127,7 +129,7 @@ pub fn request(bytes: &[u8]) {
         let committed = crate::plan::Moment::from_nanos(1 << 60);
         for (_, timing) in wanted.timings(committed) {
             for later in [Duration::ZERO, Duration::from_millis(1), Duration::from_hours(1_000_000)] {
-                drop(timing.phase(later));
+                let _phase = timing.phase(later);
             }
         }
     }

@@ -60,6 +60,8 @@ pub(super) struct Context {
     deadline: Option<Deadline>,
     /// Whether the end of the time is no reason any more to end on the spot.
     settled: Arc<Mutex<bool>>,
+    /// Whether it was the end of the time that has interrupted something.
+    timed_out: Arc<AtomicBool>,
 }
 
 /// Agents to talk to.
@@ -98,6 +100,7 @@ impl Context {
             inventory: None,
             deadline,
             settled: Arc::default(),
+            timed_out: Arc::default(),
         }
     }
 
@@ -214,11 +217,10 @@ impl Context {
         let failed = |error: io::Error| Failure::new(Exit::Failed, error);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         self.settle();
-        let timed_out = Arc::new(AtomicBool::new(false));
-        let done = runtime.block_on(async {
+        runtime.block_on(async {
             let interrupt = CancellationToken::new();
             let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let (cancel, expired, deadline) = (interrupt.clone(), timed_out.clone(), self.deadline.clone());
+            let (cancel, expired, deadline) = (interrupt.clone(), self.timed_out.clone(), self.deadline.clone());
             tokio::spawn(async move {
                 let time_is_up = async {
                     match deadline {
@@ -234,11 +236,15 @@ impl Context {
                 cancel.cancel();
             });
             work(interrupt).await
-        });
-        done.map_err(|failure| match &self.deadline {
-            Some(deadline) if timed_out.load(Ordering::Relaxed) => failure.from_time(&deadline.says()),
-            _ => failure,
         })
+    }
+
+    /// The failure, where it was not a person who has interrupted something but the end of the time.
+    pub(super) fn blaming_the_clock(&self, failure: Failure) -> Failure {
+        match &self.deadline {
+            Some(deadline) if self.timed_out.load(Ordering::Relaxed) => failure.from_time(&deadline.says()),
+            _ => failure,
+        }
     }
 
     /// Waits for something that changes nothing, unless the command is interrupted.

@@ -73,7 +73,7 @@ struct Cli {
     #[command(flatten)]
     ssh: ssh::Ssh,
 
-    /// End the command after this time, with exit code 124; what is under way is undone as by Ctrl-C
+    /// End after so many seconds with exit code 124, undone as by Ctrl-C
     #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
 
@@ -133,7 +133,7 @@ pub fn main() -> ExitCode {
     let context = context.with_access(cli.ssh.options(), tls_dir).with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
-        Err(failure) => context.report(&failure).into(),
+        Err(failure) => context.report(&context.blaming_the_clock(failure)).into(),
     }
 }
 

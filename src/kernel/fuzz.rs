@@ -6,7 +6,7 @@ use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 
 use super::{
     links, observe,
-    refuse::refuse,
+    refuse::packet::refuse,
     rtnl, samples,
     socket::{refusal, split},
     tc::{Request, filter::Filter},
@@ -65,8 +65,8 @@ pub(crate) fn sample(bytes: &[u8]) {
     {
         assert!(answer.packet.len() <= 1280, "an answer fits everywhere");
         // Nothing is sent in answer to an answer, or two nodes would never end.
-        let ethernet =
-            [&[0; 12], if answer.to.is_ipv4() { &[8, 0][..] } else { &[0x86, 0xdd] }, &answer.packet].concat();
+        let ethertype: [u8; 2] = if answer.to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
+        let ethernet = [&[0; 12][..], &ethertype, &answer.packet].concat();
         assert_eq!(refuse(&ethernet), None, "no answer is answered");
     }
 }

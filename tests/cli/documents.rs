@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     change::kernel_can_shape,
-    harness::{Answer, Lab, Sandbox},
+    harness::{Answer, Sandbox},
 };
 
 /// What is printed as a document by no command but this one, which never ends or is for people.
@@ -83,6 +83,7 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
         ("verify", &["--count", "3", "--tolerance", "100"], 0),
         ("verify", &["--tolerance", "lots"], 2),
         ("clear", &[], 0),
+        ("lab exec", &["n1", "--", "true"], 0),
         ("lab exec", &["n1", "--", "sh", "-c", "echo out; echo err >&2; exit 3"], 3),
         ("lab exec", &["n1", "--", "sh", "-c", "kill -TERM $$"], 143),
         ("lab exec", &["n1", "--", "no-such-program"], 127),

@@ -5,7 +5,7 @@
 //! kernel takes it for what came by the interface. So nothing goes out on the network, what is not cut costs nothing,
 //! and what is cut stays so without a listener: it is silent then.
 
-mod packet;
+pub(super) mod packet;
 
 use std::{
     io,

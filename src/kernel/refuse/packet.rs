@@ -40,18 +40,18 @@ const TTL: u8 = 64;
 
 /// A packet that answers another one, with its IP header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(in crate::kernel) struct Refusal {
     /// Who sent the other one.
-    pub(super) to: IpAddr,
+    pub(in crate::kernel) to: IpAddr,
     /// The packet; it comes from the address that the other one was for.
-    pub(super) packet: Vec<u8>,
+    pub(in crate::kernel) packet: Vec<u8>,
 }
 
 /// The answer to the packet of which this is the beginning, from the link layer's header on.
 ///
 /// `None` for what no router answers: resets, ICMP errors, fragments but the first, addresses of no single host; and
 /// for what cannot be read.
-pub(super) fn refuse(frame: &[u8]) -> Option<Refusal> {
+pub(in crate::kernel) fn refuse(frame: &[u8]) -> Option<Refusal> {
     let datagram = Datagram::of(packet(frame)?)?;
     let is_single = |address: IpAddr| {
         let is_broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
