@@ -299,7 +299,6 @@ fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::FakeKernel;
 
     #[test]
     fn the_address_of_this_host_is_the_third_word_of_the_connection() {

@@ -70,12 +70,12 @@ struct Cli {
     )]
     tls_dir: Option<PathBuf>,
 
-    #[command(flatten)]
-    ssh: ssh::Ssh,
-
     /// End after so many seconds with exit code 124, undone as by Ctrl-C
     #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
+
+    #[command(flatten)]
+    ssh: ssh::Ssh,
 
     #[command(subcommand)]
     verb: Verb,
