@@ -365,6 +365,70 @@ pub struct NodeStatus {
     /// The process that is the agent, if nobody installed one: started by ssh, it ends when it is not needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<u32>,
+    /// What the agent has seen of what others do to the interface.
+    pub watch: WatchStatus,
+    /// What the agent found in its journal when it was started; `None`: nothing was in force.
+    pub recovered: Option<Recovered>,
+}
+
+/// What is done when the kernel no longer has what is in force.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDrift {
+    /// Nothing is written; it shows in the status.
+    #[default]
+    Report,
+    /// It is brought in line again, as often as needed, but never in a tight loop.
+    Repair,
+}
+
+/// What an agent has seen of what others do to its interface.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct WatchStatus {
+    /// What is done about it.
+    pub on_drift: OnDrift,
+    /// Since when the kernel has not had what is in force, as far as is known, in UTC (RFC 3339); `None`: it has it.
+    pub since: Option<String>,
+    /// What has befallen the interface since the last change of ours, the newest last. The oldest are left out.
+    pub incidents: Vec<Incident>,
+    /// How often it was brought in line since the agent was started.
+    pub repairs: u64,
+    /// Why it cannot be brought in line, or not be looked at.
+    pub obstacle: Option<String>,
+    /// In how many seconds it is tried again at the earliest; `None`: as soon as something happens.
+    pub next_try: Option<f64>,
+    /// Why the journal could not be written; it is tried again. `None`: it says what is in force.
+    pub journal_behind: Option<String>,
+}
+
+/// Something that has befallen an interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Incident {
+    /// When the agent noticed, in UTC (RFC 3339).
+    pub at: String,
+    /// What.
+    pub what: String,
+}
+
+/// What an agent found in its journal, and what came of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Recovered {
+    /// When the agent was started, in UTC (RFC 3339).
+    pub at: String,
+    /// Whether the machine was started anew since the journal was written, and not only the agent.
+    pub after_reboot: bool,
+    /// Whether the agent had ended in the middle of a change, which was taken back.
+    pub interrupted: bool,
+    /// Whether what was in force was forgotten, as the agent's config says (`after-reboot`).
+    pub cleared: bool,
+    /// What was over by then: names of changes and partitions.
+    pub ended: Vec<String>,
+    /// How many steps it took until the kernel had what is in force; `None`: it does not have it yet.
+    pub writes: Option<usize>,
 }
 
 /// One overlay in force on a node.

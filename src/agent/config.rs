@@ -1,6 +1,7 @@
 //! The agent's own configuration: what it may touch, whatever a controller asks.
 
 use std::{
+    fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
@@ -8,11 +9,11 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::{pki::TlsFiles, plan::IfName, topology::NodeName};
+use crate::{pki::TlsFiles, plan::IfName, topology::NodeName, wire::OnDrift};
 
 /// An agent's configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// Which node this is.
     pub node: NodeName,
@@ -38,6 +39,52 @@ pub struct Config {
     /// Whether it ends when it is not needed; no key of the file, but how it was started.
     #[serde(skip)]
     pub is_keeper: bool,
+    /// What the guard refuses otherwise and is to let pass.
+    #[serde(default)]
+    pub allow: Vec<Exception>,
+    /// What becomes of what was in force when the machine is started anew.
+    #[serde(default)]
+    pub after_reboot: AfterReboot,
+    /// What is done when the kernel no longer has what is in force.
+    #[serde(default)]
+    pub on_drift: OnDrift,
+}
+
+/// Something that the guard lets pass if the config says so, each for the interfaces that the config allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exception {
+    /// A default route leaves by the interface, or by what lies on it.
+    DefaultRoute,
+    /// The interface, or what lies on it, carries the controller's connection, or the controller's address is a node's.
+    Controller,
+    /// The interface is a bridge with ports, or a port of a bridge or a bond.
+    Bridge,
+    /// A node's address is that of the router of a default route.
+    Gateway,
+}
+
+impl fmt::Display for Exception {
+    /// As the config has it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::DefaultRoute => "default-route",
+            Self::Controller => "controller",
+            Self::Bridge => "bridge",
+            Self::Gateway => "gateway",
+        })
+    }
+}
+
+/// What an agent makes of its journal when the machine was started anew since it was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AfterReboot {
+    /// What was in force is put in force again, with the time that is left.
+    #[default]
+    Restore,
+    /// It is forgotten, as if nothing had ever been in force.
+    Clear,
 }
 
 impl Config {
@@ -138,6 +185,22 @@ mod tests {
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let config = Config::parse(&all).unwrap();
         assert_eq!(config.socket_group.as_deref(), Some("netemctl"));
+    }
+
+    #[test]
+    fn exceptions_and_what_is_done_about_a_reboot_and_drift_are_named_and_nothing_else_is() {
+        let base = "node = 'n1'\nsocket = '/run/a.sock'\ninterfaces = ['db0']\n";
+        let usual = Config::parse(base).unwrap();
+        assert_eq!((usual.allow, usual.after_reboot, usual.on_drift), (vec![], AfterReboot::Restore, OnDrift::Report));
+        let all =
+            "allow = ['default-route', 'controller', 'bridge', 'gateway']\nafter-reboot = 'clear'\non-drift = 'repair'";
+        let config = Config::parse(&format!("{base}{all}")).unwrap();
+        let names = config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names, ["default-route", "controller", "bridge", "gateway"]);
+        assert_eq!((config.after_reboot, config.on_drift), (AfterReboot::Clear, OnDrift::Repair));
+        for other in ["allow = ['everything']", "allow = 'bridge'", "on-drift = 'ignore'", "on_drift = 'repair'"] {
+            assert!(Config::parse(&format!("{base}{other}")).is_err(), "{other}");
+        }
     }
 
     #[test]

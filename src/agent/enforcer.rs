@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use tracing::warn;
 
 use super::{
-    Config, Now, guard,
+    Config, Now, Via, guard,
     specimen::{self, Bench},
     trial::Candidate,
 };
@@ -41,6 +41,13 @@ pub(super) struct Staged {
     refuses: bool,
 }
 
+impl Staged {
+    /// The interface that it is for.
+    pub(super) fn interface(&self) -> &Interface {
+        &self.interface
+    }
+}
+
 /// What writing a change came to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Struck {
@@ -61,8 +68,13 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// The interface that `wanted` has for this node, if it may be touched.
-    pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted) -> Result<Interface, ApiError> {
-        guard::admit(&self.config, &mut self.kernel, in_force, wanted)
+    pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted, via: &Via) -> Result<Interface, ApiError> {
+        guard::admit(&self.config, &mut self.kernel, in_force, wanted, via)
+    }
+
+    /// The same for what only takes off what was put there, or is no more than what was admitted before.
+    pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
+        guard::admit_own(&self.config, &mut self.kernel, wanted)
     }
 
     /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible
@@ -186,7 +198,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Removes the classes that nothing uses any more and that have drained.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
-        let interface = self.interface(in_force, in_force)?;
+        let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force)?;
         if change.is_settled() {
             execute(&mut self.kernel, &interface, &change.steps).map_err(failed)?;

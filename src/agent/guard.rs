@@ -1,11 +1,17 @@
 //! What the agent refuses, whatever the controller says. Each refusal says why and how to allow it.
+//!
+//! A change is admitted with all there is to know of the host at that moment: that its interface is one that the config
+//! allows and dedicated to the database, and that the addresses it concerns are the database's. To give an interface back,
+//! and to end what has its time on one that was admitted, needs no more than that it is allowed: nothing but what bears our
+//! mark is touched, and what has come in our way since must not keep it there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use super::Config;
+use super::{Config, Exception, Via};
 use crate::{
-    kernel::{Interface, Kernel, KernelError},
+    kernel::{Host, Interface, Kernel, KernelError, Link},
     plan::{Place, Wanted},
+    topology::NodeName,
     wire::{ApiError, ErrorCode},
 };
 
@@ -15,20 +21,12 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     kernel: &mut K,
     in_force: &Wanted,
     wanted: &Wanted,
+    via: &Via,
 ) -> Result<Interface, ApiError> {
     let node = &config.node;
     wanted.inventory.check().map_err(|error| ApiError::new(ErrorCode::BadRequest, error))?;
-    let place = wanted.inventory.nodes.get(node).ok_or_else(|| {
-        ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, which is what this agent is"))
-    })?;
-    if !config.interfaces.contains(&place.interface) {
-        let allowed = config.interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(refused(format!(
-            "interface {} is not one that this agent may touch (its config allows {allowed}); \
-             add it to `interfaces` there if it is dedicated to the database",
-            place.interface
-        )));
-    }
+    let interface = admit_own(config, kernel, wanted)?;
+    let place = place(config, wanted)?;
     let other = in_force.inventory.nodes.get(node).filter(|place_now| place_now.interface != place.interface);
     if let (Some(other), false) = (other, in_force.is_clear()) {
         return Err(refused(format!(
@@ -36,9 +34,40 @@ pub(super) fn admit<K: Kernel + ?Sized>(
             other.interface, place.interface
         )));
     }
-    let interface = kernel.interface(&place.interface).map_err(kernel_error)?;
-    check(&interface, place)?;
+    if wanted.shaping(node, interface.rate).is_none() {
+        return Ok(interface);
+    }
+    let host = kernel.host().map_err(kernel_error)?;
+    let way = match via.peer_address() {
+        Some(peer) => kernel.way_to(peer, via.local_address()).map_err(kernel_error)?,
+        None => None,
+    };
+    Scene { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;
     Ok(interface)
+}
+
+/// Finds the interface that `wanted` has for this node, if it is one that may be given back, which needs less.
+pub(super) fn admit_own<K: Kernel + ?Sized>(
+    config: &Config,
+    kernel: &mut K,
+    wanted: &Wanted,
+) -> Result<Interface, ApiError> {
+    let name = &place(config, wanted)?.interface;
+    if !config.interfaces.contains(name) {
+        let allowed = config.interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        return Err(refused(format!(
+            "interface {name} is not one that this agent may touch (its config allows {allowed}); \
+             add it to `interfaces` there if it is dedicated to the database"
+        )));
+    }
+    kernel.interface(name).map_err(kernel_error)
+}
+
+fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w Place, ApiError> {
+    let node = &config.node;
+    wanted.inventory.nodes.get(node).ok_or_else(|| {
+        ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, which is what this agent is"))
+    })
 }
 
 /// Checks that every link of this node can be, now and when all that ends by itself has ended.
@@ -56,22 +85,157 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
     Ok(())
 }
 
-fn check(interface: &Interface, place: &Place) -> Result<(), ApiError> {
-    let name = &interface.name;
-    if interface.carries_default_route {
-        return Err(refused(format!(
-            "interface {name} carries a default route, so more than the database's traffic leaves by it; \
-             use an interface dedicated to the database"
-        )));
+/// An interface, the host that it belongs to, and who asks for it.
+struct Scene<'a> {
+    config: &'a Config,
+    host: &'a Host,
+    interface: &'a Interface,
+    via: &'a Via,
+    /// The link by which packets leave for the controller.
+    way: Option<u32>,
+}
+
+impl Scene<'_> {
+    fn check(&self, place: &Place, wanted: &Wanted) -> Result<(), ApiError> {
+        self.check_link()?;
+        self.check_default_routes()?;
+        self.check_controller()?;
+        self.check_own_addresses(place)?;
+        wanted.inventory.nodes.iter().try_for_each(|(node, place)| {
+            place.addresses.iter().try_for_each(|address| self.check_address(node, address.to_canonical()))
+        })
     }
-    let own: BTreeSet<_> = interface.addresses.iter().collect();
-    match place.addresses.iter().find(|address| !own.contains(address)) {
-        Some(address) => Err(refused(format!(
-            "interface {name} does not have the address {address} that the inventory gives it; correct the inventory"
-        ))),
-        None => Ok(()),
+
+    /// The loopback is nobody's network, and a port's or a bridge's traffic is not the interface's own.
+    fn check_link(&self) -> Result<(), ApiError> {
+        let name = &self.interface.name;
+        let link = self.host.link(self.interface.index);
+        let link = link.ok_or_else(|| kernel_error(KernelError::NoInterface(name.clone())))?;
+        if link.is_loopback {
+            return Err(refused(format!("interface {name} is the loopback, which is never shaped")));
+        }
+        let kind = |link: &Link| link.kind.clone().unwrap_or_else(|| "link".to_owned());
+        // A VRF is a table of routes; what is in one sends packets all the same.
+        let master = link.master.and_then(|master| self.host.link(master)).filter(|master| kind(master) != "vrf");
+        if let Some(master) = master {
+            self.unless(Exception::Bridge, || {
+                format!(
+                    "interface {name} is a port of the {} {}, so more than the database's traffic goes through it",
+                    kind(master),
+                    master.name
+                )
+            })?;
+        }
+        // The ports of a bond carry nothing but its own packets.
+        if let (Some(port), false) = (self.host.ports(link.index).first(), matches!(&*kind(link), "bond" | "team")) {
+            self.unless(Exception::Bridge, || {
+                format!(
+                    "interface {name} is a {} with ports ({}), so more than the database's traffic goes through it",
+                    kind(link),
+                    port.name
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    fn check_default_routes(&self) -> Result<(), ApiError> {
+        let name = &self.interface.name;
+        let carried = self.carried();
+        for route in &self.host.default_routes {
+            let Some(index) = route.link else {
+                self.unless(Exception::DefaultRoute, || {
+                    format!(
+                        "there is a default route (`ip route show table {}`) of which the kernel does not say by which \
+                         interface it leaves, so it may be {name}",
+                        route.table
+                    )
+                })?;
+                continue;
+            };
+            let Some(link) = carried.iter().find(|link| link.index == index) else { continue };
+            self.unless(Exception::DefaultRoute, || {
+                let table = if route.table == MAIN { String::new() } else { format!(" (table {})", route.table) };
+                format!(
+                    "interface {name} carries a default route{}{table}, so more than the database's traffic leaves by it",
+                    self.through(link)
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Whoever cuts the line to the controller cannot be told to mend it.
+    fn check_controller(&self) -> Result<(), ApiError> {
+        let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
+        let lines: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
+        match self.carried().into_iter().find(|link| lines.contains(&link.index)) {
+            Some(link) => self.unless(Exception::Controller, || {
+                format!(
+                    "interface {} carries the controller's own connection{}",
+                    self.interface.name,
+                    self.through(link)
+                )
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn check_own_addresses(&self, place: &Place) -> Result<(), ApiError> {
+        let name = &self.interface.name;
+        match place.addresses.iter().find(|address| !self.interface.addresses.contains(address)) {
+            Some(address) => Err(refused(format!(
+                "interface {name} does not have the address {address} that the inventory gives it; correct the inventory"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    /// What is sent to another node's address is delayed and cut, so it must be nobody else's.
+    fn check_address(&self, node: &NodeName, address: IpAddr) -> Result<(), ApiError> {
+        let given = format!("{address}, which the inventory gives to node {node}");
+        if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
+            return Err(refused(format!("{given}, is no address of a host on a network; correct the inventory")));
+        }
+        if *node == self.config.node {
+            return Ok(());
+        }
+        if let Some(owner) = self.host.owner(address) {
+            return Err(refused(format!("{given}, is this host's own ({}); correct the inventory", owner.name)));
+        }
+        if self.via.peer_address() == Some(address) {
+            self.unless(Exception::Controller, || format!("{given}, is the controller's"))?;
+        }
+        if self.host.default_routes.iter().any(|route| route.gateway == Some(address)) {
+            self.unless(Exception::Gateway, || format!("{given}, is the router of this host's default route"))?;
+        }
+        Ok(())
+    }
+
+    /// The links of which packets go through the interface, itself being one.
+    fn carried(&self) -> Vec<&Link> {
+        self.host.carried_by(self.interface.index)
+    }
+
+    fn through(&self, link: &Link) -> String {
+        if link.index == self.interface.index { String::new() } else { format!(" (that of {} above it)", link.name) }
+    }
+
+    /// Refuses, unless the config says that it may be.
+    fn unless(&self, exception: Exception, why: impl FnOnce() -> String) -> Result<(), ApiError> {
+        if self.config.allow.contains(&exception) {
+            return Ok(());
+        }
+        Err(refused(format!(
+            "{}; use an interface dedicated to the database, or allow it by `allow = [\"{exception}\"]` in the agent's \
+             config",
+            why()
+        )))
     }
 }
+
+/// The table of routes that is used where no rule says otherwise (`RT_TABLE_MAIN`).
+const MAIN: u32 = 254;
 
 /// A kernel error in the terms of the API.
 pub(super) fn kernel_error(error: KernelError) -> ApiError {

@@ -2,27 +2,34 @@
 
 use super::{Config, guard};
 use crate::{
-    kernel::{Kernel, Mac, Port, release},
+    kernel::{Host as Network, Kernel, Link, Mac, release},
     wire::{ApiError, Host, HostInterface},
 };
 
 /// The machine of an agent with that config and kernel. Nothing is written.
 pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, ApiError> {
-    let interface = |port: Port| HostInterface {
-        is_allowed: config.interfaces.contains(&port.name),
-        name: port.name,
-        mac: port.mac.map(written),
-        addresses: port.addresses,
-        is_up: port.is_up,
-        mtu: port.mtu,
-        speed_mbit: port.speed_mbit,
-        carries_default_route: port.carries_default_route,
-    };
+    let network = kernel.host().map_err(guard::kernel_error)?;
+    let links = network.links.iter().filter(|link| !link.is_loopback);
     Ok(Host {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: release(),
-        interfaces: kernel.ports().map_err(guard::kernel_error)?.into_iter().map(interface).collect(),
+        interfaces: links.filter_map(|link| interface(config, &network, link)).collect(),
+    })
+}
+
+fn interface(config: &Config, network: &Network, link: &Link) -> Option<HostInterface> {
+    let name = link.name.parse().ok()?;
+    let leaves_by_it = |above: &&Link| network.default_routes.iter().any(|route| route.link == Some(above.index));
+    Some(HostInterface {
+        is_allowed: config.interfaces.contains(&name),
+        name,
+        mac: link.mac.map(written),
+        addresses: link.addresses.clone(),
+        is_up: link.is_up && link.has_carrier,
+        mtu: link.mtu,
+        speed_mbit: link.speed_mbit,
+        carries_default_route: network.carried_by(link.index).iter().any(leaves_by_it),
     })
 }
 

@@ -7,8 +7,10 @@
 //! all other nodes. What the kernel has is not written down; it is asked.
 
 use std::{
-    fs::{self, File},
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
     io::{self, Write},
+    os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +18,11 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{Config, Now, timeline::Timeline};
-use crate::{plan::Wanted, topology::NodeName, wire::Ticket};
+use crate::{
+    plan::{IfName, Wanted},
+    topology::NodeName,
+    wire::Ticket,
+};
 
 /// The version of the file's format.
 const VERSION: u32 = 1;
@@ -108,6 +114,15 @@ pub enum JournalError {
         /// Its version.
         version: u32,
     },
+    /// Another agent has it.
+    #[error("another agent keeps the journal {path}", path = .0.display())]
+    InUse(PathBuf),
+    /// Another agent has an interface.
+    #[error("another agent has interface {0}")]
+    InterfaceInUse(IfName),
+    /// Nobody knows whether another agent has an interface.
+    #[error("cannot claim interface {0}: {1}")]
+    Unclaimed(IfName, #[source] io::Error),
     /// Another agent's journal.
     #[error("the journal {path} is that of node {node}", path = .path.display())]
     Another {
@@ -125,6 +140,10 @@ impl JournalError {
             Self::Unreadable(..) | Self::Unwritable(..) => {
                 "the agent needs to read and write that file and its folder, which must be there"
             }
+            Self::InUse(_) | Self::InterfaceInUse(_) => {
+                "end that one first; two that change one interface would undo each other's work"
+            }
+            Self::Unclaimed(..) => "the agent makes a Unix socket to keep others from its interface",
             Self::Newer { .. } => "start the version of netemctl that wrote it",
             Self::Another { .. } => "give each agent a `journal` of its own in its config",
             Self::Malformed { .. } => {
@@ -146,16 +165,48 @@ pub(super) fn read(path: &Path) -> Result<Option<Entry>, JournalError> {
 
 /// Replaces a journal, so that whenever the machine stops there is the old one or the new one, whole.
 pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), JournalError> {
-    let replace = || -> io::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let mut file = tempfile::Builder::new().prefix(".journal-").tempfile_in(folder)?;
-        file.write_all(&encode(entry)?)?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
+    let replace = |new: &Path| -> io::Result<()> {
+        write_new(new, &encode(entry)?)?;
+        fs::rename(new, path)?;
         // Without this, the machine may forget the new name, although not what is in the file.
-        File::open(folder)?.sync_all()
+        File::open(folder(path))?.sync_all()
     };
-    replace().map_err(|error| JournalError::Unwritable(path.into(), error))
+    let new = beside(path, "new");
+    replace(&new).map_err(|error| {
+        drop(fs::remove_file(&new));
+        JournalError::Unwritable(path.into(), error)
+    })
+}
+
+/// Finds out whether the disk would take an entry, and leaves nothing of it.
+pub(super) fn try_out(path: &Path, entry: &Entry) -> Result<(), JournalError> {
+    let new = beside(path, "new");
+    let tried = encode(entry).and_then(|bytes| write_new(&new, &bytes));
+    drop(fs::remove_file(&new));
+    tried.map_err(|error| JournalError::Unwritable(path.into(), error))
+}
+
+/// Writes a file that is not there, or is left over from an agent that was killed at this: there is only one at a time.
+fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A file of the journal's own, beside it.
+pub(super) fn beside(path: &Path, extension: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(".");
+    name.push(extension);
+    name.into()
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
@@ -168,6 +219,9 @@ fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
     let malformed = |why: String| JournalError::Malformed { path: path.into(), why };
+    if bytes.is_empty() {
+        return Err(malformed("it is empty, as a disk that was full may leave a file".to_owned()));
+    }
     let head = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| malformed("it is cut short".to_owned()))?;
     let (head, entry) = bytes.split_at(head);
     let Head { version } = serde_json::from_slice(head).map_err(|error| malformed(error.to_string()))?;

@@ -1,16 +1,18 @@
 //! The agent: the privileged daemon on a node, which owns its node's kernel state.
 //!
 //! [`Node`] is the whole of its behaviour, without any transport: what it refuses ([`guard`]), how it prepares,
-//! commits, reads back, keeps and undoes ([`enforcer`]), what it begins and ends by itself ([`timeline`]), and what it
-//! remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP, [`listener`] says where, [`reception`] and
-//! [`connections`] see to it that no client holds up another. Where nobody has installed it, [`bridge`] leads to a
-//! [`keeper`].
+//! commits, reads back, keeps and undoes ([`enforcer`]), what it begins and ends by itself ([`timeline`]), what it does
+//! about what others do ([`drift`]), and what it remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP,
+//! [`listener`] says where, [`reception`] and [`connections`] see to it that no client holds up another. Where nobody has
+//! installed it, [`bridge`] leads to a [`keeper`].
 
 mod bridge;
+mod claim;
 mod clock;
 mod config;
 mod connections;
 mod credentials;
+mod drift;
 mod enforcer;
 mod guard;
 mod host;
@@ -31,14 +33,15 @@ pub(crate) mod tests;
 mod throttle;
 mod timeline;
 mod trial;
+mod via;
 
 pub use bridge::{BridgeError, Caller, bridge};
 pub use clock::Now;
-pub use config::{Config, ConfigError};
+pub use config::{AfterReboot, Config, ConfigError, Exception};
 pub use connections::Limits;
 pub use credentials::CredentialsError;
 pub use journal::JournalError;
 pub use keeper::{KeeperFolder, Need, keep};
 pub use node::Node;
-pub use reception::Via;
 pub use server::{ServeError, serve, serve_with};
+pub use via::Via;

@@ -4,6 +4,7 @@
 //! No clock is read here: whoever calls says what time it is, or brings the clock along.
 
 mod keeping;
+mod watching;
 
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use tracing::{info, warn};
 #[cfg(test)]
 use super::specimen::Bench;
 use super::{
-    Config, Need, Now, clock,
+    AfterReboot, Config, Need, Now, Via,
+    claim::Claim,
+    clock,
+    drift::Vigil,
     enforcer::{Enforcer, Staged},
     guard, host,
     journal::{self, Entry, Held, JournalError, Transaction},
@@ -23,7 +27,7 @@ use super::{
 use crate::{
     kernel::{Interface, Kernel},
     plan::{Absent, Mode, Stamp, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Ticket},
+    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Recovered, Ticket},
 };
 
 /// How long a change stays prepared if its controller never comes back.
@@ -43,6 +47,9 @@ const PAUSE: Duration = Duration::from_millis(30);
 
 /// How long after the agreed instant a node is told so by its own clock if not for the clock, but because it was busy.
 const LATE_AFTER: Duration = Duration::from_secs(1);
+
+/// How long after the journal could not be written it is tried again.
+const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A node: its configuration, its kernel and what is in force. All requests go through one of these, one at a time.
 pub struct Node<K> {
@@ -67,6 +74,14 @@ pub struct Node<K> {
     unsettled: Option<Wanted>,
     /// What it needs of an agent, for a keeper to know when it may end.
     need: watch::Sender<Need>,
+    /// What the journal had.
+    recovered: Option<Recovered>,
+    /// What others do to the interface.
+    vigil: Vigil,
+    /// Why the journal does not say what is in force, and at which uptime it is tried again.
+    behind: Option<(String, Duration)>,
+    /// Keeps other agents from the journal and the interfaces.
+    _claim: Claim,
 }
 
 /// A change that is prepared.
@@ -74,6 +89,10 @@ struct Pending {
     ticket: Ticket,
     wanted: Wanted,
     since: Now,
+    /// How the controller's requests come.
+    via: Via,
+    /// The interface that was checked.
+    interface: u32,
     ready: Option<Ready>,
 }
 
@@ -97,8 +116,9 @@ struct Ready {
 
 impl<K: Kernel> Node<K> {
     /// A node that goes on from its journal, or on which nothing is in force. Nothing is written yet, neither to the
-    /// kernel nor to the journal.
+    /// kernel nor to the journal. While it lives, no other one gets that journal or those interfaces.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
+        let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
         // Without one nothing new can be put in force, but what is in force can still be looked after, and end.
         let bench = match ScratchNamespace::find() {
             Ok(bench) => {
@@ -110,7 +130,7 @@ impl<K: Kernel> Node<K> {
                 ScratchNamespace::Lent
             }
         };
-        Self::from_journal(Enforcer::new(config, kernel, bench), clock::boot(), now)
+        Self::from_journal(Enforcer::new(config, kernel, bench), claim, clock::boot(), now)
     }
 
     /// A node whose kernel is tried out elsewhere, in a boot of that name.
@@ -122,11 +142,13 @@ impl<K: Kernel> Node<K> {
         boot: &str,
         now: Now,
     ) -> Result<Self, JournalError> {
-        Self::from_journal(Enforcer::new(config, kernel, bench), boot.to_owned(), now)
+        let claim = Claim::of_journal(&config)?;
+        Self::from_journal(Enforcer::new(config, kernel, bench), claim, boot.to_owned(), now)
     }
 
-    fn from_journal(enforcer: Enforcer<K>, boot: String, now: Now) -> Result<Self, JournalError> {
+    fn from_journal(enforcer: Enforcer<K>, claim: Claim, boot: String, now: Now) -> Result<Self, JournalError> {
         let entry = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
+        let vigil = Vigil::new(enforcer.config.on_drift);
         let mut node = Self {
             enforcer,
             boot,
@@ -139,9 +161,16 @@ impl<K: Kernel> Node<K> {
             unconfirmed: None,
             unsettled: None,
             need: watch::Sender::new(Need::Process),
+            recovered: None,
+            vigil,
+            behind: None,
+            _claim: claim,
         };
         let Some(entry) = entry else { return Ok(node) };
-        let entry = entry.of(&node.enforcer.config)?.in_boot(&node.boot, now);
+        let entry = entry.of(&node.enforcer.config)?;
+        let after_reboot = ![&entry.boot, &node.boot].iter().any(|boot| boot.is_empty()) && entry.boot != node.boot;
+        let entry = entry.in_boot(&node.boot, now);
+        let interrupted = entry.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
         // A change that was not confirmed never was.
         let (held, last, names_interface) = match entry.transaction {
             Some(Transaction { is_done: false, before, .. }) => {
@@ -153,9 +182,18 @@ impl<K: Kernel> Node<K> {
             }
             last => (entry.held.clone(), last, entry.held.document),
         };
-        node.last = last;
+        let forgets = after_reboot && node.enforcer.config.after_reboot == AfterReboot::Clear;
+        let cleared = forgets && !held.document.is_clear();
+        if cleared {
+            warn!("The machine was started anew; {} is forgotten, as the config says.", held.document.stamp());
+        }
+        if interrupted || !held.document.is_clear() {
+            let at = now.wall.to_string();
+            let recovered = Recovered { at, after_reboot, interrupted, cleared, ended: Vec::new(), writes: None };
+            node.recovered = Some(recovered);
+        }
+        (node.held, node.last) = if cleared { (Held::default(), None) } else { (held, last) };
         node.unsettled = Some(names_interface);
-        node.held = held;
         node.note(node.held.timeline.absent(now.uptime));
         Ok(node)
     }
@@ -233,8 +271,13 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// Checks everything and computes the change; writes nothing.
+    /// Checks everything and computes the change for a controller on this machine; writes nothing.
     pub fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
+        self.prepare_via(request, Via::default(), now)
+    }
+
+    /// The same for one whose requests come by a network.
+    pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         let conflict = |message: String| Err(ApiError::new(ErrorCode::Conflict, message));
         self.expire(now)?;
         if self.pending.as_ref().is_some_and(|pending| pending.ticket != request.ticket) {
@@ -254,16 +297,21 @@ impl<K: Kernel> Node<K> {
             warn!(%error, "The kernel could not be brought in line with the journal.");
         }
         // What has ended here stays so, if the controller did not know it yet.
-        let absent = self.held.timeline.renewed(&request.wanted, now.wall, now).absent(now.uptime);
+        let timeline = self.held.timeline.renewed(&request.wanted, now.wall, now);
+        let absent = timeline.absent(now.uptime);
         let wanted = request.wanted.without(&absent.ended);
-        let interface = self.enforcer.interface(&self.in_force, &wanted)?;
+        let interface = self.enforcer.interface(&self.in_force, &wanted, &via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
         // What is only to come is tried now as well: later nobody is there to be told.
         let mut change = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
         if !absent.asleep.is_empty() {
             change = self.enforcer.change(&interface, &request.wanted.in_force(&absent))?;
         }
-        self.pending = Some(Pending { ticket: request.ticket, wanted: request.wanted, since: now, ready: None });
+        // A disk that is full is found before any node has changed.
+        let held = Held { document: request.wanted, timeline };
+        self.try_to_write_down(&held, &request.ticket)?;
+        let (ticket, wanted) = (request.ticket, held.document);
+        self.pending = Some(Pending { ticket, wanted, since: now, via, interface: interface.index, ready: None });
         Ok(Prepared { interface: interface.name, change })
     }
 
@@ -299,10 +347,20 @@ impl<K: Kernel> Node<K> {
         let timeline = self.held.timeline.renewed(&document, at, now);
         let absent = timeline.absent(now.after(wait).uptime);
         let in_force = document.in_force(&absent);
-        let interface = self.enforcer.interface(&self.in_force, &in_force)?;
+        let (via, checked) = (pending.via, pending.interface);
+        let interface = self.enforcer.interface(&self.in_force, &in_force, &via)?;
+        if interface.index != checked {
+            return Err(ApiError::new(
+                ErrorCode::Failed,
+                format!("interface {} was deleted and made again after it was checked; try again", interface.name),
+            ));
+        }
         let staged = self.enforcer.stage(interface, in_force)?;
         let held = Held { document, timeline };
-        self.write_down_before(&held, &request.ticket)?;
+        if let Err(error) = self.write_down_before(&held, &request.ticket) {
+            self.enforcer.forget(&staged);
+            return Err(error);
+        }
         if let Some(pending) = &mut self.pending {
             pending.ready = Some(Ready { at: now.after(wait).uptime, held, absent, staged, told_late });
         }
@@ -327,7 +385,7 @@ impl<K: Kernel> Node<K> {
         let late = clock().uptime.saturating_sub(at);
         if late > LATEST {
             self.enforcer.forget(&staged);
-            self.correct_journal();
+            self.correct_journal(clock());
             let message = format!("the agent was held up for {:.1} s over the agreed instant", late.as_secs_f64());
             return Err(ApiError::new(ErrorCode::Failed, message));
         }
@@ -338,14 +396,16 @@ impl<K: Kernel> Node<K> {
                 if error.code == ErrorCode::Broken {
                     self.unsettled = Some(staged.wanted);
                 }
-                self.correct_journal();
+                self.correct_journal(clock());
                 return Err(error);
             }
         };
         // The journal says all the time from before the first write on that this is not done.
         let before = std::mem::replace(&mut self.held, held);
         self.last = Some(Transaction { ticket: request.ticket.clone(), before, is_done: false });
+        self.watch_over(staged.interface(), &staged.wanted);
         (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
+        self.behind = None;
         let stamp = self.stamp();
         info!(node = %self.enforcer.config.node, writes = struck.writes, "{stamp} is in force.");
         let committed = Committed { stamp, writes: struck.writes, onset: struck.onset, told_late };
@@ -355,16 +415,18 @@ impl<K: Kernel> Node<K> {
     }
 
     /// Does what is to be done without being asked: takes back what nobody confirms, begins and ends what has its time,
-    /// removes classes that have drained.
+    /// removes classes that have drained, undoes what others do if that is asked of it.
     ///
     /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
     pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
+        self.keep_watch(now);
+        if self.behind.as_ref().is_some_and(|(_, again)| *again <= now.uptime) {
+            self.correct_journal(now);
+        }
         self.expire(now)?;
         self.keep_time(now)?;
-        // Not while a change waits for its moment, which may be this one.
-        let waits = self.pending.as_ref().is_some_and(|pending| pending.ready.is_some());
-        if self.enforcer.drains() && !waits {
+        if self.enforcer.drains() && !self.waits_for_its_moment() {
             self.ahead = None;
             self.enforcer.sweep(&self.in_force)?;
         }
@@ -376,8 +438,11 @@ impl<K: Kernel> Node<K> {
     pub fn look_ahead(&mut self, uptime: Duration) -> Result<(), ApiError> {
         let absent = self.held.timeline.absent(uptime);
         if self.unsettled.is_none() && absent != self.absent {
+            if self.is_displaced()? {
+                return Ok(());
+            }
             let in_force = self.held.document.in_force(&absent);
-            let interface = self.own_interface()?;
+            let interface = self.interface_for(&absent)?;
             let staged = self.enforcer.stage(interface, in_force)?;
             self.ahead = Some((absent, staged));
         }
@@ -392,11 +457,16 @@ impl<K: Kernel> Node<K> {
         if absent == self.absent {
             return Ok(());
         }
+        if self.is_displaced()? {
+            // The interface that had it is gone, and with it all that was there; the vigil knows what to do.
+            self.note(absent);
+            return Ok(());
+        }
         // What was computed for another moment is of no use at this one.
         let staged = if let Some((_, staged)) = self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
             staged
         } else {
-            let interface = self.own_interface()?;
+            let interface = self.interface_for(&absent)?;
             self.enforcer.stage(interface, self.held.document.in_force(&absent))?
         };
         if let Some(pending) = &mut self.pending {
@@ -413,6 +483,9 @@ impl<K: Kernel> Node<K> {
         for id in self.absent.asleep.difference(&absent.asleep).filter(|id| !absent.ended.contains(id)) {
             info!(%node, writes, "{} is in force.", id.name);
         }
+        if staged.wanted.is_clear() {
+            self.vigil.begin(None);
+        }
         (self.absent, self.in_force) = (absent, staged.wanted);
         Ok(())
     }
@@ -424,15 +497,24 @@ impl<K: Kernel> Node<K> {
         let mut writes = 0;
         // A node that was never told where it is has nothing in force and nothing left over.
         if names_interface.inventory.nodes.contains_key(&self.enforcer.config.node) {
-            let interface = self.enforcer.interface(names_interface, names_interface)?;
-            let staged = self.enforcer.stage(interface, self.held.document.in_force(&absent))?;
+            let in_force = self.held.document.in_force(&absent);
+            let interface = if in_force.is_clear() {
+                self.enforcer.own_interface(names_interface)?
+            } else {
+                self.enforcer.interface(names_interface, names_interface, &Via::default())?
+            };
+            let staged = self.enforcer.stage(interface, in_force)?;
             writes = self.enforcer.strike(&staged, &|| now)?.writes;
+            self.watch_over(staged.interface(), &staged.wanted);
         }
         self.unsettled = None;
         self.note(absent);
-        let ended: Vec<&str> = self.absent.ended.iter().map(|id| id.name.as_str()).collect();
+        let ended: Vec<String> = self.absent.ended.iter().map(|id| id.name.clone()).collect();
         info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force again.", self.stamp());
-        self.correct_journal();
+        if let Some(recovered) = &mut self.recovered {
+            (recovered.writes, recovered.ended) = (Some(writes), ended);
+        }
+        self.correct_journal(now);
         Ok(())
     }
 
@@ -447,7 +529,11 @@ impl<K: Kernel> Node<K> {
         if let Err(error) = self.expire(now).and_then(|()| self.keep_time(now)) {
             warn!(%error, "What has begun or ended could not be put in force.");
         }
-        let status = status::status(&mut self.enforcer, &self.held, now.uptime)?;
+        let look = self.look(now)?;
+        let behind = self.behind.as_ref().map(|(why, _)| why.clone());
+        let watch = self.vigil.status(now, behind);
+        let recovered = self.recovered.clone();
+        let status = status::status(&self.enforcer.config, &self.held, now.uptime, look, watch, recovered);
         Ok(NodeStatus { unconfirmed: self.unconfirmed_for(now).map(|left| left.as_secs_f64()), ..status })
     }
 
@@ -457,16 +543,37 @@ impl<K: Kernel> Node<K> {
         (self.absent, self.ahead) = (absent, None);
     }
 
-    /// The interface that the document in force names.
-    fn own_interface(&mut self) -> Result<Interface, ApiError> {
-        self.enforcer.interface(&self.in_force, &self.in_force)
+    /// The interface of the document in force, for what is absent from it to be so. What ends may do so whatever has
+    /// come in the way since it was admitted; what begins is admitted anew.
+    fn interface_for(&mut self, absent: &Absent) -> Result<Interface, ApiError> {
+        let mut begins = self.absent.asleep.difference(&absent.asleep);
+        if begins.any(|id| !absent.ended.contains(id)) {
+            self.enforcer.interface(&self.in_force, &self.in_force, &Via::default())
+        } else {
+            self.enforcer.own_interface(&self.in_force)
+        }
+    }
+
+    /// Whether a change is computed and about to be written.
+    fn waits_for_its_moment(&self) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.ready.is_some())
     }
 
     /// Writes down that a transaction is about to lead to `held`.
     fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
-        let before = self.held.clone();
-        let transaction = Transaction { ticket: ticket.clone(), before, is_done: false };
-        self.write_entry(held, Some(transaction)).map_err(|error| unwritable(&error))
+        self.write_entry(held, Some(self.leading_there(ticket))).map_err(|error| unwritable(&error))
+    }
+
+    /// Finds out whether that can be written down, and writes down nothing.
+    fn try_to_write_down(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
+        let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
+        let entry = self.entry(held, Some(self.leading_there(ticket)));
+        journal::try_out(path, &entry).map_err(|error| unwritable(&error))
+    }
+
+    /// A transaction that is under way.
+    fn leading_there(&self, ticket: &Ticket) -> Transaction {
+        Transaction { ticket: ticket.clone(), before: self.held.clone(), is_done: false }
     }
 
     /// Writes down what the node has.
@@ -474,17 +581,29 @@ impl<K: Kernel> Node<K> {
         self.write_entry(&self.held, self.last.clone())
     }
 
-    /// The same where the journal says what comes to the same already.
-    fn correct_journal(&self) {
-        if let Err(error) = self.write_down() {
-            warn!(%error, "The journal is behind.");
+    /// The same where it is done already, so that it is tried again until the journal says so.
+    fn correct_journal(&mut self, now: Now) {
+        let was_behind = self.behind.take().is_some();
+        match self.write_down() {
+            Ok(()) if was_behind => info!("The journal says what is in force again."),
+            Ok(()) => {}
+            Err(error) => {
+                if !was_behind {
+                    warn!(%error, "The journal is behind; trying again.");
+                }
+                self.behind = Some((error.to_string(), now.uptime + WRITE_AGAIN));
+            }
         }
     }
 
     fn write_entry(&self, held: &Held, transaction: Option<Transaction>) -> Result<(), JournalError> {
-        let Config { node, journal, .. } = &self.enforcer.config;
-        let Some(path) = journal else { return Ok(()) };
-        journal::write(path, &Entry { node: node.clone(), boot: self.boot.clone(), held: held.clone(), transaction })
+        let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
+        journal::write(path, &self.entry(held, transaction))
+    }
+
+    fn entry(&self, held: &Held, transaction: Option<Transaction>) -> Entry {
+        let node = self.enforcer.config.node.clone();
+        Entry { node, boot: self.boot.clone(), held: held.clone(), transaction }
     }
 }
 

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    Via,
     connections::{Seat, Stage},
     listener::{Arrival, Listener},
     throttle::Throttle,
@@ -39,15 +40,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
-
-/// The TCP connection that a request came by; among the request's extensions.
-#[derive(Clone, Copy, Debug)]
-pub struct Via {
-    /// The agent's own address.
-    pub local: SocketAddr,
-    /// The controller's.
-    pub peer: SocketAddr,
-}
 
 /// Receives whoever comes until `stop`.
 pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
@@ -94,7 +86,7 @@ impl Door {
         let Ok(local) = stream.local_addr() else { return };
         // Answers are small and waited for; that it fails is none of their concern.
         drop(stream.set_nodelay(true));
-        let via = Some(Via { local, peer });
+        let via = Some(Via { local: Some(local), peer: Some(peer) });
         let Some(tls) = tls else { return self.serve(stream, via, true).await };
         let shaken = tokio::select! {
             shaken = shake_hands(stream, &tls) => shaken,

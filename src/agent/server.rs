@@ -14,7 +14,7 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{DefaultBodyLimit, State, rejection::JsonRejection},
     http::StatusCode,
     response::{IntoResponse, Response},
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
-    Config, CredentialsError, JournalError, Limits, Node, Now,
+    Config, CredentialsError, JournalError, Limits, Node, Now, Via,
     listener::Listener,
     reception::receive,
     supervisor::{Pulse, Supervisor},
@@ -131,7 +131,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
-        .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare)))
+        .route(Prepare::PATH, post(prepare::<K>))
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, now| node.confirm(&request, now))))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
@@ -165,6 +165,20 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse) {
                 now + TRY_AGAIN_AFTER
             }
         };
+    }
+}
+
+/// Prepares for a controller that comes by the connection which the listener, if it is one of a network, has put into the
+/// request's extensions.
+async fn prepare<K: Kernel + 'static>(
+    State(node): State<Shared<K>>,
+    via: Option<Extension<Via>>,
+    request: Result<Json<Prepare>, JsonRejection>,
+) -> Response {
+    let via = via.map(|Extension(via)| via).unwrap_or_default();
+    match request {
+        Ok(Json(request)) => answer(on_node(&node, move |node, now| node.prepare_via(request, via, now)).await),
+        Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
     }
 }
 

@@ -2,44 +2,106 @@
 
 use std::time::Duration;
 
-use super::{Config, enforcer::Enforcer, guard, journal::Held, timeline::Timeline};
+use super::{Config, drift::Sight, enforcer::Enforcer, guard, journal::Held, timeline::Timeline};
 use crate::{
-    kernel::Kernel,
-    plan::{Blocked, Leaf, Overlay, Partition, Tree, Wanted, diff},
-    wire::{ApiError, ErrorCode, NodeStatus, OverlayStatus, PartitionStatus, ProfileStatus},
+    kernel::{Interface, Kernel, KernelError},
+    plan::{Blocked, ForeignObject, IfName, Leaf, Overlay, Partition, Place, Tree, Wanted, diff},
+    wire::{ApiError, ErrorCode, NodeStatus, OverlayStatus, PartitionStatus, ProfileStatus, Recovered, WatchStatus},
 };
 
-/// The status of a node that has `held`, at an uptime.
-pub(super) fn status<K: Kernel>(
-    enforcer: &mut Enforcer<K>,
-    held: &Held,
-    uptime: Duration,
-) -> Result<NodeStatus, ApiError> {
-    let Held { document, timeline } = held;
-    let in_force = document.in_force(&timeline.absent(uptime));
+/// What there is on the interface, compared with what is in force.
+pub(super) struct Look {
+    pub(super) interface: IfName,
+    tree: Tree,
+    /// What would have to be written for the kernel to have what is in force.
+    steps: Vec<String>,
+    /// What would have to be done to the interface by others.
+    chores: Vec<String>,
+    foreign: Vec<ForeignObject>,
+    draining: usize,
+}
+
+impl Look {
+    pub(super) fn sight(&self) -> Sight {
+        match (self.steps.is_empty(), self.chores.is_empty()) {
+            (true, true) => Sight::AsWanted,
+            (true, false) => Sight::OutOfReach,
+            (false, _) => Sight::Differs,
+        }
+    }
+}
+
+/// Looks at the interface. Where something is in force, one that is gone, or down, or without its address, differs from
+/// what is wanted.
+pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> Result<Look, ApiError> {
     let Enforcer { config, kernel, .. } = enforcer;
-    let Config { node, interfaces, journal, is_keeper, .. } = config;
-    let place = in_force.inventory.nodes.get(node).map(|place| place.interface.clone());
-    let name = place.or_else(|| interfaces.first().cloned()).ok_or_else(|| {
+    let Config { node, interfaces, .. } = config;
+    let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
+    let name = in_force.inventory.nodes.get(node).map(|place| &place.interface).or_else(|| interfaces.first());
+    let name = name.ok_or_else(|| {
         ApiError::new(ErrorCode::Refused, "this agent's config allows no interface, so there is none to shape")
     })?;
-    let interface = kernel.interface(&name).map_err(guard::kernel_error)?;
-    let tree = kernel.observe(&interface).map_err(guard::kernel_error)?;
-    let shaping = in_force.shaping(node, interface.rate);
-    let (drift, foreign, draining) = match diff(shaping.as_ref(), &tree) {
-        Ok(change) if change.is_settled() => (Vec::new(), Vec::new(), change.steps.len() + change.draining.len()),
-        Ok(change) => (change.steps.iter().map(ToString::to_string).collect(), Vec::new(), change.draining.len()),
-        Err(blocked) => {
-            let why = vec![blocked.to_string()];
-            let foreign = match blocked {
-                Blocked::Foreign(foreign) => foreign,
-                Blocked::TooManyProfiles(_) => Vec::new(),
-            };
-            (why, foreign, 0)
-        }
+    let empty = || Look {
+        interface: name.clone(),
+        tree: Tree::default(),
+        steps: Vec::new(),
+        chores: Vec::new(),
+        foreign: Vec::new(),
+        draining: 0,
     };
-    Ok(NodeStatus {
-        node: node.clone(),
+    let seen = kernel.interface(name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
+    let (tree, interface) = match seen {
+        Err(KernelError::NoInterface(_)) if place.is_some() => {
+            let chores = vec![format!("make interface {name} again, with its addresses: it is gone")];
+            return Ok(Look { chores, ..empty() });
+        }
+        seen => seen.map_err(guard::kernel_error)?,
+    };
+    let mut look = Look { chores: place.map(|place| chores(&interface, place)).unwrap_or_default(), ..empty() };
+    match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {
+        Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
+        Ok(change) => {
+            look.draining = change.draining.len();
+            look.steps = change.steps.iter().map(ToString::to_string).collect();
+        }
+        Err(blocked) => {
+            look.steps = vec![blocked.to_string()];
+            if let Blocked::Foreign(foreign) = blocked {
+                look.foreign = foreign;
+            }
+        }
+    }
+    Ok(Look { tree, ..look })
+}
+
+/// What has to be done to an interface before packets of the node go by it.
+fn chores(interface: &Interface, place: &Place) -> Vec<String> {
+    let name = &interface.name;
+    let missing = place.addresses.iter().filter(|address| !interface.addresses.contains(address));
+    let mut chores: Vec<String> =
+        missing.map(|address| format!("give interface {name} its address {address}")).collect();
+    if !interface.is_up {
+        chores.push(format!("set interface {name} up"));
+    } else if !interface.has_carrier {
+        chores.push(format!("connect interface {name}: it has no carrier"));
+    }
+    chores
+}
+
+/// The status of a node that has `held`, at an uptime, of which the interface was looked at.
+pub(super) fn status(
+    config: &Config,
+    held: &Held,
+    uptime: Duration,
+    look: Look,
+    watch: WatchStatus,
+    recovered: Option<Recovered>,
+) -> NodeStatus {
+    let Held { document, timeline } = held;
+    let in_force = document.in_force(&timeline.absent(uptime));
+    let Look { interface, tree, steps, chores, foreign, draining } = look;
+    NodeStatus {
+        node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         stamp: document.stamp(),
         unconfirmed: None,
@@ -47,15 +109,17 @@ pub(super) fn status<K: Kernel>(
         topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
         overlays: overlays(&in_force, timeline, uptime),
         partitions: partitions(&in_force, timeline, uptime),
-        interface: name,
+        interface,
         profiles: profiles(&tree),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
-        drift,
+        drift: [chores, steps].concat(),
         foreign,
         draining,
-        journal: journal.clone(),
-        keeper: is_keeper.then(std::process::id),
-    })
+        journal: config.journal.clone(),
+        keeper: config.is_keeper.then(std::process::id),
+        watch,
+        recovered,
+    }
 }
 
 fn overlays(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<OverlayStatus> {

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    overlays::{Laid, draw as draw_overlays, laid},
+    overlays::{Laid, draw as draw_overlays, laid, time},
     partition,
     partitions::{Parted, draw as draw_partitions, parted},
     render::{count, table},
@@ -19,7 +19,7 @@ use crate::{
     fleet::{CallError, part},
     plan::Profile,
     topology::{NodeName, Parameter, hostlist},
-    wire::{GetStatus, GetWanted, NodeStatus},
+    wire::{GetStatus, GetWanted, Incident, NodeStatus, Recovered},
 };
 
 /// Show what is in force on each node, read from its kernel at this moment
@@ -148,6 +148,7 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
         if let Some(left) = status.unconfirmed {
             details += &format!("{name}: a change is under way; unless it is confirmed, it is undone in {left:.0} s\n");
         }
+        details.extend(befell(status).iter().map(|what| format!("{name}: {what}\n")));
         row(node.state, status)
     });
     let styled = Context::is_styled(&io::stdout());
@@ -190,6 +191,40 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
         text += &format!("\n{details}");
     }
     text
+}
+
+/// What has befallen a node apart from changes of ours, in the order in which it did.
+fn befell(status: &NodeStatus) -> Vec<String> {
+    let NodeStatus { watch, recovered, .. } = status;
+    let mut lines: Vec<String> = recovered.iter().filter_map(recovery).collect();
+    lines.extend(watch.incidents.iter().map(|Incident { at, what }| format!("{at} {what}")));
+    if let Some(why) = &watch.obstacle {
+        let next = watch.next_try.map(|left| format!("; tried again in {}", time(left))).unwrap_or_default();
+        lines.push(format!("cannot be looked at or repaired at this moment: {why}{next}"));
+    }
+    if let Some(why) = &watch.journal_behind {
+        lines.push(format!("{why}; were its agent started anew now, it would go back to an earlier state"));
+    }
+    lines
+}
+
+/// What an agent made of its journal, unless it only went on as if it had never ended.
+fn recovery(recovered: &Recovered) -> Option<String> {
+    let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
+    let came = match (after_reboot, interrupted) {
+        (true, _) => "was started after the machine",
+        (false, true) => "was started after it had ended in the middle of a change, which was taken back",
+        (false, false) if *writes == Some(0) => return None,
+        (false, false) => "was started again",
+    };
+    let found = match (cleared, writes) {
+        (true, _) => ", and forgot what was in force, as its config says".to_owned(),
+        (false, None) => ", and cannot put in force yet what its journal has".to_owned(),
+        (false, Some(0)) => ", and found in force what its journal has".to_owned(),
+        (false, Some(writes)) => format!(", and put in force what its journal has, in {}", count(*writes, "step")),
+    };
+    let ended = if ended.is_empty() { String::new() } else { format!("; over by then: {}", ended.join(", ")) };
+    Some(format!("{at} the agent {came}{found}{ended}"))
 }
 
 fn row(state: NodeState, status: &NodeStatus) -> Vec<String> {

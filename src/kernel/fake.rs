@@ -3,9 +3,9 @@
 //! For the tests of the pure logic only. It answers no canned replies: a step that the real kernel would refuse in
 //! that state (a class that a filter still points to, a chain that is not there) is refused with the same errno.
 
-use std::io;
+use std::{io, net::IpAddr};
 
-use super::{Interface, Kernel, KernelError, Port};
+use super::{DefaultRoute, Event, Host, Interface, Kernel, KernelError, Link};
 use crate::{
     plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
     topology::Tables,
@@ -24,8 +24,22 @@ const NO_COMPANY: &str = "netem: cannot mix duplicating netems with other netems
 pub struct FakeKernel {
     /// What is on the interface.
     pub tree: Tree,
-    /// The interface, the only one.
+    /// The interface, the only one that can be shaped.
     pub interface: Interface,
+    /// Whether it is not there at this moment.
+    pub is_gone: bool,
+    /// Whether it is the loopback.
+    pub is_loopback: bool,
+    /// Whether it says nothing of what is on it.
+    pub is_mute: bool,
+    /// The other links.
+    pub others: Vec<Link>,
+    /// The bridge or bond that the interface is a port of.
+    pub master: Option<u32>,
+    /// The default routes.
+    pub default_routes: Vec<DefaultRoute>,
+    /// What has happened and nobody has asked for yet.
+    pub events: Vec<Event>,
     /// The write, counted from 0, that fails whatever it is.
     pub fails_at: Option<usize>,
     /// The write from which on every one fails.
@@ -48,11 +62,19 @@ impl FakeKernel {
             name: interface,
             rate: LineRate::UNKNOWN,
             addresses: Vec::new(),
-            carries_default_route: false,
+            is_up: true,
+            has_carrier: true,
         };
         Self {
             tree: Tree::default(),
             interface,
+            is_gone: false,
+            is_loopback: false,
+            is_mute: false,
+            others: Vec::new(),
+            master: None,
+            default_routes: Vec::new(),
+            events: Vec::new(),
             fails_at: None,
             fails_from: None,
             writes: 0,
@@ -194,15 +216,43 @@ fn free(it_is: bool) -> Result<(), i32> {
 
 impl Kernel for FakeKernel {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
-        let found = (*name == self.interface.name).then(|| self.interface.clone());
+        let found = (*name == self.interface.name && !self.is_gone).then(|| self.interface.clone());
         found.ok_or_else(|| KernelError::NoInterface(name.clone()))
     }
 
-    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
-        Ok(vec![Port::of(&self.interface)])
+    fn host(&mut self) -> Result<Host, KernelError> {
+        let Interface { index, name, addresses, is_up, has_carrier, .. } = self.interface.clone();
+        let link = Link {
+            index,
+            name: name.to_string(),
+            is_loopback: self.is_loopback,
+            is_up,
+            has_carrier,
+            master: self.master,
+            mtu: 1_500,
+            addresses: addresses.into_iter().map(Into::into).collect(),
+            ..Link::default()
+        };
+        let links = (!self.is_gone).then_some(link).into_iter().chain(self.others.clone()).collect();
+        Ok(Host { links, default_routes: self.default_routes.clone() })
     }
 
-    fn observe(&mut self, _: &Interface) -> Result<Tree, KernelError> {
+    fn way_to(&mut self, _: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+        let host = self.host()?;
+        Ok(from.and_then(|from| host.owner(from)).map(|link| link.index))
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>, KernelError> {
+        Ok(std::mem::take(&mut self.events))
+    }
+
+    fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
+        if self.is_gone || interface.index != self.interface.index {
+            return Err(KernelError::NoInterface(interface.name.clone()));
+        }
+        if self.is_mute {
+            return Err(KernelError::Garbled("it says nothing".to_owned()));
+        }
         Ok(self.tree.clone())
     }
 

@@ -5,9 +5,9 @@ use std::io;
 use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 
 use super::{
-    links, observe,
+    host, links, observe,
     refuse::packet::refuse,
-    rtnl, samples,
+    samples,
     socket::{refusal, split},
     tc::{Request, filter::Filter},
 };
@@ -30,7 +30,7 @@ pub(crate) fn route(bytes: &[u8]) {
             _ => continue,
         };
         drop(links::not_up(&inner));
-        let _other = (rtnl::address(inner.clone(), INDEX), rtnl::default_route_by(inner.clone(), INDEX));
+        drop(host::decode([inner.clone()]));
         match inner {
             RouteNetlinkMessage::NewQueueDiscipline(message) => dumps.qdiscs.push(message),
             RouteNetlinkMessage::NewTrafficClass(message) => dumps.classes.push(message),

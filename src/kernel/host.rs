@@ -1,127 +1,163 @@
-//! The interfaces of a host, for whoever has to choose one: their names, addresses, state and speed. Read-only.
+//! What a host's network consists of, as far as it decides which interface may be shaped: its links and what lies on
+//! what, their addresses, the default routes.
+//!
+//! One look at one network namespace ([`Kernel::host`](super::Kernel::host)); what follows from it is pure.
 
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkFlags, LinkMessage, State},
-    route::{RouteAttribute, RouteMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
 
-use super::{Interface, KernelError, Mac, socket::Socket, tc::Request};
-use crate::plan::IfName;
+use super::Mac;
 
-/// One interface of the host.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Port {
+/// The links, addresses and default routes of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Host {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All default routes, of both families and all tables, whatever rule leads to them.
+    pub default_routes: Vec<DefaultRoute>,
+}
+
+/// A link (rtnetlink(7), `RTM_NEWLINK`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
     /// Its index.
     pub index: u32,
     /// Its name.
-    pub name: IfName,
+    pub name: String,
+    /// What kind of virtual link it is (`IFLA_INFO_KIND`: bridge, bond, vlan); `None`: hardware.
+    pub kind: Option<String>,
+    /// Whether it is the loopback.
+    pub is_loopback: bool,
+    /// Whether it is set up (`IFF_UP`).
+    pub is_up: bool,
+    /// Whether it is connected (`IFF_LOWER_UP`).
+    pub has_carrier: bool,
+    /// The bridge, bond or other link that it is a port of.
+    pub master: Option<u32>,
+    /// The link that it lies on (a VLAN's or tunnel's).
+    pub lies_on: Option<u32>,
     /// Its hardware address, if it has one of six bytes.
     pub mac: Option<Mac>,
-    /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
-    pub addresses: Vec<IpNetwork>,
-    /// Whether it carries packets at this moment.
-    pub is_up: bool,
     /// How many bytes a packet may have on it.
     pub mtu: u32,
     /// Its speed in Mbit/s, where it knows it.
     pub speed_mbit: Option<u32>,
-    /// Whether a default route leaves by it.
-    pub carries_default_route: bool,
+    /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
+    pub addresses: Vec<IpNetwork>,
 }
 
-impl Port {
-    /// An interface of which only that much is known, for a kernel in memory.
-    pub(super) fn of(interface: &Interface) -> Self {
-        Self {
-            index: interface.index,
-            name: interface.name.clone(),
-            mac: None,
-            addresses: interface.addresses.iter().copied().map(IpNetwork::from).collect(),
-            is_up: true,
-            mtu: 1_500,
-            speed_mbit: None,
-            carries_default_route: interface.carries_default_route,
+/// A route to everywhere else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefaultRoute {
+    /// The link that it leaves by; `None`: the kernel does not say.
+    pub link: Option<u32>,
+    /// The router that it leads to, if there is one.
+    pub gateway: Option<IpAddr>,
+    /// The table that it is in (`ip rule` shows what leads there); the usual one is 254, `main`.
+    pub table: u32,
+}
+
+impl Host {
+    /// A link by its index.
+    pub fn link(&self, index: u32) -> Option<&Link> {
+        self.links.iter().find(|link| link.index == index)
+    }
+
+    /// The link that has an address.
+    pub fn owner(&self, address: IpAddr) -> Option<&Link> {
+        self.links.iter().find(|link| link.addresses.iter().any(|network| network.ip() == address))
+    }
+
+    /// The links of which packets go through the queues of this one: itself, what it is a port of, what lies on it, and
+    /// so on upwards.
+    pub fn carried_by(&self, index: u32) -> Vec<&Link> {
+        let mut carried = BTreeSet::from([index]);
+        let mut found: Vec<&Link> = self.link(index).into_iter().collect();
+        let mut next = 0;
+        while let Some(link) = found.get(next).copied() {
+            next += 1;
+            let is_above = |other: &&Link| link.master == Some(other.index) || other.lies_on == Some(link.index);
+            found.extend(self.links.iter().filter(is_above).filter(|other| carried.insert(other.index)));
         }
+        found
+    }
+
+    /// The ports of a link.
+    pub fn ports(&self, index: u32) -> Vec<&Link> {
+        self.links.iter().filter(|link| link.master == Some(index)).collect()
     }
 }
 
-/// All interfaces of the socket's namespace but the loopback, in the order of their indices.
-pub(super) fn ports(socket: &mut Socket) -> Result<Vec<Port>, KernelError> {
-    let mut ask = |what: &str, message| {
-        let answer = socket.ask(&Request::dump(message))?;
-        answer.map_err(|refusal| refusal.because(format!("list the {what}")))
-    };
-    let links = ask("links", RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-    let addresses = ask("addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
-    let routes = ask("routes", RouteNetlinkMessage::GetRoute(RouteMessage::default()))?;
-    let default_routes: BTreeSet<u32> = routes.into_iter().flat_map(default_route_interfaces).collect();
-    let mut addresses: Vec<(u32, IpNetwork)> = addresses.into_iter().filter_map(address).collect();
-    addresses.sort_by_key(|(_, network)| network.is_ipv6());
-    let mut ports: Vec<Port> = links.into_iter().filter_map(port).collect();
-    ports.sort_by_key(|port| port.index);
-    for port in &mut ports {
-        let own = addresses.iter().filter(|(index, _)| *index == port.index);
-        port.addresses = own.map(|(_, network)| *network).collect();
-        port.carries_default_route = default_routes.contains(&port.index);
-        port.speed_mbit = speed_mbit(&port.name);
-    }
-    Ok(ports)
-}
-
-/// An interface's speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
-pub(super) fn speed_mbit(name: &IfName) -> Option<u32> {
-    let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
-    speed.trim().parse().ok().filter(|mbit| *mbit > 0)
-}
-
-/// What a link's own message says of it; `None` of the loopback.
-fn port(message: RouteNetlinkMessage) -> Option<Port> {
-    let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    if link.header.flags.contains(LinkFlags::Loopback) {
-        return None;
-    }
-    let (mut name, mut mac, mut mtu, mut state) = (None, None, 0, State::Unknown);
-    for attribute in link.attributes {
-        match attribute {
-            LinkAttribute::IfName(text) => name = text.parse().ok(),
-            LinkAttribute::Address(bytes) => mac = bytes.try_into().ok(),
-            LinkAttribute::Mtu(bytes) => mtu = bytes,
-            LinkAttribute::OperState(now) => state = now,
+/// Puts a host together from what the kernel answers to dumps of its links, addresses and routes.
+pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) -> Host {
+    let mut host = Host::default();
+    let mut addresses: Vec<(u32, IpNetwork)> = Vec::new();
+    for message in messages {
+        match message {
+            RouteNetlinkMessage::NewLink(message) => host.links.push(link(&message)),
+            RouteNetlinkMessage::NewAddress(message) => {
+                addresses.extend(address(&message).map(|address| (message.header.index, address)));
+            }
+            RouteNetlinkMessage::NewRoute(message) => host.default_routes.extend(default_routes(&message)),
             _ => {}
         }
     }
-    // Drivers that do not say how they are (tun for one) are up when somebody has set them up.
-    let is_up = match state {
-        State::Up => true,
-        State::Unknown => link.header.flags.contains(LinkFlags::Up),
-        _ => false,
+    addresses.sort_by_key(|(_, address)| address.is_ipv6());
+    for (index, address) in addresses {
+        if let Some(link) = host.links.iter_mut().find(|link| link.index == index) {
+            link.addresses.push(address);
+        }
+    }
+    host
+}
+
+/// A link without its addresses, which the kernel tells by themselves.
+pub(super) fn link(message: &LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        is_loopback: flags.contains(LinkFlags::Loopback),
+        is_up: flags.contains(LinkFlags::Up),
+        has_carrier: flags.contains(LinkFlags::LowerUp),
+        ..Link::default()
     };
-    let index = link.header.index;
-    Some(Port {
-        index,
-        name: name?,
-        mac,
-        addresses: Vec::new(),
-        is_up,
-        mtu,
-        speed_mbit: None,
-        carries_default_route: false,
-    })
+    let mut is_elsewhere = false;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
+            LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
+            LinkAttribute::Controller(master) if *master > 0 => link.master = Some(*master),
+            LinkAttribute::Link(below) if *below > 0 => link.lies_on = Some(*below),
+            // What it lies on is in another namespace, where the index means another link.
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::LinkInfo(info) => link.kind = info.iter().find_map(kind).or(link.kind),
+            _ => {}
+        }
+    }
+    // The two ends of a cable name each other and lie on nothing.
+    let is_cable = matches!(link.kind.as_deref(), Some("veth" | "netkit" | "vxcan"));
+    link.lies_on = link.lies_on.filter(|below| !is_elsewhere && !is_cable && *below != link.index);
+    link
 }
 
-fn address(message: RouteNetlinkMessage) -> Option<(u32, IpNetwork)> {
-    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    let address = own_address(&message)?;
-    Some((message.header.index, IpNetwork::new(address, message.header.prefix_len).ok()?))
+fn kind(info: &LinkInfo) -> Option<String> {
+    match info {
+        LinkInfo::Kind(InfoKind::Other(kind)) => Some(kind.clone()),
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
 }
 
-/// The interface's own address in a message about an address.
-pub(super) fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+/// The address that an interface has by a message, with the prefix of its network.
+pub(super) fn address(message: &AddressMessage) -> Option<IpNetwork> {
     // IFA_LOCAL is the interface's own address where IFA_ADDRESS is the peer's (point to point).
     let local = message.attributes.iter().find_map(|attribute| match attribute {
         AddressAttribute::Local(address) => Some(*address),
@@ -131,19 +167,141 @@ pub(super) fn own_address(message: &AddressMessage) -> Option<IpAddr> {
         AddressAttribute::Address(address) => Some(*address),
         _ => None,
     });
-    local.or(address)
+    IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()
 }
 
-/// The interfaces that a default route leaves by; none of any other route.
-pub(super) fn default_route_interfaces(message: RouteNetlinkMessage) -> Vec<u32> {
-    let RouteNetlinkMessage::NewRoute(message) = message else { return Vec::new() };
-    if message.header.destination_prefix_length != 0 {
+/// An interface's speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
+pub(super) fn speed_mbit(name: &str) -> Option<u32> {
+    let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
+    speed.trim().parse().ok().filter(|mbit| *mbit > 0)
+}
+
+/// The default routes that a message tells of: one for each way that it leads.
+pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
+    let header = &message.header;
+    // Half of all addresses, and IPv6's 2000::/3, are a default route by another name, as VPNs set it.
+    let is_default = match header.address_family {
+        AddressFamily::Inet => header.destination_prefix_length <= 1,
+        AddressFamily::Inet6 => header.destination_prefix_length <= 3,
+        _ => false,
+    };
+    // What is to be dropped (`blackhole`) or is for this host leads nowhere.
+    if !is_default || header.kind != RouteType::Unicast {
         return Vec::new();
     }
-    let interfaces = message.attributes.iter().flat_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => vec![*index],
-        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
-        _ => Vec::new(),
-    });
-    interfaces.collect()
+    let mut table = u32::from(header.table);
+    let (mut link, mut router, mut ways) = (None, None, Vec::new());
+    for attribute in &message.attributes {
+        match attribute {
+            RouteAttribute::Table(number) => table = *number,
+            RouteAttribute::Oif(index) => link = Some(*index),
+            RouteAttribute::MultiPath(hops) => {
+                let way = |hop: &rtnetlink::packet_route::route::RouteNextHop| {
+                    (Some(hop.interface_index), hop.attributes.iter().find_map(gateway))
+                };
+                ways.extend(hops.iter().map(way));
+            }
+            other => router = gateway(other).or(router),
+        }
+    }
+    if ways.is_empty() {
+        ways.push((link, router));
+    }
+    ways.into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
+}
+
+fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
+    match attribute {
+        RouteAttribute::Gateway(RouteAddress::Inet(address)) | RouteAttribute::Via(RouteVia::Inet(address)) => {
+            Some((*address).into())
+        }
+        RouteAttribute::Gateway(RouteAddress::Inet6(address)) | RouteAttribute::Via(RouteVia::Inet6(address)) => {
+            Some((*address).into())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_route::route::RouteNextHop;
+
+    use super::*;
+
+    fn link(index: u32, master: Option<u32>, lies_on: Option<u32>) -> Link {
+        Link { index, name: format!("l{index}"), master, lies_on, ..Link::default() }
+    }
+
+    #[test]
+    fn what_is_above_a_link_at_any_height_goes_through_its_queues_and_what_is_below_does_not() {
+        // 1 and 2 are ports of bond 3, on which VLAN 4 lies, which is a port of bridge 5; 6 is by itself.
+        let links = vec![
+            link(1, Some(3), None),
+            link(2, Some(3), None),
+            link(3, None, None),
+            link(4, Some(5), Some(3)),
+            link(5, None, None),
+            link(6, None, None),
+        ];
+        let host = Host { links, ..Host::default() };
+        let carried = |index| host.carried_by(index).iter().map(|link| link.index).collect::<Vec<_>>();
+        assert_eq!(carried(1), [1, 3, 4, 5]);
+        assert_eq!(carried(3), [3, 4, 5]);
+        assert_eq!(carried(4), [4, 5]);
+        assert_eq!(carried(6), [6]);
+        assert_eq!(carried(7), [0; 0]);
+        assert_eq!(host.ports(3).len(), 2);
+        let circle = Host { links: vec![link(1, Some(2), None), link(2, Some(1), None)], ..Host::default() };
+        assert_eq!(circle.carried_by(1).len(), 2);
+    }
+
+    #[test]
+    fn a_cable_lies_on_nothing_and_neither_does_what_lies_in_another_namespace() {
+        let lies_on = |kind: InfoKind, others: &[LinkAttribute]| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::Link(7), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
+            message.attributes.extend(others.iter().cloned());
+            super::link(&message).lies_on
+        };
+        assert_eq!(lies_on(InfoKind::Vlan, &[]), Some(7));
+        assert_eq!(lies_on(InfoKind::Veth, &[]), None);
+        assert_eq!(lies_on(InfoKind::MacVlan, &[LinkAttribute::LinkNetNsId(1)]), None);
+    }
+
+    fn route(family: AddressFamily, prefix: u8, attributes: Vec<RouteAttribute>) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.destination_prefix_length = prefix;
+        message.header.kind = RouteType::Unicast;
+        message.header.table = 254;
+        message.attributes = attributes;
+        message
+    }
+
+    #[test]
+    fn a_default_route_is_one_in_any_table_by_any_way_and_by_halves() {
+        let router: IpAddr = [10, 0, 0, 254].into();
+        let by = |link| vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(link)];
+        let told = |message: &RouteMessage| -> Vec<_> {
+            default_routes(message).into_iter().map(|route| (route.link, route.gateway, route.table)).collect()
+        };
+        assert_eq!(told(&route(AddressFamily::Inet, 0, by(3))), [(Some(3), Some(router), 254)]);
+        assert_eq!(told(&route(AddressFamily::Inet, 1, by(3))).len(), 1);
+        assert_eq!(told(&route(AddressFamily::Inet, 8, by(3))), []);
+        assert_eq!(told(&route(AddressFamily::Inet6, 3, by(3))).len(), 1);
+        let elsewhere = [by(3), vec![RouteAttribute::Table(1000)]].concat();
+        assert_eq!(told(&route(AddressFamily::Inet6, 0, elsewhere)), [(Some(3), Some(router), 1000)]);
+        let hop = |index| {
+            let mut hop = RouteNextHop::default();
+            hop.interface_index = index;
+            hop
+        };
+        let both = route(AddressFamily::Inet, 0, vec![RouteAttribute::MultiPath(vec![hop(3), hop(4)])]);
+        assert_eq!(told(&both), [(Some(3), None, 254), (Some(4), None, 254)]);
+        // By a next hop object of which the kernel does not tell the way.
+        assert_eq!(told(&route(AddressFamily::Inet, 0, vec![RouteAttribute::NhId(9)])), [(None, None, 254)]);
+        let mut dropped = route(AddressFamily::Inet, 0, Vec::new());
+        dropped.header.kind = RouteType::BlackHole;
+        assert_eq!(told(&dropped), []);
+    }
 }

@@ -17,6 +17,7 @@ mod rtnl;
 mod samples;
 mod socket;
 mod tc;
+mod watch;
 
 use std::{fs, io, net::IpAddr};
 
@@ -24,11 +25,12 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
-pub use host::Port;
+pub use host::{DefaultRoute, Host, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
 pub use rtnl::Rtnl;
+pub use watch::Event;
 
 use crate::{
     plan::{IfName, LineRate, Step, Tree},
@@ -46,10 +48,19 @@ pub trait Kernel: Send {
     /// Looks an interface up by its name.
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
 
-    /// Lists all interfaces but the loopback. Nothing is written.
-    fn ports(&mut self) -> Result<Vec<Port>, KernelError>;
+    /// Looks at the host's links, addresses and default routes.
+    fn host(&mut self) -> Result<Host, KernelError>;
 
-    /// Reads what is on an interface: our tree and whatever is not ours.
+    /// The index of the link by which packets leave from an address of this host, or any, to another one; `None`: no
+    /// route leads there.
+    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError>;
+
+    /// What has happened to the host's links since the last call, other than by [`Kernel::perform`] and its kin. The first
+    /// call begins to watch.
+    fn events(&mut self) -> Result<Vec<Event>, KernelError>;
+
+    /// Reads what is on an interface: our tree and whatever is not ours. An interface that is no longer there is an error,
+    /// and not one that has nothing.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
     /// Remembers distribution tables of the user's own, which later steps name by what is in them.
@@ -99,8 +110,10 @@ pub struct Interface {
     pub rate: LineRate,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
-    /// Whether a default route leaves by it.
-    pub carries_default_route: bool,
+    /// Whether it is set up (`IFF_UP`).
+    pub is_up: bool,
+    /// Whether it is connected (`IFF_LOWER_UP`).
+    pub has_carrier: bool,
 }
 
 /// Why the kernel did not do what it was asked.

@@ -2,10 +2,16 @@
 
 use std::{collections::BTreeSet, io, net::IpAddr};
 
-use rtnetlink::packet_route::{RouteNetlinkMessage, address::AddressMessage, route::RouteMessage, tc::TcMessage};
+use rtnetlink::packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    address::AddressMessage,
+    link::LinkMessage,
+    route::{RouteAttribute, RouteMessage},
+    tc::TcMessage,
+};
 
 use super::{
-    Interface, Kernel, KernelError, Partly, Port, host, loan,
+    Event, Host, Interface, Kernel, KernelError, Partly, host, loan,
     observe::{self, Dumps},
     refuse::Refuser,
     socket::{Refusal, Socket},
@@ -14,6 +20,7 @@ use super::{
         filter::{self, Filter},
         netem, qdisc,
     },
+    watch::Watch,
 };
 use crate::{
     plan::{IfName, LineRate, Route, Step, Tree},
@@ -24,6 +31,8 @@ const ENOENT: i32 = 2;
 const EEXIST: i32 = 17;
 /// What the kernel says of a qdisc that is not there (`tc_get_qdisc`: "Invalid handle").
 const EINVAL: i32 = 22;
+const ENETUNREACH: i32 = 101;
+const EHOSTUNREACH: i32 = 113;
 
 /// A socket of one network namespace.
 pub struct Rtnl {
@@ -32,18 +41,20 @@ pub struct Rtnl {
     tables: Tables,
     /// Who answers, while there is something to be answered.
     refuser: Option<Refuser>,
+    /// Who tells what others do, once somebody has asked.
+    watch: Option<Watch>,
 }
 
 impl Rtnl {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, tables: Tables::new(), refuser: None })
+        Ok(Self { socket: Socket::open()?, tables: Tables::new(), refuser: None, watch: None })
     }
 
     /// A socket in a new network namespace that a child process makes and that ends with the socket: for who lacks
     /// `CAP_SYS_ADMIN`, but may make user namespaces.
     pub fn open_elsewhere() -> io::Result<Self> {
-        Ok(Self { socket: loan::borrow()?, tables: Tables::new(), refuser: None })
+        Ok(Self { socket: loan::borrow()?, tables: Tables::new(), refuser: None, watch: None })
     }
 
     fn dump<T>(
@@ -75,19 +86,59 @@ impl Rtnl {
 
 impl Kernel for Rtnl {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
-        let index = self.socket.link_index(name.as_str())?;
-        let index = index.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
-
+        let link = self.socket.link_by_name(name.as_str())?.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
+        let host::Link { index, is_up, has_carrier, .. } = host::link(&link);
         let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
-        let addresses = self.dump("list the addresses", &addresses, |message| address(message, index))?;
-        let routes = Request::dump(RouteNetlinkMessage::GetRoute(RouteMessage::default()));
-        let default_routes = self.dump("list the routes", &routes, |message| default_route_by(message, index))?;
-        let rate = line_rate(name);
-        Ok(Interface { index, name: name.clone(), rate, addresses, carries_default_route: !default_routes.is_empty() })
+        let addresses = self.dump("list the addresses", &addresses, |message| match message {
+            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
+                host::address(&message).map(|network| network.ip())
+            }
+            _ => None,
+        })?;
+        Ok(Interface { index, name: name.clone(), rate: line_rate(name), addresses, is_up, has_carrier })
     }
 
-    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
-        host::ports(&mut self.socket)
+    fn host(&mut self) -> Result<Host, KernelError> {
+        let dumps = [
+            ("list the links", RouteNetlinkMessage::GetLink(LinkMessage::default())),
+            ("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default())),
+            // Of both families, and of all tables.
+            ("list the routes", RouteNetlinkMessage::GetRoute(RouteMessage::default())),
+        ];
+        let mut messages = Vec::new();
+        for (operation, request) in dumps {
+            messages.extend(self.dump(operation, &Request::dump(request), Some)?);
+        }
+        let mut host = host::decode(messages);
+        for link in &mut host.links {
+            link.speed_mbit = host::speed_mbit(&link.name);
+        }
+        Ok(host)
+    }
+
+    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+        let (family, bits) = if address.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.destination_prefix_length = bits;
+        message.attributes.push(RouteAttribute::Destination(address.into()));
+        if let Some(from) = from {
+            message.header.source_prefix_length = bits;
+            message.attributes.push(RouteAttribute::Source(from.into()));
+        }
+        match self.socket.ask(&Request::get(RouteNetlinkMessage::GetRoute(message)))? {
+            Ok(answer) => Ok(answer.iter().find_map(leaves_by)),
+            Err(refusal) if matches!(refusal.errno.raw_os_error(), Some(ENETUNREACH | EHOSTUNREACH)) => Ok(None),
+            Err(refusal) => Err(refusal.because(format!("look up the way to {address}"))),
+        }
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>, KernelError> {
+        let watch = match &self.watch {
+            Some(watch) => watch,
+            None => self.watch.insert(Watch::open(self.socket.port()?)?),
+        };
+        Ok(watch.events())
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
@@ -113,6 +164,10 @@ impl Kernel for Rtnl {
                 // Without clsact, its two parents are silently empty.
                 dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
             }
+        }
+        // Of a link that is gone, all dumps are empty.
+        if !self.socket.has_link(index)? {
+            return Err(KernelError::NoInterface(interface.name.clone()));
         }
         Ok(observe::decode(&dumps))
     }
@@ -195,16 +250,16 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
     })
 }
 
-pub(super) fn address(message: RouteNetlinkMessage, index: u32) -> Option<IpAddr> {
-    let RouteNetlinkMessage::NewAddress(message) = message else { return None };
-    host::own_address(&message).filter(|_| message.header.index == index)
-}
-
-pub(super) fn default_route_by(message: RouteNetlinkMessage, index: u32) -> Option<()> {
-    host::default_route_interfaces(message).contains(&index).then_some(())
+/// The link that a route leads to, which an answer to `RTM_GETROUTE` names.
+fn leaves_by(message: &RouteNetlinkMessage) -> Option<u32> {
+    let RouteNetlinkMessage::NewRoute(message) = message else { return None };
+    message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 /// The interface's speed, or the assumed one.
 fn line_rate(name: &IfName) -> LineRate {
-    host::speed_mbit(name).map_or(LineRate::UNKNOWN, LineRate::from_mbit)
+    host::speed_mbit(name.as_str()).map_or(LineRate::UNKNOWN, LineRate::from_mbit)
 }

@@ -2,9 +2,10 @@
 
 use std::{
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
 };
 
+use nix::sys::socket::{NetlinkAddr, getsockname};
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload, NlasIterator},
     packet_route::{
@@ -82,6 +83,11 @@ impl Socket {
         Ok(raw.as_fd().try_clone_to_owned()?.into())
     }
 
+    /// Its address as the kernel knows it, by which others tell its changes from those of anybody else.
+    pub(super) fn port(&self) -> io::Result<u32> {
+        Ok(getsockname::<NetlinkAddr>(self.descriptor.as_raw_fd())?.pid())
+    }
+
     /// Sends all requests and reads an acknowledgement of each; answers with the refusals, in order, and the places of
     /// the requests that they refuse.
     ///
@@ -110,15 +116,35 @@ impl Socket {
 
     /// The interface index of a link, if one has the name.
     pub(super) fn link_index(&mut self, name: &str) -> Result<Option<u32>, KernelError> {
+        Ok(self.link_by_name(name)?.map(|link| link.header.index))
+    }
+
+    /// A link, if one has the name.
+    pub(super) fn link_by_name(&mut self, name: &str) -> Result<Option<LinkMessage>, KernelError> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
+        self.link(link, || format!("look up interface {name}"))
+    }
+
+    /// Whether there is still a link of that index.
+    pub(super) fn has_link(&mut self, index: u32) -> Result<bool, KernelError> {
+        let mut link = LinkMessage::default();
+        link.header.index = index;
+        Ok(self.link(link, || format!("look up interface number {index}"))?.is_some())
+    }
+
+    fn link(
+        &mut self,
+        link: LinkMessage,
+        operation: impl FnOnce() -> String,
+    ) -> Result<Option<LinkMessage>, KernelError> {
         match self.ask(&Request::get(RouteNetlinkMessage::GetLink(link)))? {
             Ok(answer) => Ok(answer.into_iter().find_map(|message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(link.header.index),
+                RouteNetlinkMessage::NewLink(link) => Some(link),
                 _ => None,
             })),
             Err(refusal) if refusal.errno.raw_os_error() == Some(ENODEV) => Ok(None),
-            Err(refusal) => Err(refusal.because(format!("look up interface {name}"))),
+            Err(refusal) => Err(refusal.because(operation())),
         }
     }
 

@@ -41,7 +41,7 @@ impl<K: Kernel> Node<K> {
     /// the meantime has.
     pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
         if self.pending.as_ref().is_some_and(|pending| pending.ticket == request.ticket) {
-            self.forget_pending();
+            self.forget_pending(now);
         }
         if self.last.as_ref().is_some_and(|last| last.ticket == request.ticket) {
             self.take_back(now)?;
@@ -56,7 +56,7 @@ impl<K: Kernel> Node<K> {
         let is_old = |pending: &Pending| now.uptime.saturating_sub(pending.since.uptime) >= PREPARED_FOR;
         if self.pending.as_ref().is_some_and(is_old) {
             warn!(node = %self.enforcer.config.node, "Nobody came back for what was prepared; it is forgotten.");
-            self.forget_pending();
+            self.forget_pending(now);
         }
         if self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.until <= now.uptime) {
             warn!(node = %self.enforcer.config.node, "{} was not confirmed in time.", self.stamp());
@@ -76,10 +76,10 @@ impl<K: Kernel> Node<K> {
         self.unconfirmed.as_ref()?.committed.as_ref()
     }
 
-    fn forget_pending(&mut self) {
+    fn forget_pending(&mut self, now: Now) {
         if let Some(Pending { ready: Some(ready), .. }) = self.pending.take() {
             self.enforcer.forget(&ready.staged);
-            self.correct_journal();
+            self.correct_journal(now);
         }
     }
 
@@ -97,7 +97,7 @@ impl<K: Kernel> Node<K> {
         self.held = last.before;
         self.note(self.held.timeline.absent(now.uptime));
         // Until this is written, the journal says that the change is not done, which comes to the same.
-        self.correct_journal();
+        self.correct_journal(now);
         warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
         Ok(())
     }
@@ -105,16 +105,20 @@ impl<K: Kernel> Node<K> {
     fn go_back(&mut self, last: &Transaction, now: Now) -> Result<(), ApiError> {
         let Transaction { ticket, before, .. } = last;
         let undoing = Transaction { ticket: ticket.clone(), before: before.clone(), is_done: false };
-        let written = self.write_entry(&self.held, Some(undoing));
-        // What was never confirmed is not done in the journal either, so nothing has to be written first.
-        if self.unconfirmed.is_none() {
-            written.map_err(|error| unwritable(&error))?;
+        if let Err(error) = self.write_entry(&self.held, Some(undoing)) {
+            // All other nodes go back, so this one does as well: a disk that is full must not part it from them.
+            warn!(%error, "The journal does not say that the change is undone.");
         }
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
-        let interface = self.own_interface()?;
-        let staged = self.enforcer.stage(interface, in_force)?;
         self.ahead = None;
-        self.enforcer.strike(&staged, &|| now).map(drop)
+        if self.is_displaced()? {
+            return Ok(());
+        }
+        let interface = self.enforcer.own_interface(&self.in_force)?;
+        let staged = self.enforcer.stage(interface, in_force)?;
+        self.enforcer.strike(&staged, &|| now)?;
+        self.watch_over(staged.interface(), &staged.wanted);
+        Ok(())
     }
 }
 

@@ -1,7 +1,9 @@
 //! The transaction on one node, over a kernel in memory.
 
+mod drift;
 pub(crate) mod examples;
 mod fleet;
+mod guard;
 mod keeping;
 mod refusals;
 mod restart;
@@ -9,12 +11,12 @@ mod time;
 
 use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 
-use super::{Config, Node, Now};
+use super::{AfterReboot, Config, Node, Now};
 use crate::{
-    kernel::FakeKernel,
+    kernel::{DefaultRoute, FakeKernel},
     plan::{AgentAddress, Inventory, Mode, Moment, Partition, Place, Shape, Timing, Tree, Wanted, Wish},
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
-    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, Prepare, Ticket, Undo},
+    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Ticket, Undo},
 };
 
 /// When the tests begin: an hour after the machine was started.
@@ -80,6 +82,9 @@ fn config(journal: Option<&Path>) -> Config {
         socket_group: None,
         journal: journal.map(Path::to_owned),
         is_keeper: false,
+        allow: Vec::new(),
+        after_reboot: AfterReboot::Restore,
+        on_drift: OnDrift::Report,
     }
 }
 
@@ -242,7 +247,8 @@ fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
     let error = node.prepare(prepare("a", &Wanted::default(), &elsewhere), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
 
-    node.kernel().interface.carries_default_route = true;
+    let route = DefaultRoute { link: Some(2), gateway: None, table: 254 };
+    node.kernel().default_routes.push(route);
     let error = node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
     assert_eq!(node.kernel().writes, 0);

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     agent::JournalError,
-    kernel::{Interface, Kernel, KernelError, Port},
+    kernel::{Event, Host, Interface, Kernel, KernelError},
     plan::{Flap, IfName, Shaping, Step, Timing},
     topology::Tables,
 };
@@ -62,8 +62,16 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.interface(name))
     }
 
-    fn ports(&mut self) -> Result<Vec<Port>, KernelError> {
-        self.fake(FakeKernel::ports)
+    fn host(&mut self) -> Result<Host, KernelError> {
+        self.fake(Kernel::host)
+    }
+
+    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+        self.fake(|fake| fake.way_to(address, from))
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>, KernelError> {
+        self.fake(Kernel::events)
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
@@ -354,27 +362,131 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
         "the journal FILE is of version 2, and this netemctl knows versions up to 1"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
-    assert_eq!(message(""), "the journal FILE makes no sense: it is cut short");
+    assert_eq!(message(""), "the journal FILE makes no sense: it is empty, as a disk that was full may leave a file");
     fs::remove_file(machine.journal()).unwrap();
     fs::create_dir(machine.journal()).unwrap();
     assert!(matches!(machine.open(now()), Err(JournalError::Unreadable(..))));
 }
 
 #[test]
-fn what_cannot_be_written_down_is_not_done() {
+fn what_cannot_be_written_down_is_refused_before_any_node_has_changed() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
     let (writes, stamp) = (machine.kernel.fake(|fake| fake.writes), node.stamp());
     fs::remove_dir_all(machine.folder.path()).unwrap();
-    node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
-    let error = node.commit(&commit("b"), &now).unwrap_err();
+    let error = node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Failed);
     assert!(error.message.starts_with("cannot write the journal"), "{error}");
     assert_eq!((machine.kernel.fake(|fake| fake.writes), node.stamp()), (writes, stamp));
-    let Err(JournalError::Unwritable(..)) = machine.open(now()).unwrap().resume(now()) else {
+    drop(node);
+    let Err(JournalError::Unwritable(..)) = machine.open(now()) else {
         panic!("an agent that cannot keep a journal does not start")
     };
+}
+
+#[test]
+fn what_cannot_be_written_down_when_all_are_to_change_is_not_done_and_nobody_answers_for_it() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    put(&mut node, "a", &documents()[1], now());
+    let (writes, stamp) = (machine.kernel.fake(|fake| fake.writes), node.stamp());
+    let mut wanted = documents()[2].clone();
+    wanted.partitions.iter_mut().for_each(|partition| partition.mode = Mode::Reject);
+    node.prepare(prepare("b", &documents()[1], &wanted), now()).unwrap();
+    fs::remove_dir_all(machine.folder.path()).unwrap();
+    let error = node.commit(&commit("b"), &now).unwrap_err();
+    assert!(error.message.starts_with("cannot write the journal"), "{error}");
+    assert_eq!((machine.kernel.fake(|fake| fake.writes), node.stamp()), (writes, stamp));
+    assert_eq!(machine.kernel.fake(|fake| fake.answers), Some(false));
+}
+
+/// All other nodes go back, so a full disk must not part this one from them.
+#[test]
+fn an_undo_that_cannot_be_written_down_is_done_all_the_same_and_written_down_later() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    put(&mut node, "a", &documents()[1], now());
+    let was = machine.kernel.shaping();
+    put(&mut node, "b", &documents()[2], now());
+    let away = machine.folder.path().with_extension("away");
+    fs::rename(machine.folder.path(), &away).unwrap();
+    assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, documents()[1].stamp());
+    assert_eq!(machine.kernel.shaping(), was);
+    let behind = node.status(now()).unwrap().watch.journal_behind.unwrap();
+    assert!(behind.starts_with("cannot write the journal"), "{behind}");
+    fs::rename(&away, machine.folder.path()).unwrap();
+    node.tend(now() + SECOND).unwrap();
+    assert_eq!(node.status(now() + SECOND).unwrap().watch.journal_behind, None);
+    drop(node);
+    assert_eq!(machine.start(now() + SECOND).stamp(), documents()[1].stamp());
+    assert_eq!(machine.kernel.shaping(), was);
+}
+
+#[test]
+fn a_journal_in_use_keeps_a_second_agent_away() {
+    let machine = Machine::new();
+    let node = machine.start(now());
+    let Err(error) = machine.open(now()) else { panic!("there are two") };
+    assert!(matches!(error, JournalError::InUse(_)), "{error}");
+    drop(node);
+    machine.start(now());
+}
+
+#[test]
+fn what_was_found_in_the_journal_is_told() {
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    assert_eq!(node.status(now()).unwrap().recovered, None, "there was nothing");
+    put(&mut node, "a", &delayed(&documents()[1], "80ms", Some(SECOND)), now());
+    drop(node);
+
+    machine.kernel.fake(|fake| fake.tree = Tree::default());
+    let later = now() + 2 * SECOND;
+    let mut node = machine.start(later);
+    let recovered = node.status(later).unwrap().recovered.unwrap();
+    assert!(!recovered.after_reboot && !recovered.interrupted && !recovered.cleared, "{recovered:?}");
+    assert!(recovered.writes.unwrap() > 0 && recovered.ended.len() == 1, "{recovered:?}");
+
+    let wanted = node.document(later).wanted;
+    node.prepare(prepare("b", &wanted, &parted(&wanted, "n2", None)), later).unwrap();
+    node.make_ready(&commit("b"), later).unwrap();
+    drop(node);
+    let recovered = machine.start(later).status(later).unwrap().recovered.unwrap();
+    assert!(recovered.interrupted && recovered.writes == Some(0), "{recovered:?}");
+}
+
+#[test]
+fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config_says_so() {
+    for (after_reboot, boot) in
+        [(AfterReboot::Clear, "second"), (AfterReboot::Clear, "first"), (AfterReboot::Restore, "second")]
+    {
+        let mut machine = Machine::new();
+        put(&mut machine.start(now()), "a", &documents()[3], now());
+        let was = machine.kernel.tree();
+        machine.boot = boot;
+        let config = Config { after_reboot, ..config(Some(&machine.journal())) };
+        let open = || Node::with_bench(config.clone(), machine.kernel.clone(), untouched(), boot, now()).unwrap();
+        let mut node = open();
+        // Whatever has come in the way, what is ours is taken off.
+        if after_reboot == AfterReboot::Clear {
+            let route = DefaultRoute { link: Some(2), gateway: None, table: 254 };
+            machine.kernel.fake(|fake| fake.default_routes.push(route));
+        }
+        node.resume(now()).unwrap();
+        let forgets = after_reboot == AfterReboot::Clear && boot == "second";
+        if forgets {
+            assert_eq!((machine.kernel.tree(), node.stamp()), (Tree::default(), Wanted::default().stamp()));
+        } else if after_reboot == AfterReboot::Restore {
+            assert_eq!((machine.kernel.tree(), node.stamp()), (was, documents()[3].stamp()));
+        }
+        let recovered = node.status(now()).unwrap().recovered.unwrap();
+        assert_eq!((recovered.after_reboot, recovered.cleared), (boot == "second", forgets));
+        drop(node);
+        let mut node = open();
+        node.resume(now()).unwrap();
+        assert_eq!(node.status(now()).unwrap().recovered.is_none(), forgets, "it is forgotten for good");
+    }
 }
 
 #[test]

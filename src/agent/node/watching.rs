@@ -1,0 +1,93 @@
+//! What a node does about what others do to its interface: hears of it, looks, and mends it if it is to be mended.
+
+use super::Node;
+use crate::{
+    agent::{
+        Now, Via,
+        drift::Sight,
+        guard,
+        status::{self, Look},
+    },
+    kernel::{Interface, Kernel, KernelError},
+    plan::{IfName, Wanted},
+    wire::ApiError,
+};
+
+impl<K: Kernel> Node<K> {
+    /// Hears of what others do to the interface, looks at it if there was something, and mends it if it is to be mended.
+    pub(super) fn keep_watch(&mut self, now: Now) {
+        if !self.hear(now) || self.unsettled.is_some() {
+            return;
+        }
+        match status::look(&mut self.enforcer, &self.in_force) {
+            Ok(look) if self.vigil.see(look.sight(), now) => self.repair(now),
+            Ok(_) => {}
+            Err(error) => self.vigil.could_not_look(error.message, now),
+        }
+    }
+
+    /// Answers whether it is time to look at the interface.
+    fn hear(&mut self, now: Now) -> bool {
+        let events = match self.enforcer.kernel.events() {
+            Ok(events) => events,
+            Err(error) => {
+                self.vigil.could_not_look(error.to_string(), now);
+                return false;
+            }
+        };
+        let name = self.interface_name().cloned();
+        name.is_some_and(|name| self.vigil.hear(&events, &name, now))
+    }
+
+    /// Brings the interface in line with what is in force, whatever somebody else has made of it.
+    fn repair(&mut self, now: Now) {
+        if self.waits_for_its_moment() {
+            // What it will write is computed from what there is at this moment.
+            return self.vigil.look_again(now);
+        }
+        let admitted = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default());
+        let staged = match admitted.and_then(|interface| self.enforcer.stage(interface, self.in_force.clone())) {
+            Ok(staged) => staged,
+            Err(error) => return self.vigil.refused(error.message, now),
+        };
+        self.ahead = None;
+        self.vigil.tried(now);
+        match self.enforcer.strike(&staged, &|| now) {
+            Ok(struck) => self.vigil.repaired(struck.writes, staged.interface().index, now),
+            Err(error) => self.vigil.failed(error.message, now),
+        }
+    }
+
+    /// Looks at the interface at this moment. What others have done until now is mended when the node is tended next.
+    pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
+        let is_due = self.hear(now);
+        let in_force = self.held.document.in_force(&self.held.timeline.absent(now.uptime));
+        let look = status::look(&mut self.enforcer, &in_force)?;
+        if self.unsettled.is_none() && (is_due || look.sight() != Sight::AsWanted || self.vigil.differs()) {
+            self.vigil.see(look.sight(), now);
+            self.vigil.look_again(now);
+        }
+        Ok(look)
+    }
+
+    /// Keeps an eye on the interface from now on, if something is in force there.
+    pub(super) fn watch_over(&mut self, interface: &Interface, in_force: &Wanted) {
+        let Interface { index, is_up, has_carrier, .. } = *interface;
+        self.vigil.begin((!in_force.is_clear()).then_some((index, is_up, has_carrier)));
+    }
+
+    /// The name of the interface that the document in force has for this node.
+    pub(super) fn interface_name(&self) -> Option<&IfName> {
+        self.in_force.inventory.nodes.get(&self.enforcer.config.node).map(|place| &place.interface)
+    }
+
+    /// Whether the interface that has what is in force is gone, or another one has its name.
+    pub(super) fn is_displaced(&mut self) -> Result<bool, ApiError> {
+        let Some((ours, name)) = self.vigil.ours().zip(self.interface_name().cloned()) else { return Ok(false) };
+        match self.enforcer.kernel.interface(&name) {
+            Ok(interface) => Ok(interface.index != ours),
+            Err(KernelError::NoInterface(_)) => Ok(true),
+            Err(error) => Err(guard::kernel_error(error)),
+        }
+    }
+}

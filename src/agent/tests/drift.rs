@@ -1,0 +1,203 @@
+//! What others do to the interface shows at once, and is undone where the config says so.
+
+use super::*;
+use crate::kernel::Event;
+
+fn node(on_drift: OnDrift) -> Node<FakeKernel> {
+    let config = Config { on_drift, ..config(None) };
+    Node::with_bench(config, untouched(), untouched(), "boot", now()).unwrap()
+}
+
+/// A node with a topology in force.
+fn shaped(on_drift: OnDrift) -> Node<FakeKernel> {
+    let mut node = node(on_drift);
+    put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
+    node
+}
+
+/// Somebody takes the gate to the filters away, and the kernel says that there was something.
+fn disturb(node: &mut Node<FakeKernel>) {
+    node.kernel().tree.active = None;
+    node.kernel().events.push(Event::Shaping { index: 2 });
+}
+
+/// The interface is deleted, and made again under another index, without an address.
+fn make_again(node: &mut Node<FakeKernel>) {
+    let kernel = node.kernel();
+    kernel.tree = Tree::default();
+    kernel.interface.index = 12;
+    kernel.interface.addresses.clear();
+    let name = "db0".to_owned();
+    kernel.events.extend([Event::Gone { index: 2 }, Event::Link { index: 12, name, is_up: true, has_carrier: true }]);
+}
+
+fn incidents(node: &mut Node<FakeKernel>, now: Now) -> Vec<String> {
+    node.status(now).unwrap().watch.incidents.into_iter().map(|incident| incident.what).collect()
+}
+
+#[test]
+fn what_somebody_else_has_changed_shows_since_when_and_nothing_is_written() {
+    let mut node = shaped(OnDrift::Report);
+    disturb(&mut node);
+    let (start, writes) = (now(), node.kernel().writes);
+    let status = node.status(start + SECOND).unwrap();
+    assert!(!status.drift.is_empty());
+    assert_eq!(status.watch.since, Some((start + SECOND).wall.to_string()));
+    for second in 1..300 {
+        node.tend(start + second * SECOND).unwrap();
+    }
+    assert_eq!(node.status(start + 300 * SECOND).unwrap().watch.since, Some((start + SECOND).wall.to_string()));
+    assert_eq!(node.kernel().writes, writes);
+    // A change of ours is the end of it.
+    let document = Wanted { generation: 5, ..wanted_of(&node) };
+    put(&mut node, "b", &document);
+    assert_eq!((node.status(now()).unwrap().drift, incidents(&mut node, now())), (vec![], vec![]));
+}
+
+#[test]
+fn what_somebody_else_has_changed_is_undone_at_once_and_told() {
+    let mut node = shaped(OnDrift::Repair);
+    let before = node.kernel().tree.clone();
+    disturb(&mut node);
+    node.tend(now() + SECOND).unwrap();
+    assert_eq!(node.kernel().tree, before);
+    let status = node.status(now() + SECOND).unwrap();
+    assert_eq!((status.drift, status.watch.since, status.watch.repairs), (vec![], None, 1));
+    let told = incidents(&mut node, now());
+    assert!(told[0].starts_with("the kernel no longer") && told[1].starts_with("repaired in 3 steps"), "{told:?}");
+}
+
+#[test]
+fn two_that_undo_each_others_work_do_not_do_so_in_a_tight_loop() {
+    let mut node = shaped(OnDrift::Repair);
+    let writes = node.kernel().writes;
+    for tick in 0..5 * 60 {
+        disturb(&mut node);
+        node.tend(now() + tick * Duration::from_millis(200)).unwrap();
+    }
+    let repairs = node.status(now() + 60 * SECOND).unwrap().watch.repairs;
+    assert_eq!((repairs, node.kernel().writes - writes), (6, 6 * 3), "in a minute");
+    // It is mended in the end, although nothing more happens.
+    node.tend(now() + 63 * SECOND).unwrap();
+    assert!(node.status(now() + 64 * SECOND).unwrap().drift.is_empty());
+}
+
+#[test]
+fn what_is_our_own_doing_is_no_drift() {
+    let mut node = shaped(OnDrift::Repair);
+    let timing = Timing { begins: now().wall, lasts: Some(SECOND), flap: None };
+    let wanted = parted(&wanted_of(&node), "n2", Some(timing));
+    put(&mut node, "b", &wanted);
+    for second in 0..5 {
+        node.kernel().events.push(Event::Lost);
+        node.tend(now() + second * SECOND).unwrap();
+    }
+    assert_eq!(node.status(now() + 5 * SECOND).unwrap().watch.repairs, 0);
+    assert_eq!(incidents(&mut node, now() + 5 * SECOND), [""; 0]);
+}
+
+#[test]
+fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_then_when_it_has_its_address() {
+    for on_drift in [OnDrift::Report, OnDrift::Repair] {
+        let mut node = shaped(on_drift);
+        let (before, writes) = (node.kernel().tree.clone(), node.kernel().writes);
+        make_again(&mut node);
+        node.tend(now()).unwrap();
+        let status = node.status(now()).unwrap();
+        assert!(status.drift.contains(&"give interface db0 its address 10.0.0.1".to_owned()), "{:?}", status.drift);
+        assert_eq!(node.kernel().writes, writes, "whose it is now is not known yet");
+        let told = incidents(&mut node, now());
+        assert_eq!(told[..2], ["interface db0 was deleted", "interface db0 was made again, as another one"]);
+
+        node.kernel().interface.addresses = vec![address(1)];
+        node.kernel().events.push(Event::Address { index: 12 });
+        node.tend(now()).unwrap();
+        let repaired = on_drift == OnDrift::Repair;
+        assert_eq!(node.kernel().tree == before, repaired);
+        assert_eq!(node.kernel().writes == writes, !repaired);
+        assert_eq!(node.status(now()).unwrap().drift.is_empty(), repaired);
+    }
+}
+
+#[test]
+fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
+    let mut node = shaped(OnDrift::Report);
+    let wanted = delayed(&wanted_of(&node), "80ms", Some(10 * SECOND));
+    put(&mut node, "b", &wanted);
+    make_again(&mut node);
+    node.kernel().is_gone = true;
+    let status = node.status(now()).unwrap();
+    assert_eq!(status.drift, ["make interface db0 again, with its addresses: it is gone"]);
+    assert_eq!((status.interface.as_str(), status.profiles.len()), ("db0", 0));
+    let writes = node.kernel().writes;
+    assert_eq!(node.tend(now() + 10 * SECOND).unwrap(), None);
+    node.kernel().is_gone = false;
+    node.tend(now() + 20 * SECOND).unwrap();
+    assert!(node.status(now() + 20 * SECOND).unwrap().overlays.is_empty());
+    assert_eq!(node.kernel().writes, writes, "an end writes nothing to an interface that never had what ends");
+    // The change can still be undone, although there is nothing left to undo.
+    node.undo(&undo("b"), now() + 21 * SECOND).unwrap();
+    assert_eq!(node.kernel().writes, writes);
+}
+
+#[test]
+fn a_link_that_went_down_and_up_shows() {
+    let mut node = shaped(OnDrift::Repair);
+    let mut link = |is_up| {
+        let event = Event::Link { index: 2, name: "db0".to_owned(), is_up, has_carrier: is_up };
+        node.kernel().events.push(event);
+        node.kernel().interface.is_up = is_up;
+        node.tend(now()).unwrap();
+        let status = node.status(now()).unwrap();
+        (status.drift, incidents(&mut node, now()).len())
+    };
+    assert_eq!(link(false), (vec!["set interface db0 up".to_owned()], 2));
+    assert_eq!(link(true), (vec![], 4));
+    assert_eq!(node.status(now()).unwrap().watch.repairs, 0, "nothing was to be written");
+}
+
+#[test]
+fn a_kernel_that_does_not_answer_is_not_taken_for_one_that_has_nothing() {
+    let mut node = shaped(OnDrift::Repair);
+    let writes = node.kernel().writes;
+    node.kernel().is_mute = true;
+    node.kernel().tree.active = None;
+    node.kernel().events.push(Event::Lost);
+    node.tend(now()).unwrap();
+    assert!(node.status(now()).is_err());
+    assert_eq!(node.kernel().writes, writes);
+    node.kernel().is_mute = false;
+    node.tend(now() + SECOND).unwrap();
+    let status = node.status(now() + SECOND).unwrap();
+    assert_eq!((status.drift, status.watch.repairs, status.watch.obstacle), (vec![], 1, None));
+}
+
+#[test]
+fn what_is_foreign_is_never_repaired_away() {
+    let mut node = shaped(OnDrift::Repair);
+    disturb(&mut node);
+    node.kernel().tree.foreign.push(crate::plan::ForeignObject("filter pref 7".to_owned()));
+    let writes = node.kernel().writes;
+    node.tend(now()).unwrap();
+    let status = node.status(now()).unwrap();
+    assert!(status.watch.obstacle.unwrap().contains("filter pref 7"));
+    assert_eq!((status.watch.repairs, node.kernel().writes), (0, writes));
+    node.kernel().tree.foreign.clear();
+    node.tend(now() + SECOND).unwrap();
+    assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
+}
+
+#[test]
+fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
+    let mut node = shaped(OnDrift::Repair);
+    let base = wanted_of(&node);
+    node.prepare(prepare("b", &base, &parted(&base, "n2", None)), now()).unwrap();
+    node.make_ready(&commit("b"), now()).unwrap();
+    disturb(&mut node);
+    let writes = node.kernel().writes;
+    node.tend(now()).unwrap();
+    assert_eq!(node.kernel().writes, writes);
+    node.undo(&undo("b"), now()).unwrap();
+    node.tend(now() + SECOND).unwrap();
+    assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
+}
