@@ -127,12 +127,13 @@ impl Vigil {
         match self.seen.replace(link) {
             Some(seen) if seen == link => {}
             Some(seen) if seen.index == link.index => {
-                if seen.is_up != link.is_up {
-                    self.note(now, format!("interface {name} went {}", if link.is_up { "up" } else { "down" }));
-                } else {
-                    let what = if link.has_carrier { "has a carrier again" } else { "lost its carrier" };
-                    self.note(now, format!("interface {name} {what}"));
-                }
+                let what = match (seen.is_up == link.is_up, link.is_up, link.has_carrier) {
+                    (false, true, _) => "went up",
+                    (false, false, _) => "went down",
+                    (true, _, true) => "has a carrier again",
+                    (true, _, false) => "lost its carrier",
+                };
+                self.note(now, format!("interface {name} {what}"));
             }
             _ if self.ours == Some(link.index) => self.note(now, format!("interface {name} has its name again")),
             _ => self.note(now, format!("interface {name} was made again, as another one")),

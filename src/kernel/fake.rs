@@ -21,6 +21,7 @@ const NO_COMPANY: &str = "netem: cannot mix duplicating netems with other netems
 
 /// One interface's tree.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that kernels do or do not")]
 pub struct FakeKernel {
     /// What is on the interface.
     pub tree: Tree,

@@ -3,15 +3,21 @@
 use std::{collections::BTreeMap, fs, path::Path};
 
 use netemctl::{
+    agent::{Config, Exception, Node, Now, Via},
     fleet::{Access, CallError, Fleet, Phase, TransactionError},
+    kernel::Rtnl,
     lab::LabDirectory,
-    plan::Inventory,
+    plan::{Inventory, Wanted},
     topology::{NodeName, Source, Topology},
-    wire::ErrorCode,
+    wire::{ErrorCode, Prepare, Ticket},
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::lab::{Lab, shipped};
+use crate::{
+    lab::{Lab, shipped},
+    sockets::within,
+    timing::{home, kill_agent},
+};
 
 /// Applies the study's topology on a fleet that the inventory describes otherwise than the lab's own.
 fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
@@ -73,6 +79,86 @@ fn an_interface_with_a_default_route_is_refused() {
     let lab = Lab::hierarchical();
     drop(lab.exec("n5", "ip route add default via 10.78.0.1 dev db0"));
     assert_refused(apply_on(inventory_of(&lab)), "n5", "default route");
+}
+
+/// Each is refused with its reason, on a host that was made so, and changes no node.
+#[test]
+fn what_carries_more_than_the_database_is_refused_however_it_does() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let management = lab.management();
+    let hosts = [
+        (
+            "ip route add default via 10.78.0.3 dev db0 table 1000",
+            "ip route flush table 1000",
+            "default route (table 1000)",
+        ),
+        ("ip -6 route add default via fd78::3 dev db0", "ip -6 route del default", "default route, so"),
+        ("ip route add 128.0.0.0/1 dev db0", "ip route del 128.0.0.0/1", "default route, so"),
+        (
+            "ip link add link db0 name up0 type macvlan && ip link set up0 up && ip route add default dev up0",
+            "ip link del up0",
+            "default route (that of up0 above it)",
+        ),
+        ("ip link add br0 type bridge && ip link set db0 master br0", "ip link del br0", "a port of the bridge br0"),
+        ("ip address add 10.78.0.3/32 dev lo", "ip address del 10.78.0.3/32 dev lo", "is this host's own (lo)"),
+        (
+            "ip route add default via 10.77.0.3 dev mgmt0 && ip route add default via 10.78.0.3 dev mgmt0 onlink table 9",
+            "ip route del default; ip route flush table 9",
+            "10.78.0.3, which the inventory gives to node n3, is the router",
+        ),
+    ];
+    for (make, unmake, because) in hosts {
+        drop(lab.run(["lab", "exec", "n2", "--", "sh", "-c", make]).expect(0));
+        let before = lab.tc();
+        let refused = lab.run([Path::new("apply"), &shipped("uniform-3-rtt100.toml")]).expect(5);
+        assert!(refused.stderr.contains("n2") && refused.stderr.contains(because), "{make}: {}", refused.stderr);
+        assert_eq!(lab.tc(), before, "{make}");
+        drop(lab.run(["lab", "exec", "n2", "--", "sh", "-c", unmake]).expect(0));
+    }
+    assert_eq!(lab.management(), management);
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+
+    // What comes in the way later does not keep there what is ours, and keeps out what is new.
+    drop(lab.exec("n2", "ip route add default dev db0"));
+    drop(lab.netemctl("partition n3").expect(5));
+    drop(lab.netemctl("clear").expect(0));
+    assert!(!lab.tc().contains("4e7e:"));
+}
+
+/// The lab's agents listen on Unix sockets, so this one is asked as if by a network.
+#[test]
+fn the_interface_that_the_controller_comes_by_is_refused_and_another_one_is_not() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    kill_agent(&lab, "n1");
+    let text = fs::read_to_string(shipped("uniform-3-rtt100.toml")).unwrap();
+    let topology = Topology::parse(Source::new("uniform.toml", text)).unwrap();
+    let wanted = Wanted { generation: 1, ..Wanted::default().with_topology(topology, inventory_of(&lab)).unwrap() };
+    let ask = |allow: Vec<Exception>, via: Via| {
+        within(&lab, "n1", || {
+            let config = home(&lab, "n1").join("agent.toml");
+            let config = Config { allow, journal: None, ..Config::read(&config).unwrap() };
+            let mut node = Node::open(config, Rtnl::open().unwrap(), Now::read()).unwrap();
+            let request =
+                Prepare { ticket: Ticket("t".to_owned()), base: Wanted::default().stamp(), wanted: wanted.clone() };
+            node.prepare_via(request, via, Now::read()).map(drop).map_err(|error| error.message)
+        })
+    };
+    let end = |text: &str| Some(text.parse().unwrap());
+    for (local, peer) in [
+        ("10.78.0.1:7000", "10.78.0.2:50000"),
+        ("[fd78::1]:7000", "[fd78::2]:50000"),
+        ("[::ffff:10.78.0.1]:7000", "[::ffff:10.78.0.99]:50000"),
+        // It comes to another address, and the answers leave by the interface all the same.
+        ("10.77.0.1:7000", "10.78.0.99:50000"),
+    ] {
+        let via = Via { local: end(local), peer: end(peer) };
+        let refusal = ask(Vec::new(), via).unwrap_err();
+        assert!(refusal.contains("interface db0 carries the controller's own connection"), "{refusal}");
+        ask(vec![Exception::Controller], via).unwrap();
+    }
+    for (local, peer) in [("10.77.0.1:7000", "10.77.0.99:50000"), ("127.0.0.1:7000", "127.0.0.1:50000")] {
+        ask(Vec::new(), Via { local: end(local), peer: end(peer) }).unwrap();
+    }
 }
 
 #[test]

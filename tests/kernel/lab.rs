@@ -127,6 +127,19 @@ impl Lab {
         shown.collect()
     }
 
+    /// Everything about the nodes' management interfaces, counters aside: nothing of ours may ever touch it.
+    pub(crate) fn management(&self) -> String {
+        let show = "ip -o link show dev mgmt0; ip -o address show dev mgmt0; tc qdisc show dev mgmt0; ip route; ip -6 route show dev mgmt0";
+        let nodes = self.state().threads;
+        let shown = nodes.keys().map(|node| {
+            let shown = self.run(["lab", "exec", node.as_str(), "--", "sh", "-c", show]).expect(0).stdout;
+            // Which of its routes the database's interface has, it may itself have lost.
+            let lines = shown.lines().filter(|line| !line.contains("dev db0")).collect::<Vec<_>>().join("\n");
+            format!("{node}\n{lines}\n")
+        });
+        shown.collect()
+    }
+
     pub(crate) fn state(&self) -> State {
         LabDirectory::of_user(Some(self.directory.clone())).unwrap().find().unwrap().state
     }

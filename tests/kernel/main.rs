@@ -8,6 +8,7 @@
 mod abilities;
 mod changes;
 mod deaths;
+mod drift;
 mod guard;
 mod lab;
 mod links;
@@ -17,6 +18,7 @@ mod partitions;
 mod ports;
 mod profiles;
 mod proxy;
+mod recovery;
 mod rejects;
 mod service;
 mod sockets;

@@ -48,7 +48,8 @@ fn change(lab: &Lab, line: &str) -> (f64, Value) {
     (changed["onset"]["agreed"].as_f64().unwrap(), changed)
 }
 
-fn home(lab: &Lab, node: &str) -> PathBuf {
+/// Where the files of a node are.
+pub(crate) fn home(lab: &Lab, node: &str) -> PathBuf {
     lab.directory().join("nodes").join(node)
 }
 
@@ -81,6 +82,15 @@ impl Restarted {
     }
 }
 
+/// Kills the agent of a node and starts it again with more in its config.
+pub(crate) fn restart_with(lab: &Lab, node: &str, more: &str) -> Restarted {
+    kill_agent(lab, node);
+    let config = home(lab, node).join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(config, text + more).unwrap();
+    Restarted::start(lab, node)
+}
+
 impl Drop for Restarted {
     fn drop(&mut self) {
         self.0.kill().unwrap();
@@ -89,7 +99,7 @@ impl Drop for Restarted {
 }
 
 #[track_caller]
-fn wait_until(condition: impl Fn() -> bool) {
+pub(crate) fn wait_until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(10);
     while !condition() {
         assert!(Instant::now() < deadline, "in vain");

@@ -1,0 +1,169 @@
+//! What others do to an interface shows at once, and is undone where an agent's config says so.
+
+use std::{thread, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    lab::{Lab, shipped},
+    timing::{restart_with, wait_until},
+};
+
+/// Three nodes with a delay; the agent of n1 repairs what others change, those of n2 and n3 report it.
+struct Site {
+    lab: Lab,
+    _n1: crate::timing::Restarted,
+    management: String,
+}
+
+impl Site {
+    fn up() -> Self {
+        let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+        lab.apply(&shipped("uniform-3-rtt100.toml"));
+        let n1 = restart_with(&lab, "n1", "on-drift = \"repair\"\n");
+        let management = lab.management();
+        Self { lab, _n1: n1, management }
+    }
+
+    fn status(&self, code: i32) -> Value {
+        self.lab.netemctl("--json status").expect(code).json()
+    }
+
+    fn watch(&self, node: &str) -> Value {
+        let status: Value = self.lab.netemctl("--json status").json();
+        status["nodes"][node]["watch"].clone()
+    }
+
+    fn on_both(&self, line: &str) {
+        for node in ["n1", "n2"] {
+            drop(self.lab.exec(node, line));
+        }
+    }
+
+    /// What n1 and n2 have now, for they have the same but for the addresses.
+    fn tc(&self) -> Vec<String> {
+        let all = self.lab.tc();
+        all.split("\nn").map(str::to_owned).collect()
+    }
+}
+
+fn incidents(watch: &Value) -> Vec<String> {
+    let incidents = watch["incidents"].as_array().unwrap();
+    incidents.iter().map(|incident| incident["what"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn what_somebody_deletes_shows_at_once_and_is_repaired_where_it_is_to_be() {
+    let site = Site::up();
+    let before = site.tc();
+    site.on_both("tc filter del dev db0");
+    let status = site.status(4);
+    assert_eq!(status["nodes"]["n2"]["state"], "drifts");
+    assert!(status["nodes"]["n2"]["watch"]["since"].is_string(), "{status}");
+    wait_until(|| site.watch("n1")["repairs"] == 1);
+    let after = site.tc();
+    assert_eq!(after[0], before[0], "n1 has what it had");
+    assert_ne!(after[1], before[1], "nobody has written to n2");
+    assert_eq!(site.watch("n2")["repairs"], 0);
+
+    // Our own changes are no drift, and bring n2 in line.
+    site.lab.apply(&shipped("uniform-3-rtt100.toml"));
+    drop(site.lab.netemctl("partition n3").expect(0));
+    drop(site.lab.netemctl("heal").expect(0));
+    thread::sleep(Duration::from_millis(500));
+    let status = site.status(0);
+    assert_eq!(site.tc(), before);
+    for node in ["n1", "n2", "n3"] {
+        assert_eq!(incidents(&status["nodes"][node]["watch"]), [""; 0], "{node}");
+    }
+    assert_eq!(site.watch("n1")["repairs"], 1);
+
+    // Somebody who does it again and again: repairs come ever less often, and the last one stays.
+    let fight = "for i in $(seq 40); do tc filter del dev db0 2>/dev/null; sleep 0.1; done";
+    drop(site.lab.run(["lab", "exec", "n1", "--", "sh", "-c", fight]).expect(0));
+    let repairs = site.watch("n1")["repairs"].as_u64().unwrap();
+    assert!((2..=7).contains(&repairs), "{repairs} repairs, forty deletions in eight seconds or so");
+    site.lab.apply(&shipped("uniform-3-rtt100.toml"));
+    assert_eq!((site.tc(), site.lab.management()), (before, site.management.clone()));
+}
+
+#[test]
+fn somebody_elses_root_shows_and_stays() {
+    let site = Site::up();
+    site.on_both("tc qdisc del dev db0 root");
+    drop(site.lab.exec("n2", "tc qdisc add dev db0 root handle 8001: fq"));
+    wait_until(|| site.watch("n1")["repairs"] == 1);
+    let status = site.status(4);
+    assert!(status["nodes"]["n2"]["foreign"][0].as_str().unwrap().starts_with("qdisc fq 8001:"), "{status}");
+    drop(site.lab.exec("n1", "tc qdisc replace dev db0 root handle 8001: fq"));
+    wait_until(|| site.watch("n1")["obstacle"].is_string());
+    thread::sleep(Duration::from_millis(1500));
+    let shown = site.lab.exec("n1", "tc qdisc show dev db0");
+    assert!(shown.starts_with("qdisc fq 8001: root"), "{shown}");
+    assert_eq!(site.lab.management(), site.management);
+    // Gone, it is in nobody's way, and what is wanted comes back.
+    site.on_both("tc qdisc del dev db0 root");
+    wait_until(|| site.watch("n1")["repairs"] == 2);
+    site.lab.apply(&shipped("uniform-3-rtt100.toml"));
+    drop(site.status(0));
+}
+
+#[test]
+fn a_link_that_goes_down_and_up_shows_and_keeps_what_is_on_it() {
+    let site = Site::up();
+    let before = site.tc();
+    site.on_both("ip link set db0 down");
+    let status = site.status(4);
+    for node in ["n1", "n2"] {
+        let drift = status["nodes"][node]["drift"].to_string();
+        assert!(drift.contains("set interface db0 up"), "{drift}");
+    }
+    site.on_both("ip link set db0 up");
+    // Whoever sets it down takes its IPv6 addresses away.
+    for (node, number) in [("n1", 1), ("n2", 2)] {
+        drop(site.lab.exec(node, &format!("ip -6 address add fd78::{number}/64 dev db0 nodad")));
+    }
+    wait_until(|| site.lab.netemctl("status").code == Some(0));
+    assert_eq!(site.tc(), before, "the queues are those that were there");
+    for node in ["n1", "n2"] {
+        let watch = site.watch(node);
+        let told = incidents(&watch).join("; ");
+        assert!(told.contains("interface db0 went down") && told.contains("interface db0 went up"), "{told}");
+        assert_eq!((&watch["since"], &watch["repairs"]), (&Value::Null, &0.into()));
+    }
+    assert_eq!(site.lab.management(), site.management);
+}
+
+#[test]
+fn an_interface_that_is_deleted_and_made_again_shows_and_is_shaped_again_where_it_is_to_be() {
+    let site = Site::up();
+    let before = site.lab.exec("n1", "tc class show dev db0");
+    site.on_both("ip link del db0");
+    let status = site.status(4);
+    for node in ["n1", "n2"] {
+        let drift = status["nodes"][node]["drift"][0].as_str().unwrap();
+        assert_eq!(drift, "make interface db0 again, with its addresses: it is gone");
+    }
+    site.on_both("ip link add db0 type dummy");
+    site.on_both("ip link set db0 up");
+    thread::sleep(Duration::from_millis(500));
+    let bare = site.lab.exec("n1", "tc qdisc show dev db0");
+    assert!(!bare.contains("4e7e:"), "whose it is now is not known yet: {bare}");
+    for (node, number) in [("n1", 1), ("n2", 2)] {
+        drop(site.lab.exec(node, &format!("ip -6 address add fd78::{number}/64 dev db0 nodad")));
+        drop(site.lab.exec(node, &format!("ip address add 10.78.0.{number}/16 dev db0")));
+    }
+    wait_until(|| site.watch("n1")["repairs"] == 1);
+    assert_eq!(site.lab.exec("n1", "tc class show dev db0"), before);
+    assert_eq!(site.lab.exec("n2", "tc class show dev db0"), "", "nobody has written to n2");
+    let told = incidents(&site.watch("n1"));
+    assert!(told.contains(&"interface db0 was deleted".to_owned()), "{told:?}");
+    let status = site.status(4);
+    let states = ["n1", "n2", "n3"].map(|node| status["nodes"][node]["state"].clone());
+    assert_eq!(states, ["ok", "drifts", "ok"]);
+    site.lab.apply(&shipped("uniform-3-rtt100.toml"));
+    drop(site.status(0));
+    drop(site.lab.netemctl("clear").expect(0));
+    assert!(!site.lab.tc().contains("4e7e:"));
+    assert_eq!(site.lab.management(), site.management);
+}

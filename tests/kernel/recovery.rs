@@ -1,0 +1,167 @@
+//! What an agent makes of its journal: after a new start of the machine, on a disk that is full, beside another agent.
+
+use std::{fs, path::Path, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    lab::{Lab, Ran, shipped},
+    timing::{Restarted, home, kill_agent, restart_with},
+};
+
+fn three() -> Lab {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    lab
+}
+
+/// Makes it look as if the machine had been started anew since a node's agent, which is dead, wrote its journal: another
+/// boot, and a kernel that has nothing.
+fn reboot(lab: &Lab, node: &str) {
+    let journal = home(lab, node).join("journal.json");
+    let text = fs::read_to_string(&journal).unwrap();
+    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    assert!(text.contains(boot.trim()), "the journal says in which boot it was written");
+    fs::write(&journal, text.replace(boot.trim(), "00000000-0000-4000-8000-000000000000")).unwrap();
+    for what in ["root", "clsact"] {
+        drop(lab.exec(node, &format!("tc qdisc del dev db0 {what}")));
+    }
+}
+
+fn of<'a>(status: &'a Value, node: &str, key: &str) -> &'a Value {
+    &status["nodes"][node][key]
+}
+
+#[test]
+fn after_a_new_start_of_the_machine_what_was_in_force_is_restored_or_forgotten_as_the_config_says() {
+    let lab = three();
+    let (before, management) = (lab.tc(), lab.management());
+    kill_agent(&lab, "n1");
+    reboot(&lab, "n1");
+    assert_ne!(lab.tc(), before);
+    let n1 = Restarted::start(&lab, "n1");
+    let status = lab.netemctl("--json status").expect(0).json();
+    assert_eq!(lab.tc(), before);
+    let recovered = of(&status, "n1", "recovered");
+    assert_eq!((&recovered["after_reboot"], &recovered["cleared"]), (&true.into(), &false.into()));
+    assert!(recovered["writes"].as_u64().unwrap() > 0);
+    assert_eq!(of(&status, "n2", "recovered"), &Value::Null);
+    let shown = lab.netemctl("status").expect(0).stdout;
+    assert!(
+        shown.contains("the agent was started after the machine, and put in force what its journal has"),
+        "{shown}"
+    );
+    drop(n1);
+
+    // The same with a partition that was over meanwhile, and one that is not.
+    let n1 = Restarted::start(&lab, "n1");
+    drop(lab.netemctl("partition n2 --for 1s").expect(0));
+    drop(lab.netemctl("partition n3 --for 60s").expect(0));
+    drop(n1);
+    reboot(&lab, "n1");
+    std::thread::sleep(Duration::from_secs(1));
+    let n1 = Restarted::start(&lab, "n1");
+    let status = lab.netemctl("--json status").expect(0).json();
+    assert_eq!(of(&status, "n1", "recovered")["ended"], Value::from(vec!["n2"]));
+    drop(lab.netemctl("heal").expect(0));
+    assert_eq!(lab.tc(), before);
+    drop(n1);
+
+    reboot(&lab, "n1");
+    let config = home(&lab, "n1").join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text + "after-reboot = \"clear\"\n").unwrap();
+    let _n1 = Restarted::start(&lab, "n1");
+    // It says so, and that the nodes no longer agree; the others are as they were.
+    let status = lab.netemctl("--json status").expect(4).json();
+    assert_eq!(of(&status, "n1", "recovered")["cleared"], true);
+    assert_eq!(
+        (of(&status, "n1", "topology"), of(&status, "n2", "topology")),
+        (&Value::Null, &"uniform-3-rtt100".into())
+    );
+    assert!(!lab.exec("n1", "tc qdisc show dev db0").contains("4e7e:"));
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    assert_eq!((lab.tc(), lab.management()), (before, management));
+}
+
+#[test]
+fn a_disk_that_is_full_is_found_before_any_node_is_touched() {
+    let lab = three();
+    let (before, management) = (lab.tc(), lab.management());
+    kill_agent(&lab, "n1");
+    // A disk of the node's own, that only the node sees.
+    let disk = home(&lab, "n1").join("disk");
+    fs::create_dir(&disk).unwrap();
+    drop(lab.exec("n1", &format!("mount -t tmpfs -o size=64k tmpfs {}", disk.display())));
+    let config = home(&lab, "n1").join("agent.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    fs::write(&config, text.replace("journal.json", "disk/journal.json")).unwrap();
+    let _n1 = Restarted::start(&lab, "n1");
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    assert_eq!(lab.tc(), before);
+
+    let fill = format!("dd if=/dev/zero of={}/fill bs=1k 2>/dev/null; true", disk.display());
+    drop(lab.run(["lab", "exec", "n1", "--", "sh", "-c", &fill]).expect(0));
+    for verb in ["partition n3", "set n1 n2 delay=90ms", "clear"] {
+        let refused = lab.netemctl(verb).expect(1);
+        assert!(refused.stderr.contains("cannot write the journal"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("No space left on device"), "{}", refused.stderr);
+        assert_eq!(lab.tc(), before, "{verb}");
+    }
+    let left = lab.exec("n1", &format!("ls {}", disk.display()));
+    assert_eq!(left, "fill\njournal.json\njournal.json.lock\n", "nothing is left beside it");
+    drop(lab.netemctl("status").expect(0));
+    drop(lab.exec("n1", &format!("rm {}/fill", disk.display())));
+    drop(lab.netemctl("clear").expect(0));
+    assert!(!lab.tc().contains("4e7e:"));
+    assert_eq!(lab.management(), management);
+}
+
+/// Runs an agent in a node that is not to start.
+fn start(lab: &Lab, node: &str, config: &Path) -> Ran {
+    let arguments = ["lab", "exec", node, "--", env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"];
+    lab.command(arguments).arg(config).output().unwrap().into()
+}
+
+#[test]
+fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing() {
+    let lab = three();
+    let before = lab.tc();
+    let _n1 = restart_with(&lab, "n1", "");
+    let text = fs::read_to_string(home(&lab, "n1").join("agent.toml")).unwrap();
+    let config = home(&lab, "n1").join("another.toml");
+    let elsewhere = text.replace("agent.sock", "another.sock");
+    for (text, why) in [
+        (elsewhere.clone(), "another agent keeps the journal"),
+        (elsewhere.replace("journal.json", "another.json"), "another agent has interface db0"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let refused = start(&lab, "n1", &config).expect(9);
+        assert!(refused.stderr.contains(why) && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    }
+
+    kill_agent(&lab, "n2");
+    let journal = home(&lab, "n2").join("journal.json");
+    let whole = fs::read(&journal).unwrap();
+    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"version\":1", "\"version\":99", 1);
+    let refused = |make: &dyn Fn(), why: &str| {
+        make();
+        let refused = start(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);
+        assert!(refused.stderr.contains(why) && refused.stderr.contains("hint: "), "{}", refused.stderr);
+    };
+    refused(&|| fs::write(&journal, "").unwrap(), "makes no sense: it is empty");
+    refused(&|| fs::write(&journal, &newer).unwrap(), "is of version 99");
+    refused(
+        &|| {
+            fs::remove_file(&journal).unwrap();
+            fs::create_dir(&journal).unwrap();
+        },
+        "cannot read the journal",
+    );
+    assert_eq!(lab.tc(), before);
+    fs::remove_dir(&journal).unwrap();
+    fs::write(&journal, whole).unwrap();
+    let _n2 = Restarted::start(&lab, "n2");
+    drop(lab.netemctl("status").expect(0));
+    assert_eq!(lab.tc(), before);
+}
