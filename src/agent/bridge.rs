@@ -202,8 +202,8 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
             return Err(BridgeError::AnotherNode { own, asked, by });
         }
     }
-    if running.is_some() && caller.interfaces.is_empty() {
-        // Who only asks questions asks whoever is there.
+    if before.is_some() && caller.interfaces.is_empty() {
+        // Who only asks questions asks whoever is there, or was.
         return Ok(());
     }
     // Before anything ends that knows when something is over.

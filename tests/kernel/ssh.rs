@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     lab::shipped,
-    sshd::{Hosts, end, wait_until},
+    sshd::{HOME, Hosts, end, strip, wait_until},
 };
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -140,23 +140,24 @@ fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
     said("ssh is not let in (root@10.77.0.1: Permission denied (publickey)");
     hosts.rewrite("authorized", |_| authorized);
 
+    // What is no program for that machine is not left there. One node is enough for the copying.
+    hosts.rewrite("inventory.toml", |text| text.split("[nodes.n2]").next().unwrap_or_default().to_owned());
     hosts.rewrite("fake", |_| "not a program".to_owned());
     let fake = hosts.path("fake");
     let failed = hosts.run(["status", "--push-binary", &*fake.to_string_lossy()]).expect(6);
-    assert!(
-        failed.stdout.contains("n1: no agent at ssh://host-of-n1: netemctl could not be copied"),
-        "{}",
-        failed.stdout
-    );
-    assert_eq!(hosts.files_below("n1", "/run/home"), Vec::<String>::new());
+    assert!(failed.stdout.contains("ssh://host-of-n1: netemctl could not be copied there: "), "{}", failed.stdout);
+    assert_eq!(hosts.files_below("n1", HOME), Vec::<String>::new());
 
-    let first = hosts.netemctl("status --push").expect(0);
-    assert_eq!(first.stderr.matches("copied this netemctl").count(), 3, "{}", first.stderr);
-    let again = hosts.netemctl("status --push").expect(0);
+    let small = hosts.path("small");
+    strip(env!("CARGO_BIN_EXE_netemctl"), &small);
+    let push = ["status", "--push-binary", &*small.to_string_lossy()];
+    let first = hosts.run(push).expect(0);
+    assert_eq!(first.stderr.matches("copied this netemctl").count(), 1, "{}", first.stderr);
+    let again = hosts.run(push).expect(0);
     assert!(!again.stderr.contains("copied"), "{}", again.stderr);
-    let files = hosts.files_below("n1", "/run/home");
+    let files = hosts.files_below("n1", HOME);
     assert_eq!(files.len(), 1, "{files:?}");
-    assert!(files[0].starts_with(concat!("/run/home/.cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-")));
+    assert!(files[0].starts_with(concat!("/run/test/home/.cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-")));
 }
 
 /// The guard of a host that has no config: the caller names what may be shaped, but not the way that it came by.
@@ -174,6 +175,25 @@ fn the_interface_of_the_ssh_session_is_refused() {
         "{}",
         refused.stderr
     );
+    assert_eq!(hosts.lab.tc(), before);
+    for node in NODES {
+        hosts.wait_until_clean(node);
+    }
+}
+
+/// A host's own config has the last word: on which node it is, and on what may be shaped.
+#[test]
+fn a_host_that_has_a_config_is_what_that_says() {
+    let hosts = hosts(true);
+    let before = hosts.lab.tc();
+    hosts.configure("n1", "node = 'n1'\ninterfaces = ['eth9']\nsocket = '/run/n1.sock'\n");
+    hosts.configure("n2", "node = 'n7'\ninterfaces = ['db0']\nsocket = '/run/n2.sock'\n");
+    let shown = hosts.netemctl("status").expect(6);
+    assert!(shown.stdout.contains("this host is node n7 by its /etc/netemctl/agent.toml, not n2"), "{}", shown.stdout);
+    hosts.configure("n2", "node = 'n2'\ninterfaces = ['db0']\nsocket = '/run/n2.sock'\n");
+    let topology = shipped("uniform-3-rtt100.toml");
+    let refused = hosts.run(["apply", &*topology.to_string_lossy()]).expect(5);
+    assert!(refused.stderr.contains("n1: interface db0 is not one that this agent may touch"), "{}", refused.stderr);
     assert_eq!(hosts.lab.tc(), before);
     for node in NODES {
         hosts.wait_until_clean(node);

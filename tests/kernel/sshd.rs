@@ -1,7 +1,7 @@
 //! Hosts that are reached by ssh alone: the nodes of a lab, each with a real sshd, and its controller host.
 //!
-//! Each sshd is in a mount namespace of its own, so that each node is a machine with its own `/run`, its own root's
-//! home, and its own netemctl, or none. It listens on the lab's management network only. What ssh and sshd need lies in
+//! Each sshd is in a mount namespace of its own, so that each node is a machine with its own `/run`, `/etc` and
+//! root's home, and its own netemctl, or none. It listens on the lab's management network only. What ssh and sshd need lies in
 //! a folder that goes with this value.
 
 use std::{
@@ -30,14 +30,21 @@ const SOON: Duration = Duration::from_secs(40);
 const HOST: &str = r#"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run
-mkdir -m 755 /run/sshd
-mkdir -m 700 /run/home
-mount --bind "$1/passwd" /etc/passwd
-mount --bind "$1/shadow" /etc/shadow
+mkdir -m 755 /run/sshd /run/test /run/test/etc /run/test/lower
+mkdir -m 700 /run/test/home
+mount --rbind /etc /run/test/lower
+ln -s /run/test/lower/* /run/test/etc
+rm -f /run/test/etc/passwd /run/test/etc/shadow /run/test/etc/netemctl
+cp "$1/passwd" "$1/shadow" /run/test/etc
+mkdir /run/test/etc/netemctl
+mount --bind /run/test/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
 [ -z "$3" ] || ln -s "$3" /usr/local/bin/netemctl
 exec /usr/sbin/sshd -D -f "$1/$2.sshd" -E "$1/$2.log"
 "#;
+
+/// Where root is at home on a node.
+pub(crate) const HOME: &str = "/run/test/home";
 
 /// A lab whose nodes are reached by ssh from its controller host.
 pub(crate) struct Hosts {
@@ -85,7 +92,7 @@ impl Hosts {
             let others: Vec<&str> = others.lines().filter(|line| !line.starts_with("root:")).collect();
             format!("{root}\n{}\n", others.join("\n"))
         };
-        fs::write(self.path("passwd"), with_root("/etc/passwd", "root:x:0:0:root:/run/home:/bin/sh")).unwrap();
+        fs::write(self.path("passwd"), with_root("/etc/passwd", "root:x:0:0:root:/run/test/home:/bin/sh")).unwrap();
         fs::write(self.path("shadow"), with_root("/etc/shadow", "root:*:19000:0:99999:7:::")).unwrap();
         fs::set_permissions(self.path("shadow"), fs::Permissions::from_mode(0o600)).unwrap();
     }
@@ -130,6 +137,11 @@ impl Hosts {
         let listens = || fs::read_to_string(&log).is_ok_and(|log| log.contains("Server listening"));
         wait_until(&format!("the sshd of {node} listens"), listens);
         sshd
+    }
+
+    /// Gives a node a config of its own.
+    pub(crate) fn configure(&self, node: &str, text: &str) {
+        fs::write(self.on(node, "/etc/netemctl/agent.toml"), text).unwrap();
     }
 
     fn end_agent_of_lab(&self, node: &str) {
@@ -210,8 +222,8 @@ impl Hosts {
     pub(crate) fn left_on(&self, node: &str) -> Vec<String> {
         let entries = fs::read_dir(self.on(node, "/run")).unwrap().flatten();
         let mut left: Vec<_> = entries.map(|entry| entry.file_name().display().to_string()).collect();
-        left.retain(|name| name != "sshd" && name != "home");
-        left.extend(self.files_below(node, "/run/home"));
+        left.retain(|name| name != "sshd" && name != "test");
+        left.extend(self.files_below(node, HOME));
         left
     }
 
@@ -262,6 +274,11 @@ pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
         assert!(Instant::now() < deadline, "in vain until {what}");
         thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Makes a small copy of a program.
+pub(crate) fn strip(program: &str, copy: &Path) {
+    run("strip", &["-o", &copy.to_string_lossy(), program]);
 }
 
 fn run(program: &str, arguments: &[&str]) {
