@@ -18,15 +18,15 @@ pub(super) struct Ssh {
     ssh: Option<String>,
 
     /// Run the agent there by sudo -n
-    #[arg(long, global = true, hide_short_help = true)]
+    #[arg(long, global = true)]
     ssh_sudo: bool,
 
     /// Copy this netemctl to hosts that have none or another build of it, to ~/.cache/netemctl
-    #[arg(long, global = true, hide_short_help = true)]
+    #[arg(long, global = true)]
     push: bool,
 
     /// The same with another file, such as a static binary or one for the machines there
-    #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
+    #[arg(long, global = true, value_name = "FILE")]
     push_binary: Option<PathBuf>,
 }
 

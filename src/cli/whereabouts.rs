@@ -74,7 +74,7 @@ impl Whereabouts {
         if let Some(given) = given {
             return Self::of_file(given);
         }
-        let own = topology.map(|topology| InventoryFile::of_topology(topology.source())).transpose()?.flatten();
+        let own = topology.map(carried_by).transpose()?.flatten();
         if let (Some(file), Some(topology)) = (own, topology) {
             let from = Whence::Topology { file: topology.source().path.clone() };
             return Ok(Self { from, file });
@@ -157,7 +157,10 @@ impl Whereabouts {
         let mut failure = Failure::new(exit, format!("{names} {what}; nothing was changed"));
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
-        failure.hint(format!("the inventory is {}; netemctl inventory check shows what each node would be", self.from))
+        match self.from.file() {
+            Some(file) => failure.hint(format!("see what every node is: netemctl inventory check {file}")),
+            None => failure,
+        }
     }
 
     /// What is wrong with a node, with the line of the file.
@@ -171,6 +174,12 @@ impl Whereabouts {
     }
 }
 
+/// The inventory that a topology carries.
+fn carried_by(topology: &Topology) -> Result<Option<InventoryFile>, Failure> {
+    let inventory = InventoryFile::of_topology(topology.source())?;
+    Ok(inventory.map(|inventory| inventory.with_zones_of(topology)))
+}
+
 /// Reads an inventory file, or the `[inventory]` table of a topology file, which is then to be right as a whole.
 fn read(path: &Path) -> Result<InventoryFile, Failure> {
     let name = path.display().to_string();
@@ -180,8 +189,7 @@ fn read(path: &Path) -> Result<InventoryFile, Failure> {
         return Ok(InventoryFile::parse(Source::new(name, text))?);
     }
     let topology = topology_file::read(path)?;
-    let inventory = InventoryFile::of_topology(topology.source())?;
-    inventory.ok_or_else(|| Failure::new(Exit::File, format!("{name} has no [inventory] table any more")))
+    carried_by(&topology)?.ok_or_else(|| Failure::new(Exit::File, format!("{name} has no [inventory] table any more")))
 }
 
 /// That nothing says where the nodes are.
@@ -190,6 +198,16 @@ fn nowhere() -> Failure {
         .hint("give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
         .hint("or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too")
         .hint("or bring a lab up on this machine: netemctl lab up TOPOLOGY")
+}
+
+impl Whence {
+    /// The file that says it.
+    fn file(&self) -> Option<&str> {
+        match self {
+            Self::File { file } | Self::Environment { file } | Self::Topology { file } => Some(file),
+            Self::Lab { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for Whence {

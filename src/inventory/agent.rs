@@ -105,9 +105,10 @@ impl Reach {
 
 /// A host and its port, if it has one; an address of IPv6 with a port is in brackets.
 fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
-    let (host, port) = match (text.strip_prefix('[').and_then(|rest| rest.split_once(']')), text.split_once(':')) {
+    let bracketed = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let (host, port) = match (bracketed, text.split_once(':')) {
         (Some((host, "")), _) => (host, None),
-        (Some((host, rest)), _) => (host, rest.strip_prefix(':')),
+        (Some((host, rest)), _) => (host, Some(rest.strip_prefix(':').unwrap_or(rest))),
         // More than one colon: an address of IPv6.
         (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
         _ => (text, None),

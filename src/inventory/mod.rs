@@ -49,7 +49,7 @@ pub use self::{
 use crate::{
     pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
-    topology::{NodeName, Origin, Rejected, Source, Table, ZoneName, parse_toml},
+    topology::{NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
 };
 
 /// The port of agents that listen for HTTPS, unless the file says otherwise: 0x4e7e, the mark of all that is netemctl's.
@@ -135,6 +135,18 @@ impl InventoryFile {
         };
         let nodes = inventory.nodes.iter().map(|(node, place)| (node.clone(), entry(place))).collect();
         Self { nodes, zones: inventory.zones.clone(), tls }
+    }
+
+    /// With the zones of the topology that it belongs to, unless it has its own.
+    #[must_use]
+    pub fn with_zones_of(mut self, topology: &Topology) -> Self {
+        if self.zones.is_empty() {
+            let known =
+                |nodes: &[NodeName]| nodes.iter().filter(|node| self.nodes.contains_key(*node)).cloned().collect();
+            let zones = topology.zones().map(|(zone, nodes)| (zone.clone(), known(nodes)));
+            self.zones = zones.filter(|(_, nodes): &(_, Vec<NodeName>)| !nodes.is_empty()).collect();
+        }
+        self
     }
 
     /// All nodes, at least one.

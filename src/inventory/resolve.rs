@@ -228,7 +228,7 @@ fn listed(interfaces: &[HostInterface]) -> String {
         return "none".to_owned();
     }
     let interface = |interface: &HostInterface| {
-        let addresses: Vec<_> = interface.addresses.iter().map(ToString::to_string).collect();
+        let addresses: Vec<_> = interface.reachable().map(|address| address.to_string()).collect();
         let addresses = if addresses.is_empty() { "no address".to_owned() } else { addresses.join(" ") };
         format!("{} ({addresses})", interface.name)
     };

@@ -13,6 +13,7 @@ mod harness;
 mod help;
 mod host;
 mod install;
+mod inventory;
 mod lab;
 mod live;
 mod partition;

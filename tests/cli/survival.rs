@@ -13,8 +13,10 @@ fn a_keeper_that_is_killed_takes_its_agents_along_and_leaves_room_for_another_la
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
     --- stderr
-    error: no lab is up
-    hint: bring one up: netemctl lab up TOPOLOGY
+    error: nothing says where the nodes are, and no lab is up
+    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
+    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     ");
     insta::assert_snapshot!(lab.run(["lab", "up", "uniform-3-rtt0.toml"]), @"

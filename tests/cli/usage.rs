@@ -88,15 +88,17 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
 }
 
 #[test]
-fn without_a_lab_every_verb_that_needs_one_says_how_to_bring_one_up() {
+fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("uniform-3-rtt100");
     let status = sandbox.run(["status"]);
     insta::assert_snapshot!(status, @"
     --- stdout
     --- stderr
-    error: no lab is up
-    hint: bring one up: netemctl lab up TOPOLOGY
+    error: nothing says where the nodes are, and no lab is up
+    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
+    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     ");
     let others = [
@@ -108,26 +110,39 @@ fn without_a_lab_every_verb_that_needs_one_says_how_to_bring_one_up() {
         sandbox.run(["partition", "n1"]),
         sandbox.run(["heal"]),
         sandbox.run(["clear"]),
-        sandbox.run(["lab", "status"]),
-        sandbox.run(["lab", "exec", "n1", "true"]),
+        sandbox.run(["inventory", "show"]),
+        sandbox.run(["inventory", "check"]),
     ];
     for other in others {
         assert_eq!(other.to_string(), status.to_string());
     }
+    let of_a_lab = sandbox.run(["lab", "status"]);
+    insta::assert_snapshot!(of_a_lab, @"
+    --- stdout
+    --- stderr
+    error: no lab is up
+    hint: bring one up: netemctl lab up TOPOLOGY
+    --- exit status: 6
+    ");
+    assert_eq!(sandbox.run(["lab", "exec", "n1", "true"]).to_string(), of_a_lab.to_string());
     insta::assert_snapshot!(sandbox.run(["status", "--json"]), @r#"
     --- stdout
     {
       "exit_code": 6,
       "error": {
-        "message": "no lab is up",
+        "message": "nothing says where the nodes are, and no lab is up",
         "hints": [
-          "bring one up: netemctl lab up TOPOLOGY"
+          "give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE",
+          "or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too",
+          "or bring a lab up on this machine: netemctl lab up TOPOLOGY"
         ]
       }
     }
     --- stderr
-    error: no lab is up
-    hint: bring one up: netemctl lab up TOPOLOGY
+    error: nothing says where the nodes are, and no lab is up
+    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
+    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     "#);
     assert!(!sandbox.lab_directory().exists(), "a verb that needs a lab makes none");

@@ -1,0 +1,180 @@
+//! Inventory files: found, read, compared with what agents say, written from it. The agents are those of a lab, behind
+//! their sockets, as those of any machine would be.
+
+use std::fs;
+
+use super::harness::{Answer, Lab, Sandbox};
+
+/// A lab of three nodes, and in its folder `net.toml`, which leaves all but the sockets and the network open.
+fn lab() -> Lab {
+    let lab = Lab::up("uniform-3-rtt0");
+    let sockets = lab.sandbox.lab_directory().join("nodes/{node}/agent.sock");
+    lab.sandbox.write(
+        "net.toml",
+        format!(
+            "[defaults]\ntransport = \"unix\"\nsocket = \"{}\"\nnetwork = \"10.78.0.0/16\"\n\n\
+             [nodes]\n\"n[1-2]\" = {{}}\nn3 = {{ interface = \"db0\", addresses = \"10.78.0.3\" }}\n\n\
+             [zones]\nZ1 = \"n[1-2]\"\n",
+            sockets.display()
+        ),
+    );
+    lab
+}
+
+/// `net.toml` with something else in place of something.
+fn altered(lab: &Lab, file: &str, what: &str, by: &str) {
+    let text = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("the file is there");
+    assert!(text.contains(what), "{text}");
+    lab.sandbox.write(file, text.replace(what, by));
+}
+
+/// Runs netemctl with `net.toml` in the environment.
+fn with_environment(lab: &Lab, arguments: &str) -> Answer {
+    let script = format!("NETEMCTL_INVENTORY=net.toml exec \"$NETEMCTL\" {arguments}");
+    lab.sandbox.run_other("sh", ["-c", &script])
+}
+
+#[test]
+fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
+    let lab = lab();
+    insta::assert_snapshot!(lab.run(["inventory", "show", "net.toml"]), @"");
+    insta::assert_snapshot!(lab.run(["inventory", "check", "net.toml"]), @"");
+    insta::assert_snapshot!(lab.run(["--inventory", "net.toml", "status"]), @"");
+    let checked = lab.run(["inventory", "check", "--json", "net.toml"]).ended(0).json();
+    assert_eq!(checked["ok"], true);
+    assert_eq!(checked["inventory"], serde_json::json!({"from": "file", "file": "net.toml"}));
+    let n2 = &checked["nodes"]["n2"];
+    assert_eq!((&n2["state"], &n2["interface"], &n2["speed_mbit"]), (&"ok".into(), &"db0".into(), &10_000.into()));
+    assert_eq!(n2["addresses"], serde_json::json!(["10.78.0.2", "fd78::2"]));
+    let interfaces = n2["host"]["interfaces"].as_array().expect("interfaces");
+    let db0 = interfaces.iter().find(|interface| interface["name"] == "db0").expect("db0");
+    assert_eq!((&db0["is_allowed"], &db0["is_up"], &db0["mtu"]), (&true.into(), &true.into(), &1_500.into()));
+    assert_eq!(db0["mac"], "02:4e:7e:4e:00:02");
+    assert!(db0["addresses"].as_array().expect("addresses").contains(&"10.78.0.2/16".into()), "{db0}");
+}
+
+#[test]
+fn the_file_of_the_command_line_comes_first_and_then_that_of_the_environment() {
+    let lab = lab();
+    altered(&lab, "two.toml", "n3 = {", "# n3 = {");
+    let shown = |answer: Answer| {
+        let json = answer.ended(0).json();
+        (json["inventory"]["from"].clone(), json["nodes"].as_object().map(serde_json::Map::len))
+    };
+    assert_eq!(shown(lab.run(["inventory", "show", "--json"])), ("lab".into(), Some(3)));
+    assert_eq!(shown(with_environment(&lab, "inventory show --json")), ("environment".into(), Some(3)));
+    let both = with_environment(&lab, "--inventory two.toml status --json");
+    assert_eq!(shown(both), ("file".into(), Some(2)));
+    assert_eq!(shown(with_environment(&lab, "inventory show --json two.toml")), ("file".into(), Some(2)));
+    let none = lab.run(["--inventory", "none.toml", "status"]).ended(3);
+    assert!(none.stderr.contains("cannot read the inventory none.toml: no such file"), "{none}");
+}
+
+#[test]
+fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_changes() {
+    let lab = lab();
+    altered(&lab, "other.toml", "10.78.0.0/16", "10.77.0.0/16");
+    insta::assert_snapshot!(lab.run(["--inventory", "other.toml", "partition", "Z1"]), @"");
+    insta::assert_snapshot!(lab.run(["inventory", "check", "other.toml"]), @"");
+    altered(&lab, "swapped.toml", "\"n[1-2]\" = {}", "n1 = {}\nn2 = {}");
+    let text = fs::read_to_string(lab.sandbox.path().join("swapped.toml")).expect("the file is there");
+    let socket = |node: &str| lab.sandbox.lab_directory().join("nodes").join(node).join("agent.sock");
+    let swapped = text
+        .replace("n1 = {}", &format!("n1 = {{ socket = \"{}\" }}", socket("n2").display()))
+        .replace("n2 = {}", &format!("n2 = {{ socket = \"{}\" }}", socket("n1").display()));
+    lab.sandbox.write("swapped.toml", swapped);
+    let swapped = lab.run(["--inventory", "swapped.toml", "clear"]).ended(5);
+    assert!(swapped.stderr.contains("agent.sock is that of n2; correct `host` in the inventory"), "{swapped}");
+    // Looking is possible all the same.
+    let _status = lab.run(["--inventory", "other.toml", "status"]).ended(0);
+    assert_eq!(lab.in_force()["nodes"]["n1"]["stamp"]["generation"], 0);
+}
+
+#[test]
+fn an_agent_that_does_not_answer_is_named_and_does_not_hide_the_others() {
+    let lab = lab();
+    lab.sandbox.kill(lab.sandbox.agent("n2"));
+    let status = lab.run(["--inventory", "net.toml", "status", "--json"]).ended(6).json();
+    assert_eq!(
+        (&status["nodes"]["n1"]["state"], &status["nodes"]["n2"]["state"]),
+        (&"ok".into(), &"unreachable".into())
+    );
+    let checked = lab.run(["inventory", "check", "net.toml", "--json"]).ended(6).json();
+    assert_eq!(
+        (&checked["nodes"]["n1"]["state"], &checked["nodes"]["n2"]["state"]),
+        (&"ok".into(), &"unreachable".into())
+    );
+    let clear = lab.run(["--inventory", "net.toml", "clear"]).ended(6);
+    assert!(clear.stderr.starts_with("error: n2 could not be asked where they are; nothing was changed\n"), "{clear}");
+    assert!(clear.stderr.contains("no agent at [DIR]/lab/nodes/n2/agent.sock"), "{clear}");
+}
+
+#[test]
+fn a_topology_may_carry_its_inventory() {
+    let lab = lab();
+    let inventory = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("the file is there");
+    let inventory = inventory.replace("[defaults]", "[inventory.defaults]").replace("[nodes]", "[inventory.nodes]");
+    let inventory = inventory.split("[zones]").next().expect("text");
+    let topology = "name = \"two\"\n[zones]\nleft = \"n1\"\nright = \"n2\"\n[links]\ndefault = { rtt = \"0ms\" }\n\n";
+    lab.sandbox.write("two.toml", format!("{topology}{inventory}"));
+    let _checked = lab.run(["check", "two.toml"]).ended(0);
+    let shown = lab.run(["inventory", "show", "two.toml"]).ended(0);
+    assert!(shown.stdout.contains("zone left: n1\nzone right: n2\n"), "{shown}");
+
+    // Where no lab is up, its own table is what tells.
+    let elsewhere = Sandbox::new();
+    elsewhere.write("two.toml", format!("{topology}{inventory}"));
+    let _nowhere = elsewhere.run(["status"]).ended(6);
+    let status = elsewhere.run(["--inventory", "two.toml", "status", "--json"]).ended(0).json();
+    assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3));
+    let planned = elsewhere.run(["plan", "two.toml"]);
+    // A kernel without netem is one that was asked.
+    assert!([0, 7].contains(&planned.code()), "{planned}");
+    elsewhere.write("bad.toml", "[nodes]\nn1 = {}\n");
+    let given = elsewhere.run(["--inventory", "bad.toml", "plan", "two.toml"]).ended(3);
+    assert!(given.stderr.contains("bad.toml:2:1"), "{given}");
+
+    // What is wrong with it is found with all else.
+    let wrong = format!("{}{}", topology.replace("0ms", "0"), inventory.replace("network", "netwrk"));
+    lab.sandbox.write("wrong.toml", wrong);
+    let wrong = lab.run(["check", "wrong.toml"]).ended(3);
+    assert!(wrong.stderr.contains("a unit is missing"), "{wrong}");
+    assert!(wrong.stderr.contains("unknown key `netwrk` in `defaults`"), "{wrong}");
+}
+
+#[test]
+fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
+    let lab = lab();
+    let sockets = format!("unix:{}/nodes/n[1-3]/agent.sock", lab.sandbox.lab_directory().display());
+    let printed = lab.run(["inventory", "init", &sockets]).ended(0);
+    let said: String =
+        printed.stdout.lines().filter(|line| !line.starts_with('#')).flat_map(|line| [line, "\n"]).collect();
+    insta::assert_snapshot!(said, @"");
+    assert!(printed.stdout.contains("#   mgmt0: up, 10000 Mbit/s, 10.77.0.1/16 fd77::1/64"), "{printed}");
+    assert!(printed.stdout.contains("# * db0: up, 10000 Mbit/s, 10.78.0.1/16 fd78::1/64"), "{printed}");
+
+    insta::assert_snapshot!(lab.run(["inventory", "init", &sockets, "--output", "new.toml"]), @"");
+    insta::assert_snapshot!(lab.run(["inventory", "init", &sockets, "--output", "new.toml"]), @"");
+    let _forced = lab.run(["inventory", "init", &sockets, "--output", "new.toml", "--force"]).ended(0);
+    let checked = lab.run(["inventory", "check", "new.toml", "--json"]).ended(0).json();
+    assert_eq!(checked["nodes"]["n3"]["addresses"], serde_json::json!(["10.78.0.3", "fd78::3"]));
+
+    lab.sandbox.kill(lab.sandbox.agent("n2"));
+    let silent = lab.run(["inventory", "init", &sockets, "--output", "other.toml"]).ended(6);
+    assert!(silent.stderr.starts_with("error: 1 of 3 hosts could not be asked; nothing was written\n"), "{silent}");
+    assert!(!lab.sandbox.path().join("other.toml").exists());
+}
+
+#[test]
+fn init_says_what_is_wrong_with_hosts_before_anybody_is_asked() {
+    let sandbox = Sandbox::new();
+    let init = |host: &str, transport: &str| {
+        sandbox.run(["inventory", "init", host, "--transport", transport]).ended(2).stderr
+    };
+    assert!(init("n[1-3", "ssh").contains("unmatched bracket in `n[1-3`"));
+    assert!(init("ftp://n1", "ssh").contains("`ftp://n1` is not a host: there is no transport `ftp`"));
+    assert!(init("-oProxyCommand=x", "ssh").contains("unexpected argument"));
+    assert!(init("ssh://-oProxyCommand=x", "ssh").contains("is not a host"));
+    assert!(init("n1", "https").contains("agents that listen for HTTPS are spoken to with certificates"));
+    assert!(init("n1", "carrier-pigeon").contains("invalid value 'carrier-pigeon'"));
+}
