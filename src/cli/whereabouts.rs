@@ -149,12 +149,14 @@ impl Whereabouts {
     fn misfit(&self, mismatches: &BTreeMap<NodeName, Mismatch>, silent: &BTreeMap<NodeName, CallError>) -> Failure {
         let names = hostlist::fold(&mismatches.keys().cloned().collect::<Vec<_>>());
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
-        let (exit, what) = if is_silent {
-            (Exit::Unreachable, "could not be asked where they are")
+        let mut failure = if is_silent {
+            Failure::new(
+                Exit::Unreachable,
+                format!("{names} could not be asked for what the inventory leaves open; nothing was changed"),
+            )
         } else {
-            (Exit::Refused, "are not as the inventory has them")
+            Failure::new(Exit::Refused, format!("the inventory is not right for {names}; nothing was changed"))
         };
-        let mut failure = Failure::new(exit, format!("{names} {what}; nothing was changed"));
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
         match self.from.file() {

@@ -113,7 +113,8 @@ fn split_port(text: &str) -> Result<(&str, Option<u16>), String> {
         (None, Some((host, port))) if !port.contains(':') => (host, Some(port)),
         _ => (text, None),
     };
-    let port = port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or(format!("`{port}` is no port")));
+    let port =
+        port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or_else(|| format!("`{port}` is no port")));
     Ok((host, port.transpose()?))
 }
 

@@ -239,7 +239,7 @@ impl<'d, 't> Gathering<'d, 't> {
         what: &str,
         read: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Vec<T>, Reported> {
-        let texts = pattern.of(nodes).map_err(|finding| self.report(&pattern.word, finding))?;
+        let texts = pattern.of(nodes).map_err(|finding| self.report(&pattern.word, *finding))?;
         let read = |text: &String| read(text).map_err(|why| (text.clone(), why));
         let values: Result<Vec<T>, _> = texts.iter().map(read).collect();
         values.map_err(|(text, why)| self.report_wrong(&pattern.word, &text, what, &why))

@@ -44,9 +44,9 @@ impl<'t> Pattern<'t> {
     }
 
     /// Each node's text; or what is wrong if they are neither one for all nor one for each.
-    pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Finding> {
+    pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Box<Finding>> {
         let of_node = |(number, node): (usize, &NodeName)| {
-            let text = self.texts.get(number).or(self.texts.first());
+            let text = self.texts.get(number).or_else(|| self.texts.first());
             text.map(|text| text.replace(NODE, node.as_str())).unwrap_or_default()
         };
         if self.texts.len() == 1 || self.texts.len() == nodes.len() {
@@ -57,6 +57,7 @@ impl<'t> Pattern<'t> {
             count => format!("{count} nodes"),
         };
         Err(Finding::new(self.word.span(), format!("a hostlist of {} for {whose}", self.texts.len()))
-            .help("write as many as there are nodes, or one text with `{node}` in it"))
+            .help("write as many as there are nodes, or one text with `{node}` in it")
+            .into())
     }
 }

@@ -80,7 +80,7 @@ impl<'t> Keys<'t> {
     }
 
     fn take(table: &mut Table<'t>, is_default: bool, findings: &mut Vec<Finding>) -> Self {
-        fn said<'t, T>(entry: Entry<'t>, value: Option<T>) -> Said<T> {
+        fn said<T>(entry: Entry<'_>, value: Option<T>) -> Said<T> {
             Said { key: entry.key_span(), value }
         }
         let pattern = |entry: Entry<'t>, findings: &mut Vec<Finding>| {
@@ -110,17 +110,15 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
         table.close(findings);
         Some(keys)
     });
-    let groups = match top.take("nodes") {
-        Some(nodes) => read_nodes(nodes, findings),
-        None => {
-            findings.push(
-                Finding::new(place.clone(), "an inventory needs nodes")
-                    .label("`[nodes]` is missing")
-                    .help("add `[nodes]` and `\"n[1-9]\" = { interface = \"eno2\" }`"),
-            );
-            Vec::new()
-        }
-    };
+    let nodes = top.take("nodes");
+    if nodes.is_none() {
+        findings.push(
+            Finding::new(place.clone(), "an inventory needs nodes")
+                .label("`[nodes]` is missing")
+                .help("add `[nodes]` and `\"n[1-9]\" = { interface = \"eno2\" }`"),
+        );
+    }
+    let groups = nodes.map(|nodes| read_nodes(nodes, findings)).unwrap_or_default();
     let tls = top.take("tls").and_then(|entry| read_tls(entry, findings));
     let zones = top.take("zones").map(|entry| read_zones(entry, findings)).unwrap_or_default();
     top.close(findings);

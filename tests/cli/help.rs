@@ -50,10 +50,11 @@ fn the_short_help_is_the_summary_of_the_long_one() {
       <TOPOLOGY>  The topology file, or - for stdin
 
     Options:
-          --json            Print one JSON document on stdout, errors included
-          --lab-dir <DIR>   The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
-          --timeout <SECS>  End after so many seconds with exit code 124, undone as by Ctrl-C
-      -h, --help            Print help (see more with '--help')
+          --json              Print one JSON document on stdout, errors included
+          --lab-dir <DIR>     The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
+          --inventory <FILE>  Where the nodes are: an inventory file, or a topology with an [inventory]
+                              table [env: NETEMCTL_INVENTORY]
+      -h, --help              Print help (see more with '--help')
     --- stderr
     --- exit status: 0
     ");

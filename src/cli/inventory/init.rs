@@ -33,11 +33,14 @@ const MAX_CHARS: usize = 253;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  netemctl inventory init 'n[1-9].example.org' --ca ca.crt --cert me.crt --key me.key
+  netemctl inventory init 'n[1-9]' --ca ca.crt --cert me.crt --key me.key
   netemctl inventory init 'ssh://root@n[1-9]' --output cluster.toml")]
 pub(super) struct Init {
-    /// Hosts and hostlists: n[1-9].example.org, https://HOST[:PORT], ssh://[USER@]HOST[:PORT], unix:/PATH
-    #[arg(required = true, value_name = "HOST")]
+    #[arg(
+        required = true,
+        value_name = "HOST",
+        help = "Hosts and hostlists: n[1-9].example.org, https://HOST[:PORT], ssh://[USER@]HOST[:PORT], unix:/PATH"
+    )]
     hosts: Vec<String>,
 
     /// How to reach those that do not say it

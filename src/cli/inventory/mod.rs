@@ -13,8 +13,8 @@ use super::{
 
 /// Say where the nodes are: write an inventory file from what the hosts say, or check one
 ///
-/// Commands take the first of these: the file after --inventory, the one in NETEMCTL_INVENTORY, the [inventory] table of
-/// the topology file that they are about, the lab that is up. docs/inventory.md has the language.
+/// Commands take the first of these: the file after --inventory, the one that the environment names, the table
+/// `[inventory]` of the topology file that they are about, the lab that is up. docs/inventory.md has the language.
 #[derive(Debug, clap::Args)]
 pub(super) struct InventoryArgs {
     #[command(subcommand)]

@@ -1,0 +1,73 @@
+//! The main job by an inventory file: the nodes are where it says, and what it leaves open their agents say.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::{
+    lab::{Lab, shipped},
+    timing::{Restarted, kill_agent},
+};
+
+const WAN: &str = "
+name = 'two-zones'
+zones = { Z1 = 'n[1-2]', Z2 = 'n3' }
+[links]
+intra-zone = { rtt = '10ms' }
+inter-zone = { rtt = '40ms' }
+";
+
+/// What a command with that inventory comes to.
+#[track_caller]
+fn by(lab: &Lab, inventory: &Path, line: &str) -> Value {
+    let arguments = ["--json", "--inventory"].map(Path::new).into_iter().chain([inventory]);
+    lab.run(arguments.chain(line.split_whitespace().map(Path::new))).expect(0).json()
+}
+
+/// Between how many pairs of nodes nothing arrives, if that is as it should be.
+#[track_caller]
+fn cut(verified: &Value) -> usize {
+    assert_eq!(verified["ok"], true, "{verified}");
+    verified["pairs"].as_array().unwrap().iter().filter(|pair| pair["arrives"] == false).count()
+}
+
+#[test]
+fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
+    let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
+    let untouched = lab.tc();
+    let sockets = lab.directory().join("nodes/{node}/agent.sock");
+    // The interface by a network, by another one and by its name.
+    let inventory = lab.topology(&format!(
+        "[defaults]\ntransport = 'unix'\nsocket = '{}'\nnetwork = '10.78.0.0/16'\n\
+         [nodes]\nn1 = {{}}\nn2 = {{ network = 'fd78::/64' }}\nn3 = {{ interface = 'db0' }}\n\
+         [zones]\nlast = 'n3'\n",
+        sockets.display()
+    ));
+    let wan = lab.topology(WAN);
+
+    // A zone of the inventory, on the bare LAN.
+    by(&lab, &inventory, "partition last");
+    assert_eq!(cut(&by(&lab, &inventory, "verify --count 3")), 4);
+    by(&lab, &inventory, "heal");
+    assert_eq!(lab.tc(), untouched);
+
+    let applied = by(&lab, &inventory, &format!("apply {}", wan.display()));
+    assert_eq!((&applied["changed"], &applied["nodes"]), (&json!(true), &json!(3)));
+    // Both families, although the file names none or one.
+    let filters = lab.exec("n1", "tc filter show dev db0");
+    for address in ["10.78.0.2", "10.78.0.3", "fd78::2", "fd78::3"] {
+        assert!(filters.contains(address), "{address} in\n{filters}");
+    }
+    assert_eq!(cut(&by(&lab, &inventory, "verify --count 10 --tolerance 20")), 0);
+    assert_eq!(by(&lab, &inventory, &format!("apply {}", wan.display()))["changed"], json!(false));
+
+    // What an agent cannot say now, the others remember: it is the transaction that fails, as in a lab.
+    kill_agent(&lab, "n2");
+    let arguments = ["--inventory".as_ref(), inventory.as_os_str(), "partition".as_ref(), "Z2".as_ref()];
+    let partition = lab.run(arguments).expect(6);
+    assert!(partition.stderr.contains("n2 could not be asked; nothing was changed"), "{}", partition.stderr);
+    let _again = Restarted::start(&lab, "n2");
+    by(&lab, &inventory, "partition Z2");
+    by(&lab, &inventory, "clear");
+    assert_eq!(lab.tc(), untouched);
+}
