@@ -218,7 +218,8 @@ impl<K: Kernel> Node<K> {
     fn need_at(&self, now: Now) -> Need {
         let Held { document, timeline } = &self.held;
         let waits = |pending: &Pending| now.uptime.saturating_sub(pending.since.uptime) < PREPARED_FOR;
-        let is_under_way = self.pending.as_ref().is_some_and(waits) || self.unsettled.is_some();
+        let is_unsure = self.unconfirmed.is_some() || self.unsettled.is_some() || self.behind.is_some();
+        let is_under_way = self.pending.as_ref().is_some_and(waits) || is_unsure;
         let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
         // Refusals come from the agent itself.
         let answers = self.in_force.partitions.iter().any(|partition| partition.mode == Mode::Reject);
@@ -431,7 +432,8 @@ impl<K: Kernel> Node<K> {
             self.enforcer.sweep(&self.in_force)?;
         }
         self.need.send_replace(self.need_at(now));
-        Ok(self.held.timeline.next(now.uptime))
+        let taken_back = self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
+        Ok(self.held.timeline.next(now.uptime).into_iter().chain(taken_back).min())
     }
 
     /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.

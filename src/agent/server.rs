@@ -1,8 +1,8 @@
 //! The agent behind HTTP.
 //!
 //! Requests that touch the kernel go through one lock, so they are done one after the other; probing goes beside it.
-//! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, the socket's file
-//! goes. What is in force stays in the kernel.
+//! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, what nobody has
+//! confirmed is taken back, the socket's file goes. What is in force stays in the kernel.
 
 use std::{
     io,
@@ -107,7 +107,7 @@ pub async fn serve_with<K: Kernel + 'static>(
     let node: Shared<K> = Arc::new(Mutex::new(node));
     let router = router(&node, limits.body_size);
     supervisor.ready(pulse.in_force());
-    let tending = tokio::spawn(tend(node, pulse));
+    let tending = tokio::spawn(tend(Arc::clone(&node), pulse));
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
     for listener in listeners {
@@ -120,6 +120,9 @@ pub async fn serve_with<K: Kernel + 'static>(
     // Dropped with those that are not finished by then, their sockets with them.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
     tending.abort();
+    if let Err(error) = on_node(&node, Node::end).await {
+        warn!(%error, "What nobody has confirmed could not be taken back; it is when an agent is started again.");
+    }
     info!("The agent has stopped; what was in force stays in the kernel.");
     Ok(())
 }

@@ -196,10 +196,10 @@ fn exceptions(wanted: &Wanted, caught_up: &BTreeSet<NodeName>) -> String {
     let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        text += &format!("\n{} left as they were, until a change is made on all nodes again", names(&wanted.missing));
+        text += &format!("\nleft out, until a change is made on all nodes: {}", names(&wanted.missing));
     }
     if !caught_up.is_empty() {
-        text += &format!("\n{} had missed earlier changes, and have all of it now", names(caught_up));
+        text += &format!("\nbrought in line, having been left out before: {}", names(caught_up));
     }
     text
 }

@@ -6,7 +6,7 @@ use crate::plan::Wanted;
 /// Clear everything: no topology, no change, no partition, every interface as it was found
 #[derive(Debug, clap::Args)]
 pub(super) struct Clear {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Fleet")]
     scope: ScopeOptions,
 }
 

@@ -332,8 +332,7 @@ impl Context {
         }
         // What many nodes say alike is said once.
         let mut sayings: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
-        let left = failure.left.iter().map(|(node, left)| (node, left.said()));
-        for (node, said) in failure.nodes.iter().map(|(node, said)| (node, said.clone())).chain(left) {
+        for (node, said) in failure.nodes.iter().map(|(node, said)| (node, said.clone())).chain(failure.left.said()) {
             sayings.entry(said).or_default().push(node.clone());
         }
         for (said, nodes) in sayings {

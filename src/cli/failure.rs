@@ -29,8 +29,8 @@ pub(super) struct Failure {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub(super) nodes: BTreeMap<NodeName, String>,
     /// What is left of a change that was undone, on each node that did not say that it has nothing of it.
-    #[serde(rename = "undo", skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) left: BTreeMap<NodeName, Left>,
+    #[serde(rename = "undo", skip_serializing_if = "Leftovers::is_empty")]
+    pub(super) left: Box<Leftovers>,
     /// What is wrong with a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<Problem>,
@@ -39,10 +39,27 @@ pub(super) struct Failure {
     pub(super) rejected: Option<Box<Rejected>>,
 }
 
+/// What is left of a change on each node that could not be made to undo it.
+#[derive(Debug, Default, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(transparent)]
+pub(super) struct Leftovers(BTreeMap<NodeName, Left>);
+
+impl Leftovers {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The same as a sentence for each node.
+    pub(super) fn said(&self) -> impl Iterator<Item = (&NodeName, String)> {
+        self.0.iter().map(|(node, left)| (node, left.said()))
+    }
+}
+
 /// What is left of a change on a node that could not be made to undo it.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Left {
+struct Left {
     state: LeftState,
     /// Why it could not be made to.
     error: String,
@@ -71,7 +88,7 @@ impl Left {
     }
 
     /// The same as a sentence.
-    pub(super) fn said(&self) -> String {
+    fn said(&self) -> String {
         let Self { state, error } = self;
         match state {
             LeftState::GoesBack => format!(
@@ -92,7 +109,7 @@ impl Failure {
             message: message.to_string(),
             hints: Vec::new(),
             nodes: BTreeMap::new(),
-            left: BTreeMap::new(),
+            left: Box::default(),
             problems: Vec::new(),
             rejected: None,
         }
@@ -230,7 +247,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
     } else if exit == Exit::Unreachable {
         failure = failure.hint("see which agents live: netemctl status");
     }
-    failure.left = left;
+    failure.left = Box::new(Leftovers(left));
     failure
 }
 

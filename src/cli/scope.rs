@@ -24,15 +24,11 @@ pub(super) struct ScopeOptions {
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     wait: Option<Duration>,
 
-    /// Make the change on these nodes only: a node or a hostlist; may be said several times
-    ///
-    /// All others stay as they are. Status shows them as behind, until a change without --only brings them in line.
+    /// Change these nodes only, a hostlist; status shows the others as behind
     #[arg(long, value_name = "NODES")]
     only: Vec<String>,
 
-    /// Make the change without the nodes that do not answer, which stay as they are
-    ///
-    /// Status shows them as behind, until a change that reaches all nodes brings them in line.
+    /// Change without the nodes that do not answer; status shows them as behind
     #[arg(long)]
     allow_missing: bool,
 }

@@ -171,8 +171,8 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     if !fleetwide.missing.is_empty() {
         let missing = hostlist::fold(&fleetwide.missing.iter().cloned().collect::<Vec<_>>());
         text += &format!(
-            "\n{missing} left as they were by the last change (--only or --allow-missing); the next one that is made on \
-             all nodes brings them in line\n"
+            "\nleft out of the last change (--only or --allow-missing), and brought in line by the next one that is made on \
+             all nodes: {missing}\n"
         );
     }
     let keepers: Vec<_> =

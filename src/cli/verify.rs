@@ -74,10 +74,8 @@ impl Verify {
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
         let (wanted, fleet, report) = context.block_on(async |interrupt| {
             Context::unless_interrupted(&interrupt, async {
-                let (wanted, fleet) = match self.allow_missing {
-                    true => fleet.wanted_where_it_is().await?,
-                    false => (fleet.wanted().await?, fleet),
-                };
+                let (wanted, fleet) =
+                    if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
                 let nodes = fleet.inventory().nodes.len();
                 let takes = fleet.verify_takes(&wanted, self.count);
                 let pairs = count(nodes * nodes.saturating_sub(1), "pair");
@@ -112,7 +110,7 @@ impl Verify {
             let missing = match &verified.missing[..] {
                 [] => String::new(),
                 missing => {
-                    format!("\n{} not measured: no answer, or left out of the last change\n", hostlist::fold(missing))
+                    format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
                 }
             };
             draw(&wanted, fleet.inventory(), &report) + &missing

@@ -1,6 +1,10 @@
 //! What is left when something is killed, and how one gets on from there.
 
-use std::{fs, os::unix::net::UnixStream};
+use std::{
+    fs,
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 
 use super::harness::{Lab, wait_until};
 
@@ -133,4 +137,76 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     assert!(agents["nodes"]["n2"]["agent"].as_str().is_some_and(|agent| agent.starts_with("no agent at ")));
     // Its namespace outlives it: a database in the node goes on.
     let _true = lab.run(["lab", "exec", "n2", "true"]).ended(0);
+}
+
+/// Whatever a change is: this one has nothing to do on any kernel, so that every kernel can do it.
+#[test]
+fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_others_remember_it() {
+    let lab = Lab::up("uniform-3-rtt0");
+    lab.sandbox.kill(lab.sandbox.agent("n2"));
+    let socket = lab.sandbox.lab_directory().join("nodes/n2/agent.sock");
+    wait_until("the agent's socket is closed", || UnixStream::connect(&socket).is_err());
+    let begin = Instant::now();
+    let refused = lab.run(["clear", "--wait", "2s"]).ended(6);
+    assert!(refused.stderr.contains("n2 could not be asked; nothing was changed"), "{refused}");
+    assert!(begin.elapsed() >= Duration::from_secs(1), "it was tried for {:?}", begin.elapsed());
+    insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
+    --- stdout
+    nothing is in force: every interface is as it was found; no kernel has anything to do for it now
+    left out, until a change is made on all nodes: n2
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(lab.run(["status"]), @"
+    --- stdout
+    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
+    n1    db0        1           -         -           -               -    ok
+    n2                                                                      unreachable
+    n3    db0        1           -         -           -               -    ok
+
+    left out of the last change (--only or --allow-missing), and brought in line by the next one that is made on all nodes: n2
+
+    n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+    --- stderr
+    --- exit status: 6
+    ");
+    let status = lab.run(["status", "--json"]).ended(6).json();
+    assert_eq!((&status["ok"], &status["missing"]), (&false.into(), &serde_json::json!(["n2"])));
+    // Without it, or with the nodes that are there, it goes on; with all, it does not.
+    let _refused = lab.run(["heal"]).ended(6);
+    let again = lab.run(["clear", "--allow-missing", "--json"]).ended(0).json();
+    assert_eq!((&again["changed"], &again["missing"]), (&false.into(), &serde_json::json!(["n2"])));
+    let _two = lab.run(["clear", "--only", "n[1,3]"]).ended(0);
+    let one = lab.run(["clear", "--only", "n1", "--json"]).ended(0).json();
+    assert_eq!((&one["missing"], &one["generation"]), (&serde_json::json!(["n2", "n3"]), &2.into()));
+    insta::assert_snapshot!(lab.run(["status"]), @"
+    --- stdout
+    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
+    n1    db0        2           -         -           -               -    ok
+    n2                                                                      unreachable
+    n3    db0        1           -         -           -               -    behind
+
+    left out of the last change (--only or --allow-missing), and brought in line by the next one that is made on all nodes: n[2-3]
+
+    n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+    --- stderr
+    --- exit status: 6
+    ");
+    let measured = lab.run(["verify", "--allow-missing", "--count", "1", "--json"]);
+    assert_eq!(measured.json()["missing"], serde_json::json!(["n2", "n3"]), "{measured}");
+    insta::assert_snapshot!(lab.run(["clear", "--only", "n[3-4]"]), @"
+    --- stdout
+    --- stderr
+    error: the fleet has no node `n4`; its nodes are n[1-3]
+    --- exit status: 2
+    ");
+    // What is behind is brought in line without a word.
+    insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
+    --- stdout
+    nothing is in force: every interface is as it was found; no kernel has anything to do for it now
+    left out, until a change is made on all nodes: n2
+    brought in line, having been left out before: n3
+    --- stderr
+    --- exit status: 0
+    ");
 }

@@ -396,15 +396,17 @@ fn controllers_rival(trio: &Trio) {
         (one.join().unwrap(), other.join().unwrap(), samples.join().unwrap())
     });
     assert!(one.0 + other.0 > 0 && samples > 0, "{one:?} {other:?} {samples}");
-    println!("two controllers: {one:?} and, with --wait, {other:?} changes made and refused; {samples} samples");
     drop(trio.run("status").expect(0));
     drop(trio.apply(40).expect(0));
     trio.assert_all_have(40);
 }
 
+/// What is tried with three nodes of their own.
+type Trial = fn(&Trio);
+
 #[test]
 fn whoever_dies_stops_or_is_not_heard_all_nodes_change_or_none_does() {
-    const TRIALS: [(&str, fn(&Trio)); 8] = [
+    const TRIALS: [(&str, Trial); 8] = [
         ("agents die", agents_die),
         ("controllers die when all have prepared", controllers_die_when_all_have_prepared),
         ("controllers die when some have committed", controllers_die_when_some_have_committed),
@@ -423,11 +425,7 @@ fn whoever_dies_stops_or_is_not_heard_all_nodes_change_or_none_does() {
     let trios: Vec<Trio> = (0..TRIALS.len()).map(|number| Trio::new(&lab, number)).collect();
     thread::scope(|scope| {
         let trials = TRIALS.iter().zip(&trios).map(|((name, trial), trio)| {
-            let begin = Instant::now();
-            let run = move || {
-                trial(trio);
-                println!("{name}: {:.1} s", begin.elapsed().as_secs_f64());
-            };
+            let run = move || trial(trio);
             thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, run).unwrap()
         });
         // Whichever fails says so itself, by its name.

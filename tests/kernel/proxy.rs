@@ -53,7 +53,7 @@ impl Proxy {
                 for client in listener.incoming().flatten() {
                     let (node, behind, rule) = (node.clone(), behind.clone(), Arc::clone(&rule));
                     // Either side may hang up at any time.
-                    thread::spawn(move || pass(client, &behind, node, &rule).ok());
+                    thread::spawn(move || pass(client, &behind, &node, &rule).ok());
                 }
             });
         }
@@ -91,9 +91,9 @@ impl Drop for Proxy {
 }
 
 /// One request and its answer: a controller makes a connection for each.
-fn pass(mut client: UnixStream, behind: &Path, node: String, rule: &Mutex<Rule>) -> io::Result<()> {
+fn pass(mut client: UnixStream, behind: &Path, node: &str, rule: &Mutex<Rule>) -> io::Result<()> {
     let passes = |call: &str, is_answer| {
-        let passing = Passing { node: node.clone(), call: call.to_owned(), is_answer };
+        let passing = Passing { node: node.to_owned(), call: call.to_owned(), is_answer };
         rule.lock().unwrap_or_else(PoisonError::into_inner)(&passing)
     };
     let request = message(&mut BufReader::new(&client))?;

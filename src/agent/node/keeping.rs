@@ -65,6 +65,12 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
+    /// As the agent ends: leaves nothing behind that nobody would come back for.
+    pub fn end(&mut self, now: Now) -> Result<(), ApiError> {
+        self.forget_pending(now);
+        if self.unconfirmed.is_some() { self.take_back(now) } else { Ok(()) }
+    }
+
     /// How long the node still has what nobody has confirmed; `None`: there is no such thing.
     pub(super) fn unconfirmed_for(&self, now: Now) -> Option<Duration> {
         self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until.saturating_sub(now.uptime))

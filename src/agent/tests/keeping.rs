@@ -17,10 +17,10 @@ fn committed() -> (Node<FakeKernel>, Wanted, Wanted) {
 fn a_change_that_nobody_confirms_is_taken_back_when_its_time_is_up_and_not_before() {
     let (mut node, before, after) = committed();
     let shaping = node.kernel().tree.shaping();
-    let late = now() + CONFIRM_WITHIN;
-    node.tend(now() + (CONFIRM_WITHIN - SECOND)).unwrap();
+    let (soon, late) = (now() + 14 * SECOND, now() + CONFIRM_WITHIN);
+    node.tend(soon).unwrap();
     assert_eq!((node.stamp(), node.kernel().tree.shaping()), (after.stamp(), shaping.clone()));
-    assert_eq!(node.status(now() + (CONFIRM_WITHIN - SECOND)).unwrap().unconfirmed, Some(1.0));
+    assert_eq!(node.status(soon).unwrap().unconfirmed, Some(1.0));
     node.tend(late).unwrap();
     assert_eq!(node.stamp(), before.stamp());
     assert_ne!(node.kernel().tree.shaping(), shaping);
@@ -167,4 +167,15 @@ fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
     assert_eq!(node.kernel().tree, Tree::default());
     node.confirm(&confirm("a"), now() + 3 * SECOND).unwrap();
     assert_eq!(node.stamp(), timed.stamp());
+}
+
+#[test]
+fn an_agent_that_ends_takes_back_what_nobody_has_confirmed_and_leaves_what_is_in_force() {
+    let (mut node, before, _) = committed();
+    assert_eq!(node.tend(now()).unwrap(), Some((now() + CONFIRM_WITHIN).uptime));
+    node.end(now()).unwrap();
+    assert_eq!(node.stamp(), before.stamp());
+    let tree = node.kernel().tree.clone();
+    node.end(now()).unwrap();
+    assert_eq!((node.tend(now()).unwrap(), &node.kernel().tree), (None, &tree));
 }
