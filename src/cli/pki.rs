@@ -1,6 +1,11 @@
 //! `netemctl pki`: a private CA, and the certificates by which agents and controllers know each other.
 
-use std::{collections::BTreeSet, io, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Serialize;
 
@@ -103,10 +108,6 @@ pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
 }
 
 fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit, Failure> {
-    #[derive(Serialize)]
-    struct Made<'a> {
-        directory: &'a std::path::Path,
-    }
     store.init(Validity::days(days), force)?;
     let made = Made { directory: store.path() };
     context.answer(&made, || {
@@ -138,10 +139,6 @@ fn wishes(nodes: &[String], controller: bool, hosts: &[String], days: u32) -> Re
 }
 
 fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Result<Exit, Failure> {
-    #[derive(Serialize)]
-    struct Issued {
-        issued: Vec<PathBuf>,
-    }
     let issued = Issued { issued: store.issue(wishes, force)? };
     context.answer(&issued, || {
         let path = store.path().display();
@@ -154,8 +151,23 @@ fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Resu
     Ok(Exit::Ok)
 }
 
+/// A new CA.
 #[derive(Serialize)]
-struct Shown {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiInit"))]
+pub(in crate::cli) struct Made<'a> {
+    directory: &'a Path,
+}
+
+/// New certificates, the folder of each.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiIssue"))]
+pub(in crate::cli) struct Issued {
+    issued: Vec<PathBuf>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiShow"))]
+pub(in crate::cli) struct Shown {
     directory: PathBuf,
     /// Whether all of them hold and are of the CA.
     ok: bool,
@@ -166,6 +178,7 @@ struct Shown {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Certificate"))]
 struct Certificate {
     folder: PathBuf,
     from: String,
@@ -174,6 +187,7 @@ struct Certificate {
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CertificateState"))]
 #[serde(rename_all = "kebab-case")]
 enum State {
     Ok,

@@ -5,8 +5,17 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked, apply::Changed, check::Checked, context::Report, lab, plan::FleetPlan, program::Ran, show::Shown,
-    status::Fleetwide, verify::Verified,
+    Asked,
+    apply::Changed,
+    check::Checked,
+    context::Report,
+    inventory::{InventoryCheck, InventoryInit, InventoryShow},
+    lab, pki,
+    plan::FleetPlan,
+    program::Ran,
+    show::Shown,
+    status::Fleetwide,
+    verify::Verified,
 };
 use crate::openapi::assert_is_committed;
 
@@ -24,6 +33,12 @@ fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
         of::<Changed<'_>>(generator, &changing),
         of::<Verified<'_>>(generator, &["verify"]),
         of::<Fleetwide>(generator, &["status"]),
+        of::<InventoryInit<'_>>(generator, &["inventory init"]),
+        of::<InventoryCheck>(generator, &["inventory check"]),
+        of::<InventoryShow<'_>>(generator, &["inventory show"]),
+        of::<pki::Made<'_>>(generator, &["pki init"]),
+        of::<pki::Issued>(generator, &["pki issue"]),
+        of::<pki::Shown>(generator, &["pki show"]),
         of::<lab::Up<'_>>(generator, &["lab up"]),
         of::<lab::LabStatus>(generator, &["lab status"]),
         of::<Ran<'_>>(generator, &["lab exec"]),

@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
 
-use super::{address, n1, now, parted, prepare, undo, uniform};
+use super::{address, confirm, n1, now, parted, prepare, undo, uniform};
 use crate::{
     plan::Wanted,
-    wire::{Call, Commit, Echoes, GetStamp, GetStatus, GetWanted, Heard, Probe, Probed, Ticket},
+    wire::{Call, Commit, Echoes, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Probe, Probed, Ticket},
 };
 
 /// The path of each call → a request and its reply.
@@ -22,6 +22,9 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     let commit =
         Commit { ticket: Ticket(ticket.into()), at: Some(now().wall), confirm_within: Duration::from_secs(10) };
     exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
+    exchanges.add(&confirm(ticket), &node.confirm(&confirm(ticket), now()).unwrap());
+    // The kernel's release is that of whoever runs this.
+    exchanges.add(&GetHost {}, &Host { kernel: "6.1.0-28-amd64".to_owned(), ..node.host().unwrap() });
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
     exchanges.add(&GetWanted {}, &node.document(now()));

@@ -23,7 +23,8 @@ pub(super) struct Check {
 }
 
 #[derive(Serialize)]
-struct Checked {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryCheck"))]
+pub(in crate::cli) struct Checked {
     /// Whether every agent answers, and every node is as the inventory has it.
     ok: bool,
     inventory: Whence,
@@ -31,6 +32,7 @@ struct Checked {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryCheckNode"))]
 struct Node {
     state: State,
     agent: String,
@@ -51,6 +53,7 @@ struct Node {
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryCheckState"))]
 #[serde(rename_all = "kebab-case")]
 enum State {
     Ok,

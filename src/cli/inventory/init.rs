@@ -77,7 +77,8 @@ pub(super) struct Init {
 }
 
 #[derive(Serialize)]
-struct Initial<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInit"))]
+pub(in crate::cli) struct Initial<'a> {
     /// What was written; `None`: it is in `text`.
     file: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +87,7 @@ struct Initial<'a> {
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInitNode"))]
 struct Node<'a> {
     agent: &'a str,
     interface: Option<&'a IfName>,

@@ -6,6 +6,9 @@ mod show;
 
 use std::path::PathBuf;
 
+#[cfg(test)]
+pub(super) use self::{check::Checked as InventoryCheck, init::Initial as InventoryInit, show::Shown as InventoryShow};
+
 use super::{
     Context, Exit, Failure, context, render,
     whereabouts::{Given, Whence, Whereabouts},

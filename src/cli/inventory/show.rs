@@ -18,13 +18,15 @@ pub(super) struct Show {
 }
 
 #[derive(Serialize)]
-struct Shown<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryShow"))]
+pub(in crate::cli) struct Shown<'a> {
     inventory: &'a Whence,
     nodes: BTreeMap<&'a NodeName, Node<'a>>,
     zones: &'a BTreeMap<ZoneName, Vec<NodeName>>,
 }
 
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryShowNode"))]
 struct Node<'a> {
     agent: &'a str,
     /// The interface's name.
