@@ -37,10 +37,10 @@ The config file:
   socket-group = \"netemctl\"              # for a group too; mode 0660
   listen = \"10.0.0.7:7946\"              # where to listen for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
-  allow = []                             # what it refuses otherwise: default-route,
-                                         # controller, bridge, gateway
-  after-reboot = \"restore\"               # or clear: what was in force is forgotten
-  on-drift = \"report\"                    # or repair: what others change is undone
+  allow = []                             # exceptions: default-route, controller,
+                                         # bridge, gateway
+  after-reboot = \"restore\"               # or clear: forget what was in force
+  on-drift = \"report\"                    # or repair: undo what others change
   [tls]                                  # as netemctl pki issue makes them
   ca = \"/etc/netemctl/tls/ca.pem\"       # whose controllers may change this node
   cert = \"/etc/netemctl/tls/cert.pem\"   # read again when it is replaced

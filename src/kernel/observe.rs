@@ -9,7 +9,7 @@ use super::tc::{
     filter::{self, Filter},
     hex, kind, netem, qdisc,
 };
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Leaf, LeafMark, MARK, Slot, Tree};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Leaf, LeafMark, MARK, ND_TYPES, Slot, Tree};
 
 /// What is read of one interface, in the kernel's own terms.
 #[derive(Default)]
@@ -24,9 +24,29 @@ pub(super) fn is_taken(qdiscs: &[TcMessage]) -> bool {
     qdiscs.iter().any(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
+/// Whether there is a clsact, which has no mark: it is ours below our root, or by its filters.
+pub(super) fn has_hook(qdiscs: &[TcMessage]) -> bool {
+    qdiscs.iter().any(is_hook)
+}
+
+fn is_hook(qdisc: &TcMessage) -> bool {
+    qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
+}
+
+/// Whether a clsact is ours although our root is gone, because somebody has deleted that: it has the filters that it has
+/// from us at least, and no other.
+fn is_left_over(filters: &[TcMessage]) -> bool {
+    let filters = filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC).map(Filter::decode);
+    let Some(filters) = filters.collect::<Option<Vec<_>>>() else { return false };
+    let passes = |filter: &Filter| matches!(filter, Filter::Pass { direction: Direction::Ingress, .. });
+    filters.iter().filter(|filter| passes(filter)).count() == ND_TYPES.len()
+}
+
 /// Decodes the dumps of one interface.
 pub(super) fn decode(dumps: &Dumps) -> Tree {
-    let mut tree = Tree { taken: is_taken(&dumps.qdiscs), ..Tree::default() };
+    let taken = is_taken(&dumps.qdiscs);
+    let hook = has_hook(&dumps.qdiscs) && (taken || is_left_over(&dumps.filters));
+    let mut tree = Tree { taken, hook, ..Tree::default() };
     let mut marks = BTreeMap::new();
     for class in &dumps.classes {
         let minor = class.header.handle.minor;
@@ -42,7 +62,8 @@ pub(super) fn decode(dumps: &Dumps) -> Tree {
         place_qdisc(&mut tree, qdisc, &marks);
     }
     // The kernel shows each priority once more as a filter without handle and without options.
-    for filter in dumps.filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
+    let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
+    for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
         match Filter::decode(filter) {
             Some(decoded) => place_filter(&mut tree, decoded),
             None => tree.foreign.push(ForeignObject(filter::describe(filter))),
@@ -61,8 +82,8 @@ fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor
     let is_default = message.header.handle == TcHandle::UNSPEC;
     if tree.taken && is_root(message) {
         // Ours.
-    } else if message.header.parent == TcHandle::CLSACT && kind(message) == "clsact" && tree.taken {
-        tree.hook = true;
+    } else if tree.hook && is_hook(message) {
+        // Ours as well.
     } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
         let leaf = tree.classes.entry(class).or_default();
         leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));

@@ -16,7 +16,7 @@ use super::{
     refuse::Refuser,
     socket::{Refusal, Socket},
     tc::{
-        Request,
+        self, Request,
         filter::{self, Filter},
         netem, qdisc,
     },
@@ -160,7 +160,11 @@ impl Kernel for Rtnl {
         dumps.qdiscs.retain(|message: &TcMessage| message.header.index == index.cast_signed());
         if observe::is_taken(&dumps.qdiscs) {
             dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
-            for parent in filter::PARENTS {
+        }
+        let is_taken = observe::is_taken(&dumps.qdiscs);
+        // Where somebody has deleted our root, our hook is there still.
+        if is_taken || observe::has_hook(&dumps.qdiscs) {
+            for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
                 // Without clsact, its two parents are silently empty.
                 dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
             }

@@ -122,9 +122,6 @@ fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
 
 /// Everything of ours, taken off in the order in which the kernel allows it.
 fn remove(tree: &Tree) -> Vec<Step> {
-    if !tree.taken {
-        return Vec::new();
-    }
     let mut steps = Vec::new();
     if tree.active.is_some() {
         steps.push(Step::Flip { from: tree.active, to: None });
@@ -140,7 +137,9 @@ fn remove(tree: &Tree) -> Vec<Step> {
     }
     steps.extend(unpass(Direction::Egress, &tree.egress_passes));
     steps.extend(tree.classes.keys().map(|class| remove_class(*class, tree)));
-    steps.push(Step::RemoveRoot);
+    if tree.taken {
+        steps.push(Step::RemoveRoot);
+    }
     steps
 }
 

@@ -88,8 +88,9 @@ fn what_somebody_deletes_shows_at_once_and_is_repaired_where_it_is_to_be() {
 }
 
 #[test]
-fn somebody_elses_root_shows_and_stays() {
+fn somebody_elses_root_shows_and_stays_and_ours_is_not_left_in_pieces() {
     let site = Site::up();
+    drop(site.lab.netemctl("partition n3").expect(0));
     site.on_both("tc qdisc del dev db0 root");
     drop(site.lab.exec("n2", "tc qdisc add dev db0 root handle 8001: fq"));
     wait_until(|| site.watch("n1")["repairs"] == 1);
@@ -100,12 +101,16 @@ fn somebody_elses_root_shows_and_stays() {
     thread::sleep(Duration::from_millis(1500));
     let shown = site.lab.exec("n1", "tc qdisc show dev db0");
     assert!(shown.starts_with("qdisc fq 8001: root"), "{shown}");
-    assert_eq!(site.lab.management(), site.management);
     // Gone, it is in nobody's way, and what is wanted comes back.
-    site.on_both("tc qdisc del dev db0 root");
+    drop(site.lab.exec("n1", "tc qdisc del dev db0 root"));
     wait_until(|| site.watch("n1")["repairs"] == 2);
-    site.lab.apply(&shipped("uniform-3-rtt100.toml"));
-    drop(site.status(0));
+    // On the other one it stays, and the cuts beside it, which are ours, go.
+    assert!(site.lab.exec("n2", "tc filter show dev db0 ingress").contains("drop"));
+    drop(site.lab.netemctl("clear").expect(0));
+    let shown = site.lab.exec("n2", "tc qdisc show dev db0");
+    assert!(shown.starts_with("qdisc fq 8001: root") && !shown.contains("clsact"), "{shown}");
+    assert!(!site.lab.tc().contains("4e7e:"));
+    assert_eq!(site.lab.management(), site.management);
 }
 
 #[test]
