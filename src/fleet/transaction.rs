@@ -243,16 +243,16 @@ impl Fleet {
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let asked = Instant::now();
-        let answers = match unless(interrupt, fleet.insist(ASKED, &prepare)).await {
-            Ok(answers) => answers,
+        let answers = unless(interrupt, fleet.insist(ASKED, &prepare)).await;
+        let slowest = asked.elapsed();
+        let (nodes, failures) = match answers {
+            Ok(answers) => part(answers),
             Err(interrupted) => {
                 // Nothing was written, and a node that does not hear this forgets what it prepared by itself.
                 drop(timeout(PARTING, fleet.forget(&ticket)).await);
                 return Err(interrupted);
             }
         };
-        let (nodes, failures) = part(answers);
-        let slowest = asked.elapsed();
         if !failures.is_empty() {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
             drop(fleet.forget(&ticket).await);
@@ -315,12 +315,8 @@ impl Rehearsal {
         let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: Some(agreed), confirm_within };
         // Agents that still wait for the instant forget the change, and those that do not take it back. One that is
         // told to commit after it was told to undo knows nothing of it any more.
-        let answers = tokio::select! {
-            biased;
-            () = interrupt.cancelled() => None,
-            answers = fleet.insist(ASKED, &commit) => Some(answers),
-        };
-        let Some((committed, failures)) = answers.map(part) else {
+        let answers = unless(interrupt, fleet.insist(ASKED, &commit)).await;
+        let Ok((committed, failures)) = answers.map(part) else {
             let left = fleet.forget(&ticket).await;
             if left.is_empty() {
                 return Err(TransactionError::Interrupted);
