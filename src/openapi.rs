@@ -101,7 +101,9 @@ fn statuses(codes: &Schema) -> Vec<String> {
 #[track_caller]
 pub(crate) fn assert_is_committed(path: &str, document: &Value) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    let text = serde_json::to_string_pretty(document).expect("JSON") + "\n";
+    let mut document = document.clone();
+    for_readers_of_json(&mut document);
+    let text = serde_json::to_string_pretty(&document).expect("JSON") + "\n";
     if std::env::var_os("NETEMCTL_BLESS").is_some() {
         fs::write(&file, &text).expect("the project can be written");
     }
@@ -110,6 +112,40 @@ pub(crate) fn assert_is_committed(path: &str, document: &Value) {
         committed == text,
         "{path} is not what the types say; look at the difference after: NETEMCTL_BLESS=1 cargo test --lib is_committed"
     );
+}
+
+/// Puts what Rust's documentation says in the terms of JSON.
+fn for_readers_of_json(value: &mut Value) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                match value {
+                    Value::String(text) if key == "description" => {
+                        let paragraphs = text.split("\n\n").map(|paragraph| paragraph.replace('\n', " "));
+                        let joined = paragraphs.collect::<Vec<_>>().join("\n\n");
+                        *text = joined.replace("[`", "`").replace("`]", "`").replace("`None`", "`null`");
+                    }
+                    value => for_readers_of_json(value),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(for_readers_of_json),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_call_and_every_code_is_in_what_orchestrators_read() {
+    let text = include_str!("../docs/orchestrating.md");
+    let mut describer = Describer::new();
+    describe_calls(&mut describer);
+    for path in describer.paths.keys() {
+        assert!(text.contains(&format!("\n| `{path}` | ")), "{path} is not in docs/orchestrating.md");
+    }
+    for code in statuses(&ErrorCode::json_schema(&mut SchemaGenerator::default())) {
+        let (status, code) = code.split_once(' ').expect("a status and a code");
+        assert!(text.contains(&format!("\n| `{code}` | {status} | ")), "{code} is not in docs/orchestrating.md");
+    }
 }
 
 #[test]

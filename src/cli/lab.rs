@@ -8,7 +8,8 @@ use std::{
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::PathBuf,
     process::{Command, Stdio},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -138,11 +139,14 @@ fn up(context: &Context, file: &std::path::Path, controller: bool, tls: bool) ->
         }
     })?;
     if !came.up {
-        // With nobody to tell that it is ready, the keeper ends by itself.
+        if came.interrupted {
+            // Its namespaces end with it, and so do its agents.
+            keeper.kill().map_err(failed)?;
+        }
         let exit = keeper.wait().map_err(failed)?.code();
         if came.interrupted {
             drop(exclusive);
-            directory.end()?;
+            end(&directory)?;
             return Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the lab is left"));
         }
         let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
@@ -159,6 +163,21 @@ fn up(context: &Context, file: &std::path::Path, controller: bool, tls: bool) ->
         format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
     })?;
     Ok(Exit::Ok)
+}
+
+/// How long agents may take to end whose keeper is gone.
+const AGENTS_END_WITHIN: Duration = Duration::from_secs(5);
+
+/// Removes what is left of a lab that did not come up, where an agent may still be about to make its socket.
+fn end(directory: &LabDirectory) -> Result<(), Failure> {
+    let deadline = Instant::now() + AGENTS_END_WITHIN;
+    while let Err(error) = directory.end() {
+        if Instant::now() > deadline {
+            return Err(error.into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// How waiting for a lab ended.
