@@ -88,6 +88,23 @@ pub enum AfterReboot {
 }
 
 impl Config {
+    /// The configuration of an agent of which nothing else is said. It does not say where to listen.
+    pub fn of(node: NodeName, interfaces: Vec<IfName>) -> Self {
+        Self {
+            node,
+            interfaces,
+            socket: None,
+            socket_group: None,
+            listen: None,
+            tls: None,
+            journal: None,
+            allow: Vec::new(),
+            after_reboot: AfterReboot::default(),
+            on_drift: OnDrift::default(),
+            is_keeper: false,
+        }
+    }
+
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.into(), error))?;

@@ -90,7 +90,7 @@ impl Door {
         let Some(tls) = tls else { return self.serve(stream, via, true).await };
         let shaken = tokio::select! {
             shaken = shake_hands(stream, &tls) => shaken,
-            why = self.seat.end() => Err(why.to_owned()),
+            why = self.seat.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
             () = self.stop.cancelled() => return,
         };
         match shaken {
@@ -98,10 +98,17 @@ impl Door {
                 self.seat.enter(Stage::Head);
                 self.serve(*stream, via, false).await;
             }
-            Err(why) => {
+            Err(None) => debug!(%peer, "Somebody came, said nothing and left."),
+            Err(Some(Refusal { why, farewell })) => {
                 if let Some(unsaid) = refusals.pass() {
-                    let unsaid = (unsaid > 0).then_some(unsaid);
-                    warn!(%peer, more = unsaid, "Refused a connection: {why}.");
+                    let more = (unsaid > 0).then_some(unsaid);
+                    warn!(%peer, more, "Refused a connection: {why}.");
+                }
+                if let Some((stream, word)) = farewell {
+                    tokio::select! {
+                        () = take_leave(stream, &word) => {}
+                        _ = self.seat.end() => {}
+                    }
                 }
             }
         }
@@ -152,40 +159,44 @@ impl Door {
     }
 }
 
-/// TLS with a controller, or why not.
+/// Why somebody was not taken for a controller, and what is still to be said, where there is a connection.
+struct Refusal {
+    why: String,
+    farewell: Option<(TcpStream, String)>,
+}
+
+/// TLS with a controller; no refusal is who has left.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsAcceptor,
-) -> Result<Box<tokio_rustls::server::TlsStream<TcpStream>>, String> {
+) -> Result<Box<tokio_rustls::server::TlsStream<TcpStream>>, Option<Refusal>> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Ok(1) if first[0] == TLS_HANDSHAKE => {}
         Ok(1) => {
-            let error =
-                ApiError::new(ErrorCode::BadRequest, "this port speaks HTTPS only: write https:// in the address");
-            let text = serde_json::to_string(&error).unwrap_or_default();
-            let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
-            farewell(stream, format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len()).as_bytes()).await;
-            return Err("it does not speak TLS (plain HTTP?)".to_owned());
+            let why = "it does not speak TLS (plain HTTP?)".to_owned();
+            return Err(Some(Refusal { why, farewell: Some((stream, https_only())) }));
         }
-        Ok(_) => return Err("it hung up before it said anything".to_owned()),
-        Err(error) => return Err(error.to_string()),
+        Ok(_) | Err(_) => return Err(None),
     }
-    match tls.accept(stream).into_fallible().await {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err((error, stream)) => {
-            // The alert that says why has been written.
-            farewell(stream, &[]).await;
-            Err(why_refused(&error))
-        }
-    }
+    // The alert that says why has been written by then.
+    let refused = |(error, stream)| Some(Refusal { why: why_refused(&error), farewell: Some((stream, String::new())) });
+    tls.accept(stream).into_fallible().await.map(Box::new).map_err(refused)
+}
+
+/// The answer to plain HTTP on a port that speaks TLS.
+fn https_only() -> String {
+    let error = ApiError::new(ErrorCode::BadRequest, "this port speaks HTTPS only: write https:// in the address");
+    let text = serde_json::to_string(&error).unwrap_or_default();
+    let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
+    format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len())
 }
 
 /// Says a last word and waits a moment for the other end to hang up: closed at once, with something of it unread, the
 /// connection would be reset and the word be lost.
-async fn farewell(mut stream: TcpStream, word: &[u8]) {
+async fn take_leave(mut stream: TcpStream, word: &str) {
     let leave = async {
-        stream.write_all(word).await?;
+        stream.write_all(word.as_bytes()).await?;
         stream.shutdown().await?;
         let mut unread = [0; 4096];
         while stream.read(&mut unread).await? > 0 {}

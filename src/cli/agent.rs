@@ -33,18 +33,18 @@ use crate::{
 The config file:
   node = \"n1\"                            # which node this is
   interfaces = [\"eno2\"]                  # all that may be shaped
-  socket = \"/run/netemctl/agent.sock\"    # where to listen on this machine; mode 0600
+  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
   socket-group = \"netemctl\"              # for a group too; mode 0660
-  listen = \"10.0.0.7:7946\"              # where to listen for controllers, by TLS
+  listen = \"10.0.0.7:7946\"               # the same for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
   allow = []                             # exceptions: default-route, controller,
                                          # bridge, gateway
   after-reboot = \"restore\"               # or clear: forget what was in force
   on-drift = \"report\"                    # or repair: undo what others change
-  [tls]                                  # as netemctl pki issue makes them
-  ca = \"/etc/netemctl/tls/ca.pem\"       # whose controllers may change this node
-  cert = \"/etc/netemctl/tls/cert.pem\"   # read again when it is replaced
-  key = \"/etc/netemctl/tls/key.pem\"     # mode 0600
+  [tls]                                  # netemctl pki issue makes them
+  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers may change this node
+  cert = \"/etc/netemctl/tls/cert.pem\"    # read again when it is replaced
+  key = \"/etc/netemctl/tls/key.pem\"      # mode 0600
 
 One of socket and listen is needed; without [tls], listen takes addresses of the loopback only.
 It needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to answer what is rejected.

@@ -30,9 +30,9 @@ use crate::{
 A fleet of nine:
   netemctl pki init
   netemctl pki issue n[1-9] --controller
-  scp -rp ~/.config/netemctl/pki/nodes/n1 root@n1:/etc/netemctl/tls   and so on
-  (in each agent's config)  listen = \"10.0.0.1:7946\" and [tls]; see netemctl agent --help
-  netemctl pki issue n7 --force            a new one for n7, to be copied there again")]
+  scp -rp ~/.config/netemctl/pki/nodes/n1 root@n1:/etc/netemctl/tls
+  and so on; in each agent's config, listen and [tls] (netemctl agent --help)
+  netemctl pki issue n7 --force         a new one for n7, to be copied there")]
 pub(super) struct PkiArgs {
     /// The folder [env: NETEMCTL_PKI_DIR] [default: netemctl/pki in the user's config folder]
     #[arg(long, global = true, value_name = "DIR")]
@@ -120,8 +120,7 @@ fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit
 fn wishes(nodes: &[String], controller: bool, hosts: &[String], days: u32) -> Result<Vec<Wish>, Failure> {
     let mut names = BTreeSet::new();
     for list in nodes {
-        let expanded =
-            hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, format!("`{list}`: {error}")))?;
+        let expanded = hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, error))?;
         for name in expanded {
             let node: NodeName =
                 name.parse().map_err(|error| Failure::new(Exit::Usage, format!("`{name}` is no node: {error}")))?;

@@ -206,7 +206,8 @@ impl Store {
     /// Puts a folder with these files in its place, as a whole.
     fn place(&self, target: &Path, files: &[(&str, &str, u32)], force: bool) -> Result<(), StoreError> {
         let failed = |error| StoreError::File(error, target.into());
-        let beside = || tempfile::Builder::new().prefix(".new-").tempdir_in(&self.0);
+        let private = || fs::Permissions::from_mode(0o700);
+        let beside = || tempfile::Builder::new().prefix(".new-").permissions(private()).tempdir_in(&self.0);
         let staged = beside().map_err(failed)?;
         for (name, text, mode) in files {
             let write = || -> io::Result<()> {

@@ -17,6 +17,7 @@ mod inventory;
 mod lab;
 mod live;
 mod partition;
+mod pki;
 mod service;
 mod survival;
 mod timeout;

@@ -58,17 +58,13 @@ impl Lab {
         Self::up_with(topology, &[])
     }
 
-    /// The same with a controller host on the management network.
-    pub(crate) fn up_with_controller(topology: &Path) -> Self {
-        Self::up_with(topology, &["--controller"])
-    }
-
-    fn up_with(topology: &Path, options: &[&str]) -> Self {
+    /// The same with more options of `lab up`.
+    pub(crate) fn up_with(topology: &Path, options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let lab = Self { directory: PathBuf::from(format!("/run/netemctl-test-{}/{number}", std::process::id())) };
-        let arguments = ["lab", "up"].iter().chain(options).map(Path::new).chain([topology]);
-        drop(lab.run(arguments).expect(0));
+        let options = options.iter().map(Path::new);
+        drop(lab.run(["lab", "up"].map(Path::new).into_iter().chain([topology]).chain(options)).expect(0));
         lab
     }
 

@@ -10,6 +10,7 @@ mod changes;
 mod deaths;
 mod drift;
 mod guard;
+mod https;
 mod inventory;
 mod lab;
 mod links;

@@ -56,7 +56,7 @@ pub(crate) struct Hosts {
 impl Hosts {
     /// The nodes of a topology, with netemctl installed on them, or not.
     pub(crate) fn up(topology: &Path, are_equipped: bool) -> Self {
-        let lab = Lab::up_with_controller(topology);
+        let lab = Lab::up_with(topology, &["--controller"]);
         // In /tmp, since each node has a /run of its own.
         let folder = tempfile::Builder::new().prefix("netemctl-ssh-").tempdir_in("/tmp").unwrap();
         let mut hosts = Self { lab, folder, sshds: BTreeMap::new() };

@@ -73,19 +73,9 @@ fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
 
 /// What `n1` is configured to be.
 fn config(journal: Option<&Path>) -> Config {
-    Config {
-        node: "n1".parse().unwrap(),
-        interfaces: vec!["db0".parse().unwrap()],
-        socket: Some("/run/n1.sock".into()),
-        listen: None,
-        tls: None,
-        socket_group: None,
-        journal: journal.map(Path::to_owned),
-        is_keeper: false,
-        allow: Vec::new(),
-        after_reboot: AfterReboot::Restore,
-        on_drift: OnDrift::Report,
-    }
+    let socket = Some("/run/n1.sock".into());
+    let config = Config::of("n1".parse().unwrap(), vec!["db0".parse().unwrap()]);
+    Config { socket, journal: journal.map(Path::to_owned), ..config }
 }
 
 fn untouched() -> FakeKernel {

@@ -1,0 +1,251 @@
+//! `pki`: a CA of one's own, what it issues, and agents that listen by TLS.
+
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
+
+use super::harness::{Answer, Lab, Sandbox};
+
+/// The answer with dates left out.
+fn dateless(answer: &Answer) -> String {
+    let text = answer.to_string();
+    text.split('\n')
+        .map(|line| line.split_whitespace().map(date).fold(line.to_owned(), undate))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn date(word: &str) -> &str {
+    let word = word.trim_matches(|c| matches!(c, '"' | ',' | ';'));
+    if word.starts_with("20") && word.ends_with('Z') { word } else { "" }
+}
+
+fn undate(line: String, date: &str) -> String {
+    if date.is_empty() { line } else { line.replace(date, "[DATE]") }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+}
+
+#[test]
+fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(["pki", "init", "--dir", "pki"]), @"
+    --- stdout
+    made a CA in pki; next: netemctl pki issue NODE... --controller
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-3]", "--controller", "--dir", "pki"]), @"
+    --- stdout
+    issued 4 certificates in pki
+    copy pki/nodes/NODE to each node, and name its files in the agent's [tls]
+    --- stderr
+    --- exit status: 0
+    ");
+    insta::assert_snapshot!(dateless(&sandbox.run(["pki", "show", "--dir", "pki"])), @"
+    --- stdout
+    pki
+
+    OF              HOLDS UNTIL               STATE
+    the CA          [DATE]  ok
+    the controller  [DATE]  ok
+    n1              [DATE]  ok
+    n2              [DATE]  ok
+    n3              [DATE]  ok
+    --- stderr
+    --- exit status: 0
+    ");
+    let shown = sandbox.run(["pki", "show", "--dir", "pki", "--json"]).ended(0).json();
+    assert_eq!(shown["ok"], true);
+    assert_eq!(shown["nodes"]["n2"]["state"], "ok");
+    assert_eq!(shown["nodes"]["n2"]["folder"], "pki/nodes/n2");
+    assert_eq!(shown["controller"]["state"], "ok");
+    let pki = sandbox.path().join("pki");
+    for folder in ["", "ca", "nodes", "nodes/n1", "controller"] {
+        assert_eq!(mode(&pki.join(folder)), 0o700, "{folder}");
+    }
+    for key in ["ca/key.pem", "nodes/n1/key.pem", "controller/key.pem"] {
+        assert_eq!(mode(&pki.join(key)), 0o600, "{key}");
+    }
+    let entries = fs::read_dir(&pki).expect("it is there").count();
+    assert_eq!(entries, 3, "nothing is left over: ca, controller, nodes");
+}
+
+#[test]
+fn nothing_is_replaced_unless_that_is_asked_for() {
+    let sandbox = Sandbox::new();
+    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("it is there");
+    let _init = sandbox.run(["pki", "init", "--dir", "pki"]).ended(0);
+    let _issue = sandbox.run(["pki", "issue", "n1", "n2", "--dir", "pki"]).ended(0);
+    let (ca, n2) = (read("ca/cert.pem"), read("nodes/n2/key.pem"));
+    insta::assert_snapshot!(sandbox.run(["pki", "init", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: pki has a CA already
+    hint: to replace it, and with it all that it has issued: netemctl pki init --force
+    --- exit status: 5
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[2-5]", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: there are certificates for n2 already
+    hint: to replace them: the same with --force; what is there: netemctl pki show
+    --- exit status: 5
+    ");
+    assert_eq!((read("ca/cert.pem"), read("nodes/n2/key.pem")), (ca.clone(), n2.clone()));
+    assert!(!sandbox.path().join("pki/nodes/n3").exists(), "not even what was not there");
+
+    let _forced = sandbox.run(["pki", "issue", "n[2-3]", "--force", "--dir", "pki"]).ended(0);
+    assert_ne!(read("nodes/n2/key.pem"), n2);
+    let _forced = sandbox.run(["pki", "init", "--force", "--dir", "pki"]).ended(0);
+    assert_ne!(read("ca/cert.pem"), ca);
+    insta::assert_snapshot!(dateless(&sandbox.run(["pki", "show", "--dir", "pki"])), @"
+    --- stdout
+    pki
+
+    OF      HOLDS UNTIL               STATE
+    the CA  [DATE]  ok
+    n1      [DATE]  of another CA
+    n2      [DATE]  of another CA
+    n3      [DATE]  of another CA
+    --- stderr
+    --- exit status: 4
+    ");
+}
+
+#[test]
+fn what_cannot_be_issued_is_said() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: pki has no CA
+    hint: make one: netemctl pki init; or name another folder with --dir
+    --- exit status: 3
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "show"]), @"
+    --- stdout
+    --- stderr
+    error: there is no home folder to keep certificates in
+    hint: name a folder with --dir
+    --- exit status: 2
+    ");
+    let _init = sandbox.run(["pki", "init", "--days", "100", "--dir", "pki"]).ended(0);
+    insta::assert_snapshot!(dateless(&sandbox.run(["pki", "issue", "n1", "--days", "101", "--dir", "pki"])), @"
+    --- stdout
+    --- stderr
+    error: the CA's own certificate ends sooner, [DATE]; ask for fewer days, or make a new CA
+    --- exit status: 2
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--host", "a b", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: `a b` is neither a host name nor an address
+    --- exit status: 2
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-2]", "--host", "a", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: --host: the names of a host are those of one node
+    hint: issue one node at a time: netemctl pki issue n7 --host n7.example.org
+    --- exit status: 2
+    ");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: unmatched bracket in `n[1-`
+    --- exit status: 2
+    ");
+    let pki = sandbox.path().join("pki");
+    fs::set_permissions(&pki, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: pki is open to others (mode 0755); chmod 700 it
+    --- exit status: 3
+    ");
+    fs::set_permissions(&pki, fs::Permissions::from_mode(0o700)).expect("it is ours");
+    fs::set_permissions(pki.join("ca/key.pem"), fs::Permissions::from_mode(0o644)).expect("it is ours");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
+    --- stdout
+    --- stderr
+    error: pki/ca/key.pem is a private key that others may read (mode 0644); chmod 600 it, and issue a new one if they may have
+    --- exit status: 3
+    ");
+}
+
+#[test]
+fn a_config_that_would_let_anybody_in_is_refused() {
+    let sandbox = Sandbox::new();
+    let start = |rest: &str| {
+        sandbox.write("agent.toml", format!("node = 'n1'\ninterfaces = ['db0']\n{rest}"));
+        sandbox.run(["agent", "--config", "agent.toml"])
+    };
+    insta::assert_snapshot!(start("listen = '10.0.0.7:7946'\n"), @"
+    --- stdout
+    --- stderr
+    error: agent.toml: without TLS the agent would obey everybody who reaches 10.0.0.7:7946; add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1
+    hint: netemctl agent --help shows what the file looks like
+    --- exit status: 3
+    ");
+    insta::assert_snapshot!(start("socket = '/tmp/a'\n[tls]\nca = 'a'\ncert = 'b'\nkey = 'c'\n"), @r#"
+    --- stdout
+    --- stderr
+    error: agent.toml: [tls] is for a port, and there is none; add `listen = "ADDRESS:PORT"`
+    hint: netemctl agent --help shows what the file looks like
+    --- exit status: 3
+    "#);
+}
+
+/// All that a controller does, by TLS over the management network, and what it says where certificates do not fit.
+#[test]
+fn a_lab_with_tls_is_driven_from_its_controller_host() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("uniform-3-rtt0");
+    let _up = sandbox.run(["lab", "up", &file, "--tls"]).ended(0);
+    let lab = Lab { sandbox };
+    let controller = |line: &str| {
+        let line = format!("$NETEMCTL {line}");
+        lab.run(["lab", "exec", "controller", "--", "sh", "-c", &line])
+    };
+    insta::assert_snapshot!(controller("status"), @"
+    --- stdout
+    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
+    n1    db0        0           -         -           -               -    ok
+    n2    db0        0           -         -           -               -    ok
+    n3    db0        0           -         -           -               -    ok
+    --- stderr
+    --- exit status: 0
+    ");
+    // From elsewhere the agents are reached by their sockets; nothing of TLS is needed.
+    let _status = lab.run(["status"]).ended(0);
+    let _node = lab.run(["lab", "exec", "n1", "--", "sh", "-c", "$NETEMCTL status"]).ended(0);
+    let log = || fs::read_to_string(lab.sandbox.lab_directory().join("nodes/n1/agent.log")).expect("it logs");
+    assert!(!log().contains("Refused"), "{}", log());
+
+    // A controller of another CA. What it says is that it does not trust the agents.
+    let _init = lab.run(["pki", "init", "--dir", "other"]).ended(0);
+    let _issue = lab.run(["pki", "issue", "--controller", "--dir", "other"]).ended(0);
+    let answer = controller("status --tls-dir other/controller").ended(6);
+    assert_eq!(answer.stdout.matches("signed by another CA than ours").count(), 3, "{answer}");
+    // The same that trusts theirs: now it is they who do not trust it.
+    let ca = lab.sandbox.lab_directory().join("pki/ca/cert.pem");
+    fs::copy(ca, lab.sandbox.path().join("other/controller/ca.pem")).expect("it can be copied");
+    let answer = controller("status --tls-dir other/controller").ended(6);
+    assert_eq!(answer.stdout.matches("signed by another CA than it trusts").count(), 3, "{answer}");
+    assert!(log().contains("Refused a connection: its certificate is signed by another CA."), "{}", log());
+    let answer = controller("apply uniform-3-rtt0.toml --tls-dir other/controller").ended(8);
+    assert!(answer.stderr.contains("nothing was changed"), "{answer}");
+    // A node's certificate is not a controller's.
+    insta::assert_snapshot!(controller("status --tls-dir lab/pki/nodes/n1"), @"
+    --- stdout
+    --- stderr
+    error: lab/pki/nodes/n1/cert.pem is the certificate of the agent of n1, and not of a controller
+    hint: a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR
+    --- exit status: 3
+    ");
+    // A renewed one needs no restart, of the agent or of anything else.
+    let _renew = lab.run(["pki", "issue", "n[1-3]", "--controller", "--force", "--dir", "lab/pki"]).ended(0);
+    let _status = controller("status").ended(0);
+    assert_eq!(log().matches("The agent has a certificate.").count(), 2, "{}", log());
+}

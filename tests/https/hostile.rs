@@ -1,0 +1,280 @@
+//! Clients that send nonsense, too much, or nothing: what they do to an agent, and to the others that it serves.
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use netemctl::{agent::Limits, pki::Identity};
+use rustls::pki_types::ServerName;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use super::site::{PATIENCE, Site, name};
+
+/// How much of this process is in memory, in kB (proc_pid_status(5)).
+fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+async fn tls(site: &Site) -> TlsStream<TcpStream> {
+    let identity = Identity::in_folder(&site.controller()).unwrap();
+    let connector = TlsConnector::from(Arc::new(identity.client(&name("n1")).unwrap()));
+    let stream = TcpStream::connect(site.address).await.unwrap();
+    connector.connect(ServerName::try_from("agent").unwrap(), stream).await.unwrap()
+}
+
+/// Sends bytes and reads what comes until the other end hangs up. It may hang up before it has read all of them.
+async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8], hang_up: bool) -> String {
+    let mut answer = Vec::new();
+    let talk = async {
+        let said = stream.write_all(bytes).await;
+        if hang_up && said.is_ok() {
+            drop(stream.shutdown().await);
+        }
+        drop(stream.read_to_end(&mut answer).await);
+    };
+    timeout(PATIENCE, talk).await.expect("the agent answers or hangs up");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+fn post(path: &str, headers: &str, body: &str) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// Requests of every kind that is wrong, each with the status that answers it; 0: anything, or nothing.
+fn malformed() -> Vec<(String, u16)> {
+    let json = "content-type: application/json\r\n";
+    let deep = "[".repeat(100_000);
+    let wanted = format!("{{\"ticket\":\"t\",\"base\":{deep}");
+    vec![
+        (post("/v1/stamp", json, "{"), 400),
+        (post("/v1/prepare", json, "[]"), 400),
+        (post("/v1/stamp", json, "{\"surplus\":1}"), 400),
+        (post("/v1/prepare", json, "{}"), 400),
+        (post("/v1/prepare", json, &wanted), 400),
+        (post("/v1/commit", json, "{\"ticket\":1}"), 400),
+        (post("/v1/commit", json, "{\"ticket\":\"nobody's\"}"), 409),
+        (post("/v1/stamp", "content-type: text/plain\r\n", "{}"), 400),
+        (post("/v1/stamp", "", ""), 400),
+        (post("/v1/nothing", json, "{}"), 404),
+        (post("/../etc/passwd", json, "{}"), 404),
+        ("GET /v1/status HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n".to_owned(), 405),
+        ("POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: -1\r\n\r\n".to_owned(), 400),
+        ("POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab".to_owned(), 400),
+        ("POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n".to_owned(), 400),
+        ("POST /v1/stamp HTTP/9.9\r\n\r\n".to_owned(), 400),
+        ("\0\u{1}\u{2}\u{3} nonsense\r\n\r\n".to_owned(), 400),
+        (format!("POST /{} HTTP/1.1\r\nhost: agent\r\n\r\n", "a".repeat(100_000)), 0),
+        (format!("POST / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(1000)), 431),
+        (format!("POST / HTTP/1.1\r\na: {}\r\n\r\n", "b".repeat(100_000)), 431),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 400),
+        ("POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: 10\r\n\r\n{".to_owned(), 0),
+        ("POST /v1/stamp HTT".to_owned(), 0),
+        (String::new(), 0),
+    ]
+}
+
+/// Sends all kinds of nonsense, that many times in all, and checks what answers it.
+async fn pester(address: SocketAddr, times: usize) {
+    let kinds = malformed();
+    for (request, status) in kinds.iter().cycle().take(times) {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let answer = say(stream, request.as_bytes(), *status == 0).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        let head: String = request.chars().take(60).collect();
+        assert!(*status == 0 || answer.starts_with(&expected), "{head:?}: {status} expected, but: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_malformed_requests_cost_an_agent_nothing() {
+    let site = Site::plain(Limits::default()).await;
+    pester(site.address, 1_000).await;
+    let before = resident();
+    pester(site.address, 10_000).await;
+    let after = resident();
+    println!("{before} kB before, {after} kB after");
+    assert!(after < before + 8 * 1024, "{before} kB before, {after} kB after");
+    let answer = say(TcpStream::connect(site.address).await.unwrap(), ping().as_bytes(), false).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+fn ping() -> String {
+    post("/v1/stamp", "content-type: application/json\r\n", "{}")
+}
+
+#[tokio::test]
+async fn nonsense_in_place_of_tls_or_within_it_disturbs_nobody() {
+    let site = Site::up(Limits::default()).await;
+    let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
+    let huge = [&[0x16, 0x03, 0x01, 0xff, 0xff][..], &[0; 70_000]].concat();
+    let nonsense: Vec<u8> = (0..4096_u32).map(|n| u8::try_from(n.wrapping_mul(2_654_435_761) >> 24).unwrap()).collect();
+    for round in 0..100 {
+        for bytes in [&hello[..], &huge, &nonsense, &[0x16], &[0x16; 5000], b"GET / HTTP/1.0\r\n\r\n", b""] {
+            let stream = TcpStream::connect(site.address).await.unwrap();
+            let answer = say(stream, bytes, true).await;
+            assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
+        }
+        if round % 25 == 0 {
+            assert!(site.ask().await.is_ok());
+        }
+    }
+    for (request, status) in malformed() {
+        let answer = say(tls(&site).await, request.as_bytes(), status == 0).await;
+        assert!(status == 0 || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+    }
+    assert!(site.ask().await.is_ok());
+}
+
+#[tokio::test]
+async fn a_body_of_a_gigabyte_is_refused_without_being_read() {
+    const GIGABYTE: u64 = 1 << 30;
+    let site = Site::up(Limits::default()).await;
+    assert!(site.ask().await.is_ok());
+    let before = resident();
+    let head = "POST /v1/prepare HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\n";
+
+    // It says how large it is.
+    let mut stream = tls(&site).await;
+    let announced = format!("{head}content-length: {GIGABYTE}\r\n\r\n");
+    stream.write_all(announced.as_bytes()).await.unwrap();
+    let answer = say(stream, b"{", false).await;
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("larger than 16 MiB"), "{answer}");
+
+    // It does not, and sends for as long as it is let.
+    let mut stream = tls(&site).await;
+    stream.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
+    let chunk = [format!("{:x}\r\n", 1 << 16).into_bytes(), vec![b' '; 1 << 16], b"\r\n".to_vec()].concat();
+    let mut sent = 0;
+    let send = async {
+        while sent < GIGABYTE {
+            if stream.write_all(&chunk).await.is_err() {
+                break;
+            }
+            sent += 1 << 16;
+        }
+    };
+    timeout(PATIENCE, send).await.expect("it is not waited for");
+    println!("{} MiB were sent, {} kB more in memory", sent >> 20, resident().saturating_sub(before));
+    assert!(sent < GIGABYTE / 8, "{sent} bytes were taken");
+    assert!(resident() < before + 64 * 1024, "{before} kB before, {} kB after", resident());
+    assert!(site.ask().await.is_ok());
+}
+
+/// Limits that can be waited for.
+fn short() -> Limits {
+    Limits {
+        connections: 20,
+        handshake: Duration::from_secs(2),
+        head: Duration::from_secs(2),
+        body: Duration::from_secs(2),
+        idle: Duration::from_secs(2),
+        ..Limits::default()
+    }
+}
+
+/// Drips bytes that never end, one every now and then, until the other end hangs up; answers how long that took.
+async fn drip(mut stream: impl AsyncRead + AsyncWrite + Unpin, start: &str, drop: &str) -> (Duration, String) {
+    let began = Instant::now();
+    let mut answer = Vec::new();
+    let mut said = stream.write_all(start.as_bytes()).await;
+    loop {
+        let mut buffer = [0; 512];
+        match timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
+            Ok(Ok(0) | Err(_)) => break,
+            Ok(Ok(length)) => answer.extend_from_slice(&buffer[..length]),
+            Err(_) if said.is_ok() => said = stream.write_all(drop.as_bytes()).await,
+            Err(_) => {}
+        }
+        assert!(began.elapsed() < PATIENCE, "it is waited for for ever");
+    }
+    (began.elapsed(), String::from_utf8_lossy(&answer).into_owned())
+}
+
+#[tokio::test]
+async fn who_drips_is_not_waited_for_and_holds_up_nobody() {
+    let site = Site::up(short()).await;
+    let head = "POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\n";
+    let with_body = format!("{head}content-length: 100000\r\n\r\n");
+    let (in_head, in_body, in_handshake, idle, good) = tokio::join!(
+        async { drip(tls(&site).await, head, "a: b\r\n").await },
+        async { drip(tls(&site).await, &with_body, " ").await },
+        async { drip(TcpStream::connect(site.address).await.unwrap(), "\u{16}\u{3}\u{1}\u{2}", "\u{1}").await },
+        async { drip(tls(&site).await, "", "").await },
+        async {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..20 {
+                let start = Instant::now();
+                site.ask().await.unwrap();
+                slowest = slowest.max(start.elapsed());
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            slowest
+        },
+    );
+    for (took, answer) in [&in_head, &in_body, &in_handshake, &idle] {
+        assert!((Duration::from_secs(1)..Duration::from_secs(20)).contains(took), "{took:?}: {answer}");
+    }
+    assert!(in_body.1.starts_with("HTTP/1.1 408 ") && in_body.1.contains("within 2 s"), "{}", in_body.1);
+    assert!(good < Duration::from_secs(2), "a good client waited {good:?}");
+}
+
+/// Ten times as many as there is room for, who say nothing or half of something.
+#[tokio::test]
+async fn a_crowd_of_silent_clients_makes_room_for_one_that_speaks() {
+    let limits = Limits { handshake: PATIENCE, head: PATIENCE, body: PATIENCE, idle: PATIENCE, ..short() };
+    for half in ["", "\u{16}\u{3}\u{1}", "GET"] {
+        let site = Site::up(limits.clone()).await;
+        let mut crowd = Vec::new();
+        for number in 0..200 {
+            let mut stream = TcpStream::connect(site.address).await.unwrap();
+            stream.write_all(half.as_bytes()).await.unwrap();
+            crowd.push(stream);
+            if number % 40 == 39 {
+                let start = Instant::now();
+                site.ask().await.unwrap();
+                assert!(start.elapsed() < Duration::from_secs(5), "it waited {:?}", start.elapsed());
+            }
+        }
+        // Of those there are no more than there is room for: the first to come are gone.
+        let mut gone = 0;
+        for stream in &mut crowd {
+            let mut byte = [0];
+            let read = timeout(Duration::from_millis(5), stream.read(&mut byte)).await;
+            gone += usize::from(matches!(read, Ok(Ok(0) | Err(_) | Ok(1))));
+        }
+        assert!(gone >= 200 - limits.connections, "{half:?}: {gone} are gone");
+    }
+}
+
+/// Controllers that are slow, with certificates as good as any: they too make room.
+#[tokio::test]
+async fn a_crowd_that_is_let_in_and_then_silent_makes_room_as_well() {
+    let limits = Limits { connections: 4, ..short() };
+    let site = Site::up(limits).await;
+    let mut crowd = Vec::new();
+    for _ in 0..12 {
+        let mut stream = tls(&site).await;
+        let told = stream.write_all(b"POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: 9\r\n\r\n").await;
+        assert!(told.is_ok() || told.is_err_and(|error| is_gone(&error)));
+        crowd.push(stream);
+    }
+    site.ask().await.unwrap();
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
+}

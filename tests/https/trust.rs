@@ -1,0 +1,266 @@
+//! Every kind of wrong certificate, on either side: who refuses it, and in which words.
+
+use std::{
+    io::{Read, Write},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use netemctl::{
+    agent::{Config, Limits, ServeError},
+    fleet::{Access, CallError, Fleet},
+    pki::{IdentityError, KEY_FILE, Role, Untrusted, Validity},
+    plan::{AgentAddress, HostPort},
+    wire::{ErrorCode, GetStamp},
+};
+
+use super::site::{
+    DAY, Log, PATIENCE, Site, agent_of, authority, files, inventory, name, spawn, valid, write_identity,
+};
+
+fn past() -> Validity {
+    let now = SystemTime::now();
+    Validity { from: (now - 2 * DAY).into(), until: (now - DAY).into() }
+}
+
+fn future() -> Validity {
+    let now = SystemTime::now();
+    Validity { from: (now + DAY).into(), until: (now + 2 * DAY).into() }
+}
+
+async fn why(fleet: &Fleet, node: &str) -> Untrusted {
+    match fleet.call_one(PATIENCE, &name(node), GetStamp {}).await {
+        Err(CallError::Untrusted { why, .. }) => why,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_controller_and_an_agent_of_one_ca_talk() {
+    let site = Site::up(Limits::default()).await;
+    assert_eq!(site.ask().await.unwrap().generation, 0);
+}
+
+/// What a client is, what the controller says of it, what the agent writes down.
+#[tokio::test]
+async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
+    let log = Log::start();
+    let site = Site::up(Limits::default()).await;
+    let other = authority();
+    let refused = [
+        (
+            &other,
+            Role::Controller,
+            valid(),
+            "signed by another CA than it trusts",
+            "its certificate is signed by another CA",
+        ),
+        (
+            &site.authority,
+            agent_of("n1"),
+            valid(),
+            "not a controller's",
+            "the certificate is that of the agent of n1, and not",
+        ),
+        (&site.authority, Role::Controller, past(), "has expired or does not hold yet", "its certificate expired "),
+        (
+            &site.authority,
+            Role::Controller,
+            future(),
+            "has expired or does not hold yet",
+            "its certificate does not hold before ",
+        ),
+    ];
+    for (issuer, role, validity, says, logs) in refused {
+        let folder = site.folder.path().join("other");
+        write_identity(&folder, &site.authority, issuer, role, validity);
+        let said = why(&site.fleet(Some(&folder)), "n1").await.to_string();
+        assert!(said.starts_with("it refuses our certificate") && said.contains(says), "{said}");
+        let last = log.refusals().pop().unwrap_or_default();
+        assert!(last.starts_with(logs), "{last}");
+    }
+    let none = site.fleet(None).call_one(PATIENCE, &name("n1"), GetStamp {}).await.unwrap_err().to_string();
+    assert!(none.contains("--tls-dir") && none.contains("netemctl pki issue --controller"), "{none}");
+    assert_eq!(site.ask().await.unwrap().generation, 0, "a good one is still welcome");
+    assert_eq!(log.refusals().len(), 4, "{}", log.text());
+}
+
+/// What an agent is, and what the controller says of it.
+#[tokio::test]
+async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
+    let (own, other) = (authority(), authority());
+    let n1 = || name("n1");
+    let agents: [(_, Role, Validity, fn(&Untrusted) -> bool); 4] = [
+        (&other, agent_of("n1"), valid(), |why| matches!(why, Untrusted::OtherCa(_))),
+        (&own, agent_of("n1"), past(), |why| matches!(why, Untrusted::Expired(..))),
+        (&own, agent_of("n1"), future(), |why| matches!(why, Untrusted::Early(_))),
+        (
+            &own,
+            agent_of("n1"),
+            valid(),
+            |why| matches!(why, Untrusted::OtherNode { node, other } if node.as_str() == "n2" && other.as_str() == "n1"),
+        ),
+    ];
+    let mut sentences = Vec::new();
+    for (index, (issuer, role, validity, is_it)) in agents.into_iter().enumerate() {
+        let agent = Site::with(Limits::default(), true, authority(), |folder, _| {
+            write_identity(folder, &own, issuer, role, validity);
+        });
+        let site = agent.await;
+        let controller = site.folder.path().join("controller");
+        write_identity(&controller, &own, &own, Role::Controller, valid());
+        let node = if index == 3 { "n2" } else { "n1" };
+        let why = why(&site.fleet_of(node, Some(&controller)), node).await;
+        assert!(is_it(&why), "{why:?}");
+        sentences.push(why.to_string());
+    }
+    let all = sentences.join("\n");
+    for says in
+        ["signed by another CA than ours", "expired 20", "does not hold before 20", "the agent of n1, not of n2"]
+    {
+        assert_eq!(sentences.iter().filter(|said| said.contains(says)).count(), 1, "{says}: {all}");
+    }
+    assert!(all.contains(&format!("netemctl pki issue {} --force", n1())), "{all}");
+}
+
+#[tokio::test]
+async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
+    // An agent of ours would not start with it, so it is a TLS server of another kind.
+    let own = authority();
+    let folder = tempfile::tempdir().unwrap();
+    write_identity(&folder.path().join("c"), &own, &own, Role::Controller, valid());
+    let identity = netemctl::pki::Identity::in_folder(&folder.path().join("c")).unwrap();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(identity.server().unwrap()));
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            drop(acceptor.accept(stream).await);
+        }
+    });
+    let agent = AgentAddress::Https(HostPort { host: "localhost".to_owned(), port: address.port() });
+    let access = Access { tls: Some(std::sync::Arc::new(identity)), ..Access::default() };
+    let why = why(&Fleet::new(inventory("n1", agent), access), "n1").await;
+    assert!(matches!(&why, Untrusted::NoAgent(said, _) if said.contains("that of a controller")), "{why:?}");
+}
+
+#[tokio::test]
+async fn tls_to_a_plain_port_and_plain_http_to_one_with_tls_are_told_apart() {
+    let log = Log::start();
+    let plain = Site::plain(Limits::default()).await;
+    assert_eq!(why(&plain.fleet(Some(&plain.controller())), "n1").await, Untrusted::Plain);
+
+    let site = Site::up(Limits::default()).await;
+    let address = HostPort { host: site.address.ip().to_string(), port: site.address.port() };
+    let fleet = Fleet::new(inventory("n1", AgentAddress::Http(address)), Access::default());
+    match fleet.call_one(PATIENCE, &name("n1"), GetStamp {}).await {
+        Err(CallError::Refused(error)) => {
+            assert_eq!(error.code, ErrorCode::BadRequest);
+            assert!(error.message.contains("HTTPS only"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(log.refusals(), ["it does not speak TLS (plain HTTP?)"]);
+}
+
+#[tokio::test]
+async fn without_tls_only_programs_of_this_machine_are_answered() {
+    let site = Site::plain(Limits::default()).await;
+    let address = HostPort { host: site.address.ip().to_string(), port: site.address.port() };
+    let fleet = Fleet::new(inventory("n1", AgentAddress::Http(address)), Access::default());
+    assert!(fleet.call_one(PATIENCE, &name("n1"), GetStamp {}).await.is_ok());
+    // What a web page makes a browser send: its own host name, resolved to the loopback, or where the page is from.
+    for (header, status) in [
+        ("host: evil.example", "403"),
+        ("host: localhost\r\norigin: http://evil.example", "403"),
+        ("host: localhost:7946", "200"),
+        ("host: [::1]:7946", "200"),
+    ] {
+        let address = site.address;
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let body = "content-type: application/json\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+            write!(stream, "POST /v1/stamp HTTP/1.1\r\n{header}\r\n{body}").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{header}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn an_agent_does_not_start_with_what_is_not_its_own_or_not_secret() {
+    let own = authority();
+    let folder = tempfile::tempdir().unwrap();
+    let start = async |folder: PathBuf| {
+        let config = Config {
+            listen: Some(([127, 0, 0, 1], 0).into()),
+            tls: Some(files(&folder)),
+            ..Config::of(name("n1"), Vec::new())
+        };
+        let agent = tokio::time::timeout(Duration::from_secs(5), spawn(Limits::default(), config)).await;
+        match agent.expect("it ends at once").unwrap() {
+            Err(ServeError::Credentials(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let of_n2 = folder.path().join("n2");
+    write_identity(&of_n2, &own, &own, agent_of("n2"), valid());
+    let error = start(of_n2).await;
+    assert!(error.ends_with("is the certificate of the agent of n2, and not of the agent of n1"), "{error}");
+
+    let open = folder.path().join("open");
+    write_identity(&open, &own, &own, agent_of("n1"), valid());
+    for mode in [0o640, 0o604, 0o660] {
+        std::fs::set_permissions(open.join(KEY_FILE), std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = start(open.clone()).await;
+        assert!(error.contains(&format!("(mode {mode:04o}); chmod 600")), "{error}");
+    }
+
+    let mixed = folder.path().join("mixed");
+    write_identity(&mixed, &own, &own, agent_of("n1"), valid());
+    std::fs::copy(folder.path().join("n2").join(KEY_FILE), mixed.join(KEY_FILE)).unwrap();
+    let error = start(mixed.clone()).await;
+    assert!(error.contains("is not the certificate of the key"), "{error}");
+    std::fs::write(mixed.join(KEY_FILE), "nonsense").unwrap();
+    let error = start(mixed.clone()).await;
+    assert!(error.contains("has no private key in it"), "{error}");
+    std::fs::remove_file(mixed.join(KEY_FILE)).unwrap();
+    let error = start(mixed).await;
+    assert!(error.starts_with("cannot read"), "{error}");
+}
+
+#[test]
+fn a_certificate_that_names_no_role_or_two_is_none_of_ours() {
+    use rcgen::{CertificateParams, KeyPair, SanType};
+
+    let folder = tempfile::tempdir().unwrap();
+    let own = authority();
+    let read = |uris: &[&str]| {
+        write_identity(folder.path(), &own, &own, Role::Controller, valid());
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        let uri = |uri: &&str| SanType::URI((*uri).try_into().unwrap());
+        params.subject_alt_names = uris.iter().map(uri).collect();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        std::fs::write(folder.path().join("cert.pem"), certificate).unwrap();
+        std::fs::write(folder.path().join(KEY_FILE), key.serialize_pem()).unwrap();
+        netemctl::pki::Identity::in_folder(folder.path())
+    };
+    assert_eq!(read(&["netemctl:agent/n7"]).unwrap().role(), &agent_of("n7"));
+    assert_eq!(read(&["https://example.org", "netemctl:controller"]).unwrap().role(), &Role::Controller);
+    let none: [&[&str]; 6] = [
+        &[],
+        &["https://example.org"],
+        &["netemctl:agent/n1", "netemctl:controller"],
+        &["netemctl:agent/"],
+        &["netemctl:agent/n1/n2"],
+        &["netemctl:root"],
+    ];
+    for uris in none {
+        assert!(matches!(read(uris), Err(IdentityError::NoRole(_))), "{uris:?}");
+    }
+}
