@@ -3,7 +3,7 @@
 
 Python 3.11, standard library only. Usage:
   through_the_api.py CUT NODE=unix:/run/netemctl/agent.sock...
-  through_the_api.py CUT NODE=https://10.1.0.7:7633... with CA, CERT and KEY in the environment
+  through_the_api.py CUT NODE=https://10.1.0.7:20094... with CA, CERT and KEY in the environment
 """
 
 import copy
@@ -116,6 +116,8 @@ class Fleet:
             # All at one instant, by each node's own clock; five seconds ahead at most.
             at = time.time_ns() + 200_000_000
             self.call_all("/v1/commit", lambda node: {"ticket": ticket, "at": at})
+            # All nodes have it. One that does not hear this goes back by itself, 15 s after the commit.
+            self.call_all("/v1/confirm", lambda node: {"ticket": ticket})
         except BaseException:
             # Whatever happened, Ctrl-C as well: nobody keeps half of it. Undoing twice is undoing once.
             for node in self.addresses:

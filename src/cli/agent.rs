@@ -35,14 +35,14 @@ The config file:
   interfaces = [\"eno2\"]                  # all that may be shaped
   socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
   socket-group = \"netemctl\"              # for a group too; mode 0660
-  listen = \"10.0.0.7:7946\"               # the same for controllers, by TLS
+  listen = \"10.0.0.7:20094\"              # the same for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
-  allow = []                             # exceptions: default-route, controller,
+  allow = []                             # let pass: default-route, controller,
                                          # bridge, gateway
   after-reboot = \"restore\"               # or clear: forget what was in force
   on-drift = \"report\"                    # or repair: undo what others change
   [tls]                                  # netemctl pki issue makes them
-  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers may change this node
+  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers it obeys
   cert = \"/etc/netemctl/tls/cert.pem\"    # read again when it is replaced
   key = \"/etc/netemctl/tls/key.pem\"      # mode 0600
 

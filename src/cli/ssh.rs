@@ -12,7 +12,6 @@ pub(super) struct Ssh {
         long,
         global = true,
         value_name = "COMMAND",
-        hide_short_help = true,
         help = "The ssh to run, with options if need be: a command for the shell [env: NETEMCTL_SSH]"
     )]
     ssh: Option<String>,

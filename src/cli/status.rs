@@ -107,7 +107,7 @@ impl Status {
         let is_older = |status: &NodeStatus| newest.as_ref().is_some_and(|newest| !status.stamp.agrees_with(newest));
         let behind: BTreeSet<_> = up
             .iter()
-            .filter(|(node, status)| is_older(status) && missing.contains(*node))
+            .filter(|(node, status)| Some(&status.stamp) != newest.as_ref() && missing.contains(*node))
             .map(|(node, _)| node.clone())
             .collect();
         let differ = up.iter().any(|(node, status)| is_older(status) && !behind.contains(node));

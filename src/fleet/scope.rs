@@ -42,8 +42,10 @@ pub(super) fn behind(
     newest: &Wanted,
 ) -> Result<BTreeSet<NodeName>, TransactionError> {
     let stamp = newest.stamp();
-    let behind: BTreeSet<_> =
-        stamps.iter().filter(|(_, other)| !other.agrees_with(&stamp)).map(|(node, _)| node.clone()).collect();
+    let is_behind = |(node, other): &(&NodeName, &Stamp)| {
+        **other != stamp && (newest.missing.contains(*node) || !other.agrees_with(&stamp))
+    };
+    let behind: BTreeSet<_> = stamps.iter().filter(is_behind).map(|(node, _)| node.clone()).collect();
     let was_left_out = |node: &NodeName| newest.missing.contains(node) && stamps[node].generation < stamp.generation;
     if behind.iter().all(was_left_out) { Ok(behind) } else { Err(TransactionError::Disagreement(stamps.clone())) }
 }

@@ -31,7 +31,7 @@ pub const CONTROLLER: &str = "controller";
 pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
 
 /// The port of the agents there.
-const AGENT_PORT: u16 = 7946;
+const AGENT_PORT: u16 = 20094;
 
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
 const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);

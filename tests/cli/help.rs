@@ -54,7 +54,25 @@ fn the_short_help_is_the_summary_of_the_long_one() {
           --lab-dir <DIR>     The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
           --inventory <FILE>  Where the nodes are: an inventory file, or a topology with an [inventory]
                               table [env: NETEMCTL_INVENTORY]
+          --tls-dir <DIR>     The folder of the controller's certificate, as pki issue makes it [env:
+                              NETEMCTL_TLS_DIR]
+          --timeout <SECS>    End after so many seconds with exit code 124, undone as by Ctrl-C
       -h, --help              Print help (see more with '--help')
+
+    Fleet:
+          --wait <TIME>    Try again for so long, instead of failing, while another controller is at it
+                           or a node does not answer
+          --only <NODES>   Change these nodes only, a hostlist; status shows the others as behind
+          --allow-missing  Change without the nodes that do not answer; status shows them as behind
+
+    Agents by ssh:
+          --ssh <COMMAND>       The ssh to run, with options if need be: a command for the shell [env:
+                                NETEMCTL_SSH]
+          --ssh-sudo            Run the agent there by sudo -n
+          --push                Copy this netemctl to hosts that have none or another build of it, to
+                                ~/.cache/netemctl
+          --push-binary <FILE>  The same with another file, such as a static binary or one for the
+                                machines there
     --- stderr
     --- exit status: 0
     ");

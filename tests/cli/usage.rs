@@ -318,7 +318,7 @@ fn an_agent_that_has_no_config_says_where_to_see_one() {
       |
     2 | interface = 'eno2'
       | ^^^^^^^^^
-    unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `journal`
+    unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `listen`, `tls`, `journal`, `allow`, `after-reboot`, `on-drift`
     hint: netemctl agent --help shows what the file looks like
     --- exit status: 3
     ");

@@ -5,7 +5,10 @@ use std::{
     io,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -14,7 +17,7 @@ use netemctl::{
     fleet::{Access, CallError, Fleet},
     kernel::FakeKernel,
     pki::{Authority, CA_FILE, CERTIFICATE_FILE, Identity, KEY_FILE, Role, TlsFiles, Validity, Wish},
-    plan::{AgentAddress, HostPort, Inventory, Place, Stamp},
+    plan::{AgentAddress, HostPort, IfName, Inventory, Place, Stamp},
     topology::NodeName,
     wire::GetStamp,
 };
@@ -107,7 +110,7 @@ impl Site {
             let config = Config {
                 listen: Some(address),
                 tls: tls.then(|| files(&own)),
-                ..Config::of(name("n1"), vec!["db0".parse().expect("an interface")])
+                ..Config::of(name("n1"), vec![interface()])
             };
             let agent = spawn(limits.clone(), config);
             for _ in 0..1000 {
@@ -201,4 +204,10 @@ impl io::Write for Sink {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An interface that no other test's agent has: an interface has one agent.
+fn interface() -> IfName {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).parse().expect("an interface")
 }
