@@ -51,6 +51,14 @@ fn every_block_of_the_documentation_is_valid() {
     }
 }
 
+#[test]
+fn the_example_of_the_readme_is_valid() {
+    let readme = include_str!("../README.md").split_once("## Where the nodes are").expect("a chapter").1;
+    let example = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let inventory = read(Source::new("README.md", example)).map_err(|rejected| rejected.render(false, WIDTH));
+    assert_eq!(inventory.map(|inventory| inventory.nodes().len()), Ok(9));
+}
+
 /// What an inventory says, a line for each node and zone.
 fn meaning(inventory: &InventoryFile) -> String {
     let mut text = String::new();

@@ -9,11 +9,14 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Context, Exit, Failure, partition,
+    Context, Exit, Failure,
+    context::talk,
+    partition,
     partitions::{Parted, parted, sentence},
     render::count,
     scope::ScopeOptions,
     topology_file,
+    whereabouts::Whence,
 };
 use crate::{
     fleet::{Fleet, FleetOnset, Outcome},
@@ -37,9 +40,14 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
-        let fleet = context.fleet_for(&topology)?;
+        let whereabouts = context.whereabouts(Some(&topology))?;
+        let fleet = whereabouts.fleet(context)?;
         let edit = |wanted: &Wanted, inventory| wanted.with_topology(topology.clone(), inventory);
-        change_on(context, &fleet, &self.scope, true, None, edit)
+        let exit = change_on(context, &fleet, &self.scope, true, None, edit)?;
+        if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
+            talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
+        }
+        Ok(exit)
     }
 }
 

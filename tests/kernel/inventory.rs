@@ -1,6 +1,6 @@
 //! The main job by an inventory file: the nodes are where it says, and what it leaves open their agents say.
 
-use std::path::Path;
+use std::{fs, path::Path};
 
 use serde_json::{Value, json};
 
@@ -60,6 +60,14 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
     }
     assert_eq!(cut(&by(&lab, &inventory, "verify --count 10 --tolerance 20")), 0);
     assert_eq!(by(&lab, &inventory, &format!("apply {}", wan.display()))["changed"], json!(false));
+
+    // By the topology's own table, which is the same to the letter but for where it is.
+    let table = fs::read_to_string(&inventory).unwrap().replace("[defaults]", "[inventory.defaults]");
+    let table = table.replace("[nodes]", "[inventory.nodes]").replace("[zones]", "[inventory.zones]");
+    let carrying = lab.topology(&format!("{}{table}", WAN.replace("40ms", "60ms")));
+    let applied = lab.run([Path::new("apply"), &carrying]).expect(0);
+    assert!(applied.stderr.contains("hint: other commands find these nodes with --inventory"), "{}", applied.stderr);
+    assert_eq!(cut(&by(&lab, &carrying, "verify --count 10 --tolerance 20")), 0);
 
     // What an agent cannot say now, the others remember: it is the transaction that fails, as in a lab.
     kill_agent(&lab, "n2");
