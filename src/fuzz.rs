@@ -3,6 +3,8 @@
 //!
 //! Each takes any bytes, must not panic, and asserts what holds of whatever was accepted.
 
+#![expect(clippy::missing_panics_doc, reason = "a panic is what is looked for")]
+
 use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::Value;
@@ -14,8 +16,11 @@ use crate::{
     wire::{Call, Commit, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
+/// Does something with any bytes.
+pub type Target = fn(&[u8]);
+
 /// Every target by its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+pub const TARGETS: [(&str, Target); 8] = [
     ("topology", topology),
     ("hostlist", hostlist),
     ("link_change", link_change),

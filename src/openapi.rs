@@ -1,4 +1,4 @@
-//! The agent's HTTP API as an OpenAPI 3.1 document, made from the types of [`crate::wire`] and committed as
+//! The agent's HTTP API as an `OpenAPI` 3.1 document, made from the types of [`crate::wire`] and committed as
 //! `docs/api/openapi.json`; a part of the tests, not of the program.
 
 use std::{collections::BTreeMap, fs, path::Path};
@@ -40,9 +40,9 @@ impl Describer {
         let call = json!({
             "operationId": C::schema_name(),
             "summary": summary,
-            "requestBody": { "required": true, "content": content(self.generator.subschema_for::<C>(), request) },
+            "requestBody": { "required": true, "content": content(&self.generator.subschema_for::<C>(), request) },
             "responses": {
-                "200": { "description": reply_is, "content": content(self.generator.subschema_for::<C::Reply>(), reply) },
+                "200": { "description": reply_is, "content": content(&self.generator.subschema_for::<C::Reply>(), reply) },
                 "default": { "$ref": "#/components/responses/Error" },
             },
         });
@@ -69,7 +69,7 @@ impl Describer {
                 "responses": {
                     "Error": {
                         "description": format!("It was not done. {}.", statuses(&codes).join(", ")),
-                        "content": content(error, &example),
+                        "content": content(&error, &example),
                     },
                 },
             },
@@ -77,7 +77,7 @@ impl Describer {
     }
 }
 
-fn content(schema: Schema, example: &Value) -> Value {
+fn content(schema: &Schema, example: &Value) -> Value {
     json!({ "application/json": { "schema": schema, "example": example } })
 }
 

@@ -242,7 +242,7 @@ pub(crate) fn check(bytes: &[u8]) {
     let Ok(entry) = decode(Path::new("journal"), bytes) else { return };
     let again = encode(&entry).map(|bytes| decode(Path::new("journal"), &bytes).ok());
     assert_eq!(again.ok().flatten().as_ref(), Some(&entry), "an entry comes back");
-    let now = Now { uptime: std::time::Duration::from_secs(60), wall: crate::plan::Moment::from_nanos(1 << 60) };
+    let now = Now { uptime: std::time::Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
     drop(entry.in_boot("another boot", now));
 }
 

@@ -242,7 +242,7 @@ impl Context {
     /// The failure, where it was not a person who has interrupted something but the end of the time.
     pub(super) fn blaming_the_clock(&self, failure: Failure) -> Failure {
         match &self.deadline {
-            Some(deadline) if self.timed_out.load(Ordering::Relaxed) => failure.from_time(&deadline.says()),
+            Some(deadline) if self.timed_out.load(Ordering::Relaxed) => failure.because_of_time(&deadline.says()),
             _ => failure,
         }
     }

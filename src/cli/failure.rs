@@ -116,7 +116,7 @@ impl Failure {
     }
 
     /// The same failure, where it was not a person who interrupted but the time that was over.
-    pub(super) fn from_time(mut self, says: &str) -> Self {
+    pub(super) fn because_of_time(mut self, says: &str) -> Self {
         if let Some(rest) = self.message.strip_prefix("interrupted") {
             self.message = format!("{says}{rest}");
         }

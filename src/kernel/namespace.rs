@@ -116,7 +116,6 @@ impl Namespaces {
     }
 
     /// Replaces this process by `program` in them; returns only if that fails.
-    #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
     pub fn exec(&self, program: &mut std::process::Command) -> io::Error {
         match self.enter() {
             Ok(()) => program.exec(),
