@@ -265,6 +265,9 @@ async fn run_probe(request: Result<Json<Probe>, JsonRejection>) -> Response {
         Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
             Err(ApiError::new(ErrorCode::Permission, "measuring needs CAP_NET_RAW, which the agent lacks"))
         }
+        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
+            Err(ApiError::new(ErrorCode::BadRequest, error))
+        }
         Ok(Err(error)) => Err(ApiError::new(ErrorCode::Failed, format!("measuring failed: {error}"))),
         Err(error) => Err(ApiError::new(ErrorCode::Failed, error)),
     })

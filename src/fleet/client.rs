@@ -102,7 +102,7 @@ pub enum CallError {
         error: hyper::Error,
     },
     /// It took too long.
-    #[error("the agent at {at} did not answer within {} s", .after.as_secs())]
+    #[error("the agent at {at} did not answer within {} s", (.after.as_secs_f64() * 10.0).round() / 10.0)]
     TimedOut {
         /// Where it is.
         at: String,

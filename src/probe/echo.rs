@@ -27,18 +27,39 @@ use crate::{
 };
 
 /// Sends `probe.count` echo requests to each target and collects the answers, and counts the requests of the same run
-/// that arrive. Blocks for as long as that takes.
+/// that arrive. Blocks for as long as that takes; what would take more than a day or 4,000,000 requests is
+/// `InvalidInput`.
 ///
 /// One request to each goes first, to have the neighbours resolved; what it takes does not count. Each request goes at
 /// a random moment of its interval: nodes that measure at once, at a fixed pace, would meet the same others in the same
 /// queues in every round, and the median would not help.
 pub fn echo(probe: &Probe) -> io::Result<Probed> {
+    check(probe)?;
     let end = Instant::now() + probe.listen;
     let mut prober = Prober::new(probe)?;
     prober.round(0, 1)?;
     prober.round(1, probe.count)?;
     prober.receive_until(end)?;
     Ok(prober.finish())
+}
+
+/// The most requests of one measurement: they are planned in memory.
+const MOST_REQUESTS: u64 = 4_000_000;
+
+/// The longest that a measurement may take.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Whoever asks for more has miscounted.
+fn check(probe: &Probe) -> io::Result<()> {
+    let Probe { targets, count, interval, timeout, listen, .. } = probe;
+    let requests = (u64::from(*count) + 1).saturating_mul(targets.len() as u64);
+    let sending = interval.saturating_mul(count.saturating_add(1));
+    if requests <= MOST_REQUESTS && [sending, *timeout, *listen].iter().all(|time| *time <= LONGEST) {
+        return Ok(());
+    }
+    let most =
+        format!("a measurement has {MOST_REQUESTS} requests and takes {} hours at most", LONGEST.as_secs() / 3_600);
+    Err(io::Error::new(io::ErrorKind::InvalidInput, most))
 }
 
 struct Prober<'a> {
@@ -205,4 +226,32 @@ fn read(socket: &OwnedFd, is_v4: bool) -> io::Result<Option<Received>> {
 /// The time on the clock that the kernel stamps packets with.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn probe() -> Probe {
+        let short = Duration::from_millis(1);
+        let targets = vec![IpAddr::from([192, 0, 2, 1])];
+        Probe { run: 1, targets, count: 10, interval: short, timeout: short, listen: short }
+    }
+
+    #[test]
+    fn what_would_never_end_or_take_all_memory_is_refused() {
+        assert!(check(&probe()).is_ok());
+        let too_much = [
+            Probe { count: u32::MAX, ..probe() },
+            Probe { interval: Duration::MAX, ..probe() },
+            Probe { timeout: Duration::MAX, ..probe() },
+            Probe { listen: Duration::MAX, ..probe() },
+            Probe { interval: Duration::from_hours(3), ..probe() },
+            Probe { targets: vec![[192, 0, 2, 1].into(); 500_000], ..probe() },
+        ];
+        for probe in too_much {
+            let error = echo(&probe).expect_err("it is refused before anything is sent");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        }
+    }
 }
