@@ -16,6 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use ipnetwork::IpNetwork;
 use nix::{
     sys::{
         signal::{Signal, kill},
@@ -41,6 +42,8 @@ pub struct Caller {
     pub node: Option<NodeName>,
     /// What may be shaped; no other interface is ever touched. None, if the caller only asks questions.
     pub interfaces: Vec<IfName>,
+    /// The same by the network that the interface has an address in, if there is one such interface.
+    pub network: Option<IpNetwork>,
     /// The connection that the caller came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
     /// of this host.
     pub connection: Option<String>,
@@ -114,18 +117,19 @@ struct Agent {
 pub fn bridge<E: From<BridgeError>>(
     folder: &KeeperFolder,
     config: &Path,
-    caller: &Caller,
+    mut caller: Caller,
     kernel: &mut impl Kernel,
     may_start: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
-    check_connection(caller, kernel)?;
-    let agent = find(folder, config, caller)?;
+    caller.interfaces.extend(caller.network.and_then(|network| the_one_in(network, kernel)));
+    check_connection(&caller, kernel)?;
+    let agent = find(folder, config, &caller)?;
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     // Held to the end.
     let _presence: Presence = folder.enter().map_err(unusable)?;
     let starting = folder.starting().map_err(unusable)?;
     if let Some(text) = &agent.text {
-        replace(folder, caller, text)?;
+        replace(folder, &caller, text)?;
     }
     let stream = if let Ok(stream) = UnixStream::connect(&agent.socket) {
         stream
@@ -135,6 +139,14 @@ pub fn bridge<E: From<BridgeError>>(
     };
     drop(starting);
     Ok(join(&stream).map_err(BridgeError::Broken)?)
+}
+
+/// The interface that has an address in a network. Whether there is one, and only one, is the controller's to say, who
+/// asks for all of them.
+fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
+    let ports = kernel.ports().ok()?;
+    let mut fitting = ports.into_iter().filter(|port| port.addresses.iter().any(|own| network.contains(own.ip())));
+    fitting.next().filter(|_| fitting.next().is_none()).map(|port| port.name)
 }
 
 /// Never the interface that the caller's connection came in by.
@@ -166,7 +178,10 @@ fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, 
         let socket = socket.ok_or_else(|| BridgeError::NoSocket(config.to_owned()))?;
         return Ok(Agent { socket, config: config.to_owned(), text: None });
     }
-    let node = caller.node.as_ref().ok_or_else(|| BridgeError::Unconfigured(config.to_owned()))?;
+    let node = match &caller.node {
+        Some(node) => node.clone(),
+        None => host_name().ok_or_else(|| BridgeError::Unconfigured(config.to_owned()))?,
+    };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = caller.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
     let program = std::env::current_exe().unwrap_or_default();
@@ -183,6 +198,12 @@ fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, 
     Ok(Agent { socket: folder.socket(), config: folder.config(), text: Some(text) })
 }
 
+/// What a host calls itself, for those who ask before it has a name as a node.
+fn host_name() -> Option<NodeName> {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    name.trim().split('.').next()?.parse().ok()
+}
+
 /// Sees to it that the configuration of a keeper is this one, and that one with another (another netemctl, another
 /// interface) has ended: the next one goes on from its journal.
 fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), BridgeError> {
@@ -194,22 +215,28 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
     if before.as_deref() == Some(text) {
         return Ok(());
     }
-    let running = UnixStream::connect(folder.socket()).ok();
-    if before.is_some() && (running.is_some() || folder.journal().exists()) {
-        let own = Config::read(&folder.config())?.node;
-        if let Some(asked) = caller.node.clone().filter(|asked| *asked != own) {
-            let by = "what it was last asked to be by ssh (netemctl clear by that name ends that)".to_owned();
-            return Err(BridgeError::AnotherNode { own, asked, by });
-        }
-    }
-    if before.is_some() && caller.interfaces.is_empty() {
+    if before.is_some() && caller.node.is_none() {
         // Who only asks questions asks whoever is there, or was.
         return Ok(());
     }
     // Before anything ends that knows when something is over.
-    journal::read(&folder.journal())?;
-    if let Some(running) = running {
-        end(&folder.socket(), &running)?;
+    let entry = journal::read(&folder.journal())?;
+    let is_clear = entry.is_none_or(|entry| entry.is_clear());
+    let own = before.map(|_| Config::read(&folder.config())).transpose()?.map(|config| config.node);
+    let other = own.filter(|own| caller.node.as_ref().is_some_and(|asked| asked != own));
+    if let (Some(own), Some(asked), false) = (&other, &caller.node, is_clear) {
+        let by = "what is in force (netemctl clear by that name ends that)".to_owned();
+        return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), by });
+    }
+    if let Ok(running) = UnixStream::connect(folder.socket()) {
+        end(folder, &running)?;
+    }
+    if other.is_some() {
+        // It has the other name, and says nothing.
+        match fs::remove_file(folder.journal()) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
+            _ => {}
+        }
     }
     // Whole at any time, as this process may be killed.
     let new = folder.path().join("agent.toml.new");
@@ -217,12 +244,12 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
 }
 
 /// Ends the keeper at the other end of the connection.
-fn end(socket: &Path, running: &UnixStream) -> Result<(), BridgeError> {
+fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
     let pid = getsockopt(running, PeerCredentials).map_err(|errno| BridgeError::Broken(errno.into()))?.pid();
     // It may have ended at this very moment.
     let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
     let deadline = Instant::now() + PATIENCE;
-    while UnixStream::connect(socket).is_ok() {
+    while folder.is_kept() {
         if Instant::now() > deadline {
             return Err(BridgeError::Stuck(pid.cast_unsigned(), "end"));
         }

@@ -71,6 +71,11 @@ impl Entry {
         }
     }
 
+    /// Whether nothing is in force, and nothing was about to be.
+    pub(super) fn is_clear(&self) -> bool {
+        self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
+    }
+
     /// The entry with times that hold in this boot. In the one in which it was written they do; since another one, only
     /// the wall clock knows how much time has passed.
     pub(super) fn in_boot(self, boot: &str, now: Now) -> Self {

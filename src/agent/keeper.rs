@@ -119,6 +119,20 @@ impl KeeperFolder {
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
 
+    /// Waits until no other keeper is at work here, if one is still ending; none is as long as the answer lives.
+    pub fn sole(&self) -> io::Result<Flock<File>> {
+        Flock::lock(self.keeper_file()?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
+    }
+
+    /// Whether a keeper is at work here.
+    pub(super) fn is_kept(&self) -> bool {
+        self.keeper_file().is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
+    }
+
+    fn keeper_file(&self) -> io::Result<File> {
+        private().open(self.0.join("keeper"))
+    }
+
     fn lock_file(&self) -> io::Result<File> {
         private().open(self.0.join("use"))
     }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use caps::{CapSet, Capability};
+use ipnetwork::IpNetwork;
 use tokio::{
     io::AsyncReadExt,
     signal::unix::{SignalKind, signal},
@@ -73,6 +74,10 @@ pub(super) struct Agent {
     #[arg(long, value_name = "INTERFACE", requires = "stdio")]
     interface: Vec<IfName>,
 
+    /// The same by a network that the interface has an address in
+    #[arg(long, value_name = "NETWORK", requires = "stdio", conflicts_with = "interface")]
+    network: Option<IpNetwork>,
+
     /// The connection that the caller came by, as sshd has it in the environment
     #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
     from: Option<String>,
@@ -104,6 +109,10 @@ impl Agent {
         let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
         check_capabilities()?;
         let kernel = open_kernel()?;
+        // The one before it may still be ending; its journal is not whole until then.
+        let sole = keeper.as_ref().map(KeeperFolder::sole).transpose();
+        let _sole =
+            sole.map_err(|error| Failure::new(Exit::Failed, format!("cannot lock the keeper's folder: {error}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
         let served = runtime.block_on(async {
@@ -122,10 +131,11 @@ impl Agent {
 
     /// What ssh runs.
     fn speak(self) -> Result<Exit, Failure> {
-        let caller = Caller { node: self.node, interfaces: self.interface, connection: self.from };
+        let Self { node, interface: interfaces, network, from: connection, .. } = self;
+        let caller = Caller { node, interfaces, network, connection };
         let failed = |error: io::Error| Failure::new(Exit::Failed, error);
         let folder = KeeperFolder::of_this_network().map_err(failed)?;
-        bridge(&folder, Path::new(OF_HOST), &caller, &mut open_kernel()?, check_capabilities)?;
+        bridge(&folder, Path::new(OF_HOST), caller, &mut open_kernel()?, check_capabilities)?;
         Ok(Exit::Ok)
     }
 }

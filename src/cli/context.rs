@@ -26,9 +26,10 @@ use super::{
 };
 use crate::{
     fleet::{Access, CALL_TIMEOUT, Fleet, ssh},
+    inventory::Contact,
     lab::{Lab, LabDirectory},
     pki::{Identity, Role, TlsFiles},
-    plan::{AgentAddress, Inventory},
+    plan::Inventory,
     topology::{NodeName, Topology, hostlist},
 };
 
@@ -69,7 +70,7 @@ pub(super) enum Agents {
     /// Those of an inventory.
     Placed(Inventory),
     /// Those whose interfaces and addresses are not known.
-    Unplaced(BTreeMap<NodeName, AgentAddress>),
+    Unplaced(BTreeMap<NodeName, Contact>),
 }
 
 /// When the whole command has to be over.

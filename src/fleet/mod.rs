@@ -22,7 +22,8 @@ use tokio::task::JoinSet;
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
 use crate::{
-    plan::{AgentAddress, IfName, Inventory},
+    inventory::{Contact, Which},
+    plan::{AgentAddress, Inventory},
     topology::NodeName,
     wire::Call,
 };
@@ -44,7 +45,7 @@ pub struct Access {
 pub struct Fleet {
     inventory: Inventory,
     /// The agents of nodes that are not in the inventory, as their interfaces and addresses are not known yet.
-    unplaced: BTreeMap<NodeName, AgentAddress>,
+    unplaced: BTreeMap<NodeName, Contact>,
     ways: Arc<Ways>,
 }
 
@@ -64,7 +65,7 @@ impl Fleet {
     }
 
     /// Agents that can be asked, for an inventory to be made of what they answer, and nothing else.
-    pub fn of_agents(agents: BTreeMap<NodeName, AgentAddress>, access: Access) -> Self {
+    pub fn of_agents(agents: BTreeMap<NodeName, Contact>, access: Access) -> Self {
         Self { inventory: Inventory::default(), unplaced: agents, ways: Arc::new(Ways::new(access)) }
     }
 
@@ -105,12 +106,11 @@ impl Fleet {
     }
 
     fn target(&self, node: &NodeName) -> Target {
-        let place = self.inventory.nodes.get(node);
-        Target {
-            node: node.clone(),
-            agent: place.map_or_else(|| &self.unplaced[node], |place| &place.agent).clone(),
-            interface: place.map(|place| place.interface.clone()),
-        }
+        let (agent, interface) = match self.inventory.nodes.get(node) {
+            Some(place) => (place.agent.clone(), Some(Which::Named(place.interface.clone()))),
+            None => (self.unplaced[node].agent.clone(), self.unplaced[node].interface.clone()),
+        };
+        Target { node: node.clone(), agent, interface }
     }
 }
 
@@ -119,7 +119,7 @@ struct Target {
     node: NodeName,
     agent: AgentAddress,
     /// The interface that it may shape, if that is known.
-    interface: Option<IfName>,
+    interface: Option<Which>,
 }
 
 impl Ways {

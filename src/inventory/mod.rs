@@ -76,8 +76,17 @@ pub struct Entry {
     pub origin: Option<Origin>,
 }
 
-/// How a file says which interface it means.
+/// A node that can be asked although its place is not known.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contact {
+    /// Its agent.
+    pub agent: AgentAddress,
+    /// What is known of the interface that is the database's.
+    pub interface: Option<Which>,
+}
+
+/// How a file says which interface it means.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
     /// The one of this name.
     Named(IfName),
@@ -169,8 +178,11 @@ impl InventoryFile {
     /// # Errors
     ///
     /// When an address is of a kind that this build of netemctl does not know.
-    pub fn agents(&self) -> Result<BTreeMap<NodeName, AgentAddress>, InventoryError> {
-        let agent = |(node, entry): (&NodeName, &Entry)| Ok((node.clone(), entry.agent.clone().try_into()?));
+    pub fn agents(&self) -> Result<BTreeMap<NodeName, Contact>, InventoryError> {
+        let agent = |(node, entry): (&NodeName, &Entry)| {
+            let contact = Contact { agent: entry.agent.clone().try_into()?, interface: Some(entry.interface.clone()) };
+            Ok((node.clone(), contact))
+        };
         self.nodes.iter().map(agent).collect()
     }
 

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{
     fleet::part,
-    inventory::{Draft, Reach, Transport, draft},
+    inventory::{Contact, Draft, Reach, Transport, draft},
     pki::TlsFiles,
-    plan::{AgentAddress, IfName},
+    plan::IfName,
     topology::{Hostlist, NodeName},
     wire::GetHost,
 };
@@ -208,12 +208,13 @@ fn ask(
 ) -> Result<Vec<(Reach, crate::wire::Host)>, Failure> {
     // Until they have said which nodes they are, they are called by their numbers.
     let mut numbered: BTreeMap<NodeName, &Reach> = BTreeMap::new();
-    let mut agents: BTreeMap<NodeName, AgentAddress> = BTreeMap::new();
+    let mut agents = BTreeMap::new();
     for (number, reach) in (1..).zip(reaches) {
         let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
         let name: NodeName = format!("host-{number}").parse().map_err(|error| invalid(&error))?;
         let address = reach.address().map_err(|error| invalid(&error))?;
-        agents.insert(name.clone(), address.try_into().map_err(|error: crate::plan::InventoryError| invalid(&error))?);
+        let agent = address.try_into().map_err(|error: crate::plan::InventoryError| invalid(&error))?;
+        agents.insert(name.clone(), Contact { agent, interface: None });
         numbered.insert(name, reach);
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Options, Target, push::Parcel};
-use crate::plan::SshAddress;
+use crate::{inventory::Which, plan::SshAddress};
 
 /// Options that hold whatever the user's config says. Nobody is there to be asked, no port is forwarded twice, nothing
 /// but the agent runs, and a host that is gone is noticed.
@@ -55,11 +55,16 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
 /// nothing, with [`LACKS`](super::push::LACKS) as the exit code.
 pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
-    let node = quoted(target.node.as_str());
-    let interface = target.interface.as_ref();
-    let interface = interface.map(|name| format!("--interface {} ", quoted(name.as_str()))).unwrap_or_default();
+    // Who only asks what a host is like does not say which node it is to be.
+    let part = match &target.interface {
+        Some(Which::Named(name)) => format!("--node {} --interface {} ", target.node, quoted(name.as_str())),
+        Some(Which::InNetwork(network)) => {
+            format!("--node {} --network {} ", target.node, quoted(&network.to_string()))
+        }
+        None => String::new(),
+    };
     // sshd sets the variable; sudo would take it away.
-    let arguments = format!("agent --stdio --node {node} {interface}--from \"$SSH_CONNECTION\"");
+    let arguments = format!("agent --stdio {part}--from \"$SSH_CONNECTION\"");
     match parcel {
         None => format!("exec {sudo}netemctl {arguments}"),
         Some(parcel) => in_sh(&format!("{}exec {sudo}\"$netemctl\" {arguments}", parcel.find())),
@@ -109,7 +114,7 @@ mod tests {
         let target = |interface: &str| Target {
             address: "ssh://n1".parse().unwrap(),
             node: "n1".parse().unwrap(),
-            interface: interface.parse().ok(),
+            interface: interface.parse().ok().map(Which::Named),
         };
         let options = Options { sudo: true, ..Options::default() };
         assert_eq!(

@@ -26,11 +26,7 @@ use tokio::{
 
 use self::{push::Parcel, session::Session};
 use super::{CallError, client};
-use crate::{
-    plan::{IfName, SshAddress},
-    topology::NodeName,
-    wire::Call,
-};
+use crate::{inventory::Which, plan::SshAddress, topology::NodeName, wire::Call};
 
 /// How long ssh may take from its start until the agent there is ready, the copying of the binary apart.
 const READY_WITHIN: Duration = Duration::from_secs(30);
@@ -60,7 +56,7 @@ pub(super) struct Target {
     /// Which node that host is to be.
     pub(super) node: NodeName,
     /// The interface that it may shape; `None`: it is only asked about its host.
-    pub(super) interface: Option<IfName>,
+    pub(super) interface: Option<Which>,
 }
 
 /// The hosts, with the connections that are kept.
