@@ -113,7 +113,12 @@ impl Vigil {
                 Event::Lost => true,
             };
         }
-        (concerns && self.ours.is_some()) || self.look_at.is_some_and(|at| at <= now.uptime)
+        (concerns && self.ours.is_some()) || self.is_due(now)
+    }
+
+    /// Whether it is to be looked at although nothing has happened.
+    pub(super) fn is_due(&self, now: Now) -> bool {
+        self.look_at.is_some_and(|at| at <= now.uptime)
     }
 
     fn hear_of_link(&mut self, link: Seen, told: &str, name: &IfName, now: Now) -> bool {

@@ -38,8 +38,8 @@ The config file:
   socket-group = \"netemctl\"              # for a group too; mode 0660
   listen = \"10.0.0.7:20094\"              # the same for controllers, by TLS
   journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
-  allow = []                             # let pass: default-route, controller,
-                                         # bridge, gateway
+  allow = []                             # or some of default-route,
+                                         # controller, bridge, gateway
   after-reboot = \"restore\"               # or clear: forget what was in force
   on-drift = \"report\"                    # or repair: undo what others change
   [tls]                                  # netemctl pki issue makes them

@@ -31,8 +31,10 @@ impl<K: Kernel> Node<K> {
         let events = match self.enforcer.kernel.events() {
             Ok(events) => events,
             Err(error) => {
+                // Nobody tells, so it is looked at now and then.
+                let is_due = self.vigil.is_due(now);
                 self.vigil.could_not_look(error.to_string(), now);
-                return false;
+                return is_due;
             }
         };
         let name = self.interface_name().cloned();
