@@ -55,8 +55,8 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_restored_or_forgotten_a
 
     // The same with a partition that was over meanwhile, and one that is not.
     let n1 = Restarted::start(&lab, "n1");
+    drop(lab.netemctl("partition n3 --for 200s").expect(0));
     drop(lab.netemctl("partition n2 --for 1s").expect(0));
-    drop(lab.netemctl("partition n3 --for 60s").expect(0));
     drop(n1);
     reboot(&lab, "n1");
     std::thread::sleep(Duration::from_secs(1));

@@ -1,7 +1,10 @@
 //! What others do to the interface shows at once, and is undone where the config says so.
 
 use super::*;
-use crate::kernel::Event;
+use crate::{
+    kernel::{Event, Kernel},
+    plan::Step,
+};
 
 fn node(on_drift: OnDrift) -> Node<FakeKernel> {
     let config = Config { on_drift, ..config(None) };
@@ -65,6 +68,26 @@ fn what_somebody_else_has_changed_is_undone_at_once_and_told() {
     assert_eq!((status.drift, status.watch.since, status.watch.repairs), (vec![], None, 1));
     let told = incidents(&mut node, now());
     assert!(told[0].starts_with("the kernel no longer") && told[1].starts_with("repaired in 3 steps"), "{told:?}");
+}
+
+/// With it go the classes and the filters on the way out, and the hook for what comes in stays, with its cuts.
+#[test]
+fn when_somebody_deletes_our_root_the_rest_is_ours_all_the_same() {
+    for on_drift in [OnDrift::Report, OnDrift::Repair] {
+        let mut node = shaped(on_drift);
+        let wanted = parted(&wanted_of(&node), "n2", None);
+        put(&mut node, "b", &wanted);
+        let before = node.kernel().tree.shaping();
+        let interface = node.kernel().interface.clone();
+        node.kernel().perform(&interface, &Step::RemoveRoot).unwrap();
+        assert!(node.kernel().tree.hook && !node.kernel().tree.cuts.is_empty());
+        node.kernel().events.push(Event::Shaping { index: 2 });
+        node.tend(now()).unwrap();
+        assert_eq!(node.kernel().tree.shaping() == before, on_drift == OnDrift::Repair);
+        let cleared = Wanted { generation: 9, ..wanted.cleared(inventory()).unwrap() };
+        put(&mut node, "c", &cleared);
+        assert_eq!(node.kernel().tree, Tree::default());
+    }
 }
 
 #[test]
