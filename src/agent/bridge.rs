@@ -4,7 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
-    net::{IpAddr, Shutdown},
+    net::Shutdown,
     os::{
         fd::AsFd,
         unix::{net::UnixStream, process::CommandExt},
@@ -27,10 +27,15 @@ use nix::{
 use thiserror::Error;
 
 use super::{
-    Config, ConfigError, JournalError, journal,
+    Config, ConfigError, JournalError, Via, journal,
     keeper::{KeeperFolder, Presence},
 };
-use crate::{kernel::Kernel, plan::IfName, topology::NodeName, wire::GREETING};
+use crate::{
+    kernel::{Kernel, Link},
+    plan::IfName,
+    topology::NodeName,
+    wire::GREETING,
+};
 
 /// How long a keeper may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -144,28 +149,27 @@ pub fn bridge<E: From<BridgeError>>(
 /// The interface that has an address in a network. Whether there is one, and only one, is the controller's to say, who
 /// asks for all of them.
 fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
-    let ports = kernel.ports().ok()?;
-    let mut fitting = ports.into_iter().filter(|port| port.addresses.iter().any(|own| network.contains(own.ip())));
-    fitting.next().filter(|_| fitting.next().is_none()).map(|port| port.name)
+    let host = kernel.host().ok()?;
+    let is_in = |link: &&Link| link.addresses.iter().any(|own| network.contains(own.ip()));
+    let mut fitting = host.links.iter().filter(is_in);
+    fitting.next().filter(|_| fitting.next().is_none())?.name.parse().ok()
 }
 
-/// Never the interface that the caller's connection came in by.
+/// Never the interface that the caller's connection came in by, be it by what lies on it.
 fn check_connection(caller: &Caller, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
-    let Some(own) = caller.connection.as_deref().and_then(own_address) else { return Ok(()) };
-    for name in &caller.interfaces {
-        // One that is not there is refused by name when it is to be shaped.
-        if kernel.interface(name).is_ok_and(|interface| interface.addresses.contains(&own)) {
-            return Err(BridgeError::OwnConnection(name.clone()));
-        }
+    let via = caller.connection.as_deref().and_then(Via::of_ssh_connection);
+    let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
+    // A host that cannot be looked at shapes nothing either.
+    let Ok(host) = kernel.host() else { return Ok(()) };
+    let carries = |link: &Link| {
+        let above = host.carried_by(link.index);
+        above.iter().any(|link| link.addresses.iter().any(|network| network.ip() == own))
+    };
+    let link = |name: &&IfName| host.links.iter().find(|link| link.name == name.as_str());
+    match caller.interfaces.iter().find(|name| link(name).is_some_and(carries)) {
+        Some(name) => Err(BridgeError::OwnConnection(name.clone())),
+        None => Ok(()),
     }
-    Ok(())
-}
-
-/// This host's address in `SSH_CONNECTION`.
-fn own_address(connection: &str) -> Option<IpAddr> {
-    let address = connection.split(' ').nth(2)?;
-    let without_zone = address.split('%').next()?;
-    without_zone.parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 /// The agent that the host's configuration has, or a keeper for the caller.
@@ -320,19 +324,5 @@ fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_address_of_this_host_is_the_third_word_of_the_connection() {
-        let own = |connection| own_address(connection).map(|address| address.to_string());
-        assert_eq!(own("10.0.0.9 50312 10.0.0.1 22").as_deref(), Some("10.0.0.1"));
-        assert_eq!(own("::ffff:10.0.0.9 5 ::ffff:10.0.0.1 22").as_deref(), Some("10.0.0.1"));
-        assert_eq!(own("fe80::9%eth0 50312 fe80::1%eth0 22").as_deref(), Some("fe80::1"));
-        assert_eq!(own(""), None);
     }
 }

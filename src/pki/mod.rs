@@ -10,8 +10,6 @@ mod identity;
 mod refusal;
 mod role;
 pub mod store;
-#[cfg(test)]
-mod tests;
 mod validity;
 
 pub use authority::{Authority, AuthorityError, Issued, Wish};
