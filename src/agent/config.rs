@@ -193,15 +193,25 @@ mod tests {
     }
 
     #[test]
-    fn the_config_that_is_shipped_is_one() {
+    fn the_config_that_is_shipped_is_one_and_has_every_key() {
         let example = include_str!("../../packaging/agent.toml");
         let config = Config::parse(example).unwrap();
         assert_eq!(config.socket.as_deref(), Some(Path::new("/run/netemctl/agent.sock")));
+        assert_eq!((config.listen, config.socket_group, config.allow), (None, None, Vec::new()));
         // What is commented out is as good as what is not.
         let all: String =
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let config = Config::parse(&all).unwrap();
         assert_eq!(config.socket_group.as_deref(), Some("netemctl"));
+        config.check(Path::new("agent.toml")).unwrap();
+        // The parser itself knows all keys.
+        let known = Config::parse("unknown = 1").unwrap_err().message().to_owned();
+        let known: Vec<&str> = known.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
+        assert!(known.len() > 5, "{known:?}");
+        for key in known {
+            let is_there = |line: &str| line.starts_with(&format!("{key} =")) || line == format!("[{key}]");
+            assert!(all.lines().any(is_there), "{key}");
+        }
     }
 
     #[test]
