@@ -112,13 +112,15 @@ impl Lab {
         self.netemctl(&format!("lab exec {node} -- {line}")).expect(0).stdout
     }
 
-    /// Everything that tc shows of all nodes' interfaces, counters aside.
+    /// Everything that tc shows of all nodes' interfaces, counters and the numbers of actions aside.
     pub(crate) fn tc(&self) -> String {
         let show = "tc qdisc show; tc class show dev db0; tc filter show dev db0; tc filter show dev db0 ingress";
         let nodes = self.state().threads;
         let shown = nodes.keys().map(|node| {
             let shown = self.run(["lab", "exec", node.as_str(), "--", "sh", "-c", show]).expect(0).stdout;
-            format!("{node}\n{shown}")
+            // The kernel numbers actions as they come, so one that is made again has another number.
+            let lines = shown.lines().filter(|line| !line.starts_with("\t index ")).collect::<Vec<_>>().join("\n");
+            format!("{node}\n{lines}\n")
         });
         shown.collect()
     }
