@@ -165,6 +165,47 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::*;
+    use crate::plan::Dice;
+
+    /// A few bytes changed, cut out, or put in twice.
+    fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice) {
+        for _ in 0..=dice.throw() % 4 {
+            let mut place = || usize::try_from(dice.throw()).unwrap_or_default() % bytes.len().max(1);
+            let (a, b) = (place(), place());
+            let (from, to) = (a.min(b), a.max(b).min(a.min(b) + 40));
+            let byte = dice.throw().to_le_bytes()[0];
+            match (dice.throw() % 5, bytes.get_mut(a)) {
+                (0, Some(changed)) => *changed = byte,
+                (1, Some(changed)) => *changed ^= 1 << (byte % 8),
+                (2, Some(changed)) => *changed = [0, 1, 0x7f, 0x80, 0xff, b'9', b'"', b'\n'][usize::from(byte % 8)],
+                (3, Some(_)) => drop(bytes.drain(from..to)),
+                (4, Some(_)) => bytes.extend_from_within(from..to),
+                _ => bytes.push(byte),
+            }
+        }
+    }
+
+    /// What libFuzzer does better, but not on every compiler; for longer with `NETEMCTL_MUTATIONS=3000`.
+    #[test]
+    fn every_target_stands_what_is_nearly_what_is_kept_of_it() {
+        let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
+        let times = std::env::var("NETEMCTL_MUTATIONS").ok().and_then(|times| times.parse().ok()).unwrap_or(20);
+        for (name, target) in TARGETS {
+            let mut inputs: Vec<_> =
+                fs::read_dir(corpus.join(name)).unwrap().map(|input| input.unwrap().path()).collect();
+            inputs.sort();
+            for (input, seed) in inputs.into_iter().zip(0..) {
+                let mut dice = Dice::new(seed);
+                let original = fs::read(input).unwrap();
+                for _ in 0..times {
+                    let mut bytes = original.clone();
+                    mutate(&mut bytes, &mut dice);
+                    let stood = std::panic::catch_unwind(|| target(&bytes));
+                    assert!(stood.is_ok(), "{name} does not stand {:?}", String::from_utf8_lossy(&bytes));
+                }
+            }
+        }
+    }
 
     /// Whatever once was found is in there as well.
     #[test]

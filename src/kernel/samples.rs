@@ -102,7 +102,8 @@ fn request() -> Vec<u8> {
 /// The family's number, and that of its group of packets.
 pub(super) fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     if kind(answer) == Some(NLMSG_ERROR) {
-        let errno = word(answer.get(16..).unwrap_or_default()).map_or(ENOENT, |errno| -errno.cast_signed());
+        let errno =
+            word(answer.get(16..).unwrap_or_default()).map_or(ENOENT, |errno| errno.cast_signed().wrapping_neg());
         return Err(io::Error::from_raw_os_error(errno));
     }
     let attributes = attributes(answer.get(HEADERS..).unwrap_or_default());
