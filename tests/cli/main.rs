@@ -19,6 +19,7 @@ mod live;
 mod partition;
 mod pki;
 mod service;
+mod ssh;
 mod survival;
 mod timeout;
 mod usage;
