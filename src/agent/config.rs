@@ -110,7 +110,7 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.into(), error))?;
         let mut config = Self::parse(&text).map_err(|error| ConfigError::Malformed(path.into(), error))?;
         config.check(path)?;
-        let folder = path.parent().unwrap_or(Path::new("."));
+        let folder = path.parent().unwrap_or_else(|| Path::new("."));
         for file in config.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.cert, &mut tls.key]) {
             *file = folder.join(&*file);
         }

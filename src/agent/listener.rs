@@ -114,7 +114,7 @@ impl Drop for Listener {
     fn drop(&mut self) {
         if let Socket::Unix { path, inode, .. } = &self.socket
             // Another agent may have taken the place in the meantime.
-            && fs::metadata(&*path).is_ok_and(|now| now.ino() == *inode)
+            && fs::metadata(path).is_ok_and(|now| now.ino() == *inode)
         {
             drop(fs::remove_file(path));
         }

@@ -39,16 +39,12 @@ impl Throttle {
         if state.left == BURST {
             state.since = now;
         }
-        match state.left.checked_sub(1) {
-            Some(left) => {
-                state.left = left;
-                Some(std::mem::take(&mut state.unsaid))
-            }
-            None => {
-                state.unsaid += 1;
-                None
-            }
-        }
+        let Some(left) = state.left.checked_sub(1) else {
+            state.unsaid += 1;
+            return None;
+        };
+        state.left = left;
+        Some(std::mem::take(&mut state.unsaid))
     }
 }
 

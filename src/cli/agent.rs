@@ -43,7 +43,7 @@ The config file:
   after-reboot = \"restore\"               # or clear: forget what was in force
   on-drift = \"report\"                    # or repair: undo what others change
   [tls]                                  # netemctl pki issue makes them
-  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers it obeys
+  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers to obey
   cert = \"/etc/netemctl/tls/cert.pem\"    # read again when it is replaced
   key = \"/etc/netemctl/tls/key.pem\"      # mode 0600
 

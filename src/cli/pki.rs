@@ -34,8 +34,12 @@ A fleet of nine:
   and so on; in each agent's config, listen and [tls] (netemctl agent --help)
   netemctl pki issue n7 --force         a new one for n7, to be copied there")]
 pub(super) struct PkiArgs {
-    /// The folder [env: NETEMCTL_PKI_DIR] [default: netemctl/pki in the user's config folder]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        help = "The folder [env: NETEMCTL_PKI_DIR] [default: netemctl/pki in the user's folder for configuration]"
+    )]
     dir: Option<PathBuf>,
 
     #[command(subcommand)]

@@ -12,6 +12,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{Role, Validity};
 use crate::{plan::Moment, topology::NodeName};
@@ -66,8 +67,8 @@ impl Authority {
         let key = KeyPair::generate()?;
         // A name of its own, so that a certificate of another CA of ours is known by its issuer.
         let digest = Sha256::digest(key.public_key_raw());
-        let mark: String = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        let mut params = params(&format!("netemctl CA {mark}"), validity);
+        let mark = digest.iter().take(4).fold(0_u32, |mark, byte| mark << 8 | u32::from(*byte));
+        let mut params = params(&format!("netemctl CA {mark:08x}"), validity);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key)?.pem();
@@ -80,7 +81,11 @@ impl Authority {
         let unusable = |error: &dyn std::fmt::Display| AuthorityError::Unusable(error.to_string());
         let pair = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
         let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| unusable(&error))?;
-        let validity = Validity::of(&der).ok_or_else(|| unusable(&"no certificate"))?;
+        let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unusable(&error))?;
+        if parsed.public_key().subject_public_key.data != pair.public_key_raw() {
+            return Err(unusable(&"the certificate is that of another key"));
+        }
+        let validity = Validity::of(&der).ok_or_else(|| unusable(&"no dates"))?;
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(&error))?;
         Ok(Self { issuer, certificate, key, validity })
     }

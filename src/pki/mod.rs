@@ -10,6 +10,8 @@ mod identity;
 mod refusal;
 mod role;
 pub mod store;
+#[cfg(test)]
+mod tests;
 mod validity;
 
 pub use authority::{Authority, AuthorityError, Issued, Wish};

@@ -146,7 +146,7 @@ impl Store {
             if role.is_none() && !of_ca {
                 return Err(odd());
             }
-            Ok(Entry { role, validity, is_ours, folder })
+            Ok(Entry { folder, role, validity, is_ours })
         };
         let mut nodes = self.nodes()?;
         nodes.sort();
@@ -200,7 +200,10 @@ impl Store {
     fn check_private(&self, folder: &Path) -> Result<(), StoreError> {
         let metadata = fs::metadata(folder).map_err(|error| StoreError::File(error, folder.into()))?;
         let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o077 == 0 { Ok(()) } else { Err(StoreError::Open(folder.into(), mode)) }
+        if mode & 0o077 != 0 {
+            return Err(StoreError::Open(folder.into(), mode));
+        }
+        Ok(())
     }
 
     /// Puts a folder with these files in its place, as a whole.

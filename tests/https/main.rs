@@ -2,6 +2,8 @@
 //!
 //! Read [`site`] first; each other module is one subject.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+
 mod hostile;
 mod rotation;
 mod site;

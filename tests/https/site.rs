@@ -25,7 +25,7 @@ use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinHandle};
 
 /// Long enough for the slowest machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A day around now, by which validities are given.
 pub(crate) const DAY: Duration = Duration::from_hours(24);

@@ -91,7 +91,8 @@ async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
 async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
     let (own, other) = (authority(), authority());
     let n1 = || name("n1");
-    let agents: [(_, Role, Validity, fn(&Untrusted) -> bool); 4] = [
+    type IsIt = fn(&Untrusted) -> bool;
+    let agents: [(_, Role, Validity, IsIt); 4] = [
         (&other, agent_of("n1"), valid(), |why| matches!(why, Untrusted::OtherCa(_))),
         (&own, agent_of("n1"), past(), |why| matches!(why, Untrusted::Expired(..))),
         (&own, agent_of("n1"), future(), |why| matches!(why, Untrusted::Early(_))),
