@@ -21,15 +21,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, Failure,
+    Exit, Failure, pki,
     whereabouts::{Given, Whereabouts},
 };
 use crate::{
     fleet::{Access, CALL_TIMEOUT, Fleet, ssh},
     inventory::Contact,
     lab::{Lab, LabDirectory},
-    pki::{Identity, Role, TlsFiles},
-    plan::Inventory,
+    pki::{Identity, Role, TlsFiles, store::Store},
+    plan::{AgentAddress, Inventory},
     topology::{NodeName, Topology, hostlist},
 };
 
@@ -71,6 +71,16 @@ pub(super) enum Agents {
     Placed(Inventory),
     /// Those whose interfaces and addresses are not known.
     Unplaced(BTreeMap<NodeName, Contact>),
+}
+
+impl Agents {
+    fn are_reached_by_https(&self) -> bool {
+        let is_https = |agent: &AgentAddress| matches!(agent, AgentAddress::Https(_));
+        match self {
+            Self::Placed(inventory) => inventory.nodes.values().any(|place| is_https(&place.agent)),
+            Self::Unplaced(contacts) => contacts.values().any(|contact| is_https(&contact.agent)),
+        }
+    }
 }
 
 /// When the whole command has to be over.
@@ -197,16 +207,24 @@ impl Context {
 
     /// A fleet: the one place where one is made.
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
-        let own = self.tls_dir.as_deref().map(TlsFiles::in_folder);
-        let identity = match own.as_ref().or(tls).filter(|_| tls.is_some()) {
-            Some(files) => Some(Arc::new(Identity::read(files)?.only_of(&Role::Controller, &files.cert)?)),
-            None => None,
-        };
-        let access = Access { tls: identity, ssh: self.ssh.clone() };
+        let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
+        let access = Access { tls, ssh: self.ssh.clone() };
         Ok(match agents {
             Agents::Placed(inventory) => Fleet::new(inventory, access),
             Agents::Unplaced(agents) => Fleet::of_agents(agents, access),
         })
+    }
+
+    /// Who this controller is, to agents that are reached by HTTPS: by `--tls-dir`, by what says where the nodes are, or by
+    /// the user's own CA. Without any of them it can ask only those that need no certificate.
+    fn identity(&self, tls: Option<&TlsFiles>) -> Result<Option<Arc<Identity>>, Failure> {
+        let of_user = || {
+            let folder = Store::at(pki::folder(None).ok()?).folder(&Role::Controller);
+            folder.exists().then(|| TlsFiles::in_folder(&folder))
+        };
+        let given = self.tls_dir.as_deref().map(TlsFiles::in_folder).or_else(|| tls.cloned());
+        let Some(files) = given.or_else(of_user) else { return Ok(None) };
+        Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C, by SIGTERM and by the end of the time that the

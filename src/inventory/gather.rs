@@ -40,7 +40,7 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
     let Gathering { entries, nodes, transports, transports_known, mut findings, .. } = gathering;
     if transports_known {
         findings.extend(idle_defaults(&document.defaults, &transports));
-        findings.extend(needless_or_missing_tls(document.tls.as_ref(), &transports, place));
+        findings.extend(needless_tls(document.tls.as_ref(), &transports));
     }
     let zones = zones::read(&document.zones, &nodes, &mut findings);
     let tls = document.tls.and_then(|tls| tls_files(&tls, source));
@@ -301,23 +301,10 @@ fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<F
     .collect()
 }
 
-fn needless_or_missing_tls(
-    tls: Option<&Tls<'_>>,
-    transports: &BTreeSet<Transport>,
-    place: Range<usize>,
-) -> Option<Finding> {
-    match (tls, transports.contains(&Transport::Https)) {
-        (None, true) => Some(
-            Finding::new(place, "agents are reached by HTTPS, which needs certificates")
-                .label("`[tls]` is missing")
-                .help("add `[tls]` with `ca`, `cert` and `key` (netemctl pki makes them), or another `transport`"),
-        ),
-        (Some(tls), false) => Some(
-            Finding::new(tls.key.clone(), "no agent is reached by HTTPS, so nothing needs `tls`")
-                .help("leave it out, or write `transport = \"https\"`"),
-        ),
-        _ => None,
-    }
+fn needless_tls(tls: Option<&Tls<'_>>, transports: &BTreeSet<Transport>) -> Option<Finding> {
+    let tls = tls.filter(|_| !transports.contains(&Transport::Https))?;
+    let finding = Finding::new(tls.key.clone(), "no agent is reached by HTTPS, so nothing needs `tls`");
+    Some(finding.help("leave it out, or write `transport = \"https\"`"))
 }
 
 /// The files by the folder of the file that names them.

@@ -168,7 +168,7 @@ impl InventoryFile {
         &self.zones
     }
 
-    /// What to speak TLS with; there if and only if an agent listens for HTTPS.
+    /// What to speak TLS with, if the file says so.
     pub fn tls(&self) -> Option<&TlsFiles> {
         self.tls.as_ref()
     }

@@ -86,12 +86,14 @@ async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
     assert_eq!(log.refusals().len(), 4, "{}", log.text());
 }
 
+/// Whether a refusal is of the kind that it should be.
+type IsIt = fn(&Untrusted) -> bool;
+
 /// What an agent is, and what the controller says of it.
 #[tokio::test]
 async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
     let (own, other) = (authority(), authority());
     let n1 = || name("n1");
-    type IsIt = fn(&Untrusted) -> bool;
     let agents: [(_, Role, Validity, IsIt); 4] = [
         (&other, agent_of("n1"), valid(), |why| matches!(why, Untrusted::OtherCa(_))),
         (&own, agent_of("n1"), past(), |why| matches!(why, Untrusted::Expired(..))),
