@@ -149,7 +149,7 @@ fn change_on(
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         let attempt = async || fleet.edit_within(&within, replaces, &interrupt, edit).await;
-        Ok(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt)).await?)
+        Ok(Box::pin(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt))).await?)
     })?;
     let Outcome { wanted, writes, says_otherwise, onset, caught_up } = &outcome;
     let steps: usize = writes.values().sum();

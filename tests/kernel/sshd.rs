@@ -210,9 +210,9 @@ impl Hosts {
         for entry in fs::read_dir(self.on(node, path)).unwrap().flatten() {
             let path = format!("{path}/{}", entry.file_name().display());
             if entry.file_type().unwrap().is_dir() {
-                files.extend(self.files_below(node, &path))
+                files.extend(self.files_below(node, &path));
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
         files
