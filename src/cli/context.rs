@@ -205,6 +205,11 @@ impl Context {
         self.whereabouts(Some(topology))?.fleet(self)
     }
 
+    /// Who this controller is, as the command line or the environment says: a folder as `netemctl pki issue` makes it.
+    pub(super) fn tls_files(&self) -> Option<TlsFiles> {
+        self.tls_dir.as_deref().map(TlsFiles::in_folder)
+    }
+
     /// A fleet: the one place where one is made.
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
         let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
@@ -222,7 +227,7 @@ impl Context {
             let folder = Store::at(pki::folder(None).ok()?).folder(&Role::Controller);
             folder.exists().then(|| TlsFiles::in_folder(&folder))
         };
-        let given = self.tls_dir.as_deref().map(TlsFiles::in_folder).or_else(|| tls.cloned());
+        let given = self.tls_files().or_else(|| tls.cloned());
         let Some(files) = given.or_else(of_user) else { return Ok(None) };
         Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
     }

@@ -134,7 +134,9 @@ impl Ways {
             AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
             AgentAddress::Https(address) => match self.tls.clone() {
                 Some(identity) => {
-                    client::call::<C>(&Https { address, node: node.clone(), identity }, body, timeout).await
+                    // Of whom nothing is known is called something until it has said who it is.
+                    let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
+                    client::call::<C>(&https, body, timeout).await
                 }
                 None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
             },

@@ -20,6 +20,8 @@ pub struct Https {
     pub address: HostPort,
     /// Whose agent it has to be.
     pub node: NodeName,
+    /// Whether it has to be; otherwise any node's agent will do, and is only called so until it has said who it is.
+    pub is_named: bool,
     /// Who asks.
     pub identity: Arc<Identity>,
 }
@@ -28,7 +30,7 @@ impl Transport for Https {
     type Stream = TlsStream<TcpStream>;
 
     async fn connect(&self) -> io::Result<Self::Stream> {
-        let config = self.identity.client(&self.node).map_err(io::Error::other)?;
+        let config = self.identity.client(Some(&self.node).filter(|_| self.is_named)).map_err(io::Error::other)?;
         // Never looked at, since what counts is the role; but TLS libraries want one.
         let name = ServerName::try_from("agent").map_err(io::Error::other)?;
         let stream = connect(&self.address).await?;

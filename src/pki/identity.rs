@@ -158,10 +158,11 @@ impl Identity {
         self.validity
     }
 
-    /// The TLS of a controller that means to talk to the agent of `node`, wherever that may be.
-    pub fn client(&self, node: &NodeName) -> Result<ClientConfig, TlsError> {
+    /// The TLS of a controller that means to talk to the agent of `node`, wherever that may be; `None`: to that of any
+    /// node, to learn which one it is.
+    pub fn client(&self, node: Option<&NodeName>) -> Result<ClientConfig, TlsError> {
         let verifier = AgentVerifier {
-            node: node.clone(),
+            node: node.cloned(),
             roots: Arc::clone(&self.roots),
             algorithms: self.provider.signature_verification_algorithms,
         };
@@ -214,7 +215,8 @@ pub(super) fn secret(path: &Path) -> Result<Vec<u8>, IdentityError> {
 /// Takes the agent of one node for it, and nobody else.
 #[derive(Debug)]
 struct AgentVerifier {
-    node: NodeName,
+    /// The node; `None`: any.
+    node: Option<NodeName>,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
 }
@@ -233,10 +235,12 @@ impl ServerCertVerifier for AgentVerifier {
             verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all);
         let role = Role::of(certificate);
         chain.map_err(|error| mistaken(error, role.as_ref()))?;
-        if role == Some(Role::Agent(self.node.clone())) {
-            return Ok(ServerCertVerified::assertion());
+        match &role {
+            Some(Role::Agent(node)) if self.node.as_ref().is_none_or(|meant| meant == node) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            _ => Err(Mistaken(role).into()),
         }
-        Err(Mistaken(role).into())
     }
 
     fn verify_tls12_signature(

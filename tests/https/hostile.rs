@@ -28,7 +28,7 @@ fn resident() -> u64 {
 
 async fn tls(site: &Site) -> TlsStream<TcpStream> {
     let identity = Identity::in_folder(&site.controller()).unwrap();
-    let connector = TlsConnector::from(Arc::new(identity.client(&name("n1")).unwrap()));
+    let connector = TlsConnector::from(Arc::new(identity.client(Some(&name("n1"))).unwrap()));
     let stream = TcpStream::connect(site.address).await.unwrap();
     connector.connect(ServerName::try_from("agent").unwrap(), stream).await.unwrap()
 }

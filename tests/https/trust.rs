@@ -4,13 +4,15 @@ use std::{
     io::{Read, Write},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use netemctl::{
     agent::{Config, Limits, ServeError},
     fleet::{Access, CallError, Fleet},
-    pki::{IdentityError, KEY_FILE, Role, Untrusted, Validity},
+    inventory::{Contact, Which},
+    pki::{Identity, IdentityError, KEY_FILE, Role, Untrusted, Validity},
     plan::{AgentAddress, HostPort},
     wire::{ErrorCode, GetStamp},
 };
@@ -40,6 +42,29 @@ async fn why(fleet: &Fleet, node: &str) -> Untrusted {
 async fn a_controller_and_an_agent_of_one_ca_talk() {
     let site = Site::up(Limits::default()).await;
     assert_eq!(site.ask().await.unwrap().generation, 0);
+}
+
+/// As `inventory init` asks, for which the answer is what to believe from then on.
+#[tokio::test]
+async fn who_does_not_know_the_node_takes_any_agent_of_the_ca_and_nobody_else() {
+    let ask = async |site: &Site| {
+        let agent = AgentAddress::Https(HostPort { host: site.address.ip().to_string(), port: site.address.port() });
+        let identity = Identity::in_folder(&site.controller()).expect("an identity");
+        let access = Access { tls: Some(Arc::new(identity)), ..Access::default() };
+        let contact = |interface| [(name("host-1"), Contact { agent: agent.clone(), interface })].into();
+        let unknown = Fleet::of_agents(contact(None), access.clone());
+        let known = Fleet::of_agents(contact(Some(Which::Named("db0".parse().expect("a name")))), access);
+        let ask = async |fleet: &Fleet| fleet.call_one(PATIENCE, &name("host-1"), GetStamp {}).await;
+        (ask(&unknown).await, ask(&known).await)
+    };
+    let (unknown, known) = ask(&Site::up(Limits::default()).await).await;
+    assert_eq!(unknown.expect("n1 is some node").generation, 0);
+    assert!(matches!(known, Err(CallError::Untrusted { why: Untrusted::OtherNode { .. }, .. })), "{known:?}");
+    let site = Site::with(Limits::default(), true, authority(), |folder, authority| {
+        write_identity(folder, authority, &super::site::authority(), agent_of("n1"), valid());
+    });
+    let (unknown, _) = ask(&site.await).await;
+    assert!(matches!(unknown, Err(CallError::Untrusted { why: Untrusted::OtherCa(_), .. })), "{unknown:?}");
 }
 
 /// What a client is, what the controller says of it, what the agent writes down.
@@ -133,17 +158,17 @@ async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
     let own = authority();
     let folder = tempfile::tempdir().unwrap();
     write_identity(&folder.path().join("c"), &own, &own, Role::Controller, valid());
-    let identity = netemctl::pki::Identity::in_folder(&folder.path().join("c")).unwrap();
+    let identity = Identity::in_folder(&folder.path().join("c")).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(identity.server().unwrap()));
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(identity.server().unwrap()));
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             drop(acceptor.accept(stream).await);
         }
     });
     let agent = AgentAddress::Https(HostPort { host: "localhost".to_owned(), port: address.port() });
-    let access = Access { tls: Some(std::sync::Arc::new(identity)), ..Access::default() };
+    let access = Access { tls: Some(Arc::new(identity)), ..Access::default() };
     let why = why(&Fleet::new(inventory("n1", agent), access), "n1").await;
     assert!(matches!(&why, Untrusted::NoAgent(said, _) if said.contains("that of a controller")), "{why:?}");
 }
@@ -251,7 +276,7 @@ fn a_certificate_that_names_no_role_or_two_is_none_of_ours() {
         let certificate = params.self_signed(&key).unwrap().pem();
         std::fs::write(folder.path().join("cert.pem"), certificate).unwrap();
         std::fs::write(folder.path().join(KEY_FILE), key.serialize_pem()).unwrap();
-        netemctl::pki::Identity::in_folder(folder.path())
+        Identity::in_folder(folder.path())
     };
     assert_eq!(read(&["netemctl:agent/n7"]).unwrap().role(), &agent_of("n7"));
     assert_eq!(read(&["https://example.org", "netemctl:controller"]).unwrap().role(), &Role::Controller);

@@ -33,7 +33,7 @@ const MAX_CHARS: usize = 253;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  netemctl inventory init 'n[1-9]' --ca ca.crt --cert me.crt --key me.key
+  netemctl inventory init 'n[1-9]' --tls-dir pki/controller
   netemctl inventory init 'ssh://root@n[1-9]' --output cluster.toml")]
 pub(super) struct Init {
     #[arg(
@@ -54,18 +54,6 @@ pub(super) struct Init {
     /// The user of those that are reached by ssh and do not say it
     #[arg(long, value_name = "USER")]
     user: Option<String>,
-
-    /// The certificate of the authority that vouches for the agents, for HTTPS
-    #[arg(long, value_name = "FILE", requires_all = ["cert", "key"])]
-    ca: Option<PathBuf>,
-
-    /// The certificate of this controller
-    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
-    cert: Option<PathBuf>,
-
-    /// The private key of this controller
-    #[arg(long, value_name = "FILE", requires_all = ["ca", "cert"])]
-    key: Option<PathBuf>,
 
     /// Write to this file, and not to stdout
     #[arg(long, short, value_name = "FILE")]
@@ -102,12 +90,13 @@ impl Init {
             return Err(exists(file));
         }
         let reaches = self.reaches()?;
-        let tls = self.tls();
-        if tls.is_none() && reaches.iter().any(|reach| reach.transport == Transport::Https) {
+        let has_https = reaches.iter().any(|reach| reach.transport == Transport::Https);
+        let tls = context.tls_files().filter(|_| has_https);
+        if tls.is_none() && has_https {
             return Err(Failure::new(Exit::Usage, "agents that listen for HTTPS are spoken to with certificates")
-                .hint("give --ca, --cert and --key (netemctl pki makes them), or --transport ssh"));
+                .hint("give --tls-dir DIR (netemctl pki makes it), or --transport ssh"));
         }
-        let draft = draft(&ask(context, &reaches, tls.as_ref())?, self.tls_as_written().as_ref())
+        let draft = draft(&ask(context, &reaches, tls.as_ref())?, self.written(tls).as_ref())
             .map_err(|error| Failure::new(Exit::Refused, error))?;
         if let Some(file) = &self.output {
             self.write(file, &draft.text)?;
@@ -167,17 +156,13 @@ impl Init {
         Ok(reaches)
     }
 
-    fn tls(&self) -> Option<TlsFiles> {
-        Some(TlsFiles { ca: self.ca.clone()?, cert: self.cert.clone()?, key: self.key.clone()? })
-    }
-
-    /// The same as the file is to have it, for whom paths begin in its own folder.
-    fn tls_as_written(&self) -> Option<TlsFiles> {
+    /// The files as the inventory is to have them, for whom paths begin in its own folder.
+    fn written(&self, tls: Option<TlsFiles>) -> Option<TlsFiles> {
         let folder = self.output.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         let written = |path: PathBuf| {
             if folder == Path::new("") { path } else { std::path::absolute(&path).unwrap_or(path) }
         };
-        let TlsFiles { ca, cert, key } = self.tls()?;
+        let TlsFiles { ca, cert, key } = tls?;
         Some(TlsFiles { ca: written(ca), cert: written(cert), key: written(key) })
     }
 
