@@ -20,6 +20,8 @@ fn lab() -> Lab {
     lab.sandbox.write("ssh", FAKE);
     let _linked = lab.sandbox.run_other("sh", ["-c", "ln -s \"$NETEMCTL\" netemctl; mkdir run-n1"]).ended(0);
     place(&lab, "n1", "db0");
+    // It would have the interface, as any other agent of the host.
+    lab.sandbox.kill(lab.sandbox.agent("n1"));
     lab
 }
 
