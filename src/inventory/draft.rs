@@ -58,7 +58,7 @@ pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, S
     let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
     let mut nodes = BTreeMap::new();
     for (reach, host) in found {
-        let (proposal, warning) = propose(host);
+        let (proposal, warning) = propose(reach, host);
         let address = reach.address().unwrap_or_else(|_| reach.host.clone());
         let drafted = Drafted {
             agent: address.clone(),
@@ -75,7 +75,7 @@ pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, S
 }
 
 /// The interface that the agent's config allows and that nothing speaks against; and what is to be said of that.
-fn propose(host: &Host) -> (Option<&HostInterface>, Option<String>) {
+fn propose<'h>(reach: &Reach, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
     let names = |interfaces: &[&HostInterface]| {
         interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")
     };
@@ -96,6 +96,10 @@ fn propose(host: &Host) -> (Option<&HostInterface>, Option<String>) {
              the database",
             names(&allowed)
         )),
+        ([], [], []) if reach.transport == Transport::Ssh => none(
+            "whoever comes by ssh may choose: write `interface = \"...\"` here, the one that is dedicated to the database"
+                .to_owned(),
+        ),
         ([], [], []) => none(
             "its agent's config allows none of its interfaces; name the database's in `interfaces` there".to_owned(),
         ),
