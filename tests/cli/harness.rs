@@ -134,8 +134,17 @@ impl Sandbox {
     pub(crate) fn kill(&self, process: i32) {
         assert!(self.processes().contains(&process), "the process is the test's own");
         kill(Pid::from_raw(process), Signal::SIGKILL).expect("one's own process can be killed");
-        wait_until("the process is gone", || !self.processes().contains(&process));
+        wait_until("the process is gone", || has_ended(process));
     }
+}
+
+/// Whether a process has let go of everything, its locks as well: it loses its command line before.
+fn has_ended(process: i32) -> bool {
+    // proc_pid_stat(5): the state is behind the name, which may have anything in it but ends with a bracket.
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit(')')
+        .next()
+        .is_none_or(|fields| fields.is_empty() || fields.starts_with(" Z") || fields.starts_with(" X"))
 }
 
 impl Drop for Sandbox {
