@@ -161,10 +161,7 @@ fn check_connection(caller: &Caller, kernel: &mut impl Kernel) -> Result<(), Bri
     let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
     // A host that cannot be looked at shapes nothing either.
     let Ok(host) = kernel.host() else { return Ok(()) };
-    let carries = |link: &Link| {
-        let above = host.carried_by(link.index);
-        above.iter().any(|link| link.addresses.iter().any(|network| network.ip() == own))
-    };
+    let carries = |link: &Link| host.carried_by(link.index).iter().any(|above| above.has(own));
     let link = |name: &&IfName| host.links.iter().find(|link| link.name == name.as_str());
     match caller.interfaces.iter().find(|name| link(name).is_some_and(carries)) {
         Some(name) => Err(BridgeError::OwnConnection(name.clone())),

@@ -2,7 +2,7 @@
 
 use super::{Config, guard};
 use crate::{
-    kernel::{Host as Network, Kernel, Link, Mac, release},
+    kernel::{Host as Network, Kernel, Link, Mac, release, speed_mbit},
     wire::{ApiError, Host, HostInterface},
 };
 
@@ -28,7 +28,7 @@ fn interface(config: &Config, network: &Network, link: &Link) -> Option<HostInte
         addresses: link.addresses.clone(),
         is_up: link.is_up && link.has_carrier,
         mtu: link.mtu,
-        speed_mbit: link.speed_mbit,
+        speed_mbit: speed_mbit(&link.name),
         carries_default_route: network.carried_by(link.index).iter().any(leaves_by_it),
     })
 }

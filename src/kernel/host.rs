@@ -47,8 +47,6 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// How many bytes a packet may have on it.
     pub mtu: u32,
-    /// Its speed in Mbit/s, where it knows it.
-    pub speed_mbit: Option<u32>,
     /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
     pub addresses: Vec<IpNetwork>,
 }
@@ -64,6 +62,13 @@ pub struct DefaultRoute {
     pub table: u32,
 }
 
+impl Link {
+    /// Whether an address is one of its own.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.addresses.iter().any(|network| network.ip() == address)
+    }
+}
+
 impl Host {
     /// A link by its index.
     pub fn link(&self, index: u32) -> Option<&Link> {
@@ -72,7 +77,7 @@ impl Host {
 
     /// The link that has an address.
     pub fn owner(&self, address: IpAddr) -> Option<&Link> {
-        self.links.iter().find(|link| link.addresses.iter().any(|network| network.ip() == address))
+        self.links.iter().find(|link| link.has(address))
     }
 
     /// The links of which packets go through the queues of this one: itself, what it is a port of, what lies on it, and
@@ -171,7 +176,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<IpNetwork> {
 }
 
 /// An interface's speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
-pub(super) fn speed_mbit(name: &str) -> Option<u32> {
+pub fn speed_mbit(name: &str) -> Option<u32> {
     let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
     speed.trim().parse().ok().filter(|mbit| *mbit > 0)
 }

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
-pub use host::{DefaultRoute, Host, Link};
+pub use host::{DefaultRoute, Host, Link, speed_mbit};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};

@@ -109,11 +109,7 @@ impl Kernel for Rtnl {
         for (operation, request) in dumps {
             messages.extend(self.dump(operation, &Request::dump(request), Some)?);
         }
-        let mut host = host::decode(messages);
-        for link in &mut host.links {
-            link.speed_mbit = host::speed_mbit(&link.name);
-        }
-        Ok(host)
+        Ok(host::decode(messages))
     }
 
     fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
