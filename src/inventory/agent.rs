@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use super::DEFAULT_PORT;
+use crate::plan::AGENT_PORT;
 
 /// How the controller gets to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -94,7 +94,7 @@ impl Reach {
         match (transport, user) {
             (Transport::Unix, _) => unix(host),
             (Transport::Https, Some(_)) => Err("HTTPS has no user".to_owned()),
-            (Transport::Https, None) => https(host, port.unwrap_or(DEFAULT_PORT)),
+            (Transport::Https, None) => https(host, port.unwrap_or(AGENT_PORT)),
             (Transport::Ssh, user) => {
                 user.iter().try_for_each(|user| check_user(user))?;
                 ssh(user.as_deref(), host, *port)

@@ -7,10 +7,10 @@ use std::{
 
 use thiserror::Error;
 
-use super::{DEFAULT_PORT, Reach, Transport};
+use super::{Reach, Transport};
 use crate::{
     pki::TlsFiles,
-    plan::IfName,
+    plan::{AGENT_PORT, IfName},
     topology::NodeName,
     wire::{Host, HostInterface},
 };
@@ -194,7 +194,7 @@ impl Common {
         let own_transport = self.transport.is_none().then(|| ("transport", quoted(transport.name())));
         let is_named_so = *transport != Transport::Unix && host == line.host.node.as_str();
         let place = (self.place.is_none() && !is_named_so).then(|| place_key(*transport, host)).flatten();
-        let is_usual = *transport == Transport::Https && *port == Some(DEFAULT_PORT);
+        let is_usual = *transport == Transport::Https && *port == Some(AGENT_PORT);
         let port = port.filter(|_| self.port.is_none() && !is_usual).map(|port| ("port", port.to_string()));
         let user = user.as_ref().filter(|_| self.user.is_none()).map(|user| ("user", quoted(user)));
         let interface = line.proposal.filter(|_| self.interface.is_none());

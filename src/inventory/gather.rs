@@ -8,14 +8,17 @@ use std::{
 };
 
 use super::{
-    DEFAULT_PORT, Entry, InventoryFile, Which,
+    Entry, InventoryFile, Which,
     agent::{self, Transport},
     pattern::Pattern,
     words::{self, Group, Keys, Said, Selector, Tls},
     zones,
 };
-use crate::pki::TlsFiles;
-use crate::topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word};
+use crate::{
+    pki::TlsFiles,
+    plan::AGENT_PORT,
+    topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word},
+};
 
 /// Reads an inventory from its table, which is the whole file or begins at `place`.
 pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Result<InventoryFile, Vec<Finding>> {
@@ -161,7 +164,7 @@ impl<'d, 't> Gathering<'d, 't> {
             }
             let address = |host: &str| match transport {
                 Transport::Ssh => agent::ssh(user.map(|user| *user.get_ref()), host, port),
-                _ => agent::https(host, port.unwrap_or(DEFAULT_PORT)),
+                _ => agent::https(host, port.unwrap_or(AGENT_PORT)),
             };
             match own_or_default(own.host.as_ref(), defaults.host.as_ref())? {
                 Some(host) => self.each(host, nodes, "a host", address)?,

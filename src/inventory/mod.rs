@@ -52,9 +52,6 @@ use crate::{
     topology::{NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
 };
 
-/// The port of agents that listen for HTTPS, unless the file says otherwise: 0x4e7e, the mark of all that is netemctl's.
-pub const DEFAULT_PORT: u16 = 20_094;
-
 /// What a file says of where the nodes are. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InventoryFile {

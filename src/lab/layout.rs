@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     kernel::Mac,
     pki::store::Store,
-    plan::{AgentAddress, HostPort, IfName, Inventory, Place},
+    plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, Place},
     topology::{NodeName, Topology, ZoneName},
 };
 
@@ -29,9 +29,6 @@ pub(super) const MANAGEMENT: &str = "mgmt0";
 pub const CONTROLLER: &str = "controller";
 /// Its number on the management network, where nodes have those up to [`MAX_NODES`].
 pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
-
-/// The port of the agents there.
-const AGENT_PORT: u16 = 20094;
 
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
 const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);

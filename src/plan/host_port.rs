@@ -6,6 +6,9 @@ use std::{
     str::FromStr,
 };
 
+/// The port of agents that listen for HTTPS, unless it is said otherwise: 0x4e7e, the mark of all that is netemctl's.
+pub const AGENT_PORT: u16 = 20_094;
+
 /// A port of a host, which is a name or an address; written `n1.example:7946`, `10.0.0.1:7946` or `[fd77::1]:7946`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct HostPort {

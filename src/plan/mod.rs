@@ -37,7 +37,7 @@ pub use diff::{Blocked, Change, diff};
 pub use distribution::distribution_table;
 pub use division::{Division, PartitionWish, sides};
 pub use draw::{Draw, DrawError, Over};
-pub use host_port::HostPort;
+pub use host_port::{AGENT_PORT, HostPort};
 pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, Place};
 pub use leaf_mark::LeafMark;
 pub use loss::{Unaddable, UnaddableLoss};
