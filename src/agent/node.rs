@@ -5,6 +5,7 @@
 
 mod keeping;
 mod watching;
+mod writing;
 
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use super::{
     drift::Vigil,
     enforcer::{Enforcer, Staged},
     guard, host,
-    journal::{self, Entry, Held, JournalError, Transaction},
+    journal::{self, Held, JournalError, Transaction},
     specimen::{ScratchNamespace, no_bench},
     status,
 };
@@ -47,9 +48,6 @@ const PAUSE: Duration = Duration::from_millis(30);
 
 /// How long after the agreed instant a node is told so by its own clock if not for the clock, but because it was busy.
 const LATE_AFTER: Duration = Duration::from_secs(1);
-
-/// How long after the journal could not be written it is tried again.
-const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 /// A node: its configuration, its kernel and what is in force. All requests go through one of these, one at a time.
 pub struct Node<K> {
@@ -560,60 +558,8 @@ impl<K: Kernel> Node<K> {
     fn waits_for_its_moment(&self) -> bool {
         self.pending.as_ref().is_some_and(|pending| pending.ready.is_some())
     }
-
-    /// Writes down that a transaction is about to lead to `held`.
-    fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
-        self.write_entry(held, Some(self.leading_there(ticket))).map_err(|error| unwritable(&error))
-    }
-
-    /// Finds out whether that can be written down, and writes down nothing.
-    fn try_to_write_down(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
-        let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        let entry = self.entry(held, Some(self.leading_there(ticket)));
-        journal::try_out(path, &entry).map_err(|error| unwritable(&error))
-    }
-
-    /// A transaction that is under way.
-    fn leading_there(&self, ticket: &Ticket) -> Transaction {
-        Transaction { ticket: ticket.clone(), before: self.held.clone(), is_done: false }
-    }
-
-    /// Writes down what the node has.
-    fn write_down(&self) -> Result<(), JournalError> {
-        self.write_entry(&self.held, self.last.clone())
-    }
-
-    /// The same where it is done already, so that it is tried again until the journal says so.
-    fn correct_journal(&mut self, now: Now) {
-        let was_behind = self.behind.take().is_some();
-        match self.write_down() {
-            Ok(()) if was_behind => info!("The journal says what is in force again."),
-            Ok(()) => {}
-            Err(error) => {
-                if !was_behind {
-                    warn!(%error, "The journal is behind; trying again.");
-                }
-                self.behind = Some((error.to_string(), now.uptime + WRITE_AGAIN));
-            }
-        }
-    }
-
-    fn write_entry(&self, held: &Held, transaction: Option<Transaction>) -> Result<(), JournalError> {
-        let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        journal::write(path, &self.entry(held, transaction))
-    }
-
-    fn entry(&self, held: &Held, transaction: Option<Transaction>) -> Entry {
-        let node = self.enforcer.config.node.clone();
-        Entry { node, boot: self.boot.clone(), held: held.clone(), transaction }
-    }
 }
 
 fn gone() -> ApiError {
     ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again")
-}
-
-fn unwritable(error: &JournalError) -> ApiError {
-    let hint = error.hint();
-    ApiError::new(ErrorCode::Failed, format!("{error}; {hint}"))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Node, PREPARED_FOR, Pending, Unconfirmed, gone, unwritable};
+use super::{Node, PREPARED_FOR, Pending, Unconfirmed, gone, writing::unwritable};
 use crate::{
     agent::{Now, journal::Transaction},
     kernel::Kernel,
