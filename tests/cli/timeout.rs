@@ -9,8 +9,8 @@ use nix::{
 
 use super::harness::{Answer, Lab, Sandbox, wait_until};
 
-/// Less than an agent may take to answer a call, so that nobody has waited for that.
-const IN_TIME: Duration = Duration::from_secs(8);
+/// Far more than a busy machine needs, and far less than whatever holds the commands up would take.
+const IN_TIME: Duration = Duration::from_secs(60);
 
 fn in_time<T>(work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
@@ -89,7 +89,7 @@ fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_
 #[test]
 fn a_measurement_that_takes_longer_than_there_is_time_is_not_begun() {
     let lab = Lab::up("uniform-3-rtt0");
-    let answer = in_time(|| lab.run(["verify", "--count", "10000", "--timeout", "20"])).ended(124);
+    let answer = lab.run(["verify", "--count", "10000", "--timeout", "20"]).ended(124);
     assert!(answer.stderr.contains("measuring 6 pairs takes"), "{answer}");
     assert!(answer.stderr.contains("hint: give it more time, or ask for fewer requests with --count"), "{answer}");
 }

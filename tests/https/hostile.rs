@@ -213,14 +213,15 @@ async fn who_drips_is_not_waited_for_and_holds_up_nobody() {
         async { drip(TcpStream::connect(site.address).await.unwrap(), "\u{16}\u{3}\u{1}\u{2}", "\u{1}").await },
         async { drip(tls(&site).await, "", "").await },
         async {
-            let mut slowest = Duration::ZERO;
+            let mut took = Vec::new();
             for _ in 0..20 {
                 let start = Instant::now();
                 site.ask().await.unwrap();
-                slowest = slowest.max(start.elapsed());
+                took.push(start.elapsed());
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            slowest
+            took.sort();
+            took[10]
         },
     );
     for (took, answer) in [&in_head, &in_body, &in_handshake, &idle] {

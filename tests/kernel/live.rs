@@ -100,7 +100,7 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
     // The leaf itself stays until it has drained, so the filters are watched.
     let is_over = || !lab.exec("n7", "tc filter show dev db0").contains("4e7e:4");
     while !is_over() {
-        assert!(laid.elapsed() < limit + Duration::from_secs(1), "it does not end");
+        assert!(laid.elapsed() < limit + Duration::from_secs(10), "it does not end");
     }
     assert!(start.elapsed() >= limit, "it ended after {:?}", start.elapsed());
     let status = lab.netemctl("--json status").expect(0).json();
