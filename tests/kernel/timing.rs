@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// How late something may be on one CPU with nine agents.
-const SOON: Duration = Duration::from_secs(1);
+const SOON: Duration = Duration::from_secs(2);
 
 fn in_z3(node: u16) -> bool {
     node >= 7
@@ -268,7 +268,7 @@ fn a_flap_goes_down_and_up_when_it_should_for_several_periods() {
     let mut late: Vec<f64> = seen.zip(wanted).map(|(seen, wanted)| (seen - wanted).abs()).collect();
     late.sort_by(f64::total_cmp);
     // A machine that is busy elsewhere may hold up one of them.
-    assert!(late[5] < 0.1 && late[9] < 0.7, "{silences:?}");
+    assert!(late[5] < 0.1 && late[8] < 0.7, "{silences:?}");
     assert_eq!(lab.tc(), before);
 }
 
@@ -298,7 +298,7 @@ fn a_later_partition_begins_on_all_nodes_at_its_instant() {
     for ticks in ticks {
         let silences = ticks.silences(asked);
         let [(down, up)] = silences[..] else { panic!("{silences:?}") };
-        assert!((9.8..11.0).contains(&down) && (1.6..2.4).contains(&(up - down)), "{silences:?}");
+        assert!((9.8..11.5).contains(&down) && (1.0..3.0).contains(&(up - down)), "{silences:?}");
     }
 }
 
@@ -313,9 +313,9 @@ fn partitions_that_overlap_end_in_either_order() {
         let together = |node| node == 1 || node == 7;
         mesh.assert_heard(|a, b| in_z3(a) == in_z3(b) && together(a) == together(b));
         let (z3_ends, n1_ends) = (first + f64::from(z3), second + f64::from(n1));
-        sleep_until(z3_ends.min(n1_ends) + 0.5);
+        sleep_until(z3_ends.min(n1_ends) + SOON.as_secs_f64());
         mesh.assert_heard(|a, b| if z3 < n1 { together(a) == together(b) } else { in_z3(a) == in_z3(b) });
-        sleep_until(z3_ends.max(n1_ends) + 0.5);
+        sleep_until(z3_ends.max(n1_ends) + SOON.as_secs_f64());
         mesh.assert_heard(|_, _| true);
         assert_eq!(lab.tc(), before);
     }
