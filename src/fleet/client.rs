@@ -2,14 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{
-    Request,
-    body::Bytes,
-    client::conn::http1::{self, SendRequest},
-    header,
-};
-use hyper_util::rt::TokioIo;
+use hyper::body::Bytes;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -17,13 +10,11 @@ use tokio::{
     time::timeout,
 };
 
+use super::connection::{Connection, Idle};
 use crate::{
     pki::Untrusted,
     wire::{ApiError, Call},
 };
-
-/// The largest answer: a document of 10,000 nodes is about a megabyte.
-const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// A way to an agent.
 pub trait Transport: Sync {
@@ -124,57 +115,67 @@ pub(super) fn body<C: Call>(request: &C) -> Vec<u8> {
     serde_json::to_vec(request).unwrap_or_default()
 }
 
+/// Connects.
+async fn open<T: Transport>(transport: &T) -> Result<Connection, CallError> {
+    let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
+        Some(why) => CallError::Untrusted { at: transport.describe(), why },
+        None => CallError::Unreachable { at: transport.describe(), error },
+    })?;
+    let made = Connection::over(stream, ()).await;
+    made.map_err(|error| broken(transport, error))
+}
+
+/// What became of a connection. Of a certificate that the agent refuses, a client hears only now (RFC 8446, section
+/// 4.4.2.4 and appendix E.1.2).
+fn broken(transport: &impl Transport, error: hyper::Error) -> CallError {
+    let at = transport.describe();
+    match transport.distrust(&error) {
+        Some(why) => CallError::Untrusted { at, why },
+        None => CallError::HungUp { at, error },
+    }
+}
+
 /// Makes one call, on a connection of its own.
-pub(super) async fn call<C: Call>(
+pub(super) async fn call<Q: Call>(
     transport: &impl Transport,
     body: Vec<u8>,
     after: Duration,
-) -> Result<C::Reply, CallError> {
-    let at = transport.describe();
-    let untrusted = |why| CallError::Untrusted { at: at.clone(), why };
-    let made = async {
-        let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
-            Some(why) => untrusted(why),
-            None => CallError::Unreachable { at: at.clone(), error },
-        })?;
-        let broken = |error: hyper::Error| match transport.distrust(&error) {
-            Some(why) => untrusted(why),
-            None => CallError::HungUp { at: at.clone(), error },
-        };
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
-        let connection = tokio::spawn(connection);
-        let answer = exchange::<C>(&mut sender, &at, body).await;
-        connection.abort();
-        answer.map_err(|error| match error {
-            CallError::HungUp { error, .. } => broken(error),
-            error => error,
-        })
-    };
-    timeout(after, made).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }))
+) -> Result<Q::Reply, CallError> {
+    let made = async { open(transport).await?.exchange::<Q>(&transport.describe(), body.into()).await };
+    in_time(transport, after, made).await
 }
 
-/// Makes one call on a connection that is there.
-pub(super) async fn exchange<C: Call>(
-    sender: &mut SendRequest<Full<Bytes>>,
-    at: &str,
+/// Makes one call, on a connection that is kept for the next one.
+pub(super) async fn call_again<Q: Call, T: Clone + Ord>(
+    transport: &impl Transport,
+    idle: &Idle<T>,
+    to: &T,
     body: Vec<u8>,
-) -> Result<C::Reply, CallError> {
-    let garbled = |why: String| CallError::Garbled { at: at.to_owned(), why };
-    let request = Request::post(C::PATH)
-        .header(header::HOST, "agent")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body)))
-        .map_err(|error| garbled(error.to_string()))?;
-    let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
-    let response = sender.send_request(request).await.map_err(broken)?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
-    let body = body.map_err(|error| garbled(error.to_string()))?.to_bytes();
-    if status.is_success() {
-        return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
-    }
-    match serde_json::from_slice::<ApiError>(&body) {
-        Ok(error) => Err(CallError::Refused(error)),
-        Err(_) => Err(garbled(format!("status {status}"))),
-    }
+    after: Duration,
+) -> Result<Q::Reply, CallError> {
+    let (at, body) = (transport.describe(), Bytes::from(body));
+    let made = async {
+        while let Some(kept) = idle.take(to).await {
+            match idle.exchange::<Q>(to, kept, &at, body.clone()).await {
+                // The agent closed it at this very moment, and nothing was sent.
+                Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
+                answer => return answer,
+            }
+        }
+        idle.exchange::<Q>(to, open(transport).await?, &at, body).await
+    };
+    in_time(transport, after, made).await
+}
+
+async fn in_time<T>(
+    transport: &impl Transport,
+    after: Duration,
+    made: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let answer = timeout(after, made).await;
+    let answer = answer.unwrap_or_else(|_| Err(CallError::TimedOut { at: transport.describe(), after }));
+    answer.map_err(|error| match error {
+        CallError::HungUp { error, .. } => broken(transport, error),
+        error => error,
+    })
 }

@@ -4,6 +4,7 @@
 //! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
 
 mod client;
+mod connection;
 mod insist;
 mod retract;
 mod scope;
@@ -15,6 +16,7 @@ mod verify;
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use client::{CallError, Transport, Unix};
+use connection::Idle;
 pub use retract::Leftover;
 pub use scope::Scope;
 use tls::{Http, Https, Identity};
@@ -23,7 +25,7 @@ pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, Transactio
 
 use crate::{
     inventory::{Contact, Which},
-    plan::{AgentAddress, Inventory},
+    plan::{AgentAddress, HostPort, Inventory},
     topology::NodeName,
     wire::Call,
 };
@@ -52,6 +54,7 @@ pub struct Fleet {
 /// The ways to agents, with the connections that are kept.
 struct Ways {
     tls: Option<Arc<Identity>>,
+    https: Idle<(NodeName, HostPort)>,
     ssh: ssh::Hosts,
 }
 
@@ -124,7 +127,7 @@ struct Target {
 
 impl Ways {
     fn new(access: Access) -> Self {
-        Self { tls: access.tls, ssh: ssh::Hosts::new(access.ssh) }
+        Self { tls: access.tls, https: Idle::default(), ssh: ssh::Hosts::new(access.ssh) }
     }
 
     async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
@@ -135,8 +138,9 @@ impl Ways {
             AgentAddress::Https(address) => match self.tls.clone() {
                 Some(identity) => {
                     // Of whom nothing is known is called something until it has said who it is.
+                    let to = (node.clone(), address.clone());
                     let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
-                    client::call::<C>(&https, body, timeout).await
+                    client::call_again::<C, _>(&https, &self.https, &to, body, timeout).await
                 }
                 None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
             },

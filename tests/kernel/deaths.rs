@@ -357,10 +357,10 @@ fn messages_get_lost(trio: &Trio) {
     trio.proxy.let_pass(|_| true);
 }
 
-/// Two controllers at once: whenever neither is at it, all nodes have the same.
+/// Two controllers at once, for a minute: whenever neither is at it, all nodes have the same.
 fn controllers_rival(trio: &Trio) {
     drop(trio.apply(10).expect(0));
-    let (end, topologies) = (Instant::now() + Duration::from_secs(20), [20, 30].map(|rtt| trio.topology(rtt)));
+    let (end, topologies) = (Instant::now() + Duration::from_mins(1), [20, 30].map(|rtt| trio.topology(rtt)));
     let rival = |topology: &PathBuf, wait: &str| {
         let (mut made, mut refused) = (0, 0);
         while Instant::now() < end {

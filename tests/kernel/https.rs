@@ -1,10 +1,17 @@
 //! The main job by HTTPS: the controller is a host of its own, and reaches the agents by the management network alone.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    thread,
+    time::{Duration, Instant},
+};
 
 use serde_json::Value;
 
 use super::lab::{Lab, Ran, shipped};
+
+/// How long an agent has what nobody confirms, and as long again on one CPU that all of this shares.
+const GOES_BACK_WITHIN: Duration = Duration::from_secs(30);
 
 /// Runs netemctl on the controller host.
 fn controller(lab: &Lab, line: &str) -> Ran {
@@ -39,6 +46,54 @@ fn the_whole_main_job_is_done_by_https_from_another_host() {
     drop(controller(&lab, "heal").expect(0));
     drop(controller(&lab, "verify --count 10 --tolerance 50").expect(0));
     assert_eq!(management(), untouched);
+    drop(controller(&lab, "clear").expect(0));
+    assert_eq!(lab.tc(), before);
+}
+
+/// What packets that get lost cannot do: leave nodes that differ, or something that nobody has confirmed.
+#[test]
+fn over_a_management_network_that_loses_three_of_ten_packets_all_nodes_change_or_none_does() {
+    let lab = Lab::up_with(&shipped("uniform-3-rtt100.toml"), &["--tls"]);
+    let before = lab.tc();
+    let topologies = [10, 20].map(|rtt| {
+        let text = format!("name = 'rtt-{rtt}'\nnodes = 'n[1-3]'\n[links]\ndefault = {{ rtt = '{rtt}ms' }}\n");
+        lab.topology(&text)
+    });
+    drop(controller(&lab, &format!("apply {}", topologies[0].display())).expect(0));
+    // On their way there, and on their way back.
+    for host in ["controller", "n1", "n2", "n3"] {
+        drop(lab.exec(host, "tc qdisc add dev mgmt0 root netem loss 30%"));
+    }
+    let (mut has, mut made) = (0, 0);
+    for attempt in 1.. {
+        let other = 1 - has;
+        let ran = controller(&lab, &format!("--json apply {}", topologies[other].display()));
+        match ran.code {
+            Some(0) => (has, made) = (other, made + 1),
+            Some(1 | 6) => {}
+            code => panic!("{code:?}: {}{}", ran.stdout, ran.stderr),
+        }
+        // The agents' own sockets lose nothing. What was not confirmed goes back by itself.
+        let name = format!("rtt-{}", 10 * (has + 1));
+        let deadline = Instant::now() + GOES_BACK_WITHIN;
+        loop {
+            let status = lab.netemctl("--json status").json();
+            let has_it = |node: &Value| node["topology"] == *name && node["unconfirmed"].is_null();
+            if status["ok"] == true && ["n1", "n2", "n3"].iter().all(|node| has_it(&status["nodes"][node])) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{name} after {}{}: {status}", ran.stdout, ran.stderr);
+            thread::sleep(Duration::from_millis(500));
+        }
+        // About half of them get through.
+        if made == 2 {
+            break;
+        }
+        assert!(attempt < 20, "{made} of {attempt} got through");
+    }
+    for host in ["controller", "n1", "n2", "n3"] {
+        drop(lab.exec(host, "tc qdisc del dev mgmt0 root"));
+    }
     drop(controller(&lab, "clear").expect(0));
     assert_eq!(lab.tc(), before);
 }

@@ -11,21 +11,18 @@ mod complaint;
 mod push;
 mod session;
 
-use std::{
-    collections::BTreeMap,
-    io,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{OnceCell, Semaphore},
     time::timeout,
 };
 
-use self::{push::Parcel, session::Session};
-use super::{CallError, client};
+use self::{push::Parcel, session::Process};
+use super::{
+    CallError,
+    connection::{Connection, Idle},
+};
 use crate::{inventory::Which, plan::SshAddress, topology::NodeName, wire::Call};
 
 /// How long ssh may take from its start until the agent there is ready, the copying of the binary apart.
@@ -63,7 +60,7 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Hosts {
     options: Options,
-    idle: Mutex<BTreeMap<Target, Vec<Session>>>,
+    idle: Idle<Target, Process>,
     logins: Semaphore,
     /// What is to be copied, read once.
     parcel: OnceCell<Arc<Parcel>>,
@@ -73,7 +70,7 @@ impl Hosts {
     /// Nobody is called yet.
     pub(super) fn new(options: Options) -> Self {
         let logins = Semaphore::new(LOGINS_AT_ONCE);
-        Self { options, idle: Mutex::default(), logins, parcel: OnceCell::new() }
+        Self { options, idle: Idle::default(), logins, parcel: OnceCell::new() }
     }
 
     /// Makes one call. The agent has `after` to answer once the connection is there.
@@ -84,53 +81,28 @@ impl Hosts {
         after: Duration,
     ) -> Result<C::Reply, CallError> {
         let at = target.address.to_string();
-        let mut session = match self.kept(target).await {
-            Some(session) => session,
+        let connection = match self.idle.take(target).await {
+            Some(connection) => connection,
             None => self.open(target).await?,
         };
-        let exchange = client::exchange::<C>(session.sender(), &at, body);
-        let answer =
-            timeout(after, exchange).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }));
-        // What was not answered to the end leaves the connection in the middle of something.
-        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) {
-            self.keep(target, session);
-        }
-        answer
-    }
-
-    /// A connection that is kept and still there.
-    async fn kept(&self, target: &Target) -> Option<Session> {
-        loop {
-            let session = self.idle().get_mut(target)?.pop()?;
-            if let Some(session) = session.if_alive().await {
-                return Some(session);
-            }
-        }
-    }
-
-    fn keep(&self, target: &Target, session: Session) {
-        self.idle().entry(target.clone()).or_default().push(session);
-    }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, BTreeMap<Target, Vec<Session>>> {
-        // A map of what is idle is whole at any time.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        let exchange = self.idle.exchange::<C>(target, connection, &at, body.into());
+        timeout(after, exchange).await.unwrap_or_else(|_| Err(CallError::TimedOut { at: at.clone(), after }))
     }
 
     /// Logs in, and copies the binary first if it is to be there and is not.
-    async fn open(&self, target: &Target) -> Result<Session, CallError> {
+    async fn open(&self, target: &Target) -> Result<Connection<Process>, CallError> {
         let at = target.address.to_string();
         let unreachable = |why: String| CallError::Unreachable { at: at.clone(), error: io::Error::other(why) };
         // Closed only with the hosts themselves.
         let _permit = self.logins.acquire().await.map_err(|error| unreachable(error.to_string()))?;
         let parcel = self.parcel().await.map_err(unreachable)?;
         let (options, parcel) = (&self.options, parcel.as_deref());
-        let first = Session::open(options, target, parcel, READY_WITHIN).await;
+        let first = session::open(options, target, parcel, READY_WITHIN).await;
         let Err(session::NotReady::Lacks(parcel)) = first else {
             return first.map_err(|error| unreachable(error.to_string()));
         };
         parcel.send(options, &target.address).await.map_err(unreachable)?;
-        let again = Session::open(options, target, Some(parcel), READY_WITHIN).await;
+        let again = session::open(options, target, Some(parcel), READY_WITHIN).await;
         again.map_err(|error| unreachable(error.to_string()))
     }
 

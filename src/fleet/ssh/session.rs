@@ -6,12 +6,6 @@ use std::{
     time::Duration,
 };
 
-use http_body_util::Full;
-use hyper::{
-    body::Bytes,
-    client::conn::http1::{self, SendRequest},
-};
-use hyper_util::rt::TokioIo;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -29,7 +23,7 @@ use super::{
     complaint::{self, Ended},
     push::{self, Parcel},
 };
-use crate::wire::GREETING;
+use crate::{fleet::connection::Connection, wire::GREETING};
 
 /// How much is read of what a login shell says before the agent does.
 const PREAMBLE_LIMIT: usize = 64 * 1024;
@@ -39,15 +33,6 @@ const STDERR_LIMIT: usize = 16 * 1024;
 
 /// How long ssh may take to end when its stdout has.
 const END_WITHIN: Duration = Duration::from_secs(2);
-
-/// A connection to an agent, ended when this is dropped.
-#[derive(Debug)]
-pub(super) struct Session {
-    /// Ends with this.
-    _process: Process,
-    sender: SendRequest<Full<Bytes>>,
-    connection: JoinHandle<hyper::Result<()>>,
-}
 
 /// Why there is none.
 #[derive(Debug, Error)]
@@ -60,64 +45,44 @@ pub(super) enum NotReady<'a> {
     Failed(String),
 }
 
-impl Session {
-    /// Starts ssh, and waits until the agent on the host is ready.
-    pub(super) async fn open<'a>(
-        options: &Options,
-        target: &Target,
-        parcel: Option<&'a Parcel>,
-        within: Duration,
-    ) -> Result<Self, NotReady<'a>> {
-        let remote = command::agent(options, target, parcel);
-        let ready = timeout(within, Self::start(options, target, &remote)).await;
-        let failed = match ready {
-            Ok(Ok(session)) => return Ok(session),
-            Ok(Err(failed)) => failed,
-            Err(_) => return Err(NotReady::Failed(format!("it was not ready within {} s", within.as_secs()))),
-        };
-        match (failed, parcel) {
-            (NotStarted::Ended { code: Some(push::LACKS), .. }, Some(parcel)) => Err(NotReady::Lacks(parcel)),
-            (NotStarted::Ended { code, stderr, stdout }, _) => {
-                let ended = Ended { code, stderr: &stderr, stdout: &stdout };
-                Err(NotReady::Failed(complaint::sentence(options, &target.address, &ended)))
-            }
-            (NotStarted::Other(why), _) => Err(NotReady::Failed(why)),
+/// Starts ssh, and waits until the agent on the host is ready.
+pub(super) async fn open<'a>(
+    options: &Options,
+    target: &Target,
+    parcel: Option<&'a Parcel>,
+    within: Duration,
+) -> Result<Connection<Process>, NotReady<'a>> {
+    let remote = command::agent(options, target, parcel);
+    let ready = timeout(within, start(options, target, &remote)).await;
+    let failed = match ready {
+        Ok(Ok(connection)) => return Ok(connection),
+        Ok(Err(failed)) => failed,
+        Err(_) => return Err(NotReady::Failed(format!("it was not ready within {} s", within.as_secs()))),
+    };
+    match (failed, parcel) {
+        (NotStarted::Ended { code: Some(push::LACKS), .. }, Some(parcel)) => Err(NotReady::Lacks(parcel)),
+        (NotStarted::Ended { code, stderr, stdout }, _) => {
+            let ended = Ended { code, stderr: &stderr, stdout: &stdout };
+            Err(NotReady::Failed(complaint::sentence(options, &target.address, &ended)))
         }
-    }
-
-    async fn start(options: &Options, target: &Target, remote: &str) -> Result<Self, NotStarted> {
-        let mut process = Process::start(options, &target.address, remote).map_err(NotStarted::Other)?;
-        let (Some(stdin), Some(stdout)) = (process.child.stdin.take(), process.child.stdout.take()) else {
-            return Err(NotStarted::Other("ssh has no stdin and stdout".to_owned()));
-        };
-        let mut stdout = BufReader::new(stdout);
-        if let Err(preamble) = greeted(&mut stdout).await {
-            // With nothing to read any more, ssh ends.
-            drop((stdin, stdout));
-            let code = process.ended().await.and_then(|status| status.code());
-            return Err(NotStarted::Ended { code, stderr: process.stderr(), stdout: preamble });
-        }
-        let handshake = http1::handshake(TokioIo::new(tokio::io::join(stdout, stdin))).await;
-        let (sender, connection) = handshake.map_err(|error| NotStarted::Other(error.to_string()))?;
-        Ok(Self { _process: process, sender, connection: tokio::spawn(connection) })
-    }
-
-    /// This, if a call can be made on it.
-    pub(super) async fn if_alive(mut self) -> Option<Self> {
-        let is_alive = !self.connection.is_finished() && self.sender.ready().await.is_ok();
-        is_alive.then_some(self)
-    }
-
-    pub(super) fn sender(&mut self) -> &mut SendRequest<Full<Bytes>> {
-        &mut self.sender
+        (NotStarted::Other(why), _) => Err(NotReady::Failed(why)),
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        // With it ssh's stdin closes; then the process is told to end.
-        self.connection.abort();
+async fn start(options: &Options, target: &Target, remote: &str) -> Result<Connection<Process>, NotStarted> {
+    let mut process = Process::start(options, &target.address, remote).map_err(NotStarted::Other)?;
+    let (Some(stdin), Some(stdout)) = (process.child.stdin.take(), process.child.stdout.take()) else {
+        return Err(NotStarted::Other("ssh has no stdin and stdout".to_owned()));
+    };
+    let mut stdout = BufReader::new(stdout);
+    if let Err(preamble) = greeted(&mut stdout).await {
+        // With nothing to read any more, ssh ends.
+        drop((stdin, stdout));
+        let code = process.ended().await.and_then(|status| status.code());
+        return Err(NotStarted::Ended { code, stderr: process.stderr(), stdout: preamble });
     }
+    let connected = Connection::over(tokio::io::join(stdout, stdin), process).await;
+    connected.map_err(|error| NotStarted::Other(error.to_string()))
 }
 
 enum NotStarted {

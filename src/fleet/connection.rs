@@ -1,0 +1,121 @@
+//! Connections that are kept from one call to the next: to make one takes longer than most calls, and far longer where
+//! packets get lost.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    task::JoinHandle,
+};
+
+use super::CallError;
+use crate::wire::{ApiError, Call};
+
+/// The largest answer: a document of 10,000 nodes is about a megabyte.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// HTTP with an agent, one call after the other. It ends when this is dropped, and `C` that carries it.
+#[derive(Debug)]
+pub(super) struct Connection<C = ()> {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+    _carrier: C,
+}
+
+impl<C> Connection<C> {
+    pub(super) async fn over<S>(stream: S, carrier: C) -> hyper::Result<Self>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        Ok(Self { sender, driver: tokio::spawn(connection), _carrier: carrier })
+    }
+
+    /// This, if a call can be made on it.
+    async fn if_alive(mut self) -> Option<Self> {
+        let is_alive = !self.driver.is_finished() && self.sender.ready().await.is_ok();
+        is_alive.then_some(self)
+    }
+
+    /// Makes one call to the agent at `at`.
+    pub(super) async fn exchange<Q: Call>(&mut self, at: &str, body: Bytes) -> Result<Q::Reply, CallError> {
+        let garbled = |why: String| CallError::Garbled { at: at.to_owned(), why };
+        let request = Request::post(Q::PATH)
+            .header(header::HOST, "agent")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| garbled(error.to_string()))?;
+        let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
+        let response = self.sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+        let body = body.map_err(|error| garbled(error.to_string()))?.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
+        }
+        match serde_json::from_slice::<ApiError>(&body) {
+            Ok(error) => Err(CallError::Refused(error)),
+            Err(_) => Err(garbled(format!("status {status}"))),
+        }
+    }
+}
+
+impl<C> Drop for Connection<C> {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The connections that no call is made on at the moment, by whom they lead to.
+#[derive(Debug)]
+pub(super) struct Idle<T, C = ()>(Mutex<BTreeMap<T, Vec<Connection<C>>>>);
+
+impl<T, C> Default for Idle<T, C> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<T: Clone + Ord, C> Idle<T, C> {
+    /// A connection that is kept and still there.
+    pub(super) async fn take(&self, to: &T) -> Option<Connection<C>> {
+        loop {
+            let connection = self.all().get_mut(to)?.pop()?;
+            if let Some(connection) = connection.if_alive().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Makes one call to the agent at `at`, and keeps the connection. What was not answered to the end, or not waited
+    /// for, leaves it in the middle of something: then it is closed.
+    pub(super) async fn exchange<Q: Call>(
+        &self,
+        to: &T,
+        mut connection: Connection<C>,
+        at: &str,
+        body: Bytes,
+    ) -> Result<Q::Reply, CallError> {
+        let answer = connection.exchange::<Q>(at, body).await;
+        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) {
+            self.all().entry(to.clone()).or_default().push(connection);
+        }
+        answer
+    }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<T, Vec<Connection<C>>>> {
+        // A map of what is idle is whole at any time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
