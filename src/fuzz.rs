@@ -10,18 +10,21 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    agent, kernel,
-    plan::LineRate,
+    agent,
+    inventory::InventoryFile,
+    kernel,
+    plan::{Inventory, LineRate},
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
-    wire::{Call, Commit, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{Call, Commit, Confirm, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
 /// Does something with any bytes.
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
-pub const TARGETS: [(&str, Target); 8] = [
+pub const TARGETS: [(&str, Target); 9] = [
     ("topology", topology),
+    ("inventory", inventory),
     ("hostlist", hostlist),
     ("link_change", link_change),
     ("journal", journal),
@@ -55,6 +58,35 @@ pub fn topology(bytes: &[u8]) {
             if topology.nodes().len() < 100 {
                 drop(topology.distinct_links());
             }
+        }
+        Err(rejected) => {
+            assert!(!rejected.problems().is_empty(), "a file is rejected for something");
+            drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
+        }
+    }
+}
+
+/// An inventory file, also as a part of a topology.
+pub fn inventory(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let source = Source::new("fuzz.toml", text);
+    let read = if InventoryFile::is_in_topology(text) {
+        InventoryFile::of_topology(&source).map(|file| file.expect("it has an inventory"))
+    } else {
+        InventoryFile::parse(source)
+    };
+    match read {
+        Ok(file) => {
+            assert_eq!(file.agents().expect("an address that is accepted is one").len(), file.nodes().len());
+            let silent = file.resolve(&BTreeMap::new(), &BTreeMap::new());
+            for (node, entry) in file.nodes() {
+                let is_placed = silent.inventory.nodes.contains_key(node);
+                assert_ne!(is_placed, silent.mismatches.contains_key(node), "{node} has a place, or lacks something");
+                assert!(!is_placed || entry.is_complete(), "nobody said where {node} is");
+            }
+            let json = serde_json::to_vec(&silent.inventory).expect("an inventory is JSON");
+            let again: Inventory = serde_json::from_slice(&json).expect("what one node accepts all accept");
+            assert_eq!(again, silent.inventory);
         }
         Err(rejected) => {
             assert!(!rejected.problems().is_empty(), "a file is rejected for something");
@@ -112,10 +144,12 @@ pub fn request(bytes: &[u8]) {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
     let (path, body) = (&bytes[..end], &bytes[end + 1..]);
     let read = [
+        read::<GetHost>,
         read::<GetStatus>,
         read::<GetStamp>,
         read::<GetWanted>,
         read::<Commit>,
+        read::<Confirm>,
         read::<Undo>,
         read::<Probe>,
         read::<Prepare>,
