@@ -4,15 +4,19 @@ use serde_json::Value;
 
 use crate::lab::{Lab, shipped};
 
-/// The medians of all measured addresses of one ordered pair, in milliseconds.
-fn medians(report: &Value, from: &str, to: &str) -> Vec<f64> {
+/// By how many milliseconds a machine that is busy elsewhere may be late with half of the answers.
+const BUSY: f64 = 50.0;
+
+/// The least and the median RTT of all measured addresses of one ordered pair, in milliseconds.
+fn measured(report: &Value, from: &str, to: &str) -> Vec<(f64, f64)> {
     let pairs = report["pairs"].as_array().unwrap();
     let pair = pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap();
-    let median = |measured: &Value| {
+    let least_and_median = |measured: &Value| {
         let rtts = measured["rtts_ns"].as_array().unwrap();
-        rtts[rtts.len() / 2].as_f64().unwrap() / 1e6
+        let nth = |n: usize| rtts[n].as_f64().unwrap() / 1e6;
+        (nth(0), nth(rtts.len() / 2))
     };
-    pair["measured"].as_array().unwrap().iter().map(median).collect()
+    pair["measured"].as_array().unwrap().iter().map(least_and_median).collect()
 }
 
 #[test]
@@ -23,10 +27,11 @@ fn every_pair_is_within_its_band_on_ipv4_and_ipv6() {
     let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
     assert_eq!(report["pairs"].as_array().unwrap().len(), 72);
     for (from, to, rtt) in [("n1", "n2", 20.0), ("n1", "n4", 150.0), ("n9", "n1", 150.0), ("n8", "n9", 20.0)] {
-        let medians = medians(&report, from, to);
-        assert_eq!(medians.len(), 2, "both families are measured");
-        for median in medians {
-            assert!((rtt..rtt * 1.5).contains(&median), "{from} to {to}: {median} ms instead of {rtt} ms");
+        let measured = measured(&report, from, to);
+        assert_eq!(measured.len(), 2, "both families are measured");
+        for (least, median) in measured {
+            let is_so = (rtt..rtt * 1.5).contains(&least) && median < rtt + BUSY;
+            assert!(is_so, "{from} to {to}: {least} ms, {median} ms in the median, instead of {rtt} ms");
         }
     }
 }
@@ -54,11 +59,11 @@ fn one_way_delays_add_up_to_the_rtt_whichever_side_asks() {
     lab.apply(&topology);
     let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
     for (from, to) in [("n1", "n2"), ("n2", "n1")] {
-        for median in medians(&report, from, to) {
-            assert!((60.0..90.0).contains(&median), "{from} to {to}: {median} ms");
+        for (least, median) in measured(&report, from, to) {
+            assert!((60.0..90.0).contains(&least) && median < 60.0 + BUSY, "{from} to {to}: {least} ms, {median} ms");
         }
     }
-    assert!(medians(&report, "n1", "n3")[0] < 30.0, "the others are as the LAN is");
+    assert!(measured(&report, "n1", "n3")[0].0 < 30.0, "the others are as the LAN is");
 }
 
 #[test]
