@@ -59,7 +59,7 @@ impl KeeperFolder {
             PathBuf::from("/run")
         } else {
             let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-            folder.ok_or_else(|| io::Error::other("an ordinary user needs XDG_RUNTIME_DIR"))?
+            folder.ok_or_else(|| io::Error::other("this user is not root, and has no XDG_RUNTIME_DIR either"))?
         };
         Ok(Self(parent.join("netemctl-ssh").join(format!("net-{network}"))))
     }

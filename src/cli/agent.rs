@@ -107,7 +107,7 @@ impl Agent {
         }
         start_log();
         let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
-        check_capabilities()?;
+        check_capabilities("run it as root, or as packaging/systemd does")?;
         let kernel = open_kernel()?;
         // The one before it may still be ending; its journal is not whole until then.
         let sole = keeper.as_ref().map(KeeperFolder::sole).transpose();
@@ -133,9 +133,10 @@ impl Agent {
     fn speak(self) -> Result<Exit, Failure> {
         let Self { node, interface: interfaces, network, from: connection, .. } = self;
         let caller = Caller { node, interfaces, network, connection };
-        let failed = |error: io::Error| Failure::new(Exit::Failed, error);
-        let folder = KeeperFolder::of_this_network().map_err(failed)?;
-        bridge(&folder, Path::new(OF_HOST), caller, &mut open_kernel()?, check_capabilities)?;
+        let as_root = "let netemctl run the agent by --ssh-sudo, or log in as root";
+        let denied = |error: io::Error| Failure::new(Exit::Permission, error).hint(as_root);
+        let folder = KeeperFolder::of_this_network().map_err(denied)?;
+        bridge(&folder, Path::new(OF_HOST), caller, &mut open_kernel()?, || check_capabilities(as_root))?;
         Ok(Exit::Ok)
     }
 }
@@ -144,8 +145,9 @@ fn open_kernel() -> Result<Rtnl, Failure> {
     Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))
 }
 
-/// Fails at once, rather than at the first request, if a right is missing that the agent cannot do without.
-fn check_capabilities() -> Result<(), Failure> {
+/// Fails at once, rather than at the first request, if a right is missing that the agent cannot do without; `hint` says
+/// how to give it.
+fn check_capabilities(hint: &str) -> Result<(), Failure> {
     let missing: Vec<String> = NEEDED
         .into_iter()
         // An answer that cannot be had is left to the kernel to give.
@@ -155,8 +157,7 @@ fn check_capabilities() -> Result<(), Failure> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", ")))
-        .hint("run it as root, or as packaging/systemd does"))
+    Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", "))).hint(hint))
 }
 
 /// Ends when the process is to end.

@@ -74,6 +74,37 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
     }
 }
 
+/// An operator who may do nothing else as root, on hosts of which two are behind the third.
+#[test]
+fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
+    let hosts = hosts(true);
+    let before = hosts.lab.tc();
+    hosts.rewrite("config", |text| {
+        let behind = |text: String, node: &str| {
+            let host = format!("Host host-of-{node}\n");
+            text.replace(&host, &format!("{host} ProxyJump host-of-n1\n"))
+        };
+        behind(behind(text.replace("User root", "User operator"), "n2"), "n3")
+    });
+    let topology = shipped("uniform-3-rtt100.toml");
+    let apply = |sudo: &[&str]| hosts.run(["apply", &*topology.to_string_lossy()].iter().chain(sudo));
+    let refused = apply(&[]).expect(6);
+    assert!(refused.stderr.contains("run the agent by --ssh-sudo"), "{}", refused.stderr);
+
+    drop(apply(&["--ssh-sudo"]).expect(0));
+    let logins = fs::read_to_string(hosts.path("n3.log")).unwrap();
+    assert!(logins.contains("Accepted publickey for operator from 10.77.0.1 "), "{logins}");
+    drop(hosts.netemctl("verify --count 5 --tolerance 20 --ssh-sudo").expect(0));
+    drop(hosts.netemctl("partition n3 --for 3s --ssh-sudo").expect(0));
+    assert!(NODES.iter().all(|node| is_cut(&hosts, node)));
+    wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));
+    drop(hosts.netemctl("clear --ssh-sudo").expect(0));
+    assert_eq!(hosts.lab.tc(), before);
+    for node in NODES {
+        hosts.wait_until_clean(node);
+    }
+}
+
 /// Every end but the orderly one: the controller killed while it measures, the ssh connections cut, a keeper killed.
 #[test]
 fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {

@@ -34,8 +34,8 @@ mkdir -m 755 /run/sshd /run/test /run/test/etc /run/test/lower
 mkdir -m 700 /run/test/home
 mount --rbind /etc /run/test/lower
 ln -s /run/test/lower/* /run/test/etc
-rm -f /run/test/etc/passwd /run/test/etc/shadow /run/test/etc/netemctl
-cp "$1/passwd" "$1/shadow" /run/test/etc
+rm -f /run/test/etc/passwd /run/test/etc/shadow /run/test/etc/sudoers /run/test/etc/netemctl
+cp -p "$1/passwd" "$1/shadow" "$1/sudoers" /run/test/etc
 mkdir /run/test/etc/netemctl
 mount --bind /run/test/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
@@ -43,6 +43,13 @@ mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
 rm -rf /run/mount # of mount(8)
 exec /usr/sbin/sshd -D -f "$1/$2.sshd" -E "$1/$2.log"
 "#;
+
+/// What the operator may do as root.
+const SUDOERS: &str = "\
+Defaults env_reset
+Defaults secure_path = /usr/local/bin:/usr/bin:/bin
+operator ALL = (root) NOPASSWD: /usr/local/bin/netemctl agent --stdio *
+";
 
 /// Where root is at home on a node.
 pub(crate) const HOME: &str = "/run/test/home";
@@ -60,6 +67,8 @@ impl Hosts {
         let lab = Lab::up_with(topology, &["--controller"]);
         // In /tmp, since each node has a /run of its own.
         let folder = tempfile::Builder::new().prefix("netemctl-ssh-").tempdir_in("/tmp").unwrap();
+        // sshd looks for a user's keys as that user.
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let mut hosts = Self { lab, folder, sshds: BTreeMap::new() };
         hosts.make_keys();
         hosts.make_accounts();
@@ -86,16 +95,24 @@ impl Hosts {
         fs::copy(self.path("user.pub"), self.path("authorized")).unwrap();
     }
 
-    /// Root's home is in the node's own `/run`; and root may log in by key, whatever this machine says.
+    /// Root's home is in the node's own `/run`; and root may log in by key, whatever this machine says, as may somebody
+    /// who is nobody else but may run netemctl's agent by sudo.
     fn make_accounts(&self) {
-        let with_root = |file: &str, root: &str| {
+        let with = |file: &str, accounts: [&str; 2]| {
             let others = fs::read_to_string(file).unwrap();
             let others: Vec<&str> = others.lines().filter(|line| !line.starts_with("root:")).collect();
-            format!("{root}\n{}\n", others.join("\n"))
+            format!("{}\n{}\n", accounts.join("\n"), others.join("\n"))
         };
-        fs::write(self.path("passwd"), with_root("/etc/passwd", "root:x:0:0:root:/run/test/home:/bin/sh")).unwrap();
-        fs::write(self.path("shadow"), with_root("/etc/shadow", "root:*:19000:0:99999:7:::")).unwrap();
-        fs::set_permissions(self.path("shadow"), fs::Permissions::from_mode(0o600)).unwrap();
+        let passwd = ["root:x:0:0:root:/run/test/home:/bin/sh", "operator:x:4711:4711:operator:/:/bin/sh"];
+        let shadow = ["root:*:19000:0:99999:7:::", "operator:*:19000:0:99999:7:::"];
+        for (name, text, mode) in [
+            ("passwd", with("/etc/passwd", passwd), 0o644),
+            ("shadow", with("/etc/shadow", shadow), 0o600),
+            ("sudoers", SUDOERS.to_owned(), 0o440),
+        ] {
+            fs::write(self.path(name), text).unwrap();
+            fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
     }
 
     fn write_config(&self, nodes: &[String]) {
