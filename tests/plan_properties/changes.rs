@@ -1,0 +1,236 @@
+//! What a change does to the kernel of one node, step by step.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+use netemctl::{
+    kernel::{Kernel as _, execute},
+    plan::{Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Lane, Profile, Shaping, Step, Tree, diff},
+};
+use proptest::prelude::*;
+
+use super::drawn::{apply, forget_queues, kernels, shapings, untouched, wishes};
+use super::over_the_wire;
+
+proptest! {
+    #[test]
+    fn a_change_leads_to_what_is_wanted(mut kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for step in &change.steps {
+            let interface = kernel.interface.clone();
+            prop_assert!(kernel.perform(&interface, step).is_ok(), "the kernel refused to {}", step);
+        }
+        prop_assert_eq!(kernel.tree.shaping(), wish.clone());
+        if wish.is_none() {
+            prop_assert_eq!(kernel.tree, Tree::default());
+        }
+    }
+
+    #[test]
+    fn what_is_in_force_on_a_fresh_interface_needs_no_step(wish in wishes()) {
+        let mut kernel = untouched();
+        apply(&mut kernel, wish.as_ref());
+        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+    }
+
+    #[test]
+    fn what_is_in_force_needs_no_step_once_the_queues_are_empty(mut kernel in kernels(), wish in wishes()) {
+        let draining = apply(&mut kernel, wish.as_ref()).draining;
+        let still = diff(wish.as_ref(), &kernel.tree).unwrap();
+        prop_assert!(still.is_settled());
+        prop_assert!(still.draining.is_subset(&draining));
+
+        forget_queues(&mut kernel.tree);
+        let last = apply(&mut kernel, wish.as_ref());
+        prop_assert_eq!(removed(&last), draining);
+        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+    }
+
+    #[test]
+    fn a_class_that_may_hold_packets_drains_before_it_goes(mut kernel in kernels(), wish in shapings()) {
+        let before = kernel.tree.clone();
+        let change = apply(&mut kernel, Some(&wish));
+        let carried = before.classes_in_use();
+        for class in removed(&change) {
+            prop_assert!(before.classes[&class].queued == 0 && !carried.contains(&class), "class {} had packets", class);
+        }
+        let mut accounted = kernel.tree.classes_in_use();
+        prop_assert!(change.draining.is_disjoint(&accounted));
+        accounted.extend(&change.draining);
+        accounted.insert(DEFAULT_CLASS);
+        prop_assert_eq!(kernel.tree.classes.keys().copied().collect::<BTreeSet<_>>(), accounted);
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_the_interface_as_it_was(kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for step in 0..change.steps.len() {
+            let mut failing = kernel.clone();
+            (failing.fails_at, failing.writes) = (Some(step), 0);
+            let failed = execute(&mut failing, &kernel.interface, &change.steps).unwrap_err();
+            prop_assert!(failed.undo.is_empty(), "{}", failed);
+
+            let (mut after, mut before) = (failing.tree, kernel.tree.clone());
+            // Giving the interface back does not wait: packets go with their class.
+            if wish.is_none() {
+                forget_queues(&mut after);
+                forget_queues(&mut before);
+            }
+            prop_assert_eq!(after, before);
+        }
+    }
+
+    #[test]
+    fn a_crash_within_any_step_is_recovered_from(kernel in kernels(), wish in wishes(), next in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        for (done, step) in change.steps.iter().enumerate() {
+            let mut crashed = kernel.clone();
+            execute(&mut crashed, &kernel.interface, &change.steps[..done]).unwrap();
+            if let Some(torn) = torn(step) {
+                execute(&mut crashed, &kernel.interface, &[torn]).unwrap();
+            }
+            apply(&mut crashed, next.as_ref());
+            prop_assert_eq!(crashed.tree.shaping(), next.clone());
+            forget_queues(&mut crashed.tree);
+            apply(&mut crashed, next.as_ref());
+            prop_assert_eq!(diff(next.as_ref(), &crashed.tree), Ok(Change::default()));
+        }
+    }
+
+    #[test]
+    fn undoing_an_undo_is_doing(kernel in kernels(), wish in wishes()) {
+        for step in diff(wish.as_ref(), &kernel.tree).unwrap().steps {
+            prop_assert_ne!(step.inverse(), step.clone());
+            prop_assert_eq!(step.inverse().inverse(), step);
+        }
+    }
+
+    #[test]
+    fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wish in wishes()) {
+        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+        let (tree, there) = (over_the_wire(&kernel.tree), over_the_wire(&wish));
+        prop_assert_eq!(diff(there.as_ref(), &tree).unwrap(), change.clone());
+        prop_assert_eq!(over_the_wire(&change), change);
+    }
+
+    #[test]
+    fn at_no_moment_is_a_packet_undelayed_that_is_delayed_before_and_after(
+        mut kernel in kernels(),
+        wish in shapings(),
+    ) {
+        let before = kernel.tree.shaping().unwrap_or_default();
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            let interface = kernel.interface.clone();
+            kernel.perform(&interface, &step).unwrap();
+            let now = kernel.tree.shaping().unwrap_or_default();
+            for (address, to) in &wish.lanes {
+                if let Some(from) = before.lanes.get(address) {
+                    let profile = now.lanes.get(address);
+                    prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn at_no_moment_passes_what_is_cut_before_and_after_nor_is_anything_else_cut(
+        mut kernel in kernels(),
+        wish in shapings(),
+    ) {
+        let before = kernel.tree.shaping().unwrap_or_default();
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            let interface = kernel.interface.clone();
+            kernel.perform(&interface, &step).unwrap();
+            let present = &kernel.tree.cuts;
+            prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
+            prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
+        }
+    }
+
+    #[test]
+    fn what_a_taken_interface_always_has_is_never_touched_again(mut kernel in kernels(), wish in shapings()) {
+        apply(&mut kernel, Some(&Shaping::default()));
+        // Adding or removing the hook purges every packet in flight.
+        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+            prop_assert!(
+                !matches!(
+                    step,
+                    Step::AddRoot
+                        | Step::RemoveRoot
+                        | Step::AddHook
+                        | Step::RemoveHook
+                        | Step::AddPass { .. }
+                        | Step::RemovePass { .. }
+                        | Step::RemoveClass { class: DEFAULT_CLASS, .. }
+                ),
+                "{}",
+                step
+            );
+        }
+    }
+}
+
+#[test]
+fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() {
+    let foreign = vec![ForeignObject("qdisc fq_codel 8001: parent root".to_owned())];
+    let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
+    let wish = Shaping::default();
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
+    // There is nothing of ours to remove.
+    assert_eq!(diff(None, &tree), Ok(Change::default()));
+    tree.taken = true;
+    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
+    assert_eq!(diff(None, &tree), Err(Blocked::Foreign(foreign)));
+}
+
+#[test]
+fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
+    let [near, far] = [("10ms", 16_666), ("75ms", 100_000)].map(|(delay, limit)| {
+        let delay = delay.parse().unwrap();
+        Profile::plain(delay, limit)
+    });
+    let [one, other]: [IpAddr; 2] = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
+    let mut kernel = untouched();
+    let both = Shaping {
+        lanes: BTreeMap::from([(one, Lane::of(near, [])), (other, Lane::of(far, []))]),
+        ..Shaping::default()
+    };
+    apply(&mut kernel, Some(&both));
+    let wish = Shaping { lanes: BTreeMap::from([(other, Lane::of(far, []))]), ..Shaping::default() };
+    let idle = apply(&mut kernel, Some(&wish)).draining.pop_first().unwrap();
+
+    // As somebody might with `tc qdisc change`.
+    kernel.tree.classes.get_mut(&idle).unwrap().profile = Some(far);
+    let steps = vec![Step::RemoveClass { class: idle, profile: Some(far) }];
+    assert_eq!(diff(Some(&wish), &kernel.tree), Ok(Change { steps, draining: BTreeSet::new() }));
+}
+
+fn removed(change: &Change) -> BTreeSet<ClassMinor> {
+    let removed = |step: &Step| match step {
+        Step::RemoveClass { class, .. } => Some(*class),
+        _ => None,
+    };
+    change.steps.iter().filter_map(removed).collect()
+}
+
+/// What of a step is done when the power fails within it: a batch of messages may be cut anywhere.
+fn torn(step: &Step) -> Option<Step> {
+    match step.clone() {
+        Step::AddClass { class, profile: Some(_) } => Some(Step::AddClass { class, profile: None }),
+        Step::BuildChain { chain, mut routes } => {
+            routes.truncate(routes.len() / 2);
+            Some(Step::BuildChain { chain, routes })
+        }
+        Step::AddPass { direction, mut types } => {
+            types.truncate(2);
+            Some(Step::AddPass { direction, types })
+        }
+        Step::RemovePass { direction, mut types } => {
+            types.truncate(2);
+            Some(Step::RemovePass { direction, types })
+        }
+        _ => None,
+    }
+}

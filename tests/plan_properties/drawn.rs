@@ -1,0 +1,229 @@
+//! Wishes, kernels and documents at random.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use netemctl::{
+    kernel::{FakeKernel, execute},
+    plan::{
+        AgentAddress, Answer, Change, Cut, Direction, Division, Draw, Inventory, Lane, LineRate, Mode, Over,
+        PartitionWish, Place, Port, Profile, Protocol, Shaping, Traffic, Tree, Wanted, Wish, diff,
+    },
+    topology::{Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology},
+};
+use proptest::prelude::*;
+
+const ADDRESSES: [&str; 8] =
+    ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "fd00::2", "fd00::3", "fd00::4"];
+
+/// Few, so that wishes often share some; two of them differ in the limit only.
+const PROFILES: [(&str, u32); 5] =
+    [("10ms", 16_666), ("75ms", 100_000), ("75ms", 12_500), ("1us", 1_000), ("60s", 100_000)];
+
+fn addresses() -> impl Strategy<Value = IpAddr> {
+    prop::sample::select(ADDRESSES.map(|address| address.parse().unwrap()).to_vec())
+}
+
+fn profiles() -> impl Strategy<Value = Profile> {
+    let plain = PROFILES.map(|(delay, limit)| Profile::plain(delay.parse().unwrap(), limit));
+    // Some with memory, and some that the kernel knows a table of.
+    let link = Link { delay: plain[0].delay, rate: Some(Rate::plain("1gbit".parse().unwrap())), ..Link::LAN };
+    let jitter = |distribution| Some(Jitter { amount: plain[3].delay, correlation: Probability::ZERO, distribution });
+    let links = [
+        link,
+        Link { delay: plain[1].delay, ..link },
+        Link { jitter: jitter(Distribution::Normal), rate: None, ..link },
+        Link { jitter: jitter(Distribution::Pareto), rate: None, ..link },
+        Link { jitter: jitter(Distribution::Pareto), rate: None, reorder: Some(Reorder::Jitter), ..link },
+    ];
+    let more = links.iter().filter_map(|link| Profile::of(link, LineRate::UNKNOWN));
+    prop::sample::select(plain.into_iter().chain(more).collect::<Vec<_>>())
+}
+
+pub(crate) fn cuts() -> impl Strategy<Value = Cut> {
+    let port = Port { protocol: Protocol::Tcp, number: 26257 };
+    let traffics = vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
+    let directions = vec![Direction::Egress, Direction::Ingress];
+    let answers = vec![Answer::Silence, Answer::Refusal];
+    (prop::sample::select(directions), addresses(), prop::sample::select(traffics), prop::sample::select(answers))
+        .prop_map(|(direction, address, traffic, answer)| Cut { direction, address, traffic, answer })
+}
+
+pub(crate) fn shapings() -> impl Strategy<Value = Shaping> {
+    let profiles = prop::collection::btree_map(addresses(), profiles(), 0..ADDRESSES.len());
+    let cuts = prop::collection::btree_set(cuts(), 0..4);
+    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { lanes: lanes(&profiles), cuts })
+}
+
+/// One lane for all addresses of one profile; of a profile with memory, one for each family.
+fn lanes(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, Lane> {
+    let lane = |(address, profile): (&IpAddr, &Profile)| {
+        let alike = profiles.iter().filter(|(_, other)| *other == profile).map(|(address, _)| address);
+        (*address, Lane::of(*profile, alike.filter(|other| other.is_ipv4() == address.is_ipv4())))
+    };
+    profiles.iter().map(lane).collect()
+}
+
+pub(crate) fn wishes() -> impl Strategy<Value = Option<Shaping>> {
+    prop::option::weighted(0.9, shapings())
+}
+
+/// Kernels that have been through a few wishes, with packets left in some leaves after each.
+pub(crate) fn kernels() -> impl Strategy<Value = FakeKernel> {
+    let queued = prop::collection::vec(prop_oneof![Just(0), 1..9_u32], 1..5);
+    prop::collection::vec((wishes(), queued), 0..4).prop_map(|past| {
+        let mut kernel = untouched();
+        for (wish, queued) in past {
+            forget_queues(&mut kernel.tree);
+            apply(&mut kernel, wish.as_ref());
+            let leaves = kernel.tree.classes.values_mut().filter(|leaf| leaf.profile.is_some());
+            leaves.zip(queued.iter().cycle()).for_each(|(leaf, queued)| leaf.queued = *queued);
+        }
+        kernel
+    })
+}
+
+/// Documents about six nodes: a topology of some of them or none, up to three overlays and three partitions of all.
+pub(crate) fn documents() -> impl Strategy<Value = Wanted> {
+    let zones = prop::collection::vec(0..4_usize, 2..=6);
+    let times = (0..3_u32, 0..3_u32, 0..3_u32);
+    let partitions = prop::collection::vec(partitions(), 0..4);
+    let overlays = prop::collection::vec(((ends(), ends()), any::<bool>(), 0..9_u32, any::<bool>()), 0..4);
+    (prop::option::of((zones, times)), overlays, partitions).prop_map(|(topology, overlays, partitions)| {
+        let mut wanted = Wanted { inventory: inventory(6), ..Wanted::default() };
+        if let Some((zones, times)) = topology {
+            wanted = wanted.with_topology(topology_of(&zones, times), inventory(6)).unwrap();
+        }
+        for (number, (ends, both_ways, delay, is_timed)) in overlays.into_iter().enumerate() {
+            let lasts = is_timed.then_some(Duration::from_secs(30));
+            let wish = wish(Some(&format!("set:{number}")), ends, both_ways, delay, lasts);
+            // One between a node and itself is refused.
+            if let Ok(laid) = wanted.with_overlay(wish, inventory(6)) {
+                wanted = laid;
+            }
+        }
+        for (number, wish) in partitions.iter().enumerate() {
+            // One that cuts nothing is refused, which is right and of no use here.
+            if let Ok(cut) = wanted.with_partition(named(&format!("cut-{number}"), wish), inventory(6)) {
+                wanted = cut;
+            }
+        }
+        wanted
+    })
+}
+
+/// One end of an overlay, in words.
+pub(crate) fn ends() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["n1", "n2", "n[1-2]", "n[3-5],n1", "n6", "*"]).prop_map(str::to_owned)
+}
+
+pub(crate) fn wish(
+    name: Option<&str>,
+    (from, to): (String, String),
+    both_ways: bool,
+    delay: u32,
+    lasts: Option<Duration>,
+) -> Wish {
+    let source = Source::new("<set>", format!("delay = '{delay}ms'\nlimit = {}", 100 + delay));
+    let change = LinkChange::parse(source, both_ways).unwrap();
+    Wish { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
+}
+
+/// Partitions of every form. Those of zones are refused where there are none.
+pub(crate) fn partitions() -> impl Strategy<Value = PartitionWish> {
+    let sides = prop::collection::vec(0..3_usize, 6)
+        .prop_map(|sides| members(&sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>());
+    let draws = prop::sample::select(vec![
+        Draw::Halves,
+        Draw::Minority(2),
+        Draw::Isolate(None),
+        Draw::Isolate(Some("n2".to_owned())),
+        Draw::IsolateEach,
+        Draw::Bridge(None),
+        Draw::Bridge(Some("n3".to_owned())),
+        Draw::Ring,
+        Draw::Random,
+    ]);
+    let over = prop::sample::select(vec![Over::Nodes, Over::Nodes, Over::Zones]);
+    let among = prop::sample::select(vec![vec![], vec!["n[1-5]".to_owned()]]);
+    let division = prop_oneof![
+        sides.clone().prop_map(Division::Sides),
+        sides.prop_map(Division::OneWay),
+        (draws, over, among, any::<u64>()).prop_map(|(draw, over, among, seed)| Division::Drawn {
+            draw,
+            over,
+            among,
+            seed
+        }),
+    ];
+    let ports = vec!["tcp/26257".parse().unwrap(), "udp/4567".parse().unwrap(), "tcp/8080".parse().unwrap()];
+    let ports = prop::sample::subsequence(ports, 0..=2);
+    let modes = prop::sample::select(vec![Mode::Drop, Mode::Drop, Mode::Loss("30%".parse().unwrap())]);
+    (division, ports, modes).prop_map(|(division, ports, mode)| PartitionWish {
+        ports: ports.into_iter().collect(),
+        mode,
+        ..PartitionWish::of(division)
+    })
+}
+
+/// The topology in which node `n1` is in zone `zones[0]` and so on; those of zone 0 are in none.
+fn topology_of(zones: &[usize], (default, intra, inter): (u32, u32, u32)) -> Topology {
+    let members = members(zones);
+    let outside: Vec<String> =
+        (1..).zip(zones).filter(|(_, zone)| **zone == 0).map(|(node, _)| format!("n{node}")).collect();
+    let mut text = "name = \"random\"\n".to_owned();
+    if !outside.is_empty() {
+        text += &format!("nodes = {outside:?}\n");
+    }
+    if !members.is_empty() {
+        text += "[zones]\n";
+        text.extend(members.iter().map(|(zone, nodes)| format!("Z{zone} = {nodes:?}\n")));
+    }
+    text += &format!("[links]\ndefault = {{ rtt = \"{default}0ms\" }}\n");
+    if !members.is_empty() {
+        text += &format!("intra-zone = {{ delay = \"{intra}0ms\" }}\n");
+    }
+    if members.len() > 1 {
+        text += &format!("inter-zone = {{ delay = \"{inter}5ms\" }}\n");
+    }
+    text += &format!("[[links.override]]\nfrom = \"n1\"\nto = \"n2\"\ndelay = \"{intra}s\"\n");
+    let source = Source::new("random.toml", text);
+    Topology::parse(source).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
+}
+
+/// The nodes of each group but 0, where `groups[0]` is the group of node `n1`.
+fn members(groups: &[usize]) -> BTreeMap<usize, Vec<String>> {
+    let mut members: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for (node, group) in (1..).zip(groups).filter(|(_, group)| **group != 0) {
+        members.entry(*group).or_default().push(format!("n{node}"));
+    }
+    members
+}
+
+fn inventory(nodes: u8) -> Inventory {
+    let place = |node: u8| Place {
+        agent: AgentAddress::Unix(format!("/run/n{node}.sock").into()),
+        interface: "db0".parse().unwrap(),
+        addresses: vec![IpAddr::from([10, 0, 0, node]), format!("fd00::{node}").parse().unwrap()],
+    };
+    let node = |node: u8| (format!("n{node}").parse::<NodeName>().unwrap(), place(node));
+    Inventory { nodes: (1..=nodes).map(node).collect(), ..Inventory::default() }
+}
+
+pub(crate) fn untouched() -> FakeKernel {
+    FakeKernel::new("db0".parse().unwrap())
+}
+
+pub(crate) fn apply(kernel: &mut FakeKernel, wish: Option<&Shaping>) -> Change {
+    let change = diff(wish, &kernel.tree).unwrap();
+    let interface = kernel.interface.clone();
+    execute(kernel, &interface, &change.steps).unwrap();
+    change
+}
+
+pub(crate) fn forget_queues(tree: &mut Tree) {
+    tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
+}
+
+pub(crate) fn named(name: &str, wish: &PartitionWish) -> PartitionWish {
+    PartitionWish { name: Some(name.to_owned()), ..wish.clone() }
+}
