@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -214,6 +215,7 @@ impl Context {
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
         let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
         let access = Access { tls, ssh: self.ssh.clone() };
+        allow_many_connections();
         Ok(match agents {
             Agents::Placed(inventory) => Fleet::new(inventory, access),
             Agents::Unplaced(agents) => Fleet::of_agents(agents, access),
@@ -371,6 +373,17 @@ impl Context {
     /// Whether colours are wanted on this stream (`NO_COLOR`: no-color.org).
     pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
         stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+}
+
+/// Each agent is an open file, by ssh three. The soft limit of most systems is 1,024, for the sake of programs with
+/// select(2); the hard one is what a process may really have (getrlimit(2)).
+fn allow_many_connections() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        // Refused, it is as it was, which does for most fleets; where it does not, each agent that is too many says so.
+        let _refused = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }
 
