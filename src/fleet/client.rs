@@ -146,7 +146,7 @@ pub(super) async fn call<Q: Call>(
 }
 
 /// Makes one call, on a connection that is kept for the next one.
-pub(super) async fn call_again<Q: Call, T: Clone + Ord>(
+pub(super) async fn call_kept<Q: Call, T: Clone + Ord>(
     transport: &impl Transport,
     idle: &Idle<T>,
     to: &T,

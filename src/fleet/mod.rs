@@ -140,7 +140,7 @@ impl Ways {
                     // Of whom nothing is known is called something until it has said who it is.
                     let to = (node.clone(), address.clone());
                     let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
-                    client::call_again::<C, _>(&https, &self.https, &to, body, timeout).await
+                    client::call_kept::<C, _>(&https, &self.https, &to, body, timeout).await
                 }
                 None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
             },
