@@ -39,7 +39,8 @@ cp -p "$1/passwd" "$1/shadow" "$1/sudoers" /run/test/etc
 mkdir /run/test/etc/netemctl
 mount --bind /run/test/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
-[ -z "$3" ] || ln -s "$3" /usr/local/bin/netemctl
+# The folders that the file is in may be closed to other users.
+[ -z "$3" ] || { : >/usr/local/bin/netemctl; mount --bind "$3" /usr/local/bin/netemctl; }
 rm -rf /run/mount # of mount(8)
 exec /usr/sbin/sshd -D -f "$1/$2.sshd" -E "$1/$2.log"
 "#;
