@@ -5,16 +5,17 @@
 
 #![expect(clippy::missing_panics_doc, reason = "a panic is what is looked for")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::{
     agent,
     inventory::InventoryFile,
     kernel,
-    plan::{Inventory, LineRate},
-    topology::{LinkChange, NodeName, Source, Topology, hostlist},
+    plan::LineRate,
+    topology::{LinkChange, NodeName, Rejected, Source, Topology, hostlist},
     wire::{Call, Commit, Confirm, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
 };
 
@@ -48,9 +49,7 @@ pub fn topology(bytes: &[u8]) {
         files.get(name).map(ToString::to_string).ok_or_else(|| "no such file".to_owned())
     }) {
         Ok(topology) => {
-            let json = serde_json::to_vec(&topology).expect("a topology is JSON");
-            let again: Topology = serde_json::from_slice(&json).expect("what one node accepts all accept");
-            assert_eq!(again, topology);
+            survives_the_wire(&topology);
             for node in topology.nodes().iter().take(10) {
                 assert!(topology.contains(node));
                 assert_eq!(topology.links_from(node).take(100).filter(|(to, _)| *to == node).count(), 0);
@@ -59,10 +58,7 @@ pub fn topology(bytes: &[u8]) {
                 drop(topology.distinct_links());
             }
         }
-        Err(rejected) => {
-            assert!(!rejected.problems().is_empty(), "a file is rejected for something");
-            drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
-        }
+        Err(rejected) => refused(&rejected),
     }
 }
 
@@ -84,15 +80,23 @@ pub fn inventory(bytes: &[u8]) {
                 assert_ne!(is_placed, silent.mismatches.contains_key(node), "{node} has a place, or lacks something");
                 assert!(!is_placed || entry.is_complete(), "nobody said where {node} is");
             }
-            let json = serde_json::to_vec(&silent.inventory).expect("an inventory is JSON");
-            let again: Inventory = serde_json::from_slice(&json).expect("what one node accepts all accept");
-            assert_eq!(again, silent.inventory);
+            survives_the_wire(&silent.inventory);
         }
-        Err(rejected) => {
-            assert!(!rejected.problems().is_empty(), "a file is rejected for something");
-            drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
-        }
+        Err(rejected) => refused(&rejected),
     }
+}
+
+/// What was accepted is the same on every node.
+fn survives_the_wire<T: Serialize + DeserializeOwned + PartialEq + Debug>(here: &T) {
+    let json = serde_json::to_vec(here).expect("it is JSON");
+    let there: T = serde_json::from_slice(&json).expect("what one node accepts all accept");
+    assert_eq!(there, *here);
+}
+
+/// A file is rejected for something, which can be drawn in every way.
+fn refused(rejected: &Rejected) {
+    assert!(!rejected.problems().is_empty(), "a file is rejected for something");
+    drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
 }
 
 /// A hostlist.

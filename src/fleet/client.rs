@@ -122,17 +122,7 @@ async fn open<T: Transport>(transport: &T) -> Result<Connection, CallError> {
         None => CallError::Unreachable { at: transport.describe(), error },
     })?;
     let made = Connection::over(stream, ()).await;
-    made.map_err(|error| broken(transport, error))
-}
-
-/// What became of a connection. Of a certificate that the agent refuses, a client hears only now (RFC 8446, section
-/// 4.4.2.4 and appendix E.1.2).
-fn broken(transport: &impl Transport, error: hyper::Error) -> CallError {
-    let at = transport.describe();
-    match transport.distrust(&error) {
-        Some(why) => CallError::Untrusted { at, why },
-        None => CallError::HungUp { at, error },
-    }
+    made.map_err(|error| CallError::HungUp { at: transport.describe(), error })
 }
 
 /// Makes one call, on a connection of its own.
@@ -167,6 +157,8 @@ pub(super) async fn call_kept<Q: Call, T: Clone + Ord>(
     in_time(transport, after, made).await
 }
 
+/// Waits so long for an answer. That the agent refuses its certificate, a client hears only when it is connected, and the
+/// agent hangs up (RFC 8446, section 4.4.2.4 and appendix E.1.2).
 async fn in_time<T>(
     transport: &impl Transport,
     after: Duration,
@@ -175,7 +167,10 @@ async fn in_time<T>(
     let answer = timeout(after, made).await;
     let answer = answer.unwrap_or_else(|_| Err(CallError::TimedOut { at: transport.describe(), after }));
     answer.map_err(|error| match error {
-        CallError::HungUp { error, .. } => broken(transport, error),
+        CallError::HungUp { at, error } => match transport.distrust(&error) {
+            Some(why) => CallError::Untrusted { at, why },
+            None => CallError::HungUp { at, error },
+        },
         error => error,
     })
 }

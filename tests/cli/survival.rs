@@ -139,7 +139,6 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     let _true = lab.run(["lab", "exec", "n2", "true"]).ended(0);
 }
 
-/// Whatever a change is: this one has nothing to do on any kernel, so that every kernel can do it.
 #[test]
 fn a_fleet_of_more_nodes_than_the_soft_limit_of_open_files_is_asked_all_the_same() {
     let lab = Lab::up("uniform-9-rtt0");
@@ -147,6 +146,7 @@ fn a_fleet_of_more_nodes_than_the_soft_limit_of_open_files_is_asked_all_the_same
     assert_eq!(answer["nodes"].as_object().map(serde_json::Map::len), Some(9), "{answer}");
 }
 
+/// Whatever a change is: this one has nothing to do on any kernel, so that every kernel can do it.
 #[test]
 fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_others_remember_it() {
     let lab = Lab::up("uniform-3-rtt0");

@@ -61,9 +61,8 @@ fn over_a_management_network_that_loses_three_of_ten_packets_all_nodes_change_or
     });
     drop(controller(&lab, &format!("apply {}", topologies[0].display())).expect(0));
     // On their way there, and on their way back.
-    for host in ["controller", "n1", "n2", "n3"] {
-        drop(lab.exec(host, "tc qdisc add dev mgmt0 root netem loss 30%"));
-    }
+    let on_all = |line: &str| ["controller", "n1", "n2", "n3"].iter().for_each(|host| drop(lab.exec(host, line)));
+    on_all("tc qdisc add dev mgmt0 root netem loss 30%");
     let (mut has, mut made) = (0, 0);
     for attempt in 1.. {
         let other = 1 - has;
@@ -91,9 +90,7 @@ fn over_a_management_network_that_loses_three_of_ten_packets_all_nodes_change_or
         }
         assert!(attempt < 20, "{made} of {attempt} got through");
     }
-    for host in ["controller", "n1", "n2", "n3"] {
-        drop(lab.exec(host, "tc qdisc del dev mgmt0 root"));
-    }
+    on_all("tc qdisc del dev mgmt0 root");
     drop(controller(&lab, "clear").expect(0));
     assert_eq!(lab.tc(), before);
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use netemctl::{
-    kernel::{Kernel as _, execute},
+    kernel::{FakeKernel, Kernel as _, execute},
     plan::{Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Lane, Profile, Shaping, Step, Tree, diff},
 };
 use proptest::prelude::*;
@@ -117,14 +117,12 @@ proptest! {
 
     #[test]
     fn at_no_moment_is_a_packet_undelayed_that_is_delayed_before_and_after(
-        mut kernel in kernels(),
+        kernel in kernels(),
         wish in shapings(),
     ) {
         let before = kernel.tree.shaping().unwrap_or_default();
-        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
-            let interface = kernel.interface.clone();
-            kernel.perform(&interface, &step).unwrap();
-            let now = kernel.tree.shaping().unwrap_or_default();
+        for (step, tree) in moments(kernel, &wish) {
+            let now = tree.shaping().unwrap_or_default();
             for (address, to) in &wish.lanes {
                 if let Some(from) = before.lanes.get(address) {
                     let profile = now.lanes.get(address);
@@ -136,14 +134,12 @@ proptest! {
 
     #[test]
     fn at_no_moment_passes_what_is_cut_before_and_after_nor_is_anything_else_cut(
-        mut kernel in kernels(),
+        kernel in kernels(),
         wish in shapings(),
     ) {
         let before = kernel.tree.shaping().unwrap_or_default();
-        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
-            let interface = kernel.interface.clone();
-            kernel.perform(&interface, &step).unwrap();
-            let present = &kernel.tree.cuts;
+        for (step, tree) in moments(kernel, &wish) {
+            let present = &tree.cuts;
             prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
             prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
         }
@@ -205,6 +201,17 @@ fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
     kernel.tree.classes.get_mut(&idle).unwrap().profile = Some(far);
     let steps = vec![Step::RemoveClass { class: idle, profile: Some(far) }];
     assert_eq!(diff(Some(&wish), &kernel.tree), Ok(Change { steps, draining: BTreeSet::new() }));
+}
+
+/// The steps of a change, each with what the interface has after it.
+fn moments(mut kernel: FakeKernel, wish: &Shaping) -> Vec<(Step, Tree)> {
+    let interface = kernel.interface.clone();
+    let steps = diff(Some(wish), &kernel.tree).unwrap().steps;
+    let moment = |step: Step| {
+        kernel.perform(&interface, &step).unwrap();
+        (step, kernel.tree.clone())
+    };
+    steps.into_iter().map(moment).collect()
 }
 
 fn removed(change: &Change) -> BTreeSet<ClassMinor> {
