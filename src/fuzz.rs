@@ -16,7 +16,7 @@ use crate::{
     kernel,
     plan::LineRate,
     topology::{LinkChange, NodeName, Rejected, Source, Topology, hostlist},
-    wire::{Call, Commit, Confirm, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{Call, Commit, Confirm, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo},
 };
 
 /// Does something with any bytes.
@@ -156,6 +156,7 @@ pub fn request(bytes: &[u8]) {
         read::<Confirm>,
         read::<Undo>,
         read::<Probe>,
+        read::<Plan>,
         read::<Prepare>,
     ];
     for read in read {

@@ -45,6 +45,7 @@ calls! {
     GetStatus => "/v1/status", NodeStatus;
     GetStamp => "/v1/stamp", Stamp;
     GetWanted => "/v1/wanted", Document;
+    Plan => "/v1/plan", Prepared;
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
     Confirm => "/v1/confirm", Confirmed;
@@ -169,6 +170,17 @@ impl Document {
         }
         wanted
     }
+}
+
+/// Asks an agent what it would do, without a transaction: nothing waits for it, and nobody is kept out.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The document that the agent is believed to have; another one means that somebody else was faster.
+    pub base: Stamp,
+    /// The document that it would have.
+    pub wanted: Wanted,
 }
 
 /// Asks an agent to check everything and compute its change, without writing anything.

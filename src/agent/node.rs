@@ -27,8 +27,10 @@ use super::{
 };
 use crate::{
     kernel::{Interface, Kernel},
-    plan::{Absent, Mode, Stamp, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Prepare, Prepared, Recovered, Ticket},
+    plan::{Absent, Change, Mode, Stamp, TimedId, Wanted},
+    wire::{
+        ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Plan, Prepare, Prepared, Recovered, Ticket,
+    },
 };
 
 /// How long a change stays prepared if its controller never comes back.
@@ -80,6 +82,13 @@ pub struct Node<K> {
     behind: Option<(String, Duration)>,
     /// Keeps other agents from the journal and the interfaces.
     _claim: Claim,
+}
+
+/// A change that is possible.
+struct Rehearsed {
+    held: Held,
+    interface: Interface,
+    change: Change,
 }
 
 /// A change that is prepared.
@@ -288,30 +297,50 @@ impl<K: Kernel> Node<K> {
                 left.as_secs_f64().ceil()
             ));
         }
+        let Rehearsed { held, interface, change } = self.rehearse(&request.base, request.wanted, &via, now)?;
+        // A disk that is full is found before any node has changed.
+        self.try_to_write_down(&held, &request.ticket)?;
+        let (ticket, wanted) = (request.ticket, held.document);
+        self.pending = Some(Pending { ticket, wanted, since: now, via, interface: interface.index, ready: None });
+        Ok(Prepared { interface: interface.name, change })
+    }
+
+    /// Checks everything and computes the change, for whoever only wants to know. Nobody is kept out, and what another
+    /// controller has prepared stays so.
+    pub fn plan(&mut self, request: Plan, via: Via, now: Now) -> Result<Prepared, ApiError> {
+        self.expire(now)?;
+        // The answer would be outdated in a moment, and the writes of that change must not wait for it.
+        if self.waits_for_its_moment() {
+            let message = "another controller is changing this node; try again in a moment";
+            return Err(ApiError::new(ErrorCode::Conflict, message));
+        }
+        let Rehearsed { interface, change, .. } = self.rehearse(&request.base, request.wanted, &via, now)?;
+        Ok(Prepared { interface: interface.name, change })
+    }
+
+    /// The change from what the document `base` has put in force to `document`, of which every step is found to be
+    /// possible.
+    fn rehearse(&mut self, base: &Stamp, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
         let stamp = self.stamp();
-        if request.base != stamp {
-            return conflict(format!("{stamp} is in force here, not {}: another controller was faster", request.base));
+        if *base != stamp {
+            let message = format!("{stamp} is in force here, not {base}: another controller was faster");
+            return Err(ApiError::new(ErrorCode::Conflict, message));
         }
         if let Err(error) = self.settle(now) {
             warn!(%error, "The kernel could not be brought in line with the journal.");
         }
         // What has ended here stays so, if the controller did not know it yet.
-        let timeline = self.held.timeline.renewed(&request.wanted, now.wall, now);
+        let timeline = self.held.timeline.renewed(&document, now.wall, now);
         let absent = timeline.absent(now.uptime);
-        let wanted = request.wanted.without(&absent.ended);
-        let interface = self.enforcer.interface(&self.in_force, &wanted, &via)?;
+        let wanted = document.without(&absent.ended);
+        let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
         // What is only to come is tried now as well: later nobody is there to be told.
         let mut change = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
         if !absent.asleep.is_empty() {
-            change = self.enforcer.change(&interface, &request.wanted.in_force(&absent))?;
+            change = self.enforcer.change(&interface, &document.in_force(&absent))?;
         }
-        // A disk that is full is found before any node has changed.
-        let held = Held { document: request.wanted, timeline };
-        self.try_to_write_down(&held, &request.ticket)?;
-        let (ticket, wanted) = (request.ticket, held.document);
-        self.pending = Some(Pending { ticket, wanted, since: now, via, interface: interface.index, ready: None });
-        Ok(Prepared { interface: interface.name, change })
+        Ok(Rehearsed { held: Held { document, timeline }, interface, change })
     }
 
     /// Does everything of a commit but the writes to the kernel. Answers how long it still is to the agreed instant.

@@ -34,7 +34,9 @@ use super::{
 use crate::{
     kernel::Kernel,
     probe,
-    wire::{ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Prepare, Probe, Undo},
+    wire::{
+        ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo,
+    },
 };
 
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
@@ -134,7 +136,8 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
-        .route(Prepare::PATH, post(prepare::<K>))
+        .route(Plan::PATH, post(by_way::<K, Plan>(Node::plan)))
+        .route(Prepare::PATH, post(by_way::<K, Prepare>(Node::prepare_via)))
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, now| node.confirm(&request, now))))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
@@ -171,20 +174,6 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse) {
     }
 }
 
-/// Prepares for a controller that comes by the connection which the listener, if it is one of a network, has put into the
-/// request's extensions.
-async fn prepare<K: Kernel + 'static>(
-    State(node): State<Shared<K>>,
-    via: Option<Extension<Via>>,
-    request: Result<Json<Prepare>, JsonRejection>,
-) -> Response {
-    let via = via.map(|Extension(via)| via).unwrap_or_default();
-    match request {
-        Ok(Json(request)) => answer(on_node(&node, move |node, now| node.prepare_via(request, via, now)).await),
-        Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
-    }
-}
-
 /// Commits at the agreed instant. While it waits, the node is free for an undo, or for whoever asks how it is.
 async fn commit<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
@@ -217,6 +206,26 @@ fn locked<K: Kernel + 'static, C: Call>(
         Box::pin(async move {
             match request {
                 Ok(Json(request)) => answer(on_node(&node, move |node, now| work(node, request, now)).await),
+                Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
+            }
+        })
+    }
+}
+
+/// The same for work that depends on the connection of the request. A listener of a network puts the connection into the
+/// request's extensions.
+fn by_way<K: Kernel + 'static, C: Call>(
+    work: fn(&mut Node<K>, C, Via, Now) -> Result<C::Reply, ApiError>,
+) -> impl Fn(State<Shared<K>>, Option<Extension<Via>>, Result<Json<C>, JsonRejection>) -> Answer
++ Clone
++ Send
++ Sync
++ 'static {
+    move |State(node), via, request| {
+        let via = via.map(|Extension(via)| via).unwrap_or_default();
+        Box::pin(async move {
+            match request {
+                Ok(Json(request)) => answer(on_node(&node, move |node, now| work(node, request, via, now)).await),
                 Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
             }
         })

@@ -56,9 +56,7 @@ impl Plan {
         }
         let preview = context.block_on(async |interrupt| {
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            let rehearsal = Box::pin(fleet.rehearse(true, &interrupt, edit));
-            let rehearsal = Context::meanwhile("asking the nodes", rehearsal).await?;
-            Ok(rehearsal.abandon().await)
+            Ok(Context::meanwhile("asking the nodes", Box::pin(fleet.plan(true, &interrupt, edit))).await?)
         })?;
         let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
         let planned: Vec<Planned<'_>> = nodes

@@ -21,8 +21,8 @@ use crate::{
     plan::{Absent, EditError, Moment, Stamp, Wanted},
     topology::NodeName,
     wire::{
-        CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, Prepare, Prepared,
-        Ticket,
+        CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, Plan, Prepare,
+        Prepared, Ticket,
     },
 };
 
@@ -159,6 +159,16 @@ impl FleetOnset {
     }
 }
 
+/// An edited document, before any node has heard of it.
+struct Draft {
+    /// The nodes that take part.
+    fleet: Fleet,
+    /// The document that each node has.
+    stamps: BTreeMap<NodeName, Stamp>,
+    /// Without what the nodes answer.
+    preview: Preview,
+}
+
 /// A transaction that is prepared on every node, and that ends by [`Rehearsal::commit`] or [`Rehearsal::abandon`].
 #[must_use = "the nodes wait for it"]
 pub struct Rehearsal {
@@ -199,6 +209,23 @@ impl Fleet {
         Ok((newest.in_force(), others))
     }
 
+    /// What an edit of the document in force would change on each node. Takes no lease: other controllers' changes go on
+    /// meanwhile.
+    pub async fn plan(
+        &self,
+        replaces: bool,
+        interrupt: &CancellationToken,
+        edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
+    ) -> Result<Preview, TransactionError> {
+        let Draft { fleet, stamps, preview } = self.draft(&Scope::default(), replaces, interrupt, edit).await?;
+        let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
+        let (nodes, failures) = part(unless(interrupt, fleet.insist(ASKED, &plan)).await?);
+        if failures.is_empty() {
+            return Ok(Preview { nodes, ..preview });
+        }
+        Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() })
+    }
+
     /// Edits the document in force and prepares the result on every node.
     ///
     /// An edit that `replaces` everything needs no agreement on what it replaces: it is how nodes that disagree, after
@@ -221,24 +248,8 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        let (stamps, silent) = unless(interrupt, self.stamps()).await?;
-        let fleet = scope.participants(self, &stamps, silent)?;
-        let newest = unless(interrupt, self.newest(&stamps)).await??;
-        let behind = match behind(&stamps, &newest.wanted) {
-            Err(_) if replaces => BTreeSet::new(),
-            behind => behind?,
-        };
-        let mut participants = fleet.inventory().nodes.keys();
-        let agreed = participants.all(|node| stamps[node].agrees_with(&newest.wanted.stamp()));
-        let lasting = newest.lasting();
-        let mut wanted = edit(&lasting)?;
-        let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
-        wanted.missing = self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
-        let caught_up = behind.into_iter().filter(takes_part).collect();
-        let said_already = agreed && lasting.says_the_same(&wanted);
-        // A document that no longer has what has ended is another one, although it says the same.
-        wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
-
+        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, interrupt, edit).await?;
+        let wanted = &preview.wanted;
         let ticket = draw_ticket();
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
@@ -258,8 +269,37 @@ impl Fleet {
             drop(fleet.forget(&ticket).await);
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() });
         }
-        let preview = Preview { wanted, nodes, said_already, generation: lasting.generation, caught_up };
+        let preview = Preview { nodes, ..preview };
         Ok(Rehearsal { fleet, ticket, slowest, confirm_within: CONFIRM_WITHIN, preview })
+    }
+
+    /// Edits the document in force; asks nobody for it yet.
+    async fn draft(
+        &self,
+        scope: &Scope,
+        replaces: bool,
+        interrupt: &CancellationToken,
+        edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
+    ) -> Result<Draft, TransactionError> {
+        let (stamps, silent) = unless(interrupt, self.stamps()).await?;
+        let fleet = scope.participants(self, &stamps, silent)?;
+        let newest = unless(interrupt, self.newest(&stamps)).await??;
+        let behind = match behind(&stamps, &newest.wanted) {
+            Err(_) if replaces => BTreeSet::new(),
+            behind => behind?,
+        };
+        let mut participants = fleet.inventory().nodes.keys();
+        let agreed = participants.all(|node| stamps[node].agrees_with(&newest.wanted.stamp()));
+        let lasting = newest.lasting();
+        let mut wanted = edit(&lasting)?;
+        let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
+        wanted.missing = self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
+        let caught_up = behind.into_iter().filter(takes_part).collect();
+        let said_already = agreed && lasting.says_the_same(&wanted);
+        // A document that no longer has what has ended is another one, although it says the same.
+        wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
+        let (nodes, generation) = (BTreeMap::new(), lasting.generation);
+        Ok(Draft { fleet, stamps, preview: Preview { wanted, nodes, said_already, generation, caught_up } })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::{address, confirm, n1, now, parted, prepare, undo, uniform};
 use crate::{
+    agent::Via,
     plan::Wanted,
-    wire::{Call, Commit, Echoes, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Probe, Probed, Ticket},
+    wire::{Call, Commit, Echoes, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe, Probed, Ticket},
 };
 
 /// The path of each call → a request and its reply.
@@ -17,6 +18,8 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     let lan = Wanted::default();
     let wan = Wanted { generation: 1, ..parted(&uniform(&lan, "100ms"), "n3", None) };
     let ticket = "4d2-185f8e1c";
+    let plan = || Plan { base: lan.stamp(), wanted: wan.clone() };
+    exchanges.add(&plan(), &node.plan(plan(), Via::default(), now()).unwrap());
     let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
     exchanges.add(&prepare(ticket, &lan, &wan), &prepared);
     let commit =

@@ -196,6 +196,31 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     drop(site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
+/// A plan was a transaction of its own: it was refused while another was under way, and kept others out for 15 s if it was
+/// killed.
+#[tokio::test]
+async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
+    let site = Site::up().await;
+    let never = CancellationToken::new();
+    let rehearsal = site.rehearse().await;
+    let plan = site.fleet.plan(true, &never, site.edit()).await.unwrap();
+    assert_eq!((plan.nodes.len(), plan.is_empty()), (3, false));
+    let (fleet, ticket) = (&site.fleet, rehearsal.ticket.clone());
+    drop(rehearsal.commit(&never).await.unwrap());
+    let is_over = fleet.call(SOON, |_| Confirm { ticket: ticket.clone() }).await;
+    assert!(part(is_over).1.is_empty(), "the plan has left the transaction alone");
+
+    let ticket = fleet.rehearse(true, &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() })).await;
+    let ticket = ticket.unwrap().ticket;
+    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    assert!(part(fleet.call(SOON, commit).await).1.is_empty());
+    assert!(!fleet.plan(true, &never, site.edit()).await.unwrap().is_empty(), "a change that nobody has confirmed yet");
+    assert!(part(fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await).1.is_empty());
+
+    drop(fleet.plan(true, &never, site.edit()).await.unwrap());
+    drop(site.edit_within(&Scope::default()).await.unwrap());
+}
+
 #[tokio::test]
 async fn an_interruption_before_the_instant_leaves_no_trace() {
     let site = Site::up().await;
