@@ -31,7 +31,7 @@ use super::{
     throttle::Throttle,
 };
 use crate::{
-    pki::why_refused,
+    pki::{Role, why_refused},
     wire::{ApiError, ErrorCode},
 };
 
@@ -40,6 +40,17 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
+
+/// The extension of a request whose certificate is a viewer's.
+#[derive(Clone, Copy)]
+pub(super) struct ReadOnly;
+
+/// How a client has come, for the extensions of its requests.
+#[derive(Clone, Copy, Default)]
+struct Caller {
+    via: Option<Via>,
+    read_only: Option<ReadOnly>,
+}
 
 /// Receives whoever comes until `stop`.
 pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
@@ -57,7 +68,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
         tokio::spawn(async move {
             let door = Door { seat, router, stop };
             match arrival {
-                Arrival::Unix(stream) => door.serve(stream, None, false).await,
+                Arrival::Unix(stream) => door.serve(stream, Caller::default(), false).await,
                 Arrival::Tcp { stream, peer, tls } => door.serve_tcp(stream, peer, tls, &refusals).await,
             }
         });
@@ -87,7 +98,7 @@ impl Door {
         // Answers are small and waited for; that it fails is none of their concern.
         drop(stream.set_nodelay(true));
         let via = Some(Via { local: Some(local), peer: Some(peer) });
-        let Some(tls) = tls else { return self.serve(stream, via, true).await };
+        let Some(tls) = tls else { return self.serve(stream, Caller { via, read_only: None }, true).await };
         let shaken = tokio::select! {
             shaken = shake_hands(stream, &tls) => shaken,
             why = self.seat.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
@@ -96,7 +107,10 @@ impl Door {
         match shaken {
             Ok(stream) => {
                 self.seat.enter(Stage::Head);
-                self.serve(*stream, via, false).await;
+                let certificates = stream.get_ref().1.peer_certificates();
+                let role = certificates.and_then(|chain| Role::of(chain.first()?));
+                let read_only = (role != Some(Role::Controller)).then_some(ReadOnly);
+                self.serve(*stream, Caller { via, read_only }, false).await;
             }
             Err(None) => debug!(%peer, "Somebody came, said nothing and left."),
             Err(Some(Refusal { why, farewell })) => {
@@ -115,7 +129,7 @@ impl Door {
     }
 
     /// Serves requests. `checks_host`: only those that do not come by way of a web page.
-    async fn serve<S>(self, stream: S, via: Option<Via>, checks_host: bool)
+    async fn serve<S>(self, stream: S, caller: Caller, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -131,7 +145,7 @@ impl Door {
                                a loopback address";
                     refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
                 } else {
-                    handle(seat, &service, request, via).await
+                    handle(seat, &service, request, caller).await
                 };
                 seat.enter(Stage::Idle);
                 Ok::<_, Infallible>(response)
@@ -210,7 +224,7 @@ async fn handle(
     seat: &Seat,
     service: &TowerToHyperService<Router>,
     request: Request<Incoming>,
-    via: Option<Via>,
+    caller: Caller,
 ) -> Response {
     seat.enter(Stage::Body);
     let limits = seat.connections().limits();
@@ -244,8 +258,11 @@ async fn handle(
         }
     };
     seat.enter(Stage::Work);
-    if let Some(via) = via {
+    if let Some(via) = caller.via {
         parts.extensions.insert(via);
+    }
+    if let Some(read_only) = caller.read_only {
+        parts.extensions.insert(read_only);
     }
     let request: Request<Full<Bytes>> = Request::from_parts(parts, Full::new(bytes));
     match service.call(request).await {

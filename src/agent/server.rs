@@ -15,8 +15,9 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
     http::StatusCode,
+    middleware::{Next, from_fn},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -28,7 +29,7 @@ use tracing::{debug, info, warn};
 use super::{
     Config, CredentialsError, JournalError, Limits, Node, Now, Via,
     listener::Listener,
-    reception::receive,
+    reception::{ReadOnly, receive},
     supervisor::{Pulse, Supervisor},
 };
 use crate::{
@@ -132,18 +133,33 @@ pub async fn serve_with<K: Kernel + 'static>(
 /// What is answered to whom.
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
-        .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _| node.host())))
-        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, now| node.status(now))))
-        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _| Ok(node.stamp()))))
-        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, now| Ok(node.document(now)))))
-        .route(Plan::PATH, post(by_way::<K, Plan>(Node::plan)))
-        .route(Prepare::PATH, post(by_way::<K, Prepare>(Node::prepare_via)))
+        .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _, _| node.host())))
+        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, _, now| node.status(now))))
+        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp()))))
+        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now)))))
+        .route(Plan::PATH, post(locked::<K, Plan>(Node::plan)))
+        .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare_via)))
         .route(Commit::PATH, post(commit::<K>))
-        .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, now| node.confirm(&request, now))))
-        .route(Undo::PATH, post(locked::<K, Undo>(|node, request, now| node.undo(&request, now))))
+        .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now))))
+        .route(Undo::PATH, post(locked::<K, Undo>(|node, request, _, now| node.undo(&request, now))))
         .route(Probe::PATH, post(run_probe))
+        .layer(from_fn(only_reads))
         .layer(DefaultBodyLimit::max(body_limit))
         .with_state(Arc::clone(node))
+}
+
+/// What a viewer may ask.
+const READS: [&str; 4] = [GetHost::PATH, GetStatus::PATH, GetStamp::PATH, GetWanted::PATH];
+
+/// Refuses whatever else a viewer asks.
+async fn only_reads(request: Request, next: Next) -> Response {
+    let is_viewer = request.extensions().get::<ReadOnly>().is_some();
+    if is_viewer && !READS.contains(&request.uri().path()) {
+        let why =
+            "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
+        return answer::<()>(Err(ApiError::new(ErrorCode::Refused, why)));
+    }
+    next.run(request).await
 }
 
 /// Begins and ends what has its time, and removes classes that nothing uses any more when they have drained.
@@ -196,31 +212,15 @@ async fn commit<K: Kernel + 'static>(
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// What a request has done on the node, at the moment at which the node is had.
-type Work<K, C> = fn(&mut Node<K>, C, Now) -> Result<<C as Call>::Reply, ApiError>;
+type Work<K, C> = fn(&mut Node<K>, C, Via, Now) -> Result<<C as Call>::Reply, ApiError>;
+
+/// The connection of a request, which a listener of a network puts into the request's extensions.
+type Connection = Option<Extension<Via>>;
 
 /// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
 fn locked<K: Kernel + 'static, C: Call>(
     work: Work<K, C>,
-) -> impl Fn(State<Shared<K>>, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
-    move |State(node), request| {
-        Box::pin(async move {
-            match request {
-                Ok(Json(request)) => answer(on_node(&node, move |node, now| work(node, request, now)).await),
-                Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
-            }
-        })
-    }
-}
-
-/// The same for work that depends on the connection of the request. A listener of a network puts the connection into the
-/// request's extensions.
-fn by_way<K: Kernel + 'static, C: Call>(
-    work: fn(&mut Node<K>, C, Via, Now) -> Result<C::Reply, ApiError>,
-) -> impl Fn(State<Shared<K>>, Option<Extension<Via>>, Result<Json<C>, JsonRejection>) -> Answer
-+ Clone
-+ Send
-+ Sync
-+ 'static {
+) -> impl Fn(State<Shared<K>>, Connection, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
     move |State(node), via, request| {
         let via = via.map(|Extension(via)| via).unwrap_or_default();
         Box::pin(async move {

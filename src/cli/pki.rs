@@ -23,7 +23,7 @@ use crate::{
 
 /// Make the certificates by which agents and controllers know each other
 ///
-/// A folder holds a private CA and what it has issued: for each node, and for the controller, a folder with ca.pem, cert.pem
+/// A folder holds a private CA and what it has issued: for each node, the controller and the viewer, a folder with ca.pem, cert.pem
 /// and key.pem, to be copied as it is. Keep the folder to yourself: whoever has the CA's key can change every node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -61,12 +61,16 @@ enum Verb {
     /// Make certificates, with a key each
     Issue {
         /// The nodes whose agents they are for: n7, n[1-9]
-        #[arg(value_name = "NODE", required_unless_present = "controller")]
+        #[arg(value_name = "NODE", required_unless_present_any = ["controller", "viewer"])]
         nodes: Vec<String>,
 
         /// Make the controller's as well
         #[arg(long)]
         controller: bool,
+
+        /// Make one that may only read, for monitoring: status, and nothing that changes or measures
+        #[arg(long)]
+        viewer: bool,
 
         /// A host name or address to add to a node's certificate, for other programs than netemctl
         #[arg(long, value_name = "HOST")]
@@ -89,8 +93,10 @@ impl PkiArgs {
         let store = Store::at(folder(self.dir)?);
         match self.verb {
             Verb::Init { days, force } => init(context, &store, days, force),
-            Verb::Issue { nodes, controller, host, days, force } => {
-                let wishes = wishes(&nodes, controller, &host, days)?;
+            Verb::Issue { nodes, controller, viewer, host, days, force } => {
+                let clients = [(controller, Role::Controller), (viewer, Role::Viewer)];
+                let clients = clients.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, role)| role);
+                let wishes = wishes(&nodes, clients, &host, days)?;
                 issue(context, &store, &wishes, force)
             }
             Verb::Show => show(context, &store),
@@ -121,7 +127,12 @@ fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit
     Ok(Exit::Ok)
 }
 
-fn wishes(nodes: &[String], controller: bool, hosts: &[String], days: u32) -> Result<Vec<Wish>, Failure> {
+fn wishes(
+    nodes: &[String],
+    clients: impl Iterator<Item = Role>,
+    hosts: &[String],
+    days: u32,
+) -> Result<Vec<Wish>, Failure> {
     let mut names = BTreeSet::new();
     for list in nodes {
         let expanded = hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -136,9 +147,9 @@ fn wishes(nodes: &[String], controller: bool, hosts: &[String], days: u32) -> Re
             .hint("issue one node at a time: netemctl pki issue n7 --host n7.example.org"));
     }
     let validity = Validity::days(days);
-    let of_controller = controller.then(|| Wish { role: Role::Controller, hosts: Vec::new(), validity });
+    let of_client = |role| Wish { role, hosts: Vec::new(), validity };
     let of_node = |node| Wish { role: Role::Agent(node), hosts: hosts.to_vec(), validity };
-    Ok(of_controller.into_iter().chain(names.into_iter().map(of_node)).collect())
+    Ok(clients.map(of_client).chain(names.into_iter().map(of_node)).collect())
 }
 
 fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Result<Exit, Failure> {
@@ -146,7 +157,7 @@ fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Resu
     context.answer(&issued, || {
         let path = store.path().display();
         let mut text = format!("issued {} in {path}\n", count(issued.issued.len(), "certificate"));
-        if wishes.iter().any(|wish| wish.role != Role::Controller) {
+        if wishes.iter().any(|wish| matches!(wish.role, Role::Agent(_))) {
             text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
         }
         text
@@ -177,6 +188,8 @@ pub(in crate::cli) struct Shown {
     ca: Certificate,
     #[serde(skip_serializing_if = "Option::is_none")]
     controller: Option<Certificate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    viewer: Option<Certificate>,
     nodes: std::collections::BTreeMap<NodeName, Certificate>,
 }
 
@@ -232,22 +245,25 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
     let is_good = |entry: &Entry| matches!(State::of(entry), State::Ok | State::EndsSoon);
     let ok = entries.iter().all(is_good);
     let mut ca = None;
-    let mut shown_controller = None;
+    let (mut shown_controller, mut shown_viewer) = (None, None);
     let mut nodes = std::collections::BTreeMap::new();
     for entry in &entries {
         match &entry.role {
             None => ca = Some(certificate(entry)),
             Some(Role::Controller) => shown_controller = Some(certificate(entry)),
+            Some(Role::Viewer) => shown_viewer = Some(certificate(entry)),
             Some(Role::Agent(node)) => drop(nodes.insert(node.clone(), certificate(entry))),
         }
     }
     // The first entry is the CA's.
     let Some(ca) = ca else { return Err(StoreError::NoCa(store.path().into()).into()) };
-    let shown = Shown { directory: store.path().into(), ok, ca, controller: shown_controller, nodes };
+    let shown =
+        Shown { directory: store.path().into(), ok, ca, controller: shown_controller, viewer: shown_viewer, nodes };
     context.answer(&shown, || {
         let row = |name: String, one: &Certificate| vec![name, one.until.clone(), one.state.describe().to_owned()];
         let mut rows = vec![row("the CA".to_owned(), &shown.ca)];
         rows.extend(shown.controller.iter().map(|one| row("the controller".to_owned(), one)));
+        rows.extend(shown.viewer.iter().map(|one| row("the viewer".to_owned(), one)));
         rows.extend(shown.nodes.iter().map(|(node, one)| row(node.to_string(), one)));
         let table = table(Context::is_styled(&io::stdout()), &["OF", "HOLDS UNTIL", "STATE"], rows);
         format!("{}\n\n{table}", shown.directory.display())

@@ -108,6 +108,7 @@ impl Authority {
         let key = KeyPair::generate()?;
         let (name, usage) = match &wish.role {
             Role::Controller => ("netemctl controller".to_owned(), ExtendedKeyUsagePurpose::ClientAuth),
+            Role::Viewer => ("netemctl viewer".to_owned(), ExtendedKeyUsagePurpose::ClientAuth),
             Role::Agent(node) => (format!("netemctl agent {node}"), ExtendedKeyUsagePurpose::ServerAuth),
         };
         let mut params = params(&name, wish.validity);
@@ -135,7 +136,7 @@ fn alternative_names(wish: &Wish) -> Result<Vec<SanType>, AuthorityError> {
     let role = SanType::URI(wish.role.to_string().try_into()?);
     let own = match &wish.role {
         Role::Agent(node) => host_name(node),
-        Role::Controller => None,
+        Role::Controller | Role::Viewer => None,
     };
     let hosts = wish.hosts.iter().map(|host| match host.parse::<IpAddr>() {
         Ok(address) => Ok(SanType::IpAddress(address)),

@@ -140,9 +140,10 @@ impl Identity {
         Self::read(&TlsFiles::in_folder(folder))
     }
 
-    /// The same, if it is that of `wanted`; `cert` is for the error.
+    /// The same, if it is that of `wanted`, or of a viewer where a controller is wanted; `cert` is for the error.
     pub fn only_of(self, wanted: &Role, cert: &Path) -> Result<Self, IdentityError> {
-        if self.role == *wanted {
+        let is_client = *wanted == Role::Controller && self.role == Role::Viewer;
+        if self.role == *wanted || is_client {
             return Ok(self);
         }
         Err(IdentityError::OtherRole { path: cert.into(), is: self.role, wanted: wanted.clone() })
@@ -177,13 +178,13 @@ impl Identity {
         Ok(config)
     }
 
-    /// The TLS of an agent, which listens to nobody but controllers.
+    /// The TLS of an agent, which listens to nobody but controllers and viewers.
     pub fn server(&self) -> Result<ServerConfig, TlsError> {
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), Arc::clone(&self.provider));
         let chain = chain.build().map_err(|error| TlsError::General(error.to_string()))?;
         let mut config = ServerConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_protocol_versions(&[&TLS13])?
-            .with_client_cert_verifier(Arc::new(ControllerVerifier { chain }))
+            .with_client_cert_verifier(Arc::new(ClientVerifier { chain }))
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
         config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -266,13 +267,13 @@ impl ServerCertVerifier for AgentVerifier {
     }
 }
 
-/// Takes controllers of the right CA for controllers, and nobody else.
+/// Takes controllers and viewers of the right CA for what they are, and nobody else.
 #[derive(Debug)]
-struct ControllerVerifier {
+struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
 }
 
-impl ClientCertVerifier for ControllerVerifier {
+impl ClientCertVerifier for ClientVerifier {
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
         self.chain.root_hint_subjects()
     }
@@ -286,7 +287,10 @@ impl ClientCertVerifier for ControllerVerifier {
         let role = Role::of(certificate);
         let verified = self.chain.verify_client_cert(certificate, intermediates, now);
         let verified = verified.map_err(|error| mistaken(error, role.as_ref()))?;
-        if role == Some(Role::Controller) { Ok(verified) } else { Err(Mistaken(role).into()) }
+        match role {
+            Some(Role::Controller | Role::Viewer) => Ok(verified),
+            _ => Err(Mistaken(role).into()),
+        }
     }
 
     fn verify_tls12_signature(

@@ -9,11 +9,13 @@ use crate::topology::NodeName;
 /// What every role is written with: URIs of a scheme of our own, in the certificate's subject alternative names.
 const SCHEME: &str = "netemctl:";
 
-/// What the holder of a certificate is; written `netemctl:agent/n7` or `netemctl:controller`.
+/// What the holder of a certificate is; written `netemctl:controller`, `netemctl:viewer` or `netemctl:agent/n7`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
     /// Whoever may change the nodes' networks.
     Controller,
+    /// Whoever may read what is in force, and change or measure nothing.
+    Viewer,
     /// The agent of this node, and of no other.
     Agent(NodeName),
 }
@@ -33,6 +35,7 @@ impl Role {
     pub fn describe(&self) -> String {
         match self {
             Self::Controller => "a controller".to_owned(),
+            Self::Viewer => "a viewer".to_owned(),
             Self::Agent(node) => format!("the agent of {node}"),
         }
     }
@@ -42,6 +45,7 @@ impl fmt::Display for Role {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Controller => write!(f, "{SCHEME}controller"),
+            Self::Viewer => write!(f, "{SCHEME}viewer"),
             Self::Agent(node) => write!(f, "{SCHEME}agent/{node}"),
         }
     }
@@ -53,6 +57,7 @@ impl FromStr for Role {
     fn from_str(uri: &str) -> Result<Self, ()> {
         match uri.strip_prefix(SCHEME) {
             Some("controller") => Ok(Self::Controller),
+            Some("viewer") => Ok(Self::Viewer),
             Some(role) => {
                 let node = role.strip_prefix("agent/").and_then(|node| node.parse().ok());
                 node.map(Self::Agent).ok_or(())

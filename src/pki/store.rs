@@ -3,6 +3,7 @@
 //! ```text
 //! ca/cert.pem ca/key.pem                          the CA; whoever has its key is trusted by all
 //! controller/{ca,cert,key}.pem                    a folder is one identity, ready to be used or copied as it is
+//! viewer/{ca,cert,key}.pem
 //! nodes/n7/{ca,cert,key}.pem
 //! ```
 //!
@@ -27,6 +28,7 @@ use crate::topology::{NodeName, hostlist};
 
 const CA: &str = "ca";
 const CONTROLLER: &str = "controller";
+const VIEWER: &str = "viewer";
 const NODES: &str = "nodes";
 
 /// The folder of one private CA.
@@ -90,6 +92,7 @@ impl Store {
     pub fn folder(&self, role: &Role) -> PathBuf {
         match role {
             Role::Controller => self.0.join(CONTROLLER),
+            Role::Viewer => self.0.join(VIEWER),
             Role::Agent(node) => self.0.join(NODES).join(node.as_str()),
         }
     }
@@ -132,7 +135,7 @@ impl Store {
         wishes.iter().zip(issued?).map(place).collect()
     }
 
-    /// What there is: the CA first, then the controller, then the nodes in their order.
+    /// What there is: the CA first, then the controller, the viewer, and the nodes in their order.
     pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
         let ca = self.certificate(&self.0.join(CA))?;
         let subject = X509Certificate::from_der(&ca).map(|(_, ca)| ca.subject().as_raw().to_vec()).unwrap_or_default();
@@ -150,10 +153,11 @@ impl Store {
         };
         let mut nodes = self.nodes()?;
         nodes.sort();
-        let controller = Some(self.0.join(CONTROLLER)).filter(|folder| folder.exists());
+        let clients =
+            [CONTROLLER, VIEWER].map(|client| self.0.join(client)).into_iter().filter(|folder| folder.exists());
         let nodes = nodes.into_iter().map(|node| self.folder(&Role::Agent(node)));
         std::iter::once(entry(self.0.join(CA), true))
-            .chain(controller.into_iter().chain(nodes).map(|folder| entry(folder, false)))
+            .chain(clients.chain(nodes).map(|folder| entry(folder, false)))
             .collect()
     }
 
@@ -241,16 +245,17 @@ impl Store {
     }
 }
 
-/// `a controller and n[1-3]`.
+/// `the controller and n[1-3]`.
 fn describe(roles: &[&Role]) -> String {
     let nodes: Vec<NodeName> = roles
         .iter()
         .filter_map(|role| match role {
             Role::Agent(node) => Some(node.clone()),
-            Role::Controller => None,
+            Role::Controller | Role::Viewer => None,
         })
         .collect();
-    let controller = roles.contains(&&Role::Controller).then(|| "the controller".to_owned());
+    let clients = [(Role::Controller, "the controller"), (Role::Viewer, "the viewer")];
+    let clients = clients.into_iter().filter(|(role, _)| roles.contains(&role)).map(|(_, name)| name.to_owned());
     let nodes = Some(hostlist::fold(&nodes)).filter(|_| !nodes.is_empty());
-    controller.into_iter().chain(nodes).collect::<Vec<_>>().join(" and ")
+    clients.chain(nodes).collect::<Vec<_>>().join(" and ")
 }

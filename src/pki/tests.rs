@@ -20,7 +20,7 @@ fn der(pem: &str) -> CertificateDer<'static> {
 #[test]
 fn a_role_is_written_as_one_uri_and_read_back() {
     let longest = format!("n{}", "9".repeat(62));
-    for role in [Role::Controller, agent("n7"), agent("ecotype-7.site_1"), agent(&longest)] {
+    for role in [Role::Controller, Role::Viewer, agent("n7"), agent("ecotype-7.site_1"), agent(&longest)] {
         assert_eq!(role.to_string().parse(), Ok(role.clone()));
         let certificate = Authority::new(Validity::days(2)).unwrap().issue(&of(role.clone(), &[])).unwrap().certificate;
         assert_eq!(Role::of(&der(&certificate)), Some(role));

@@ -69,6 +69,10 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
     }
     let entries = fs::read_dir(&pki).expect("it is there").count();
     assert_eq!(entries, 3, "nothing is left over: ca, controller, nodes");
+    let issued = sandbox.run(["pki", "issue", "--viewer", "--dir", "pki", "--json"]).ended(0).json();
+    assert_eq!(issued["issued"], serde_json::json!(["pki/viewer"]));
+    let shown = sandbox.run(["pki", "show", "--dir", "pki", "--json"]).ended(0).json();
+    assert_eq!(shown["viewer"]["state"], "ok");
 }
 
 #[test]

@@ -13,8 +13,11 @@ use netemctl::{
     fleet::{Access, CallError, Fleet},
     inventory::{Contact, Which},
     pki::{Identity, IdentityError, KEY_FILE, Role, Untrusted, Validity},
-    plan::{AgentAddress, HostPort},
-    wire::{ErrorCode, GetStamp},
+    plan::{AgentAddress, HostPort, Wanted},
+    wire::{
+        ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe,
+        Ticket, Undo,
+    },
 };
 
 use super::site::{
@@ -42,6 +45,55 @@ async fn why(fleet: &Fleet, node: &str) -> Untrusted {
 async fn a_controller_and_an_agent_of_one_ca_talk() {
     let site = Site::up(Limits::default()).await;
     assert_eq!(site.ask().await.unwrap().generation, 0);
+}
+
+/// Monitoring needed a controller's certificate, with which every node can be changed.
+#[tokio::test]
+async fn a_viewer_may_read_and_neither_change_nor_measure() {
+    let log = Log::start();
+    let site = Site::up(Limits::default()).await;
+    let folder = site.folder.path().join("viewer");
+    write_identity(&folder, &site.authority, &site.authority, Role::Viewer, valid());
+    let (viewer, n1) = (site.fleet(Some(&folder)), name("n1"));
+    let stamp = viewer.call_one(PATIENCE, &n1, GetStamp {}).await.unwrap();
+    assert_eq!(viewer.call_one(PATIENCE, &n1, GetHost {}).await.unwrap().node, n1);
+    assert_eq!(viewer.call_one(PATIENCE, &n1, GetWanted {}).await.unwrap().wanted.stamp(), stamp);
+    // The agent of this test has an interface that it may not look at; who asks is no reason to refuse.
+    let status = viewer.call_one(PATIENCE, &n1, GetStatus {}).await;
+    assert!(status.as_ref().err().is_none_or(|error| !error.to_string().contains("viewer")), "{status:?}");
+
+    let ticket = || Ticket("t".to_owned());
+    let wanted = Wanted::default;
+    let asked = [
+        refusal(&viewer, Plan { base: stamp.clone(), wanted: wanted() }).await,
+        refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: wanted() }).await,
+        refusal(&viewer, Commit { ticket: ticket(), at: None, confirm_within: DAY }).await,
+        refusal(&viewer, Confirm { ticket: ticket() }).await,
+        refusal(&viewer, Undo { ticket: ticket() }).await,
+        refusal(&viewer, probe()).await,
+    ];
+    for error in asked {
+        assert!(error.code == ErrorCode::Refused && error.message.contains("a viewer's"), "{error}");
+    }
+    assert_eq!(log.refusals(), [""; 0], "it is let in");
+    let controller = site.fleet(Some(&site.controller()));
+    assert_ne!(refusal(&controller, Confirm { ticket: ticket() }).await.code, ErrorCode::Refused);
+}
+
+/// Why n1 does not do what it is asked.
+async fn refusal<C: Call>(fleet: &Fleet, request: C) -> ApiError
+where
+    C::Reply: std::fmt::Debug,
+{
+    match fleet.call_one(PATIENCE, &name("n1"), request).await {
+        Err(CallError::Refused(error)) => error,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn probe() -> Probe {
+    let no = Duration::ZERO;
+    Probe { run: 1, targets: Vec::new(), count: 1, interval: no, timeout: no, listen: no }
 }
 
 /// As `inventory init` asks, for which the answer is what to believe from then on.
