@@ -137,7 +137,7 @@ fn try_on(kernel: &mut dyn Kernel, interface: &Interface, specimen: &Shaping) ->
 
 fn cuts(addresses: impl IntoIterator<Item = IpAddr>, answer: Answer) -> impl Iterator<Item = Cut> {
     let port = Port { protocol: Protocol::Tcp, number: 1 };
-    let traffics = [Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
+    let traffics = [Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port), Traffic::FragmentsOf(port.protocol)];
     addresses.into_iter().flat_map(move |address| {
         [Direction::Egress, Direction::Ingress]
             .into_iter()

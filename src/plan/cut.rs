@@ -33,6 +33,8 @@ pub enum Traffic {
     ToPort(Port),
     /// Those that come from a port.
     FromPort(Port),
+    /// The fragments of a protocol: no filter sees their ports, so they are cut with any port of the protocol.
+    FragmentsOf(Protocol),
 }
 
 /// What the sender of a packet that is cut hears of it.
@@ -85,6 +87,7 @@ impl fmt::Display for Cut {
             Traffic::All => write!(f, "{address} at {direction}")?,
             Traffic::ToPort(port) => write!(f, "{address} to {port} at {direction}")?,
             Traffic::FromPort(port) => write!(f, "{address} from {port} at {direction}")?,
+            Traffic::FragmentsOf(protocol) => write!(f, "{address} {protocol} fragments at {direction}")?,
         }
         match answer {
             Answer::Silence => Ok(()),

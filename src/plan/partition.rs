@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Answer, Direction, DrawError, Port, TimedId, TimedKind, Timing, Traffic,
+    Answer, Direction, DrawError, Port, Protocol, TimedId, TimedKind, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -173,7 +173,9 @@ impl Partition {
         let traffic: Vec<Traffic> = if self.ports.is_empty() {
             vec![Traffic::All]
         } else {
-            self.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]).collect()
+            let ports = self.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]);
+            let protocols: BTreeSet<Protocol> = self.ports.iter().map(|port| port.protocol).collect();
+            ports.chain(protocols.into_iter().map(Traffic::FragmentsOf)).collect()
         };
         let both = egress.into_iter().chain(ingress);
         both.flat_map(move |(direction, answer)| {
@@ -297,7 +299,6 @@ pub enum PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::Protocol;
 
     fn set(names: &[&str]) -> BTreeSet<NodeName> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -332,7 +333,8 @@ mod tests {
         let cuts: Vec<_> = cut.cuts_at(&node("n1"), &node("n2")).collect();
         let expected = [(Direction::Egress, Answer::Refusal), (Direction::Ingress, Answer::Silence)];
         let expected = expected.into_iter().flat_map(|(direction, answer)| {
-            [Traffic::ToPort(port), Traffic::FromPort(port)].map(|traffic| (direction, traffic, answer))
+            let fragments = Traffic::FragmentsOf(Protocol::Tcp);
+            [Traffic::ToPort(port), Traffic::FromPort(port), fragments].map(|traffic| (direction, traffic, answer))
         });
         assert_eq!(cuts, expected.collect::<Vec<_>>());
 

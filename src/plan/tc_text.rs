@@ -54,6 +54,7 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
                 Traffic::All => String::new(),
                 Traffic::ToPort(Port { protocol, number }) => format!(" ip_proto {protocol} dst_port {number}"),
                 Traffic::FromPort(Port { protocol, number }) => format!(" ip_proto {protocol} src_port {number}"),
+                Traffic::FragmentsOf(protocol) => format!(" ip_proto {protocol} ip_flags frag"),
             };
             let sample = match answer {
                 Answer::Silence => String::new(),

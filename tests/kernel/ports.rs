@@ -84,6 +84,55 @@ fn a_port_is_one_of_its_protocol() {
     assert_eq!(lab.tc(), before);
 }
 
+/// Below the MTU, just above it, and nearly as large as a datagram can be.
+const SIZES: [usize; 3] = [100, 1_600, 60_000];
+
+/// The sizes of the datagrams that arrive at UDP port 5000 of a node from another one.
+fn arriving(lab: &Lab, [from, to]: [u16; 2], address: fn(u16) -> IpAddr, within: Duration) -> Vec<usize> {
+    let source = udp(lab, &format!("n{from}"), address(from), 0);
+    let sink = udp(lab, &format!("n{to}"), address(to), 5_000);
+    for size in SIZES {
+        // The send after a datagram that was rejected fails with the refusal of that one.
+        drop(source.send_to(&vec![0; size], sink.local_addr().unwrap()));
+    }
+    sink.set_read_timeout(Some(within)).unwrap();
+    let mut buffer = vec![0; 1 << 16];
+    let mut sizes: Vec<usize> = SIZES.iter().map_while(|_| sink.recv(&mut buffer).ok()).collect();
+    sizes.sort_unstable();
+    sizes
+}
+
+#[test]
+fn datagrams_above_the_mtu_do_not_pass_a_cut_of_their_port() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let before = lab.tc();
+    let families = [v4 as fn(u16) -> IpAddr, v6];
+    for (words, is_cut) in [
+        ("n1 --port udp/5000", [true, true]),
+        ("n1 --port udp/5000 --mode reject", [true, true]),
+        ("--one-way n1 n2 --port udp/5000", [true, false]),
+        ("--one-way n2 n1 --port udp/5000 --mode reject", [false, true]),
+        ("n1 --port tcp/5000", [false, false]),
+    ] {
+        partition(&lab, words);
+        for address in families {
+            for (pair, is_cut) in [[1, 2], [2, 1]].into_iter().zip(is_cut) {
+                let (expected, within) =
+                    if is_cut { (&[][..], Duration::from_millis(200)) } else { (&SIZES[..], PATIENCE) };
+                assert_eq!(arriving(&lab, pair, address, within), expected, "{words}: {pair:?}, {}", address(1));
+            }
+            assert_eq!(arriving(&lab, [3, 2], address, PATIENCE), SIZES, "{words}: within a side");
+        }
+        // Fragments of another protocol.
+        drop(lab.exec("n1", &format!("ping -n -c 1 -W 2 -s 4000 {}", v4(2))));
+        drop(lab.netemctl("heal").expect(0));
+    }
+    for address in families {
+        assert_eq!(arriving(&lab, [1, 2], address, PATIENCE), SIZES, "healed");
+    }
+    assert_eq!(lab.tc(), before);
+}
+
 #[test]
 fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
@@ -93,8 +142,8 @@ fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
         let status = lab.netemctl("--json status").expect(0).json();
         let n1 = &status["nodes"]["n1"];
         assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
-        // Two peers, two families, two directions, four ports at either end.
-        assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 2 * 2 * 8), "{n1}");
+        // Two peers, two families, two directions, four ports at either end, the fragments of two protocols.
+        assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 2 * 2 * 10), "{n1}");
         drop(lab.netemctl("heal").expect(0));
     }
 }

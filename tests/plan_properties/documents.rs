@@ -23,8 +23,9 @@ proptest! {
         let mut expected: BTreeMap<&NodeName, BTreeSet<Cut>> = BTreeMap::new();
         for partition in wanted.partitions.iter().filter(|partition| !matches!(partition.mode, Mode::Loss(_))) {
             let ports = partition.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]);
+            let fragments = partition.ports.iter().map(|port| Traffic::FragmentsOf(port.protocol));
             let traffic: Vec<Traffic> =
-                if partition.ports.is_empty() { vec![Traffic::All] } else { ports.collect() };
+                if partition.ports.is_empty() { vec![Traffic::All] } else { ports.chain(fragments).collect() };
             for (from, here) in &wanted.inventory.nodes {
                 for (to, there) in wanted.inventory.nodes.iter().filter(|(to, _)| partition.cuts(from, to)) {
                     for traffic in &traffic {

@@ -41,7 +41,8 @@ fn profiles() -> impl Strategy<Value = Profile> {
 
 pub(crate) fn cuts() -> impl Strategy<Value = Cut> {
     let port = Port { protocol: Protocol::Tcp, number: 26257 };
-    let traffics = vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port)];
+    let traffics =
+        vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port), Traffic::FragmentsOf(port.protocol)];
     let directions = vec![Direction::Egress, Direction::Ingress];
     let answers = vec![Answer::Silence, Answer::Refusal];
     (prop::sample::select(directions), addresses(), prop::sample::select(traffics), prop::sample::select(answers))

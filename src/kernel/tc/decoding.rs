@@ -92,7 +92,7 @@ proptest! {
     ) {
         let filter = Filter::Cut { cut, handle };
         let port = match cut.traffic {
-            Traffic::All => None,
+            Traffic::All | Traffic::FragmentsOf(_) => None,
             Traffic::ToPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpDstMask(bits)),
             Traffic::ToPort(Port { protocol: Protocol::Udp, .. }) => Some(Key::UdpDstMask(bits)),
             Traffic::FromPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpSrcMask(bits)),
@@ -345,9 +345,14 @@ fn a_class_of_another_kind_or_without_options_is_not_ours() {
 }
 
 fn traffics() -> impl Strategy<Value = Traffic> {
-    let ports = (prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]), 1..=u16::MAX)
-        .prop_map(|(protocol, number)| Port { protocol, number });
-    prop_oneof![Just(Traffic::All), ports.clone().prop_map(Traffic::ToPort), ports.prop_map(Traffic::FromPort)]
+    let protocols = prop::sample::select(vec![Protocol::Tcp, Protocol::Udp]);
+    let ports = (protocols.clone(), 1..=u16::MAX).prop_map(|(protocol, number)| Port { protocol, number });
+    prop_oneof![
+        Just(Traffic::All),
+        ports.clone().prop_map(Traffic::ToPort),
+        ports.prop_map(Traffic::FromPort),
+        protocols.prop_map(Traffic::FragmentsOf)
+    ]
 }
 
 fn cuts() -> impl Strategy<Value = Cut> {
@@ -404,6 +409,9 @@ fn foreign_keys() -> impl Strategy<Value = Key> {
         Key::UdpSrc(53),
         Key::Icmpv6Code(0),
         Key::VlanId(7),
+        Key::KeyFlags(1),
+        Key::KeyFlags(3),
+        Key::KeyFlagsMask(3),
         Key::CtMark(1),
         Key::Other(DefaultNla::new(200, vec![1])),
     ])

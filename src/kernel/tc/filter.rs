@@ -20,6 +20,7 @@ const IPPROTO_TCP: u8 = 6;
 const IPPROTO_UDP: u8 = 17;
 const TCA_FLOWER_CLASSID: u16 = 1;
 const SKIP_HW: u32 = 1;
+const TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT: u32 = 1;
 const EXACT_V4: Ipv4Addr = Ipv4Addr::BROADCAST;
 const EXACT_V6: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
 
@@ -107,6 +108,10 @@ impl Filter {
         message.attributes.push(TcAttribute::Kind("flower".to_owned()));
         let mut keys = self.keys();
         keys.push(Key::Flags(SKIP_HW));
+        if let Self::Cut { cut: Cut { traffic: Traffic::FragmentsOf(_), .. }, .. } = self {
+            let flags = TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT;
+            keys.extend([Key::KeyFlags(flags), Key::KeyFlagsMask(flags)]);
+        }
         if protocol != ETH_P_ALL {
             keys.push(Key::EthType(protocol));
         }
@@ -219,6 +224,7 @@ struct Seen {
     icmp_type: Option<u8>,
     to_port: Option<(Protocol, u16)>,
     from_port: Option<(Protocol, u16)>,
+    is_fragment: bool,
     address: Option<IpAddr>,
     class: Option<ClassMinor>,
     verdict: Option<Verdict>,
@@ -241,11 +247,12 @@ impl Seen {
                 Key::EthType(protocol) => seen.eth_type = Some(*protocol),
                 Key::IpProto(protocol) => seen.ip_proto = Some(*protocol),
                 Key::Icmpv6Type(icmp_type) => seen.icmp_type = Some(*icmp_type),
-                Key::Icmpv6TypeMask(u8::MAX) => {}
+                Key::Icmpv6TypeMask(u8::MAX) | Key::KeyFlagsMask(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT) => {}
                 Key::TcpDst(number) => seen.to_port = Some((Protocol::Tcp, *number)),
                 Key::UdpDst(number) => seen.to_port = Some((Protocol::Udp, *number)),
                 Key::TcpSrc(number) => seen.from_port = Some((Protocol::Tcp, *number)),
                 Key::UdpSrc(number) => seen.from_port = Some((Protocol::Udp, *number)),
+                Key::KeyFlags(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT) => seen.is_fragment = true,
                 Key::Ipv4Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv6Dst(address) if !source => seen.address = Some((*address).into()),
                 Key::Ipv4Src(address) if source => seen.address = Some((*address).into()),
@@ -278,11 +285,16 @@ impl Seen {
 
     fn traffic(&self) -> Option<Traffic> {
         let port = |(protocol, number)| Port { protocol, number };
-        match (self.to_port, self.from_port) {
-            (None, None) => Some(Traffic::All),
-            (Some(to), None) => Some(Traffic::ToPort(port(to))),
-            (None, Some(from)) => Some(Traffic::FromPort(port(from))),
-            (Some(_), Some(_)) => None,
+        match (self.to_port, self.from_port, self.is_fragment) {
+            (None, None, false) => Some(Traffic::All),
+            (Some(to), None, false) => Some(Traffic::ToPort(port(to))),
+            (None, Some(from), false) => Some(Traffic::FromPort(port(from))),
+            (None, None, true) => match self.ip_proto? {
+                IPPROTO_TCP => Some(Traffic::FragmentsOf(Protocol::Tcp)),
+                IPPROTO_UDP => Some(Traffic::FragmentsOf(Protocol::Udp)),
+                _ => None,
+            },
+            _ => None,
         }
     }
 }
@@ -315,14 +327,15 @@ fn address_keys(direction: Direction, address: IpAddr) -> Vec<Key> {
     }
 }
 
-/// The keys of a port, in the order in which `tc` writes them.
+/// The keys of a port or protocol, in the order in which `tc` writes them.
 fn port_keys(traffic: Traffic) -> Vec<Key> {
-    let protocol = |port: Port| {
-        Key::IpProto(match port.protocol {
+    let of = |protocol: Protocol| {
+        Key::IpProto(match protocol {
             Protocol::Tcp => IPPROTO_TCP,
             Protocol::Udp => IPPROTO_UDP,
         })
     };
+    let protocol = |port: Port| of(port.protocol);
     match traffic {
         Traffic::All => vec![],
         Traffic::ToPort(port @ Port { protocol: Protocol::Tcp, number }) => {
@@ -337,6 +350,7 @@ fn port_keys(traffic: Traffic) -> Vec<Key> {
         Traffic::FromPort(port @ Port { protocol: Protocol::Udp, number }) => {
             vec![protocol(port), Key::UdpSrc(number)]
         }
+        Traffic::FragmentsOf(protocol) => vec![of(protocol)],
     }
 }
 

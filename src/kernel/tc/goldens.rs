@@ -327,6 +327,8 @@ fn filters_are_what_tc_sends() {
         ("flower-cut-ingress-v4-from-tcp", Direction::Ingress, v4, Traffic::FromPort(tcp)),
         ("flower-cut-ingress-v4-to-udp", Direction::Ingress, v4, Traffic::ToPort(udp)),
         ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort(tcp)),
+        ("flower-cut-egress-v4-fragments-udp", Direction::Egress, v4, Traffic::FragmentsOf(Protocol::Udp)),
+        ("flower-cut-ingress-v6-fragments-tcp", Direction::Ingress, v6, Traffic::FragmentsOf(Protocol::Tcp)),
         ("flower-cut-ingress-v6-from-udp", Direction::Ingress, v6, Traffic::FromPort(udp)),
     ] {
         assert_same(name, &cut_of(direction, address, traffic, Answer::Silence).add(INDEX));
