@@ -74,7 +74,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// The same for what only takes off what was put there, or is no more than what was admitted before.
     pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
-        guard::admit_own(&self.config, &mut self.kernel, wanted)
+        guard::admit_own(&self.config, &mut self.kernel, wanted, wanted)
     }
 
     /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible

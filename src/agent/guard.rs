@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{Config, Exception, Via};
 use crate::{
     kernel::{Host, Interface, Kernel, KernelError, Link},
-    plan::{Place, Wanted},
+    plan::{IfName, Place, Wanted, diff},
     topology::NodeName,
     wire::{ApiError, ErrorCode},
 };
@@ -25,7 +25,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
 ) -> Result<Interface, ApiError> {
     let node = &config.node;
     wanted.inventory.check().map_err(|error| ApiError::new(ErrorCode::BadRequest, error))?;
-    let interface = admit_own(config, kernel, wanted)?;
+    let interface = admit_own(config, kernel, in_force, wanted)?;
     let place = place(config, wanted)?;
     let other = in_force.inventory.nodes.get(node).filter(|place_now| place_now.interface != place.interface);
     if let (Some(other), false) = (other, in_force.is_clear()) {
@@ -34,7 +34,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
             other.interface, place.interface
         )));
     }
-    if wanted.shaping(node, interface.rate).is_none() {
+    if wanted.shaping(node, interface.rate).is_none() || wanted.only_removes_from(in_force) {
         return Ok(interface);
     }
     let host = kernel.host().map_err(kernel_error)?;
@@ -46,10 +46,12 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     Ok(interface)
 }
 
-/// Finds the interface that `wanted` has for this node, if it is one that may be given back, which needs less.
+/// Finds the interface that `wanted` has for this node, if it is one that may be given back, which needs less. It may have
+/// another name since.
 pub(super) fn admit_own<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
+    in_force: &Wanted,
     wanted: &Wanted,
 ) -> Result<Interface, ApiError> {
     let name = &place(config, wanted)?.interface;
@@ -60,7 +62,35 @@ pub(super) fn admit_own<K: Kernel + ?Sized>(
              add it to `interfaces` there if it is dedicated to the database"
         )));
     }
-    kernel.interface(name).map_err(kernel_error)
+    let has_ours = in_force.inventory.nodes.get(&config.node).is_some_and(|place| place.interface == *name);
+    match kernel.interface(name) {
+        Err(KernelError::NoInterface(_)) if has_ours => {
+            let renamed = renamed(config, kernel, in_force).map_err(kernel_error)?;
+            renamed.ok_or_else(|| kernel_error(KernelError::NoInterface(name.clone())))
+        }
+        found => found.map_err(kernel_error),
+    }
+}
+
+/// Finds the interface that has what is in force on this node, where the name that it had is nobody's any more.
+///
+/// Another agent's interface has our mark too, but the filters of another node. So exactly what is in force must be there.
+pub(super) fn renamed<K: Kernel + ?Sized>(
+    config: &Config,
+    kernel: &mut K,
+    in_force: &Wanted,
+) -> Result<Option<Interface>, KernelError> {
+    let links = kernel.host()?.links;
+    for name in links.into_iter().filter_map(|link| IfName::try_from(link.name).ok()) {
+        let seen = kernel.interface(&name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
+        // A link that is deleted meanwhile is none that has it.
+        let Ok((tree, interface)) = seen else { continue };
+        let shaping = in_force.shaping(&config.node, interface.rate);
+        if shaping.is_some() && diff(shaping.as_ref(), &tree).is_ok_and(|change| change.is_settled()) {
+            return Ok(Some(interface));
+        }
+    }
+    Ok(None)
 }
 
 fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w Place, ApiError> {

@@ -35,6 +35,7 @@ impl Look {
 /// what is wanted.
 pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> Result<Look, ApiError> {
     let Enforcer { config, kernel, .. } = enforcer;
+    let config = &*config;
     let Config { node, interfaces, .. } = config;
     let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
     let name = in_force.inventory.nodes.get(node).map(|place| &place.interface).or_else(|| interfaces.first());
@@ -52,8 +53,15 @@ pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> 
     let seen = kernel.interface(name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
     let (tree, interface) = match seen {
         Err(KernelError::NoInterface(_)) if place.is_some() => {
-            let chores = vec![format!("make interface {name} again, with its addresses: it is gone")];
-            return Ok(Look { chores, ..empty() });
+            let renamed = guard::renamed(config, kernel, in_force).map_err(guard::kernel_error)?;
+            let chore = match renamed {
+                Some(Interface { name: now, .. }) => format!(
+                    "interface {name} is called {now} now: rename it to {name}, or run `netemctl clear` and change the \
+                     inventory and the agent's config"
+                ),
+                None => format!("make interface {name} again, with its addresses: it is gone"),
+            };
+            return Ok(Look { chores: vec![chore], ..empty() });
         }
         seen => seen.map_err(guard::kernel_error)?,
     };

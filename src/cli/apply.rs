@@ -19,7 +19,7 @@ use super::{
     whereabouts::Whence,
 };
 use crate::{
-    fleet::{Fleet, FleetOnset, Outcome},
+    fleet::{Fleet, FleetOnset, Outcome, Scope},
     plan::{EditError, Inventory, Moment, Wanted},
     topology::{NodeName, hostlist},
 };
@@ -41,7 +41,7 @@ impl Apply {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let whereabouts = context.whereabouts(Some(&topology))?;
-        let fleet = whereabouts.fleet(context)?;
+        let fleet = whereabouts.fleet_to_change(context, &self.scope, false)?;
         let edit = |wanted: &Wanted, inventory| wanted.with_topology(topology.clone(), inventory);
         let exit = change_on(context, &fleet, &self.scope, true, None, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
@@ -125,7 +125,18 @@ pub(super) fn change(
     change_with(context, scope, replaces, None, edit)
 }
 
-/// The same, and says what the dice started from.
+/// The same for an edit that only removes: a node that is not as the inventory says does not stop it.
+pub(super) fn remove(
+    context: &Context,
+    scope: &ScopeOptions,
+    replaces: bool,
+    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
+) -> Result<Exit, Failure> {
+    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, true)?;
+    change_on(context, &fleet, scope, replaces, None, edit)
+}
+
+/// The same as [`change`], and says what the dice started from.
 pub(super) fn change_with(
     context: &Context,
     scope: &ScopeOptions,
@@ -133,22 +144,22 @@ pub(super) fn change_with(
     seed: Option<u64>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    change_on(context, &context.fleet()?, scope, replaces, seed, edit)
+    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, false)?;
+    change_on(context, &fleet, scope, replaces, seed, edit)
 }
 
 fn change_on(
     context: &Context,
-    fleet: &Fleet,
+    (fleet, within): &(Fleet, Scope),
     scope: &ScopeOptions,
     replaces: bool,
     seed: Option<u64>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let within = scope.scope(fleet)?;
     let outcome = context.block_on(async |interrupt| {
         let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
-        let attempt = async || fleet.edit_within(&within, replaces, &interrupt, edit).await;
+        let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
         Ok(Box::pin(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt))).await?)
     })?;
     let Outcome { wanted, writes, says_otherwise, onset, caught_up } = &outcome;
@@ -224,6 +235,6 @@ pub(super) fn in_force(wanted: &Wanted) -> String {
         format!("change {}{end}", overlay.name)
     });
     let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
-    let nodes = wanted.inventory.nodes.len() - wanted.missing.len();
+    let nodes = wanted.inventory.nodes.keys().filter(|node| !wanted.missing.contains(*node)).count();
     format!("in force on {}: {}", count(nodes, "node"), parts.join(", "))
 }

@@ -12,6 +12,6 @@ pub(super) struct Clear {
 
 impl Clear {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        apply::change(context, &self.scope, true, Wanted::cleared)
+        apply::remove(context, &self.scope, true, Wanted::cleared)
     }
 }

@@ -15,6 +15,6 @@ pub(super) struct Heal {
 
 impl Heal {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::change(context, &self.scope, false, |wanted, inventory| wanted.healed(&self.names, inventory))
+        apply::remove(context, &self.scope, false, |wanted, inventory| wanted.healed(&self.names, inventory))
     }
 }

@@ -1,7 +1,7 @@
 //! On which nodes a change is made, and how long it is tried: `--wait 30s`, `--only n[1-3]`, `--allow-missing`.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Exit, Failure, partition, timing::time_limit};
 use crate::{
-    fleet::{Fleet, Scope, TransactionError},
+    fleet::{Scope, TransactionError},
+    inventory::Entry,
     plan::Dice,
     topology::{NodeName, hostlist},
 };
@@ -34,22 +35,22 @@ pub(super) struct ScopeOptions {
 }
 
 impl ScopeOptions {
-    /// Whom of a fleet the change is for.
-    pub(super) fn scope(&self, fleet: &Fleet) -> Result<Scope, Failure> {
+    /// The nodes, of those of the inventory, that the change is for.
+    pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, Entry>) -> Result<Scope, Failure> {
         let mut only = BTreeSet::new();
         for word in &self.only {
             let names = hostlist::expand(word).map_err(|error| Failure::new(Exit::Usage, error))?;
             for name in names {
-                let node = NodeName::try_from(name.clone()).ok();
-                let node = node.filter(|node| fleet.inventory().nodes.contains_key(node)).ok_or_else(|| {
-                    let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
+                let node = NodeName::try_from(name.clone()).ok().filter(|node| nodes.contains_key(node));
+                let node = node.ok_or_else(|| {
+                    let nodes = hostlist::fold(&nodes.keys().cloned().collect::<Vec<_>>());
                     Failure::new(Exit::Usage, format!("the fleet has no node `{name}`; its nodes are {nodes}"))
                 })?;
                 only.insert(node);
             }
         }
         let only = (!only.is_empty()).then_some(only);
-        Ok(Scope { only, allow_missing: self.allow_missing })
+        Ok(Scope { only, allow_missing: self.allow_missing, left_out: BTreeSet::new() })
     }
 
     /// Makes attempts until one succeeds, fails for good, or the time is up.

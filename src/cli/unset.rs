@@ -22,6 +22,6 @@ pub(super) struct Unset {
 
 impl Unset {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::change(context, &self.scope, false, |wanted, inventory| wanted.without_overlays(&self.names, inventory))
+        apply::remove(context, &self.scope, false, |wanted, inventory| wanted.without_overlays(&self.names, inventory))
     }
 }

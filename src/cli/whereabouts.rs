@@ -10,12 +10,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, context::Agents, topology_file};
+use super::{Context, Exit, Failure, context::Agents, scope::ScopeOptions, topology_file};
 use crate::{
-    fleet::{CallError, Fleet, part},
+    fleet::{CallError, Fleet, Scope, part},
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     pki::TlsFiles,
+    plan::{Place, Wanted},
     topology::{NodeName, Source, Topology, hostlist},
     wire::{GetHost, GetWanted},
 };
@@ -32,6 +33,15 @@ pub(super) struct Given {
 pub(super) struct Whereabouts {
     pub(super) from: Whence,
     pub(super) file: InventoryFile,
+}
+
+/// What was found out about where the nodes are.
+struct Found {
+    resolved: Resolved,
+    /// The nodes that did not answer.
+    silent: BTreeMap<NodeName, CallError>,
+    /// What is in force on nodes that do not fit the file, as their agents say.
+    documents: BTreeMap<NodeName, Wanted>,
 }
 
 /// Who says so.
@@ -103,14 +113,11 @@ impl Whereabouts {
         context.fleet_of(Agents::Unplaced(agents), self.file.tls())
     }
 
-    /// The fleet. Agents are asked where the inventory leaves something open.
+    /// The fleet of all nodes. Agents are asked where the inventory leaves something open.
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
-        let open: BTreeSet<&NodeName> = self.file.open_questions().collect();
-        let (Resolved { inventory, mismatches }, silent) = if open.is_empty() {
-            (self.file.resolve(&BTreeMap::new(), &BTreeMap::new()), BTreeMap::new())
-        } else {
-            self.ask(context, &open)?
-        };
+        let open = self.file.open_questions().collect();
+        let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
+            self.find_nodes(context, &open, false)?;
         if mismatches.is_empty() {
             context.fleet_of(Agents::Placed(inventory), self.file.tls())
         } else {
@@ -118,28 +125,85 @@ impl Whereabouts {
         }
     }
 
-    /// Has the agents of some nodes say what the file leaves open.
-    fn ask(
+    /// The fleet of a change, and on which of its nodes the change is made.
+    ///
+    /// A node whose interface or addresses are not as the inventory says stops no change that only removes: the node is
+    /// then where it was when its agent put something in force. A node that has nothing in force is left out.
+    pub(super) fn fleet_to_change(
+        &self,
+        context: &Context,
+        options: &ScopeOptions,
+        only_removes: bool,
+    ) -> Result<(Fleet, Scope), Failure> {
+        let mut scope = options.scope(self.file.nodes())?;
+        let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
+        let open = self.file.open_questions().filter(|node| !only_removes || is_meant(node)).collect();
+        let Found { resolved, silent, documents } = self.find_nodes(context, &open, only_removes)?;
+        let Resolved { mut inventory, mut mismatches } = resolved;
+        let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
+        mismatches.retain(|node, _| {
+            let place = documents.get(node).and_then(|document| document.inventory.nodes.get(node));
+            if let Some(place) = place {
+                let agent = agents[node].agent.clone();
+                inventory.nodes.insert(node.clone(), Place { agent, ..place.clone() });
+                return false;
+            }
+            let has_nothing = documents.get(node).is_some_and(Wanted::is_clear);
+            let is_left_out = has_nothing || scope.allow_missing || !is_meant(node);
+            if is_left_out {
+                scope.left_out.insert(node.clone());
+            }
+            !is_left_out
+        });
+        if mismatches.is_empty() && !inventory.nodes.is_empty() {
+            Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
+        } else {
+            Err(self.misfit(&mismatches, &silent))
+        }
+    }
+
+    /// Finds out where the nodes are. The agents of those in `open` are asked. With `with_documents`, agents whose host does
+    /// not fit the file are also asked for the document that they have.
+    fn find_nodes(
         &self,
         context: &Context,
         open: &BTreeSet<&NodeName>,
-    ) -> Result<(Resolved, BTreeMap<NodeName, CallError>), Failure> {
+        with_documents: bool,
+    ) -> Result<Found, Failure> {
+        if open.is_empty() {
+            let resolved = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
+            return Ok(Found { resolved, silent: BTreeMap::new(), documents: BTreeMap::new() });
+        }
         let mut agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
         agents.retain(|node, _| open.contains(node));
+        let is_partial = open.len() < self.file.open_questions().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.block_on(async |interrupt| {
+            let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
             let asking = async {
                 let (hosts, silent) = part(fleet.call(context.patience(), |_| GetHost {}).await);
-                let remembered = match (hosts.keys().next(), silent.is_empty()) {
-                    // Nodes that are there know where the others were when something was put in force.
-                    (Some(node), false) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
+                let remembered = match hosts.keys().next() {
+                    // Nodes that answer know where the others were when something was put in force.
+                    Some(node) if is_partial || !silent.is_empty() => document(node).await,
                     _ => None,
                 };
                 let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
-                (self.file.resolve(&hosts, &remembered), silent)
+                let resolved = self.file.resolve(&hosts, &remembered);
+                let mut documents = BTreeMap::new();
+                for (node, mismatch) in &resolved.mismatches {
+                    // The agent of another node knows nothing of this one.
+                    let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
+                    if with_documents
+                        && is_its_own
+                        && let Some(document) = document(node).await
+                    {
+                        documents.insert(node.clone(), document.wanted);
+                    }
+                }
+                Found { resolved, silent, documents }
             };
             tokio::select! {
-                answers = Context::meanwhile("asking the nodes where they are", asking) => Ok(answers),
+                found = Context::meanwhile("asking the nodes where they are", asking) => Ok(found),
                 () = interrupt.cancelled() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was changed")),
             }
         })

@@ -16,6 +16,8 @@ pub struct Scope {
     pub only: Option<BTreeSet<NodeName>>,
     /// Without those that do not answer.
     pub allow_missing: bool,
+    /// Nodes that are not in the fleet, as nobody knows their interface or addresses. The document names them as missing.
+    pub left_out: BTreeSet<NodeName>,
 }
 
 impl Scope {

@@ -294,6 +294,7 @@ impl Fleet {
         let mut wanted = edit(&lasting)?;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
         wanted.missing = self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
+        wanted.missing.extend(scope.left_out.iter().cloned());
         let caught_up = behind.into_iter().filter(takes_part).collect();
         let said_already = agreed && lasting.says_the_same(&wanted);
         // A document that no longer has what has ended is another one, although it says the same.

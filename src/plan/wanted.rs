@@ -86,6 +86,22 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
+    /// Whether this asks for less than `other`, of the same nodes in the same places, and for nothing else.
+    pub fn only_removes_from(&self, other: &Self) -> bool {
+        let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
+        let has_overlay = |overlay| other.overlays.contains(overlay);
+        // Between two turns, what is in force of a partition differs from what the document says of it.
+        let has_partition = |partition: &Partition| {
+            let is_same = |known: &Partition| known == partition || *known == partition.asleep();
+            other.partitions.iter().any(is_same)
+        };
+        self.inventory == other.inventory
+            && is_topology_kept
+            && self.overlays.iter().all(has_overlay)
+            && self.partitions.iter().all(has_partition)
+            && !self.says_the_same(&Self { missing: self.missing.clone(), ..other.clone() })
+    }
+
     /// Whether packets get from one node to the other, apart from those that are lost and those of a port that is cut.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
         let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();

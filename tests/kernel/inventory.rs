@@ -79,3 +79,41 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
     by(&lab, &inventory, "clear");
     assert_eq!(lab.tc(), untouched);
 }
+
+#[test]
+fn a_node_without_its_address_or_with_a_renamed_interface_stops_no_heal_and_no_clear() {
+    let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
+    let untouched = lab.tc();
+    let sockets = lab.directory().join("nodes/{node}/agent.sock");
+    let inventory = lab.topology(&format!(
+        "[defaults]\ntransport = 'unix'\nsocket = '{}'\ninterface = 'db0'\n[nodes]\n'n[1-3]' = {{}}\n",
+        sockets.display()
+    ));
+    let wan = lab.topology(WAN);
+    let is_cut = || lab.exec("n3", "tc filter show dev db0 ingress").contains("src_ip");
+    by(&lab, &inventory, &format!("apply {}", wan.display()));
+    by(&lab, &inventory, "partition Z2");
+    assert!(is_cut());
+
+    // The lease of n3 has ended.
+    let addresses = lab.exec("n3", "ip -o address show dev db0 scope global");
+    drop(lab.exec("n3", "ip address flush dev db0 scope global"));
+    by(&lab, &inventory, "heal");
+    assert!(!is_cut());
+    by(&lab, &inventory, "clear --only n1");
+    assert_eq!(by(&lab, &inventory, "clear")["nodes"], 3);
+    assert_eq!(lab.tc(), untouched);
+
+    for address in addresses.lines().filter_map(|line| line.split_whitespace().nth(3)) {
+        drop(lab.exec("n3", &format!("ip address add {address} dev db0 nodad")));
+    }
+    by(&lab, &inventory, &format!("apply {}", wan.display()));
+    for line in ["link set db0 down", "link set db0 name ens5", "link set ens5 up"] {
+        drop(lab.exec("n3", &format!("ip {line}")));
+    }
+    by(&lab, &inventory, "clear");
+    for line in ["link set ens5 down", "link set ens5 name db0", "link set db0 up"] {
+        drop(lab.exec("n3", &format!("ip {line}")));
+    }
+    assert_eq!(lab.tc(), untouched);
+}

@@ -88,7 +88,10 @@ impl<K: Kernel> Node<K> {
         let Some((ours, name)) = self.vigil.ours().zip(self.interface_name().cloned()) else { return Ok(false) };
         match self.enforcer.kernel.interface(&name) {
             Ok(interface) => Ok(interface.index != ours),
-            Err(KernelError::NoInterface(_)) => Ok(true),
+            // Under another name it still has what was put there.
+            Err(KernelError::NoInterface(_)) => {
+                Ok(self.enforcer.kernel.host().map_err(guard::kernel_error)?.link(ours).is_none())
+            }
             Err(error) => Err(guard::kernel_error(error)),
         }
     }

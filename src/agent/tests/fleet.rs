@@ -348,6 +348,7 @@ async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict
     let only = |numbers: &[u8]| Scope {
         only: Some(numbers.iter().map(|number| name(*number)).collect::<BTreeSet<_>>()),
         allow_missing: true,
+        ..Scope::default()
     };
     drop(site.edit_within(&only(&[1, 2])).await.unwrap());
     site.kill(1);

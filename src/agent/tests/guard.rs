@@ -204,3 +204,41 @@ fn an_interface_that_was_made_again_after_it_was_checked_is_not_changed() {
     assert!(error.message.contains("made again after it was checked"), "{error}");
     assert_eq!((error.code, node.kernel().writes), (ErrorCode::Failed, 0));
 }
+
+#[test]
+fn an_interface_that_lost_its_address_or_its_name_kept_what_was_put_there() {
+    let mut node = node(host(|_| {}), &[]);
+    let topology = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &topology);
+    let uncut = node.kernel().tree.shaping();
+    let cut = parted(&topology, "n2", None);
+    put(&mut node, "b", &cut);
+    node.kernel().interface.addresses.clear();
+    let error = node.prepare(prepare("c", &cut, &uniform(&cut, "80ms")), now()).unwrap_err();
+    assert!(error.message.contains("does not have the address 10.0.0.1"), "{error}");
+    // A heal only removes.
+    let healed = Wanted { generation: 3, ..cut.healed(&[], inventory()).unwrap() };
+    put(&mut node, "d", &healed);
+    assert_eq!(node.kernel().tree.shaping(), uncut);
+
+    node.kernel().interface.name = "ens5".parse().unwrap();
+    let drift = node.status(now()).unwrap().drift;
+    assert!(drift[0].starts_with("interface db0 is called ens5 now: "), "{drift:?}");
+    put(&mut node, "e", &Wanted { generation: 4, ..healed.cleared(inventory()).unwrap() });
+    assert_eq!(node.kernel().tree, Tree::default());
+}
+
+#[test]
+fn an_interface_with_the_filters_of_another_node_is_not_taken_for_one_that_was_renamed() {
+    let mut node = node(host(|_| {}), &[]);
+    let topology = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &topology);
+    let kernel = node.kernel();
+    kernel.interface.name = "ens5".parse().unwrap();
+    kernel.tree = Tree { taken: true, ..Tree::default() };
+    let before = kernel.tree.clone();
+    let cleared = Wanted { generation: 2, ..topology.cleared(inventory()).unwrap() };
+    let error = node.prepare(prepare("b", &topology, &cleared), now()).unwrap_err();
+    assert_eq!(error.message, "there is no interface db0");
+    assert_eq!(node.kernel().tree, before);
+}
