@@ -137,7 +137,7 @@ pub struct GetWanted {}
 
 /// The wanted state that a node has. All nodes have the same, although what lasts for a time may end on one of them a
 /// few milliseconds before it ends on another.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document {
     /// The document, as its stamp names it.
@@ -146,6 +146,9 @@ pub struct Document {
     pub absent: Absent,
     /// When what has a time began or will, where the document only says that it is not before.
     pub begins: Vec<(TimedId, Moment)>,
+    /// True if the node takes it back unless its controller confirms it.
+    #[serde(default)]
+    pub unconfirmed: bool,
 }
 
 impl Document {
@@ -277,14 +280,20 @@ pub struct Confirmed {
 pub struct Undo {
     /// The transaction. One that the agent does not know needs no undoing.
     pub ticket: Ticket,
+    /// True if every node had committed it. Then the transaction before it is kept: it can no longer be undone.
+    #[serde(default)]
+    pub all_had_it: bool,
 }
 
-/// The transaction has left nothing on the node.
+/// The transaction has left nothing on the node, or can no longer be undone.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Undone {
     /// What is in force.
     pub stamp: Stamp,
+    /// True if the node keeps the transaction: it was confirmed, and another one was confirmed on top of it.
+    #[serde(default)]
+    pub kept: bool,
 }
 
 /// Asks an agent to measure the way to other nodes by ICMP echo, and to listen for the requests of the others.

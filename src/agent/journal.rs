@@ -17,15 +17,18 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Config, Now, timeline::Timeline};
+use super::{
+    Config, Now,
+    timeline::Timeline,
+    transactions::{Confirmed, Record, Recorded, Tickets},
+};
 use crate::{
     plan::{IfName, Wanted},
     topology::NodeName,
-    wire::Ticket,
 };
 
-/// The version of the file's format.
-const VERSION: u32 = 1;
+/// The version of the file's format. The first one has no `below` and no `superseded`.
+const VERSION: u32 = 2;
 
 /// A document and the times of what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,17 +36,6 @@ const VERSION: u32 = 1;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-}
-
-/// The transaction that was committed last, or that is about to be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Transaction {
-    pub(super) ticket: Ticket,
-    /// What the node had before.
-    pub(super) before: Held,
-    /// Whether all nodes had it and it was confirmed. If not, what was before holds.
-    pub(super) is_done: bool,
 }
 
 /// What is written down.
@@ -57,10 +49,25 @@ pub(super) struct Entry {
     /// What the transaction leads to.
     pub(super) held: Held,
     /// How it came to be; `None`: there is nothing to go back to.
-    pub(super) transaction: Option<Transaction>,
+    pub(super) transaction: Option<Recorded<Held>>,
+    /// Earlier transactions that are kept for good.
+    #[serde(default, skip_serializing_if = "Tickets::is_empty")]
+    pub(super) superseded: Tickets,
 }
 
 impl Entry {
+    /// The entry of a node in a boot.
+    pub(super) fn new(node: NodeName, boot: String, record: Record<Held>) -> Self {
+        let Record { held, transaction, superseded } = record;
+        Self { node, boot, held, transaction, superseded }
+    }
+
+    /// What it says of the node's transactions.
+    pub(super) fn record(self) -> Record<Held> {
+        let Self { held, transaction, superseded, .. } = self;
+        Record { held, transaction, superseded }
+    }
+
     /// The entry, if it is that of this agent.
     pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
         match &config.journal {
@@ -83,7 +90,12 @@ impl Entry {
             return self;
         }
         let again = |held: Held| Held { timeline: held.timeline.after_boot(now), ..held };
-        let before = |transaction: Transaction| Transaction { before: again(transaction.before), ..transaction };
+        let below = |last: Confirmed<Held>| Confirmed { before: again(last.before), ..last };
+        let before = |transaction: Recorded<Held>| Recorded {
+            before: again(transaction.before),
+            below: transaction.below.map(below),
+            ..transaction
+        };
         Self { boot: boot.to_owned(), held: again(self.held), transaction: self.transaction.map(before), ..self }
     }
 }
@@ -231,8 +243,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
     let (head, entry) = bytes.split_at(head);
     let Head { version } = serde_json::from_slice(head).map_err(|error| malformed(error.to_string()))?;
     match version {
-        VERSION => {}
-        0..VERSION => return Err(malformed(format!("there is no version {version}"))),
+        1..=VERSION => {}
+        0 => return Err(malformed(format!("there is no version {version}"))),
         _ => return Err(JournalError::Newer { path: path.into(), version }),
     }
     // An entry ends with a line break, so that one that is cut short is always seen to be.
@@ -254,18 +266,21 @@ pub(crate) fn check(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::Ticket;
 
     fn entry() -> Entry {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
         let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
-        let transaction = Transaction { ticket: Ticket("a".into()), before, is_done: false };
-        Entry { node: "n1".parse().unwrap(), boot: "b".into(), held, transaction: Some(transaction) }
+        let last = Some(Confirmed { ticket: Ticket("a".into()), before: Held::default() });
+        let transaction = Recorded { ticket: Ticket("b".into()), before, is_done: false, below: last };
+        let record = Record { held, transaction: Some(transaction), superseded: Tickets::default() };
+        Entry::new("n1".parse().unwrap(), "b".into(), record)
     }
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_its_version_is_told_first() {
         let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":1}\n"));
+        assert!(bytes.starts_with(b"{\"version\":2}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 

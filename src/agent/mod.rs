@@ -32,6 +32,7 @@ mod supervisor;
 pub(crate) mod tests;
 mod throttle;
 mod timeline;
+mod transactions;
 mod trial;
 mod via;
 

@@ -21,16 +21,15 @@ use super::{
     drift::Vigil,
     enforcer::{Enforcer, Staged},
     guard, host,
-    journal::{self, Held, JournalError, Transaction},
+    journal::{self, Held, JournalError},
     specimen::{ScratchNamespace, no_bench},
     status,
+    transactions::{Effect, Event, Recorded, Refusal, Subject, Transactions},
 };
 use crate::{
     kernel::{Interface, Kernel},
     plan::{Absent, Change, Mode, Stamp, TimedId, Wanted},
-    wire::{
-        ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Plan, Prepare, Prepared, Recovered, Ticket,
-    },
+    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Plan, Prepare, Prepared, Recovered},
 };
 
 /// How long a change stays prepared if its controller never comes back.
@@ -56,19 +55,14 @@ pub struct Node<K> {
     enforcer: Enforcer<K>,
     /// The boot that it runs in.
     boot: String,
-    /// What all nodes have, and when parts of it begin and end.
-    held: Held,
+    /// What all nodes have, when parts of it begin and end, and which change is under way.
+    transactions: Transactions<Changes>,
     /// What of it the kernel does not have, because it is not in force.
     absent: Absent,
     /// What is in force here: the document without that.
     in_force: Wanted,
     /// The next change that comes by itself, computed.
     ahead: Option<(Absent, Staged)>,
-    pending: Option<Pending>,
-    /// The transaction that was committed last, to go back from.
-    last: Option<Transaction>,
-    /// That one, until it is confirmed.
-    unconfirmed: Option<Unconfirmed>,
     /// After a start from the journal, or after a change that could be neither done nor undone, until the kernel has what
     /// it should: a document that names the interface.
     unsettled: Option<Wanted>,
@@ -91,31 +85,34 @@ struct Rehearsed {
     change: Change,
 }
 
+/// What a node's transactions are about.
+struct Changes;
+
+impl Subject for Changes {
+    type Document = Held;
+    type Stamp = Stamp;
+    type Prepared = Checked;
+    type Ready = Ready;
+    type Answer = Committed;
+
+    fn stamp(held: &Held) -> Stamp {
+        held.document.stamp()
+    }
+}
+
 /// A change that is prepared.
-struct Pending {
-    ticket: Ticket,
+struct Checked {
     wanted: Wanted,
-    since: Now,
     /// How the controller's requests come.
     via: Via,
     /// The interface that was checked.
     interface: u32,
-    ready: Option<Ready>,
-}
-
-/// A change that is in force and that is taken back unless it is confirmed.
-struct Unconfirmed {
-    /// The uptime at which it is.
-    until: Duration,
-    /// What the controller was answered; `None`: it is to be taken back already.
-    committed: Option<Committed>,
 }
 
 /// A prepared change that only waits for its moment.
 struct Ready {
     /// The uptime of that moment.
     at: Duration,
-    held: Held,
     absent: Absent,
     staged: Staged,
     told_late: Option<Duration>,
@@ -159,13 +156,10 @@ impl<K: Kernel> Node<K> {
         let mut node = Self {
             enforcer,
             boot,
-            held: Held::default(),
+            transactions: Transactions::of(Held::default()),
             absent: Absent::default(),
             in_force: Wanted::default(),
             ahead: None,
-            pending: None,
-            last: None,
-            unconfirmed: None,
             unsettled: None,
             need: watch::Sender::new(Need::Process),
             recovered: None,
@@ -178,30 +172,30 @@ impl<K: Kernel> Node<K> {
         let after_reboot = ![&entry.boot, &node.boot].iter().any(|boot| boot.is_empty()) && entry.boot != node.boot;
         let entry = entry.in_boot(&node.boot, now);
         let interrupted = entry.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
-        // A change that was not confirmed never was.
-        let (held, last, names_interface) = match entry.transaction {
-            Some(Transaction { is_done: false, before, .. }) => {
-                warn!("A change was not confirmed when the agent ended; going back to {}.", before.document.stamp());
-                // What was clear before names no interface, or one that was free to be changed for another.
-                let names_interface =
-                    if before.document.is_clear() { entry.held.document } else { before.document.clone() };
-                (before, None, names_interface)
-            }
-            last => (entry.held.clone(), last, entry.held.document),
+        // What was clear before names no interface, or one that was free to be changed for another.
+        let names_interface = match &entry.transaction {
+            Some(Recorded { is_done: false, before, .. }) if !before.document.is_clear() => before.document.clone(),
+            _ => entry.held.document.clone(),
         };
-        let forgets = after_reboot && node.enforcer.config.after_reboot == AfterReboot::Clear;
-        let cleared = forgets && !held.document.is_clear();
-        if cleared {
-            warn!("The machine was started anew; {} is forgotten, as the config says.", held.document.stamp());
+        node.transactions = Transactions::recovered(entry.record());
+        if interrupted {
+            warn!("A change was not confirmed when the agent ended; going back to {}.", node.stamp());
         }
-        if interrupted || !held.document.is_clear() {
+        let forgets = after_reboot && node.enforcer.config.after_reboot == AfterReboot::Clear;
+        let cleared = forgets && !node.held().document.is_clear();
+        if cleared {
+            warn!("The machine was started anew; {} is forgotten, as the config says.", node.stamp());
+        }
+        if interrupted || !node.held().document.is_clear() {
             let at = now.wall.to_string();
             let recovered = Recovered { at, after_reboot, interrupted, cleared, ended: Vec::new(), writes: None };
             node.recovered = Some(recovered);
         }
-        (node.held, node.last) = if cleared { (Held::default(), None) } else { (held, last) };
+        if cleared {
+            node.transactions = Transactions::of(Held::default());
+        }
         node.unsettled = Some(names_interface);
-        node.note(node.held.timeline.absent(now.uptime));
+        node.note(node.held().timeline.absent(now.uptime));
         Ok(node)
     }
 
@@ -223,10 +217,9 @@ impl<K: Kernel> Node<K> {
     }
 
     fn need_at(&self, now: Now) -> Need {
-        let Held { document, timeline } = &self.held;
-        let waits = |pending: &Pending| now.uptime.saturating_sub(pending.since.uptime) < PREPARED_FOR;
-        let is_unsure = self.unconfirmed.is_some() || self.unsettled.is_some() || self.behind.is_some();
-        let is_under_way = self.pending.as_ref().is_some_and(waits) || is_unsure;
+        let Held { document, timeline } = self.held();
+        let is_unsure = self.unsettled.is_some() || self.behind.is_some();
+        let is_under_way = self.transactions.lease().is_some() || is_unsure;
         let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
         // Refusals come from the agent itself.
         let answers = self.in_force.partitions.iter().any(|partition| partition.mode == Mode::Reject);
@@ -240,9 +233,13 @@ impl<K: Kernel> Node<K> {
         }
     }
 
+    fn held(&self) -> &Held {
+        self.transactions.held()
+    }
+
     /// Names the document that this node has.
     pub fn stamp(&self) -> Stamp {
-        self.held.document.stamp()
+        self.held().document.stamp()
     }
 
     /// What is in force here, in a line for people.
@@ -257,13 +254,18 @@ impl<K: Kernel> Node<K> {
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let parts = if parts.is_empty() { "nothing is in force" } else { &parts };
         let unsettled = if self.unsettled.is_some() { "; the kernel does not have it yet" } else { "" };
-        format!("generation {}: {parts}{unsettled}", self.held.document.generation)
+        format!("generation {}: {parts}{unsettled}", self.held().document.generation)
     }
 
     /// The document that this node has, and what of it is not in force.
     pub fn document(&self, now: Now) -> Document {
-        let Held { document, timeline } = &self.held;
-        Document { wanted: document.clone(), absent: timeline.absent(now.uptime), begins: timeline.begins() }
+        let Held { document, timeline } = self.held();
+        Document {
+            wanted: document.clone(),
+            absent: timeline.absent(now.uptime),
+            begins: timeline.begins(),
+            unconfirmed: self.transactions.taken_back_at().is_some(),
+        }
     }
 
     /// Brings the kernel in line with the journal, and begins one if there is none. A kernel that cannot be brought in
@@ -286,22 +288,15 @@ impl<K: Kernel> Node<K> {
 
     /// The same for one whose requests come by a network.
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
-        let conflict = |message: String| Err(ApiError::new(ErrorCode::Conflict, message));
         self.expire(now)?;
-        if self.pending.as_ref().is_some_and(|pending| pending.ticket != request.ticket) {
-            return conflict("another controller is changing this node; try again in a moment".to_owned());
-        }
-        if let Some(left) = self.unconfirmed_for(now) {
-            return conflict(format!(
-                "another controller is changing this node; what it has not confirmed is taken back in {:.0} s",
-                left.as_secs_f64().ceil()
-            ));
-        }
-        let Rehearsed { held, interface, change } = self.rehearse(&request.base, request.wanted, &via, now)?;
+        let Prepare { ticket, base, wanted } = request;
+        self.step(Event::Prepare(ticket.clone(), base), now)?;
+        let Rehearsed { held, interface, change } = self.rehearse(wanted, &via, now)?;
         // A disk that is full is found before any node has changed.
-        self.try_to_write_down(&held, &request.ticket)?;
-        let (ticket, wanted) = (request.ticket, held.document);
-        self.pending = Some(Pending { ticket, wanted, since: now, via, interface: interface.index, ready: None });
+        self.try_to_write_down(&held, &ticket)?;
+        let checked = Checked { wanted: held.document, via, interface: interface.index };
+        let until = now.uptime.saturating_add(PREPARED_FOR);
+        self.step(Event::Checked(ticket, until, checked), now)?;
         Ok(Prepared { interface: interface.name, change })
     }
 
@@ -310,27 +305,23 @@ impl<K: Kernel> Node<K> {
     pub fn plan(&mut self, request: Plan, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
         // The answer would be outdated in a moment, and the writes of that change must not wait for it.
-        if self.waits_for_its_moment() {
-            let message = "another controller is changing this node; try again in a moment";
-            return Err(ApiError::new(ErrorCode::Conflict, message));
+        if self.transactions.is_ready() {
+            return Err(self.refused(Refusal::Prepared, now));
         }
-        let Rehearsed { interface, change, .. } = self.rehearse(&request.base, request.wanted, &via, now)?;
+        if request.base != self.stamp() {
+            return Err(self.refused(Refusal::AnotherDocument, now));
+        }
+        let Rehearsed { interface, change, .. } = self.rehearse(request.wanted, &via, now)?;
         Ok(Prepared { interface: interface.name, change })
     }
 
-    /// The change from what the document `base` has put in force to `document`, of which every step is found to be
-    /// possible.
-    fn rehearse(&mut self, base: &Stamp, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
-        let stamp = self.stamp();
-        if *base != stamp {
-            let message = format!("{stamp} is in force here, not {base}: another controller was faster");
-            return Err(ApiError::new(ErrorCode::Conflict, message));
-        }
+    /// The change from what is in force to `document`, of which every step is found to be possible.
+    fn rehearse(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
         if let Err(error) = self.settle(now) {
             warn!(%error, "The kernel could not be brought in line with the journal.");
         }
         // What has ended here stays so, if the controller did not know it yet.
-        let timeline = self.held.timeline.renewed(&document, now.wall, now);
+        let timeline = self.held().timeline.renewed(&document, now.wall, now);
         let absent = timeline.absent(now.uptime);
         let wanted = document.without(&absent.ended);
         let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
@@ -346,10 +337,9 @@ impl<K: Kernel> Node<K> {
     /// Does everything of a commit but the writes to the kernel. Answers how long it still is to the agreed instant.
     pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
         self.expire(now)?;
-        if self.answered(&request.ticket).is_some() {
+        if let Effect::Answer(_) = self.step(Event::GetReady(request.ticket.clone()), now)? {
             return Ok(Duration::ZERO);
         }
-        let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
         let wait = request.at.and_then(|at| at.since(now.wall)).unwrap_or_default();
         if wait > FURTHEST {
             return Err(ApiError::new(
@@ -371,11 +361,12 @@ impl<K: Kernel> Node<K> {
             warn!(node = %self.enforcer.config.node, ?late, "Told after the agreed instant: the clocks differ.");
         }
         let at = request.at.filter(|_| told_late.is_none()).unwrap_or(now.wall);
-        let document = pending.wanted.clone();
-        let timeline = self.held.timeline.renewed(&document, at, now);
+        let Checked { wanted, via, interface: checked } =
+            self.transactions.prepared(&request.ticket).ok_or_else(|| self.refused(Refusal::NotPrepared, now))?;
+        let (document, via, checked) = (wanted.clone(), via.clone(), *checked);
+        let timeline = self.held().timeline.renewed(&document, at, now);
         let absent = timeline.absent(now.after(wait).uptime);
         let in_force = document.in_force(&absent);
-        let (via, checked) = (pending.via, pending.interface);
         let interface = self.enforcer.interface(&self.in_force, &in_force, &via)?;
         if interface.index != checked {
             return Err(ApiError::new(
@@ -389,9 +380,7 @@ impl<K: Kernel> Node<K> {
             self.enforcer.forget(&staged);
             return Err(error);
         }
-        if let Some(pending) = &mut self.pending {
-            pending.ready = Some(Ready { at: now.after(wait).uptime, held, absent, staged, told_late });
-        }
+        self.step(Event::Staged(held, Ready { at: now.after(wait).uptime, absent, staged, told_late }), now)?;
         Ok(wait)
     }
 
@@ -400,15 +389,16 @@ impl<K: Kernel> Node<K> {
     ///
     /// What lasts for a time begins at the agreed instant, unless it has begun before or begins later.
     pub fn commit(&mut self, request: &Commit, clock: &dyn Fn() -> Now) -> Result<Committed, ApiError> {
-        if let Some(committed) = self.answered(&request.ticket) {
-            return Ok(committed.clone());
-        }
-        let pending = self.pending.as_ref().filter(|pending| pending.ticket == request.ticket).ok_or_else(gone)?;
-        if pending.ready.is_none() {
+        let mut effect = self.step_at(Event::Commit(request.ticket.clone()), clock)?;
+        if matches!(effect, Effect::Compute) {
             self.make_ready(request, clock())?;
+            effect = self.step_at(Event::Commit(request.ticket.clone()), clock)?;
         }
-        let Some(Pending { ready: Some(ready), .. }) = self.pending.take() else { return Err(gone()) };
-        let Ready { at, held, absent, staged, told_late } = ready;
+        let (held, Ready { at, absent, staged, told_late }) = match effect {
+            Effect::Strike(held, ready) => (held, ready),
+            Effect::Answer(committed) => return Ok(committed),
+            _ => return Err(self.refused(Refusal::NotPrepared, clock())),
+        };
         self.ahead = None;
         let late = clock().uptime.saturating_sub(at);
         if late > LATEST {
@@ -429,16 +419,15 @@ impl<K: Kernel> Node<K> {
             }
         };
         // The journal says all the time from before the first write on that this is not done.
-        let before = std::mem::replace(&mut self.held, held);
-        self.last = Some(Transaction { ticket: request.ticket.clone(), before, is_done: false });
+        let committed =
+            Committed { stamp: held.document.stamp(), writes: struck.writes, onset: struck.onset, told_late };
+        let now = clock();
+        let until = now.uptime.saturating_add(request.confirm_within);
+        self.step(Event::Struck(request.ticket.clone(), held, until, committed.clone()), now)?;
         self.watch_over(staged.interface(), &staged.wanted);
         (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
         self.behind = None;
-        let stamp = self.stamp();
-        info!(node = %self.enforcer.config.node, writes = struck.writes, "{stamp} is in force.");
-        let committed = Committed { stamp, writes: struck.writes, onset: struck.onset, told_late };
-        let until = clock().uptime.saturating_add(request.confirm_within);
-        self.unconfirmed = Some(Unconfirmed { until, committed: Some(committed.clone()) });
+        info!(node = %self.enforcer.config.node, writes = struck.writes, "{} is in force.", committed.stamp);
         Ok(committed)
     }
 
@@ -454,23 +443,22 @@ impl<K: Kernel> Node<K> {
         }
         self.expire(now)?;
         self.keep_time(now)?;
-        if self.enforcer.drains() && !self.waits_for_its_moment() {
+        if self.enforcer.drains() && !self.transactions.is_ready() {
             self.ahead = None;
             self.enforcer.sweep(&self.in_force)?;
         }
         self.need.send_replace(self.need_at(now));
-        let taken_back = self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until);
-        Ok(self.held.timeline.next(now.uptime).into_iter().chain(taken_back).min())
+        Ok(self.held().timeline.next(now.uptime).into_iter().chain(self.transactions.lease()).min())
     }
 
     /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.
     pub fn look_ahead(&mut self, uptime: Duration) -> Result<(), ApiError> {
-        let absent = self.held.timeline.absent(uptime);
+        let absent = self.held().timeline.absent(uptime);
         if self.unsettled.is_none() && absent != self.absent {
             if self.is_displaced()? {
                 return Ok(());
             }
-            let in_force = self.held.document.in_force(&absent);
+            let in_force = self.held().document.in_force(&absent);
             let interface = self.interface_for(&absent)?;
             let staged = self.enforcer.stage(interface, in_force)?;
             self.ahead = Some((absent, staged));
@@ -482,7 +470,7 @@ impl<K: Kernel> Node<K> {
     /// nodes.
     fn keep_time(&mut self, now: Now) -> Result<(), ApiError> {
         self.settle(now)?;
-        let absent = self.held.timeline.absent(now.uptime);
+        let absent = self.held().timeline.absent(now.uptime);
         if absent == self.absent {
             return Ok(());
         }
@@ -496,11 +484,9 @@ impl<K: Kernel> Node<K> {
             staged
         } else {
             let interface = self.interface_for(&absent)?;
-            self.enforcer.stage(interface, self.held.document.in_force(&absent))?
+            self.enforcer.stage(interface, self.held().document.in_force(&absent))?
         };
-        if let Some(pending) = &mut self.pending {
-            pending.ready = None;
-        }
+        self.step(Event::Outdated, now)?;
         let writes = self.enforcer.strike(&staged, &|| now)?.writes;
         let node = &self.enforcer.config.node;
         for TimedId { name, .. } in absent.ended.difference(&self.absent.ended) {
@@ -522,11 +508,11 @@ impl<K: Kernel> Node<K> {
     /// After a start from the journal: makes the kernel do what is in force now, whatever was when the agent ended.
     fn settle(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(names_interface) = &self.unsettled else { return Ok(()) };
-        let absent = self.held.timeline.absent(now.uptime);
+        let absent = self.held().timeline.absent(now.uptime);
         let mut writes = 0;
         // A node that was never told where it is has nothing in force and nothing left over.
         if names_interface.inventory.nodes.contains_key(&self.enforcer.config.node) {
-            let in_force = self.held.document.in_force(&absent);
+            let in_force = self.held().document.in_force(&absent);
             let interface = if in_force.is_clear() {
                 self.enforcer.own_interface(names_interface)?
             } else {
@@ -562,13 +548,13 @@ impl<K: Kernel> Node<K> {
         let behind = self.behind.as_ref().map(|(why, _)| why.clone());
         let watch = self.vigil.status(now, behind);
         let recovered = self.recovered.clone();
-        let status = status::status(&self.enforcer.config, &self.held, now.uptime, look, watch, recovered);
+        let status = status::status(&self.enforcer.config, self.held(), now.uptime, look, watch, recovered);
         Ok(NodeStatus { unconfirmed: self.unconfirmed_for(now).map(|left| left.as_secs_f64()), ..status })
     }
 
     /// Remembers what the kernel has.
     fn note(&mut self, absent: Absent) {
-        self.in_force = self.held.document.in_force(&absent);
+        self.in_force = self.held().document.in_force(&absent);
         (self.absent, self.ahead) = (absent, None);
     }
 
@@ -583,12 +569,29 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Whether a change is computed and about to be written.
-    fn waits_for_its_moment(&self) -> bool {
-        self.pending.as_ref().is_some_and(|pending| pending.ready.is_some())
+    /// The next step of the transactions.
+    fn step(&mut self, event: Event<Changes>, now: Now) -> Result<Effect<Changes>, ApiError> {
+        self.step_at(event, &|| now)
     }
-}
 
-fn gone() -> ApiError {
-    ApiError::new(ErrorCode::Conflict, "that change is no longer prepared here; start again")
+    /// The same where the clock is to be read only if it is refused.
+    fn step_at(&mut self, event: Event<Changes>, clock: &dyn Fn() -> Now) -> Result<Effect<Changes>, ApiError> {
+        self.transactions.step(event).map_err(|refusal| self.refused(refusal, clock()))
+    }
+
+    /// Why a controller is refused, in words.
+    fn refused(&self, refusal: Refusal, now: Now) -> ApiError {
+        let message = match refusal {
+            Refusal::Prepared => "another controller is changing this node; try again in a moment".to_owned(),
+            Refusal::Unconfirmed => format!(
+                "another controller is changing this node; what it has not confirmed is taken back in {:.0} s",
+                self.unconfirmed_for(now).unwrap_or_default().as_secs_f64().ceil()
+            ),
+            Refusal::AnotherDocument => format!("{} is in force here now: another controller was faster", self.stamp()),
+            Refusal::NotPrepared => "that change is no longer prepared here; start again".to_owned(),
+            Refusal::NotInForce => "that change is not in force here any more, or never was; start again".to_owned(),
+            Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
+        };
+        ApiError::new(ErrorCode::Conflict, message)
+    }
 }

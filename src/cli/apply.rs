@@ -70,6 +70,9 @@ pub(super) struct Changed<'a> {
     /// The nodes that earlier changes had left as they were, and that have it now.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     caught_up: &'a BTreeSet<NodeName>,
+    /// True if another command has changed something on top of it since.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    superseded: bool,
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
@@ -162,7 +165,7 @@ fn change_on(
         let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
         Ok(Box::pin(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt))).await?)
     })?;
-    let Outcome { wanted, writes, says_otherwise, onset, caught_up } = &outcome;
+    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded } = &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
         changed: steps > 0 || *says_otherwise,
@@ -174,12 +177,13 @@ fn change_on(
         nodes: writes.len(),
         missing: &wanted.missing,
         caught_up,
+        superseded: *superseded,
         writes,
         onset: onset.as_ref().map(ChangeOnset::of),
     };
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
-        format!("{}; {}{seed}{}", in_force(wanted), what_it_took(&outcome), exceptions(wanted, caught_up))
+        format!("{}; {}{seed}{}", in_force(wanted), what_it_took(&outcome), exceptions(&outcome))
     })?;
     Ok(Exit::Ok)
 }
@@ -211,7 +215,8 @@ fn what_it_took(outcome: &Outcome) -> String {
 }
 
 /// Who was left out, and who no longer is, each on a line of its own.
-fn exceptions(wanted: &Wanted, caught_up: &BTreeSet<NodeName>) -> String {
+fn exceptions(outcome: &Outcome) -> String {
+    let Outcome { wanted, caught_up, superseded, .. } = outcome;
     let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
     let mut text = String::new();
     if !wanted.missing.is_empty() {
@@ -219,6 +224,9 @@ fn exceptions(wanted: &Wanted, caught_up: &BTreeSet<NodeName>) -> String {
     }
     if !caught_up.is_empty() {
         text += &format!("\nbrought in line, having been left out before: {}", names(caught_up));
+    }
+    if *superseded {
+        text += "\nanother command has changed something since; see what is in force: netemctl status";
     }
     text
 }

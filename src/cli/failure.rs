@@ -62,7 +62,8 @@ impl Leftovers {
 struct Left {
     state: LeftState,
     /// Why it could not be made to.
-    error: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -71,6 +72,10 @@ struct Left {
 enum LeftState {
     /// It undoes it by itself.
     GoesBack,
+    /// It has kept it, and another command has changed something on top of it since.
+    Kept,
+    /// Another command has committed a change on top of it, which is not confirmed yet.
+    Covered,
     /// It may have the change for good.
     Unknown,
     /// It has some of it, and tries to undo it.
@@ -83,14 +88,18 @@ impl Left {
             Leftover::GoesBack(_) => LeftState::GoesBack,
             Leftover::Unknown(_) => LeftState::Unknown,
             Leftover::Stuck(_) => LeftState::Stuck,
+            Leftover::Kept => LeftState::Kept,
+            Leftover::Covered(_) => LeftState::Covered,
         };
-        Self { state, error: leftover.error().to_string() }
+        Self { state, error: leftover.error().map(ToString::to_string) }
     }
 
     /// The same as a sentence.
     fn said(&self) -> String {
-        let Self { state, error } = self;
-        match state {
+        let error = self.error.as_deref().unwrap_or_default();
+        match self.state {
+            LeftState::Kept => "had kept it, and another command has changed something on top of it since".to_owned(),
+            LeftState::Covered => format!("cannot undo it now ({error}); it keeps it if that change is confirmed"),
             LeftState::GoesBack => format!(
                 "cannot be told to undo it ({error}); what it has of it, it undoes by itself within {} s, or when its \
                  agent is started again",
@@ -194,6 +203,10 @@ impl From<TransactionError> for Failure {
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
                 .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear")
                 .hint("if a change is under way, netemctl status says so, and --wait 30s waits for its end"),
+            TransactionError::Changing(_) => {
+                Self::new(Exit::Conflict, message).hint("--wait 30s tries again until the other command has ended")
+            }
+            TransactionError::NoTicket(_) => Self::new(Exit::Failed, message),
             TransactionError::Interrupted => Self::new(Exit::Interrupted, message),
             TransactionError::Nodes { phase, failures, left } => of_nodes(phase, &failures, &left),
         }
@@ -224,14 +237,10 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         Phase::Commit => "failed",
         Phase::Confirm => "could not be told to keep it",
     };
-    let names = hostlist::fold(&left.keys().cloned().collect::<Vec<_>>());
-    let fate = match (phase, left.values().map(|left| left.state).max()) {
-        (Phase::Read, _) => "nothing was changed".to_owned(),
-        (Phase::Prepare, _) => "nothing was changed on any node".to_owned(),
-        (_, None) => "every node is as it was".to_owned(),
-        (_, Some(LeftState::GoesBack)) => format!("{names} will be as it was, and every other node is"),
-        (_, Some(LeftState::Unknown)) => format!("{names} may have the change, and every other node is as it was"),
-        (_, Some(LeftState::Stuck)) => format!("{names} could not go back to what it had"),
+    let fate = match phase {
+        Phase::Read => "nothing was changed".to_owned(),
+        Phase::Prepare => "nothing was changed on any node".to_owned(),
+        Phase::Commit | Phase::Confirm => fate(&left),
     };
     let exit = failures.values().map(exit_of).next().unwrap_or(Exit::Failed);
     let mut failure = if failures.is_empty() {
@@ -249,6 +258,29 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
     }
     failure.left = Box::new(Leftovers(left));
     failure
+}
+
+/// What every node has after a change was taken back.
+fn fate(left: &BTreeMap<NodeName, Left>) -> String {
+    let mut states: BTreeMap<LeftState, Vec<NodeName>> = BTreeMap::new();
+    for (node, left) in left {
+        states.entry(left.state).or_default().push(node.clone());
+    }
+    let clauses = states.iter().map(|(state, nodes)| {
+        let names = hostlist::fold(nodes);
+        match state {
+            LeftState::GoesBack => format!("{names} will be as it was"),
+            LeftState::Kept => format!("{names} had kept it when another command changed something"),
+            LeftState::Covered | LeftState::Unknown => format!("{names} may have the change"),
+            LeftState::Stuck => format!("{names} could not go back to what it had"),
+        }
+    });
+    let clauses: Vec<_> = clauses.collect();
+    match states.keys().next_back() {
+        None => "every node is as it was".to_owned(),
+        Some(LeftState::GoesBack) => format!("{}, and every other node is", clauses.join(", ")),
+        Some(_) => format!("{}, and every other node is as it was", clauses.join(", ")),
+    }
 }
 
 fn exit_of(error: &CallError) -> Exit {

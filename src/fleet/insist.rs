@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{Answers, CallError, Fleet};
-use crate::{topology::NodeName, wire::Call};
+use crate::{
+    topology::NodeName,
+    wire::{Call, ErrorCode},
+};
 
 /// How long after an agent has hung up it is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -21,6 +24,8 @@ pub(super) struct Effort {
     pub(super) lasts: Duration,
     /// Whether to go on where nobody listens: an agent may be started again.
     pub(super) awaits_agents: bool,
+    /// For how long a node is asked again that another controller is changing.
+    pub(super) outlasts: Duration,
 }
 
 impl Fleet {
@@ -30,16 +35,19 @@ impl Fleet {
         effort: Effort,
         request: impl Fn(&NodeName) -> C + Copy,
     ) -> Answers<C::Reply> {
-        let deadline = Instant::now() + effort.lasts;
+        let began = Instant::now();
         let mut answers = self.call(effort.patience, request).await;
         let mut gone: BTreeSet<NodeName> = BTreeSet::new();
         loop {
+            let is_left = |time: Duration| began.elapsed() + PAUSE <= time;
             let is_worth_it = |node: &NodeName, error: &CallError| {
-                is_silence(error) && (effort.awaits_agents || !is_absence(error) && !gone.contains(node))
+                let may_answer = effort.awaits_agents || !is_absence(error) && !gone.contains(node);
+                is_conflict(error) && is_left(effort.outlasts)
+                    || is_silence(error) && may_answer && is_left(effort.lasts)
             };
             let lacks = |node: &NodeName| answers[node].as_ref().is_err_and(|error| is_worth_it(node, error));
             let again = self.of(lacks);
-            if again.inventory.nodes.is_empty() || Instant::now() + PAUSE > deadline {
+            if again.inventory.nodes.is_empty() {
                 return answers;
             }
             tokio::time::sleep(PAUSE).await;
@@ -65,6 +73,11 @@ impl Fleet {
 /// Whether the agent said nothing, so that what it was asked may have been done or not.
 pub(super) fn is_silence(error: &CallError) -> bool {
     !matches!(error, CallError::Refused(_))
+}
+
+/// Whether another controller is in the way.
+pub(super) fn is_conflict(error: &CallError) -> bool {
+    matches!(error, CallError::Refused(error) if error.code == ErrorCode::Conflict)
 }
 
 /// Whether nobody was there to be asked.

@@ -3,8 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    process,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    io,
+    time::{Duration, Instant, SystemTime},
 };
 
 use thiserror::Error;
@@ -15,10 +15,11 @@ use super::{
     CALL_TIMEOUT, CallError, Fleet, Leftover, Scope,
     insist::{Effort, is_absence, is_silence},
     part,
+    retract::Retraction,
     scope::behind,
 };
 use crate::{
-    plan::{Absent, EditError, Moment, Stamp, Wanted},
+    plan::{EditError, Moment, Stamp, Wanted},
     topology::NodeName,
     wire::{
         CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, Plan, Prepare,
@@ -35,7 +36,8 @@ const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
 /// What is asked before anything is written, and to write it. An agent that hangs up is asked again, as its answer may
 /// have been lost; one that is not there is not waited for.
-const ASKED: Effort = Effort { patience: CALL_TIMEOUT, lasts: Duration::from_secs(2), awaits_agents: false };
+const ASKED: Effort =
+    Effort { patience: CALL_TIMEOUT, lasts: Duration::from_secs(2), awaits_agents: false, outlasts: Duration::ZERO };
 
 /// How long nodes that have prepared a change get to hear that nothing will come of it, if somebody is in a hurry.
 const PARTING: Duration = Duration::from_secs(2);
@@ -62,6 +64,12 @@ pub enum TransactionError {
     /// The nodes have different documents, so an edit of "the" document means nothing.
     #[error("the nodes do not agree on what is in force: {}", disagreement(.0))]
     Disagreement(BTreeMap<NodeName, Stamp>),
+    /// A node's document is not the one that it had named a moment before, or is not confirmed.
+    #[error("another controller is changing {0}; try again in a moment")]
+    Changing(NodeName),
+    /// The kernel gives no random numbers.
+    #[error("cannot draw a name for the transaction: {0}")]
+    NoTicket(#[source] io::Error),
     /// Some nodes failed.
     #[error("{} of the nodes failed", .failures.len())]
     Nodes {
@@ -86,9 +94,9 @@ impl TransactionError {
             error => is_silence(error),
         };
         match self {
-            Self::Disagreement(_) => true,
+            Self::Disagreement(_) | Self::Changing(_) => true,
             Self::Nodes { failures, left, .. } => left.is_empty() && failures.values().all(passes),
-            Self::Edit(_) | Self::Interrupted => false,
+            Self::Edit(_) | Self::NoTicket(_) | Self::Interrupted => false,
         }
     }
 }
@@ -138,6 +146,8 @@ pub struct Outcome {
     pub onset: Option<FleetOnset>,
     /// The nodes that earlier changes had left as they were, and that have it now.
     pub caught_up: BTreeSet<NodeName>,
+    /// True if another controller has changed something on top of it before all nodes had said that they keep it.
+    pub superseded: bool,
 }
 
 /// When a change took effect on the nodes, each by its own clock.
@@ -250,7 +260,7 @@ impl Fleet {
     ) -> Result<Rehearsal, TransactionError> {
         let Draft { fleet, stamps, preview } = self.draft(scope, replaces, interrupt, edit).await?;
         let wanted = &preview.wanted;
-        let ticket = draw_ticket();
+        let ticket = draw_ticket()?;
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let asked = Instant::now();
@@ -326,7 +336,14 @@ impl Fleet {
             let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
             let writes = nodes.into_keys().map(|node| (node, 0)).collect();
             let wanted = Wanted { generation, ..wanted };
-            return Ok(Outcome { wanted, writes, says_otherwise: false, onset: None, caught_up: BTreeSet::new() });
+            return Ok(Outcome {
+                wanted,
+                writes,
+                says_otherwise: false,
+                onset: None,
+                caught_up: BTreeSet::new(),
+                superseded: false,
+            });
         }
         rehearsal.commit(interrupt).await
     }
@@ -339,11 +356,16 @@ impl Fleet {
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
     async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
         let Some((newest, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
-            return Ok(Document { wanted: Wanted::default(), absent: Absent::default(), begins: Vec::new() });
+            return Ok(Document::default());
         };
         let answers = self.of(|node| node == newest).insist(ASKED, |_: &NodeName| GetWanted {}).await;
         let (mut documents, failures) = part(answers);
-        documents.remove(newest).ok_or_else(|| unread(failures))
+        let document = documents.remove(newest).ok_or_else(|| unread(failures))?;
+        // An edit of a document that may still be undone would bring back what was undone.
+        if document.unconfirmed || document.wanted.stamp() != stamps[newest] {
+            return Err(TransactionError::Changing(newest.clone()));
+        }
+        Ok(document)
     }
 }
 
@@ -368,13 +390,14 @@ impl Rehearsal {
             let left = fleet.forget(&ticket).await;
             return Err(TransactionError::Nodes { phase: Phase::Commit, failures, left });
         }
-        fleet.confirm(&ticket, confirm_within).await?;
+        let superseded = fleet.confirm(&ticket, confirm_within).await?;
         Ok(Outcome {
             wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
             onset: Some(onset(agreed, &committed)),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),
             caught_up: preview.caught_up,
+            superseded,
         })
     }
 
@@ -387,11 +410,12 @@ impl Rehearsal {
 }
 
 impl Fleet {
-    /// Has every node keep what all of them have. Not to be interrupted: some may have been told already.
-    async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<(), TransactionError> {
+    /// Has every node keep what all of them have. Not to be interrupted: some may have been told already. Answers whether
+    /// another controller has changed something on top of it since.
+    async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
         let confirm = |_: &NodeName| Confirm { ticket: ticket.clone() };
         // So that none can have gone back by then, however long the slowest took to commit.
-        let effort = Effort { patience: within / 6, lasts: within / 6, awaits_agents: false };
+        let effort = Effort { patience: within / 6, lasts: within / 6, ..ASKED };
         let answers = self.insist(effort, &confirm).await;
         // Whoever was not there, or has gone back, was certainly not told.
         let may_keep = |error: &CallError| is_silence(error) && !is_absence(error);
@@ -401,10 +425,12 @@ impl Fleet {
         let told = answers.iter().filter_map(told).collect();
         let (_, failures) = part(answers);
         if failures.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        let left = self.retract(ticket, &told, within).await;
-        Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left })
+        match self.retract(ticket, &told, within).await {
+            Retraction::Kept => Ok(true),
+            Retraction::Back(left) => Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left }),
+        }
     }
 }
 
@@ -433,8 +459,10 @@ pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> TransactionErro
     TransactionError::Nodes { phase: Phase::Read, failures, left: BTreeMap::new() }
 }
 
-/// A name that no other transaction has: this process at this moment.
-fn draw_ticket() -> Ticket {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ticket(format!("{:x}-{:x}", process::id(), now.as_nanos()))
+/// A name that no other transaction has, and that nobody can guess: 128 random bits.
+fn draw_ticket() -> Result<Ticket, TransactionError> {
+    let mut bits = [0; 16];
+    let drawn = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());
+    drawn.map_err(|error| TransactionError::NoTicket(error.into()))?;
+    Ok(Ticket(format!("{:032x}", u128::from_ne_bytes(bits))))
 }

@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Node, PREPARED_FOR, Pending, Unconfirmed, gone, writing::unwritable};
+use super::{Changes, Node, writing::unwritable};
 use crate::{
-    agent::{Now, journal::Transaction},
+    agent::{
+        Now,
+        transactions::{Effect, Event, Refusal},
+    },
     kernel::Kernel,
-    wire::{ApiError, Committed, Confirm, Confirmed, ErrorCode, Ticket, Undo, Undone},
+    wire::{ApiError, Confirm, Confirmed, ErrorCode, Undo, Undone},
 };
 
 impl<K: Kernel> Node<K> {
@@ -20,19 +23,20 @@ impl<K: Kernel> Node<K> {
     pub fn confirm(&mut self, request: &Confirm, now: Now) -> Result<Confirmed, ApiError> {
         // One that comes when the time is up may be that of a controller that has given up long ago.
         self.expire(now)?;
-        let last = self.last.as_mut().filter(|last| last.ticket == request.ticket).ok_or_else(taken_back)?;
-        if let Some(unconfirmed) = &self.unconfirmed {
-            if unconfirmed.committed.is_none() {
-                self.take_back(now)?;
-                return Err(taken_back());
+        match self.step(Event::Confirm(request.ticket.clone()), now)? {
+            Effect::WriteDown => {
+                if let Err(error) = self.write_down() {
+                    let undo = Undo { ticket: request.ticket.clone(), all_had_it: true };
+                    let code = if self.undo(&undo, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
+                    return Err(ApiError { code, ..unwritable(&error) });
+                }
+                info!(node = %self.enforcer.config.node, "{} is confirmed.", self.stamp());
             }
-            last.is_done = true;
-            if let Err(error) = self.write_down() {
-                let code = if self.take_back(now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
-                return Err(ApiError { code, ..unwritable(&error) });
+            effect @ Effect::GoBack(_) => {
+                self.carry_out(effect, now)?;
+                return Err(self.refused(Refusal::NotInForce, now));
             }
-            self.unconfirmed = None;
-            info!(node = %self.enforcer.config.node, "{} is confirmed.", self.stamp());
+            _ => {}
         }
         Ok(Confirmed { stamp: self.stamp() })
     }
@@ -40,82 +44,67 @@ impl<K: Kernel> Node<K> {
     /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
     /// the meantime has.
     pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
-        if self.pending.as_ref().is_some_and(|pending| pending.ticket == request.ticket) {
-            self.forget_pending(now);
-        }
-        if self.last.as_ref().is_some_and(|last| last.ticket == request.ticket) {
-            self.take_back(now)?;
-        }
+        let Undo { ticket, all_had_it } = request;
+        let effect = self.step(Event::Undo { ticket: ticket.clone(), all_had_it: *all_had_it }, now)?;
+        let kept = matches!(effect, Effect::Kept);
+        self.carry_out(effect, now)?;
         // A change that could be neither done nor undone as it was committed.
         self.settle(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-        Ok(Undone { stamp: self.stamp() })
+        Ok(Undone { stamp: self.stamp(), kept })
     }
 
     /// Forgets what has been prepared for too long, and takes back what has been unconfirmed for too long.
     pub(super) fn expire(&mut self, now: Now) -> Result<(), ApiError> {
-        let is_old = |pending: &Pending| now.uptime.saturating_sub(pending.since.uptime) >= PREPARED_FOR;
-        if self.pending.as_ref().is_some_and(is_old) {
-            warn!(node = %self.enforcer.config.node, "Nobody came back for what was prepared; it is forgotten.");
-            self.forget_pending(now);
-        }
-        if self.unconfirmed.as_ref().is_some_and(|unconfirmed| unconfirmed.until <= now.uptime) {
-            warn!(node = %self.enforcer.config.node, "{} was not confirmed in time.", self.stamp());
-            self.take_back(now)?;
+        if self.transactions.lease().is_some_and(|until| until <= now.uptime) {
+            warn!(node = %self.enforcer.config.node, "Nobody came back in time for the change that is under way.");
+            self.end(now)?;
         }
         Ok(())
     }
 
     /// As the agent ends: leaves nothing behind that nobody would come back for.
     pub fn end(&mut self, now: Now) -> Result<(), ApiError> {
-        self.forget_pending(now);
-        if self.unconfirmed.is_some() { self.take_back(now) } else { Ok(()) }
+        let effect = self.step(Event::LeaseOver, now)?;
+        self.carry_out(effect, now)
     }
 
     /// How long the node still has what nobody has confirmed; `None`: there is no such thing.
     pub(super) fn unconfirmed_for(&self, now: Now) -> Option<Duration> {
-        self.unconfirmed.as_ref().map(|unconfirmed| unconfirmed.until.saturating_sub(now.uptime))
+        self.transactions.taken_back_at().map(|until| until.saturating_sub(now.uptime))
     }
 
-    /// What was answered to the commit of a transaction that still is unconfirmed.
-    pub(super) fn answered(&self, ticket: &Ticket) -> Option<&Committed> {
-        self.last.as_ref().filter(|last| last.ticket == *ticket)?;
-        self.unconfirmed.as_ref()?.committed.as_ref()
-    }
-
-    fn forget_pending(&mut self, now: Now) {
-        if let Some(Pending { ready: Some(ready), .. }) = self.pending.take() {
+    /// Forgets what was computed, and goes back, if that is what there is to do.
+    fn carry_out(&mut self, effect: Effect<Changes>, now: Now) -> Result<(), ApiError> {
+        let (dropped, goes_back) = match effect {
+            Effect::Forget(dropped) => (dropped, false),
+            Effect::GoBack(dropped) => (dropped, true),
+            _ => return Ok(()),
+        };
+        if let Some(ready) = dropped {
             self.enforcer.forget(&ready.staged);
             self.correct_journal(now);
         }
+        if goes_back { self.take_back(now) } else { Ok(()) }
     }
 
     /// Goes back to what was in force before the last transaction. If that fails, it is tried again by and by.
     fn take_back(&mut self, now: Now) -> Result<(), ApiError> {
-        let Some(mut last) = self.last.take() else { return Ok(()) };
-        let went = self.go_back(&last, now);
-        if let Err(error) = went {
-            last.is_done = false;
-            self.last = Some(last);
-            self.unconfirmed = Some(Unconfirmed { until: now.uptime, committed: None });
-            return Err(ApiError { code: ErrorCode::Broken, ..error });
-        }
-        self.unconfirmed = None;
-        self.held = last.before;
-        self.note(self.held.timeline.absent(now.uptime));
+        self.go_back(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
+        self.step(Event::WentBack, now)?;
+        self.note(self.held().timeline.absent(now.uptime));
         // Until this is written, the journal says that the change is not done, which comes to the same.
         self.correct_journal(now);
         warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
         Ok(())
     }
 
-    fn go_back(&mut self, last: &Transaction, now: Now) -> Result<(), ApiError> {
-        let Transaction { ticket, before, .. } = last;
-        let undoing = Transaction { ticket: ticket.clone(), before: before.clone(), is_done: false };
-        if let Err(error) = self.write_entry(&self.held, Some(undoing)) {
+    fn go_back(&mut self, now: Now) -> Result<(), ApiError> {
+        let Some(before) = self.transactions.way_back() else { return Ok(()) };
+        let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
+        if let Err(error) = self.write_down() {
             // All other nodes go back, so this one does as well: a disk that is full must not part it from them.
             warn!(%error, "The journal does not say that the change is undone.");
         }
-        let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         self.ahead = None;
         if self.is_displaced()? {
             return Ok(());
@@ -126,9 +115,4 @@ impl<K: Kernel> Node<K> {
         self.watch_over(staged.interface(), &staged.wanted);
         Ok(())
     }
-}
-
-fn taken_back() -> ApiError {
-    let gone = gone();
-    ApiError { message: "that change is not in force here any more, or never was; start again".to_owned(), ..gone }
 }

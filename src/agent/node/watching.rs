@@ -43,7 +43,7 @@ impl<K: Kernel> Node<K> {
 
     /// Brings the interface in line with what is in force, whatever somebody else has made of it.
     fn repair(&mut self, now: Now) {
-        if self.waits_for_its_moment() {
+        if self.transactions.is_ready() {
             // What it will write is computed from what there is at this moment.
             return self.vigil.look_again(now);
         }
@@ -63,7 +63,7 @@ impl<K: Kernel> Node<K> {
     /// Looks at the interface at this moment. What others have done until now is mended when the node is tended next.
     pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
         let is_due = self.hear(now);
-        let in_force = self.held.document.in_force(&self.held.timeline.absent(now.uptime));
+        let in_force = self.held().document.in_force(&self.held().timeline.absent(now.uptime));
         let look = status::look(&mut self.enforcer, &in_force)?;
         if self.unsettled.is_none() && (is_due || look.sight() != Sight::AsWanted || self.vigil.differs()) {
             self.vigil.see(look.sight(), now);

@@ -8,7 +8,8 @@ use super::Node;
 use crate::{
     agent::{
         Now,
-        journal::{self, Entry, Held, JournalError, Transaction},
+        journal::{self, Entry, Held, JournalError},
+        transactions::Record,
     },
     kernel::Kernel,
     wire::{ApiError, ErrorCode, Ticket},
@@ -20,24 +21,19 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 impl<K: Kernel> Node<K> {
     /// Writes down that a transaction is about to lead to `held`.
     pub(super) fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
-        self.write_entry(held, Some(self.leading_there(ticket))).map_err(|error| unwritable(&error))
+        self.write(self.transactions.leading_to(held.clone(), ticket)).map_err(|error| unwritable(&error))
     }
 
     /// Finds out whether that can be written down, and writes down nothing.
     pub(super) fn try_to_write_down(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        let entry = self.entry(held, Some(self.leading_there(ticket)));
+        let entry = self.entry(self.transactions.leading_to(held.clone(), ticket));
         journal::try_out(path, &entry).map_err(|error| unwritable(&error))
     }
 
-    /// A transaction that is under way.
-    fn leading_there(&self, ticket: &Ticket) -> Transaction {
-        Transaction { ticket: ticket.clone(), before: self.held.clone(), is_done: false }
-    }
-
-    /// Writes down what the node has.
+    /// Writes down what the node has, and which change of it is under way.
     pub(super) fn write_down(&self) -> Result<(), JournalError> {
-        self.write_entry(&self.held, self.last.clone())
+        self.write(self.transactions.record())
     }
 
     /// The same where it is done already, so that it is tried again until the journal says so.
@@ -55,14 +51,13 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    pub(super) fn write_entry(&self, held: &Held, transaction: Option<Transaction>) -> Result<(), JournalError> {
+    fn write(&self, record: Record<Held>) -> Result<(), JournalError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        journal::write(path, &self.entry(held, transaction))
+        journal::write(path, &self.entry(record))
     }
 
-    fn entry(&self, held: &Held, transaction: Option<Transaction>) -> Entry {
-        let node = self.enforcer.config.node.clone();
-        Entry { node, boot: self.boot.clone(), held: held.clone(), transaction }
+    fn entry(&self, record: Record<Held>) -> Entry {
+        Entry::new(self.enforcer.config.node.clone(), self.boot.clone(), record)
     }
 }
 

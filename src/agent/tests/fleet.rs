@@ -7,6 +7,10 @@ use std::{
 };
 
 use tempfile::TempDir;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixListener, UnixStream},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{restart::Outliving, *};
@@ -185,7 +189,7 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
         let statuses = part(site.fleet.call(SOON, |_| GetStatus {}).await);
         assert_eq!((statuses.0.len(), statuses.1.len()), (3, 0));
         assert!(statuses.0.values().all(|status| status.partitions.is_empty()));
-        let undone = part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+        let undone = part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone(), all_had_it: false }).await);
         assert_eq!((undone.0.len(), undone.1.len()), (3, 0));
         assert!(asked.elapsed() < 3 * SECOND, "nobody had to wait for the instant");
     };
@@ -215,7 +219,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
     assert!(part(fleet.call(SOON, commit).await).1.is_empty());
     assert!(!fleet.plan(true, &never, site.edit()).await.unwrap().is_empty(), "a change that nobody has confirmed yet");
-    assert!(part(fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await).1.is_empty());
+    assert!(part(fleet.call(SOON, |_| Undo { ticket: ticket.clone(), all_had_it: false }).await).1.is_empty());
 
     drop(fleet.plan(true, &never, site.edit()).await.unwrap());
     drop(site.edit_within(&Scope::default()).await.unwrap());
@@ -255,7 +259,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
         // Those that were prepared only would forget it by themselves, in 15 s.
-        part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+        part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone(), all_had_it: false }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());
     assert_eq!(site.generations().await, [1, 1, 1]);
@@ -300,7 +304,7 @@ async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_
     assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
     site.kill(2);
     assert_eq!(site.taken(), [true; 3]);
-    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone(), all_had_it: false }).await);
     assert_eq!(site.taken(), [false, true, false]);
     site.start(2).await;
     assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
@@ -422,4 +426,106 @@ async fn an_interruption_while_a_node_is_silent_is_heard_at_once_and_the_others_
     assert!(began.elapsed() < 8 * SECOND, "nobody waits until the call itself has timed out");
     // Had they not forgotten it, this would be a conflict.
     drop(site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap());
+}
+
+/// Stands before an agent's socket and passes calls on. Once an answer to *confirm* has been given, that and all later
+/// ones are lost, until it is told that the network is back.
+async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, is_back: CancellationToken) {
+    let listener = UnixListener::bind(at).unwrap();
+    let is_lost = CancellationToken::new();
+    loop {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let (agent, is_back, is_lost) = (agent.clone(), is_back.clone(), is_lost.clone());
+        tokio::spawn(async move {
+            let mut request = vec![0; 1 << 20];
+            let size = client.read(&mut request).await.unwrap();
+            if is_lost.is_cancelled() && !is_back.is_cancelled() {
+                return is_back.cancelled().await;
+            }
+            let mut server = UnixStream::connect(agent).await.unwrap();
+            server.write_all(&request[..size]).await.unwrap();
+            // The agent's answer comes in one piece.
+            let mut reply = vec![0; 1 << 20];
+            let size = server.read(&mut reply).await.unwrap();
+            if request.starts_with(b"POST /v1/confirm") && !is_lost.is_cancelled() {
+                is_lost.cancel();
+                is_back.cancelled().await;
+            } else {
+                drop(client.write_all(&reply[..size]).await);
+            }
+        });
+    }
+}
+
+/// What a controller hears whose last confirmation was lost while another one has changed something on top of it.
+#[tokio::test]
+async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_undone() {
+    let site = Site::up().await;
+    let mut inventory = site.fleet.inventory().clone();
+    let proxy = site.folder.path().join("proxy");
+    let is_back = CancellationToken::new();
+    let passes = lose_after_confirm(proxy.clone(), site.folder.path().join("n3"), is_back.clone());
+    let passes = tokio::spawn(passes);
+    inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(proxy);
+    let fleet = Fleet::new(inventory, Access::default());
+    let first = async {
+        let mut rehearsal = fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
+        rehearsal.confirm_within = 3 * SECOND;
+        rehearsal.commit(&CancellationToken::new()).await
+    };
+    let second = async {
+        site.wait_for(&[1; 3], 10 * SECOND).await;
+        let outcome = loop {
+            tokio::time::sleep(SECOND / 20).await;
+            match site.edit_within(&Scope::default()).await {
+                Ok(outcome) => break outcome,
+                Err(error) => assert!(error.may_pass(), "{error}"),
+            }
+        };
+        // By then the first one has given up confirming it.
+        tokio::time::sleep(SECOND).await;
+        is_back.cancel();
+        outcome
+    };
+    let (first, second) = tokio::join!(first, second);
+    assert!(first.unwrap().superseded);
+    assert!(!second.superseded);
+    assert_eq!(site.generations().await, [2; 3]);
+    passes.abort();
+}
+
+/// Makes a change as a controller would that got no further than to confirm it.
+async fn confirmed_on_all(site: &Site) -> Ticket {
+    let ticket = site.rehearse().await.ticket;
+    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
+    assert!(part(site.fleet.call(SOON, |_| Confirm { ticket: ticket.clone() }).await).1.is_empty());
+    ticket
+}
+
+#[tokio::test]
+async fn a_change_that_was_prepared_on_what_is_undone_does_not_bring_it_back() {
+    let site = Site::up().await;
+    let ticket = confirmed_on_all(&site).await;
+    let prepared = site.rehearse().await;
+    let undo = |_: &NodeName| Undo { ticket: ticket.clone(), all_had_it: true };
+    assert!(part(site.fleet.call(SOON, undo).await).1.is_empty());
+    let failed = prepared.commit(&CancellationToken::new()).await.unwrap_err();
+    assert!(failed.may_pass(), "{failed}: {failed:?}");
+    assert_eq!((site.generations().await, site.taken()), (vec![0; 3], vec![false; 3]));
+    drop(site.edit_within(&Scope::default()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_document_that_is_not_confirmed_is_not_edited() {
+    let site = Site::up().await;
+    let ticket = site.rehearse().await.ticket;
+    let commit = Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    site.fleet.call_one(SOON, &name(1), commit).await.unwrap();
+    // Only this node has it, and a command that replaces everything, on other nodes, could still read it.
+    let only = Scope { only: Some([name(2)].into()), ..Scope::default() };
+    let refused = site.fleet.edit_within(&only, true, &CancellationToken::new(), site.edit()).await.unwrap_err();
+    assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
+    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone(), all_had_it: false }).await);
+    drop(site.edit_within(&only).await.unwrap());
 }

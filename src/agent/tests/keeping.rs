@@ -179,3 +179,86 @@ fn an_agent_that_ends_takes_back_what_nobody_has_confirmed_and_leaves_what_is_in
     node.end(now()).unwrap();
     assert_eq!((node.tend(now()).unwrap(), &node.kernel().tree), (None, &tree));
 }
+
+/// Another controller makes a change on top of what `b` has confirmed, as far as it is told to.
+fn cover(node: &mut Node<FakeKernel>, ticket: &str, base: &Wanted) -> Wanted {
+    let wanted = uniform(base, "10ms");
+    node.prepare(prepare(ticket, base, &wanted), now()).unwrap();
+    node.commit(&commit(ticket), &now).unwrap();
+    wanted
+}
+
+#[test]
+fn an_undo_of_what_another_change_lies_on_is_not_answered_as_if_it_were_undone() {
+    let (mut node, before, after) = committed();
+    node.confirm(&confirm("b"), now()).unwrap();
+    let top = cover(&mut node, "c", &after);
+    let error = node.undo(&undo("b"), now()).unwrap_err();
+    assert_eq!((error.code, node.stamp()), (ErrorCode::Conflict, top.stamp()), "c may be taken back: {error}");
+    node.confirm(&confirm("c"), now()).unwrap();
+    for _ in 0..2 {
+        let undone = node.undo(&undo("b"), now()).unwrap();
+        assert_eq!((undone.kept, undone.stamp), (true, top.stamp()));
+    }
+    // A confirmation that is repeated late is true, too.
+    node.confirm(&confirm("b"), now()).unwrap();
+    // What was said once stays true, whatever becomes of the later change.
+    assert!(!node.undo(&undo("c"), now()).unwrap().kept);
+    assert!(node.undo(&undo("b"), now()).unwrap().kept);
+    assert_eq!(node.stamp(), after.stamp());
+
+    // Taken back before it is confirmed, it leaves the one below as it was.
+    for all_had_it in [false, true] {
+        let (mut node, _, after) = committed();
+        node.confirm(&confirm("b"), now()).unwrap();
+        cover(&mut node, "c", &after);
+        node.undo(&Undo { all_had_it, ..undo("c") }, now()).unwrap();
+        let undone = node.undo(&undo("b"), now()).unwrap();
+        // Where all had c, another node may have confirmed it and said that it keeps b.
+        assert_eq!((undone.kept, undone.stamp == before.stamp()), (all_had_it, !all_had_it));
+    }
+    // So does one that nobody confirms.
+    let (mut node, before, after) = committed();
+    node.confirm(&confirm("b"), now()).unwrap();
+    cover(&mut node, "c", &after);
+    node.tend(now() + CONFIRM_WITHIN).unwrap();
+    assert_eq!(node.undo(&undo("b"), now() + CONFIRM_WITHIN).unwrap().stamp, before.stamp());
+}
+
+#[test]
+fn what_is_prepared_is_dropped_with_the_document_that_it_was_prepared_on() {
+    for is_ready in [false, true] {
+        let (mut node, before, after) = committed();
+        node.confirm(&confirm("b"), now()).unwrap();
+        node.prepare(prepare("c", &after, &uniform(&after, "10ms")), now()).unwrap();
+        if is_ready {
+            let request = Commit { at: Some((now() + SECOND).wall), ..commit("c") };
+            assert_eq!(node.make_ready(&request, now()).unwrap(), SECOND);
+        }
+        assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+        assert_eq!(node.commit(&commit("c"), &now).unwrap_err().code, ErrorCode::Conflict);
+        assert_eq!(node.stamp(), before.stamp());
+        // Another one is in nobody's way.
+        cover(&mut node, "d", &before);
+    }
+}
+
+#[test]
+fn a_message_of_a_transaction_that_is_over_begins_nothing() {
+    let (mut node, before, after) = committed();
+    node.undo(&undo("b"), now()).unwrap();
+    node.undo(&undo("never heard of"), now()).unwrap();
+    for ticket in ["b", "never heard of"] {
+        let error = node.prepare(prepare(ticket, &before, &after), now()).unwrap_err();
+        assert_eq!(error.code, ErrorCode::Conflict);
+    }
+    cover(&mut node, "c", &before);
+}
+
+#[test]
+fn a_document_that_is_not_confirmed_says_so() {
+    let (mut node, _, _) = committed();
+    assert!(node.document(now()).unconfirmed);
+    node.confirm(&confirm("b"), now()).unwrap();
+    assert!(!node.document(now()).unconfirmed);
+}

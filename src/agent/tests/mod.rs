@@ -107,7 +107,7 @@ fn confirm(ticket: &str) -> Confirm {
 }
 
 fn undo(ticket: &str) -> Undo {
-    Undo { ticket: Ticket(ticket.into()) }
+    Undo { ticket: Ticket(ticket.into()), all_had_it: false }
 }
 
 /// Puts a document in force.

@@ -358,8 +358,8 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
         machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
     };
     assert_eq!(
-        message("{\"version\":2}\nwhatever"),
-        "the journal FILE is of version 2, and this netemctl knows versions up to 1"
+        message("{\"version\":3}\nwhatever"),
+        "the journal FILE is of version 3, and this netemctl knows versions up to 2"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
     assert_eq!(message(""), "the journal FILE makes no sense: it is empty, as a disk that was full may leave a file");
@@ -509,4 +509,47 @@ fn an_agent_without_a_journal_says_so() {
     assert_eq!(n1().status(now()).unwrap().journal, None);
     let machine = Machine::new();
     assert_eq!(machine.start(now()).status(now()).unwrap().journal, Some(machine.journal()));
+}
+
+#[test]
+fn a_journal_of_the_first_version_is_read() {
+    for is_done in [true, false] {
+        let machine = Machine::new();
+        let mut node = machine.start(now());
+        put(&mut node, "a", &documents()[1], now());
+        node.prepare(prepare("b", &documents()[1], &documents()[2]), now()).unwrap();
+        node.commit(&commit("b"), &now).unwrap();
+        if is_done {
+            node.confirm(&confirm("b"), now()).unwrap();
+        }
+        drop(node);
+        let text = fs::read_to_string(machine.journal()).unwrap();
+        let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines[0]["version"] = 1.into();
+        lines[1].as_object_mut().unwrap().remove("superseded");
+        lines[1]["transaction"].as_object_mut().unwrap().remove("below");
+        fs::write(machine.journal(), format!("{}\n{}\n", lines[0], lines[1])).unwrap();
+        assert_eq!(machine.start(now()).stamp(), documents()[if is_done { 2 } else { 1 }].stamp());
+    }
+}
+
+#[test]
+fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_undone_and_what_can() {
+    let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
+    let machine = Machine::new();
+    let mut node = machine.start(now());
+    put(&mut node, "a", first, now());
+    put(&mut node, "b", second, now());
+    drop(node);
+    let mut node = machine.start(now());
+    assert!(node.undo(&undo("a"), now()).unwrap().kept);
+    node.prepare(prepare("c", second, third), now()).unwrap();
+    node.commit(&commit("c"), &now).unwrap();
+    drop(node);
+    // As it is killed, c is taken back, and b can be undone again.
+    let mut node = machine.start(now());
+    assert_eq!(node.stamp(), second.stamp());
+    assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, first.stamp());
+    drop(node);
+    assert!(machine.start(now()).undo(&undo("a"), now()).unwrap().kept);
 }

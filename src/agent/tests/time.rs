@@ -157,7 +157,8 @@ fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
     assert_eq!(node.kernel().writes, 0);
     // Whoever asks while it waits is answered, with what is in force until then.
     assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
-    assert_eq!(node.tend(now()).unwrap(), None);
+    // What is prepared is forgotten 15 s later.
+    assert_eq!(node.tend(now()).unwrap(), Some((now() + 15 * SECOND).uptime));
     let readings = Cell::new(0);
     let clock = || {
         readings.set(readings.get() + 1);
