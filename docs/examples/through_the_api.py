@@ -104,7 +104,12 @@ class Fleet:
         stamps = self.call_all("/v1/stamp", lambda node: {})
         if len({stamp["digest"] for stamp in stamps.values()}) != 1:
             raise ApiError("the fleet", "conflict", "the nodes do not agree on what is in force")
-        wanted = self.call(next(iter(self.addresses)), "/v1/wanted", {})["wanted"]
+        first = next(iter(self.addresses))
+        document = self.call(first, "/v1/wanted", {})
+        wanted = document["wanted"]
+        # Another controller may be changing it, and may still take that back.
+        if document["unconfirmed"] or wanted["generation"] != stamps[first]["generation"]:
+            raise ApiError(first, "conflict", "another controller is changing this node")
         wanted = change(copy.deepcopy(wanted), wanted["generation"] + 1)
         ticket = f"example-{uuid.uuid4()}"
         try:

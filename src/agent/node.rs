@@ -363,7 +363,7 @@ impl<K: Kernel> Node<K> {
         let at = request.at.filter(|_| told_late.is_none()).unwrap_or(now.wall);
         let Checked { wanted, via, interface: checked } =
             self.transactions.prepared(&request.ticket).ok_or_else(|| self.refused(Refusal::NotPrepared, now))?;
-        let (document, via, checked) = (wanted.clone(), via.clone(), *checked);
+        let (document, via, checked) = (wanted.clone(), *via, *checked);
         let timeline = self.held().timeline.renewed(&document, at, now);
         let absent = timeline.absent(now.after(wait).uptime);
         let in_force = document.in_force(&absent);

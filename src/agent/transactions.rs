@@ -249,6 +249,7 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// What the node does about an event: the one transition.
+    #[expect(clippy::too_many_lines, reason = "one match, so that all transitions are seen together")]
     pub(super) fn step(&mut self, event: Event<S>) -> Result<Effect<S>, Refusal> {
         use Phase::{AtRest, Prepared, Ready, Returning, Unconfirmed};
         // In every arm that does not say otherwise, the phase is put back as it was.
