@@ -116,6 +116,11 @@ impl Vigil {
         (concerns && self.ours.is_some()) || self.is_due(now)
     }
 
+    /// The uptime at which it is to be looked at although nothing has happened.
+    pub(super) fn next_look(&self) -> Option<Duration> {
+        self.look_at
+    }
+
     /// Whether it is to be looked at although nothing has happened.
     pub(super) fn is_due(&self, now: Now) -> bool {
         self.look_at.is_some_and(|at| at <= now.uptime)

@@ -149,9 +149,13 @@ impl KeeperFolder {
     }
 
     /// Waits until the agent has not been needed for a while. Nobody connects as long as the answer lives.
-    async fn until_not_needed(&self, need: watch::Receiver<Need>) -> Flock<File> {
+    async fn until_not_needed(&self, mut need: watch::Receiver<Need>) -> Flock<File> {
         let mut needed = Instant::now();
         loop {
+            if *need.borrow() == Need::Process {
+                drop(need.wait_for(|need| *need != Need::Process).await);
+                needed = Instant::now();
+            }
             tokio::time::sleep(LOOKS_EVERY).await;
             match self.alone() {
                 Some(alone) if *need.borrow() != Need::Process => {

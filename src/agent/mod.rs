@@ -6,6 +6,7 @@
 //! [`listener`] says where, [`reception`] and [`connections`] see to it that no client holds up another. Where nobody has
 //! installed it, [`bridge`] leads to a [`keeper`].
 
+mod alarm;
 mod bridge;
 mod claim;
 mod clock;

@@ -7,7 +7,7 @@ mod keeping;
 mod watching;
 mod writing;
 
-use std::time::Duration;
+use std::{os::fd::OwnedFd, time::Duration};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -40,6 +40,9 @@ const LATEST: Duration = Duration::from_secs(10);
 
 /// How long a change may be asked to be in force without being confirmed.
 const LONGEST_UNCONFIRMED: Duration = Duration::from_mins(1);
+
+/// How often is looked whether classes that nothing uses any more have drained.
+const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
 /// How far ahead the agreed instant of a change may be. A controller agrees on one within two seconds.
 const FURTHEST: Duration = Duration::from_secs(5);
@@ -209,6 +212,11 @@ impl<K: Kernel> Node<K> {
     #[cfg(test)]
     pub(super) fn drains(&self) -> bool {
         self.enforcer.drains()
+    }
+
+    /// What becomes readable when others have changed something; the node is to be [tended](Node::tend) then.
+    pub fn news(&mut self) -> Option<OwnedFd> {
+        self.enforcer.kernel.news()
     }
 
     /// What this node needs of an agent, as of the last time that it was [tended](Node::tend).
@@ -448,7 +456,18 @@ impl<K: Kernel> Node<K> {
             self.enforcer.sweep(&self.in_force)?;
         }
         self.need.send_replace(self.need_at(now));
-        Ok(self.held().timeline.next(now.uptime).into_iter().chain(self.transactions.lease()).min())
+        Ok(self.next(now))
+    }
+
+    /// The uptime at which something is to be done next although nobody asks and nothing happens.
+    fn next(&self, now: Now) -> Option<Duration> {
+        let turn = self.held().timeline.next(now.uptime);
+        let written_down = self.behind.as_ref().map(|(_, again)| *again);
+        // While a change waits for its instant, the interface is left alone.
+        let is_free = !self.transactions.is_ready();
+        let looked = self.vigil.next_look().filter(|_| is_free && self.interface_name().is_some());
+        let swept = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
+        [turn, self.transactions.lease(), written_down, looked, swept].into_iter().flatten().min()
     }
 
     /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.

@@ -22,12 +22,16 @@ use axum::{
     routing::post,
 };
 use thiserror::Error;
-use tokio::task::{JoinError, JoinSet};
+use tokio::{
+    sync::Notify,
+    task::{JoinError, JoinSet},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::{
     Config, CredentialsError, JournalError, Limits, Node, Now, Via,
+    alarm::{Alarm, Ear},
     listener::Listener,
     reception::{ReadOnly, receive},
     supervisor::{Pulse, Supervisor},
@@ -43,8 +47,12 @@ use crate::{
 /// How long requests under way may take once the agent is to stop; only a measurement takes so long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How often is looked for what has begun, is over or has drained, at the least.
-const TEND_EVERY: Duration = Duration::from_millis(200);
+/// How long what others do to the interface is collected before the agent looks: they may write thousands of filters.
+const COLLECTS: Duration = Duration::from_millis(50);
+
+/// The shortest time between two things that the agent does by itself, whatever the document says. The fastest `--flap`
+/// with the largest `--spread` has changes 5 ms apart.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long before something changes by itself is computed what has to be written then.
 const LOOK_AHEAD: Duration = Duration::from_millis(100);
@@ -82,9 +90,25 @@ pub enum ServeError {
     /// The config does not say where.
     #[error("the config says nowhere to listen")]
     Nowhere,
+    /// There is no timer.
+    #[error("cannot make a timer: {0}")]
+    Timer(#[source] io::Error),
 }
 
-type Shared<K> = Arc<Mutex<Node<K>>>;
+type Shared<K> = Arc<Served<K>>;
+
+/// The node, and who wakes whoever tends it.
+struct Served<K> {
+    node: Mutex<Node<K>>,
+    /// A request may have changed what is due next.
+    asked: Notify,
+}
+
+impl<K> Served<K> {
+    fn new(node: Node<K>) -> Shared<K> {
+        Arc::new(Self { node: Mutex::new(node), asked: Notify::new() })
+    }
+}
 
 /// Serves `node` wherever its config says until `shutdown` ends, once it has brought its kernel in line with its journal.
 pub async fn serve<K: Kernel + 'static>(
@@ -103,14 +127,15 @@ pub async fn serve_with<K: Kernel + 'static>(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
     let supervisor = Arc::new(Supervisor::of_environment());
+    let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
     // Not before the socket is this agent's, and so the kernel and the journal.
     node.resume(Now::read())?;
     let pulse = Pulse::new(Arc::clone(&supervisor), node.summary());
-    let node: Shared<K> = Arc::new(Mutex::new(node));
+    let node = Served::new(node);
     let router = router(&node, limits.body_size);
     supervisor.ready(pulse.in_force());
-    let tending = tokio::spawn(tend(Arc::clone(&node), pulse));
+    let tending = tokio::spawn(tend(Arc::clone(&node), pulse, alarm));
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
     for listener in listeners {
@@ -162,26 +187,43 @@ async fn only_reads(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Begins and ends what has its time, and removes classes that nothing uses any more when they have drained.
-async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse) {
+/// Begins and ends what has its time, removes classes that nothing uses any more when they have drained, and looks when
+/// others have changed the interface. It sleeps until something of that is due, or a request has changed what is.
+async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse, alarm: Alarm) {
     let mut at = Duration::ZERO;
+    let mut ear: Option<Ear> = None;
     loop {
-        let tended = on_node_at(&node, at, |node, now| Ok((node.tend(now), node.summary()))).await;
+        // Before the node looks, so that nothing goes unheard that comes after it.
+        if ear.is_none() {
+            let news = on_node(&node, |node, _| Ok(node.news())).await;
+            ear = news.ok().flatten().and_then(|news| Ear::of(news).ok());
+        }
+        let tended = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tend(now), node.summary()))).await;
         let now = Now::read().uptime;
-        let tended = tended.and_then(|(tended, summary)| {
+        let next = tended.and_then(|(begun, tended, summary)| {
             // Not before the node was had: this is what cannot be said when it is stuck.
             pulse.beat(summary, now);
-            tended
+            Ok(tended?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
-        at = match tended {
+        at = match next {
             Ok(Some(next)) if next <= now + LOOK_AHEAD => {
                 if let Err(error) = on_node(&node, move |node, _| node.look_ahead(next)).await {
                     warn!(%error, "What begins or ends in a moment cannot be computed.");
                 }
                 next
             }
-            // A change may come in the meantime, so the next one is not slept for in one go.
-            Ok(next) => next.map_or(now + TEND_EVERY, |next| next.saturating_sub(LOOK_AHEAD).min(now + TEND_EVERY)),
+            Ok(next) => {
+                let due = next.map(|next| next.saturating_sub(LOOK_AHEAD)).into_iter().chain(pulse.due()).min();
+                tokio::select! {
+                    () = alarm.at(due) => {}
+                    () = node.asked.notified() => {}
+                    () = Ear::hear(ear.as_ref()) => {
+                        let collected = Now::read().uptime + COLLECTS;
+                        alarm.at(due.into_iter().chain([collected]).min()).await;
+                    }
+                }
+                Duration::ZERO
+            }
             Err(error) => {
                 warn!(%error, "What has begun or is over could not be put in force, or what has drained not be removed; trying again.");
                 now + TRY_AGAIN_AFTER
@@ -204,7 +246,9 @@ async fn commit<K: Kernel + 'static>(
         let request = Arc::new(request);
         let waiting = Arc::clone(&request);
         let at = on_node(&node, move |node, now| Ok(now.uptime + node.make_ready(&waiting, now)?)).await?;
-        on_node_at(&node, at, move |node, _| node.commit(&request, &Now::read)).await
+        let committed = on_node_at(&node, at, move |node, _| node.commit(&request, &Now::read)).await;
+        node.asked.notify_one();
+        committed
     });
     answer(committing.await.unwrap_or_else(|error| Err(broken(&error))))
 }
@@ -225,11 +269,21 @@ fn locked<K: Kernel + 'static, C: Call>(
         let via = via.map(|Extension(via)| via).unwrap_or_default();
         Box::pin(async move {
             match request {
-                Ok(Json(request)) => answer(on_node(&node, move |node, now| work(node, request, via, now)).await),
+                Ok(Json(request)) => answer(asked(&node, move |node, now| work(node, request, via, now)).await),
                 Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
             }
         })
     }
+}
+
+/// Does what a request asks of the node, after which something else may be due next.
+async fn asked<K: Kernel + 'static, T: Send + 'static>(
+    node: &Shared<K>,
+    work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    let done = on_node(node, work).await;
+    node.asked.notify_one();
+    done
 }
 
 async fn on_node<K: Kernel + 'static, T: Send + 'static>(
@@ -253,7 +307,7 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
         // A request that panicked has not left the node half changed: every change is read back or undone.
-        let mut node = node.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
         // The time at which the node is had, and not the one at which the request came.
         work(&mut node, Now::read())
     });
@@ -325,16 +379,17 @@ mod tests {
         let config: Config = toml::from_str(text).unwrap();
         let kernel = FakeKernel::new("db0".parse().unwrap());
         let node = Node::with_bench(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
-        let node: Shared<FakeKernel> = Arc::new(Mutex::new(node));
+        let node = Served::new(node);
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
         let supervisor = Arc::new(Supervisor::at(theirs, Duration::from_millis(300)));
-        let tending = tokio::spawn(tend(Arc::clone(&node), Pulse::new(supervisor, String::new())));
+        let tending =
+            tokio::spawn(tend(Arc::clone(&node), Pulse::new(supervisor, String::new()), Alarm::new().unwrap()));
 
         assert!(hears(&ours, Duration::from_secs(10)).await);
         let (stick, stuck) = std::sync::mpsc::channel::<()>();
         let holder = thread::spawn(move || {
-            let _held = node.lock().unwrap();
+            let _held = node.node.lock().unwrap();
             stuck.recv().unwrap_err();
         });
         // One that is under way may still come.

@@ -104,6 +104,11 @@ impl Pulse {
         &self.in_force
     }
 
+    /// The uptime at which it is to be told so again, if it ever asks.
+    pub(super) fn due(&self) -> Option<Duration> {
+        Some(self.last? + self.supervisor.patience? / SHARE)
+    }
+
     /// To be called by who has just had the node, at an uptime: whoever cannot have it is stuck.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {

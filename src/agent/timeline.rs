@@ -99,7 +99,11 @@ impl Run {
         Standing {
             is_on: phase.is_on,
             is_over: timing.is_over(elapsed),
-            until: phase.until.map(|until| uptime.saturating_add(until.saturating_sub(elapsed))),
+            // A flap without turns, or with ever so many, is what it is for good.
+            until: phase
+                .until
+                .filter(|until| *until > elapsed)
+                .map(|until| uptime.saturating_add(until.saturating_sub(elapsed))),
             left: timing.lasts.map(|lasts| lasts.saturating_sub(elapsed)),
         }
     }
@@ -163,6 +167,19 @@ mod tests {
         let standing = timeline.standing(&id("a"), NOW.uptime);
         assert_eq!(standing.until, Some(NOW.uptime + 8 * SECOND));
         assert_eq!((standing.is_on, standing.is_over, standing.left), (false, false, Some(13 * SECOND)));
+    }
+
+    #[test]
+    fn a_flap_without_turns_changes_nothing_by_itself_and_is_not_waited_for() {
+        let tiny = Duration::from_nanos(1);
+        for (down, up) in [(Duration::ZERO, Duration::ZERO), (tiny, Duration::ZERO), (Duration::ZERO, tiny)] {
+            let flap = Some(Flap { down, up, spread: 0, seed: 1 });
+            let timeline = timeline(&[("a", Timing { flap, ..timing(NOW.wall, Some(SECOND)) })]);
+            for after in [1, 1_000_000_000_000] {
+                let now = NOW.uptime + Duration::from_nanos(after);
+                assert!(timeline.next(now).is_none_or(|next| next > now), "{down:?} {up:?}");
+            }
+        }
     }
 
     #[test]

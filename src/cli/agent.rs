@@ -212,7 +212,9 @@ impl From<ServeError> for Failure {
             ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 Self::new(Exit::Conflict, error)
             }
-            ServeError::Socket(..) | ServeError::Port(..) | ServeError::Folder(..) => Self::new(Exit::Failed, error),
+            ServeError::Socket(..) | ServeError::Port(..) | ServeError::Folder(..) | ServeError::Timer(_) => {
+                Self::new(Exit::Failed, error)
+            }
             ServeError::Credentials(_) => {
                 Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
             }

@@ -19,7 +19,7 @@ mod socket;
 mod tc;
 mod watch;
 
-use std::{fs, io, net::IpAddr};
+use std::{fs, io, net::IpAddr, os::fd::OwnedFd};
 
 use thiserror::Error;
 
@@ -58,6 +58,11 @@ pub trait Kernel: Send {
     /// What has happened to the host's links since the last call, other than by [`Kernel::perform`] and its kin. The first
     /// call begins to watch.
     fn events(&mut self) -> Result<Vec<Event>, KernelError>;
+
+    /// What becomes readable when there are more [`events`](Kernel::events); `None`: the kernel cannot be watched.
+    fn news(&mut self) -> Option<OwnedFd> {
+        None
+    }
 
     /// Reads what is on an interface: our tree and whatever is not ours. An interface that is no longer there is an error,
     /// and not one that has nothing.

@@ -1,6 +1,6 @@
 //! The real kernel, over one rtnetlink socket.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -55,6 +55,13 @@ impl Rtnl {
     /// `CAP_SYS_ADMIN`, but may make user namespaces.
     pub fn open_elsewhere() -> io::Result<Self> {
         Ok(Self { socket: loan::borrow()?, tables: Tables::new(), refuser: None, watch: None })
+    }
+
+    fn watch(&mut self) -> io::Result<&Watch> {
+        match &mut self.watch {
+            Some(watch) => Ok(watch),
+            none => Ok(none.insert(Watch::open(self.socket.port()?)?)),
+        }
     }
 
     fn dump<T>(
@@ -130,11 +137,11 @@ impl Kernel for Rtnl {
     }
 
     fn events(&mut self) -> Result<Vec<Event>, KernelError> {
-        let watch = match &self.watch {
-            Some(watch) => watch,
-            None => self.watch.insert(Watch::open(self.socket.port()?)?),
-        };
-        Ok(watch.events())
+        Ok(self.watch()?.events())
+    }
+
+    fn news(&mut self) -> Option<OwnedFd> {
+        self.watch().and_then(Watch::news).ok()
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {

@@ -4,7 +4,10 @@
 //! taken for answers. Only what is needed is decoded: which link, and for links its state. An event says that it is time to
 //! look, never what there is.
 
-use std::io;
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
 
 use nix::sys::socket::{setsockopt, sockopt};
 use rtnetlink::{
@@ -94,6 +97,11 @@ impl Watch {
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         socket.set_non_blocking(true)?;
         Ok(Self { socket, own })
+    }
+
+    /// The same socket, to wait for what it has to tell.
+    pub(super) fn news(&self) -> io::Result<OwnedFd> {
+        self.socket.as_fd().try_clone_to_owned()
     }
 
     /// What has happened since the last call.

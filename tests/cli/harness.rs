@@ -1,7 +1,7 @@
 //! A hermetic place to run netemctl in, [`Sandbox`], what it answered, [`Answer`], and a [`Lab`] that ends with its test.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fmt, fs,
     os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
@@ -98,6 +98,24 @@ impl Sandbox {
         // What takes over a second says "... …", so on a slow machine it is there and on a fast one it is not.
         let stderr = text(output.stderr).split_inclusive('\n').filter(|line| !line.ends_with(" …\n")).collect();
         Answer { stdout: text(output.stdout), stderr, status: output.status }
+    }
+
+    /// How often the agents of this folder's lab woke up within a time: their threads' voluntary context switches.
+    pub(crate) fn wake_ups(&self, within: Duration) -> u64 {
+        let count = || {
+            let tasks = self.processes().into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
+            let switches = tasks.flatten().flatten().filter_map(|task| {
+                let status = fs::read_to_string(task.path().join("status")).ok()?;
+                let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+                Some((task.file_name(), switches.trim().parse().expect("a number")))
+            });
+            switches.collect::<BTreeMap<_, u64>>()
+        };
+        let before = count();
+        thread::sleep(within);
+        let after = count();
+        // A thread that ends takes its count along.
+        before.iter().filter_map(|(task, before)| Some(after.get(task)? - before)).sum()
     }
 
     /// The processes that have this folder in their command line: a lab's keeper and its agents.

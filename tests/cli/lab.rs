@@ -1,8 +1,18 @@
 //! `lab`: nodes on this machine, what is in them, and what is wrong to ask of them.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use super::harness::{Lab, Sandbox};
+
+/// They had a tick of 200 ms: a third of a CPU for 45 of them, in the very measurements that a lab is for.
+#[test]
+fn a_lab_that_nobody_uses_sleeps() {
+    let lab = Lab::up("uniform-9-rtt0");
+    let _asked = lab.run(["status"]).ended(0);
+    thread::sleep(Duration::from_secs(1));
+    let wake_ups = lab.sandbox.wake_ups(Duration::from_secs(5));
+    assert!(wake_ups <= 18, "nine agents and a keeper woke up {wake_ups} times in 5 s");
+}
 
 #[test]
 fn a_lab_comes_up_shows_itself_and_goes_down() {

@@ -1,10 +1,13 @@
 //! A lab of the test's own, driven as a user would.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
 
 use netemctl::{
@@ -146,6 +149,29 @@ impl Lab {
         shown.collect()
     }
 
+    /// How often the lab's keeper and its agents woke up within a time: their threads' voluntary context switches.
+    pub(crate) fn wake_ups(&self, within: Duration) -> u64 {
+        let read = |path: PathBuf| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let is_ours = |process: &PathBuf| {
+            read(process.join("cmdline")).is_ok_and(|command| command.contains(&*self.directory.to_string_lossy()))
+        };
+        let count = || {
+            let processes = fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path()).filter(is_ours);
+            let tasks = processes.filter_map(|process| fs::read_dir(process.join("task")).ok()).flatten().flatten();
+            let switches = tasks.filter_map(|task| {
+                let status = read(task.path().join("status")).ok()?;
+                let switches = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+                Some((task.file_name(), switches.trim().parse().unwrap()))
+            });
+            switches.collect::<BTreeMap<_, u64>>()
+        };
+        let before = count();
+        thread::sleep(within);
+        let after = count();
+        // A thread that ends takes its count along.
+        before.iter().filter_map(|(task, before)| Some(after.get(task)? - before)).sum()
+    }
+
     pub(crate) fn state(&self) -> State {
         LabDirectory::of_user(Some(self.directory.clone())).unwrap().find().unwrap().state
     }
@@ -165,7 +191,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let down = self.netemctl("lab down");
-        if !std::thread::panicking() {
+        if !thread::panicking() {
             drop(down.expect(0));
         }
     }

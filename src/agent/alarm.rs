@@ -1,0 +1,104 @@
+//! What wakes an agent that has nothing to do: a deadline ([`Alarm`]), and the kernel, which tells what others do ([`Ear`]).
+
+use std::{io, os::fd::OwnedFd, time::Duration};
+
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A timer of the clock by which the node counts, `CLOCK_BOOTTIME`: a machine that slept finds what is over by then. The
+/// timers of the async runtime stand still meanwhile.
+pub(super) struct Alarm(AsyncFd<OwnedFd>);
+
+impl Alarm {
+    pub(super) fn new() -> io::Result<Self> {
+        let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+        readable(timer).map(Self)
+    }
+
+    /// Ends at an uptime, or never.
+    pub(super) async fn at(&self, uptime: Option<Duration>) {
+        let Some(uptime) = uptime else { return std::future::pending().await };
+        // A timer of zero is none.
+        let at = uptime.max(Duration::from_nanos(1)).try_into();
+        // The uptime is beyond the end of all clocks.
+        let Ok(at) = at else { return std::future::pending().await };
+        let time = Itimerspec { it_interval: Duration::ZERO.try_into().unwrap_or(at), it_value: at };
+        if timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &time).is_err() {
+            return;
+        }
+        // How often it has gone off is no news.
+        let read = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
+        drop(self.0.async_io(Interest::READABLE, read).await);
+    }
+}
+
+/// Hears that the kernel has something to tell.
+pub(super) struct Ear(AsyncFd<OwnedFd>);
+
+impl Ear {
+    /// `news` becomes readable then. Whoever hears reads all of it.
+    pub(super) fn of(news: OwnedFd) -> io::Result<Self> {
+        readable(news).map(Self)
+    }
+
+    /// Ends when there is something. Without an ear, never.
+    pub(super) async fn hear(ear: Option<&Self>) {
+        match ear {
+            Some(Self(news)) => match news.readable().await {
+                Ok(mut ready) => ready.clear_ready(),
+                // The runtime ends.
+                Err(_) => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+}
+
+#[expect(deprecated, reason = "its successor is unsafe, for what does not own its descriptor")]
+fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    AsyncFd::with_interest(descriptor, Interest::READABLE)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::net::UnixDatagram, time::Instant};
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::agent::Now;
+
+    const MOMENT: Duration = Duration::from_millis(50);
+
+    #[tokio::test]
+    async fn an_alarm_goes_off_at_its_time_again_and_again_and_never_without_one() {
+        let alarm = Alarm::new().unwrap();
+        for _ in 0..3 {
+            let at = Now::read().uptime + MOMENT;
+            // One that was given up has no say in the next one.
+            assert!(timeout(MOMENT / 10, alarm.at(Some(at.saturating_sub(MOMENT * 4 / 5)))).await.is_err());
+            alarm.at(Some(at)).await;
+            assert!(Now::read().uptime >= at);
+        }
+        alarm.at(Some(Duration::ZERO)).await;
+        for never in [None, Some(Duration::MAX), Some(Duration::from_secs(u64::MAX / 4))] {
+            assert!(timeout(MOMENT, alarm.at(never)).await.is_err());
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_is_not_heard_again_and_what_comes_then_is() {
+        let (kernel, news) = UnixDatagram::pair().unwrap();
+        news.set_nonblocking(true).unwrap();
+        let ear = Ear::of(news.try_clone().unwrap().into()).unwrap();
+        let begin = Instant::now();
+        for _ in 0..2 {
+            assert!(timeout(MOMENT, Ear::hear(Some(&ear))).await.is_err());
+            kernel.send(b"link").unwrap();
+            Ear::hear(Some(&ear)).await;
+            assert_eq!(news.recv(&mut [0; 8]).unwrap(), 4);
+        }
+        assert!(timeout(MOMENT, Ear::hear(None)).await.is_err());
+        assert!(begin.elapsed() >= 3 * MOMENT);
+    }
+}
