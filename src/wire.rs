@@ -305,13 +305,15 @@ pub struct Probe {
     pub run: u64,
     /// Whom to ask.
     pub targets: Vec<IpAddr>,
-    /// How many requests each gets, after one that warms the neighbour table and does not count.
+    /// How many requests each gets.
     pub count: u32,
+    /// How long to wait before the first request, so that every node has been asked by then.
+    pub settle: Duration,
     /// Time between two requests to the same target, on average.
     pub interval: Duration,
     /// How long an answer is waited for.
     pub timeout: Duration,
-    /// How long to listen at least, from the beginning on.
+    /// How long to listen at least, once the requests begin.
     pub listen: Duration,
 }
 
@@ -323,6 +325,8 @@ pub struct Probed {
     pub echoes: Vec<Echoes>,
     /// Whose requests have arrived here.
     pub heard: Vec<Heard>,
+    /// How late the node's own timers and its echoes to itself were, in nanoseconds: nine of ten were less late.
+    pub late_ns: u64,
 }
 
 /// The requests of one node to one address that have arrived there, whether or not the answers got back.
@@ -333,7 +337,7 @@ pub struct Heard {
     pub from: IpAddr,
     /// The address that they were for.
     pub to: IpAddr,
-    /// How many, those that do not count included.
+    /// How many.
     pub requests: u32,
 }
 
@@ -343,7 +347,7 @@ pub struct Heard {
 pub struct Echoes {
     /// The target.
     pub address: IpAddr,
-    /// How many requests were sent.
+    /// How many requests were sent: fewer than asked for where the node was too late to send them.
     pub sent: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,

@@ -26,6 +26,9 @@ const LISTED: usize = 10;
 /// Pairs that are not right are measured up to three more times and judged by all answers together. Ends with exit code
 /// 4 if any pair is not right then.
 ///
+/// The agents say how late their own timers and echoes to themselves are. If a machine is late, the requests are sent at
+/// a slower pace. A pair whose error the lateness explains is busy: the machine is too busy to measure it.
+///
 /// Each agent also listens for the requests of the others, so that a cut in one direction is told from one in both:
 /// where only the way back is cut, the matrix says heard. What a partition cuts by port is not measured.
 #[derive(Debug, clap::Args)]
@@ -97,7 +100,7 @@ impl Verify {
         })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
-            ok: report.wrong == 0,
+            ok: report.is_right(),
             generation: wanted.generation,
             topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
             overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
@@ -115,7 +118,7 @@ impl Verify {
             };
             draw(&wanted, fleet.inventory(), &report) + &missing
         })?;
-        Ok(if report.wrong == 0 { Exit::Ok } else { Exit::Differs })
+        Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
 }
 
@@ -141,7 +144,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += "\nlargest errors\n";
     let header = ["FROM", "TO", "WANTED RTT", "MEDIAN RTT", "ERROR", "ALLOWED", "LOST", "VERDICT"];
     text += &table(styled, &header, listed.map(row).collect());
-    let right = report.pairs.len() - report.wrong;
+    let right = report.pairs.len() - report.wrong - report.busy;
     let Tolerance { share, floor_ns } = report.tolerance;
     // Where chance is allowed for, the list has what it is allowed.
     let is_widened = |pair: &Pair| {
@@ -155,7 +158,15 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
     }
+    if report.busy > 0 {
+        text += &format!(
+            "\n{} not judged: this machine is too busy to measure (timers and local echoes up to {:.1} ms late)\n",
+            count(report.busy, "pair"),
+            report.late_ns as f64 / 1e6
+        );
+    }
     text + &match report.wrong {
+        0 if report.busy > 0 => format!("\n{right} as wanted, within {band}\n"),
         0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
         wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
     }
@@ -194,7 +205,7 @@ fn row(pair: &Pair) -> Vec<String> {
         _ => String::new(),
     };
     let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2} ms", error as f64 / 1e6));
-    let sent: u32 = pair.measured.iter().map(|measured| measured.echoes.sent).sum();
+    let sent: u64 = pair.measured.iter().map(|measured| u64::from(measured.echoes.sent)).sum();
     let answers: usize = pair.measured.iter().map(|measured| measured.echoes.rtts_ns.len()).sum();
     let dash = || "-".to_owned();
     vec![
@@ -209,12 +220,16 @@ fn row(pair: &Pair) -> Vec<String> {
         worst.and_then(|worst| worst.median).map_or_else(dash, |median| format!("{} ms", millis(median))),
         error.unwrap_or_else(dash),
         allowed.unwrap_or_else(dash),
-        format!("{}/{sent}{wanted_loss}", sent as usize - answers),
+        format!("{}/{sent}{wanted_loss}", sent.saturating_sub(answers as u64)),
         match pair.verdict {
+            Verdict::Busy => {
+                let late_ns = pair.measured.iter().map(|measured| measured.late_ns).max().unwrap_or_default();
+                format!("busy, {:.1} ms late", late_ns as f64 / 1e6)
+            }
             Verdict::Right | Verdict::Lossy | Verdict::Off => pair.verdict.to_string(),
             verdict => {
-                let arrived: u32 = pair.measured.iter().map(|measured| measured.arrived).sum();
-                format!("{verdict}, {} heard", count(arrived as usize, "request"))
+                let arrived = pair.measured.iter().map(|measured| measured.arrived as usize).sum();
+                format!("{verdict}, {} heard", count(arrived, "request"))
             }
         },
     ]

@@ -7,12 +7,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{CALL_TIMEOUT, Fleet, TransactionError, part, transaction::unread};
+use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, part, transaction::unread};
 use crate::{
-    plan::{Dice, Wanted},
-    probe::{Expectation, Expected, Pair, Report, Tolerance, Verdict, judge, latest_answer, probe_spacing},
+    plan::{AgentAddress, Dice, Wanted},
+    probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, probe_spacing},
     topology::{Link, NodeName},
-    wire::{Echoes, Probe, Probed},
+    wire::Probe,
 };
 
 /// The most echo requests per second over the whole fleet: in a lab, one machine answers them all.
@@ -25,121 +25,139 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const GRACE: Duration = Duration::from_millis(500);
 
 /// How often pairs that are not as wanted are measured again, to be judged by all answers together.
-const MORE_ROUNDS: usize = 3;
+const MORE_ROUNDS: u32 = 3;
 
-/// What was measured so far.
-#[derive(Default)]
-struct Measurements {
-    /// Who asked → whom → the answers that came back.
-    answers: BTreeMap<NodeName, BTreeMap<IpAddr, Echoes>>,
-    /// Who asked → whom → how many requests arrived there.
-    arrivals: BTreeMap<NodeName, BTreeMap<IpAddr, u32>>,
+/// About how long requests are sent before the agents say how late their machines were.
+const SLICE: Duration = Duration::from_secs(4);
+
+/// The pace is never slowed down more than by this. A machine that is late even then has something else to do.
+const MOST_SLOW: u32 = 8;
+
+/// How much later than planned an agent may be with its answer.
+const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
+
+/// Until every node has been asked, this long for each.
+const SETTLE_EACH: Duration = Duration::from_millis(20);
+
+/// One slice of a measurement.
+struct Slice<'a> {
+    rounds: u32,
+    interval: Duration,
+    timeout: Duration,
+    /// Whether nodes that ask nobody are to hear the others.
+    listens: bool,
+    /// Who asks whom; `None`: each all others.
+    pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
 }
 
 impl Fleet {
     /// Has every node measure the way to every other, all at once, and judges the result.
     ///
-    /// Pairs that are not as wanted are measured again, a few times, and judged by the median of all their answers: a
-    /// machine that was busy for a second is then told from a link that is wrong. No answer is ever discarded, and one
-    /// that came through a partition stays a leak.
+    /// One round goes first, to have the neighbours resolved; only its arrivals count. The requests are sent in slices.
+    /// Behind each, the agents say how late their machines were, and the next slice is slower if one was.
+    ///
+    /// Pairs that are not as wanted are measured again, a few times, and judged by the median of their answers: a machine
+    /// that was busy for a second is then told from a link that is wrong. Answers that a late machine measured no longer
+    /// count when there are enough others. A request that arrived through a partition stays a leak.
     pub async fn verify(&self, wanted: &Wanted, count: u32, tolerance: Tolerance) -> Result<Report, TransactionError> {
-        let mut measurements = Measurements::default();
+        let mut ledger = Ledger::default();
         // Whoever is not asked, or is answered at once, is to hear those who are cut off from somebody all the same.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
-        self.measure(wanted, count, is_cut, |_, _| true, &mut measurements).await?;
-        let spacing = self.pace(wanted, count).spacing;
-        let mut report = self.judge(wanted, &measurements, tolerance, spacing);
-        for _ in 0..MORE_ROUNDS {
-            // Where most is lost, silence may be right, and says little.
-            let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
-            let doubtful = |pair: &Pair| silent(pair) || !matches!(pair.verdict, Verdict::Right | Verdict::Leaks);
-            let again: BTreeSet<_> =
-                report.pairs.iter().filter(|pair| doubtful(pair)).map(|pair| (&pair.from, &pair.to)).collect();
-            if again.is_empty() {
-                break;
+        let pace = self.pace(wanted);
+        let Pace { interval, timeout, spacing, .. } = pace;
+        self.measure(&Slice { rounds: 1, interval, timeout, listens: is_cut, pairs: None }, &mut ledger).await?;
+        ledger.forget_answers();
+        let (mut slow, mut doubtful) = (1, None);
+        for repeat in 0..=MORE_ROUNDS {
+            let mut left = count;
+            while left > 0 {
+                let interval = interval * slow;
+                let rounds = rounds(interval).min(left);
+                let listens = is_cut || repeat > 0;
+                let slice = Slice { rounds, interval, timeout, listens, pairs: doubtful.as_ref() };
+                let is_late = self.measure(&slice, &mut ledger).await?;
+                left -= rounds;
+                if is_late && slow == MOST_SLOW {
+                    return Ok(self.judge(wanted, &ledger, count, tolerance, spacing));
+                }
+                slow = if is_late { slow * 2 } else { (slow - 1).max(1) };
             }
-            self.measure(wanted, count, true, |from, to| again.contains(&(from, to)), &mut measurements).await?;
-            report = self.judge(wanted, &measurements, tolerance, spacing);
+            let report = self.judge(wanted, &ledger, count, tolerance, spacing);
+            let again = report.doubtful();
+            if again.is_empty() || repeat == MORE_ROUNDS {
+                return Ok(report);
+            }
+            doubtful = Some(again);
         }
-        Ok(report)
+        Ok(self.judge(wanted, &ledger, count, tolerance, spacing))
     }
 
-    /// Measures the pairs that `which` picks, and adds what comes back.
-    async fn measure(
-        &self,
-        wanted: &Wanted,
-        count: u32,
-        listens: bool,
-        which: impl Fn(&NodeName, &NodeName) -> bool,
-        measurements: &mut Measurements,
-    ) -> Result<(), TransactionError> {
-        let pace = self.pace(wanted, count);
-        let run = draw_run();
-        let probe = |from: &NodeName| {
-            let targets = self.inventory().nodes.iter().filter(|(to, _)| *to != from && which(from, to));
-            Probe {
-                run,
-                targets: targets.flat_map(|(_, place)| place.addresses.clone()).collect(),
-                count,
-                interval: pace.interval,
-                timeout: pace.timeout,
-                listen: if listens { pace.total } else { Duration::ZERO },
-            }
+    /// Measures a slice, and adds what comes back. Says whether a machine was late.
+    async fn measure(&self, slice: &Slice<'_>, ledger: &mut Ledger) -> Result<bool, TransactionError> {
+        let Slice { rounds, interval, timeout, listens, pairs } = *slice;
+        let (run, settle) = (draw_run(), self.settle());
+        let total = interval * rounds + timeout;
+        let asks = |from: &NodeName, to: &NodeName| {
+            from != to && pairs.is_none_or(|pairs| pairs.contains(&(from.clone(), to.clone())))
         };
-        let (answers, failures) = part(self.call(pace.total + CALL_TIMEOUT, probe).await);
+        let nodes = &self.inventory().nodes;
+        let probe = |from: &NodeName| Probe {
+            run,
+            targets: nodes.iter().filter(|(to, _)| asks(from, to)).flat_map(|(_, to)| to.addresses.clone()).collect(),
+            count: rounds,
+            settle,
+            interval,
+            timeout,
+            listen: if listens { total } else { Duration::ZERO },
+        };
+        let (answers, mut failures) = part(self.call(settle + total + PATIENCE, probe).await);
+        let mut believed = BTreeMap::new();
+        for (node, probed) in answers {
+            let probe = probe(&node);
+            match check(&probe, &probed) {
+                Ok(()) => drop(believed.insert(node, (probe, probed))),
+                Err(why) => drop(failures.insert(node.clone(), CallError::Garbled { at: node.to_string(), why })),
+            }
+        }
         if !failures.is_empty() {
             return Err(unread(failures));
         }
-        let places = &self.inventory().nodes;
-        let owner = places.iter().flat_map(|(node, place)| place.addresses.iter().map(move |address| (address, node)));
-        let owner: BTreeMap<&IpAddr, &NodeName> = owner.collect();
-        for (node, Probed { echoes, heard }) in answers {
-            // Nobody counts for another what comes from or is for an address that is nobody's.
-            for heard in heard.iter().filter(|heard| owner.get(&heard.to) == Some(&&node)) {
-                let Some(from) = owner.get(&heard.from) else { continue };
-                let arrivals = measurements.arrivals.entry((*from).clone()).or_default();
-                *arrivals.entry(heard.to).or_default() += heard.requests;
-            }
-            let known = measurements.answers.entry(node).or_default();
-            for echo in echoes {
-                let address = echo.address;
-                let sum = known.entry(address).or_insert(Echoes { address, sent: 0, rtts_ns: Vec::new() });
-                sum.sent += echo.sent;
-                sum.rtts_ns.extend(echo.rtts_ns);
-                sum.rtts_ns.sort_unstable();
-            }
-        }
-        Ok(())
+        let owners =
+            nodes.iter().flat_map(|(node, place)| place.addresses.iter().map(|address| (*address, node.clone())));
+        let machines = nodes.iter().map(|(node, place)| (node.clone(), machine(&place.agent))).collect();
+        Ok(ledger.add(&owners.collect(), &machines, believed))
     }
 
-    fn judge(&self, wanted: &Wanted, measurements: &Measurements, tolerance: Tolerance, spacing: Duration) -> Report {
-        let places = &self.inventory().nodes;
-        let pairs = measurements.answers.iter().flat_map(|(from, answers)| {
-            let others = places.iter().filter(move |(to, _)| *to != from);
-            others.map(move |(to, place)| {
-                let arrived = |address| measurements.arrivals.get(from)?.get(address).copied();
-                let measured = place
-                    .addresses
-                    .iter()
-                    .filter_map(|address| Some((answers.get(address).cloned()?, arrived(address).unwrap_or(0))));
-                let (there, back) = (wanted.link(from, to), wanted.link(to, from));
-                let arrives = wanted.reaches(from, to);
-                let expected = Expected {
-                    echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
-                    request: arrives.then(|| Expectation::of(&there, &Link::LAN, spacing)),
-                };
-                judge((from, to), expected, measured.collect(), tolerance)
-            })
+    fn judge(&self, wanted: &Wanted, ledger: &Ledger, count: u32, tolerance: Tolerance, spacing: Duration) -> Report {
+        let nodes = &self.inventory().nodes;
+        let ways = nodes.keys().flat_map(|from| nodes.iter().map(move |to| (from, to)));
+        let pairs = ways.filter(|(from, (to, _))| from != to).map(|(from, (to, place))| {
+            let sample = |address: &IpAddr| Some((*address, ledger.sample(from, address, count)?));
+            let samples = place.addresses.iter().filter_map(sample).collect();
+            let (there, back) = (wanted.link(from, to), wanted.link(to, from));
+            let arrives = wanted.reaches(from, to);
+            let expected = Expected {
+                echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
+                request: arrives.then(|| Expectation::of(&there, &Link::LAN, spacing)),
+            };
+            judge((from, to), expected, samples, tolerance)
         });
         Report::new(pairs.collect(), tolerance)
     }
 
     /// How long a measurement takes, if all pairs are as wanted.
     pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
-        self.pace(wanted, count).total
+        let Pace { interval, timeout, .. } = self.pace(wanted);
+        let slices = 1 + count.div_ceil(rounds(interval));
+        interval * (count + 1) + (self.settle() + timeout) * slices
     }
 
-    fn pace(&self, wanted: &Wanted, count: u32) -> Pace {
+    /// How long it takes until every node has been asked.
+    fn settle(&self) -> Duration {
+        SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn pace(&self, wanted: &Wanted) -> Pace {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.addresses.len()).sum();
         let targets = (addresses * nodes.len().saturating_sub(1)) as u64;
@@ -154,7 +172,7 @@ impl Fleet {
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
         let interval = at_fleet_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
         let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
-        Pace { interval, spacing: interval / packets, timeout, total: interval * (count + 1) + 2 * timeout }
+        Pace { interval, spacing: interval / packets, timeout }
     }
 }
 
@@ -164,7 +182,20 @@ struct Pace {
     /// Between two packets from one node to another.
     spacing: Duration,
     timeout: Duration,
-    total: Duration,
+}
+
+/// How many rounds of a slice.
+fn rounds(interval: Duration) -> u32 {
+    u32::try_from(SLICE.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
+}
+
+/// The machine of an agent: those of Unix sockets are all on this one.
+fn machine(agent: &AgentAddress) -> Option<&str> {
+    match agent {
+        AgentAddress::Unix(_) => None,
+        AgentAddress::Http(address) | AgentAddress::Https(address) => Some(&address.host),
+        AgentAddress::Ssh(address) => Some(address.host()),
+    }
 }
 
 /// A name that no other measurement has: this process at this moment.

@@ -6,9 +6,12 @@
 
 mod echo;
 mod expectation;
+mod ledger;
 mod packet;
 mod report;
+mod socket;
 
 pub use echo::echo;
 pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
+pub use ledger::{Ledger, Sample, check};
 pub use report::{Expected, Measured, Pair, Report, Verdict, judge};

@@ -32,6 +32,12 @@ pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     packet
 }
 
+/// The mark of a request that was sent, whatever headers are before it.
+pub(super) fn mark_of_sent(packet: &[u8]) -> Option<Mark> {
+    let (rest, request) = packet.split_last_chunk()?;
+    Some(Mark { run: u64::from_be_bytes(*rest.last_chunk()?), request: u32::from_be_bytes(*request) })
+}
+
 /// What an echo message is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -92,6 +98,7 @@ mod tests {
             let target: IpAddr = if is_v4 { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap();
             let mark = Mark { run, request: number };
             let sent = request(target, mark);
+            prop_assert_eq!(mark_of_sent(&sent), Some(mark));
             let mut answer = sent.clone();
             answer[0] = if is_v4 { ECHO_REPLY } else { ECHO_REPLY_V6 };
             if is_v4 {
@@ -114,6 +121,7 @@ mod tests {
         fn no_packet_makes_the_decoder_panic(packet in proptest::collection::vec(any::<u8>(), 0..80), is_v4: bool) {
             echo(&packet, is_v4);
             ends(&packet);
+            mark_of_sent(&packet);
         }
     }
 }

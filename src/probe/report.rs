@@ -1,10 +1,10 @@
 //! Every ordered pair, wanted against measured, judged.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::{Expectation, Tolerance};
+use super::{Expectation, Sample, Tolerance};
 use crate::{
     topology::{NodeName, Rtt},
     wire::Echoes,
@@ -39,6 +39,9 @@ pub struct Measured {
     pub echoes: Echoes,
     /// How many requests have arrived, those included that do not count because they had the neighbours resolved.
     pub arrived: u32,
+    /// How late the later of the two machines was with its own timers and echoes to itself, in nanoseconds: nine of ten
+    /// were less late.
+    pub late_ns: u64,
     /// The median RTT, if there was an answer.
     pub median: Option<Rtt>,
     /// Median less wanted, in nanoseconds, where both are.
@@ -55,6 +58,8 @@ pub struct Measured {
 pub enum Verdict {
     /// As wanted: within the tolerance, or unreachable where it is to be.
     Right,
+    /// Not as wanted, but a machine that measured was so late itself that this explains it; or too late to measure.
+    Busy,
     /// Reached, but more requests were lost than the wanted loss and one in ten explain.
     Lossy,
     /// The median is outside the tolerance.
@@ -71,6 +76,7 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Right => "right",
+            Self::Busy => "busy",
             Self::Lossy => "lossy",
             Self::Off => "off",
             Self::Unanswered => "unanswered",
@@ -88,6 +94,10 @@ pub struct Report {
     pub tolerance: Tolerance,
     /// How many pairs are not as wanted.
     pub wrong: usize,
+    /// How many pairs are not judged, because a machine was too busy to measure them.
+    pub busy: usize,
+    /// How late a machine was at the most, in nanoseconds, with its own timers and echoes to itself.
+    pub late_ns: u64,
     /// The pairs.
     pub pairs: Vec<Pair>,
 }
@@ -100,8 +110,23 @@ impl Report {
             let worst_first = (b.verdict, error(b)).cmp(&(a.verdict, error(a)));
             worst_first.then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to)))
         });
-        let wrong = pairs.iter().filter(|pair| pair.verdict != Verdict::Right).count();
-        Self { tolerance, wrong, pairs }
+        let wrong = pairs.iter().filter(|pair| pair.verdict > Verdict::Busy).count();
+        let busy = pairs.iter().filter(|pair| pair.verdict == Verdict::Busy).count();
+        let late_ns = pairs.iter().flat_map(|pair| &pair.measured).map(|measured| measured.late_ns).max();
+        Self { tolerance, wrong, busy, late_ns: late_ns.unwrap_or_default(), pairs }
+    }
+
+    /// Whether every pair is shown to be as wanted.
+    pub fn is_right(&self) -> bool {
+        self.wrong + self.busy == 0
+    }
+
+    /// The pairs that are worth to be measured again.
+    pub fn doubtful(&self) -> BTreeSet<(NodeName, NodeName)> {
+        // Where most is lost, silence may be right, and says little.
+        let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
+        let doubtful = |pair: &&Pair| silent(pair) || !matches!(pair.verdict, Verdict::Right | Verdict::Leaks);
+        self.pairs.iter().filter(doubtful).map(|pair| (pair.from.clone(), pair.to.clone())).collect()
     }
 
     /// The pair's measurement.
@@ -119,11 +144,17 @@ pub struct Expected {
     pub request: Option<Expectation>,
 }
 
+/// A machine that is late by this loses answers: requests are given up, and answers come when nobody waits any more.
+const LOSES: Duration = Duration::from_millis(100);
+
+/// An answer passes two delays and two more queues. Two of them may be as late as one in ten is.
+const TIMES_LATE: u64 = 2;
+
 /// Judges what came back from one node's addresses, and how many requests arrived at each.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
     expected: Expected,
-    measured: Vec<(Echoes, u32)>,
+    samples: Vec<(IpAddr, Sample)>,
     tolerance: Tolerance,
 ) -> Pair {
     let wanted_loss = expected.echo.map_or(1.0, |echo| echo.loss);
@@ -132,7 +163,7 @@ pub fn judge(
         request: expected.request.filter(Expectation::gets_through),
     };
     let measured: Vec<Measured> =
-        measured.into_iter().map(|(echoes, arrived)| measure(echoes, arrived, expected.echo, tolerance)).collect();
+        samples.into_iter().map(|(address, sample)| measure(address, sample, expected.echo, tolerance)).collect();
     let verdict = measured.iter().map(|measured| verdict(measured, expected)).max();
     Pair {
         from: from.clone(),
@@ -145,34 +176,52 @@ pub fn judge(
     }
 }
 
-fn measure(echoes: Echoes, arrived: u32, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
-    let median = median(&echoes.rtts_ns);
+fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
+    let Sample { sent, rtts_ns, arrived, late_ns } = sample;
+    let median = median(&rtts_ns);
     let error = |(median, expected): (u64, Expectation)| {
-        let allowed = expected.allowed_error_ns(tolerance, echoes.rtts_ns.len());
-        (median.cast_signed() - expected.rtt.as_nanos().cast_signed(), allowed)
+        let allowed = expected.allowed_error_ns(tolerance, rtts_ns.len());
+        (median.cast_signed().saturating_sub(expected.rtt.as_nanos().cast_signed()), allowed)
     };
     let (error_ns, allowed_error_ns) = median.zip(expected).map(error).unzip();
-    Measured { median: median.map(Rtt::from_nanos), error_ns, allowed_error_ns, arrived, echoes }
+    let median = median.map(Rtt::from_nanos);
+    Measured { echoes: Echoes { address, sent, rtts_ns }, arrived, late_ns, median, error_ns, allowed_error_ns }
 }
 
 fn verdict(measured: &Measured, expected: Expected) -> Verdict {
     let (sent, answers) = (measured.echoes.sent, measured.echoes.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
+    let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
+    let unless_it_loses = |verdict| if loses { Verdict::Busy } else { verdict };
     let Some(echo) = expected.echo else {
         return match expected.request {
             _ if answers > 0 => Verdict::Leaks,
             None if arrived => Verdict::Leaks,
-            Some(request) if !arrived && !request.explains_silence(sent) => Verdict::Unreachable,
+            None => {
+                if sent == 0 {
+                    Verdict::Busy
+                } else {
+                    Verdict::Right
+                }
+            }
+            Some(request) if !arrived && !request.explains_silence(sent) => unless_it_loses(Verdict::Unreachable),
             _ => Verdict::Right,
         };
     };
+    let is_off = |error: i64, allowed: u64| error.unsigned_abs() > allowed;
+    let is_late = |error: i64, allowed: u64| {
+        let explained = allowed.saturating_add(measured.late_ns.saturating_mul(TIMES_LATE));
+        error > 0 && error.unsigned_abs() <= explained
+    };
     match measured.error_ns.zip(measured.allowed_error_ns) {
+        None if sent == 0 => Verdict::Busy,
         None if echo.explains_silence(sent) => Verdict::Right,
-        None if arrived => Verdict::Unanswered,
-        None => Verdict::Unreachable,
-        Some((error, allowed)) if error.unsigned_abs() > allowed => Verdict::Off,
-        Some(_) if lost > echo.allowed_losses(sent) => Verdict::Lossy,
+        None if arrived => unless_it_loses(Verdict::Unanswered),
+        None => unless_it_loses(Verdict::Unreachable),
+        Some((error, allowed)) if is_off(error, allowed) && is_late(error, allowed) => Verdict::Busy,
+        Some((error, allowed)) if is_off(error, allowed) => Verdict::Off,
+        Some(_) if lost > echo.allowed_losses(sent) => unless_it_loses(Verdict::Lossy),
         Some(_) => Verdict::Right,
     }
 }
@@ -204,9 +253,12 @@ mod tests {
 
     fn judged_as(expected: Expected, sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
         let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
-        let echoes = Echoes { address: [192, 0, 2, 1].into(), sent, rtts_ns };
+        verdict_on(expected, Sample { sent, rtts_ns, arrived, late_ns: 0 })
+    }
+
+    fn verdict_on(expected: Expected, sample: Sample) -> Verdict {
         let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-        judge((&from, &to), expected, vec![(echoes, arrived)], Tolerance::default()).verdict
+        judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], Tolerance::default()).verdict
     }
 
     fn lan() -> Expectation {
@@ -232,6 +284,28 @@ mod tests {
         let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
         assert_eq!(judged_as(both_ways, 20, &[], 21), Verdict::Unanswered);
         assert_eq!(judged_as(both_ways, 20, &[], 0), Verdict::Unreachable);
+    }
+
+    #[test]
+    fn what_a_late_machine_measured_is_not_the_networks_fault() {
+        let [link, slower] = ["10ms", "20ms"].map(|delay| Link { delay: delay.parse().unwrap(), ..Link::LAN });
+        let expected =
+            |link| Expected { echo: Some(Expectation::of(link, link, Duration::from_secs(1))), request: None };
+        let judged = |link, late_ms: u64, rtt_ms: u64| {
+            let rtts_ns = vec![rtt_ms * 1_000_000; 3];
+            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns: late_ms * 1_000_000 })
+        };
+        assert_eq!(judged(&link, 30, 20), Verdict::Right, "a late machine makes no link faster");
+        assert_eq!(judged(&link, 1, 60), Verdict::Off);
+        assert_eq!(judged(&link, 30, 60), Verdict::Busy);
+        assert_eq!(judged(&link, 700, 1_400), Verdict::Busy);
+        assert_eq!(judged(&slower, 700, 20), Verdict::Off, "nothing makes a packet early");
+        let lost = |late_ms: u64| {
+            let sample = Sample { sent: 3, rtts_ns: Vec::new(), arrived: 0, late_ns: late_ms * 1_000_000 };
+            verdict_on(expected(&link), sample)
+        };
+        assert_eq!((lost(30), lost(300)), (Verdict::Unreachable, Verdict::Busy));
+        assert_eq!(verdict_on(expected(&link), Sample::default()), Verdict::Busy, "nothing was sent");
     }
 
     #[test]

@@ -93,7 +93,7 @@ where
 
 fn probe() -> Probe {
     let no = Duration::ZERO;
-    Probe { run: 1, targets: Vec::new(), count: 1, interval: no, timeout: no, listen: no }
+    Probe { run: 1, targets: Vec::new(), count: 1, settle: no, interval: no, timeout: no, listen: no }
 }
 
 /// As `inventory init` asks, for which the answer is what to believe from then on.

@@ -1,5 +1,7 @@
 //! The LAN becomes the WAN that the file describes, and becomes a LAN again.
 
+use std::process::{Command, Stdio};
+
 use serde_json::Value;
 
 use crate::lab::{Lab, shipped};
@@ -46,7 +48,9 @@ fn verify_says_which_pair_is_not_as_wanted() {
     let pairs = report["pairs"].as_array().unwrap();
     let wrong: Vec<_> = pairs.iter().filter(|pair| pair["verdict"] != "right").collect();
     assert_eq!(wrong.len(), 12, "n1 with each node of the other zones, both ways");
-    assert!(wrong.iter().all(|pair| (pair["from"] == "n1" || pair["to"] == "n1") && pair["verdict"] == "off"));
+    // A machine that is 50 ms late itself cannot say of whom 100 ms are.
+    let is_told = |pair: &Value| pair["verdict"] == "off" || pair["verdict"] == "busy";
+    assert!(wrong.iter().all(|pair| (pair["from"] == "n1" || pair["to"] == "n1") && is_told(pair)), "{wrong:?}");
 }
 
 #[test]
@@ -106,16 +110,56 @@ fn clear_leaves_every_interface_as_it_was() {
 fn forty_five_nodes_are_a_wan_as_well() {
     let lab = Lab::up(&shipped("hierarchical-45.toml"));
     lab.apply(&shipped("hierarchical-45.toml"));
-    // Whether single medians are late says more of the machine than of the WAN; that nothing is early, or lost, counts.
+    // A machine may be too slow to measure 45 nodes. That is said of it, and not of the network; nothing is ever early.
     let report = lab.netemctl("--json verify --count 3").json();
+    assert_eq!(report["wrong"], 0, "{:?}", worst(&report));
     let pairs = report["pairs"].as_array().unwrap();
     assert_eq!(pairs.len(), 45 * 44);
     let zone = |node: &Value| (node.as_str().unwrap()[1..].parse::<u32>().unwrap() - 1) / 15;
     for pair in pairs {
         let rtt = if zone(&pair["from"]) == zone(&pair["to"]) { 20.0 } else { 150.0 };
+        let is_busy = pair["verdict"] == "busy";
         for measured in pair["measured"].as_array().unwrap() {
-            let least = measured["rtts_ns"][0].as_f64().unwrap_or_else(|| panic!("no answer: {pair}")) / 1e6;
-            assert!((rtt..rtt + 50.0).contains(&least), "{least} ms instead of {rtt} ms: {pair}");
+            match measured["rtts_ns"][0].as_f64().map(|least| least / 1e6) {
+                Some(least) => assert!(least >= rtt && (is_busy || least < rtt + 50.0), "{least} ms: {pair}"),
+                None => assert!(is_busy, "no answer: {pair}"),
+            }
         }
+    }
+}
+
+/// The verdict on the worst pair, with its figures.
+fn worst(report: &Value) -> &Value {
+    &report["pairs"][0]
+}
+
+/// 9 nodes on a machine on which somebody else computes: netemctl's figures are those of ping, or it says that the machine
+/// is too busy. It does not say that the network is wrong.
+#[test]
+fn a_busy_machine_is_not_taken_for_a_wrong_network() {
+    let lab = Lab::hierarchical();
+    lab.apply(&shipped("hierarchical-9.toml"));
+    #[expect(clippy::disallowed_methods, reason = "somebody else is at work")]
+    let burn = || Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+    let mut burners = [burn(), burn(), burn()];
+    let ping = lab
+        .command(["lab", "exec", "n1", "--", "ping", "-n", "-q", "-c", "20", "-i", "0.2", "n4"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ran = lab.netemctl("--json verify --count 5");
+    let ping = String::from_utf8(ping.wait_with_output().unwrap().stdout).unwrap();
+    for burner in &mut burners {
+        burner.kill().unwrap();
+        burner.wait().unwrap();
+    }
+    let report = ran.json();
+    assert_eq!(report["wrong"], 0, "{:?}; ping says {ping}", worst(&report));
+    assert_eq!(ran.code, Some(if report["busy"] == 0 { 0 } else { 4 }));
+    let figures = ping.lines().find(|line| line.starts_with("rtt")).unwrap().split(" = ").nth(1).unwrap();
+    let least: f64 = figures.split('/').next().unwrap().parse().unwrap();
+    assert!((150.0..200.0).contains(&least), "{ping}");
+    for (own, _) in measured(&report, "n1", "n4") {
+        assert!((150.0..200.0).contains(&own), "{own} ms, and ping says {ping}");
     }
 }

@@ -52,6 +52,7 @@ fn probe() -> Probe {
         run: 7_340_032,
         targets: vec![address(2)],
         count: 3,
+        settle: Duration::from_millis(200),
         interval: Duration::from_millis(50),
         timeout: Duration::from_millis(600),
         listen: Duration::ZERO,
@@ -61,5 +62,5 @@ fn probe() -> Probe {
 fn probed() -> Probed {
     let rtts_ns = vec![100_081_000, 100_093_500, 100_112_750];
     let heard = Heard { from: address(2), to: address(1), requests: 4 };
-    Probed { echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }], heard: vec![heard] }
+    Probed { echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }], heard: vec![heard], late_ns: 84_000 }
 }

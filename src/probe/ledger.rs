@@ -1,0 +1,211 @@
+//! What was measured so far, slice by slice, kept apart by whether the machines that measured kept their time.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use crate::{
+    topology::NodeName,
+    wire::{Echoes, Probe, Probed},
+};
+
+/// A machine whose own timers and echoes to itself are so late, one time in ten, disturbs what it measures.
+const LATE: Duration = Duration::from_millis(20);
+
+/// No answer is older.
+const OLDEST: Duration = Duration::from_hours(48);
+
+/// Who asked → which address → what came of it.
+#[derive(Debug, Default)]
+pub struct Ledger(BTreeMap<NodeName, BTreeMap<IpAddr, Asked>>);
+
+/// The requests of one node to one address.
+#[derive(Debug, Default)]
+struct Asked {
+    /// Those that were sent while both machines kept their time.
+    calm: Sample,
+    /// The others.
+    late: Sample,
+    /// How many have arrived.
+    arrived: u32,
+}
+
+/// What was measured to one address.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    /// How many requests were sent.
+    pub sent: u32,
+    /// The round-trip times of the answers, in nanoseconds, in ascending order.
+    pub rtts_ns: Vec<u64>,
+    /// How many requests have arrived, those of the first round included.
+    pub arrived: u32,
+    /// How late the later of the two machines was meanwhile, in nanoseconds.
+    pub late_ns: u64,
+}
+
+impl Sample {
+    fn add(&mut self, sent: u32, rtts_ns: &[u64], late_ns: u64) {
+        self.sent = self.sent.saturating_add(sent);
+        self.rtts_ns.extend(rtts_ns);
+        self.rtts_ns.sort_unstable();
+        self.late_ns = self.late_ns.max(late_ns);
+    }
+}
+
+impl Ledger {
+    /// Adds a slice: what each node answered to its request for a measurement. Says whether a machine was late, so that
+    /// the next slice is to be slower.
+    ///
+    /// `owners` has the node of each address, `machines` the machine of each node; an address that is nobody's counts for
+    /// nobody.
+    pub fn add<M: Ord>(
+        &mut self,
+        owners: &BTreeMap<IpAddr, NodeName>,
+        machines: &BTreeMap<NodeName, M>,
+        answers: BTreeMap<NodeName, (Probe, Probed)>,
+    ) -> bool {
+        let mut late: BTreeMap<&M, Vec<u64>> = BTreeMap::new();
+        for (node, (_, probed)) in &answers {
+            if let Some(machine) = machines.get(node) {
+                late.entry(machine).or_default().push(probed.late_ns);
+            }
+        }
+        for late in late.values_mut() {
+            late.sort_unstable();
+        }
+        // Of one machine's nodes, most are as late as the middle one, and any may be as late as the last.
+        let late_ns = |node: &NodeName| -> Option<(u64, u64)> {
+            let late = late.get(machines.get(node)?)?;
+            Some((late[late.len() / 2], *late.last()?))
+        };
+        let mut is_late = false;
+        for (node, (probe, Probed { echoes, heard, .. })) in answers {
+            for heard in heard.iter().filter(|heard| owners.get(&heard.to) == Some(&node)) {
+                let Some(from) = owners.get(&heard.from) else { continue };
+                let asked = self.0.entry(from.clone()).or_default().entry(heard.to).or_default();
+                asked.arrived = asked.arrived.saturating_add(heard.requests);
+            }
+            for Echoes { address, sent, rtts_ns } in echoes {
+                let ends = [Some(&node), owners.get(&address)];
+                let (most, late_ns) = ends.into_iter().flatten().filter_map(late_ns).max().unwrap_or_default();
+                let asked = self.0.entry(node.clone()).or_default().entry(address).or_default();
+                let is_calm = u128::from(most) < LATE.as_nanos() && sent == probe.count;
+                is_late |= !is_calm;
+                if is_calm { &mut asked.calm } else { &mut asked.late }.add(sent, &rtts_ns, late_ns);
+            }
+        }
+        is_late
+    }
+
+    /// Forgets what came back so far, but not what arrived: the first requests wait for the neighbours to be resolved.
+    pub fn forget_answers(&mut self) {
+        for asked in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+            (asked.calm, asked.late) = (Sample::default(), Sample::default());
+        }
+    }
+
+    /// Who has asked.
+    pub fn nodes(&self) -> BTreeSet<NodeName> {
+        self.0.keys().cloned().collect()
+    }
+
+    /// What is known of the way from a node to an address: of `count` calm requests if there are so many, else of all.
+    pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
+        let Asked { calm, late, arrived } = self.0.get(from)?.get(to)?;
+        let mut sample = Sample { arrived: *arrived, ..calm.clone() };
+        if calm.sent < count {
+            sample.add(late.sent, &late.rtts_ns, late.late_ns);
+        }
+        Some(sample)
+    }
+}
+
+/// Why an answer to a request for a measurement makes no sense, if so. Nothing that a peer says is believed unseen.
+pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
+    let targets: BTreeSet<&IpAddr> = probe.targets.iter().collect();
+    let mut seen = BTreeSet::new();
+    for Echoes { address, sent, rtts_ns } in &probed.echoes {
+        let why = if !targets.contains(address) {
+            "it was not asked for"
+        } else if !seen.insert(address) {
+            "it is there twice"
+        } else if *sent > probe.count {
+            "more requests than asked for"
+        } else if rtts_ns.len() as u64 > u64::from(*sent) {
+            "more answers than requests"
+        } else if rtts_ns.iter().any(|rtt| u128::from(*rtt) > OLDEST.as_nanos()) {
+            "an answer that is older than the measurement"
+        } else {
+            continue;
+        };
+        return Err(format!("measured to {address}: {why}"));
+    }
+    if seen.len() < targets.len() {
+        return Err(format!("{} of {} addresses are measured", seen.len(), targets.len()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    fn node(number: u8) -> NodeName {
+        format!("n{number}").parse().unwrap()
+    }
+
+    fn probe() -> Probe {
+        let second = Duration::from_secs(1);
+        let targets = vec![address(2)];
+        Probe { run: 1, targets, count: 2, settle: second, interval: second, timeout: second, listen: second }
+    }
+
+    fn probed(sent: u32, rtts_ns: &[u64], late_ns: u64) -> Probed {
+        let echoes = vec![Echoes { address: address(2), sent, rtts_ns: rtts_ns.to_vec() }];
+        Probed { echoes, heard: Vec::new(), late_ns }
+    }
+
+    #[test]
+    fn an_answer_that_makes_no_sense_is_refused_and_overflows_nothing() {
+        let why = |probed| check(&probe(), &probed).err();
+        assert_eq!(why(probed(2, &[1, 2], 0)), None);
+        let more = why(probed(1, &[1, 2], 0));
+        assert_eq!(more.as_deref(), Some("measured to 192.0.2.2: more answers than requests"));
+        assert!(why(probed(3, &[], 0)).is_some());
+        assert!(why(probed(1, &[1 << 63], 0)).is_some());
+        assert!(why(Probed::default()).is_some(), "nothing was measured");
+        let mut twice = probed(1, &[], 0);
+        twice.echoes.extend(twice.echoes.clone());
+        assert!(why(twice).is_some());
+        let mut other = probed(1, &[], 0);
+        other.echoes[0].address = address(3);
+        assert!(why(other).is_some());
+    }
+
+    #[test]
+    fn what_a_late_machine_measured_is_replaced_by_what_it_measures_later() {
+        let owners = [(address(1), node(1)), (address(2), node(2))].into();
+        let machines = [(node(1), 1), (node(2), 2)].into();
+        let mut ledger = Ledger::default();
+        let mut add = |mine: Probed, late_ns| {
+            let other = Probed { late_ns, ..Probed::default() };
+            let nobody = Probe { targets: Vec::new(), ..probe() };
+            ledger.add(&owners, &machines, [(node(1), (probe(), mine)), (node(2), (nobody, other))].into())
+        };
+        let late = 30_000_000;
+        assert!(add(probed(2, &[7, 8], late), 0), "the one that asks is late");
+        assert!(add(probed(2, &[7, 9], 0), late), "the one that answers is late");
+        assert!(add(probed(1, &[1], 0), 0), "it was too late to send all requests");
+        assert!(!add(probed(2, &[1, 2], 3), 4));
+        let sample = |count| ledger.sample(&node(1), &address(2), count).unwrap();
+        assert_eq!(sample(2), Sample { sent: 2, rtts_ns: vec![1, 2], arrived: 0, late_ns: 4 });
+        assert_eq!(sample(3), Sample { sent: 7, rtts_ns: vec![1, 1, 2, 7, 7, 8, 9], arrived: 0, late_ns: late });
+        assert_eq!(ledger.sample(&node(2), &address(2), 1), None);
+    }
+}
