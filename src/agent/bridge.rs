@@ -45,8 +45,10 @@ const PATIENCE: Duration = Duration::from_secs(15);
 pub struct Caller {
     /// Which node.
     pub node: Option<NodeName>,
-    /// What may be shaped; no other interface is ever touched. None, if the caller only asks questions.
+    /// What may be shaped; no other interface is ever touched. None, if the caller does not know it.
     pub interfaces: Vec<IfName>,
+    /// Whether something is to be changed. A keeper that cannot make the change is replaced; a question replaces none.
+    pub changes: bool,
     /// The same by the network that the interface has an address in, if there is one such interface.
     pub network: Option<IpNetwork>,
     /// The connection that the caller came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
@@ -76,6 +78,9 @@ pub enum BridgeError {
         /// What says so.
         by: String,
     },
+    /// A keeper that speaks otherwise.
+    #[error("the keeper there is of a netemctl with which this one cannot talk; a change by this one replaces it")]
+    AnotherWire,
     /// The guard.
     #[error(
         "interface {0} has the address that this ssh session came in by; shaping it would slow down or cut the session; \
@@ -185,12 +190,10 @@ fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, 
     };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = caller.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
-    let program = std::env::current_exe().unwrap_or_default();
+    // The first line tells a netemctl with which the keeper cannot talk; builds that speak alike share it.
     let text = format!(
-        "# That of the agent that ssh started: netemctl {}, {}. It goes when nothing is in force any more.\n\
+        "# {GREETING}: that of the agent that ssh started. It goes when nothing is in force any more.\n\
          node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
-        env!("CARGO_PKG_VERSION"),
-        quoted(&program.to_string_lossy()),
         quoted(node.as_str()),
         interfaces.join(", "),
         quoted(&folder.socket().to_string_lossy()),
@@ -205,8 +208,8 @@ fn host_name() -> Option<NodeName> {
     name.trim().split('.').next()?.parse().ok()
 }
 
-/// Sees to it that the configuration of a keeper is this one, and that one with another (another netemctl, another
-/// interface) has ended: the next one goes on from its journal.
+/// Sees to it that the configuration of a keeper is this one, and that one with another (another interface, another way to
+/// talk) has ended: the next one goes on from its journal. Who only asks has what is there answer, if it can.
 fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = match fs::read_to_string(folder.config()) {
@@ -216,20 +219,32 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
     if before.as_deref() == Some(text) {
         return Ok(());
     }
-    if before.is_some() && caller.node.is_none() {
-        // Who only asks questions asks whoever is there, or was.
-        return Ok(());
-    }
+    let running = UnixStream::connect(folder.socket()).ok();
     // Before anything ends that knows when something is over.
     let entry = journal::read(&folder.journal())?;
     let is_clear = entry.is_none_or(|entry| entry.is_clear());
+    let only_asks = !caller.changes || caller.node.is_none();
+    let stays = before.is_some() && only_asks && (running.is_some() || caller.node.is_none());
+    let head = |text: &str| text.lines().next().map(ToOwned::to_owned);
+    if stays && running.is_some() && before.as_deref().and_then(head) != head(text) {
+        return Err(BridgeError::AnotherWire);
+    }
     let own = before.map(|_| Config::read(&folder.config())).transpose()?.map(|config| config.node);
     let other = own.filter(|own| caller.node.as_ref().is_some_and(|asked| asked != own));
-    if let (Some(own), Some(asked), false) = (&other, &caller.node, is_clear) {
-        let by = "what is in force (netemctl clear by that name ends that)".to_owned();
-        return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), by });
+    if let (Some(own), Some(asked)) = (&other, &caller.node)
+        && (stays || !is_clear)
+    {
+        let by = if is_clear {
+            "its keeper, which ends when nobody has asked for 10 s"
+        } else {
+            "what is in force (netemctl clear by that name ends that)"
+        };
+        return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), by: by.to_owned() });
     }
-    if let Ok(running) = UnixStream::connect(folder.socket()) {
+    if stays {
+        return Ok(());
+    }
+    if let Some(running) = running {
         end(folder, &running)?;
     }
     if other.is_some() {

@@ -1,13 +1,15 @@
 //! One agent at a time: [`Claim`] keeps a second one from the same journal and from the same interface.
 //!
 //! The journal is replaced as a whole, so what is locked (flock(2)) is a file beside it that stays. An interface is claimed
-//! by an abstract Unix socket (unix(7)): such names belong to a network namespace, as interfaces do, and whoever has one
-//! loses it as it ends, however it ends.
+//! by an abstract Unix socket (unix(7)): such names belong to a network namespace, as interfaces do, and a process loses
+//! its names as it ends, however it ends. Every user of the machine may take such a name. So each agent takes a random one,
+//! and then looks who has others of that interface: root, its own user and whoever may shape are agents, others are not.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     io,
     os::{
+        fd::AsRawFd,
         linux::net::SocketAddrExt,
         unix::{
             fs::OpenOptionsExt,
@@ -17,16 +19,29 @@ use std::{
     path::Path,
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use caps::{CapSet, Capability};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+    sys::socket::{
+        AddressFamily, SockFlag, SockType, UnixAddr, UnixCredentials, connect, getsockopt, socket,
+        sockopt::PeerCredentials,
+    },
+    unistd::geteuid,
+};
+use tracing::warn;
 
 use super::{Config, JournalError, journal};
 use crate::plan::IfName;
+
+/// The names of all sockets of the network namespace.
+const SOCKETS: &str = "/proc/thread-self/net/unix";
 
 /// What no other agent has while this value lives.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     _journal: Option<Flock<File>>,
-    _interfaces: Vec<UnixListener>,
+    interfaces: Vec<UnixListener>,
 }
 
 impl Claim {
@@ -39,27 +54,71 @@ impl Claim {
     /// Claims its interfaces as well, in the network namespace of the calling process.
     pub(super) fn and_interfaces(self, config: &Config) -> Result<Self, JournalError> {
         let interfaces = config.interfaces.iter().map(claim).collect::<Result<_, _>>()?;
-        Ok(Self { _interfaces: interfaces, ..self })
+        Ok(Self { interfaces, ..self })
+    }
+
+    /// What has to be accepted, and closed at once, as long as the agent runs. Where the queue is full, another agent does
+    /// not learn whose name it is.
+    pub(super) fn callers(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
+        self.interfaces.iter().map(UnixListener::try_clone)
     }
 }
 
 fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
     let beside = journal::beside(path, "lock");
     let unwritable = |error| JournalError::Unwritable(path.into(), error);
-    let options = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(beside);
-    Flock::lock(options.map_err(unwritable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
-        nix::errno::Errno::EWOULDBLOCK => JournalError::InUse(path.into()),
+    let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
+    let file = match made {
+        // To look after what is in force takes no write.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&beside).map_err(|_| error),
+        made => made,
+    };
+    Flock::lock(file.map_err(unwritable)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => JournalError::InUse(path.into()),
         errno => unwritable(errno.into()),
     })
 }
 
 fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
-    let name = format!("netemctl-agent/{interface}");
-    let address = SocketAddr::from_abstract_name(&name);
-    address.and_then(|address| UnixListener::bind_addr(&address)).map_err(|error| match error.kind() {
-        io::ErrorKind::AddrInUse => JournalError::InterfaceInUse(interface.clone()),
-        _ => JournalError::Unclaimed(interface.clone(), error),
-    })
+    let unclaimed = |error| JournalError::Unclaimed(interface.clone(), error);
+    let prefix = format!("netemctl-agent/{interface}/");
+    let random = fs::read_to_string("/proc/sys/kernel/random/uuid").map_err(unclaimed)?;
+    let own = format!("{prefix}{}", random.trim());
+    let listener = SocketAddr::from_abstract_name(&own).and_then(|own| UnixListener::bind_addr(&own));
+    let listener = listener.map_err(unclaimed)?;
+    listener.set_nonblocking(true).map_err(unclaimed)?;
+    // Of two agents that do this at once, each has its name before it looks.
+    let sockets = fs::read(SOCKETS).map_err(unclaimed)?;
+    let sockets = String::from_utf8_lossy(&sockets);
+    let names = sockets.lines().filter_map(|line| line.split_once(" @")).map(|(_, name)| name);
+    for name in names.filter(|name| name.starts_with(&prefix) && *name != own) {
+        match holder(name) {
+            Ok(holder) if is_agent(&holder) => return Err(JournalError::InterfaceInUse(interface.clone())),
+            Ok(holder) => warn!("User {} has the name of an agent of {interface} and is none.", holder.uid()),
+            Err(Errno::ECONNREFUSED) => {}
+            Err(errno) => warn!("Whoever has the name of an agent of {interface} cannot be asked: {errno}."),
+        }
+    }
+    Ok(listener)
+}
+
+/// Whose process listens at an abstract address.
+fn holder(name: &str) -> nix::Result<UnixCredentials> {
+    // It must not wait: the queue may be full.
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
+    getsockopt(&socket, PeerCredentials)
+}
+
+/// Whether a process may shape the interfaces of this network namespace. One in a user namespace of its own has all
+/// capabilities there, and none here.
+fn is_agent(holder: &UnixCredentials) -> bool {
+    let users = |process: &str| fs::read_to_string(format!("/proc/{process}/uid_map")).ok();
+    holder.uid() == 0
+        || holder.uid() == geteuid().as_raw()
+        || users("self").is_some_and(|own| users(&holder.pid().to_string()) == Some(own))
+            && caps::has_cap(Some(holder.pid()), CapSet::Effective, Capability::CAP_NET_ADMIN).unwrap_or(false)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The agent's own configuration: what it may touch, whatever a controller asks.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -9,6 +10,7 @@ use std::{
 use serde::Deserialize;
 use thiserror::Error;
 
+use super::journal;
 use crate::{pki::TlsFiles, plan::IfName, topology::NodeName, wire::OnDrift};
 
 /// An agent's configuration file.
@@ -114,7 +116,40 @@ impl Config {
         for file in config.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.cert, &mut tls.key]) {
             *file = folder.join(&*file);
         }
+        config.check_files(path)?;
         Ok(config)
+    }
+
+    /// Checks that each file that the agent makes or replaces has a path of its own.
+    fn check_files(&self, path: &Path) -> Result<(), ConfigError> {
+        let journal = |extension| self.journal.as_deref().map(|journal| journal::beside(journal, extension));
+        let made = [
+            ("`socket`", self.socket.clone()),
+            ("`journal`", self.journal.clone()),
+            ("the lock of `journal`", journal("lock")),
+            ("the new `journal`", journal("new")),
+        ];
+        let tls = |file: fn(&TlsFiles) -> &PathBuf| self.tls.as_ref().map(|tls| file(tls).clone());
+        let read = [
+            ("this file", Some(path.to_owned())),
+            ("`ca`", tls(|tls| &tls.ca)),
+            ("`cert`", tls(|tls| &tls.cert)),
+            ("`key`", tls(|tls| &tls.key)),
+        ];
+        let made = made.into_iter().map(|(name, file)| (name, file, true));
+        let read = read.into_iter().map(|(name, file)| (name, file, false));
+        let mut places = BTreeMap::new();
+        for (name, file, is_made) in made.chain(read) {
+            let Some(file) = file else { continue };
+            let place = place(&file);
+            if let Some(&other) = places.get(&place) {
+                return Err(ConfigError::SameFile { path: path.into(), file, names: [other, name] });
+            }
+            if is_made {
+                places.insert(place, name);
+            }
+        }
+        Ok(())
     }
 
     /// Checks that nobody can reach the agent who should not.
@@ -149,6 +184,25 @@ pub enum ConfigError {
     /// It has certificates and does not use them.
     #[error("{path}: [tls] is for a port, and there is none; add `listen = \"ADDRESS:PORT\"`", path = .0.display())]
     NoPort(PathBuf),
+    /// The agent would replace one file by another.
+    #[error("{path}: {} and {} are the same file, {file}; give each a path of its own", .names[0], .names[1], path = .path.display(), file = .file.display())]
+    SameFile {
+        /// The configuration.
+        path: PathBuf,
+        /// The file.
+        file: PathBuf,
+        /// What it is to be.
+        names: [&'static str; 2],
+    },
+}
+
+/// Where a file is, whatever it is called: its folder without symbolic links, and its name.
+fn place(file: &Path) -> PathBuf {
+    let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    match (file.parent().and_then(|folder| folder.canonicalize().ok()), file.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => file,
+    }
 }
 
 #[cfg(test)]
@@ -190,6 +244,32 @@ mod tests {
         assert_eq!(error, "FILE: [tls] is for a port, and there is none; add `listen = \"ADDRESS:PORT\"`");
         assert!(read("listen = '127.0.0.1'\n").is_err(), "a port is needed");
         assert!(read("listen = '10.0.0.7:7946'\n[tls]\nca = 'ca.pem'\n").is_err(), "all three files are needed");
+    }
+
+    #[test]
+    fn a_file_that_the_agent_makes_is_nothing_else_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("agent.toml");
+        std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let read = |socket: &str, journal: &str, key: &str| {
+            let tls = format!("listen = '10.0.0.7:7946'\n[tls]\nca = 'pem'\ncert = 'pem'\nkey = '{key}'\n");
+            let text =
+                format!("node = 'n1'\ninterfaces = []\nsocket = '{}'\njournal = '{}'\n", at(socket), at(journal));
+            std::fs::write(&file, text + &tls).unwrap();
+            Config::read(&file).map(drop).map_err(|error| error.to_string().replace(&at(""), ""))
+        };
+        read("sock", "journal", "pem").unwrap();
+        for (socket, journal, key, names) in [
+            ("a", "a", "pem", "`socket` and `journal`"),
+            ("link/a", "./a", "pem", "`socket` and `journal`"),
+            ("a.lock", "a", "pem", "`socket` and the lock of `journal`"),
+            ("a", "agent.toml", "pem", "`journal` and this file"),
+            ("a", "b", "b.new", "the new `journal` and `key`"),
+        ] {
+            let error = read(socket, journal, key).unwrap_err();
+            assert!(error.starts_with(&format!("agent.toml: {names} are the same file")), "{error}");
+        }
     }
 
     #[test]

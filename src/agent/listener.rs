@@ -4,7 +4,7 @@ use std::{
     fs::{self, Permissions},
     io,
     net::SocketAddr,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -122,14 +122,19 @@ impl Drop for Listener {
 }
 
 async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
-    if UnixStream::connect(socket).await.is_ok() {
-        return Err(ServeError::Taken(socket.into()));
-    }
     let failed = |error| ServeError::Socket(socket.into(), error);
-    // A file that nobody listens on is left over from an agent that was killed.
-    match fs::remove_file(socket) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-        _ => {}
+    match UnixStream::connect(socket).await.map_err(|error| (error.kind(), error)) {
+        Err((io::ErrorKind::NotFound, _)) => {}
+        // Nobody listens, or the file is no socket. An agent that was killed leaves a socket.
+        Err((io::ErrorKind::ConnectionRefused, _)) => {
+            if !fs::symlink_metadata(socket).map_err(failed)?.file_type().is_socket() {
+                return Err(ServeError::NotASocket(socket.into()));
+            }
+            fs::remove_file(socket).map_err(failed)?;
+        }
+        // A full queue is somebody's.
+        Ok(_) | Err((io::ErrorKind::WouldBlock, _)) => return Err(ServeError::Taken(socket.into())),
+        Err((_, error)) => return Err(failed(error)),
     }
     // Made with mode 0600 at once: changed afterwards, it would be open to others for a moment.
     let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);

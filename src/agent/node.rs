@@ -7,9 +7,9 @@ mod keeping;
 mod watching;
 mod writing;
 
-use std::{os::fd::OwnedFd, time::Duration};
+use std::{io, os::fd::OwnedFd, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{net::UnixListener, sync::watch};
 use tracing::{info, warn};
 
 #[cfg(test)]
@@ -78,7 +78,7 @@ pub struct Node<K> {
     /// Why the journal does not say what is in force, and at which uptime it is tried again.
     behind: Option<(String, Duration)>,
     /// Keeps other agents from the journal and the interfaces.
-    _claim: Claim,
+    claim: Claim,
 }
 
 /// A change that is possible.
@@ -168,7 +168,7 @@ impl<K: Kernel> Node<K> {
             recovered: None,
             vigil,
             behind: None,
-            _claim: claim,
+            claim,
         };
         let Some(entry) = entry else { return Ok(node) };
         let entry = entry.of(&node.enforcer.config)?;
@@ -212,6 +212,11 @@ impl<K: Kernel> Node<K> {
     #[cfg(test)]
     pub(super) fn drains(&self) -> bool {
         self.enforcer.drains()
+    }
+
+    /// What keeps other agents from its interfaces; somebody has to accept there.
+    pub(super) fn claims(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
+        self.claim.callers().map(|claim| UnixListener::from_std(claim?))
     }
 
     /// What becomes readable when others have changed something; the node is to be [tended](Node::tend) then.
@@ -276,17 +281,15 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Brings the kernel in line with the journal, and begins one if there is none. A kernel that cannot be brought in
-    /// line yet is no error: [`Node::tend`] tries again.
-    pub fn resume(&mut self, now: Now) -> Result<(), JournalError> {
+    /// Brings the kernel in line with the journal, and begins one if there is none. Where either fails, [`Node::tend`]
+    /// tries again: an agent without a disk still ends what has its time.
+    pub fn resume(&mut self, now: Now) {
         if self.unsettled.is_none() {
             // A commit that is interrupted right away has something to go back to.
-            return self.write_down();
-        }
-        if let Err(error) = self.settle(now) {
+            self.correct_journal(now);
+        } else if let Err(error) = self.settle(now) {
             warn!(%error, "The kernel could not be brought in line with the journal; trying again.");
         }
-        Ok(())
     }
 
     /// Checks everything and computes the change for a controller on this machine; writes nothing.

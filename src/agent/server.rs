@@ -23,6 +23,7 @@ use axum::{
 };
 use thiserror::Error;
 use tokio::{
+    net::UnixListener,
     sync::Notify,
     task::{JoinError, JoinSet},
 };
@@ -69,6 +70,9 @@ pub enum ServeError {
     /// Somebody listens there already.
     #[error("an agent is listening on {0} already")]
     Taken(PathBuf),
+    /// Something else is in its place.
+    #[error("{0} is not a socket, so the agent does not remove it")]
+    NotASocket(PathBuf),
     /// The socket cannot be made.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
@@ -90,6 +94,9 @@ pub enum ServeError {
     /// The config does not say where.
     #[error("the config says nowhere to listen")]
     Nowhere,
+    /// Other agents could not learn that the interface has one.
+    #[error("cannot keep other agents from the interface: {0}")]
+    Claim(#[source] io::Error),
     /// There is no timer.
     #[error("cannot make a timer: {0}")]
     Timer(#[source] io::Error),
@@ -130,12 +137,17 @@ pub async fn serve_with<K: Kernel + 'static>(
     let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
     // Not before the socket is this agent's, and so the kernel and the journal.
-    node.resume(Now::read())?;
+    node.resume(Now::read());
     let pulse = Pulse::new(Arc::clone(&supervisor), node.summary());
+    let claims = node.claims().collect::<io::Result<Vec<_>>>().map_err(ServeError::Claim)?;
     let node = Served::new(node);
     let router = router(&node, limits.body_size);
     supervisor.ready(pulse.in_force());
     let tending = tokio::spawn(tend(Arc::clone(&node), pulse, alarm));
+    let mut callers = JoinSet::new();
+    for claim in claims {
+        callers.spawn(hang_up_on(claim));
+    }
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
     for listener in listeners {
@@ -153,6 +165,15 @@ pub async fn serve_with<K: Kernel + 'static>(
     }
     info!("The agent has stopped; what was in force stays in the kernel.");
     Ok(())
+}
+
+/// Takes the calls of other agents, which learn by that whose the interface is.
+async fn hang_up_on(claim: UnixListener) {
+    loop {
+        drop(claim.accept().await);
+        // Every user of the machine may call.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }
 
 /// What is answered to whom.

@@ -7,10 +7,7 @@ use std::{
 
 use caps::{CapSet, Capability};
 use ipnetwork::IpNetwork;
-use tokio::{
-    io::AsyncReadExt,
-    signal::unix::{SignalKind, signal},
-};
+use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 use super::{Exit, Failure};
@@ -78,6 +75,10 @@ pub(super) struct Agent {
     #[arg(long, value_name = "NETWORK", requires = "stdio", conflicts_with = "interface")]
     network: Option<IpNetwork>,
 
+    /// Something is to be changed: a keeper that cannot do that is replaced
+    #[arg(long, requires = "stdio", hide = true)]
+    change: bool,
+
     /// The connection that the caller came by, as sshd has it in the environment
     #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
     from: Option<String>,
@@ -131,8 +132,8 @@ impl Agent {
 
     /// What ssh runs.
     fn speak(self) -> Result<Exit, Failure> {
-        let Self { node, interface: interfaces, network, from: connection, .. } = self;
-        let caller = Caller { node, interfaces, network, connection };
+        let Self { node, interface: interfaces, network, change: changes, from: connection, .. } = self;
+        let caller = Caller { node, interfaces, changes, network, connection };
         let as_root = "let netemctl run the agent by --ssh-sudo, or log in as root";
         let denied = |error: io::Error| Failure::new(Exit::Permission, error).hint(as_root);
         let folder = KeeperFolder::of_this_network().map_err(denied)?;
@@ -168,7 +169,7 @@ fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static
         let stdin_closes = async {
             if with_stdin {
                 // An error is an end as well.
-                drop(tokio::io::stdin().read_to_end(&mut Vec::new()).await);
+                drop(tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await);
             } else {
                 std::future::pending::<()>().await;
             }
@@ -202,6 +203,9 @@ impl From<ServeError> for Failure {
             ServeError::Group(..) => {
                 Self::new(Exit::File, error).hint("the agent must be a member of that group, or root")
             }
+            ServeError::NotASocket(_) => {
+                Self::new(Exit::File, error).hint("give `socket` a path of its own, or remove the file")
+            }
             ServeError::Taken(_) => Self::new(Exit::Conflict, error),
             ServeError::Socket(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error)
@@ -212,9 +216,11 @@ impl From<ServeError> for Failure {
             ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => {
                 Self::new(Exit::Conflict, error)
             }
-            ServeError::Socket(..) | ServeError::Port(..) | ServeError::Folder(..) | ServeError::Timer(_) => {
-                Self::new(Exit::Failed, error)
-            }
+            ServeError::Socket(..)
+            | ServeError::Port(..)
+            | ServeError::Folder(..)
+            | ServeError::Claim(_)
+            | ServeError::Timer(_) => Self::new(Exit::Failed, error),
             ServeError::Credentials(_) => {
                 Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
             }
@@ -231,7 +237,13 @@ impl From<JournalError> for Failure {
         let exit = match error {
             JournalError::InUse(_) | JournalError::InterfaceInUse(_) => Exit::Conflict,
             JournalError::Unclaimed(..) => Exit::Failed,
-            _ => Exit::File,
+            // A disk may have room again, or be there, when a service manager starts the agent again.
+            JournalError::Unreadable(_, ref cause) | JournalError::Unwritable(_, ref cause) => match cause.kind() {
+                io::ErrorKind::PermissionDenied => Exit::Permission,
+                io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::File,
+                _ => Exit::Failed,
+            },
+            JournalError::Malformed { .. } | JournalError::Newer { .. } | JournalError::Another { .. } => Exit::File,
         };
         Self::new(exit, error).hint(hint)
     }
@@ -250,6 +262,7 @@ impl From<BridgeError> for Failure {
                 said("hint: ").fold(Self::new(exit.unwrap_or(Exit::Failed), message), Self::hint)
             }
             BridgeError::Unconfigured(_) => Self::new(Exit::Usage, error),
+            BridgeError::AnotherWire => Self::new(Exit::Conflict, error),
             BridgeError::NoSocket(_) | BridgeError::AnotherNode { .. } | BridgeError::OwnConnection(_) => {
                 Self::new(Exit::Refused, error)
             }

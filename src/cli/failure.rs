@@ -184,7 +184,7 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
             }
             LabError::Directory { .. } => Self::new(Exit::Failed, error),
-            LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs(_) => {
+            LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs { .. } | LabError::Open(_) => {
                 Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
             }
             LabError::NoController => {

@@ -130,7 +130,9 @@ pub fn main() -> ExitCode {
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
     let context = Context::new(cli.json, lab_dir, cli.timeout);
-    let context = context.with_access(cli.ssh.options(), tls_dir).with_inventory(Given::new(cli.inventory));
+    let context = context
+        .with_access(cli.ssh.options(cli.verb.changes_fleet()), tls_dir)
+        .with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&context.blaming_the_clock(failure)).into(),
@@ -186,6 +188,16 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= LONGEST_TIMEOUT => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("not a number of seconds above 0, such as 30 or 0.5".to_owned()),
+    }
+}
+
+impl Verb {
+    /// Whether the command changes what the agents have.
+    fn changes_fleet(&self) -> bool {
+        matches!(
+            self,
+            Self::Apply(_) | Self::Set(_) | Self::Unset(_) | Self::Partition(_) | Self::Heal(_) | Self::Clear(_)
+        )
     }
 }
 

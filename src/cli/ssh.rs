@@ -30,12 +30,13 @@ pub(super) struct Ssh {
 }
 
 impl Ssh {
-    pub(super) fn options(self) -> Options {
+    pub(super) fn options(self, changes: bool) -> Options {
         let own = self.push.then(|| PathBuf::from("/proc/self/exe"));
         Options {
             // Read here, since clap would show the variable as if it were given on the command line.
             program: self.ssh.or_else(|| std::env::var("NETEMCTL_SSH").ok()).filter(|program| !program.is_empty()),
             sudo: self.ssh_sudo,
+            changes,
             push: self.push_binary.or(own),
             tell: Some(talk),
         }

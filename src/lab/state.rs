@@ -14,7 +14,7 @@ use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
     sys::signal::{Signal, kill},
-    unistd::{Pid, getuid},
+    unistd::{Pid, geteuid, getuid},
 };
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -93,9 +93,17 @@ pub enum LabError {
     /// There is something else in its place.
     #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
-    /// The directory belongs to somebody else.
-    #[error("{0} belongs to another user")]
-    NotOurs(PathBuf),
+    /// The directory belongs to somebody else, who could have it lead anywhere.
+    #[error("the lab directory {path} belongs to user {owner}, so nothing in it is read or run")]
+    NotOurs {
+        /// The directory.
+        path: PathBuf,
+        /// Its owner.
+        owner: u32,
+    },
+    /// Others may change what is in the directory.
+    #[error("the lab directory {0} is open to others, so nothing in it is read or run; close it: chmod go-w {0}")]
+    Open(PathBuf),
     /// Sockets in that directory would have paths that are too long.
     #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
     TooLong(PathBuf),
@@ -165,7 +173,7 @@ impl LabDirectory {
 
     /// The lab that is up, if one is.
     pub fn find(&self) -> Result<Lab, LabError> {
-        if !self.is_locked()? {
+        if !self.check()? || !self.is_locked()? {
             return Err(LabError::Down);
         }
         let state =
@@ -209,17 +217,30 @@ impl LabDirectory {
 
     /// The right to make or end the lab: a lock on the directory itself, which needs no file of its own.
     fn exclusive(&self) -> Result<Flock<File>, LabError> {
+        self.check()?;
         let directory = File::open(&self.0).map_err(|error| self.failed(error))?;
         let own = directory.metadata().map_err(|error| self.failed(error))?;
         let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)?;
         // Whoever had the lock before may have removed the directory that was opened.
         match fs::symlink_metadata(&self.0) {
-            Ok(now) if !now.is_dir() => return Err(LabError::NotADirectory(self.0.clone())),
-            Ok(now) if now.ino() == own.ino() => {}
-            _ => return Err(LabError::Busy),
+            Ok(now) if (now.dev(), now.ino()) == (own.dev(), own.ino()) => Ok(lock),
+            _ => Err(LabError::Busy),
         }
-        // In a folder that everybody may write to, another user could have made it first.
-        if own.uid() == getuid().as_raw() { Ok(lock) } else { Err(LabError::NotOurs(self.0.clone())) }
+    }
+
+    /// Checks that nobody else says what is in the directory: in a folder that everybody may write to, another user could
+    /// have made it first. Answers whether it is there.
+    fn check(&self) -> Result<bool, LabError> {
+        match fs::symlink_metadata(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed(error)),
+            Ok(found) if !found.is_dir() => Err(LabError::NotADirectory(self.0.clone())),
+            Ok(found) if found.uid() != geteuid().as_raw() => {
+                Err(LabError::NotOurs { path: self.0.clone(), owner: found.uid() })
+            }
+            Ok(found) if found.mode() & 0o022 != 0 => Err(LabError::Open(self.0.clone())),
+            Ok(_) => Ok(true),
+        }
     }
 
     fn create(&self) -> Result<(), LabError> {
@@ -254,6 +275,7 @@ impl LabDirectory {
 
     /// What the lab is to be.
     pub fn planned(&self) -> Result<Layout, LabError> {
+        self.check()?;
         let text = fs::read(self.layout_file()).map_err(|error| self.failed(error))?;
         serde_json::from_slice(&text).map_err(|error| self.failed(error.into()))
     }

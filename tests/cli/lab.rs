@@ -1,6 +1,13 @@
 //! `lab`: nodes on this machine, what is in them, and what is wrong to ask of them.
 
-use std::{fs, thread, time::Duration};
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::{PermissionsExt, chown},
+    thread,
+    time::Duration,
+};
+
+use nix::unistd::getuid;
 
 use super::harness::{Lab, Sandbox};
 
@@ -12,6 +19,29 @@ fn a_lab_that_nobody_uses_sleeps() {
     thread::sleep(Duration::from_secs(1));
     let wake_ups = lab.sandbox.wake_ups(Duration::from_secs(5));
     assert!(wake_ups <= 18, "nine agents and a keeper woke up {wake_ups} times in 5 s");
+}
+
+/// What is in it says which sockets are connected to, and which process's namespaces are entered.
+#[test]
+fn a_lab_in_a_directory_that_others_may_change_is_not_believed() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let folder = lab.sandbox.lab_directory();
+    let refused = |why: &str| {
+        for answer in [lab.run(["status"]), lab.run(["lab", "exec", "n1", "true"]), lab.run(["lab", "down"])] {
+            let answer = answer.ended(5);
+            assert!(answer.stderr.contains(why), "{answer}");
+        }
+    };
+    fs::set_permissions(&folder, Permissions::from_mode(0o770)).unwrap();
+    refused("is open to others, so nothing in it is read or run; close it: chmod go-w [DIR]/lab");
+    fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
+    if getuid().is_root() {
+        // Nobody else can give a folder away.
+        chown(&folder, Some(65534), None).unwrap();
+        refused("belongs to user 65534, so nothing in it is read or run");
+        chown(&folder, Some(0), None).unwrap();
+    }
+    let _status = lab.run(["status"]).ended(0);
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::unix::{fs::PermissionsExt, net::UnixDatagram},
+    os::unix::{
+        fs::PermissionsExt,
+        net::{UnixDatagram, UnixListener},
+    },
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -12,7 +15,7 @@ use nix::{
     unistd::{Pid, getuid},
 };
 
-use super::harness::{Sandbox, binary};
+use super::harness::{Answer, Sandbox, binary};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -103,6 +106,83 @@ fn a_watchdog_of_another_process_is_not_fed() {
     service.manager.set_read_timeout(Some(Duration::from_secs(2))).expect("a timeout");
     let error = service.manager.recv(&mut [0; 64]).expect_err("nothing more is said");
     assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+}
+
+/// Runs an agent, which ends by itself after a second, in a shell with a network and mounts of its own.
+fn run(sandbox: &Sandbox, script: &str) -> Answer {
+    let flags = if getuid().is_root() { "-nm" } else { "-rnm" };
+    let begin = "set -e; agent() { sleep 1 | \"$NETEMCTL\" agent --until-stdin-closes --config agent.toml; }; ";
+    sandbox.run_other("unshare", [flags, "sh", "-c", &format!("{begin}{script}")])
+}
+
+const CONFIG: &str = "node = 'n1'\ninterfaces = ['lo']\nsocket = 'agent.sock'\njournal = 'disk/n1.json'\n";
+
+#[test]
+fn a_file_that_is_no_socket_is_not_removed_for_the_agents_own() {
+    let sandbox = Sandbox::new();
+    sandbox.write("agent.toml", CONFIG);
+    fs::create_dir(sandbox.path().join("disk")).expect("the sandbox can be written");
+    sandbox.write("agent.sock", "a file of somebody's own");
+    let answer = run(&sandbox, "agent").ended(3);
+    assert!(answer.stderr.contains("agent.sock is not a socket, so the agent does not remove it"), "{answer}");
+    let kept = fs::read_to_string(sandbox.path().join("agent.sock")).expect("it is there");
+    assert_eq!(kept, "a file of somebody's own");
+    // A socket that nobody listens on is an agent's that was killed.
+    fs::remove_file(sandbox.path().join("agent.sock")).expect("it is there");
+    drop(UnixListener::bind(sandbox.path().join("agent.sock")).expect("the sandbox can be written"));
+    let _started = run(&sandbox, "agent").ended(0);
+}
+
+/// The service is started again after every failure but for those that would be the same again, such as a bad config.
+#[test]
+fn a_disk_that_takes_nothing_ends_no_agent_for_good() {
+    let sandbox = Sandbox::new();
+    sandbox.write("agent.toml", CONFIG);
+    fs::create_dir(sandbox.path().join("disk")).expect("the sandbox can be written");
+    let full = "mount -t tmpfs -o size=64k tmpfs disk; dd if=/dev/zero of=disk/fill bs=1k 2>/dev/null || true; agent";
+    let answer = run(&sandbox, full).ended(0);
+    assert!(answer.stderr.contains("No space left on device") && answer.stderr.contains("is ready on"), "{answer}");
+    // It looks after what is in force; it puts nothing new in force.
+    let read_only = "mount -t tmpfs tmpfs disk; agent; mount -o remount,ro disk; agent";
+    let answer = run(&sandbox, read_only).ended(0);
+    assert_eq!(answer.stderr.matches("is ready on").count(), 2, "{answer}");
+    // Nobody knows whether another agent has that journal.
+    let answer = run(&sandbox, "mount -t tmpfs -o ro tmpfs disk; agent").ended(1);
+    assert!(answer.stderr.contains("Read-only file system"), "{answer}");
+}
+
+#[test]
+fn a_user_of_the_machine_keeps_no_agent_from_its_interface() {
+    if !getuid().is_root() {
+        // There is no other user in a user namespace of one's own.
+        return;
+    }
+    let sandbox = Sandbox::new();
+    sandbox.write("agent.toml", CONFIG);
+    fs::create_dir(sandbox.path().join("disk")).expect("the sandbox can be written");
+    let squat = r"
+import os, socket, sys
+os.setuid(65534)
+sockets = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+for taken, name in zip(sockets, ['netemctl-agent/lo', 'netemctl-agent/lo/1', 'netemctl-agent/lo/2']):
+    taken.bind('\0' + name)
+for taken in sockets[:2]:
+    taken.listen()
+print('taken', flush=True)
+sys.stdin.read()
+";
+    sandbox.write("squat.py", squat);
+    let script =
+        "mkfifo end taken; python3 squat.py <end >taken & exec 3>end; read taken <taken; agent; exec 3>&-; wait";
+    let answer = run(&sandbox, script).ended(0);
+    assert!(answer.stderr.contains("User 65534 has the name of an agent of lo and is none"), "{answer}");
+    assert!(answer.stderr.contains("is ready on"), "{answer}");
+    // Another agent does, in a container's files or not.
+    sandbox.write("other.toml", CONFIG.replace("agent.sock", "other.sock").replace("disk/", ""));
+    let script = "mkfifo first; \"$NETEMCTL\" agent --until-stdin-closes --config other.toml <first & exec 4>first; \
+                  while ! [ -S other.sock ]; do sleep 0.1; done; code=0; agent || code=$?; exec 4>&-; wait; exit $code";
+    let answer = run(&sandbox, script).ended(9);
+    assert!(answer.stderr.contains("another agent has interface lo"), "{answer}");
 }
 
 #[test]

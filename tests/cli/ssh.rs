@@ -33,9 +33,13 @@ fn place(lab: &Lab, node: &str, interface: &str) {
     lab.sandbox.write("inventory.toml", text);
 }
 
-fn status(lab: &Lab) -> Answer {
+fn run(lab: &Lab, verb: &str) -> Answer {
     let ssh = format!("sh {}/ssh", lab.sandbox.path().display());
-    lab.run(["--json", "--inventory", "inventory.toml", "--ssh", &ssh, "status"])
+    lab.run(["--json", "--inventory", "inventory.toml", "--ssh", &ssh, verb])
+}
+
+fn status(lab: &Lab) -> Answer {
+    run(lab, "status")
 }
 
 #[track_caller]
@@ -45,24 +49,61 @@ fn keeper(lab: &Lab, node: &str) -> i64 {
 }
 
 #[test]
-fn a_keeper_serves_one_command_after_the_other_is_replaced_by_another_and_ends_with_nothing_left() {
+fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_with_nothing_left() {
     let lab = lab();
     let first = keeper(&lab, "n1");
     assert_eq!(keeper(&lab, "n1"), first);
-    // It allows another interface.
+    // It allows another interface. A question replaces no keeper: somebody else's change may be under way there.
     place(&lab, "n1", "lo");
+    assert_eq!(keeper(&lab, "n1"), first);
+    let _clear = run(&lab, "clear").ended(0);
     let second = keeper(&lab, "n1");
     assert_ne!(second, first);
     // Nothing is in force that would be the other node's.
     place(&lab, "n7", "lo");
+    let refused = status(&lab).ended(6).json();
+    let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();
+    assert!(
+        said.contains("this host is node n1 by its keeper, which ends when nobody has asked for 10 s, not n7"),
+        "{said}"
+    );
+    let _clear = run(&lab, "clear").ended(0);
     let third = keeper(&lab, "n7");
     assert_ne!(third, second);
     let is_there = |pid: i64| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
     assert!(!is_there(first) && !is_there(second), "each one ends before the next begins");
-    let run = lab.sandbox.path().join("run-n1");
-    assert_eq!(fs::read_dir(&run).unwrap().count(), 1);
-    wait_until("the keeper has ended", || !is_there(third));
-    assert_eq!(fs::read_dir(&run).unwrap().count(), 0);
+    // A keeper that talks otherwise is told by the first line of its configuration.
+    let run_n1 = lab.sandbox.path().join("run-n1");
+    let rewrite = "sed -i '1s/netemctl-agent 1/netemctl-agent 0/' run-n1/netemctl-ssh/*/agent.toml";
+    let _rewritten = lab.sandbox.run_other("sh", ["-c", rewrite]).ended(0);
+    let refused = status(&lab).ended(6).json();
+    let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();
+    assert!(
+        said.contains("is of a netemctl with which this one cannot talk; a change by this one replaces it"),
+        "{said}"
+    );
+    assert!(is_there(third));
+    let _clear = run(&lab, "clear").ended(0);
+    let fourth = keeper(&lab, "n7");
+    assert_ne!(fourth, third);
+    assert_eq!(fs::read_dir(&run_n1).unwrap().count(), 1);
+    wait_until("the keeper has ended", || !is_there(fourth));
+    assert_eq!(fs::read_dir(&run_n1).unwrap().count(), 0);
+}
+
+/// All of what it says would be kept, gigabytes in seconds.
+#[test]
+fn a_host_that_answers_without_an_end_to_what_is_copied_there_is_not_listened_to() {
+    let lab = Lab::up("uniform-3-rtt0");
+    place(&lab, "n1", "db0");
+    for reads in ["cat >/dev/null; ", ""] {
+        let endless = format!("case \"$*\" in *mktemp*) {reads}exec yes;; *) exit 69;; esac");
+        lab.sandbox.write("ssh", endless);
+        let ssh = format!("sh {}/ssh", lab.sandbox.path().display());
+        let limited = "ulimit -v 4000000; exec \"$NETEMCTL\" --inventory inventory.toml --ssh \"$0\" --push status";
+        let answer = lab.sandbox.run_other("sh", ["-c", limited, &ssh]).ended(6);
+        assert!(answer.stdout.contains("netemctl could not be copied there"), "{answer}");
+    }
 }
 
 #[test]

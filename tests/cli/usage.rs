@@ -226,12 +226,12 @@ fn a_folder_of_another_user_is_refused() {
     let file = sandbox.topology("uniform-3-rtt0");
     fs::create_dir(sandbox.lab_directory()).unwrap();
     chown(sandbox.lab_directory(), Some(65534), Some(65534)).unwrap();
-    for answer in [sandbox.run(["lab", "up", &file]), sandbox.run(["lab", "down"])] {
+    for answer in [sandbox.run(["lab", "up", &file]), sandbox.run(["lab", "down"]), sandbox.run(["status"])] {
         insta::allow_duplicates! {
             insta::assert_snapshot!(answer, @"
             --- stdout
             --- stderr
-            error: [DIR]/lab belongs to another user
+            error: the lab directory [DIR]/lab belongs to user 65534, so nothing in it is read or run
             hint: choose another directory with --lab-dir
             --- exit status: 5
             ");

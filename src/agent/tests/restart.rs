@@ -124,7 +124,7 @@ impl Machine {
     /// Starts the agent.
     fn start(&self, now: Now) -> Node<Outliving> {
         let mut node = self.open(now).unwrap();
-        node.resume(now).unwrap();
+        node.resume(now);
         node
     }
 
@@ -473,7 +473,7 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config
             let route = DefaultRoute { link: Some(2), gateway: None, table: 254 };
             machine.kernel.fake(|fake| fake.default_routes.push(route));
         }
-        node.resume(now()).unwrap();
+        node.resume(now());
         let forgets = after_reboot == AfterReboot::Clear && boot == "second";
         if forgets {
             assert_eq!((machine.kernel.tree(), node.stamp()), (Tree::default(), Wanted::default().stamp()));
@@ -484,7 +484,7 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config
         assert_eq!((recovered.after_reboot, recovered.cleared), (boot == "second", forgets));
         drop(node);
         let mut node = open();
-        node.resume(now()).unwrap();
+        node.resume(now());
         assert_eq!(node.status(now()).unwrap().recovered.is_none(), forgets, "it is forgotten for good");
     }
 }

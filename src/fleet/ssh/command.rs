@@ -63,8 +63,9 @@ pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>)
         }
         None => String::new(),
     };
+    let change = if options.changes { "--change " } else { "" };
     // sshd sets the variable; sudo would take it away.
-    let arguments = format!("agent --stdio {part}--from \"$SSH_CONNECTION\"");
+    let arguments = format!("agent --stdio {part}{change}--from \"$SSH_CONNECTION\"");
     match parcel {
         None => format!("exec {sudo}netemctl {arguments}"),
         Some(parcel) => in_sh(&format!("{}exec {sudo}\"$netemctl\" {arguments}", parcel.find())),
@@ -116,11 +117,11 @@ mod tests {
             node: "n1".parse().unwrap(),
             interface: interface.parse().ok().map(Which::Named),
         };
-        let options = Options { sudo: true, ..Options::default() };
+        let options = Options { sudo: true, changes: true, ..Options::default() };
         assert_eq!(
             agent(&options, &target("db0"), None),
-            "exec sudo -n netemctl agent --stdio --node n1 --interface db0 --from \"$SSH_CONNECTION\""
+            "exec sudo -n netemctl agent --stdio --node n1 --interface db0 --change --from \"$SSH_CONNECTION\""
         );
-        assert!(agent(&options, &target("a';id'"), None).contains(r"--interface 'a'\'';id'\''' --from"));
+        assert!(agent(&options, &target("a';id'"), None).contains(r"--interface 'a'\'';id'\''' --change --from"));
     }
 }

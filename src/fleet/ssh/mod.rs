@@ -39,6 +39,8 @@ pub struct Options {
     pub program: Option<String>,
     /// Whether the agent is run by `sudo -n` there, as the user that ssh is on the host cannot shape.
     pub sudo: bool,
+    /// Whether something is to be changed.
+    pub changes: bool,
     /// The binary to copy to hosts that do not have that very one; `None`: hosts have to have netemctl.
     pub push: Option<PathBuf>,
     /// Who is told what is done beside what was asked for: the copying.

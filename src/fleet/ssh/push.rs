@@ -3,7 +3,10 @@
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use sha2::{Digest, Sha256};
-use tokio::{io::AsyncWriteExt, time::timeout};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
 
 use super::{
     Options, command,
@@ -21,6 +24,9 @@ pub(super) const NOT_THERE: &str = "the netemctl that was copied there is not th
 
 /// How long the copying may take.
 const SENT_WITHIN: Duration = Duration::from_mins(5);
+
+/// How much is read of what the host says to that.
+const ANSWER_LIMIT: u64 = 64 * 1024;
 
 /// How much of the hash is in the name: enough that no two builds ever meet.
 const HASH_IN_NAME: usize = 16;
@@ -93,15 +99,24 @@ impl Parcel {
 
     async fn send_at_leisure(&self, options: &Options, address: &SshAddress) -> Result<(), String> {
         let mut process = Process::start(options, address, &command::in_sh(&self.receive()))?;
-        if let Some(mut stdin) = process.child.stdin.take() {
-            // If the host stops reading, how it ended says why.
-            drop(stdin.write_all(&self.bytes).await);
-            drop(stdin.shutdown().await);
-        }
-        let mut said = String::new();
-        if let Some(mut stdout) = process.child.stdout.take() {
-            drop(tokio::io::AsyncReadExt::read_to_string(&mut stdout, &mut said).await);
-        }
+        let (stdin, stdout) = (process.child.stdin.take(), process.child.stdout.take());
+        let send = async {
+            if let Some(mut stdin) = stdin {
+                // If the host stops reading, how it ended says why.
+                drop(stdin.write_all(&self.bytes).await);
+                drop(stdin.shutdown().await);
+            }
+        };
+        let listen = async {
+            let mut said = Vec::new();
+            if let Some(stdout) = stdout {
+                // Who says more is no netemctl.
+                drop(stdout.take(ANSWER_LIMIT).read_to_end(&mut said).await);
+            }
+            said
+        };
+        let ((), said) = tokio::join!(send, listen);
+        let said = String::from_utf8_lossy(&said);
         let status = process.ended().await;
         let is_ours = said.lines().any(|line| line == concat!("netemctl ", env!("CARGO_PKG_VERSION")));
         if status.is_some_and(|status| status.success()) && is_ours {
