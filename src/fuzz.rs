@@ -16,7 +16,7 @@ use crate::{
     kernel,
     plan::LineRate,
     topology::{LinkChange, NodeName, Rejected, Source, Topology, hostlist},
-    wire::{Call, Commit, Confirm, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo},
+    wire::{Call, Commit, Confirm, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo},
 };
 
 /// Does something with any bytes.
@@ -150,6 +150,7 @@ pub fn request(bytes: &[u8]) {
     let read = [
         read::<GetHost>,
         read::<GetStatus>,
+        read::<GetCounters>,
         read::<GetStamp>,
         read::<GetWanted>,
         read::<Commit>,

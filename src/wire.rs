@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use crate::{
-    plan::{Absent, Change, Cut, ForeignObject, IfName, Moment, Profile, Stamp, TimedId, Wanted},
+    plan::{
+        Absent, Change, Cut, ForeignObject, IfName, Inventory, Moment, Place, Port, Profile, Stamp, Tally, TimedId,
+        Wanted,
+    },
     topology::NodeName,
 };
 
@@ -43,6 +46,7 @@ macro_rules! calls {
 calls! {
     GetHost => "/v1/host", Host;
     GetStatus => "/v1/status", NodeStatus;
+    GetCounters => "/v1/counters", Counted;
     GetStamp => "/v1/stamp", Stamp;
     GetWanted => "/v1/wanted", Document;
     Plan => "/v1/plan", Prepared;
@@ -102,8 +106,38 @@ pub struct HostInterface {
     pub speed_mbit: Option<u32>,
     /// Whether a default route leaves by it.
     pub carries_default_route: bool,
+    /// The routers of the routes by it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub gateways: BTreeSet<IpAddr>,
+    /// Whether packets that arrive by other interfaces may be sent on by it.
+    #[serde(default)]
+    pub forwards: bool,
     /// Whether the agent's config allows to shape it.
     pub is_allowed: bool,
+}
+
+/// Packets that a node sends to networks behind other nodes. They are neither delayed nor cut.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Routed {
+    /// The nodes that are the routers.
+    pub through: BTreeSet<NodeName>,
+    /// Whether these may be packets of others, which the node forwards.
+    pub forwards: bool,
+}
+
+impl Host {
+    /// What the host sends by its interface of the inventory to networks behind other nodes; `None`: no route leads there.
+    pub fn routed(&self, inventory: &Inventory) -> Option<Routed> {
+        let interface = &inventory.nodes.get(&self.node)?.interface;
+        let interface = self.interfaces.iter().find(|own| own.name == *interface)?;
+        let is_router = |(node, place): &(&NodeName, &Place)| {
+            **node != self.node && place.addresses.iter().any(|address| interface.gateways.contains(address))
+        };
+        let through: BTreeSet<NodeName> =
+            inventory.nodes.iter().filter(is_router).map(|(node, _)| node.clone()).collect();
+        (!through.is_empty()).then_some(Routed { through, forwards: interface.forwards })
+    }
 }
 
 impl HostInterface {
@@ -122,6 +156,52 @@ impl HostInterface {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetStatus {}
+
+/// Asks what the kernel has counted of what is in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GetCounters {}
+
+/// The kernel's counters of one node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Counted {
+    /// The node.
+    pub node: NodeName,
+    /// The interface.
+    pub interface: IfName,
+    /// What was sent to other nodes, by what delays it.
+    pub links: Vec<LinkCounted>,
+    /// What was cut.
+    pub cuts: Vec<CutCounted>,
+}
+
+/// What became of the packets that one leaf delays.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LinkCounted {
+    /// What the leaf does.
+    pub profile: Profile,
+    /// The addresses whose packets go through it.
+    pub addresses: BTreeSet<IpAddr>,
+    /// What it has sent, since its class was made.
+    pub sent: Tally,
+    /// How many packets it has dropped: those that are lost as asked, and those that did not fit into its queue.
+    pub dropped: u64,
+    /// How many of them did not fit, at the least; `None`: they cannot be told from losses in bursts or marks.
+    pub overflowed: Option<u64>,
+}
+
+/// What one filter has cut.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CutCounted {
+    /// What it cuts.
+    pub cut: Cut,
+    /// What it has cut, since it was written.
+    pub dropped: Tally,
+}
 
 /// Asks which wanted state is in force, by name: all nodes are asked for this, and one of them for the whole.
 #[derive(Debug, Serialize, Deserialize)]
@@ -244,6 +324,21 @@ pub struct Committed {
     /// How much later than the agreed instant it was by the node's clock when it was told, if that is too much for a
     /// busy moment: the clocks differ.
     pub told_late: Option<Duration>,
+    /// What the partitions had cut here that this change ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ended: Vec<PartitionEnded>,
+}
+
+/// What a partition has cut that is no longer in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct PartitionEnded {
+    /// Its name.
+    pub name: String,
+    /// Which packets it cut; none: all.
+    pub ports: BTreeSet<Port>,
+    /// How many packets its filters had dropped, since they were written.
+    pub cut: u64,
 }
 
 /// When a change took effect on a node, by its own clock.
@@ -394,6 +489,9 @@ pub struct NodeStatus {
     pub watch: WatchStatus,
     /// What the agent found in its journal when it was started; `None`: nothing was in force.
     pub recovered: Option<Recovered>,
+    /// What the node sends to networks behind other nodes; `None`: nothing, as far as its routes say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed: Option<Routed>,
 }
 
 /// What is done when the kernel no longer has what is in force.
@@ -478,6 +576,9 @@ pub struct PartitionStatus {
     pub left: Option<f64>,
     /// In how many seconds it comes into force or goes out of it; `None`: not by itself.
     pub next_change: Option<f64>,
+    /// How many packets its filters on this node have dropped, since they were written; `None`: it has no filters here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u64>,
 }
 
 /// One profile in the kernel.

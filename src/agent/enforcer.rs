@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::{Failed, Interface, Kernel, execute, execute_and_tell},
-    plan::{Blocked, Change, Shaping, Tree, Wanted, diff},
+    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -45,6 +45,11 @@ impl Staged {
     /// The interface that it is for.
     pub(super) fn interface(&self) -> &Interface {
         &self.interface
+    }
+
+    /// What the kernel had counted when it was looked at last.
+    pub(super) fn counters(&self) -> &Counters {
+        &self.before.counters
     }
 }
 
@@ -135,6 +140,13 @@ impl<K: Kernel> Enforcer<K> {
             drop(self.kernel.answer(&interface, true));
         }
         Ok(Staged { wanted, interface, before, change, refuses })
+    }
+
+    /// Reads once more what the kernel has counted, if it can be read.
+    pub(super) fn count_again(&mut self, staged: &mut Staged) {
+        if let Ok(Tree { counters, .. }) = self.observe(&staged.interface) {
+            staged.before.counters = counters;
+        }
     }
 
     /// Ends what staging has begun of a change that is not to be after all.

@@ -29,6 +29,8 @@ fn interface(config: &Config, network: &Network, link: &Link) -> Option<HostInte
         is_up: link.is_up && link.has_carrier,
         mtu: link.mtu,
         speed_mbit: speed_mbit(&link.name),
+        gateways: network.gateways_by(link.index),
+        forwards: network.forwards_to(link.index),
         carries_default_route: network.carried_by(link.index).iter().any(leaves_by_it),
     })
 }

@@ -7,9 +7,11 @@
 //! all other nodes. What the kernel has is not written down; it is asked.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::{self, File, OpenOptions},
     io::{self, Write},
+    net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
@@ -36,6 +38,9 @@ const VERSION: u32 = 2;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
+    /// The addresses that the node's interface had and its place in the document did not name, when it was put there.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub(super) left_out: BTreeSet<IpAddr>,
 }
 
 /// What is written down.

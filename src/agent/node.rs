@@ -7,7 +7,7 @@ mod keeping;
 mod watching;
 mod writing;
 
-use std::{io, os::fd::OwnedFd, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd, time::Duration};
 
 use tokio::{net::UnixListener, sync::watch};
 use tracing::{info, warn};
@@ -28,8 +28,11 @@ use super::{
 };
 use crate::{
     kernel::{Interface, Kernel},
-    plan::{Absent, Change, Mode, Stamp, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, Document, ErrorCode, Host, NodeStatus, Plan, Prepare, Prepared, Recovered},
+    plan::{Absent, Change, Mode, Partition, Stamp, TimedId, Wanted},
+    wire::{
+        ApiError, Commit, Committed, Counted, Document, ErrorCode, Host, NodeStatus, PartitionEnded, Plan, Prepare,
+        Prepared, Recovered, Routed,
+    },
 };
 
 /// How long a change stays prepared if its controller never comes back.
@@ -230,7 +233,7 @@ impl<K: Kernel> Node<K> {
     }
 
     fn need_at(&self, now: Now) -> Need {
-        let Held { document, timeline } = self.held();
+        let Held { document, timeline, .. } = self.held();
         let is_unsure = self.unsettled.is_some() || self.behind.is_some();
         let is_under_way = self.transactions.lease().is_some() || is_unsure;
         let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
@@ -272,7 +275,7 @@ impl<K: Kernel> Node<K> {
 
     /// The document that this node has, and what of it is not in force.
     pub fn document(&self, now: Now) -> Document {
-        let Held { document, timeline } = self.held();
+        let Held { document, timeline, .. } = self.held();
         Document {
             wanted: document.clone(),
             absent: timeline.absent(now.uptime),
@@ -342,7 +345,23 @@ impl<K: Kernel> Node<K> {
         if !absent.asleep.is_empty() {
             change = self.enforcer.change(&interface, &document.in_force(&absent))?;
         }
-        Ok(Rehearsed { held: Held { document, timeline }, interface, change })
+        let left_out = self.left_out(&document, &interface);
+        Ok(Rehearsed { held: Held { document, timeline, left_out }, interface, change })
+    }
+
+    /// The addresses of the interface that a document does not name, and that are no news: the interface had them when the
+    /// node was put there.
+    fn left_out(&self, document: &Wanted, interface: &Interface) -> BTreeSet<IpAddr> {
+        let place = |wanted: &Wanted| {
+            let place = wanted.inventory.nodes.get(&self.enforcer.config.node)?;
+            Some((place.interface.clone(), place.addresses.clone()))
+        };
+        let before = self.held();
+        if !before.document.is_clear() && place(&before.document) == place(document) {
+            return before.left_out.clone();
+        }
+        let place = document.inventory.nodes.get(&self.enforcer.config.node);
+        place.map(|place| status::unnamed(interface, place)).unwrap_or_default()
     }
 
     /// Does everything of a commit but the writes to the kernel. Answers how long it still is to the agreed instant.
@@ -385,8 +404,9 @@ impl<K: Kernel> Node<K> {
                 format!("interface {} was deleted and made again after it was checked; try again", interface.name),
             ));
         }
+        let left_out = self.left_out(&document, &interface);
         let staged = self.enforcer.stage(interface, in_force)?;
-        let held = Held { document, timeline };
+        let held = Held { document, timeline, left_out };
         if let Err(error) = self.write_down_before(&held, &request.ticket) {
             self.enforcer.forget(&staged);
             return Err(error);
@@ -405,7 +425,7 @@ impl<K: Kernel> Node<K> {
             self.make_ready(request, clock())?;
             effect = self.step_at(Event::Commit(request.ticket.clone()), clock)?;
         }
-        let (held, Ready { at, absent, staged, told_late }) = match effect {
+        let (held, Ready { at, absent, mut staged, told_late }) = match effect {
             Effect::Strike(held, ready) => (held, ready),
             Effect::Answer(committed) => return Ok(committed),
             _ => return Err(self.refused(Refusal::NotPrepared, clock())),
@@ -417,6 +437,12 @@ impl<K: Kernel> Node<K> {
             self.correct_journal(clock());
             let message = format!("the agent was held up for {:.1} s over the agreed instant", late.as_secs_f64());
             return Err(ApiError::new(ErrorCode::Failed, message));
+        }
+        let mut ended = self.ended_by(&staged);
+        // A packet may have come since: nothing is said of a partition that has cut nothing unless that is so.
+        if ended.iter().any(|ended| ended.cut == 0) {
+            self.enforcer.count_again(&mut staged);
+            ended = self.ended_by(&staged);
         }
         let pause = if request.at.is_some() { PAUSE } else { Duration::ZERO };
         let struck = match self.enforcer.strike_with_others(&staged, clock, pause) {
@@ -431,7 +457,7 @@ impl<K: Kernel> Node<K> {
         };
         // The journal says all the time from before the first write on that this is not done.
         let committed =
-            Committed { stamp: held.document.stamp(), writes: struck.writes, onset: struck.onset, told_late };
+            Committed { stamp: held.document.stamp(), writes: struck.writes, onset: struck.onset, told_late, ended };
         let now = clock();
         let until = now.uptime.saturating_add(request.confirm_within);
         self.step(Event::Struck(request.ticket.clone(), held, until, committed.clone()), now)?;
@@ -440,6 +466,17 @@ impl<K: Kernel> Node<K> {
         self.behind = None;
         info!(node = %self.enforcer.config.node, writes = struck.writes, "{} is in force.", committed.stamp);
         Ok(committed)
+    }
+
+    /// What the partitions have cut that are in force and that a change ends.
+    fn ended_by(&self, staged: &Staged) -> Vec<PartitionEnded> {
+        let lasts: BTreeSet<TimedId> = staged.wanted.partitions.iter().map(Partition::id).collect();
+        let ended = |partition: &Partition| {
+            let cuts = self.in_force.cuts_of(partition, &self.enforcer.config.node);
+            let cut = staged.counters().cut(cuts)?.packets;
+            Some(PartitionEnded { name: partition.name.clone(), ports: partition.ports.clone(), cut })
+        };
+        self.in_force.partitions.iter().filter(|partition| !lasts.contains(&partition.id())).filter_map(ended).collect()
     }
 
     /// Does what is to be done without being asked: takes back what nobody confirms, begins and ends what has its time,
@@ -560,6 +597,12 @@ impl<K: Kernel> Node<K> {
         host::host(&self.enforcer.config, &mut self.enforcer.kernel)
     }
 
+    /// What the kernel has counted of what is in force.
+    pub fn counted(&mut self, now: Now) -> Result<Counted, ApiError> {
+        let look = self.look(now)?;
+        Ok(status::counted(&self.enforcer.config, &look))
+    }
+
     /// What is in force, compared with the kernel at this moment.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // A moment's lag is no drift; what cannot be ended is.
@@ -571,7 +614,16 @@ impl<K: Kernel> Node<K> {
         let watch = self.vigil.status(now, behind);
         let recovered = self.recovered.clone();
         let status = status::status(&self.enforcer.config, self.held(), now.uptime, look, watch, recovered);
-        Ok(NodeStatus { unconfirmed: self.unconfirmed_for(now).map(|left| left.as_secs_f64()), ..status })
+        let unconfirmed = self.unconfirmed_for(now).map(|left| left.as_secs_f64());
+        Ok(NodeStatus { unconfirmed, routed: self.routed(), ..status })
+    }
+
+    /// Where this node sends packets by way of others that are in the document.
+    fn routed(&mut self) -> Option<Routed> {
+        if self.in_force.is_clear() {
+            return None;
+        }
+        self.host().ok()?.routed(&self.in_force.inventory)
     }
 
     /// Remembers what the kernel has.

@@ -41,7 +41,8 @@ use crate::{
     kernel::Kernel,
     probe,
     wire::{
-        ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo,
+        ApiError, Call, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan,
+        Prepare, Probe, Undo,
     },
 };
 
@@ -181,6 +182,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
         .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _, _| node.host())))
         .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, _, now| node.status(now))))
+        .route(GetCounters::PATH, post(locked::<K, GetCounters>(|node, _, _, now| node.counted(now))))
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now)))))
         .route(Plan::PATH, post(locked::<K, Plan>(Node::plan)))
@@ -195,7 +197,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 }
 
 /// What a viewer may ask.
-const READS: [&str; 4] = [GetHost::PATH, GetStatus::PATH, GetStamp::PATH, GetWanted::PATH];
+const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// Refuses whatever else a viewer asks.
 async fn only_reads(request: Request, next: Next) -> Response {

@@ -1,12 +1,20 @@
 //! What is in force on one node, compared with its kernel at this moment.
 
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
 use super::{Config, drift::Sight, enforcer::Enforcer, guard, journal::Held, timeline::Timeline};
 use crate::{
     kernel::{Interface, Kernel, KernelError},
-    plan::{Blocked, ForeignObject, IfName, Leaf, Overlay, Partition, Place, Tree, Wanted, diff},
-    wire::{ApiError, ErrorCode, NodeStatus, OverlayStatus, PartitionStatus, ProfileStatus, Recovered, WatchStatus},
+    plan::{Blocked, ForeignObject, IfName, Leaf, LeafCount, Overlay, Partition, Place, Tree, Wanted, diff},
+    topology::NodeName,
+    wire::{
+        ApiError, Counted, CutCounted, ErrorCode, LinkCounted, NodeStatus, OverlayStatus, PartitionStatus,
+        ProfileStatus, Recovered, WatchStatus,
+    },
 };
 
 /// What there is on the interface, compared with what is in force.
@@ -31,9 +39,13 @@ impl Look {
     }
 }
 
-/// Looks at the interface. Where something is in force, one that is gone, or down, or without its address, differs from
-/// what is wanted.
-pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> Result<Look, ApiError> {
+/// Looks at the interface. Where something is in force, one that is gone, or down, or without its address, or with one more
+/// than those that were left out, differs from what is wanted.
+pub(super) fn look<K: Kernel>(
+    enforcer: &mut Enforcer<K>,
+    in_force: &Wanted,
+    left_out: &BTreeSet<IpAddr>,
+) -> Result<Look, ApiError> {
     let Enforcer { config, kernel, .. } = enforcer;
     let config = &*config;
     let Config { node, interfaces, .. } = config;
@@ -65,7 +77,8 @@ pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> 
         }
         seen => seen.map_err(guard::kernel_error)?,
     };
-    let mut look = Look { chores: place.map(|place| chores(&interface, place)).unwrap_or_default(), ..empty() };
+    let chores = place.map(|place| chores(&interface, place, left_out)).unwrap_or_default();
+    let mut look = Look { chores, ..empty() };
     match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
@@ -83,17 +96,32 @@ pub(super) fn look<K: Kernel>(enforcer: &mut Enforcer<K>, in_force: &Wanted) -> 
 }
 
 /// What has to be done to an interface before packets of the node go by it.
-fn chores(interface: &Interface, place: &Place) -> Vec<String> {
+fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
     let missing = place.addresses.iter().filter(|address| !interface.addresses.contains(address));
     let mut chores: Vec<String> =
         missing.map(|address| format!("give interface {name} its address {address}")).collect();
+    chores.extend(unnamed(interface, place).difference(left_out).map(|address| {
+        format!(
+            "apply again: address {address} of interface {name} is new, and packets to it are neither delayed nor cut (an \
+             inventory that lists addresses must list it; or remove it)"
+        )
+    }));
     if !interface.is_up {
         chores.push(format!("set interface {name} up"));
     } else if !interface.has_carrier {
         chores.push(format!("connect interface {name}: it has no carrier"));
     }
     chores
+}
+
+/// The addresses by which an interface can be reached and that its place does not name; those aside that each interface has
+/// by itself.
+pub(super) fn unnamed(interface: &Interface, place: &Place) -> BTreeSet<IpAddr> {
+    let Interface { addresses, tentative, .. } = interface;
+    let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let unnamed = addresses.iter().filter(|address| !place.addresses.contains(address) && !is_link_local(address));
+    unnamed.filter(|address| !tentative.contains(address)).copied().collect()
 }
 
 /// The status of a node that has `held`, at an uptime, of which the interface was looked at.
@@ -105,7 +133,7 @@ pub(super) fn status(
     watch: WatchStatus,
     recovered: Option<Recovered>,
 ) -> NodeStatus {
-    let Held { document, timeline } = held;
+    let Held { document, timeline, .. } = held;
     let in_force = document.in_force(&timeline.absent(uptime));
     let Look { interface, tree, steps, chores, foreign, draining } = look;
     NodeStatus {
@@ -116,7 +144,7 @@ pub(super) fn status(
         missing: document.missing.clone(),
         topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
         overlays: overlays(&in_force, timeline, uptime),
-        partitions: partitions(&in_force, timeline, uptime),
+        partitions: partitions(&config.node, &in_force, &tree, timeline, uptime),
         interface,
         profiles: profiles(&tree),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
@@ -127,6 +155,28 @@ pub(super) fn status(
         keeper: config.is_keeper.then(std::process::id),
         watch,
         recovered,
+        routed: None,
+    }
+}
+
+/// What the kernel has counted on an interface that was looked at.
+pub(super) fn counted(config: &Config, look: &Look) -> Counted {
+    let Tree { classes, counters, .. } = &look.tree;
+    let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
+    for (address, slot) in look.tree.active_routes() {
+        addresses.entry(slot.class).or_default().insert(*address);
+    }
+    let link = |(class, addresses): (u16, BTreeSet<IpAddr>)| {
+        let profile = classes.get(&class)?.profile?;
+        let LeafCount { sent, dropped } = counters.leaves.get(&class).copied()?;
+        let overflowed = profile.overflowed(sent.packets, dropped);
+        Some(LinkCounted { profile, addresses, sent, dropped, overflowed })
+    };
+    Counted {
+        node: config.node.clone(),
+        interface: look.interface.clone(),
+        links: addresses.into_iter().filter_map(link).collect(),
+        cuts: counters.cuts.iter().map(|(cut, dropped)| CutCounted { cut: *cut, dropped: *dropped }).collect(),
     }
 }
 
@@ -138,7 +188,13 @@ fn overlays(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<Ove
     in_force.overlays.iter().map(status).collect()
 }
 
-fn partitions(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<PartitionStatus> {
+fn partitions(
+    node: &NodeName,
+    in_force: &Wanted,
+    tree: &Tree,
+    timeline: &Timeline,
+    uptime: Duration,
+) -> Vec<PartitionStatus> {
     let status = |partition: &Partition| {
         let standing = timeline.standing(&partition.id(), uptime);
         PartitionStatus {
@@ -146,6 +202,7 @@ fn partitions(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<P
             is_on: standing.is_on,
             left: standing.left.map(|left| left.as_secs_f64()),
             next_change: standing.until.map(|until| until.saturating_sub(uptime).as_secs_f64()),
+            cut: tree.counters.cut(in_force.cuts_of(partition, node)).map(|cut| cut.packets),
         }
     };
     in_force.partitions.iter().map(status).collect()

@@ -12,7 +12,7 @@ use super::{
     Context, Exit, Failure,
     context::talk,
     partition,
-    partitions::{Parted, parted, sentence},
+    partitions::{Parted, cut_nothing, parted, sentence},
     render::count,
     scope::ScopeOptions,
     topology_file,
@@ -22,6 +22,7 @@ use crate::{
     fleet::{Fleet, FleetOnset, Outcome, Scope},
     plan::{EditError, Inventory, Moment, Wanted},
     topology::{NodeName, hostlist},
+    wire::PartitionEnded,
 };
 
 /// Put a topology in force: on all nodes or on none, read back from every kernel
@@ -73,6 +74,9 @@ pub(super) struct Changed<'a> {
     /// True if another command has changed something on top of it since.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     superseded: bool,
+    /// The partitions that were ended, and what they had cut on all nodes together.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    ended: &'a [PartitionEnded],
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
@@ -165,7 +169,7 @@ fn change_on(
         let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
         Ok(Box::pin(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt))).await?)
     })?;
-    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded } = &outcome;
+    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded, ended } = &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
         changed: steps > 0 || *says_otherwise,
@@ -178,12 +182,14 @@ fn change_on(
         missing: &wanted.missing,
         caught_up,
         superseded: *superseded,
+        ended,
         writes,
         onset: onset.as_ref().map(ChangeOnset::of),
     };
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
-        format!("{}; {}{seed}{}", in_force(wanted), what_it_took(&outcome), exceptions(&outcome))
+        let ended: String = ended.iter().map(|ended| format!("\n{}", what_it_cut(ended))).collect();
+        format!("{}; {}{seed}{ended}{}", in_force(wanted), what_it_took(&outcome), exceptions(&outcome))
     })?;
     Ok(Exit::Ok)
 }
@@ -212,6 +218,12 @@ fn what_it_took(outcome: &Outcome) -> String {
         );
     }
     text
+}
+
+/// How many packets a partition has cut that is over.
+fn what_it_cut(PartitionEnded { name, ports, cut }: &PartitionEnded) -> String {
+    let why = if *cut == 0 { format!(": {}", cut_nothing(ports)) } else { String::new() };
+    format!("partition {name} cut {}{why}", count(usize::try_from(*cut).unwrap_or(usize::MAX), "packet"))
 }
 
 /// Who was left out, and who no longer is, each on a line of its own.

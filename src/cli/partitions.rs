@@ -11,6 +11,7 @@ use super::{
 use crate::{
     plan::{Flap, Mode, Moment, Partition, Port, Shape, Timing, Wanted},
     topology::{NodeName, Probability},
+    wire::NodeStatus,
 };
 
 /// One partition in force.
@@ -37,6 +38,9 @@ pub(super) struct Parted {
     loss: Option<Probability>,
     /// `None`: at once, and until it is healed.
     timing: Option<Timed>,
+    /// How many packets its filters have dropped, since they were written, on all nodes that answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut: Option<u64>,
     #[serde(skip)]
     says: Says,
 }
@@ -124,15 +128,34 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
     format!("partition {}{details}", partition.name)
 }
 
-/// A line for each.
+/// A line for each, and for each that has cut nothing so far.
 pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
-    let row = |Parted { name, says: Says { sides, packets, fate, time }, .. }: &Parted| {
-        [name, sides, packets, fate, time].map(String::clone).to_vec()
+    let row = |Parted { name, says: Says { sides, packets, fate, time }, cut, .. }: &Parted| {
+        let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
+        [name, sides, packets, fate, &cut, time].map(String::clone).to_vec()
     };
-    table(styled, &["PARTITION", "SIDES", "PACKETS", "ARE", "TIME"], partitions.iter().map(row).collect())
+    let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
+    let mut text = table(styled, &header, partitions.iter().map(row).collect());
+    for Parted { name, ports, .. } in partitions.iter().filter(|partition| partition.cut == Some(0)) {
+        text += &format!("partition {name} has cut 0 packets: {}\n", cut_nothing(ports));
+    }
+    text
+}
+
+/// Why a partition with these ports has cut nothing.
+pub(super) fn cut_nothing(ports: &BTreeSet<Port>) -> String {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let which = if ports.is_empty() { String::new() } else { format!(" to or from {}", ports.join(", ")) };
+    format!("nothing was sent{which} across it")
 }
 
 impl Parted {
+    /// With what nodes have counted.
+    pub(super) fn counted<'s>(self, nodes: impl Iterator<Item = &'s NodeStatus>) -> Self {
+        let own = nodes.flat_map(|node| &node.partitions).filter(|partition| partition.name == self.name);
+        Self { cut: own.filter_map(|partition| partition.cut).reduce(|one, other| one + other), ..self }
+    }
+
     fn of(partition: &Partition, wanted: &Wanted, now: Moment) -> Self {
         let Partition { name, shape, ports, mode, timing, since: _ } = partition;
         let kind = kind(shape);
@@ -162,6 +185,7 @@ impl Parted {
             },
             says: Says::of(partition, wanted, timed.as_ref()),
             timing: timed,
+            cut: None,
         }
     }
 }

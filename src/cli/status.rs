@@ -8,18 +8,19 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Context, Exit, Failure,
+    Context, Exit, Failure, counters,
     overlays::{Laid, draw as draw_overlays, laid, time},
     partition,
     partitions::{Parted, draw as draw_partitions, parted},
     render::{count, table},
+    routed,
     whereabouts::Whence,
 };
 use crate::{
     fleet::{CallError, part},
-    plan::Profile,
+    plan::{Inventory, Profile},
     topology::{NodeName, Parameter, hostlist},
-    wire::{GetStatus, GetWanted, Incident, NodeStatus, Recovered},
+    wire::{Counted, GetCounters, GetStatus, GetWanted, Incident, NodeStatus, Recovered},
 };
 
 /// Show what is in force on each node, read from its kernel at this moment
@@ -27,7 +28,11 @@ use crate::{
 /// Ends with exit code 4 if a kernel differs from what is wanted or the nodes do not agree, and 6 if an agent does not
 /// answer.
 #[derive(Debug, clap::Args)]
-pub(super) struct Status {}
+pub(super) struct Status {
+    /// Show what the kernels have counted: packets sent, lost, cut
+    #[arg(long)]
+    counters: bool,
+}
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -44,6 +49,9 @@ pub(super) struct Fleetwide {
     /// What is cut, as one of the nodes has it.
     partitions: Vec<Parted>,
     nodes: BTreeMap<NodeName, Node>,
+    /// With `--counters`: what the kernels have counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    counters: Option<BTreeMap<NodeName, Counted>>,
 }
 
 #[derive(Serialize)]
@@ -83,24 +91,31 @@ impl Node {
 }
 
 impl Status {
-    #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = context.whereabouts(None)?;
         let fleet = whereabouts.agents(context)?;
-        let (up, down, overlays, partitions) = context.block_on(async |_| {
+        let (up, down, wanted, counters) = context.block_on(async |_| {
             let asking = fleet.call(context.patience(), |_| GetStatus {});
             let answers = Context::meanwhile("asking the nodes", asking).await;
             let (up, down) = part(answers);
-            let has_more = |status: &NodeStatus| !(status.overlays.is_empty() && status.partitions.is_empty());
+            let has_more =
+                |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {
                 // A node that has gone away just now has the document no more; its status has the names.
                 Some((node, _)) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
                 None => None,
             };
             let wanted = wanted.map(|document| document.lasting()).unwrap_or_default();
-            let overlays = laid(&wanted, &up);
-            Ok((up, down, overlays, parted(&wanted, partition::now())))
+            let counters = if self.counters {
+                Some(part(fleet.call(context.patience(), |_| GetCounters {}).await).0)
+            } else {
+                None
+            };
+            Ok((up, down, wanted, counters))
         })?;
+        let overlays = laid(&wanted, &up);
+        let partitions = parted(&wanted, partition::now()).into_iter();
+        let partitions = partitions.map(|partition| partition.counted(up.values())).collect();
         let newest = up.values().max_by_key(|status| status.stamp.generation);
         let missing = newest.map(|status| status.missing.clone()).unwrap_or_default();
         let newest = newest.map(|status| status.stamp.clone());
@@ -129,13 +144,14 @@ impl Status {
             overlays,
             partitions,
             nodes: up.chain(down).collect(),
+            counters,
         };
-        context.answer(&fleetwide, || draw(&fleetwide, differ))?;
+        context.answer(&fleetwide, || draw(&fleetwide, &wanted.inventory, differ))?;
         Ok(exit)
     }
 }
 
-fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
+fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
     let header = ["NODE", "INTERFACE", "GENERATION", "TOPOLOGY", "PARTITIONS", "ONE-WAY DELAYS", "CUT", "STATE"];
     let mut details = String::new();
     let rows = fleetwide.nodes.iter().map(|(name, node)| {
@@ -158,6 +174,9 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     }
     if !fleetwide.partitions.is_empty() {
         text += &format!("\n{}", draw_partitions(styled, &fleetwide.partitions));
+    }
+    if let Some(counters) = &fleetwide.counters {
+        text += &format!("\n{}", counters::draw(styled, inventory, counters));
     }
     let is_forgetful = |node: &Node| node.status.as_ref().is_some_and(|status| status.journal.is_none());
     let forgetful: Vec<_> =
@@ -187,6 +206,8 @@ fn draw(fleetwide: &Fleetwide, differ: bool) -> String {
     if differ {
         text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";
     }
+    let routed = fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?.routed.as_ref()?)));
+    text.extend(routed::warning(routed).map(|warning| format!("\n{warning}")));
     if !details.is_empty() {
         text += &format!("\n{details}");
     }
@@ -263,7 +284,7 @@ fn row(state: NodeState, status: &NodeStatus) -> Vec<String> {
 }
 
 /// A delay with its jitter, and the names of what else the leaf does: `75ms±5ms loss rate`.
-fn described(profile: &Profile) -> String {
+pub(super) fn described(profile: &Profile) -> String {
     let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
     let others = [
         (Parameter::Loss, profile.loss.is_some()),

@@ -1,18 +1,22 @@
 //! `netemctl verify`: is what is in force really there?
 
-use std::io;
+use std::{collections::BTreeMap, io};
 
 use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
     apply::in_force,
+    counters::Overflow,
     render::{Axis, count, matrix, millis, table},
+    routed,
 };
 use crate::{
+    fleet::part,
     plan::{Inventory, Partition, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
+    wire::{GetCounters, GetHost, Host, Routed},
 };
 
 /// How many pairs are listed with their figures; the matrix has them all.
@@ -67,7 +71,27 @@ pub(super) struct Verified<'a> {
     /// The partitions that echo does not show, as they cut by port.
     not_measured: Vec<&'a str>,
     #[serde(flatten)]
+    seen: &'a Seen,
+    #[serde(flatten)]
     report: &'a Report,
+}
+
+/// What else the agents say. It does not change the verdict.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Seen {
+    /// Packets that did not fit into a queue during the measurement.
+    overflowed: Vec<Overflow>,
+    /// What nodes send to networks behind other nodes, which is not measured.
+    routed: BTreeMap<NodeName, Routed>,
+}
+
+impl Seen {
+    fn warnings(&self) -> String {
+        let overflowed = self.overflowed.iter().take(LISTED).map(Overflow::warning);
+        let text: String = overflowed.chain(routed::warning(&self.routed)).collect();
+        if text.is_empty() { text } else { format!("\n{text}") }
+    }
 }
 
 impl Verify {
@@ -75,7 +99,7 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report) = context.block_on(async |interrupt| {
+        let (wanted, fleet, report, seen) = context.block_on(async |interrupt| {
             Context::unless_interrupted(&interrupt, async {
                 let (wanted, fleet) =
                     if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
@@ -87,14 +111,22 @@ impl Verify {
                         .hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
                 })?;
                 let what = format!("measuring {pairs}, about {} s", takes.as_secs() + 1);
+                let before = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
                 let report = Context::meanwhile(&what, fleet.verify(&wanted, self.count, tolerance)).await?;
+                let after = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+                let hosts = part(fleet.call(context.patience(), |_| GetHost {}).await).0;
+                let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
+                let seen = Seen {
+                    overflowed: Overflow::between(&wanted.inventory, &before, &after),
+                    routed: hosts.into_iter().filter_map(routed).collect(),
+                };
                 if !fleet.wanted().await?.says_the_same(&wanted) {
                     return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
                         .hint(
                             "a change with a time limit may have ended, or another controller is at it; measure again",
                         ));
                 }
-                Ok((wanted, fleet, report))
+                Ok((wanted, fleet, report, seen))
             })
             .await
         })?;
@@ -107,6 +139,7 @@ impl Verify {
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
             missing: all.into_iter().filter(is_missing).collect(),
             not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
+            seen: &seen,
             report: &report,
         };
         context.answer(&verified, || {
@@ -116,7 +149,7 @@ impl Verify {
                     format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
                 }
             };
-            draw(&wanted, fleet.inventory(), &report) + &missing
+            draw(&wanted, fleet.inventory(), &report) + &missing + &seen.warnings()
         })?;
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
@@ -135,8 +168,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     };
     let mut text = format!("{}\n\nmeasured RTT in ms, median\n", in_force(wanted));
     let axes = Axis::of(&nodes, wanted.topology.as_ref());
-    let by_pair: std::collections::BTreeMap<_, _> =
-        report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
+    let by_pair: BTreeMap<_, _> = report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
     text += &matrix(styled, &axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
 
     let listed =

@@ -22,8 +22,8 @@ use crate::{
     plan::{EditError, Moment, Stamp, Wanted},
     topology::NodeName,
     wire::{
-        CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, Plan, Prepare,
-        Prepared, Ticket,
+        CONFIRM_WITHIN, Commit, Committed, Confirm, Document, ErrorCode, GetStamp, GetWanted, Onset, PartitionEnded,
+        Plan, Prepare, Prepared, Ticket,
     },
 };
 
@@ -148,6 +148,8 @@ pub struct Outcome {
     pub caught_up: BTreeSet<NodeName>,
     /// True if another controller has changed something on top of it before all nodes had said that they keep it.
     pub superseded: bool,
+    /// The partitions that it has ended, and what they had cut on all nodes together.
+    pub ended: Vec<PartitionEnded>,
 }
 
 /// When a change took effect on the nodes, each by its own clock.
@@ -343,6 +345,7 @@ impl Fleet {
                 onset: None,
                 caught_up: BTreeSet::new(),
                 superseded: false,
+                ended: Vec::new(),
             });
         }
         rehearsal.commit(interrupt).await
@@ -395,6 +398,7 @@ impl Rehearsal {
             wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
             onset: Some(onset(agreed, &committed)),
+            ended: ended(&committed),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),
             caught_up: preview.caught_up,
             superseded,
@@ -447,6 +451,15 @@ fn onset(agreed: Moment, committed: &BTreeMap<NodeName, Committed>) -> FleetOnse
     let nodes = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.onset?)));
     let told_late = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.told_late?)));
     FleetOnset { agreed, nodes: nodes.collect(), told_late: told_late.collect() }
+}
+
+fn ended(committed: &BTreeMap<NodeName, Committed>) -> Vec<PartitionEnded> {
+    let mut all: BTreeMap<&str, PartitionEnded> = BTreeMap::new();
+    for ended in committed.values().flat_map(|committed| &committed.ended) {
+        let of_none = || PartitionEnded { cut: 0, ..ended.clone() };
+        all.entry(&ended.name).or_insert_with(of_none).cut += ended.cut;
+    }
+    all.into_values().collect()
 }
 
 fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {

@@ -23,6 +23,8 @@ fn interface(name: &str, addresses: &[&str]) -> HostInterface {
         mtu: 1_500,
         speed_mbit: Some(10_000),
         carries_default_route: false,
+        gateways: [].into(),
+        forwards: false,
         is_allowed: true,
     }
 }

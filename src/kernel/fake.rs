@@ -3,7 +3,7 @@
 //! For the tests of the pure logic only. It answers no canned replies: a step that the real kernel would refuse in
 //! that state (a class that a filter still points to, a chain that is not there) is refused with the same errno.
 
-use std::{io, net::IpAddr};
+use std::{collections::BTreeSet, io, net::IpAddr};
 
 use super::{DefaultRoute, Event, Host, Interface, Kernel, KernelError, Link};
 use crate::{
@@ -39,6 +39,8 @@ pub struct FakeKernel {
     pub master: Option<u32>,
     /// The default routes.
     pub default_routes: Vec<DefaultRoute>,
+    /// The routers of all routes, each with the link that leads there.
+    pub gateways: BTreeSet<(u32, IpAddr)>,
     /// What has happened and nobody has asked for yet.
     pub events: Vec<Event>,
     /// The write, counted from 0, that fails whatever it is.
@@ -63,6 +65,7 @@ impl FakeKernel {
             name: interface,
             rate: LineRate::UNKNOWN,
             addresses: Vec::new(),
+            tentative: BTreeSet::new(),
             is_up: true,
             has_carrier: true,
         };
@@ -75,6 +78,7 @@ impl FakeKernel {
             others: Vec::new(),
             master: None,
             default_routes: Vec::new(),
+            gateways: BTreeSet::new(),
             events: Vec::new(),
             fails_at: None,
             fails_from: None,
@@ -147,6 +151,12 @@ impl FakeKernel {
             }
             Step::Uncut { cut, .. } => exists(tree.cuts.remove(cut).is_some())?,
         }
+        // Each filter counts from when it was written.
+        let Tree { cuts, counters, .. } = &mut self.tree;
+        counters.cuts.retain(|cut, _| cuts.contains_key(cut));
+        for cut in cuts.keys() {
+            counters.cuts.entry(*cut).or_default();
+        }
         Ok(())
     }
 
@@ -173,7 +183,7 @@ impl FakeKernel {
         }
     }
 
-    fn passes(&mut self, direction: Direction) -> &mut std::collections::BTreeSet<u8> {
+    fn passes(&mut self, direction: Direction) -> &mut BTreeSet<u8> {
         match direction {
             Direction::Egress => &mut self.tree.egress_passes,
             Direction::Ingress => &mut self.tree.ingress_passes,
@@ -235,7 +245,7 @@ impl Kernel for FakeKernel {
             ..Link::default()
         };
         let links = (!self.is_gone).then_some(link).into_iter().chain(self.others.clone()).collect();
-        Ok(Host { links, default_routes: self.default_routes.clone() })
+        Ok(Host { links, default_routes: self.default_routes.clone(), gateways: self.gateways.clone() })
     }
 
     fn way_to(&mut self, _: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, fs, net::IpAddr};
 use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    address::{AddressAttribute, AddressMessage},
-    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    address::{AddressAttribute, AddressFlags, AddressMessage},
+    link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
 
@@ -22,6 +22,8 @@ pub struct Host {
     pub links: Vec<Link>,
     /// All default routes, of both families and all tables, whatever rule leads to them.
     pub default_routes: Vec<DefaultRoute>,
+    /// The routers of all routes of all tables, each with the link that leads there.
+    pub gateways: BTreeSet<(u32, IpAddr)>,
 }
 
 /// A link (rtnetlink(7), `RTM_NEWLINK`).
@@ -49,6 +51,9 @@ pub struct Link {
     pub mtu: u32,
     /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
     pub addresses: Vec<IpNetwork>,
+    /// Whether packets that arrive by it and are for others are sent on (`net.ipv4.conf.*.forwarding` and
+    /// `net.ipv6.conf.*.forwarding`).
+    pub forwards: bool,
 }
 
 /// A route to everywhere else.
@@ -94,6 +99,18 @@ impl Host {
         found
     }
 
+    /// The routers of the routes by a link, or by what is above it.
+    pub fn gateways_by(&self, index: u32) -> BTreeSet<IpAddr> {
+        let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
+        self.gateways.iter().filter(|(link, _)| carried.contains(link)).map(|(_, gateway)| *gateway).collect()
+    }
+
+    /// Whether packets that arrive by other links than this one may leave by it.
+    pub fn forwards_to(&self, index: u32) -> bool {
+        let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
+        self.links.iter().any(|link| link.forwards && !link.is_loopback && !carried.contains(&link.index))
+    }
+
     /// The ports of a link.
     pub fn ports(&self, index: u32) -> Vec<&Link> {
         self.links.iter().filter(|link| link.master == Some(index)).collect()
@@ -110,7 +127,10 @@ pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) ->
             RouteNetlinkMessage::NewAddress(message) => {
                 addresses.extend(address(&message).map(|address| (message.header.index, address)));
             }
-            RouteNetlinkMessage::NewRoute(message) => host.default_routes.extend(default_routes(&message)),
+            RouteNetlinkMessage::NewRoute(message) => {
+                host.default_routes.extend(default_routes(&message));
+                host.gateways.extend(ways(&message).into_iter().filter_map(|(link, gateway)| link.zip(gateway)));
+            }
             _ => {}
         }
     }
@@ -143,6 +163,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Link(below) if *below > 0 => link.lies_on = Some(*below),
             // What it lies on is in another namespace, where the index means another link.
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
+            LinkAttribute::AfSpecUnspec(families) => link.forwards = families.iter().any(forwards),
             LinkAttribute::LinkInfo(info) => link.kind = info.iter().find_map(kind).or(link.kind),
             _ => {}
         }
@@ -151,6 +172,21 @@ pub(super) fn link(message: &LinkMessage) -> Link {
     let is_cable = matches!(link.kind.as_deref(), Some("veth" | "netkit" | "vxcan"));
     link.lies_on = link.lies_on.filter(|below| !is_elsewhere && !is_cable && *below != link.index);
     link
+}
+
+/// Whether a link forwards packets of one family.
+fn forwards(family: &AfSpecUnspec) -> bool {
+    match family {
+        AfSpecUnspec::Inet(settings) => settings.iter().any(|setting| match setting {
+            AfSpecInet::DevConf(settings) => settings.forwarding != 0,
+            _ => false,
+        }),
+        AfSpecUnspec::Inet6(settings) => settings.iter().any(|setting| match setting {
+            AfSpecInet6::DevConf(settings) => settings.forwarding != 0,
+            _ => false,
+        }),
+        _ => false,
+    }
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {
@@ -175,6 +211,16 @@ pub(super) fn address(message: &AddressMessage) -> Option<IpNetwork> {
     IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()
 }
 
+/// Whether the kernel uses an address: it has found that no other host has it, or does not wait to find out.
+pub(super) fn is_used(message: &AddressMessage) -> bool {
+    let flags = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Flags(flags) => Some(*flags),
+        _ => None,
+    });
+    let has = |flag| flags.is_some_and(|flags| flags.contains(flag));
+    !has(AddressFlags::Dadfailed) && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic))
+}
+
 /// An interface's speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
 pub fn speed_mbit(name: &str) -> Option<u32> {
     let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
@@ -190,15 +236,26 @@ pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
         AddressFamily::Inet6 => header.destination_prefix_length <= 3,
         _ => false,
     };
-    // What is to be dropped (`blackhole`) or is for this host leads nowhere.
-    if !is_default || header.kind != RouteType::Unicast {
+    if !is_default {
         return Vec::new();
     }
-    let mut table = u32::from(header.table);
+    let table = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Table(number) => Some(*number),
+        _ => None,
+    });
+    let table = table.unwrap_or_else(|| u32::from(header.table));
+    ways(message).into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
+}
+
+/// The ways of a route: the link of each, and its router.
+fn ways(message: &RouteMessage) -> Vec<(Option<u32>, Option<IpAddr>)> {
+    // What is to be dropped (`blackhole`) or is for this host leads nowhere.
+    if message.header.kind != RouteType::Unicast {
+        return Vec::new();
+    }
     let (mut link, mut router, mut ways) = (None, None, Vec::new());
     for attribute in &message.attributes {
         match attribute {
-            RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Oif(index) => link = Some(*index),
             RouteAttribute::MultiPath(hops) => {
                 let way = |hop: &rtnetlink::packet_route::route::RouteNextHop| {
@@ -212,7 +269,7 @@ pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
     if ways.is_empty() {
         ways.push((link, router));
     }
-    ways.into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
+    ways
 }
 
 fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
@@ -229,7 +286,7 @@ fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::route::RouteNextHop;
+    use rtnetlink::packet_route::{link::InetDevConf, route::RouteNextHop};
 
     use super::*;
 
@@ -273,6 +330,18 @@ mod tests {
         assert_eq!(lies_on(InfoKind::MacVlan, &[LinkAttribute::LinkNetNsId(1)]), None);
     }
 
+    #[test]
+    fn an_address_that_another_host_may_have_is_not_used_yet() {
+        let used = |flags: AddressFlags| {
+            let mut message = AddressMessage::default();
+            message.attributes.push(AddressAttribute::Flags(flags));
+            is_used(&message)
+        };
+        assert!([AddressFlags::empty(), AddressFlags::Secondary, AddressFlags::Deprecated].into_iter().all(used));
+        assert!(!used(AddressFlags::Tentative) && used(AddressFlags::Tentative | AddressFlags::Optimistic));
+        assert!(!used(AddressFlags::Tentative | AddressFlags::Dadfailed));
+    }
+
     fn route(family: AddressFamily, prefix: u8, attributes: Vec<RouteAttribute>) -> RouteMessage {
         let mut message = RouteMessage::default();
         message.header.address_family = family;
@@ -281,6 +350,29 @@ mod tests {
         message.header.table = 254;
         message.attributes = attributes;
         message
+    }
+
+    #[test]
+    fn a_router_is_told_with_its_link_whatever_the_route_and_a_link_says_whether_it_forwards() {
+        let router: IpAddr = [10, 0, 0, 2].into();
+        let by = vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(3)];
+        let pods = RouteNetlinkMessage::NewRoute(route(AddressFamily::Inet, 24, by.clone()));
+        let network = RouteNetlinkMessage::NewRoute(route(AddressFamily::Inet, 24, vec![RouteAttribute::Oif(3)]));
+        let link = |index: u32, forwarding: i32| {
+            let mut message = LinkMessage::default();
+            message.header.index = index;
+            let mut settings = InetDevConf::default();
+            settings.forwarding = forwarding;
+            let settings = AfSpecUnspec::Inet(vec![AfSpecInet::DevConf(settings)]);
+            message.attributes = vec![LinkAttribute::AfSpecUnspec(vec![settings])];
+            RouteNetlinkMessage::NewLink(message)
+        };
+        let host = decode([link(3, 1), link(4, 1), link(5, 0), pods, network]);
+        assert_eq!(host.gateways_by(3), [router].into());
+        assert_eq!(host.gateways_by(4), [].into());
+        assert!(host.forwards_to(3), "what arrives by link 4");
+        let alone = decode([link(3, 1), link(5, 0)]);
+        assert!(!alone.forwards_to(3), "what it receives it does not send back");
     }
 
     #[test]

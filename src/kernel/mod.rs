@@ -19,7 +19,7 @@ mod socket;
 mod tc;
 mod watch;
 
-use std::{fs, io, net::IpAddr, os::fd::OwnedFd};
+use std::{collections::BTreeSet, fs, io, net::IpAddr, os::fd::OwnedFd};
 
 use thiserror::Error;
 
@@ -115,6 +115,8 @@ pub struct Interface {
     pub rate: LineRate,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+    /// Those of them that the kernel does not use: another host may have them (IPv6 duplicate address detection).
+    pub tentative: BTreeSet<IpAddr>,
     /// Whether it is set up (`IFF_UP`).
     pub is_up: bool,
     /// Whether it is connected (`IFF_LOWER_UP`).

@@ -65,7 +65,7 @@ pub(super) fn decode(dumps: &Dumps) -> Tree {
     let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
     for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
         match Filter::decode(filter) {
-            Some(decoded) => place_filter(&mut tree, decoded),
+            Some(decoded) => place_filter(&mut tree, decoded, filter),
             None => tree.foreign.push(ForeignObject(filter::describe(filter))),
         }
     }
@@ -88,6 +88,7 @@ fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor
         let leaf = tree.classes.entry(class).or_default();
         leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));
         leaf.queued = qdisc::queued(message);
+        tree.counters.leaves.insert(class, qdisc::count(message));
     } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
         let (handle, parent) = (hex(message.header.handle), hex(message.header.parent));
         tree.foreign.push(ForeignObject(format!("qdisc {} {handle} parent {parent}", kind(message))));
@@ -99,11 +100,14 @@ fn is_leaf_of(message: &TcMessage, class: u16) -> bool {
     kind(message) == "netem" && message.header.handle == (TcHandle { major: class, minor: 0 })
 }
 
-fn place_filter(tree: &mut Tree, filter: Filter) {
+fn place_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
     match filter {
         Filter::Pass { direction: Direction::Egress, icmp_type } => drop(tree.egress_passes.insert(icmp_type)),
         Filter::Pass { direction: Direction::Ingress, icmp_type } => drop(tree.ingress_passes.insert(icmp_type)),
-        Filter::Cut { cut, handle } => drop(tree.cuts.insert(cut, handle)),
+        Filter::Cut { cut, handle } => {
+            tree.cuts.insert(cut, handle);
+            tree.counters.cuts.insert(cut, filter::tally(message));
+        }
         Filter::Gate { chain } => tree.active = Some(chain),
         Filter::Route { chain, address, class, handle } => {
             tree.chains.entry(chain).or_default().insert(address, Slot { class, handle });

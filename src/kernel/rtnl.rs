@@ -98,11 +98,13 @@ impl Kernel for Rtnl {
         let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
         let addresses = self.dump("list the addresses", &addresses, |message| match message {
             RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
-                host::address(&message).map(|network| network.ip())
+                host::address(&message).map(|network| (network.ip(), host::is_used(&message)))
             }
             _ => None,
         })?;
-        Ok(Interface { index, name: name.clone(), rate: line_rate(name), addresses, is_up, has_carrier })
+        let tentative = addresses.iter().filter(|(_, is_used)| !is_used).map(|(address, _)| *address).collect();
+        let addresses = addresses.into_iter().map(|(address, _)| address).collect();
+        Ok(Interface { index, name: name.clone(), rate: line_rate(name), addresses, tentative, is_up, has_carrier })
     }
 
     fn host(&mut self) -> Result<Host, KernelError> {

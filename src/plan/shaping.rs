@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Answer, Cut, LineRate, Profile, Wanted};
+use super::{Answer, Cut, LineRate, Partition, Profile, Wanted};
 use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// What one node's interface does to the packets that it sends, and which it refuses.
@@ -73,16 +73,21 @@ impl Wanted {
             let lane = Lane::of(profile, &addresses);
             shaping.lanes.extend(addresses.into_iter().map(|address| (address, lane)));
         }
-        for partition in &self.partitions {
-            let seats = partition.shape.seats();
-            for (peer, place) in &self.inventory.nodes {
-                for (direction, traffic, answer) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
-                    let cut = |address: &IpAddr| Cut { direction, address: *address, traffic, answer };
-                    shaping.cuts.extend(place.addresses.iter().map(cut));
-                }
+        shaping.cuts.extend(self.partitions.iter().flat_map(|partition| self.cuts_of(partition, node)));
+        Some(shaping)
+    }
+
+    /// What a partition drops at the interface of `node`.
+    pub fn cuts_of(&self, partition: &Partition, node: &NodeName) -> Vec<Cut> {
+        let seats = partition.shape.seats();
+        let mut cuts = Vec::new();
+        for (peer, place) in &self.inventory.nodes {
+            for (direction, traffic, answer) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
+                let cut = |address: &IpAddr| Cut { direction, address: *address, traffic, answer };
+                cuts.extend(place.addresses.iter().map(cut));
             }
         }
-        Some(shaping)
+        cuts
     }
 
     /// The zone of each node that is in one.

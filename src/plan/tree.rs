@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cut, Lane, Profile, Shaping};
+use super::{Counters, Cut, Lane, Profile, Shaping};
 
 /// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
 pub const MARK: u16 = 0x4e7e;
@@ -58,6 +58,9 @@ pub struct Tree {
     /// What is dropped, with the filter's handle.
     #[serde(with = "crate::plan::cut::as_list")]
     pub cuts: BTreeMap<Cut, u32>,
+    /// What the kernel has counted.
+    #[serde(skip)]
+    pub counters: Counters,
     /// What we did not make; while there is any, nothing is written.
     pub foreign: Vec<ForeignObject>,
 }

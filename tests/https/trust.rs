@@ -54,6 +54,8 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let site = Site::up(Limits::default()).await;
     let folder = site.folder.path().join("viewer");
     write_identity(&folder, &site.authority, &site.authority, Role::Viewer, valid());
+    let identity = Identity::in_folder(&folder).unwrap().only_of(&Role::Controller, &folder);
+    assert!(identity.is_ok(), "the commands take it where they want a controller's");
     let (viewer, n1) = (site.fleet(Some(&folder)), name("n1"));
     let stamp = viewer.call_one(PATIENCE, &n1, GetStamp {}).await.unwrap();
     assert_eq!(viewer.call_one(PATIENCE, &n1, GetHost {}).await.unwrap().node, n1);

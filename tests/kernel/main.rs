@@ -6,7 +6,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
 mod abilities;
+mod addresses;
 mod changes;
+mod counters;
 mod deaths;
 mod drift;
 mod guard;

@@ -19,7 +19,7 @@ impl<K: Kernel> Node<K> {
         if !self.hear(now) || self.unsettled.is_some() {
             return;
         }
-        match status::look(&mut self.enforcer, &self.in_force) {
+        match status::look(&mut self.enforcer, &self.in_force, &self.transactions.held().left_out) {
             Ok(look) if self.vigil.see(look.sight(), now) => self.repair(now),
             Ok(_) => {}
             Err(error) => self.vigil.could_not_look(error.message, now),
@@ -63,8 +63,9 @@ impl<K: Kernel> Node<K> {
     /// Looks at the interface at this moment. What others have done until now is mended when the node is tended next.
     pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
         let is_due = self.hear(now);
-        let in_force = self.held().document.in_force(&self.held().timeline.absent(now.uptime));
-        let look = status::look(&mut self.enforcer, &in_force)?;
+        let held = self.transactions.held();
+        let in_force = held.document.in_force(&held.timeline.absent(now.uptime));
+        let look = status::look(&mut self.enforcer, &in_force, &held.left_out)?;
         if self.unsettled.is_none() && (is_due || look.sight() != Sight::AsWanted || self.vigil.differs()) {
             self.vigil.see(look.sight(), now);
             self.vigil.look_again(now);

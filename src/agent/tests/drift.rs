@@ -224,3 +224,49 @@ fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
     node.tend(now() + SECOND).unwrap();
     assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
 }
+
+/// A virtual address, a privacy address or a new lease passed every partition, and the status said ok.
+#[test]
+fn an_address_that_is_new_is_drift_until_the_document_names_it_and_one_that_was_there_is_not() {
+    let mut node = node(OnDrift::Repair);
+    let known: IpAddr = "192.0.2.1".parse().unwrap();
+    node.kernel().interface.addresses.push(known);
+    let document = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &document);
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0], "it was left out knowingly");
+
+    let add = |node: &mut Node<FakeKernel>, address: &str| {
+        node.kernel().interface.addresses.push(address.parse().unwrap());
+        node.kernel().events.push(Event::Address { index: 2 });
+    };
+    add(&mut node, "fe80::7");
+    node.kernel().interface.tentative.insert("2001:db8::7".parse().unwrap());
+    add(&mut node, "2001:db8::7");
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
+    node.kernel().interface.tentative.clear();
+    add(&mut node, "10.0.0.77");
+    let writes = node.kernel().writes;
+    node.tend(now() + SECOND).unwrap();
+    let status = node.status(now() + SECOND).unwrap();
+    assert_eq!(status.drift.len(), 2, "{:?}", status.drift);
+    assert!(
+        status.drift[0].starts_with("apply again: address 10.0.0.77 of interface db0 is new"),
+        "{:?}",
+        status.drift
+    );
+    assert!(status.watch.since.is_some() && status.watch.repairs == 0);
+    assert_eq!(node.kernel().writes, writes, "the agent cannot mend it");
+
+    let partition = parted(&document, "n2", None);
+    put(&mut node, "b", &partition);
+    assert_eq!(node.status(now()).unwrap().drift.len(), 2, "a change that leaves it out is no consent");
+    let mut named = Wanted { generation: 9, ..partition };
+    let place = named.inventory.nodes.get_mut(&node_name()).unwrap();
+    place.addresses.extend(["2001:db8::7", "10.0.0.77"].map(|address| address.parse::<IpAddr>().unwrap()));
+    put(&mut node, "c", &named);
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
+}
+
+fn node_name() -> NodeName {
+    "n1".parse().unwrap()
+}

@@ -8,7 +8,10 @@ use super::{address, confirm, n1, now, parted, prepare, undo, uniform};
 use crate::{
     agent::Via,
     plan::Wanted,
-    wire::{Call, Commit, Echoes, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe, Probed, Ticket},
+    wire::{
+        Call, Commit, Echoes, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe, Probed,
+        Ticket,
+    },
 };
 
 /// The path of each call → a request and its reply.
@@ -30,6 +33,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     exchanges.add(&GetHost {}, &Host { kernel: "6.1.0-28-amd64".to_owned(), ..node.host().unwrap() });
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
+    exchanges.add(&GetCounters {}, &node.counted(now()).unwrap());
     exchanges.add(&GetWanted {}, &node.document(now()));
     exchanges.add(&undo(ticket), &node.undo(&undo(ticket), now()).unwrap());
     exchanges.add(&probe(), &probed());

@@ -1,5 +1,6 @@
 //! The transaction on one node, over a kernel in memory.
 
+mod counters;
 mod drift;
 pub(crate) mod examples;
 mod fleet;

@@ -31,7 +31,10 @@ fn a_partition_begins_and_ends_by_itself_and_leaves_nothing() {
     let wanted = parted(&Wanted::default(), "n2", Some(lasting((start + 5 * SECOND).wall, 10 * SECOND)));
     put_at(&mut node, "a", &wanted, start);
     assert_eq!(cuts(&mut node), 0);
-    let status = |is_on, left, next_change| PartitionStatus { name: "n2".into(), is_on, left, next_change };
+    let status = |is_on: bool, left, next_change| {
+        let cut = is_on.then_some(0);
+        PartitionStatus { name: "n2".into(), is_on, left, next_change, cut }
+    };
     assert_eq!(partition(&mut node, start + SECOND), status(false, Some(14.0), Some(4.0)));
     assert_eq!(node.tend(start + 4 * SECOND).unwrap(), Some((start + 5 * SECOND).uptime));
     assert_eq!(cuts(&mut node), 0);

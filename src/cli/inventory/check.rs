@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Whence, Which, render::table};
+use super::{Context, Exit, Failure, Whence, Which, render::table, routed};
 use crate::{
     fleet::part,
     inventory::Resolved,
     plan::{IfName, Place},
     topology::NodeName,
-    wire::{GetHost, Host},
+    wire::{GetHost, Host, Routed},
 };
 
 /// Ask every agent and show the interface and the addresses that commands would use
@@ -47,6 +47,9 @@ struct Node {
     error: Option<String>,
     /// What will be in the way, although the inventory is right.
     warnings: Vec<String>,
+    /// What the node sends to networks behind other nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    routed: Option<Routed>,
     /// What the agent said.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Host>,
@@ -88,6 +91,7 @@ impl Check {
                 speed_mbit,
                 error,
                 warnings,
+                routed: host.as_ref().and_then(|host| host.routed(&inventory)),
                 host,
             };
             (name.clone(), checked)
@@ -143,6 +147,8 @@ fn draw(checked: &Checked) -> String {
     });
     let header = ["NODE", "AGENT", "INTERFACE", "ADDRESSES", "SPEED", "STATE"];
     let table = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let routed = checked.nodes.iter().filter_map(|(name, node)| Some((name, node.routed.as_ref()?)));
+    details.extend(routed::warning(routed));
     let line_break = if details.is_empty() { "" } else { "\n" };
     format!("inventory: {}\n\n{table}{line_break}{details}", checked.inventory)
 }

@@ -4,7 +4,8 @@
 use rtnetlink::packet_core::{DefaultNla, Nla};
 use rtnetlink::packet_route::tc::{TcAction, TcActionAttribute, TcActionOption};
 
-use crate::plan::{SAMPLE_GROUP, SAMPLE_LENGTH};
+use super::stats;
+use crate::plan::{SAMPLE_GROUP, SAMPLE_LENGTH, Tally};
 
 /// What becomes of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,16 @@ pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
         [first, last] if is_sample(first) && generic(last) == Some(Verdict::Drop) => Some(Verdict::SampleAndDrop),
         _ => None,
     }
+}
+
+/// What the last of a filter's actions has seen, which is all that the filter matched.
+pub(super) fn tally(actions: &[TcAction]) -> Tally {
+    let attributes = actions.last().map(|action| action.attributes.as_slice()).unwrap_or_default();
+    let stats = attributes.iter().find_map(|attribute| match attribute {
+        TcActionAttribute::Stats(stats) => Some(stats.as_slice()),
+        _ => None,
+    });
+    stats::tally(stats.unwrap_or_default())
 }
 
 fn generic(action: &TcAction) -> Option<Verdict> {

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::{
 
 pub(in crate::kernel) use super::action::Verdict;
 use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, filter_info, kind, message};
-use crate::plan::{Answer, ClassMinor, Cut, Direction, MARK, Port, Protocol, Traffic};
+use crate::plan::{Answer, ClassMinor, Cut, Direction, MARK, Port, Protocol, Tally, Traffic};
 
 const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_IP: u16 = 0x0800;
@@ -180,6 +180,19 @@ impl Filter {
         let place = |header: &TcHeader| (header.parent, header.info, header.handle);
         (place(&ours.header) == place(&message.header) && Seen::of(&ours)? == seen).then_some(filter)
     }
+}
+
+/// What a filter's actions have seen.
+pub(in crate::kernel) fn tally(message: &TcMessage) -> Tally {
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    let actions = options.into_iter().flatten().find_map(|option| match option {
+        TcOption::Flower(Key::Actions(actions)) => Some(actions.as_slice()),
+        _ => None,
+    });
+    action::tally(actions.unwrap_or_default())
 }
 
 /// `tc filter del dev D parent 4e7e: chain N`

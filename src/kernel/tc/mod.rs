@@ -8,6 +8,7 @@ mod action;
 pub(super) mod filter;
 pub(super) mod netem;
 pub(super) mod qdisc;
+mod stats;
 
 #[cfg(test)]
 mod decoding;

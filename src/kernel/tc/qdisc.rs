@@ -3,11 +3,11 @@
 use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcHandle, TcMessage, TcStats2},
+    tc::{TcAttribute, TcHandle, TcMessage},
 };
 
-use super::{ROOT_HANDLE, Request, class_id, hex, kind, message, nested, options, with_options, words};
-use crate::plan::{ClassMinor, DEFAULT_CLASS, LeafMark};
+use super::{ROOT_HANDLE, Request, class_id, hex, kind, message, nested, options, stats, with_options, words};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, LeafCount, LeafMark};
 
 // include/uapi/linux/pkt_sched.h
 const TCA_HTB_PARMS: u16 = 1;
@@ -128,14 +128,13 @@ fn microseconds(burst: &[u8]) -> Option<u32> {
 
 /// How many packets wait in a qdisc.
 pub(in crate::kernel) fn queued(message: &TcMessage) -> u32 {
-    let stats = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Stats2(stats) => Some(stats),
-        _ => None,
-    });
-    let queue = stats.into_iter().flatten().find_map(|stat| match stat {
-        TcStats2::Queue(queue) => Some(queue.qlen),
-        _ => None,
-    });
     // Unknown counts as not empty: a class is removed only when it is known to have drained.
-    queue.unwrap_or(1)
+    stats::queue(stats::of(message)).map_or(1, |queue| queue.qlen)
+}
+
+/// What became of the packets of a qdisc.
+pub(in crate::kernel) fn count(message: &TcMessage) -> LeafCount {
+    let stats = stats::of(message);
+    let dropped = stats::queue(stats).map_or(0, |queue| queue.drops.into());
+    LeafCount { sent: stats::tally(stats), dropped }
 }

@@ -1,0 +1,68 @@
+//! What the kernel counts, as the agent tells it.
+
+use super::{address, commit, confirm, n1, now, parted, prepare, put, uniform};
+use crate::{
+    agent::Node,
+    kernel::FakeKernel,
+    plan::{LeafCount, Tally, Wanted},
+    wire::{PartitionEnded, Routed},
+};
+
+/// Has each filter of a cut count so many packets.
+fn count(node: &mut Node<FakeKernel>, packets: u64) {
+    for tally in node.kernel().tree.counters.cuts.values_mut() {
+        tally.packets = packets;
+    }
+}
+
+#[test]
+fn a_change_that_ends_a_partition_answers_what_that_had_cut_up_to_the_last_moment() {
+    let mut node = n1();
+    let partition = parted(&Wanted::default(), "n2", None);
+    put(&mut node, "a", &partition);
+    let healed = Wanted { generation: 2, partitions: Vec::new(), ..partition.clone() };
+    let ended = |cut| PartitionEnded { name: "n2".to_owned(), ports: [].into(), cut };
+
+    node.prepare(prepare("b", &partition, &healed), now()).unwrap();
+    node.make_ready(&commit("b"), now()).unwrap();
+    // Nothing was cut until it was ready; then a packet came.
+    count(&mut node, 1);
+    let committed = node.commit(&commit("b"), &|| now()).unwrap();
+    assert_eq!(committed.ended, [ended(2)], "by both filters");
+    node.confirm(&confirm("b"), now()).unwrap();
+
+    let again = parted(&healed, "n2", None);
+    put(&mut node, "c", &again);
+    let another = parted(&again, "n3", None);
+    node.prepare(prepare("d", &again, &another), now()).unwrap();
+    assert_eq!(node.commit(&commit("d"), &|| now()).unwrap().ended, [], "it goes on");
+}
+
+#[test]
+fn a_partition_tells_what_it_has_cut_and_a_link_what_it_has_sent() {
+    let mut node = n1();
+    let document = parted(&uniform(&Wanted::default(), "100ms"), "n2", None);
+    put(&mut node, "a", &document);
+    count(&mut node, 7);
+    let class = *node.kernel().tree.classes_in_use().first().unwrap();
+    let sent = Tally { packets: 90, bytes: 9_000 };
+    node.kernel().tree.counters.leaves.insert(class, LeafCount { sent, dropped: 10 });
+
+    assert_eq!(node.status(now()).unwrap().partitions[0].cut, Some(14));
+    let counted = node.counted(now()).unwrap();
+    assert_eq!(counted.cuts.len(), 2);
+    let [link] = &counted.links[..] else { panic!("{:?}", counted.links) };
+    assert_eq!((link.sent, link.dropped, link.overflowed), (sent, 10, Some(10)), "no loss is asked for");
+    assert_eq!(link.addresses.len(), 2);
+}
+
+#[test]
+fn a_route_by_way_of_another_node_is_told_while_something_is_in_force() {
+    let mut node = n1();
+    let index = node.kernel().interface.index;
+    node.kernel().gateways = [(index, address(2))].into();
+    assert_eq!(node.status(now()).unwrap().routed, None);
+    put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
+    let routed = Routed { through: ["n2".parse().unwrap()].into(), forwards: false };
+    assert_eq!(node.status(now()).unwrap().routed, Some(routed));
+}

@@ -1,0 +1,45 @@
+//! What nodes send to networks behind other nodes, which is outside of the emulation: one warning for all nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    topology::{NodeName, hostlist},
+    wire::Routed,
+};
+
+/// A warning, if there is anything to warn of.
+pub(super) fn warning<'a>(nodes: impl IntoIterator<Item = (&'a NodeName, &'a Routed)>) -> Option<String> {
+    let nodes: BTreeMap<&NodeName, &Routed> = nodes.into_iter().collect();
+    if nodes.is_empty() {
+        return None;
+    }
+    let fold = |nodes: BTreeSet<&NodeName>| hostlist::fold(&nodes.into_iter().cloned().collect::<Vec<_>>());
+    let senders = fold(nodes.keys().copied().collect());
+    let routers = fold(nodes.values().flat_map(|routed| &routed.through).collect());
+    let forwarders: BTreeSet<&NodeName> =
+        nodes.iter().filter(|(_, routed)| routed.forwards).map(|(node, _)| *node).collect();
+    let forward = match forwarders.len() {
+        0 => String::new(),
+        _ => format!(" {} can forward packets of other hosts there.", fold(forwarders)),
+    };
+    Some(format!(
+        "warning: the routes of {senders} lead to networks behind {routers}. Packets to these networks are neither delayed \
+         nor cut, and verify does not measure them.{forward}\n"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_that_route_by_each_other_are_one_warning() {
+        let node = |name: &str| name.parse::<NodeName>().unwrap();
+        let routed = |through: &str, forwards| Routed { through: [node(through)].into(), forwards };
+        let nodes = [(node("h1"), routed("h2", true)), (node("h2"), routed("h1", false))];
+        let warned = warning(nodes.iter().map(|(node, routed)| (node, routed))).unwrap();
+        assert!(warned.starts_with("warning: the routes of h[1-2] lead to networks behind h[1-2]."), "{warned}");
+        assert!(warned.contains(" h1 can forward "), "{warned}");
+        assert_eq!(warning([]), None);
+    }
+}
