@@ -382,7 +382,7 @@ fn allow_many_connections() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Refused, it is as it was, which does for most fleets; where it does not, each agent that is too many says so.
+        // Refused, it is as it was, which does for most fleets; a larger one has fewer connections at once.
         let _refused = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

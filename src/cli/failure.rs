@@ -294,6 +294,6 @@ fn exit_of(error: &CallError) -> Exit {
         },
         CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
         CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
-        CallError::Garbled { .. } => Exit::Failed,
+        CallError::Garbled { .. } | CallError::NoFiles { .. } => Exit::Failed,
     }
 }

@@ -3,6 +3,7 @@
 use std::{error::Error, io, path::PathBuf, time::Duration};
 
 use hyper::body::Bytes;
+use nix::errno::Errno;
 use thiserror::Error;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -10,7 +11,10 @@ use tokio::{
     time::timeout,
 };
 
-use super::connection::{Connection, Idle};
+use super::{
+    connection::{Connection, Idle},
+    files::{Files, Share},
+};
 use crate::{
     pki::Untrusted,
     wire::{ApiError, Call},
@@ -74,6 +78,12 @@ pub enum CallError {
         /// Where it is.
         at: String,
     },
+    /// This process has too many open files.
+    #[error("the agent at {at} was not asked, as this process may open no more files; raise the limit: ulimit -n")]
+    NoFiles {
+        /// Where it is.
+        at: String,
+    },
     /// Nobody is there.
     #[error("no agent at {at}: {error}")]
     Unreachable {
@@ -115,45 +125,56 @@ pub(super) fn body<C: Call>(request: &C) -> Vec<u8> {
     serde_json::to_vec(request).unwrap_or_default()
 }
 
+/// How many files a connection takes, a look-up of its name included.
+const FILES: u32 = 2;
+
 /// Connects.
-async fn open<T: Transport>(transport: &T) -> Result<Connection, CallError> {
+async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection<Share>, CallError> {
     let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
         Some(why) => CallError::Untrusted { at: transport.describe(), why },
+        None if lacks_files(&error) => CallError::NoFiles { at: transport.describe() },
         None => CallError::Unreachable { at: transport.describe(), error },
     })?;
-    let made = Connection::over(stream, ()).await;
+    let made = Connection::over(stream, share).await;
     made.map_err(|error| CallError::HungUp { at: transport.describe(), error })
+}
+
+/// Whether this process, or this machine, may open no more files: what has failed says nothing about the other end.
+fn lacks_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
 
 /// Makes one call, on a connection of its own.
 pub(super) async fn call<Q: Call>(
     transport: &impl Transport,
+    files: &Files,
     body: Vec<u8>,
     after: Duration,
 ) -> Result<Q::Reply, CallError> {
-    let made = async { open(transport).await?.exchange::<Q>(&transport.describe(), body.into()).await };
+    let share = files.take(FILES).await;
+    let made = async { open(transport, share).await?.exchange::<Q>(&transport.describe(), body.into()).await };
     in_time(transport, after, made).await
 }
 
 /// Makes one call, on a connection that is kept for the next one.
 pub(super) async fn call_kept<Q: Call, T: Clone + Ord>(
     transport: &impl Transport,
-    idle: &Idle<T>,
+    idle: &Idle<T, Share>,
     to: &T,
     body: Vec<u8>,
     after: Duration,
 ) -> Result<Q::Reply, CallError> {
     let (at, body) = (transport.describe(), Bytes::from(body));
-    let made = async {
-        while let Some(kept) = idle.take(to).await {
-            match idle.exchange::<Q>(to, kept, &at, body.clone()).await {
-                // The agent closed it at this very moment, and nothing was sent.
-                Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
-                answer => return answer,
-            }
+    while let Some(kept) = idle.take(to).await {
+        match in_time(transport, after, idle.exchange::<Q>(to, kept, &at, body.clone())).await {
+            // The agent closed it at this very moment, and nothing was sent.
+            Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
+            answer => return answer,
         }
-        idle.exchange::<Q>(to, open(transport).await?, &at, body).await
-    };
+    }
+    // To wait for other calls to end takes nothing of the agent's time.
+    let share = idle.files.take(FILES).await;
+    let made = async { idle.exchange::<Q>(to, open(transport, share).await?, &at, body).await };
     in_time(transport, after, made).await
 }
 

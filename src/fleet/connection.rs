@@ -19,7 +19,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::CallError;
+use super::{CallError, files::Files};
 use crate::wire::{ApiError, Call};
 
 /// The largest answer: a document of 10,000 nodes is about a megabyte.
@@ -79,15 +79,17 @@ impl<C> Drop for Connection<C> {
 
 /// The connections that no call is made on at the moment, by whom they lead to.
 #[derive(Debug)]
-pub(super) struct Idle<T, C = ()>(Mutex<BTreeMap<T, Vec<Connection<C>>>>);
-
-impl<T, C> Default for Idle<T, C> {
-    fn default() -> Self {
-        Self(Mutex::default())
-    }
+pub(super) struct Idle<T, C = ()> {
+    connections: Mutex<BTreeMap<T, Vec<Connection<C>>>>,
+    /// Those of the process.
+    pub(super) files: Files,
 }
 
 impl<T: Clone + Ord, C> Idle<T, C> {
+    pub(super) fn new(files: Files) -> Self {
+        Self { connections: Mutex::default(), files }
+    }
+
     /// A connection that is kept and still there.
     pub(super) async fn take(&self, to: &T) -> Option<Connection<C>> {
         loop {
@@ -98,7 +100,7 @@ impl<T: Clone + Ord, C> Idle<T, C> {
         }
     }
 
-    /// Makes one call to the agent at `at`, and keeps the connection. What was not answered to the end, or not waited
+    /// Makes one call to the agent at `at`, and keeps the connection, if there are files for others. What was not answered to the end, or not waited
     /// for, leaves it in the middle of something: then it is closed.
     pub(super) async fn exchange<Q: Call>(
         &self,
@@ -108,7 +110,7 @@ impl<T: Clone + Ord, C> Idle<T, C> {
         body: Bytes,
     ) -> Result<Q::Reply, CallError> {
         let answer = connection.exchange::<Q>(at, body).await;
-        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) {
+        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
             self.all().entry(to.clone()).or_default().push(connection);
         }
         answer
@@ -116,6 +118,6 @@ impl<T: Clone + Ord, C> Idle<T, C> {
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<T, Vec<Connection<C>>>> {
         // A map of what is idle is whole at any time.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

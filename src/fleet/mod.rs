@@ -5,6 +5,7 @@
 
 mod client;
 mod connection;
+mod files;
 mod insist;
 mod retract;
 mod scope;
@@ -17,6 +18,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use client::{CallError, Transport, Unix};
 use connection::Idle;
+use files::{Files, Share};
 pub use retract::Leftover;
 pub use scope::Scope;
 use tls::{Http, Https, Identity};
@@ -54,7 +56,8 @@ pub struct Fleet {
 /// The ways to agents, with the connections that are kept.
 struct Ways {
     tls: Option<Arc<Identity>>,
-    https: Idle<(NodeName, HostPort)>,
+    https: Idle<(NodeName, HostPort), Share>,
+    files: Files,
     ssh: ssh::Hosts,
 }
 
@@ -127,14 +130,20 @@ struct Target {
 
 impl Ways {
     fn new(access: Access) -> Self {
-        Self { tls: access.tls, https: Idle::default(), ssh: ssh::Hosts::new(access.ssh) }
+        let files = Files::of_process();
+        Self {
+            tls: access.tls,
+            https: Idle::new(files.clone()),
+            ssh: ssh::Hosts::new(access.ssh, files.clone()),
+            files,
+        }
     }
 
     async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
         let Target { node, agent, interface } = target;
         match agent.clone() {
-            AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, body, timeout).await,
-            AgentAddress::Http(address) => client::call::<C>(&Http { address }, body, timeout).await,
+            AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, &self.files, body, timeout).await,
+            AgentAddress::Http(address) => client::call::<C>(&Http { address }, &self.files, body, timeout).await,
             AgentAddress::Https(address) => match self.tls.clone() {
                 Some(identity) => {
                     // Of whom nothing is known is called something until it has said who it is.

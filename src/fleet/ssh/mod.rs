@@ -22,6 +22,7 @@ use self::{push::Parcel, session::Process};
 use super::{
     CallError,
     connection::{Connection, Idle},
+    files::{Files, Share},
 };
 use crate::{inventory::Which, plan::SshAddress, topology::NodeName, wire::Call};
 
@@ -31,6 +32,9 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How many logins are under way at once. One host is asked once, but a jump host is for all that are behind it, and
 /// its sshd refuses some logins when ten are under way (`MaxStartups`).
 const LOGINS_AT_ONCE: usize = 8;
+
+/// How many files an ssh takes: its stdin, stdout and stderr.
+const FILES: u32 = 3;
 
 /// How agents are reached by ssh.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +66,7 @@ pub(super) struct Target {
 #[derive(Debug)]
 pub(super) struct Hosts {
     options: Options,
-    idle: Idle<Target, Process>,
+    idle: Idle<Target, (Process, Share)>,
     logins: Semaphore,
     /// What is to be copied, read once.
     parcel: OnceCell<Arc<Parcel>>,
@@ -70,9 +74,9 @@ pub(super) struct Hosts {
 
 impl Hosts {
     /// Nobody is called yet.
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new(options: Options, files: Files) -> Self {
         let logins = Semaphore::new(LOGINS_AT_ONCE);
-        Self { options, idle: Idle::default(), logins, parcel: OnceCell::new() }
+        Self { options, idle: Idle::new(files), logins, parcel: OnceCell::new() }
     }
 
     /// Makes one call. The agent has `after` to answer once the connection is there.
@@ -92,19 +96,21 @@ impl Hosts {
     }
 
     /// Logs in, and copies the binary first if it is to be there and is not.
-    async fn open(&self, target: &Target) -> Result<Connection<Process>, CallError> {
+    async fn open(&self, target: &Target) -> Result<Connection<(Process, Share)>, CallError> {
         let at = target.address.to_string();
         let unreachable = |why: String| CallError::Unreachable { at: at.clone(), error: io::Error::other(why) };
         // Closed only with the hosts themselves.
         let _permit = self.logins.acquire().await.map_err(|error| unreachable(error.to_string()))?;
         let parcel = self.parcel().await.map_err(unreachable)?;
         let (options, parcel) = (&self.options, parcel.as_deref());
-        let first = session::open(options, target, parcel, READY_WITHIN).await;
+        let share = self.idle.files.take(FILES).await;
+        let first = session::open(options, target, parcel, READY_WITHIN, share).await;
         let Err(session::NotReady::Lacks(parcel)) = first else {
             return first.map_err(|error| unreachable(error.to_string()));
         };
         parcel.send(options, &target.address).await.map_err(unreachable)?;
-        let again = session::open(options, target, Some(parcel), READY_WITHIN).await;
+        let share = self.idle.files.take(FILES).await;
+        let again = session::open(options, target, Some(parcel), READY_WITHIN, share).await;
         again.map_err(|error| unreachable(error.to_string()))
     }
 

@@ -23,7 +23,10 @@ use super::{
     complaint::{self, Ended},
     push::{self, Parcel},
 };
-use crate::{fleet::connection::Connection, wire::GREETING};
+use crate::{
+    fleet::{connection::Connection, files::Share},
+    wire::GREETING,
+};
 
 /// How much is read of what a login shell says before the agent does.
 const PREAMBLE_LIMIT: usize = 64 * 1024;
@@ -51,9 +54,10 @@ pub(super) async fn open<'a>(
     target: &Target,
     parcel: Option<&'a Parcel>,
     within: Duration,
-) -> Result<Connection<Process>, NotReady<'a>> {
+    share: Share,
+) -> Result<Connection<(Process, Share)>, NotReady<'a>> {
     let remote = command::agent(options, target, parcel);
-    let ready = timeout(within, start(options, target, &remote)).await;
+    let ready = timeout(within, start(options, target, &remote, share)).await;
     let failed = match ready {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(failed)) => failed,
@@ -69,7 +73,12 @@ pub(super) async fn open<'a>(
     }
 }
 
-async fn start(options: &Options, target: &Target, remote: &str) -> Result<Connection<Process>, NotStarted> {
+async fn start(
+    options: &Options,
+    target: &Target,
+    remote: &str,
+    share: Share,
+) -> Result<Connection<(Process, Share)>, NotStarted> {
     let mut process = Process::start(options, &target.address, remote).map_err(NotStarted::Other)?;
     let (Some(stdin), Some(stdout)) = (process.child.stdin.take(), process.child.stdout.take()) else {
         return Err(NotStarted::Other("ssh has no stdin and stdout".to_owned()));
@@ -81,7 +90,7 @@ async fn start(options: &Options, target: &Target, remote: &str) -> Result<Conne
         let code = process.ended().await.and_then(|status| status.code());
         return Err(NotStarted::Ended { code, stderr: process.stderr(), stdout: preamble });
     }
-    let connected = Connection::over(tokio::io::join(stdout, stdin), process).await;
+    let connected = Connection::over(tokio::io::join(stdout, stdin), (process, share)).await;
     connected.map_err(|error| NotStarted::Other(error.to_string()))
 }
 
