@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::{
     plan::{
         Absent, Change, Cut, ForeignObject, IfName, Inventory, Moment, Place, Port, Profile, Stamp, Tally, TimedId,
-        Wanted,
+        Wanted, is_link_local,
     },
     topology::NodeName,
 };
@@ -90,6 +90,7 @@ pub struct Host {
 /// One interface of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct HostInterface {
     /// Its name.
     pub name: IfName,
@@ -112,6 +113,9 @@ pub struct HostInterface {
     /// Whether packets that arrive by other interfaces may be sent on by it.
     #[serde(default)]
     pub forwards: bool,
+    /// Whether an XDP program sees what it receives before netemctl's filters do.
+    #[serde(default)]
+    pub has_xdp: bool,
     /// Whether the agent's config allows to shape it.
     pub is_allowed: bool,
 }
@@ -144,10 +148,14 @@ impl HostInterface {
     /// The addresses that other nodes can send to: all but link-local ones of IPv6, which mean nothing without an
     /// interface.
     pub fn reachable(&self) -> impl Iterator<Item = IpAddr> {
-        let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
         let mut seen = BTreeSet::new();
-        let addresses = self.addresses.iter().map(IpNetwork::ip).filter(move |address| !is_link_local(address));
+        let addresses = self.addresses.iter().map(IpNetwork::ip).filter(|address| !is_link_local(address));
         addresses.filter(move |address| seen.insert(*address))
+    }
+
+    /// Its link-local addresses of IPv6, by which nodes on the same link reach it.
+    pub fn link_local(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.iter().map(IpNetwork::ip).filter(is_link_local)
     }
 }
 

@@ -226,7 +226,7 @@ fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree) -> Result<C
         let name = &interface.name;
         let hint = match &blocked {
             Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
-            Blocked::TooManyProfiles(_) => String::new(),
+            Blocked::TooManyProfiles(_) | Blocked::NoClassLeft(_) => String::new(),
         };
         ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
     })

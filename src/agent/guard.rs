@@ -10,7 +10,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use super::{Config, Exception, Via};
 use crate::{
     kernel::{Host, Interface, Kernel, KernelError, Link},
-    plan::{IfName, Place, Wanted, diff},
+    plan::{IfName, Place, Wanted, diff, is_link_local},
     topology::NodeName,
     wire::{ApiError, ErrorCode},
 };
@@ -213,7 +213,8 @@ impl Scene<'_> {
 
     fn check_own_addresses(&self, place: &Place) -> Result<(), ApiError> {
         let name = &self.interface.name;
-        match place.addresses.iter().find(|address| !self.interface.addresses.contains(address)) {
+        // A link-local address is the interface's own affair, and another one after each start of a machine, say.
+        match place.global().find(|address| !self.interface.addresses.contains(address)) {
             Some(address) => Err(refused(format!(
                 "interface {name} does not have the address {address} that the inventory gives it; correct the inventory"
             ))),
@@ -230,13 +231,15 @@ impl Scene<'_> {
         if *node == self.config.node {
             return Ok(());
         }
-        if let Some(owner) = self.host.owner(address) {
+        // A link-local address is one on this link; another link of this host may have the same.
+        let is_here = |link: Option<u32>| !is_link_local(&address) || link == Some(self.interface.index);
+        if let Some(owner) = self.host.owner(address).filter(|owner| is_here(Some(owner.index))) {
             return Err(refused(format!("{given}, is this host's own ({}); correct the inventory", owner.name)));
         }
-        if self.via.peer_address() == Some(address) {
+        if self.via.peer_address() == Some(address) && is_here(self.via.named_link()) {
             self.unless(Exception::Controller, || format!("{given}, is the controller's"))?;
         }
-        if self.host.default_routes.iter().any(|route| route.gateway == Some(address)) {
+        if self.host.default_routes.iter().any(|route| route.gateway == Some(address) && is_here(route.link)) {
             self.unless(Exception::Gateway, || format!("{given}, is the router of this host's default route"))?;
         }
         Ok(())
@@ -270,7 +273,7 @@ const MAIN: u32 = 254;
 /// A kernel error in the terms of the API.
 pub(super) fn kernel_error(error: KernelError) -> ApiError {
     let code = match &error {
-        KernelError::NoInterface(_) => ErrorCode::Refused,
+        KernelError::NoInterface(_) | KernelError::AlternativeName { .. } => ErrorCode::Refused,
         error if error.is_permission() => ErrorCode::Permission,
         _ => ErrorCode::Failed,
     };

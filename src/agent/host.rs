@@ -2,7 +2,7 @@
 
 use super::{Config, guard};
 use crate::{
-    kernel::{Host as Network, Kernel, Link, Mac, release, speed_mbit},
+    kernel::{Host as Network, Kernel, Link, Mac, release},
     wire::{ApiError, Host, HostInterface},
 };
 
@@ -28,9 +28,10 @@ fn interface(config: &Config, network: &Network, link: &Link) -> Option<HostInte
         addresses: link.addresses.clone(),
         is_up: link.is_up && link.has_carrier,
         mtu: link.mtu,
-        speed_mbit: speed_mbit(&link.name),
         gateways: network.gateways_by(link.index),
         forwards: network.forwards_to(link.index),
+        speed_mbit: link.speed_mbit(),
+        has_xdp: link.has_xdp,
         carries_default_route: network.carried_by(link.index).iter().any(leaves_by_it),
     })
 }

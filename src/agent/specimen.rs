@@ -146,7 +146,7 @@ fn cuts(addresses: impl IntoIterator<Item = IpAddr>, answer: Answer) -> impl Ite
 }
 
 fn specimen(answer: Answer) -> Shaping {
-    let profile = Profile::plain(Delay::from_nanos(1_234_567), crate::plan::MIN_LIMIT);
+    let profile = Profile::plain(Delay::from_nanos(1_234_567), 1_000);
     let lane = Lane::of(profile, []);
     let v4 = IpAddr::from([192, 0, 2, 1]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);

@@ -98,7 +98,7 @@ pub(super) fn look<K: Kernel>(
 /// What has to be done to an interface before packets of the node go by it.
 fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
-    let missing = place.addresses.iter().filter(|address| !interface.addresses.contains(address));
+    let missing = place.global().filter(|address| !interface.addresses.contains(address));
     let mut chores: Vec<String> =
         missing.map(|address| format!("give interface {name} its address {address}")).collect();
     chores.extend(unnamed(interface, place).difference(left_out).map(|address| {

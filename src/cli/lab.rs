@@ -29,6 +29,7 @@ use crate::{
     fleet::part,
     kernel::as_root_of_user_namespace,
     lab::{LabDirectory, Layout, keep},
+    plan::is_link_local,
     topology::NodeName,
     wire::GetStatus,
 };
@@ -266,7 +267,10 @@ fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let fleet = context.fleet_of(Agents::Placed(lab.inventory()), None)?;
     let (_, down) = context.block_on(async |_| Ok(part(fleet.call(context.patience(), |_| GetStatus {}).await)))?;
-    let texts = |networks: &[ipnetwork::IpNetwork]| networks.iter().map(|network| network.ip().to_string()).collect();
+    let texts = |networks: &[ipnetwork::IpNetwork]| {
+        let global = networks.iter().map(ipnetwork::IpNetwork::ip).filter(|address| !is_link_local(address));
+        global.map(|address| address.to_string()).collect()
+    };
     let layout = &lab.state.layout;
     let member = |member: &crate::lab::Member| {
         let agent = down.get(&member.node).map_or_else(|| UP.to_owned(), ToString::to_string);

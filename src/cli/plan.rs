@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
-    plan::{IfName, Profile, Step, tc_commands},
+    plan::{ClassMinor, IfName, Step, tc_commands},
     topology::{NodeName, hostlist},
 };
 
@@ -40,10 +40,26 @@ struct Planned<'a> {
     node: &'a NodeName,
     interface: &'a IfName,
     steps: &'a [Step],
-    /// The kernel memory that full queues of new or changed leaves hold, in bytes.
+    /// The kernel memory that full queues of new or changed leaves hold, in bytes, all together.
     memory_at_stake: u64,
+    /// The queues of new or changed leaves.
+    queues: Vec<Queue>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tc: Option<Vec<String>>,
+}
+
+/// What a queue holds when it is full of frames of 1,514 bytes.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Queue {
+    class: ClassMinor,
+    /// In packets.
+    limit: u32,
+    /// The kernel memory that they take, in bytes.
+    memory: u64,
+    /// How long the link takes to send them at its rate, in nanoseconds. Absent: the link has no rate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time_ns: Option<u64>,
 }
 
 impl Plan {
@@ -60,20 +76,19 @@ impl Plan {
         })?;
         let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
         let planned: Vec<Planned<'_>> = nodes
-            .map(|(node, prepared)| Planned {
-                node,
-                interface: &prepared.interface,
-                steps: &prepared.change.steps,
-                memory_at_stake: prepared
-                    .change
-                    .steps
-                    .iter()
-                    .filter_map(new_profile)
-                    .map(|p| p.memory_at_stake())
-                    .sum(),
-                tc: self.as_tc.then(|| {
-                    prepared.change.steps.iter().flat_map(|step| tc_commands(step, &prepared.interface)).collect()
-                }),
+            .map(|(node, prepared)| {
+                let steps = &prepared.change.steps;
+                let queues: Vec<Queue> = steps.iter().filter_map(queue).collect();
+                Planned {
+                    node,
+                    interface: &prepared.interface,
+                    steps,
+                    memory_at_stake: queues.iter().map(|queue| queue.memory).sum(),
+                    queues,
+                    tc: self
+                        .as_tc
+                        .then(|| steps.iter().flat_map(|step| tc_commands(step, &prepared.interface)).collect()),
+                }
             })
             .collect();
         let plan = FleetPlan { changed: !preview.is_empty(), nodes: planned };
@@ -82,12 +97,16 @@ impl Plan {
     }
 }
 
-fn new_profile(step: &Step) -> Option<Profile> {
-    match step {
-        Step::AddClass { profile, .. } => *profile,
-        Step::ChangeLeaf { to, .. } => Some(*to),
-        _ => None,
-    }
+/// The queue that a step makes or changes.
+fn queue(step: &Step) -> Option<Queue> {
+    let (class, profile) = match step {
+        Step::AddClass { class, profile: Some(profile) } | Step::ChangeLeaf { class, to: profile, .. } => {
+            (*class, profile)
+        }
+        _ => return None,
+    };
+    let time_ns = profile.time_at_stake().map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    Some(Queue { class, limit: profile.limit, memory: profile.memory_at_stake(), time_ns })
 }
 
 fn draw(plan: &FleetPlan<'_>) -> String {
@@ -95,16 +114,25 @@ fn draw(plan: &FleetPlan<'_>) -> String {
         return "nothing to change: this is in force".to_owned();
     }
     let mut text = String::new();
-    for Planned { node, interface, steps, memory_at_stake, tc } in &plan.nodes {
+    for Planned { node, interface, steps, memory_at_stake, queues, tc } in &plan.nodes {
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),
             megabytes => format!(", up to {megabytes} MB of kernel memory in full queues"),
         };
-        text += &format!("# {node} {interface}: {}{memory}\n", count(steps.len(), "step"));
+        // Of a link without a rate, no packet stays longer than its delay.
+        let longest = queues.iter().filter_map(|queue| queue.time_ns).max();
+        let time = longest.map_or_else(String::new, |nanos| format!(", {} at their rate", time(nanos)));
+        text += &format!("# {node} {interface}: {}{memory}{time}\n", count(steps.len(), "step"));
         match tc {
             Some(commands) => text.extend(commands.iter().map(|command| format!("{command}\n"))),
             None => text.extend(steps.iter().map(|step| format!("  {step}\n"))),
         }
     }
     text
+}
+
+/// A time, to two digits at least.
+fn time(nanos: u64) -> String {
+    let millis = nanos / 1_000_000;
+    if millis < 10_000 { format!("{millis} ms") } else { format!("{} s", millis / 1_000) }
 }

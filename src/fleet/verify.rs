@@ -103,7 +103,7 @@ impl Fleet {
         let nodes = &self.inventory().nodes;
         let probe = |from: &NodeName| Probe {
             run,
-            targets: nodes.iter().filter(|(to, _)| asks(from, to)).flat_map(|(_, to)| to.addresses.clone()).collect(),
+            targets: nodes.iter().filter(|(to, _)| asks(from, to)).flat_map(|(_, to)| to.global().copied()).collect(),
             count: rounds,
             settle,
             interval,
@@ -122,8 +122,7 @@ impl Fleet {
         if !failures.is_empty() {
             return Err(unread(failures));
         }
-        let owners =
-            nodes.iter().flat_map(|(node, place)| place.addresses.iter().map(|address| (*address, node.clone())));
+        let owners = nodes.iter().flat_map(|(node, place)| place.global().map(|address| (*address, node.clone())));
         let machines = nodes.iter().map(|(node, place)| (node.clone(), machine(&place.agent))).collect();
         Ok(ledger.add(&owners.collect(), &machines, believed))
     }
@@ -133,7 +132,7 @@ impl Fleet {
         let ways = nodes.keys().flat_map(|from| nodes.iter().map(move |to| (from, to)));
         let pairs = ways.filter(|(from, (to, _))| from != to).map(|(from, (to, place))| {
             let sample = |address: &IpAddr| Some((*address, ledger.sample(from, address, count)?));
-            let samples = place.addresses.iter().filter_map(sample).collect();
+            let samples = place.global().filter_map(sample).collect();
             let (there, back) = (wanted.link(from, to), wanted.link(to, from));
             let arrives = wanted.reaches(from, to);
             let expected = Expected {
@@ -159,7 +158,7 @@ impl Fleet {
 
     fn pace(&self, wanted: &Wanted) -> Pace {
         let nodes = &self.inventory().nodes;
-        let addresses: usize = nodes.values().map(|place| place.addresses.len()).sum();
+        let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
         let targets = (addresses * nodes.len().saturating_sub(1)) as u64;
         let links = || {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     pki::TlsFiles,
-    plan::AGENT_PORT,
+    plan::{AGENT_PORT, is_link_local},
     topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word},
 };
 
@@ -281,9 +281,11 @@ fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding 
 /// Reads an address that packets of a database may go to.
 fn usable(text: &str) -> Result<IpAddr, String> {
     let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"".to_owned())?;
-    let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
-    if address.is_unspecified() || address.is_multicast() || address.is_loopback() || link_local {
+    if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
         return Err("other nodes cannot send to it".to_owned());
+    }
+    if is_link_local(&address) {
+        return Err("leave it out: the agent says its link-local addresses".to_owned());
     }
     Ok(address)
 }

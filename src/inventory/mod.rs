@@ -48,7 +48,7 @@ pub use self::{
 };
 use crate::{
     pki::TlsFiles,
-    plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
+    plan::{AgentAddress, IfName, Inventory, InventoryError, Place, is_link_local},
     topology::{NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
 };
 
@@ -183,9 +183,11 @@ impl InventoryFile {
         self.nodes.iter().map(agent).collect()
     }
 
-    /// The nodes of which the file does not say everything, so that their agents have to be asked.
+    /// The nodes of which the file does not say everything, so that their agents are asked. No file has link-local
+    /// addresses.
     pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
-        self.nodes.iter().filter(|(_, entry)| !entry.is_complete()).map(|(node, _)| node)
+        let is_open = |entry: &Entry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
+        self.nodes.iter().filter(move |(_, entry)| is_open(entry)).map(|(node, _)| node)
     }
 }
 
@@ -199,8 +201,12 @@ impl fmt::Display for Which {
 }
 
 impl Entry {
-    /// Whether there is nothing left to ask its agent.
+    /// Whether the node has a place although its agent says nothing.
     pub fn is_complete(&self) -> bool {
         matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
+    }
+
+    fn global(&self) -> impl Iterator<Item = &IpAddr> {
+        self.addresses.iter().filter(|address| !is_link_local(address))
     }
 }

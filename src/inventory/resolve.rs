@@ -115,11 +115,11 @@ impl InventoryFile {
         let mut nodes = BTreeMap::new();
         let mut mismatches = BTreeMap::new();
         for (node, entry) in &self.nodes {
-            let found = match place(node, entry, hosts.get(node)) {
-                Err(Mismatch::Silent) => {
-                    remembered.get(node).filter(|place| entry.fits(place)).cloned().ok_or(Mismatch::Silent)
-                }
-                found => found,
+            let remembered = || remembered.get(node).filter(|place| entry.fits(place)).cloned();
+            let host = hosts.get(node);
+            let found = match host.is_none().then(remembered).flatten() {
+                Some(place) => Ok(place),
+                None => place(node, entry, host),
             };
             match found {
                 Ok(place) => drop(nodes.insert(node.clone(), place)),
@@ -140,7 +140,7 @@ impl Entry {
             Which::Named(interface) => place.interface == *interface,
             Which::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
         };
-        let are_addresses = self.addresses.is_empty() || place.addresses == self.addresses;
+        let are_addresses = self.addresses.is_empty() || place.global().eq(self.global());
         place.agent.to_string() == self.agent && is_interface && are_addresses
     }
 }
@@ -186,27 +186,30 @@ fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch
     }
 }
 
-/// A node's addresses on an interface: those of the file, else all that others can send to.
+/// A node's addresses on an interface: those of the file, else all that others can send to; and its link-local ones.
 fn addresses(entry: &Entry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
     let mut own: Vec<IpAddr> = interface.reachable().collect();
-    if let Some(address) = entry.addresses.iter().find(|address| !own.contains(address)) {
+    if let Some(address) = entry.global().find(|address| !own.contains(address)) {
         return Err(Mismatch::NotItsAddress { address: *address, found: interface.clone() });
     }
     if !entry.addresses.is_empty() {
-        return Ok(entry.addresses.clone());
-    }
-    if let Which::InNetwork(network) = &entry.interface {
+        own = entry.global().copied().collect();
+    } else if let Which::InNetwork(network) = &entry.interface {
         // The first one is the one that people are shown.
         own.sort_by_key(|address| !network.contains(*address));
     }
-    if own.is_empty() { Err(Mismatch::NoAddress { interface: interface.name.clone() }) } else { Ok(own) }
+    if own.is_empty() {
+        return Err(Mismatch::NoAddress { interface: interface.name.clone() });
+    }
+    own.extend(interface.link_local());
+    Ok(own)
 }
 
 /// The nodes that have an address of another one.
 fn shared_addresses(nodes: &BTreeMap<NodeName, Place>) -> BTreeMap<NodeName, Mismatch> {
     let mut owners: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
     for (node, place) in nodes {
-        for address in &place.addresses {
+        for address in place.global() {
             owners.entry(*address).or_default().insert(node);
         }
     }

@@ -22,6 +22,7 @@ fn interface(name: &str, addresses: &[&str]) -> HostInterface {
         is_up: true,
         mtu: 1_500,
         speed_mbit: Some(10_000),
+        has_xdp: false,
         carries_default_route: false,
         gateways: [].into(),
         forwards: false,
@@ -87,27 +88,27 @@ fn a_network_finds_the_interface_and_all_its_addresses() {
     let resolved = resolve(&parse(BY_NETWORK), [("n1", usual("n1", 1)), ("n2", usual("n2", 2))]);
     assert_eq!(
         shown(&resolved),
-        ["n1 unix:/run/n1.sock eno2 10.20.0.1 fd20::1", "n2 unix:/run/n2.sock eno2 10.20.0.2 fd20::2"]
+        ["n1 unix:/run/n1.sock eno2 10.20.0.1 fd20::1 fe80::1", "n2 unix:/run/n2.sock eno2 10.20.0.2 fd20::2 fe80::2"]
     );
     // The address in the network is the one that people are shown.
     let by_ipv6 = BY_NETWORK.replace("10.20.0.0/16", "fd20::/64");
     let resolved = resolve(&parse(&by_ipv6), [("n1", usual("n1", 1)), ("n2", usual("n2", 2))]);
-    assert_eq!(shown(&resolved)[0], "n1 unix:/run/n1.sock eno2 fd20::1 10.20.0.1");
+    assert_eq!(shown(&resolved)[0], "n1 unix:/run/n1.sock eno2 fd20::1 10.20.0.1 fe80::1");
 }
 
 #[test]
-fn a_file_that_says_everything_asks_nothing() {
+fn a_file_that_says_interface_and_addresses_needs_no_answer() {
     let file = parse(
         &BY_NETWORK
             .replace("network = \"10.20.0.0/16\"", "interface = \"eno2\"")
             .replace("= {}", "= { addresses = '10.20.0.[1-2]' }"),
     );
-    assert_eq!(file.open_questions().count(), 0);
     assert_eq!(
         shown(&resolve(&file, [])),
         ["n1 unix:/run/n1.sock eno2 10.20.0.1", "n2 unix:/run/n2.sock eno2 10.20.0.2"]
     );
-    // But an answer that is there has to fit.
+    // An answer that is there has to fit, and adds the link-local addresses.
+    assert_eq!(shown(&resolve(&file, [("n1", usual("n1", 1))]))[0], "n1 unix:/run/n1.sock eno2 10.20.0.1 fe80::1");
     let resolved = resolve(&file, [("n1", usual("n1", 3))]);
     assert_eq!(
         shown(&resolved)[1],
@@ -190,7 +191,7 @@ fn a_silent_node_is_where_it_was_if_that_fits_the_file() {
     // What an agent says now is truer than what was.
     let hosts = [(node("n1"), usual("n1", 1)), (node("n2"), usual("n2", 9))].into();
     let resolved = file.resolve(&hosts, &[(node("n2"), place("unix:/run/n2.sock", "10.20.0.2"))].into());
-    assert_eq!(shown(&resolved)[1], "n2 unix:/run/n2.sock eno2 10.20.0.9 fd20::9");
+    assert_eq!(shown(&resolved)[1], "n2 unix:/run/n2.sock eno2 10.20.0.9 fd20::9 fe80::9");
 }
 
 #[test]
@@ -350,7 +351,8 @@ proptest! {
             let interface = interface.expect("a place is on an interface of the host");
             prop_assert!(interface.is_allowed);
             let own: Vec<_> = interface.reachable().collect();
-            prop_assert!(place.addresses.iter().all(|address| own.contains(address)));
+            prop_assert!(place.global().all(|address| own.contains(address)));
+            prop_assert!(interface.link_local().all(|address| place.addresses.contains(&address)));
         }
     }
 
@@ -374,7 +376,7 @@ proptest! {
         for (node, drafted) in &draft.nodes {
             let place = &resolved.inventory.nodes[node];
             prop_assert_eq!(Some(&place.interface), drafted.interface.as_ref());
-            prop_assert_eq!(&place.addresses, &drafted.addresses);
+            prop_assert!(place.global().eq(&drafted.addresses));
             prop_assert_eq!(&place.agent.to_string(), &drafted.agent);
         }
     }

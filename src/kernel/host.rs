@@ -9,7 +9,10 @@ use ipnetwork::IpNetwork;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressFlags, AddressMessage},
-    link::{AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+        XdpAttached,
+    },
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
 };
 
@@ -28,6 +31,7 @@ pub struct Host {
 
 /// A link (rtnetlink(7), `RTM_NEWLINK`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's")]
 pub struct Link {
     /// Its index.
     pub index: u32,
@@ -49,6 +53,10 @@ pub struct Link {
     pub mac: Option<Mac>,
     /// How many bytes a packet may have on it.
     pub mtu: u32,
+    /// How many packets its queue holds (`txqueuelen`).
+    pub queue_length: u32,
+    /// Whether an XDP program sees what it receives before all filters do.
+    pub has_xdp: bool,
     /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
     pub addresses: Vec<IpNetwork>,
     /// Whether packets that arrive by it and are for others are sent on (`net.ipv4.conf.*.forwarding` and
@@ -71,6 +79,15 @@ impl Link {
     /// Whether an address is one of its own.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|network| network.ip() == address)
+    }
+
+    /// Its speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
+    pub fn speed_mbit(&self) -> Option<u32> {
+        /// What every tun and tap says of itself until somebody sets a speed (`tun_default_link_ksettings`).
+        const TUN_MBIT: u32 = 10;
+        let speed = fs::read_to_string(format!("/sys/class/net/{}/speed", self.name)).ok()?;
+        let is_constant = |mbit: u32| mbit == TUN_MBIT && self.kind.as_deref() == Some("tun");
+        speed.trim().parse().ok().filter(|mbit| *mbit > 0 && !is_constant(*mbit))
     }
 }
 
@@ -159,6 +176,8 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(bytes) => link.mac = bytes.as_slice().try_into().ok(),
             LinkAttribute::Mtu(bytes) => link.mtu = *bytes,
+            LinkAttribute::TxQueueLen(packets) => link.queue_length = *packets,
+            LinkAttribute::Xdp(xdp) => link.has_xdp = xdp.iter().any(is_attached),
             LinkAttribute::Controller(master) if *master > 0 => link.master = Some(*master),
             LinkAttribute::Link(below) if *below > 0 => link.lies_on = Some(*below),
             // What it lies on is in another namespace, where the index means another link.
@@ -187,6 +206,10 @@ fn forwards(family: &AfSpecUnspec) -> bool {
         }),
         _ => false,
     }
+}
+
+fn is_attached(xdp: &LinkXdp) -> bool {
+    matches!(xdp, LinkXdp::Attached(mode) if *mode != XdpAttached::None)
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {
@@ -219,12 +242,6 @@ pub(super) fn is_used(message: &AddressMessage) -> bool {
     });
     let has = |flag| flags.is_some_and(|flags| flags.contains(flag));
     !has(AddressFlags::Dadfailed) && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic))
-}
-
-/// An interface's speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
-pub fn speed_mbit(name: &str) -> Option<u32> {
-    let speed = fs::read_to_string(format!("/sys/class/net/{name}/speed")).ok()?;
-    speed.trim().parse().ok().filter(|mbit| *mbit > 0)
 }
 
 /// The default routes that a message tells of: one for each way that it leads.
@@ -340,6 +357,18 @@ mod tests {
         assert!([AddressFlags::empty(), AddressFlags::Secondary, AddressFlags::Deprecated].into_iter().all(used));
         assert!(!used(AddressFlags::Tentative) && used(AddressFlags::Tentative | AddressFlags::Optimistic));
         assert!(!used(AddressFlags::Tentative | AddressFlags::Dadfailed));
+    }
+
+    #[test]
+    fn an_xdp_program_is_seen_in_any_mode() {
+        let has_xdp = |mode| {
+            let mut message = LinkMessage::default();
+            message.attributes = vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(mode), LinkXdp::ProgId(7)])];
+            super::link(&message).has_xdp
+        };
+        assert!([XdpAttached::Driver, XdpAttached::SocketBuffer, XdpAttached::Hardware].into_iter().all(has_xdp));
+        assert!(!has_xdp(XdpAttached::None));
+        assert!(!super::link(&LinkMessage::default()).has_xdp);
     }
 
     fn route(family: AddressFamily, prefix: u8, attributes: Vec<RouteAttribute>) -> RouteMessage {

@@ -14,12 +14,15 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressFlags, AddressMessage},
-        link::{InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State},
+        link::{
+            AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
+        },
         neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
     },
 };
 
 use super::{KernelError, socket::Socket, tc::Request};
+use crate::plan::is_link_local;
 
 /// The links of one network namespace.
 pub struct Links {
@@ -81,13 +84,20 @@ impl Links {
         self.write("add the cables", &requests)
     }
 
-    /// Gives an interface its addresses and sets it up.
+    /// Gives an interface its addresses and sets it up. With a link-local address among them, it has no other.
     ///
     /// Duplicate address detection is left out: it would keep an IPv6 address from use for a second.
     pub fn configure(&mut self, interface: &str, addresses: &[IpNetwork]) -> Result<(), KernelError> {
         let index = self.index(interface)?;
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
         let mut requests = vec![Request::set(RouteNetlinkMessage::SetLink(up))];
+        if addresses.iter().any(|network| is_link_local(&network.ip())) {
+            let mut no_other = LinkMessage::default();
+            no_other.header.index = index;
+            let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+            no_other.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+            requests.insert(0, Request::set(RouteNetlinkMessage::SetLink(no_other)));
+        }
         requests.extend(addresses.iter().map(|network| {
             let mut message = AddressMessage::default();
             message.header.index = index;

@@ -25,7 +25,7 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
-pub use host::{DefaultRoute, Host, Link, speed_mbit};
+pub use host::{DefaultRoute, Host, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
@@ -129,6 +129,16 @@ pub enum KernelError {
     /// No interface has the name.
     #[error("there is no interface {0}")]
     NoInterface(IfName),
+    /// An interface has the name besides its own.
+    #[error(
+        "{asked} is an alternative name of interface {name}; write {name} in the inventory and in the agent's config"
+    )]
+    AlternativeName {
+        /// The name that was asked for.
+        asked: IfName,
+        /// The interface's own name.
+        name: String,
+    },
     /// The kernel refused a message.
     #[error("the kernel refused \"{operation}\": {}", .sentence.clone().unwrap_or_else(|| .errno.to_string()))]
     Refused {

@@ -21,7 +21,12 @@ pub(super) struct Dumps {
 
 /// Whether the root qdisc is ours, by its handle and kind. Only then are there classes and filters to read.
 pub(super) fn is_taken(qdiscs: &[TcMessage]) -> bool {
-    qdiscs.iter().any(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
+    own_root(qdiscs).is_some()
+}
+
+/// Our root.
+pub(super) fn own_root(qdiscs: &[TcMessage]) -> Option<&TcMessage> {
+    qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
 /// Whether there is a clsact, which has no mark: it is ours below our root, or by its filters.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::AddressMessage,
-    link::LinkMessage,
+    link::{LinkAttribute, LinkMessage},
     route::{RouteAttribute, RouteMessage},
     tc::TcMessage,
 };
@@ -33,6 +33,9 @@ const EEXIST: i32 = 17;
 const EINVAL: i32 = 22;
 const ENETUNREACH: i32 = 101;
 const EHOSTUNREACH: i32 = 113;
+
+/// What the kernel gives links that say nothing of their queue (`DEFAULT_TX_QUEUE_LEN`).
+const QUEUE_LENGTH: u32 = 1_000;
 
 /// A socket of one network namespace.
 pub struct Rtnl {
@@ -75,13 +78,47 @@ impl Rtnl {
     }
 
     fn write(&mut self, step: &Step, index: u32, tolerated: &[i32]) -> Result<(), KernelError> {
+        // Our classes have queues of the interface's own length, and one of length 0 drops everything.
+        let length = match step {
+            Step::AddRoot if self.is_queueless(index)? => Some(QUEUE_LENGTH),
+            Step::RemoveRoot if self.was_queueless(index)? => Some(0),
+            _ => None,
+        };
+        let requests = match (step, length) {
+            (Step::AddRoot, Some(_)) => vec![qdisc::add_root(index, true)],
+            _ => encode(step, index, &self.tables)?,
+        };
+        self.send(step, &requests, tolerated)?;
+        length.map_or(Ok(()), |length| self.send(step, &[set_queue_length(index, length)], tolerated))
+    }
+
+    fn send(&mut self, step: &Step, requests: &[Request], tolerated: &[i32]) -> Result<(), KernelError> {
         let is_tolerated =
             |refusal: &Refusal| refusal.errno.raw_os_error().is_some_and(|errno| tolerated.contains(&errno));
-        let refusals = self.socket.batch(&encode(step, index, &self.tables)?)?;
+        let refusals = self.socket.batch(requests)?;
         match refusals.into_iter().map(|(_, refusal)| refusal).find(|refusal| !is_tolerated(refusal)) {
             Some(refusal) => Err(refusal.because(step.to_string())),
             None => Ok(()),
         }
+    }
+
+    /// Whether the interface's queue has the length 0.
+    fn is_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
+        Ok(self.socket.link_by_index(index)?.is_some_and(|link| host::link(&link).queue_length == 0))
+    }
+
+    /// Whether it had when our root was put on it.
+    fn was_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
+        Ok(observe::own_root(&self.qdiscs(index)?).is_some_and(qdisc::was_queueless))
+    }
+
+    fn qdiscs(&mut self, index: u32) -> Result<Vec<TcMessage>, KernelError> {
+        let mut qdiscs = self.dump("list the qdiscs", &qdisc::dump_qdiscs(index), |message| match message {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(message),
+            _ => None,
+        })?;
+        qdiscs.retain(|message| message.header.index == index.cast_signed());
+        Ok(qdiscs)
     }
 
     /// The messages of steps that have one each.
@@ -94,7 +131,12 @@ impl Rtnl {
 impl Kernel for Rtnl {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         let link = self.socket.link_by_name(name.as_str())?.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
-        let host::Link { index, is_up, has_carrier, .. } = host::link(&link);
+        let link = host::link(&link);
+        // The kernel finds a link by any of its names, but a claim and a journal are of one.
+        if link.name != name.as_str() {
+            return Err(KernelError::AlternativeName { asked: name.clone(), name: link.name });
+        }
+        let host::Link { index, is_up, has_carrier, .. } = link;
         let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
         let addresses = self.dump("list the addresses", &addresses, |message| match message {
             RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
@@ -104,7 +146,8 @@ impl Kernel for Rtnl {
         })?;
         let tentative = addresses.iter().filter(|(_, is_used)| !is_used).map(|(address, _)| *address).collect();
         let addresses = addresses.into_iter().map(|(address, _)| address).collect();
-        Ok(Interface { index, name: name.clone(), rate: line_rate(name), addresses, tentative, is_up, has_carrier })
+        let rate = link.speed_mbit().map_or(LineRate::UNKNOWN, LineRate::from_mbit);
+        Ok(Interface { index, name: name.clone(), rate, addresses, tentative, is_up, has_carrier })
     }
 
     fn host(&mut self) -> Result<Host, KernelError> {
@@ -148,10 +191,6 @@ impl Kernel for Rtnl {
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
         let index = interface.index;
-        let qdisc = |message| match message {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(message),
-            _ => None,
-        };
         let class = |message| match message {
             RouteNetlinkMessage::NewTrafficClass(message) => Some(message),
             _ => None,
@@ -160,9 +199,7 @@ impl Kernel for Rtnl {
             RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
             _ => None,
         };
-        let mut dumps =
-            Dumps { qdiscs: self.dump("list the qdiscs", &qdisc::dump_qdiscs(index), qdisc)?, ..Dumps::default() };
-        dumps.qdiscs.retain(|message: &TcMessage| message.header.index == index.cast_signed());
+        let mut dumps = Dumps { qdiscs: self.qdiscs(index)?, ..Dumps::default() };
         if observe::is_taken(&dumps.qdiscs) {
             dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
         }
@@ -222,7 +259,7 @@ impl Kernel for Rtnl {
 /// The messages of a step, in the order in which the kernel must see them.
 fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, KernelError> {
     Ok(match step {
-        Step::AddRoot => vec![qdisc::add_root(index)],
+        Step::AddRoot => vec![qdisc::add_root(index, false)],
         Step::RemoveRoot => vec![qdisc::delete_root(index)],
         Step::AddHook => vec![qdisc::add_clsact(index)],
         Step::RemoveHook => vec![qdisc::delete_clsact(index)],
@@ -259,6 +296,14 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
     })
 }
 
+/// `ip link set D txqueuelen N`
+fn set_queue_length(index: u32, packets: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::TxQueueLen(packets));
+    Request::set(RouteNetlinkMessage::SetLink(link))
+}
+
 /// The link that a route leads to, which an answer to `RTM_GETROUTE` names.
 fn leaves_by(message: &RouteNetlinkMessage) -> Option<u32> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
@@ -266,9 +311,4 @@ fn leaves_by(message: &RouteNetlinkMessage) -> Option<u32> {
         RouteAttribute::Oif(index) => Some(*index),
         _ => None,
     })
-}
-
-/// The interface's speed, or the assumed one.
-fn line_rate(name: &IfName) -> LineRate {
-    host::speed_mbit(name.as_str()).map_or(LineRate::UNKNOWN, LineRate::from_mbit)
 }

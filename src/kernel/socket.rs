@@ -128,9 +128,14 @@ impl Socket {
 
     /// Whether there is still a link of that index.
     pub(super) fn has_link(&mut self, index: u32) -> Result<bool, KernelError> {
+        Ok(self.link_by_index(index)?.is_some())
+    }
+
+    /// A link, if one has the index.
+    pub(super) fn link_by_index(&mut self, index: u32) -> Result<Option<LinkMessage>, KernelError> {
         let mut link = LinkMessage::default();
         link.header.index = index;
-        Ok(self.link(link, || format!("look up interface number {index}"))?.is_some())
+        self.link(link, || format!("look up interface number {index}"))
     }
 
     fn link(
@@ -173,10 +178,11 @@ impl Socket {
                 interrupted |= message.header.flags & DUMP_INTERRUPTED != 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => answer.push(inner),
-                    NetlinkPayload::Done(_) => return Ok((Ok(answer), interrupted)),
-                    NetlinkPayload::Error(ack) if ack.code.is_none() => return Ok((Ok(answer), interrupted)),
-                    NetlinkPayload::Error(ack) => return Ok((Err(refusal(ack.to_io(), &ack.header)), false)),
-                    _ => {}
+                    payload => match end(&payload) {
+                        Some(Ok(())) => return Ok((Ok(answer), interrupted)),
+                        Some(Err(refusal)) => return Ok((Err(refusal), false)),
+                        None => {}
+                    },
                 }
             }
         }
@@ -212,8 +218,24 @@ pub(super) fn split(mut bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkM
     Ok(messages)
 }
 
+/// Whether an answer ends with this payload, and how: a dump may fail after it has begun, which its last message says.
+fn end(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Result<(), Refusal>> {
+    match payload {
+        NetlinkPayload::Done(done) if done.code < 0 => {
+            Some(Err(said(io::Error::from_raw_os_error(done.code.saturating_neg()), &done.extended_ack)))
+        }
+        NetlinkPayload::Error(ack) if ack.code.is_some() => Some(Err(refusal(ack.to_io(), &ack.header))),
+        NetlinkPayload::Done(_) | NetlinkPayload::Error(_) => Some(Ok(())),
+        _ => None,
+    }
+}
+
 pub(super) fn refusal(errno: io::Error, acknowledgement: &[u8]) -> Refusal {
-    let attributes = acknowledgement.get(HEADER..).unwrap_or_default();
+    said(errno, acknowledgement.get(HEADER..).unwrap_or_default())
+}
+
+/// An error with the sentence that is among the attributes of an acknowledgement.
+fn said(errno: io::Error, attributes: &[u8]) -> Refusal {
     let sentence = NlasIterator::new(attributes).flatten().find(|nla| nla.kind() == ATTR_SENTENCE).map(|nla| {
         let text = nla.value().split(|byte| *byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(text).into_owned()
@@ -234,6 +256,18 @@ mod tests {
         acknowledgement.extend(b"in use\0\0");
         let refusal = refusal(io::Error::from_raw_os_error(16), &acknowledgement);
         assert_eq!(refusal.sentence.as_deref(), Some("in use"));
+    }
+
+    #[test]
+    fn a_dump_that_ends_with_an_error_is_an_error_and_no_empty_dump() {
+        // NLMSG_DONE (3) with a code, as `netlink_dump_done` writes it.
+        let ended = |code: i32| {
+            let mut bytes = [20_u32, 3, 1, 0].map(u32::to_ne_bytes).concat();
+            bytes.extend(code.to_ne_bytes());
+            end(&split(&bytes).unwrap()[0].payload).unwrap().map_err(|refusal| refusal.errno.raw_os_error())
+        };
+        assert_eq!(ended(0), Ok(()));
+        assert_eq!(ended(-105), Err(Some(105)));
     }
 
     proptest! {

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     kernel::Mac,
     pki::store::Store,
-    plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, Place},
+    plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, Place, is_link_local},
     topology::{NodeName, Topology, ZoneName},
 };
 
@@ -57,7 +57,7 @@ pub struct Layout {
 pub struct Member {
     /// Its name.
     pub node: NodeName,
-    /// Its addresses on the database interface, IPv4 first.
+    /// Its addresses on the database interface, IPv4 first, the link-local one last.
     pub database: Vec<IpNetwork>,
     /// Its addresses on the management interface, IPv4 first.
     pub management: Vec<IpNetwork>,
@@ -83,7 +83,7 @@ impl Layout {
         }
         let member = |(node, number): (&NodeName, u16)| Member {
             node: node.clone(),
-            database: addresses(DATABASE_NET, number),
+            database: addresses(DATABASE_NET, number).into_iter().chain(link_local(number)).collect(),
             management: addresses(MANAGEMENT_NET, number),
         };
         Ok(Self {
@@ -136,7 +136,8 @@ impl Layout {
     pub(super) fn hosts_file(&self) -> String {
         let mut lines = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
         for Member { node, database, management } in &self.members {
-            lines.extend(database.iter().map(|network| format!("{} {node}", network.ip())));
+            let global = database.iter().map(IpNetwork::ip).filter(|address| !is_link_local(address));
+            lines.extend(global.map(|address| format!("{address} {node}")));
             lines.extend(management.iter().map(|network| format!("{} {node}.mgmt", network.ip())));
         }
         let controller = self.controller.iter().flatten();
@@ -179,6 +180,11 @@ pub(super) fn management_mac(number: u16) -> Mac {
 fn mac(network: u8, number: u16) -> Mac {
     let [high, low] = number.to_be_bytes();
     [0x02, 0x4e, 0x7e, network, high, low]
+}
+
+/// The link-local address of node `number`, `fe80::9/64` for one.
+fn link_local(number: u16) -> Option<IpNetwork> {
+    Ipv6Network::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number), 64).map(IpNetwork::V6).ok()
 }
 
 /// The addresses of node `number`, counted from 1, in two networks: 10.78.0.9/16 and `fd78::9/64`, for one.

@@ -46,6 +46,9 @@ pub enum Blocked {
     /// More profiles than there are class numbers below our mark.
     #[error("its links have {0} different profiles; one node can have {MAX_PROFILES} at most")]
     TooManyProfiles(usize),
+    /// Classes that drain have the numbers that new ones need.
+    #[error("there is no class number left: {0} classes still hold packets; try again when these are sent")]
+    NoClassLeft(usize),
 }
 
 /// How many classes can be at once. Half of the numbers are for profiles that come while the old ones drain.
@@ -67,16 +70,16 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
         return Err(Blocked::TooManyProfiles(lanes.len()));
     }
     Ok(match wanted {
-        Some(shaping) => shape(shaping, tree),
+        Some(shaping) => shape(shaping, tree)?,
         None => Change { steps: remove(tree), draining: BTreeSet::new() },
     })
 }
 
-fn shape(wanted: &Shaping, tree: &Tree) -> Change {
+fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     let mut steps = frame(tree);
     steps.extend(cuts(&wanted.cuts, tree));
 
-    let assignment = assign(wanted, tree);
+    let assignment = assign(wanted, tree)?;
     let routes = number(&wanted.lanes, &assignment.classes);
     let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain));
     steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
@@ -95,7 +98,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Change {
     let (drained, draining): (BTreeSet<_>, BTreeSet<_>) =
         unused.partition(|class| !in_use.contains(class) && tree.classes[class].queued == 0);
     steps.extend(drained.into_iter().map(|class| remove_class(class, tree)));
-    Change { steps, draining }
+    Ok(Change { steps, draining })
 }
 
 /// What every taken interface has, as far as it is not there yet.
@@ -174,7 +177,7 @@ struct Assignment {
 
 /// Gives each wanted lane a class: the one that is it already; else the one whose addresses are the same, to be
 /// changed in place; else an idle one, to be changed in place as well; else a new one.
-fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
+fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     let wanted_groups = group(wanted.lanes.iter().map(|(address, lane)| (*lane, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, slot)| (slot.class, *address)));
     let lanes = tree.lanes();
@@ -212,14 +215,14 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Assignment {
             steps.extend((from != lane.profile).then_some(Step::ChangeLeaf { class, from, to: lane.profile }));
             class
         } else {
-            // There are enough: at most half of the numbers are wanted, and draining classes are taken back first.
-            let class = new.next().unwrap_or(MARK - 1);
+            // At most half of the numbers are wanted, and draining classes are taken back first, if they fit.
+            let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
             steps.push(Step::AddClass { class, profile: Some(lane.profile) });
             class
         };
         classes.insert(*lane, class);
     }
-    Assignment { classes, steps }
+    Ok(Assignment { classes, steps })
 }
 
 fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeSet<IpAddr>> {
@@ -239,4 +242,25 @@ fn number(lanes: &BTreeMap<IpAddr, Lane>, classes: &BTreeMap<Lane, ClassMinor>) 
 fn leads_to(slots: &BTreeMap<IpAddr, Slot>, routes: &[Route]) -> bool {
     slots.len() == routes.len()
         && routes.iter().all(|route| slots.get(&route.address).is_some_and(|slot| slot.class == route.class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{Leaf, Profile};
+
+    #[test]
+    fn class_numbers_that_run_out_are_an_error_before_the_first_write_and_not_a_number_that_is_taken() {
+        let plain = Profile::plain("10ms".parse().unwrap(), 1_000);
+        // Every number belongs to a class that drains. Its mark is another one, so that it cannot be changed in place.
+        let draining = Leaf { profile: Some(Profile { seed: Some(1), ..plain }), queued: 1 };
+        let classes = (DEFAULT_CLASS + 1..MARK).map(|class| (class, draining.clone()));
+        let mut tree = Tree { taken: true, classes: classes.collect(), ..Tree::default() };
+        let address = IpAddr::from([10, 0, 0, 2]);
+        let wanted = Shaping { lanes: [(address, Lane::of(plain, [&address]))].into(), ..Shaping::default() };
+        assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::NoClassLeft(usize::from(MARK - DEFAULT_CLASS - 1))));
+        tree.classes.remove(&7);
+        let change = diff(Some(&wanted), &tree).unwrap();
+        assert!(change.steps.contains(&Step::AddClass { class: 7, profile: Some(plain) }));
+    }
 }

@@ -117,8 +117,22 @@ pub struct Place {
     pub agent: AgentAddress,
     /// The interface dedicated to the database: the only one that is ever shaped.
     pub interface: IfName,
-    /// The node's addresses on that interface, IPv4 and IPv6, the first being the one shown to people.
+    /// The node's addresses on that interface, IPv4 and IPv6, the first being the one shown to people. Link-local ones of
+    /// IPv6 are among them: what is sent to these is delayed and cut as well.
     pub addresses: Vec<IpAddr>,
+}
+
+impl Place {
+    /// The addresses that mean the same on every host: all but link-local ones of IPv6, which mean nothing without a link.
+    pub fn global(&self) -> impl Iterator<Item = &IpAddr> {
+        self.addresses.iter().filter(|address| !is_link_local(address))
+    }
+}
+
+/// Whether an address is one of a link, as each IPv6 interface gives itself (RFC 4291 section 2.5.6). Nodes on different
+/// links may have the same.
+pub fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 /// All the nodes that there are, whether a topology names them or not.
@@ -134,14 +148,14 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Checks what the types do not: no address belongs to two nodes, and each node has one.
+    /// Checks what the types do not: no address belongs to two nodes, but for link-local ones, and each node has one.
     pub fn check(&self) -> Result<(), InventoryError> {
         let mut owners = BTreeMap::new();
         for (node, place) in &self.nodes {
-            if place.addresses.is_empty() {
+            if place.global().next().is_none() {
                 return Err(InventoryError::NoAddress(node.clone()));
             }
-            for address in &place.addresses {
+            for address in place.global() {
                 if let Some(other) = owners.insert(address, node) {
                     return Err(InventoryError::SharedAddress(*address, other.clone(), node.clone()));
                 }

@@ -1,6 +1,6 @@
 //! One set of netem parameters: what a leaf of the tree does to the packets of all links that share it.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -9,26 +9,33 @@ use crate::topology::{
     Spacing, Undelayed,
 };
 
-/// The least netem `limit` of a link that is as fast as the LAN: tc's own default, in packets.
-pub const MIN_LIMIT: u32 = 1_000;
+/// The least room for packets that wait on a link as fast as the LAN: tc's own default limit, in packets.
+const MIN_ROOM: u32 = 1_000;
 
-/// The least netem `limit` of a link with a rate, in packets: beyond what is under way, a queue as routers have it.
-pub const MIN_RATE_LIMIT: u32 = 100;
+/// The least room for packets that wait on a link with a rate: a queue as routers have it, in packets.
+const MIN_RATE_ROOM: u32 = 100;
+
+/// The most kernel memory that full frames take in a queue of which the limit is computed, in bytes.
+///
+/// 10 Gbit/s for 150 ms are 124,000 full frames in flight, which take half of it.
+const MAX_MEMORY: u64 = 512 << 20;
 
 /// The largest netem `limit` that is ever computed, in packets.
-///
-/// A full queue of 1,500-byte packets then holds about 220 MB of kernel memory (2.2 kB a packet, measured).
-pub const MAX_LIMIT: u32 = 100_000;
+#[expect(clippy::cast_possible_truncation, reason = "244,032")]
+const MAX_LIMIT: u32 = (MAX_MEMORY / QUEUED_BYTES) as u32;
 
 /// The rate that keeps packets in order and holds none back: that of the classes.
 ///
 /// `netem_enqueue` of `sch_netem.c` lets no packet of a leaf that has a rate leave before the one in front of it.
 const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(12_500_000_000));
 
-/// The packet size that the limit is computed for, in bytes: a full Ethernet payload.
-const PACKET_BYTES: u128 = 1_500;
+/// The smallest Ethernet frame, in bytes. (netem counts packets in flight, whatever their size.)
+const SMALLEST_FRAME: i32 = 64;
 
-/// What one queued packet of [`PACKET_BYTES`] costs the kernel, in bytes (`skb` and data, measured).
+/// A full Ethernet frame as netem sees it, in bytes: 1,500 and the header.
+const FULL_FRAME: i32 = 1_514;
+
+/// What one queued frame of [`FULL_FRAME`] costs the kernel, in bytes (`skb` and data, measured).
 const QUEUED_BYTES: u64 = 2_200;
 
 /// How fast an interface can send, in bits per second.
@@ -38,7 +45,8 @@ const QUEUED_BYTES: u64 = 2_200;
 pub struct LineRate(u64);
 
 impl LineRate {
-    /// What is assumed of an interface that does not know its speed (virtio, for one): 10 Gbit/s.
+    /// What is assumed of an interface that does not know its speed (virtio, tun, Wi-Fi), and what veth always says:
+    /// 10 Gbit/s.
     pub const UNKNOWN: Self = Self::from_mbit(10_000);
 
     /// A rate of `mbit` Mbit/s, the unit of `/sys/class/net/<dev>/speed`.
@@ -103,9 +111,9 @@ impl Profile {
     /// Jitter keeps the packets' order, by a rate that is too high to hold any back, unless the link's `reorder` says
     /// that jitter may change it.
     ///
-    /// The limit, where the link has none of its own, is twice the packets that are in flight at the link's rate or
-    /// the interface's, so that the emulated link never loses one that the real one would carry:
-    /// `2 × rate / (8 × 1500 B) × (delay + jitter)`, at least [`MIN_LIMIT`] or [`MIN_RATE_LIMIT`], at most
+    /// The limit, where the link has none of its own, is as many of the smallest frames as are in flight at the link's
+    /// rate or the interface's, so that the emulated link never loses one that the real one would carry, and room for as
+    /// many full frames as are in flight to wait: at least [`MIN_ROOM`] or [`MIN_RATE_ROOM`]; together at most
     /// [`MAX_LIMIT`].
     pub fn of(link: &Link, line: LineRate) -> Option<Self> {
         if link.is_lan() {
@@ -152,9 +160,17 @@ impl Profile {
         self.jitter.is_some() && self.rate == Some(ORDER_RATE)
     }
 
-    /// The kernel memory that a full queue holds, in bytes, with packets of 1,500 bytes.
+    /// The kernel memory that a full queue of full frames holds, in bytes.
     pub fn memory_at_stake(&self) -> u64 {
         u64::from(self.limit) * QUEUED_BYTES
+    }
+
+    /// How long a full queue of full frames takes to send at the leaf's rate; of a leaf without a rate, nothing.
+    pub fn time_at_stake(&self) -> Option<Duration> {
+        let rate = self.rate.filter(|_| !self.is_ordered_by_rate())?;
+        let bits = u128::from(self.limit) * 8 * u128::from(frame(FULL_FRAME, rate));
+        let nanos = bits * 1_000_000_000 / u128::from(rate.bits.bits_per_second());
+        Some(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
     }
 }
 
@@ -174,13 +190,37 @@ fn slot(slot: Slot) -> Slot {
 }
 
 fn limit(link: &Link, line: LineRate) -> u32 {
-    let rate = link.rate.map_or(line.0, |rate| rate.bits.bits_per_second());
-    let least = if link.rate.is_some() { MIN_RATE_LIMIT } else { MIN_LIMIT };
-    let jitter = link.jitter.map_or(Delay::ZERO, |jitter| jitter.amount);
-    let nanos = u128::from(link.delay.as_nanos()) + u128::from(jitter.as_nanos());
-    let bits_in_flight = u128::from(rate) * nanos / 1_000_000_000;
-    let packets = 2 * bits_in_flight / (8 * PACKET_BYTES);
-    u32::try_from(packets).unwrap_or(MAX_LIMIT).clamp(least, MAX_LIMIT)
+    let rate = link.rate.unwrap_or_else(|| Rate::plain(BitRate::from_bytes_per_second(line.0 / 8)));
+    let least = if link.rate.is_some() { MIN_RATE_ROOM } else { MIN_ROOM };
+    let nanos = u128::from(longest_stay(link)) * u128::from(rate.bits.bits_per_second());
+    let in_flight = |bytes: i32| nanos / (8_000_000_000 * u128::from(frame(bytes, rate)));
+    let packets = in_flight(SMALLEST_FRAME) + in_flight(FULL_FRAME).max(least.into());
+    u32::try_from(packets).unwrap_or(MAX_LIMIT).min(MAX_LIMIT)
+}
+
+/// What a frame counts for at a rate, in bytes (`packet_time_ns` of `sch_netem.c`).
+fn frame(bytes: i32, rate: Rate) -> u32 {
+    let bytes = bytes.saturating_add(rate.packet_overhead.get()).max(1).unsigned_abs();
+    match rate.cell_size.get().max(0).unsigned_abs() {
+        0 => bytes,
+        cell => bytes.div_ceil(cell).saturating_mul(cell.saturating_add_signed(rate.cell_overhead.get()).max(1)),
+    }
+}
+
+/// How long a packet may be in the leaf although nothing is in front of it, in nanoseconds: jitter is cut to four
+/// standard deviations, and a packet may wait for a slot.
+fn longest_stay(link: &Link) -> u64 {
+    let drawn = |amount: Delay, distribution| {
+        amount.as_nanos().saturating_mul(if distribution == Distribution::Uniform { 1 } else { 4 })
+    };
+    let jitter = link.jitter.map_or(0, |jitter| drawn(jitter.amount, jitter.distribution));
+    let slot = link.slot.map_or(0, |slot| match slot.spacing {
+        Spacing::Range { max, .. } => max.as_nanos(),
+        Spacing::Distributed { delay, jitter, distribution } => {
+            delay.as_nanos().saturating_add(drawn(jitter, distribution))
+        }
+    });
+    link.delay.as_nanos().saturating_add(jitter).saturating_add(slot)
 }
 
 /// As `tc` would be told.
@@ -268,25 +308,55 @@ mod tests {
         assert_eq!(Profile::of(&Link { limit: Some(5), seed: Some(1), ..Link::LAN }, LineRate::UNKNOWN), None);
     }
 
-    #[test]
-    fn the_limit_is_twice_what_is_in_flight_at_line_rate() {
-        assert_eq!(limit(1_000, &link("75ms")), 12_500);
-        assert_eq!(limit(10_000, &link("10ms")), 16_666);
-        assert_eq!(limit(1_000, &Link { jitter: Some(jitter("25ms")), ..link("50ms") }), 12_500);
+    /// How many packets of so many bytes a link without jitter carries at once.
+    fn in_flight(mbit: u64, delay_ms: u64, bytes: u64) -> u64 {
+        mbit * 1_000 * delay_ms / (8 * bytes)
     }
 
     #[test]
-    fn the_limit_of_a_link_with_a_rate_is_what_that_rate_needs() {
+    fn the_limit_has_room_for_the_smallest_frames_in_flight_and_a_queue() {
         let rate = |rate: &str| Some(Rate::plain(rate.parse().unwrap()));
-        assert_eq!(limit(10_000, &Link { rate: rate("1gbit"), ..link("75ms") }), 12_500);
-        assert_eq!(limit(10_000, &Link { rate: rate("1mbit"), ..link("75ms") }), MIN_RATE_LIMIT);
+        assert_eq!(in_flight(10, 75, 64), 1_464);
+        assert_eq!(limit(10_000, &Link { rate: rate("10mbit"), ..link("75ms") }), 1_464 + MIN_RATE_ROOM);
+        assert_eq!(limit(10, &link("75ms")), 1_464 + MIN_ROOM);
+        assert_eq!(in_flight(1_000, 75, 1_514), 6_192);
+        assert_eq!(limit(1_000, &link("75ms")), 146_484 + 6_192);
+        assert_eq!(limit(10_000, &Link { rate: rate("1gbit"), ..link("75ms") }), 146_484 + 6_192);
         assert_eq!(limit(10_000, &Link { rate: rate("1mbit"), limit: Some(7), ..link("75ms") }), 7);
+        assert_eq!(limit(10, &link("1us")), MIN_ROOM);
     }
 
     #[test]
-    fn the_limit_stays_within_its_bounds() {
-        assert_eq!(limit(10, &link("1ms")), MIN_LIMIT);
-        assert_eq!(limit(100_000, &link("60s")), MAX_LIMIT);
+    fn the_limit_is_bounded_by_memory_and_holds_full_frames_at_ten_gigabits_for_150_ms() {
+        let most = Profile::plain(Delay::ZERO, limit(100_000, &link("60s")));
+        assert_eq!(most.limit, MAX_LIMIT);
+        assert!(most.memory_at_stake() <= MAX_MEMORY);
+        assert!(u64::from(limit(10_000, &link("150ms"))) > in_flight(10_000, 150, 1_514));
+    }
+
+    #[test]
+    fn the_limit_counts_jitter_slots_and_overheads() {
+        let of = |link: Link| limit(1, &Link { rate: Some(Rate::plain("1mbit".parse().unwrap())), ..link });
+        let plain = |delay: &str| of(link(delay));
+        assert_eq!(of(Link { jitter: Some(jitter("5ms")), ..link("50ms") }), plain("70ms"), "a normal draw has a tail");
+        let uniform = Jitter { distribution: Distribution::Uniform, ..jitter("5ms") };
+        assert_eq!(of(Link { jitter: Some(uniform), ..link("50ms") }), plain("55ms"));
+        let spacing = Spacing::Range { min: "5ms".parse().unwrap(), max: "10ms".parse().unwrap() };
+        let slot = Slot { spacing, packets: 0, bytes: Bytes::new(0) };
+        assert_eq!(of(Link { slot: Some(slot), ..link("50ms") }), plain("60ms"));
+        let atm =
+            Rate { cell_size: Bytes::new(48), cell_overhead: Bytes::new(5), ..Rate::plain("1mbit".parse().unwrap()) };
+        assert_eq!((frame(64, atm), frame(1_514, atm)), (2 * 53, 32 * 53));
+        assert_eq!(frame(64, Rate { packet_overhead: Bytes::new(-14), ..Rate::plain(atm.bits) }), 50);
+    }
+
+    #[test]
+    fn a_full_queue_says_how_long_it_is_at_its_rate() {
+        let rate = Rate::plain("300kbit".parse().unwrap());
+        let slow = Profile { rate: Some(rate), ..Profile::plain("10ms".parse().unwrap(), 100) };
+        assert_eq!(slow.time_at_stake().map(|time| time.as_millis()), Some(4_037));
+        assert_eq!(Profile { rate: None, ..slow }.time_at_stake(), None);
+        assert_eq!(Profile { rate: Some(ORDER_RATE), jitter: Some(jitter("5ms")), ..slow }.time_at_stake(), None);
     }
 
     #[test]

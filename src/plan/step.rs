@@ -145,11 +145,14 @@ impl Step {
         matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
     }
 
-    /// Whether it is a single message, which the kernel does whole or not at all.
+    /// Whether it is a single message, which the kernel does whole or not at all. With the root, the length of the
+    /// interface's queue may change.
     pub fn is_one_message(&self) -> bool {
         !matches!(
             self,
-            Self::AddClass { profile: Some(_), .. }
+            Self::AddRoot
+                | Self::RemoveRoot
+                | Self::AddClass { profile: Some(_), .. }
                 | Self::AddPass { .. }
                 | Self::RemovePass { .. }
                 | Self::BuildChain { .. }

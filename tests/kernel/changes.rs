@@ -74,7 +74,7 @@ fn numbers_change_in_place_and_membership_by_a_new_chain() {
          [links]\nintra-zone = { rtt = '20ms' }\ninter-zone = { rtt = '200ms' }\n",
     );
     let in_place = plan(&slower);
-    assert!(in_place.contains("change class 3 in place: delay 75ms limit 100000 → delay 100ms"), "{in_place}");
+    assert!(in_place.contains("change class 3 in place: delay 75ms limit 244032 → delay 100ms"), "{in_place}");
     assert!(!in_place.contains("chain"), "{in_place}");
     let regrouped = plan(&lab.topology(REGROUPED));
     assert!(regrouped.contains("flip packets from chain 10 to 11"), "{regrouped}");

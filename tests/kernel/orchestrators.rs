@@ -50,8 +50,8 @@ fn the_examples_in_python_do_what_they_are_shown_for_and_leave_nothing() {
     let arguments = ["n3".to_owned(), socket("n1"), socket("n2"), socket("n3")];
     let ran = example(&lab, "through_the_api.py", arguments).expect(0);
     let cut = ran.json();
-    for (node, addresses) in [("n1", 4), ("n2", 4), ("n3", 8)] {
-        assert_eq!(cut[node].as_array().unwrap().len(), addresses, "both directions and families: {cut}");
+    for (node, addresses) in [("n1", 6), ("n2", 6), ("n3", 12)] {
+        assert_eq!(cut[node].as_array().unwrap().len(), addresses, "both directions; IPv4, IPv6, link-local: {cut}");
     }
     assert_eq!(lab.netemctl("--json status").expect(0).json()["partitions"], serde_json::json!([]));
     assert_eq!(lab.tc().lines().count(), before.lines().count(), "what was cut is whole again");

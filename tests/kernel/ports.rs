@@ -142,8 +142,8 @@ fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
         let status = lab.netemctl("--json status").expect(0).json();
         let n1 = &status["nodes"]["n1"];
         assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
-        // Two peers, two families, two directions, four ports at either end, the fragments of two protocols.
-        assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 2 * 2 * 10), "{n1}");
+        // Two peers with three addresses, two directions, four ports at either end, the fragments of two protocols.
+        assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 3 * 2 * 10), "{n1}");
         drop(lab.netemctl("heal").expect(0));
     }
 }

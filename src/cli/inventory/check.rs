@@ -4,7 +4,11 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Whence, Which, render::table, routed};
+use super::{
+    Context, Exit, Failure, Whence, Which,
+    render::{addresses, table},
+    routed,
+};
 use crate::{
     fleet::part,
     inventory::Resolved,
@@ -117,10 +121,18 @@ fn look(place: &Place, host: &Host) -> (Option<u32>, Vec<String>) {
     let name = &interface.name;
     let default_route = format!("interface {name} carries a default route, so its agent will refuse to shape it");
     let down = format!("interface {name} does not carry packets at this moment");
+    let xdp = format!(
+        "interface {name} has an XDP program: packets that it takes or redirects reach neither netemctl's ingress filters \
+         nor the host"
+    );
     let left_out = interface.reachable().filter(|address| !place.addresses.contains(address)).map(|address| {
         format!("{address} of interface {name} is not in the inventory: packets to it are neither delayed nor cut")
     });
-    let warnings = [interface.carries_default_route.then_some(default_route), (!interface.is_up).then_some(down)];
+    let warnings = [
+        interface.carries_default_route.then_some(default_route),
+        (!interface.is_up).then_some(down),
+        interface.has_xdp.then_some(xdp),
+    ];
     (interface.speed_mbit, warnings.into_iter().flatten().chain(left_out).collect())
 }
 
@@ -130,7 +142,6 @@ fn draw(checked: &Checked) -> String {
         details.extend(node.error.iter().map(|error| format!("{name}: {error}\n")));
         details.extend(node.warnings.iter().map(|warning| format!("{name}: warning: {warning}\n")));
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
         let state = match node.state {
             State::Ok => "ok",
             State::Misfit => "misfit",
@@ -140,7 +151,7 @@ fn draw(checked: &Checked) -> String {
             name.to_string(),
             node.agent.clone(),
             or_dash(node.interface.as_ref().map(ToString::to_string).unwrap_or_default()),
-            or_dash(addresses.join(" ")),
+            or_dash(addresses(&node.addresses)),
             or_dash(node.speed_mbit.map(|mbit| format!("{mbit} Mbit/s")).unwrap_or_default()),
             state.to_owned(),
         ]

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, io, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Whence, Which, render::table};
+use super::{
+    Context, Exit, Failure, Whence, Which,
+    render::{self, table},
+};
 use crate::{
     inventory::Entry,
     topology::{NodeName, ZoneName, hostlist},
@@ -61,8 +64,8 @@ fn node(entry: &Entry) -> Node<'_> {
 fn draw(shown: &Shown<'_>) -> String {
     let rows = shown.nodes.iter().map(|(name, node)| {
         let network = node.network.as_ref().map(|network| format!("the one in {network}"));
-        let addresses: Vec<_> = node.addresses.iter().map(ToString::to_string).collect();
-        let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses.join(" ") };
+        let addresses = render::addresses(node.addresses);
+        let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses };
         let interface = node.interface.clone().or(network).unwrap_or_default();
         vec![name.to_string(), node.agent.to_owned(), interface, addresses]
     });

@@ -6,7 +6,9 @@ mod table;
 pub(super) use matrix::{Axis, matrix};
 pub(super) use table::table;
 
-use crate::topology::Rtt;
+use std::net::IpAddr;
+
+use crate::{plan::is_link_local, topology::Rtt};
 
 /// An RTT in milliseconds with one decimal, as all measured times are shown.
 pub(super) fn millis(rtt: Rtt) -> String {
@@ -17,4 +19,10 @@ pub(super) fn millis(rtt: Rtt) -> String {
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if noun.ends_with('s') { "es" } else { "s" };
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}{plural}") }
+}
+
+/// A node's addresses for people, who do not use link-local ones.
+pub(super) fn addresses(all: &[IpAddr]) -> String {
+    let global = all.iter().filter(|address| !is_link_local(address));
+    global.map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }

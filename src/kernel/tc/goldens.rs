@@ -48,7 +48,9 @@ fn address(text: &str) -> IpAddr {
 #[test]
 fn qdiscs_and_deletions_are_what_tc_sends() {
     // tc qdisc add dev v0 root handle 4e7e: htb default 1
-    assert_same("htb-root", &qdisc::add_root(INDEX));
+    assert_same("htb-root", &qdisc::add_root(INDEX, false));
+    // tc qdisc add dev v0 root handle 4e7e: htb default 1 direct_qlen 20094
+    assert_same("htb-root-queueless", &qdisc::add_root(INDEX, true));
     // tc qdisc del dev v0 root handle 4e7e:
     assert_same("htb-root-del", &qdisc::delete_root(INDEX));
     // tc qdisc add dev v0 clsact

@@ -7,11 +7,12 @@ use rtnetlink::packet_route::{
 };
 
 use super::{ROOT_HANDLE, Request, class_id, hex, kind, message, nested, options, stats, with_options, words};
-use crate::plan::{ClassMinor, DEFAULT_CLASS, LeafCount, LeafMark};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, LeafCount, LeafMark, MARK};
 
 // include/uapi/linux/pkt_sched.h
 const TCA_HTB_PARMS: u16 = 1;
 const TCA_HTB_INIT: u16 = 2;
+const TCA_HTB_DIRECT_QLEN: u16 = 5;
 const TCA_HTB_RATE64: u16 = 6;
 const TCA_HTB_CEIL64: u16 = 7;
 
@@ -27,12 +28,26 @@ const TICK_NANOS: u64 = 64;
 /// Where `struct tc_htb_opt` has its two bursts.
 const BURSTS: std::ops::Range<usize> = 24..32;
 
-/// `tc qdisc add dev D root handle 4e7e: htb default 1`
-pub(in crate::kernel) fn add_root(index: u32) -> Request {
+/// The length of the queue for packets of no class, of which we have none: a mark that the interface's own queue had the
+/// length 0. Without it, that of the interface counts.
+const QUEUELESS: u32 = MARK as u32;
+
+/// `tc qdisc add dev D root handle 4e7e: htb default 1`, and ` direct_qlen 20094` on an interface whose queue had the
+/// length 0.
+pub(in crate::kernel) fn add_root(index: u32, was_queueless: bool) -> Request {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts.
     let glob = words(&[3, 10, u32::from(DEFAULT_CLASS), 0, 0]);
-    let root = with_options(message(index, ROOT_HANDLE, TcHandle::ROOT), "htb", &nested(&[(TCA_HTB_INIT, glob)]));
+    let mut options = vec![(TCA_HTB_INIT, glob)];
+    options.extend(was_queueless.then(|| (TCA_HTB_DIRECT_QLEN, words(&[QUEUELESS]))));
+    let root = with_options(message(index, ROOT_HANDLE, TcHandle::ROOT), "htb", &nested(&options));
     Request::add(RouteNetlinkMessage::NewQueueDiscipline(root))
+}
+
+/// Whether our root was put on an interface whose queue had the length 0.
+pub(in crate::kernel) fn was_queueless(root: &TcMessage) -> bool {
+    let options = options(root).unwrap_or_default();
+    let mut attributes = NlasIterator::new(options.as_slice()).flatten();
+    attributes.any(|nla| nla.kind() == TCA_HTB_DIRECT_QLEN && nla.value() == QUEUELESS.to_ne_bytes())
 }
 
 /// `tc qdisc del dev D root handle 4e7e:`

@@ -66,3 +66,12 @@ fn what_is_more_than_the_limit_is_lost_and_no_more() {
     let arrived: Vec<usize> = streamed.arrivals.iter().map(|arrival| arrival.number).collect();
     assert_eq!(arrived, (0..200).collect::<Vec<_>>());
 }
+
+/// 1,000 packets of less than 100 bytes are fewer than a link of 10 Mbit/s has in flight.
+#[test]
+fn the_automatic_limit_of_a_link_with_a_rate_loses_no_small_packet() {
+    let lab = lab(2);
+    let flow = Flow::v4(&lab, 1, 2);
+    shape_star(&lab, &["delay = '75ms'\nrate = '10mbit'"]);
+    assert_eq!(stream(&flow, Pace::burst(1_000)).arrivals.len(), 1_000);
+}
