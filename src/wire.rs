@@ -62,7 +62,7 @@ calls! {
 pub const GREETING: &str = "netemctl-agent 1 ";
 
 /// Names one transaction: drawn by the controller, told to every agent.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Ticket(pub String);
@@ -295,6 +295,19 @@ pub struct Prepared {
     pub interface: IfName,
     /// The steps.
     pub change: Change,
+    /// What the node's clock showed; `None`: the agent does not say so.
+    #[serde(default)]
+    pub clock: Option<ClockReading>,
+}
+
+/// What a node's wall clock showed as it got a request and as it answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct ClockReading {
+    /// As it began with the request.
+    pub asked: Moment,
+    /// As it answered.
+    pub answered: Moment,
 }
 
 /// Asks an agent to do what it prepared, and to read it back.
@@ -304,9 +317,13 @@ pub struct Prepared {
 pub struct Commit {
     /// The transaction.
     pub ticket: Ticket,
-    /// When, on all nodes at once, by each one's own clock; `None`: as soon as possible.
+    /// When, on all nodes at once, by the controller's clock; `None`: as soon as possible.
     #[serde(default)]
     pub at: Option<Moment>,
+    /// By how many nanoseconds the node's clock is ahead of the controller's. All moments of the change are by the
+    /// controller's clock: this one, those in the document, and those in the answer.
+    #[serde(default)]
+    pub clock_ahead_ns: i64,
     /// How long the node then has it, unless it is told to keep it.
     #[serde(default = "confirm_within")]
     pub confirm_within: Duration,

@@ -51,6 +51,11 @@ impl Now {
         Self { uptime: self.uptime.saturating_add(time), wall: self.wall.after(time) }
     }
 
+    /// The reading by the wall clock of a controller that the node's is so many nanoseconds ahead of.
+    pub(super) fn by_controller(self, ahead: i64) -> Self {
+        Self { wall: self.wall.by_a_clock_behind(ahead), ..self }
+    }
+
     /// What the wall clock would show at an uptime if nobody had set it since this reading.
     pub(super) fn wall_at(self, uptime: Duration) -> Moment {
         self.wall.after(uptime.saturating_sub(self.uptime))

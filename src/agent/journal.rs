@@ -73,13 +73,17 @@ impl Entry {
         Record { held, transaction, superseded }
     }
 
-    /// The entry, if it is that of this agent.
+    /// The entry, if it is that of this agent, and of a document that the agent would take.
     pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
-        match &config.journal {
-            Some(path) if self.node != config.node => {
-                Err(JournalError::Another { path: path.clone(), node: self.node })
-            }
-            _ => Ok(self),
+        let Some(path) = &config.journal else { return Ok(self) };
+        if self.node != config.node {
+            return Err(JournalError::Another { path: path.clone(), node: self.node });
+        }
+        let before = self.transaction.iter().map(|transaction| &transaction.before);
+        let unfit = [&self.held].into_iter().chain(before).find_map(|held| held.document.check().err());
+        match unfit {
+            Some(unfit) => Err(JournalError::Malformed { path: path.clone(), why: unfit.to_string() }),
+            None => Ok(self),
         }
     }
 

@@ -311,7 +311,7 @@ impl<K: Kernel> Node<K> {
         let checked = Checked { wanted: held.document, via, interface: interface.index };
         let until = now.uptime.saturating_add(PREPARED_FOR);
         self.step(Event::Checked(ticket, until, checked), now)?;
-        Ok(Prepared { interface: interface.name, change })
+        Ok(Prepared { interface: interface.name, change, clock: None })
     }
 
     /// Checks everything and computes the change, for whoever only wants to know. Nobody is kept out, and what another
@@ -326,11 +326,13 @@ impl<K: Kernel> Node<K> {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
         let Rehearsed { interface, change, .. } = self.rehearse(request.wanted, &via, now)?;
-        Ok(Prepared { interface: interface.name, change })
+        Ok(Prepared { interface: interface.name, change, clock: None })
     }
 
     /// The change from what is in force to `document`, of which every step is found to be possible.
     fn rehearse(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
+        let unfit = document.check().and_then(|()| document.check_after(&self.stamp()));
+        unfit.map_err(|unfit| ApiError::new(ErrorCode::BadRequest, unfit))?;
         if let Err(error) = self.settle(now) {
             warn!(%error, "The kernel could not be brought in line with the journal.");
         }
@@ -370,6 +372,7 @@ impl<K: Kernel> Node<K> {
         if let Effect::Answer(_) = self.step(Event::GetReady(request.ticket.clone()), now)? {
             return Ok(Duration::ZERO);
         }
+        let now = now.by_controller(request.clock_ahead_ns);
         let wait = request.at.and_then(|at| at.since(now.wall)).unwrap_or_default();
         if wait > FURTHEST {
             return Err(ApiError::new(
@@ -445,7 +448,8 @@ impl<K: Kernel> Node<K> {
             ended = self.ended_by(&staged);
         }
         let pause = if request.at.is_some() { PAUSE } else { Duration::ZERO };
-        let struck = match self.enforcer.strike_with_others(&staged, clock, pause) {
+        let by_controller = || clock().by_controller(request.clock_ahead_ns);
+        let struck = match self.enforcer.strike_with_others(&staged, &by_controller, pause) {
             Ok(struck) => struck,
             Err(error) => {
                 if error.code == ErrorCode::Broken {

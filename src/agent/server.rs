@@ -41,8 +41,8 @@ use crate::{
     kernel::Kernel,
     probe,
     wire::{
-        ApiError, Call, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan,
-        Prepare, Probe, Undo,
+        ApiError, Call, ClockReading, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted,
+        Plan, Prepare, Prepared, Probe, Undo,
     },
 };
 
@@ -177,6 +177,13 @@ async fn hang_up_on(claim: UnixListener) {
     }
 }
 
+/// Prepares a change, and says what the clock shows before and afterwards.
+fn prepare<K: Kernel>(node: &mut Node<K>, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
+    let prepared = node.prepare_via(request, via, now)?;
+    let clock = ClockReading { asked: now.wall, answered: Now::read().wall };
+    Ok(Prepared { clock: Some(clock), ..prepared })
+}
+
 /// What is answered to whom.
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
@@ -186,7 +193,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp()))))
         .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now)))))
         .route(Plan::PATH, post(locked::<K, Plan>(Node::plan)))
-        .route(Prepare::PATH, post(locked::<K, Prepare>(Node::prepare_via)))
+        .route(Prepare::PATH, post(locked::<K, Prepare>(prepare)))
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now))))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, _, now| node.undo(&request, now))))

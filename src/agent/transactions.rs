@@ -33,45 +33,52 @@ pub(super) trait Subject {
 }
 
 /// The transactions on one node.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(super) struct Transactions<S: Subject> {
     held: S::Document,
-    phase: Phase<S>,
+    phase: Phase<S::Document, S::Prepared, S::Ready, S::Answer>,
     /// Transactions that this node has kept, and that cannot be undone any more.
     superseded: Tickets,
     /// Transactions that this node has forgotten or undone. A late message must not begin them anew.
     undone: Tickets,
 }
 
-/// Which change is under way.
-enum Phase<S: Subject> {
+/// Which change is under way. `D` is a document, `P` and `R` are what is known of a change that is prepared or ready, and
+/// `A` what is answered when it is in force.
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+enum Phase<D, P, R, A> {
     /// None. The last one may still be undone by its controller.
-    AtRest(Last<S::Document>),
-    /// One is prepared on the document, until that uptime.
-    Prepared(Last<S::Document>, Change<S>),
+    AtRest(Last<D>),
+    /// One is prepared on the document.
+    Prepared(Last<D>, Change<P>),
     /// One waits for its instant.
-    Ready(Last<S::Document>, Change<S>, Staged<S>),
+    Ready(Last<D>, Change<P>, Staged<D, R>),
     /// One is in force, and is taken back at that uptime unless it is confirmed.
-    Unconfirmed { change: Transaction<S::Document>, until: Duration, answer: S::Answer },
+    Unconfirmed { change: Transaction<D>, until: Duration, answer: A },
     /// One is to be taken back, and the kernel does not do it yet.
-    Returning(Transaction<S::Document>),
+    Returning(Transaction<D>),
 }
 
 /// The confirmed transaction that led to the document, as long as its controller may undo it.
 type Last<D> = Option<Confirmed<D>>;
 
-struct Change<S: Subject> {
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+struct Change<P> {
     ticket: Ticket,
+    /// The uptime at which it is forgotten.
     until: Duration,
-    prepared: S::Prepared,
+    prepared: P,
 }
 
-struct Staged<S: Subject> {
+#[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
+struct Staged<D, R> {
     /// The document that the change leads to.
-    next: S::Document,
-    ready: S::Ready,
+    next: D,
+    ready: R,
 }
 
 /// A transaction that was confirmed.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Confirmed<D> {
@@ -82,6 +89,7 @@ pub(super) struct Confirmed<D> {
 
 /// A transaction that is not confirmed.
 #[derive(Clone)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Transaction<D> {
     ticket: Ticket,
     before: D,
@@ -90,6 +98,7 @@ struct Transaction<D> {
 }
 
 /// What an agent must not forget of its transactions.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record<D> {
     /// The document that the transaction leads to.
@@ -101,6 +110,7 @@ pub(super) struct Record<D> {
 }
 
 /// The transaction that was committed last, or that is about to be.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Recorded<D> {
@@ -115,6 +125,7 @@ pub(super) struct Recorded<D> {
 }
 
 /// Names of transactions, the newest last. The oldest are forgotten.
+#[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct Tickets(VecDeque<Ticket>);
@@ -429,8 +440,8 @@ impl<S: Subject> Transactions<S> {
     }
 }
 
-impl<S: Subject> Phase<S> {
-    fn prepared(&self, ticket: &Ticket) -> Option<&S::Prepared> {
+impl<D, P, R, A> Phase<D, P, R, A> {
+    fn prepared(&self, ticket: &Ticket) -> Option<&P> {
         match self {
             Self::Prepared(_, change) | Self::Ready(_, change, _) => {
                 Some(&change.prepared).filter(|_| change.ticket == *ticket)

@@ -91,9 +91,13 @@ struct ChangeOnset {
     /// From the first effect on any node to the last one on any node; `None`: no node had to change.
     spread_us: Option<f64>,
     nodes: BTreeMap<NodeName, NodeOnset>,
+    /// By how many seconds clocks of nodes are ahead of this machine's, of those that are certainly not in step with it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    clocks_ahead: BTreeMap<NodeName, f64>,
 }
 
-/// When it took effect on one node, by its own clock, in microseconds after the agreed instant.
+/// When it took effect on one node, in microseconds after the agreed instant: by its own clock, if that may be in step with
+/// this machine's.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NodeOnset {
@@ -118,6 +122,7 @@ impl ChangeOnset {
             agreed: onset.agreed.as_nanos() as f64 / 1e9,
             spread_us: onset.spread().map(microseconds),
             nodes: onset.nodes.iter().map(node).collect(),
+            clocks_ahead: onset.clocks.iter().map(|(node, ahead)| (node.clone(), *ahead as f64 / 1e9)).collect(),
         }
     }
 }
@@ -194,6 +199,9 @@ fn change_on(
     Ok(Exit::Ok)
 }
 
+/// A clock that is off by as many nanoseconds is said to be.
+const CLOCK_OFF: u64 = 10_000_000;
+
 /// What it took to put something in force, in a clause or two.
 fn what_it_took(outcome: &Outcome) -> String {
     let steps: usize = outcome.writes.values().sum();
@@ -211,10 +219,14 @@ fn what_it_took(outcome: &Outcome) -> String {
     }
     if let Some(late) = onset.told_late.values().max() {
         let nodes: Vec<_> = onset.told_late.keys().cloned().collect();
+        let nodes = hostlist::fold(&nodes);
+        text += &format!("\n{nodes} heard of it up to {:.1} s after the agreed instant", late.as_secs_f64());
+    }
+    for (node, ahead) in onset.clocks.iter().filter(|(_, ahead)| ahead.unsigned_abs() >= CLOCK_OFF) {
+        let way = if *ahead < 0 { "behind" } else { "ahead of" };
+        let seconds = ahead.unsigned_abs() as f64 / 1e9;
         text += &format!(
-            "\n{} heard of it up to {:.1} s after the agreed instant by their own clocks: set the clocks by NTP",
-            hostlist::fold(&nodes),
-            late.as_secs_f64()
+            "\nthe clock of {node} is {seconds:.2} s {way} this machine's; the change allowed for it, but set the clock by NTP"
         );
     }
     text

@@ -270,7 +270,7 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
         let names = hostlist::fold(nodes);
         match state {
             LeftState::GoesBack => format!("{names} will be as it was"),
-            LeftState::Kept => format!("{names} had kept it when another command changed something"),
+            LeftState::Kept => format!("{names} had kept it, and another command has built on it since"),
             LeftState::Covered | LeftState::Unknown => format!("{names} may have the change"),
             LeftState::Stuck => format!("{names} could not go back to what it had"),
         }
@@ -279,6 +279,10 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
     match states.keys().next_back() {
         None => "every node is as it was".to_owned(),
         Some(LeftState::GoesBack) => format!("{}, and every other node is", clauses.join(", ")),
+        // The other command may have given it to all nodes.
+        Some(_) if states.contains_key(&LeftState::Kept) => {
+            format!("{}, and every other node went back", clauses.join(", "))
+        }
         Some(_) => format!("{}, and every other node is as it was", clauses.join(", ")),
     }
 }

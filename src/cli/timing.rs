@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Exit, Failure, overlays::time};
 use crate::{
-    plan::{Flap, Moment, Timing},
+    plan::{Flap, Moment, SHORTEST_TURN, TIMES, Timing},
     topology::Delay,
 };
 
@@ -76,9 +76,6 @@ fn at(text: &str) -> Result<At, String> {
     }
 }
 
-/// A filter is written in less, and all of a large partition may take as long.
-const SHORTEST_TURN: Duration = Duration::from_millis(10);
-
 fn flap(text: &str) -> Result<(Duration, Duration), String> {
     let (down, up) = text.split_once('/').ok_or("write how long it is down and how long it is up, as in 5s/10s")?;
     let (down, up) = (time_limit(down)?, time_limit(up)?);
@@ -99,9 +96,6 @@ fn spread(text: &str) -> Result<u8, String> {
 /// The units beyond those of the language, in seconds.
 const LONG_UNITS: [(char, u32); 2] = [('m', 60), ('h', 3_600)];
 
-const SHORTEST: Duration = Duration::from_millis(1);
-const LONGEST: Duration = Duration::from_hours(365 * 24);
-
 /// A time that something lasts, in the units of the language or in minutes or hours.
 pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
     let long = LONG_UNITS.into_iter().find_map(|(unit, seconds)| {
@@ -115,7 +109,7 @@ pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
         error => format!("{error}; the units are ms, s, m and h"),
     })?;
     match Duration::from(time).checked_mul(times) {
-        Some(time) if (SHORTEST..=LONGEST).contains(&time) => Ok(time),
+        Some(time) if TIMES.contains(&time) => Ok(time),
         _ => Err("not between 1ms and 365 days (8760h)".to_owned()),
     }
 }
@@ -132,7 +126,7 @@ mod tests {
             [90_000, 300_000, 3_600_000, 5_400_000, 500, 120_000]
         );
         assert_eq!(time_limit("30").unwrap_err(), "a unit is missing: write 30s");
-        assert_eq!(time_limit("8760h").unwrap(), LONGEST);
+        assert_eq!(time_limit("8760h").unwrap(), *TIMES.end());
         for bad in ["", "m", "5d", "5usm", "-5s", "0s", "999us", "8761h", "99999999999h", "1:30", "é"] {
             assert!(time_limit(bad).is_err(), "{bad}");
         }

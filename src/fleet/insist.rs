@@ -1,12 +1,12 @@
 //! Asking again whoever did not answer: what a transaction asks of an agent may be repeated.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     time::{Duration, Instant},
 };
 
-use super::{Answers, CallError, Fleet};
+use super::{Answers, CallError, Fleet, clocks::Exchange};
 use crate::{
     topology::NodeName,
     wire::{Call, ErrorCode},
@@ -35,8 +35,17 @@ impl Fleet {
         effort: Effort,
         request: impl Fn(&NodeName) -> C + Copy,
     ) -> Answers<C::Reply> {
+        self.insist_timed(effort, request).await.0
+    }
+
+    /// The same, with when each last call was made and answered.
+    pub(super) async fn insist_timed<C: Call>(
+        &self,
+        effort: Effort,
+        request: impl Fn(&NodeName) -> C + Copy,
+    ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
         let began = Instant::now();
-        let mut answers = self.call(effort.patience, request).await;
+        let (mut answers, mut exchanges) = self.call_timed(effort.patience, request).await;
         let mut gone: BTreeSet<NodeName> = BTreeSet::new();
         loop {
             let is_left = |time: Duration| began.elapsed() + PAUSE <= time;
@@ -48,10 +57,12 @@ impl Fleet {
             let lacks = |node: &NodeName| answers[node].as_ref().is_err_and(|error| is_worth_it(node, error));
             let again = self.of(lacks);
             if again.inventory.nodes.is_empty() {
-                return answers;
+                return (answers, exchanges);
             }
             tokio::time::sleep(PAUSE).await;
-            for (node, answer) in again.call(effort.patience, request).await {
+            let (again, timed) = again.call_timed(effort.patience, request).await;
+            exchanges.extend(timed);
+            for (node, answer) in again {
                 // Of an agent that hung up and then was gone, what is to be known is that it may have done it.
                 if answer.as_ref().is_err_and(is_absence) {
                     gone.insert(node);

@@ -4,7 +4,9 @@
 //! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
 
 mod client;
+mod clocks;
 mod connection;
+pub(crate) mod decision;
 mod files;
 mod insist;
 mod retract;
@@ -14,9 +16,14 @@ pub mod tls;
 mod transaction;
 mod verify;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 pub use client::{CallError, Transport, Unix};
+use clocks::Exchange;
 use connection::Idle;
 use files::{Files, Share};
 pub use retract::Leftover;
@@ -82,23 +89,35 @@ impl Fleet {
 
     /// Asks every node in parallel.
     pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
+        self.call_timed(timeout, request).await.0
+    }
+
+    /// The same, with when each call was made and answered.
+    async fn call_timed<C: Call>(
+        &self,
+        timeout: Duration,
+        request: impl Fn(&NodeName) -> C,
+    ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
         let mut calls = JoinSet::new();
         for node in self.inventory.nodes.keys().chain(self.unplaced.keys()) {
             let (target, body) = (self.target(node), client::body(&request(node)));
             let ways = Arc::clone(&self.ways);
             calls.spawn(async move {
+                let sent = SystemTime::now().into();
                 let answer = ways.ask::<C>(&target, body, timeout).await;
-                (target.node, answer)
+                let exchange = Exchange { sent, received: SystemTime::now().into() };
+                (target.node, answer, exchange)
             });
         }
-        let mut answers = BTreeMap::new();
+        let (mut answers, mut exchanges) = (BTreeMap::new(), BTreeMap::new());
         while let Some(call) = calls.join_next().await {
             // A call neither panics nor is aborted.
-            if let Ok((node, answer)) = call {
+            if let Ok((node, answer, exchange)) = call {
+                exchanges.insert(node.clone(), exchange);
                 answers.insert(node, answer);
             }
         }
-        answers
+        (answers, exchanges)
     }
 
     /// Asks one node.

@@ -1,13 +1,11 @@
 //! Taking a transaction back on every node, and what is known of those that did not hear of it: [`Leftover`].
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use super::{
     Answers, CallError, Fleet,
-    insist::{Effort, is_conflict, is_silence},
+    decision::{Left, Next, Stage, Undoing, heard, next},
+    insist::Effort,
 };
 use crate::{
     topology::NodeName,
@@ -16,19 +14,6 @@ use crate::{
 
 /// How long one undo may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-
-/// How hard a node is told that goes back by itself anyway: it should do it sooner.
-const SOON: Effort =
-    Effort { patience: PATIENCE, lasts: Duration::from_secs(1), awaits_agents: false, outlasts: Duration::ZERO };
-
-/// What taking a transaction back came to.
-#[derive(Debug)]
-pub(super) enum Retraction {
-    /// No node has the change any more, but for these.
-    Back(BTreeMap<NodeName, Leftover>),
-    /// Every node keeps it: another change has been confirmed on top of it.
-    Kept,
-}
 
 /// What a node may still have of a change that was taken back, when it did not say that it has nothing of it.
 #[derive(Debug)]
@@ -47,6 +32,17 @@ pub enum Leftover {
 }
 
 impl Leftover {
+    fn of(left: Left, error: Option<CallError>) -> Option<Self> {
+        Some(match (left, error) {
+            (Left::Kept, _) => Self::Kept,
+            (Left::GoesBack, Some(error)) => Self::GoesBack(error),
+            (Left::Unknown, Some(error)) => Self::Unknown(error),
+            (Left::Stuck, Some(error)) => Self::Stuck(error),
+            (Left::Covered, Some(error)) => Self::Covered(error),
+            (_, None) => return None,
+        })
+    }
+
     /// Why the node did not take it back.
     pub fn error(&self) -> Option<&CallError> {
         match self {
@@ -59,43 +55,33 @@ impl Leftover {
 impl Fleet {
     /// Has every node forget or take back a transaction that none was told to keep.
     pub(super) async fn forget(&self, ticket: &Ticket) -> BTreeMap<NodeName, Leftover> {
-        let undo = |_: &NodeName| Undo { ticket: ticket.clone(), all_had_it: false };
-        let answers = self.insist(SOON, &undo).await;
-        answers.into_iter().filter_map(|(node, answer)| Some((node, leftover(answer, false)?))).collect()
+        self.retract(ticket, Undoing::of_what_nobody_keeps(), Duration::ZERO).await.unwrap_or_default()
     }
 
-    /// Has every node take back a transaction that all had. Those in `told` may have been told to keep it, which each can
-    /// `within` that time only.
-    pub(super) async fn retract(&self, ticket: &Ticket, told: &BTreeSet<NodeName>, within: Duration) -> Retraction {
-        let undo = |_: &NodeName| Undo { ticket: ticket.clone(), all_had_it: true };
+    /// Has every node take back a transaction. Those that may have been told to keep it can do so `within` that time only.
+    /// `None`: every node keeps it, and another change lies on top of it.
+    pub(super) async fn retract(
+        &self,
+        ticket: &Ticket,
+        undoing: Undoing<NodeName>,
+        within: Duration,
+    ) -> Option<BTreeMap<NodeName, Leftover>> {
+        let Undoing { told, all_had_it } = &undoing;
+        let undo = |_: &NodeName| Undo { ticket: ticket.clone(), all_had_it: *all_had_it };
+        // Nodes go back by themselves if they do not hear of it; they should do it sooner.
+        let soon = Effort { patience: PATIENCE, lasts: PATIENCE / 3, awaits_agents: false, outlasts: Duration::ZERO };
         // A node that comes back to life later than that was told too late. Another controller's change that lies on top
         // is confirmed or taken back in that time, too.
         let surely = Effort { patience: PATIENCE, lasts: within, awaits_agents: true, outlasts: within * 2 };
         let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
-        let (others, told_ones) = tokio::join!(others.insist(SOON, &undo), told_ones.insist(surely, &undo));
-        retraction(others.into_iter().chain(told_ones).collect(), told)
-    }
-}
-
-/// What the answers to *undo* come to.
-fn retraction(answers: Answers<Undone>, told: &BTreeSet<NodeName>) -> Retraction {
-    let nodes = answers.len();
-    let left = answers.into_iter().filter_map(|(node, answer)| {
-        let leftover = leftover(answer, told.contains(&node));
-        Some((node, leftover?))
-    });
-    let left: BTreeMap<_, _> = left.collect();
-    let all_kept = left.len() == nodes && left.values().all(|leftover| matches!(leftover, Leftover::Kept));
-    if all_kept { Retraction::Kept } else { Retraction::Back(left) }
-}
-
-/// What a node has of the change after that answer; `None`: nothing.
-fn leftover(answer: Result<Undone, CallError>, was_told: bool) -> Option<Leftover> {
-    match answer {
-        Ok(Undone { kept, .. }) => kept.then_some(Leftover::Kept),
-        Err(error) if is_conflict(&error) => Some(Leftover::Covered(error)),
-        Err(error) if !is_silence(&error) => Some(Leftover::Stuck(error)),
-        Err(error) if was_told => Some(Leftover::Unknown(error)),
-        Err(error) => Some(Leftover::GoesBack(error)),
+        let (others, told_ones) = tokio::join!(others.insist(soon, &undo), told_ones.insist(surely, &undo));
+        let answers: Answers<Undone> = others.into_iter().chain(told_ones).collect();
+        let heard = heard(&answers, |undone| undone.kept);
+        let Next::Failed(left) = next(&Stage::Undo(undoing), &heard) else { return None };
+        let leftover = |(node, answer): (NodeName, Result<Undone, CallError>)| {
+            let leftover = Leftover::of(*left.get(&node)?, answer.err());
+            Some((node, leftover?))
+        };
+        Some(answers.into_iter().filter_map(leftover).collect())
     }
 }

@@ -12,10 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CALL_TIMEOUT, CallError, Fleet, Leftover, Scope,
-    insist::{Effort, is_absence, is_silence},
+    CALL_TIMEOUT, CallError, Fleet, Leftover, Scope, clocks,
+    decision::{Edited, Next, Stage, edited, heard, is_base, is_the_named, newest, next},
+    insist::{Effort, is_silence},
     part,
-    retract::Retraction,
     scope::behind,
 };
 use crate::{
@@ -152,15 +152,18 @@ pub struct Outcome {
     pub ended: Vec<PartitionEnded>,
 }
 
-/// When a change took effect on the nodes, each by its own clock.
+/// When a change took effect on the nodes: by this machine's clock on those whose clocks are certainly not in step with
+/// it, and by each one's own on the others.
 #[derive(Debug)]
 pub struct FleetOnset {
     /// The agreed instant.
     pub agreed: Moment,
     /// When it took effect on each node on which it did.
     pub nodes: BTreeMap<NodeName, Onset>,
-    /// How long after the agreed instant nodes were told, by their own clock, whose clocks differ from this machine's.
+    /// How long after the agreed instant nodes were told of it, if that was too late.
     pub told_late: BTreeMap<NodeName, Duration>,
+    /// By how many nanoseconds clocks are ahead that are certainly not in step with this machine's.
+    pub clocks: BTreeMap<NodeName, i64>,
 }
 
 impl FleetOnset {
@@ -170,6 +173,9 @@ impl FleetOnset {
         self.nodes.values().map(|onset| onset.last).max()?.since(first)
     }
 }
+
+/// Whether a document will do that was read where that stamp had been named.
+type WillDo = fn(&Document, &Stamp) -> bool;
 
 /// An edited document, before any node has heard of it.
 struct Draft {
@@ -189,6 +195,8 @@ pub struct Rehearsal {
     pub(crate) ticket: Ticket,
     /// How long the slowest node took to prepare it.
     slowest: Duration,
+    /// By how many nanoseconds clocks are ahead that are certainly not in step with this machine's.
+    clocks: BTreeMap<NodeName, i64>,
     /// How long a node has it without being told to keep it.
     pub(crate) confirm_within: Duration,
     /// What it would do.
@@ -203,7 +211,7 @@ impl Fleet {
             return Err(unread(silent));
         }
         if agree(&stamps) {
-            Ok(self.newest(&stamps).await?.in_force())
+            Ok(self.newest(&stamps, is_the_named).await?.in_force())
         } else {
             Err(TransactionError::Disagreement(stamps))
         }
@@ -215,7 +223,7 @@ impl Fleet {
         if stamps.is_empty() {
             return Err(unread(silent));
         }
-        let newest = self.newest(&stamps).await?;
+        let newest = self.newest(&stamps, is_the_named).await?;
         let behind = behind(&stamps, &newest.wanted)?;
         let others = self.of(|node| stamps.contains_key(node) && !behind.contains(node));
         Ok((newest.in_force(), others))
@@ -229,7 +237,8 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Preview, TransactionError> {
-        let Draft { fleet, stamps, preview } = self.draft(&Scope::default(), replaces, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview } =
+            self.draft(&Scope::default(), replaces, is_the_named, interrupt, edit).await?;
         let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
         let (nodes, failures) = part(unless(interrupt, fleet.insist(ASKED, &plan)).await?);
         if failures.is_empty() {
@@ -260,29 +269,32 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, is_base, interrupt, edit).await?;
         let wanted = &preview.wanted;
         let ticket = draw_ticket()?;
         let prepare =
             |node: &NodeName| Prepare { ticket: ticket.clone(), base: stamps[node].clone(), wanted: wanted.clone() };
         let asked = Instant::now();
-        let answers = unless(interrupt, fleet.insist(ASKED, &prepare)).await;
+        let answers = unless(interrupt, fleet.insist_timed(ASKED, &prepare)).await;
         let slowest = asked.elapsed();
-        let (nodes, failures) = match answers {
-            Ok(answers) => part(answers),
+        let (answers, exchanges) = match answers {
+            Ok(answers) => answers,
             Err(interrupted) => {
                 // Nothing was written, and a node that does not hear this forgets what it prepared by itself.
                 drop(timeout(PARTING, fleet.forget(&ticket)).await);
                 return Err(interrupted);
             }
         };
-        if !failures.is_empty() {
+        let clocks = clocks::ahead(&answers, &exchanges);
+        let next = next(&Stage::Prepare, &heard(&answers, |_| false));
+        let (nodes, failures) = part(answers);
+        if next != Next::Ask(Stage::Commit) {
             // A node that cannot be reached to forget what it prepared forgets it by itself.
             drop(fleet.forget(&ticket).await);
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() });
         }
         let preview = Preview { nodes, ..preview };
-        Ok(Rehearsal { fleet, ticket, slowest, confirm_within: CONFIRM_WITHIN, preview })
+        Ok(Rehearsal { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, preview })
     }
 
     /// Edits the document in force; asks nobody for it yet.
@@ -290,29 +302,21 @@ impl Fleet {
         &self,
         scope: &Scope,
         replaces: bool,
+        will_do: WillDo,
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Draft, TransactionError> {
         let (stamps, silent) = unless(interrupt, self.stamps()).await?;
         let fleet = scope.participants(self, &stamps, silent)?;
-        let newest = unless(interrupt, self.newest(&stamps)).await??;
-        let behind = match behind(&stamps, &newest.wanted) {
-            Err(_) if replaces => BTreeSet::new(),
-            behind => behind?,
-        };
-        let mut participants = fleet.inventory().nodes.keys();
-        let agreed = participants.all(|node| stamps[node].agrees_with(&newest.wanted.stamp()));
-        let lasting = newest.lasting();
-        let mut wanted = edit(&lasting)?;
+        let newest = unless(interrupt, self.newest(&stamps, will_do)).await??;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
-        wanted.missing = self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
-        wanted.missing.extend(scope.left_out.iter().cloned());
-        let caught_up = behind.into_iter().filter(takes_part).collect();
-        let said_already = agreed && lasting.says_the_same(&wanted);
-        // A document that no longer has what has ended is another one, although it says the same.
-        wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
-        let (nodes, generation) = (BTreeMap::new(), lasting.generation);
-        Ok(Draft { fleet, stamps, preview: Preview { wanted, nodes, said_already, generation, caught_up } })
+        let mut missing: BTreeSet<_> =
+            self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
+        missing.extend(scope.left_out.iter().cloned());
+        let edited = edited(&stamps, &newest, takes_part, missing, replaces, edit)?;
+        let Edited { wanted, said_already, generation, caught_up } = edited;
+        let preview = Preview { wanted, nodes: BTreeMap::new(), said_already, generation, caught_up };
+        Ok(Draft { fleet, stamps, preview })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
@@ -357,18 +361,12 @@ impl Fleet {
     }
 
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
-    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>) -> Result<Document, TransactionError> {
-        let Some((newest, _)) = stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation) else {
-            return Ok(Document::default());
-        };
+    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>, will_do: WillDo) -> Result<Document, TransactionError> {
+        let Some(newest) = newest(stamps) else { return Ok(Document::default()) };
         let answers = self.of(|node| node == newest).insist(ASKED, |_: &NodeName| GetWanted {}).await;
         let (mut documents, failures) = part(answers);
         let document = documents.remove(newest).ok_or_else(|| unread(failures))?;
-        // An edit of a document that may still be undone would bring back what was undone.
-        if document.unconfirmed || document.wanted.stamp() != stamps[newest] {
-            return Err(TransactionError::Changing(newest.clone()));
-        }
-        Ok(document)
+        if will_do(&document, &stamps[newest]) { Ok(document) } else { Err(TransactionError::Changing(newest.clone())) }
     }
 }
 
@@ -376,20 +374,25 @@ impl Rehearsal {
     /// Does it on every node at one agreed instant, and has all nodes keep it when all have it; on any failure, or if it
     /// is interrupted, takes it back on every node.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
-        let Self { fleet, ticket, slowest, confirm_within, preview } = self;
+        let Self { fleet, ticket, slowest, clocks, confirm_within, preview } = self;
         let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));
-        let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: Some(agreed), confirm_within };
+        let commit = |node: &NodeName| {
+            let clock_ahead_ns = clocks.get(node).copied().unwrap_or_default();
+            Commit { ticket: ticket.clone(), at: Some(agreed), clock_ahead_ns, confirm_within }
+        };
         // Agents that still wait for the instant forget the change, and those that do not take it back. One that is
         // told to commit after it was told to undo knows nothing of it any more.
         let answers = unless(interrupt, fleet.insist(ASKED, &commit)).await;
-        let Ok((committed, failures)) = answers.map(part) else {
+        let Ok(answers) = answers else {
             let left = fleet.forget(&ticket).await;
             if left.is_empty() {
                 return Err(TransactionError::Interrupted);
             }
             return Err(TransactionError::Nodes { phase: Phase::Commit, failures: BTreeMap::new(), left });
         };
-        if !failures.is_empty() {
+        let next = next(&Stage::Commit, &heard(&answers, |_| false));
+        let (committed, failures) = part(answers);
+        if next != Next::Ask(Stage::Confirm) {
             let left = fleet.forget(&ticket).await;
             return Err(TransactionError::Nodes { phase: Phase::Commit, failures, left });
         }
@@ -397,7 +400,7 @@ impl Rehearsal {
         Ok(Outcome {
             wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
-            onset: Some(onset(agreed, &committed)),
+            onset: Some(onset(agreed, clocks, &committed)),
             ended: ended(&committed),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),
             caught_up: preview.caught_up,
@@ -421,19 +424,13 @@ impl Fleet {
         // So that none can have gone back by then, however long the slowest took to commit.
         let effort = Effort { patience: within / 6, lasts: within / 6, ..ASKED };
         let answers = self.insist(effort, &confirm).await;
-        // Whoever was not there, or has gone back, was certainly not told.
-        let may_keep = |error: &CallError| is_silence(error) && !is_absence(error);
-        let told = |(node, answer): (&NodeName, &Result<_, CallError>)| {
-            answer.as_ref().err().is_none_or(may_keep).then(|| node.clone())
-        };
-        let told = answers.iter().filter_map(told).collect();
-        let (_, failures) = part(answers);
-        if failures.is_empty() {
+        let Next::Ask(Stage::Undo(undoing)) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
             return Ok(false);
-        }
-        match self.retract(ticket, &told, within).await {
-            Retraction::Kept => Ok(true),
-            Retraction::Back(left) => Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left }),
+        };
+        let (_, failures) = part(answers);
+        match self.retract(ticket, undoing, within).await {
+            None => Ok(true),
+            Some(left) => Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left }),
         }
     }
 }
@@ -447,10 +444,10 @@ async fn unless<T>(interrupt: &CancellationToken, work: impl Future<Output = T>)
     }
 }
 
-fn onset(agreed: Moment, committed: &BTreeMap<NodeName, Committed>) -> FleetOnset {
+fn onset(agreed: Moment, clocks: BTreeMap<NodeName, i64>, committed: &BTreeMap<NodeName, Committed>) -> FleetOnset {
     let nodes = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.onset?)));
     let told_late = committed.iter().filter_map(|(node, committed)| Some((node.clone(), committed.told_late?)));
-    FleetOnset { agreed, nodes: nodes.collect(), told_late: told_late.collect() }
+    FleetOnset { agreed, nodes: nodes.collect(), told_late: told_late.collect(), clocks }
 }
 
 fn ended(committed: &BTreeMap<NodeName, Committed>) -> Vec<PartitionEnded> {

@@ -8,6 +8,7 @@
 //! and every agent run the same functions, so what `netemctl plan` prints is what `netemctl apply` executes.
 //! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
 
+mod check;
 mod counters;
 mod cut;
 mod dice;
@@ -32,6 +33,7 @@ mod timing;
 mod tree;
 mod wanted;
 
+pub use check::{SHORTEST_TURN, TIMES, Unfit};
 pub use counters::{Counters, LeafCount, Tally};
 pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
 pub use dice::Dice;

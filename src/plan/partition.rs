@@ -76,11 +76,25 @@ pub enum Mode {
 impl Partition {
     /// Checks that it has a name and cuts something.
     pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
-        if !is_name(&self.name) {
-            return Err(PartitionError::Name(self.name.clone()));
-        }
+        self.check_alone()?;
         if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
             return Err(PartitionError::Unknown(unknown.clone()));
+        }
+        if let Shape::Sides(sides) = &self.shape {
+            let seen: BTreeSet<_> = sides.iter().flatten().collect();
+            let named = sides.iter().filter(|side| !side.is_empty()).count();
+            let rest = usize::from(seen.len() < everyone.len());
+            if named + rest < 2 {
+                return Err(PartitionError::CutsNothing);
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the same, whoever else there is. An inventory that loses nodes later may leave no rest.
+    pub(super) fn check_alone(&self) -> Result<(), PartitionError> {
+        if !is_name(&self.name) {
+            return Err(PartitionError::Name(self.name.clone()));
         }
         match self.mode {
             Mode::Loss(probability) if probability == Probability::ZERO => return Err(PartitionError::LosesNothing),
@@ -88,14 +102,7 @@ impl Partition {
             _ => {}
         }
         match &self.shape {
-            Shape::Sides(sides) => {
-                let seen: BTreeSet<_> = sides.iter().flatten().collect();
-                let named = sides.iter().filter(|side| !side.is_empty()).count();
-                let rest = usize::from(seen.len() < everyone.len());
-                if named + rest < 2 {
-                    return Err(PartitionError::CutsNothing);
-                }
-            }
+            Shape::Sides(_) => {}
             Shape::OneWay { from, to } => {
                 if let Some(both) = from.intersection(to).next() {
                     return Err(PartitionError::Twice(both.clone()));
@@ -105,7 +112,7 @@ impl Partition {
                 }
             }
             Shape::Ring { order, reach } => {
-                if 2 * reach + 1 >= order.len() {
+                if reach.saturating_mul(2).saturating_add(1) >= order.len() {
                     return Err(PartitionError::CutsNothing);
                 }
             }

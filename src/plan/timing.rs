@@ -34,6 +34,12 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
+    /// The moment in the terms of a clock that this one is so many nanoseconds ahead of.
+    #[must_use]
+    pub const fn by_a_clock_behind(self, nanos: i64) -> Self {
+        Self(self.0.saturating_add_signed(nanos.saturating_neg()))
+    }
+
     /// How long ago `earlier` was, if it was.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0).map(Duration::from_nanos)

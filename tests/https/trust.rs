@@ -69,7 +69,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let asked = [
         refusal(&viewer, Plan { base: stamp.clone(), wanted: wanted() }).await,
         refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: wanted() }).await,
-        refusal(&viewer, Commit { ticket: ticket(), at: None, confirm_within: DAY }).await,
+        refusal(&viewer, Commit { ticket: ticket(), at: None, clock_ahead_ns: 0, confirm_within: DAY }).await,
         refusal(&viewer, Confirm { ticket: ticket() }).await,
         refusal(&viewer, Undo { ticket: ticket(), all_had_it: false }).await,
         refusal(&viewer, probe()).await,

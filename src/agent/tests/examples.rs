@@ -19,14 +19,18 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     let mut exchanges = Exchanges::default();
     let mut node = n1();
     let lan = Wanted::default();
-    let wan = Wanted { generation: 1, ..parted(&uniform(&lan, "100ms"), "n3", None) };
+    let wan = parted(&uniform(&lan, "100ms"), "n3", None);
     let ticket = "4d2-185f8e1c";
     let plan = || Plan { base: lan.stamp(), wanted: wan.clone() };
     exchanges.add(&plan(), &node.plan(plan(), Via::default(), now()).unwrap());
     let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
     exchanges.add(&prepare(ticket, &lan, &wan), &prepared);
-    let commit =
-        Commit { ticket: Ticket(ticket.into()), at: Some(now().wall), confirm_within: Duration::from_secs(10) };
+    let commit = Commit {
+        ticket: Ticket(ticket.into()),
+        at: Some(now().wall),
+        clock_ahead_ns: 0,
+        confirm_within: Duration::from_secs(10),
+    };
     exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
     exchanges.add(&confirm(ticket), &node.confirm(&confirm(ticket), now()).unwrap());
     // The kernel's release is that of whoever runs this.

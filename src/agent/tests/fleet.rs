@@ -181,8 +181,12 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let writes = site.writes();
     let at = Now::read().wall.after(3 * SECOND);
     let asked = Instant::now();
-    let commits =
-        site.fleet.call(SOON, |_| Commit { ticket: ticket.clone(), at: Some(at), confirm_within: CONFIRM_WITHIN });
+    let commits = site.fleet.call(SOON, |_| Commit {
+        ticket: ticket.clone(),
+        at: Some(at),
+        clock_ahead_ns: 0,
+        confirm_within: CONFIRM_WITHIN,
+    });
     let others = async {
         // All of them are waiting by then, or have at least been told.
         tokio::time::sleep(SECOND).await;
@@ -216,7 +220,8 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
 
     let ticket = fleet.rehearse(true, &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() })).await;
     let ticket = ticket.unwrap().ticket;
-    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    let commit =
+        |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     assert!(part(fleet.call(SOON, commit).await).1.is_empty());
     let refused = fleet.plan(true, &never, site.edit()).await.unwrap_err();
     assert!(refused.may_pass(), "nobody has confirmed what it would be planned on: {refused}");
@@ -252,7 +257,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
     for committed in 0..=3_u8 {
         let ticket = site.rehearse().await.ticket;
         for number in 1..=committed {
-            let commit = Commit { ticket: ticket.clone(), at: None, confirm_within: within };
+            let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: within };
             site.fleet.call_one(SOON, &name(number), commit).await.unwrap();
         }
         let generations: Vec<u64> = (1..=3).map(|number| u64::from(number <= committed)).collect();
@@ -270,7 +275,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
 async fn a_controller_that_dies_while_it_confirms_leaves_nodes_that_differ_and_apply_mends_it() {
     let site = Site::up().await;
     let ticket = site.rehearse().await.ticket;
-    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: SECOND };
+    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: SECOND };
     assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
     site.fleet.call_one(SOON, &name(1), Confirm { ticket: ticket.clone() }).await.unwrap();
     site.wait_for(&[1, 0, 0], 6 * SECOND).await;
@@ -301,7 +306,8 @@ async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() 
 async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_is_started_again() {
     let mut site = Site::up().await;
     let ticket = site.rehearse().await.ticket;
-    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    let commit =
+        |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
     site.kill(2);
     assert_eq!(site.taken(), [true; 3]);
@@ -498,7 +504,8 @@ async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_u
 /// Makes a change as a controller would that got no further than to confirm it.
 async fn confirmed_on_all(site: &Site) -> Ticket {
     let ticket = site.rehearse().await.ticket;
-    let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    let commit =
+        |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
     assert!(part(site.fleet.call(SOON, |_| Confirm { ticket: ticket.clone() }).await).1.is_empty());
     ticket
@@ -521,7 +528,7 @@ async fn a_change_that_was_prepared_on_what_is_undone_does_not_bring_it_back() {
 async fn a_document_that_is_not_confirmed_is_not_edited() {
     let site = Site::up().await;
     let ticket = site.rehearse().await.ticket;
-    let commit = Commit { ticket: ticket.clone(), at: None, confirm_within: CONFIRM_WITHIN };
+    let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     site.fleet.call_one(SOON, &name(1), commit).await.unwrap();
     // Only this node has it, and a command that replaces everything, on other nodes, could still read it.
     let only = Scope { only: Some([name(2)].into()), ..Scope::default() };

@@ -6,6 +6,7 @@ pub(crate) mod examples;
 mod fleet;
 mod guard;
 mod keeping;
+mod protocol;
 mod refusals;
 mod restart;
 mod time;
@@ -60,7 +61,7 @@ fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
     let side = hostlist::expand(side).unwrap().into_iter().map(|name| name.parse().unwrap()).collect();
     let mut wanted = Wanted { generation: base.generation + 1, inventory: inventory(), ..base.clone() };
     let name = wanted.partitions.len();
-    let name = if name == 0 { "n2".to_owned() } else { format!("another {name}") };
+    let name = if name == 0 { "n2".to_owned() } else { format!("another-{name}") };
     wanted.partitions.push(Partition {
         name,
         shape: Shape::Sides(vec![side]),
@@ -100,7 +101,7 @@ fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
 }
 
 fn commit(ticket: &str) -> Commit {
-    Commit { ticket: Ticket(ticket.into()), at: None, confirm_within: CONFIRM_WITHIN }
+    Commit { ticket: Ticket(ticket.into()), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN }
 }
 
 fn confirm(ticket: &str) -> Confirm {
@@ -407,8 +408,8 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
     let text = "name = 'wan'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms', seed = 42 }\n\
                 [[links.override]]\nfrom = 'n1'\nto = 'n3'\ndelay = '9ms'\nduplicate = '1%'\n";
     let topology = Topology::parse(Source::new("wan.toml", text)).unwrap();
-    let wanted = Wanted::default().with_topology(topology, inventory()).unwrap();
     let base = Wanted::default();
+    let wanted = Wanted { generation: 1, ..base.with_topology(topology, inventory()).unwrap() };
     let error = node.prepare(prepare("a", &base, &wanted), now()).unwrap_err();
     assert_eq!((error.code, node.kernel().writes), (ErrorCode::Unsupported, 0));
     let duplicate = "refuses `duplicate` next to other delays on one interface (wan.toml:9): netem: cannot mix";

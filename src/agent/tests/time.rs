@@ -253,3 +253,25 @@ fn partitions_that_overlap_may_end_in_either_order() {
         assert_eq!(node.kernel().tree, Tree::default());
     }
 }
+
+/// A node whose clock is 4.8 s behind the controller's once made the change 4.8 s after all others.
+#[test]
+fn a_node_whose_clock_is_off_changes_at_the_instant_of_the_others() {
+    for ahead in [-4_800_000_000_i64, 4_800_000_000] {
+        let mut node = n1();
+        let by_node = |time: Now| time.by_controller(-ahead);
+        let timing = Timing { begins: (now() + 60 * SECOND).wall, lasts: Some(10 * SECOND), flap: None };
+        let at_once = parted(&Wanted::default(), "n2", None);
+        let wanted = parted(&at_once, "n3", Some(timing));
+        node.prepare(prepare("a", &Wanted::default(), &wanted), by_node(now())).unwrap();
+        let request = Commit { at: Some((now() + SECOND).wall), clock_ahead_ns: ahead, ..commit("a") };
+        assert_eq!(node.make_ready(&request, by_node(now())).unwrap(), SECOND);
+        let committed = node.commit(&request, &|| by_node(now() + SECOND)).unwrap();
+        // What the answer says is by the controller's clock, too.
+        assert_eq!(committed.onset.unwrap().first, (now() + SECOND).wall);
+        assert_eq!(committed.told_late, None);
+        node.confirm(&confirm("a"), by_node(now() + SECOND)).unwrap();
+        // So is what is to begin later.
+        assert_eq!(node.tend(by_node(now() + 2 * SECOND)).unwrap(), Some((now() + 60 * SECOND).uptime));
+    }
+}

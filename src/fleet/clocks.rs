@@ -1,0 +1,78 @@
+//! How far a node's clock is ahead of this machine's: bounded by the time that a call took, as NTP does.
+
+use std::collections::BTreeMap;
+
+use super::Answers;
+use crate::{
+    plan::Moment,
+    topology::NodeName,
+    wire::{ClockReading, Prepared},
+};
+
+/// What this machine's clock showed as a call was made and as its answer was there.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Exchange {
+    pub(super) sent: Moment,
+    pub(super) received: Moment,
+}
+
+impl Exchange {
+    /// By how many nanoseconds the node's clock is ahead. The bounds follow from the order of events: the node read its
+    /// clock after the request was sent, and again before the answer was there. Zero if both clocks may agree, else the
+    /// middle of the bounds.
+    fn clock_ahead(self, reading: ClockReading) -> i64 {
+        let least = difference(reading.answered, self.received);
+        let most = difference(reading.asked, self.sent);
+        // A clock that was set meanwhile says nothing.
+        if least > most || (least <= 0 && most >= 0) { 0 } else { least.midpoint(most) }
+    }
+}
+
+fn difference(one: Moment, other: Moment) -> i64 {
+    let nanos = i128::from(one.as_nanos()) - i128::from(other.as_nanos());
+    i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
+}
+
+/// By how many nanoseconds each node's clock is ahead, of those that are certainly not in step with this machine's.
+pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, Exchange>) -> BTreeMap<NodeName, i64> {
+    let ahead = |(node, answer): (&NodeName, &Result<Prepared, _>)| {
+        let (reading, exchange) = (answer.as_ref().ok()?.clock?, exchanges.get(node)?);
+        Some((node.clone(), exchange.clock_ahead(reading))).filter(|(_, ahead)| *ahead != 0)
+    };
+    answers.iter().filter_map(ahead).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is known of a clock that is so many milliseconds ahead, over a network that takes so long each way.
+    fn ahead(milliseconds: i64, there: u64, back: u64) -> i64 {
+        let at = |time: u64| Moment::from_nanos(1_800_000_000_000_000_000 + time * 1_000_000);
+        let by_node = |time: u64| at(time).by_a_clock_behind(-milliseconds * 1_000_000);
+        let exchange = Exchange { sent: at(0), received: at(there + 700 + back) };
+        exchange.clock_ahead(ClockReading { asked: by_node(there), answered: by_node(there + 700) })
+    }
+
+    #[test]
+    fn a_clock_is_off_where_no_network_explains_it_by_as_much_as_half_a_round_trip_tells() {
+        for off in [-4_800, -20, 20, 4_800] {
+            assert_eq!(ahead(off, 5, 5), off * 1_000_000);
+            for (there, back) in [(0, 10), (10, 0)] {
+                assert!((ahead(off, there, back) - off * 1_000_000).abs() <= 5_000_000);
+            }
+        }
+        for (off, there, back) in [(0, 5, 5), (0, 0, 300), (9, 0, 10), (-9, 10, 0)] {
+            assert_eq!(ahead(off, there, back), 0, "{off} ms, {there} ms there, {back} ms back");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_meanwhile_says_nothing() {
+        let at = Moment::from_nanos;
+        let exchange = Exchange { sent: at(100), received: at(200) };
+        assert_eq!(exchange.clock_ahead(ClockReading { asked: at(110), answered: at(900) }), 0);
+        let reading = ClockReading { asked: at(u64::MAX), answered: at(u64::MAX) };
+        assert_eq!(exchange.clock_ahead(reading), i64::MAX);
+    }
+}
