@@ -445,8 +445,41 @@ pub struct Probed {
     pub echoes: Vec<Echoes>,
     /// Whose requests have arrived here.
     pub heard: Vec<Heard>,
+    /// Why the node does not answer echo requests as it should.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub mute: BTreeSet<Mute>,
     /// How late the node's own timers and its echoes to itself were, in nanoseconds: nine of ten were less late.
     pub late_ns: u64,
+}
+
+/// A setting by which a node does not answer echo requests, or not all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Mute {
+    /// `net.ipv4.icmp_echo_ignore_all` is set.
+    IgnoresIpv4,
+    /// `net.ipv6.icmp.echo_ignore_all` is set.
+    IgnoresIpv6,
+    /// `net.ipv4.icmp_ratemask` has the bit of echo replies.
+    LimitsIpv4,
+}
+
+impl Mute {
+    /// Whether it concerns an address.
+    pub fn concerns(self, address: &IpAddr) -> bool {
+        address.is_ipv6() == (self == Self::IgnoresIpv6)
+    }
+}
+
+impl fmt::Display for Mute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::IgnoresIpv4 => "net.ipv4.icmp_echo_ignore_all",
+            Self::IgnoresIpv6 => "net.ipv6.icmp.echo_ignore_all",
+            Self::LimitsIpv4 => "net.ipv4.icmp_ratemask",
+        })
+    }
 }
 
 /// The requests of one node to one address that have arrived there, whether or not the answers got back.

@@ -607,6 +607,26 @@ impl<K: Kernel> Node<K> {
         Ok(status::counted(&self.enforcer.config, &look))
     }
 
+    /// Refuses a measurement of addresses that are neither of a node nor on a network of an interface that may be shaped.
+    pub fn may_measure(&mut self, targets: &[IpAddr], now: Now) -> Result<(), ApiError> {
+        let document = self.document(now);
+        let places = document.wanted.inventory.nodes.values();
+        let known: BTreeSet<&IpAddr> = places.flat_map(|place| &place.addresses).collect();
+        let mut strangers = targets.iter().filter(|target| !known.contains(target)).peekable();
+        if strangers.peek().is_none() {
+            return Ok(());
+        }
+        let interfaces = self.host()?.interfaces;
+        let networks = || interfaces.iter().filter(|each| each.is_allowed).flat_map(|each| &each.addresses);
+        match strangers.find(|target| !networks().any(|network| network.contains(**target))) {
+            None => Ok(()),
+            Some(target) => Err(ApiError::new(
+                ErrorCode::Refused,
+                format!("{target} is not measured: no node has it, and no interface that may be shaped leads there"),
+            )),
+        }
+    }
+
     /// What is in force, compared with the kernel at this moment.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // A moment's lag is no drift; what cannot be ended is.

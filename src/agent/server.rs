@@ -24,7 +24,7 @@ use axum::{
 use thiserror::Error;
 use tokio::{
     net::UnixListener,
-    sync::Notify,
+    sync::{Notify, Semaphore},
     task::{JoinError, JoinSet},
 };
 use tokio_util::sync::CancellationToken;
@@ -197,11 +197,14 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now))))
         .route(Undo::PATH, post(locked::<K, Undo>(|node, request, _, now| node.undo(&request, now))))
-        .route(Probe::PATH, post(run_probe))
+        .route(Probe::PATH, post(run_probe::<K>).layer(Extension(Arc::new(Semaphore::new(MEASUREMENTS)))))
         .layer(from_fn(only_reads))
         .layer(DefaultBodyLimit::max(body_limit))
         .with_state(Arc::clone(node))
 }
+
+/// How many measurements may be under way at once.
+const MEASUREMENTS: usize = 4;
 
 /// What a viewer may ask.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
@@ -348,11 +351,30 @@ fn broken(error: &JoinError) -> ApiError {
     ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))
 }
 
-async fn run_probe(request: Result<Json<Probe>, JsonRejection>) -> Response {
+/// Measures, beside whatever else is done, but not more than a few at once, and only the ways to nodes.
+async fn run_probe<K: Kernel + 'static>(
+    State(node): State<Shared<K>>,
+    Extension(measurements): Extension<Arc<Semaphore>>,
+    request: Result<Json<Probe>, JsonRejection>,
+) -> Response {
     let Ok(Json(request)) = request else {
         return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, "not a probe")));
     };
-    let echoes = tokio::task::spawn_blocking(move || probe::echo(&request)).await;
+    let Ok(permit) = measurements.try_acquire_owned() else {
+        let many = format!("{MEASUREMENTS} measurements are under way already");
+        return answer::<()>(Err(ApiError::new(ErrorCode::Conflict, many)));
+    };
+    let targets = request.targets.clone();
+    if let Err(error) = on_node(&node, move |node, now| node.may_measure(&targets, now)).await {
+        return answer::<()>(Err(error));
+    }
+    let measure = move || {
+        let echoes = probe::echo(&request);
+        // A controller that hangs up does not end a measurement.
+        drop(permit);
+        echoes
+    };
+    let echoes = tokio::task::spawn_blocking(measure).await;
     answer(match echoes {
         Ok(Ok(echoes)) => Ok(echoes),
         Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {

@@ -24,7 +24,7 @@ const LISTED: usize = 10;
 
 /// Measure every ordered pair by ICMP echo, on every address, and compare with what is in force
 ///
-/// A pair is right if its median RTT is within the tolerance and at most one request in ten was lost, or if nothing
+/// A pair is right if its median RTT is within the tolerance and not early, and at most one request in ten was lost, or if nothing
 /// arrives where a partition cuts it. Where links have jitter, slots or slow rates, the tolerance is widened by what
 /// they may do to the median of so many answers; where they lose packets, by what chance may lose of so many requests.
 /// Pairs that are not right are measured up to three more times and judged by all answers together. Ends with exit code
@@ -41,7 +41,7 @@ pub(super) struct Verify {
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 
-    /// How far a median may be off, in percent of the wanted RTT (but 1 ms at least)
+    /// How far a median may be off, in percent of the wanted RTT (1 ms at least, less on a quiet network)
     #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
     tolerance: f64,
 
@@ -106,6 +106,11 @@ impl Verify {
                 let nodes = fleet.inventory().nodes.len();
                 let takes = fleet.verify_takes(&wanted, self.count);
                 let pairs = count(nodes * nodes.saturating_sub(1), "pair");
+                let most = fleet.most_requests();
+                if self.count > most {
+                    let message = format!("{pairs} with {} requests each are too many to keep", self.count);
+                    return Err(Failure::new(Exit::Usage, message).hint(format!("--count is {most} at the most here")));
+                }
                 context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
                     failure
                         .hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
@@ -176,7 +181,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += "\nlargest errors\n";
     let header = ["FROM", "TO", "WANTED RTT", "MEDIAN RTT", "ERROR", "ALLOWED", "LOST", "VERDICT"];
     text += &table(styled, &header, listed.map(row).collect());
-    let right = report.pairs.len() - report.wrong - report.busy;
+    let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
     // Where chance is allowed for, the list has what it is allowed.
     let is_widened = |pair: &Pair| {
@@ -185,7 +190,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     };
     let is_random = report.pairs.iter().any(is_widened);
     let chance = if is_random { ", and what jitter, slots and rates add" } else { "" };
-    let band = format!("{} % or {} ms{chance}", share * 100.0, floor_ns / 1_000_000);
+    let band = format!("{} % or {} ms{chance}", share * 100.0, floor_ns as f64 / 1e6);
     for Partition { name, ports, .. } in by_port(wanted) {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
@@ -197,11 +202,41 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
             report.late_ns as f64 / 1e6
         );
     }
+    text += &not_judged(report);
     text + &match report.wrong {
-        0 if report.busy > 0 => format!("\n{right} as wanted, within {band}\n"),
+        0 if right < report.pairs.len() => format!("\n{right} as wanted, within {band}\n"),
         0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
         wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
     }
+}
+
+/// What is not judged, and why.
+fn not_judged(report: &Report) -> String {
+    let mut text = String::new();
+    if report.mute > 0 {
+        let mutes =
+            |pair: &Pair| pair.measured.iter().filter_map(|m| Some((m.mute?, pair.to.clone()))).collect::<Vec<_>>();
+        let of_verdict = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Mute);
+        let mutes: std::collections::BTreeSet<_> = of_verdict.flat_map(mutes).collect();
+        for (mute, node) in mutes {
+            text += &format!("\nnode {node} does not answer all echo requests: {mute} is set\n");
+        }
+        text += &format!("\n{} not judged: echo requests are not answered\n", count(report.mute, "pair"));
+    }
+    if report.not_judged > 0 {
+        text += &format!(
+            "\n{} not judged: the delay is not more than the {:.2} ms that the network adds by itself\n",
+            count(report.not_judged, "pair"),
+            report.noise_ns as f64 / 1e6
+        );
+    }
+    let unknown: Vec<u64> = report.pairs.iter().filter_map(|pair| pair.requests_to_tell_loss).collect();
+    if let Some(most) = unknown.iter().max() {
+        let pairs = count(unknown.len(), "pair");
+        text +=
+            &format!("\nloss not judged on {pairs}: so few requests cannot tell it from none; try --count {most}\n");
+    }
+    text
 }
 
 /// One cell of the matrix: the median, or the range of medians, or that nothing passes, or that requests are heard whose
@@ -230,8 +265,8 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
 
 fn row(pair: &Pair) -> Vec<String> {
     let worst = pair.measured.iter().max_by_key(|measured| measured.error_ns.map(i64::unsigned_abs));
-    let allowed =
-        worst.and_then(|worst| worst.allowed_error_ns).map(|allowed| format!("±{:.2} ms", allowed as f64 / 1e6));
+    let allowed = worst.and_then(|worst| worst.allowed_early_ns.zip(worst.allowed_error_ns));
+    let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2} ms", early as f64 / 1e6, late as f64 / 1e6));
     let wanted_loss = match pair.wanted {
         Some(_) if pair.wanted_loss > 0.0 => format!(" (of {:.3} %)", 100.0 * pair.wanted_loss),
         _ => String::new(),
@@ -258,7 +293,9 @@ fn row(pair: &Pair) -> Vec<String> {
                 let late_ns = pair.measured.iter().map(|measured| measured.late_ns).max().unwrap_or_default();
                 format!("busy, {:.1} ms late", late_ns as f64 / 1e6)
             }
-            Verdict::Right | Verdict::Lossy | Verdict::Off => pair.verdict.to_string(),
+            Verdict::Right | Verdict::NotJudged | Verdict::Lossless | Verdict::Lossy | Verdict::Off => {
+                pair.verdict.to_string()
+            }
             verdict => {
                 let arrived = pair.measured.iter().map(|measured| measured.arrived as usize).sum();
                 format!("{verdict}, {} heard", count(arrived, "request"))

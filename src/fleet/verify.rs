@@ -10,13 +10,16 @@ use std::{
 use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, part, transaction::unread};
 use crate::{
     plan::{AgentAddress, Dice, Wanted},
-    probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, probe_spacing},
+    probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing},
     topology::{Link, NodeName},
     wire::Probe,
 };
 
-/// The most echo requests per second over the whole fleet: in a lab, one machine answers them all.
-const FLEET_RATE: u64 = 1_000;
+/// The most echo requests per second of all nodes of one machine. In a lab, one machine answers them all.
+const MACHINE_RATE: u64 = 1_000;
+
+/// The most answers that are kept: 256 MB.
+const MOST_ANSWERS: u64 = 32_000_000;
 
 /// The least time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
@@ -130,18 +133,25 @@ impl Fleet {
     fn judge(&self, wanted: &Wanted, ledger: &Ledger, count: u32, tolerance: Tolerance, spacing: Duration) -> Report {
         let nodes = &self.inventory().nodes;
         let ways = nodes.keys().flat_map(|from| nodes.iter().map(move |to| (from, to)));
-        let pairs = ways.filter(|(from, (to, _))| from != to).map(|(from, (to, place))| {
+        let ways = ways.filter(|(from, (to, _))| from != to).map(|(from, (to, place))| {
             let sample = |address: &IpAddr| Some((*address, ledger.sample(from, address, count)?));
-            let samples = place.global().filter_map(sample).collect();
+            let samples: Vec<_> = place.global().filter_map(sample).collect();
             let (there, back) = (wanted.link(from, to), wanted.link(to, from));
             let arrives = wanted.reaches(from, to);
             let expected = Expected {
                 echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
                 request: arrives.then(|| Expectation::of(&there, &Link::LAN, spacing)),
             };
-            judge((from, to), expected, samples, tolerance)
+            ((from, to), expected, samples)
         });
-        Report::new(pairs.collect(), tolerance)
+        let ways: Vec<_> = ways.collect();
+        let answered = ways.iter().flat_map(|(_, expected, samples)| {
+            expected.echo.into_iter().flat_map(move |echo| samples.iter().map(move |(_, sample)| (echo, sample)))
+        });
+        let noise_ns = noise_ns(answered);
+        let tolerance = tolerance.on_network(noise_ns);
+        let judge = |(ends, expected, samples)| judge(ends, expected, samples, tolerance, noise_ns);
+        Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
     /// How long a measurement takes, if all pairs are as wanted.
@@ -149,6 +159,14 @@ impl Fleet {
         let Pace { interval, timeout, .. } = self.pace(wanted);
         let slices = 1 + count.div_ceil(rounds(interval));
         interval * (count + 1) + (self.settle() + timeout) * slices
+    }
+
+    /// How many requests each address may get at the most.
+    pub fn most_requests(&self) -> u32 {
+        let nodes = &self.inventory().nodes;
+        let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
+        let ways = (addresses * nodes.len().saturating_sub(1)).max(1) as u64;
+        u32::try_from(MOST_ANSWERS / ways).unwrap_or(u32::MAX)
     }
 
     /// How long it takes until every node has been asked.
@@ -159,7 +177,12 @@ impl Fleet {
     fn pace(&self, wanted: &Wanted) -> Pace {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
-        let targets = (addresses * nodes.len().saturating_sub(1)) as u64;
+        let mut requests: BTreeMap<Option<&str>, u64> = BTreeMap::new();
+        for place in nodes.values() {
+            *requests.entry(machine(&place.agent)).or_default() += (addresses - place.global().count()) as u64;
+        }
+        let at_machine_rate =
+            Duration::from_millis(requests.into_values().max().unwrap_or_default() * 1_000 / MACHINE_RATE);
         let links = || {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
             pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
@@ -167,9 +190,8 @@ impl Fleet {
         // Each of a pair sends a request and an answer to each address of the other in one interval.
         let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
         let packets = addresses_each.saturating_mul(2).max(1);
-        let at_fleet_rate = Duration::from_millis(targets * 1_000 / FLEET_RATE);
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
-        let interval = at_fleet_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
+        let interval = at_machine_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
         let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
         Pace { interval, spacing: interval / packets, timeout }
     }

@@ -2,8 +2,8 @@
 //! requests of the others that arrive in the meantime; and how late this machine itself is.
 
 use std::{
-    collections::BTreeMap,
-    io,
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     process, thread,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     plan::Dice,
-    wire::{Echoes, Heard, Probe, Probed},
+    wire::{Echoes, Heard, Mute, Probe, Probed},
 };
 
 /// Sends `probe.count` echo requests to each target and collects the answers, and counts the requests of the same run
@@ -39,6 +39,9 @@ pub fn echo(probe: &Probe) -> io::Result<Probed> {
 
 /// The most requests of one measurement: they are planned in memory.
 const MOST_REQUESTS: u64 = 4_000_000;
+
+/// The most requests of one node in a second.
+const MOST_RATE: f64 = 2_000.0;
 
 /// The longest that a measurement may take.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -69,6 +72,11 @@ fn check(probe: &Probe) -> io::Result<()> {
     let Probe { targets, count, interval, timeout, listen, settle, .. } = probe;
     let requests = u64::from(*count).saturating_mul(targets.len() as u64);
     let sending = interval.saturating_mul(*count);
+    let rate = targets.len() as f64 / interval.as_secs_f64();
+    if !targets.is_empty() && rate > MOST_RATE {
+        let most = format!("a measurement sends {MOST_RATE} requests a second at most");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, most));
+    }
     if requests <= MOST_REQUESTS && [sending, *timeout, *listen, *settle].iter().all(|time| *time <= LONGEST) {
         return Ok(());
     }
@@ -99,8 +107,20 @@ struct Sent {
     at: Duration,
     /// Whether the kernel says so. It stamps a packet in every packet scheduler that it meets; the first one counts.
     is_stamped: bool,
-    /// How far that clock was ahead of the monotonic one.
+    /// The same on the clock that nobody steps.
+    since: Instant,
+    /// How far the former was ahead of the latter.
     ahead: Duration,
+}
+
+impl Sent {
+    /// The round trip of an answer; `None` if the clock was stepped meanwhile.
+    fn rtt(&self, answered: Duration, ahead: Duration) -> Option<Duration> {
+        let rtt = answered.checked_sub(self.at)?;
+        // Steps to and fro do not show in how far the clock is ahead.
+        let is_stepped = ahead.abs_diff(self.ahead) > STEP || rtt > self.since.elapsed() + STEP;
+        (!is_stepped).then_some(rtt)
+    }
 }
 
 impl<'a> Prober<'a> {
@@ -165,7 +185,8 @@ impl<'a> Prober<'a> {
     fn send_to(&mut self, target: IpAddr, request: u32) -> io::Result<()> {
         let packet = packet::request(target, Mark { run: self.probe.run, request });
         let Some(socket) = self.sockets.iter().find(|socket| socket.is_v4() == target.is_ipv4()) else { return Ok(()) };
-        self.under_way.insert(request, Sent { at: now(), is_stamped: false, ahead: self.clock.ahead() });
+        self.under_way
+            .insert(request, Sent { at: now(), is_stamped: false, since: Instant::now(), ahead: self.clock.ahead() });
         socket.send(&packet, target)
     }
 
@@ -217,21 +238,19 @@ impl<'a> Prober<'a> {
                     }
                     (Some((Kind::Reply, mark)), _) => {
                         let Some(sent) = self.under_way.remove(&mark.request) else { continue };
-                        let rtt = received.at.unwrap_or_else(now).saturating_sub(sent.at);
-                        let is_stepped = ahead.abs_diff(sent.ahead) > STEP;
+                        let rtt = sent.rtt(received.at.unwrap_or_else(now), ahead);
                         if mark.request >= OWN {
-                            if !is_stepped {
+                            if let Some(rtt) = rtt {
                                 self.punctuality.late_by(rtt);
                             }
                             continue;
                         }
                         let targets = self.echoes.len();
                         let echoes = &mut self.echoes[mark.request as usize % targets];
-                        if is_stepped {
-                            // Its time is not known. It counts as if it had not been sent.
-                            echoes.sent -= 1;
-                        } else {
-                            echoes.rtts_ns.push(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX));
+                        match rtt {
+                            Some(rtt) => echoes.rtts_ns.push(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
+                            // It counts as if it had not been sent.
+                            None => echoes.sent -= 1,
                         }
                     }
                     _ => {}
@@ -249,6 +268,7 @@ impl<'a> Prober<'a> {
         Probed {
             echoes: self.echoes,
             heard: self.heard.into_iter().map(heard).collect(),
+            mute: mute(),
             late_ns: self.punctuality.late_ns(),
         }
     }
@@ -305,6 +325,20 @@ impl Clock {
     }
 }
 
+/// By which settings of its network namespace this node does not answer echo requests. A setting that cannot be read is
+/// not there: a kernel without IPv6.
+fn mute() -> BTreeSet<Mute> {
+    let read = |name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?.trim().parse::<u64>().ok();
+    let is_set = |name, mask| read(name).is_some_and(|value| value & mask != 0);
+    let settings = [
+        (Mute::IgnoresIpv4, is_set("ipv4/icmp_echo_ignore_all", !0)),
+        (Mute::IgnoresIpv6, is_set("ipv6/icmp/echo_ignore_all", !0)),
+        // The type of an echo reply is 0.
+        (Mute::LimitsIpv4, is_set("ipv4/icmp_ratemask", 1)),
+    ];
+    settings.into_iter().filter_map(|(mute, is_set)| is_set.then_some(mute)).collect()
+}
+
 /// The time on the clock that the kernel stamps packets with.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -326,6 +360,8 @@ mod tests {
         let too_much = [
             Probe { count: u32::MAX, ..probe() },
             Probe { interval: Duration::MAX, ..probe() },
+            Probe { interval: Duration::ZERO, ..probe() },
+            Probe { interval: Duration::from_micros(400), ..probe() },
             Probe { timeout: Duration::MAX, ..probe() },
             Probe { listen: Duration::MAX, ..probe() },
             Probe { settle: Duration::MAX, ..probe() },

@@ -15,23 +15,42 @@ use crate::topology::{Delay, Distribution, Jitter, Link, LossModel, Rate, Reorde
 pub struct Tolerance {
     /// As a share of the wanted RTT; 0.02 is 2 %.
     pub share: f64,
-    /// At the least, in nanoseconds.
+    /// At the least, in nanoseconds: several times what the network itself adds, and never more than 1 ms.
     pub floor_ns: u64,
 }
 
 impl Default for Tolerance {
-    /// 2 % or 1 ms, whichever is larger.
+    /// 2 % or 1 ms, whichever is larger, as long as the network is not known better.
     fn default() -> Self {
         Self { share: 0.02, floor_ns: 1_000_000 }
     }
 }
 
 impl Tolerance {
+    /// The same on a network that adds so much to most round trips.
+    #[must_use]
+    pub fn on_network(self, noise_ns: u64) -> Self {
+        let floor_ns = noise_ns.saturating_mul(NOISES).max(LEAST_FLOOR_NS).min(self.floor_ns);
+        Self { floor_ns, ..self }
+    }
+
     /// What is tolerated of a round trip, in nanoseconds.
     pub fn of_ns(self, rtt: Rtt) -> u64 {
         to_nanos(self.share * rtt.as_nanos() as f64).max(self.floor_ns)
     }
 }
+
+/// How many times what the network adds to most pairs it may add to any.
+const NOISES: u64 = 4;
+
+/// No floor is lower, in nanoseconds.
+const LEAST_FLOOR_NS: u64 = 100_000;
+
+/// Nothing makes a packet early, but the kernel's times are rounded, in nanoseconds.
+const ROUNDED_NS: u64 = 50_000;
+
+/// And the clocks of two machines may differ by 500 parts in a million each, so that one part of so many is allowed.
+const CLOCKS_DIFFER: u64 = 1_000;
 
 /// The standard error of a median of normally distributed values, in terms of that of their mean: √(π/2).
 const MEDIAN_TO_MEAN: f64 = 1.2533;
@@ -70,6 +89,10 @@ pub struct Expectation {
     pub rtt: Rtt,
     /// The share of round trips that are lost, 0 to 1.
     pub loss: f64,
+    /// The share that is lost at the least, as a flipped bit may not be found and a copy may get through.
+    least_loss: f64,
+    /// The smaller delay of the two ways, of those that have one, in nanoseconds.
+    pub least_delay_ns: Option<u64>,
     /// The standard deviation of the round trip, in nanoseconds.
     deviation_ns: f64,
     /// How far the median is from `rtt` whatever chance does, at the most, in nanoseconds.
@@ -90,6 +113,12 @@ impl Expectation {
         Self {
             rtt: there.delay + back.delay,
             loss: 1.0 - (1.0 - a.loss) * (1.0 - b.loss),
+            least_loss: 1.0 - (1.0 - a.least_loss) * (1.0 - b.least_loss),
+            least_delay_ns: [there, back]
+                .map(|link| link.delay.as_nanos())
+                .into_iter()
+                .filter(|delay| *delay > 0)
+                .min(),
             deviation_ns: a.deviation_ns.hypot(b.deviation_ns),
             bias_ns: a.bias_ns + b.bias_ns,
             skip: (skip, skipped + skipped_back),
@@ -102,15 +131,30 @@ impl Expectation {
         self.loss < EVERYTHING
     }
 
-    /// How far the median of so many answers may be off, in nanoseconds.
+    /// Whether chance has no part in the delay.
+    pub fn is_plain(&self) -> bool {
+        self.deviation_ns == 0.0 && self.bias_ns == 0.0 && self.skip.0 == 0.0
+    }
+
+    /// How far the median of so many answers may be late, in nanoseconds.
     pub fn allowed_error_ns(&self, tolerance: Tolerance, answers: usize) -> u64 {
+        tolerance.of_ns(self.rtt).saturating_add(self.chance_ns(answers))
+    }
+
+    /// How far it may be early. No tolerance: nothing makes a packet early but chance.
+    pub fn allowed_early_ns(&self, answers: usize) -> u64 {
+        (ROUNDED_NS + self.rtt.as_nanos() / CLOCKS_DIFFER).saturating_add(self.chance_ns(answers))
+    }
+
+    /// How far chance may move the median of so many answers, in nanoseconds.
+    fn chance_ns(&self, answers: usize) -> u64 {
         let answers = answers.max(1) as f64;
         let chance = SIGMAS * MEDIAN_TO_MEAN * self.deviation_ns / answers.sqrt();
         // The median is among those that skip a delay once they are half of all.
         let (share, skipped_ns) = self.skip;
         let most_skip = share + SIGMAS * (share * (1.0 - share) / answers).sqrt() >= 0.5;
         let skipped = if most_skip { skipped_ns } else { 0.0 };
-        tolerance.of_ns(self.rtt).saturating_add(to_nanos(chance + self.bias_ns + skipped))
+        to_nanos(chance + self.bias_ns + skipped)
     }
 
     /// How many of so many round trips may be lost: as many as chance allows, and a tenth for a busy machine.
@@ -118,6 +162,18 @@ impl Expectation {
         let sent = f64::from(sent);
         let deviation = (sent * self.loss * (1.0 - self.loss) * self.burst).sqrt();
         to_nanos(sent * self.loss + SIGMAS * deviation + sent / 10.0)
+    }
+
+    /// How many are to be lost at the least; 0: so few requests cannot tell.
+    pub fn least_losses(&self, sent: u32) -> u64 {
+        let (sent, loss) = (f64::from(sent), self.least_loss);
+        to_nanos(sent * loss - SIGMAS * (sent * loss * (1.0 - loss) * self.burst).sqrt())
+    }
+
+    /// How many requests can tell the loss from none; `None`: there is none to be told, or only by chance.
+    pub fn requests_to_tell_loss(&self) -> Option<u64> {
+        let loss = self.least_loss;
+        (loss > 0.0).then(|| to_nanos(SIGMAS * SIGMAS * (1.0 - loss) * self.burst / loss).saturating_add(1))
     }
 
     /// Whether it may well be chance that nothing came back.
@@ -149,6 +205,7 @@ fn latest(link: &Link) -> Duration {
 /// One direction of the way.
 struct Way {
     loss: f64,
+    least_loss: f64,
     burst: f64,
     deviation_ns: f64,
     bias_ns: f64,
@@ -159,8 +216,11 @@ impl Way {
     fn of(link: &Link, spacing: Duration) -> Self {
         let (loss, burst) = loss_of(link);
         let jitter = link.jitter;
+        let is_copied = link.duplicate.is_some_and(|chance| chance.probability.share() > 0.0);
+        let least_loss = if is_copied { 0.0 } else { loss_of(&Link { corrupt: None, ..*link }).0 };
         Self {
             loss,
+            least_loss,
             burst,
             deviation_ns: jitter.map_or(0.0, deviation_ns),
             bias_ns: jitter.map_or(0.0, skew_ns)
@@ -176,7 +236,8 @@ impl Way {
 fn loss_of(link: &Link) -> (f64, f64) {
     let (lost, persistence) = match link.loss.map(|loss| loss.model) {
         None => (0.0, 0.0),
-        Some(LossModel::Random(chance)) => (chance.probability.share(), chance.correlation.share()),
+        // netem's correlation hardly makes losses cluster (docs/links.md).
+        Some(LossModel::Random(chance)) => (chance.probability.share(), 0.0),
         Some(LossModel::State { p13, p31, p32, p23, p14 }) => {
             let [p13, p31, p32, p23, p14] = [p13, p31, p32, p23, p14].map(crate::topology::Probability::share);
             (markov_loss(p13, p31, p32, p23, p14), 1.0 - p31 - p32)
@@ -365,6 +426,27 @@ mod tests {
         // Four standard deviations of 20 ms / √3.
         assert_eq!(probe_spacing(&wild, &link("0ms")), Duration::from_nanos(46_188_021));
         assert_eq!(probe_spacing(&link("5ms"), &link("5ms")), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_median_may_be_late_but_hardly_early() {
+        let near = Expectation::of(&link("1ms"), &link("1ms"), SPACING);
+        assert_eq!((near.allowed_error_ns(Tolerance::default(), 10), near.allowed_early_ns(10)), (1_000_000, 52_000));
+        // A network that is quiet is judged by a narrower band, one that is not by the same as ever.
+        let floor = |noise_ns| Tolerance::default().on_network(noise_ns).floor_ns;
+        assert_eq!([floor(1_000), floor(60_000), floor(5_000_000)], [100_000, 240_000, 1_000_000]);
+        assert_eq!(near.least_delay_ns, Some(1_000_000));
+        assert_eq!(Expectation::of(&Link::LAN, &Link::LAN, SPACING).least_delay_ns, None);
+    }
+
+    #[test]
+    fn too_little_loss_is_known_when_enough_requests_were_sent() {
+        let tenth = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::LAN, SPACING);
+        let requests = tenth.requests_to_tell_loss().unwrap();
+        assert!((144..=146).contains(&requests), "{requests}");
+        assert!(tenth.least_losses(100) == 0 && tenth.least_losses(400) > 10);
+        let lan = Expectation::of(&Link::LAN, &Link::LAN, SPACING);
+        assert_eq!((lan.least_losses(400), lan.requests_to_tell_loss()), (0, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     topology::NodeName,
-    wire::{Echoes, Probe, Probed},
+    wire::{Echoes, Mute, Probe, Probed},
 };
 
 /// A machine whose own timers and echoes to itself are so late, one time in ten, disturbs what it measures.
@@ -30,6 +30,8 @@ struct Asked {
     late: Sample,
     /// How many have arrived.
     arrived: u32,
+    /// Why the other node does not answer.
+    mute: Option<Mute>,
 }
 
 /// What was measured to one address.
@@ -43,6 +45,8 @@ pub struct Sample {
     pub arrived: u32,
     /// How late the later of the two machines was meanwhile, in nanoseconds.
     pub late_ns: u64,
+    /// By which setting the other node does not answer, or not always.
+    pub mute: Option<Mute>,
 }
 
 impl Sample {
@@ -80,6 +84,8 @@ impl Ledger {
             let late = late.get(machines.get(node)?)?;
             Some((late[late.len() / 2], *late.last()?))
         };
+        let mutes: BTreeMap<NodeName, BTreeSet<Mute>> =
+            answers.iter().map(|(node, (_, probed))| (node.clone(), probed.mute.clone())).collect();
         let mut is_late = false;
         for (node, (probe, Probed { echoes, heard, .. })) in answers {
             for heard in heard.iter().filter(|heard| owners.get(&heard.to) == Some(&node)) {
@@ -91,6 +97,8 @@ impl Ledger {
                 let ends = [Some(&node), owners.get(&address)];
                 let (most, late_ns) = ends.into_iter().flatten().filter_map(late_ns).max().unwrap_or_default();
                 let asked = self.0.entry(node.clone()).or_default().entry(address).or_default();
+                let mute = owners.get(&address).and_then(|owner| mutes.get(owner)).into_iter().flatten();
+                asked.mute = mute.copied().find(|mute| mute.concerns(&address));
                 let is_calm = u128::from(most) < LATE.as_nanos() && sent == probe.count;
                 is_late |= !is_calm;
                 if is_calm { &mut asked.calm } else { &mut asked.late }.add(sent, &rtts_ns, late_ns);
@@ -113,8 +121,8 @@ impl Ledger {
 
     /// What is known of the way from a node to an address: of `count` calm requests if there are so many, else of all.
     pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
-        let Asked { calm, late, arrived } = self.0.get(from)?.get(to)?;
-        let mut sample = Sample { arrived: *arrived, ..calm.clone() };
+        let Asked { calm, late, arrived, mute } = self.0.get(from)?.get(to)?;
+        let mut sample = Sample { arrived: *arrived, mute: *mute, ..calm.clone() };
         if calm.sent < count {
             sample.add(late.sent, &late.rtts_ns, late.late_ns);
         }
@@ -168,7 +176,7 @@ mod tests {
 
     fn probed(sent: u32, rtts_ns: &[u64], late_ns: u64) -> Probed {
         let echoes = vec![Echoes { address: address(2), sent, rtts_ns: rtts_ns.to_vec() }];
-        Probed { echoes, heard: Vec::new(), late_ns }
+        Probed { echoes, late_ns, ..Probed::default() }
     }
 
     #[test]
@@ -204,8 +212,11 @@ mod tests {
         assert!(add(probed(1, &[1], 0), 0), "it was too late to send all requests");
         assert!(!add(probed(2, &[1, 2], 3), 4));
         let sample = |count| ledger.sample(&node(1), &address(2), count).unwrap();
-        assert_eq!(sample(2), Sample { sent: 2, rtts_ns: vec![1, 2], arrived: 0, late_ns: 4 });
-        assert_eq!(sample(3), Sample { sent: 7, rtts_ns: vec![1, 1, 2, 7, 7, 8, 9], arrived: 0, late_ns: late });
+        assert_eq!(sample(2), Sample { sent: 2, rtts_ns: vec![1, 2], late_ns: 4, ..Sample::default() });
+        assert_eq!(
+            sample(3),
+            Sample { sent: 7, rtts_ns: vec![1, 1, 2, 7, 7, 8, 9], late_ns: late, ..Sample::default() }
+        );
         assert_eq!(ledger.sample(&node(2), &address(2), 1), None);
     }
 }

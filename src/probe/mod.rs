@@ -14,4 +14,4 @@ mod socket;
 pub use echo::echo;
 pub use expectation::{Expectation, Tolerance, latest_answer, probe_spacing};
 pub use ledger::{Ledger, Sample, check};
-pub use report::{Expected, Measured, Pair, Report, Verdict, judge};
+pub use report::{Expected, Measured, Pair, Report, Verdict, judge, noise_ns};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Expectation, Sample, Tolerance};
 use crate::{
     topology::{NodeName, Rtt},
-    wire::Echoes,
+    wire::{Echoes, Mute},
 };
 
 /// What was measured from one node to another, over all of the other's addresses.
@@ -24,6 +24,8 @@ pub struct Pair {
     pub arrives: bool,
     /// The share of round trips that are to be lost, 0 to 1.
     pub wanted_loss: f64,
+    /// How many requests to one address can tell this loss from none, if more than were sent: it is not judged then.
+    pub requests_to_tell_loss: Option<u64>,
     /// Each address, as measured.
     pub measured: Vec<Measured>,
     /// The judgement on the worst of them.
@@ -46,9 +48,13 @@ pub struct Measured {
     pub median: Option<Rtt>,
     /// Median less wanted, in nanoseconds, where both are.
     pub error_ns: Option<i64>,
-    /// How far the median may be off, in nanoseconds: the tolerance, and what jitter, slots and slow rates may add to
+    /// How far the median may be late, in nanoseconds: the tolerance, and what jitter, slots and slow rates may add to
     /// so many answers.
     pub allowed_error_ns: Option<u64>,
+    /// How far it may be early.
+    pub allowed_early_ns: Option<u64>,
+    /// By which setting the other node does not answer echo requests, or not always.
+    pub mute: Option<Mute>,
 }
 
 /// What a pair is, compared with what it should be. The worst sorts last.
@@ -58,8 +64,14 @@ pub struct Measured {
 pub enum Verdict {
     /// As wanted: within the tolerance, or unreachable where it is to be.
     Right,
+    /// The delay that is wanted is not more than what the network adds by itself, so that it cannot be told from none.
+    NotJudged,
+    /// No answer, or too few: the other node's settings say that it does not answer echo requests.
+    Mute,
     /// Not as wanted, but a machine that measured was so late itself that this explains it; or too late to measure.
     Busy,
+    /// The loss that is wanted is not there: fewer requests were lost than chance explains.
+    Lossless,
     /// Reached, but more requests were lost than the wanted loss and one in ten explain.
     Lossy,
     /// The median is outside the tolerance.
@@ -76,7 +88,10 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Right => "right",
+            Self::NotJudged => "not judged",
+            Self::Mute => "mute",
             Self::Busy => "busy",
+            Self::Lossless => "lossless",
             Self::Lossy => "lossy",
             Self::Off => "off",
             Self::Unanswered => "unanswered",
@@ -96,6 +111,12 @@ pub struct Report {
     pub wrong: usize,
     /// How many pairs are not judged, because a machine was too busy to measure them.
     pub busy: usize,
+    /// How many pairs are not judged, because a node's settings say that it does not answer echo requests.
+    pub mute: usize,
+    /// How many pairs are not judged, because their delay is not more than what the network adds by itself.
+    pub not_judged: usize,
+    /// What the network and the machines themselves add to most medians at the most, in nanoseconds.
+    pub noise_ns: u64,
     /// How late a machine was at the most, in nanoseconds, with its own timers and echoes to itself.
     pub late_ns: u64,
     /// The pairs.
@@ -104,28 +125,34 @@ pub struct Report {
 
 impl Report {
     /// Judges and sorts: the worst verdict first, among equals the largest error.
-    pub fn new(mut pairs: Vec<Pair>, tolerance: Tolerance) -> Self {
+    pub fn new(mut pairs: Vec<Pair>, tolerance: Tolerance, noise_ns: u64) -> Self {
         let error = |pair: &Pair| pair.measured.iter().filter_map(|m| m.error_ns).map(i64::unsigned_abs).max();
         pairs.sort_by(|a, b| {
             let worst_first = (b.verdict, error(b)).cmp(&(a.verdict, error(a)));
             worst_first.then_with(|| (&a.from, &a.to).cmp(&(&b.from, &b.to)))
         });
         let wrong = pairs.iter().filter(|pair| pair.verdict > Verdict::Busy).count();
-        let busy = pairs.iter().filter(|pair| pair.verdict == Verdict::Busy).count();
+        let having = |verdict| pairs.iter().filter(|pair| pair.verdict == verdict).count();
+        let (busy, mute, not_judged) = (having(Verdict::Busy), having(Verdict::Mute), having(Verdict::NotJudged));
         let late_ns = pairs.iter().flat_map(|pair| &pair.measured).map(|measured| measured.late_ns).max();
-        Self { tolerance, wrong, busy, late_ns: late_ns.unwrap_or_default(), pairs }
+        let late_ns = late_ns.unwrap_or_default();
+        Self { tolerance, wrong, busy, mute, not_judged, noise_ns, late_ns, pairs }
     }
 
-    /// Whether every pair is shown to be as wanted.
+    /// Whether every pair that can be judged at all is shown to be as wanted.
     pub fn is_right(&self) -> bool {
-        self.wrong + self.busy == 0
+        self.wrong + self.busy + self.mute == 0
     }
 
     /// The pairs that are worth to be measured again.
     pub fn doubtful(&self) -> BTreeSet<(NodeName, NodeName)> {
         // Where most is lost, silence may be right, and says little.
         let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
-        let doubtful = |pair: &&Pair| silent(pair) || !matches!(pair.verdict, Verdict::Right | Verdict::Leaks);
+        let doubtful = |pair: &&Pair| match pair.verdict {
+            Verdict::Right | Verdict::Leaks => silent(pair),
+            Verdict::Mute | Verdict::NotJudged => false,
+            _ => true,
+        };
         self.pairs.iter().filter(doubtful).map(|pair| (pair.from.clone(), pair.to.clone())).collect()
     }
 
@@ -150,12 +177,26 @@ const LOSES: Duration = Duration::from_millis(100);
 /// An answer passes two delays and two more queues. Two of them may be as late as one in ten is.
 const TIMES_LATE: u64 = 2;
 
-/// Judges what came back from one node's addresses, and how many requests arrived at each.
+/// What the network itself adds to most medians at the most, in nanoseconds, as links without jitter show. Links that are
+/// far too slow are not to move it.
+pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
+    let added = |(expected, sample): (Expectation, &Sample)| {
+        let median = median(&sample.rtts_ns).filter(|_| expected.is_plain())?;
+        median.checked_sub(expected.rtt.as_nanos())
+    };
+    let mut added: Vec<u64> = measured.filter_map(added).collect();
+    added.sort_unstable();
+    added.get(added.len() / 2).copied().unwrap_or_default()
+}
+
+/// Judges what came back from one node's addresses, and how many requests arrived at each, on a network that adds so
+/// much by itself.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
     expected: Expected,
     samples: Vec<(IpAddr, Sample)>,
     tolerance: Tolerance,
+    noise_ns: u64,
 ) -> Pair {
     let wanted_loss = expected.echo.map_or(1.0, |echo| echo.loss);
     let expected = Expected {
@@ -164,36 +205,45 @@ pub fn judge(
     };
     let measured: Vec<Measured> =
         samples.into_iter().map(|(address, sample)| measure(address, sample, expected.echo, tolerance)).collect();
-    let verdict = measured.iter().map(|measured| verdict(measured, expected)).max();
+    let verdict = measured.iter().map(|measured| verdict(measured, expected, noise_ns)).max();
+    let sent = measured.iter().map(|measured| u64::from(measured.echoes.sent)).min().unwrap_or_default();
+    let requests = expected.echo.and_then(|echo| echo.requests_to_tell_loss());
     Pair {
         from: from.clone(),
         to: to.clone(),
         wanted: expected.echo.map(|echo| echo.rtt),
         arrives: expected.request.is_some(),
         wanted_loss,
+        requests_to_tell_loss: requests.filter(|requests| *requests > sent),
         verdict: verdict.unwrap_or(Verdict::Unreachable),
         measured,
     }
 }
 
 fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
-    let Sample { sent, rtts_ns, arrived, late_ns } = sample;
+    let Sample { sent, rtts_ns, arrived, late_ns, mute } = sample;
     let median = median(&rtts_ns);
     let error = |(median, expected): (u64, Expectation)| {
         let allowed = expected.allowed_error_ns(tolerance, rtts_ns.len());
-        (median.cast_signed().saturating_sub(expected.rtt.as_nanos().cast_signed()), allowed)
+        let error = median.cast_signed().saturating_sub(expected.rtt.as_nanos().cast_signed());
+        (error, (allowed, expected.allowed_early_ns(rtts_ns.len())))
     };
-    let (error_ns, allowed_error_ns) = median.zip(expected).map(error).unzip();
-    let median = median.map(Rtt::from_nanos);
-    Measured { echoes: Echoes { address, sent, rtts_ns }, arrived, late_ns, median, error_ns, allowed_error_ns }
+    let (error_ns, allowed) = median.zip(expected).map(error).unzip();
+    let (allowed_error_ns, allowed_early_ns) = allowed.unzip();
+    let (median, echoes) = (median.map(Rtt::from_nanos), Echoes { address, sent, rtts_ns });
+    Measured { echoes, arrived, late_ns, median, error_ns, allowed_error_ns, allowed_early_ns, mute }
 }
 
-fn verdict(measured: &Measured, expected: Expected) -> Verdict {
+fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let (sent, answers) = (measured.echoes.sent, measured.echoes.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
     let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
-    let unless_it_loses = |verdict| if loses { Verdict::Busy } else { verdict };
+    let unless_it_loses = |verdict| match measured.mute {
+        Some(_) => Verdict::Mute,
+        None if loses => Verdict::Busy,
+        None => verdict,
+    };
     let Some(echo) = expected.echo else {
         return match expected.request {
             _ if answers > 0 => Verdict::Leaks,
@@ -209,19 +259,21 @@ fn verdict(measured: &Measured, expected: Expected) -> Verdict {
             _ => Verdict::Right,
         };
     };
-    let is_off = |error: i64, allowed: u64| error.unsigned_abs() > allowed;
-    let is_late = |error: i64, allowed: u64| {
-        let explained = allowed.saturating_add(measured.late_ns.saturating_mul(TIMES_LATE));
-        error > 0 && error.unsigned_abs() <= explained
-    };
+    let is_early = |error: i64| error < 0 && Some(error.unsigned_abs()) > measured.allowed_early_ns;
+    let is_late = |error: i64, allowed: u64| error > 0 && error.unsigned_abs() > allowed;
+    let explained_ns = measured.late_ns.saturating_mul(TIMES_LATE);
+    let is_indistinct = echo.least_delay_ns.is_some_and(|delay| delay <= noise_ns);
     match measured.error_ns.zip(measured.allowed_error_ns) {
         None if sent == 0 => Verdict::Busy,
         None if echo.explains_silence(sent) => Verdict::Right,
         None if arrived => unless_it_loses(Verdict::Unanswered),
         None => unless_it_loses(Verdict::Unreachable),
-        Some((error, allowed)) if is_off(error, allowed) && is_late(error, allowed) => Verdict::Busy,
-        Some((error, allowed)) if is_off(error, allowed) => Verdict::Off,
+        Some((error, _)) if is_early(error) => Verdict::Off,
+        Some((error, allowed)) if is_late(error, allowed.saturating_add(explained_ns)) => Verdict::Off,
+        Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
         Some(_) if lost > echo.allowed_losses(sent) => unless_it_loses(Verdict::Lossy),
+        Some(_) if lost < echo.least_losses(sent) => Verdict::Lossless,
+        Some(_) if is_indistinct => Verdict::NotJudged,
         Some(_) => Verdict::Right,
     }
 }
@@ -253,12 +305,12 @@ mod tests {
 
     fn judged_as(expected: Expected, sent: u32, rtts_ms: &[u64], arrived: u32) -> Verdict {
         let rtts_ns = rtts_ms.iter().map(|ms| ms * 1_000_000).collect();
-        verdict_on(expected, Sample { sent, rtts_ns, arrived, late_ns: 0 })
+        verdict_on(expected, Sample { sent, rtts_ns, arrived, ..Sample::default() })
     }
 
     fn verdict_on(expected: Expected, sample: Sample) -> Verdict {
         let [from, to] = ["n1", "n2"].map(|name| name.parse().unwrap());
-        judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], Tolerance::default()).verdict
+        judge((&from, &to), expected, vec![([192, 0, 2, 1].into(), sample)], Tolerance::default(), 200_000).verdict
     }
 
     fn lan() -> Expectation {
@@ -293,7 +345,8 @@ mod tests {
             |link| Expected { echo: Some(Expectation::of(link, link, Duration::from_secs(1))), request: None };
         let judged = |link, late_ms: u64, rtt_ms: u64| {
             let rtts_ns = vec![rtt_ms * 1_000_000; 3];
-            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns: late_ms * 1_000_000 })
+            let late_ns = late_ms * 1_000_000;
+            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, mute: None })
         };
         assert_eq!(judged(&link, 30, 20), Verdict::Right, "a late machine makes no link faster");
         assert_eq!(judged(&link, 1, 60), Verdict::Off);
@@ -301,11 +354,39 @@ mod tests {
         assert_eq!(judged(&link, 700, 1_400), Verdict::Busy);
         assert_eq!(judged(&slower, 700, 20), Verdict::Off, "nothing makes a packet early");
         let lost = |late_ms: u64| {
-            let sample = Sample { sent: 3, rtts_ns: Vec::new(), arrived: 0, late_ns: late_ms * 1_000_000 };
-            verdict_on(expected(&link), sample)
+            verdict_on(expected(&link), Sample { sent: 3, late_ns: late_ms * 1_000_000, ..Sample::default() })
         };
         assert_eq!((lost(30), lost(300)), (Verdict::Unreachable, Verdict::Busy));
         assert_eq!(verdict_on(expected(&link), Sample::default()), Verdict::Busy, "nothing was sent");
+    }
+
+    #[test]
+    fn two_milliseconds_of_which_one_is_missing_are_off() {
+        let link = |delay: &str| Link { delay: delay.parse().unwrap(), ..Link::LAN };
+        let judged = |delay: &str, rtt_us: u64| {
+            let echo = Some(Expectation::of(&link(delay), &link(delay), Duration::from_secs(1)));
+            let rtts_ns = vec![rtt_us * 1_000; 10];
+            verdict_on(Expected { echo, request: echo }, Sample { sent: 10, rtts_ns, arrived: 11, ..Sample::default() })
+        };
+        assert_eq!([judged("1ms", 2_150), judged("1ms", 1_200)], [Verdict::Right, Verdict::Off]);
+        // The network adds 0.2 ms by itself, in which 0.1 ms does not show.
+        assert_eq!(judged("100us", 250), Verdict::NotJudged);
+    }
+
+    #[test]
+    fn a_node_that_ignores_echo_requests_is_no_broken_way_back() {
+        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
+        let sample = Sample { sent: 10, arrived: 11, mute: Some(Mute::IgnoresIpv4), ..Sample::default() };
+        assert_eq!(verdict_on(both_ways, sample), Verdict::Mute);
+    }
+
+    #[test]
+    fn a_loss_that_is_not_there_is_not_right() {
+        let probability = "20%".parse().unwrap();
+        let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
+        let link = Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN };
+        assert_eq!(judged_on(200, &[0; 200], Some(link)), Verdict::Lossless);
+        assert_eq!(judged_on(10, &[0; 10], Some(link)), Verdict::Right, "10 requests cannot tell");
     }
 
     #[test]

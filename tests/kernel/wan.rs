@@ -1,7 +1,14 @@
 //! The LAN becomes the WAN that the file describes, and becomes a LAN again.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
+use nix::{
+    sys::time::TimeSpec,
+    time::{ClockId, clock_settime},
+};
 use serde_json::Value;
 
 use crate::lab::{Lab, shipped};
@@ -161,5 +168,73 @@ fn a_busy_machine_is_not_taken_for_a_wrong_network() {
     assert!((150.0..200.0).contains(&least), "{ping}");
     for (own, _) in measured(&report, "n1", "n4") {
         assert!((150.0..200.0).contains(&own), "{own} ms, and ping says {ping}");
+    }
+}
+
+#[test]
+fn what_verify_called_right_is_told_apart() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let file = "name = 'near'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '2ms' }\n";
+    lab.apply(&lab.topology(file));
+    // Somebody deletes what n1 does to its packets. 1 ms of 2 is left, and was within 1 ms.
+    drop(lab.exec("n1", "tc qdisc del dev db0 root"));
+    let report = lab.netemctl("--json verify").json();
+    for pair in report["pairs"].as_array().unwrap() {
+        let is_cut_short = pair["from"] == "n1" || pair["to"] == "n1";
+        assert!(!is_cut_short || pair["verdict"] != "right", "{pair}");
+    }
+
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    let ignore = |value: &str| {
+        drop(
+            lab.run([
+                "lab",
+                "exec",
+                "n3",
+                "--",
+                "sh",
+                "-c",
+                &format!("echo {value} >/proc/sys/net/ipv4/icmp_echo_ignore_all"),
+            ])
+            .expect(0),
+        );
+    };
+    ignore("1");
+    let ran = lab.netemctl("--json verify --count 3 --tolerance 50").expect(4);
+    assert_eq!(ran.json()["mute"], 2, "n1 and n2 with n3: {}", ran.stdout);
+    assert_eq!(ran.json()["wrong"], 0, "the network is as it should be: {}", ran.stdout);
+    assert!(
+        lab.netemctl("verify --count 3")
+            .stdout
+            .contains("n3 does not answer all echo requests: net.ipv4.icmp_echo_ignore_all")
+    );
+    ignore("0");
+
+    // netem's correlation leaves hardly anything of 20 % there and back.
+    drop(lab.run(["set", "n1", "n2", "loss={ probability = \"20%\", correlation = \"75%\" }"]).expect(0));
+    let few = lab.netemctl("verify --count 3 --tolerance 50").stdout;
+    assert!(few.contains("loss not judged on 2 pairs"), "{few}");
+    let report = lab.netemctl("--json verify --count 50 --tolerance 50").expect(4).json();
+    for pair in report["pairs"].as_array().unwrap() {
+        let is_lossy = pair["from"] != "n3" && pair["to"] != "n3";
+        assert_eq!(pair["verdict"], if is_lossy { "lossless" } else { "right" }, "{pair}");
+    }
+}
+
+#[test]
+fn a_clock_that_is_stepped_changes_no_round_trip() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    lab.apply(&shipped("uniform-3-rtt100.toml"));
+    let verify = lab.command(["--json", "verify", "--count", "40"]).stdout(Stdio::piped()).spawn().unwrap();
+    for ahead in [1, -1].repeat(10) {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = ClockId::CLOCK_REALTIME.now().unwrap();
+        clock_settime(ClockId::CLOCK_REALTIME, now + TimeSpec::new(ahead, 0)).unwrap();
+    }
+    let report: Value = serde_json::from_slice(&verify.wait_with_output().unwrap().stdout).unwrap();
+    for pair in report["pairs"].as_array().unwrap() {
+        for rtt in pair["measured"].as_array().unwrap().iter().flat_map(|m| m["rtts_ns"].as_array().unwrap()) {
+            assert!((100.0..900.0).contains(&(rtt.as_f64().unwrap() / 1e6)), "{pair}");
+        }
     }
 }

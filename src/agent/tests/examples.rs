@@ -1,6 +1,9 @@
 //! An exchange of every call, for the documentation of the API: what an agent answers in its first change.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -70,5 +73,10 @@ fn probe() -> Probe {
 fn probed() -> Probed {
     let rtts_ns = vec![100_081_000, 100_093_500, 100_112_750];
     let heard = Heard { from: address(2), to: address(1), requests: 4 };
-    Probed { echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }], heard: vec![heard], late_ns: 84_000 }
+    Probed {
+        echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }],
+        heard: vec![heard],
+        mute: BTreeSet::new(),
+        late_ns: 84_000,
+    }
 }
