@@ -237,8 +237,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Preview, TransactionError> {
-        let Draft { fleet, stamps, preview } =
-            self.draft(&Scope::default(), replaces, is_the_named, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview } = self.draft(&Scope::default(), replaces, interrupt, edit).await?;
         let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
         let (nodes, failures) = part(unless(interrupt, fleet.insist(ASKED, &plan)).await?);
         if failures.is_empty() {
@@ -269,7 +268,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, is_base, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, interrupt, edit).await?;
         let wanted = &preview.wanted;
         let ticket = draw_ticket()?;
         let prepare =
@@ -302,13 +301,12 @@ impl Fleet {
         &self,
         scope: &Scope,
         replaces: bool,
-        will_do: WillDo,
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Draft, TransactionError> {
         let (stamps, silent) = unless(interrupt, self.stamps()).await?;
         let fleet = scope.participants(self, &stamps, silent)?;
-        let newest = unless(interrupt, self.newest(&stamps, will_do)).await??;
+        let newest = unless(interrupt, self.newest(&stamps, is_base)).await??;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
         let mut missing: BTreeSet<_> =
             self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
