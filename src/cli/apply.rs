@@ -193,7 +193,7 @@ fn change_on(
     };
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
-        let ended: String = ended.iter().map(|ended| format!("\n{}", what_it_cut(ended))).collect();
+        let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
         format!("{}; {}{seed}{ended}{}", in_force(wanted), what_it_took(&outcome), exceptions(&outcome))
     })?;
     Ok(Exit::Ok)

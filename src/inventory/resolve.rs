@@ -84,12 +84,12 @@ pub enum Mismatch {
         interface: IfName,
     },
     /// The interface does not have the address.
-    #[error("its interface {} does not have the address {address} of the inventory; it has {}", .found.name, listed(std::slice::from_ref(.found)))]
+    #[error("its interface {} does not have the address {address} of the inventory; it has {}", .found.name, listed(std::slice::from_ref(&**.found)))]
     NotItsAddress {
         /// The address in the file.
         address: IpAddr,
         /// The interface.
-        found: HostInterface,
+        found: Box<HostInterface>,
     },
     /// Two nodes have one address.
     #[error(
@@ -190,7 +190,7 @@ fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch
 fn addresses(entry: &Entry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
     let mut own: Vec<IpAddr> = interface.reachable().collect();
     if let Some(address) = entry.global().find(|address| !own.contains(address)) {
-        return Err(Mismatch::NotItsAddress { address: *address, found: interface.clone() });
+        return Err(Mismatch::NotItsAddress { address: *address, found: Box::new(interface.clone()) });
     }
     if !entry.addresses.is_empty() {
         own = entry.global().copied().collect();

@@ -126,7 +126,8 @@ impl LabDirectory {
         let default = || {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
             match runtime {
-                _ if getuid().is_root() => PathBuf::from("/run/netemctl/lab"),
+                // Not below /run/netemctl: systemd deletes that folder when the agent's service stops.
+                _ if getuid().is_root() => PathBuf::from("/run/netemctl-lab"),
                 Some(runtime) => runtime.join("netemctl/lab"),
                 None => std::env::temp_dir().join(format!("netemctl-{}/lab", getuid())),
             }
