@@ -58,8 +58,8 @@ calls! {
 }
 
 /// What `netemctl agent --stdio` says on a line of its own, its version behind, before it speaks HTTP. What comes before
-/// that line is a login shell's.
-pub const GREETING: &str = "netemctl-agent 1 ";
+/// that line is a login shell's. The number rises with each change of the calls.
+pub const GREETING: &str = "netemctl-agent 2 ";
 
 /// Names one transaction: drawn by the controller, told to every agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

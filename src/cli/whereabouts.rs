@@ -140,26 +140,25 @@ impl Whereabouts {
         let open = self.file.open_questions().filter(|node| !only_removes || is_meant(node)).collect();
         let Found { resolved, silent, documents } = self.find_nodes(context, &open, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
-        let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
-        mismatches.retain(|node, _| {
-            let place = documents.get(node).and_then(|document| document.inventory.nodes.get(node));
-            if let Some(place) = place {
-                let agent = agents[node].agent.clone();
-                inventory.nodes.insert(node.clone(), Place { agent, ..place.clone() });
-                return false;
+        if only_removes {
+            let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
+            let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new()).inventory.nodes;
+            for (node, document) in &documents {
+                let known = document.inventory.nodes.get(node).or_else(|| said.get(node));
+                if let Some(place) = known {
+                    let agent = agents[node].agent.clone();
+                    inventory.nodes.insert(node.clone(), Place { agent, ..place.clone() });
+                    mismatches.remove(node);
+                }
             }
-            let has_nothing = documents.get(node).is_some_and(Wanted::is_clear);
-            let is_left_out = has_nothing || scope.allow_missing || !is_meant(node);
-            if is_left_out {
-                scope.left_out.insert(node.clone());
-            }
-            !is_left_out
-        });
-        if mismatches.is_empty() && !inventory.nodes.is_empty() {
-            Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
-        } else {
-            Err(self.misfit(&mismatches, &silent))
         }
+        let has_nothing = |node: &NodeName| documents.get(node).is_some_and(Wanted::is_clear);
+        let is_left_out = |node: &NodeName| has_nothing(node) || scope.allow_missing || !is_meant(node);
+        if inventory.nodes.is_empty() || !mismatches.keys().all(is_left_out) {
+            return Err(self.misfit(&mismatches, &silent));
+        }
+        scope.left_out = mismatches.into_keys().collect();
+        Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 
     /// Finds out where the nodes are. The agents of those in `open` are asked. With `with_documents`, agents whose host does

@@ -79,7 +79,7 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     assert_eq!(checked["inventory"], serde_json::json!({"from": "file", "file": "net.toml"}));
     let n2 = &checked["nodes"]["n2"];
     assert_eq!((&n2["state"], &n2["interface"], &n2["speed_mbit"]), (&"ok".into(), &"db0".into(), &10_000.into()));
-    assert_eq!(n2["addresses"], serde_json::json!(["10.78.0.2", "fd78::2"]));
+    assert_eq!(n2["addresses"], serde_json::json!(["10.78.0.2", "fd78::2", "fe80::2"]));
     let interfaces = n2["host"]["interfaces"].as_array().expect("interfaces");
     let db0 = interfaces.iter().find(|interface| interface["name"] == "db0").expect("db0");
     assert_eq!((&db0["is_allowed"], &db0["is_up"], &db0["mtu"]), (&true.into(), &true.into(), &1_500.into()));
@@ -240,7 +240,7 @@ fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
     ");
     let _forced = lab.run(["inventory", "init", &sockets, "--output", "new.toml", "--force"]).ended(0);
     let checked = lab.run(["inventory", "check", "new.toml", "--json"]).ended(0).json();
-    assert_eq!(checked["nodes"]["n3"]["addresses"], serde_json::json!(["10.78.0.3", "fd78::3"]));
+    assert_eq!(checked["nodes"]["n3"]["addresses"], serde_json::json!(["10.78.0.3", "fd78::3", "fe80::3"]));
 
     lab.sandbox.kill(lab.sandbox.agent("n2"));
     let silent = lab.run(["inventory", "init", &sockets, "--output", "other.toml"]).ended(6);
