@@ -142,10 +142,8 @@ impl Whereabouts {
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
             let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
-            let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new()).inventory.nodes;
             for (node, document) in &documents {
-                let known = document.inventory.nodes.get(node).or_else(|| said.get(node));
-                if let Some(place) = known {
+                if let Some(place) = document.inventory.nodes.get(node) {
                     let agent = agents[node].agent.clone();
                     inventory.nodes.insert(node.clone(), Place { agent, ..place.clone() });
                     mismatches.remove(node);
@@ -169,9 +167,9 @@ impl Whereabouts {
         open: &BTreeSet<&NodeName>,
         with_documents: bool,
     ) -> Result<Found, Failure> {
+        let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
         if open.is_empty() {
-            let resolved = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
-            return Ok(Found { resolved, silent: BTreeMap::new(), documents: BTreeMap::new() });
+            return Ok(Found { resolved: said, silent: BTreeMap::new(), documents: BTreeMap::new() });
         }
         let mut agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
         agents.retain(|node, _| open.contains(node));
@@ -187,7 +185,14 @@ impl Whereabouts {
                     _ => None,
                 };
                 let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
-                let resolved = self.file.resolve(&hosts, &remembered);
+                let mut resolved = self.file.resolve(&hosts, &remembered);
+                // Where the file says everything, only the link-local addresses were asked for. The agent judges the rest.
+                resolved.mismatches.retain(|node, mismatch| {
+                    let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
+                    let is_said = place.is_some();
+                    resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
+                    !is_said
+                });
                 let mut documents = BTreeMap::new();
                 for (node, mismatch) in &resolved.mismatches {
                     // The agent of another node knows nothing of this one.

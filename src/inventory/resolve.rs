@@ -107,6 +107,13 @@ pub enum Mismatch {
     Agent(#[from] InventoryError),
 }
 
+impl Mismatch {
+    /// Whether two nodes are taken for each other.
+    pub fn is_about_two_nodes(&self) -> bool {
+        matches!(self, Self::OtherNode { .. } | Self::SharedAddress { .. })
+    }
+}
+
 impl InventoryFile {
     /// The inventory that this file means, of what the agents of its nodes said. Nodes of which the file says everything
     /// need no answer; where there is one, it has to fit. A node that does not answer is where it was when something was
