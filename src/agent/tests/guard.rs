@@ -242,3 +242,14 @@ fn an_interface_with_the_filters_of_another_node_is_not_taken_for_one_that_was_r
     assert_eq!(error.message, "there is no interface db0");
     assert_eq!(node.kernel().tree, before);
 }
+
+/// `/v1/probe` sent echo requests to any address, for whoever may call the agent.
+#[test]
+fn an_agent_measures_the_ways_to_nodes_and_to_nobody_else() {
+    let mut node = node(host(|_| {}), &[]);
+    put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
+    node.may_measure(&[address(2), address(3)], now()).unwrap();
+    let error = node.may_measure(&[address(2), [192, 0, 2, 77].into()], now()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Refused);
+    assert!(error.message.starts_with("192.0.2.77 is not measured: "), "{error}");
+}
