@@ -190,7 +190,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     };
     let is_random = report.pairs.iter().any(is_widened);
     let chance = if is_random { ", and what jitter, slots and rates add" } else { "" };
-    let band = format!("{} % or {} ms{chance}", share * 100.0, floor_ns as f64 / 1e6);
+    let band = format!("{} % or {:.2} ms{chance}", share * 100.0, floor_ns as f64 / 1e6);
     for Partition { name, ports, .. } in by_port(wanted) {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
