@@ -96,7 +96,7 @@ fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
             Ok(holder) if is_agent(&holder) => return Err(JournalError::InterfaceInUse(interface.clone())),
             Ok(holder) => warn!("User {} has the name of an agent of {interface} and is none.", holder.uid()),
             Err(Errno::ECONNREFUSED) => {}
-            Err(errno) => warn!("Whoever has the name of an agent of {interface} cannot be asked: {errno}."),
+            Err(errno) => warn!("Cannot find out which process has an agent's name for {interface}: {errno}."),
         }
     }
     Ok(listener)
