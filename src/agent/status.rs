@@ -9,7 +9,9 @@ use std::{
 use super::{Config, drift::Sight, enforcer::Enforcer, guard, journal::Held, timeline::Timeline};
 use crate::{
     kernel::{Interface, Kernel, KernelError},
-    plan::{Blocked, ForeignObject, IfName, Leaf, LeafCount, Overlay, Partition, Place, Tree, Wanted, diff},
+    plan::{
+        Blocked, ForeignObject, IfName, Leaf, LeafCount, Overlay, Partition, Place, Tree, Wanted, diff, is_link_local,
+    },
     topology::NodeName,
     wire::{
         ApiError, Counted, CutCounted, ErrorCode, LinkCounted, NodeStatus, OverlayStatus, PartitionStatus,
@@ -119,7 +121,6 @@ fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> 
 /// by itself.
 pub(super) fn unnamed(interface: &Interface, place: &Place) -> BTreeSet<IpAddr> {
     let Interface { addresses, tentative, .. } = interface;
-    let is_link_local = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
     let unnamed = addresses.iter().filter(|address| !place.addresses.contains(address) && !is_link_local(address));
     unnamed.filter(|address| !tentative.contains(address)).copied().collect()
 }

@@ -70,8 +70,8 @@ impl Fleet {
         let Pace { interval, timeout, spacing, .. } = pace;
         self.measure(&Slice { rounds: 1, interval, timeout, listens: is_cut, pairs: None }, &mut ledger).await?;
         ledger.forget_answers();
-        let (mut slow, mut doubtful) = (1, None);
-        for repeat in 0..=MORE_ROUNDS {
+        let (mut slow, mut doubtful, mut repeat) = (1, None, 0);
+        loop {
             let mut left = count;
             while left > 0 {
                 let interval = interval * slow;
@@ -91,8 +91,8 @@ impl Fleet {
                 return Ok(report);
             }
             doubtful = Some(again);
+            repeat += 1;
         }
-        Ok(self.judge(wanted, &ledger, count, tolerance, spacing))
     }
 
     /// Measures a slice, and adds what comes back. Says whether a machine was late.

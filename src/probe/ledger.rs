@@ -114,11 +114,6 @@ impl Ledger {
         }
     }
 
-    /// Who has asked.
-    pub fn nodes(&self) -> BTreeSet<NodeName> {
-        self.0.keys().cloned().collect()
-    }
-
     /// What is known of the way from a node to an address: of `count` calm requests if there are so many, else of all.
     pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
         let Asked { calm, late, arrived, mute } = self.0.get(from)?.get(to)?;
