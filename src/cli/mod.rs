@@ -236,6 +236,8 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
 }
 
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod schema;
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ use crate::{
 #[command(after_help = "\
 A fleet of nine:
   netemctl pki init
-  netemctl pki issue n[1-9] --controller
+  netemctl pki issue 'n[1-9]' --controller
   scp -rp ~/.config/netemctl/pki/nodes/n1 root@n1:/etc/netemctl/tls
   and so on; in each agent's config, listen and [tls] (netemctl agent --help)
   netemctl pki issue n7 --force         a new one for n7, to be copied there")]

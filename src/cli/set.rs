@@ -20,7 +20,7 @@ Examples:
   netemctl set Z1 Z3 loss=5% jitter=10ms      both ways
   netemctl set Z1 Z3 delay=200ms --one-way    packets from Z1 to Z3 only
   netemctl set n1 '*' rate=100mbit --for 30s  n1 with everybody, for 30 s
-  netemctl set Z1,n4 n[7-9] rtt=300ms --name storm
+  netemctl set Z1,n4 'n[7-9]' rtt=300ms --name storm
   netemctl set Z1 Z3 loss.gemodel.p=1% loss.gemodel.r=10%
   netemctl set Z1 Z3 loss=0%                  no loss, whatever lies below
   netemctl unset                              everything as the topology has it
