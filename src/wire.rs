@@ -82,6 +82,9 @@ pub struct GetHost {}
 pub struct Host {
     /// Which node it is, as the agent's config says.
     pub node: NodeName,
+    /// Whether a config of the host says which node it is. Else the host is called so by itself or by its last command.
+    #[serde(default)]
+    pub is_configured: bool,
     /// The agent's version.
     pub version: String,
     /// The running kernel's release.

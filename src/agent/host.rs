@@ -12,6 +12,7 @@ pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, A
     let links = network.links.iter().filter(|link| !link.is_loopback);
     Ok(Host {
         node: config.node.clone(),
+        is_configured: !config.is_keeper,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         kernel: release(),
         interfaces: links.filter_map(|link| interface(config, &network, link)).collect(),

@@ -222,16 +222,21 @@ impl Context {
         })
     }
 
-    /// Who this controller is, to agents that are reached by HTTPS: by `--tls-dir`, by what says where the nodes are, or by
-    /// the user's own CA. Without any of them it can ask only those that need no certificate.
+    /// Who this controller is, to agents that are reached by HTTPS. Without a certificate it can ask only those that need
+    /// none.
     fn identity(&self, tls: Option<&TlsFiles>) -> Result<Option<Arc<Identity>>, Failure> {
+        let Some(files) = self.certificate(tls) else { return Ok(None) };
+        Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
+    }
+
+    /// The certificate for agents that are reached by HTTPS: that of `--tls-dir`, of what says where the nodes are, or of
+    /// the user's own CA.
+    pub(super) fn certificate(&self, tls: Option<&TlsFiles>) -> Option<TlsFiles> {
         let of_user = || {
             let folder = Store::at(pki::folder(None).ok()?).folder(&Role::Controller);
             folder.exists().then(|| TlsFiles::in_folder(&folder))
         };
-        let given = self.tls_files().or_else(|| tls.cloned());
-        let Some(files) = given.or_else(of_user) else { return Ok(None) };
-        Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
+        self.tls_files().or_else(|| tls.cloned()).or_else(of_user)
     }
 
     /// Runs `work` to its end. The token it gets is cancelled by Ctrl-C, by SIGTERM and by the end of the time that the

@@ -37,10 +37,16 @@ pub struct Drafted {
     pub warning: Option<String>,
 }
 
-/// Two agents say that they are the same node.
+/// Two hosts have one name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the agents at {0} and {1} both say that they are node {2}; correct `node` in the config of one of them")]
-pub struct SameNode(pub String, pub String, pub NodeName);
+pub enum SameNode {
+    /// By their agents' configs.
+    #[error("the agents at {0} and {1} both say that they are node {2}; correct `node` in the config of one of them")]
+    Configured(String, String, NodeName),
+    /// By themselves, as they have no config.
+    #[error("the hosts at {0} and {1} are both called {2}; name each by a host name of its own")]
+    Named(String, String, NodeName),
+}
 
 /// One node of the file to be.
 struct Line<'h> {
@@ -55,9 +61,10 @@ struct Line<'h> {
 ///
 /// When two of them are the same node.
 pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
+    let names = names(found);
     let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
     let mut nodes = BTreeMap::new();
-    for (reach, host) in found {
+    for ((reach, host), name) in found.iter().zip(&names) {
         let (proposal, warning) = propose(reach, host);
         let address = reach.address().unwrap_or_else(|_| reach.host.clone());
         let drafted = Drafted {
@@ -66,12 +73,33 @@ pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, S
             addresses: proposal.into_iter().flat_map(HostInterface::reachable).collect(),
             warning,
         };
-        if let Some(Drafted { agent, .. }) = nodes.insert(host.node.clone(), drafted) {
-            return Err(SameNode(agent, address, host.node.clone()));
+        if let Some(Drafted { agent, .. }) = nodes.insert(name.clone(), drafted) {
+            let same = if host.is_configured { SameNode::Configured } else { SameNode::Named };
+            return Err(same(agent, address, name.clone()));
         }
-        lines.insert(&host.node, Line { reach, host, proposal });
+        lines.insert(name, Line { reach, host, proposal });
     }
     Ok(Draft { text: text(&lines, &nodes, tls), nodes })
+}
+
+/// Which node each host is to be: the one that its config says. A host without a config has the name by which it was found;
+/// one that was found by an address has its own, if no other host has that.
+fn names(found: &[(Reach, Host)]) -> Vec<NodeName> {
+    let label = |reach: &Reach| reach.host.split('.').next().unwrap_or_default().to_owned();
+    let count = |is_so: &dyn Fn(&(Reach, Host)) -> bool| found.iter().filter(|one| is_so(one)).count();
+    let name = |(reach, host): &(Reach, Host)| {
+        let given = if host.is_configured {
+            return host.node.clone();
+        } else if reach.host.parse::<IpAddr>().is_ok() {
+            let is_unique = count(&|(_, other)| other.node == host.node) == 1;
+            if is_unique { host.node.to_string() } else { reach.host.clone() }
+        } else {
+            let is_unique = count(&|(other, _)| label(other) == label(reach)) == 1;
+            if is_unique { label(reach) } else { reach.host.clone() }
+        };
+        given.parse().unwrap_or_else(|_| host.node.clone())
+    };
+    found.iter().map(name).collect()
 }
 
 /// The interface that the agent's config allows and that nothing speaks against; and what is to be said of that.
@@ -125,7 +153,8 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         text.extend(line.host.interfaces.iter().map(|interface| described(interface, line.proposal)));
         let warning = nodes.get(*node).and_then(|drafted| drafted.warning.as_ref());
         text.extend(warning.map(|warning| format!("# Look here: {warning}\n")));
-        let own: Vec<_> = common.own_keys(line).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let own: Vec<_> =
+            common.own_keys(node, line).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let own = if own.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", own.join(", ")) };
         let name = if node.as_str().contains('.') { quoted(node.as_str()) } else { node.to_string() };
         text += &format!("{name} = {own}\n\n");
@@ -189,10 +218,10 @@ impl Common {
     }
 
     /// What is to be said of one node besides.
-    fn own_keys(&self, line: &Line<'_>) -> Keys {
+    fn own_keys(&self, node: &NodeName, line: &Line<'_>) -> Keys {
         let Reach { transport, host, port, user } = line.reach;
         let own_transport = self.transport.is_none().then(|| ("transport", quoted(transport.name())));
-        let is_named_so = *transport != Transport::Unix && host == line.host.node.as_str();
+        let is_named_so = *transport != Transport::Unix && host == node.as_str();
         let place = (self.place.is_none() && !is_named_so).then(|| place_key(*transport, host)).flatten();
         let is_usual = *transport == Transport::Https && *port == Some(AGENT_PORT);
         let port = port.filter(|_| self.port.is_none() && !is_usual).map(|port| ("port", port.to_string()));

@@ -31,7 +31,7 @@ fn interface(name: &str, addresses: &[&str]) -> HostInterface {
 }
 
 fn host(name: &str, interfaces: Vec<HostInterface>) -> Host {
-    Host { node: node(name), version: "1".to_owned(), kernel: "6.1".to_owned(), interfaces }
+    Host { node: node(name), is_configured: true, version: "1".to_owned(), kernel: "6.1".to_owned(), interfaces }
 }
 
 /// The usual one: eno1 for everything, with the default route, and eno2 for the database.
@@ -287,6 +287,27 @@ fn two_agents_of_one_node_are_no_draft() {
     assert_eq!(
         draft(&found, None).unwrap_err().to_string(),
         "the agents at ssh://a and ssh://b both say that they are node n1; correct `node` in the config of one of them"
+    );
+}
+
+#[test]
+fn hosts_without_a_config_are_called_as_they_were_named_and_not_by_their_equal_hostnames() {
+    let names = |found: &[&str]| {
+        let host = |own: &str| Host { is_configured: false, ..usual(own, 1) };
+        let found: Vec<_> = found.iter().map(|host| host.split_once(' ').unwrap()).collect();
+        let found: Vec<_> = found.iter().map(|(named, own)| (reach(named), host(own))).collect();
+        draft(&found, None).map(|draft| draft.nodes.keys().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    };
+    let drafted = |found: &[&str]| names(found).unwrap();
+    assert_eq!(drafted(&["n1 debian", "n2 debian"]), "n1 n2");
+    assert_eq!(drafted(&["n1.example.org debian", "n2.example.org debian"]), "n1 n2");
+    assert_eq!(drafted(&["n1.rack1 debian", "n1.rack2 debian"]), "n1.rack1 n1.rack2");
+    assert_eq!(drafted(&["10.0.0.1 db1", "10.0.0.2 db2"]), "db1 db2");
+    assert_eq!(drafted(&["10.0.0.1 debian", "10.0.0.2 debian"]), "10.0.0.1 10.0.0.2");
+    let same = names(&["[fd20::1] debian", "[fd20::2] debian"]).unwrap_err().to_string();
+    assert_eq!(
+        same,
+        "the hosts at ssh://[fd20::1] and ssh://[fd20::2] are both called debian; name each by a host name of its own"
     );
 }
 

@@ -253,3 +253,21 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     let _status = controller("status").ended(0);
     assert_eq!(log().matches("The agent has a certificate.").count(), 2, "{}", log());
 }
+
+/// As README has it: the certificate that every other command takes.
+#[test]
+fn inventory_init_by_https_takes_the_certificate_of_the_users_own_ca() {
+    let sandbox = Sandbox::new();
+    let file = sandbox.topology("uniform-3-rtt0");
+    let _up = sandbox.run(["lab", "up", &file, "--tls"]).ended(0);
+    let lab = Lab { sandbox };
+    let controller = |line: &str| {
+        let line = format!("export NETEMCTL_PKI_DIR=lab/pki; $NETEMCTL {line}");
+        lab.run(["lab", "exec", "controller", "--", "sh", "-c", &line])
+    };
+    let _init = controller("inventory init 'https://10.77.0.[1-3]' --output cluster.toml").ended(0);
+    let text = fs::read_to_string(lab.sandbox.path().join("cluster.toml")).expect("it was written");
+    assert!(!text.contains("[tls]") && text.contains("n3 = { host = \"10.77.0.3\""), "{text}");
+    let status = controller("--json --inventory cluster.toml status").ended(0).json();
+    assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3), "{status}");
+}

@@ -11,7 +11,7 @@ while [ "$1" != -- ]; do shift; done
 echo "Welcome to $2"
 exec "$NETEMCTL" lab exec "$2" -- unshare -m sh -c '
     mount --bind "$0/run-$1" /run
-    PATH=$0:$PATH SSH_CONNECTION="10.77.0.200 5 10.77.0.1 22" exec sh -c "$2"
+    HOME=$0/home PATH=$0:$PATH SSH_CONNECTION="10.77.0.200 5 10.77.0.1 22" exec sh -c "$2"
 ' "${0%/*}" "$2" "$3"
 "#;
 
@@ -119,7 +119,7 @@ fn the_interface_of_the_session_and_a_host_without_netemctl_are_one_line_each() 
     let said = lacks["nodes"]["n1"]["error"].as_str().unwrap_or_default();
     assert_eq!(
         said,
-        "no agent at ssh://n1: there is no netemctl on the host; install it there, or let --push copy this one"
+        "no agent at ssh://n1: there is no netemctl on the host; install it there, or copy this one there with --push"
     );
     assert_eq!(fs::read_dir(lab.sandbox.path().join("run-n1")).unwrap().count(), 0);
 }

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    lab::shipped,
+    lab::{Ran, shipped},
     sshd::{HOME, Hosts, end, strip, wait_until},
 };
 
@@ -105,6 +105,48 @@ fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
     }
 }
 
+/// The lines of README's sequence by ssh, from the inventory on, with three nodes in the place of nine.
+fn of_readme() -> Vec<String> {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let lines = readme.lines().skip_while(|line| !line.starts_with("    netemctl inventory init --push"));
+    let lines = lines.take_while(|line| !line.is_empty());
+    lines.map(|line| line.trim().replace("n[1-9]", "n[1-3]").replace("hierarchical-9", "uniform-3-rtt100")).collect()
+}
+
+#[test]
+fn the_commands_of_the_readme_find_what_was_pushed_and_leave_the_machines_as_they_were() {
+    let hosts = hosts(false);
+    let before = hosts.lab.tc();
+    hosts.rewrite("config", |text| text.replace("host-of-", ""));
+    fs::create_dir(hosts.path("bin")).unwrap();
+    strip(env!("CARGO_BIN_EXE_netemctl"), &hosts.path("bin/netemctl"));
+    std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/topologies"), hosts.path("topologies")).unwrap();
+    let lines = of_readme();
+    let [init, export, apply, clear] = &lines[..] else { panic!("{lines:?}") };
+    let run = |script: &str| {
+        let folder = hosts.path("");
+        let path = format!("cd {}; PATH=$PWD/bin:$PATH; {script}", folder.display());
+        let arguments = ["lab", "exec", "controller", "--", "sh", "-ec", &path];
+        let mut command = hosts.lab.command(arguments);
+        command.env("NETEMCTL_SSH", format!("ssh -F {}", hosts.path("config").display())).output().unwrap().into()
+    };
+    let ran: Ran = run(init);
+    assert_eq!(ran.expect(0).stderr.matches("copied this netemctl").count(), 3);
+    // As the comment has it.
+    hosts.rewrite("cluster.toml", |text| text.replace("[nodes]", "interface = \"db0\"\n[nodes]"));
+    drop(run(&format!("{export}\n{apply}")).expect(0));
+    assert!(NODES.iter().all(|node| hosts.lab.exec(node, "tc qdisc show dev db0").contains("netem")));
+    drop(run(&format!("{export}\nnetemctl partition n3\n{clear}")).expect(0));
+    assert_eq!(hosts.lab.tc(), before);
+    // The program that was pushed is all that stays.
+    for node in NODES {
+        let is_pushed = |file: &String| file.starts_with("/run/test/home/.cache/netemctl/netemctl-");
+        wait_until("nothing but the pushed program is left", || {
+            hosts.processes(node).is_empty() && hosts.left_on(node).iter().all(is_pushed)
+        });
+    }
+}
+
 /// Every end but the orderly one: the controller killed while it measures, the ssh connections cut, a keeper killed.
 #[test]
 fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
@@ -157,7 +199,7 @@ fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
         let lines: Vec<&str> = ran.stdout.lines().filter(|line| line.starts_with("n1: ")).collect();
         assert!(lines.len() == 1 && lines[0].contains(part), "{}{}", ran.stdout, ran.stderr);
     };
-    said("no netemctl on the host; install it there, or let --push copy this one");
+    said("no netemctl on the host; install it there, or copy this one there with --push");
 
     let known = fs::read_to_string(hosts.path("known")).unwrap();
     hosts.rewrite("known", |_| String::new());

@@ -91,10 +91,12 @@ impl Init {
         }
         let reaches = self.reaches()?;
         let has_https = reaches.iter().any(|reach| reach.transport == Transport::Https);
+        // That of the user's own CA goes without saying.
         let tls = context.tls_files().filter(|_| has_https);
-        if tls.is_none() && has_https {
+        if has_https && context.certificate(None).is_none() {
             return Err(Failure::new(Exit::Usage, "agents that listen for HTTPS are spoken to with certificates")
-                .hint("give --tls-dir DIR (netemctl pki makes it), or --transport ssh"));
+                .hint("make one: netemctl pki issue --controller; or name its folder: --tls-dir DIR")
+                .hint("or reach the hosts by ssh: --transport ssh"));
         }
         let draft = draft(&ask(context, &reaches, tls.as_ref())?, self.written(tls).as_ref())
             .map_err(|error| Failure::new(Exit::Refused, error))?;
@@ -191,16 +193,18 @@ fn ask(
     reaches: &[Reach],
     tls: Option<&TlsFiles>,
 ) -> Result<Vec<(Reach, crate::wire::Host)>, Failure> {
-    // Until they have said which nodes they are, they are called by their numbers.
-    let mut numbered: BTreeMap<NodeName, &Reach> = BTreeMap::new();
+    let mut named: BTreeMap<NodeName, &Reach> = BTreeMap::new();
     let mut agents = BTreeMap::new();
     for (number, reach) in (1..).zip(reaches) {
         let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-        let name: NodeName = format!("host-{number}").parse().map_err(|error| invalid(&error))?;
+        // A socket is no name.
+        let given = reach.host.parse().ok().filter(|name| !named.contains_key(name));
+        let numbered = || format!("host-{number}").parse();
+        let name: NodeName = given.map_or_else(numbered, Ok).map_err(|error| invalid(&error))?;
         let address = reach.address().map_err(|error| invalid(&error))?;
         let agent = address.try_into().map_err(|error: crate::plan::InventoryError| invalid(&error))?;
         agents.insert(name.clone(), Contact { agent, interface: None });
-        numbered.insert(name, reach);
+        named.insert(name, reach);
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
     let (hosts, silent) = context.block_on(async |_| {
@@ -215,5 +219,5 @@ fn ask(
         failure.nodes = silent.into_iter().map(|(name, error)| (name, error.to_string())).collect();
         return Err(failure);
     }
-    Ok(hosts.into_iter().filter_map(|(name, host)| Some(((*numbered.get(&name)?).clone(), host))).collect())
+    Ok(hosts.into_iter().filter_map(|(name, host)| Some(((*named.get(&name)?).clone(), host))).collect())
 }

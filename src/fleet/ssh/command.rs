@@ -6,7 +6,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{Options, Target, push::Parcel};
+use super::{
+    Options, Target,
+    push::{self, Parcel},
+};
 use crate::{inventory::Which, plan::SshAddress};
 
 /// Options that hold whatever the user's config says. Nobody is there to be asked, no port is forwarded twice, nothing
@@ -51,8 +54,9 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
     (program.to_owned(), words.into_iter().map(Into::into).collect())
 }
 
-/// What the shell of the host is to run for the agent: with a parcel, that very binary wherever it is there, and else
-/// nothing, with [`LACKS`](super::push::LACKS) as the exit code.
+/// What the shell of the host is to run for the agent. With a parcel: that very binary wherever it is there, and else
+/// nothing, with [`LACKS`](super::push::LACKS) as the exit code. Without one: what an earlier command has pushed there, or
+/// what is installed.
 pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
     // Who only asks what a host is like does not say which node it is to be.
@@ -66,10 +70,8 @@ pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>)
     let change = if options.changes { "--change " } else { "" };
     // sshd sets the variable; sudo would take it away.
     let arguments = format!("agent --stdio {part}{change}--from \"$SSH_CONNECTION\"");
-    match parcel {
-        None => format!("exec {sudo}netemctl {arguments}"),
-        Some(parcel) => in_sh(&format!("{}exec {sudo}\"$netemctl\" {arguments}", parcel.find())),
-    }
+    let find = parcel.map_or_else(push::find_any, Parcel::find);
+    in_sh(&format!("{find}exec {sudo}\"$netemctl\" {arguments}"))
 }
 
 /// A script for any login shell to give to a POSIX one.
@@ -118,10 +120,12 @@ mod tests {
             interface: interface.parse().ok().map(Which::Named),
         };
         let options = Options { sudo: true, changes: true, ..Options::default() };
-        assert_eq!(
-            agent(&options, &target("db0"), None),
-            "exec sudo -n netemctl agent --stdio --node n1 --interface db0 --change --from \"$SSH_CONNECTION\""
-        );
-        assert!(agent(&options, &target("a';id'"), None).contains(r"--interface 'a'\'';id'\''' --change --from"));
+        let command = agent(&options, &target("db0"), None);
+        let expected = "exec sudo -n \"$netemctl\" agent --stdio --node n1 --interface db0 --change \
+                        --from \"$SSH_CONNECTION\"'";
+        assert!(command.starts_with("exec sh -c '") && command.ends_with(expected), "{command}");
+        // Quoted for a POSIX shell, and once more for the login shell.
+        let command = agent(&options, &target("a';id'"), None);
+        assert!(command.contains(r"--interface '\''a'\''\'\'''\'';id'\''\'\'''\'''\'' --change --from"), "{command}");
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_
             line_with(stderr, "sudo:")
         ),
         Some(push::LACKS | NOT_FOUND) if !says("error: ") => {
-            "there is no netemctl on the host; install it there, or let --push copy this one".to_owned()
+            "there is no netemctl on the host; install it there, or copy this one there with --push".to_owned()
         }
         Some(NOT_RUN) if options.push.is_some() => format!(
             "the netemctl that was copied there does not run ({}); give --push-binary one that is built for that \

@@ -31,6 +31,17 @@ const ANSWER_LIMIT: u64 = 64 * 1024;
 /// How much of the hash is in the name: enough that no two builds ever meet.
 const HASH_IN_NAME: usize = 16;
 
+/// Where a pushed binary of this version is on a host, below the user's home. The beginning of its hash follows.
+const PUSHED: &str = concat!(".cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-");
+
+/// A script that sets `netemctl` to the binary of this version that was pushed last, or else to what is installed: a command
+/// without `--push` finds what a command with it has copied.
+pub(super) fn find_any() -> String {
+    format!(
+        "netemctl=$(ls -t \"$HOME\"/{PUSHED}* 2>/dev/null | head -n 1); [ -x \"$netemctl\" ] || netemctl=netemctl; "
+    )
+}
+
 /// A binary to copy, with its hash.
 #[derive(Debug)]
 pub(super) struct Parcel {
@@ -56,7 +67,7 @@ impl Parcel {
 
     /// Where it is on a host, below the user's home.
     fn path(&self) -> String {
-        format!(".cache/netemctl/netemctl-{}-{}", env!("CARGO_PKG_VERSION"), &self.hash[..HASH_IN_NAME])
+        format!("{PUSHED}{}", &self.hash[..HASH_IN_NAME])
     }
 
     /// A script that sets `netemctl` to this binary as the host has it, copied there or installed, or ends with
