@@ -1,6 +1,6 @@
-//! Golden folders: every file of `topologies/` and `tests/topologies/valid/` is a topology, and every file of
-//! `tests/topologies/invalid/` is refused with the text in the `.stderr` next to it. The files that they refer to are
-//! next to them, too.
+//! Golden folders: every file of `topologies/` and `tests/topologies/valid/` is a topology, with the warnings in the
+//! `.stderr` next to it, if there are any, and every file of `tests/topologies/invalid/` is refused with the text in the
+//! `.stderr` next to it. The files that they refer to are next to them, too.
 //!
 //! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test topologies` writes what the program says now into the
 //! `.stderr` files; read the difference before you commit it.
@@ -20,39 +20,37 @@ fn shipped_topologies_are_valid_and_called_as_their_files_are() {
     for file in toml_files("topologies") {
         let topology = parse(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
         assert_eq!(Some(topology.name()), file.file_stem().and_then(|stem| stem.to_str()));
+        assert_eq!(topology.warnings().render(false, WIDTH), "");
     }
 }
 
 #[test]
-fn valid_files_are_topologies() {
+fn valid_files_are_topologies_with_the_warnings_next_to_them() {
+    let mut golden = Golden::default();
     for file in toml_files("tests/topologies/valid") {
         let topology = parse(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
         for from in topology.nodes() {
             assert_eq!(topology.links_from(from).count(), topology.nodes().len() - 1, "{}", file.display());
         }
+        golden.compare(&file, &topology.warnings().render(false, WIDTH));
     }
+    golden.end();
 }
 
 #[test]
 fn invalid_files_are_refused_with_the_text_next_to_them() {
-    let bless = env::var_os("NETEMCTL_BLESS").is_some();
-    let mut differing = Vec::new();
+    let mut golden = Golden::default();
     for file in toml_files("tests/topologies/invalid") {
         let rejected = parse(&file).expect_err(&format!("{} is accepted", file.display()));
-        let shown = rejected.render(false, WIDTH);
-        let golden = file.with_extension("stderr");
-        if bless {
-            fs::write(&golden, &shown).unwrap();
-        } else if fs::read_to_string(&golden).unwrap_or_default() != shown {
-            differing.push(format!("{} should have been:\n{shown}", golden.display()));
-        }
+        golden.compare(&file, &rejected.render(false, WIDTH));
     }
-    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", differing.join("\n"));
+    golden.end();
 }
 
 #[test]
 fn every_golden_text_has_its_file() {
-    for golden in files("tests/topologies/invalid", "stderr") {
+    let folders = ["tests/topologies/invalid", "tests/topologies/valid"];
+    for golden in folders.into_iter().flat_map(|folder| files(folder, "stderr")) {
         assert!(golden.with_extension("toml").exists(), "{} is left over", golden.display());
     }
 }
@@ -85,6 +83,30 @@ fn every_block_of_the_documentation_is_valid() {
         }
     }
     assert!(count > 10, "{count}");
+}
+
+/// The texts next to the files, and those that differ.
+#[derive(Default)]
+struct Golden(Vec<String>);
+
+impl Golden {
+    /// Compares what is shown with the text next to the file. Where nothing is shown, there is no text.
+    fn compare(&mut self, file: &Path, shown: &str) {
+        let golden = file.with_extension("stderr");
+        let known = fs::read_to_string(&golden).unwrap_or_default();
+        if env::var_os("NETEMCTL_BLESS").is_none() {
+            let differs = known != shown;
+            self.0.extend(differs.then(|| format!("{} should have been:\n{shown}", golden.display())));
+        } else if !shown.is_empty() {
+            fs::write(&golden, shown).expect("the folder can be written");
+        } else if !known.is_empty() {
+            fs::remove_file(&golden).expect("the folder can be written");
+        }
+    }
+
+    fn end(self) {
+        assert!(self.0.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", self.0.join("\n"));
+    }
 }
 
 fn parse(file: &Path) -> Result<Topology, Rejected> {

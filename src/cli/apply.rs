@@ -21,7 +21,7 @@ use super::{
 use crate::{
     fleet::{Fleet, FleetOnset, Outcome, Scope},
     plan::{EditError, Inventory, Moment, Wanted},
-    topology::{NodeName, hostlist},
+    topology::{NodeName, Problem, hostlist},
     wire::PartitionEnded,
 };
 
@@ -41,10 +41,13 @@ pub(super) struct Apply {
 impl Apply {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
+        let warnings = topology.warnings();
+        context.mention(&warnings);
         let whereabouts = context.whereabouts(Some(&topology))?;
         let fleet = whereabouts.fleet_to_change(context, &self.scope, false)?;
         let edit = |wanted: &Wanted, inventory| wanted.with_topology(topology.clone(), inventory);
-        let exit = change_on(context, &fleet, &self.scope, true, None, edit)?;
+        let asked = Asked { replaces: true, seed: None, warnings: warnings.problems() };
+        let exit = change_on(context, &fleet, &self.scope, &asked, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
             talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
         }
@@ -80,6 +83,20 @@ pub(super) struct Changed<'a> {
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
+    /// What is probably not meant in the topology file, although it is right.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [Problem],
+}
+
+/// What is asked for besides the edit itself, and what is to be said of it.
+#[derive(Default)]
+struct Asked<'a> {
+    /// Whether the edit replaces everything, so that the nodes need not agree on what it replaces.
+    replaces: bool,
+    /// What the dice started from.
+    seed: Option<u64>,
+    /// What is probably not meant in the topology file.
+    warnings: &'a [Problem],
 }
 
 /// When a change took effect, against the instant that the nodes had agreed on.
@@ -145,7 +162,7 @@ pub(super) fn remove(
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, true)?;
-    change_on(context, &fleet, scope, replaces, None, edit)
+    change_on(context, &fleet, scope, &Asked { replaces, ..Asked::default() }, edit)
 }
 
 /// The same as [`change`], and says what the dice started from.
@@ -157,15 +174,14 @@ pub(super) fn change_with(
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, false)?;
-    change_on(context, &fleet, scope, replaces, seed, edit)
+    change_on(context, &fleet, scope, &Asked { replaces, seed, ..Asked::default() }, edit)
 }
 
 fn change_on(
     context: &Context,
     (fleet, within): &(Fleet, Scope),
     scope: &ScopeOptions,
-    replaces: bool,
-    seed: Option<u64>,
+    &Asked { replaces, seed, warnings }: &Asked<'_>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let outcome = context.block_on(async |interrupt| {
@@ -190,6 +206,7 @@ fn change_on(
         ended,
         writes,
         onset: onset.as_ref().map(ChangeOnset::of),
+        warnings,
     };
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();

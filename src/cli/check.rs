@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
+use crate::topology::Problem;
 
 /// Check a topology file: every error of it, each with its line and what would be right
 #[derive(Debug, clap::Args)]
@@ -21,16 +22,25 @@ pub(super) struct Checked<'a> {
     topology: &'a str,
     nodes: usize,
     zones: usize,
+    /// What is probably not meant, although the file is right.
+    warnings: &'a [Problem],
 }
 
 impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let (nodes, zones) = (topology.nodes().len(), topology.zones().count());
-        let checked = Checked { file: &topology.source().path, topology: topology.name(), nodes, zones };
+        let warnings = topology.warnings();
+        let (file, name) = (&topology.source().path, topology.name());
+        let checked = Checked { file, topology: name, nodes, zones, warnings: warnings.problems() };
+        context.warn(&warnings);
         context.answer(&checked, || {
             let (nodes, zones) = (count(nodes, "node"), count(zones, "zone"));
-            format!("{}: topology {}, {nodes} in {zones}: ok", checked.file, checked.topology)
+            let warnings = match checked.warnings.len() {
+                0 => String::new(),
+                number => format!(", {}", count(number, "warning")),
+            };
+            format!("{file}: topology {name}, {nodes} in {zones}: ok{warnings}")
         })?;
         Ok(Exit::Ok)
     }

@@ -31,7 +31,7 @@ use crate::{
     lab::{Lab, LabDirectory},
     pki::{Identity, Role, TlsFiles, store::Store},
     plan::{AgentAddress, Inventory},
-    topology::{NodeName, Topology, hostlist},
+    topology::{NodeName, Problem, Topology, Warnings, hostlist},
 };
 
 /// How long something may take before it says that it is at work.
@@ -341,6 +341,24 @@ impl Context {
                 Err(Failure::new(Exit::Failed, format!("cannot write to stdout: {error}")))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Says on stderr what is probably not meant in a file, with the lines. For programs it is in the answer.
+    pub(super) fn warn(&self, warnings: &Warnings) {
+        if !self.json {
+            talk(&warnings.render(Self::is_styled(&io::stderr()), WIDTH));
+        }
+    }
+
+    /// The same, in a line each.
+    pub(super) fn mention(&self, warnings: &Warnings) {
+        if self.json {
+            return;
+        }
+        let (on, off) = if Self::is_styled(&io::stderr()) { ("\x1b[1;33m", "\x1b[0m") } else { ("", "") };
+        for Problem { message, path, line, .. } in warnings.problems() {
+            talk(&format!("{on}warning:{off} {message} ({path}:{line})\n"));
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
     plan::{ClassMinor, IfName, Step, tc_commands},
-    topology::{NodeName, hostlist},
+    topology::{NodeName, Problem, hostlist},
 };
 
 /// Show what apply would change on each node, without changing anything
@@ -32,6 +32,9 @@ pub(super) struct FleetPlan<'a> {
     /// Whether apply would change anything.
     changed: bool,
     nodes: Vec<Planned<'a>>,
+    /// What is probably not meant in the file, although it is right.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [Problem],
 }
 
 #[derive(Serialize)]
@@ -65,6 +68,8 @@ struct Queue {
 impl Plan {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
+        let warnings = topology.warnings();
+        context.mention(&warnings);
         let fleet = context.fleet_for(&topology)?;
         let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
@@ -91,7 +96,7 @@ impl Plan {
                 }
             })
             .collect();
-        let plan = FleetPlan { changed: !preview.is_empty(), nodes: planned };
+        let plan = FleetPlan { changed: !preview.is_empty(), nodes: planned, warnings: warnings.problems() };
         context.answer(&plan, || draw(&plan))?;
         Ok(Exit::Ok)
     }

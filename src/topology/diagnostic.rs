@@ -1,4 +1,5 @@
-//! What is wrong with a topology file: [`Problem`]s with their places, collected into one [`Rejected`].
+//! What is wrong with a topology file: [`Problem`]s with their places, collected into one [`Rejected`], or, if the file
+//! is accepted, into [`Warnings`].
 //!
 //! The passes over a file make `Finding`s, which know bytes; a [`Problem`] is a finding placed in the file's lines.
 //! How it looks on a terminal is `render`'s matter. First type to read: [`Rejected`].
@@ -12,72 +13,121 @@ use super::source::{File, Lines, Place, Source};
 
 /// Why a file was refused: everything that is wrong with it and the files that it refers to, file by file in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected {
-    source: Source,
-    problems: Vec<Problem>,
-    /// How many more there are than the ones that are kept.
-    omitted: usize,
+pub struct Rejected(Report);
+
+/// What is probably not meant in a file that was accepted, and in the files that it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Warnings(Report);
+
+/// Everything that was found in a file and those that it refers to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) source: Source,
+    pub(super) problems: Vec<Problem>,
+    /// How many there are, those that are not kept included.
+    errors: usize,
+    warnings: usize,
 }
 
-impl Rejected {
+impl Report {
     /// More than anyone reads, and little enough to send: a megabyte of nonsense is not worth a megabyte of carets.
     const MAX_PROBLEMS: usize = 1_000;
 
-    /// `findings` is not empty.
-    pub(crate) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
+    fn new(source: Source, mut findings: Vec<Finding>) -> Self {
+        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+        let warnings = findings.len() - errors;
         findings.sort_by(|a, b| a.place.cmp(&b.place));
-        let omitted = findings.len().saturating_sub(Self::MAX_PROBLEMS);
         findings.truncate(Self::MAX_PROBLEMS);
         let mut files = Files { source: &source, lines: BTreeMap::new() };
         let problems = findings.into_iter().map(|finding| finding.located(&mut files)).collect();
-        Self { source, problems, omitted }
+        Self { source, problems, errors, warnings }
+    }
+
+    /// `topology.toml: 3 errors, 1 warning`.
+    fn summary(&self) -> String {
+        let path = normalize_untrusted_str(&self.source.path);
+        let count = |count: usize, what: &str| match count {
+            0 => None,
+            1 => Some(format!("1 {what}")),
+            count => Some(format!("{count} {what}s")),
+        };
+        let counts = [count(self.errors, "error"), count(self.warnings, "warning")];
+        let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
+        let shown = self.problems.len();
+        let all = if shown < self.errors + self.warnings {
+            format!(", the first {shown} of them shown")
+        } else {
+            String::new()
+        };
+        format!("{path}: {counts}{all}")
+    }
+}
+
+impl Rejected {
+    /// At least one of `findings` is an error.
+    pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
+        Self(Report::new(source, findings))
     }
 
     /// Both together, of which `other` is about the same file.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.problems.extend(other.problems);
-        self.problems.sort_by_key(|problem| Place { file: problem.file.clone(), span: problem.span.clone() });
-        self.omitted += other.omitted;
+    pub fn and(mut self, Self(other): Self) -> Self {
+        let Self(report) = &mut self;
+        report.problems.extend(other.problems);
+        report.problems.sort_by_key(|problem| Place { file: problem.file.clone(), span: problem.span.clone() });
+        report.errors += other.errors;
+        report.warnings += other.warnings;
         self
     }
 
-    /// What is wrong, sorted by its place, at least one thing: first what is wrong with the topology file, then with
+    /// What is wrong, sorted by its place, at least one error: first what is wrong with the topology file, then with
     /// the files that it refers to. After a thousand the rest is only counted.
     pub fn problems(&self) -> &[Problem] {
-        &self.problems
+        &self.0.problems
     }
 
     /// The file that was refused, with those that it refers to.
     pub fn source(&self) -> &Source {
-        &self.source
-    }
-
-    /// The topology file's name, fit for a terminal.
-    fn path(&self) -> String {
-        normalize_untrusted_str(&self.source.path)
+        &self.0.source
     }
 
     /// `topology.toml: 3 errors`.
     pub fn summary(&self) -> String {
-        let path = self.path();
-        match (self.problems.len(), self.omitted) {
-            (1, 0) => format!("{path}: 1 error"),
-            (shown, 0) => format!("{path}: {shown} errors"),
-            (shown, omitted) => format!("{path}: {} errors, the first {shown} of them shown", shown + omitted),
-        }
+        self.0.summary()
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.0
+    }
+}
+
+impl Warnings {
+    /// None of `findings` is an error.
+    pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
+        Self(Report::new(source, findings))
+    }
+
+    /// What is probably not meant, sorted by its place. After a thousand the rest is only counted.
+    pub fn problems(&self) -> &[Problem] {
+        &self.0.problems
+    }
+
+    pub(super) fn report(&self) -> &Report {
+        &self.0
     }
 }
 
 /// One line for each problem: `file:line:column: message`.
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, Problem { message, path, line, column, .. }) in self.problems.iter().enumerate() {
+        let Self(report) = self;
+        for (number, Problem { severity, message, path, line, column, .. }) in report.problems.iter().enumerate() {
             let line_break = if number == 0 { "" } else { "\n" };
-            write!(f, "{line_break}{path}:{line}:{column}: {message}")?;
+            let warning = if *severity == Severity::Warning { "warning: " } else { "" };
+            write!(f, "{line_break}{path}:{line}:{column}: {warning}{message}")?;
         }
-        if self.omitted > 0 {
-            write!(f, "\n{}", self.summary())?;
+        if report.problems.len() < report.errors + report.warnings {
+            write!(f, "\n{}", report.summary())?;
         }
         Ok(())
     }
@@ -85,10 +135,23 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
+/// Whether a file with a [`Problem`] is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// The file is refused.
+    Error,
+    /// The file is accepted.
+    Warning,
+}
+
 /// One thing that is wrong with a file, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
+    /// Whether the file is refused for it.
+    pub severity: Severity,
     /// What is wrong, as one sentence without a full stop.
     pub message: String,
     /// A few words for the place itself; may be empty.
@@ -124,8 +187,9 @@ pub struct Related {
 }
 
 /// A [`Problem`] in the making, which knows its bytes but not yet its line.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Finding {
+    severity: Severity,
     place: Place,
     message: String,
     label: String,
@@ -136,12 +200,22 @@ pub(crate) struct Finding {
 impl Finding {
     pub(crate) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
         Self {
+            severity: Severity::Error,
             place: place.into(),
             message: presentable(&message.into()),
             label: String::new(),
             help: None,
             related: Vec::new(),
         }
+    }
+
+    /// Something that may be meant.
+    pub(crate) fn warning(place: impl Into<Place>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(place, message) }
+    }
+
+    pub(crate) fn is_error(&self) -> bool {
+        self.severity == Severity::Error
     }
 
     pub(crate) fn label(mut self, label: impl Into<String>) -> Self {
@@ -167,8 +241,8 @@ impl Finding {
             Related { path, file: place.file, span, label }
         });
         let related = related.collect();
-        let Self { place: Place { file, .. }, message, label, help, .. } = self;
-        Problem { message, label, path, file, span, line, column, help, related }
+        let Self { severity, place: Place { file, .. }, message, label, help, .. } = self;
+        Problem { severity, message, label, path, file, span, line, column, help, related }
     }
 }
 
@@ -251,5 +325,12 @@ mod tests {
         let rejected = rejected((0..1_500).map(|_| Finding::new(0..1, "x")).collect());
         assert_eq!(rejected.problems().len(), 1_000);
         assert_eq!(rejected.summary(), "t.toml: 1500 errors, the first 1000 of them shown");
+    }
+
+    #[test]
+    fn warnings_are_counted_by_themselves() {
+        let rejected = rejected(vec![Finding::new(7..8, "second"), Finding::warning(1..2, "first")]);
+        assert_eq!(rejected.to_string(), "t.toml:1:1: warning: first\nt.toml:2:1: second");
+        assert_eq!(rejected.summary(), "t.toml: 1 error, 1 warning");
     }
 }

@@ -88,7 +88,21 @@ impl Matrix {
 
     pub(super) fn place_of(&self, cell: &Cell) -> Place {
         let span = cell.span.start as usize..cell.span.end as usize;
-        Place { file: File::Attached(Arc::clone(&self.file)), span }
+        Place { file: self.file(), span }
+    }
+
+    /// The place of the cell from one node to another, which may be empty, in the text of the file.
+    pub(super) fn place_between(&self, text: &str, from: NodeId, to: NodeId, members: &Members) -> Option<Place> {
+        let is_of = |name: &str, node| members.nodes_called(name).is_some_and(|nodes| nodes.contains(&node));
+        let mut rows = csv::rows(text);
+        let column = rows.next()?.cells().skip(1).position(|cell| is_of(&cell.text, to))?;
+        let row = rows.find(|row| row.cells().next().is_some_and(|cell| is_of(&cell.text, from)))?;
+        let span = row.cells().nth(column + 1)?.span;
+        Some(Place { file: self.file(), span })
+    }
+
+    pub(super) fn file(&self) -> File {
+        File::Attached(Arc::clone(&self.file))
     }
 
     /// Whose rows and columns it has: zones and single nodes.

@@ -67,6 +67,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod units;
+mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -76,7 +77,7 @@ use toml::{Spanned, de::DeTable};
 pub use self::{
     change::LinkChange,
     coherence::{Incoherence, incoherence},
-    diagnostic::{Problem, Rejected, Related},
+    diagnostic::{Problem, Rejected, Related, Severity, Warnings},
     link::{
         Chance, Distribution, Jitter, Link, Loss, LossModel, Parameter, Rate, RatePer, Reorder, Slot, Spacing, TableId,
         Undelayed,
@@ -131,6 +132,8 @@ pub struct Topology {
     members: Members,
     rules: Rules,
     tables: Tables,
+    /// What is probably not meant, as far as reading the file has shown.
+    warnings: Vec<Finding>,
 }
 
 impl Topology {
@@ -161,9 +164,12 @@ impl Topology {
     }
 
     fn parse_without(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, Rejected> {
-        match read(&source, unreadable) {
-            Ok((name, members, rules, tables)) => Ok(Self { source, name, members, rules, tables }),
-            Err(findings) => Err(Rejected::new(source, findings)),
+        let mut findings = Vec::new();
+        match read(&source, unreadable, &mut findings) {
+            Some((name, members, rules, tables)) => {
+                Ok(Self { source, name, members, rules, tables, warnings: findings })
+            }
+            None => Err(Rejected::new(source, findings)),
         }
     }
 
@@ -239,6 +245,15 @@ impl Topology {
         scopes::distinct_links(&self.rules, &self.members)
     }
 
+    /// What is probably not meant in the file, although the file is right.
+    ///
+    /// Takes time in proportion to the square of the number of zones.
+    pub fn warnings(&self) -> Warnings {
+        let mut findings = self.warnings.clone();
+        warnings::find(self, &mut findings);
+        Warnings::new(self.source.clone(), findings)
+    }
+
     /// The round trip that the links of two nodes add up to. None if one of them is not in the topology, or they are
     /// the same.
     pub fn rtt(&self, a: &NodeName, b: &NodeName) -> Option<Rtt> {
@@ -281,25 +296,26 @@ impl From<Topology> for Source {
     }
 }
 
-/// Takes a text through all passes; what they find together is why it is refused.
+/// Takes a text through all passes. What they find is reported; with an error among it there is no topology.
 fn read(
     source: &Source,
     unreadable: &BTreeMap<String, String>,
-) -> Result<(String, Members, Rules, Tables), Vec<Finding>> {
+    findings: &mut Vec<Finding>,
+) -> Option<(String, Members, Rules, Tables)> {
     let text = &source.text;
-    let table = parse_toml(text)?;
-    let mut findings = Vec::new();
+    let table = parse_toml(text).map_err(|errors| findings.extend(errors)).ok()?;
     let references = References::of(table.get_ref());
-    let files = Files::of(source, unreadable, &references, &mut findings);
-    let named = tables::read(&references.tables, &files, &mut findings);
-    let document = raw::read(table.get_ref(), text, &named.ids, &mut findings);
-    let members = gather::gather(&document.groups, &mut findings);
-    let matrix = document.links.matrix.as_ref().and_then(|words| matrix::read(words, &files, &members, &mut findings));
-    let rules = resolve::resolve(&document, matrix, &members, &mut findings);
-    if findings.is_empty() {
-        conflicts::check(&rules, &members, &mut findings);
+    let files = Files::of(source, unreadable, &references, findings);
+    let named = tables::read(&references.tables, &files, findings);
+    let document = raw::read(table.get_ref(), text, &named.ids, findings);
+    let members = gather::gather(&document.groups, findings);
+    let matrix = document.links.matrix.as_ref().and_then(|words| matrix::read(words, &files, &members, findings));
+    let rules = resolve::resolve(&document, matrix, &members, findings);
+    if !findings.iter().any(Finding::is_error) {
+        conflicts::check(&rules, &members, findings);
     }
-    if findings.is_empty() { Ok((document.name.to_owned(), members, rules, named.tables)) } else { Err(findings) }
+    let is_right = !findings.iter().any(Finding::is_error);
+    is_right.then(|| (document.name.to_owned(), members, rules, named.tables))
 }
 
 /// The table that a file's text is.

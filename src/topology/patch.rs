@@ -50,6 +50,11 @@ impl LinkPatch {
         }
     }
 
+    /// Whether it says something of any parameter.
+    pub(super) fn says_something(&self) -> bool {
+        Parameter::ALL.into_iter().any(|parameter| self.place_of(parameter).is_some())
+    }
+
     /// Where it says something of this parameter, if it does.
     pub(super) fn place_of(&self, parameter: Parameter) -> Option<Range<usize>> {
         match parameter {

@@ -44,6 +44,7 @@ pub(super) struct Group<'t> {
 /// The `[links]` table.
 #[derive(Default)]
 pub(super) struct Links<'t> {
+    pub(super) key: Range<usize>,
     pub(super) default: LinkPatch,
     pub(super) intra_zone: Option<ZoneRule>,
     pub(super) inter_zone: Option<ZoneRule>,
@@ -194,7 +195,7 @@ fn read_links<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Fi
     let overrides =
         table.take("override").map(|overrides| read_overrides(overrides, tables, findings)).unwrap_or_default();
     table.close(findings);
-    Links { default, intra_zone, inter_zone, matrix, overrides }
+    Links { key: entry.key_span(), default, intra_zone, inter_zone, matrix, overrides }
 }
 
 fn read_matrix<'t>(

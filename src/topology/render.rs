@@ -1,11 +1,11 @@
-//! A refused file on a terminal, as rustc would show it: every problem with its lines, carets and help.
+//! What is wrong with a file on a terminal, as rustc would show it: every problem with its lines, carets and help.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 use super::{
-    diagnostic::{Problem, Rejected, Related},
+    diagnostic::{Problem, Rejected, Related, Report, Severity, Warnings},
     source::{File, Lines},
 };
 
@@ -21,8 +21,29 @@ impl Rejected {
     ///
     /// `width` is the terminal's, in columns; longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
-        let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
-        let source = self.source();
+        let renderer = renderer(colour, width);
+        let summary = renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]);
+        self.report().render(&renderer) + &summary + "\n"
+    }
+}
+
+impl Warnings {
+    /// Every problem with its lines, carets and help.
+    ///
+    /// `width` is the terminal's, in columns; longer lines are cut around their carets.
+    pub fn render(&self, colour: bool, width: usize) -> String {
+        self.report().render(&renderer(colour, width))
+    }
+}
+
+fn renderer(colour: bool, width: usize) -> Renderer {
+    if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width)
+}
+
+impl Report {
+    /// Every problem, each with an empty line behind it.
+    fn render(&self, renderer: &Renderer) -> String {
+        let Self { source, problems, .. } = self;
         let attached = source.files.keys().map(|name| File::Attached(name.as_str().into()));
         let texts = [File::Topology].into_iter().chain(attached).filter_map(|file| {
             let text = source.text_of(&file)?;
@@ -30,15 +51,7 @@ impl Rejected {
             Some((file, Text { path, text, lines: Lines::of(text) }))
         });
         let texts = Texts(texts.collect());
-
-        let mut text = String::new();
-        for problem in self.problems() {
-            text.push_str(&texts.render(problem, &renderer));
-            text.push_str("\n\n");
-        }
-        text.push_str(&renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]));
-        text.push('\n');
-        text
+        problems.iter().map(|problem| texts.render(problem, renderer) + "\n\n").collect()
     }
 }
 
@@ -54,7 +67,11 @@ struct Text<'s> {
 
 impl Texts<'_> {
     fn render(&self, problem: &Problem, renderer: &Renderer) -> String {
-        let title = Level::ERROR.primary_title(&problem.message);
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(&problem.message);
         let (near, far) = split_by_distance(problem);
         let places = near.iter().fold(problem.span.clone(), |window, related| hull(&window, &related.span));
         let mut group = match self.excerpt(&problem.file, &places) {

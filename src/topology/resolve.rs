@@ -28,6 +28,7 @@ pub(super) fn resolve(
     let overrides = links.overrides.iter().filter_map(|rule| resolver.resolve(rule, findings)).collect();
     let patch = |rule: &Option<ZoneRule>| rule.as_ref().map(|rule| rule.patch.clone()).unwrap_or_default();
     Rules {
+        place: links.key.clone(),
         default: links.default.clone(),
         intra_zone: patch(&links.intra_zone),
         inter_zone: patch(&links.inter_zone),

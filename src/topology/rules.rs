@@ -23,6 +23,8 @@ use super::{
 /// Everything that a topology says of its links.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
+    /// Where the file begins to speak of links.
+    pub(super) place: Range<usize>,
     pub(super) default: LinkPatch,
     pub(super) intra_zone: LinkPatch,
     pub(super) inter_zone: LinkPatch,
@@ -169,6 +171,13 @@ impl View<'_> {
             }
         }
         stretches
+    }
+
+    /// Whether any rule speaks of the link to another node.
+    pub(super) fn covers(&self, to: NodeId) -> bool {
+        let in_matrix = || self.rules.matrix.as_ref().is_some_and(|matrix| matrix.cell(self.from, to).is_some());
+        let in_general = || self.rules.general_rules(self.from, to, self.members).any(LinkPatch::says_something);
+        self.relevant.iter().any(|(nodes, _)| nodes.contains(to)) || in_matrix() || in_general()
     }
 
     /// Where it is said what this parameter of the link to another node is.

@@ -6,6 +6,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
+    hash::Hash,
 };
 
 use super::{
@@ -45,49 +46,76 @@ impl fmt::Display for Scope {
 
 /// Every distinct link with where it is, in the file's order.
 pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec<Scope>)> {
-    let map = Map::draw(rules, members);
+    let distinct = distinct(rules, members, |from, to| {
+        let outlook = rules.outlook(from, members);
+        let link = |to: NodeId| Some(outlook.get(outlook.partition_point(|stretch| stretch.nodes.end <= to))?.link);
+        to.iter().map(|to| link((*to)?)).collect()
+    });
+    distinct.into_iter().map(|Distinct { what, scopes, .. }| (what, scopes)).collect()
+}
+
+/// Links that are alike.
+pub(super) struct Distinct<T> {
+    /// What is the same of them.
+    pub(super) what: T,
+    pub(super) scopes: Vec<Scope>,
+    /// One of the links.
+    pub(super) example: (NodeId, NodeId),
+}
+
+/// The links by what they are, in the file's order. `row` says what the links from a node to some others are; where there
+/// is no other node, there is no link.
+pub(super) fn distinct<T: Copy + Eq + Hash>(
+    rules: &Rules,
+    members: &Members,
+    row: impl Fn(NodeId, &[Option<NodeId>]) -> Vec<Option<T>>,
+) -> Vec<Distinct<T>> {
+    let map = Map::draw(rules, members, row);
     let mut places: BTreeMap<LinkId, BTreeSet<(usize, usize)>> = BTreeMap::new();
     for (from, to, link) in map.edges() {
         places.entry(link).or_default().insert((from, to));
     }
     let scopes = |pairs: &BTreeSet<_>| if places.len() == 1 { vec![Scope::All] } else { map.scopes(pairs) };
-    let mut found: Vec<_> =
-        places.iter().map(|(&link, pairs)| (pairs.first(), map.links[link], scopes(pairs))).collect();
+    let mut found: Vec<_> = places.iter().map(|(&link, pairs)| (pairs.first(), link, scopes(pairs))).collect();
     found.sort_by_key(|(first, ..)| *first);
-    found.into_iter().map(|(_, link, scopes)| (link, scopes)).collect()
+    let distinct = found.into_iter().map(|(_, link, scopes)| {
+        let (what, example) = map.links[link];
+        Distinct { what, scopes, example }
+    });
+    distinct.collect()
 }
 
 /// The place of a link among the distinct ones.
 type LinkId = usize;
 
 /// A topology's nodes as classes in groups, and the links between them.
-struct Map<'m> {
+struct Map<'m, T> {
     members: &'m Members,
     classes: Vec<NodeSet>,
     /// Classes by their places: one group for each zone, and one for the nodes outside.
     groups: Vec<Vec<usize>>,
-    links: Vec<Link>,
+    /// Each with the first pair of nodes that has it.
+    links: Vec<(T, (NodeId, NodeId))>,
     /// From each class to each; none where there is no link.
     between: Vec<Vec<Option<LinkId>>>,
 }
 
-impl<'m> Map<'m> {
-    fn draw(rules: &Rules, members: &'m Members) -> Self {
+impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
+    fn draw(rules: &Rules, members: &'m Members, row: impl Fn(NodeId, &[Option<NodeId>]) -> Vec<Option<T>>) -> Self {
         let classes = rules.classes(members);
         let (mut links, mut ids) = (Vec::new(), HashMap::new());
         let between = classes.iter().map(|from| {
             let Some(node) = from.first() else { return Vec::new() };
-            let outlook = rules.outlook(node, members);
-            let row = classes.iter().map(|to| {
-                let to = to.iter().find(|to| *to != node)?;
-                let next = outlook.partition_point(|stretch| stretch.nodes.end <= to);
-                let link = outlook.get(next)?.link;
+            let others: Vec<_> = classes.iter().map(|to| to.iter().find(|to| *to != node)).collect();
+            let found = row(node, &others).into_iter().zip(others);
+            let found = found.map(|(link, to)| {
+                let link = link?;
                 Some(*ids.entry(link).or_insert_with(|| {
-                    links.push(link);
+                    links.push((link, (node, to.unwrap_or(node))));
                     links.len() - 1
                 }))
             });
-            row.collect()
+            found.collect()
         });
         let between = between.collect();
         let mut groups: BTreeMap<Option<NodeId>, Vec<usize>> = BTreeMap::new();

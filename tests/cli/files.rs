@@ -20,11 +20,43 @@ fn a_good_file_is_summed_up() {
       "file": "hierarchical-9.toml",
       "topology": "hierarchical-9",
       "nodes": 9,
-      "zones": 3
+      "zones": 3,
+      "warnings": []
     }
     --- stderr
     --- exit status: 0
     "#);
+}
+
+#[test]
+fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
+    let sandbox = Sandbox::new();
+    let text = "name = 'wan'\nzones = { Z1 = 'n1', Z2 = 'n2', Z3 = 'n3' }\n[links]\n\
+                override = [{ between = ['Z2', '*'], rtt = '50ms' }]\n";
+    sandbox.write("wan.toml", text);
+    insta::assert_snapshot!(sandbox.run(["check", "wan.toml"]), @r#"
+    --- stdout
+    wan.toml: topology wan, 3 nodes in 3 zones: ok, 1 warning
+    --- stderr
+    warning: no rule covers the links between Z1 and Z3: they are as the LAN
+     --> wan.toml:3:2
+      |
+    3 | [links]
+      |  ^^^^^ no rule here speaks of them
+      |
+      = help: if they are meant to be as the LAN, say so: `default = { rtt = "0ms" }` in `[links]`
+
+    --- exit status: 0
+    "#);
+    let checked = sandbox.run(["check", "--json", "wan.toml"]).ended(0);
+    assert_eq!(checked.stderr, "");
+    assert_eq!(checked.json()["warnings"][0]["severity"], "warning", "{checked}");
+    // No lab is up; the file is read before anything else.
+    let applied = sandbox.run(["apply", "wan.toml"]).ended(6).stderr;
+    insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: no rule covers the links between Z1 and Z3: they are as the LAN (wan.toml:3)");
+    // Who says that it is meant is not warned.
+    sandbox.write("meant.toml", text.replace("[links]", "[links]\ndefault = { rtt = '0ms' }"));
+    assert_eq!(sandbox.run(["check", "meant.toml"]).ended(0).stderr, "");
 }
 
 #[test]
@@ -356,6 +388,7 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
         "message": "wan/wan.toml: 1 error",
         "problems": [
           {
+            "severity": "error",
             "message": "an rtt is the same both ways, and these two are not",
             "label": "31ms one way round",
             "path": "wan/rtt.csv",
@@ -433,6 +466,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
         "message": "bad.toml: 2 errors",
         "problems": [
           {
+            "severity": "error",
             "message": "the node `n1` is in both `Z1` and `Z2`",
             "label": "again here",
             "path": "bad.toml",
@@ -455,6 +489,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
             ]
           },
           {
+            "severity": "error",
             "message": "a unit is missing: write \"10ms\"",
             "label": "a number without a unit",
             "path": "bad.toml",

@@ -95,6 +95,7 @@ fn with_json_what_is_wrong_with_a_change_is_data() {
         "message": "<set>: 1 error",
         "problems": [
           {
+            "severity": "error",
             "message": "`lightyears` is not a unit of time",
             "label": "",
             "path": "<set>",

@@ -1,0 +1,62 @@
+//! What is probably not meant in a file that is right: [`find`].
+//!
+//! Warnings that follow from the words alone are made where the words are read; these are of the rules together. Only for
+//! people: an agent never asks.
+
+use super::{
+    Topology,
+    diagnostic::Finding,
+    matrix::Matrix,
+    members::Members,
+    node_set::NodeId,
+    rules::{Rules, View},
+    scopes::{self, Distinct},
+};
+
+/// How many places of links one warning names.
+const MAX_SCOPES: usize = 4;
+
+/// Looks for everything that is probably not meant.
+pub(super) fn find(topology: &Topology, findings: &mut Vec<Finding>) {
+    findings.extend(links_without_a_rule(topology));
+}
+
+/// Links of which no rule speaks: probably one was forgotten.
+fn links_without_a_rule(topology: &Topology) -> Option<Finding> {
+    let Topology { source, members, rules, .. } = topology;
+    let distinct = scopes::distinct(rules, members, |from, others| {
+        let view = rules.view(from, members);
+        others.iter().map(|to| to.map(|to| is_forgotten(rules, members, &view, from, to))).collect()
+    });
+    let Distinct { scopes, example: (from, to), .. } = distinct.into_iter().find(|links| links.what)?;
+    let mut places: Vec<_> = scopes.iter().take(MAX_SCOPES).map(ToString::to_string).collect();
+    if let Some(more @ 1..) = scopes.len().checked_sub(MAX_SCOPES) {
+        places.push(format!("and in {more} more places"));
+    }
+    let cell = rules.matrix.as_ref().and_then(|matrix| {
+        let text = source.text_of(&matrix.file())?;
+        matrix.place_between(text, from, to, members).or_else(|| matrix.place_between(text, to, from, members))
+    });
+    let label = if cell.is_some() { "this cell is empty" } else { "no rule here speaks of them" };
+    let message = format!("no rule covers the links {}: they are as the LAN", places.join(", "));
+    Some(
+        Finding::warning(cell.unwrap_or_else(|| rules.place.clone().into()), message)
+            .label(label)
+            .help("if they are meant to be as the LAN, say so: `default = { rtt = \"0ms\" }` in `[links]`"),
+    )
+}
+
+/// Whether nothing is said of a link and it is probably meant to be more than the LAN: one from zone to zone, or one that a
+/// matrix should have. Inside a zone, and where there are neither zones nor a matrix, the LAN is what one expects.
+fn is_forgotten(rules: &Rules, members: &Members, view: &View<'_>, from: NodeId, to: NodeId) -> bool {
+    let is_in_matrix = |node: NodeId| {
+        let mut ends = rules.matrix.iter().flat_map(Matrix::ends);
+        ends.any(|nodes| *nodes == (node..node + 1))
+    };
+    let is_to_be_said = match (members.zone_of(from), members.zone_of(to)) {
+        (Some(one), Some(other)) if one.nodes == other.nodes => is_in_matrix(from) && is_in_matrix(to),
+        (None, None) => rules.matrix.is_some(),
+        _ => true,
+    };
+    is_to_be_said && !view.covers(to)
+}
