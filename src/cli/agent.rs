@@ -8,9 +8,8 @@ use std::{
 use caps::{CapSet, Capability};
 use ipnetwork::IpNetwork;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, log};
 use crate::{
     agent::{
         BridgeError, Caller, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge, keep,
@@ -90,6 +89,10 @@ pub(super) struct Agent {
     /// End when stdin is closed: for whoever starts the agent and must not leave it behind
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
+
+    /// Log to this file, of bounded size, and not to stderr
+    #[arg(long, value_name = "FILE", hide = true)]
+    log: Option<PathBuf>,
 }
 
 /// To shape and to measure.
@@ -106,7 +109,11 @@ impl Agent {
         if keeper.is_some() {
             let _already = nix::unistd::setsid();
         }
-        start_log();
+        match &self.log {
+            Some(file) => log::to_file(file)
+                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", file.display())))?,
+            None => log::to_stderr(),
+        }
         let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
         check_capabilities("run it as root, or as packaging/systemd does")?;
         let kernel = open_kernel()?;
@@ -180,14 +187,6 @@ fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static
             () = stdin_closes => {}
         }
     })
-}
-
-/// Logs to stderr, by default what an operator wants to know.
-pub(super) fn start_log() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false);
-    // A second call in one process changes nothing.
-    drop(log.try_init());
 }
 
 impl From<ConfigError> for Failure {

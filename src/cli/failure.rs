@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Exit;
 use crate::{
     fleet::{CallError, Leftover, Phase, TransactionError},
-    lab::{KeepError, LabError, LayoutError},
+    lab::{ControlError, KeepError, LabError, LayoutError},
     pki::IdentityError,
     plan::EditError,
     topology::{NodeName, Problem, Rejected, hostlist},
@@ -191,6 +191,22 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Usage, error).hint("bring one up that has: netemctl lab up TOPOLOGY --controller")
             }
             LabError::TooLong(_) | LabError::NoNode { .. } => Self::new(Exit::Usage, error),
+            LabError::Hostlist(malformed) => {
+                let help = malformed.help();
+                Self::new(Exit::Usage, error).hint(help)
+            }
+            LabError::InUse(_) => Self::new(Exit::Refused, error)
+                .hint("see them: netemctl lab ps; without --if-idle, lab down ends them"),
+            LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
+            LabError::Processes(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+                Self::new(Exit::Permission, error).hint("use the lab as the user who brought it up")
+            }
+            LabError::Processes(_) | LabError::Immortal(_) | LabError::Control(ControlError::Failed(_)) => {
+                Self::new(Exit::Failed, error)
+            }
+            LabError::Control(ControlError::Silent(..)) => {
+                Self::new(Exit::Unreachable, error).hint("start the lab anew: netemctl lab down, then lab up")
+            }
         }
     }
 }

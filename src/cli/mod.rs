@@ -12,12 +12,12 @@ mod heal;
 mod inventory;
 mod lab;
 mod lend;
+mod log;
 mod overlays;
 mod partition;
 mod partitions;
 mod pki;
 mod plan;
-mod program;
 mod render;
 mod routed;
 mod scope;
@@ -212,7 +212,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         }
         Verb::Agent(_) => {}
         Verb::Lab(verb) if verb.enters_namespaces() => {}
-        Verb::Lab(verb) if verb.is_down() => context.watch("what is left of the lab goes when this is repeated"),
+        Verb::Lab(verb) if verb.ends_programs() => context.watch("the rest is done when this is repeated"),
         _ => context.watch("nothing was changed"),
     }
     match verb {

@@ -12,6 +12,7 @@ mod links;
 mod loan;
 mod namespace;
 mod observe;
+mod processes;
 mod refuse;
 mod rtnl;
 mod samples;
@@ -28,7 +29,10 @@ pub use fake::FakeKernel;
 pub use host::{DefaultRoute, Host, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};
-pub use namespace::{Namespaces, NodeNamespace, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs};
+pub use namespace::{
+    Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs,
+};
+pub use processes::{Process, network_number, own_line};
 pub use rtnl::Rtnl;
 pub use watch::Event;
 

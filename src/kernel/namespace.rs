@@ -8,7 +8,7 @@ use std::{
     io,
     os::{
         fd::{AsFd, BorrowedFd},
-        unix::process::CommandExt,
+        unix::{fs::symlink, process::CommandExt},
     },
     path::{Path, PathBuf},
     sync::mpsc::{Sender, channel},
@@ -144,12 +144,49 @@ fn isolate(namespaces: CloneFlags) -> io::Result<()> {
 
 /// Shows `file` in the place of `target`, in the mount namespace of the calling thread.
 pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
-    Ok(mount(Some(file), target, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+    let mounted = mount(Some(file), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
+    mounted.map_err(|errno| about(&format!("cannot mount {} on {}", file.display(), target.display()), &errno.into()))
+}
+
+/// Shows in the place of a folder one that has the same entries and empty files of these names besides, in the mount
+/// namespace of the calling thread. The host's folder stays as it is. `staging` is an empty folder for the time.
+///
+/// Every entry is mounted by itself. One mount of the whole folder would be a second path to the host's own files, in
+/// a place whose contents are removed some day.
+pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()> {
+    let with = |path: &Path, error: io::Error| about(&path.display().to_string(), &error);
+    mount(Some("tmpfs"), staging, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
+        .map_err(|errno| about(&format!("cannot mount a tmpfs on {}", staging.display()), &errno.into()))?;
+    for entry in fs::read_dir(folder).map_err(|error| with(folder, error))? {
+        let entry = entry.map_err(|error| with(folder, error))?;
+        let (from, to) = (entry.path(), staging.join(entry.file_name()));
+        let kind = entry.file_type().map_err(|error| with(&from, error))?;
+        if names.iter().any(|name| entry.file_name() == *name) {
+            // A symbolic link that leads nowhere.
+        } else if kind.is_symlink() {
+            fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, error))?;
+        } else {
+            let made = if kind.is_dir() { fs::create_dir(&to) } else { File::create(&to).map(drop) };
+            made.map_err(|error| with(&to, error))?;
+            mount_over(&from, &to)?;
+        }
+    }
+    for path in names.iter().map(|name| staging.join(name)) {
+        drop(File::create(&path).map_err(|error| with(&path, error))?);
+    }
+    mount(Some(staging), folder, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .map_err(|errno| about(&format!("cannot mount {} on {}", staging.display(), folder.display()), &errno.into()))
 }
 
 /// Mounts a sysfs that shows the interfaces of the calling thread's network namespace.
 pub fn mount_sysfs() -> io::Result<()> {
-    Ok(mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)?)
+    let mounted = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>);
+    mounted.map_err(|errno| about("cannot mount a sysfs on /sys", &errno.into()))
+}
+
+/// The error, with what it is about.
+fn about(what: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
 /// Makes an ordinary user root of a user namespace of its own; root stays what it is.

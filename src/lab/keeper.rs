@@ -5,31 +5,31 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
     io,
     net::IpAddr,
-    os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
-    thread,
-    time::{Duration, Instant},
+    process::ExitStatus,
+    time::Duration,
 };
 
 use ipnetwork::IpNetwork;
 use thiserror::Error;
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{info, warn};
+use tokio::{
+    net::UnixListener,
+    signal::unix::{Signal, SignalKind, signal},
+};
+use tracing::info;
 
 use super::{
-    LabDirectory, LabError, Layout, Member, State,
-    layout::{
-        CONTROLLER_NUMBER, DATABASE, MANAGEMENT, agent_port, agent_socket, certificates, database_mac, management_mac,
-        node_directory,
-    },
+    CONTROLLER, LabDirectory, LabError, Layout, Member, State,
+    agents::{Agents, READY_WITHIN},
+    control::{self, Request},
+    dress::Wardrobe,
+    layout::{CONTROLLER_NUMBER, DATABASE, MANAGEMENT, certificates, database_mac, management_mac},
 };
 use crate::{
-    kernel::{Cable, KernelError, Links, Mac, NodeNamespace, mount_over, mount_sysfs},
-    pki::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, Role, Validity, Wish, store::StoreError},
+    kernel::{Cable, KernelError, Links, Mac, NodeNamespace, network_number},
+    pki::{Role, Validity, Wish, store::StoreError},
     topology::NodeName,
 };
 
@@ -44,12 +44,6 @@ const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long the certificates of a lab hold.
 const CERTIFICATES_HOLD_DAYS: u32 = 3650;
-
-/// How long an agent may take to listen.
-const AGENT_READY_WITHIN: Duration = Duration::from_secs(30);
-
-/// How long agents may take to end before they are killed.
-const AGENT_END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Why a lab did not come up.
 #[derive(Debug, Error)]
@@ -66,9 +60,20 @@ pub enum KeepError {
     /// A link could not be made.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// The nodes could not be given the lab's files.
+    #[error("cannot give the nodes files of the lab: {0}")]
+    Dress(#[source] io::Error),
     /// An agent could not be started.
-    #[error("cannot start the agent of {0}: {1}")]
-    Start(NodeName, #[source] io::Error),
+    #[error("cannot start the agent of {node}: {path}: {error}")]
+    Start {
+        /// Whose.
+        node: NodeName,
+        /// What the error is about.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
     /// An agent ended at once.
     #[error("the agent of {node} ended at once ({status}); its log:\n{log}")]
     AgentEnded {
@@ -80,7 +85,7 @@ pub enum KeepError {
         log: String,
     },
     /// An agent does not listen.
-    #[error("the agent of {0} did not become ready within {seconds} s", seconds = AGENT_READY_WITHIN.as_secs())]
+    #[error("the agent of {0} did not become ready within {seconds} s", seconds = READY_WITHIN.as_secs())]
     AgentSilent(NodeName),
     /// Whoever asked for the lab is gone.
     #[error("nobody waits for the lab any more: {0}")]
@@ -96,36 +101,55 @@ pub fn keep(directory: &LabDirectory, layout: Layout, ready: impl FnOnce() -> io
     // From here on a signal is noted and heeded at the end of the step, so that nothing is half made.
     let signals = runtime.block_on(async { Signals::new() }).map_err(KeepError::Signals)?;
     let _lock = directory.lock()?;
-    let hosts = directory.path().join("hosts");
-    fs::write(&hosts, layout.hosts_file()).map_err(|error| LabError::Directory { path: hosts.clone(), error })?;
+    let wardrobe = Wardrobe::fill(directory.path(), &layout)?;
 
     let switch = NodeNamespace::new().map_err(KeepError::Namespace)?;
     let nodes = namespaces(&layout)?;
     let controller = layout.controller.as_ref().map(|_| NodeNamespace::new()).transpose();
     let controller = controller.map_err(KeepError::Namespace)?;
     wire(&switch, &nodes, controller.as_ref(), &layout)?;
-    if let Some(namespace) = &controller {
-        let hosts = hosts.clone();
-        let dressed = namespace.run(move || dress(&hosts)).and_then(|dressed| dressed);
-        dressed.map_err(KeepError::Namespace)?;
+    for namespace in nodes.values().chain(&controller) {
+        wardrobe.dress(namespace).map_err(KeepError::Dress)?;
     }
     if layout.tls {
         issue(directory.path(), &layout)?;
     }
-    let mut agents = Agents::default();
-    for member in &layout.members {
-        let child = start(directory.path(), &nodes[&member.node], member, layout.tls, hosts.clone())?;
-        agents.children.insert(member.node.clone(), child);
-    }
-    agents.wait_until_ready(directory.path())?;
-    let threads = nodes.iter().map(|(node, namespace)| (node.clone(), namespace.thread())).collect();
-    let controller = controller.as_ref().map(NodeNamespace::thread);
-    directory.publish(&State { keeper: std::process::id().cast_signed(), threads, controller, layout })?;
+    let requests = control::socket(directory.path());
+    let requests = runtime.block_on(async { UnixListener::bind(&requests) }).map_err(|error| {
+        KeepError::Lab(LabError::Directory { path: requests.clone(), error })
+    })?;
+    let mut agents = Agents::start(directory.path(), &nodes, &layout)?;
+    directory.publish(&state(&nodes, controller.as_ref(), &layout)?)?;
     info!(nodes = nodes.len(), "The lab is up.");
     ready().map_err(KeepError::Unwanted)?;
-    runtime.block_on(signals.wait_for_the_end(&mut agents));
+    runtime.block_on(signals.wait_for_the_end(&requests, &mut agents));
     info!("The lab ends.");
     Ok(())
+}
+
+/// What other processes are to know.
+fn state(
+    nodes: &BTreeMap<NodeName, NodeNamespace>,
+    controller: Option<&NodeNamespace>,
+    layout: &Layout,
+) -> Result<State, KeepError> {
+    let keeper = std::process::id().cast_signed();
+    let number = |namespace: &NodeNamespace| network_number(keeper, namespace.thread()).map_err(KeepError::Namespace);
+    let mut networks = BTreeMap::new();
+    for (node, namespace) in nodes {
+        networks.insert(node.clone(), number(namespace)?);
+    }
+    // A constant that is a valid name.
+    if let (Some(namespace), Ok(name)) = (controller, CONTROLLER.parse()) {
+        networks.insert(name, number(namespace)?);
+    }
+    Ok(State {
+        keeper,
+        threads: nodes.iter().map(|(node, namespace)| (node.clone(), namespace.thread())).collect(),
+        controller: controller.map(NodeNamespace::thread),
+        networks,
+        layout: layout.clone(),
+    })
 }
 
 fn namespaces(layout: &Layout) -> Result<BTreeMap<NodeName, NodeNamespace>, KeepError> {
@@ -200,16 +224,6 @@ fn configure(interfaces: &[(&str, Ends)]) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Gives the calling thread's namespaces the hosts file of the lab and a sysfs of their own.
-fn dress(hosts: &Path) -> io::Result<()> {
-    mount_over(hosts, Path::new("/etc/hosts"))?;
-    // Only the speed of the interface is read there; without it, a speed is assumed.
-    if let Err(error) = mount_sysfs() {
-        warn!(%error, "The node has no sysfs of its own.");
-    }
-    Ok(())
-}
-
 /// Makes a CA for this lab alone, and certificates for all that are in it.
 fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
     let store = certificates(directory);
@@ -219,108 +233,6 @@ fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
     store.init(validity, false)?;
     store.issue(&nodes.chain([wish(Role::Controller)]).collect::<Vec<_>>(), false)?;
     Ok(())
-}
-
-/// Starts the agent of a node inside its namespaces, in which the hosts file and sysfs are the node's.
-#[expect(clippy::disallowed_methods, reason = "the keeper is the parent of the agents")]
-fn start(
-    directory: &Path,
-    namespace: &NodeNamespace,
-    member: &Member,
-    tls: bool,
-    hosts: PathBuf,
-) -> Result<Child, KeepError> {
-    let node = &member.node;
-    let home = node_directory(directory, node);
-    let socket = agent_socket(directory, node);
-    let prepare = || -> io::Result<Command> {
-        fs::create_dir_all(&home)?;
-        let config = home.join("agent.toml");
-        let quoted = |text: &str| serde_json::Value::from(text).to_string();
-        let mut text = format!(
-            "node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
-            quoted(node.as_str()),
-            quoted(DATABASE),
-            quoted(&socket.to_string_lossy()),
-            quoted(&home.join("journal.json").to_string_lossy())
-        );
-        if let Some(address) = agent_port(member).filter(|_| tls) {
-            let folder = certificates(directory).folder(&Role::Agent(node.clone()));
-            text += &format!("listen = {}\n[tls]\n", quoted(&address.to_string()));
-            for (key, file) in [("ca", CA_FILE), ("cert", CERTIFICATE_FILE), ("key", KEY_FILE)] {
-                text += &format!("{key} = {}\n", quoted(&folder.join(file).to_string_lossy()));
-            }
-        }
-        fs::write(&config, text)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["agent", "--until-stdin-closes", "--config"]).arg(config);
-        // What the lab's own service manager wants to hear is not for the agents to say.
-        command.env_remove("NOTIFY_SOCKET");
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(File::create(home.join("agent.log"))?);
-        Ok(command)
-    };
-    let started = prepare().and_then(|mut command| {
-        namespace.run(move || -> io::Result<Child> {
-            dress(&hosts)?;
-            command.spawn()
-        })?
-    });
-    started.map_err(|error| KeepError::Start(node.clone(), error))
-}
-
-/// The agents, each ended when this is dropped.
-#[derive(Default)]
-struct Agents {
-    children: BTreeMap<NodeName, Child>,
-}
-
-impl Agents {
-    fn wait_until_ready(&mut self, directory: &Path) -> Result<(), KeepError> {
-        let deadline = Instant::now() + AGENT_READY_WITHIN;
-        for (node, child) in &mut self.children {
-            while UnixStream::connect(agent_socket(directory, node)).is_err() {
-                if let Ok(Some(status)) = child.try_wait() {
-                    let log = fs::read_to_string(node_directory(directory, node).join("agent.log"));
-                    return Err(KeepError::AgentEnded { node: node.clone(), status, log: log.unwrap_or_default() });
-                }
-                if Instant::now() > deadline {
-                    return Err(KeepError::AgentSilent(node.clone()));
-                }
-                thread::sleep(Duration::from_millis(5));
-            }
-        }
-        Ok(())
-    }
-
-    /// Collects agents that have ended; the kernel keeps what was in force in their namespaces.
-    fn collect(&mut self) {
-        self.children.retain(|node, child| match child.try_wait() {
-            Ok(Some(status)) => {
-                warn!(%node, %status, "An agent has ended.");
-                false
-            }
-            _ => true,
-        });
-    }
-}
-
-impl Drop for Agents {
-    fn drop(&mut self) {
-        for child in self.children.values_mut() {
-            // Its end of the pipe closes, which asks it to end.
-            drop(child.stdin.take());
-        }
-        let deadline = Instant::now() + AGENT_END_WITHIN;
-        while !self.children.is_empty() && Instant::now() < deadline {
-            self.children.retain(|_, child| !matches!(child.try_wait(), Ok(Some(_))));
-            thread::sleep(Duration::from_millis(5));
-        }
-        for child in self.children.values_mut() {
-            // It may have ended at this very moment.
-            drop(child.kill());
-            drop(child.wait());
-        }
-    }
 }
 
 struct Signals {
@@ -338,12 +250,16 @@ impl Signals {
         })
     }
 
-    async fn wait_for_the_end(mut self, agents: &mut Agents) {
+    /// Does what is asked meanwhile. A signal that comes during that is heeded after it.
+    async fn wait_for_the_end(mut self, requests: &UnixListener, agents: &mut Agents<'_>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.child.recv() => agents.collect(),
+                () = control::answer(requests, |Request::Restart(nodes)| {
+                    agents.restart(&nodes).map_err(|error| error.to_string())
+                }) => {}
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::{
     kernel::Mac,
     pki::store::Store,
     plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, Place, is_link_local},
-    topology::{NodeName, Topology, ZoneName},
+    topology::{NodeName, Topology, ZoneName, hostlist},
 };
 
 /// A bridge takes 1,023 ports.
@@ -49,6 +49,20 @@ pub struct Layout {
     /// Whether the agents listen on the management network, by TLS.
     #[serde(default)]
     pub tls: bool,
+    /// Which of a name's addresses comes first.
+    #[serde(default)]
+    pub prefer: Family,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    /// 10.78.0.9.
+    #[default]
+    Ipv4,
+    /// fd78::9.
+    Ipv6,
 }
 
 /// One node of a lab.
@@ -92,6 +106,7 @@ impl Layout {
             zones: topology.zones().map(|(zone, nodes)| (zone.clone(), nodes.to_vec())).collect(),
             controller: None,
             tls: false,
+            prefer: Family::default(),
         })
     }
 
@@ -102,6 +117,29 @@ impl Layout {
         }
         self.controller = Some(addresses(MANAGEMENT_NET, CONTROLLER_NUMBER));
         Ok(self)
+    }
+
+    /// The hosts that a name means: a zone's, a node, the controller host, or with `*` all nodes.
+    pub(super) fn named(&self, name: &str) -> Option<Vec<NodeName>> {
+        let node: Option<NodeName> = name.parse().ok();
+        let nodes = || self.members.iter().map(|member| &member.node);
+        if let Some((_, nodes)) = self.zones.iter().find(|(zone, _)| zone.as_str() == name) {
+            return Some(nodes.clone());
+        }
+        match node {
+            Some(node) if nodes().any(|other| *other == node) => Some(vec![node]),
+            Some(node) if name == CONTROLLER && self.controller.is_some() => Some(vec![node]),
+            None if name == "*" => Some(nodes().cloned().collect()),
+            _ => None,
+        }
+    }
+
+    /// The nodes and zones, for who has named another.
+    pub(super) fn names(&self) -> String {
+        let nodes: Vec<&NodeName> = self.members.iter().map(|member| &member.node).collect();
+        let zones: Vec<&ZoneName> = self.zones.keys().collect();
+        let zones = if zones.is_empty() { String::new() } else { format!(", its zones {}", hostlist::fold(&zones)) };
+        format!("{}{zones}", hostlist::fold(&nodes))
     }
 
     /// The fleet that the lab is, if its files are in `directory`.
@@ -143,6 +181,20 @@ impl Layout {
         let controller = self.controller.iter().flatten();
         lines.extend(controller.map(|network| format!("{} {CONTROLLER} {CONTROLLER}.mgmt", network.ip())));
         lines.join("\n") + "\n"
+    }
+
+    /// The `gai.conf(5)` of every node: in which order the C library has a name's addresses.
+    ///
+    /// Its own table (RFC 3484) has IPv6 first, so a client of a server that listens on IPv4 alone is refused by one
+    /// address, which takes an RTT, before it tries the other. Programs with resolvers of their own (Go, musl) go by RFC
+    /// 6724, by which addresses such as fd78::9 come after IPv4.
+    pub(super) fn address_order(&self) -> String {
+        let of_ipv4 = match self.prefer {
+            Family::Ipv4 => 100,
+            Family::Ipv6 => 10,
+        };
+        let rules = [("::1/128", 50), ("::/0", 40), ("2002::/16", 30), ("::/96", 20), ("::ffff:0:0/96", of_ipv4)];
+        rules.iter().map(|(network, precedence)| format!("precedence {network} {precedence}\n")).collect()
     }
 }
 

@@ -5,10 +5,16 @@
 //! however it ends, the kernel takes everything away. A lab may have one more host, the controller's, which is on the
 //! management network alone. [`State`] is what other processes know of it.
 
+mod agents;
+mod control;
+mod dress;
 mod keeper;
 mod layout;
+mod programs;
 mod state;
 
+pub use control::ControlError;
 pub use keeper::{KeepError, keep};
-pub use layout::{CONTROLLER, Layout, LayoutError, MAX_NODES, Member};
-pub use state::{Lab, LabDirectory, LabError, State};
+pub use layout::{CONTROLLER, Family, Layout, LayoutError, MAX_NODES, Member};
+pub use programs::{EndedProgram, Program, by_name};
+pub use state::{Ended, Lab, LabDirectory, LabError, State};

@@ -1,7 +1,7 @@
 //! What other processes know of a lab: its directory, whether its keeper lives, where its namespaces are.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt},
@@ -19,7 +19,12 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{CONTROLLER, Layout, layout::certificates};
+use super::{
+    CONTROLLER, EndedProgram, Layout, Program,
+    control::{self, ControlError},
+    layout::{certificates, node_directory},
+    programs::{Census, described},
+};
 use crate::{
     kernel::Namespaces,
     pki::Role,
@@ -29,6 +34,9 @@ use crate::{
 
 /// How long a keeper may take to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a command waits for another one that is at work on the lab.
+const ACCESS_WITHIN: Duration = Duration::from_secs(20);
 
 /// What the longest path below a lab's directory adds to it: `/nodes/<63 bytes>/agent.sock`.
 const LONGEST_SUFFIX: usize = 7 + 63 + 11;
@@ -51,8 +59,22 @@ pub struct State {
     /// The one that is in those of the controller host, if there is one.
     #[serde(default)]
     pub controller: Option<i32>,
+    /// The numbers of the network namespaces of all of them.
+    #[serde(default)]
+    pub networks: BTreeMap<NodeName, u64>,
     /// What the lab consists of.
     pub layout: Layout,
+}
+
+/// What taking a lab down came to.
+#[derive(Debug, Default)]
+pub struct Ended {
+    /// Whether a lab was up.
+    pub was_up: bool,
+    /// The programs in its nodes that were ended.
+    pub programs: Vec<EndedProgram>,
+    /// Those that the calling process comes from, which go on without a network.
+    pub left: Vec<Program>,
 }
 
 /// A lab that is up.
@@ -78,6 +100,24 @@ pub enum LabError {
     /// The keeper does not end.
     #[error("the lab's keeper (process {0}) does not end")]
     Stuck(i32),
+    /// The processes of the machine could not be looked at, or not be ended.
+    #[error("{0}")]
+    Processes(#[source] io::Error),
+    /// Programs run in its nodes.
+    #[error("programs run in the lab: {0}; nothing was changed")]
+    InUse(String),
+    /// Programs of a lab that was killed still run.
+    #[error("programs of a lab whose keeper was killed still run: {0}")]
+    Orphans(String),
+    /// Programs do not end, even if they are killed.
+    #[error("programs do not end, although they were killed: {0}")]
+    Immortal(String),
+    /// The keeper did not do what it was asked.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A word is no hostlist.
+    #[error(transparent)]
+    Hostlist(#[from] hostlist::HostlistError),
     /// Its directory is of no use.
     #[error("{path}: {error}")]
     Directory {
@@ -111,12 +151,12 @@ pub enum LabError {
     #[error("the lab has no controller host")]
     NoController,
     /// No node has the name.
-    #[error("the lab has no node `{node}`; its nodes are {nodes}", nodes = hostlist::fold(.known))]
+    #[error("the lab has no node `{node}`; its nodes are {known}")]
     NoNode {
         /// What was asked for.
         node: String,
         /// What there is.
-        known: Vec<NodeName>,
+        known: String,
     },
 }
 
@@ -161,8 +201,22 @@ impl LabDirectory {
             Err(LabError::Down) => {}
             Err(error) => return Err(error),
         }
+        if let Some(state) = self.last_state() {
+            let orphans = Census::of(&self.0, &state, false).programs()?;
+            if !orphans.is_empty() {
+                return Err(LabError::Orphans(described(&orphans)));
+            }
+        }
         self.empty()?;
         Ok(exclusive)
+    }
+
+    /// The right to start programs in the nodes. As long as the answer lives, nobody ends the lab or restarts a node.
+    pub fn enter(&self) -> Result<Flock<File>, LabError> {
+        if !self.check()? {
+            return Err(LabError::Down);
+        }
+        self.access(FlockArg::LockSharedNonblock)
     }
 
     /// Takes the lock that says that the lab is alive. It is free again when the process ends, however it ends.
@@ -197,35 +251,68 @@ impl LabDirectory {
         write().map_err(|error| self.failed(error))
     }
 
-    /// Ends the lab and removes its directory, with what a lab that was killed left there. Answers whether one was up.
-    pub fn end(&self) -> Result<bool, LabError> {
+    /// Ends the programs in the lab's nodes and the lab, and removes its directory, with what a lab that was killed left
+    /// there. If it is to be idle, programs are an error, and nothing is done.
+    pub fn end(&self, if_idle: bool) -> Result<Ended, LabError> {
         if !self.0.exists() {
-            return Ok(false);
+            return Ok(Ended::default());
         }
         let _exclusive = self.exclusive()?;
-        let was_up = match self.find() {
-            Ok(lab) => {
-                lab.end_keeper()?;
-                true
-            }
-            Err(LabError::Down) => false,
+        let lab = match self.find() {
+            Ok(lab) => Some(lab),
+            Err(LabError::Down) => None,
             Err(error) => return Err(error),
         };
+        let mut ended = Ended { was_up: lab.is_some(), ..Ended::default() };
+        let state = lab.as_ref().map(|lab| lab.state.clone()).or_else(|| self.last_state());
+        if let Some(state) = state {
+            let census = Census::of(&self.0, &state, lab.is_some());
+            let running = if if_idle { census.others()? } else { Vec::new() };
+            if !running.is_empty() {
+                return Err(LabError::InUse(described(&running)));
+            }
+            ended.programs = census.end_others()?;
+            ended.left = census.own()?;
+        }
+        if let Some(lab) = lab {
+            lab.end_keeper()?;
+        }
         self.empty()?;
         fs::remove_dir(&self.0).map_err(|error| self.failed(error))?;
-        Ok(was_up)
+        Ok(ended)
+    }
+
+    /// What the last keeper wrote down, even if it has been killed since.
+    fn last_state(&self) -> Option<State> {
+        serde_json::from_slice(&fs::read(self.state_file()).ok()?).ok()
     }
 
     /// The right to make or end the lab: a lock on the directory itself, which needs no file of its own.
     fn exclusive(&self) -> Result<Flock<File>, LabError> {
         self.check()?;
-        let directory = File::open(&self.0).map_err(|error| self.failed(error))?;
-        let own = directory.metadata().map_err(|error| self.failed(error))?;
-        let lock = Flock::lock(directory, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)?;
-        // Whoever had the lock before may have removed the directory that was opened.
-        match fs::symlink_metadata(&self.0) {
-            Ok(now) if (now.dev(), now.ino()) == (own.dev(), own.ino()) => Ok(lock),
-            _ => Err(LabError::Busy),
+        // Programs that are just being started hold it for a moment.
+        self.access(FlockArg::LockExclusiveNonblock)
+    }
+
+    fn access(&self, how: FlockArg) -> Result<Flock<File>, LabError> {
+        let deadline = Instant::now() + ACCESS_WITHIN;
+        loop {
+            let directory = match File::open(&self.0) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LabError::Down),
+                opened => opened.map_err(|error| self.failed(error))?,
+            };
+            let own = directory.metadata().map_err(|error| self.failed(error))?;
+            if let Ok(lock) = Flock::lock(directory, how) {
+                // Whoever had the lock before may have removed the directory that was opened.
+                match fs::symlink_metadata(&self.0) {
+                    Ok(now) if (now.dev(), now.ino()) == (own.dev(), own.ino()) => return Ok(lock),
+                    _ => continue,
+                }
+            }
+            if Instant::now() > deadline {
+                return Err(LabError::Busy);
+            }
+            thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -332,17 +419,45 @@ impl Lab {
         self.state.controller.is_some_and(here)
     }
 
+    /// The nodes that words mean: names, hostlists and zones, `*` for all nodes; or the controller host.
+    pub fn hosts(&self, words: &[String]) -> Result<Vec<NodeName>, LabError> {
+        let mut hosts = BTreeSet::new();
+        for name in words.iter().map(|word| hostlist::expand(word)).collect::<Result<Vec<_>, _>>()?.concat() {
+            match self.state.layout.named(&name) {
+                Some(nodes) => hosts.extend(nodes),
+                None if name == CONTROLLER && self.state.controller.is_none() => return Err(LabError::NoController),
+                None => return Err(LabError::NoNode { node: name, known: self.state.layout.names() }),
+            }
+        }
+        Ok(hosts.into_iter().collect())
+    }
+
     /// The namespaces of a node, or of the controller host.
-    pub fn namespaces(&self, node: &str) -> Result<Namespaces, LabError> {
-        let threads = &self.state.threads;
-        let controller = if node == CONTROLLER { self.state.controller } else { None };
-        let thread = node.parse().ok().and_then(|node: NodeName| threads.get(&node).copied()).or(controller);
-        let known = || threads.keys().cloned().collect();
-        let thread = thread.ok_or_else(|| match node {
-            CONTROLLER => LabError::NoController,
-            _ => LabError::NoNode { node: node.to_owned(), known: known() },
-        })?;
+    pub fn namespaces(&self, host: &NodeName) -> Result<Namespaces, LabError> {
+        let controller = if host.as_str() == CONTROLLER { self.state.controller } else { None };
+        let thread = self.state.threads.get(host).copied().or(controller);
+        let unknown = || LabError::NoNode { node: host.to_string(), known: self.state.layout.names() };
+        let thread = thread.ok_or_else(unknown)?;
         Namespaces::of_thread(self.state.keeper, thread).map_err(|error| self.directory.failed(error))
+    }
+
+    /// The programs that run in these hosts.
+    pub fn programs(&self, hosts: &[NodeName]) -> Result<Vec<Program>, LabError> {
+        Census::of(self.directory.path(), &self.state, true).only(hosts).programs()
+    }
+
+    /// Ends the programs in these nodes and starts their agents anew.
+    pub fn restart(&self, nodes: &[NodeName]) -> Result<Vec<EndedProgram>, LabError> {
+        let _exclusive = self.directory.exclusive()?;
+        let ended = Census::of(self.directory.path(), &self.state, true).only(nodes).end_others()?;
+        let agents = nodes.iter().filter(|node| self.state.threads.contains_key(node));
+        control::ask(self.directory.path(), &control::Request::Restart(agents.cloned().collect()))?;
+        Ok(ended)
+    }
+
+    /// The folder of a node's files.
+    pub fn folder(&self, node: &NodeName) -> PathBuf {
+        node_directory(self.directory.path(), node)
     }
 
     /// Asks the keeper to end, and sees to it that it does.

@@ -18,6 +18,7 @@ mod lab;
 mod live;
 mod partition;
 mod pki;
+mod programs;
 mod service;
 mod ssh;
 mod survival;

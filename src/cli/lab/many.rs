@@ -1,0 +1,318 @@
+//! Running the user's program in several nodes at once, or in the background.
+//!
+//! Each is a netemctl of its own that goes into the node and becomes the program (`single::apart`). This process stays
+//! outside, so it can wait for all of them.
+
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs::{self, File},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::net::UnixStream},
+    path::{Path, PathBuf},
+    process::Stdio,
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, Command},
+    task::JoinSet,
+    time::timeout,
+};
+
+use super::{
+    exec::Executed,
+    single::{GRACE, Refusal, exit_code, text},
+};
+use crate::{
+    cli::{Context, Exit, Failure},
+    lab::Lab,
+    topology::{NodeName, hostlist},
+};
+
+/// A line that is longer is printed in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+
+/// What a program in several nodes came to.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Together {
+    /// That of the first node where it is not 0.
+    exit_code: u8,
+    nodes: BTreeMap<NodeName, InNode>,
+}
+
+/// What it came to in one of them.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct InNode {
+    /// 128 and the signal's number if a signal ended it, as shells have it.
+    exit_code: u8,
+    /// What it printed on stdout; what is not UTF-8 is replaced by U+FFFD.
+    stdout: String,
+    /// What it printed on stderr.
+    stderr: String,
+    /// Why it could not be run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+/// Programs in the background.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Detached {
+    /// 0, or that of the first node where the program cannot be run.
+    exit_code: u8,
+    nodes: BTreeMap<NodeName, Background>,
+}
+
+/// A program in the background of one node.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(untagged)]
+enum Background {
+    /// It runs.
+    Runs {
+        /// Its process.
+        pid: u32,
+        /// What it prints goes there; lab down removes it.
+        log: PathBuf,
+    },
+    /// It cannot be run.
+    Failed {
+        /// The exit code that says so.
+        exit_code: u8,
+        /// Why.
+        error: String,
+    },
+}
+
+/// Runs the program in all hosts, and waits for all of them.
+pub(super) fn together(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
+    let directory = context.lab_directory()?.path().to_owned();
+    let is_json = context.is_json();
+    let nodes = context.block_on(async |interrupt| {
+        let mut groups = Vec::new();
+        let mut running = JoinSet::new();
+        let mut start_in = |node: &NodeName| -> io::Result<()> {
+            let mut command = command(&directory, node, program);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+            let (child, report) = start(command)?;
+            groups.extend(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw));
+            let node = node.clone();
+            running.spawn(async move { (node.clone(), attend(&node, child, report, is_json).await) });
+            Ok(())
+        };
+        let started = hosts.iter().try_for_each(&mut start_in);
+        let mut nodes = BTreeMap::new();
+        let mut all = Box::pin(async {
+            while let Some(ended) = running.join_next().await {
+                nodes.extend(ended.ok());
+            }
+        });
+        if started.is_ok() {
+            tokio::select! {
+                biased;
+                () = &mut all => {
+                    drop(all);
+                    return Ok(nodes);
+                }
+                () = interrupt.cancelled() => {}
+            }
+        }
+        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+            for group in &groups {
+                // A group that has just ended needs no signal.
+                let _gone = killpg(*group, signal);
+            }
+            if timeout(GRACE, &mut all).await.is_ok() {
+                break;
+            }
+        }
+        started.map_err(|error| Failure::new(Exit::Failed, format!("cannot start netemctl: {error}")))?;
+        Err(Failure::new(Exit::Interrupted, "interrupted; the program was ended in all nodes"))
+    })?;
+    let exit_code = nodes.values().map(|ran| ran.exit_code).find(|code| *code != 0).unwrap_or(0);
+    if is_json {
+        context.answer(&Executed::Together(Together { exit_code, nodes }), String::new)?;
+        return Ok(Exit::OfProgram(exit_code));
+    }
+    let said = |ran: &InNode| ran.error.clone().unwrap_or_else(|| format!("exit code {}", ran.exit_code));
+    let failures = nodes.iter().filter(|(_, ran)| ran.exit_code != 0);
+    failed(exit_code, nodes.len(), failures.map(|(node, ran)| (node.clone(), said(ran))).collect())
+}
+
+/// The end of a command that did not do it everywhere.
+fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Result<Exit, Failure> {
+    if failures.is_empty() {
+        return Ok(Exit::Ok);
+    }
+    let nodes = hostlist::fold(&failures.keys().collect::<Vec<_>>());
+    let message = format!("failed in {nodes} ({} of {of} nodes)", failures.len());
+    Err(Failure { nodes: failures, ..Failure::new(Exit::OfProgram(exit_code), message) })
+}
+
+/// Starts the program in the background of all hosts.
+pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
+    let lab = context.lab()?;
+    let directory = context.lab_directory()?.path().to_owned();
+    let nodes = context.block_on(async |_| {
+        let mut nodes = BTreeMap::new();
+        for node in hosts {
+            let background = in_background(&lab, &directory, node, program).await;
+            let background = background.map_err(|error| Failure::new(Exit::Failed, format!("{node}: {error}")))?;
+            drop(nodes.insert(node.clone(), background));
+        }
+        Ok(nodes)
+    })?;
+    let codes = nodes.values().map(|background| match background {
+        Background::Runs { .. } => 0,
+        Background::Failed { exit_code, .. } => *exit_code,
+    });
+    let exit_code = codes.into_iter().find(|code| *code != 0).unwrap_or(0);
+    let name = program.first().map(|name| name.display().to_string()).unwrap_or_default();
+    let answer = Executed::Detached(Detached { exit_code, nodes });
+    let Executed::Detached(Detached { nodes, .. }) = &answer else { return Ok(Exit::Ok) };
+    let runs = nodes.iter().filter_map(|(node, background)| match background {
+        Background::Runs { pid, log } => {
+            Some(format!("{node}: {name} runs as process {pid}, log {}\n", log.display()))
+        }
+        Background::Failed { .. } => None,
+    });
+    let runs: String = runs.collect();
+    if !runs.is_empty() || context.is_json() {
+        context.answer(&answer, || format!("{runs}netemctl lab down ends it and removes the log\n"))?;
+    }
+    if context.is_json() {
+        return Ok(Exit::OfProgram(exit_code));
+    }
+    let failures = nodes.iter().filter_map(|(node, background)| match background {
+        Background::Failed { error, .. } => Some((node.clone(), error.clone())),
+        Background::Runs { .. } => None,
+    });
+    failed(exit_code, nodes.len(), failures.collect())
+}
+
+async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[OsString]) -> io::Result<Background> {
+    let about = |path: &Path, error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let folder = lab.folder(node);
+    // The controller host has no agent, and so no folder yet.
+    fs::create_dir_all(&folder).map_err(|error| about(&folder, &error))?;
+    let started = tempfile::Builder::new().prefix("started-").suffix(".log").tempfile_in(&folder);
+    let started = started.map_err(|error| about(&folder, &error))?;
+    let log = |file: &File| file.try_clone().map(Stdio::from);
+    let mut command = command(directory, node, program);
+    command.stdout(log(started.as_file())?).stderr(log(started.as_file())?);
+    let (mut child, report) = start(command)?;
+    let pid = child.id().unwrap_or_default();
+    if let Some(refusal) = refusal(report).await {
+        let _status = child.wait().await?;
+        return Ok(Background::Failed { exit_code: refusal.exit_code, error: refusal.message });
+    }
+    let name = program.first().map(|name| Path::new(name).file_name().unwrap_or(name).display().to_string());
+    let log = folder.join(format!("{}-{pid}.log", name.unwrap_or_default()));
+    let _file = started.persist(&log).map_err(|error| about(&log, &error.error))?;
+    Ok(Background::Runs { pid, log })
+}
+
+/// The netemctl that goes into the node.
+#[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
+fn command(directory: &Path, node: &NodeName, program: &[OsString]) -> Command {
+    // This very program, even if another version of it has been installed in the meantime.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("netemctl").arg("--lab-dir").arg(directory);
+    command.args(["lab", "exec", "--apart", node.as_str(), "--"]).args(program);
+    command
+}
+
+/// Starts it with a socket as its stdin, by which it says why the program cannot be run.
+fn start(mut command: Command) -> io::Result<(Child, UnixStream)> {
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    Ok((command.stdin(OwnedFd::from(theirs)).spawn()?, ours))
+}
+
+/// Waits until the program runs, or for why it cannot.
+async fn refusal(report: UnixStream) -> Option<Refusal> {
+    let mut said = Vec::new();
+    let _length = tokio::net::UnixStream::from_std(report).ok()?.read_to_end(&mut said).await.ok()?;
+    serde_json::from_slice(&said).ok()
+}
+
+/// Passes on what the program prints, or keeps it, until it ends.
+async fn attend(node: &NodeName, mut child: Child, report: UnixStream, keep: bool) -> InNode {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let (refusal, stdout, stderr, ended) = tokio::join!(
+        refusal(report),
+        take(node, stdout, (!keep).then(io::stdout)),
+        take(node, stderr, (!keep).then(io::stderr)),
+        child.wait(),
+    );
+    let error = refusal.as_ref().map(|refusal| refusal.message.clone());
+    let exit_code = refusal.map_or_else(|| ended.map_or(u8::MAX, exit_code), |refusal| refusal.exit_code);
+    InNode { exit_code, stdout: text(&stdout), stderr: text(&stderr), error }
+}
+
+/// Reads to the end. Lines go on with the node's name before them if there is a place `to` which they go; what is kept is
+/// the answer.
+async fn take(node: &NodeName, from: Option<impl AsyncRead + Unpin>, to: Option<impl Write>) -> Vec<u8> {
+    let Some(mut from) = from else { return Vec::new() };
+    let mut kept = Vec::new();
+    let Some(mut to) = to else {
+        // What was read before an error is what there is.
+        drop(from.read_to_end(&mut kept).await);
+        return kept;
+    };
+    while let Ok(1..) = from.read_buf(&mut kept).await {
+        let whole = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let whole = if kept.len() - whole > LONGEST_LINE { kept.len() } else { whole };
+        if print(node, &kept[..whole], &mut to).is_err() {
+            // Whoever reads our output has had enough of it: the program learns it by its own next write.
+            return Vec::new();
+        }
+        drop(kept.drain(..whole));
+    }
+    drop(print(node, &kept, &mut to));
+    Vec::new()
+}
+
+fn print(node: &NodeName, lines: &[u8], to: &mut impl Write) -> io::Result<()> {
+    let mut text = Vec::new();
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        text.extend_from_slice(format!("{node}: ").as_bytes());
+        text.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+        text.push(b'\n');
+    }
+    to.write_all(&text)?;
+    to.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_line_has_the_nodes_name_and_ends_even_if_the_program_did_not_end_it() {
+        let node: NodeName = "n1".parse().unwrap();
+        let mut printed = Vec::new();
+        let kept = take(&node, Some(&b"one\n\ntwo \xff\nthree"[..]), Some(&mut printed)).await;
+        assert_eq!(printed, b"n1: one\nn1: \nn1: two \xff\nn1: three\n");
+        assert!(kept.is_empty());
+        let kept = take(&node, Some(&b"one\ntwo"[..]), None::<Vec<u8>>).await;
+        assert_eq!(kept, b"one\ntwo");
+    }
+
+    #[tokio::test]
+    async fn a_line_without_an_end_does_not_fill_the_memory() {
+        let node: NodeName = "n1".parse().unwrap();
+        let mut printed = Vec::new();
+        let long = vec![b'x'; 3 * LONGEST_LINE];
+        let _nothing = take(&node, Some(&long[..]), Some(&mut printed)).await;
+        assert_eq!(printed.iter().filter(|byte| **byte == b'x').count(), long.len());
+    }
+}

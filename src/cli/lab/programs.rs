@@ -1,0 +1,78 @@
+//! `netemctl lab ps`: the programs that run in the nodes.
+
+use std::io;
+
+use rustix::termios::tcgetwinsize;
+use serde::Serialize;
+
+use crate::{
+    cli::{Context, Exit, Failure, overlays::time, render::table},
+    lab::CONTROLLER,
+    topology::NodeName,
+};
+
+/// What runs in the nodes of a lab.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Programs {
+    programs: Vec<Running>,
+}
+
+/// A program.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct Running {
+    node: NodeName,
+    pid: i32,
+    /// How long it has been running.
+    age_seconds: f64,
+    /// The program and its arguments.
+    command: Vec<String>,
+}
+
+pub(super) fn ps(context: &Context, words: &[String]) -> Result<Exit, Failure> {
+    let lab = context.lab()?;
+    let mut hosts = lab.hosts(words)?;
+    if words.is_empty() {
+        hosts = lab.hosts(&["*".to_owned()])?;
+        // A constant that is a valid name.
+        hosts.extend(lab.state.controller.and_then(|_| CONTROLLER.parse().ok()));
+    }
+    let running = |program: crate::lab::Program| Running {
+        node: program.node,
+        pid: program.process.pid,
+        age_seconds: program.process.age.as_secs_f64(),
+        command: program.process.command,
+    };
+    let programs = Programs { programs: lab.programs(&hosts)?.into_iter().map(running).collect() };
+    context.answer(&programs, || draw(&programs.programs))?;
+    Ok(Exit::Ok)
+}
+
+fn draw(programs: &[Running]) -> String {
+    if programs.is_empty() {
+        return "no program runs in the nodes".to_owned();
+    }
+    let rows = programs.iter().map(|running| {
+        let (pid, age) = (running.pid.to_string(), time(running.age_seconds));
+        vec![running.node.to_string(), pid, age, printable(&running.command.join(" "))]
+    });
+    let header = ["NODE", "PID", "AGE", "COMMAND"];
+    let mut rows: Vec<Vec<String>> = rows.collect();
+    // As ps(1) has it: on a terminal a line is as long as the terminal is wide.
+    if let Ok(size) = tcgetwinsize(io::stdout()) {
+        let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+        let others: usize = (0..3).map(|column| width(column).max(header[column].len()) + 2).sum();
+        let left = usize::from(size.ws_col).saturating_sub(others).max(header[3].len());
+        for command in rows.iter_mut().filter_map(|row| row.last_mut()) {
+            *command = command.chars().take(left).collect();
+        }
+    }
+    table(Context::is_styled(&io::stdout()), &header, rows)
+}
+
+/// The text without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(escaped).collect()
+}

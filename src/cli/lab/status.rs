@@ -1,0 +1,77 @@
+//! `netemctl lab status`: the nodes, their addresses and their agents.
+
+use std::{collections::BTreeMap, io, path::PathBuf};
+
+use serde::Serialize;
+
+use crate::{
+    cli::{Context, Exit, Failure, context::Agents, render::table},
+    fleet::part,
+    lab::Member,
+    plan::is_link_local,
+    topology::NodeName,
+    wire::GetStatus,
+};
+
+/// The state of an agent that answers.
+const UP: &str = "up";
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct LabStatus {
+    ok: bool,
+    topology: String,
+    directory: PathBuf,
+    nodes: BTreeMap<NodeName, MemberStatus>,
+}
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct MemberStatus {
+    database: Vec<String>,
+    management: Vec<String>,
+    /// `up`, or why it is not.
+    agent: String,
+}
+
+pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
+    let lab = context.lab()?;
+    let fleet = context.fleet_of(Agents::Placed(lab.inventory()), None)?;
+    let (_, down) = context.block_on(async |_| Ok(part(fleet.call(context.patience(), |_| GetStatus {}).await)))?;
+    let texts = |networks: &[ipnetwork::IpNetwork]| {
+        let global = networks.iter().map(ipnetwork::IpNetwork::ip).filter(|address| !is_link_local(address));
+        global.map(|address| address.to_string()).collect()
+    };
+    let layout = &lab.state.layout;
+    let member = |member: &Member| {
+        let agent = down.get(&member.node).map_or_else(|| UP.to_owned(), ToString::to_string);
+        let status = MemberStatus { database: texts(&member.database), management: texts(&member.management), agent };
+        (member.node.clone(), status)
+    };
+    let directory = context.lab_directory()?.path().to_owned();
+    let ok = down.is_empty();
+    let status = LabStatus {
+        ok,
+        topology: layout.topology.clone(),
+        directory,
+        nodes: layout.members.iter().map(member).collect(),
+    };
+    context.answer(&status, || {
+        let rows = status.nodes.iter().map(|(node, member)| {
+            let agent = if member.agent == UP { UP } else { "dead" };
+            vec![node.to_string(), member.database.join(" "), member.management.join(" "), agent.to_owned()]
+        });
+        let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
+        let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+        let dead = status.nodes.iter().filter(|(_, member)| member.agent != UP);
+        let details: Vec<String> = dead.map(|(node, member)| format!("{node}: {}\n", member.agent)).collect();
+        let note = "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
+        format!(
+            "lab {}\n\n{nodes}{}",
+            status.topology,
+            if ok { String::new() } else { format!("\n{}{note}", details.concat()) }
+        )
+    })?;
+    Ok(if ok { Exit::Ok } else { Exit::Unreachable })
+}
+

@@ -1,0 +1,191 @@
+//! `netemctl lab up`: the keeper is started, and says when the lab is up.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::{fd::OwnedFd, unix::process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde::Serialize;
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    net::unix::pipe,
+};
+
+use crate::{
+    cli::{Context, Exit, Failure, log, render::count, topology_file},
+    kernel::as_root_of_user_namespace,
+    lab::{Family, LabDirectory, Layout, keep},
+};
+
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(in crate::cli) struct Up<'a> {
+    topology: &'a str,
+    nodes: usize,
+    directory: PathBuf,
+    seconds: f64,
+}
+
+/// What `lab up` is given.
+#[derive(Debug, clap::Args)]
+pub(super) struct UpArgs {
+    /// The topology file, or - for stdin
+    #[arg(value_name = "TOPOLOGY")]
+    file: PathBuf,
+    /// Add a host that is no node, on the management network alone: netemctl lab exec controller -- PROGRAM
+    #[arg(long)]
+    controller: bool,
+    /// Have the agents listen on the management network too, by TLS with certificates of the lab's own; includes
+    /// --controller
+    #[arg(long)]
+    tls: bool,
+    /// Which address of a name comes first in the nodes
+    ///
+    /// The C library heeds it. Programs with resolvers of their own, such as those in Go, take IPv4 first in any case.
+    #[arg(long, value_name = "FAMILY", default_value = "ipv4")]
+    prefer: Preferred,
+}
+
+/// A family of addresses.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Preferred {
+    Ipv4,
+    Ipv6,
+}
+
+pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
+    let start = Instant::now();
+    let mut layout = Layout::of(&topology_file::read(&asked.file)?)?;
+    if asked.controller || asked.tls {
+        layout = layout.with_controller()?;
+    }
+    layout.tls = asked.tls;
+    layout.prefer = match asked.prefer {
+        Preferred::Ipv4 => Family::Ipv4,
+        Preferred::Ipv6 => Family::Ipv6,
+    };
+    let directory = context.lab_directory()?;
+    let exclusive = directory.prepare()?;
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
+    directory.plan(&layout)?;
+
+    let mut keeper = start_keeper(&directory).map_err(failed)?;
+    let said = keeper.stdout.take().map(OwnedFd::from);
+    let came = context.block_on(async |interrupt| {
+        let what = format!("bringing up {}", count(layout.members.len(), "node"));
+        tokio::select! {
+            said = Context::meanwhile(&what, first_line(said)) => Ok(Came { up: said == READY, interrupted: false }),
+            () = interrupt.cancelled() => Ok(Came { up: false, interrupted: true }),
+        }
+    })?;
+    if !came.up {
+        if came.interrupted {
+            // Its namespaces end with it, and so do its agents.
+            keeper.kill().map_err(failed)?;
+        }
+        let exit = keeper.wait().map_err(failed)?.code();
+        if came.interrupted {
+            drop(exclusive);
+            end(&directory)?;
+            return Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the lab is left"));
+        }
+        let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
+        return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
+    }
+    let up = Up {
+        topology: &layout.topology,
+        nodes: layout.members.len(),
+        directory: directory.path().to_owned(),
+        seconds: start.elapsed().as_secs_f64(),
+    };
+    context.answer(&up, || {
+        let nodes = count(up.nodes, "node");
+        format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// How long agents may take to end whose keeper is gone.
+const AGENTS_END_WITHIN: Duration = Duration::from_secs(5);
+
+/// Removes what is left of a lab that did not come up, where an agent may still be about to make its socket.
+fn end(directory: &LabDirectory) -> Result<(), Failure> {
+    let deadline = Instant::now() + AGENTS_END_WITHIN;
+    while let Err(error) = directory.end(false) {
+        if Instant::now() > deadline {
+            return Err(error.into());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// How waiting for a lab ended.
+struct Came {
+    up: bool,
+    interrupted: bool,
+}
+
+/// What the keeper says first: [`READY`], or nothing before it ends.
+async fn first_line(stdout: Option<OwnedFd>) -> String {
+    let mut line = String::new();
+    if let Some(pipe) = stdout.and_then(|stdout| pipe::Receiver::from_owned_fd(stdout).ok()) {
+        // An error is as good as an end: the keeper's exit code and log say why.
+        drop(BufReader::new(pipe).read_line(&mut line).await);
+    }
+    line.trim_end().to_owned()
+}
+
+/// What the keeper says on stdout once the lab is up.
+const READY: &str = "ready";
+
+/// What the keeper said before it ended, in its own words.
+fn why_not(directory: &LabDirectory, exit: Exit) -> Failure {
+    let log = fs::read_to_string(directory.log()).unwrap_or_default();
+    let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
+    let message = said("error: ").next_back().unwrap_or_else(|| log.trim());
+    let failure = Failure::new(exit, format!("the lab did not come up: {message}"));
+    said("hint: ").fold(failure, Failure::hint)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
+fn start_keeper(directory: &LabDirectory) -> io::Result<std::process::Child> {
+    let program = std::env::current_exe()?;
+    let log = directory.log();
+    let stderr = File::create(&log).map_err(|error| about(&log, &error))?;
+    let mut keeper = Command::new(&program);
+    keeper.arg("--lab-dir").arg(directory.path()).args(["lab", "keep"]);
+    keeper.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+    keeper.spawn().map_err(|error| about(&program, &error))
+}
+
+fn about(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+/// The keeper's process. It has one thread until its namespaces are made.
+#[expect(clippy::disallowed_methods, reason = "to be seen by its user, a root of a user namespace must start anew")]
+pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
+    let failed = |error: io::Error| Failure::new(Exit::Failed, error);
+    // A session of its own: the terminal's Ctrl-C and its end are not the lab's. The second start has one already.
+    let _already = nix::unistd::setsid();
+    let in_user_namespace = as_root_of_user_namespace().map_err(|error| {
+        Failure::new(Exit::Permission, format!("the kernel allows this user no user namespace: {error}"))
+            .hint("run as root, or raise the sysctls user.max_user_namespaces and kernel.unprivileged_userns_clone")
+    })?;
+    if in_user_namespace {
+        let again = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
+        return Err(failed(again));
+    }
+    log::to_stderr();
+    let directory = context.lab_directory()?;
+    let layout = directory.planned()?;
+    keep(&directory, layout, || writeln!(io::stdout(), "{READY}"))?;
+    Ok(Exit::Ok)
+}
+

@@ -1,0 +1,242 @@
+//! Processes by their network namespace, held and ended by pidfds.
+//!
+//! A process that daemonised has another parent, session and group, but the network namespace stays. The number of a
+//! process may become another one's; a pidfd stays with its process.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::fs::MetadataExt,
+    },
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::{
+    param::clock_ticks_per_second,
+    process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
+};
+
+/// A process in a network namespace of interest.
+#[derive(Debug)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// Its parent's number.
+    pub parent: i32,
+    /// The number of its network namespace ([`network_number`]).
+    pub network: u64,
+    /// How long it has been running.
+    pub age: Duration,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Its start, in ticks since boot: with the number it names a process for good.
+    pub started: u64,
+    has_terminal: bool,
+    handle: OwnedFd,
+}
+
+/// The number of the network namespace of a thread of a process.
+pub fn network_number(process: i32, thread: i32) -> io::Result<u64> {
+    number(&PathBuf::from(format!("/proc/{process}/task/{thread}")))
+}
+
+/// The number of a task's network namespace: the inode of its file (`namespaces(7)`).
+fn number(task: &Path) -> io::Result<u64> {
+    Ok(fs::metadata(task.join("ns/net"))?.ino())
+}
+
+impl Process {
+    /// All processes in network namespaces whose number is `wanted`, in the order of their numbers.
+    pub fn in_networks(wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Self>> {
+        let uptime = uptime()?;
+        let mut found = Vec::new();
+        for pid in numbers(Path::new("/proc"))? {
+            let is_wanted = || network_of(pid).filter(|network| wanted(*network));
+            if is_wanted().is_none() {
+                continue;
+            }
+            let handle = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
+                Some(Ok(handle)) => handle,
+                Some(Err(rustix::io::Errno::SRCH)) | None => continue,
+                Some(Err(error)) => return Err(error.into()),
+            };
+            // Asked again, as the number may have become another process's before the handle was had.
+            if let Some(network) = is_wanted()
+                && let Some(stat) = Stat::of(pid)
+            {
+                let started = Duration::from_secs_f64(stat.started as f64 / clock_ticks_per_second() as f64);
+                found.push(Self {
+                    pid,
+                    parent: stat.parent,
+                    network,
+                    age: uptime.saturating_sub(started),
+                    command: command(pid),
+                    started: stat.started,
+                    has_terminal: stat.has_terminal,
+                    handle,
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    /// The name of its program, without the folder.
+    pub fn name(&self) -> &str {
+        let program = self.command.first().map_or("", String::as_str);
+        // A login shell has a dash before its name.
+        program.rsplit('/').next().unwrap_or_default().trim_start_matches('-')
+    }
+
+    /// Whether `file` is what it has at `place`.
+    pub fn sees(&self, file: &Path, place: &str) -> bool {
+        let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+        let there = identity(&PathBuf::from(format!("/proc/{}/root{place}", self.pid)));
+        there.is_ok_and(|there| identity(file).is_ok_and(|here| here == there))
+    }
+
+    /// Asks it to end, as a machine that shuts down does: SIGTERM, and SIGHUP if it has a terminal, which is what a shell
+    /// heeds. One that is stopped goes on, so that it can.
+    pub fn ask_to_end(&self) -> io::Result<()> {
+        self.send(Signal::TERM)?;
+        if self.has_terminal {
+            self.send(Signal::HUP)?;
+        }
+        self.send(Signal::CONT)
+    }
+
+    /// Kills it.
+    pub fn kill(&self) -> io::Result<()> {
+        self.send(Signal::KILL)
+    }
+
+    fn send(&self, signal: Signal) -> io::Result<()> {
+        match pidfd_send_signal(&self.handle, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Waits until all of them have ended, but no longer than until `deadline`. Answers whether they have.
+    pub fn wait_for_all(processes: &[Self], deadline: Instant) -> io::Result<bool> {
+        for process in processes {
+            loop {
+                let left = deadline.saturating_duration_since(Instant::now());
+                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+                // A pidfd is readable when its process has ended.
+                match poll(&mut [PollFd::new(process.handle.as_fd(), PollFlags::POLLIN)], timeout) {
+                    Ok(0) if left.is_zero() => return Ok(false),
+                    Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+                    Ok(_) => break,
+                    Err(errno) => return Err(errno.into()),
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// This process and those that it comes from, up to the first.
+pub fn own_line() -> BTreeSet<i32> {
+    let mut line = BTreeSet::new();
+    let mut next = Some(std::process::id().cast_signed());
+    while let Some(pid) = next.filter(|pid| *pid > 0 && line.insert(*pid)) {
+        next = Stat::of(pid).map(|stat| stat.parent);
+    }
+    line
+}
+
+/// A process whose first thread has ended lives on in its others.
+fn network_of(pid: i32) -> Option<u64> {
+    let process = PathBuf::from(format!("/proc/{pid}"));
+    match number(&process) {
+        Ok(network) => Some(network),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => None,
+        Err(_) => {
+            let tasks = process.join("task");
+            numbers(&tasks).ok()?.iter().find_map(|task| number(&tasks.join(task.to_string())).ok())
+        }
+    }
+}
+
+/// The entries of a folder that are numbers, ascending.
+fn numbers(folder: &Path) -> io::Result<Vec<i32>> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(folder).map_err(named)? {
+        numbers.extend(entry.map_err(named)?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+fn command(pid: i32) -> Vec<String> {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let line = line.strip_suffix('\0').unwrap_or(&line);
+    if line.is_empty() {
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        return vec![name.trim_end().to_owned()];
+    }
+    line.split('\0').map(str::to_owned).collect()
+}
+
+fn uptime() -> io::Result<Duration> {
+    let file = "/proc/uptime";
+    let text = fs::read_to_string(file).map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))?;
+    let seconds = text.split_whitespace().next().and_then(|seconds| seconds.parse().ok());
+    Ok(Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default())
+}
+
+/// What is needed of `/proc/PID/stat` (`proc_pid_stat(5)`).
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    parent: i32,
+    has_terminal: bool,
+    started: u64,
+}
+
+impl Stat {
+    fn of(pid: i32) -> Option<Self> {
+        Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
+    }
+
+    /// The second field, the program's name in brackets, may have anything in it, brackets and spaces included.
+    fn parse(text: &str) -> Option<Self> {
+        let (_, fields) = text.rsplit_once(')')?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let field = |number: usize| fields.get(number - 3).copied();
+        Some(Self {
+            parent: field(4)?.parse().ok()?,
+            has_terminal: field(7)? != "0",
+            started: field(22)?.parse().ok()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_move_the_fields() {
+        let text = "42 (a) b (c) S 7 42 42 34816 42 4194304 90 0 0 0 1 2 0 0 20 0 1 0 123456 2 3";
+        assert_eq!(Stat::parse(text), Some(Stat { parent: 7, has_terminal: true, started: 123_456 }));
+        assert_eq!(Stat::parse("42 (a"), None);
+        assert_eq!(Stat::parse("42 (a) S 7"), None);
+    }
+
+    #[test]
+    fn this_process_is_in_its_network_and_comes_from_its_parent() {
+        let own = std::process::id().cast_signed();
+        let network = network_of(own).unwrap();
+        let found = Process::in_networks(|other| other == network).unwrap();
+        let this = found.iter().find(|process| process.pid == own).unwrap();
+        assert!(!this.name().is_empty() && !this.name().contains('/'), "{this:?}");
+        assert!(own_line().contains(&own) && own_line().contains(&this.parent));
+        assert!(!Process::wait_for_all(&found, Instant::now()).unwrap());
+    }
+}

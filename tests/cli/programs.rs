@@ -1,0 +1,296 @@
+//! `lab exec` in several nodes and in the background, `lab ps`, `lab restart`, and what becomes of programs with the lab.
+
+use std::{fs, path::Path, thread, time::Duration};
+
+use serde_json::{Value, json};
+
+use super::harness::{Lab, Sandbox, wait_until};
+
+impl Lab {
+    /// Starts a program that runs until it is ended, and has the test's folder in its command line.
+    fn start(&self, node: &str, script: &str) -> Value {
+        let script = format!(": {}; {script}", self.sandbox.path().display());
+        self.run(["--json", "lab", "exec", "--detach", node, "--", "sh", "-c", &script]).ended(0).json()
+    }
+
+    /// The programs in the nodes, by node and name.
+    fn programs(&self) -> Vec<String> {
+        let listed = self.run(["lab", "ps", "--json"]).ended(0).json();
+        let programs = listed["programs"].as_array().expect("programs").iter();
+        let name = |program: &Value| format!("{} {}", text(&program["node"]), text(&program["command"][0]));
+        programs.map(name).collect()
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().expect("a text")
+}
+
+/// It said that nothing was left, while whatever `lab exec` had started ran on without a network.
+#[test]
+fn what_exec_has_started_ends_with_the_lab() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let agents = lab.sandbox.processes();
+    let _background = lab.start("n[1-2]", "while :; do sleep 300; done");
+    // Daemons: one with another session, one with another parent and no lab in its environment.
+    let path = lab.sandbox.path().display();
+    let daemon = format!("setsid sh -c ': {path}; sleep 300; :' </dev/null >/dev/null 2>&1 & env -i sh -c 'sleep 300; : {path}' >/dev/null 2>&1 &");
+    let _daemons = lab.run(["lab", "exec", "n3", "--", "sh", "-c", &daemon]).ended(0);
+    wait_until("all of them run", || lab.programs().len() >= 8);
+    insta::assert_snapshot!(lab.run(["lab", "down", "--if-idle"]), @"
+    --- stdout
+    --- stderr
+    error: programs run in the lab: sh in n[1-3], sleep in n[1-3]; nothing was changed
+    hint: see them: netemctl lab ps; without --if-idle, lab down ends them
+    --- exit status: 5
+    ");
+    assert_eq!(lab.run(["lab", "down", "--keep", "--json"]).ended(5).json()["exit_code"], 5);
+    assert!(lab.sandbox.processes().is_superset(&agents), "nothing was ended");
+    insta::assert_snapshot!(lab.run(["lab", "down"]), @"
+    --- stdout
+    ended: sh in n[1-3], sleep in n[1-3]
+    the lab is down; nothing of it is left
+    --- stderr
+    --- exit status: 0
+    ");
+    lab.sandbox.wait_until_empty();
+}
+
+#[test]
+fn a_program_that_does_not_heed_sigterm_is_killed() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let _deaf = lab.start("n2", "trap '' TERM HUP; while :; do sleep 1; done");
+    wait_until("it runs", || !lab.programs().is_empty());
+    thread::sleep(Duration::from_millis(300));
+    let down = lab.run(["lab", "down", "--json"]).ended(0).json();
+    let ended = down["ended"].as_array().expect("programs");
+    let is_killed = |program: &&Value| program["program"] == "sh" && program["killed"] == true;
+    assert_eq!(ended.iter().filter(is_killed).count(), 1, "{down}");
+    lab.sandbox.wait_until_empty();
+}
+
+/// The keeper's namespaces live on in such programs, so no agent and no network is theirs, but their node is known.
+#[test]
+fn programs_of_a_lab_whose_keeper_was_killed_are_found_by_down_and_not_overlooked_by_up() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let _background = lab.start("n1", "exec sleep 300");
+    wait_until("it runs", || lab.programs() == ["n1 sleep"]);
+    lab.sandbox.kill(lab.keeper());
+    wait_until("the agents are gone", || lab.sandbox.processes().is_empty());
+    insta::assert_snapshot!(lab.run(["lab", "up", "uniform-3-rtt0.toml"]), @"
+    --- stdout
+    --- stderr
+    error: programs of a lab whose keeper was killed still run: sleep in n1
+    hint: end them: netemctl lab down
+    --- exit status: 9
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "down"]), @"
+    --- stdout
+    ended: sleep in n1
+    no lab is up; nothing of the one that was killed is left
+    --- stderr
+    --- exit status: 0
+    ");
+    let _up = lab.run(["lab", "up", "uniform-3-rtt0.toml"]).ended(0);
+}
+
+#[test]
+fn the_shell_that_down_is_typed_in_is_left_and_said() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let down = "\"$0\" lab down --json; echo $? >&2";
+    let netemctl = super::harness::binary();
+    let answer = lab.run(["lab", "exec", "n1", "--", "sh", "-c", down, netemctl]).ended(0);
+    assert_eq!(answer.stderr, "0\n", "{answer}");
+    let left = &answer.json()["left"];
+    assert_eq!((&left[0]["node"], &left[0]["program"]), (&json!("n1"), &json!("sh")), "{answer}");
+}
+
+#[test]
+fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
+    let lab = Lab::up("hierarchical-9");
+    insta::assert_snapshot!(lab.run(["lab", "ps"]), @"
+    --- stdout
+    no program runs in the nodes
+    --- stderr
+    --- exit status: 0
+    ");
+    let _one = lab.start("n1", "exec sleep 300");
+    let _other = lab.start("Z2", "exec sleep 400");
+    wait_until("they run", || lab.programs() == ["n1 sleep", "n4 sleep", "n5 sleep", "n6 sleep"]);
+    let in_zone = lab.run(["lab", "ps", "Z2", "--json"]).ended(0).json();
+    let programs = in_zone["programs"].as_array().expect("programs");
+    assert_eq!(programs.len(), 3, "{in_zone}");
+    assert_eq!(programs[0]["command"], json!(["sleep", "400"]));
+    assert!(programs[0]["pid"].as_i64().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists()));
+    assert!(programs[0]["age_seconds"].as_f64().is_some_and(|age| (0.0..100.0).contains(&age)), "{in_zone}");
+    let drawn = lab.run(["lab", "ps", "n1", "n[4-5]"]).ended(0).stdout;
+    let header: Vec<&str> = drawn.lines().next().unwrap_or_default().split_whitespace().collect();
+    assert_eq!(header, ["NODE", "PID", "AGE", "COMMAND"]);
+    assert_eq!(drawn.lines().filter(|line| line.ends_with("sleep 400")).count(), 2, "{drawn}");
+    insta::assert_snapshot!(lab.run(["lab", "ps", "Z4"]), @"
+    --- stdout
+    --- stderr
+    error: the lab has no node `Z4`; its nodes are n[1-9], its zones Z[1-3]
+    --- exit status: 2
+    ");
+}
+
+#[test]
+fn exec_in_several_nodes_says_which_node_says_what() {
+    let lab = Lab::up("hierarchical-9");
+    insta::assert_snapshot!(sorted(&lab.run(["lab", "exec", "Z1,n9", "--", "sh", "-c", "echo $NETEMCTL_NODE; printf end"]).ended(0).stdout), @"
+    n1: end
+    n1: n1
+    n2: end
+    n2: n2
+    n3: end
+    n3: n3
+    n9: end
+    n9: n9
+    ");
+    let answer = lab.run(["lab", "exec", "n[1-3]", "--", "sh", "-c", "echo out; echo err >&2"]).ended(0);
+    assert_eq!(sorted(&answer.stdout), "n1: out\nn2: out\nn3: out\n");
+    assert_eq!(sorted(&answer.stderr), "n1: err\nn2: err\nn3: err\n");
+    // They run at the same time: each waits for the others.
+    let meet = "touch met-$NETEMCTL_NODE; while ! [ -e met-n1 -a -e met-n2 -a -e met-n3 ]; do sleep 0.1; done";
+    let _met = lab.run(["lab", "exec", "Z1", "--", "sh", "-c", meet]).ended(0);
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n[1-4]", "--", "sh", "-c", "case $NETEMCTL_NODE in n2|n3) exit 7;; n4) exit 8;; esac"]), @"
+    --- stdout
+    --- stderr
+    error: failed in n[2-4] (3 of 4 nodes)
+      n[2-3]: exit code 7
+      n4: exit code 8
+    --- exit status: 7
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n[1-2]", "--", "/no/such/program"]), @"
+    --- stdout
+    --- stderr
+    error: failed in n[1-2] (2 of 2 nodes)
+      n[1-2]: cannot run /no/such/program: No such file or directory (os error 2)
+    --- exit status: 127
+    ");
+    insta::assert_snapshot!(lab.run(["lab", "exec", "n[1,12]", "--", "true"]), @"
+    --- stdout
+    --- stderr
+    error: the lab has no node `n12`; its nodes are n[1-9], its zones Z[1-3]
+    --- exit status: 2
+    ");
+}
+
+fn sorted(text: &str) -> String {
+    let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+    lines.sort_unstable();
+    lines.concat()
+}
+
+#[test]
+fn exec_in_several_nodes_is_one_document() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let script = "echo in $NETEMCTL_NODE; echo err >&2; test $NETEMCTL_NODE != n2";
+    let answer = lab.run(["lab", "exec", "--json", "*", "--", "sh", "-c", script]).ended(1).json();
+    let failed = json!({ "exit_code": 1, "stdout": "in n2\n", "stderr": "err\n" });
+    assert_eq!((&answer["exit_code"], &answer["nodes"]["n2"]), (&1.into(), &failed));
+    assert_eq!(answer["nodes"]["n3"], json!({ "exit_code": 0, "stdout": "in n3\n", "stderr": "err\n" }));
+    let answer = lab.run(["lab", "exec", "--json", "n[1-2]", "--", "/no/such/program"]).ended(127).json();
+    let error = "cannot run /no/such/program: No such file or directory (os error 2)";
+    assert_eq!(answer["nodes"]["n1"], json!({ "exit_code": 127, "stdout": "", "stderr": "", "error": error }));
+}
+
+#[test]
+fn an_interruption_ends_the_programs_in_all_nodes() {
+    let lab = Lab::up("uniform-3-rtt0");
+    for (way, code) in [("kill -INT $!; wait $!; exit $?", 130), ("wait $!; exit $?", 124)] {
+        let timeout = if code == 124 { "--timeout 2" } else { "" };
+        let script = format!(
+            "\"$NETEMCTL\" lab exec {timeout} 'n[1-3]' -- sh -c 'sleep 300 & sleep 300; : {}' & sleep 1.5; {way}",
+            lab.sandbox.path().display()
+        );
+        let answer = lab.sandbox.run_other("bash", ["-m", "-c", &script]).ended(code);
+        assert!(answer.stderr.contains("; the program was ended in all nodes"), "{answer}");
+        wait_until("none is left", || lab.programs().is_empty());
+    }
+}
+
+#[test]
+fn a_program_in_the_background_has_a_log_that_goes_with_the_lab() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let script = "echo out; echo err >&2; exec sleep 300";
+    let started = lab.run(["lab", "exec", "--detach", "n[1-2]", "--", "sh", "-c", script]).ended(0);
+    let lines: Vec<&str> = started.stdout.lines().collect();
+    assert!(lines[0].starts_with("n1: sh runs as process ") && lines[0].ends_with(".log"), "{started}");
+    assert_eq!(lines[2], "netemctl lab down ends it and removes the log");
+    let answer = lab.run(["--json", "lab", "exec", "--detach", "n3", "--", "sh", "-c", script]).ended(0).json();
+    let log = text(&answer["nodes"]["n3"]["log"]).replace("[DIR]", &lab.sandbox.path().to_string_lossy());
+    wait_until("the log is there", || fs::read_to_string(&log).is_ok_and(|text| text == "out\nerr\n"));
+    wait_until("they run", || lab.programs() == ["n1 sleep", "n2 sleep", "n3 sleep"]);
+    insta::assert_snapshot!(lab.run(["lab", "exec", "--detach", "n[1-3]", "--", "/etc/passwd"]), @"
+    --- stdout
+    --- stderr
+    error: failed in n[1-3] (3 of 3 nodes)
+      n[1-3]: cannot run /etc/passwd: Permission denied (os error 13)
+    --- exit status: 126
+    ");
+    let ended = lab.run(["lab", "down", "--json"]).ended(0).json();
+    assert_eq!(ended["ended"].as_array().map(Vec::len), Some(3), "{ended}");
+    assert!(!Path::new(&log).exists());
+}
+
+#[test]
+fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let _all = lab.start("*", "exec sleep 300");
+    wait_until("they run", || lab.programs().len() == 3);
+    let before = lab.sandbox.agent("n2");
+    insta::assert_snapshot!(lab.run(["lab", "restart", "n2"]), @"
+    --- stdout
+    ended: sleep in n2
+    restarted n2; what was in force is in force
+    --- stderr
+    --- exit status: 0
+    ");
+    assert_ne!(lab.sandbox.agent("n2"), before);
+    assert_eq!(lab.programs(), ["n1 sleep", "n3 sleep"]);
+    assert_eq!(lab.in_force()["ok"], true);
+    // What the agent knew, it knows from its journal.
+    let _cleared = lab.run(["clear", "--only", "n2"]).ended(0);
+    let generation = |node: &str| lab.run(["status", "--json"]).json()["nodes"][node]["stamp"]["generation"].clone();
+    let before = generation("n2");
+    let answer = lab.run(["lab", "restart", "n[1-2]", "--json"]).ended(0).json();
+    assert_eq!((&answer["nodes"], &answer["ended"][0]["program"]), (&json!(["n1", "n2"]), &json!("sleep")));
+    assert_eq!(generation("n2"), before);
+    // One that has died comes back.
+    lab.sandbox.kill(lab.sandbox.agent("n3"));
+    let _dead = lab.run(["lab", "status"]).ended(6);
+    let _restarted = lab.run(["lab", "restart", "n3"]).ended(0);
+    let _alive = lab.run(["lab", "status"]).ended(0);
+}
+
+/// An address of the other family is a refusal that takes an RTT, where a server listens on IPv4 alone.
+#[test]
+fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
+    let first = |lab: &Lab, name: &str| {
+        let addresses = lab.run(["lab", "exec", "n1", "--", "getent", "ahosts", name]).ended(0).stdout;
+        addresses.split_whitespace().next().unwrap_or_default().to_owned()
+    };
+    let lab = Lab::up("uniform-3-rtt0");
+    assert_eq!(first(&lab, "n2"), "10.78.0.2");
+    assert_eq!(first(&lab, "n2.mgmt"), "10.77.0.2");
+    assert_eq!(first(&lab, "localhost"), "127.0.0.1");
+    let _down = lab.run(["lab", "down"]).ended(0);
+    let _up = lab.run(["lab", "up", "uniform-3-rtt0.toml", "--prefer", "ipv6"]).ended(0);
+    assert_eq!(first(&lab, "n2"), "fd78::2");
+    assert_eq!(first(&lab, "n2.mgmt"), "fd77::2");
+}
+
+/// The agent could not be started: "No such file or directory", whichever that was.
+#[test]
+fn a_lab_comes_up_on_a_host_without_a_hosts_file() {
+    let sandbox = Sandbox::new();
+    let _file = sandbox.topology("uniform-3-rtt0");
+    let etc = "mount -t tmpfs none /etc && mkdir /etc/folder && echo kept >/etc/folder/file && echo 'hosts: files' >/etc/nsswitch.conf && ln -s folder/file /etc/link";
+    let work = "\"$NETEMCTL\" lab up uniform-3-rtt0.toml && \"$NETEMCTL\" lab exec n1 -- sh -c 'getent ahosts n3; cat /etc/link; cat /etc/nsswitch.conf'; code=$?; \"$NETEMCTL\" lab down; ls /etc; exit $code";
+    let answer = sandbox.run_other("unshare", ["--map-root-user", "--mount", "sh", "-c", &format!("{etc} && {work}")]).ended(0);
+    let lines: Vec<&str> = answer.stdout.lines().collect();
+    assert!(lines[1].starts_with("10.78.0.3"), "{answer}");
+    assert!(answer.stdout.contains("kept\nhosts: files\nthe lab is down; nothing of it is left\nfolder\nlink\nnsswitch.conf\n"), "{answer}");
+}
