@@ -195,8 +195,9 @@ impl From<LabError> for Failure {
                 let help = malformed.help();
                 Self::new(Exit::Usage, error).hint(help)
             }
-            LabError::InUse(_) => Self::new(Exit::Refused, error)
-                .hint("see them: netemctl lab ps; without --if-idle, lab down ends them"),
+            LabError::InUse(_) => {
+                Self::new(Exit::Refused, error).hint("see them: netemctl lab ps; without --if-idle, lab down ends them")
+            }
             LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
             LabError::Processes(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error).hint("use the lab as the user who brought it up")

@@ -96,30 +96,34 @@ pub enum KeepError {
 }
 
 /// Brings a lab up, calls `ready`, and holds it until SIGTERM or SIGINT. If nobody hears that it is ready, it ends.
-pub fn keep(directory: &LabDirectory, layout: Layout, ready: impl FnOnce() -> io::Result<()>) -> Result<(), KeepError> {
+pub fn keep(
+    directory: &LabDirectory,
+    layout: &Layout,
+    ready: impl FnOnce() -> io::Result<()>,
+) -> Result<(), KeepError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(KeepError::Signals)?;
     // From here on a signal is noted and heeded at the end of the step, so that nothing is half made.
     let signals = runtime.block_on(async { Signals::new() }).map_err(KeepError::Signals)?;
     let _lock = directory.lock()?;
-    let wardrobe = Wardrobe::fill(directory.path(), &layout)?;
+    let wardrobe = Wardrobe::fill(directory.path(), layout)?;
 
     let switch = NodeNamespace::new().map_err(KeepError::Namespace)?;
-    let nodes = namespaces(&layout)?;
+    let nodes = namespaces(layout)?;
     let controller = layout.controller.as_ref().map(|_| NodeNamespace::new()).transpose();
     let controller = controller.map_err(KeepError::Namespace)?;
-    wire(&switch, &nodes, controller.as_ref(), &layout)?;
+    wire(&switch, &nodes, controller.as_ref(), layout)?;
     for namespace in nodes.values().chain(&controller) {
         wardrobe.dress(namespace).map_err(KeepError::Dress)?;
     }
     if layout.tls {
-        issue(directory.path(), &layout)?;
+        issue(directory.path(), layout)?;
     }
     let requests = control::socket(directory.path());
-    let requests = runtime.block_on(async { UnixListener::bind(&requests) }).map_err(|error| {
-        KeepError::Lab(LabError::Directory { path: requests.clone(), error })
-    })?;
-    let mut agents = Agents::start(directory.path(), &nodes, &layout)?;
-    directory.publish(&state(&nodes, controller.as_ref(), &layout)?)?;
+    let requests = runtime
+        .block_on(async { UnixListener::bind(&requests) })
+        .map_err(|error| KeepError::Lab(LabError::Directory { path: requests.clone(), error }))?;
+    let mut agents = Agents::start(directory.path(), &nodes, layout)?;
+    directory.publish(&state(&nodes, controller.as_ref(), layout)?)?;
     info!(nodes = nodes.len(), "The lab is up.");
     ready().map_err(KeepError::Unwanted)?;
     runtime.block_on(signals.wait_for_the_end(&requests, &mut agents));

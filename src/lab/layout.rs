@@ -61,7 +61,7 @@ pub enum Family {
     /// 10.78.0.9.
     #[default]
     Ipv4,
-    /// fd78::9.
+    /// `fd78::9`.
     Ipv6,
 }
 
@@ -187,14 +187,14 @@ impl Layout {
     ///
     /// Its own table (RFC 3484) has IPv6 first, so a client of a server that listens on IPv4 alone is refused by one
     /// address, which takes an RTT, before it tries the other. Programs with resolvers of their own (Go, musl) go by RFC
-    /// 6724, by which addresses such as fd78::9 come after IPv4.
+    /// 6724, by which addresses such as `fd78::9` come after IPv4.
     pub(super) fn address_order(&self) -> String {
         let of_ipv4 = match self.prefer {
             Family::Ipv4 => 100,
             Family::Ipv6 => 10,
         };
         let rules = [("::1/128", 50), ("::/0", 40), ("2002::/16", 30), ("::/96", 20), ("::ffff:0:0/96", of_ipv4)];
-        rules.iter().map(|(network, precedence)| format!("precedence {network} {precedence}\n")).collect()
+        rules.map(|(network, precedence)| format!("precedence {network} {precedence}\n")).concat()
     }
 }
 

@@ -179,9 +179,7 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
     let answer = Executed::Detached(Detached { exit_code, nodes });
     let Executed::Detached(Detached { nodes, .. }) = &answer else { return Ok(Exit::Ok) };
     let runs = nodes.iter().filter_map(|(node, background)| match background {
-        Background::Runs { pid, log } => {
-            Some(format!("{node}: {name} runs as process {pid}, log {}\n", log.display()))
-        }
+        Background::Runs { pid, log } => Some(format!("{node}: {name} runs as process {pid}, log {}\n", log.display())),
         Background::Failed { .. } => None,
     });
     let runs: String = runs.collect();

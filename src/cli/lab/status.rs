@@ -65,7 +65,8 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
         let dead = status.nodes.iter().filter(|(_, member)| member.agent != UP);
         let details: Vec<String> = dead.map(|(node, member)| format!("{node}: {}\n", member.agent)).collect();
-        let note = "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
+        let note =
+            "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
         format!(
             "lab {}\n\n{nodes}{}",
             status.topology,
@@ -74,4 +75,3 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }
-

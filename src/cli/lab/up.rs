@@ -185,7 +185,6 @@ pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
     log::to_stderr();
     let directory = context.lab_directory()?;
     let layout = directory.planned()?;
-    keep(&directory, layout, || writeln!(io::stdout(), "{READY}"))?;
+    keep(&directory, &layout, || writeln!(io::stdout(), "{READY}"))?;
     Ok(Exit::Ok)
 }
-
