@@ -64,6 +64,9 @@ calls! {
 /// that line is a login shell's. The number rises with each change of the calls.
 pub const GREETING: &str = "netemctl-agent 2 ";
 
+/// What an agent says in the `server` header of every answer, for those that do not understand the answer.
+pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
+
 /// Names one transaction: drawn by the controller, told to every agent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -301,6 +304,9 @@ pub struct Prepared {
     pub interface: IfName,
     /// The steps.
     pub change: Change,
+    /// What keeps packets away whatever the steps do, such as an interface that is down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What the node's clock showed; `None`: the agent does not say so.
     #[serde(default)]
     pub clock: Option<ClockReading>,
@@ -450,6 +456,9 @@ pub struct NodeStatus {
     pub cuts: Vec<Cut>,
     /// What would have to be done for the kernel to have what is wanted; empty: no drift.
     pub drift: Vec<String>,
+    /// What keeps packets away although the kernel has what is wanted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// What somebody else put on the interface, where this is in our way.
     pub foreign: Vec<ForeignObject>,
     /// How many classes hold no traffic any more and go when they have drained.
@@ -583,6 +592,28 @@ impl ApiError {
     /// An error of kind `code`.
     pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
+    }
+}
+
+impl ApiError {
+    /// What an agent answered with this HTTP status, if it is an error of an agent. A kind that this version does not know is
+    /// told by the status, and the sentence is kept.
+    pub fn read(status: u16, body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Said {
+            code: String,
+            message: String,
+        }
+        let Said { code, message } = serde_json::from_slice(body).ok()?;
+        let known = serde_json::from_value(serde_json::Value::String(code));
+        let by_status = |_| match status {
+            400 => ErrorCode::BadRequest,
+            403 => ErrorCode::Refused,
+            409 => ErrorCode::Conflict,
+            501 => ErrorCode::Unsupported,
+            _ => ErrorCode::Failed,
+        };
+        Some(Self { code: known.unwrap_or_else(by_status), message })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    http::{HeaderMap, Request, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     pki::{Role, why_refused},
-    wire::{ApiError, ErrorCode},
+    wire::{ApiError, ErrorCode, SERVER},
 };
 
 /// How long a client that was refused is listened to, so that it can read why before the connection is reset.
@@ -221,6 +221,17 @@ async fn take_leave(mut stream: TcpStream, word: &str) {
 }
 
 async fn handle(
+    seat: &Seat,
+    service: &TowerToHyperService<Router>,
+    request: Request<Incoming>,
+    caller: Caller,
+) -> Response {
+    let mut response = answered(seat, service, request, caller).await;
+    response.headers_mut().insert(header::SERVER, HeaderValue::from_static(SERVER));
+    response
+}
+
+async fn answered(
     seat: &Seat,
     service: &TowerToHyperService<Router>,
     request: Request<Incoming>,

@@ -27,6 +27,8 @@ pub(super) struct Look {
     steps: Vec<String>,
     /// What would have to be done to the interface by others.
     chores: Vec<String>,
+    /// What keeps packets away although the kernel has what is in force.
+    warnings: Vec<String>,
     foreign: Vec<ForeignObject>,
     draining: usize,
 }
@@ -61,6 +63,7 @@ pub(super) fn look<K: Kernel>(
         tree: Tree::default(),
         steps: Vec::new(),
         chores: Vec::new(),
+        warnings: Vec::new(),
         foreign: Vec::new(),
         draining: 0,
     };
@@ -80,7 +83,8 @@ pub(super) fn look<K: Kernel>(
         seen => seen.map_err(guard::kernel_error)?,
     };
     let chores = place.map(|place| chores(&interface, place, left_out)).unwrap_or_default();
-    let mut look = Look { chores, ..empty() };
+    let warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
+    let mut look = Look { chores, warnings, ..empty() };
     match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
@@ -111,10 +115,25 @@ fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> 
     }));
     if !interface.is_up {
         chores.push(format!("set interface {name} up"));
-    } else if !interface.has_carrier {
-        chores.push(format!("connect interface {name}: it has no carrier"));
     }
     chores
+}
+
+/// That an interface is not connected. It has what is in force all the same, and a cable is no part of the kernel.
+fn no_carrier(interface: &Interface) -> Option<String> {
+    let Interface { name, is_up, has_carrier, .. } = interface;
+    (*is_up && !has_carrier).then(|| format!("interface {name} has no carrier: no packet passes until it is connected"))
+}
+
+/// What is in the way of packets on an interface that is to have `wanted`: what the status will say then.
+pub(super) fn warnings(
+    node: &NodeName,
+    interface: &Interface,
+    wanted: &Wanted,
+    left_out: &BTreeSet<IpAddr>,
+) -> Vec<String> {
+    let Some(place) = wanted.inventory.nodes.get(node).filter(|_| !wanted.is_clear()) else { return Vec::new() };
+    chores(interface, place, left_out).into_iter().chain(no_carrier(interface)).collect()
 }
 
 /// The addresses by which an interface can be reached and that its place does not name; those aside that each interface has
@@ -136,7 +155,7 @@ pub(super) fn status(
 ) -> NodeStatus {
     let Held { document, timeline, .. } = held;
     let in_force = document.in_force(&timeline.absent(uptime));
-    let Look { interface, tree, steps, chores, foreign, draining } = look;
+    let Look { interface, tree, steps, chores, warnings, foreign, draining } = look;
     NodeStatus {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -150,6 +169,7 @@ pub(super) fn status(
         profiles: profiles(&tree),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
         drift: [chores, steps].concat(),
+        warnings,
         foreign,
         draining,
         journal: config.journal.clone(),

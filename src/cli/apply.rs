@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    context::talk,
+    output::talk,
     partition,
     partitions::{Parted, cut_nothing, parted, sentence},
-    render::count,
+    render::{by_saying, count, escape::on_one_line},
     scope::ScopeOptions,
     topology_file,
     whereabouts::Whence,
@@ -80,6 +80,9 @@ pub(super) struct Changed<'a> {
     /// The partitions that were ended, and what they had cut on all nodes together.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ended: &'a [PartitionEnded],
+    /// What keeps packets away on nodes, whatever is in force there.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    node_warnings: &'a BTreeMap<NodeName, Vec<String>>,
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
@@ -184,13 +187,14 @@ fn change_on(
     &Asked { replaces, seed, warnings }: &Asked<'_>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let outcome = context.block_on(async |interrupt| {
-        let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
+    let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
+    let outcome = context.act(Some(&what), "undoing the change on all nodes", async |interrupt| {
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
-        Ok(Box::pin(Context::meanwhile(&what, scope.until_it_succeeds(&interrupt, attempt))).await?)
+        Ok(Box::pin(scope.until_it_succeeds(&interrupt, attempt)).await?)
     })?;
-    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded, ended } = &outcome;
+    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded, ended, warnings: node_warnings } =
+        &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
         changed: steps > 0 || *says_otherwise,
@@ -204,6 +208,7 @@ fn change_on(
         caught_up,
         superseded: *superseded,
         ended,
+        node_warnings,
         writes,
         onset: onset.as_ref().map(ChangeOnset::of),
         warnings,
@@ -257,7 +262,7 @@ fn what_it_cut(PartitionEnded { name, ports, cut }: &PartitionEnded) -> String {
 
 /// Who was left out, and who no longer is, each on a line of its own.
 fn exceptions(outcome: &Outcome) -> String {
-    let Outcome { wanted, caught_up, superseded, .. } = outcome;
+    let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
     let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
     let mut text = String::new();
     if !wanted.missing.is_empty() {
@@ -265,6 +270,11 @@ fn exceptions(outcome: &Outcome) -> String {
     }
     if !caught_up.is_empty() {
         text += &format!("\nbrought in line, having been left out before: {}", names(caught_up));
+    }
+    for (warning, nodes) in
+        by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))
+    {
+        text += &format!("\nwarning: {}: {}", hostlist::fold(&nodes), on_one_line(&warning));
     }
     if *superseded {
         text += "\nanother command has changed something since; see what is in force: netemctl status";

@@ -25,6 +25,8 @@ pub enum Exit {
     Permission,
     /// Somebody else changed the state, or the nodes do not agree on it; nothing has changed.
     Conflict,
+    /// It did what it was asked, and its answer could not be written to stdout.
+    Unwritten,
     /// The time that `--timeout` gave was over; nothing has changed.
     TimedOut,
     /// The program that `lab exec` was to run cannot be run.
@@ -39,7 +41,7 @@ pub enum Exit {
 
 impl Exit {
     /// All of netemctl's own.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::Failed,
         Self::Usage,
@@ -50,11 +52,27 @@ impl Exit {
         Self::Unsupported,
         Self::Permission,
         Self::Conflict,
+        Self::Unwritten,
         Self::TimedOut,
         Self::CannotRun,
         Self::NoProgram,
         Self::Interrupted,
     ];
+
+    /// The one that counts where nodes fail for different reasons, whatever their order: what another try does not change
+    /// comes before what may pass by itself.
+    pub fn of_many(exits: impl IntoIterator<Item = Self>) -> Option<Self> {
+        exits.into_iter().min_by_key(|exit| match exit {
+            Self::Failed => 0,
+            Self::Permission => 1,
+            Self::Refused => 2,
+            Self::Unsupported => 3,
+            Self::Unreachable => 4,
+            Self::Conflict => 5,
+            // No node ends with another one.
+            _ => 6,
+        })
+    }
 
     /// The number that the process ends with.
     pub fn code(self) -> u8 {
@@ -69,6 +87,7 @@ impl Exit {
             Self::Unsupported => 7,
             Self::Permission => 8,
             Self::Conflict => 9,
+            Self::Unwritten => 10,
             // As timeout(1) has it.
             Self::TimedOut => 124,
             Self::CannotRun => 126,
@@ -91,6 +110,7 @@ impl Exit {
             Self::Unsupported => "not supported by the kernel",
             Self::Permission => "no permission",
             Self::Conflict => "conflict with another change",
+            Self::Unwritten => "answer not written",
             Self::TimedOut => "timed out",
             Self::CannotRun => "cannot run the program",
             Self::NoProgram => "no such program",
@@ -103,5 +123,22 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         exit.code().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Exit::{self, Conflict, Failed, Permission, Refused, Unreachable, Unsupported};
+
+    #[test]
+    fn of_several_nodes_the_exit_code_does_not_depend_on_their_order() {
+        let in_order = [Failed, Permission, Refused, Unsupported, Unreachable, Conflict];
+        for (position, first) in in_order.iter().enumerate() {
+            for other in &in_order[position..] {
+                assert_eq!(Exit::of_many([*first, *other]), Some(*first));
+                assert_eq!(Exit::of_many([*other, *first]), Some(*first));
+            }
+        }
+        assert_eq!(Exit::of_many([]), None);
     }
 }

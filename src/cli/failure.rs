@@ -233,14 +233,14 @@ impl From<TransactionError> for Failure {
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         match &error {
+            EditError::Homeless { .. } => Self::new(Exit::Usage, error).hint(
+                "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has \
+                 those that it names",
+            ),
             EditError::UnknownName(_)
             | EditError::Overlay(_)
             | EditError::Partition(_)
             | EditError::NoSuchPartition { .. } => Self::new(Exit::Usage, error),
-            EditError::Homeless { .. } => Self::new(Exit::Refused, error).hint(
-                "a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory \
-                 those that it names",
-            ),
             EditError::Inventory(_) | EditError::NameTaken(_) => Self::new(Exit::Refused, error),
         }
     }
@@ -259,7 +259,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         Phase::Prepare => "nothing was changed on any node".to_owned(),
         Phase::Commit | Phase::Confirm => fate(&left),
     };
-    let exit = failures.values().map(exit_of).next().unwrap_or(Exit::Failed);
+    let exit = Exit::of_many(failures.values().map(exit_of)).unwrap_or(Exit::Failed);
     let mut failure = if failures.is_empty() {
         Failure::new(Exit::Failed, format!("interrupted; {fate}"))
     } else {
@@ -304,7 +304,8 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
     }
 }
 
-fn exit_of(error: &CallError) -> Exit {
+/// What a command ends with because one call failed.
+pub(super) fn exit_of(error: &CallError) -> Exit {
     match error {
         CallError::Refused(error) => match error.code {
             ErrorCode::BadRequest | ErrorCode::Failed | ErrorCode::Broken => Exit::Failed,
@@ -314,7 +315,10 @@ fn exit_of(error: &CallError) -> Exit {
             ErrorCode::Conflict => Exit::Conflict,
         },
         CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
-        CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
+        CallError::Unreachable { .. }
+        | CallError::Barred { .. }
+        | CallError::HungUp { .. }
+        | CallError::TimedOut { .. } => Exit::Unreachable,
         CallError::Garbled { .. } | CallError::NoFiles { .. } => Exit::Failed,
     }
 }

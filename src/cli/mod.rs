@@ -13,13 +13,16 @@ mod inventory;
 mod lab;
 mod lend;
 mod log;
+mod output;
 mod overlays;
 mod partition;
 mod partitions;
 mod pki;
 mod plan;
+mod progress;
 mod render;
 mod routed;
+mod running;
 mod scope;
 mod set;
 mod show;
@@ -38,15 +41,24 @@ use serde::Serialize;
 
 pub use exit::Exit;
 
-use self::{context::Context, failure::Failure, whereabouts::Given};
+use self::{context::Context, failure::Failure, output::JsonForm, whereabouts::Given};
 
 /// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
 #[derive(Debug, Parser)]
 #[command(name = "netemctl", version, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
-    /// Print one JSON document on stdout, errors included
-    #[arg(long, global = true)]
-    json: bool,
+    /// Print one JSON document on stdout, errors included; lines: on one line
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "FORM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "pretty",
+        hide_possible_values = true
+    )]
+    json: Option<JsonForm>,
 
     #[arg(
         long,
@@ -97,7 +109,7 @@ A first session, on this machine alone:
 Exit codes:
   0 ok, 1 failed, 2 usage, 3 bad file, 4 differs from what is wanted,
   5 refused, 6 unreachable, 7 not supported by the kernel, 8 no permission,
-  9 conflict with another change, 124 timed out,
+  9 conflict with another change, 10 answer not written, 124 timed out,
   126 cannot run the program, 127 no such program, 130 interrupted";
 
 #[derive(Debug, Subcommand)]
@@ -125,15 +137,17 @@ enum Verb {
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if wants_json() => return answer_of_clap(&error).into(),
-        Err(error) => error.exit(),
+        Err(error) => match wanted_json() {
+            Some(form) => return answer_of_clap(form, &error).into(),
+            None => error.exit(),
+        },
     };
     // Read here, since clap would show the variable as if it were given on the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
     let context = Context::new(cli.json, lab_dir, cli.timeout);
     let context = context
-        .with_access(cli.ssh.options(cli.verb.changes_fleet()), tls_dir)
+        .with_access(cli.ssh.options(cli.verb.changes_fleet(), cli.json.is_some()), tls_dir)
         .with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
@@ -141,10 +155,15 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether a command line that clap has no answer to but words asks for a document. What follows `--` is for another
+/// The document that a command line asks for that clap has no answer to but words. What follows `--` is for another
 /// program.
-fn wants_json() -> bool {
-    std::env::args_os().take_while(|argument| argument != "--").any(|argument| argument == "--json")
+fn wanted_json() -> Option<JsonForm> {
+    let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+    arguments.find_map(|argument| match argument.to_str()? {
+        "--json=lines" => Some(JsonForm::Lines),
+        argument if argument == "--json" || argument.starts_with("--json=") => Some(JsonForm::Pretty),
+        _ => None,
+    })
 }
 
 /// What is asked of clap.
@@ -159,8 +178,8 @@ enum Asked {
 }
 
 /// What clap would print, as a document: an error, the help, or the version.
-fn answer_of_clap(error: &clap::Error) -> Exit {
-    let context = Context::new(true, None, None);
+fn answer_of_clap(form: JsonForm, error: &clap::Error) -> Exit {
+    let context = Context::new(Some(form), None, None);
     let asked = match error.kind() {
         ErrorKind::DisplayHelp => Asked::Help(error.to_string()),
         ErrorKind::DisplayVersion => Asked::Version(env!("CARGO_PKG_VERSION")),

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
@@ -75,9 +76,11 @@ impl Plan {
         if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
             return Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")));
         }
-        let preview = context.block_on(async |interrupt| {
+        let preview = context.ask("asking the nodes", async |_| {
+            // It keeps nobody out, so that there is nothing to put in order when it is dropped.
+            let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            Ok(Context::meanwhile("asking the nodes", Box::pin(fleet.plan(true, &interrupt, edit))).await?)
+            Ok(Box::pin(fleet.plan(true, &never, edit)).await?)
         })?;
         let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
         let planned: Vec<Planned<'_>> = nodes

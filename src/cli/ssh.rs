@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::context::talk;
+use super::output::talk;
 use crate::fleet::ssh::Options;
 
 #[derive(Debug, clap::Args)]
@@ -30,7 +30,7 @@ pub(super) struct Ssh {
 }
 
 impl Ssh {
-    pub(super) fn options(self, changes: bool) -> Options {
+    pub(super) fn options(self, changes: bool, is_quiet: bool) -> Options {
         let own = self.push.then(|| PathBuf::from("/proc/self/exe"));
         Options {
             // Read here, since clap would show the variable as if it were given on the command line.
@@ -38,7 +38,7 @@ impl Ssh {
             sudo: self.ssh_sudo,
             changes,
             push: self.push_binary.or(own),
-            tell: Some(talk),
+            tell: (!is_quiet).then_some(talk),
         }
     }
 }

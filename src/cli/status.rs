@@ -94,10 +94,8 @@ impl Status {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = context.whereabouts(None)?;
         let fleet = whereabouts.agents(context)?;
-        let (up, down, wanted, counters) = context.block_on(async |_| {
-            let asking = fleet.call(context.patience(), |_| GetStatus {});
-            let answers = Context::meanwhile("asking the nodes", asking).await;
-            let (up, down) = part(answers);
+        let (up, down, wanted, counters) = context.ask("asking the nodes", async |_| {
+            let (up, down) = part(fleet.call(context.patience(), |_| GetStatus {}).await);
             let has_more =
                 |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {

@@ -99,41 +99,36 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report, seen) = context.block_on(async |interrupt| {
-            Context::unless_interrupted(&interrupt, async {
-                let (wanted, fleet) =
-                    if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
-                let nodes = fleet.inventory().nodes.len();
-                let takes = fleet.verify_takes(&wanted, self.count);
-                let pairs = count(nodes * nodes.saturating_sub(1), "pair");
-                let most = fleet.most_requests();
-                if self.count > most {
-                    let message = format!("{pairs} with {} requests each are too many to keep", self.count);
-                    return Err(Failure::new(Exit::Usage, message).hint(format!("--count is {most} at the most here")));
-                }
-                context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
-                    failure
-                        .hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
-                })?;
-                let what = format!("measuring {pairs}, about {} s", takes.as_secs() + 1);
-                let before = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
-                let report = Context::meanwhile(&what, fleet.verify(&wanted, self.count, tolerance)).await?;
-                let after = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
-                let hosts = part(fleet.call(context.patience(), |_| GetHost {}).await).0;
-                let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
-                let seen = Seen {
-                    overflowed: Overflow::between(&wanted.inventory, &before, &after),
-                    routed: hosts.into_iter().filter_map(routed).collect(),
-                };
-                if !fleet.wanted().await?.says_the_same(&wanted) {
-                    return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
-                        .hint(
-                            "a change with a time limit may have ended, or another controller is at it; measure again",
-                        ));
-                }
-                Ok((wanted, fleet, report, seen))
-            })
-            .await
+        let (wanted, fleet, report, seen) = context.ask("asking the nodes", async |progress| {
+            let (wanted, fleet) =
+                if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
+            let nodes = fleet.inventory().nodes.len();
+            let takes = fleet.verify_takes(&wanted, self.count);
+            let pairs = count(nodes * nodes.saturating_sub(1), "pair");
+            let most = fleet.most_requests();
+            if self.count > most {
+                let message = format!("{pairs} with {} requests each are too many to keep", self.count);
+                return Err(Failure::new(Exit::Usage, message).hint(format!("--count is {most} at the most here")));
+            }
+            context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
+                failure.hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
+            })?;
+            let what = format!("measuring {pairs}, about {} s", takes.as_secs() + 1);
+            let before = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+            progress.says(what);
+            let report = fleet.verify(&wanted, self.count, tolerance).await?;
+            let after = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+            let hosts = part(fleet.call(context.patience(), |_| GetHost {}).await).0;
+            let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
+            let seen = Seen {
+                overflowed: Overflow::between(&wanted.inventory, &before, &after),
+                routed: hosts.into_iter().filter_map(routed).collect(),
+            };
+            if !fleet.wanted().await?.says_the_same(&wanted) {
+                return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
+                    .hint("a change with a time limit may have ended, or another controller is at it; measure again"));
+            }
+            Ok((wanted, fleet, report, seen))
         })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {

@@ -10,7 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, context::Agents, scope::ScopeOptions, topology_file};
+use super::{Context, Exit, Failure, context::Agents, failure::exit_of, scope::ScopeOptions, topology_file};
 use crate::{
     fleet::{CallError, Fleet, Scope, part},
     inventory::{InventoryFile, Mismatch, Resolved},
@@ -175,41 +175,35 @@ impl Whereabouts {
         agents.retain(|node, _| open.contains(node));
         let is_partial = open.len() < self.file.open_questions().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
-        context.block_on(async |interrupt| {
+        context.ask("asking the nodes where they are", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
-            let asking = async {
-                let (hosts, silent) = part(fleet.call(context.patience(), |_| GetHost {}).await);
-                let remembered = match hosts.keys().next() {
-                    // Nodes that answer know where the others were when something was put in force.
-                    Some(node) if is_partial || !silent.is_empty() => document(node).await,
-                    _ => None,
-                };
-                let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
-                let mut resolved = self.file.resolve(&hosts, &remembered);
-                // Where the file says everything, only the link-local addresses were asked for. The agent judges the rest.
-                resolved.mismatches.retain(|node, mismatch| {
-                    let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
-                    let is_said = place.is_some();
-                    resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
-                    !is_said
-                });
-                let mut documents = BTreeMap::new();
-                for (node, mismatch) in &resolved.mismatches {
-                    // The agent of another node knows nothing of this one.
-                    let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
-                    if with_documents
-                        && is_its_own
-                        && let Some(document) = document(node).await
-                    {
-                        documents.insert(node.clone(), document.wanted);
-                    }
-                }
-                Found { resolved, silent, documents }
+            let (hosts, silent) = part(fleet.call(context.patience(), |_| GetHost {}).await);
+            let remembered = match hosts.keys().next() {
+                // Nodes that answer know where the others were when something was put in force.
+                Some(node) if is_partial || !silent.is_empty() => document(node).await,
+                _ => None,
             };
-            tokio::select! {
-                found = Context::meanwhile("asking the nodes where they are", asking) => Ok(found),
-                () = interrupt.cancelled() => Err(Failure::new(Exit::Interrupted, "interrupted; nothing was changed")),
+            let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
+            let mut resolved = self.file.resolve(&hosts, &remembered);
+            // Where the file says everything, only the link-local addresses were asked for. The agent judges the rest.
+            resolved.mismatches.retain(|node, mismatch| {
+                let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
+                let is_said = place.is_some();
+                resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
+                !is_said
+            });
+            let mut documents = BTreeMap::new();
+            for (node, mismatch) in &resolved.mismatches {
+                // The agent of another node knows nothing of this one.
+                let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
+                if with_documents
+                    && is_its_own
+                    && let Some(document) = document(node).await
+                {
+                    documents.insert(node.clone(), document.wanted);
+                }
             }
+            Ok(Found { resolved, silent, documents })
         })
     }
 
@@ -218,8 +212,9 @@ impl Whereabouts {
         let names = hostlist::fold(&mismatches.keys().cloned().collect::<Vec<_>>());
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
         let mut failure = if is_silent {
+            let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
             Failure::new(
-                Exit::Unreachable,
+                exit,
                 format!("{names} could not be asked for what the inventory leaves open; nothing was changed"),
             )
         } else {

@@ -93,6 +93,14 @@ pub enum CallError {
         #[source]
         error: io::Error,
     },
+    /// Nobody gets to an agent there until somebody changes something.
+    #[error("no agent at {at}: {why}")]
+    Barred {
+        /// Where it should be.
+        at: String,
+        /// Why not, with what to do.
+        why: String,
+    },
     /// It was there, and went away while it was asked.
     #[error("the agent at {at} hung up: {error}")]
     HungUp {
@@ -133,6 +141,9 @@ async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection<Sh
     let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
         Some(why) => CallError::Untrusted { at: transport.describe(), why },
         None if lacks_files(&error) => CallError::NoFiles { at: transport.describe() },
+        None if error.kind() == io::ErrorKind::PermissionDenied => {
+            CallError::Barred { at: transport.describe(), why: error.to_string() }
+        }
         None => CallError::Unreachable { at: transport.describe(), error },
     })?;
     let made = Connection::over(stream, share).await;

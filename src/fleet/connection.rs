@@ -11,7 +11,7 @@ use hyper::{
     Request,
     body::Bytes,
     client::conn::http1::{self, SendRequest},
-    header,
+    header::{self, HeaderValue},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use super::{CallError, files::Files};
-use crate::wire::{ApiError, Call};
+use crate::wire::{ApiError, Call, ErrorCode, SERVER};
 
 /// The largest answer: a document of 10,000 nodes is about a megabyte.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
@@ -59,16 +59,33 @@ impl<C> Connection<C> {
         let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
         let response = self.sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
+        let other = response.headers().get(header::SERVER).and_then(another_version);
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
-        let body = body.map_err(|error| garbled(error.to_string()))?.to_bytes();
+        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => broken(*error),
+            Err(error) => garbled(error.to_string()),
+        })?;
+        let body = body.to_bytes();
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(error.to_string()));
+            let reply = serde_json::from_slice(&body);
+            return reply.map_err(|error| garbled(format!("{error}{}", other.unwrap_or_default())));
         }
-        match serde_json::from_slice::<ApiError>(&body) {
-            Ok(error) => Err(CallError::Refused(error)),
-            Err(_) => Err(garbled(format!("status {status}"))),
+        match ApiError::read(status.as_u16(), &body) {
+            Some(ApiError { code: code @ ErrorCode::BadRequest, message }) => {
+                let message = format!("{message}{}", other.unwrap_or_default());
+                Err(CallError::Refused(ApiError { code, message }))
+            }
+            Some(error) => Err(CallError::Refused(error)),
+            None => Err(garbled(format!("status {status}"))),
         }
     }
+}
+
+/// That the agent is of another version, if it says so: its words may mean nothing here, or ours nothing there.
+fn another_version(server: &HeaderValue) -> Option<String> {
+    let server = server.to_str().ok().filter(|server| *server != SERVER)?;
+    let version = server.strip_prefix("netemctl/")?;
+    Some(format!("; the agent is netemctl {version}, and this is {}: use one version", env!("CARGO_PKG_VERSION")))
 }
 
 impl<C> Drop for Connection<C> {

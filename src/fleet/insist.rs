@@ -45,14 +45,13 @@ impl Fleet {
         request: impl Fn(&NodeName) -> C + Copy,
     ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
         let began = Instant::now();
-        let (mut answers, mut exchanges) = self.call_timed(effort.patience, request).await;
+        let (mut answers, mut exchanges) = self.call_timed(effort.patience.into(), request).await;
         let mut gone: BTreeSet<NodeName> = BTreeSet::new();
         loop {
             let is_left = |time: Duration| began.elapsed() + PAUSE <= time;
             let is_worth_it = |node: &NodeName, error: &CallError| {
                 let may_answer = effort.awaits_agents || !is_absence(error) && !gone.contains(node);
-                is_conflict(error) && is_left(effort.outlasts)
-                    || is_silence(error) && may_answer && is_left(effort.lasts)
+                is_conflict(error) && is_left(effort.outlasts) || may_pass(error) && may_answer && is_left(effort.lasts)
             };
             let lacks = |node: &NodeName| answers[node].as_ref().is_err_and(|error| is_worth_it(node, error));
             let again = self.of(lacks);
@@ -60,7 +59,7 @@ impl Fleet {
                 return (answers, exchanges);
             }
             tokio::time::sleep(PAUSE).await;
-            let (again, timed) = again.call_timed(effort.patience, request).await;
+            let (again, timed) = again.call_timed(effort.patience.into(), request).await;
             exchanges.extend(timed);
             for (node, answer) in again {
                 // Of an agent that hung up and then was gone, what is to be known is that it may have done it.
@@ -84,6 +83,21 @@ impl Fleet {
 /// Whether the agent said nothing, so that what it was asked may have been done or not.
 pub(super) fn is_silence(error: &CallError) -> bool {
     !matches!(error, CallError::Refused(_))
+}
+
+/// Whether the same call may be answered in a moment. Who does not trust us, or answers nonsense, does so again.
+pub(super) fn may_pass(error: &CallError) -> bool {
+    match error {
+        CallError::HungUp { .. }
+        | CallError::TimedOut { .. }
+        | CallError::Unreachable { .. }
+        | CallError::NoFiles { .. } => true,
+        CallError::Refused(_)
+        | CallError::Barred { .. }
+        | CallError::Untrusted { .. }
+        | CallError::NoIdentity { .. }
+        | CallError::Garbled { .. } => false,
+    }
 }
 
 /// Whether another controller is in the way.

@@ -9,6 +9,7 @@ mod connection;
 pub(crate) mod decision;
 mod files;
 mod insist;
+mod patience;
 mod retract;
 mod scope;
 pub mod ssh;
@@ -19,17 +20,18 @@ mod verify;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 pub use client::{CallError, Transport, Unix};
 use clocks::Exchange;
 use connection::Idle;
 use files::{Files, Share};
+pub use patience::Patience;
 pub use retract::Leftover;
 pub use scope::Scope;
 use tls::{Http, Https, Identity};
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout_at};
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
 
 use crate::{
@@ -88,14 +90,18 @@ impl Fleet {
     }
 
     /// Asks every node in parallel.
-    pub async fn call<C: Call>(&self, timeout: Duration, request: impl Fn(&NodeName) -> C) -> Answers<C::Reply> {
-        self.call_timed(timeout, request).await.0
+    pub async fn call<C: Call>(
+        &self,
+        patience: impl Into<Patience>,
+        request: impl Fn(&NodeName) -> C,
+    ) -> Answers<C::Reply> {
+        self.call_timed(patience.into(), request).await.0
     }
 
     /// The same, with when each call was made and answered.
     async fn call_timed<C: Call>(
         &self,
-        timeout: Duration,
+        patience: Patience,
         request: impl Fn(&NodeName) -> C,
     ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
         let mut calls = JoinSet::new();
@@ -104,7 +110,7 @@ impl Fleet {
             let ways = Arc::clone(&self.ways);
             calls.spawn(async move {
                 let sent = SystemTime::now().into();
-                let answer = ways.ask::<C>(&target, body, timeout).await;
+                let answer = ways.ask::<C>(&target, body, patience).await;
                 let exchange = Exchange { sent, received: SystemTime::now().into() };
                 (target.node, answer, exchange)
             });
@@ -123,11 +129,11 @@ impl Fleet {
     /// Asks one node.
     pub async fn call_one<C: Call>(
         &self,
-        timeout: Duration,
+        patience: impl Into<Patience>,
         node: &NodeName,
         request: C,
     ) -> Result<C::Reply, CallError> {
-        self.ways.ask::<C>(&self.target(node), client::body(&request), timeout).await
+        self.ways.ask::<C>(&self.target(node), client::body(&request), patience.into()).await
     }
 
     fn target(&self, node: &NodeName) -> Target {
@@ -158,7 +164,17 @@ impl Ways {
         }
     }
 
-    async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
+    /// Makes one call. One deadline covers all that it waits for.
+    async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, patience: Patience) -> Result<C::Reply, CallError> {
+        let Patience { answer, until } = patience;
+        let made = self.ask_of::<C>(target, body, answer);
+        let Some(until) = until else { return made.await };
+        let after = until.saturating_duration_since(Instant::now());
+        let timed_out = |_| Err(CallError::TimedOut { at: target.agent.to_string(), after });
+        timeout_at(until.into(), made).await.unwrap_or_else(timed_out)
+    }
+
+    async fn ask_of<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
         let Target { node, agent, interface } = target;
         match agent.clone() {
             AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, &self.files, body, timeout).await,

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     CALL_TIMEOUT, CallError, Fleet, Leftover, Scope, clocks,
     decision::{Edited, Next, Stage, edited, heard, is_base, is_the_named, newest, next},
-    insist::{Effort, is_silence},
+    insist::{Effort, may_pass},
     part,
     scope::behind,
 };
@@ -91,7 +91,7 @@ impl TransactionError {
     pub fn may_pass(&self) -> bool {
         let passes = |error: &CallError| match error {
             CallError::Refused(error) => error.code == ErrorCode::Conflict,
-            error => is_silence(error),
+            error => may_pass(error),
         };
         match self {
             Self::Disagreement(_) | Self::Changing(_) => true,
@@ -131,6 +131,11 @@ impl Preview {
     pub fn is_empty(&self) -> bool {
         self.said_already && self.nodes.values().all(|node| node.change.is_settled())
     }
+
+    fn warnings(&self) -> BTreeMap<NodeName, Vec<String>> {
+        let nodes = self.nodes.iter().filter(|(_, prepared)| !prepared.warnings.is_empty());
+        nodes.map(|(node, prepared)| (node.clone(), prepared.warnings.clone())).collect()
+    }
 }
 
 /// What an edit came to.
@@ -150,6 +155,8 @@ pub struct Outcome {
     pub superseded: bool,
     /// The partitions that it has ended, and what they had cut on all nodes together.
     pub ended: Vec<PartitionEnded>,
+    /// What keeps packets away on nodes, whatever is in force there.
+    pub warnings: BTreeMap<NodeName, Vec<String>>,
 }
 
 /// When a change took effect on the nodes: by this machine's clock on those whose clocks are certainly not in step with
@@ -337,7 +344,9 @@ impl Fleet {
     ) -> Result<Outcome, TransactionError> {
         let rehearsal = self.rehearse_within(scope, replaces, interrupt, edit).await?;
         if rehearsal.preview.is_empty() {
-            let Preview { wanted, nodes, generation, .. } = rehearsal.abandon().await;
+            let preview = rehearsal.abandon().await;
+            let warnings = preview.warnings();
+            let Preview { wanted, nodes, generation, .. } = preview;
             let writes = nodes.into_keys().map(|node| (node, 0)).collect();
             let wanted = Wanted { generation, ..wanted };
             return Ok(Outcome {
@@ -348,6 +357,7 @@ impl Fleet {
                 caught_up: BTreeSet::new(),
                 superseded: false,
                 ended: Vec::new(),
+                warnings,
             });
         }
         rehearsal.commit(interrupt).await
@@ -396,6 +406,7 @@ impl Rehearsal {
         }
         let superseded = fleet.confirm(&ticket, confirm_within).await?;
         Ok(Outcome {
+            warnings: preview.warnings(),
             wanted: preview.wanted.committed(agreed),
             says_otherwise: !preview.said_already,
             onset: Some(onset(agreed, clocks, &committed)),

@@ -243,7 +243,7 @@ impl Wanted {
         let missing: Vec<_> =
             topology.nodes().iter().filter(|node| !inventory.nodes.contains_key(*node)).cloned().collect();
         if !missing.is_empty() {
-            return Err(EditError::Homeless { missing, known: inventory.nodes.len() });
+            return Err(EditError::Homeless { missing, known: inventory.nodes.keys().cloned().collect() });
         }
         Self { topology: Some(topology), ..self.clone() }.on(inventory)
     }
@@ -373,12 +373,12 @@ impl fmt::Display for Stamp {
 #[derive(Debug, Error)]
 pub enum EditError {
     /// Nodes of the topology that are nowhere.
-    #[error("the topology's nodes {} are not among the {known} of the fleet", hostlist::fold(.missing))]
+    #[error("the topology's nodes {} do not exist; the fleet has {}", hostlist::fold(.missing), hostlist::fold(.known))]
     Homeless {
         /// Those nodes.
         missing: Vec<NodeName>,
-        /// How many nodes the inventory has.
-        known: usize,
+        /// The nodes that the inventory has.
+        known: Vec<NodeName>,
     },
     /// A zone or node that does not exist.
     #[error(transparent)]

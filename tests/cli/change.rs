@@ -101,27 +101,27 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["apply", &file]), @"
     --- stdout
     --- stderr
-    error: the topology's nodes n[4-9] are not among the 3 of the fleet
-    hint: a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names
-    --- exit status: 5
+    error: the topology's nodes n[4-9] do not exist; the fleet has n[1-3]
+    hint: a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names
+    --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", &file]), @r#"
     --- stdout
     {
-      "exit_code": 5,
+      "exit_code": 2,
       "error": {
-        "message": "the topology's nodes n[4-9] are not among the 3 of the fleet",
+        "message": "the topology's nodes n[4-9] do not exist; the fleet has n[1-3]",
         "hints": [
-          "a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names"
+          "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names"
         ]
       }
     }
     --- stderr
-    error: the topology's nodes n[4-9] are not among the 3 of the fleet
-    hint: a lab has the nodes of the topology that it was brought up with (netemctl lab down, then lab up), an inventory those that it names
-    --- exit status: 5
+    error: the topology's nodes n[4-9] do not exist; the fleet has n[1-3]
+    hint: a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names
+    --- exit status: 2
     "#);
-    let plan = lab.run(["plan", &file]).ended(5);
+    let plan = lab.run(["plan", &file]).ended(2);
     assert!(plan.stderr.contains("n[4-9]"), "{plan}");
     assert_eq!(lab.in_force(), before);
 }

@@ -80,6 +80,11 @@ impl Sandbox {
         self.answer(Command::new(program).args(arguments))
     }
 
+    /// The same with arguments whose number is not known beforehand.
+    pub(crate) fn run_other_words(&self, program: &str, arguments: &[&str]) -> Answer {
+        self.answer(Command::new(program).args(arguments))
+    }
+
     /// What differs from run to run becomes `[TIME]` and the like; everything else has to be the same.
     fn answer(&self, command: &mut Command) -> Answer {
         let path = std::env::var_os("PATH").expect("there is a PATH");
@@ -208,7 +213,7 @@ fn blank(text: String, before: &str, after: &str, placeholder: &str) -> String {
 pub(crate) struct Answer {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
-    status: ExitStatus,
+    pub(crate) status: ExitStatus,
 }
 
 impl Answer {

@@ -71,7 +71,7 @@ fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_
     };
     in_time(|| timed_out(lab.run(["clear", "--timeout", "1"]), "every node is as it was"));
     in_time(|| timed_out(lab.run(["apply", "uniform-3-rtt100.toml", "--timeout", "1"]), "every node is as it was"));
-    in_time(|| timed_out(lab.run(["plan", "uniform-3-rtt100.toml", "--timeout", "1"]), "every node is as it was"));
+    in_time(|| timed_out(lab.run(["plan", "uniform-3-rtt100.toml", "--timeout", "1"]), "nothing was changed"));
     in_time(|| timed_out(lab.run(["verify", "--timeout", "1"]), "nothing was changed"));
     // What the others say is worth more than that one says nothing.
     let status = in_time(|| lab.run(["status", "--json", "--timeout", "1"])).ended(6).json();
@@ -116,4 +116,22 @@ fn sigterm_ends_a_command_as_ctrl_c_does_with_its_document() {
     let answer = in_time(|| lab.sandbox.run_other("sh", ["-c", script])).ended(130);
     assert_eq!(answer.json()["error"]["message"], "interrupted; nothing was changed");
     assert_eq!(answer.json()["exit_code"], 130);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_is_told_from_a_command_that_failed() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let full = |arguments: &str| {
+        let script = format!("\"$NETEMCTL\" {arguments} >/dev/full");
+        lab.sandbox.run_other("sh", ["-c", &script]).ended(10).stderr
+    };
+    for (arguments, done) in [
+        ("check uniform-3-rtt0.toml", "uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes in 0 zones: ok"),
+        ("clear", "nothing is in force"),
+        ("clear --json", "nothing is in force"),
+    ] {
+        let said = full(arguments);
+        assert!(said.starts_with("error: cannot write the answer to stdout: No space left"), "{said}");
+        assert!(said.contains(&format!("hint: the command has done its work: {done}")), "{said}");
+    }
 }

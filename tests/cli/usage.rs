@@ -42,7 +42,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
 
       tip: a similar argument exists: '--json'
 
-    Usage: netemctl apply --json <TOPOLOGY>
+    Usage: netemctl apply --json[=<FORM>] <TOPOLOGY>
 
     For more information, try '--help'.
     --- exit status: 2
@@ -288,8 +288,9 @@ fn an_answer_that_cannot_be_written_is_a_failure_but_one_that_nobody_reads_is_no
     insta::assert_snapshot!(sandbox.run_other("sh", ["-c", "\"$NETEMCTL\" show uniform-45-rtt100.toml >/dev/full"]), @"
     --- stdout
     --- stderr
-    error: cannot write to stdout: No space left on device (os error 28)
-    --- exit status: 1
+    error: cannot write the answer to stdout: No space left on device (os error 28)
+    hint: the command has done its work: topology uniform-45-rtt100: 45 nodes (n[1-45])
+    --- exit status: 10
     ");
     let script = "{ \"$NETEMCTL\" show --json uniform-45-rtt100.toml; echo exit code $? >&2; } | true";
     insta::assert_snapshot!(sandbox.run_other("sh", ["-c", script]), @"

@@ -42,6 +42,7 @@ struct Rehearsed {
     held: Held,
     interface: Interface,
     change: Change,
+    warnings: Vec<String>,
 }
 
 impl<K: Kernel> Node<K> {
@@ -55,13 +56,13 @@ impl<K: Kernel> Node<K> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted } = request;
         self.step(Event::Prepare(ticket.clone(), base), now)?;
-        let Rehearsed { held, interface, change } = self.rehearse(wanted, &via, now)?;
+        let Rehearsed { held, interface, change, warnings } = self.rehearse(wanted, &via, now)?;
         // A disk that is full is found before any node has changed.
         self.try_to_write_down(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface: interface.index };
         let until = now.uptime.saturating_add(PREPARED_FOR);
         self.step(Event::Checked(ticket, until, checked), now)?;
-        Ok(Prepared { interface: interface.name, change, clock: None })
+        Ok(Prepared { interface: interface.name, change, warnings, clock: None })
     }
 
     /// Checks everything and computes the change, for whoever only wants to know. Nobody is kept out, and what another
@@ -75,8 +76,8 @@ impl<K: Kernel> Node<K> {
         if request.base != self.stamp() {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
-        let Rehearsed { interface, change, .. } = self.rehearse(request.wanted, &via, now)?;
-        Ok(Prepared { interface: interface.name, change, clock: None })
+        let Rehearsed { interface, change, warnings, .. } = self.rehearse(request.wanted, &via, now)?;
+        Ok(Prepared { interface: interface.name, change, warnings, clock: None })
     }
 
     /// The change from what is in force to `document`, of which every step is found to be possible.
@@ -98,7 +99,8 @@ impl<K: Kernel> Node<K> {
             change = self.enforcer.change(&interface, &document.in_force(&absent))?;
         }
         let left_out = self.left_out(&document, &interface);
-        Ok(Rehearsed { held: Held { document, timeline, left_out }, interface, change })
+        let warnings = status::warnings(&self.enforcer.config.node, &interface, &document, &left_out);
+        Ok(Rehearsed { held: Held { document, timeline, left_out }, interface, change, warnings })
     }
 
     /// The addresses of the interface that a document does not name, and that are no news: the interface had them when the

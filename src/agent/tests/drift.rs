@@ -180,6 +180,29 @@ fn a_link_that_went_down_and_up_shows() {
 }
 
 #[test]
+fn an_interface_without_a_carrier_is_said_as_the_change_is_prepared_and_is_no_drift() {
+    let mut node = node(OnDrift::Report);
+    node.kernel().interface.has_carrier = false;
+    let document = uniform(&Wanted::default(), "100ms");
+    let prepared = node.prepare(prepare("a", &Wanted::default(), &document), now()).unwrap();
+    let warning = "interface db0 has no carrier: no packet passes until it is connected";
+    assert_eq!(prepared.warnings, [warning]);
+    node.commit(&commit("a"), &now).unwrap();
+    let status = node.status(now()).unwrap();
+    assert_eq!((status.drift, status.warnings), (vec![], vec![warning.to_owned()]));
+}
+
+#[test]
+fn an_interface_that_is_down_is_said_as_the_change_is_prepared_before_the_status_calls_it_drift() {
+    let mut node = node(OnDrift::Report);
+    node.kernel().interface.is_up = false;
+    let document = uniform(&Wanted::default(), "100ms");
+    let prepared = node.prepare(prepare("a", &Wanted::default(), &document), now()).unwrap();
+    node.commit(&commit("a"), &now).unwrap();
+    assert_eq!(prepared.warnings, node.status(now()).unwrap().drift);
+}
+
+#[test]
 fn a_kernel_that_does_not_answer_is_not_taken_for_one_that_has_nothing() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;

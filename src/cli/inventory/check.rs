@@ -72,9 +72,8 @@ impl Check {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = self.which.whereabouts(context)?;
         let fleet = whereabouts.agents(context)?;
-        let answers = context.block_on(async |_| {
-            Ok(Context::meanwhile("asking the nodes", fleet.call(context.patience(), |_| GetHost {})).await)
-        })?;
+        let answers =
+            context.ask("asking the nodes", async |_| Ok(fleet.call(context.patience(), |_| GetHost {}).await))?;
         let (mut hosts, silent) = part(answers);
         let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
         let node = |(name, entry): (&NodeName, &crate::inventory::Entry)| {

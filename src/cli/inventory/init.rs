@@ -10,11 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    Context, Exit, Failure,
-    context::{Agents, talk},
-    render::count,
-};
+use super::{Context, Exit, Failure, context::Agents, failure::exit_of, output::talk, render::count};
 use crate::{
     fleet::part,
     inventory::{Contact, Draft, Reach, Transport, draft},
@@ -207,13 +203,13 @@ fn ask(
         named.insert(name, reach);
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
-    let (hosts, silent) = context.block_on(async |_| {
-        let what = format!("asking {}", count(reaches.len(), "host"));
-        Ok(part(Context::meanwhile(&what, fleet.call(context.patience(), |_| GetHost {})).await))
+    let (hosts, silent) = context.ask(&format!("asking {}", count(reaches.len(), "host")), async |_| {
+        Ok(part(fleet.call(context.patience(), |_| GetHost {}).await))
     })?;
     if !silent.is_empty() {
+        let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
         let mut failure = Failure::new(
-            Exit::Unreachable,
+            exit,
             format!("{} of {} could not be asked; nothing was written", silent.len(), count(reaches.len(), "host")),
         );
         failure.nodes = silent.into_iter().map(|(name, error)| (name, error.to_string())).collect();

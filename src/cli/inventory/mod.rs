@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub(super) use self::{check::Checked as InventoryCheck, init::Initial as InventoryInit, show::Shown as InventoryShow};
 
 use super::{
-    Context, Exit, Failure, context, render, routed,
+    Context, Exit, Failure, context, failure, output, render, routed,
     whereabouts::{Given, Whence, Whereabouts},
 };
 

@@ -94,7 +94,7 @@ pub(super) fn ending<T: Send + 'static>(
     what: &str,
     work: impl FnOnce() -> Result<T, LabError> + Send + 'static,
 ) -> Result<T, Failure> {
-    context.block_on(async |interrupt| {
+    context.act(Some(what), "ending the programs", async |interrupt| {
         let (tell, told) = oneshot::channel();
         // A thread of its own, so that this process can end before the work does.
         std::thread::spawn(move || drop(tell.send(work())));
@@ -103,7 +103,7 @@ pub(super) fn ending<T: Send + 'static>(
             () = interrupt.cancelled() => {
                 Err(Failure::new(Exit::Interrupted, "interrupted; the rest is done when this is repeated"))
             }
-            done = Context::meanwhile(what, told) => match done {
+            done = told => match done {
                 Ok(done) => Ok(done?),
                 Err(error) => Err(Failure::new(Exit::Failed, error)),
             },

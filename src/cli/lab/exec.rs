@@ -9,7 +9,7 @@ use super::{
     single::{self, Ran},
 };
 use crate::{
-    cli::{Context, Exit, Failure, context::talk},
+    cli::{Context, Exit, Failure, output::talk},
     topology::NodeName,
 };
 

@@ -96,7 +96,7 @@ enum Background {
 pub(super) fn together(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
     let directory = context.lab_directory()?.path().to_owned();
     let is_json = context.is_json();
-    let nodes = context.block_on(async |interrupt| {
+    let nodes = context.act(None, "ending the program in all nodes", async |interrupt| {
         let mut groups = Vec::new();
         let mut running = JoinSet::new();
         let mut start_in = |node: &NodeName| -> io::Result<()> {
@@ -161,10 +161,18 @@ fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Res
 pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let directory = context.lab_directory()?.path().to_owned();
-    let nodes = context.block_on(async |_| {
+    let nodes = context.act(None, "starting the program", async |interrupt| {
         let mut nodes = BTreeMap::new();
         for node in hosts {
-            let background = in_background(&lab, &directory, node, program).await;
+            let background = tokio::select! {
+                biased;
+                () = interrupt.cancelled() => {
+                    let running = hostlist::fold(&nodes.keys().collect::<Vec<_>>());
+                    let running = if running.is_empty() { "no node".to_owned() } else { running };
+                    return Err(Failure::new(Exit::Interrupted, format!("interrupted; the program runs in {running}")));
+                }
+                background = in_background(&lab, &directory, node, program) => background,
+            };
             let background = background.map_err(|error| Failure::new(Exit::Failed, format!("{node}: {error}")))?;
             drop(nodes.insert(node.clone(), background));
         }

@@ -89,7 +89,7 @@ pub(super) fn supervise(context: &Context, node: &NodeName, program: &[OsString]
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
     let failed = |error: io::Error| cannot_run(node, program, &error);
-    let Output { status, stdout, stderr } = context.block_on(async |interrupt| {
+    let Output { status, stdout, stderr } = context.act(None, "ending the program", async |interrupt| {
         namespaces.enter().map_err(failed)?;
         let child = tokio::process::Command::from(command).process_group(0).spawn().map_err(failed)?;
         drop(entry);

@@ -76,10 +76,10 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
 
     let mut keeper = start_keeper(&directory).map_err(failed)?;
     let said = keeper.stdout.take().map(OwnedFd::from);
-    let came = context.block_on(async |interrupt| {
-        let what = format!("bringing up {}", count(layout.members.len(), "node"));
+    let what = format!("bringing up {}", count(layout.members.len(), "node"));
+    let came = context.act(Some(&what), "taking the lab down", async |interrupt| {
         tokio::select! {
-            said = Context::meanwhile(&what, first_line(said)) => Ok(Came { up: said == READY, interrupted: false }),
+            said = first_line(said) => Ok(Came { up: said == READY, interrupted: false }),
             () = interrupt.cancelled() => Ok(Came { up: false, interrupted: true }),
         }
     })?;

@@ -1,5 +1,7 @@
 //! What ssh, sudo, a shell or the agent said before it ended, as one sentence with what to do.
 
+use std::fmt;
+
 use super::{Options, push};
 use crate::plan::SshAddress;
 
@@ -19,8 +21,50 @@ const OF_SSH: i32 = 255;
 const NOT_FOUND: i32 = 127;
 const NOT_RUN: i32 = 126;
 
-/// The sentence, without a full stop.
-pub(super) fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> String {
+/// Why no agent can be reached by ssh.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// The sentence, without a full stop.
+    pub(super) why: String,
+    /// Whether it is the same until somebody changes something.
+    pub(super) lasts: bool,
+}
+
+impl Complaint {
+    pub(super) fn lasting(why: impl Into<String>) -> Self {
+        Self { why: why.into(), lasts: true }
+    }
+
+    pub(super) fn passing(why: impl Into<String>) -> Self {
+        Self { why: why.into(), lasts: false }
+    }
+}
+
+impl fmt::Display for Complaint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+/// What the end of what was run says.
+pub(super) fn complaint(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> Complaint {
+    let Ended { code, stderr, .. } = ended;
+    let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
+    let lasts = match code {
+        Some(OF_SSH) => says(&[
+            "REMOTE HOST IDENTIFICATION HAS CHANGED",
+            "Host key verification failed",
+            "Permission denied (",
+            "Too many authentication failures",
+        ]),
+        // An agent of ours may say of itself that it cannot start at this moment.
+        Some(push::LACKS | NOT_FOUND | NOT_RUN) => !says(&["error: "]),
+        _ => says(&["sudo:"]),
+    };
+    Complaint { why: sentence(options, address, ended), lasts }
+}
+
+fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> String {
     let Ended { code, stderr, stdout } = ended;
     let says = |text: &str| stderr.contains(text);
     let to = address.destination();
@@ -80,9 +124,24 @@ fn line_with<'a>(text: &'a str, what: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    fn said(code: i32, stderr: &str) -> String {
+    fn said(code: i32, stderr: &str) -> Complaint {
         let address = "ssh://root@n1:2222".parse().unwrap();
-        sentence(&Options::default(), &address, &Ended { code: Some(code), stderr, stdout: "" })
+        complaint(&Options::default(), &address, &Ended { code: Some(code), stderr, stdout: "" })
+    }
+
+    #[test]
+    fn only_what_may_change_by_itself_is_worth_another_login() {
+        for (code, stderr) in [
+            (255, "Permission denied (publickey)"),
+            (255, "Host key verification failed."),
+            (127, "not found"),
+            (1, "sudo: no"),
+        ] {
+            assert!(said(code, stderr).lasts, "{stderr}");
+        }
+        for (code, stderr) in [(255, "Connection refused"), (255, ""), (8, "error: the journal is in use")] {
+            assert!(!said(code, stderr).lasts, "{stderr}");
+        }
     }
 
     #[test]
@@ -103,7 +162,7 @@ mod tests {
             (3, "motd\nwhat?\n", "exit code 3: what?"),
         ];
         for (code, stderr, part) in cases {
-            let said = said(code, stderr);
+            let said = said(code, stderr).why;
             assert!(said.contains(part) && !said.contains(['\r', '\n']), "{said}");
         }
     }

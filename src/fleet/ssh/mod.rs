@@ -18,7 +18,11 @@ use tokio::{
     time::timeout,
 };
 
-use self::{push::Parcel, session::Process};
+use self::{
+    complaint::Complaint,
+    push::Parcel,
+    session::{NotReady, Process},
+};
 use super::{
     CallError,
     connection::{Connection, Idle},
@@ -98,20 +102,32 @@ impl Hosts {
     /// Logs in, and copies the binary first if it is to be there and is not.
     async fn open(&self, target: &Target) -> Result<Connection<(Process, Share)>, CallError> {
         let at = target.address.to_string();
-        let unreachable = |why: String| CallError::Unreachable { at: at.clone(), error: io::Error::other(why) };
+        let unreachable = |Complaint { why, lasts }: Complaint| {
+            let at = at.clone();
+            if lasts {
+                CallError::Barred { at, why }
+            } else {
+                CallError::Unreachable { at, error: io::Error::other(why) }
+            }
+        };
+        let not_ready = |failed: NotReady<'_>| match failed {
+            NotReady::Failed(complaint) => unreachable(complaint),
+            lacks @ NotReady::Lacks(_) => unreachable(Complaint::lasting(lacks.to_string())),
+        };
         // Closed only with the hosts themselves.
-        let _permit = self.logins.acquire().await.map_err(|error| unreachable(error.to_string()))?;
-        let parcel = self.parcel().await.map_err(unreachable)?;
+        let permit = self.logins.acquire().await;
+        let _permit = permit.map_err(|error| unreachable(Complaint::lasting(error.to_string())))?;
+        let parcel = self.parcel().await.map_err(|why| unreachable(Complaint::lasting(why)))?;
         let (options, parcel) = (&self.options, parcel.as_deref());
         let share = self.idle.files.take(FILES).await;
         let first = session::open(options, target, parcel, READY_WITHIN, share).await;
-        let Err(session::NotReady::Lacks(parcel)) = first else {
-            return first.map_err(|error| unreachable(error.to_string()));
+        let Err(NotReady::Lacks(parcel)) = first else {
+            return first.map_err(not_ready);
         };
         parcel.send(options, &target.address).await.map_err(unreachable)?;
         let share = self.idle.files.take(FILES).await;
         let again = session::open(options, target, Some(parcel), READY_WITHIN, share).await;
-        again.map_err(|error| unreachable(error.to_string()))
+        again.map_err(not_ready)
     }
 
     async fn parcel(&self) -> Result<Option<Arc<Parcel>>, String> {

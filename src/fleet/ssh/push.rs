@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Options, command,
-    complaint::{self, Ended},
+    complaint::{Complaint, Ended, complaint},
     session::Process,
 };
 use crate::plan::SshAddress;
@@ -97,9 +97,10 @@ impl Parcel {
     }
 
     /// Copies it to a host, and sees that it runs there.
-    pub(super) async fn send(&self, options: &Options, address: &SshAddress) -> Result<(), String> {
+    pub(super) async fn send(&self, options: &Options, address: &SshAddress) -> Result<(), Complaint> {
         let sent = timeout(SENT_WITHIN, self.send_at_leisure(options, address)).await;
-        sent.unwrap_or_else(|_| Err(format!("copying netemctl there took more than {} s", SENT_WITHIN.as_secs())))?;
+        let too_late = || format!("copying netemctl there took more than {} s", SENT_WITHIN.as_secs());
+        sent.unwrap_or_else(|_| Err(Complaint::passing(too_late())))?;
         if let Some(tell) = options.tell {
             let Self { bytes, .. } = self;
             let megabytes = bytes.len() as f64 / 1e6;
@@ -108,8 +109,9 @@ impl Parcel {
         Ok(())
     }
 
-    async fn send_at_leisure(&self, options: &Options, address: &SshAddress) -> Result<(), String> {
-        let mut process = Process::start(options, address, &command::in_sh(&self.receive()))?;
+    async fn send_at_leisure(&self, options: &Options, address: &SshAddress) -> Result<(), Complaint> {
+        let started = Process::start(options, address, &command::in_sh(&self.receive()));
+        let mut process = started.map_err(Complaint::lasting)?;
         let (stdin, stdout) = (process.child.stdin.take(), process.child.stdout.take());
         let send = async {
             if let Some(mut stdin) = stdin {
@@ -135,8 +137,8 @@ impl Parcel {
         }
         let code = status.and_then(|status| status.code());
         let stderr = process.stderr();
-        let why = complaint::sentence(options, address, &Ended { code, stderr: &stderr, stdout: &said });
-        Err(format!("netemctl could not be copied there: {why}"))
+        let Complaint { why, lasts } = complaint(options, address, &Ended { code, stderr: &stderr, stdout: &said });
+        Err(Complaint { why: format!("netemctl could not be copied there: {why}"), lasts })
     }
 }
 

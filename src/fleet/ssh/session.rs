@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{
     Options, Target, command,
-    complaint::{self, Ended},
+    complaint::{Complaint, Ended, complaint},
     push::{self, Parcel},
 };
 use crate::{
@@ -43,9 +43,9 @@ pub(super) enum NotReady<'a> {
     /// What is to be copied there is not there.
     #[error("{}", push::NOT_THERE)]
     Lacks(&'a Parcel),
-    /// Anything else, in a sentence.
+    /// Anything else.
     #[error("{0}")]
-    Failed(String),
+    Failed(Complaint),
 }
 
 /// Starts ssh, and waits until the agent on the host is ready.
@@ -61,15 +61,19 @@ pub(super) async fn open<'a>(
     let failed = match ready {
         Ok(Ok(connection)) => return Ok(connection),
         Ok(Err(failed)) => failed,
-        Err(_) => return Err(NotReady::Failed(format!("it was not ready within {} s", within.as_secs()))),
+        Err(_) => {
+            let why = format!("it was not ready within {} s", within.as_secs());
+            return Err(NotReady::Failed(Complaint::passing(why)));
+        }
     };
     match (failed, parcel) {
         (NotStarted::Ended { code: Some(push::LACKS), .. }, Some(parcel)) => Err(NotReady::Lacks(parcel)),
         (NotStarted::Ended { code, stderr, stdout }, _) => {
             let ended = Ended { code, stderr: &stderr, stdout: &stdout };
-            Err(NotReady::Failed(complaint::sentence(options, &target.address, &ended)))
+            Err(NotReady::Failed(complaint(options, &target.address, &ended)))
         }
-        (NotStarted::Other(why), _) => Err(NotReady::Failed(why)),
+        (NotStarted::NoSsh(why), _) => Err(NotReady::Failed(Complaint::lasting(why))),
+        (NotStarted::Other(why), _) => Err(NotReady::Failed(Complaint::passing(why))),
     }
 }
 
@@ -79,7 +83,7 @@ async fn start(
     remote: &str,
     share: Share,
 ) -> Result<Connection<(Process, Share)>, NotStarted> {
-    let mut process = Process::start(options, &target.address, remote).map_err(NotStarted::Other)?;
+    let mut process = Process::start(options, &target.address, remote).map_err(NotStarted::NoSsh)?;
     let (Some(stdin), Some(stdout)) = (process.child.stdin.take(), process.child.stdout.take()) else {
         return Err(NotStarted::Other("ssh has no stdin and stdout".to_owned()));
     };
@@ -96,6 +100,7 @@ async fn start(
 
 enum NotStarted {
     Ended { code: Option<i32>, stderr: String, stdout: String },
+    NoSsh(String),
     Other(String),
 }
 

@@ -1,0 +1,154 @@
+//! What a command prints: the answer on stdout, as data for programs or drawn for people; everything else on stderr.
+
+use std::{
+    io::{self, IsTerminal, Write},
+    sync::PoisonError,
+};
+
+use serde::Serialize;
+
+use super::{
+    Context, Exit, Failure,
+    render::{by_saying, escape},
+};
+use crate::topology::{Problem, Warnings, hostlist};
+
+/// The width of what is drawn where there is no terminal.
+const WIDTH: usize = 100;
+
+/// How documents are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum JsonForm {
+    /// Indented, for people to read.
+    Pretty,
+    /// One document on one line.
+    Lines,
+}
+
+/// What a command that failed prints.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Report<'a> {
+    /// What the command ends with.
+    exit_code: u8,
+    error: &'a Failure,
+}
+
+impl Context {
+    /// From now on nothing but the command itself says how it ends.
+    pub(super) fn settle(&self) {
+        *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Prints the answer: as data for programs, or drawn for people, whichever is asked for.
+    pub(super) fn answer(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
+        self.settle();
+        self.print(data, &drawn).map_err(|failure| {
+            // What was done is done, and stderr is all that is left to say so.
+            let drawn = drawn();
+            match drawn.lines().next() {
+                Some(first) => {
+                    failure.hint(format!("the command has done its work: {}", first.trim_start_matches(escape::BOLD)))
+                }
+                None => failure,
+            }
+        })
+    }
+
+    fn print(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
+        let failed = |error| Failure::new(Exit::Failed, error);
+        let text = match self.json {
+            Some(JsonForm::Pretty) => escape::document(&serde_json::to_string_pretty(data).map_err(failed)?),
+            Some(JsonForm::Lines) => escape::document(&serde_json::to_string(data).map_err(failed)?),
+            None => escape::drawing(&drawn(), Self::is_styled(&io::stdout())),
+        };
+        let mut stdout = io::stdout().lock();
+        let line_break = if text.ends_with('\n') { "" } else { "\n" };
+        let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(line_break.as_bytes()));
+        match printed.and_then(|()| stdout.flush()) {
+            // Whoever reads our output has had enough of it.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                Err(Failure::new(Exit::Unwritten, format!("cannot write the answer to stdout: {error}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Reports a failure and answers with its exit code.
+    pub(super) fn report(&self, failure: &Failure) -> Exit {
+        self.settle();
+        self.say(failure)
+    }
+
+    pub(super) fn say(&self, failure: &Failure) -> Exit {
+        if self.json.is_some() {
+            let report = Report { exit_code: failure.exit.code(), error: failure };
+            // There is nobody left to tell if stdout is gone.
+            drop(self.print(&report, String::new));
+            // On one terminal the sentences would be in the middle of the document, which says the same.
+            if io::stdout().is_terminal() && io::stderr().is_terminal() {
+                return failure.exit;
+            }
+        }
+        let styled = Self::is_styled(&io::stderr());
+        if let Some(rejected) = &failure.rejected {
+            talk_styled(&rejected.render(styled, WIDTH), styled);
+        } else {
+            talk_raw(if styled { "\x1b[1;31merror:\x1b[0m " } else { "error: " });
+            talk(&format!("{}\n", failure.message));
+        }
+        // What many nodes say alike is said once.
+        let said = failure.nodes.iter().map(|(node, said)| (node, said.clone())).chain(failure.left.said());
+        for (said, nodes) in by_saying(said) {
+            talk(&format!("  {}: {}\n", hostlist::fold(&nodes), escape::on_one_line(&said)));
+        }
+        for hint in &failure.hints {
+            talk(&format!("hint: {hint}\n"));
+        }
+        failure.exit
+    }
+
+    /// Whether colours are wanted on this stream (`NO_COLOR`: no-color.org).
+    pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
+        stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+    }
+}
+
+impl Context {
+    /// Says on stderr what is probably not meant in a file, with the lines. For programs it is in the answer.
+    pub(super) fn warn(&self, warnings: &Warnings) {
+        if self.is_json() {
+            return;
+        }
+        let styled = Self::is_styled(&io::stderr());
+        talk_styled(&warnings.render(styled, WIDTH), styled);
+    }
+
+    /// The same, in a line each.
+    pub(super) fn mention(&self, warnings: &Warnings) {
+        if self.is_json() {
+            return;
+        }
+        let word = if Self::is_styled(&io::stderr()) { "\x1b[1;33mwarning:\x1b[0m " } else { "warning: " };
+        for Problem { message, path, line, .. } in warnings.problems() {
+            talk_raw(word);
+            talk(&format!("{message} ({path}:{line})\n"));
+        }
+    }
+}
+
+/// Says what may have colours of ours.
+fn talk_styled(text: &str, styled: bool) {
+    if styled { talk_raw(&escape::coloured(text)) } else { talk(text) }
+}
+
+/// Says something that is not the answer.
+pub(super) fn talk(text: &str) {
+    talk_raw(&escape::escaped(text));
+}
+
+/// The same with colours, or with what moves the cursor: text of ours alone.
+pub(super) fn talk_raw(text: &str) {
+    // There is nobody left to tell if stderr is gone.
+    drop(io::stderr().write_all(text.as_bytes()));
+}

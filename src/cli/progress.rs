@@ -1,0 +1,74 @@
+//! Saying on stderr what a command waits for, once a second has passed.
+
+use std::{
+    cell::{Cell, RefCell},
+    io::{self, IsTerminal},
+    time::{Duration, Instant},
+};
+
+use tokio::time::{MissedTickBehavior, interval_at};
+
+use super::output::talk_raw;
+
+/// How long something may take before it says that it is at work.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// What is under way at this moment.
+pub(super) struct Progress {
+    /// `None`: nothing is said of it.
+    label: RefCell<Option<String>>,
+    since: Cell<Instant>,
+    /// Whether the label has been printed as a line of its own.
+    is_said: Cell<bool>,
+}
+
+impl Progress {
+    pub(super) fn new(label: Option<&str>) -> Self {
+        let label = RefCell::new(label.map(ToOwned::to_owned));
+        Self { label, since: Cell::new(Instant::now()), is_said: Cell::new(false) }
+    }
+
+    /// From now on something else is under way.
+    pub(super) fn says(&self, label: impl Into<String>) {
+        // Where nothing is to be said, that stays so.
+        if let Some(old) = &mut *self.label.borrow_mut() {
+            *old = label.into();
+            self.since.set(Instant::now());
+            self.is_said.set(false);
+        }
+    }
+
+    /// Waits for `work`, and says every second what is under way.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut ticks = interval_at((Instant::now() + SILENCE).into(), SILENCE);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut has_drawn = false;
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut work => {
+                    if has_drawn {
+                        talk_raw("\r\x1b[K");
+                    }
+                    return result;
+                }
+                _ = ticks.tick() => has_drawn |= self.draw(),
+            }
+        }
+    }
+
+    /// Answers whether there is something to be wiped away in the end.
+    fn draw(&self) -> bool {
+        let seconds = self.since.get().elapsed().as_secs();
+        let label = self.label.borrow();
+        let Some(label) = label.as_deref().filter(|_| seconds > 0) else { return false };
+        let on_terminal = io::stderr().is_terminal();
+        if on_terminal {
+            talk_raw(&format!("\r{label} … {seconds} s\x1b[K"));
+        } else if !self.is_said.replace(true) {
+            talk_raw(&format!("{label} …\n"));
+        }
+        on_terminal
+    }
+}

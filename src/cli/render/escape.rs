@@ -1,0 +1,103 @@
+//! Text that others have written, made harmless: a terminal obeys control characters, and bidirectional marks change the
+//! order in which text is read. Everything that is printed goes through here as it leaves.
+
+use std::fmt::Write as _;
+
+/// At the beginning of a line that is to be bold; a character for private use.
+pub(in crate::cli) const BOLD: char = '\u{e000}';
+
+/// Whether a character is an order rather than a sign.
+fn is_order(c: char) -> bool {
+    let is_control = c.is_control() && !matches!(c, '\n' | '\t');
+    // Of bidirectional text, and the separators that are line breaks to some terminals.
+    is_control
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | BOLD)
+}
+
+/// The text with every order written out: `\u{1b}`.
+pub(in crate::cli) fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_order(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+    }
+    safe
+}
+
+/// The same on one line, whatever the text says.
+pub(in crate::cli) fn on_one_line(text: &str) -> String {
+    escaped(text.trim_end()).replace('\n', "\\n")
+}
+
+/// The same of a drawing: a line that begins with [`BOLD`] is bold where colours are wanted.
+pub(in crate::cli) fn drawing(text: &str, styled: bool) -> String {
+    let line = |line: &str| match line.strip_prefix(BOLD).filter(|_| styled) {
+        Some(bold) => {
+            let (bold, end) = bold.strip_suffix('\n').map_or((bold, ""), |bold| (bold, "\n"));
+            format!("\x1b[1m{}\x1b[0m{end}", escaped(bold))
+        }
+        None => escaped(line),
+    };
+    text.split_inclusive('\n').map(line).collect()
+}
+
+/// The same of text that has colours of ours: of all sequences, only those that set colours are left (SGR).
+pub(in crate::cli) fn coloured(text: &str) -> String {
+    let mut pieces = text.split("\x1b[");
+    let mut safe = pieces.next().map(escaped).unwrap_or_default();
+    for piece in pieces {
+        let end = piece.find(|c: char| !c.is_ascii_digit() && c != ';');
+        match end.filter(|end| piece[*end..].starts_with('m')) {
+            Some(end) => {
+                let (colour, rest) = piece.split_at(end + 1);
+                safe += &format!("\x1b[{colour}{}", escaped(rest));
+            }
+            None => safe += &escaped(&format!("\x1b[{piece}")),
+        }
+    }
+    safe
+}
+
+/// A JSON document, in which such characters can be in strings only, with all of them as JSON's own escapes.
+pub(in crate::cli) fn document(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_order(c) {
+            // Writing to a String cannot fail, and none of them is beyond the basic plane.
+            let _ = write!(safe, "\\u{:04x}", u32::from(c));
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOSTILE: &str = "a\x1b[2J\u{9b}2J\r\u{7f}\u{202e}b\u{2028}ü\tc";
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        assert_eq!(escaped(HOSTILE), "a\\u{1b}[2J\\u{9b}2J\\u{d}\\u{7f}\\u{202e}b\\u{2028}ü\tc");
+        assert_eq!(on_one_line("a\nhint: b\n"), "a\\nhint: b");
+        assert_eq!(escaped("Z1 ↔ Z3 ± 5 ms …"), "Z1 ↔ Z3 ± 5 ms …");
+    }
+
+    #[test]
+    fn only_our_own_marks_and_colours_become_sequences() {
+        let text = format!("{BOLD}NODE\nn1 {BOLD}\x1b[1m\n");
+        assert_eq!(drawing(&text, true), "\x1b[1mNODE\x1b[0m\nn1 \\u{e000}\\u{1b}[1m\n");
+        assert!(drawing(&text, false).starts_with("\\u{e000}NODE\n"));
+        assert_eq!(coloured("\x1b[1;31merror\x1b[0m \x1b[2J\x1b]0;x\x07 ü\x1b["), {
+            "\x1b[1;31merror\x1b[0m \\u{1b}[2J\\u{1b}]0;x\\u{7} ü\\u{1b}["
+        });
+    }
+
+    #[test]
+    fn a_document_says_the_same_with_nothing_that_a_terminal_would_obey() {
+        let printed = document(&serde_json::to_string_pretty(&[HOSTILE]).unwrap());
+        assert!(!printed.chars().any(is_order), "{printed}");
+        assert_eq!(serde_json::from_str::<[String; 1]>(&printed).unwrap()[0], HOSTILE);
+    }
+}
