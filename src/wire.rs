@@ -11,7 +11,7 @@ mod probe;
 use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
 
 use ipnetwork::IpNetwork;
-pub use probe::{Echoes, Heard, Mute, Probe, Probed};
+pub use probe::{Discards, Echoes, Heard, Mute, Probe, Probed};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 

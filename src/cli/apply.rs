@@ -68,6 +68,9 @@ pub(super) struct Changed<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     nodes: usize,
+    /// The nodes of the inventory that the topology in force does not have: they have no delay.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outside: Vec<NodeName>,
     /// The nodes that were left as they were, because it was said so.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     missing: &'a BTreeSet<NodeName>,
@@ -204,6 +207,7 @@ fn change_on(
         partitions: parted(wanted, partition::now()),
         seed,
         nodes: writes.len(),
+        outside: wanted.outside(),
         missing: &wanted.missing,
         caught_up,
         superseded: *superseded,
@@ -216,7 +220,8 @@ fn change_on(
     context.answer(&changed, || {
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
         let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
-        format!("{}; {}{seed}{ended}{}", in_force(wanted), what_it_took(&outcome), exceptions(&outcome))
+        let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
+        format!("{}; {}{seed}{ended}{exceptions}{outside}", in_force(wanted), what_it_took(&outcome))
     })?;
     Ok(Exit::Ok)
 }
@@ -280,6 +285,14 @@ fn exceptions(outcome: &Outcome) -> String {
         text += "\nanother command has changed something since; see what is in force: netemctl status";
     }
     text
+}
+
+/// A line on the nodes that the topology does not have, if there are any.
+pub(super) fn outside(wanted: &Wanted) -> String {
+    match &wanted.outside()[..] {
+        [] => String::new(),
+        nodes => format!("\noutside the topology, without delay: {}", hostlist::fold(nodes)),
+    }
 }
 
 /// What is in force, in a sentence.

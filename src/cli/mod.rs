@@ -30,6 +30,7 @@ mod ssh;
 mod status;
 mod timing;
 mod topology_file;
+mod unjudged;
 mod unset;
 mod verify;
 mod whereabouts;

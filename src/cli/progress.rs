@@ -18,6 +18,8 @@ pub(super) struct Progress {
     /// `None`: nothing is said of it.
     label: RefCell<Option<String>>,
     since: Cell<Instant>,
+    /// When it is over at the earliest, if that is known.
+    until: Cell<Option<Instant>>,
     /// Whether the label has been printed as a line of its own.
     is_said: Cell<bool>,
 }
@@ -25,7 +27,7 @@ pub(super) struct Progress {
 impl Progress {
     pub(super) fn new(label: Option<&str>) -> Self {
         let label = RefCell::new(label.map(ToOwned::to_owned));
-        Self { label, since: Cell::new(Instant::now()), is_said: Cell::new(false) }
+        Self { label, since: Cell::new(Instant::now()), until: Cell::new(None), is_said: Cell::new(false) }
     }
 
     /// From now on something else is under way.
@@ -34,8 +36,19 @@ impl Progress {
         if let Some(old) = &mut *self.label.borrow_mut() {
             *old = label.into();
             self.since.set(Instant::now());
+            self.until.set(None);
             self.is_said.set(false);
         }
+    }
+
+    /// The same goes on, by another label perhaps, and takes so long yet at the least.
+    pub(super) fn expects(&self, label: impl Into<String>, left: Duration) {
+        let (label, since) = (label.into(), self.since.get());
+        if self.label.borrow().as_ref() != Some(&label) {
+            self.says(label);
+            self.since.set(since);
+        }
+        self.until.set(Some(Instant::now() + left));
     }
 
     /// Waits for `work`, and says every second what is under way.
@@ -63,11 +76,13 @@ impl Progress {
         let seconds = self.since.get().elapsed().as_secs();
         let label = self.label.borrow();
         let Some(label) = label.as_deref().filter(|_| seconds > 0) else { return false };
+        let left = self.until.get().map(|until| until.saturating_duration_since(Instant::now()).as_secs() + 1);
+        let left = left.map(|left| format!(", at least {left} s left")).unwrap_or_default();
         let on_terminal = io::stderr().is_terminal();
         if on_terminal {
-            talk_raw(&format!("\r{label} … {seconds} s\x1b[K"));
+            talk_raw(&format!("\r{label} … {seconds} s{left}\x1b[K"));
         } else if !self.is_said.replace(true) {
-            talk_raw(&format!("{label} …\n"));
+            talk_raw(&format!("{label}{left} …\n"));
         }
         on_terminal
     }

@@ -6,13 +6,14 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    apply::in_force,
+    apply::{in_force, outside},
     counters::Overflow,
     render::{Axis, count, matrix, millis, table},
     routed,
+    unjudged::{too_busy, unjudged},
 };
 use crate::{
-    fleet::part,
+    fleet::{Pace, part},
     plan::{Inventory, Partition, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
@@ -29,6 +30,8 @@ const LISTED: usize = 10;
 /// they may do to the median of so many answers; where they lose packets, by what chance may lose of so many requests.
 /// Pairs that are not right are measured up to three more times and judged by all answers together. Ends with exit code
 /// 4 if any pair is not right then.
+///
+/// A pair is filtered if what is missing was dropped by a firewall of one of its nodes. The answer names the node.
 ///
 /// The agents say how late their own timers and echoes to themselves are. If a machine is late, the requests are sent at
 /// a slower pace. A pair whose error the lateness explains is busy: the machine is too busy to measure it.
@@ -68,6 +71,9 @@ pub(super) struct Verified<'a> {
     /// The nodes that were not measured, because they do not answer or have another document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<NodeName>,
+    /// The nodes of the inventory that the topology in force does not have: no delay is wanted there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    outside: Vec<NodeName>,
     /// The partitions that echo does not show, as they cut by port.
     not_measured: Vec<&'a str>,
     #[serde(flatten)]
@@ -113,10 +119,10 @@ impl Verify {
             context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
                 failure.hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
             })?;
-            let what = format!("measuring {pairs}, about {} s", takes.as_secs() + 1);
             let before = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
-            progress.says(what);
-            let report = fleet.verify(&wanted, self.count, tolerance).await?;
+            progress.says(format!("measuring {pairs}"));
+            let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
+            let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
             let after = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
             let hosts = part(fleet.call(context.patience(), |_| GetHost {}).await).0;
             let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
@@ -138,6 +144,7 @@ impl Verify {
             overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
             partitions: wanted.partitions.iter().map(|partition| partition.name.as_str()).collect(),
             missing: all.into_iter().filter(is_missing).collect(),
+            outside: wanted.outside(),
             not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
             seen: &seen,
             report: &report,
@@ -155,6 +162,13 @@ impl Verify {
     }
 }
 
+/// What is under way.
+fn measuring(pairs: &str, Pace { slow, is_repeat, .. }: Pace) -> String {
+    let again = if is_repeat { ", those in doubt again" } else { "" };
+    let slow = if slow > 1 { format!(" ({slow} times slower: a machine is busy)") } else { String::new() };
+    format!("measuring {pairs}{again}{slow}")
+}
+
 /// The partitions that cut some ports only.
 fn by_port(wanted: &Wanted) -> impl Iterator<Item = &Partition> {
     wanted.partitions.iter().filter(|partition| !partition.ports.is_empty())
@@ -166,7 +180,8 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
         Some(topology) => topology.nodes().to_vec(),
         None => inventory.nodes.keys().cloned().collect(),
     };
-    let mut text = format!("{}\n\nmeasured RTT in ms, median\n", in_force(wanted));
+    let mut text = too_busy(report).map(|busy| format!("{busy}\n")).unwrap_or_default();
+    text += &format!("{}{}\n\nmeasured RTT in ms, median\n", in_force(wanted), outside(wanted));
     let axes = Axis::of(&nodes, wanted.topology.as_ref());
     let by_pair: BTreeMap<_, _> = report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
     text += &matrix(styled, &axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
@@ -190,48 +205,12 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
     }
-    if report.busy > 0 {
-        text += &format!(
-            "\n{} not judged: this machine is too busy to measure (timers and local echoes up to {:.1} ms late)\n",
-            count(report.busy, "pair"),
-            report.late_ns as f64 / 1e6
-        );
-    }
-    text += &not_judged(report);
+    text += &unjudged(report);
     text + &match report.wrong {
         0 if right < report.pairs.len() => format!("\n{right} as wanted, within {band}\n"),
         0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
         wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
     }
-}
-
-/// What is not judged, and why.
-fn not_judged(report: &Report) -> String {
-    let mut text = String::new();
-    if report.mute > 0 {
-        let mutes =
-            |pair: &Pair| pair.measured.iter().filter_map(|m| Some((m.mute?, pair.to.clone()))).collect::<Vec<_>>();
-        let of_verdict = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Mute);
-        let mutes: std::collections::BTreeSet<_> = of_verdict.flat_map(mutes).collect();
-        for (mute, node) in mutes {
-            text += &format!("\nnode {node} does not answer all echo requests: {mute} is set\n");
-        }
-        text += &format!("\n{} not judged: echo requests are not answered\n", count(report.mute, "pair"));
-    }
-    if report.not_judged > 0 {
-        text += &format!(
-            "\n{} not judged: the delay is not more than the {:.2} ms that the network adds by itself\n",
-            count(report.not_judged, "pair"),
-            report.noise_ns as f64 / 1e6
-        );
-    }
-    let unknown: Vec<u64> = report.pairs.iter().filter_map(|pair| pair.requests_to_tell_loss).collect();
-    if let Some(most) = unknown.iter().max() {
-        let pairs = count(unknown.len(), "pair");
-        text +=
-            &format!("\nloss not judged on {pairs}: so few requests cannot tell it from none; try --count {most}\n");
-    }
-    text
 }
 
 /// One cell of the matrix: the median, or the range of medians, or that nothing passes, or that requests are heard whose
@@ -267,8 +246,8 @@ fn row(pair: &Pair) -> Vec<String> {
         _ => String::new(),
     };
     let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2} ms", error as f64 / 1e6));
-    let sent: u64 = pair.measured.iter().map(|measured| u64::from(measured.echoes.sent)).sum();
-    let answers: usize = pair.measured.iter().map(|measured| measured.echoes.rtts_ns.len()).sum();
+    let sent: u64 = pair.measured.iter().map(|measured| u64::from(measured.sent)).sum();
+    let answers: usize = pair.measured.iter().map(|measured| measured.rtts_ns.len()).sum();
     let dash = || "-".to_owned();
     vec![
         pair.from.to_string(),

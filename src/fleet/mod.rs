@@ -33,6 +33,7 @@ pub use scope::Scope;
 use tls::{Http, Https, Identity};
 use tokio::{task::JoinSet, time::timeout_at};
 pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
+pub use verify::Pace;
 
 use crate::{
     inventory::{Contact, Which},

@@ -53,6 +53,17 @@ struct Slice<'a> {
     pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
 }
 
+/// How fast a measurement goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// How long it takes from now on at the least, at the pace of now.
+    pub left: Duration,
+    /// How many times slower the pace is than it began, because a machine was late.
+    pub slow: u32,
+    /// Whether pairs that are not as wanted are measured again.
+    pub is_repeat: bool,
+}
+
 impl Fleet {
     /// Has every node measure the way to every other, all at once, and judges the result.
     ///
@@ -61,19 +72,31 @@ impl Fleet {
     ///
     /// Pairs that are not as wanted are measured again, a few times, and judged by the median of their answers: a machine
     /// that was busy for a second is then told from a link that is wrong. Answers that a late machine measured no longer
-    /// count when there are enough others. A request that arrived through a partition stays a leak.
-    pub async fn verify(&self, wanted: &Wanted, count: u32, tolerance: Tolerance) -> Result<Report, TransactionError> {
+    /// count when there are enough others. A request that arrived through a partition stays a leak. `tell` hears of each
+    /// slice before it begins.
+    pub async fn verify(
+        &self,
+        wanted: &Wanted,
+        count: u32,
+        tolerance: Tolerance,
+        tell: impl Fn(Pace),
+    ) -> Result<Report, TransactionError> {
         let mut ledger = Ledger::default();
         // Whoever is not asked, or is answered at once, is to hear those who are cut off from somebody all the same.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
-        let pace = self.pace(wanted);
-        let Pace { interval, timeout, spacing, .. } = pace;
+        let schedule = self.schedule(wanted);
+        let Schedule { interval, timeout, spacing } = schedule;
+        let tell = |left, slow, repeat| {
+            tell(Pace { left: self.takes(&schedule, left, slow), slow, is_repeat: repeat > 0 });
+        };
+        tell(count + 1, 1, 0);
         self.measure(&Slice { rounds: 1, interval, timeout, listens: is_cut, pairs: None }, &mut ledger).await?;
         ledger.forget_answers();
         let (mut slow, mut doubtful, mut repeat) = (1, None, 0);
         loop {
             let mut left = count;
             while left > 0 {
+                tell(left, slow, repeat);
                 let interval = interval * slow;
                 let rounds = rounds(interval).min(left);
                 let listens = is_cut || repeat > 0;
@@ -154,11 +177,16 @@ impl Fleet {
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
-    /// How long a measurement takes, if all pairs are as wanted.
+    /// How long a measurement takes at the least: if all pairs are as wanted, and no machine is late.
     pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
-        let Pace { interval, timeout, .. } = self.pace(wanted);
-        let slices = 1 + count.div_ceil(rounds(interval));
-        interval * (count + 1) + (self.settle() + timeout) * slices
+        let schedule = self.schedule(wanted);
+        self.takes(&schedule, 1, 1) + self.takes(&schedule, count, 1)
+    }
+
+    /// How long so many rounds take, if every answer comes in time.
+    fn takes(&self, schedule: &Schedule, count: u32, slow: u32) -> Duration {
+        let (interval, latest) = (schedule.interval * slow, schedule.timeout.saturating_sub(GRACE));
+        interval * count + (self.settle() + latest) * count.div_ceil(rounds(interval))
     }
 
     /// How many requests each address may get at the most.
@@ -174,7 +202,7 @@ impl Fleet {
         SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
     }
 
-    fn pace(&self, wanted: &Wanted) -> Pace {
+    fn schedule(&self, wanted: &Wanted) -> Schedule {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
         let mut requests: BTreeMap<Option<&str>, u64> = BTreeMap::new();
@@ -193,11 +221,11 @@ impl Fleet {
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
         let interval = at_machine_rate.max(MIN_INTERVAL).max(spacing.saturating_mul(packets));
         let timeout = links().map(|(there, back)| latest_answer(&there, &back)).max().unwrap_or_default() + GRACE;
-        Pace { interval, spacing: interval / packets, timeout }
+        Schedule { interval, spacing: interval / packets, timeout }
     }
 }
 
-struct Pace {
+struct Schedule {
     /// Between two requests to one target.
     interval: Duration,
     /// Between two packets from one node to another.
@@ -223,4 +251,52 @@ fn machine(agent: &AgentAddress) -> Option<&str> {
 fn draw_run() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Dice::new(u64::from(process::id()) << 32 ^ now.as_secs() << 30 ^ u64::from(now.subsec_nanos())).throw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        fleet::Access,
+        plan::{Inventory, Place},
+    };
+
+    /// 1,000 nodes with an address each, whose agents are there.
+    fn fleet(agent: impl Fn(u16) -> String) -> Fleet {
+        let node = |number: u16| {
+            let [high, low] = number.to_be_bytes();
+            let place = Place {
+                agent: agent(number).try_into().unwrap(),
+                interface: "eno2".parse().unwrap(),
+                addresses: vec![[10, 0, high, low].into()],
+            };
+            (format!("n{number}").parse().unwrap(), place)
+        };
+        Fleet::new(Inventory { nodes: (1..=1_000).map(node).collect(), ..Inventory::default() }, Access::default())
+    }
+
+    /// It was six hours for either, as if all nodes were one machine.
+    #[test]
+    fn a_thousand_machines_are_measured_in_two_minutes_and_a_thousand_nodes_of_one_machine_in_hours() {
+        let machines = fleet(|number| format!("https://host-{number}:7433"));
+        let takes = machines.verify_takes(&Wanted::default(), 10);
+        assert!((60..120).contains(&takes.as_secs()), "{takes:?}");
+        assert!(machines.most_requests() >= 10);
+        let lab = fleet(|number| format!("unix:/run/n{number}"));
+        let takes = lab.verify_takes(&Wanted::default(), 10);
+        assert!((3 * 3_600..4 * 3_600).contains(&takes.as_secs()), "{takes:?}");
+    }
+
+    #[test]
+    fn the_time_that_is_left_follows_the_pace() {
+        let lab = fleet(|number| format!("unix:/run/n{number}"));
+        let schedule = Schedule {
+            interval: Duration::from_secs(1),
+            spacing: Duration::from_secs(1),
+            timeout: GRACE + Duration::from_secs(1),
+        };
+        // Until 1,000 nodes are asked it takes 20 s, for each slice of 4 s.
+        assert_eq!(lab.takes(&schedule, 10, 1), Duration::from_secs(10 + 3 * (20 + 1)));
+        assert_eq!(lab.takes(&schedule, 10, 4), Duration::from_secs(40 + 10 * (20 + 1)));
+    }
 }

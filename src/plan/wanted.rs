@@ -183,6 +183,12 @@ impl Wanted {
         zones
     }
 
+    /// The nodes of the inventory that the topology does not have, if there is one: they are on the LAN.
+    pub fn outside(&self) -> Vec<NodeName> {
+        let Some(topology) = &self.topology else { return Vec::new() };
+        self.inventory.nodes.keys().filter(|node| !topology.contains(node)).cloned().collect()
+    }
+
     /// The document without those overlays and partitions.
     #[must_use]
     pub fn without(&self, gone: &BTreeSet<TimedId>) -> Self {

@@ -10,12 +10,14 @@ use std::{
 };
 
 use super::{
+    discards,
     packet::{self, Kind, Mark},
     socket::Socket,
+    tap::{self, Tap},
 };
 use crate::{
     plan::Dice,
-    wire::{Echoes, Heard, Mute, Probe, Probed},
+    wire::{Discards, Echoes, Heard, Mute, Probe, Probed},
 };
 
 /// Sends `probe.count` echo requests to each target and collects the answers, and counts the requests of the same run
@@ -34,7 +36,7 @@ pub fn echo(probe: &Probe) -> io::Result<Probed> {
     let mut prober = Prober::new(probe)?;
     prober.send_all(start)?;
     prober.wait_until(start + probe.listen)?;
-    Ok(prober.finish())
+    prober.finish()
 }
 
 /// The most requests of one measurement: they are planned in memory.
@@ -64,6 +66,9 @@ const WEIGHT: f64 = 1.0 / 8.0;
 /// The clock was stepped if it moved so far against the monotonic one.
 const STEP: Duration = Duration::from_millis(1);
 
+/// The kernel takes so long at the most to bring a packet from an interface to a socket.
+const TO_SOCKET: Duration = Duration::from_millis(5);
+
 /// Marks the requests that the prober sends to its own machine.
 const OWN: u32 = 1 << 31;
 
@@ -88,6 +93,7 @@ fn check(probe: &Probe) -> io::Result<()> {
 struct Prober<'a> {
     probe: &'a Probe,
     sockets: Vec<Socket>,
+    taps: Vec<Tap>,
     dice: Dice,
     clock: Clock,
     /// The requests under way.
@@ -96,6 +102,10 @@ struct Prober<'a> {
     echoes: Vec<Echoes>,
     /// How many requests have arrived, by who sent them and to which address.
     heard: BTreeMap<(IpAddr, IpAddr), u32>,
+    /// How many have arrived at an interface, before the firewall.
+    tapped: BTreeMap<(IpAddr, IpAddr), u32>,
+    /// What the kernel had discarded before.
+    discarded: Discards,
     punctuality: Punctuality,
     /// How many requests its own machine got.
     own_sent: u32,
@@ -111,6 +121,8 @@ struct Sent {
     since: Instant,
     /// How far the former was ahead of the latter.
     ahead: Duration,
+    /// Whether its answer has arrived at an interface, before the firewall.
+    is_tapped: bool,
 }
 
 impl Sent {
@@ -125,21 +137,26 @@ impl Sent {
 
 impl<'a> Prober<'a> {
     fn new(probe: &'a Probe) -> io::Result<Self> {
-        let mut sockets = Vec::new();
+        let (mut sockets, mut taps) = (Vec::new(), Vec::new());
         for is_v4 in [true, false] {
             sockets.extend(Socket::open(is_v4)?);
+            taps.extend(Tap::open(is_v4, probe.run)?);
         }
         // Two measurements differ in the process or in the time at which they start.
         let dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
-        let echoes = |address: &IpAddr| Echoes { address: *address, sent: 0, rtts_ns: Vec::new() };
+        let echoes =
+            |address: &IpAddr| Echoes { address: *address, sent: 0, refused: 0, dropped: 0, rtts_ns: Vec::new() };
         Ok(Self {
             probe,
             sockets,
+            taps,
             dice,
             clock: Clock { start: Instant::now() },
             under_way: BTreeMap::new(),
             echoes: probe.targets.iter().map(echoes).collect(),
             heard: BTreeMap::new(),
+            tapped: BTreeMap::new(),
+            discarded: discards::read(),
             punctuality: Punctuality::default(),
             own_sent: 0,
         })
@@ -163,7 +180,7 @@ impl<'a> Prober<'a> {
             if self.punctuality.average > GIVE_UP || Instant::now() > end {
                 break;
             }
-            self.send(request)?;
+            self.send(request);
         }
         if targets > 0 {
             // Later, the machine has less to do.
@@ -176,25 +193,32 @@ impl<'a> Prober<'a> {
         Ok(())
     }
 
-    fn send(&mut self, request: u32) -> io::Result<()> {
+    fn send(&mut self, request: u32) {
         let target = request as usize % self.probe.targets.len();
         self.echoes[target].sent += 1;
-        self.send_to(self.probe.targets[target], request)
+        if !self.send_to(self.probe.targets[target], request) {
+            self.echoes[target].refused += 1;
+        }
     }
 
-    fn send_to(&mut self, target: IpAddr, request: u32) -> io::Result<()> {
+    /// Says whether this machine lets it leave.
+    fn send_to(&mut self, target: IpAddr, request: u32) -> bool {
         let packet = packet::request(target, Mark { run: self.probe.run, request });
-        let Some(socket) = self.sockets.iter().find(|socket| socket.is_v4() == target.is_ipv4()) else { return Ok(()) };
-        self.under_way
-            .insert(request, Sent { at: now(), is_stamped: false, since: Instant::now(), ahead: self.clock.ahead() });
-        socket.send(&packet, target)
+        let Some(socket) = self.sockets.iter().find(|socket| socket.is_v4() == target.is_ipv4()) else { return true };
+        let (since, ahead) = (Instant::now(), self.clock.ahead());
+        self.under_way.insert(request, Sent { at: now(), is_stamped: false, since, ahead, is_tapped: false });
+        let leaves = socket.send(&packet, target);
+        if !leaves {
+            self.under_way.remove(&request);
+        }
+        leaves
     }
 
     /// Sends an echo to its own machine now and then: no link delays it.
-    fn send_to_itself(&mut self) -> io::Result<()> {
+    fn send_to_itself(&mut self) {
         let due = TICK * self.own_sent;
         if self.clock.start.elapsed() < due {
-            return Ok(());
+            return;
         }
         let own = if self.sockets.iter().any(Socket::is_v4) {
             IpAddr::from(Ipv4Addr::LOCALHOST)
@@ -202,7 +226,7 @@ impl<'a> Prober<'a> {
             IpAddr::from(Ipv6Addr::LOCALHOST)
         };
         self.own_sent += 1;
-        self.send_to(own, OWN + self.own_sent)
+        self.send_to(own, OWN + self.own_sent);
     }
 
     /// Sleeps and reads what arrives, until then.
@@ -212,15 +236,31 @@ impl<'a> Prober<'a> {
             thread::sleep(due.saturating_duration_since(Instant::now()));
             self.punctuality.late_by(due.elapsed());
             self.receive()?;
-            self.send_to_itself()?;
+            self.send_to_itself();
             if Instant::now() >= until {
                 return Ok(());
             }
         }
     }
 
-    /// Reads whatever has arrived.
+    /// Reads whatever has arrived, at the interfaces first: what is not at a socket by then was dropped on the way.
     fn receive(&mut self) -> io::Result<()> {
+        for tap in &self.taps {
+            while let Some(arrived) = tap.next()? {
+                let request = arrived.mark.request;
+                match arrived.kind {
+                    Kind::Request if request < OWN => *self.tapped.entry(arrived.ends).or_default() += 1,
+                    Kind::Reply => {
+                        self.under_way.entry(request).and_modify(|sent| sent.is_tapped = true);
+                    }
+                    Kind::Request => {}
+                }
+            }
+        }
+        self.read_sockets()
+    }
+
+    fn read_sockets(&mut self) -> io::Result<()> {
         let ahead = self.clock.ahead();
         for socket in &self.sockets {
             while let Some(sent) = socket.sent()? {
@@ -260,17 +300,43 @@ impl<'a> Prober<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Probed {
+    fn finish(mut self) -> io::Result<Probed> {
+        self.receive()?;
+        thread::sleep(TO_SOCKET);
+        self.read_sockets()?;
+        for (request, _) in self.under_way.range(..OWN).filter(|(_, sent)| sent.is_tapped) {
+            let targets = self.echoes.len();
+            self.echoes[*request as usize % targets].dropped += 1;
+        }
+        let refused = |is_v4: bool| {
+            let echoes = self.echoes.iter().filter(|echoes| echoes.address.is_ipv4() == is_v4);
+            echoes.map(|echoes| u64::from(echoes.refused)).sum::<u64>()
+        };
+        let now = discards::read();
+        // What was refused to the prober itself is among them.
+        let discards = Discards {
+            ipv4: now.ipv4.saturating_sub(self.discarded.ipv4).saturating_sub(refused(true)),
+            ipv6: now.ipv6.saturating_sub(self.discarded.ipv6).saturating_sub(refused(false)),
+        };
         for echoes in &mut self.echoes {
             echoes.rtts_ns.sort_unstable();
         }
-        let heard = |((from, to), requests): ((IpAddr, IpAddr), u32)| Heard { from, to, requests };
-        Probed {
-            echoes: self.echoes,
-            heard: self.heard.into_iter().map(heard).collect(),
-            mute: mute(),
-            late_ns: self.punctuality.late_ns(),
+        let mut heard = self.heard;
+        for ends in self.tapped.keys() {
+            heard.entry(*ends).or_default();
         }
+        let heard = heard.into_iter().map(|((from, to), requests)| {
+            let dropped = self.tapped.get(&(from, to)).copied().unwrap_or_default().saturating_sub(requests);
+            // What was for an address that is gone was not dropped by a firewall.
+            Heard { from, to, requests, dropped: if dropped > 0 && tap::is_own(to) { dropped } else { 0 } }
+        });
+        Ok(Probed {
+            echoes: self.echoes,
+            heard: heard.collect(),
+            mute: mute(),
+            discards,
+            late_ns: self.punctuality.late_ns(),
+        })
     }
 }
 
@@ -328,15 +394,31 @@ impl Clock {
 /// By which settings of its network namespace this node does not answer echo requests. A setting that cannot be read is
 /// not there: a kernel without IPv6.
 fn mute() -> BTreeSet<Mute> {
-    let read = |name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok()?.trim().parse::<u64>().ok();
-    let is_set = |name, mask| read(name).is_some_and(|value| value & mask != 0);
+    let read = |name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok();
+    let is_set = |name, mask| {
+        let value = read(name).and_then(|text| text.trim().parse::<u64>().ok());
+        value.is_some_and(|value| value & mask != 0)
+    };
     let settings = [
         (Mute::IgnoresIpv4, is_set("ipv4/icmp_echo_ignore_all", !0)),
         (Mute::IgnoresIpv6, is_set("ipv6/icmp/echo_ignore_all", !0)),
         // The type of an echo reply is 0.
         (Mute::LimitsIpv4, is_set("ipv4/icmp_ratemask", 1)),
+        (Mute::LimitsIpv6, read("ipv6/icmp/ratemask").is_some_and(|text| has_bit(&text, ECHO_REPLY_V6))),
     ];
     settings.into_iter().filter_map(|(mute, is_set)| is_set.then_some(mute)).collect()
+}
+
+/// The type of an echo reply of `ICMPv6`.
+const ECHO_REPLY_V6: u8 = 129;
+
+/// Whether a bitmap has a bit, as the kernel writes bitmaps: `0-1,3-127`.
+fn has_bit(text: &str, bit: u8) -> bool {
+    let number = |text: &str| text.trim().parse::<u8>().ok();
+    text.split(',').any(|part| match part.split_once('-') {
+        Some((first, last)) => number(first).zip(number(last)).is_some_and(|(a, b)| (a..=b).contains(&bit)),
+        None => number(part) == Some(bit),
+    })
 }
 
 /// The time on the clock that the kernel stamps packets with.
@@ -372,6 +454,13 @@ mod tests {
             let error = echo(&probe).expect_err("it is refused before anything is sent");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
+    }
+
+    #[test]
+    fn a_bitmap_of_the_kernel_has_ranges_and_single_bits() {
+        assert!(!has_bit("0-1,3-127\n", 129));
+        assert!(has_bit("0-1,3-127,129\n", 129) && has_bit("128-255", 129) && has_bit("129", 129));
+        assert!(!has_bit("", 129));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::filtered::{Filtered, Missing};
 use crate::{
     topology::NodeName,
     wire::{Echoes, Mute, Probe, Probed},
@@ -47,14 +48,17 @@ pub struct Sample {
     pub late_ns: u64,
     /// By which setting the other node does not answer, or not always.
     pub mute: Option<Mute>,
+    /// What the two nodes themselves dropped.
+    pub filtered: Filtered,
 }
 
 impl Sample {
-    fn add(&mut self, sent: u32, rtts_ns: &[u64], late_ns: u64) {
-        self.sent = self.sent.saturating_add(sent);
-        self.rtts_ns.extend(rtts_ns);
+    fn add(&mut self, other: &Self) {
+        self.sent = self.sent.saturating_add(other.sent);
+        self.rtts_ns.extend(&other.rtts_ns);
         self.rtts_ns.sort_unstable();
-        self.late_ns = self.late_ns.max(late_ns);
+        self.late_ns = self.late_ns.max(other.late_ns);
+        self.filtered.add(other.filtered);
     }
 }
 
@@ -87,13 +91,16 @@ impl Ledger {
         let mutes: BTreeMap<NodeName, BTreeSet<Mute>> =
             answers.iter().map(|(node, (_, probed))| (node.clone(), probed.mute.clone())).collect();
         let mut is_late = false;
+        let missing = Missing::of(owners, &answers);
         for (node, (probe, Probed { echoes, heard, .. })) in answers {
             for heard in heard.iter().filter(|heard| owners.get(&heard.to) == Some(&node)) {
                 let Some(from) = owners.get(&heard.from) else { continue };
                 let asked = self.0.entry(from.clone()).or_default().entry(heard.to).or_default();
-                asked.arrived = asked.arrived.saturating_add(heard.requests);
+                asked.arrived = asked.arrived.saturating_add(heard.requests).saturating_add(heard.dropped);
             }
-            for Echoes { address, sent, rtts_ns } in echoes {
+            for echoes in echoes {
+                let filtered = missing.filtered(&node, &echoes);
+                let Echoes { address, sent, rtts_ns, .. } = echoes;
                 let ends = [Some(&node), owners.get(&address)];
                 let (most, late_ns) = ends.into_iter().flatten().filter_map(late_ns).max().unwrap_or_default();
                 let asked = self.0.entry(node.clone()).or_default().entry(address).or_default();
@@ -101,7 +108,8 @@ impl Ledger {
                 asked.mute = mute.copied().find(|mute| mute.concerns(&address));
                 let is_calm = u128::from(most) < LATE.as_nanos() && sent == probe.count;
                 is_late |= !is_calm;
-                if is_calm { &mut asked.calm } else { &mut asked.late }.add(sent, &rtts_ns, late_ns);
+                let sample = Sample { sent, rtts_ns, late_ns, filtered, ..Sample::default() };
+                if is_calm { &mut asked.calm } else { &mut asked.late }.add(&sample);
             }
         }
         is_late
@@ -119,7 +127,7 @@ impl Ledger {
         let Asked { calm, late, arrived, mute } = self.0.get(from)?.get(to)?;
         let mut sample = Sample { arrived: *arrived, mute: *mute, ..calm.clone() };
         if calm.sent < count {
-            sample.add(late.sent, &late.rtts_ns, late.late_ns);
+            sample.add(late);
         }
         Some(sample)
     }
@@ -129,14 +137,14 @@ impl Ledger {
 pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
     let targets: BTreeSet<&IpAddr> = probe.targets.iter().collect();
     let mut seen = BTreeSet::new();
-    for Echoes { address, sent, rtts_ns } in &probed.echoes {
+    for Echoes { address, sent, refused, dropped, rtts_ns } in &probed.echoes {
         let why = if !targets.contains(address) {
             "it was not asked for"
         } else if !seen.insert(address) {
             "it is there twice"
         } else if *sent > probe.count {
             "more requests than asked for"
-        } else if rtts_ns.len() as u64 > u64::from(*sent) {
+        } else if rtts_ns.len() as u64 + u64::from(*refused) + u64::from(*dropped) > u64::from(*sent) {
             "more answers than requests"
         } else if rtts_ns.iter().any(|rtt| u128::from(*rtt) > OLDEST.as_nanos()) {
             "an answer that is older than the measurement"
@@ -170,7 +178,7 @@ mod tests {
     }
 
     fn probed(sent: u32, rtts_ns: &[u64], late_ns: u64) -> Probed {
-        let echoes = vec![Echoes { address: address(2), sent, rtts_ns: rtts_ns.to_vec() }];
+        let echoes = vec![Echoes { address: address(2), sent, refused: 0, dropped: 0, rtts_ns: rtts_ns.to_vec() }];
         Probed { echoes, late_ns, ..Probed::default() }
     }
 

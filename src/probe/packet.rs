@@ -1,6 +1,6 @@
 //! ICMP and `ICMPv6` echo messages (RFC 792, RFC 4443 section 4).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// What identifies one request among all: the prober's own number and the request's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ const ECHO_REPLY: u8 = 0;
 const ECHO_REQUEST_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 const HEADER: usize = 8;
+const IPV6_HEADER: usize = 40;
+const ICMPV6: u8 = 58;
 
 /// An echo request to `target`, 20 bytes, with the mark as its payload.
 pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
@@ -63,6 +65,38 @@ pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     let (run, rest) = message.get(HEADER..)?.split_first_chunk()?;
     let request = rest.first_chunk()?;
     Some((kind, Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) }))
+}
+
+/// An echo message as it arrives, IP header and all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Arrived {
+    pub(super) kind: Kind,
+    pub(super) mark: Mark,
+    /// Source and destination.
+    pub(super) ends: (IpAddr, IpAddr),
+}
+
+/// An echo message, if nothing in it is flipped.
+pub(super) fn arrived(packet: &[u8], is_v4: bool) -> Option<Arrived> {
+    let length = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
+    if is_v4 {
+        // A short frame is padded.
+        let packet = packet.get(..length(2)?)?;
+        let header = packet.get(..4 * usize::from(packet.first()? & 0xf))?;
+        let (kind, mark) = echo(packet, true).filter(|_| checksum(header) == 0)?;
+        return Some(Arrived { kind, mark, ends: ends(packet)? });
+    }
+    let (header, message) = packet.split_at_checked(IPV6_HEADER)?;
+    let message = message.get(..length(4)?)?;
+    let (source, rest) = header.get(8..)?.split_first_chunk::<16>()?;
+    let destination = rest.first_chunk::<16>()?;
+    // The pseudo header (RFC 8200 section 8.1): both addresses, the length, the protocol.
+    let mut sum = [&source[..], destination, &[0, 0]].concat();
+    sum.extend([header[4], header[5], 0, 0, 0, ICMPV6]);
+    sum.extend(message);
+    let is_whole = header[6] == ICMPV6 && checksum(&sum) == 0;
+    let (kind, mark) = echo(message, false).filter(|_| is_whole)?;
+    Some(Arrived { kind, mark, ends: (Ipv6Addr::from(*source).into(), Ipv6Addr::from(*destination).into()) })
 }
 
 /// The source and the destination in an IPv4 header (RFC 791).
@@ -118,8 +152,41 @@ mod tests {
         }
 
         #[test]
+        fn what_arrives_is_read_with_its_padding_and_not_with_a_flipped_bit(
+            run: u64, number: u32, source: [u8; 16], flipped in 0..54_usize, padding in 0..9_usize
+        ) {
+            let mark = Mark { run, request: number };
+            // IPv4: 20 bytes of header, the checksum in the middle.
+            let v4 = |last| IpAddr::from([192, 0, 2, last]);
+            let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
+            let sum = checksum(&packet);
+            packet[10..12].copy_from_slice(&sum.to_be_bytes());
+            packet.extend(request(v4(2), mark));
+            let expected = Arrived { kind: Kind::Request, mark, ends: (v4(1), v4(2)) };
+            let padded = [&packet[..], &vec![0; padding]].concat();
+            prop_assert_eq!(arrived(&padded, true), Some(expected));
+            packet[flipped % 40] ^= 0x10;
+            prop_assert_eq!(arrived(&packet, true), None);
+
+            // IPv6: the checksum is in the message and has the addresses.
+            let mut packet = vec![0x60, 0, 0, 0, 0, 20, 58, 64];
+            let destination = [0xfd; 16];
+            packet.extend(source.iter().chain(&destination));
+            let mut message = request(IpAddr::from(destination), mark);
+            let pseudo = [&source[..], &destination, &[0, 0, 0, 20, 0, 0, 0, 58], &message].concat();
+            message[2..4].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+            packet.extend(message);
+            let expected = Arrived { kind: Kind::Request, mark, ends: (source.into(), destination.into()) };
+            let padded = [&packet[..], &vec![0; padding]].concat();
+            prop_assert_eq!(arrived(&padded, false), Some(expected));
+            packet[8 + flipped % 52] ^= 0x10;
+            prop_assert_eq!(arrived(&packet, false), None);
+        }
+
+        #[test]
         fn no_packet_makes_the_decoder_panic(packet in proptest::collection::vec(any::<u8>(), 0..80), is_v4: bool) {
             echo(&packet, is_v4);
+            arrived(&packet, is_v4);
             ends(&packet);
             mark_of_sent(&packet);
         }

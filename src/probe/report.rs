@@ -4,10 +4,10 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 use serde::Serialize;
 
-use super::{Expectation, Sample, Tolerance};
+use super::{Expectation, Filtered, Sample, Tolerance};
 use crate::{
     topology::{NodeName, Rtt},
-    wire::{Echoes, Mute},
+    wire::Mute,
 };
 
 /// What was measured from one node to another, over all of the other's addresses.
@@ -36,9 +36,12 @@ pub struct Pair {
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
-    /// The requests and their answers.
-    #[serde(flatten)]
-    pub echoes: Echoes,
+    /// The address.
+    pub address: IpAddr,
+    /// How many requests were sent: fewer than asked for where the node was too late to send them.
+    pub sent: u32,
+    /// The round-trip times of the answers, in nanoseconds, in ascending order.
+    pub rtts_ns: Vec<u64>,
     /// How many requests have arrived, those included that do not count because they had the neighbours resolved.
     pub arrived: u32,
     /// How late the later of the two machines was with its own timers and echoes to itself, in nanoseconds: nine of ten
@@ -55,6 +58,8 @@ pub struct Measured {
     pub allowed_early_ns: Option<u64>,
     /// By which setting the other node does not answer echo requests, or not always.
     pub mute: Option<Mute>,
+    /// What the two nodes themselves dropped.
+    pub filtered: Filtered,
 }
 
 /// What a pair is, compared with what it should be. The worst sorts last.
@@ -68,6 +73,8 @@ pub enum Verdict {
     NotJudged,
     /// No answer, or too few: the other node's settings say that it does not answer echo requests.
     Mute,
+    /// No answer, or too few: a firewall of one of the two nodes drops the requests or the answers, all or some.
+    Filtered,
     /// Not as wanted, but a machine that measured was so late itself that this explains it; or too late to measure.
     Busy,
     /// The loss that is wanted is not there: fewer requests were lost than chance explains.
@@ -90,6 +97,7 @@ impl fmt::Display for Verdict {
             Self::Right => "right",
             Self::NotJudged => "not judged",
             Self::Mute => "mute",
+            Self::Filtered => "filtered",
             Self::Busy => "busy",
             Self::Lossless => "lossless",
             Self::Lossy => "lossy",
@@ -113,6 +121,8 @@ pub struct Report {
     pub busy: usize,
     /// How many pairs are not judged, because a node's settings say that it does not answer echo requests.
     pub mute: usize,
+    /// How many pairs are not judged, because a node's own firewall drops echo requests or answers.
+    pub filtered: usize,
     /// How many pairs are not judged, because their delay is not more than what the network adds by itself.
     pub not_judged: usize,
     /// What the network and the machines themselves add to most medians at the most, in nanoseconds.
@@ -134,14 +144,15 @@ impl Report {
         let wrong = pairs.iter().filter(|pair| pair.verdict > Verdict::Busy).count();
         let having = |verdict| pairs.iter().filter(|pair| pair.verdict == verdict).count();
         let (busy, mute, not_judged) = (having(Verdict::Busy), having(Verdict::Mute), having(Verdict::NotJudged));
+        let filtered = having(Verdict::Filtered);
         let late_ns = pairs.iter().flat_map(|pair| &pair.measured).map(|measured| measured.late_ns).max();
         let late_ns = late_ns.unwrap_or_default();
-        Self { tolerance, wrong, busy, mute, not_judged, noise_ns, late_ns, pairs }
+        Self { tolerance, wrong, busy, mute, filtered, not_judged, noise_ns, late_ns, pairs }
     }
 
     /// Whether every pair that can be judged at all is shown to be as wanted.
     pub fn is_right(&self) -> bool {
-        self.wrong + self.busy + self.mute == 0
+        self.wrong + self.busy + self.mute + self.filtered == 0
     }
 
     /// The pairs that are worth to be measured again.
@@ -150,7 +161,7 @@ impl Report {
         let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
         let doubtful = |pair: &&Pair| match pair.verdict {
             Verdict::Right | Verdict::Leaks => silent(pair),
-            Verdict::Mute | Verdict::NotJudged => false,
+            Verdict::Mute | Verdict::Filtered | Verdict::NotJudged => false,
             _ => true,
         };
         self.pairs.iter().filter(doubtful).map(|pair| (pair.from.clone(), pair.to.clone())).collect()
@@ -206,7 +217,7 @@ pub fn judge(
     let measured: Vec<Measured> =
         samples.into_iter().map(|(address, sample)| measure(address, sample, expected.echo, tolerance)).collect();
     let verdict = measured.iter().map(|measured| verdict(measured, expected, noise_ns)).max();
-    let sent = measured.iter().map(|measured| u64::from(measured.echoes.sent)).min().unwrap_or_default();
+    let sent = measured.iter().map(|measured| u64::from(measured.sent)).min().unwrap_or_default();
     let requests = expected.echo.and_then(|echo| echo.requests_to_tell_loss());
     Pair {
         from: from.clone(),
@@ -221,7 +232,7 @@ pub fn judge(
 }
 
 fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, tolerance: Tolerance) -> Measured {
-    let Sample { sent, rtts_ns, arrived, late_ns, mute } = sample;
+    let Sample { sent, rtts_ns, arrived, late_ns, mute, filtered } = sample;
     let median = median(&rtts_ns);
     let error = |(median, expected): (u64, Expectation)| {
         let allowed = expected.allowed_error_ns(tolerance, rtts_ns.len());
@@ -230,17 +241,34 @@ fn measure(address: IpAddr, sample: Sample, expected: Option<Expectation>, toler
     };
     let (error_ns, allowed) = median.zip(expected).map(error).unzip();
     let (allowed_error_ns, allowed_early_ns) = allowed.unzip();
-    let (median, echoes) = (median.map(Rtt::from_nanos), Echoes { address, sent, rtts_ns });
-    Measured { echoes, arrived, late_ns, median, error_ns, allowed_error_ns, allowed_early_ns, mute }
+    let median = median.map(Rtt::from_nanos);
+    Measured {
+        address,
+        sent,
+        rtts_ns,
+        arrived,
+        late_ns,
+        median,
+        error_ns,
+        allowed_error_ns,
+        allowed_early_ns,
+        mute,
+        filtered,
+    }
 }
 
 fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
-    let (sent, answers) = (measured.echoes.sent, measured.echoes.rtts_ns.len() as u64);
+    let (sent, answers) = (measured.sent, measured.rtts_ns.len() as u64);
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
     let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
+    // Without what the nodes dropped themselves, no more is lost than may be.
+    let allowed = expected.echo.or(expected.request).map_or(0, |expected| expected.allowed_losses(sent));
+    let filtered = measured.filtered.total();
+    let is_filtered = filtered > 0 && lost.saturating_sub(filtered) <= allowed;
     let unless_it_loses = |verdict| match measured.mute {
         Some(_) => Verdict::Mute,
+        None if is_filtered => Verdict::Filtered,
         None if loses => Verdict::Busy,
         None => verdict,
     };
@@ -346,7 +374,7 @@ mod tests {
         let judged = |link, late_ms: u64, rtt_ms: u64| {
             let rtts_ns = vec![rtt_ms * 1_000_000; 3];
             let late_ns = late_ms * 1_000_000;
-            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, mute: None })
+            verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, ..Sample::default() })
         };
         assert_eq!(judged(&link, 30, 20), Verdict::Right, "a late machine makes no link faster");
         assert_eq!(judged(&link, 1, 60), Verdict::Off);
@@ -378,6 +406,27 @@ mod tests {
         let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
         let sample = Sample { sent: 10, arrived: 11, mute: Some(Mute::IgnoresIpv4), ..Sample::default() };
         assert_eq!(verdict_on(both_ways, sample), Verdict::Mute);
+    }
+
+    #[test]
+    fn what_a_nodes_own_firewall_drops_is_no_broken_way() {
+        let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
+        let judged = |answers: usize, arrived, filtered| {
+            verdict_on(
+                both_ways,
+                Sample { sent: 10, rtts_ns: vec![0; answers], arrived, filtered, ..Sample::default() },
+            )
+        };
+        let input = |requests_in| Filtered { requests_in, ..Filtered::default() };
+        assert_eq!(judged(0, 11, input(10)), Verdict::Filtered, "all");
+        assert_eq!(judged(3, 11, input(7)), Verdict::Filtered, "a limit of the rate");
+        assert_eq!(judged(3, 11, input(2)), Verdict::Lossy, "and the network loses as many");
+        assert_eq!(judged(0, 11, input(2)), Verdict::Unanswered);
+        assert_eq!(judged(9, 11, input(1)), Verdict::Right);
+        let output = Filtered { requests_out: 10, ..Filtered::default() };
+        assert_eq!(judged(0, 0, output), Verdict::Filtered);
+        let leaks = Sample { sent: 10, arrived: 3, filtered: input(3), ..Sample::default() };
+        assert_eq!(verdict_on(Expected::default(), leaks), Verdict::Leaks, "it got through the cut");
     }
 
     #[test]

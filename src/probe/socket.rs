@@ -25,7 +25,7 @@ use nix::{
 use super::packet;
 
 /// Room for what arrives while the prober sleeps: some thousand packets.
-const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
+pub(super) const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// A raw socket for ICMP of one family.
 pub(super) struct Socket {
@@ -71,13 +71,12 @@ impl Socket {
         self.is_v4
     }
 
-    /// Sends one. Errors about the way (no route, no neighbour) mean that the target is not reached.
-    pub(super) fn send(&self, packet: &[u8], target: IpAddr) -> io::Result<()> {
+    /// Sends one. Says whether this machine lets it leave: a firewall that drops at output, and a route that prohibits,
+    /// tell the sender so. Errors about the way (no route, no neighbour) mean that the target is not reached.
+    pub(super) fn send(&self, packet: &[u8], target: IpAddr) -> bool {
         let address = SockaddrStorage::from(SocketAddr::new(target, 0));
-        match sendto(self.fd.as_raw_fd(), packet, &address, MsgFlags::empty()) {
-            Err(Errno::EACCES | Errno::EPERM) => Err(io::ErrorKind::PermissionDenied.into()),
-            _ => Ok(()),
-        }
+        let sent = sendto(self.fd.as_raw_fd(), packet, &address, MsgFlags::empty());
+        !matches!(sent, Err(Errno::EACCES | Errno::EPERM))
     }
 
     /// The next packet that has arrived.

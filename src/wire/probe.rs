@@ -36,8 +36,21 @@ pub struct Probed {
     /// Why the node does not answer echo requests as it should.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mute: BTreeSet<Mute>,
+    /// How many outgoing packets the node's kernel has discarded meanwhile, those of all programs: answers among them.
+    #[serde(default)]
+    pub discards: Discards,
     /// How late the node's own timers and its echoes to itself were, in nanoseconds: nine of ten were less late.
     pub late_ns: u64,
+}
+
+/// Outgoing packets that a firewall dropped, or a queue refused (`IpOutDiscards`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Discards {
+    /// Of IPv4.
+    pub ipv4: u64,
+    /// Of IPv6.
+    pub ipv6: u64,
 }
 
 /// A setting by which a node does not answer echo requests, or not all of them.
@@ -51,12 +64,25 @@ pub enum Mute {
     IgnoresIpv6,
     /// `net.ipv4.icmp_ratemask` has the bit of echo replies.
     LimitsIpv4,
+    /// `net.ipv6.icmp.ratemask` has the bit of echo replies.
+    LimitsIpv6,
 }
 
 impl Mute {
     /// Whether it concerns an address.
     pub fn concerns(self, address: &IpAddr) -> bool {
-        address.is_ipv6() == (self == Self::IgnoresIpv6)
+        address.is_ipv6() == matches!(self, Self::IgnoresIpv6 | Self::LimitsIpv6)
+    }
+
+    /// The assignment for sysctl(8) that has the node answer.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::IgnoresIpv4 => "net.ipv4.icmp_echo_ignore_all=0",
+            Self::IgnoresIpv6 => "net.ipv6.icmp.echo_ignore_all=0",
+            // The kernel's own.
+            Self::LimitsIpv4 => "net.ipv4.icmp_ratemask=6168",
+            Self::LimitsIpv6 => "net.ipv6.icmp.ratemask=0-1,3-127",
+        }
     }
 }
 
@@ -66,6 +92,7 @@ impl fmt::Display for Mute {
             Self::IgnoresIpv4 => "net.ipv4.icmp_echo_ignore_all",
             Self::IgnoresIpv6 => "net.ipv6.icmp.echo_ignore_all",
             Self::LimitsIpv4 => "net.ipv4.icmp_ratemask",
+            Self::LimitsIpv6 => "net.ipv6.icmp.ratemask",
         })
     }
 }
@@ -80,6 +107,9 @@ pub struct Heard {
     pub to: IpAddr,
     /// How many.
     pub requests: u32,
+    /// How many more arrived at an interface and went no further: a firewall dropped them.
+    #[serde(default)]
+    pub dropped: u32,
 }
 
 /// What came back from one target.
@@ -90,6 +120,12 @@ pub struct Echoes {
     pub address: IpAddr,
     /// How many requests were sent: fewer than asked for where the node was too late to send them.
     pub sent: u32,
+    /// How many of these the node's own firewall kept from leaving.
+    #[serde(default)]
+    pub refused: u32,
+    /// How many answers arrived at an interface and went no further: a firewall dropped them.
+    #[serde(default)]
+    pub dropped: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,
 }

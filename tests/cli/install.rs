@@ -139,7 +139,7 @@ fn the_unit_has_the_rights_of_the_agent_and_no_others() {
     is("NoNewPrivileges", "yes");
     // What the trials, netlink, the measurements and the sockets need.
     is("RestrictNamespaces", "user net");
-    is("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6");
+    is("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_PACKET");
     for key in ["ProtectHome", "PrivateTmp", "ProtectKernelTunables", "ProtectControlGroups", "MemoryDenyWriteExecute"]
     {
         is(key, "yes");

@@ -3,7 +3,6 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{PermissionsExt, chown},
-    thread,
     time::Duration,
 };
 
@@ -16,9 +15,9 @@ use super::harness::{Lab, Sandbox};
 fn a_lab_that_nobody_uses_sleeps() {
     let lab = Lab::up("uniform-9-rtt0");
     let _asked = lab.run(["status"]).ended(0);
-    thread::sleep(Duration::from_secs(1));
-    let wake_ups = lab.sandbox.wake_ups(Duration::from_secs(5));
-    assert!(wake_ups <= 18, "nine agents and a keeper woke up {wake_ups} times in 5 s");
+    // A busy machine takes its time until all is done. A tick would show in any 5 s.
+    let wake_ups = (0..6).map(|_| lab.sandbox.wake_ups(Duration::from_secs(5))).find(|wake_ups| *wake_ups <= 18);
+    assert!(wake_ups.is_some(), "nine agents and a keeper woke up more than 18 times in 5 s, and again and again");
 }
 
 /// What is in it says which sockets are connected to, and which process's namespaces are entered.

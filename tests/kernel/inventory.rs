@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use serde_json::{Value, json};
 
 use crate::{
-    lab::{Lab, shipped},
+    lab::{Lab, shipped, unless_busy},
     timing::{Restarted, kill_agent},
 };
 
@@ -20,8 +20,8 @@ inter-zone = { rtt = '40ms' }
 /// What a command with that inventory comes to.
 #[track_caller]
 fn by(lab: &Lab, inventory: &Path, line: &str) -> Value {
-    let arguments = ["--json", "--inventory"].map(Path::new).into_iter().chain([inventory]);
-    lab.run(arguments.chain(line.split_whitespace().map(Path::new))).expect(0).json()
+    let arguments = || ["--json", "--inventory"].map(Path::new).into_iter().chain([inventory]);
+    unless_busy(|| lab.run(arguments().chain(line.split_whitespace().map(Path::new)))).expect(0).json()
 }
 
 /// Between how many pairs of nodes nothing arrives, if that is as it should be.

@@ -42,7 +42,7 @@ fn delays(lab: &Lab, node: &str) -> Vec<String> {
 /// Waits until everything is as it was, which classes that have to drain first delay by a moment.
 #[track_caller]
 fn assert_becomes(lab: &Lab, before: &str) {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_mins(1);
     while lab.tc() != before {
         assert!(Instant::now() < deadline, "{}\ninstead of\n{before}", lab.tc());
         thread::sleep(Duration::from_millis(200));
@@ -86,23 +86,35 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let before = lab.tc();
-    let limit = Duration::from_secs(4);
-    let start = Instant::now();
-    drop(lab.netemctl("set Z1 Z3 delay=90ms --for 4s").expect(0));
-    let laid = Instant::now();
-    assert_eq!(delays(&lab, "n7"), ["10ms", "75ms", "90ms"]);
-    assert_eq!(delays(&lab, "n4"), ["10ms", "75ms"], "Z2 has nothing to do with it");
     let left = |node: &str| {
         let status = lab.netemctl("--json status").expect(0).json();
-        status["nodes"][node]["overlays"][0]["left"].as_f64().unwrap()
+        status["nodes"][node]["overlays"][0]["left"].as_f64()
     };
-    assert!((0.0..4.0).contains(&left("n1")));
     // The leaf itself stays until it has drained, so the filters are watched.
     let is_over = || !lab.exec("n7", "tc filter show dev db0").contains("4e7e:4");
-    while !is_over() {
-        assert!(laid.elapsed() < limit + Duration::from_secs(10), "it does not end");
+    // On a slow machine it ends before all of it has been looked at: then it has to last longer.
+    for seconds in [4, 8, 16, 32, 64] {
+        let limit = Duration::from_secs(seconds);
+        let start = Instant::now();
+        drop(lab.netemctl(&format!("set Z1 Z3 delay=90ms --for {seconds}s")).expect(0));
+        let laid = Instant::now();
+        let seen = (delays(&lab, "n7"), delays(&lab, "n4"), left("n1"));
+        let was_in_time = start.elapsed() < limit;
+        if was_in_time {
+            assert_eq!(seen.0, ["10ms", "75ms", "90ms"]);
+            assert_eq!(seen.1, ["10ms", "75ms"], "Z2 has nothing to do with it");
+            assert!(seen.2.is_some_and(|left| left < limit.as_secs_f64()), "{seen:?}");
+        }
+        while !is_over() {
+            assert!(laid.elapsed() < limit + Duration::from_mins(1), "it does not end");
+        }
+        assert!(start.elapsed() >= limit, "it ended after {:?}", start.elapsed());
+        if was_in_time {
+            break;
+        }
+        assert_ne!(seconds, 64, "this machine is too slow to look at a change of a minute");
+        assert_becomes(&lab, &before);
     }
-    assert!(start.elapsed() >= limit, "it ended after {:?}", start.elapsed());
     let status = lab.netemctl("--json status").expect(0).json();
     assert_eq!(status["overlays"], Value::Array(vec![]));
     assert_becomes(&lab, &before);
@@ -123,17 +135,26 @@ fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_
     for node in 2..=9 {
         assert!(lab.exec(&format!("n{node}"), "tc qdisc show dev db0").contains("noqueue"), "n{node} was touched");
     }
-    let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
+    let report = lab.verify("--tolerance 50").expect(0).json();
     let pairs = report["pairs"].as_array().unwrap();
     let slow: Vec<_> = pairs.iter().filter(|pair| pair["wanted"] == "60ms").collect();
     assert_eq!(slow.len(), 4, "n1 with n2 and n3, whoever asks");
     assert!(slow.iter().all(|pair| pair["from"] == "n1" || pair["to"] == "n1"));
     drop(lab.netemctl("unset n1:n[2-3]").expect(0));
     assert_eq!(lab.tc(), before);
-    drop(lab.netemctl("set * n1 delay=60ms --for 2s").expect(0));
-    assert_ne!(lab.tc(), before);
-    thread::sleep(Duration::from_secs(2));
-    assert_becomes(&lab, &before);
+    // A slow machine looks at it after it has ended.
+    for seconds in [2, 8, 32] {
+        let start = Instant::now();
+        drop(lab.netemctl(&format!("set * n1 delay=60ms --for {seconds}s")).expect(0));
+        let shown = lab.tc();
+        let was_in_time = start.elapsed() < Duration::from_secs(seconds);
+        assert!(!was_in_time || shown != before, "nothing was changed");
+        assert_becomes(&lab, &before);
+        if was_in_time {
+            return;
+        }
+    }
+    panic!("this machine is too slow to look at a change of half a minute");
 }
 
 #[test]
@@ -147,7 +168,7 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
     drop(lab.netemctl("set n1 n2 delay=5ms --name near").expect(0));
     mesh.assert_heard(|a, b| (a >= 7) == (b >= 7));
     let delay = |from: &str, to: &str| {
-        let report = lab.netemctl("--json verify --tolerance 50 --count 5").expect(0).json();
+        let report = lab.verify("--tolerance 50 --count 5").expect(0).json();
         let pairs = report["pairs"].as_array().unwrap();
         pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap()["wanted"].clone()
     };
@@ -173,7 +194,7 @@ fn verify_allows_for_the_loss_and_the_jitter_that_are_wanted_and_for_no_more() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     lab.apply(&shipped("uniform-3-rtt100.toml"));
     let verdicts = |code: i32| -> Vec<(String, String)> {
-        let report = lab.netemctl("--json verify --tolerance 50 --count 20").expect(code).json();
+        let report = lab.verify("--tolerance 50 --count 20").expect(code).json();
         let pairs = report["pairs"].as_array().unwrap().iter();
         let between = pairs.filter(|pair| pair["from"] != "n3" && pair["to"] != "n3");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

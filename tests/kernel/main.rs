@@ -11,6 +11,7 @@ mod changes;
 mod counters;
 mod deaths;
 mod drift;
+mod firewalls;
 mod guard;
 mod https;
 mod interfaces;

@@ -27,7 +27,7 @@ fn partition_z3_cuts_exactly_the_right_pairs_and_heal_brings_the_delays_back() {
 
     drop(lab.netemctl("partition Z3").expect(0));
     mesh.assert_heard(|a, b| in_z3(a) == in_z3(b));
-    let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
+    let report = lab.verify("--tolerance 50").expect(0).json();
     let cut = report["pairs"].as_array().unwrap().iter().filter(|pair| pair["wanted"].is_null()).count();
     assert_eq!(cut, 36);
     let again = lab.netemctl("--json partition Z3").expect(0).json();
@@ -36,7 +36,7 @@ fn partition_z3_cuts_exactly_the_right_pairs_and_heal_brings_the_delays_back() {
     drop(lab.netemctl("heal").expect(0));
     mesh.assert_heard(|_, _| true);
     assert_eq!(lab.tc(), before, "heal undoes the cut exactly");
-    drop(lab.netemctl("verify --tolerance 50").expect(0));
+    drop(lab.verify("--tolerance 50").expect(0));
 }
 
 #[test]

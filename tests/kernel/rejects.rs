@@ -215,7 +215,7 @@ fn a_bare_lan_rejects_as_well_and_only_the_pairs_that_it_should() {
         let (mut near, mut far) = established(&lab, 7, &listener);
         carries(&mut near, &mut far, PATIENCE).unwrap();
     }
-    drop(lab.netemctl("verify --tolerance 50").expect(0));
+    drop(lab.verify("--tolerance 50").expect(0));
     drop(lab.netemctl("heal").expect(0));
     Mesh::of(&lab, 9).assert_heard(|_, _| true);
     assert_eq!(lab.tc(), before);

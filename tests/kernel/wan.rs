@@ -33,7 +33,7 @@ fn every_pair_is_within_its_band_on_ipv4_and_ipv6() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     // A wide band: the machine is shared. What verify says of it is its own test below.
-    let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
+    let report = lab.verify("--tolerance 50").expect(0).json();
     assert_eq!(report["pairs"].as_array().unwrap().len(), 72);
     for (from, to, rtt) in [("n1", "n2", 20.0), ("n1", "n4", 150.0), ("n9", "n1", 150.0), ("n8", "n9", 20.0)] {
         let measured = measured(&report, from, to);
@@ -51,7 +51,7 @@ fn verify_says_which_pair_is_not_as_wanted() {
     lab.apply(&shipped("hierarchical-9.toml"));
     // Somebody else lengthens n1's way out of its zone.
     drop(lab.exec("n1", "tc qdisc change dev db0 parent 4e7e:3 handle 3: netem delay 175ms limit 100000"));
-    let report = lab.netemctl("--json verify --tolerance 50").expect(4).json();
+    let report = lab.verify("--tolerance 50").expect(4).json();
     let pairs = report["pairs"].as_array().unwrap();
     let wrong: Vec<_> = pairs.iter().filter(|pair| pair["verdict"] != "right").collect();
     assert_eq!(wrong.len(), 12, "n1 with each node of the other zones, both ways");
@@ -68,7 +68,7 @@ fn one_way_delays_add_up_to_the_rtt_whichever_side_asks() {
          [[links.override]]\nfrom = 'n1'\nto = 'n2'\ndelay = '60ms'\n",
     );
     lab.apply(&topology);
-    let report = lab.netemctl("--json verify --tolerance 50").expect(0).json();
+    let report = lab.verify("--tolerance 50").expect(0).json();
     for (from, to) in [("n1", "n2"), ("n2", "n1")] {
         for (least, median) in measured(&report, from, to) {
             assert!((60.0..90.0).contains(&least) && median < 60.0 + BUSY, "{from} to {to}: {least} ms, {median} ms");
@@ -127,8 +127,10 @@ fn forty_five_nodes_are_a_wan_as_well() {
         let rtt = if zone(&pair["from"]) == zone(&pair["to"]) { 20.0 } else { 150.0 };
         let is_busy = pair["verdict"] == "busy";
         for measured in pair["measured"].as_array().unwrap() {
+            // How late may be right is for verify to say, which knows how late the machine was.
+            let late = if is_busy { f64::INFINITY } else { BUSY + 2.0 * measured["late_ns"].as_f64().unwrap() / 1e6 };
             match measured["rtts_ns"][0].as_f64().map(|least| least / 1e6) {
-                Some(least) => assert!(least >= rtt && (is_busy || least < rtt + 50.0), "{least} ms: {pair}"),
+                Some(least) => assert!(least >= rtt && least < rtt + late, "{least} ms: {pair}"),
                 None => assert!(is_busy, "no answer: {pair}"),
             }
         }
@@ -200,7 +202,7 @@ fn what_verify_called_right_is_told_apart() {
         );
     };
     ignore("1");
-    let ran = lab.netemctl("--json verify --count 3 --tolerance 50").expect(4);
+    let ran = lab.verify("--count 3 --tolerance 50").expect(4);
     assert_eq!(ran.json()["mute"], 2, "n1 and n2 with n3: {}", ran.stdout);
     assert_eq!(ran.json()["wrong"], 0, "the network is as it should be: {}", ran.stdout);
     assert!(
@@ -214,7 +216,7 @@ fn what_verify_called_right_is_told_apart() {
     drop(lab.run(["set", "n1", "n2", "loss={ probability = \"20%\", correlation = \"75%\" }"]).expect(0));
     let few = lab.netemctl("verify --count 3 --tolerance 50").stdout;
     assert!(few.contains("loss not judged on 2 pairs"), "{few}");
-    let report = lab.netemctl("--json verify --count 50 --tolerance 50").expect(4).json();
+    let report = lab.verify("--count 50 --tolerance 50").expect(4).json();
     for pair in report["pairs"].as_array().unwrap() {
         let is_lossy = pair["from"] != "n3" && pair["to"] != "n3";
         assert_eq!(pair["verdict"], if is_lossy { "lossless" } else { "right" }, "{pair}");

@@ -12,8 +12,8 @@ use crate::{
     agent::Via,
     plan::Wanted,
     wire::{
-        Call, Commit, Echoes, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe, Probed,
-        Ticket,
+        Call, Commit, Discards, Echoes, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Heard, Host, Plan, Probe,
+        Probed, Ticket,
     },
 };
 
@@ -72,11 +72,12 @@ fn probe() -> Probe {
 
 fn probed() -> Probed {
     let rtts_ns = vec![100_081_000, 100_093_500, 100_112_750];
-    let heard = Heard { from: address(2), to: address(1), requests: 4 };
+    let heard = Heard { from: address(2), to: address(1), requests: 4, dropped: 0 };
     Probed {
-        echoes: vec![Echoes { address: address(2), sent: 3, rtts_ns }],
+        echoes: vec![Echoes { address: address(2), sent: 3, refused: 0, dropped: 0, rtts_ns }],
         heard: vec![heard],
         mute: BTreeSet::new(),
+        discards: Discards::default(),
         late_ns: 84_000,
     }
 }

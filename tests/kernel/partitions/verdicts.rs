@@ -11,7 +11,7 @@ use crate::{
 /// The verdict on each way between n1 and n9.
 #[track_caller]
 fn verdicts(lab: &Lab, exit: i32) -> [String; 2] {
-    let report = lab.netemctl("--json verify --count 3 --tolerance 50").expect(exit).json();
+    let report = lab.verify("--count 3 --tolerance 50").expect(exit).json();
     let pairs = report["pairs"].as_array().unwrap();
     let verdict = |from: &str, to: &str| {
         let pair = pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap();
@@ -76,7 +76,7 @@ fn a_partition_that_loses_a_part_loses_that_part_on_top_of_what_the_link_loses()
     // Four standard deviations of 1,000 throws, and a little for a busy machine.
     let some = lost();
     assert!((240..370).contains(&some), "{some} of 1,000 lost, and 300 should be");
-    let report = lab.netemctl("--json verify --count 20 --tolerance 50").expect(0).json();
+    let report = lab.verify("--count 20 --tolerance 50").expect(0).json();
     let pair = report["pairs"].as_array().unwrap().iter().find(|pair| pair["from"] == "n1" && pair["to"] == "n9");
     assert!((pair.unwrap()["wanted_loss"].as_f64().unwrap() - 0.51).abs() < 1e-6, "{pair:?}");
 

@@ -1,0 +1,129 @@
+//! What `verify` does not judge, why, and what to do about it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::render::count;
+use crate::{
+    probe::{Measured, Pair, Report, Verdict},
+    topology::{NodeName, hostlist},
+};
+
+/// That a machine was too busy to measure, if it was: the figures below are to be read with that in mind.
+pub(super) fn too_busy(report: &Report) -> Option<String> {
+    (report.busy > 0).then(|| {
+        format!(
+            "too busy to measure: {} of {} not judged. A machine was up to {:.1} ms late with its own timers and echoes.\n\
+             End other work on it and run netemctl verify again.\n",
+            report.busy,
+            count(report.pairs.len(), "pair"),
+            report.late_ns as f64 / 1e6
+        )
+    })
+}
+
+/// The rest, each in a paragraph of its own.
+pub(super) fn unjudged(report: &Report) -> String {
+    let mut text = mute(report) + &filtered(report);
+    if report.not_judged > 0 {
+        text += &format!(
+            "\n{} not judged: the delay is not more than the {:.2} ms that the network adds by itself\n",
+            count(report.not_judged, "pair"),
+            report.noise_ns as f64 / 1e6
+        );
+    }
+    let unknown: Vec<u64> = report.pairs.iter().filter_map(|pair| pair.requests_to_tell_loss).collect();
+    if let Some(most) = unknown.iter().max() {
+        let pairs = count(unknown.len(), "pair");
+        text +=
+            &format!("\nloss not judged on {pairs}: so few requests cannot tell it from none; try --count {most}\n");
+    }
+    text
+}
+
+/// The pairs of a verdict, address by address.
+fn measured(report: &Report, verdict: Verdict) -> impl Iterator<Item = (&Pair, &Measured)> {
+    let pairs = report.pairs.iter().filter(move |pair| pair.verdict == verdict);
+    pairs.flat_map(|pair| pair.measured.iter().map(move |measured| (pair, measured)))
+}
+
+/// Settings by which nodes do not answer.
+fn mute(report: &Report) -> String {
+    let mut nodes: BTreeMap<_, BTreeSet<NodeName>> = BTreeMap::new();
+    for (pair, measured) in measured(report, Verdict::Mute) {
+        if let Some(mute) = measured.mute {
+            nodes.entry(mute).or_default().insert(pair.to.clone());
+        }
+    }
+    if nodes.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{} not judged: echo requests are not answered\n", count(report.mute, "pair"));
+    for (mute, nodes) in nodes {
+        let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
+        text += &format!(
+            "  {nodes} does not answer all echo requests: {mute} is set. To measure: sysctl -w {}\n",
+            mute.remedy()
+        );
+    }
+    text
+}
+
+/// Where on its way a firewall drops a packet, and what it is.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Hook {
+    RequestsOut,
+    RequestsIn,
+    AnswersOut,
+    AnswersIn,
+}
+
+impl Hook {
+    fn says(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::RequestsOut => ("echo requests that leave", "output"),
+            Self::RequestsIn => ("echo requests that arrive", "input"),
+            Self::AnswersOut => ("echo replies that leave", "output"),
+            Self::AnswersIn => ("echo replies that arrive", "input"),
+        }
+    }
+}
+
+/// Firewalls that drop.
+fn filtered(report: &Report) -> String {
+    // Where → the nodes, what was dropped, of how many.
+    let mut hooks: BTreeMap<Hook, (BTreeSet<NodeName>, u64, u64)> = BTreeMap::new();
+    for (Pair { from, to, .. }, measured) in measured(report, Verdict::Filtered) {
+        let dropped = &measured.filtered;
+        let sent = u64::from(measured.sent).saturating_sub(dropped.requests_out);
+        let answered = sent.saturating_sub(dropped.requests_in);
+        for (hook, node, dropped, of) in [
+            (Hook::RequestsOut, from, dropped.requests_out, u64::from(measured.sent)),
+            (Hook::RequestsIn, to, dropped.requests_in, sent),
+            (Hook::AnswersOut, to, dropped.answers_out, answered),
+            (Hook::AnswersIn, from, dropped.answers_in, answered.saturating_sub(dropped.answers_out)),
+        ] {
+            if dropped > 0 {
+                let (nodes, all_dropped, of_all) = hooks.entry(hook).or_default();
+                nodes.insert(node.clone());
+                *all_dropped += dropped;
+                *of_all += of;
+            }
+        }
+    }
+    if hooks.is_empty() {
+        return String::new();
+    }
+    let pairs = count(report.filtered, "pair");
+    let mut text = format!("\n{pairs} not judged: a firewall drops echo requests or replies\n");
+    for (hook, (nodes, dropped, of)) in hooks {
+        let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
+        let (packets, chain) = hook.says();
+        let (share, limit) = if dropped < of {
+            (format!("{dropped} of {of}"), "; a rate limit drops some and not all")
+        } else {
+            ("all".to_owned(), "")
+        };
+        text += &format!("  {nodes}: the {chain} rules drop {share} {packets}{limit}\n");
+    }
+    text + "  Accept ICMP echo on the nodes' interfaces, or lift the limit. See the rules: nft list ruleset, iptables-save\n"
+}

@@ -1,0 +1,168 @@
+//! What the nodes' own firewalls and kernels dropped of a measurement, which is not the network's fault.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use serde::Serialize;
+
+use crate::{
+    topology::NodeName,
+    wire::{Discards, Echoes, Probe, Probed},
+};
+
+/// What was dropped by the two ends of a way, by the firewall's hook.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Filtered {
+    /// Requests that did not leave the node that asks: its firewall refused them at output.
+    pub requests_out: u64,
+    /// Requests that arrived at the interface of the other node and went no further: input, prerouting, or `rp_filter`.
+    pub requests_in: u64,
+    /// Answers that the other node's kernel discarded: output, postrouting, or a full queue.
+    pub answers_out: u64,
+    /// Answers that arrived at the interface of the node that asked and went no further.
+    pub answers_in: u64,
+}
+
+impl Filtered {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        [self.requests_out, self.requests_in, self.answers_out, self.answers_in].into_iter().sum()
+    }
+
+    /// Adds what was dropped at another time.
+    pub fn add(&mut self, other: Self) {
+        self.requests_out = self.requests_out.saturating_add(other.requests_out);
+        self.requests_in = self.requests_in.saturating_add(other.requests_in);
+        self.answers_out = self.answers_out.saturating_add(other.answers_out);
+        self.answers_in = self.answers_in.saturating_add(other.answers_in);
+    }
+}
+
+/// The answers of a slice that are missing, and what became of them at the node that was to give them.
+pub(super) struct Missing {
+    /// Who asked, and which address → the requests that got to it and those that were dropped there.
+    heard: BTreeMap<(NodeName, IpAddr), (u64, u64)>,
+    /// By the node that was to answer, and by family: how many answers are missing of all who asked.
+    answers: BTreeMap<(NodeName, bool), u64>,
+    /// What the kernels discarded.
+    discards: BTreeMap<NodeName, Discards>,
+    owners: BTreeMap<IpAddr, NodeName>,
+}
+
+impl Missing {
+    pub(super) fn of(owners: &BTreeMap<IpAddr, NodeName>, answers: &BTreeMap<NodeName, (Probe, Probed)>) -> Self {
+        let mut missing = Self {
+            heard: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            discards: answers.iter().map(|(node, (_, probed))| (node.clone(), probed.discards)).collect(),
+            owners: owners.clone(),
+        };
+        for (node, (_, probed)) in answers {
+            for heard in probed.heard.iter().filter(|heard| owners.get(&heard.to) == Some(node)) {
+                let Some(from) = owners.get(&heard.from) else { continue };
+                let (requests, dropped) = missing.heard.entry((from.clone(), heard.to)).or_default();
+                *requests += u64::from(heard.requests);
+                *dropped += u64::from(heard.dropped);
+            }
+        }
+        for (node, (_, probed)) in answers {
+            for echoes in &probed.echoes {
+                if let Some(owner) = owners.get(&echoes.address) {
+                    let answers = missing.answers.entry((owner.clone(), echoes.address.is_ipv4())).or_default();
+                    *answers += Self::unanswered(missing.heard.get(&(node.clone(), echoes.address)), echoes);
+                }
+            }
+        }
+        missing
+    }
+
+    /// How many requests got to a node whose answers did not get back to the other one's interface.
+    fn unanswered(heard: Option<&(u64, u64)>, echoes: &Echoes) -> u64 {
+        let (requests, _) = heard.copied().unwrap_or_default();
+        requests.saturating_sub(echoes.rtts_ns.len() as u64 + u64::from(echoes.dropped))
+    }
+
+    /// What was dropped of what a node asked.
+    ///
+    /// Nobody sees an answer that does not leave, and the kernel counts what it discards for all destinations together:
+    /// of the answers that are missing, a pair has its share.
+    pub(super) fn filtered(&self, node: &NodeName, echoes: &Echoes) -> Filtered {
+        let heard = self.heard.get(&(node.clone(), echoes.address));
+        let owner = self.owners.get(&echoes.address);
+        let discarded = owner.and_then(|owner| {
+            let Discards { ipv4, ipv6 } = *self.discards.get(owner)?;
+            Some(if echoes.address.is_ipv4() { ipv4 } else { ipv6 })
+        });
+        let key = owner.map(|owner| (owner.clone(), echoes.address.is_ipv4()));
+        let missing = key.and_then(|key| self.answers.get(&key)).copied().unwrap_or_default();
+        let unanswered = Self::unanswered(heard, echoes);
+        Filtered {
+            requests_out: u64::from(echoes.refused),
+            requests_in: heard.map_or(0, |(_, dropped)| *dropped),
+            answers_out: match discarded.unwrap_or_default() {
+                discarded if discarded >= missing => unanswered,
+                discarded => unanswered.saturating_mul(discarded) / missing,
+            },
+            answers_in: u64::from(echoes.dropped),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::wire::Heard;
+
+    fn address(number: u8) -> IpAddr {
+        [192, 0, 2, number].into()
+    }
+
+    fn node(number: u8) -> NodeName {
+        format!("n{number}").parse().unwrap()
+    }
+
+    /// Node 1 and node 2 each ask node 3 for ten answers and get so many; node 3 has heard so many, and discarded so many.
+    fn filtered(got: [usize; 2], heard: u32, discarded: u64) -> [Filtered; 2] {
+        let owners: BTreeMap<IpAddr, NodeName> = (1..=3).map(|number| (address(number), node(number))).collect();
+        let second = Duration::from_secs(1);
+        let probe = || Probe {
+            run: 1,
+            targets: Vec::new(),
+            count: 10,
+            settle: second,
+            interval: second,
+            timeout: second,
+            listen: second,
+        };
+        let echoes = |got| Echoes { address: address(3), sent: 10, refused: 0, dropped: 0, rtts_ns: vec![1; got] };
+        let mut answers: BTreeMap<NodeName, (Probe, Probed)> = BTreeMap::new();
+        for (number, got) in [(1, got[0]), (2, got[1])] {
+            answers.insert(node(number), (probe(), Probed { echoes: vec![echoes(got)], ..Probed::default() }));
+        }
+        let heard = |number| Heard { from: address(number), to: address(3), requests: heard, dropped: 10 - heard };
+        let discards = Discards { ipv4: discarded, ipv6: 99 };
+        answers.insert(node(3), (probe(), Probed { heard: vec![heard(1), heard(2)], discards, ..Probed::default() }));
+        let missing = Missing::of(&owners, &answers);
+        [(1, got[0]), (2, got[1])].map(|(number, got)| missing.filtered(&node(number), &echoes(got)))
+    }
+
+    #[test]
+    fn requests_that_got_no_further_than_the_interface_were_dropped_there() {
+        let all = Filtered { requests_in: 10, ..Filtered::default() };
+        assert_eq!(filtered([0, 0], 0, 0), [all, all]);
+        let some = Filtered { requests_in: 7, ..Filtered::default() };
+        assert_eq!(filtered([3, 3], 3, 0), [some, some]);
+    }
+
+    #[test]
+    fn answers_that_a_kernel_discarded_are_not_the_ways_fault_and_are_counted_once() {
+        let out = |answers_out| Filtered { answers_out, ..Filtered::default() };
+        assert_eq!(filtered([0, 0], 10, 20), [out(10), out(10)]);
+        assert_eq!(filtered([10, 0], 10, 10), [out(0), out(10)], "only those to one node");
+        assert_eq!(filtered([10, 0], 10, 0), [out(0), out(0)], "it is the way that is broken");
+        assert_eq!(filtered([0, 0], 10, 10), [out(5), out(5)], "half of it is");
+        assert_eq!(filtered([10, 10], 10, 500), [out(0), out(0)], "those of other programs");
+    }
+}
