@@ -4,7 +4,7 @@
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
 //! [`Prepare`] on all, then [`Commit`] on all, then [`Confirm`] on all, or [`Undo`] on all if any of them failed. What is
 //! committed and not confirmed in time is taken back by the agents themselves, as in NETCONF (RFC 6241, 8.4). All four
-//! may be repeated when an answer was lost.
+//! may be repeated when an answer was lost. A last [`Confirm`] says that all nodes have confirmed it.
 
 mod probe;
 
@@ -62,7 +62,7 @@ calls! {
 
 /// What `netemctl agent --stdio` says on a line of its own, its version behind, before it speaks HTTP. What comes before
 /// that line is a login shell's. The number rises with each change of the calls.
-pub const GREETING: &str = "netemctl-agent 2 ";
+pub const GREETING: &str = "netemctl-agent 3 ";
 
 /// What an agent says in the `server` header of every answer, for those that do not understand the answer.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
@@ -246,6 +246,10 @@ pub struct Document {
     /// True if the node takes it back unless its controller confirms it.
     #[serde(default)]
     pub unconfirmed: bool,
+    /// For how long changes that leave out nodes wait for the controller that made the last change, which may still undo
+    /// it; `None`: it said that all nodes have confirmed it.
+    #[serde(default)]
+    pub unfinished: Option<Duration>,
 }
 
 impl Document {
@@ -388,13 +392,16 @@ pub struct Onset {
     pub last: Moment,
 }
 
-/// Tells an agent that all nodes have the change, so that it keeps it.
+/// Tells an agent that all nodes have the change, so that it keeps it, or that all have confirmed it.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// The transaction.
     pub ticket: Ticket,
+    /// True if all nodes have confirmed it. It can no longer be undone then, and neither can those before it.
+    #[serde(default)]
+    pub by_all: bool,
 }
 
 /// The change is in force until another one comes.
@@ -412,9 +419,6 @@ pub struct Confirmed {
 pub struct Undo {
     /// The transaction. One that the agent does not know needs no undoing.
     pub ticket: Ticket,
-    /// True if every node had committed it. Then the transaction before it is kept: it can no longer be undone.
-    #[serde(default)]
-    pub all_had_it: bool,
 }
 
 /// The transaction has left nothing on the node, or can no longer be undone.
@@ -423,7 +427,7 @@ pub struct Undo {
 pub struct Undone {
     /// What is in force.
     pub stamp: Stamp,
-    /// True if the node keeps the transaction: it was confirmed, and another one was confirmed on top of it.
+    /// True if all nodes keep the transaction: all have confirmed it, or another one on top of it.
     #[serde(default)]
     pub kept: bool,
 }

@@ -131,6 +131,11 @@ class Fleet:
                 except (OSError, ApiError) as error:
                     log.error("%s could not undo, and will have forgotten in 30 s what it prepared: %s", node, error)
             raise
+        try:
+            # All nodes have confirmed it, so nobody will undo it. Whoever does not hear this keeps it as well.
+            self.call_all("/v1/confirm", lambda node: {"ticket": ticket, "by_all": True})
+        except (OSError, ApiError) as error:
+            log.warning("a node was not told that all have confirmed it: %s", error)
         log.info("generation %d is in force; steps: %s", wanted["generation"], steps)
         return wanted
 

@@ -14,6 +14,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
@@ -22,15 +23,15 @@ use thiserror::Error;
 use super::{
     Config, Now,
     timeline::Timeline,
-    transactions::{Confirmed, Record, Recorded, Tickets},
+    transactions::{Made, Record, Recorded, Tickets},
 };
 use crate::{
     plan::{IfName, Wanted},
     topology::NodeName,
 };
 
-/// The version of the file's format. The first one has no `below` and no `superseded`.
-const VERSION: u32 = 2;
+/// The version of the file's format. The first one has no `below` and no `superseded`, the second one no `until` and no `is_unwanted`.
+const VERSION: u32 = 3;
 
 /// A document and the times of what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,22 +56,22 @@ pub(super) struct Entry {
     pub(super) held: Held,
     /// How it came to be; `None`: there is nothing to go back to.
     pub(super) transaction: Option<Recorded<Held>>,
-    /// Earlier transactions that are kept for good.
-    #[serde(default, skip_serializing_if = "Tickets::is_empty")]
-    pub(super) superseded: Tickets,
+    /// Earlier transactions that all nodes keep.
+    #[serde(default, rename = "superseded", skip_serializing_if = "Tickets::is_empty")]
+    pub(super) finished: Tickets,
 }
 
 impl Entry {
     /// The entry of a node in a boot.
     pub(super) fn new(node: NodeName, boot: String, record: Record<Held>) -> Self {
-        let Record { held, transaction, superseded } = record;
-        Self { node, boot, held, transaction, superseded }
+        let Record { held, transaction, finished } = record;
+        Self { node, boot, held, transaction, finished }
     }
 
     /// What it says of the node's transactions.
     pub(super) fn record(self) -> Record<Held> {
-        let Self { held, transaction, superseded, .. } = self;
-        Record { held, transaction, superseded }
+        let Self { held, transaction, finished, .. } = self;
+        Record { held, transaction, finished }
     }
 
     /// The entry, if it is that of this agent, and of a document that the agent would take.
@@ -80,7 +81,8 @@ impl Entry {
             return Err(JournalError::Another { path: path.clone(), node: self.node });
         }
         let before = self.transaction.iter().map(|transaction| &transaction.before);
-        let unfit = [&self.held].into_iter().chain(before).find_map(|held| held.document.check().err());
+        let below = self.transaction.iter().flat_map(Recorded::below).map(|made| &made.before);
+        let unfit = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
         match unfit {
             Some(unfit) => Err(JournalError::Malformed { path: path.clone(), why: unfit.to_string() }),
             None => Ok(self),
@@ -99,10 +101,14 @@ impl Entry {
             return self;
         }
         let again = |held: Held| Held { timeline: held.timeline.after_boot(now), ..held };
-        let below = |last: Confirmed<Held>| Confirmed { before: again(last.before), ..last };
         let before = |transaction: Recorded<Held>| Recorded {
             before: again(transaction.before),
-            below: transaction.below.map(below),
+            until: Duration::ZERO,
+            below: Made::each(transaction.below, &|made| Made {
+                before: again(made.before),
+                until: Duration::ZERO,
+                ..made
+            }),
             ..transaction
         };
         Self { boot: boot.to_owned(), held: again(self.held), transaction: self.transaction.map(before), ..self }
@@ -268,7 +274,7 @@ pub(crate) fn check(bytes: &[u8]) {
     let Ok(entry) = decode(Path::new("journal"), bytes) else { return };
     let again = encode(&entry).map(|bytes| decode(Path::new("journal"), &bytes).ok());
     assert_eq!(again.ok().flatten().as_ref(), Some(&entry), "an entry comes back");
-    let now = Now { uptime: std::time::Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
+    let now = Now { uptime: Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
     drop(entry.in_boot("another boot", now));
 }
 
@@ -280,16 +286,20 @@ mod tests {
     fn entry() -> Entry {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
         let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
-        let last = Some(Confirmed { ticket: Ticket("a".into()), before: Held::default() });
-        let transaction = Recorded { ticket: Ticket("b".into()), before, is_done: false, below: last };
-        let record = Record { held, transaction: Some(transaction), superseded: Tickets::default() };
+        let (until, is_unwanted) = (Duration::from_secs(1), true);
+        let last = Made { ticket: Ticket("a".into()), before: Held::default(), until, is_unwanted, below: None };
+        let below =
+            Some(Box::new(Made { ticket: Ticket("b".into()), is_unwanted: false, below: None, ..last.clone() }));
+        let below = Some(Box::new(Made { below, ..last }));
+        let transaction = Recorded { ticket: Ticket("c".into()), before, is_done: false, until, below };
+        let record = Record { held, transaction: Some(transaction), finished: Tickets::default() };
         Entry::new("n1".parse().unwrap(), "b".into(), record)
     }
 
     #[test]
     fn an_entry_is_read_as_it_was_written_and_its_version_is_told_first() {
         let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":2}\n"));
+        assert!(bytes.starts_with(b"{\"version\":3}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 

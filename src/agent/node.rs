@@ -77,6 +77,10 @@ impl Subject for Changes {
     fn stamp(held: &Held) -> Stamp {
         held.document.stamp()
     }
+
+    fn is_on_all_of(held: &Held, other: &Held) -> bool {
+        held.document.is_on_all_of(&other.document)
+    }
 }
 
 /// A change that is prepared.
@@ -254,6 +258,7 @@ impl<K: Kernel> Node<K> {
             absent: timeline.absent(now.uptime),
             begins: timeline.begins(),
             unconfirmed: self.transactions.taken_back_at().is_some(),
+            unfinished: self.transactions.unfinished().map(|until| until.saturating_sub(now.uptime)),
         }
     }
 
@@ -474,6 +479,11 @@ impl<K: Kernel> Node<K> {
             Refusal::NotPrepared => "that change is no longer prepared here; start again".to_owned(),
             Refusal::NotInForce => "that change is not in force here any more, or never was; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
+            Refusal::Unfinished => {
+                "the command that made the last change may still undo it, and this change leaves out \
+                                    nodes that have it; try again in a moment"
+                    .to_owned()
+            }
         };
         ApiError::new(ErrorCode::Conflict, message)
     }

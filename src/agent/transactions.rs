@@ -5,6 +5,9 @@
 //! (`tests/protocol.rs`) drives this code through every order of messages.
 //!
 //! What is prepared belongs to the document that it was prepared on: whatever replaces that document drops it.
+//!
+//! A transaction that is confirmed can be undone until its controller says that all nodes have confirmed it, which finishes
+//! it and all that lie below it. If another one is confirmed on top before that, it can only be undone with that one.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -14,6 +17,9 @@ use crate::wire::Ticket;
 
 /// How many tickets of ended transactions are remembered. A controller asks again for 15 s; a change takes 0.1 s.
 const REMEMBERED: usize = 256;
+
+/// How many transactions that no controller has finished can lie on top of each other. The lowest is then kept for good.
+const UNFINISHED: usize = 8;
 
 /// What the transactions are about.
 pub(super) trait Subject {
@@ -30,6 +36,9 @@ pub(super) trait Subject {
 
     /// The name of a document.
     fn stamp(document: &Self::Document) -> Self::Stamp;
+
+    /// Whether a document is given to all nodes that another one was given to.
+    fn is_on_all_of(document: &Self::Document, other: &Self::Document) -> bool;
 }
 
 /// The transactions on one node.
@@ -37,8 +46,8 @@ pub(super) trait Subject {
 pub(super) struct Transactions<S: Subject> {
     held: S::Document,
     phase: Phase<S::Document, S::Prepared, S::Ready, S::Answer>,
-    /// Transactions that this node has kept, and that cannot be undone any more.
-    superseded: Tickets,
+    /// Transactions that are finished: all nodes keep them.
+    finished: Tickets,
     /// Transactions that this node has forgotten or undone. A late message must not begin them anew.
     undone: Tickets,
 }
@@ -54,13 +63,13 @@ enum Phase<D, P, R, A> {
     /// One waits for its instant.
     Ready(Last<D>, Change<P>, Staged<D, R>),
     /// One is in force, and is taken back at that uptime unless it is confirmed.
-    Unconfirmed { change: Transaction<D>, until: Duration, answer: A },
+    Unconfirmed { change: Box<Made<D>>, until: Duration, answer: A },
     /// One is to be taken back, and the kernel does not do it yet.
-    Returning(Transaction<D>),
+    Returning(Box<Made<D>>),
 }
 
-/// The confirmed transaction that led to the document, as long as its controller may undo it.
-type Last<D> = Option<Confirmed<D>>;
+/// The confirmed transaction that led to a document, as long as its controller may undo it.
+pub(super) type Last<D> = Option<Box<Made<D>>>;
 
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Change<P> {
@@ -77,24 +86,23 @@ struct Staged<D, R> {
     ready: R,
 }
 
-/// A transaction that was confirmed.
+/// A transaction that was made and can be undone.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Confirmed<D> {
+pub(super) struct Made<D> {
     pub(super) ticket: Ticket,
     /// What the node had before.
     pub(super) before: D,
-}
-
-/// A transaction that is not confirmed.
-#[derive(Clone)]
-#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
-struct Transaction<D> {
-    ticket: Ticket,
-    before: D,
-    /// The confirmed transaction that led to what was before. It can be undone again when this one is undone.
-    below: Last<D>,
+    /// The uptime until which changes on some nodes wait for its controller to finish it.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub(super) until: Duration,
+    /// Whether its controller has asked to undo it. That is done as soon as nothing lies on top of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) is_unwanted: bool,
+    /// The confirmed transaction that led to what was before.
+    #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
+    pub(super) below: Last<D>,
 }
 
 /// What an agent must not forget of its transactions.
@@ -105,8 +113,8 @@ pub(super) struct Record<D> {
     pub(super) held: D,
     /// The last transaction; `None`: there is nothing to go back to.
     pub(super) transaction: Option<Recorded<D>>,
-    /// Transactions that are kept for good.
-    pub(super) superseded: Tickets,
+    /// Transactions that all nodes keep.
+    pub(super) finished: Tickets,
 }
 
 /// The transaction that was committed last, or that is about to be.
@@ -119,9 +127,12 @@ pub(super) struct Recorded<D> {
     pub(super) before: D,
     /// Whether all nodes had it and it was confirmed. If not, what was before holds.
     pub(super) is_done: bool,
-    /// The confirmed transaction that led to what was before, if this one is not done.
+    /// The uptime until which changes on some nodes wait for its controller to finish it.
+    #[serde(default, skip_serializing_if = "Duration::is_zero")]
+    pub(super) until: Duration,
+    /// The confirmed transaction that led to what was before.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    pub(super) below: Option<Confirmed<D>>,
+    pub(super) below: Last<D>,
 }
 
 /// Names of transactions, the newest last. The oldest are forgotten.
@@ -131,7 +142,7 @@ pub(super) struct Recorded<D> {
 pub(super) struct Tickets(VecDeque<Ticket>);
 
 impl Tickets {
-    fn has(&self, ticket: &Ticket) -> bool {
+    pub(super) fn has(&self, ticket: &Ticket) -> bool {
         self.0.contains(ticket)
     }
 
@@ -152,8 +163,9 @@ impl Tickets {
 
 /// What happens to a node.
 pub(super) enum Event<S: Subject> {
-    /// A controller asks to prepare a change of the document with that stamp.
-    Prepare(Ticket, S::Stamp),
+    /// A controller asks to prepare a change of the document with that stamp. `on_all`: on all nodes that have that
+    /// document, or that are no longer waited for.
+    Prepare { ticket: Ticket, base: S::Stamp, on_all: bool },
     /// The change has been checked.
     Checked(Ticket, Duration, S::Prepared),
     /// A controller asks to get ready for the instant.
@@ -166,10 +178,12 @@ pub(super) enum Event<S: Subject> {
     Commit(Ticket),
     /// The kernel has the change, until that uptime.
     Struck(Ticket, S::Document, Duration, S::Answer),
-    /// A controller says that all nodes have the change.
-    Confirm(Ticket),
-    /// A controller takes the change back. `all_had_it`: every node had committed it.
-    Undo { ticket: Ticket, all_had_it: bool },
+    /// A controller says that all nodes have the change. It finishes or undoes it until that uptime.
+    Confirm(Ticket, Duration),
+    /// A controller says that all nodes have confirmed the change.
+    Finish(Ticket),
+    /// A controller takes the change back.
+    Undo(Ticket),
     /// The kernel has what was before.
     WentBack,
     /// The time of what is prepared or not confirmed is up, or the agent ends.
@@ -192,7 +206,9 @@ pub(super) enum Effect<S: Subject> {
     Forget(Option<S::Ready>),
     /// Forget what was computed, if anything was, and bring the kernel back to what was before.
     GoBack(Option<S::Ready>),
-    /// Say that the change is kept: it was confirmed, and another one has been confirmed since.
+    /// Write down that the change is to be undone, and say that another one lies on top of it.
+    Covered,
+    /// Say that the change is kept: all nodes have confirmed it, or another one on top of it.
     Kept,
 }
 
@@ -209,54 +225,56 @@ pub(super) enum Refusal {
     NotPrepared,
     /// The change is not in force here.
     NotInForce,
-    /// Another change lies on top of it, and is not confirmed.
+    /// Another change lies on top of it, which may still be undone.
     Covered,
+    /// The controller of the last change may still undo it, and this one is not made on all nodes that have it.
+    Unfinished,
 }
 
 impl<S: Subject> Transactions<S> {
     /// A node that has a document, and on which nothing is under way.
     pub(super) fn of(held: S::Document) -> Self {
-        let (superseded, undone) = (Tickets::default(), Tickets::default());
-        Self { held, phase: Phase::AtRest(None), superseded, undone }
+        let (finished, undone) = (Tickets::default(), Tickets::default());
+        Self { held, phase: Phase::AtRest(None), finished, undone }
     }
 
     /// What an agent makes of what another one has written down. A change that was not confirmed never was.
     pub(super) fn recovered(record: Record<S::Document>) -> Self {
-        let Record { held, transaction, superseded } = record;
-        let mut recovered = Self { superseded, ..Self::of(held) };
-        recovered.phase = Phase::AtRest(transaction.and_then(|transaction| {
-            let Recorded { ticket, before, is_done, below } = transaction;
-            if is_done {
-                return Some(Confirmed { ticket, before });
-            }
-            recovered.held = before;
-            recovered.undone.add(ticket);
-            below
-        }));
+        let Record { held, transaction, finished } = record;
+        let mut recovered = Self { finished, ..Self::of(held) };
+        let is_interrupted = transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
+        let mut last = transaction.map(|Recorded { ticket, before, is_done: _, until, below }| {
+            Box::new(Made { ticket, before, until, is_unwanted: is_interrupted, below })
+        });
+        while let Some(made) = last.take_if(|made| made.is_unwanted) {
+            recovered.held = made.before;
+            recovered.undone.add(made.ticket);
+            last = made.below;
+        }
+        recovered.phase = Phase::AtRest(last);
         recovered
     }
 
     /// What has to be written down.
     pub(super) fn record(&self) -> Record<S::Document> {
-        let transaction = match &self.phase {
-            Phase::AtRest(last) | Phase::Prepared(last, _) => last.clone().map(|last| {
-                let Confirmed { ticket, before } = last;
-                Recorded { ticket, before, is_done: true, below: None }
-            }),
-            Phase::Ready(_, change, staged) => return self.leading_to(staged.next.clone(), &change.ticket),
-            Phase::Unconfirmed { change, .. } | Phase::Returning(change) => {
-                let Transaction { ticket, before, below } = change.clone();
-                Some(Recorded { ticket, before, is_done: false, below })
-            }
+        let recorded = |made: &Made<S::Document>, is_done: bool| {
+            let Made { ticket, before, until, is_unwanted: _, below } = made.clone();
+            Recorded { ticket, before, is_done, until, below }
         };
-        Record { held: self.held.clone(), transaction, superseded: self.superseded.clone() }
+        let transaction = match &self.phase {
+            Phase::AtRest(last) | Phase::Prepared(last, _) => last.as_ref().map(|last| recorded(last, true)),
+            Phase::Ready(_, change, staged) => return self.leading_to(staged.next.clone(), &change.ticket),
+            Phase::Unconfirmed { change, .. } | Phase::Returning(change) => Some(recorded(change, false)),
+        };
+        Record { held: self.held.clone(), transaction, finished: self.finished.clone() }
     }
 
     /// What has to be written down before a change of the document is made.
     pub(super) fn leading_to(&self, next: S::Document, ticket: &Ticket) -> Record<S::Document> {
-        let (before, below) = (self.held.clone(), self.last().cloned());
-        let transaction = Some(Recorded { ticket: ticket.clone(), before, is_done: false, below });
-        Record { held: next, transaction, superseded: self.superseded.clone() }
+        let (before, below) = (self.held.clone(), self.phase.last().cloned().map(Box::new));
+        let (ticket, until) = (ticket.clone(), Duration::ZERO);
+        let transaction = Some(Recorded { ticket, before, is_done: false, until, below });
+        Record { held: next, transaction, finished: self.finished.clone() }
     }
 
     /// What the node does about an event: the one transition.
@@ -267,16 +285,24 @@ impl<S: Subject> Transactions<S> {
         let phase = std::mem::replace(&mut self.phase, AtRest(None));
         let (phase, outcome) = match (phase, event) {
             // Whoever repeats a message of a transaction that is over is told so, whatever is under way.
-            (phase, Event::Prepare(ticket, _)) if self.is_over(&ticket) => (phase, Err(Refusal::NotPrepared)),
-            (Prepared(last, change), Event::Prepare(ticket, _)) if change.ticket != ticket => {
+            (phase, Event::Prepare { ticket, .. }) if self.is_over(&ticket, &phase) => {
+                (phase, Err(Refusal::NotPrepared))
+            }
+            (Prepared(last, change), Event::Prepare { ticket, .. }) if change.ticket != ticket => {
                 (Prepared(last, change), Err(Refusal::Prepared))
             }
-            (Ready(last, change, staged), Event::Prepare(ticket, _)) if change.ticket != ticket => {
+            (Ready(last, change, staged), Event::Prepare { ticket, .. }) if change.ticket != ticket => {
                 (Ready(last, change, staged), Err(Refusal::Prepared))
             }
-            (phase @ (Unconfirmed { .. } | Returning(_)), Event::Prepare(..)) => (phase, Err(Refusal::Unconfirmed)),
-            (phase, Event::Prepare(_, base)) if base != S::stamp(&self.held) => (phase, Err(Refusal::AnotherDocument)),
-            (phase, Event::Prepare(..)) => (phase, Ok(Effect::Compute)),
+            (phase @ (Unconfirmed { .. } | Returning(_)), Event::Prepare { .. }) => (phase, Err(Refusal::Unconfirmed)),
+            (phase, Event::Prepare { base, .. }) if base != S::stamp(&self.held) => {
+                (phase, Err(Refusal::AnotherDocument))
+            }
+            // Nodes that are left out would be without the change if it is undone, and this one could not be.
+            (phase, Event::Prepare { on_all: false, .. }) if phase.last().is_some() => {
+                (phase, Err(Refusal::Unfinished))
+            }
+            (phase, Event::Prepare { .. }) => (phase, Ok(Effect::Compute)),
             (AtRest(last) | Prepared(last, _) | Ready(last, ..), Event::Checked(ticket, until, prepared)) => {
                 (Prepared(last, Change { ticket, until, prepared }), Ok(Effect::None))
             }
@@ -297,7 +323,7 @@ impl<S: Subject> Transactions<S> {
             }
             (AtRest(below), Event::Struck(ticket, next, until, answer)) => {
                 let before = std::mem::replace(&mut self.held, next);
-                let change = Transaction { ticket, before, below };
+                let change = Box::new(Made { ticket, before, until: Duration::ZERO, is_unwanted: false, below });
                 (Unconfirmed { change, until, answer }, Ok(Effect::None))
             }
             (Unconfirmed { change, until, answer }, Event::GetReady(ticket) | Event::Commit(ticket))
@@ -307,58 +333,67 @@ impl<S: Subject> Transactions<S> {
                 (Unconfirmed { change, until, answer }, Ok(Effect::Answer(again)))
             }
 
-            (Unconfirmed { change, .. }, Event::Confirm(ticket)) if change.ticket == ticket => {
-                let Transaction { ticket, before, below } = change;
-                self.supersede(below);
-                (AtRest(Some(Confirmed { ticket, before })), Ok(Effect::WriteDown))
+            (Unconfirmed { mut change, .. }, Event::Confirm(ticket, until)) if change.ticket == ticket => {
+                change.until = until;
+                if let Some(lowest) = change.lowest_of(UNFINISHED) {
+                    self.finished.add(lowest);
+                }
+                (AtRest(Some(change)), Ok(Effect::WriteDown))
             }
-            (Returning(change), Event::Confirm(ticket)) if change.ticket == ticket => {
+            (Returning(change), Event::Confirm(ticket, _)) if change.ticket == ticket => {
                 (Returning(change), Ok(Effect::GoBack(None)))
             }
-            (phase, Event::Confirm(ticket)) if self.superseded.has(&ticket) || phase.is_last(&ticket) => {
+            (phase, Event::Confirm(ticket, _)) if self.finished.has(&ticket) || phase.has(&ticket) => {
                 (phase, Ok(Effect::None))
             }
+            (mut phase, Event::Finish(ticket)) if phase.has(&ticket) => {
+                self.finish(&mut phase, &ticket);
+                // An agent that forgets this only waits for longer.
+                (phase, Ok(Effect::None))
+            }
+            (phase, Event::Finish(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::None)),
 
-            (AtRest(Some(last)), Event::Undo { ticket, .. }) if last.ticket == ticket => {
-                (Returning(last.into()), Ok(Effect::GoBack(None)))
+            (AtRest(Some(last)), Event::Undo(ticket)) if last.ticket == ticket => {
+                (Returning(last), Ok(Effect::GoBack(None)))
             }
             // What is prepared on it goes with it.
-            (Prepared(Some(last), change), Event::Undo { ticket, .. }) if last.ticket == ticket => {
+            (Prepared(Some(last), change), Event::Undo(ticket)) if last.ticket == ticket => {
                 self.undone.add(change.ticket);
-                (Returning(last.into()), Ok(Effect::GoBack(None)))
+                (Returning(last), Ok(Effect::GoBack(None)))
             }
-            (Ready(Some(last), change, staged), Event::Undo { ticket, .. }) if last.ticket == ticket => {
+            (Ready(Some(last), change, staged), Event::Undo(ticket)) if last.ticket == ticket => {
                 self.undone.add(change.ticket);
-                (Returning(last.into()), Ok(Effect::GoBack(Some(staged.ready))))
+                (Returning(last), Ok(Effect::GoBack(Some(staged.ready))))
             }
-            (Prepared(last, change), Event::Undo { ticket, .. }) if change.ticket == ticket => {
+            (Prepared(last, change), Event::Undo(ticket)) if change.ticket == ticket => {
                 self.undone.add(ticket);
                 (AtRest(last), Ok(Effect::None))
             }
-            (Ready(last, change, staged), Event::Undo { ticket, .. }) if change.ticket == ticket => {
+            (Ready(last, change, staged), Event::Undo(ticket)) if change.ticket == ticket => {
                 self.undone.add(ticket);
                 (AtRest(last), Ok(Effect::Forget(Some(staged.ready))))
             }
-            (Unconfirmed { mut change, .. } | Returning(mut change), Event::Undo { ticket, all_had_it })
-                if change.ticket == ticket =>
-            {
-                // Some node may have confirmed it, and so have said that the one below is kept.
-                if all_had_it {
-                    self.supersede(change.below.take());
-                }
+            (Unconfirmed { change, .. } | Returning(change), Event::Undo(ticket)) if change.ticket == ticket => {
                 (Returning(change), Ok(Effect::GoBack(None)))
             }
-            (phase, Event::Undo { ticket, .. }) if phase.covers(&ticket) => (phase, Err(Refusal::Covered)),
-            (phase, Event::Undo { ticket, .. }) if self.superseded.has(&ticket) => (phase, Ok(Effect::Kept)),
-            (phase, Event::Undo { ticket, .. }) => {
+            (mut phase, Event::Undo(ticket)) if phase.has(&ticket) => {
+                let is_news = phase.find(&ticket).is_some_and(|made| !std::mem::replace(&mut made.is_unwanted, true));
+                (phase, if is_news { Ok(Effect::Covered) } else { Err(Refusal::Covered) })
+            }
+            (phase, Event::Undo(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::Kept)),
+            (phase, Event::Undo(ticket)) => {
                 self.undone.add(ticket);
                 (phase, Ok(Effect::None))
             }
 
             (Returning(change), Event::WentBack) => {
-                self.held = change.before;
-                self.undone.add(change.ticket);
-                (AtRest(change.below), Ok(Effect::None))
+                let Made { ticket, before, below, .. } = *change;
+                self.held = before;
+                self.undone.add(ticket);
+                match below {
+                    Some(below) if below.is_unwanted => (Returning(below), Ok(Effect::GoBack(None))),
+                    below => (AtRest(below), Ok(Effect::None)),
+                }
             }
             (Prepared(last, change), Event::LeaseOver) => {
                 self.undone.add(change.ticket);
@@ -375,23 +410,36 @@ impl<S: Subject> Transactions<S> {
             (phase, Event::GetReady(_) | Event::Commit(_) | Event::Checked(..) | Event::Staged(..)) => {
                 (phase, Err(Refusal::NotPrepared))
             }
-            (phase, Event::Confirm(_) | Event::Struck(..)) => (phase, Err(Refusal::NotInForce)),
+            (phase, Event::Confirm(..) | Event::Finish(_) | Event::Struck(..)) => (phase, Err(Refusal::NotInForce)),
             (phase, Event::Outdated | Event::WentBack | Event::LeaseOver) => (phase, Ok(Effect::None)),
         };
         self.phase = phase;
         outcome
     }
 
-    /// Remembers that a transaction can no longer be undone.
-    fn supersede(&mut self, last: Last<S::Document>) {
-        if let Some(last) = last {
-            self.superseded.add(last.ticket);
+    /// All nodes keep a transaction, and with it those that it lies on. Of those, nothing is known where they were made on
+    /// nodes that it was not made on.
+    fn finish(&mut self, phase: &mut Phase<S::Document, S::Prepared, S::Ready, S::Answer>, ticket: &Ticket) {
+        let (mut document, mut last) = match phase {
+            Phase::AtRest(last) | Phase::Prepared(last, _) | Phase::Ready(last, ..) => (&self.held, last),
+            Phase::Unconfirmed { change, .. } | Phase::Returning(change) => (&change.before, &mut change.below),
+        };
+        while let Some(made) = last.take_if(|made| made.ticket != *ticket) {
+            let made = last.insert(made);
+            (document, last) = (&made.before, &mut made.below);
+        }
+        let are_all_on = |made: &Made<S::Document>| made.below.is_none() || S::is_on_all_of(document, &made.before);
+        if last.iter().flat_map(|made| made.down()).all(are_all_on) {
+            let finished: Vec<_> = last.iter().flat_map(|made| made.down()).map(|made| made.ticket.clone()).collect();
+            *last = None;
+            // The oldest first, as the oldest are forgotten first.
+            finished.into_iter().rev().for_each(|ticket| self.finished.add(ticket));
         }
     }
 
     /// Whether a transaction has ended here, in one way or the other.
-    fn is_over(&self, ticket: &Ticket) -> bool {
-        self.undone.has(ticket) || self.superseded.has(ticket) || self.phase.is_last(ticket)
+    fn is_over(&self, ticket: &Ticket, phase: &Phase<S::Document, S::Prepared, S::Ready, S::Answer>) -> bool {
+        self.undone.has(ticket) || self.finished.has(ticket) || phase.has(ticket)
     }
 
     /// The document that the node has.
@@ -432,11 +480,10 @@ impl<S: Subject> Transactions<S> {
         self.lease().filter(|_| matches!(self.phase, Phase::Unconfirmed { .. } | Phase::Returning(_)))
     }
 
-    fn last(&self) -> Option<&Confirmed<S::Document>> {
-        match &self.phase {
-            Phase::AtRest(last) | Phase::Prepared(last, _) | Phase::Ready(last, ..) => last.as_ref(),
-            Phase::Unconfirmed { .. } | Phase::Returning(_) => None,
-        }
+    /// The uptime until which changes on some nodes wait for the controller of the confirmed transaction that led to the
+    /// document, which may still undo it; `None`: nobody may.
+    pub(super) fn unfinished(&self) -> Option<Duration> {
+        self.phase.last().map(|last| last.until)
     }
 }
 
@@ -450,23 +497,58 @@ impl<D, P, R, A> Phase<D, P, R, A> {
         }
     }
 
-    /// Whether a transaction is confirmed and may still be undone, now or when what covers it is undone.
-    fn is_last(&self, ticket: &Ticket) -> bool {
-        let last = match self {
-            Self::AtRest(last) | Self::Prepared(last, _) | Self::Ready(last, ..) => last,
-            Self::Unconfirmed { change, .. } | Self::Returning(change) => &change.below,
-        };
-        last.as_ref().is_some_and(|last| last.ticket == *ticket)
+    /// The confirmed transaction that led to the document, or to the one that is not confirmed.
+    fn last(&self) -> Option<&Made<D>> {
+        match self {
+            Self::AtRest(last) | Self::Prepared(last, _) | Self::Ready(last, ..) => last.as_deref(),
+            Self::Unconfirmed { change, .. } | Self::Returning(change) => change.below.as_deref(),
+        }
     }
 
-    /// Whether an unconfirmed change lies on top of a transaction.
-    fn covers(&self, ticket: &Ticket) -> bool {
-        matches!(self, Self::Unconfirmed { .. } | Self::Returning(_)) && self.is_last(ticket)
+    /// Whether a transaction is confirmed and may still be undone, now or with what lies on top of it.
+    fn has(&self, ticket: &Ticket) -> bool {
+        self.last().is_some_and(|last| last.down().any(|made| made.ticket == *ticket))
+    }
+
+    /// That transaction.
+    fn find(&mut self, ticket: &Ticket) -> Option<&mut Made<D>> {
+        let mut made = match self {
+            Self::AtRest(last) | Self::Prepared(last, _) | Self::Ready(last, ..) => last.as_deref_mut(),
+            Self::Unconfirmed { change, .. } | Self::Returning(change) => change.below.as_deref_mut(),
+        };
+        while made.as_ref().is_some_and(|other| other.ticket != *ticket) {
+            made = made?.below.as_deref_mut();
+        }
+        made
     }
 }
 
-impl<D> From<Confirmed<D>> for Transaction<D> {
-    fn from(Confirmed { ticket, before }: Confirmed<D>) -> Self {
-        Self { ticket, before, below: None }
+impl<D> Recorded<D> {
+    /// The confirmed transactions that it lies on.
+    pub(super) fn below(&self) -> impl Iterator<Item = &Made<D>> {
+        self.below.iter().flat_map(|below| below.down())
+    }
+}
+
+impl<D> Made<D> {
+    /// Does the same to each of those that lie on each other.
+    pub(super) fn each(last: Last<D>, change: &impl Fn(Self) -> Self) -> Last<D> {
+        let mut made = change(*last?);
+        made.below = Self::each(made.below.take(), change);
+        Some(Box::new(made))
+    }
+
+    /// The transaction and all that it lies on, the oldest last.
+    fn down(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |made| made.below.as_deref())
+    }
+
+    /// Cuts off what lies deeper than so many, and answers its ticket.
+    fn lowest_of(&mut self, most: usize) -> Option<Ticket> {
+        let mut made = self;
+        for _ in 1..most {
+            made = made.below.as_mut()?;
+        }
+        Some(made.below.take()?.ticket)
     }
 }

@@ -62,8 +62,7 @@ impl Leftovers {
 struct Left {
     state: LeftState,
     /// Why it could not be made to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    error: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,9 +71,7 @@ struct Left {
 enum LeftState {
     /// It undoes it by itself.
     GoesBack,
-    /// It has kept it, and another command has changed something on top of it since.
-    Kept,
-    /// Another command has committed a change on top of it, which is not confirmed yet.
+    /// Another command has committed a change on top of it. It has the change as long as it has that one.
     Covered,
     /// It may have the change for good.
     Unknown,
@@ -88,18 +85,16 @@ impl Left {
             Leftover::GoesBack(_) => LeftState::GoesBack,
             Leftover::Unknown(_) => LeftState::Unknown,
             Leftover::Stuck(_) => LeftState::Stuck,
-            Leftover::Kept => LeftState::Kept,
             Leftover::Covered(_) => LeftState::Covered,
         };
-        Self { state, error: leftover.error().map(ToString::to_string) }
+        Self { state, error: leftover.error().to_string() }
     }
 
     /// The same as a sentence.
     fn said(&self) -> String {
-        let error = self.error.as_deref().unwrap_or_default();
+        let error = &self.error;
         match self.state {
-            LeftState::Kept => "had kept it, and another command has changed something on top of it since".to_owned(),
-            LeftState::Covered => format!("cannot undo it now ({error}); it keeps it if that change is confirmed"),
+            LeftState::Covered => format!("cannot undo it now ({error}); it undoes it if that change is undone"),
             LeftState::GoesBack => format!(
                 "cannot be told to undo it ({error}); what it has of it, it undoes by itself within {} s, or when its \
                  agent is started again",
@@ -287,7 +282,6 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
         let names = hostlist::fold(nodes);
         match state {
             LeftState::GoesBack => format!("{names} will be as it was"),
-            LeftState::Kept => format!("{names} had kept it, and another command has built on it since"),
             LeftState::Covered | LeftState::Unknown => format!("{names} may have the change"),
             LeftState::Stuck => format!("{names} could not go back to what it had"),
         }
@@ -297,7 +291,7 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
         None => "every node is as it was".to_owned(),
         Some(LeftState::GoesBack) => format!("{}, and every other node is", clauses.join(", ")),
         // The other command may have given it to all nodes.
-        Some(_) if states.contains_key(&LeftState::Kept) => {
+        Some(_) if states.contains_key(&LeftState::Covered) => {
             format!("{}, and every other node went back", clauses.join(", "))
         }
         Some(_) => format!("{}, and every other node is as it was", clauses.join(", ")),

@@ -24,24 +24,13 @@ pub(crate) enum Stage<N> {
     Commit,
     /// To keep it.
     Confirm,
+    /// To keep it for good, as all have confirmed it. The change is made, whether they hear this or not.
+    Finish,
     /// To forget it or to take it back.
-    Undo(Undoing<N>),
-}
-
-/// How a transaction is undone.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Undoing<N> {
-    /// The nodes that may have been told to keep it.
-    pub(crate) told: BTreeSet<N>,
-    /// Whether every node had committed it.
-    pub(crate) all_had_it: bool,
-}
-
-impl<N> Undoing<N> {
-    /// Where no node was told to keep it.
-    pub(crate) fn of_what_nobody_keeps() -> Self {
-        Self { told: BTreeSet::new(), all_had_it: false }
-    }
+    Undo {
+        /// The nodes that may have been told to keep it.
+        told: BTreeSet<N>,
+    },
 }
 
 /// What a node answered.
@@ -49,7 +38,7 @@ impl<N> Undoing<N> {
 pub(crate) enum Heard {
     /// It has done it.
     Yes,
-    /// It keeps the change, which can no longer be undone.
+    /// It keeps the change, as all nodes do.
     Kept,
     /// Another controller is in the way.
     Conflict,
@@ -67,7 +56,6 @@ pub(crate) enum Left {
     GoesBack,
     Unknown,
     Stuck,
-    Kept,
     Covered,
 }
 
@@ -88,23 +76,24 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
     match stage {
         Stage::Prepare if all(Heard::Yes) => Next::Ask(Stage::Commit),
         Stage::Commit if all(Heard::Yes) => Next::Ask(Stage::Confirm),
-        Stage::Confirm if all(Heard::Yes) => Next::Succeeded { superseded: false },
-        Stage::Prepare | Stage::Commit => Next::Ask(Stage::Undo(Undoing::of_what_nobody_keeps())),
+        Stage::Confirm if all(Heard::Yes) => Next::Ask(Stage::Finish),
+        Stage::Finish => Next::Succeeded { superseded: false },
+        Stage::Prepare | Stage::Commit => Next::Ask(Stage::Undo { told: BTreeSet::new() }),
         Stage::Confirm => {
             // Whoever was not there, or has gone back, was certainly not told.
             let may_keep = |heard: &Heard| matches!(heard, Heard::Yes | Heard::Silence);
             let told = heard.iter().filter(|(_, heard)| may_keep(heard)).map(|(node, _)| node.clone());
-            Next::Ask(Stage::Undo(Undoing { told: told.collect(), all_had_it: true }))
+            Next::Ask(Stage::Undo { told: told.collect() })
         }
-        Stage::Undo(_) if all(Heard::Kept) => Next::Succeeded { superseded: true },
-        Stage::Undo(undoing) => {
+        // Another change has been confirmed on top of it by all nodes, so they have this one as well.
+        Stage::Undo { .. } if heard.values().any(|heard| *heard == Heard::Kept) => Next::Succeeded { superseded: true },
+        Stage::Undo { told } => {
             let left = heard.iter().filter_map(|(node, heard)| {
                 let left = match heard {
-                    Heard::Yes => return None,
-                    Heard::Kept => Left::Kept,
+                    Heard::Yes | Heard::Kept => return None,
                     Heard::Conflict => Left::Covered,
                     Heard::Failure => Left::Stuck,
-                    Heard::Silence | Heard::Absence if undoing.told.contains(node) => Left::Unknown,
+                    Heard::Silence | Heard::Absence if told.contains(node) => Left::Unknown,
                     Heard::Silence | Heard::Absence => Left::GoesBack,
                 };
                 Some((node.clone(), left))
@@ -132,9 +121,11 @@ pub(crate) fn newest(stamps: &BTreeMap<NodeName, Stamp>) -> Option<&NodeName> {
     stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation).map(|(node, _)| node)
 }
 
-/// Whether a node's document can be edited: it is the one that the node had named, and nobody takes it back.
-pub(crate) fn is_base(document: &Document, stamp: &Stamp) -> bool {
-    !document.unconfirmed && is_the_named(document, stamp)
+/// Whether a node's document can be edited: it is the one that the node had named, and nobody takes it back. A node that
+/// does not take part could take it back while others are given what follows from it.
+pub(crate) fn is_base(document: &Document, stamp: &Stamp, takes_part: bool) -> bool {
+    let is_waited_for = document.unfinished.is_some_and(|time| !time.is_zero());
+    !document.unconfirmed && (takes_part || !is_waited_for) && is_the_named(document, stamp)
 }
 
 /// Whether a node's document is the one that the node had named, which is enough where nothing is changed.
@@ -147,6 +138,9 @@ pub(crate) struct Edited {
     pub(crate) wanted: Wanted,
     /// Whether all nodes have a document that says this already.
     pub(crate) said_already: bool,
+    /// Whether the document that was edited may still be taken back. Then even a change that changes nothing has to be
+    /// made, for what it says to stay true.
+    pub(crate) is_unfinished: bool,
     /// The generation of the document that was edited.
     pub(crate) generation: u64,
     /// The nodes that earlier changes had left as they were, and that this one brings in line.
@@ -175,5 +169,6 @@ pub(crate) fn edited(
     let said_already = agreed && lasting.says_the_same(&wanted);
     // A document that no longer has what has ended is another one, although it says the same.
     wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
-    Ok(Edited { wanted, said_already, generation: lasting.generation, caught_up })
+    let is_unfinished = newest.unfinished.is_some();
+    Ok(Edited { wanted, said_already, is_unfinished, generation: lasting.generation, caught_up })
 }

@@ -1,10 +1,13 @@
 //! Taking a transaction back on every node, and what is known of those that did not hear of it: [`Leftover`].
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use super::{
     Answers, CallError, Fleet,
-    decision::{Left, Next, Stage, Undoing, heard, next},
+    decision::{Left, Next, Stage, heard, next},
     insist::Effort,
 };
 use crate::{
@@ -25,29 +28,26 @@ pub enum Leftover {
     Unknown(CallError),
     /// It could not take it back, and tries again by itself.
     Stuck(CallError),
-    /// It has kept it, and another controller has changed something on top of it since.
-    Kept,
-    /// Another controller has committed a change on top of it. If that is confirmed, it is kept.
+    /// Another controller has changed something on top of it, and has not said what became of that. It has the change as
+    /// long as it has that one.
     Covered(CallError),
 }
 
 impl Leftover {
     fn of(left: Left, error: Option<CallError>) -> Option<Self> {
-        Some(match (left, error) {
-            (Left::Kept, _) => Self::Kept,
-            (Left::GoesBack, Some(error)) => Self::GoesBack(error),
-            (Left::Unknown, Some(error)) => Self::Unknown(error),
-            (Left::Stuck, Some(error)) => Self::Stuck(error),
-            (Left::Covered, Some(error)) => Self::Covered(error),
-            (_, None) => return None,
+        let error = error?;
+        Some(match left {
+            Left::GoesBack => Self::GoesBack(error),
+            Left::Unknown => Self::Unknown(error),
+            Left::Stuck => Self::Stuck(error),
+            Left::Covered => Self::Covered(error),
         })
     }
 
     /// Why the node did not take it back.
-    pub fn error(&self) -> Option<&CallError> {
+    pub fn error(&self) -> &CallError {
         match self {
-            Self::GoesBack(error) | Self::Unknown(error) | Self::Stuck(error) | Self::Covered(error) => Some(error),
-            Self::Kept => None,
+            Self::GoesBack(error) | Self::Unknown(error) | Self::Stuck(error) | Self::Covered(error) => error,
         }
     }
 }
@@ -55,29 +55,28 @@ impl Leftover {
 impl Fleet {
     /// Has every node forget or take back a transaction that none was told to keep.
     pub(super) async fn forget(&self, ticket: &Ticket) -> BTreeMap<NodeName, Leftover> {
-        self.retract(ticket, Undoing::of_what_nobody_keeps(), Duration::ZERO).await.unwrap_or_default()
+        self.retract(ticket, BTreeSet::new(), Duration::ZERO).await.unwrap_or_default()
     }
 
-    /// Has every node take back a transaction. Those that may have been told to keep it can do so `within` that time only.
+    /// Has every node take back a transaction. Those that may have been `told` to keep it can do so `within` that time only.
     /// `None`: every node keeps it, and another change lies on top of it.
     pub(super) async fn retract(
         &self,
         ticket: &Ticket,
-        undoing: Undoing<NodeName>,
+        told: BTreeSet<NodeName>,
         within: Duration,
     ) -> Option<BTreeMap<NodeName, Leftover>> {
-        let Undoing { told, all_had_it } = &undoing;
-        let undo = |_: &NodeName| Undo { ticket: ticket.clone(), all_had_it: *all_had_it };
+        let undo = |_: &NodeName| Undo { ticket: ticket.clone() };
         // Nodes go back by themselves if they do not hear of it; they should do it sooner.
         let soon = Effort { patience: PATIENCE, lasts: PATIENCE / 3, awaits_agents: false, outlasts: Duration::ZERO };
         // A node that comes back to life later than that was told too late. Another controller's change that lies on top
-        // is confirmed or taken back in that time, too.
+        // is finished or taken back in that time, too.
         let surely = Effort { patience: PATIENCE, lasts: within, awaits_agents: true, outlasts: within * 2 };
         let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
         let (others, told_ones) = tokio::join!(others.insist(soon, &undo), told_ones.insist(surely, &undo));
         let answers: Answers<Undone> = others.into_iter().chain(told_ones).collect();
         let heard = heard(&answers, |undone| undone.kept);
-        let Next::Failed(left) = next(&Stage::Undo(undoing), &heard) else { return None };
+        let Next::Failed(left) = next(&Stage::Undo { told }, &heard) else { return None };
         let leftover = |(node, answer): (NodeName, Result<Undone, CallError>)| {
             let leftover = Leftover::of(*left.get(&node)?, answer.err());
             Some((node, leftover?))

@@ -42,6 +42,9 @@ const ASKED: Effort =
 /// How long nodes that have prepared a change get to hear that nothing will come of it, if somebody is in a hurry.
 const PARTING: Duration = Duration::from_secs(2);
 
+/// How long nodes get to hear that all of them have confirmed a change. Whoever does not hear it has it nonetheless.
+const FINISH: Effort = Effort { patience: PARTING, lasts: PARTING, awaits_agents: false, outlasts: Duration::ZERO };
+
 /// Where a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -182,7 +185,9 @@ impl FleetOnset {
 }
 
 /// Whether a document will do that was read where that stamp had been named.
-type WillDo = fn(&Document, &Stamp) -> bool;
+type WillDo<'a> = &'a dyn Fn(&NodeName, &Document, &Stamp) -> bool;
+
+const IS_THE_NAMED: WillDo<'_> = &|_, document, stamp| is_the_named(document, stamp);
 
 /// An edited document, before any node has heard of it.
 struct Draft {
@@ -192,6 +197,7 @@ struct Draft {
     stamps: BTreeMap<NodeName, Stamp>,
     /// Without what the nodes answer.
     preview: Preview,
+    is_unfinished: bool,
 }
 
 /// A transaction that is prepared on every node, and that ends by [`Rehearsal::commit`] or [`Rehearsal::abandon`].
@@ -206,6 +212,8 @@ pub struct Rehearsal {
     clocks: BTreeMap<NodeName, i64>,
     /// How long a node has it without being told to keep it.
     pub(crate) confirm_within: Duration,
+    /// Whether the document that was edited may still be taken back.
+    is_unfinished: bool,
     /// What it would do.
     pub preview: Preview,
 }
@@ -218,7 +226,7 @@ impl Fleet {
             return Err(unread(silent));
         }
         if agree(&stamps) {
-            Ok(self.newest(&stamps, is_the_named).await?.in_force())
+            Ok(self.newest(&stamps, IS_THE_NAMED).await?.in_force())
         } else {
             Err(TransactionError::Disagreement(stamps))
         }
@@ -230,7 +238,7 @@ impl Fleet {
         if stamps.is_empty() {
             return Err(unread(silent));
         }
-        let newest = self.newest(&stamps, is_the_named).await?;
+        let newest = self.newest(&stamps, IS_THE_NAMED).await?;
         let behind = behind(&stamps, &newest.wanted)?;
         let others = self.of(|node| stamps.contains_key(node) && !behind.contains(node));
         Ok((newest.in_force(), others))
@@ -244,7 +252,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Preview, TransactionError> {
-        let Draft { fleet, stamps, preview } = self.draft(&Scope::default(), replaces, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview, .. } = self.draft(&Scope::default(), replaces, interrupt, edit).await?;
         let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
         let (nodes, failures) = part(unless(interrupt, fleet.insist(ASKED, &plan)).await?);
         if failures.is_empty() {
@@ -275,7 +283,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Rehearsal, TransactionError> {
-        let Draft { fleet, stamps, preview } = self.draft(scope, replaces, interrupt, edit).await?;
+        let Draft { fleet, stamps, preview, is_unfinished } = self.draft(scope, replaces, interrupt, edit).await?;
         let wanted = &preview.wanted;
         let ticket = draw_ticket()?;
         let prepare =
@@ -300,7 +308,7 @@ impl Fleet {
             return Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() });
         }
         let preview = Preview { nodes, ..preview };
-        Ok(Rehearsal { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, preview })
+        Ok(Rehearsal { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, is_unfinished, preview })
     }
 
     /// Edits the document in force; asks nobody for it yet.
@@ -313,15 +321,16 @@ impl Fleet {
     ) -> Result<Draft, TransactionError> {
         let (stamps, silent) = unless(interrupt, self.stamps()).await?;
         let fleet = scope.participants(self, &stamps, silent)?;
-        let newest = unless(interrupt, self.newest(&stamps, is_base)).await??;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
+        let will_do = |node: &NodeName, document: &Document, stamp: &Stamp| is_base(document, stamp, takes_part(node));
+        let newest = unless(interrupt, self.newest(&stamps, &will_do)).await??;
         let mut missing: BTreeSet<_> =
             self.inventory().nodes.keys().filter(|node| !takes_part(node)).cloned().collect();
         missing.extend(scope.left_out.iter().cloned());
         let edited = edited(&stamps, &newest, takes_part, missing, replaces, edit)?;
-        let Edited { wanted, said_already, generation, caught_up } = edited;
+        let Edited { wanted, said_already, is_unfinished, generation, caught_up } = edited;
         let preview = Preview { wanted, nodes: BTreeMap::new(), said_already, generation, caught_up };
-        Ok(Draft { fleet, stamps, preview })
+        Ok(Draft { fleet, stamps, preview, is_unfinished })
     }
 
     /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
@@ -343,7 +352,7 @@ impl Fleet {
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Outcome, TransactionError> {
         let rehearsal = self.rehearse_within(scope, replaces, interrupt, edit).await?;
-        if rehearsal.preview.is_empty() {
+        if rehearsal.preview.is_empty() && !rehearsal.is_unfinished {
             let preview = rehearsal.abandon().await;
             let warnings = preview.warnings();
             let Preview { wanted, nodes, generation, .. } = preview;
@@ -369,12 +378,20 @@ impl Fleet {
     }
 
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.
-    async fn newest(&self, stamps: &BTreeMap<NodeName, Stamp>, will_do: WillDo) -> Result<Document, TransactionError> {
+    async fn newest(
+        &self,
+        stamps: &BTreeMap<NodeName, Stamp>,
+        will_do: WillDo<'_>,
+    ) -> Result<Document, TransactionError> {
         let Some(newest) = newest(stamps) else { return Ok(Document::default()) };
         let answers = self.of(|node| node == newest).insist(ASKED, |_: &NodeName| GetWanted {}).await;
         let (mut documents, failures) = part(answers);
         let document = documents.remove(newest).ok_or_else(|| unread(failures))?;
-        if will_do(&document, &stamps[newest]) { Ok(document) } else { Err(TransactionError::Changing(newest.clone())) }
+        if will_do(newest, &document, &stamps[newest]) {
+            Ok(document)
+        } else {
+            Err(TransactionError::Changing(newest.clone()))
+        }
     }
 }
 
@@ -382,7 +399,7 @@ impl Rehearsal {
     /// Does it on every node at one agreed instant, and has all nodes keep it when all have it; on any failure, or if it
     /// is interrupted, takes it back on every node.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
-        let Self { fleet, ticket, slowest, clocks, confirm_within, preview } = self;
+        let Self { fleet, ticket, slowest, clocks, confirm_within, is_unfinished: _, preview } = self;
         let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));
         let commit = |node: &NodeName| {
             let clock_ahead_ns = clocks.get(node).copied().unwrap_or_default();
@@ -429,15 +446,16 @@ impl Fleet {
     /// Has every node keep what all of them have. Not to be interrupted: some may have been told already. Answers whether
     /// another controller has changed something on top of it since.
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
-        let confirm = |_: &NodeName| Confirm { ticket: ticket.clone() };
+        let confirm = |_: &NodeName| Confirm { ticket: ticket.clone(), by_all: false };
         // So that none can have gone back by then, however long the slowest took to commit.
         let effort = Effort { patience: within / 6, lasts: within / 6, ..ASKED };
         let answers = self.insist(effort, &confirm).await;
-        let Next::Ask(Stage::Undo(undoing)) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
+        let Next::Ask(Stage::Undo { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
+            drop(self.insist(FINISH, |_: &NodeName| Confirm { ticket: ticket.clone(), by_all: true }).await);
             return Ok(false);
         };
         let (_, failures) = part(answers);
-        match self.retract(ticket, undoing, within).await {
+        match self.retract(ticket, told, within).await {
             None => Ok(true),
             Some(left) => Err(TransactionError::Nodes { phase: Phase::Confirm, failures, left }),
         }

@@ -61,6 +61,9 @@ pub enum Unfit {
         /// The document's.
         generation: u64,
     },
+    /// Nodes that the document leaves out, and that are to have it.
+    #[error("the document leaves out {}", hostlist::fold(.0))]
+    LeftOut(Vec<NodeName>),
     /// Nodes that are in no inventory.
     #[error("the inventory does not have {}", hostlist::fold(.0))]
     Homeless(Vec<NodeName>),
@@ -85,6 +88,10 @@ impl Wanted {
         if !homeless.is_empty() {
             return Err(Unfit::Homeless(homeless.into_iter().collect()));
         }
+        // Nodes that nobody knows the place of can be left out, so these need not be in the inventory.
+        if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
+            return Err(Unfit::LeftOut(self.missing.iter().cloned().collect()));
+        }
         let mut names = BTreeSet::new();
         for overlay in &self.overlays {
             self.check_overlay(overlay)?;
@@ -100,6 +107,11 @@ impl Wanted {
             }
         }
         Ok(())
+    }
+
+    /// Checks that a node can have the document.
+    pub fn check_for(&self, node: &NodeName) -> Result<(), Unfit> {
+        if self.missing.contains(node) { Err(Unfit::LeftOut(vec![node.clone()])) } else { Ok(()) }
     }
 
     /// Checks that the document can follow the one with that stamp.
@@ -267,6 +279,31 @@ mod tests {
         let zone = "Z".parse().unwrap();
         let zones = refused(|wanted| drop(wanted.inventory.zones.insert(zone, vec!["n9".parse().unwrap()])));
         assert_eq!(zones, "the inventory does not have n9");
+        let everyone = refused(|wanted| wanted.missing = wanted.inventory.nodes.keys().cloned().collect());
+        assert_eq!(everyone, "the document leaves out n[1-3]");
+    }
+
+    #[test]
+    fn a_node_that_a_document_leaves_out_does_not_take_it() {
+        let missing = ["n2".parse().unwrap(), "nobody-knows-where".parse().unwrap()].into();
+        let document = Wanted { missing, ..document() };
+        assert_eq!(document.check(), Ok(()));
+        assert_eq!(document.check_for(&"n1".parse().unwrap()), Ok(()));
+        let n2: NodeName = "n2".parse().unwrap();
+        assert_eq!(document.check_for(&n2), Err(Unfit::LeftOut(vec![n2])));
+    }
+
+    #[test]
+    fn a_document_is_on_all_nodes_of_another_one_if_it_leaves_none_of_those_out() {
+        let leaving_out = |nodes: &[&str]| {
+            let missing = nodes.iter().map(|node| node.parse().unwrap()).collect();
+            Wanted { missing, ..document() }
+        };
+        let (all, two, one) = (leaving_out(&[]), leaving_out(&["n3"]), leaving_out(&["n2", "n3"]));
+        assert_eq!([&all, &two, &one].map(|document| document.is_on_all_of(&two)), [true, true, false]);
+        let mut smaller = document();
+        smaller.inventory.nodes.retain(|node, _| node.as_str() == "n1");
+        assert_eq!([&two, &one].map(|document| smaller.is_on_all_of(document)), [false, true]);
     }
 
     #[test]

@@ -102,6 +102,12 @@ impl Wanted {
             && !self.says_the_same(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
+    /// Whether this is given to all nodes that `other` was given to.
+    pub fn is_on_all_of(&self, other: &Self) -> bool {
+        let has = |wanted: &Self, node| wanted.inventory.nodes.contains_key(node) && !wanted.missing.contains(node);
+        other.inventory.nodes.keys().filter(|node| has(other, node)).all(|node| has(self, node))
+    }
+
     /// Whether packets get from one node to the other, apart from those that are lost and those of a port that is cut.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
         let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();

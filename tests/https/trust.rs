@@ -70,8 +70,8 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
         refusal(&viewer, Plan { base: stamp.clone(), wanted: wanted() }).await,
         refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: wanted() }).await,
         refusal(&viewer, Commit { ticket: ticket(), at: None, clock_ahead_ns: 0, confirm_within: DAY }).await,
-        refusal(&viewer, Confirm { ticket: ticket() }).await,
-        refusal(&viewer, Undo { ticket: ticket(), all_had_it: false }).await,
+        refusal(&viewer, Confirm { ticket: ticket(), by_all: false }).await,
+        refusal(&viewer, Undo { ticket: ticket() }).await,
         refusal(&viewer, probe()).await,
     ];
     for error in asked {
@@ -79,7 +79,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     }
     assert_eq!(log.refusals(), [""; 0], "it is let in");
     let controller = site.fleet(Some(&site.controller()));
-    assert_ne!(refusal(&controller, Confirm { ticket: ticket() }).await.code, ErrorCode::Refused);
+    assert_ne!(refusal(&controller, Confirm { ticket: ticket(), by_all: false }).await.code, ErrorCode::Refused);
 }
 
 /// Why n1 does not do what it is asked.

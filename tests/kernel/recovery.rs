@@ -143,7 +143,7 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
     kill_agent(&lab, "n2");
     let journal = home(&lab, "n2").join("journal.json");
     let whole = fs::read(&journal).unwrap();
-    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"version\":2", "\"version\":99", 1);
+    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"version\":3", "\"version\":99", 1);
     let refused = |make: &dyn Fn(), why: &str| {
         make();
         let refused = start(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);

@@ -55,7 +55,9 @@ impl<K: Kernel> Node<K> {
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted } = request;
-        self.step(Event::Prepare(ticket.clone(), base), now)?;
+        let waits = self.transactions.unfinished().is_some_and(|until| now.uptime < until);
+        let on_all = !waits || wanted.is_on_all_of(&self.held().document);
+        self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
         let Rehearsed { held, interface, change, warnings } = self.rehearse(wanted, &via, now)?;
         // A disk that is full is found before any node has changed.
         self.try_to_write_down(&held, &ticket)?;
@@ -82,7 +84,8 @@ impl<K: Kernel> Node<K> {
 
     /// The change from what is in force to `document`, of which every step is found to be possible.
     fn rehearse(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
-        let unfit = document.check().and_then(|()| document.check_after(&self.stamp()));
+        let unfit = document.check().and_then(|()| document.check_for(&self.enforcer.config.node));
+        let unfit = unfit.and_then(|()| document.check_after(&self.stamp()));
         unfit.map_err(|unfit| ApiError::new(ErrorCode::BadRequest, unfit))?;
         if let Err(error) = self.settle(now) {
             warn!(%error, "The kernel could not be brought in line with the journal.");

@@ -18,15 +18,22 @@ use crate::{
     wire::{ApiError, Confirm, Confirmed, ErrorCode, Undo, Undone},
 };
 
+/// How long after a change is confirmed its controller may still be at it: it confirms it and undoes it for less.
+const FINISHED_WITHIN: Duration = Duration::from_mins(1);
+
 impl<K: Kernel> Node<K> {
-    /// Keeps what was committed, for good. Confirming it twice is confirming it once.
+    /// Keeps what was committed, until its controller undoes it. Confirming it twice is confirming it once. What all nodes
+    /// have confirmed is kept for good.
     pub fn confirm(&mut self, request: &Confirm, now: Now) -> Result<Confirmed, ApiError> {
         // One that comes when the time is up may be that of a controller that has given up long ago.
         self.expire(now)?;
-        match self.step(Event::Confirm(request.ticket.clone()), now)? {
+        let Confirm { ticket, by_all } = request;
+        let until = now.uptime.saturating_add(FINISHED_WITHIN);
+        let event = if *by_all { Event::Finish(ticket.clone()) } else { Event::Confirm(ticket.clone(), until) };
+        match self.step(event, now)? {
             Effect::WriteDown => {
                 if let Err(error) = self.write_down() {
-                    let undo = Undo { ticket: request.ticket.clone(), all_had_it: true };
+                    let undo = Undo { ticket: ticket.clone() };
                     let code = if self.undo(&undo, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
                     return Err(ApiError { code, ..unwritable(&error) });
                 }
@@ -44,8 +51,12 @@ impl<K: Kernel> Node<K> {
     /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
     /// the meantime has.
     pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
-        let Undo { ticket, all_had_it } = request;
-        let effect = self.step(Event::Undo { ticket: ticket.clone(), all_had_it: *all_had_it }, now)?;
+        let effect = self.step(Event::Undo(request.ticket.clone()), now)?;
+        if matches!(effect, Effect::Covered) {
+            // It goes back with what lies on top, even if nobody asks for it again.
+            self.correct_journal(now);
+            return Err(self.refused(Refusal::Covered, now));
+        }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
         // A change that could be neither done nor undone as it was committed.
@@ -89,13 +100,18 @@ impl<K: Kernel> Node<K> {
 
     /// Goes back to what was in force before the last transaction. If that fails, it is tried again by and by.
     fn take_back(&mut self, now: Now) -> Result<(), ApiError> {
-        self.go_back(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-        self.step(Event::WentBack, now)?;
-        self.note(self.held().timeline.absent(now.uptime));
-        // Until this is written, the journal says that the change is not done, which comes to the same.
-        self.correct_journal(now);
-        warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
-        Ok(())
+        loop {
+            self.go_back(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
+            let effect = self.step(Event::WentBack, now)?;
+            self.note(self.held().timeline.absent(now.uptime));
+            // Until this is written, the journal says that the change is not done, which comes to the same.
+            self.correct_journal(now);
+            warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
+            // So was the one below to be undone.
+            if !matches!(effect, Effect::GoBack(_)) {
+                return Ok(());
+            }
+        }
     }
 
     fn go_back(&mut self, now: Now) -> Result<(), ApiError> {

@@ -190,39 +190,60 @@ fn cover(node: &mut Node<FakeKernel>, ticket: &str, base: &Wanted) -> Wanted {
 
 #[test]
 fn an_undo_of_what_another_change_lies_on_is_not_answered_as_if_it_were_undone() {
+    let by_all = |ticket| Confirm { by_all: true, ..confirm(ticket) };
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     let top = cover(&mut node, "c", &after);
     let error = node.undo(&undo("b"), now()).unwrap_err();
     assert_eq!((error.code, node.stamp()), (ErrorCode::Conflict, top.stamp()), "c may be taken back: {error}");
     node.confirm(&confirm("c"), now()).unwrap();
-    for _ in 0..2 {
-        let undone = node.undo(&undo("b"), now()).unwrap();
+    let error = node.undo(&undo("b"), now()).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Conflict, "another node may not have confirmed c: {error}");
+    node.confirm(&by_all("c"), now()).unwrap();
+    for ticket in ["b", "c"] {
+        let undone = node.undo(&undo(ticket), now()).unwrap();
         assert_eq!((undone.kept, undone.stamp), (true, top.stamp()));
+        // A confirmation that is repeated late is true, too.
+        node.confirm(&confirm(ticket), now()).unwrap();
     }
-    // A confirmation that is repeated late is true, too.
-    node.confirm(&confirm("b"), now()).unwrap();
-    // What was said once stays true, whatever becomes of the later change.
-    assert!(!node.undo(&undo("c"), now()).unwrap().kept);
-    assert!(node.undo(&undo("b"), now()).unwrap().kept);
-    assert_eq!(node.stamp(), after.stamp());
 
-    // Taken back before it is confirmed, it leaves the one below as it was.
-    for all_had_it in [false, true] {
+    // Taken back, it takes along what was asked to be undone, once and for all.
+    for (is_asked, is_confirmed) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut node, _, after) = committed();
         node.confirm(&confirm("b"), now()).unwrap();
         cover(&mut node, "c", &after);
-        node.undo(&Undo { all_had_it, ..undo("c") }, now()).unwrap();
+        if is_confirmed {
+            node.confirm(&confirm("c"), now()).unwrap();
+        }
+        if is_asked {
+            node.undo(&undo("b"), now()).unwrap_err();
+        }
+        let undone = node.undo(&undo("c"), now()).unwrap();
+        assert_eq!(undone.stamp, if is_asked { before.stamp() } else { after.stamp() });
+        assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
         let undone = node.undo(&undo("b"), now()).unwrap();
-        // Where all had c, another node may have confirmed it and said that it keeps b.
-        assert_eq!((undone.kept, undone.stamp == before.stamp()), (all_had_it, !all_had_it));
+        assert_eq!((undone.kept, undone.stamp), (false, before.stamp()));
     }
     // So does one that nobody confirms.
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     cover(&mut node, "c", &after);
+    node.undo(&undo("b"), now()).unwrap_err();
     node.tend(now() + CONFIRM_WITHIN).unwrap();
-    assert_eq!(node.undo(&undo("b"), now() + CONFIRM_WITHIN).unwrap().stamp, before.stamp());
+    assert_eq!(node.stamp(), before.stamp());
+}
+
+#[test]
+fn what_nobody_finishes_can_be_undone_until_eight_others_lie_on_it() {
+    let (mut node, _, mut top) = committed();
+    node.confirm(&confirm("b"), now()).unwrap();
+    for number in 1..=8 {
+        let ticket = number.to_string();
+        top = cover(&mut node, &ticket, &top);
+        node.confirm(&confirm(&ticket), now()).unwrap();
+        assert_eq!(node.undo(&undo("b"), now()).is_ok_and(|undone| undone.kept), number == 8);
+    }
+    assert_eq!(node.stamp(), top.stamp());
 }
 
 #[test]

@@ -105,11 +105,11 @@ fn commit(ticket: &str) -> Commit {
 }
 
 fn confirm(ticket: &str) -> Confirm {
-    Confirm { ticket: Ticket(ticket.into()) }
+    Confirm { ticket: Ticket(ticket.into()), by_all: false }
 }
 
 fn undo(ticket: &str) -> Undo {
-    Undo { ticket: Ticket(ticket.into()), all_had_it: false }
+    Undo { ticket: Ticket(ticket.into()) }
 }
 
 /// Puts a document in force.
@@ -233,6 +233,10 @@ fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
     without.inventory.nodes.remove(&name);
     let error = node.prepare(prepare("a", &Wanted::default(), &without), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BadRequest);
+
+    let left_out = Wanted { missing: [name.clone()].into(), ..wanted.clone() };
+    let error = node.prepare(prepare("a", &Wanted::default(), &left_out), now()).unwrap_err();
+    assert_eq!((error.code, &*error.message), (ErrorCode::BadRequest, "the document leaves out n1"));
 
     let mut elsewhere = wanted.clone();
     elsewhere.inventory.nodes.get_mut(&name).unwrap().interface = "eth0".parse().unwrap();

@@ -358,8 +358,8 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
         machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
     };
     assert_eq!(
-        message("{\"version\":3}\nwhatever"),
-        "the journal FILE is of version 3, and this netemctl knows versions up to 2"
+        message("{\"version\":4}\nwhatever"),
+        "the journal FILE is of version 4, and this netemctl knows versions up to 3"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
     assert_eq!(message(""), "the journal FILE makes no sense: it is empty, as a disk that was full may leave a file");
@@ -539,6 +539,7 @@ fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_undone_and_wh
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", first, now());
+    node.confirm(&Confirm { by_all: true, ..confirm("a") }, now()).unwrap();
     put(&mut node, "b", second, now());
     drop(node);
     let mut node = machine.start(now());
@@ -552,4 +553,25 @@ fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_undone_and_wh
     assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, first.stamp());
     drop(node);
     assert!(machine.start(now()).undo(&undo("a"), now()).unwrap().kept);
+}
+
+#[test]
+fn what_is_to_be_undone_below_a_change_that_an_agent_was_killed_over_is_undone_as_it_starts() {
+    let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
+    for is_confirmed in [false, true] {
+        let machine = Machine::new();
+        let mut node = machine.start(now());
+        put(&mut node, "a", first, now());
+        put(&mut node, "b", second, now());
+        node.prepare(prepare("c", second, third), now()).unwrap();
+        node.commit(&commit("c"), &now).unwrap();
+        if is_confirmed {
+            node.confirm(&confirm("c"), now()).unwrap();
+        }
+        node.undo(&undo("b"), now()).unwrap_err();
+        drop(node);
+        let mut node = machine.start(now());
+        assert_eq!(node.stamp(), if is_confirmed { third } else { first }.stamp());
+        assert_eq!(node.undo(&undo("c"), now()).unwrap().stamp, first.stamp());
+    }
 }

@@ -1,0 +1,308 @@
+//! What happens to an agent of the check, and what it answers: `Transactions::step`, and what `Node` does about it.
+
+use super::{super::*, Check, DocumentId, Mutant, ticket};
+use crate::{
+    agent::transactions::{Effect, Event, Record, Refusal, Subject, Transactions},
+    fleet::decision::Heard,
+};
+
+/// What an agent has, by its place in [`Check::agents`].
+pub(super) type AgentId = u16;
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Toy;
+
+/// A document, and the nodes that it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Held {
+    pub(super) document: DocumentId,
+    pub(super) on: u8,
+}
+
+impl Subject for Toy {
+    type Document = Held;
+    type Stamp = DocumentId;
+    type Prepared = Held;
+    type Ready = ();
+    type Answer = ();
+
+    fn stamp(held: &Held) -> DocumentId {
+        held.document
+    }
+
+    fn is_on_all_of(held: &Held, other: &Held) -> bool {
+        other.on & !held.on == 0
+    }
+}
+
+/// An agent, and its journal.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Agent {
+    pub(super) transactions: Transactions<Toy>,
+    journal: Record<Held>,
+}
+
+/// What is asked of an agent, by the controller of that number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Message {
+    Stamp,
+    /// `is_patient`: the controller of the last change is still waited for.
+    Document {
+        is_patient: bool,
+    },
+    Prepare {
+        who: u8,
+        base: DocumentId,
+        wanted: DocumentId,
+        is_patient: bool,
+    },
+    Commit {
+        who: u8,
+    },
+    Confirm {
+        who: u8,
+    },
+    Finish {
+        who: u8,
+    },
+    Undo {
+        who: u8,
+    },
+}
+
+/// What happens to an agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Happening {
+    Asked(Message),
+    /// The instant of a commit has come.
+    Instant {
+        who: u8,
+    },
+    LeaseOver,
+    Killed,
+}
+
+/// Whether the controller that made the document may still undo it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Unfinished {
+    No,
+    IsWaitedFor,
+    /// It has not said that all nodes have confirmed it, and is no longer waited for.
+    IsOverdue,
+}
+
+impl Unfinished {
+    pub(super) fn waits(self) -> Option<Duration> {
+        match self {
+            Self::No => None,
+            Self::IsWaitedFor => Some(SECOND),
+            Self::IsOverdue => Some(Duration::ZERO),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Answer {
+    Heard(Heard),
+    Stamp(DocumentId),
+    Document {
+        document: DocumentId,
+        is_unconfirmed: bool,
+        unfinished: Unfinished,
+    },
+    /// A change of some nodes has to wait for the controller of the last change.
+    Unfinished,
+    /// The commit waits for its instant.
+    Waits,
+}
+
+/// What an agent has of a controller's change for good, or until it is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Gone,
+    Kept,
+    /// It goes with the change on top of it.
+    Unwanted,
+}
+
+impl Agent {
+    pub(super) fn new(held: Held) -> Self {
+        let transactions = Transactions::of(held);
+        Self { journal: transactions.record(), transactions }
+    }
+
+    pub(super) fn is_leased_to(&self, ticket: &Ticket) -> bool {
+        let under_way = self.transactions.record().transaction.filter(|transaction| !transaction.is_done);
+        self.transactions.prepared(ticket).is_some() || under_way.is_some_and(|under_way| under_way.ticket == *ticket)
+    }
+
+    pub(super) fn standing(&self, ticket: &Ticket) -> Standing {
+        let record = self.transactions.record();
+        let last = record.transaction.as_ref();
+        let top = last.filter(|last| last.is_done && last.ticket == *ticket).map(|_| false);
+        let below = last.and_then(|last| last.below().find(|made| made.ticket == *ticket)).map(|made| made.is_unwanted);
+        match top.or(below) {
+            Some(true) => Standing::Unwanted,
+            Some(false) => Standing::Kept,
+            None if record.finished.has(ticket) => Standing::Kept,
+            None => Standing::Gone,
+        }
+    }
+
+    fn happen(&mut self, happening: Happening, on: impl Fn(DocumentId) -> u8, mutant: Mutant) -> Answer {
+        let heard = match happening {
+            Happening::Asked(Message::Stamp) => return Answer::Stamp(self.transactions.held().document),
+            Happening::Asked(Message::Document { is_patient }) => {
+                let unfinished = match self.transactions.unfinished() {
+                    None => Unfinished::No,
+                    Some(_) if is_patient => Unfinished::IsWaitedFor,
+                    Some(_) => Unfinished::IsOverdue,
+                };
+                return Answer::Document {
+                    document: self.transactions.held().document,
+                    is_unconfirmed: self.transactions.taken_back_at().is_some(),
+                    unfinished,
+                };
+            }
+            Happening::Asked(Message::Prepare { who, base, wanted, is_patient }) => {
+                let wanted = Held { document: wanted, on: on(wanted) };
+                let is_on_all = Toy::is_on_all_of(&wanted, self.transactions.held());
+                let on_all = !is_patient || is_on_all || mutant == Mutant::PartsUnfinished;
+                match self.transactions.step(Event::Prepare { ticket: ticket(who), base, on_all }) {
+                    Ok(_) => self.step(Event::Checked(ticket(who), Duration::ZERO, wanted)),
+                    Err(Refusal::Unfinished) => return Answer::Unfinished,
+                    Err(_) => Heard::Conflict,
+                }
+            }
+            Happening::Asked(Message::Commit { who }) => match self.transactions.step(Event::GetReady(ticket(who))) {
+                Ok(Effect::Answer(())) => Heard::Yes,
+                Ok(_) => {
+                    self.stage(who);
+                    return Answer::Waits;
+                }
+                Err(_) => Heard::Conflict,
+            },
+            Happening::Instant { who } => self.commit(who),
+            Happening::Asked(Message::Confirm { who }) => self.step(Event::Confirm(ticket(who), Duration::ZERO)),
+            Happening::Asked(Message::Finish { who }) => self.step(Event::Finish(ticket(who))),
+            Happening::Asked(Message::Undo { who }) => self.undo(who, mutant),
+            Happening::LeaseOver => self.step(Event::LeaseOver),
+            Happening::Killed => {
+                self.transactions = Transactions::recovered(self.journal.clone());
+                self.journal = self.transactions.record();
+                Heard::Absence
+            }
+        };
+        Answer::Heard(heard)
+    }
+
+    /// Takes a step, and does what there is to do, as `Node` does.
+    fn step(&mut self, event: Event<Toy>) -> Heard {
+        match self.transactions.step(event) {
+            Ok(Effect::GoBack(_)) => {
+                self.journal = self.transactions.record();
+                while let Ok(Effect::GoBack(_)) = self.transactions.step(Event::WentBack) {
+                    self.journal = self.transactions.record();
+                }
+                self.journal = self.transactions.record();
+                Heard::Yes
+            }
+            Ok(Effect::WriteDown | Effect::Forget(Some(()))) => {
+                self.journal = self.transactions.record();
+                Heard::Yes
+            }
+            Ok(Effect::Covered) => {
+                self.journal = self.transactions.record();
+                Heard::Conflict
+            }
+            Ok(Effect::Kept) => Heard::Kept,
+            Ok(_) => Heard::Yes,
+            Err(_) => Heard::Conflict,
+        }
+    }
+
+    fn stage(&mut self, who: u8) {
+        let Some(next) = self.transactions.prepared(&ticket(who)).copied() else { return };
+        self.journal = self.transactions.leading_to(next, &ticket(who));
+        assert!(self.transactions.step(Event::Staged(next, ())).is_ok());
+    }
+
+    fn commit(&mut self, who: u8) -> Heard {
+        let mut effect = self.transactions.step(Event::Commit(ticket(who)));
+        if matches!(effect, Ok(Effect::Compute)) {
+            self.stage(who);
+            effect = self.transactions.step(Event::Commit(ticket(who)));
+        }
+        match effect {
+            Ok(Effect::Strike(next, ())) => self.step(Event::Struck(ticket(who), next, Duration::ZERO, ())),
+            Ok(Effect::Answer(())) => Heard::Yes,
+            _ => Heard::Conflict,
+        }
+    }
+
+    fn undo(&mut self, who: u8, mutant: Mutant) -> Heard {
+        let other = ticket(if who == 0 { 1 } else { 0 });
+        let prepared = self.transactions.prepared(&other).copied();
+        let before = self.clone();
+        let heard = self.step(Event::Undo(ticket(who)));
+        let is_confirmed = self.transactions.taken_back_at().is_none();
+        match mutant {
+            Mutant::SaysUndone if heard == Heard::Kept || heard == Heard::Conflict => Heard::Yes,
+            Mutant::SaysKept if heard == Heard::Conflict && is_confirmed => {
+                *self = before;
+                Heard::Kept
+            }
+            Mutant::ForgetsUndo if heard == Heard::Conflict => {
+                *self = before;
+                heard
+            }
+            Mutant::KeepsPrepared if before.transactions.held() != self.transactions.held() => {
+                if let Some(wanted) = prepared {
+                    self.step(Event::Checked(other, Duration::ZERO, wanted));
+                }
+                heard
+            }
+            _ => heard,
+        }
+    }
+}
+
+impl<const N: usize, const C: usize> Check<N, C> {
+    pub(super) fn agent_id(&mut self, agent: Agent) -> AgentId {
+        if let Some(id) = self.agent_ids.get(&agent) {
+            return *id;
+        }
+        let id = AgentId::try_from(self.agents.len()).unwrap();
+        let who = (0..C).filter_map(|who| u8::try_from(who).ok());
+        self.holders.push(who.into_iter().find(|who| agent.is_leased_to(&ticket(*who))));
+        self.agents.push(agent.clone());
+        self.agent_ids.insert(agent, id);
+        id
+    }
+
+    pub(super) fn agent(&self, agent: AgentId) -> &Agent {
+        &self.agents[usize::from(agent)]
+    }
+
+    /// The nodes that a document is for, as bits.
+    pub(super) fn on(&self, document: DocumentId) -> u8 {
+        let wanted = self.wanted(document);
+        let is_on = |number: &usize| {
+            let alone = super::node(*number);
+            wanted.inventory.nodes.contains_key(&alone) && !wanted.missing.contains(&alone)
+        };
+        (0..N).filter(is_on).map(|number| 1 << number).sum()
+    }
+
+    /// What happens to an agent, and what it answers.
+    pub(super) fn happen(&mut self, agent: AgentId, happening: Happening) -> (AgentId, Answer) {
+        if let Some(known) = self.happened.get(&(agent, happening)) {
+            return *known;
+        }
+        let mut after = self.agent(agent).clone();
+        let answer = after.happen(happening, |document| self.on(document), self.mutant);
+        let result = (self.agent_id(after), answer);
+        self.happened.insert((agent, happening), result);
+        result
+    }
+}

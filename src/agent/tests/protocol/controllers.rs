@@ -1,0 +1,253 @@
+//! What a controller of the check asks, and what it does with the answers: `fleet::decision`, and what `Fleet` does.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Check, DocumentId, Draft, Mutant,
+    agents::{Answer, Message},
+    node,
+};
+use crate::{
+    fleet::decision::{self, Heard, Left, Next, Stage},
+    wire::Document,
+};
+
+/// A controller, by its place in [`Check::controllers`].
+pub(super) type ControllerId = u16;
+
+/// What a controller is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Phase<const N: usize> {
+    Stamps,
+    /// It asks one of those that have the newest document, whichever that is.
+    Document {
+        from: [bool; N],
+    },
+    Prepare,
+    Commit,
+    Confirm,
+    Finish,
+    Undo {
+        told: [bool; N],
+        after_confirm: bool,
+    },
+    /// It has said that every node has that document.
+    Succeeded {
+        wanted: DocumentId,
+    },
+    /// It has said that every node had its change, and that another one lies on top of it.
+    Superseded,
+    /// It has said what each node has of it.
+    Failed {
+        left: [Option<Left>; N],
+    },
+    /// `halfway`: some nodes had been told to keep the change or to undo it, and others had not.
+    Killed {
+        halfway: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Controller<const N: usize> {
+    who: u8,
+    pub(super) phase: Phase<N>,
+    stamps: [Option<DocumentId>; N],
+    wanted: DocumentId,
+    /// Whether nothing is to be done for that to be in force.
+    is_in_force: bool,
+    pub(super) answers: [Option<Answer>; N],
+}
+
+impl<const N: usize> Phase<N> {
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Succeeded { .. } | Self::Superseded | Self::Failed { .. } | Self::Killed { .. })
+    }
+
+    pub(super) fn is_after_confirm(&self) -> bool {
+        matches!(self, Self::Confirm | Self::Finish | Self::Undo { after_confirm: true, .. })
+    }
+
+    fn stage(&self) -> Stage<usize> {
+        match self {
+            Self::Commit => Stage::Commit,
+            Self::Confirm => Stage::Confirm,
+            Self::Finish => Stage::Finish,
+            Self::Undo { told, .. } => Stage::Undo { told: (0..N).filter(|number| told[*number]).collect() },
+            _ => Stage::Prepare,
+        }
+    }
+}
+
+impl<const N: usize> Controller<N> {
+    pub(super) fn new(who: u8) -> Self {
+        Self { who, phase: Phase::Stamps, stamps: [None; N], wanted: 0, is_in_force: false, answers: [None; N] }
+    }
+
+    /// What it knows makes no difference any more.
+    pub(super) fn ended(self, phase: Phase<N>) -> Self {
+        Self { phase, ..Self::new(self.who) }
+    }
+
+    /// The same where the nodes are called otherwise.
+    fn renamed(self, names: [usize; N]) -> Self {
+        let phase = match self.phase {
+            Phase::Document { from } => Phase::Document { from: names.map(|name| from[name]) },
+            Phase::Undo { told, after_confirm } => Phase::Undo { told: names.map(|name| told[name]), after_confirm },
+            Phase::Failed { left } => Phase::Failed { left: names.map(|name| left[name]) },
+            phase => phase,
+        };
+        let (stamps, answers) = (names.map(|name| self.stamps[name]), names.map(|name| self.answers[name]));
+        Self { phase, stamps, answers, ..self }
+    }
+}
+
+/// What is known of a controller without looking at it again.
+pub(super) struct Known<const N: usize> {
+    pub(super) controller: Controller<N>,
+    pub(super) is_over: bool,
+    /// What it asks each node that has not answered.
+    pub(super) asks: [Option<Message>; N],
+    /// The same controller under each of the [`Check::names`].
+    pub(super) renamed: Vec<ControllerId>,
+}
+
+impl<const N: usize, const C: usize> Check<N, C> {
+    pub(super) fn controller_id(&mut self, controller: Controller<N>) -> ControllerId {
+        if let Some(id) = self.controller_ids.get(&controller) {
+            return *id;
+        }
+        let id = ControllerId::try_from(self.controllers.len()).unwrap();
+        let asks = std::array::from_fn(|number| {
+            self.message(&controller, number).filter(|_| controller.answers[number].is_none())
+        });
+        self.controller_ids.insert(controller, id);
+        self.controllers.push(Known { controller, is_over: controller.phase.is_over(), asks, renamed: Vec::new() });
+        let renamed = self.names.clone().into_iter().map(|names| self.controller_id(controller.renamed(names)));
+        self.controllers[usize::from(id)].renamed = renamed.collect();
+        id
+    }
+
+    pub(super) fn controller(&self, controller: ControllerId) -> &Known<N> {
+        &self.controllers[usize::from(controller)]
+    }
+
+    /// What a controller asks a node; `None`: nothing.
+    fn message(&self, controller: &Controller<N>, number: usize) -> Option<Message> {
+        let who = controller.who;
+        let takes_part = self.commands[usize::from(who)].on[number];
+        match (controller.phase, controller.stamps[number]) {
+            (Phase::Stamps, _) => Some(Message::Stamp),
+            (Phase::Document { from }, _) => from[number].then_some(Message::Document { is_patient: true }),
+            _ if !takes_part => None,
+            (Phase::Prepare, Some(base)) => {
+                Some(Message::Prepare { who, base, wanted: controller.wanted, is_patient: true })
+            }
+            (Phase::Commit, _) => Some(Message::Commit { who }),
+            (Phase::Confirm, _) => Some(Message::Confirm { who }),
+            (Phase::Finish, _) => Some(Message::Finish { who }),
+            (Phase::Undo { .. }, _) => Some(Message::Undo { who }),
+            _ => None,
+        }
+    }
+
+    /// What becomes of a controller that gets an answer.
+    pub(super) fn heard(&mut self, id: ControllerId, number: usize, answer: Answer) -> ControllerId {
+        if let Some(known) = self.answered.get(&(id, number, answer)) {
+            return *known;
+        }
+        let mut controller = self.controller(id).controller;
+        controller.answers[number] = Some(answer);
+        let after = self.proceeds(controller);
+        let after = self.controller_id(after);
+        self.answered.insert((id, number, answer), after);
+        after
+    }
+
+    /// What a controller does when all nodes have answered.
+    fn proceeds(&mut self, mut controller: Controller<N>) -> Controller<N> {
+        let is_open = |answer: Option<Answer>| answer.is_none() || answer == Some(Answer::Waits);
+        let is_asked = |number: &usize| self.message(&controller, *number).is_some();
+        let is_one_enough = matches!(controller.phase, Phase::Document { .. });
+        if !is_one_enough && (0..N).filter(is_asked).any(|number| is_open(controller.answers[number])) {
+            return controller;
+        }
+        let Controller { who, phase, wanted, stamps, answers, .. } = controller;
+        let on = self.commands[usize::from(who)].on;
+        controller.answers = [None; N];
+        let failed = Phase::Failed { left: [None; N] };
+        match phase {
+            Phase::Stamps => {
+                let stamps = answers.map(|answer| answer.and_then(Answer::document));
+                let named = self.named(stamps);
+                let Some(newest) = decision::newest(&named) else { return controller.ended(failed) };
+                if (0..N).any(|number| on[number] && stamps[number].is_none()) {
+                    return controller.ended(failed);
+                }
+                let is_newest = |stamp: &crate::plan::Stamp| stamp.generation == named[newest].generation;
+                let from = std::array::from_fn(|number| named.get(&node(number)).is_some_and(is_newest));
+                Controller { stamps, phase: Phase::Document { from }, ..controller }
+            }
+            Phase::Document { .. } => {
+                let from = (0..N).find(|number| answers[*number].is_some()).unwrap_or_default();
+                let draft = answers[from].and_then(|answer| self.read(who, from, stamps, answer));
+                match draft {
+                    Some(Draft { wanted, is_in_force }) => {
+                        Controller { wanted, is_in_force, phase: Phase::Prepare, ..controller }
+                    }
+                    None => controller.ended(failed),
+                }
+            }
+            phase => {
+                let heard = |number: usize| match answers[number] {
+                    Some(Answer::Heard(heard)) => heard,
+                    Some(Answer::Unfinished) => Heard::Conflict,
+                    _ => Heard::Silence,
+                };
+                let asked = (0..N).filter(|number| on[*number]);
+                let heard: BTreeMap<usize, Heard> = asked.map(|number| (number, heard(number))).collect();
+                match decision::next(&phase.stage(), &heard) {
+                    Next::Ask(Stage::Commit) if controller.is_in_force => controller.ended(Phase::Succeeded { wanted }),
+                    Next::Ask(Stage::Commit) => Controller { phase: Phase::Commit, ..controller },
+                    Next::Ask(Stage::Confirm) => Controller { phase: Phase::Confirm, ..controller },
+                    Next::Ask(Stage::Finish) => Controller { phase: Phase::Finish, ..controller },
+                    Next::Ask(Stage::Undo { told }) => {
+                        let told = std::array::from_fn(|number| told.contains(&number));
+                        Controller {
+                            phase: Phase::Undo { told, after_confirm: phase.is_after_confirm() },
+                            ..controller
+                        }
+                    }
+                    Next::Ask(Stage::Prepare) => unreachable!("nothing leads there"),
+                    Next::Succeeded { superseded: false } => controller.ended(Phase::Succeeded { wanted }),
+                    Next::Succeeded { superseded: true } => controller.ended(Phase::Superseded),
+                    Next::Failed(left) => {
+                        let left = std::array::from_fn(|number| left.get(&number).copied());
+                        controller.ended(Phase::Failed { left })
+                    }
+                }
+            }
+        }
+    }
+
+    /// What a controller makes of the document that a node has.
+    fn read(&mut self, who: u8, from: usize, stamps: [Option<DocumentId>; N], answer: Answer) -> Option<Draft> {
+        let Answer::Document { document: read, is_unconfirmed, unfinished } = answer else { return None };
+        let stamp = &self.documents[usize::from(stamps[from]?)].1;
+        let (wanted, unfinished) = (self.wanted(read).clone(), unfinished.waits());
+        let document = Document { wanted, unconfirmed: is_unconfirmed, unfinished, ..Document::default() };
+        let is_base = decision::is_base(&document, stamp, self.commands[usize::from(who)].on[from]);
+        if !is_base && self.mutant != Mutant::EditsAnything {
+            return None;
+        }
+        self.draft(who, stamps, read, unfinished.is_some())
+    }
+}
+
+impl Answer {
+    fn document(self) -> Option<DocumentId> {
+        match self {
+            Self::Stamp(document) => Some(document),
+            _ => None,
+        }
+    }
+}
