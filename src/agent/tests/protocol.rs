@@ -96,11 +96,14 @@ struct Draft {
     is_in_force: bool,
 }
 
+/// Who edits which document, what all nodes have, and whether the document is not finished.
+type DraftKey<const N: usize> = (u8, [Option<DocumentId>; N], DocumentId, bool);
+
 struct Check<const N: usize, const C: usize> {
     mutant: Mutant,
     commands: [Command<N>; C],
     documents: Vec<(Wanted, Stamp)>,
-    drafts: HashMap<(u8, [Option<DocumentId>; N], DocumentId, bool), Option<Draft>>,
+    drafts: HashMap<DraftKey<N>, Option<Draft>>,
     agents: Vec<Agent>,
     /// Whose change is under way on each of them.
     holders: Vec<Option<u8>>,

@@ -241,7 +241,7 @@ impl Agent {
     }
 
     fn undo(&mut self, who: u8, mutant: Mutant) -> Heard {
-        let other = ticket(if who == 0 { 1 } else { 0 });
+        let other = ticket(u8::from(who == 0));
         let prepared = self.transactions.prepared(&other).copied();
         let before = self.clone();
         let heard = self.step(Event::Undo(ticket(who)));

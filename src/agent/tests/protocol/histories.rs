@@ -71,8 +71,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
                 killed.controllers[who] = self.controller_id(controller.ended(Phase::Killed { halfway }));
                 next.push(killed);
             }
-            for number in 0..N {
-                if let Some(message) = asks[number] {
+            for (number, message) in asks.into_iter().enumerate() {
+                if let Some(message) = message {
                     self.deliver(state, who, number, message, &mut next);
                 }
             }
