@@ -460,6 +460,9 @@ pub struct NodeStatus {
     pub cuts: Vec<Cut>,
     /// What would have to be done for the kernel to have what is wanted; empty: no drift.
     pub drift: Vec<String>,
+    /// How many of these, the first ones, are not the agent's to do: `netemctl apply` does not repair them.
+    #[serde(default)]
+    pub by_hand: usize,
     /// What keeps packets away although the kernel has what is wanted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -512,6 +515,9 @@ pub struct WatchStatus {
     /// Why the journal could not be written; it is tried again. `None`: it says what is in force.
     pub journal_behind: Option<String>,
 }
+
+/// What an incident says as drift begins.
+pub const DRIFTS: &str = "the kernel no longer has what is in force";
 
 /// Something that has befallen an interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use super::Now;
 use crate::{
     kernel::Event,
     plan::{IfName, Moment},
-    wire::{Incident, OnDrift, WatchStatus},
+    wire::{DRIFTS, Incident, OnDrift, WatchStatus},
 };
 
 /// How many incidents are remembered.
@@ -179,7 +179,7 @@ impl Vigil {
         }
         if self.since.is_none() {
             self.since = Some(now.wall);
-            self.note(now, "the kernel no longer has what is in force".to_owned());
+            self.note(now, DRIFTS.to_owned());
         }
         if self.on_drift == OnDrift::Report || sight == Sight::OutOfReach {
             self.obstacle = None;

@@ -106,7 +106,7 @@ fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> 
     let name = &interface.name;
     let missing = place.global().filter(|address| !interface.addresses.contains(address));
     let mut chores: Vec<String> =
-        missing.map(|address| format!("give interface {name} its address {address}")).collect();
+        missing.map(|address| format!("give interface {name} its address {address} (ip address add)")).collect();
     chores.extend(unnamed(interface, place).difference(left_out).map(|address| {
         format!(
             "apply again: address {address} of interface {name} is new, and packets to it are neither delayed nor cut (an \
@@ -114,7 +114,7 @@ fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> 
         )
     }));
     if !interface.is_up {
-        chores.push(format!("set interface {name} up"));
+        chores.push(format!("set interface {name} up (ip link set {name} up)"));
     }
     chores
 }
@@ -168,6 +168,7 @@ pub(super) fn status(
         interface,
         profiles: profiles(&tree),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
+        by_hand: chores.len(),
         drift: [chores, steps].concat(),
         warnings,
         foreign,

@@ -297,6 +297,12 @@ pub(super) fn outside(wanted: &Wanted) -> String {
 
 /// What is in force, in a sentence.
 pub(super) fn in_force(wanted: &Wanted) -> String {
+    if wanted.is_clear() && !wanted.missing.is_empty() {
+        let left_out = hostlist::fold(&wanted.missing.iter().cloned().collect::<Vec<_>>());
+        let has_it = |node: &&NodeName| !wanted.missing.contains(*node);
+        let on = count(wanted.inventory.nodes.keys().filter(has_it).count(), "node");
+        return format!("nothing is in force on {on} (left out: {left_out}; what was in force there still is)");
+    }
     if wanted.is_clear() {
         return "nothing is in force: every interface is as it was found".to_owned();
     }

@@ -27,7 +27,8 @@ pub(super) struct Failure {
     pub(super) hints: Vec<String>,
     /// What each node said.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub(super) nodes: BTreeMap<NodeName, String>,
+    #[cfg_attr(test, schemars(with = "BTreeMap<NodeName, String>"))]
+    pub(super) nodes: BTreeMap<NodeName, Saying>,
     /// What is left of a change that was undone, on each node that did not say that it has nothing of it.
     #[serde(rename = "undo", skip_serializing_if = "Leftovers::is_empty")]
     pub(super) left: Box<Leftovers>,
@@ -37,6 +38,34 @@ pub(super) struct Failure {
     /// The same for people, in place of the message.
     #[serde(skip)]
     pub(super) rejected: Option<Box<Rejected>>,
+}
+
+/// What one node said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Saying {
+    /// The sentence.
+    pub(super) text: String,
+    /// The same without what is the node's alone, such as its agent's address: what many nodes may have in common.
+    pub(super) reason: String,
+}
+
+impl Saying {
+    /// A sentence that has nothing of the node alone.
+    pub(super) fn of(text: String) -> Self {
+        Self { reason: text.clone(), text }
+    }
+}
+
+impl From<&CallError> for Saying {
+    fn from(error: &CallError) -> Self {
+        Self { text: error.to_string(), reason: error.reason() }
+    }
+}
+
+impl Serialize for Saying {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
 }
 
 /// What is left of a change on each node that could not be made to undo it.
@@ -261,12 +290,12 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         let failed = hostlist::fold(&failures.keys().cloned().collect::<Vec<_>>());
         Failure::new(exit, format!("{failed} {what}; {fate}"))
     };
-    failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.to_string())).collect();
+    failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.into())).collect();
     if !left.is_empty() {
         failure.exit = Exit::Failed;
         failure = failure.hint("see what each node has: netemctl status; apply and clear bring all nodes in line");
     } else if exit == Exit::Unreachable {
-        failure = failure.hint("see which agents live: netemctl status");
+        failure = failure.hint("see which agents live: netemctl status; leave the others out: --allow-missing");
     }
     failure.left = Box::new(Leftovers(left));
     failure

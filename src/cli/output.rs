@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    render::{by_saying, escape},
+    failure::Saying,
+    render::{escape, folded},
 };
 use crate::topology::{Problem, Warnings, hostlist};
 
@@ -98,8 +99,8 @@ impl Context {
             talk(&format!("{}\n", failure.message));
         }
         // What many nodes say alike is said once.
-        let said = failure.nodes.iter().map(|(node, said)| (node, said.clone())).chain(failure.left.said());
-        for (said, nodes) in by_saying(said) {
+        let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
+        for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, Saying::of(said))))) {
             talk(&format!("  {}: {}\n", hostlist::fold(&nodes), escape::on_one_line(&said)));
         }
         for hint in &failure.hints {

@@ -1,26 +1,24 @@
 //! `netemctl status`: what is in force on each node, and whether its kernel agrees.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+mod draw;
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use self::draw::draw;
 use super::{
-    Context, Exit, Failure, counters,
-    overlays::{Laid, draw as draw_overlays, laid, time},
+    Context, Exit, Failure,
+    overlays::{Laid, laid},
     partition,
-    partitions::{Parted, draw as draw_partitions, parted},
-    render::{count, table},
-    routed,
+    partitions::{Parted, parted},
     whereabouts::Whence,
 };
 use crate::{
     fleet::{CallError, part},
-    plan::{Inventory, Profile},
-    topology::{NodeName, Parameter, hostlist},
-    wire::{Counted, GetCounters, GetStatus, GetWanted, Incident, NodeStatus, Recovered},
+    plan::Profile,
+    topology::{NodeName, Parameter},
+    wire::{Counted, GetCounters, GetStatus, GetWanted, NodeStatus},
 };
 
 /// Show what is in force on each node, read from its kernel at this moment
@@ -55,13 +53,22 @@ pub(super) struct Fleetwide {
 }
 
 #[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(Clone, schemars::JsonSchema))]
 struct Node {
     state: NodeState,
     #[serde(flatten)]
     status: Option<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
+    /// The same without the agent's address: what many nodes may have in common.
+    #[serde(skip)]
+    reason: Option<String>,
+}
+
+impl Fleetwide {
+    fn is_any(&self, state: NodeState) -> bool {
+        self.nodes.values().any(|node| node.state == state)
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -82,11 +89,12 @@ impl Node {
             (true, true) => NodeState::Behind,
             (true, false) => NodeState::Ok,
         };
-        Self { state, status: Some(status), error: None }
+        Self { state, status: Some(status), error: None, reason: None }
     }
 
     fn down(error: &CallError) -> Self {
-        Self { state: NodeState::Unreachable, status: None, error: Some(error.to_string()) }
+        let (error, reason) = (Some(error.to_string()), Some(error.reason()));
+        Self { state: NodeState::Unreachable, status: None, error, reason }
     }
 }
 
@@ -149,138 +157,6 @@ impl Status {
     }
 }
 
-fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
-    let header = ["NODE", "INTERFACE", "GENERATION", "TOPOLOGY", "PARTITIONS", "ONE-WAY DELAYS", "CUT", "STATE"];
-    let mut details = String::new();
-    let rows = fleetwide.nodes.iter().map(|(name, node)| {
-        let Some(status) = &node.status else {
-            details += &format!("{name}: {}\n", node.error.as_deref().unwrap_or_default());
-            let blanks = vec![String::new(); header.len() - 2];
-            return [vec![name.to_string()], blanks, vec!["unreachable".to_owned()]].concat();
-        };
-        details.extend(status.drift.iter().map(|step| format!("{name} drifts; to repair: {step}\n")));
-        if let Some(left) = status.unconfirmed {
-            details += &format!("{name}: a change is under way; unless it is confirmed, it is undone in {left:.0} s\n");
-        }
-        details.extend(befell(status).iter().map(|what| format!("{name}: {what}\n")));
-        row(node.state, status)
-    });
-    let styled = Context::is_styled(&io::stdout());
-    let mut text = table(styled, &header, rows.collect());
-    if !fleetwide.overlays.is_empty() {
-        text += &format!("\n{}", draw_overlays(styled, &fleetwide.overlays));
-    }
-    if !fleetwide.partitions.is_empty() {
-        text += &format!("\n{}", draw_partitions(styled, &fleetwide.partitions));
-    }
-    if let Some(counters) = &fleetwide.counters {
-        text += &format!("\n{}", counters::draw(styled, inventory, counters));
-    }
-    let is_forgetful = |node: &Node| node.status.as_ref().is_some_and(|status| status.journal.is_none());
-    let forgetful: Vec<_> =
-        fleetwide.nodes.iter().filter(|(_, node)| is_forgetful(node)).map(|(name, _)| name.clone()).collect();
-    if !forgetful.is_empty() {
-        text += &format!(
-            "\n{} keep no journal: an agent that ends there forgets what is in force (netemctl agent --help)\n",
-            hostlist::fold(&forgetful)
-        );
-    }
-    if !fleetwide.missing.is_empty() {
-        let missing = hostlist::fold(&fleetwide.missing.iter().cloned().collect::<Vec<_>>());
-        text += &format!(
-            "\nleft out of the last change (--only or --allow-missing), and brought in line by the next one that is made on \
-             all nodes: {missing}\n"
-        );
-    }
-    let keepers: Vec<_> =
-        fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?.keeper?))).collect();
-    if !keepers.is_empty() {
-        let each: Vec<_> = keepers.iter().map(|(name, keeper)| format!("{name} (keeper {keeper})")).collect();
-        text += &format!("\nby ssh, with no daemon; each keeper ends when it is not needed: {}\n", each.join(", "));
-    }
-    if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
-        text += &format!("\ninventory: {}\n", fleetwide.inventory);
-    }
-    if differ {
-        text += "\nthe nodes do not agree on what is in force; netemctl apply or clear brings them in line\n";
-    }
-    let routed = fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?.routed.as_ref()?)));
-    text.extend(routed::warning(routed).map(|warning| format!("\n{warning}")));
-    if !details.is_empty() {
-        text += &format!("\n{details}");
-    }
-    text
-}
-
-/// What has befallen a node apart from changes of ours, in the order in which it did.
-fn befell(status: &NodeStatus) -> Vec<String> {
-    let NodeStatus { watch, recovered, .. } = status;
-    let mut lines: Vec<String> = recovered.iter().filter_map(recovery).collect();
-    lines.extend(watch.incidents.iter().map(|Incident { at, what }| format!("{at} {what}")));
-    if let Some(why) = &watch.obstacle {
-        let next = watch.next_try.map(|left| format!("; tried again in {}", time(left))).unwrap_or_default();
-        lines.push(format!("cannot be looked at or repaired at this moment: {why}{next}"));
-    }
-    if let Some(why) = &watch.journal_behind {
-        lines.push(format!("{why}; were its agent started anew now, it would go back to an earlier state"));
-    }
-    lines
-}
-
-/// What an agent made of its journal, unless it only went on as if it had never ended.
-fn recovery(recovered: &Recovered) -> Option<String> {
-    let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
-    let came = match (after_reboot, interrupted) {
-        (true, _) => "was started after the machine",
-        (false, true) => "was started after it had ended in the middle of a change, which was taken back",
-        (false, false) if *writes == Some(0) => return None,
-        (false, false) => "was started again",
-    };
-    let found = match (cleared, writes) {
-        (true, _) => ", and forgot what was in force, as its config says".to_owned(),
-        (false, None) => ", and cannot put in force yet what its journal has".to_owned(),
-        (false, Some(0)) => ", and found in force what its journal has".to_owned(),
-        (false, Some(writes)) => format!(", and put in force what its journal has, in {}", count(*writes, "step")),
-    };
-    let ended = if ended.is_empty() { String::new() } else { format!("; over by then: {}", ended.join(", ")) };
-    Some(format!("{at} the agent {came}{found}{ended}"))
-}
-
-fn row(state: NodeState, status: &NodeStatus) -> Vec<String> {
-    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
-    // Links with a memory have a leaf each, and may be many that are alike.
-    let mut alike: Vec<(String, usize)> = Vec::new();
-    for leaf in &status.profiles {
-        let what = described(&leaf.profile);
-        match alike.iter_mut().find(|(other, _)| *other == what) {
-            Some((_, addresses)) => *addresses += leaf.addresses,
-            None => alike.push((what, leaf.addresses)),
-        }
-    }
-    let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
-    let partitions = status.partitions.iter().map(|partition| {
-        let note = if partition.is_on { "" } else { " (not now)" };
-        format!("{}{note}", partition.name)
-    });
-    let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
-    let state = match (state, status.draining) {
-        (NodeState::Drifts, _) => "drifts".to_owned(),
-        (NodeState::Behind, _) => "behind".to_owned(),
-        (_, 0) => "ok".to_owned(),
-        (_, draining) => format!("ok, {} draining", count(draining, "class")),
-    };
-    vec![
-        status.node.to_string(),
-        status.interface.to_string(),
-        status.stamp.generation.to_string(),
-        status.topology.clone().unwrap_or_else(|| "-".to_owned()),
-        or_dash(partitions.collect::<Vec<_>>().join(", ")),
-        or_dash(delays.collect::<Vec<_>>().join(", ")),
-        or_dash(if cut.is_empty() { String::new() } else { count(cut.len(), "address") }),
-        state,
-    ]
-}
-
 /// A delay with its jitter, and the names of what else the leaf does: `75ms±5ms loss rate`.
 pub(super) fn described(profile: &Profile) -> String {
     let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
@@ -294,4 +170,36 @@ pub(super) fn described(profile: &Profile) -> String {
     ];
     let others = others.into_iter().filter(|(_, is_there)| *is_there);
     others.fold(format!("{}{jitter}", profile.delay), |text, (other, _)| format!("{text} {other}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::CallError;
+
+    /// A node with two profiles and a cut, as its agent says.
+    pub(super) fn node(name: &NodeName) -> Node {
+        let profile = |delay: &str| serde_json::json!({ "delay": delay, "limit": 1_000, "addresses": 9, "queued": 0 });
+        let status = serde_json::json!({
+            "node": name, "version": "0.1.0", "stamp": { "generation": 3, "digest": "00" }, "unconfirmed": null,
+            "missing": [], "topology": "hierarchical-9", "overlays": [],
+            "partitions": [{ "name": "Z3", "is_on": true, "left": null, "next_change": null }],
+            "interface": "db0", "profiles": [profile("10ms"), profile("75ms")], "cuts": [], "drift": [], "foreign": [],
+            "draining": 0, "journal": "/var/lib/n", "recovered": null,
+            "watch": { "on_drift": "report", "since": null, "incidents": [], "repairs": 0, "obstacle": null, "next_try": null,
+                "journal_behind": null },
+        });
+        Node::up(serde_json::from_value(status).unwrap(), false)
+    }
+
+    pub(super) fn unreachable(name: &NodeName) -> Node {
+        let error = std::io::Error::from_raw_os_error(111);
+        Node::down(&CallError::Unreachable { at: format!("/run/{name}.sock"), error })
+    }
+
+    pub(super) fn fleetwide(nodes: BTreeMap<NodeName, Node>) -> Fleetwide {
+        let inventory = Whence::Lab { topology: "hierarchical-9".to_owned() };
+        let (overlays, partitions) = (Vec::new(), Vec::new());
+        Fleetwide { ok: true, inventory, missing: BTreeSet::new(), overlays, partitions, nodes, counters: None }
+    }
 }

@@ -10,7 +10,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, context::Agents, failure::exit_of, scope::ScopeOptions, topology_file};
+use super::{
+    Context, Exit, Failure,
+    context::Agents,
+    failure::{Saying, exit_of},
+    scope::ScopeOptions,
+    topology_file,
+};
 use crate::{
     fleet::{CallError, Fleet, Scope, part},
     inventory::{InventoryFile, Mismatch, Resolved},
@@ -222,6 +228,9 @@ impl Whereabouts {
         };
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
+        if is_silent {
+            failure = failure.hint("leave out nodes that do not answer: --allow-missing");
+        }
         match self.from.file() {
             Some(file) => failure.hint(format!("see what every node is: netemctl inventory check {file}")),
             None => failure,
@@ -229,13 +238,14 @@ impl Whereabouts {
     }
 
     /// What is wrong with a node, with the line of the file.
-    pub(super) fn said(&self, node: &NodeName, mismatch: &Mismatch, silent: &BTreeMap<NodeName, CallError>) -> String {
-        let why = match (mismatch, silent.get(node)) {
-            (Mismatch::Silent, Some(error)) => error.to_string(),
-            _ => mismatch.to_string(),
+    pub(super) fn said(&self, node: &NodeName, mismatch: &Mismatch, silent: &BTreeMap<NodeName, CallError>) -> Saying {
+        let Saying { text, reason } = match (mismatch, silent.get(node)) {
+            (Mismatch::Silent, Some(error)) => error.into(),
+            _ => Saying::of(mismatch.to_string()),
         };
         let origin = self.file.nodes().get(node).and_then(|entry| entry.origin.as_ref());
-        origin.map_or_else(|| why.clone(), |origin| format!("{why} ({origin})"))
+        let text = origin.map_or_else(|| text.clone(), |origin| format!("{text} ({origin})"));
+        Saying { text, reason }
     }
 }
 

@@ -128,6 +128,30 @@ pub enum CallError {
     },
 }
 
+impl CallError {
+    /// The same without the agent's address: what many nodes may have in common.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(error) => error.to_string(),
+            Self::Untrusted { why, .. } => why.to_string(),
+            Self::NoIdentity { .. } => {
+                "reached by TLS, for which there is no certificate here (--tls-dir; netemctl pki issue --controller)"
+                    .to_owned()
+            }
+            Self::NoFiles { .. } => {
+                "not asked, as this process may open no more files; raise the limit: ulimit -n".to_owned()
+            }
+            Self::Unreachable { error, .. } => format!("no agent: {error}"),
+            Self::Barred { why, .. } => format!("no agent: {why}"),
+            Self::HungUp { error, .. } => format!("the agent hung up: {error}"),
+            Self::TimedOut { after, .. } => {
+                format!("no answer within {} s", (after.as_secs_f64() * 10.0).round() / 10.0)
+            }
+            Self::Garbled { why, .. } => format!("what answers makes no sense: {why}"),
+        }
+    }
+}
+
 /// A request as it is sent. Requests are plain structs, which JSON can always write.
 pub(super) fn body<C: Call>(request: &C) -> Vec<u8> {
     serde_json::to_vec(request).unwrap_or_default()

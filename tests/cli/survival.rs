@@ -75,12 +75,15 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     wait_until("the agent's socket is closed", || UnixStream::connect(&socket).is_err());
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
-    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
-    n1    db0        0           -         -           -               -    ok
-    n2                                                                      unreachable
-    n3    db0        0           -         -           -               -    ok
+    nothing is in force on 2 of 3 nodes
+
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
+    n[1,3]  db0        -               -    ok
+    n2      -          -               -    unreachable
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+
+    hint: change the other nodes without these: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -103,7 +106,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status
+    hint: see which agents live: netemctl status; leave the others out: --allow-missing
     --- exit status: 6
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", "uniform-3-rtt100.toml"]), @r#"
@@ -113,7 +116,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       "error": {
         "message": "n2 could not be asked; nothing was changed",
         "hints": [
-          "see which agents live: netemctl status"
+          "see which agents live: netemctl status; leave the others out: --allow-missing"
         ],
         "nodes": {
           "n2": "no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)"
@@ -123,7 +126,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status
+    hint: see which agents live: netemctl status; leave the others out: --allow-missing
     --- exit status: 6
     "#);
     let status = lab.run(["status", "--json"]).ended(6).json();
@@ -167,21 +170,25 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
     assert!(begin.elapsed() >= Duration::from_secs(1), "it was tried for {:?}", begin.elapsed());
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; no kernel has anything to do for it now
+    nothing is in force on 2 nodes (left out: n2; what was in force there still is); no kernel has anything to do for it now
     left out, until a change is made on all nodes: n2
     --- stderr
     --- exit status: 0
     ");
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
-    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
-    n1    db0        1           -         -           -               -    ok
-    n2                                                                      unreachable
-    n3    db0        1           -         -           -               -    ok
+    nothing is in force on 2 of 3 nodes
 
-    left out of the last change (--only or --allow-missing), and brought in line by the next one that is made on all nodes: n2
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
+    n[1,3]  db0        -               -    ok
+    n2      -          -               -    unreachable
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+
+    left out of the last change: n2; the next change without --only and
+    --allow-missing brings them in line
+
+    hint: change the other nodes without these: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -196,14 +203,19 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
     assert_eq!((&one["missing"], &one["generation"]), (&serde_json::json!(["n2", "n3"]), &2.into()));
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
-    NODE  INTERFACE  GENERATION  TOPOLOGY  PARTITIONS  ONE-WAY DELAYS  CUT  STATE
-    n1    db0        2           -         -           -               -    ok
-    n2                                                                      unreachable
-    n3    db0        1           -         -           -               -    behind
+    nothing is in force on 2 of 3 nodes
 
-    left out of the last change (--only or --allow-missing), and brought in line by the next one that is made on all nodes: n[2-3]
+    NODE  INTERFACE  ONE-WAY DELAYS  CUT  STATE
+    n1    db0        -               -    ok
+    n2    -          -               -    unreachable
+    n3    db0        -               -    behind
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
+
+    left out of the last change: n[2-3]; the next change without --only and
+    --allow-missing brings them in line
+
+    hint: change the other nodes without these: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -218,7 +230,7 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
     // What is behind is brought in line without a word.
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; no kernel has anything to do for it now
+    nothing is in force on 2 nodes (left out: n2; what was in force there still is); no kernel has anything to do for it now
     left out, until a change is made on all nodes: n2
     brought in line, having been left out before: n3
     --- stderr

@@ -127,7 +127,11 @@ fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_
         make_again(&mut node);
         node.tend(now()).unwrap();
         let status = node.status(now()).unwrap();
-        assert!(status.drift.contains(&"give interface db0 its address 10.0.0.1".to_owned()), "{:?}", status.drift);
+        assert!(
+            status.drift.contains(&"give interface db0 its address 10.0.0.1 (ip address add)".to_owned()),
+            "{:?}",
+            status.drift
+        );
         assert_eq!(node.kernel().writes, writes, "whose it is now is not known yet");
         let told = incidents(&mut node, now());
         assert_eq!(told[..2], ["interface db0 was deleted", "interface db0 was made again, as another one"]);
@@ -174,7 +178,7 @@ fn a_link_that_went_down_and_up_shows() {
         let status = node.status(now()).unwrap();
         (status.drift, incidents(&mut node, now()).len())
     };
-    assert_eq!(link(false), (vec!["set interface db0 up".to_owned()], 2));
+    assert_eq!(link(false), (vec!["set interface db0 up (ip link set db0 up)".to_owned()], 2));
     assert_eq!(link(true), (vec![], 4));
     assert_eq!(node.status(now()).unwrap().watch.repairs, 0, "nothing was to be written");
 }

@@ -6,14 +6,15 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure, Whence, Which,
-    render::{addresses, table},
+    failure::Saying,
+    render::{addresses, escape::on_one_line, folded, table},
     routed,
 };
 use crate::{
     fleet::part,
     inventory::Resolved,
     plan::{IfName, Place},
-    topology::NodeName,
+    topology::{NodeName, hostlist},
     wire::{GetHost, Host, Routed},
 };
 
@@ -48,7 +49,8 @@ struct Node {
     speed_mbit: Option<u32>,
     /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    error: Option<Saying>,
     /// What will be in the way, although the inventory is right.
     warnings: Vec<String>,
     /// What the node sends to networks behind other nodes.
@@ -80,7 +82,7 @@ impl Check {
             let host = hosts.remove(name);
             let place = inventory.nodes.get(name).filter(|_| host.is_some());
             let (state, error) = match (silent.get(name), mismatches.get(name)) {
-                (Some(error), _) => (State::Unreachable, Some(error.to_string())),
+                (Some(error), _) => (State::Unreachable, Some(error.into())),
                 (None, Some(mismatch)) => (State::Misfit, Some(whereabouts.said(name, mismatch, &silent))),
                 (None, None) => (State::Ok, None),
             };
@@ -136,10 +138,16 @@ fn look(place: &Place, host: &Host) -> (Option<u32>, Vec<String>) {
 }
 
 fn draw(checked: &Checked) -> String {
-    let mut details = String::new();
+    let error = |(name, node): (_, &Node)| node.error.clone().map(|error| (name, error));
+    let warnings = |(name, node): (_, &Node)| {
+        let warnings: Vec<_> = node.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+        warnings.into_iter().map(move |warning| (name, Saying::of(warning)))
+    };
+    let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
+    let folded =
+        folded(said).into_iter().map(|(said, nodes)| format!("{}: {}\n", hostlist::fold(&nodes), on_one_line(&said)));
+    let mut details: String = folded.collect();
     let rows = checked.nodes.iter().map(|(name, node)| {
-        details.extend(node.error.iter().map(|error| format!("{name}: {error}\n")));
-        details.extend(node.warnings.iter().map(|warning| format!("{name}: warning: {warning}\n")));
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let state = match node.state {
             State::Ok => "ok",

@@ -212,7 +212,7 @@ fn ask(
             exit,
             format!("{} of {} could not be asked; nothing was written", silent.len(), count(reaches.len(), "host")),
         );
-        failure.nodes = silent.into_iter().map(|(name, error)| (name, error.to_string())).collect();
+        failure.nodes = silent.iter().map(|(name, error)| (name.clone(), error.into())).collect();
         return Err(failure);
     }
     Ok(hosts.into_iter().filter_map(|(name, host)| Some(((*named.get(&name)?).clone(), host))).collect())

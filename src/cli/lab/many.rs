@@ -30,7 +30,7 @@ use super::{
     single::{GRACE, Refusal, exit_code, text},
 };
 use crate::{
-    cli::{Context, Exit, Failure},
+    cli::{Context, Exit, Failure, failure::Saying},
     lab::Lab,
     topology::{NodeName, hostlist},
 };
@@ -152,9 +152,10 @@ fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Res
     if failures.is_empty() {
         return Ok(Exit::Ok);
     }
-    let nodes = hostlist::fold(&failures.keys().collect::<Vec<_>>());
-    let message = format!("failed in {nodes} ({} of {of} nodes)", failures.len());
-    Err(Failure { nodes: failures, ..Failure::new(Exit::OfProgram(exit_code), message) })
+    let names = hostlist::fold(&failures.keys().collect::<Vec<_>>());
+    let message = format!("failed in {names} ({} of {of} nodes)", failures.len());
+    let nodes = failures.into_iter().map(|(node, said)| (node, Saying::of(said))).collect();
+    Err(Failure { nodes, ..Failure::new(Exit::OfProgram(exit_code), message) })
 }
 
 /// Starts the program in the background of all hosts.

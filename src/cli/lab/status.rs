@@ -5,11 +5,15 @@ use std::{collections::BTreeMap, io, path::PathBuf};
 use serde::Serialize;
 
 use crate::{
-    cli::{Context, Exit, Failure, context::Agents, render::table},
+    cli::{
+        Context, Exit, Failure,
+        context::Agents,
+        render::{escape::on_one_line, folded, table},
+    },
     fleet::part,
     lab::Member,
     plan::is_link_local,
-    topology::NodeName,
+    topology::{NodeName, hostlist},
     wire::GetStatus,
 };
 
@@ -64,15 +68,14 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
-        let dead = status.nodes.iter().filter(|(_, member)| member.agent != UP);
-        let details: Vec<String> = dead.map(|(node, member)| format!("{node}: {}\n", member.agent)).collect();
+        let dead = folded(down.iter().map(|(node, error)| (node, error.into())));
+        let mut details = String::new();
+        let line =
+            |(said, nodes): (String, Vec<NodeName>)| format!("{}: {}\n", hostlist::fold(&nodes), on_one_line(&said));
+        details.extend(dead.into_iter().map(line));
         let note =
             "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
-        format!(
-            "lab {}\n\n{nodes}{}",
-            status.topology,
-            if ok { String::new() } else { format!("\n{}{note}", details.concat()) }
-        )
+        format!("lab {}\n\n{nodes}{}", status.topology, if ok { String::new() } else { format!("\n{details}{note}") })
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })
 }

@@ -9,6 +9,7 @@ pub(super) use table::table;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
+use super::failure::Saying;
 use crate::{
     plan::is_link_local,
     topology::{NodeName, Rtt},
@@ -32,6 +33,21 @@ pub(super) fn by_saying<'a>(
     sayings
 }
 
+/// The same of sayings: what a node says alone with what is its own.
+pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, Saying)>) -> Vec<(String, Vec<NodeName>)> {
+    let said: Vec<_> = said.into_iter().collect();
+    let text = |reason: &str, node: &NodeName| {
+        let own = said.iter().find(|(other, said)| *other == node && said.reason == reason);
+        own.map(|(_, said)| said.text.clone())
+    };
+    let groups = by_saying(said.iter().map(|(node, said)| (*node, said.reason.clone())));
+    let alone = |(reason, nodes): (String, Vec<NodeName>)| match nodes.as_slice() {
+        [node] => (text(&reason, node).unwrap_or(reason), nodes),
+        _ => (reason, nodes),
+    };
+    groups.into_iter().map(alone).collect()
+}
+
 /// `1 node`, `2 nodes`, `2 addresses`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if noun.ends_with('s') { "es" } else { "s" };
@@ -42,4 +58,25 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 pub(super) fn addresses(all: &[IpAddr]) -> String {
     let global = all.iter().filter(|address| !is_link_local(address));
     global.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_reason_of_many_nodes_is_said_once_in_natural_order_and_a_nodes_own_in_full() {
+        let dead = |number: u32| {
+            let reason = "no agent: Connection refused".to_owned();
+            let text = format!("no agent at /run/n{number}.sock: Connection refused");
+            (format!("n{number}").parse::<NodeName>().unwrap(), Saying { text, reason })
+        };
+        let said: Vec<_> = (1..=20).map(dead).collect();
+        let lines = |said: &[(NodeName, Saying)]| folded(said.iter().map(|(node, said)| (node, said.clone())));
+        let all = lines(&said);
+        assert_eq!(all.len(), 1);
+        assert_eq!(all[0].0, "no agent: Connection refused");
+        assert_eq!(crate::topology::hostlist::fold(&all[0].1), "n[1-20]");
+        assert_eq!(lines(&said[..1])[0].0, "no agent at /run/n1.sock: Connection refused");
+    }
 }

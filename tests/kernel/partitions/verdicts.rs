@@ -39,7 +39,7 @@ fn a_one_way_cut_that_leaks_is_told_although_no_answer_comes_back() {
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
     without("n9", "ingress");
     assert_eq!(verdicts(&lab, 4), ["leaks", "right"]);
-    assert!(lab.netemctl("status").expect(4).stdout.contains("n9 drifts"));
+    assert!(lab.netemctl("status").expect(4).stdout.contains("n9: drifts"));
 }
 
 #[test]

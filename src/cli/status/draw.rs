@@ -1,0 +1,322 @@
+//! What `netemctl status` draws: first what is in force, then the nodes, those that are alike on one line, then what is the
+//! matter with any of them.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+};
+
+use super::{
+    super::{
+        Context, counters,
+        overlays::{draw as draw_overlays, time},
+        partitions::draw as draw_partitions,
+        render::{by_saying, count, escape::on_one_line, table},
+        routed,
+        whereabouts::Whence,
+    },
+    Fleetwide, Node, NodeState, described,
+};
+use crate::{
+    plan::Inventory,
+    topology::{NodeName, hostlist},
+    wire::{DRIFTS, Incident, NodeStatus, Recovered},
+};
+
+/// How wide the profiles of a node may be before they take another line.
+const DELAYS_WIDTH: usize = 26;
+
+/// The same of the names of nodes.
+const NODES_WIDTH: usize = 24;
+
+/// Draws it. `differ`: the nodes do not agree on what is in force.
+pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
+    let styled = Context::is_styled(&io::stdout());
+    let Fleetwide { nodes, overlays, partitions, counters, missing, .. } = fleetwide;
+    let mut text = format!("{}\n\n{}", in_force(nodes), nodes_table(styled, nodes));
+    if !overlays.is_empty() {
+        text += &format!("\n{}", draw_overlays(styled, overlays));
+    }
+    if !partitions.is_empty() {
+        text += &format!("\n{}", draw_partitions(styled, partitions));
+    }
+    if let Some(counters) = counters {
+        text += &format!("\n{}", counters::draw(styled, inventory, counters));
+    }
+    let notes = notes(fleetwide, differ);
+    if !notes.is_empty() {
+        text += &format!("\n{notes}");
+    }
+    let details = details(nodes);
+    if !details.is_empty() {
+        text += &format!("\n{details}");
+    }
+    if !missing.is_empty() {
+        let missing = hostlist::fold(&missing.iter().cloned().collect::<Vec<_>>());
+        text += &format!(
+            "\nleft out of the last change: {missing}; the next change without --only and\n--allow-missing brings them in line\n"
+        );
+    }
+    if fleetwide.is_any(NodeState::Unreachable) {
+        text += "\nhint: change the other nodes without these: --allow-missing\n";
+    }
+    text
+}
+
+/// What is in force on those that have the newest document, in a sentence.
+fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
+    let statuses = || nodes.values().filter_map(|node| node.status.as_ref());
+    let Some(newest) = statuses().max_by_key(|status| status.stamp.generation) else {
+        return "no agent answers".to_owned();
+    };
+    let have_it = statuses().filter(|status| status.stamp.agrees_with(&newest.stamp)).count();
+    let on = match count(nodes.len(), "node") {
+        all if have_it == nodes.len() => all,
+        all => format!("{have_it} of {all}"),
+    };
+    let topology = newest.topology.as_ref().map(|name| format!("topology {name}"));
+    let overlays = newest.overlays.iter().map(|overlay| format!("change {}", overlay.name));
+    let partitions = newest.partitions.iter().map(|partition| {
+        let note = if partition.is_on { "" } else { " (not now)" };
+        format!("partition {}{note}", partition.name)
+    });
+    let all: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
+    if all.is_empty() {
+        format!("nothing is in force on {on}")
+    } else {
+        format!("in force on {on}: {}", all.join(", "))
+    }
+}
+
+/// A line for all nodes that are alike.
+fn nodes_table(styled: bool, nodes: &BTreeMap<NodeName, Node>) -> String {
+    let rows = by_figures(nodes).into_iter().map(|(figures, nodes)| {
+        let names = hostlist::fold(&nodes);
+        [vec![wrapped(names.split_inclusive(',').map(str::to_owned), "", NODES_WIDTH)], figures].concat()
+    });
+    table(styled, &["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows.collect())
+}
+
+/// The figures of each node, with the nodes that have them, in the order of the nodes.
+fn by_figures(nodes: &BTreeMap<NodeName, Node>) -> Vec<(Vec<String>, Vec<NodeName>)> {
+    let mut alike: Vec<(Vec<String>, Vec<NodeName>)> = Vec::new();
+    for (name, node) in nodes {
+        let figures = figures(node);
+        match alike.iter_mut().find(|(others, _)| *others == figures) {
+            Some((_, nodes)) => nodes.push(name.clone()),
+            None => alike.push((figures, vec![name.clone()])),
+        }
+    }
+    alike
+}
+
+fn figures(node: &Node) -> Vec<String> {
+    let dash = || "-".to_owned();
+    let Some(status) = &node.status else { return vec![dash(), dash(), dash(), "unreachable".to_owned()] };
+    // Links with a memory have a leaf each, and may be many that are alike.
+    let mut alike: Vec<(String, usize)> = Vec::new();
+    for leaf in &status.profiles {
+        let what = described(&leaf.profile);
+        match alike.iter_mut().find(|(other, _)| *other == what) {
+            Some((_, addresses)) => *addresses += leaf.addresses,
+            None => alike.push((what, leaf.addresses)),
+        }
+    }
+    let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
+    let delays = wrapped(delays, ", ", DELAYS_WIDTH);
+    let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
+    let state = match (node.state, status.draining) {
+        (NodeState::Drifts, _) => "drifts".to_owned(),
+        (NodeState::Behind, _) => "behind".to_owned(),
+        (_, 0) => "ok".to_owned(),
+        (_, draining) => format!("ok, {draining} draining"),
+    };
+    vec![
+        status.interface.to_string(),
+        if delays.is_empty() { dash() } else { delays },
+        if cut.is_empty() { dash() } else { count(cut.len(), "address") },
+        state,
+    ]
+}
+
+/// The parts one after the other, on as many lines as it takes.
+fn wrapped(parts: impl IntoIterator<Item = String>, separator: &str, width: usize) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + separator.len() + part.chars().count() <= width => {
+                *line += separator;
+                *line += &part;
+            }
+            Some(line) => {
+                *line += separator.trim_end();
+                lines.push(part);
+            }
+            None => lines.push(part),
+        }
+    }
+    lines.join("\n")
+}
+
+/// What concerns all nodes.
+fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
+    let nodes = || fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?)));
+    let mut text = String::new();
+    let forgetful: Vec<_> =
+        nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name.clone()).collect();
+    if !forgetful.is_empty() {
+        text += &format!(
+            "no journal on {}: an agent that ends there forgets what is in force\n(netemctl agent --help)\n",
+            hostlist::fold(&forgetful)
+        );
+    }
+    let keepers: Vec<_> =
+        nodes().filter_map(|(name, status)| Some(format!("{name} (keeper {})", status.keeper?))).collect();
+    if !keepers.is_empty() {
+        let keepers = wrapped(keepers, ", ", 78);
+        text += &format!("by ssh, with no daemon; each keeper ends when it is not needed:\n{keepers}\n");
+    }
+    if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
+        text += &format!("inventory: {}\n", fleetwide.inventory);
+    }
+    if differ {
+        let generations = nodes().map(|(name, status)| (name, status.stamp.to_string()));
+        let groups = by_saying(generations)
+            .into_iter()
+            .map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
+        text += &format!(
+            "the nodes do not agree on what is in force; netemctl apply or clear brings them\nin line\n{}",
+            groups.collect::<String>()
+        );
+    }
+    let routed = nodes().filter_map(|(name, status)| Some((name, status.routed.as_ref()?)));
+    text.extend(routed::warning(routed));
+    text
+}
+
+/// What is the matter with nodes: each thing once, with the nodes that it is the matter with.
+fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
+    let mut said: Vec<(&NodeName, String)> = Vec::new();
+    for (name, node) in nodes {
+        let lines = match &node.status {
+            Some(status) => matters(status),
+            None => node.reason.iter().cloned().collect(),
+        };
+        said.extend(lines.into_iter().map(|line| (name, line)));
+    }
+    let mut text = String::new();
+    text.extend(by_saying(said).into_iter().map(|(line, names)| {
+        // The address of the agent is for one node only.
+        let alone = names.first().filter(|_| names.len() == 1).and_then(|name| nodes[name].error.as_deref());
+        format!("{}: {}\n", hostlist::fold(&names), on_one_line(alone.unwrap_or(&line)))
+    }));
+    text
+}
+
+fn matters(status: &NodeStatus) -> Vec<String> {
+    let mut lines: Vec<String> = drift(status).into_iter().collect();
+    lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
+    if let Some(left) = status.unconfirmed {
+        lines.push(format!("a change is under way; unless it is confirmed, it is undone in {left:.0} s"));
+    }
+    lines.extend(befell(status));
+    lines
+}
+
+/// What differs on a node, since when, and what repairs it.
+fn drift(status: &NodeStatus) -> Option<String> {
+    let first = status.drift.first()?;
+    let since = status.watch.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
+    let cause = status.watch.incidents.iter().rev().find(|incident| incident.what != DRIFTS);
+    let cause = cause.map(|incident| format!(" ({})", incident.what)).unwrap_or_default();
+    let more = match status.drift.len() - 1 {
+        0 => String::new(),
+        more => format!(" (and {})", count(more, "more step")),
+    };
+    let repair = if status.by_hand > 0 || !status.foreign.is_empty() {
+        format!("to repair: {first}{more}")
+    } else if status.topology.is_some() {
+        format!("to repair: netemctl apply TOPOLOGY, which does: {first}{more}")
+    } else {
+        format!("to repair: repeat the last change, or netemctl clear; missing: {first}{more}")
+    };
+    Some(format!("drifts{since}{cause}; {repair}"))
+}
+
+/// What has befallen a node apart from changes of ours, in the order in which it did.
+fn befell(status: &NodeStatus) -> Vec<String> {
+    let NodeStatus { watch, recovered, .. } = status;
+    let mut lines: Vec<String> = recovered.iter().filter_map(recovery).collect();
+    // The line about drift has it.
+    if let Some(Incident { at, what }) = watch.incidents.last().filter(|_| status.drift.is_empty()) {
+        let before = match watch.incidents.len() - 1 {
+            0 => String::new(),
+            before => format!(" ({before} before that: --json)"),
+        };
+        lines.push(format!("{at} {what}{before}"));
+    }
+    if let Some(why) = &watch.obstacle {
+        let next = watch.next_try.map(|left| format!("; tried again in {}", time(left))).unwrap_or_default();
+        lines.push(format!("cannot be looked at or repaired at this moment: {why}{next}"));
+    }
+    if let Some(why) = &watch.journal_behind {
+        lines.push(format!("{why}; were its agent started anew now, it would go back to an earlier state"));
+    }
+    lines
+}
+
+/// What an agent made of its journal, unless it only went on as if it had never ended.
+fn recovery(recovered: &Recovered) -> Option<String> {
+    let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
+    let came = match (after_reboot, interrupted) {
+        (true, _) => "was started after the machine",
+        (false, true) => "was started after it had ended in the middle of a change, which was taken back",
+        (false, false) if *writes == Some(0) => return None,
+        (false, false) => "was started again",
+    };
+    let found = match (cleared, writes) {
+        (true, _) => ", and forgot what was in force, as its config says".to_owned(),
+        (false, None) => ", and cannot put in force yet what its journal has".to_owned(),
+        (false, Some(0)) => ", and found in force what its journal has".to_owned(),
+        (false, Some(writes)) => format!(", and put in force what its journal has, in {}", count(*writes, "step")),
+    };
+    let ended = if ended.is_empty() { String::new() } else { format!("; over by then: {}", ended.join(", ")) };
+    Some(format!("{at} the agent {came}{found}{ended}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::status::tests::{fleetwide, node, unreachable};
+
+    #[test]
+    fn the_overview_says_first_what_is_in_force_and_fits_eighty_columns_with_nodes_that_are_alike_on_one_line() {
+        let name = |number: usize| format!("n{number}").parse::<NodeName>().unwrap();
+        let mut nodes: BTreeMap<NodeName, Node> = (1..=20).map(|number| (name(number), node(&name(number)))).collect();
+        insta::assert_snapshot!(draw(&fleetwide(nodes.clone()), &Inventory::default(), false), @"
+        in force on 20 nodes: topology hierarchical-9, partition Z3
+
+        NODE     INTERFACE  ONE-WAY DELAYS    CUT  STATE
+        n[1-20]  db0        10ms ×9, 75ms ×9  -    ok
+        ");
+        for number in (2..=20).step_by(2) {
+            nodes.insert(name(number), unreachable(&name(number)));
+        }
+        let text = draw(&fleetwide(nodes), &Inventory::default(), false);
+        insta::assert_snapshot!(text, @"
+        in force on 10 of 20 nodes: topology hierarchical-9, partition Z3
+
+        NODE                      INTERFACE  ONE-WAY DELAYS    CUT  STATE
+        n[1,3,5,7,9,11,13,15,17,  db0        10ms ×9, 75ms ×9  -    ok
+        19]
+        n[2,4,6,8,10,12,14,16,    -          -                 -    unreachable
+        18,20]
+
+        n[2,4,6,8,10,12,14,16,18,20]: no agent: Connection refused (os error 111)
+
+        hint: change the other nodes without these: --allow-missing
+        ");
+        let table = text.lines().take_while(|line| !line.contains("no agent"));
+        assert!(table.into_iter().all(|line| line.chars().count() <= 80), "{text}");
+    }
+}
