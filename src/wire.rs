@@ -308,7 +308,7 @@ pub struct Prepared {
     pub interface: IfName,
     /// The steps.
     pub change: Change,
-    /// What keeps packets away whatever the steps do, such as an interface that is down.
+    /// What the steps do not change, such as an interface that is down, or a qdisc that holds what somebody else put there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// What the node's clock showed; `None`: the agent does not say so.

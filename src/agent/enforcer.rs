@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     kernel::{Failed, Interface, Kernel, execute, execute_and_tell},
-    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff},
+    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, take_off},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -29,6 +29,22 @@ pub(super) struct Enforcer<K> {
     drains: bool,
 }
 
+/// What foreign objects on the interface mean for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Foreign {
+    /// The change is refused.
+    Refuses,
+    /// They stay where they are: the change asks for no more than there was.
+    Stays,
+}
+
+impl Foreign {
+    /// For a change on a node.
+    pub(super) fn to_change(in_force: &Wanted, wanted: &Wanted) -> Self {
+        if wanted.only_removes_from(in_force) { Self::Stays } else { Self::Refuses }
+    }
+}
+
 /// A change that is computed, and only has to be written.
 #[derive(Debug)]
 pub(super) struct Staged {
@@ -37,6 +53,7 @@ pub(super) struct Staged {
     interface: Interface,
     before: Tree,
     change: Change,
+    foreign: Foreign,
     /// Whether some of what is cut is to be answered with refusals.
     refuses: bool,
 }
@@ -83,16 +100,16 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible
-    /// here. `in_force` says what it has.
+    /// here; and what of ours has to stay. `in_force` says what it has.
     pub(super) fn rehearse(
         &mut self,
         interface: &Interface,
         in_force: &Wanted,
         wanted: &Wanted,
-    ) -> Result<Change, ApiError> {
+    ) -> Result<(Change, Vec<String>), ApiError> {
         let tree = self.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = way(interface, shaping.as_ref(), &tree)?;
+        let change = way(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // To take something off needs no trial.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             specimen::try_shaping(&*self.bench)?;
@@ -112,13 +129,19 @@ impl<K: Kernel> Enforcer<K> {
             tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
         };
         candidate.check(&*self.bench)?;
-        Ok(change)
+        let left = if shaping.is_none() { tree.left(&interface.name) } else { Vec::new() };
+        Ok((change, left))
     }
 
     /// The steps from what the kernel has to what `wanted` asks of this node.
-    pub(super) fn change(&mut self, interface: &Interface, wanted: &Wanted) -> Result<Change, ApiError> {
+    pub(super) fn change(
+        &mut self,
+        interface: &Interface,
+        wanted: &Wanted,
+        foreign: Foreign,
+    ) -> Result<Change, ApiError> {
         let tree = self.observe(interface)?;
-        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree)
+        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, ApiError> {
@@ -126,20 +149,20 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Computes what has to be written for the kernel to do what `wanted` asks; writes nothing.
-    pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted) -> Result<Staged, ApiError> {
+    pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
             self.kernel.learn(topology.tables());
         }
         let before = self.observe(&interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = way(&interface, shaping.as_ref(), &before)?;
+        let change = way(&interface, shaping.as_ref(), &before, foreign)?;
         let refuses = shaping.is_some_and(|shaping| shaping.has_refusals());
         if refuses {
             // Before the first packet is cut, so that none goes without an answer. Too early where the kernel's module
             // comes with the first filter only; then it is made up for when that is written.
             drop(self.kernel.answer(&interface, true));
         }
-        Ok(Staged { wanted, interface, before, change, refuses })
+        Ok(Staged { wanted, interface, before, change, foreign, refuses })
     }
 
     /// Reads once more what the kernel has counted, if it can be read.
@@ -170,7 +193,7 @@ impl<K: Kernel> Enforcer<K> {
         clock: &dyn Fn() -> Now,
         pause: Duration,
     ) -> Result<Struck, ApiError> {
-        let Staged { wanted, interface, before, change, refuses } = staged;
+        let Staged { wanted, interface, before, change, foreign, refuses } = staged;
         let mut onset: Option<Onset> = None;
         let written = execute_and_tell(&mut self.kernel, interface, &change.steps, |step| {
             if step.takes_effect() {
@@ -182,7 +205,7 @@ impl<K: Kernel> Enforcer<K> {
         if onset.is_some() {
             thread::sleep(pause);
         }
-        let why = match self.change(interface, wanted) {
+        let why = match self.change(interface, wanted, *foreign) {
             Ok(left) if left.is_settled() => match self.kernel.answer(interface, *refuses) {
                 Ok(()) => {
                     self.drains = !(left.steps.is_empty() && left.draining.is_empty());
@@ -204,14 +227,15 @@ impl<K: Kernel> Enforcer<K> {
     /// Whoever answers refusals by now may go on: where there are none, it has nothing to do.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
-        let change = diff(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
+        let change =
+            take_off(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
         execute(&mut self.kernel, interface, &change.steps).map_err(failed)
     }
 
     /// Removes the classes that nothing uses any more and that have drained.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
         let interface = self.own_interface(in_force)?;
-        let change = self.change(&interface, in_force)?;
+        let change = self.change(&interface, in_force, Foreign::Stays)?;
         if change.is_settled() {
             execute(&mut self.kernel, &interface, &change.steps).map_err(failed)?;
         }
@@ -221,12 +245,16 @@ impl<K: Kernel> Enforcer<K> {
 }
 
 /// The steps from what an interface has to what is wanted of it.
-fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, ApiError> {
-    diff(wanted, tree).map_err(|blocked| {
+fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree, foreign: Foreign) -> Result<Change, ApiError> {
+    let change = match foreign {
+        Foreign::Refuses => diff(wanted, tree),
+        Foreign::Stays => take_off(wanted, tree),
+    };
+    change.map_err(|blocked| {
         let name = &interface.name;
         let hint = match &blocked {
-            Blocked::Foreign(_) => format!("; remove it (`tc qdisc show dev {name}`), or use another interface"),
-            Blocked::TooManyProfiles(_) | Blocked::NoClassLeft(_) => String::new(),
+            Blocked::Foreign(_) => ", or use another interface",
+            Blocked::TooManyProfiles(_) | Blocked::NoClassLeft(_) => "",
         };
         ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
     })

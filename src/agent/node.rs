@@ -20,7 +20,7 @@ use super::{
     claim::Claim,
     clock,
     drift::Vigil,
-    enforcer::{Enforcer, Staged},
+    enforcer::{Enforcer, Foreign, Staged},
     host,
     journal::{self, Held, JournalError},
     specimen::{ScratchNamespace, no_bench},
@@ -312,8 +312,8 @@ impl<K: Kernel> Node<K> {
                 return Ok(());
             }
             let in_force = self.held().document.in_force(&absent);
-            let interface = self.interface_for(&absent)?;
-            let staged = self.enforcer.stage(interface, in_force)?;
+            let (interface, foreign) = self.interface_for(&absent)?;
+            let staged = self.enforcer.stage(interface, in_force, foreign)?;
             self.ahead = Some((absent, staged));
         }
         Ok(())
@@ -336,8 +336,8 @@ impl<K: Kernel> Node<K> {
         let staged = if let Some((_, staged)) = self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
             staged
         } else {
-            let interface = self.interface_for(&absent)?;
-            self.enforcer.stage(interface, self.held().document.in_force(&absent))?
+            let (interface, foreign) = self.interface_for(&absent)?;
+            self.enforcer.stage(interface, self.held().document.in_force(&absent), foreign)?
         };
         self.step(Event::Outdated, now)?;
         let writes = self.enforcer.strike(&staged, &|| now)?.writes;
@@ -371,7 +371,7 @@ impl<K: Kernel> Node<K> {
             } else {
                 self.enforcer.interface(names_interface, names_interface, &Via::default())?
             };
-            let staged = self.enforcer.stage(interface, in_force)?;
+            let staged = self.enforcer.stage(interface, in_force, Foreign::Refuses)?;
             writes = self.enforcer.strike(&staged, &|| now)?.writes;
             self.watch_over(staged.interface(), &staged.wanted);
         }
@@ -448,12 +448,13 @@ impl<K: Kernel> Node<K> {
 
     /// The interface of the document in force, for what is absent from it to be so. What ends may do so whatever has
     /// come in the way since it was admitted; what begins is admitted anew.
-    fn interface_for(&mut self, absent: &Absent) -> Result<Interface, ApiError> {
+    fn interface_for(&mut self, absent: &Absent) -> Result<(Interface, Foreign), ApiError> {
         let mut begins = self.absent.asleep.difference(&absent.asleep);
         if begins.any(|id| !absent.ended.contains(id)) {
-            self.enforcer.interface(&self.in_force, &self.in_force, &Via::default())
+            let interface = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default())?;
+            Ok((interface, Foreign::Refuses))
         } else {
-            self.enforcer.own_interface(&self.in_force)
+            Ok((self.enforcer.own_interface(&self.in_force)?, Foreign::Stays))
         }
     }
 

@@ -83,7 +83,7 @@ pub(super) struct Changed<'a> {
     /// The partitions that were ended, and what they had cut on all nodes together.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ended: &'a [PartitionEnded],
-    /// What keeps packets away on nodes, whatever is in force there.
+    /// What the change leaves on nodes for somebody to mend, such as an interface that is down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     node_warnings: &'a BTreeMap<NodeName, Vec<String>>,
     writes: &'a BTreeMap<NodeName, usize>,

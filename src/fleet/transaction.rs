@@ -158,7 +158,7 @@ pub struct Outcome {
     pub superseded: bool,
     /// The partitions that it has ended, and what they had cut on all nodes together.
     pub ended: Vec<PartitionEnded>,
-    /// What keeps packets away on nodes, whatever is in force there.
+    /// What the change leaves on nodes for somebody to mend, such as an interface that is down.
     pub warnings: BTreeMap<NodeName, Vec<String>>,
 }
 

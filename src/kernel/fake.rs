@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, io, net::IpAddr};
 
 use super::{DefaultRoute, Event, Host, Interface, Kernel, KernelError, Link};
 use crate::{
-    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree},
+    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree, Within},
     topology::Tables,
 };
 
@@ -97,8 +97,9 @@ impl FakeKernel {
             Step::RemoveRoot => {
                 vacate(&mut tree.taken)?;
                 tree.cuts.retain(|cut, _| cut.direction == Direction::Ingress);
-                let Tree { hook, ingress_passes, cuts, .. } = std::mem::take(tree);
-                *tree = Tree { hook, ingress_passes, cuts, ..Tree::default() };
+                tree.foreign.retain(|object| !matches!(object.within, Within::Root { .. }));
+                let Tree { hook, ingress_passes, cuts, foreign, .. } = std::mem::take(tree);
+                *tree = Tree { hook, ingress_passes, cuts, foreign, ..Tree::default() };
             }
             Step::AddHook => occupy(&mut tree.hook)?,
             Step::RemoveHook => {

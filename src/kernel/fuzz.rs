@@ -41,7 +41,9 @@ pub(crate) fn route(bytes: &[u8]) {
     for filter in dumps.filters.iter().filter_map(Filter::decode) {
         assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a filter that is taken for ours is one of ours");
     }
-    let tree = observe::decode(&dumps);
+    let Ok(interface) = "eth0".parse() else { return };
+    let tree = observe::decode(&dumps, &interface);
+    drop(tree.left(&interface));
     if let Some(shaping) = tree.shaping() {
         // What is there is what is wanted, but for what is missing around it.
         drop(diff(Some(&shaping), &tree));

@@ -7,9 +7,9 @@ use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
 use super::tc::{
     ROOT_HANDLE,
     filter::{self, Filter},
-    hex, kind, netem, qdisc,
+    foreign, kind, netem, qdisc,
 };
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, ForeignObject, Leaf, LeafMark, MARK, ND_TYPES, Slot, Tree};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, Slot, Tree};
 
 /// What is read of one interface, in the kernel's own terms.
 #[derive(Default)]
@@ -38,17 +38,17 @@ fn is_hook(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
 }
 
-/// Whether a clsact is ours although our root is gone, because somebody has deleted that: it has the filters that it has
-/// from us at least, and no other.
+/// Whether a clsact is ours although our root is gone, because somebody has deleted that: it has the filters that it always
+/// has from us.
 fn is_left_over(filters: &[TcMessage]) -> bool {
-    let filters = filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC).map(Filter::decode);
-    let Some(filters) = filters.collect::<Option<Vec<_>>>() else { return false };
-    let passes = |filter: &Filter| matches!(filter, Filter::Pass { direction: Direction::Ingress, .. });
-    filters.iter().filter(|filter| passes(filter)).count() == ND_TYPES.len()
+    let passes = |filter: &&TcMessage| {
+        matches!(Filter::decode(filter), Some(Filter::Pass { direction: Direction::Ingress, .. }))
+    };
+    filters.iter().filter(passes).count() == ND_TYPES.len()
 }
 
 /// Decodes the dumps of one interface.
-pub(super) fn decode(dumps: &Dumps) -> Tree {
+pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
     let taken = is_taken(&dumps.qdiscs);
     let hook = has_hook(&dumps.qdiscs) && (taken || is_left_over(&dumps.filters));
     let mut tree = Tree { taken, hook, ..Tree::default() };
@@ -60,18 +60,18 @@ pub(super) fn decode(dumps: &Dumps) -> Tree {
                 tree.classes.insert(minor, Leaf::default());
                 marks.insert(minor, mark);
             }
-            Err(defect) => tree.foreign.push(ForeignObject(defect)),
+            Err(defect) => tree.foreign.push(foreign::class(class, interface, defect)),
         }
     }
     for qdisc in &dumps.qdiscs {
-        place_qdisc(&mut tree, qdisc, &marks);
+        place_qdisc(&mut tree, qdisc, &marks, interface);
     }
     // The kernel shows each priority once more as a filter without handle and without options.
     let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
     for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
         match Filter::decode(filter) {
             Some(decoded) => place_filter(&mut tree, decoded, filter),
-            None => tree.foreign.push(ForeignObject(filter::describe(filter))),
+            None => tree.foreign.push(foreign::filter(filter, interface)),
         }
     }
     tree
@@ -82,7 +82,7 @@ fn is_root(qdisc: &TcMessage) -> bool {
 }
 
 /// Places a qdisc; the marks are those of the classes.
-fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>) {
+fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>, interface: &IfName) {
     let TcHandle { major: parent, minor: class } = message.header.parent;
     let is_default = message.header.handle == TcHandle::UNSPEC;
     if tree.taken && is_root(message) {
@@ -95,8 +95,7 @@ fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor
         leaf.queued = qdisc::queued(message);
         tree.counters.leaves.insert(class, qdisc::count(message));
     } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
-        let (handle, parent) = (hex(message.header.handle), hex(message.header.parent));
-        tree.foreign.push(ForeignObject(format!("qdisc {} {handle} parent {parent}", kind(message))));
+        tree.foreign.push(foreign::qdisc(message, interface, tree.taken));
     }
     // What is left are the kernel's own defaults (handle 0:) and, below a foreign root, its children.
 }

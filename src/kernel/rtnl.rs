@@ -215,7 +215,7 @@ impl Kernel for Rtnl {
         if !self.socket.has_link(index)? {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
-        Ok(observe::decode(&dumps))
+        Ok(observe::decode(&dumps, &interface.name))
     }
 
     fn learn(&mut self, tables: &Tables) {

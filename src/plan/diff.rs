@@ -14,6 +14,7 @@ use thiserror::Error;
 
 use super::{
     ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Lane, MARK, ND_TYPES, Route, Shaping, Slot, Step, Tree,
+    foreign::{commands, list},
 };
 
 /// The two chains between which the active one flips.
@@ -40,8 +41,8 @@ impl Change {
 /// Why there is no way from what the kernel has to what is wanted.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Blocked {
-    /// The interface carries objects that we did not make, so nothing of it may be touched.
-    #[error("it carries what netemctl did not put there: {}", list(.0))]
+    /// The interface carries objects that we did not make, so nothing may be added to it.
+    #[error("it carries what netemctl did not put there: {}; remove it: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
     /// More profiles than there are class numbers below our mark.
     #[error("its links have {0} different profiles; one node can have {MAX_PROFILES} at most")]
@@ -54,22 +55,28 @@ pub enum Blocked {
 /// How many classes can be at once. Half of the numbers are for profiles that come while the old ones drain.
 const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
-fn list(objects: &[ForeignObject]) -> String {
-    objects.iter().map(|object| object.0.as_str()).collect::<Vec<_>>().join("; ")
-}
-
 /// Computes the steps that take an interface from `tree` to `wanted`, where `None` means: as it was found.
 ///
-/// `diff(wanted, tree)` is empty exactly if the tree already does what is wanted and nothing of it is left over.
+/// `diff(wanted, tree)` is empty exactly if the tree already does what is wanted and nothing of it is left over, but for
+/// what holds foreign objects.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
-    if !tree.foreign.is_empty() && (wanted.is_some() || tree.taken) {
+    if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
     }
+    take_off(wanted, tree)
+}
+
+/// The same for what asks for no more than there was, or goes back to it: foreign objects do not stop that, and stay.
+pub fn take_off(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     let lanes: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.lanes.values()).collect();
     if lanes.len() > MAX_PROFILES {
         return Err(Blocked::TooManyProfiles(lanes.len()));
     }
     Ok(match wanted {
+        // Our root is gone, and there is no place for another one.
+        Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
+            Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
+        }
         Some(shaping) => shape(shaping, tree)?,
         None => Change { steps: remove(tree), draining: BTreeSet::new() },
     })
@@ -81,16 +88,19 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
 
     let assignment = assign(wanted, tree)?;
     let routes = number(&wanted.lanes, &assignment.classes);
-    let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain));
+    let held_chains = tree.held_chains();
+    let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain) && !held_chains.contains(chain));
     steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
     steps.extend(assignment.steps);
     let used: BTreeSet<_> = assignment.classes.values().copied().chain([DEFAULT_CLASS]).collect();
-    let unused = tree.classes.keys().copied().filter(|class| !used.contains(class));
+    let held = tree.held_classes();
+    let unused = tree.classes.keys().copied().filter(|class| !used.contains(class) && !held.contains(class));
     if !leads_to(tree.active_routes(), &routes) || tree.active.is_some() == routes.is_empty() {
         let to = (!routes.is_empty()).then(|| CHAINS.into_iter().find(|chain| tree.active != Some(*chain))).flatten();
         steps.extend(to.map(|chain| Step::BuildChain { chain, routes }));
         steps.push(Step::Flip { from: tree.active, to });
-        steps.extend(tree.active.map(|chain| drop_chain(chain, tree.active_routes())));
+        let spare = tree.active.filter(|chain| !held_chains.contains(chain));
+        steps.extend(spare.map(|chain| drop_chain(chain, tree.active_routes())));
     }
     steps.extend(uncuts(&wanted.cuts, tree));
 
@@ -123,24 +133,28 @@ fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
     (!types.is_empty()).then_some(Step::AddPass { direction, types })
 }
 
-/// Everything of ours, taken off in the order in which the kernel allows it.
+/// Everything of ours but what holds foreign objects, taken off in the order in which the kernel allows it.
 fn remove(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
     if tree.active.is_some() {
         steps.push(Step::Flip { from: tree.active, to: None });
     }
-    steps.extend(tree.chains.iter().map(|(chain, slots)| drop_chain(*chain, slots)));
+    let held_chains = tree.held_chains();
+    let chains = tree.chains.iter().filter(|(chain, _)| !held_chains.contains(chain));
+    steps.extend(chains.map(|(chain, slots)| drop_chain(*chain, slots)));
     steps.extend(uncuts(&BTreeSet::new(), tree));
     let unpass = |direction, types: &BTreeSet<u8>| {
         (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
     };
     steps.extend(unpass(Direction::Ingress, &tree.ingress_passes));
-    if tree.hook {
+    if tree.hook && !tree.hook_is_held() {
         steps.push(Step::RemoveHook);
     }
     steps.extend(unpass(Direction::Egress, &tree.egress_passes));
-    steps.extend(tree.classes.keys().map(|class| remove_class(*class, tree)));
-    if tree.taken {
+    let held = tree.held_classes();
+    let classes = tree.classes.keys().filter(|class| !held.contains(class));
+    steps.extend(classes.map(|class| remove_class(*class, tree)));
+    if tree.taken && !tree.root_is_held() {
         steps.push(Step::RemoveRoot);
     }
     steps
@@ -196,7 +210,8 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
         free.into_iter().partition(|class| groups.contains_key(class));
-    let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class));
+    let held = tree.held_classes();
+    let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class) && !held.contains(class));
     let mut steps = Vec::new();
     for (lane, addresses) in &wanted_groups {
         if classes.contains_key(lane) {

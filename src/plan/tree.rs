@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Cut, Lane, Profile, Shaping};
+use super::{Counters, Cut, ForeignObject, Lane, Profile, Shaping};
 
 /// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
 pub const MARK: u16 = 0x4e7e;
@@ -61,7 +61,7 @@ pub struct Tree {
     /// What the kernel has counted.
     #[serde(skip)]
     pub counters: Counters,
-    /// What we did not make; while there is any, nothing is written.
+    /// What we did not make; while there is any, nothing is added.
     pub foreign: Vec<ForeignObject>,
 }
 
@@ -82,12 +82,6 @@ pub struct Slot {
     /// The filter's handle.
     pub handle: u32,
 }
-
-/// A qdisc, class or filter that somebody else put on the interface, as `tc` would name it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(transparent)]
-pub struct ForeignObject(pub String);
 
 impl Tree {
     /// The classes that packets are sent to now.

@@ -101,7 +101,7 @@ fn somebody_elses_root_shows_and_stays_and_ours_is_not_left_in_pieces() {
     drop(site.lab.exec("n2", "tc qdisc add dev db0 root handle 8001: fq"));
     wait_until(|| site.watch("n1")["repairs"] == 1);
     let status = site.status(4);
-    assert!(status["nodes"]["n2"]["foreign"][0].as_str().unwrap().starts_with("qdisc fq 8001:"), "{status}");
+    assert!(status["nodes"]["n2"]["foreign"][0]["what"].as_str().unwrap().starts_with("qdisc fq 8001:"), "{status}");
     drop(site.lab.exec("n1", "tc qdisc replace dev db0 root handle 8001: fq"));
     wait_until(|| site.watch("n1")["obstacle"].is_string());
     thread::sleep(Duration::from_millis(1500));

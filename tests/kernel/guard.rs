@@ -184,17 +184,38 @@ fn somebody_elses_ingress_hook_is_refused() {
 }
 
 #[test]
-fn somebody_elses_filter_among_ours_stops_every_change() {
-    let lab = Lab::hierarchical();
-    lab.apply(&shipped("hierarchical-9.toml"));
-    drop(lab.exec("n5", "tc filter add dev db0 ingress protocol ip pref 7 matchall action pass"));
-    let before = lab.tc();
-    for verb in ["clear", "partition Z3"] {
-        let refused = lab.netemctl(verb).expect(5);
-        assert!(refused.stderr.contains("pref 7"), "{}", refused.stderr);
+fn somebody_elses_filter_among_ours_stops_what_adds_and_nothing_that_takes_off() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let untouched = lab.tc();
+    // One of ours would be removed with it: the hook, or the root and a class.
+    for (add, command) in [
+        ("ingress protocol ip pref 7 matchall action pass", "tc qdisc del dev db0 clsact"),
+        (
+            "parent 4e7e: protocol all pref 7 matchall flowid 4e7e:2",
+            "tc filter del dev db0 parent 4e7e: protocol all pref 7",
+        ),
+    ] {
+        lab.apply(&shipped("uniform-3-rtt100.toml"));
+        drop(lab.netemctl("partition n3").expect(0));
+        drop(lab.exec("n2", &format!("tc filter add dev db0 {add}")));
+        let before = lab.tc();
+        let refused = lab.netemctl("partition n1").expect(5);
+        assert!(refused.stderr.contains("; remove it: tc filter del dev db0"), "{}", refused.stderr);
+        assert_eq!(lab.tc(), before);
+        drop(lab.netemctl("status").expect(4));
+
+        drop(lab.netemctl("heal").expect(0));
+        assert!(!lab.exec("n2", "tc filter show dev db0 ingress").contains("drop"));
+        let cleared = lab.netemctl("clear").expect(0).stdout;
+        assert!(cleared.contains("n2: the ") && cleared.contains(command), "{cleared}");
+        assert_eq!(lab.exec("n1", "tc qdisc show dev db0").lines().count(), 1, "the others are given back whole");
+        let left =
+            ["tc filter show dev db0 ingress", "tc filter show dev db0"].map(|line| lab.exec("n2", line)).concat();
+        assert!(left.contains("pref 7") && !left.contains("flower"), "{left}");
+        drop(lab.exec("n2", command));
+        drop(lab.netemctl("clear").expect(0));
+        assert_eq!(lab.tc(), untouched);
     }
-    assert_eq!(lab.tc(), before);
-    drop(lab.netemctl("status").expect(4));
 }
 
 #[test]

@@ -7,7 +7,10 @@ use std::{
 
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
-    plan::{Blocked, Change, ClassMinor, DEFAULT_CLASS, ForeignObject, Lane, Profile, Shaping, Step, Tree, diff},
+    plan::{
+        Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Lane, Profile, Shaping,
+        Step, Traffic, Tree, Within, diff, take_off,
+    },
 };
 use proptest::prelude::*;
 
@@ -169,8 +172,8 @@ proptest! {
 }
 
 #[test]
-fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() {
-    let foreign = vec![ForeignObject("qdisc fq_codel 8001: parent root".to_owned())];
+fn a_foreign_object_stops_whatever_adds_to_an_interface() {
+    let foreign = vec![foreign("qdisc fq_codel 8001: parent root", Within::Elsewhere)];
     let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
     let wish = Shaping::default();
     assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
@@ -178,7 +181,63 @@ fn a_foreign_object_stops_every_change_of_an_interface_that_we_would_write_to() 
     assert_eq!(diff(None, &tree), Ok(Change::default()));
     tree.taken = true;
     assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
-    assert_eq!(diff(None, &tree), Err(Blocked::Foreign(foreign)));
+}
+
+fn foreign(what: &str, within: Within) -> ForeignObject {
+    ForeignObject { what: what.to_owned(), remove: "tc qdisc del".to_owned(), within }
+}
+
+/// What is in a shaped tree, with something foreign in it, after it was given back.
+fn given_back(object: ForeignObject) -> (Tree, Vec<String>) {
+    let address: IpAddr = "10.0.0.2".parse().unwrap();
+    let lane = Lane::of(Profile::plain("10ms".parse().unwrap(), 1_000), []);
+    let cut = Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence };
+    let mut kernel = untouched();
+    apply(&mut kernel, Some(&Shaping { lanes: [(address, lane)].into(), cuts: [cut].into() }));
+    kernel.tree.foreign.push(object);
+    let change = diff(None, &kernel.tree).unwrap();
+    let interface = kernel.interface.clone();
+    execute(&mut kernel, &interface, &change.steps).unwrap();
+    assert_eq!(diff(None, &kernel.tree), Ok(Change::default()), "it is given back as far as can be");
+    let tree = kernel.tree;
+    assert!(tree.cuts.is_empty() && tree.active.is_none() && tree.egress_passes.is_empty());
+    (tree.clone(), tree.left(&"db0".parse().unwrap()))
+}
+
+#[test]
+fn somebody_elses_object_keeps_only_what_it_is_in_and_nothing_that_affects_packets() {
+    let (tree, left) = given_back(foreign("filter pref 7", Within::Hook));
+    assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress_passes.is_empty());
+    assert!(left[0].contains("filter pref 7; to remove both: tc qdisc del dev db0 clsact"), "{left:?}");
+    let (tree, left) = given_back(foreign("filter pref 7", Within::Root { class: None, chain: None }));
+    assert!(tree.taken && !tree.hook && tree.chains.is_empty());
+    assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS]);
+    assert!(left[0].contains("filter pref 7; remove that (tc qdisc del), then run netemctl clear"), "{left:?}");
+    let (tree, _) = given_back(foreign("qdisc pfifo 8001:", Within::Root { class: Some(2), chain: None }));
+    assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
+    // All filters of a chain go at once, so this one stays, and the class that ours in it leads to.
+    let (tree, _) = given_back(foreign("filter chain 10", Within::Root { class: None, chain: Some(10) }));
+    assert_eq!(tree.chains.keys().copied().collect::<Vec<_>>(), [10]);
+    assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
+    let (tree, left) = given_back(foreign("qdisc fq 8001: parent root", Within::Elsewhere));
+    assert_eq!((tree.taken, tree.hook, left.len()), (false, false, 0));
+}
+
+#[test]
+fn somebody_elses_object_stops_no_change_that_only_takes_off() {
+    let address: IpAddr = "10.0.0.2".parse().unwrap();
+    let cut = Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence };
+    let mut kernel = untouched();
+    apply(&mut kernel, Some(&Shaping { cuts: [cut].into(), ..Shaping::default() }));
+    let mut tree = kernel.tree;
+    tree.foreign.push(foreign("filter pref 7", Within::Root { class: None, chain: None }));
+    let uncut = vec![Step::Uncut { cut, handle: tree.cuts[&cut] }];
+    let whole = Shaping::default();
+    assert!(matches!(diff(Some(&whole), &tree), Err(Blocked::Foreign(_))));
+    assert_eq!(take_off(Some(&whole), &tree).unwrap().steps, uncut);
+    // Where somebody has put another root in the place of ours, the cuts at the hook are all that is left.
+    let replaced = Tree { taken: false, foreign: vec![foreign("qdisc fq", Within::Elsewhere)], ..tree };
+    assert_eq!(take_off(Some(&whole), &replaced).unwrap().steps, uncut);
 }
 
 #[test]

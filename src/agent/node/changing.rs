@@ -8,7 +8,7 @@ use super::{Checked, Node, Ready};
 use crate::{
     agent::{
         Now, Via,
-        enforcer::Staged,
+        enforcer::{Foreign, Staged},
         guard,
         journal::Held,
         status,
@@ -97,12 +97,14 @@ impl<K: Kernel> Node<K> {
         let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
         // What is only to come is tried now as well: later nobody is there to be told.
-        let mut change = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
+        let (mut change, left) = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
         if !absent.asleep.is_empty() {
-            change = self.enforcer.change(&interface, &document.in_force(&absent))?;
+            let foreign = Foreign::to_change(&self.in_force, &wanted);
+            change = self.enforcer.change(&interface, &document.in_force(&absent), foreign)?;
         }
         let left_out = self.left_out(&document, &interface);
-        let warnings = status::warnings(&self.enforcer.config.node, &interface, &document, &left_out);
+        let mut warnings = status::warnings(&self.enforcer.config.node, &interface, &document, &left_out);
+        warnings.extend(left);
         Ok(Rehearsed { held: Held { document, timeline, left_out }, interface, change, warnings })
     }
 
@@ -163,7 +165,8 @@ impl<K: Kernel> Node<K> {
             ));
         }
         let left_out = self.left_out(&document, &interface);
-        let staged = self.enforcer.stage(interface, in_force)?;
+        let foreign = Foreign::to_change(&self.in_force, &in_force);
+        let staged = self.enforcer.stage(interface, in_force, foreign)?;
         let held = Held { document, timeline, left_out };
         if let Err(error) = self.write_down_before(&held, &request.ticket) {
             self.enforcer.forget(&staged);

@@ -12,6 +12,7 @@ use super::{Changes, Node, writing::unwritable};
 use crate::{
     agent::{
         Now,
+        enforcer::Foreign,
         transactions::{Effect, Event, Refusal},
     },
     kernel::Kernel,
@@ -126,7 +127,7 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         let interface = self.enforcer.own_interface(&self.in_force)?;
-        let staged = self.enforcer.stage(interface, in_force)?;
+        let staged = self.enforcer.stage(interface, in_force, Foreign::Stays)?;
         self.enforcer.strike(&staged, &|| now)?;
         self.watch_over(staged.interface(), &staged.wanted);
         Ok(())

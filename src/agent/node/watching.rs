@@ -5,6 +5,7 @@ use crate::{
     agent::{
         Now, Via,
         drift::Sight,
+        enforcer::Foreign,
         guard,
         status::{self, Look},
     },
@@ -48,7 +49,9 @@ impl<K: Kernel> Node<K> {
             return self.vigil.look_again(now);
         }
         let admitted = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default());
-        let staged = match admitted.and_then(|interface| self.enforcer.stage(interface, self.in_force.clone())) {
+        let staged = match admitted
+            .and_then(|interface| self.enforcer.stage(interface, self.in_force.clone(), Foreign::Refuses))
+        {
             Ok(staged) => staged,
             Err(error) => return self.vigil.refused(error.message, now),
         };

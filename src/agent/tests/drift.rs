@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     kernel::{Event, Kernel},
-    plan::Step,
+    plan::{ForeignObject, Step, Timing, Tree, Within},
 };
 
 fn node(on_drift: OnDrift) -> Node<FakeKernel> {
@@ -222,11 +222,49 @@ fn a_kernel_that_does_not_answer_is_not_taken_for_one_that_has_nothing() {
     assert_eq!((status.drift, status.watch.repairs, status.watch.obstacle), (vec![], 1, None));
 }
 
+fn foreign(what: &str) -> ForeignObject {
+    ForeignObject { what: what.to_owned(), remove: format!("tc del {what}"), within: Within::Hook }
+}
+
+#[test]
+fn what_is_foreign_stops_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() {
+    let mut node = n1();
+    let start = now();
+    let lasts = Timing { begins: start.wall, lasts: Some(10 * SECOND), flap: None };
+    put_at(&mut node, "a", &uniform(&Wanted::default(), "100ms"), start);
+    let base = wanted_of(&node);
+    put_at(&mut node, "b", &parted(&base, "n2", Some(lasts)), start);
+    let parted_twice = parted(&wanted_of(&node), "n3", None);
+    put_at(&mut node, "c", &parted_twice, start);
+    let object = foreign("filter pref 7");
+    node.kernel().tree.foreign.push(object.clone());
+    assert_eq!(node.kernel().tree.cuts.len(), 4);
+    node.tend(start + 10 * SECOND).unwrap();
+    assert_eq!(node.kernel().tree.cuts.len(), 2, "the first partition is over");
+
+    // Nothing can be added, and the refusal has the command that mends it.
+    let before = wanted_of(&node);
+    let refused = node.prepare(prepare("d", &before, &uniform(&before, "300ms")), start + 11 * SECOND).unwrap_err();
+    assert_eq!(refused.code, ErrorCode::Refused);
+    assert!(refused.message.contains("filter pref 7; remove it: tc del filter pref 7"), "{refused}");
+    let healed = Wanted { partitions: Vec::new(), generation: before.generation + 1, ..before };
+    put_at(&mut node, "e", &healed, start + 11 * SECOND);
+    assert_eq!(node.kernel().tree.cuts.len(), 0);
+
+    let cleared = Wanted { topology: None, generation: healed.generation + 1, ..healed.clone() };
+    let prepared = node.prepare(prepare("f", &healed, &cleared), start + 12 * SECOND).unwrap();
+    assert!(prepared.warnings[0].contains("the qdisc clsact stays on db0"), "{:?}", prepared.warnings);
+    node.commit(&commit("f"), &|| start + 12 * SECOND).unwrap();
+    node.confirm(&confirm("f"), start + 12 * SECOND).unwrap();
+    let foreign = vec![object];
+    assert_eq!(node.kernel().tree, Tree { hook: true, foreign, ..Tree::default() });
+}
+
 #[test]
 fn what_is_foreign_is_never_repaired_away() {
     let mut node = shaped(OnDrift::Repair);
     disturb(&mut node);
-    node.kernel().tree.foreign.push(crate::plan::ForeignObject("filter pref 7".to_owned()));
+    node.kernel().tree.foreign.push(foreign("filter pref 7"));
     let writes = node.kernel().writes;
     node.tend(now()).unwrap();
     let status = node.status(now()).unwrap();

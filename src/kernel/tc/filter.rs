@@ -223,6 +223,12 @@ pub(in crate::kernel) fn describe(message: &TcMessage) -> String {
     )
 }
 
+/// Whether filters of ours have that priority.
+pub(super) fn is_own_priority(pref: u16) -> bool {
+    let pairs = [PREF_CUT, PREF_REFUSAL, PREF_ROUTE].into_iter().flat_map(|(v4, v6)| [v4, v6]);
+    [PREF_PASS, PREF_GATE].into_iter().chain(pairs).any(|own| own == pref)
+}
+
 fn halves(word: u32) -> [u16; 2] {
     let TcHandle { major, minor } = TcHandle::from(word);
     [major, minor]
@@ -312,7 +318,7 @@ impl Seen {
     }
 }
 
-fn chain(message: &TcMessage) -> u32 {
+pub(super) fn chain(message: &TcMessage) -> u32 {
     let chain = message.attributes.iter().find_map(|attribute| match attribute {
         TcAttribute::Chain(chain) => Some(*chain),
         _ => None,

@@ -6,6 +6,7 @@
 
 mod action;
 pub(super) mod filter;
+pub(super) mod foreign;
 pub(super) mod netem;
 pub(super) mod qdisc;
 mod stats;

@@ -1,0 +1,119 @@
+//! What is not ours, as `tc` names it, with the command that removes it.
+
+use rtnetlink::{
+    packet_core::{Nla, NlasIterator},
+    packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption},
+};
+
+use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, filter, hex, kind};
+use crate::plan::{ClassMinor, ForeignObject, IfName, MARK, Within};
+
+// include/uapi/linux/pkt_cls.h
+const TCA_BPF_CLASSID: u16 = 3;
+/// Of flower, u32, matchall, basic, fw and route.
+const TCA_CLASSID: u16 = 1;
+
+const ETH_P_ALL: u16 = 0x0003;
+const ETH_P_IP: u16 = 0x0800;
+const ETH_P_ARP: u16 = 0x0806;
+const ETH_P_8021Q: u16 = 0x8100;
+const ETH_P_IPV6: u16 = 0x86dd;
+
+/// A qdisc of an interface. `is_taken`: the root qdisc is ours.
+pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken: bool) -> ForeignObject {
+    let TcHandle { major, minor } = message.header.parent;
+    let (kind, parent) = (kind(message), hex(message.header.parent));
+    let place = match message.header.parent {
+        TcHandle::ROOT => "root".to_owned(),
+        TcHandle::CLSACT => kind.to_owned(),
+        _ => format!("parent {parent}"),
+    };
+    let within = match message.header.parent {
+        TcHandle::ROOT | TcHandle::CLSACT => Within::Elsewhere,
+        _ if is_taken => Within::Root { class: (major == MARK).then_some(minor), chain: None },
+        _ => Within::Elsewhere,
+    };
+    ForeignObject {
+        what: format!("qdisc {kind} {} parent {parent}", hex(message.header.handle)),
+        remove: format!("tc qdisc del dev {interface} {place}"),
+        within,
+    }
+}
+
+/// A class of our root, of which `what` says what is foreign.
+pub(in crate::kernel) fn class(message: &TcMessage, interface: &IfName, what: String) -> ForeignObject {
+    let handle = message.header.handle;
+    ForeignObject {
+        what,
+        remove: format!("tc class del dev {interface} classid {}", hex(handle)),
+        within: Within::Root { class: Some(handle.minor), chain: None },
+    }
+}
+
+/// A filter of our root or of clsact.
+pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> ForeignObject {
+    let header = &message.header;
+    let TcHandle { major: pref, minor: protocol } = TcHandle::from(header.info);
+    let chain = Some(filter::chain(message)).filter(|chain| *chain != 0);
+    let parent = match header.parent {
+        INGRESS => "ingress".to_owned(),
+        CLSACT_EGRESS => "egress".to_owned(),
+        parent => format!("parent {}", hex(parent)),
+    };
+    let mut remove = format!("tc filter del dev {interface} {parent}");
+    if let Some(chain) = chain {
+        remove += &format!(" chain {chain}");
+    }
+    remove += &format!(" protocol {} pref {pref}", protocol_name(u16::from_be(protocol)));
+    // A priority that is not ours goes as a whole, with the hash tables of u32.
+    if filter::is_own_priority(pref) {
+        remove += &format!(" handle {} {}", handle(message), kind(message));
+    }
+    let within =
+        if header.parent == ROOT_HANDLE { Within::Root { class: class_of(message), chain } } else { Within::Hook };
+    ForeignObject { what: filter::describe(message), remove, within }
+}
+
+fn protocol_name(protocol: u16) -> String {
+    match protocol {
+        ETH_P_ALL => "all".to_owned(),
+        ETH_P_IP => "ip".to_owned(),
+        ETH_P_IPV6 => "ipv6".to_owned(),
+        ETH_P_ARP => "arp".to_owned(),
+        ETH_P_8021Q => "802.1Q".to_owned(),
+        other => format!("{other:#06x}"),
+    }
+}
+
+/// u32 has handles of three parts: a hash table, a bucket and a number.
+fn handle(message: &TcMessage) -> String {
+    let handle = u32::from(message.header.handle);
+    match kind(message) {
+        "u32" => format!("{:x}:{:x}:{:x}", handle >> 20, handle >> 12 & 0xff, handle & 0xfff),
+        _ => format!("{handle:#x}"),
+    }
+}
+
+/// The class of our root that a filter leads to.
+fn class_of(message: &TcMessage) -> Option<ClassMinor> {
+    let wanted = if kind(message) == "bpf" { TCA_BPF_CLASSID } else { TCA_CLASSID };
+    let options = message.attributes.iter().find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    })?;
+    let mut attributes = options.iter().flat_map(|option| {
+        let mut value = vec![0; option.value_len()];
+        option.emit_value(&mut value);
+        match option {
+            // Of a kind that the crate does not know, there is one with all of them.
+            TcOption::Other(_) => {
+                let nested = NlasIterator::new(value.as_slice()).flatten();
+                nested.map(|attribute| (attribute.kind(), attribute.value().to_vec())).collect()
+            }
+            _ => vec![(option.kind(), value)],
+        }
+    });
+    let (_, id) = attributes.find(|(kind, _)| *kind == wanted)?;
+    let handle = TcHandle::from(u32::from_ne_bytes(id.try_into().ok()?));
+    (handle.major == MARK).then_some(handle.minor)
+}
