@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// How long programs may take to end before they are killed.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(10);
 
 /// How long a program that is killed may take.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);

@@ -47,7 +47,7 @@ enum Verb {
     },
     /// End the programs in nodes and start their agents anew, as when a machine restarts
     ///
-    /// The programs are ended as by lab down: SIGTERM, and SIGKILL after 5 s. Then the agent is started anew and goes on
+    /// The programs are ended as by lab down: SIGTERM, and SIGKILL after 10 s. Then the agent is started anew and goes on
     /// from its journal; an agent that has died comes back. What is in force stays in force all the time, and so do the
     /// node's addresses and files. Nothing starts the programs again but you.
     Restart {
@@ -57,7 +57,7 @@ enum Verb {
     },
     /// Take everything down, the programs in the nodes first; also what a lab that was killed left behind
     ///
-    /// Programs have 5 s to end after SIGTERM, and are killed then. Those that run in the background are ended as well.
+    /// Programs have 10 s to end after SIGTERM, and are killed then. Those that run in the background are ended as well.
     Down {
         /// Refuse, with exit code 5, while programs run in the nodes
         #[arg(long, alias = "keep")]
