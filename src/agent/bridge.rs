@@ -278,6 +278,8 @@ fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
 /// environment, its folder or, as it sees to itself, its session.
 #[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
 fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
+    let path = folder.log();
+    let log = File::create(&path).map_err(|error| BridgeError::Folder(path, error))?;
     let spawn = || -> io::Result<std::process::Child> {
         Command::new("/proc/self/exe")
             .arg0("netemctl")
@@ -289,7 +291,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
             .current_dir("/")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(folder.log())?)
+            .stderr(log)
             .spawn()
     };
     let mut keeper = spawn().map_err(BridgeError::Start)?;

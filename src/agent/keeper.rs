@@ -54,7 +54,9 @@ pub struct Presence {
 impl KeeperFolder {
     /// That of the network namespace that this process is in.
     pub fn of_this_network() -> io::Result<Self> {
-        let network = fs::metadata("/proc/self/ns/net")?.ino();
+        let own = "/proc/self/ns/net";
+        let found = fs::metadata(own).map_err(|error| io::Error::new(error.kind(), format!("{own}: {error}")))?;
+        let network = found.ino();
         let parent = if getuid().is_root() {
             PathBuf::from("/run")
         } else {

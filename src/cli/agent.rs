@@ -122,9 +122,11 @@ impl Agent {
         let _sole =
             sole.map_err(|error| Failure::new(Exit::Failed, format!("cannot lock the keeper's folder: {error}")))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let runtime =
+            runtime.map_err(|error| Failure::new(Exit::Failed, format!("cannot wait for events: {error}")))?;
         let served = runtime.block_on(async {
-            let end = end(self.until_stdin_closes).map_err(|error| Failure::new(Exit::Failed, error))?;
+            let end = end(self.until_stdin_closes);
+            let end = end.map_err(|error| Failure::new(Exit::Failed, format!("cannot wait for signals: {error}")))?;
             let node = Node::open(config.clone(), kernel, Now::read())?;
             let served = match keeper {
                 Some(folder) => Box::pin(keep(node, &config, folder, end)).await,

@@ -223,12 +223,15 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Refused, error).hint("see them: netemctl lab ps; without --if-idle, lab down ends them")
             }
             LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
-            LabError::Processes(cause) if cause.kind() == std::io::ErrorKind::PermissionDenied => {
+            LabError::Namespaces { error: cause, .. } | LabError::Processes(cause)
+                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
+            {
                 Self::new(Exit::Permission, error).hint("use the lab as the user who brought it up")
             }
-            LabError::Processes(_) | LabError::Immortal(_) | LabError::Control(ControlError::Failed(_)) => {
-                Self::new(Exit::Failed, error)
-            }
+            LabError::Namespaces { .. }
+            | LabError::Processes(_)
+            | LabError::Immortal(_)
+            | LabError::Control(ControlError::Failed(_)) => Self::new(Exit::Failed, error),
             LabError::Control(ControlError::Silent(..)) => {
                 Self::new(Exit::Unreachable, error).hint("start the lab anew: netemctl lab down, then lab up")
             }

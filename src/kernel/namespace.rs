@@ -85,12 +85,13 @@ impl Namespaces {
     pub fn of_thread(process: i32, thread: i32) -> io::Result<Self> {
         let task = PathBuf::from(format!("/proc/{process}/task/{thread}/ns"));
         // The kernel refuses to enter the user namespace that one is in.
-        let elsewhere = fs::read_link(task.join("user"))? != fs::read_link("/proc/self/ns/user")?;
-        Ok(Self {
-            user: elsewhere.then(|| File::open(task.join("user"))).transpose()?,
-            mount: File::open(task.join("mnt"))?,
-            network: File::open(task.join("net"))?,
-        })
+        let link = |path: &Path| fs::read_link(path).map_err(|error| with(path, &error));
+        let open = |name| {
+            let path = task.join(name);
+            File::open(&path).map_err(|error| with(&path, &error))
+        };
+        let elsewhere = link(&task.join("user"))? != link(Path::new("/proc/self/ns/user"))?;
+        Ok(Self { user: elsewhere.then(|| open("user")).transpose()?, mount: open("mnt")?, network: open("net")? })
     }
 
     /// Whether the network of this process is that of another one's thread.
@@ -154,25 +155,24 @@ pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
 /// Every entry is mounted by itself. One mount of the whole folder would be a second path to the host's own files, in
 /// a place whose contents are removed some day.
 pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()> {
-    let with = |path: &Path, error: io::Error| about(&path.display().to_string(), &error);
     mount(Some("tmpfs"), staging, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .map_err(|errno| about(&format!("cannot mount a tmpfs on {}", staging.display()), &errno.into()))?;
-    for entry in fs::read_dir(folder).map_err(|error| with(folder, error))? {
-        let entry = entry.map_err(|error| with(folder, error))?;
+    for entry in fs::read_dir(folder).map_err(|error| with(folder, &error))? {
+        let entry = entry.map_err(|error| with(folder, &error))?;
         let (from, to) = (entry.path(), staging.join(entry.file_name()));
-        let kind = entry.file_type().map_err(|error| with(&from, error))?;
+        let kind = entry.file_type().map_err(|error| with(&from, &error))?;
         if names.iter().any(|name| entry.file_name() == *name) {
             // A symbolic link that leads nowhere.
         } else if kind.is_symlink() {
-            fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, error))?;
+            fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, &error))?;
         } else {
             let made = if kind.is_dir() { fs::create_dir(&to) } else { File::create(&to).map(drop) };
-            made.map_err(|error| with(&to, error))?;
+            made.map_err(|error| with(&to, &error))?;
             mount_over(&from, &to)?;
         }
     }
     for path in names.iter().map(|name| staging.join(name)) {
-        drop(File::create(&path).map_err(|error| with(&path, error))?);
+        drop(File::create(&path).map_err(|error| with(&path, &error))?);
     }
     mount(Some(staging), folder, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
         .map_err(|errno| about(&format!("cannot mount {} on {}", staging.display(), folder.display()), &errno.into()))
@@ -182,6 +182,11 @@ pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()
 pub fn mount_sysfs() -> io::Result<()> {
     let mounted = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>);
     mounted.map_err(|errno| about("cannot mount a sysfs on /sys", &errno.into()))
+}
+
+/// The error, with the path that it is about.
+fn with(path: &Path, error: &io::Error) -> io::Error {
+    about(&path.display().to_string(), error)
 }
 
 /// The error, with what it is about.
@@ -200,8 +205,11 @@ pub fn as_root_of_user_namespace() -> io::Result<bool> {
         return Ok(false);
     }
     unshare(CloneFlags::CLONE_NEWUSER)?;
-    fs::write("/proc/self/setgroups", "deny")?;
-    fs::write("/proc/self/uid_map", format!("0 {user} 1"))?;
-    fs::write("/proc/self/gid_map", format!("0 {group} 1"))?;
+    for (file, text) in
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("0 {user} 1")), ("gid_map", format!("0 {group} 1"))]
+    {
+        let path = Path::new("/proc/self").join(file);
+        fs::write(&path, text).map_err(|error| with(&path, &error))?;
+    }
     Ok(true)
 }

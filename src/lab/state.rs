@@ -103,6 +103,15 @@ pub enum LabError {
     /// The processes of the machine could not be looked at, or not be ended.
     #[error("{0}")]
     Processes(#[source] io::Error),
+    /// The way into a node is closed.
+    #[error("cannot enter {node}: {error}")]
+    Namespaces {
+        /// The node.
+        node: NodeName,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
     /// Programs run in its nodes.
     #[error("programs run in the lab: {0}; nothing was changed")]
     InUse(String),
@@ -438,7 +447,8 @@ impl Lab {
         let thread = self.state.threads.get(host).copied().or(controller);
         let unknown = || LabError::NoNode { node: host.to_string(), known: self.state.layout.names() };
         let thread = thread.ok_or_else(unknown)?;
-        Namespaces::of_thread(self.state.keeper, thread).map_err(|error| self.directory.failed(error))
+        Namespaces::of_thread(self.state.keeper, thread)
+            .map_err(|error| LabError::Namespaces { node: host.clone(), error })
     }
 
     /// The programs that run in these hosts.

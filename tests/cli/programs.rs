@@ -268,6 +268,30 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     let _alive = lab.run(["lab", "status"]).ended(0);
 }
 
+#[test]
+fn an_error_of_the_system_names_the_file_that_it_is_about() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let folder = lab.sandbox.lab_directory().join("nodes/n2");
+    fs::remove_dir_all(&folder).expect("the folder of n2 is there");
+    fs::write(&folder, "").expect("a file can be in its place");
+    let restart = lab.run(["lab", "restart", "n2"]).ended(1);
+    assert!(restart.stderr.contains("cannot start the agent of n2: [DIR]/lab/nodes/n2: File exists"), "{restart}");
+    fs::remove_file(lab.sandbox.lab_directory().join("keeper.sock")).expect("the keeper has a socket");
+    let restart = lab.run(["lab", "restart", "n2"]).ended(6);
+    assert!(restart.stderr.contains("does not answer at [DIR]/lab/keeper.sock: No such file"), "{restart}");
+}
+
+#[test]
+fn the_log_of_an_agent_does_not_grow_without_end() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let log = lab.sandbox.lab_directory().join("nodes/n1/agent.log");
+    fs::write(&log, vec![b'x'; 600_000]).expect("the log can be written");
+    let _restarted = lab.run(["lab", "restart", "n1"]).ended(0);
+    let size = |name: &str| fs::metadata(log.with_file_name(name)).map_or(0, |file| file.len());
+    assert!((600_000..700_000).contains(&size("agent.log.1")), "{}", size("agent.log.1"));
+    assert!((1..100_000).contains(&size("agent.log")), "{}", size("agent.log"));
+}
+
 /// An address of the other family is a refusal that takes an RTT, where a server listens on IPv4 alone.
 #[test]
 fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
@@ -279,6 +303,13 @@ fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
     assert_eq!(first(&lab, "n2"), "10.78.0.2");
     assert_eq!(first(&lab, "n2.mgmt"), "10.77.0.2");
     assert_eq!(first(&lab, "localhost"), "127.0.0.1");
+    // A server that listens on IPv4 alone, and a client that takes addresses as they come.
+    let _server = lab.run(["lab", "exec", "--detach", "n2", "--", "python3", "-m", "http.server", "8000"]).ended(0);
+    let connect = "import socket; print(socket.getaddrinfo('n2', 8000, type=socket.SOCK_STREAM)[0][4][0]); \
+                   socket.create_connection(('n2', 8000))";
+    let connects = || lab.run(["lab", "exec", "n1", "--", "python3", "-c", connect]);
+    wait_until("it is connected to", || connects().code() == 0);
+    assert_eq!(connects().stdout, "10.78.0.2\n");
     let _down = lab.run(["lab", "down"]).ended(0);
     let _up = lab.run(["lab", "up", "uniform-3-rtt0.toml", "--prefer", "ipv6"]).ended(0);
     assert_eq!(first(&lab, "n2"), "fd78::2");

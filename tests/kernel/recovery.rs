@@ -28,6 +28,19 @@ fn reboot(lab: &Lab, node: &str) {
     }
 }
 
+/// As seen from the other nodes, the network of a machine that restarts does not change.
+#[test]
+fn nodes_of_a_lab_that_are_restarted_are_shaped_and_cut_all_the_time() {
+    let lab = three();
+    drop(lab.netemctl("partition n3").expect(0));
+    let before = lab.tc();
+    drop(lab.netemctl("lab restart n[2-3]").expect(0));
+    assert_eq!(lab.tc(), before);
+    let status = lab.netemctl("--json status").expect(0).json();
+    assert_eq!(of(&status, "n3", "topology"), of(&status, "n1", "topology"));
+    drop(lab.netemctl("heal").expect(0));
+}
+
 fn of<'a>(status: &'a Value, node: &str, key: &str) -> &'a Value {
     &status["nodes"][node][key]
 }

@@ -6,7 +6,11 @@ use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use crate::{
-    cli::{Context, Exit, Failure, overlays::time, render::table},
+    cli::{
+        Context, Exit, Failure,
+        overlays::time,
+        render::{escape::on_one_line, table},
+    },
     lab::CONTROLLER,
     topology::NodeName,
 };
@@ -55,7 +59,7 @@ fn draw(programs: &[Running]) -> String {
     }
     let rows = programs.iter().map(|running| {
         let (pid, age) = (running.pid.to_string(), time(running.age_seconds));
-        vec![running.node.to_string(), pid, age, printable(&running.command.join(" "))]
+        vec![running.node.to_string(), pid, age, on_one_line(&running.command.join(" "))]
     });
     let header = ["NODE", "PID", "AGE", "COMMAND"];
     let mut rows: Vec<Vec<String>> = rows.collect();
@@ -69,10 +73,4 @@ fn draw(programs: &[Running]) -> String {
         }
     }
     table(Context::is_styled(&io::stdout()), &header, rows)
-}
-
-/// The text without what a terminal would obey.
-fn printable(text: &str) -> String {
-    let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    text.chars().map(escaped).collect()
 }

@@ -55,7 +55,7 @@ pub(super) fn become_it(context: &Context, node: &NodeName, program: &[OsString]
 /// The same for one of several nodes, or in the background: without a stdin and a terminal, in a session of its own. Why
 /// the program cannot be run goes to stdin, which is a socket; nothing there means that the program runs.
 pub(super) fn apart(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, error);
+    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("stdin: {error}"));
     // Closed when the program begins.
     let report = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
     // Its process group is its own already if it is one of several.

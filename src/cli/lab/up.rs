@@ -155,7 +155,7 @@ fn why_not(directory: &LabDirectory, exit: Exit) -> Failure {
 
 #[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
 fn start_keeper(directory: &LabDirectory) -> io::Result<std::process::Child> {
-    let program = std::env::current_exe()?;
+    let program = std::env::current_exe().map_err(|error| about(Path::new("/proc/self/exe"), &error))?;
     let log = directory.log();
     let stderr = File::create(&log).map_err(|error| about(&log, &error))?;
     let mut keeper = Command::new(&program);
@@ -171,7 +171,6 @@ fn about(path: &Path, error: &io::Error) -> io::Error {
 /// The keeper's process. It has one thread until its namespaces are made.
 #[expect(clippy::disallowed_methods, reason = "to be seen by its user, a root of a user namespace must start anew")]
 pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, error);
     // A session of its own: the terminal's Ctrl-C and its end are not the lab's. The second start has one already.
     let _already = nix::unistd::setsid();
     let in_user_namespace = as_root_of_user_namespace().map_err(|error| {
@@ -180,7 +179,7 @@ pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
     })?;
     if in_user_namespace {
         let again = Command::new("/proc/self/exe").args(std::env::args_os().skip(1)).exec();
-        return Err(failed(again));
+        return Err(Failure::new(Exit::Failed, format!("cannot run /proc/self/exe again: {again}")));
     }
     log::to_stderr();
     let directory = context.lab_directory()?;
