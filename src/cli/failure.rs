@@ -207,7 +207,6 @@ impl From<LabError> for Failure {
             LabError::Directory { error: cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
             }
-            LabError::Directory { .. } => Self::new(Exit::Failed, error),
             LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs { .. } | LabError::Open(_) => {
                 Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
             }
@@ -228,7 +227,8 @@ impl From<LabError> for Failure {
             {
                 Self::new(Exit::Permission, error).hint("use the lab as the user who brought it up")
             }
-            LabError::Namespaces { .. }
+            LabError::Directory { .. }
+            | LabError::Namespaces { .. }
             | LabError::Processes(_)
             | LabError::Immortal(_)
             | LabError::Control(ControlError::Failed(_)) => Self::new(Exit::Failed, error),
