@@ -1,47 +1,120 @@
-//! `netemctl check`: is this file a topology?
+//! `netemctl check`: are these files topologies?
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
-use crate::topology::Problem;
+use crate::topology::{Topology, Warnings};
 
-/// Check a topology file: every error of it, each with its line and what would be right
+/// Check topology files: every error of each, with its line and what would be right
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// The topology file, or - for stdin
-    #[arg(value_name = "TOPOLOGY")]
-    file: PathBuf,
+    /// The topology files, or - for stdin
+    #[arg(value_name = "TOPOLOGY", required = true)]
+    files: Vec<PathBuf>,
+}
+
+/// What is printed of one file, or of several.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Check"))]
+#[serde(untagged)]
+pub(super) enum Answer {
+    One(Checked),
+    Several {
+        /// In the order of the command line.
+        files: Vec<File>,
+    },
+}
+
+/// One of several files.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CheckFile"))]
+#[serde(untagged)]
+pub(super) enum File {
+    Right(Checked),
+    Wrong { file: String, error: Box<Failure> },
 }
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Checked<'a> {
-    file: &'a str,
-    topology: &'a str,
+pub(super) struct Checked {
+    file: String,
+    topology: String,
     nodes: usize,
     zones: usize,
     /// What is probably not meant, although the file is right.
-    warnings: &'a [Problem],
+    #[serde(serialize_with = "problems")]
+    #[cfg_attr(test, schemars(with = "Vec<crate::topology::Problem>"))]
+    warnings: Warnings,
 }
 
 impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let topology = topology_file::read(&self.file)?;
-        let (nodes, zones) = (topology.nodes().len(), topology.zones().count());
-        let warnings = topology.warnings();
-        let (file, name) = (&topology.source().path, topology.name());
-        let checked = Checked { file, topology: name, nodes, zones, warnings: warnings.problems() };
-        context.warn(&warnings);
-        context.answer(&checked, || {
-            let (nodes, zones) = (count(nodes, "node"), count(zones, "zone"));
-            let warnings = match checked.warnings.len() {
-                0 => String::new(),
-                number => format!(", {}", count(number, "warning")),
-            };
-            format!("{file}: topology {name}, {nodes} in {zones}: ok{warnings}")
-        })?;
-        Ok(Exit::Ok)
+        if let [file] = &self.files[..] {
+            let checked = Checked::of(&topology_file::read(file)?);
+            context.warn(&checked.warnings);
+            let answer = Answer::One(checked);
+            context.answer(&answer, || answer.draw())?;
+            return Ok(Exit::Ok);
+        }
+        let mut exit = Exit::Ok;
+        let files = self.files.iter().map(|path| match topology_file::read(path) {
+            Ok(topology) => {
+                let checked = Checked::of(&topology);
+                context.warn(&checked.warnings);
+                File::Right(checked)
+            }
+            Err(failure) => {
+                // Nothing but a file can be wrong here.
+                exit = failure.exit;
+                context.complain(&failure);
+                File::Wrong { file: path.display().to_string(), error: Box::new(failure) }
+            }
+        });
+        let answer = Answer::Several { files: files.collect() };
+        context.answer(&answer, || answer.draw())?;
+        Ok(exit)
     }
+}
+
+impl Checked {
+    fn of(topology: &Topology) -> Self {
+        Self {
+            file: topology.source().path.clone(),
+            topology: topology.name().to_owned(),
+            nodes: topology.nodes().len(),
+            zones: topology.zones().count(),
+            warnings: topology.warnings(),
+        }
+    }
+
+    fn draw(&self) -> String {
+        let Self { file, topology, nodes, zones, warnings } = self;
+        let (nodes, zones) = (count(*nodes, "node"), count(*zones, "zone"));
+        let warnings = match warnings.problems().len() {
+            0 => String::new(),
+            number => format!(", {}", count(number, "warning")),
+        };
+        format!("{file}: topology {topology}, {nodes} in {zones}: ok{warnings}\n")
+    }
+}
+
+impl Answer {
+    fn draw(&self) -> String {
+        match self {
+            Self::One(checked) => checked.draw(),
+            Self::Several { files } => {
+                let line = |file: &File| match file {
+                    File::Right(checked) => checked.draw(),
+                    File::Wrong { file, .. } => format!("{file}: wrong\n"),
+                };
+                files.iter().map(line).collect()
+            }
+        }
+    }
+}
+
+fn problems<S: serde::Serializer>(warnings: &Warnings, serializer: S) -> Result<S::Ok, S::Error> {
+    warnings.problems().serialize(serializer)
 }

@@ -86,10 +86,16 @@ impl Context {
             let report = Report { exit_code: failure.exit.code(), error: failure };
             // There is nobody left to tell if stdout is gone.
             drop(self.print(&report, String::new));
-            // On one terminal the sentences would be in the middle of the document, which says the same.
-            if io::stdout().is_terminal() && io::stderr().is_terminal() {
-                return failure.exit;
-            }
+        }
+        self.complain(failure);
+        failure.exit
+    }
+
+    /// Says a failure on stderr, next to a document that has it as well.
+    pub(super) fn complain(&self, failure: &Failure) {
+        // On one terminal the sentences would be in the middle of the document.
+        if self.json.is_some() && io::stdout().is_terminal() && io::stderr().is_terminal() {
+            return;
         }
         let styled = Self::is_styled(&io::stderr());
         if let Some(rejected) = &failure.rejected {
@@ -106,7 +112,6 @@ impl Context {
         for hint in &failure.hints {
             talk(&format!("hint: {hint}\n"));
         }
-        failure.exit
     }
 
     /// Whether colours are wanted on this stream (`NO_COLOR`: no-color.org).

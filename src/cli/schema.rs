@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{
     Asked,
     apply::Changed,
-    check::Checked,
+    check::Answer,
     inventory::{InventoryCheck, InventoryInit, InventoryShow},
     lab,
     output::Report,
@@ -27,7 +27,7 @@ fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
     }
     let changing = ["apply", "set", "unset", "partition", "heal", "clear"];
     [
-        of::<Checked<'_>>(generator, &["check"]),
+        of::<Answer>(generator, &["check"]),
         of::<Shown<'_>>(generator, &["show"]),
         of::<FleetPlan<'_>>(generator, &["plan"]),
         of::<Changed<'_>>(generator, &changing),

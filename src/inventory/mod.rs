@@ -49,7 +49,7 @@ pub use self::{
 use crate::{
     pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, InventoryError, Place, is_link_local},
-    topology::{NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
+    topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
 };
 
 /// What a file says of where the nodes are. Valid by construction.
@@ -102,6 +102,9 @@ impl InventoryFile {
             Ok(file) => file,
             Err(findings) => return Err(Rejected::new(source, findings)),
         };
+        if let Some(mistaken) = FileKind::Inventory.mistaken(file.get_ref()) {
+            return Err(Rejected::new(source.clone(), vec![mistaken]));
+        }
         match gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source) {
             Ok(inventory) => Ok(inventory),
             Err(findings) => Err(Rejected::new(source.clone(), findings)),

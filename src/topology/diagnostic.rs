@@ -228,6 +228,12 @@ impl Finding {
         self
     }
 
+    /// The first of several that are alike.
+    pub(crate) fn and_more(mut self, more: usize) -> Self {
+        self.message = format!("{} (and {more} more like this)", self.message);
+        self
+    }
+
     pub(crate) fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
         self.related.push((place.into(), presentable(&label.into())));
         self

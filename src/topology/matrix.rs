@@ -42,8 +42,15 @@ pub(super) enum MatrixIs {
     Delay,
 }
 
-/// How many mistakes of one matrix are shown: there are no more problems in a report.
-const MAX_MISTAKES: usize = 1_000;
+/// What people and tools write on the diagonal for nothing.
+const DASHES: [&str; 3] = ["-", "–", "—"];
+
+/// How many mistakes of one matrix are looked for.
+const MAX_MISTAKES: usize = 100_000;
+
+/// How many times as long one way must take as the other, in an rtt, so that the two are certainly of one way: two
+/// measurements of one rtt, or of two delays, can differ by anything less.
+const CERTAINLY_ONE_WAY: u64 = 2;
 
 /// One-way delays from some nodes to some nodes, each with its place in the file.
 ///
@@ -126,14 +133,14 @@ pub(super) fn read(
     findings: &mut Vec<Finding>,
 ) -> Option<Matrix> {
     let file = files.open(&words.file, findings)?;
-    let mut reader = Reader { file: &file, members, ends: HashMap::new(), choice: None, findings: Vec::new() };
+    let mut reader = Reader { file: &file, members, ends: HashMap::new(), choice: None, mistakes: Mistakes::default() };
     let says = match words.is? {
         MatrixIs::Rtt => reader.read::<Rtt>(),
         MatrixIs::Delay => reader.read::<Delay>(),
     };
-    let Reader { ends, findings: mut found, .. } = reader;
-    let is_right = found.is_empty();
-    findings.append(&mut found);
+    let Reader { ends, mistakes, .. } = reader;
+    let is_right = mistakes.count == 0;
+    findings.extend(mistakes.folded());
     let mut ends: Vec<_> = ends.into_values().map(|end| end.nodes).collect();
     ends.sort_unstable_by_key(|nodes| nodes.start);
     is_right.then(|| Matrix { file: file.name, ends, rows: in_rows(says) })
@@ -171,30 +178,33 @@ fn in_rows(mut says: Vec<Saying<Delay>>) -> Vec<Row> {
 /// What a matrix can be of: times of one kind, and how they become delays of one direction.
 trait Time: Copy + Ord + fmt::Display + FromStr<Err = TimeError> {
     const WHAT: &'static str;
+    const ZERO: Self;
     const MAX: Self;
 
     /// The delay one way, if there is one.
     fn one_way(self) -> Option<Delay>;
 
     /// Fills in what follows from what is said, and reports what contradicts itself.
-    fn complete(says: Vec<Saying<Self>>, file: &Opened<'_>, findings: &mut Vec<Finding>) -> Vec<Saying<Self>>;
+    fn complete(says: Vec<Saying<Self>>, file: &Opened<'_>, mistakes: &mut Mistakes) -> Vec<Saying<Self>>;
 }
 
 impl Time for Delay {
     const WHAT: &'static str = "a delay";
+    const ZERO: Self = Self::ZERO;
     const MAX: Self = Self::MAX;
 
     fn one_way(self) -> Option<Delay> {
         Some(self)
     }
 
-    fn complete(says: Vec<Saying<Self>>, _: &Opened<'_>, _: &mut Vec<Finding>) -> Vec<Saying<Self>> {
+    fn complete(says: Vec<Saying<Self>>, _: &Opened<'_>, _: &mut Mistakes) -> Vec<Saying<Self>> {
         says
     }
 }
 
 impl Time for Rtt {
     const WHAT: &'static str = "an rtt";
+    const ZERO: Self = Self::ZERO;
     const MAX: Self = Self::MAX;
 
     fn one_way(self) -> Option<Delay> {
@@ -204,9 +214,9 @@ impl Time for Rtt {
     }
 
     /// An rtt is the same both ways, so that one cell of two is enough.
-    fn complete(mut says: Vec<Saying<Self>>, file: &Opened<'_>, findings: &mut Vec<Finding>) -> Vec<Saying<Self>> {
+    fn complete(mut says: Vec<Saying<Self>>, file: &Opened<'_>, mistakes: &mut Mistakes) -> Vec<Saying<Self>> {
         says.sort_unstable_by_key(Saying::key);
-        let mut ways_back = Vec::new();
+        let (mut ways_back, mut differing) = (Vec::new(), Vec::new());
         for there in says.iter().filter(|there| there.from != there.to) {
             let Ok(back) = says.binary_search_by_key(&(there.to.start, there.from.start), Saying::key) else {
                 let Saying { from, to, value, span } = there;
@@ -215,16 +225,26 @@ impl Time for Rtt {
             };
             let (first, second) = (there, &says[back]);
             if first.span.start < second.span.start && first.value != second.value {
-                findings.push(
-                    Finding::new(
-                        file.place(second.span.clone()),
-                        "an rtt is the same both ways, and these two are not",
-                    )
+                differing.push((first, second));
+            }
+        }
+        let is_one_way = differing.iter().any(|(first, second)| {
+            let (least, most) = (first.value.min(second.value).as_nanos(), first.value.max(second.value).as_nanos());
+            most >= least.saturating_mul(CERTAINLY_ONE_WAY)
+        });
+        // Whoever follows the advice about delays and is wrong has twice every rtt.
+        let help = if is_one_way {
+            "leave one of them empty, or write `matrix-is = \"delay\"` if these are delays of one way"
+        } else {
+            "two measurements of one rtt differ: leave one of them empty, or write their mean in both"
+        };
+        for (first, second) in differing {
+            mistakes.find("asymmetric", || {
+                Finding::new(file.place(second.span.clone()), "an rtt is the same both ways, and these two are not")
                     .label(format!("{} one way round", second.value))
                     .related(file.place(first.span.clone()), format!("{} the other way round", first.value))
-                    .help("leave one of them empty, or write `matrix-is = \"delay\"` if these are delays of one way"),
-                );
-            }
+                    .help(help)
+            });
         }
         says.append(&mut ways_back);
         says
@@ -246,7 +266,34 @@ struct Reader<'r> {
     ends: HashMap<String, End>,
     /// What there is to choose from, once someone has missed it.
     choice: Option<String>,
-    findings: Vec<Finding>,
+    mistakes: Mistakes,
+}
+
+/// What is wrong with a matrix: of mistakes that are alike the first one, and how many there are.
+#[derive(Default)]
+struct Mistakes {
+    /// In the order in which they were found, each with the number of those that are like it.
+    found: Vec<(Finding, usize)>,
+    /// The places of the kinds in `found`.
+    kinds: HashMap<String, usize>,
+    count: usize,
+}
+
+impl Mistakes {
+    /// Reports a mistake, unless there is one that is alike.
+    fn find(&mut self, alike: &str, finding: impl FnOnce() -> Finding) {
+        self.count += 1;
+        if let Some(known) = self.kinds.get(alike) {
+            self.found[*known].1 += 1;
+            return;
+        }
+        self.kinds.insert(alike.to_owned(), self.found.len());
+        self.found.push((finding(), 0));
+    }
+
+    fn folded(self) -> impl Iterator<Item = Finding> {
+        self.found.into_iter().map(|(finding, more)| if more == 0 { finding } else { finding.and_more(more) })
+    }
 }
 
 impl Reader<'_> {
@@ -254,7 +301,7 @@ impl Reader<'_> {
     fn read<T: Time>(&mut self) -> Vec<Saying<Delay>> {
         let mut rows = csv::rows(self.file.text);
         let Some(header) = rows.next() else {
-            self.find(0..0, "the matrix is empty", |finding| {
+            self.find("empty", 0..0, "the matrix is empty", |finding| {
                 finding.help("write a header row such as `ms,Z1,Z2`, and then a row such as `Z1,,150` for each zone")
             });
             return Vec::new();
@@ -271,31 +318,38 @@ impl Reader<'_> {
         let mut names = HashMap::new();
         for row in rows {
             self.row::<T>(&row, unit.as_deref(), &columns, &mut names, &mut says);
-            if self.findings.len() >= MAX_MISTAKES {
+            if self.mistakes.count >= MAX_MISTAKES {
                 return Vec::new();
             }
         }
-        let overlaps = self.overlaps();
-        if says.is_empty() && overlaps.is_empty() && self.findings.is_empty() {
-            self.find(header.span(), "the matrix says nothing of any link", |finding| {
+        let overlap = self.overlaps();
+        if says.is_empty() && !overlap && self.mistakes.count == 0 {
+            self.find("empty", header.span(), "the matrix says nothing of any link", |finding| {
                 finding.help("write a row such as `Z1,,150` for each zone")
             });
         }
-        let says = if overlaps.is_empty() { T::complete(says, self.file, &mut self.findings) } else { says };
-        self.findings.extend(overlaps);
+        let says = if overlap { says } else { T::complete(says, self.file, &mut self.mistakes) };
         let one_way =
             |Saying { from, to, value, span }: Saying<T>| Some(Saying { from, to, value: value.one_way()?, span });
         says.into_iter().filter_map(one_way).collect()
     }
 
-    fn find(&mut self, span: Range<usize>, message: impl Into<String>, more: impl FnOnce(Finding) -> Finding) {
-        self.findings.push(more(Finding::new(self.file.place(span), message)));
+    /// Reports a mistake; of those that are `alike` the first.
+    fn find(
+        &mut self,
+        alike: &str,
+        span: Range<usize>,
+        message: impl Into<String>,
+        more: impl FnOnce(Finding) -> Finding,
+    ) {
+        let place = self.file.place(span);
+        self.mistakes.find(alike, || more(Finding::new(place, message)));
     }
 
     /// The text of a cell, unless its quotes are wrong.
     fn text<'c>(&mut self, cell: &'c csv::Cell<'_>) -> Option<&'c str> {
         if let Some(mistake) = cell.mistake {
-            self.find(cell.span.clone(), mistake, |finding| {
+            self.find(mistake, cell.span.clone(), mistake, |finding| {
                 finding.help("a quote inside quotes is written twice, and a cell is on one line")
             });
             return None;
@@ -311,7 +365,7 @@ impl Reader<'_> {
         }
         let is_unit = text.starts_with(char::is_alphabetic) && format!("1{text}").parse::<Delay>().is_ok();
         if !is_unit {
-            self.find(cell.span.clone(), format!("`{text}` is not a unit of time"), |finding| {
+            self.find("unit", cell.span.clone(), format!("`{text}` is not a unit of time"), |finding| {
                 finding
                     .help("the first cell is the unit of all numbers: ns, us, ms or s; it is empty if each has its own")
             });
@@ -325,7 +379,7 @@ impl Reader<'_> {
         let mut columns = Vec::new();
         for cell in cells {
             columns.push(self.end("column", &cell, &mut names));
-            if self.findings.len() >= MAX_MISTAKES {
+            if self.mistakes.count >= MAX_MISTAKES {
                 break;
             }
         }
@@ -336,7 +390,7 @@ impl Reader<'_> {
         let separator = [(';', "semicolons"), ('\t', "tabs")]
             .into_iter()
             .find(|&(separator, _)| self.file.text[header.span()].contains(separator));
-        self.find(header.span(), "the matrix has no columns", |finding| match separator {
+        self.find("empty", header.span(), "the matrix has no columns", |finding| match separator {
             Some((_, separators)) => finding.help(format!("separate the cells by commas rather than {separators}")),
             None => finding.help("write a header row such as `ms,Z1,Z2`"),
         });
@@ -347,7 +401,7 @@ impl Reader<'_> {
         let name = self.text(cell)?;
         let span = cell.span.clone();
         if name.is_empty() {
-            self.find(span, format!("this {what} has no name"), |finding| {
+            self.find(what, span, format!("this {what} has no name"), |finding| {
                 finding.help(format!("every {what} begins with the name of a zone or a node"))
             });
             return None;
@@ -356,7 +410,8 @@ impl Reader<'_> {
             let error = UnknownName::new(name, self.members.names());
             let label = error.suggestion.as_ref().map(|name| format!("did you mean `{name}`?")).unwrap_or_default();
             let choice = self.choice.get_or_insert_with(|| self.members.describe()).clone();
-            self.find(span, error.message(), |finding| finding.label(label).help(choice));
+            let message = error.message();
+            self.find(&message, span, message.as_str(), |finding| finding.label(label).help(choice));
             return None;
         };
         let first = match names.entry(name.to_owned()) {
@@ -369,7 +424,7 @@ impl Reader<'_> {
             }
         };
         let first = self.file.place(first);
-        self.find(span, format!("there are two {what}s of `{name}`"), |finding| {
+        self.find("twice", span, format!("there are two {what}s of `{name}`"), |finding| {
             finding.label("again here").related(first, "the first one").help("leave one of them out")
         });
         None
@@ -389,12 +444,20 @@ impl Reader<'_> {
         for cell in cells {
             found += 1;
             let Some(column) = columns.get(found - 1) else { continue };
+            let is_itself = |from: &End, to: &End| from.is_node && from.nodes == to.nodes;
+            let is_diagonal = from.as_ref().zip(column.as_ref()).is_some_and(|(from, to)| from.nodes == to.nodes);
+            if is_diagonal && DASHES.contains(&&*cell.text) {
+                continue;
+            }
             let value = self.time::<T>(&cell, unit);
             let (Some(from), Some(to), Some(value)) = (&from, column, value) else { continue };
-            if from.is_node && from.nodes == to.nodes {
-                self.find(cell.span, "a node has no link to itself", |finding| {
-                    finding.help("leave the cell empty: only a zone has links inside")
-                });
+            if is_itself(from, to) {
+                // As most tools print it.
+                if value != T::ZERO {
+                    self.find("itself", cell.span, "a node has no link to itself", |finding| {
+                        finding.help("leave the cell empty, or write 0: only a zone has links inside")
+                    });
+                }
                 continue;
             }
             // A zone whose members could not be read has none.
@@ -406,7 +469,7 @@ impl Reader<'_> {
         if found != columns.len() {
             let count = |count| if count == 1 { "1 cell".to_owned() } else { format!("{count} cells") };
             let message = format!("{} behind the name, and {} in the header row", count(found), count(columns.len()));
-            self.find(row.span(), message, |finding| {
+            self.find("cells", row.span(), message, |finding| {
                 finding.help("a cell of which nothing is known is empty, but it is there: `Z1,,150,`")
             });
         }
@@ -427,15 +490,25 @@ impl Reader<'_> {
         match parsed {
             Err(error) => {
                 let help = match &error {
-                    TimeError::NoUnit { .. } => "write the unit of all numbers into the first cell of the header row",
-                    TimeError::NotATime { .. } => "leave a cell empty to leave the link to the other rules",
+                    TimeError::NoUnit { .. } => {
+                        "write the unit of all numbers into the first cell of the header row".to_owned()
+                    }
+                    TimeError::NotATime { .. } => "leave a cell empty to leave the link to the other rules".to_owned(),
                     error => error.help(),
                 };
-                self.find(span, error.to_string(), |finding| finding.help(help));
+                let alike = match &error {
+                    TimeError::UnknownUnit { unit, .. } => unit,
+                    TimeError::NotATime { .. } => text,
+                    TimeError::NoUnit { .. } => "no unit",
+                    TimeError::Negative => "negative",
+                    TimeError::TooFine { .. } => "too fine",
+                    TimeError::TooLong { .. } => "too long",
+                };
+                self.find(alike, span, error.to_string(), |finding| finding.help(help));
                 None
             }
             Ok(time) if time > T::MAX => {
-                self.find(span, format!("{} of {time} is absurd", T::WHAT), |finding| {
+                self.find("absurd", span, format!("{} of {time} is absurd", T::WHAT), |finding| {
                     finding.label(format!("more than {}", T::MAX)).help(format!(
                         "a link takes at most {} one way, {} there and back",
                         Delay::MAX,
@@ -445,7 +518,7 @@ impl Reader<'_> {
                 None
             }
             Ok(time) if time.one_way().is_none() => {
-                self.find(span, format!("half of {time} is not a whole nanosecond"), |finding| {
+                self.find("half", span, format!("half of {time} is not a whole nanosecond"), |finding| {
                     finding.help("an rtt is half for each direction, and the resolution of a delay is 1ns")
                 });
                 None
@@ -454,26 +527,24 @@ impl Reader<'_> {
         }
     }
 
-    /// A node that is there by itself and with its zone would have two cells for one link.
-    fn overlaps(&self) -> Vec<Finding> {
+    /// Reports nodes that are there by themselves and with their zones: they would have two cells for one link.
+    fn overlaps(&mut self) -> bool {
         let mut ends: Vec<_> = self.ends.iter().collect();
         ends.sort_by_key(|(_, end)| (end.nodes.start, std::cmp::Reverse(end.nodes.end), end.is_node));
-        let mut overlaps = Vec::new();
+        let before = self.mistakes.count;
         let mut zone: Option<(&String, &End)> = None;
         for (name, end) in ends {
             match zone {
-                Some((zone, around)) if end.nodes.start < around.nodes.end => overlaps.push(
-                    Finding::new(
-                        self.file.place(end.span.clone()),
-                        format!("the matrix has the node `{name}` and its zone `{zone}`"),
-                    )
-                    .label("the node")
-                    .related(self.file.place(around.span.clone()), "the zone")
-                    .help("both could mean one link: leave one of them out, and write the other one as an override"),
-                ),
+                Some((zone, around)) if end.nodes.start < around.nodes.end => self.mistakes.find("overlap", || {
+                    let message = format!("the matrix has the node `{name}` and its zone `{zone}`");
+                    Finding::new(self.file.place(end.span.clone()), message)
+                        .label("the node")
+                        .related(self.file.place(around.span.clone()), "the zone")
+                        .help("both could mean one link: leave one of them out, and write the other one as an override")
+                }),
                 _ => zone = Some((name, end)),
             }
         }
-        overlaps
+        self.mistakes.count > before
     }
 }

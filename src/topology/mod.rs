@@ -43,9 +43,11 @@ mod coherence;
 mod conflicts;
 mod csv;
 mod diagnostic;
+mod elsewhere;
 mod files;
 mod gather;
 pub mod hostlist;
+mod kind;
 mod link;
 mod matrix;
 mod members;
@@ -92,6 +94,7 @@ pub use self::{
 pub(crate) use self::{
     diagnostic::Finding,
     hostlist::Hostlist,
+    kind::FileKind,
     name::NAME_HELP,
     parameters::integer,
     reader::{Entry, Table, Word},
@@ -304,6 +307,10 @@ fn read(
 ) -> Option<(String, Members, Rules, Tables)> {
     let text = &source.text;
     let table = parse_toml(text).map_err(|errors| findings.extend(errors)).ok()?;
+    if let Some(mistaken) = FileKind::Topology.mistaken(table.get_ref()) {
+        findings.push(mistaken);
+        return None;
+    }
     let references = References::of(table.get_ref());
     let files = Files::of(source, unreadable, &references, findings);
     let named = tables::read(&references.tables, &files, findings);

@@ -9,6 +9,7 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     diagnostic::Finding,
+    elsewhere,
     matrix::MatrixIs,
     name::{NAME_HELP, ZoneName},
     parameters::{self, Direction},
@@ -39,6 +40,13 @@ pub(super) struct Group<'t> {
     pub(super) members: Vec<Word<'t>>,
     /// Whether these are all members that the file means to say, rather than those that can be read.
     pub(super) complete: bool,
+}
+
+impl Group<'_> {
+    /// Whether these are nodes outside zones, wherever they are written.
+    fn is_outside(&self) -> bool {
+        *self.key.get_ref() == "nodes"
+    }
 }
 
 /// The `[links]` table.
@@ -89,9 +97,17 @@ pub(super) fn read<'t>(
     findings: &mut Vec<Finding>,
 ) -> Document<'t> {
     let mut top = Table::open("a topology", file);
-    let name = read_name(top.take("name"), findings);
+    // A key belongs to the header above it. Where that is the mistake, it is reported there.
+    let is_misplaced = |key: &str| {
+        let inner = ["zones", "links"].into_iter().filter_map(|table| file.get(table)?.get_ref().as_table());
+        inner.into_iter().any(|table| table.contains_key(key))
+    };
+    let name = match top.take("name") {
+        None if is_misplaced("name") => "",
+        name => read_name(name, findings),
+    };
     let (nodes, zones) = (top.take("nodes"), top.take("zones"));
-    if nodes.is_none() && zones.is_none() {
+    if nodes.is_none() && zones.is_none() && !is_misplaced("nodes") {
         findings.push(
             Finding::new(0..0, "a topology needs nodes")
                 .label("`nodes` and `zones` are missing")
@@ -99,12 +115,14 @@ pub(super) fn read<'t>(
         );
     }
     let zones = zones.map_or_else(|| Some(Vec::new()), |zones| read_zones(zones, findings));
-    let zone_count = zones.as_ref().map(Vec::len);
+    let zone_count = zones.as_ref().map(|zones| zones.iter().filter(|group| !group.is_outside()).count());
     let mut groups = zones.unwrap_or_default();
     groups.extend(nodes.map(|nodes| read_group(None, nodes, findings)));
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
         Some(links) => read_links(links, tables, findings),
+        // What was meant to be in `[links]` is reported for where it is.
+        None if top.has_any(&elsewhere::OF_LINKS_TABLE) => Links::default(),
         None => no_links(text, findings),
     };
     // Where the nodes are is no matter of the topology: `crate::inventory` reads it.
@@ -162,7 +180,15 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<G
                 .help("add `Z1 = \"n[1-3]\"`, or leave `zones` out"),
         );
     }
-    let groups = zones.into_iter().map(|zone| {
+    let groups = zones.into_iter().filter_map(|zone| {
+        if let Some(key) = ["name", "nodes"].into_iter().find(|key| *key == zone.key()) {
+            findings.push(
+                Finding::new(zone.key_span(), format!("`{key}` in `zones` would be a zone of that name"))
+                    .label("a key belongs to the header above it")
+                    .help(format!("write `{key}` above `[zones]`; a zone needs another name")),
+            );
+            return (key == "nodes").then(|| read_group(None, zone, findings));
+        }
         let name = zone.key().parse::<ZoneName>();
         if let Err(error) = &name {
             findings.push(
@@ -171,7 +197,7 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<G
                     .help(NAME_HELP),
             );
         }
-        read_group(name.ok(), zone, findings)
+        Some(read_group(name.ok(), zone, findings))
     });
     Some(groups.collect())
 }

@@ -11,7 +11,7 @@ use toml::{
     de::{DeString, DeTable, DeValue},
 };
 
-use super::{diagnostic::Finding, suggest};
+use super::{diagnostic::Finding, elsewhere, suggest};
 
 /// A piece of the file's text with its place, quotes included.
 pub(crate) type Word<'t> = Spanned<&'t str>;
@@ -69,6 +69,11 @@ impl<'t> Table<'t> {
         self.rest.is_empty()
     }
 
+    /// Whether an entry of one of these keys has not been taken yet.
+    pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
+        self.rest.iter().any(|entry| keys.contains(&entry.key()))
+    }
+
     /// How many entries have not been taken yet.
     pub(crate) fn len(&self) -> usize {
         self.rest.len()
@@ -78,15 +83,16 @@ impl<'t> Table<'t> {
     pub(crate) fn close(self, findings: &mut Vec<Finding>) {
         let keys = || self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         for entry in &self.rest {
-            let label = match suggest::nearest(entry.key(), self.known.iter().copied()) {
-                Some(key) => format!("did you mean `{key}`?"),
-                None => "no such key".to_owned(),
+            let value = entry.value.get_ref().as_str();
+            let (label, help) = if let Some(advice) = elsewhere::advice(self.what, entry.key(), value) {
+                ("no such key here".to_owned(), advice)
+            } else {
+                let near = suggest::nearest(entry.key(), self.known.iter().copied());
+                let label = near.map_or_else(|| "no such key".to_owned(), |key| format!("did you mean `{key}`?"));
+                (label, format!("the keys of {} are {}", self.what, keys()))
             };
-            findings.push(
-                Finding::new(entry.key_span(), format!("unknown key `{}` in {}", entry.key(), self.what))
-                    .label(label)
-                    .help(format!("the keys of {} are {}", self.what, keys())),
-            );
+            let message = format!("unknown key `{}` in {}", entry.key(), self.what);
+            findings.push(Finding::new(entry.key_span(), message).label(label).help(help));
         }
     }
 }

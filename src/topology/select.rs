@@ -2,7 +2,12 @@
 //!
 //! What a word means is decided in `members`; this is about the words that mean nothing.
 
-use super::{hostlist::HostlistError, suggest};
+use std::collections::HashSet;
+
+use super::{
+    hostlist::{self, HostlistError},
+    suggest,
+};
 
 /// A word that means no node of the topology.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,7 +25,13 @@ pub struct UnknownName {
 impl UnknownName {
     /// A name that is none of the known ones, the nearest of which becomes the suggestion.
     pub(crate) fn new<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
-        let suggestion = suggest::nearest(word, known).map(str::to_owned);
+        let known: Vec<_> = known.into_iter().collect();
+        let is_known = |list: &String| {
+            let all: HashSet<_> = known.iter().copied().collect();
+            hostlist::expand(list).is_ok_and(|names| names.iter().all(|name| all.contains(&**name)))
+        };
+        let range = hostlist::meant_as_range(word).filter(is_known);
+        let suggestion = range.or_else(|| suggest::nearest(word, known).map(str::to_owned));
         Self { word: word.to_owned(), suggestion, malformed: None }
     }
 

@@ -29,6 +29,38 @@ fn a_good_file_is_summed_up() {
 }
 
 #[test]
+fn of_several_files_each_is_checked_and_the_exit_code_is_the_worst() {
+    let sandbox = Sandbox::new();
+    let (good, other) = (sandbox.topology("hierarchical-9"), sandbox.topology("uniform-3-rtt0"));
+    sandbox.write("bad.toml", "name = 't'\nnodes = 'n[1-2]'\n[links]\nrtt = '5ms'\n");
+    insta::assert_snapshot!(sandbox.run(["check", &good, "bad.toml", "missing.toml", &other]), @r#"
+    --- stdout
+    hierarchical-9.toml: topology hierarchical-9, 9 nodes in 3 zones: ok
+    bad.toml: wrong
+    missing.toml: wrong
+    uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes in 0 zones: ok
+    --- stderr
+    error: unknown key `rtt` in `links`
+     --> bad.toml:4:1
+      |
+    4 | rtt = '5ms'
+      | ^^^ no such key here
+      |
+      = help: write `default = { rtt = "5ms" }` for all links
+
+    error: bad.toml: 1 error
+    error: cannot read missing.toml: no such file
+    hint: the project's own topologies are in topologies/
+    --- exit status: 3
+    "#);
+    let several = sandbox.run(["check", "--json", &good, "bad.toml"]).ended(3).json();
+    assert_eq!(several["files"][0]["nodes"], 9, "{several}");
+    assert_eq!(several["files"][1]["file"], "bad.toml", "{several}");
+    assert_eq!(several["files"][1]["error"]["problems"][0]["line"], 4, "{several}");
+    let _both_right = sandbox.run(["check", &good, &other]).ended(0);
+}
+
+#[test]
 fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     let sandbox = Sandbox::new();
     let text = "name = 'wan'\nzones = { Z1 = 'n1', Z2 = 'n2', Z3 = 'n3' }\n[links]\n\
@@ -398,7 +430,7 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
             },
             "line": 4,
             "column": 4,
-            "help": "leave one of them empty, or write `matrix-is = \"delay\"` if these are delays of one way",
+            "help": "two measurements of one rtt differ: leave one of them empty, or write their mean in both",
             "related": [
               {
                 "path": "wan/rtt.csv",
@@ -422,7 +454,7 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
     4 | n2,31,
       |    ^^ 31ms one way round
       |
-      = help: leave one of them empty, or write `matrix-is = "delay"` if these are delays of one way
+      = help: two measurements of one rtt differ: leave one of them empty, or write their mean in both
 
     error: wan/wan.toml: 1 error
     --- exit status: 3

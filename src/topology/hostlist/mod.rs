@@ -28,6 +28,28 @@ pub fn expand(text: &str) -> Result<Vec<String>, HostlistError> {
     Hostlist::parse(text).map(|list| list.names())
 }
 
+/// The hostlist that a name was probably meant to be: `n[1-3]` for `n1-3`, `n1-n3`, `n1..3`.
+pub(crate) fn meant_as_range(name: &str) -> Option<String> {
+    let split = |text: &str| {
+        let stem = text.trim_end_matches(|last: char| last.is_ascii_digit()).len();
+        (text[..stem].to_owned(), text[stem..].to_owned())
+    };
+    let (rest, last) = split(name);
+    let ends = ["..", "-"].into_iter().find_map(|separator| {
+        let alone = rest.strip_suffix(separator).map(split);
+        let repeated = rest.match_indices(separator).find_map(|(at, _)| {
+            let (stem, first) = split(&rest[..at]);
+            (stem == rest[at + separator.len()..]).then_some((stem, first))
+        });
+        alone.into_iter().chain(repeated).find(|(stem, first)| {
+            let number = |digits: &str| digits.parse::<u64>().ok();
+            stem.ends_with(|end: char| end.is_ascii_alphabetic())
+                && number(first).zip(number(&last)).is_some_and(|(first, last)| first < last)
+        })
+    });
+    ends.map(|(stem, first)| format!("{stem}[{first}-{last}]"))
+}
+
 /// Why a text is not a hostlist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostlistError {
@@ -275,6 +297,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_range_without_brackets_is_recognised_and_other_names_are_not() {
+        for name in ["n1-3", "n1-n3", "n1..3", "n1..n3"] {
+            assert_eq!(meant_as_range(name).as_deref(), Some("n[1-3]"), "{name}");
+        }
+        assert_eq!(meant_as_range("eu-west1-eu-west9").as_deref(), Some("eu-west[1-9]"));
+        for name in ["n1", "n3-1", "ip-10-0-0-5", "10-20", "n-3", "us-east1-b2", "n[1-3]", "a-b", "", "n1-m3"] {
+            assert_eq!(meant_as_range(name), None, "{name}");
+        }
+    }
 
     #[test]
     fn brackets_stand_for_their_numbers() {

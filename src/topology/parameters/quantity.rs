@@ -20,7 +20,7 @@ pub(super) trait Mistake: Display {
     const EXPECTED: &'static str;
 
     /// What to write instead.
-    fn help(&self) -> &'static str;
+    fn help(&self) -> String;
 
     /// Whether there is a number and nothing else.
     fn lacks_a_unit(&self) -> bool;
@@ -31,7 +31,7 @@ macro_rules! mistakes {
         $(impl Mistake for $error {
             const EXPECTED: &'static str = $expected;
 
-            fn help(&self) -> &'static str {
+            fn help(&self) -> String {
                 self.help()
             }
 

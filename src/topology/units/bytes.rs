@@ -56,11 +56,12 @@ pub enum BytesError {
 
 impl BytesError {
     /// What to write instead.
-    pub fn help(&self) -> &'static str {
-        match self {
+    pub fn help(&self) -> String {
+        let help = match self {
             Self::NoUnit { .. } | Self::UnknownUnit { .. } => "the units are B, kB (1000 bytes) and MB",
             Self::OutOfRange { .. } | Self::NotASize { .. } => "write a number and its unit, as in \"20B\"",
-        }
+        };
+        help.to_owned()
     }
 }
 

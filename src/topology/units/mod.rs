@@ -3,6 +3,7 @@
 //! Each has one notation, in which a unit is always written; what is printed reads back as the same value.
 
 mod bytes;
+mod foreign;
 mod probability;
 mod rate;
 mod time;

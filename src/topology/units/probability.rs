@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{decimal, notation};
+use super::{decimal, foreign, notation};
 
 /// How likely something is, as the kernel counts it: in parts of 4,294,967,295 (`tc_netem_qopt.loss` and its kin).
 ///
@@ -48,7 +48,7 @@ impl Probability {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbabilityError {
     /// A bare number.
-    #[error("a unit is missing: write \"{number}%\"")]
+    #[error("a unit is missing: write \"{number}%\"{}", or_percent(number))]
     NoUnit {
         /// The number as written.
         number: String,
@@ -75,13 +75,19 @@ pub enum ProbabilityError {
 
 impl ProbabilityError {
     /// What to write instead.
-    pub fn help(&self) -> &'static str {
-        match self {
+    pub fn help(&self) -> String {
+        let help = match self {
             Self::NoUnit { .. } | Self::OutOfRange { .. } => "a probability is in percent, from 0% to 100%",
             Self::TooSmall { .. } => "the smallest is about 0.00000003%",
             Self::NotAPercentage { .. } => "write a number and a percent sign, as in \"0.1%\"",
-        }
+        };
+        help.to_owned()
     }
+}
+
+/// What a number without a unit is in percent as well, if it may be meant as a share of 1.
+fn or_percent(number: &str) -> String {
+    foreign::percent(number).map(|percent| format!(", or \"{percent}%\" if it is a share of 1")).unwrap_or_default()
 }
 
 /// The nearest number of parts, of a percentage with so many decimals; of two equally near ones the even one, as `tc`
@@ -161,7 +167,8 @@ mod tests {
     #[test]
     fn each_mistake_has_its_own_error() {
         let error = |text: &str| text.parse::<Probability>().expect_err(text).to_string();
-        assert_eq!(error("0.1"), "a unit is missing: write \"0.1%\"");
+        assert_eq!(error("5"), "a unit is missing: write \"5%\"");
+        assert_eq!(error("0.01"), "a unit is missing: write \"0.01%\", or \"1%\" if it is a share of 1");
         assert_eq!(error("101%"), "`101%` is not between 0% and 100%");
         assert_eq!(error("-1%"), "`-1%` is not between 0% and 100%");
         assert!(error("0.00000001%").contains("one in four billion"));

@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::{decimal, notation};
+use super::{decimal, foreign, notation};
 
 /// A rate, in bits per second, of whole bytes per second, which is what the kernel counts in. Never zero.
 ///
@@ -52,6 +52,8 @@ pub enum RateError {
     UnknownUnit {
         /// The word as written.
         unit: String,
+        /// The whole text as written.
+        text: String,
     },
     /// Not of whole bytes.
     #[error("`{text}` is not a whole number of bytes per second")]
@@ -75,15 +77,18 @@ pub enum RateError {
 
 impl RateError {
     /// What to write instead.
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::NoUnit { .. } | Self::UnknownUnit { .. } => {
-                "the units are bit, kbit, mbit, gbit and tbit (per second)"
+    pub fn help(&self) -> String {
+        const UNITS: &str = "the units are bit, kbit, mbit, gbit and tbit (per second)";
+        let help = match self {
+            Self::UnknownUnit { text, .. } => {
+                return foreign::rate(text).map_or_else(|| UNITS.to_owned(), |ours| format!("{ours}; {UNITS}"));
             }
+            Self::NoUnit { .. } => UNITS,
             Self::NotWhole { .. } => "the kernel counts in whole bytes: write a multiple of 8bit",
             Self::OutOfRange { .. } => "leave it out, or write \"unlimited\", for a link as fast as the LAN",
             Self::NotARate { .. } => "write a number and its unit, as in \"100mbit\"",
-        }
+        };
+        help.to_owned()
     }
 }
 
@@ -101,7 +106,7 @@ impl FromStr for BitRate {
             return Err(RateError::NoUnit { number: text.trim_end().to_owned() });
         }
         let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|&(_, scale)| scale);
-        let scale = scale.ok_or_else(|| RateError::UnknownUnit { unit: unit.to_owned() })?;
+        let scale = scale.ok_or_else(|| RateError::UnknownUnit { unit: unit.to_owned(), text: written() })?;
         if decimals > scale {
             return Err(RateError::NotWhole { text: written() });
         }

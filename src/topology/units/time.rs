@@ -8,6 +8,8 @@ use std::{fmt, iter, ops::Add, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::foreign;
+
 /// The time a packet takes in one direction, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -87,6 +89,8 @@ pub enum TimeError {
     UnknownUnit {
         /// The word as written.
         unit: String,
+        /// The whole text as written.
+        text: String,
     },
     /// A minus sign and a number.
     #[error("a time cannot be negative")]
@@ -113,14 +117,20 @@ pub enum TimeError {
 
 impl TimeError {
     /// What to write instead.
-    pub fn help(&self) -> &'static str {
-        match self {
-            Self::NoUnit { .. } | Self::UnknownUnit { .. } => "the units are ns, us, ms and s",
+    pub fn help(&self) -> String {
+        const UNITS: &str = "the units are ns, us, ms and s";
+        let help = match self {
+            Self::UnknownUnit { text, .. } => {
+                return foreign::time(text)
+                    .map_or_else(|| UNITS.to_owned(), |ours| format!("write \"{ours}\"; {UNITS}"));
+            }
+            Self::NoUnit { .. } => UNITS,
             Self::Negative => "write \"0ms\" for a link that adds nothing",
             Self::NotATime { .. } => "write a number and its unit, as in \"75ms\"",
             Self::TooFine { .. } => "the resolution is 1ns",
             Self::TooLong { .. } => "write fewer digits or a smaller unit",
-        }
+        };
+        help.to_owned()
     }
 }
 
@@ -153,7 +163,9 @@ fn parse_nanos(text: &str) -> Result<u64, TimeError> {
         return Err(TimeError::NoUnit { number: number.to_owned() });
     }
 
-    let decimals = decimals_of(unit).ok_or_else(|| TimeError::UnknownUnit { unit: unit.to_owned() })? as usize;
+    let decimals = decimals_of(unit)
+        .ok_or_else(|| TimeError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() })?
+        as usize;
     let fraction = fraction.trim_end_matches('0');
     if fraction.len() > decimals {
         return Err(TimeError::TooFine { text: text.to_owned() });

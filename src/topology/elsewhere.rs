@@ -1,0 +1,146 @@
+//! Keys that belong elsewhere: those of other tools, and those of another table of the same file. Only for advice: what to
+//! write instead.
+
+/// What a link can say, each with an example of its value.
+const PARAMETERS: [(&str, &str); 17] = [
+    ("rtt", "\"150ms\""),
+    ("delay", "\"75ms\""),
+    ("jitter", "\"5ms\""),
+    ("jitter-correlation", "\"25%\""),
+    ("distribution", "\"normal\""),
+    ("loss", "\"0.1%\""),
+    ("corrupt", "\"0.1%\""),
+    ("duplicate", "\"0.1%\""),
+    ("reorder", "\"1%\""),
+    ("rate", "\"100mbit\""),
+    ("packet-overhead", "\"20B\""),
+    ("cell-size", "\"48B\""),
+    ("cell-overhead", "\"5B\""),
+    ("rate-per", "\"zone\""),
+    ("slot", "\"10ms\""),
+    ("limit", "1000"),
+    ("seed", "42"),
+];
+
+/// What belongs into `[links]`, and is sometimes written above it.
+pub(super) const OF_LINKS_TABLE: [&str; 9] =
+    ["default", "intra-zone", "inter-zone", "matrix", "matrix-is", "override", "overrides", "rtt", "delay"];
+
+type Words = (&'static [&'static str], &'static str);
+
+/// What tc, tcconfig, `EnOSlib`, Pumba, Chaos Mesh, Toxiproxy, comcast, containerlab and Kollaps call what a link says here.
+const OF_LINKS: [Words; 16] = [
+    (
+        &["latency", "lat", "latency-ms", "delay-ms", "time", "one-way-delay", "owd", "default-delay"],
+        "write `delay = \"75ms\"`, which is one way as in tc and most tools, or `rtt = \"150ms\"`, which is there and back",
+    ),
+    (&["ping", "round-trip", "round-trip-time", "rtt-ms"], "write `rtt = \"150ms\"`, which is there and back"),
+    (
+        &["bandwidth", "bw", "throughput", "speed", "target-bw", "default-bw", "default-rate", "capacity", "ceil"],
+        "write `rate = \"100mbit\"`",
+    ),
+    (&["burst", "buffer", "peakrate", "minburst", "mtu"], "a `rate` has no bucket here: leave it out"),
+    (&["packet-loss", "loss-rate", "loss-percent", "percent", "drop", "default-loss"], "write `loss = \"0.1%\"`"),
+    (&["loss-correlation"], "write `loss = { probability = \"1%\", correlation = \"25%\" }`"),
+    (&["gemodel", "loss-gemodel", "gilbert-elliott"], "write `loss.gemodel = { p = \"1%\", r = \"10%\" }`"),
+    (&["state", "loss-state"], "write `loss.state = { p13 = \"1%\" }`"),
+    (&["ecn"], "write `loss = { probability = \"1%\", ecn = true }`"),
+    (&["delay-jitter", "variation", "delay-variation", "delay-distro", "jitter-ms"], "write `jitter = \"5ms\"`"),
+    (&["distro", "delay-distribution"], "write `distribution = \"normal\"` beside `jitter`"),
+    (&["correlation", "corr", "delay-correlation"], "write `jitter-correlation = \"25%\"` beside `jitter`"),
+    (&["corruption"], "write `corrupt = \"0.1%\"`"),
+    (&["duplication", "dup"], "write `duplicate = \"0.1%\"`"),
+    (&["reordering", "gap", "reorder-gap"], "write `reorder = { probability = \"1%\", gap = 5 }`"),
+    (&["queue", "queue-size", "max-queue-size", "queue-length"], "write `limit = 1000`, a number of packets"),
+];
+
+/// What other tools call the ends of a link.
+const OF_ENDS: [Words; 2] = [
+    (
+        &["src", "source", "dst", "dest", "destination", "target", "targets", "network", "dst-network", "direction"],
+        "write `from` and `to` for one way, or `between = [\"Z1\", \"Z2\"]` for both ways",
+    ),
+    (
+        &["symmetric", "bidirectional", "a", "b", "endpoints", "nodes", "zones", "pair"],
+        "write `between = [\"Z1\", \"Z2\"]` for both ways, or `from` and `to` for one way",
+    ),
+];
+
+/// What other tools call nodes, zones and rules.
+const OF_TOPOLOGIES: [Words; 4] = [
+    (&["regions", "groups", "datacenters", "roles", "areas"], "write `[zones]` and `Z1 = \"n[1-3]\"`"),
+    (&["hosts", "machines", "vms", "node"], "write `nodes = \"n[1-9]\"`"),
+    (&["override", "overrides"], "write `[[links.override]]`"),
+    (
+        &["constraints", "network-constraints", "rules"],
+        "write `[links]` and `default = { rtt = \"150ms\" }`, and `[[links.override]]` for single links",
+    ),
+];
+
+/// What a probability is called in tables of its own.
+const OF_CHANCES: [Words; 1] = [(
+    &["loss", "percent", "percentage", "rate", "corrupt", "duplicate", "reorder", "random"],
+    "write `probability = \"1%\"`",
+)];
+
+/// What to write instead of a key that the table, which is `what`, does not have.
+pub(super) fn advice(what: &str, key: &str, value: Option<&str>) -> Option<String> {
+    let spelled = key.to_lowercase().replace('_', "-");
+    let find = |words: &[Words]| {
+        let found = words.iter().find(|(names, _)| names.contains(&&*spelled));
+        found.map(|(_, advice)| (*advice).to_owned())
+    };
+    let of_link = || {
+        let (name, example) = PARAMETERS.iter().find(|(name, _)| *name == spelled)?;
+        let value = value.map_or_else(|| (*example).to_owned(), |value| format!("\"{value}\""));
+        Some(format!("write `default = {{ {name} = {value} }}` for all links"))
+    };
+    let above = || {
+        let is_top = ["name", "nodes", "zones"].contains(&&*spelled);
+        is_top.then(|| format!("a key belongs to the header above it: write `{spelled}` above `[links]`"))
+    };
+    match what {
+        "a link" => find(&OF_LINKS),
+        "an override" => find(&OF_ENDS).or_else(|| find(&OF_LINKS)),
+        "`links`" => of_link().or_else(above).or_else(|| find(&OF_LINKS)),
+        "a topology" => {
+            let is_of_links = ["default", "intra-zone", "inter-zone", "matrix", "matrix-is"].contains(&&*spelled);
+            let in_links = || of_link().map(|advice| format!("{advice}, in `[links]`"));
+            is_of_links
+                .then(|| format!("write it in `[links]`, or `[links.{spelled}]` if it is a table"))
+                .or_else(in_links)
+                .or_else(|| find(&OF_TOPOLOGIES))
+                .or_else(|| find(&OF_LINKS).map(|advice| format!("{advice}, in a rule of `[links]`")))
+        }
+        "a loss" | "a chance" | "a reordering" => find(&OF_CHANCES),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_word_has_two_meanings_in_one_table() {
+        for words in [&OF_LINKS[..], &OF_ENDS, &OF_TOPOLOGIES, &OF_CHANCES] {
+            let mut names: Vec<_> = words.iter().flat_map(|(names, _)| *names).collect();
+            let count = names.len();
+            names.sort_unstable();
+            names.dedup();
+            assert_eq!(names.len(), count);
+        }
+        let ours = |name: &&str| PARAMETERS.iter().any(|(known, _)| known == name);
+        assert!(!OF_LINKS.iter().chain(&OF_ENDS).flat_map(|(names, _)| *names).any(ours));
+    }
+
+    #[test]
+    fn spellings_of_other_tools_are_one() {
+        assert_eq!(advice("a link", "Packet_Loss", None), advice("a link", "packet-loss", None));
+        assert_eq!(
+            advice("`links`", "rtt", Some("20ms")).as_deref(),
+            Some("write `default = { rtt = \"20ms\" }` for all links")
+        );
+        assert_eq!(advice("a node", "latency", None), None);
+    }
+}
