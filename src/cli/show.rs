@@ -1,6 +1,6 @@
 //! `netemctl show`: what a topology says, without touching anything.
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{io, path::PathBuf};
 
 use serde::Serialize;
 
@@ -9,16 +9,10 @@ use super::{
     render::{Axis, count, matrix, table},
     topology_file,
 };
-use crate::{
-    probe::Expectation,
-    topology::{Delay, Link, LossModel, NodeName, Probability, RatePer, Reorder, Topology, ZoneName, hostlist},
-};
+use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
 
 /// How many rows a link may take that many scattered pairs of nodes have.
 const MAX_ROWS: usize = 12;
-
-/// A link that is to lose packets and loses fewer loses none that anybody would notice.
-const LOSES_NOTHING: f64 = 1e-6;
 
 /// Show a topology: its nodes, its zones, the RTT between them, its links
 #[derive(Debug, clap::Args)]
@@ -120,16 +114,7 @@ fn others(link: &Link) -> String {
         RatePer::Node => "the rate is each pair of nodes' own",
         RatePer::Zone => "the rate is shared by a node's links to one zone",
     });
-    let model = link.loss.map(|loss| loss.model);
-    let loss = match model {
-        Some(LossModel::Random(chance)) if chance.correlation > Probability::ZERO => {
-            Some("the kernel loses far fewer when they are correlated (docs/links.md)")
-        }
-        Some(_) if Expectation::of(link, &Link::LAN, Duration::ZERO).loss < LOSES_NOTHING => {
-            Some("this model loses next to nothing (docs/links.md has its mean)")
-        }
-        _ => None,
-    };
+    let loss = link.loss.and_then(|loss| loss.model.doubt());
     let notes: Vec<_> = [order, rate, loss].into_iter().flatten().collect();
     match (said.is_empty(), notes.is_empty()) {
         (true, _) => "-".to_owned(),

@@ -234,43 +234,18 @@ impl Way {
 
 /// The share of packets that are lost, and how much more their number varies than if each were lost by itself.
 fn loss_of(link: &Link) -> (f64, f64) {
-    let (lost, persistence) = match link.loss.map(|loss| loss.model) {
-        None => (0.0, 0.0),
+    let model = link.loss.map(|loss| loss.model);
+    let lost = model.map_or(0.0, LossModel::mean);
+    let persistence = match model {
         // netem's correlation hardly makes losses cluster (docs/links.md).
-        Some(LossModel::Random(chance)) => (chance.probability.share(), 0.0),
-        Some(LossModel::State { p13, p31, p32, p23, p14 }) => {
-            let [p13, p31, p32, p23, p14] = [p13, p31, p32, p23, p14].map(crate::topology::Probability::share);
-            (markov_loss(p13, p31, p32, p23, p14), 1.0 - p31 - p32)
-        }
-        Some(LossModel::GeModel { p, r, bad, good }) => {
-            let [p, r, bad, good] = [p, r, bad, good].map(crate::topology::Probability::share);
-            // A chain that never changes stays in the good state, in which it begins.
-            let lost = if p + r > 0.0 { (p * bad + r * good) / (p + r) } else { good };
-            (lost, 1.0 - p - r)
-        }
+        None | Some(LossModel::Random(_)) => 0.0,
+        Some(LossModel::State { p31, p32, .. }) => 1.0 - p31.share() - p32.share(),
+        Some(LossModel::GeModel { p, r, .. }) => 1.0 - p.share() - r.share(),
     };
     // ICMP's checksum turns nearly every flipped bit into a loss.
     let corrupted = link.corrupt.map_or(0.0, |chance| chance.probability.share());
     let persistence = persistence.clamp(0.0, 0.99);
     (1.0 - (1.0 - lost) * (1.0 - corrupted), (1.0 + persistence) / (1.0 - persistence))
-}
-
-/// The share of packets that netem's chain of four states loses in the long run: those that lead to state 3 or 4.
-///
-/// From 4 it always goes on to 1 (`loss_4state`). In balance, as many go from 1 to 3 as from 3 to 1, and from 2 to 3 as
-/// from 3 to 2.
-fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
-    let [one, two, three, four] = [p31 * p23, p13 * p32, p13 * p23, p14 * p31 * p23];
-    let all = one + two + three + four;
-    if all > 0.0 {
-        (three + four) / all
-    } else if p13 + p31 > 0.0 {
-        // State 2 is never met.
-        (p13 + p14 * p31) / (p31 + p13 + p14 * p31)
-    } else {
-        // Nor is 3.
-        p14 / (1.0 + p14)
-    }
 }
 
 fn deviation_ns(jitter: Jitter) -> f64 {
@@ -522,7 +497,8 @@ mod tests {
                 one * p14,
             ];
         }
-        assert_near(markov_loss(p13, p31, p32, p23, p14), at[2] + at[3]);
+        let [p13, p31, p32, p23, p14] = ["5%", "30%", "20%", "40%", "2%"].map(share);
+        assert_near(LossModel::State { p13, p31, p32, p23, p14 }.mean(), at[2] + at[3]);
     }
 
     #[test]

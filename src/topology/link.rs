@@ -278,6 +278,56 @@ pub enum LossModel {
     },
 }
 
+/// What is to lose packets and loses fewer loses none that anybody would notice.
+const LOSES_NOTHING: f64 = 1e-6;
+
+impl LossModel {
+    /// The share of packets that are lost in the long run, 0 to 1; of a correlated loss, the share that is asked for.
+    pub fn mean(self) -> f64 {
+        match self {
+            Self::Random(chance) => chance.probability.share(),
+            Self::State { p13, p31, p32, p23, p14 } => {
+                let [p13, p31, p32, p23, p14] = [p13, p31, p32, p23, p14].map(Probability::share);
+                markov_loss(p13, p31, p32, p23, p14)
+            }
+            Self::GeModel { p, r, bad, good } => {
+                let [p, r, bad, good] = [p, r, bad, good].map(Probability::share);
+                // A chain that never changes stays in the good state, in which it begins.
+                if p + r > 0.0 { (p * bad + r * good) / (p + r) } else { good }
+            }
+        }
+    }
+
+    /// That the kernel makes less of it than it seems to say, if so.
+    pub fn doubt(self) -> Option<&'static str> {
+        match self {
+            Self::Random(chance) if chance.correlation > Probability::ZERO => {
+                Some("the kernel loses far fewer when they are correlated (docs/links.md)")
+            }
+            _ if self.mean() < LOSES_NOTHING => Some("this model loses next to nothing (docs/links.md has its mean)"),
+            _ => None,
+        }
+    }
+}
+
+/// The share of packets that netem's chain of four states loses in the long run: those that lead to state 3 or 4.
+///
+/// From 4 it always goes on to 1 (`loss_4state`). In balance, as many go from 1 to 3 as from 3 to 1, and from 2 to 3 as
+/// from 3 to 2.
+fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
+    let [one, two, three, four] = [p31 * p23, p13 * p32, p13 * p23, p14 * p31 * p23];
+    let all = one + two + three + four;
+    if all > 0.0 {
+        (three + four) / all
+    } else if p13 + p31 > 0.0 {
+        // State 2 is never met.
+        (p13 + p14 * p31) / (p31 + p13 + p14 * p31)
+    } else {
+        // Nor is 3.
+        p14 / (1.0 + p14)
+    }
+}
+
 /// Which packets overtake others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]

@@ -6,6 +6,7 @@
 use super::{
     Topology,
     diagnostic::Finding,
+    link::{LossModel, Parameter},
     matrix::Matrix,
     members::Members,
     node_set::NodeId,
@@ -19,6 +20,28 @@ const MAX_SCOPES: usize = 4;
 /// Looks for everything that is probably not meant.
 pub(super) fn find(topology: &Topology, findings: &mut Vec<Finding>) {
     findings.extend(links_without_a_rule(topology));
+    findings.extend(losses_of_next_to_nothing(topology));
+}
+
+/// Losses of which the kernel makes less than the file seems to say, each once.
+fn losses_of_next_to_nothing(topology: &Topology) -> Vec<Finding> {
+    let Topology { members, rules, .. } = topology;
+    let distinct = scopes::distinct(rules, members, |from, others| {
+        let outlook = rules.outlook(from, members);
+        let loss = |to: NodeId| {
+            let stretch = outlook.get(outlook.partition_point(|stretch| stretch.nodes.end <= to))?;
+            Some(stretch.link.loss.map(|loss| loss.model))
+        };
+        others.iter().map(|to| loss((*to)?)).collect()
+    });
+    let finding = |Distinct { what, example: (from, to), .. }: Distinct<Option<LossModel>>| {
+        let doubt = what?.doubt()?;
+        let place = rules.place_of(from, to, Parameter::Loss, members)?;
+        Some(Finding::warning(place, format!("fewer packets are lost than this seems to say: {doubt}")).help(
+            "for losses in bursts: `loss.gemodel = { p = \"1%\", r = \"25%\" }`; for single ones: `loss = \"1%\"`",
+        ))
+    };
+    distinct.into_iter().filter_map(finding).collect()
 }
 
 /// Links of which no rule speaks: probably one was forgotten.
