@@ -11,8 +11,7 @@
 
 use std::{fs, path::Path};
 
-/// Where blocks run: in a folder like this one with a fresh home; or on a host from which `n1` to `n9` are reached by
-/// ssh. A document begins with the first.
+/// Where blocks run: in a folder like this one with a fresh home; or on a host from which the nodes are reached by ssh. A document begins with the first.
 pub(crate) const WORLDS: [&str; 2] = ["this machine", "a controller host"];
 
 /// One block.

@@ -10,6 +10,7 @@ mod addresses;
 mod changes;
 mod counters;
 mod deaths;
+mod docs;
 mod drift;
 mod firewalls;
 mod guard;
