@@ -4,6 +4,7 @@
 Python 3.11, standard library only. Usage:
   through_the_api.py CUT NODE=unix:/run/netemctl/agent.sock...
   through_the_api.py CUT NODE=https://10.1.0.7:20094... with CA, CERT and KEY in the environment
+Where nothing was in force yet, it asks each host for its interface, the one that its agent's config allows.
 """
 
 import copy
@@ -110,6 +111,11 @@ class Fleet:
         # Another controller may be changing it, and may still take that back.
         if document["unconfirmed"] or wanted["generation"] != stamps[first]["generation"]:
             raise ApiError(first, "conflict", "another controller is changing this node")
+        # Of nodes that were never told anything, the document does not say where they are.
+        if set(wanted["inventory"]["nodes"]) != set(self.addresses):
+            if wanted["topology"] or wanted["overlays"] or wanted["partitions"]:
+                raise ApiError("the fleet", "bad-request", "what is in force is of other nodes; name them all")
+            wanted["inventory"] = self.inventory()
         wanted = change(copy.deepcopy(wanted), wanted["generation"] + 1)
         ticket = f"example-{uuid.uuid4()}"
         try:
@@ -139,6 +145,20 @@ class Fleet:
         log.info("generation %d is in force; steps: %s", wanted["generation"], steps)
         return wanted
 
+    def inventory(self):
+        """Where the nodes are: of each its agent, the interface that may be shaped, and all addresses of that."""
+        nodes = {}
+        for node, host in self.call_all("/v1/host", lambda node: {}).items():
+            interfaces = [interface for interface in host["interfaces"] if interface["is_allowed"]]
+            if host["node"] != node or len(interfaces) != 1:
+                allowed = [interface["name"] for interface in interfaces]
+                raise ApiError(node, "bad-request", f"the host is node {host['node']}, and allows {allowed}; it needs one")
+            addresses = [address.split("/")[0] for address in interfaces[0]["addresses"]]
+            # The first one is the one that people are shown.
+            addresses.sort(key=lambda address: address.startswith("fe80"))
+            nodes[node] = {"agent": self.addresses[node], "interface": interfaces[0]["name"], "addresses": addresses}
+        return {"nodes": nodes, "zones": {}}
+
     def edit_until_done(self, change, tries=5):
         """The same, again after somebody else was faster: the edit is made anew on what they left."""
         for left in reversed(range(tries)):
@@ -151,30 +171,35 @@ class Fleet:
                 time.sleep(1)
 
 
-def cut(node):
+def cut(node, name):
     def change(wanted, generation):
         wanted["partitions"].append(
-            {"name": "experiment", "shape": {"sides": [[node]]}, "ports": [], "mode": "drop", "since": generation}
+            {"name": name, "shape": {"sides": [[node]]}, "ports": [], "mode": "drop", "since": generation}
         )
         return wanted | {"generation": generation}
 
     return change
 
 
-def heal(wanted, generation):
-    partitions = [partition for partition in wanted["partitions"] if partition["name"] != "experiment"]
-    return wanted | {"generation": generation, "partitions": partitions}
+def heal(name):
+    def change(wanted, generation):
+        partitions = [partition for partition in wanted["partitions"] if partition["name"] != name]
+        return wanted | {"generation": generation, "partitions": partitions}
+
+    return change
 
 
 def main(node, *addresses):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     fleet = Fleet(dict(address.split("=", 1) for address in addresses))
-    fleet.edit_until_done(cut(node))
+    # Nobody else's: another run beside this one heals its own cut only.
+    name = f"example-{uuid.uuid4()}"
+    fleet.edit_until_done(cut(node, name))
     try:
         status = fleet.call_all("/v1/status", lambda node: {})
         print(json.dumps({name: [cut["address"] for cut in node["cuts"]] for name, node in status.items()}))
     finally:
-        fleet.edit_until_done(heal)
+        fleet.edit_until_done(heal(name))
 
 
 if __name__ == "__main__":

@@ -20,13 +20,18 @@ WORTH_ANOTHER_TRY = {UNREACHABLE, CONFLICT, TIMED_OUT}
 
 
 class Failed(Exception):
-    """A command that failed: nothing has changed, unless its message says otherwise."""
+    """What ends an experiment, with the exit code that says why."""
 
-    def __init__(self, command, code, document):
-        error = document["error"]
-        details = [f"{node}: {said}" for node, said in error.get("nodes", {}).items()]
-        super().__init__("; ".join([f"{command} ended with {code}: {error['message']}", *details]))
-        self.code, self.document = code, document
+    def __init__(self, code, why):
+        super().__init__(why)
+        self.code = code
+
+
+def failed(command, code, document):
+    """A command that failed: nothing has changed, unless its message says otherwise."""
+    error = document["error"]
+    details = [f"{node}: {said}" for node, said in error.get("nodes", {}).items()]
+    return Failed(code, "; ".join([f"{command} ended with {code}: {error['message']}", *details]))
 
 
 def netemctl(*arguments, seconds=60, tries=3):
@@ -42,7 +47,7 @@ def netemctl(*arguments, seconds=60, tries=3):
         if "error" not in document:
             return done.returncode, document
         if done.returncode not in WORTH_ANOTHER_TRY or not left:
-            raise Failed(" ".join(arguments), done.returncode, document)
+            raise failed(" ".join(arguments), done.returncode, document)
         log.warning("%s; trying again", document["error"]["message"])
         time.sleep(2)
 
@@ -52,7 +57,7 @@ def verified():
     code, report = netemctl("verify", "--tolerance", os.environ.get("TOLERANCE", "2"), seconds=300)
     if code == DIFFERS:
         wrong = [f"{pair['from']} to {pair['to']}: {pair['verdict']}" for pair in report["pairs"]]
-        raise SystemExit(f"{report['wrong']} pairs are not as wanted; the worst: {'; '.join(wrong[:3])}")
+        raise Failed(code, f"{report['wrong']} pairs are not as wanted; the worst: {'; '.join(wrong[:3])}")
     return report
 
 
@@ -61,7 +66,7 @@ def surroundings():
     version = subprocess.run([NETEMCTL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     code, status = netemctl("status")
     if code != OK:
-        raise SystemExit("a kernel is not as wanted, or the nodes do not agree: see netemctl status")
+        raise Failed(code, "a kernel is not as wanted, or the nodes do not agree: see netemctl status")
     node = next(iter(status["nodes"].values()))
     return {
         "netemctl": version,
@@ -86,27 +91,27 @@ def main(topology, side, result):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     runs = []
 
-    def run(phase, change):
+    def run(phase, *command):
+        _, change = netemctl(*command)
         report = verified()
         medians = {f"{pair['from']}-{pair['to']}": [each["median"] for each in pair["measured"]] for pair in report["pairs"]}
         at = {"began": time.time(), "onset": change["onset"], "seed": change.get("seed")}
         runs.append({"surroundings": surroundings(), "measured": medians, "at": at, "result": benchmark(phase)})
+        # What was measured is kept, whatever becomes of the next phase.
+        with open(f"{result}.new", "w", encoding="utf-8") as file:
+            json.dump(runs, file, indent=2)
+        os.replace(f"{result}.new", result)
 
     # Whatever was in force before is no part of this experiment.
     netemctl("clear")
     try:
-        _, change = netemctl("apply", topology)
-        run("wan", change)
+        run("wan", "apply", topology)
         # A name of its own, so that repeating it changes nothing and healing it heals nothing else.
-        _, change = netemctl("partition", side, "--name", "experiment")
-        run("partition", change)
-        _, change = netemctl("heal", "experiment")
-        run("healed", change)
+        run("partition", "partition", side, "--name", "experiment")
+        run("healed", "heal", "experiment")
     finally:
         # Also after a failure and after Ctrl-C.
         netemctl("clear")
-    with open(result, "w", encoding="utf-8") as file:
-        json.dump(runs, file, indent=2)
 
 
 if __name__ == "__main__":
