@@ -104,6 +104,8 @@ const OF_HOST: &str = "/etc/netemctl/agent.toml";
 impl Agent {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let Some(config) = self.config else { return self.speak() };
+        // Started by way of /proc/self/exe, it would be called "exe" in what ps(1) and top(1) show.
+        let _cosmetic = nix::sys::prctl::set_name(c"netemctl");
         // Whose session it was started in, its end is not the keeper's.
         let keeper = self.keeper.map(KeeperFolder::at);
         if keeper.is_some() {

@@ -251,7 +251,10 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     --- stderr
     --- exit status: 0
     ");
-    assert_ne!(lab.sandbox.agent("n2"), before);
+    let agent = lab.sandbox.agent("n2");
+    assert_ne!(agent, before);
+    let called = fs::read_to_string(format!("/proc/{agent}/comm")).expect("it runs");
+    assert_eq!(called, "netemctl\n", "ps and top call it so");
     assert_eq!(lab.programs(), ["n1 sleep", "n3 sleep"]);
     assert_eq!(lab.in_force()["ok"], true);
     // What the agent knew, it knows from its journal.
