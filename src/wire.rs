@@ -18,7 +18,7 @@ use thiserror::Error;
 use crate::{
     plan::{
         Absent, Change, Cut, ForeignObject, IfName, Inventory, Moment, Place, Port, Profile, Stamp, Tally, TimedId,
-        Wanted, is_link_local,
+        Wanted, is_link_local, nanos,
     },
     topology::NodeName,
 };
@@ -62,7 +62,7 @@ calls! {
 
 /// What `netemctl agent --stdio` says on a line of its own, its version behind, before it speaks HTTP. What comes before
 /// that line is a login shell's. The number rises with each change of the calls.
-pub const GREETING: &str = "netemctl-agent 3 ";
+pub const GREETING: &str = "netemctl-agent 4 ";
 
 /// What an agent says in the `server` header of every answer, for those that do not understand the answer.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
@@ -242,14 +242,25 @@ pub struct Document {
     /// What of it is not in force at this moment, as the node knows by its own clock.
     pub absent: Absent,
     /// When what has a time began or will, where the document only says that it is not before.
-    pub begins: Vec<(TimedId, Moment)>,
+    pub begins: Vec<Beginning>,
     /// True if the node takes it back unless its controller confirms it.
     #[serde(default)]
     pub unconfirmed: bool,
     /// For how long changes that leave out nodes wait for the controller that made the last change, which may still undo
     /// it; `None`: it said that all nodes have confirmed it.
-    #[serde(default)]
+    #[serde(rename = "unfinished_ns", with = "nanos::option", default)]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub unfinished: Option<Duration>,
+}
+
+/// When something of a document began or will.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Beginning {
+    /// What.
+    pub of: TimedId,
+    /// When.
+    pub at: Moment,
 }
 
 impl Document {
@@ -267,7 +278,7 @@ impl Document {
     fn on_time(&self, mut wanted: Wanted) -> Wanted {
         for partition in &mut wanted.partitions {
             let own = partition.id();
-            let begins = self.begins.iter().find(|(id, _)| *id == own).map(|(_, begins)| *begins);
+            let begins = self.begins.iter().find(|beginning| beginning.of == own).map(|beginning| beginning.at);
             if let (Some(timing), Some(begins)) = (&mut partition.timing, begins) {
                 timing.begins = begins;
             }
@@ -341,7 +352,8 @@ pub struct Commit {
     #[serde(default)]
     pub clock_ahead_ns: i64,
     /// How long the node then has it, unless it is told to keep it.
-    #[serde(default = "confirm_within")]
+    #[serde(rename = "confirm_within_ns", with = "nanos", default = "confirm_within")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub confirm_within: Duration,
 }
 
@@ -364,6 +376,8 @@ pub struct Committed {
     pub onset: Option<Onset>,
     /// How much later than the agreed instant it was by the node's clock when it was told, if that is too much for a
     /// busy moment: the clocks differ.
+    #[serde(rename = "told_late_ns", with = "nanos::option", default)]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub told_late: Option<Duration>,
     /// What the partitions had cut here that this change ends.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -443,6 +457,7 @@ pub struct NodeStatus {
     /// Which wanted state it has.
     pub stamp: Stamp,
     /// In how many seconds the node takes its last change back, which its controller has not confirmed; `None`: it has.
+    #[serde(rename = "unconfirmed_s")]
     pub unconfirmed: Option<f64>,
     /// The nodes that the last change left as they were, as its document says.
     pub missing: BTreeSet<NodeName>,
@@ -511,6 +526,7 @@ pub struct WatchStatus {
     /// Why it cannot be brought in line, or not be looked at.
     pub obstacle: Option<String>,
     /// In how many seconds it is tried again at the earliest; `None`: as soon as something happens.
+    #[serde(rename = "next_try_s")]
     pub next_try: Option<f64>,
     /// Why the journal could not be written; it is tried again. `None`: it says what is in force.
     pub journal_behind: Option<String>,
@@ -554,6 +570,7 @@ pub struct OverlayStatus {
     /// Its name.
     pub name: String,
     /// In how many seconds the node takes it off; `None`: not by itself.
+    #[serde(rename = "left_s")]
     pub left: Option<f64>,
 }
 
@@ -566,8 +583,10 @@ pub struct PartitionStatus {
     /// Whether it is in force at this moment, and not yet to begin or between two turns.
     pub is_on: bool,
     /// In how many seconds it is over for good; `None`: not by itself.
+    #[serde(rename = "left_s")]
     pub left: Option<f64>,
     /// In how many seconds it comes into force or goes out of it; `None`: not by itself.
+    #[serde(rename = "next_change_s")]
     pub next_change: Option<f64>,
     /// How many packets its filters on this node have dropped, since they were written; `None`: it has no filters here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

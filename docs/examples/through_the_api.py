@@ -174,7 +174,7 @@ class Fleet:
 def cut(node, name):
     def change(wanted, generation):
         wanted["partitions"].append(
-            {"name": name, "shape": {"sides": [[node]]}, "ports": [], "mode": "drop", "since": generation}
+            {"name": name, "shape": {"kind": "sides", "sides": [[node]]}, "since": generation}
         )
         return wanted | {"generation": generation}
 

@@ -94,7 +94,7 @@ def main(topology, side, result):
     def run(phase, *command):
         _, change = netemctl(*command)
         report = verified()
-        medians = {f"{pair['from']}-{pair['to']}": [each["median"] for each in pair["measured"]] for pair in report["pairs"]}
+        medians = {f"{pair['from']}-{pair['to']}": [each["median_rtt_ms"] for each in pair["measured"]] for pair in report["pairs"]}
         at = {"began": time.time(), "onset": change["onset"], "seed": change.get("seed")}
         runs.append({"surroundings": surroundings(), "measured": medians, "at": at, "result": benchmark(phase)})
         # What was measured is kept, whatever becomes of the next phase.

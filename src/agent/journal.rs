@@ -30,8 +30,9 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the file's format. The first one has no `below` and no `superseded`, the second one no `until` and no `is_unwanted`.
-const VERSION: u32 = 3;
+/// The version of the file's format. In the first three, times and the shapes of partitions
+/// were written in another way; entries without any are read all the same.
+const VERSION: u32 = 4;
 
 /// A document and the times of what is in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +140,14 @@ pub enum JournalError {
         why: String,
     },
     /// A later netemctl wrote it.
+    #[error("the journal {path} is of version {version}, and this netemctl reads version {VERSION}", path = .path.display())]
+    Older {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u32,
+    },
+    /// A later netemctl wrote it.
     #[error("the journal {path} is of version {version}, and this netemctl knows versions up to {VERSION}", path = .path.display())]
     Newer {
         /// Which file.
@@ -176,6 +185,10 @@ impl JournalError {
                 "end that one first; two that change one interface would undo each other's work"
             }
             Self::Unclaimed(..) => "the agent makes a Unix socket to keep others from its interface",
+            Self::Older { .. } => {
+                "start the version of netemctl that wrote it, and netemctl clear; or remove it, and netemctl apply or clear \
+                 brings the node in line"
+            }
             Self::Newer { .. } => "start the version of netemctl that wrote it",
             Self::Another { .. } => "give each agent a `journal` of its own in its config",
             Self::Malformed { .. } => {
@@ -265,7 +278,10 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
     // An entry ends with a line break, so that one that is cut short is always seen to be.
     let entry = entry.strip_suffix(b"\n").filter(|entry| !entry.is_empty());
     let entry = entry.ok_or_else(|| malformed("it is cut short".to_owned()))?;
-    serde_json::from_slice(entry).map_err(|error| malformed(error.to_string()))
+    serde_json::from_slice(entry).map_err(|error| match version {
+        VERSION => malformed(error.to_string()),
+        _ => JournalError::Older { path: path.into(), version },
+    })
 }
 
 /// For fuzzing: what is read comes back as it would be written, and its times hold in another boot.
@@ -299,7 +315,7 @@ mod tests {
     #[test]
     fn an_entry_is_read_as_it_was_written_and_its_version_is_told_first() {
         let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":3}\n"));
+        assert!(bytes.starts_with(b"{\"version\":4}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 
@@ -311,7 +327,7 @@ mod tests {
         }
         let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
         assert!(matches!(newer, Err(JournalError::Newer { version: 7, .. })));
-        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":1}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
+        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":4}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
             let decoded = decode(Path::new("j"), text.as_bytes());
             assert!(matches!(decoded, Err(JournalError::Malformed { .. })), "{text:?}");
         }

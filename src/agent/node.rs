@@ -30,7 +30,7 @@ use super::{
 use crate::{
     kernel::{Interface, Kernel},
     plan::{Absent, Mode, Stamp, TimedId, Wanted},
-    wire::{ApiError, Committed, Counted, Document, ErrorCode, Host, NodeStatus, Recovered, Routed},
+    wire::{ApiError, Beginning, Committed, Counted, Document, ErrorCode, Host, NodeStatus, Recovered, Routed},
 };
 
 /// How often is looked whether classes that nothing uses any more have drained.
@@ -256,7 +256,7 @@ impl<K: Kernel> Node<K> {
         Document {
             wanted: document.clone(),
             absent: timeline.absent(now.uptime),
-            begins: timeline.begins(),
+            begins: timeline.begins().into_iter().map(|(of, at)| Beginning { of, at }).collect(),
             unconfirmed: self.transactions.taken_back_at().is_some(),
             unfinished: self.transactions.unfinished().map(|until| until.saturating_sub(now.uptime)),
         }

@@ -246,7 +246,10 @@ impl From<JournalError> for Failure {
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::File,
                 _ => Exit::Failed,
             },
-            JournalError::Malformed { .. } | JournalError::Newer { .. } | JournalError::Another { .. } => Exit::File,
+            JournalError::Malformed { .. }
+            | JournalError::Older { .. }
+            | JournalError::Newer { .. }
+            | JournalError::Another { .. } => Exit::File,
         };
         Self::new(exit, error).hint(hint)
     }

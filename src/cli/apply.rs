@@ -115,7 +115,7 @@ struct ChangeOnset {
     spread_us: Option<f64>,
     nodes: BTreeMap<NodeName, NodeOnset>,
     /// By how many seconds clocks of nodes are ahead of this machine's, of those that are certainly not in step with it.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(rename = "clocks_ahead_s", skip_serializing_if = "BTreeMap::is_empty")]
     clocks_ahead: BTreeMap<NodeName, f64>,
 }
 

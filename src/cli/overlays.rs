@@ -27,6 +27,7 @@ pub(super) struct Laid {
     /// The link that it is laid over, where that is one and the same for all pairs: empty for the bare LAN.
     over: Option<String>,
     /// In how many seconds the last node takes it off; `None`: not by itself.
+    #[serde(rename = "left_s")]
     left: Option<f64>,
     #[serde(skip)]
     ends: String,

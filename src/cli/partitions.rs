@@ -71,12 +71,15 @@ struct Timed {
     /// From when on, as in RFC 3339.
     begins: String,
     /// For how many seconds from then on; `None`: until it is healed.
+    #[serde(rename = "lasts_s")]
     lasts: Option<f64>,
     /// In how many seconds it is over; `None`: not by itself.
+    #[serde(rename = "left_s")]
     left: Option<f64>,
     /// Whether it cuts at this moment.
     is_on: bool,
     /// In how many seconds that changes; `None`: never.
+    #[serde(rename = "changes_in_s")]
     changes_in: Option<f64>,
     flap: Option<Flapping>,
 }
@@ -85,8 +88,10 @@ struct Timed {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Flapping {
     /// For how many seconds it cuts.
+    #[serde(rename = "down_s")]
     down: f64,
     /// For how many seconds it does not.
+    #[serde(rename = "up_s")]
     up: f64,
     /// How much each change may be off, in percent of the shorter of the two.
     spread: u8,

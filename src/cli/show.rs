@@ -44,6 +44,7 @@ struct Zone<'a> {
 struct OneWay<'a> {
     from: &'a NodeName,
     to: &'a NodeName,
+    #[serde(rename = "one_way_delay_ms")]
     one_way_delay: Delay,
     /// Everything that the link adds, the delay once more.
     link: Link,

@@ -179,14 +179,15 @@ mod tests {
 
     /// A node with two profiles and a cut, as its agent says.
     pub(super) fn node(name: &NodeName) -> Node {
-        let profile = |delay: &str| serde_json::json!({ "delay": delay, "limit": 1_000, "addresses": 9, "queued": 0 });
+        let profile =
+            |delay: f64| serde_json::json!({ "delay_ms": delay, "limit": 1_000, "addresses": 9, "queued": 0 });
         let status = serde_json::json!({
-            "node": name, "version": "0.1.0", "stamp": { "generation": 3, "digest": "00" }, "unconfirmed": null,
+            "node": name, "version": "0.1.0", "stamp": { "generation": 3, "digest": "00" }, "unconfirmed_s": null,
             "missing": [], "topology": "hierarchical-9", "overlays": [],
-            "partitions": [{ "name": "Z3", "is_on": true, "left": null, "next_change": null }],
-            "interface": "db0", "profiles": [profile("10ms"), profile("75ms")], "cuts": [], "drift": [], "foreign": [],
+            "partitions": [{ "name": "Z3", "is_on": true, "left_s": null, "next_change_s": null }],
+            "interface": "db0", "profiles": [profile(10.0), profile(75.0)], "cuts": [], "drift": [], "foreign": [],
             "draining": 0, "journal": "/var/lib/n", "recovered": null,
-            "watch": { "on_drift": "report", "since": null, "incidents": [], "repairs": 0, "obstacle": null, "next_try": null,
+            "watch": { "on_drift": "report", "since": null, "incidents": [], "repairs": 0, "obstacle": null, "next_try_s": null,
                 "journal_behind": null },
         });
         Node::up(serde_json::from_value(status).unwrap(), false)

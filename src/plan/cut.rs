@@ -25,7 +25,7 @@ pub struct Cut {
 /// Which packets between two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
+#[serde(from = "TrafficForm", into = "TrafficForm")]
 pub enum Traffic {
     /// All of them.
     All,
@@ -35,6 +35,39 @@ pub enum Traffic {
     FromPort(Port),
     /// The fragments of a protocol: no filter sees their ports, so they are cut with any port of the protocol.
     FragmentsOf(Protocol),
+}
+
+/// The same in JSON: an object that says its kind.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum TrafficForm {
+    All,
+    ToPort { port: Port },
+    FromPort { port: Port },
+    FragmentsOf { protocol: Protocol },
+}
+
+impl From<TrafficForm> for Traffic {
+    fn from(form: TrafficForm) -> Self {
+        match form {
+            TrafficForm::All => Self::All,
+            TrafficForm::ToPort { port } => Self::ToPort(port),
+            TrafficForm::FromPort { port } => Self::FromPort(port),
+            TrafficForm::FragmentsOf { protocol } => Self::FragmentsOf(protocol),
+        }
+    }
+}
+
+impl From<Traffic> for TrafficForm {
+    fn from(traffic: Traffic) -> Self {
+        match traffic {
+            Traffic::All => Self::All,
+            Traffic::ToPort(port) => Self::ToPort { port },
+            Traffic::FromPort(port) => Self::FromPort { port },
+            Traffic::FragmentsOf(protocol) => Self::FragmentsOf { protocol },
+        }
+    }
 }
 
 /// What the sender of a packet that is cut hears of it.

@@ -22,6 +22,7 @@ mod inventory;
 mod leaf_mark;
 mod loss;
 mod name;
+pub(crate) mod nanos;
 mod overlay;
 mod partition;
 mod profile;

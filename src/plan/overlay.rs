@@ -30,6 +30,8 @@ pub struct Overlay {
     /// The generation of the document in which it was laid.
     pub since: u64,
     /// How long it lasts, from the moment at which a node commits it; `None`: until it is taken off.
+    #[serde(rename = "lasts_ns", with = "super::nanos::option", default)]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub lasts: Option<Duration>,
 }
 

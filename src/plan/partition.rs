@@ -37,7 +37,7 @@ pub struct Partition {
 /// Who is cut from whom.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
+#[serde(from = "ShapeForm", into = "ShapeForm")]
 pub enum Shape {
     /// Two nodes reach each other if they are on one side together. The nodes that no side names are one more side,
     /// the rest. A node on two sides is a bridge between them.
@@ -61,7 +61,7 @@ pub enum Shape {
 /// What becomes of the packets that are cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
+#[serde(from = "ModeForm", into = "ModeForm")]
 pub enum Mode {
     /// They vanish, as in a cut cable.
     #[default]
@@ -71,6 +71,66 @@ pub enum Mode {
     Reject,
     /// Some of them vanish.
     Loss(Probability),
+}
+
+/// A shape in JSON: an object that says its kind.
+#[derive(Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum ShapeForm {
+    Sides { sides: Vec<BTreeSet<NodeName>> },
+    OneWay { from: BTreeSet<NodeName>, to: BTreeSet<NodeName> },
+    Ring { order: Vec<BTreeSet<NodeName>>, reach: usize },
+}
+
+impl From<ShapeForm> for Shape {
+    fn from(form: ShapeForm) -> Self {
+        match form {
+            ShapeForm::Sides { sides } => Self::Sides(sides),
+            ShapeForm::OneWay { from, to } => Self::OneWay { from, to },
+            ShapeForm::Ring { order, reach } => Self::Ring { order, reach },
+        }
+    }
+}
+
+impl From<Shape> for ShapeForm {
+    fn from(shape: Shape) -> Self {
+        match shape {
+            Shape::Sides(sides) => Self::Sides { sides },
+            Shape::OneWay { from, to } => Self::OneWay { from, to },
+            Shape::Ring { order, reach } => Self::Ring { order, reach },
+        }
+    }
+}
+
+/// A mode in JSON.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum ModeForm {
+    Drop,
+    Reject,
+    Loss { loss: Probability },
+}
+
+impl From<ModeForm> for Mode {
+    fn from(form: ModeForm) -> Self {
+        match form {
+            ModeForm::Drop => Self::Drop,
+            ModeForm::Reject => Self::Reject,
+            ModeForm::Loss { loss } => Self::Loss(loss),
+        }
+    }
+}
+
+impl From<Mode> for ModeForm {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Drop => Self::Drop,
+            Mode::Reject => Self::Reject,
+            Mode::Loss(loss) => Self::Loss { loss },
+        }
+    }
 }
 
 impl Partition {

@@ -60,6 +60,7 @@ impl LineRate {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
     /// One-way delay added to every packet; with jitter, on average.
+    #[serde(rename = "delay_ms")]
     pub delay: Delay,
     /// How much the delay varies.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -96,7 +96,8 @@ pub struct Timing {
     /// From when on, on all nodes at once.
     pub begins: Moment,
     /// For how long; `None`: until it is taken back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "lasts_ns", with = "super::nanos::option", default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub lasts: Option<Duration>,
     /// In turns; `None`: all the time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -109,8 +110,12 @@ pub struct Timing {
 #[serde(deny_unknown_fields)]
 pub struct Flap {
     /// How long it is in force: the link is down.
+    #[serde(rename = "down_ns", with = "super::nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub down: Duration,
     /// How long it is not: the link is up.
+    #[serde(rename = "up_ns", with = "super::nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub up: Duration,
     /// How much each change may come early or late, in percent of the shorter of the two; at most 50.
     pub spread: u8,

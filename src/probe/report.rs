@@ -19,6 +19,7 @@ pub struct Pair {
     /// Who answered, or not.
     pub to: NodeName,
     /// The RTT that is wanted; `None`: no answer is to come back.
+    #[serde(rename = "wanted_rtt_ms")]
     pub wanted: Option<Rtt>,
     /// Whether requests are to arrive, whatever becomes of the answers.
     pub arrives: bool,
@@ -48,6 +49,7 @@ pub struct Measured {
     /// were less late.
     pub late_ns: u64,
     /// The median RTT, if there was an answer.
+    #[serde(rename = "median_rtt_ms")]
     pub median: Option<Rtt>,
     /// Median less wanted, in nanoseconds, where both are.
     pub error_ns: Option<i64>,

@@ -15,6 +15,7 @@ use super::units::{BitRate, Bytes, Delay, Probability};
 #[serde(deny_unknown_fields)]
 pub struct Link {
     /// How long the packet is held back, one way; with jitter, on average.
+    #[serde(rename = "delay_ms")]
     pub delay: Delay,
     /// How much the delay varies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -154,6 +155,7 @@ impl fmt::Display for Parameter {
 #[serde(deny_unknown_fields)]
 pub struct Jitter {
     /// One standard deviation; of the uniform distribution, half the width. Never zero, at most [`Jitter::MAX`].
+    #[serde(rename = "amount_ms")]
     pub amount: Delay,
     /// How much of each packet's draw is the draw before it.
     pub correlation: Probability,
@@ -169,7 +171,7 @@ impl Jitter {
 /// How a time that varies is distributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(try_from = "String", into = "String")]
 pub enum Distribution {
     /// Evenly, from one jitter less than the mean to one jitter more.
     #[default]
@@ -193,6 +195,24 @@ impl fmt::Display for Distribution {
             Self::ParetoNormal => f.pad("paretonormal"),
             Self::Table(id) => f.pad(&format!("table-{id}")),
         }
+    }
+}
+
+impl From<Distribution> for String {
+    fn from(distribution: Distribution) -> Self {
+        distribution.to_string()
+    }
+}
+
+impl TryFrom<String> for Distribution {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let named = [Self::Uniform, Self::Normal, Self::Pareto, Self::ParetoNormal];
+        let table =
+            || u32::from_str_radix(text.strip_prefix("table-")?, 16).ok().map(|id| Self::Table(TableId::new(id)));
+        let found = named.into_iter().find(|named| named.to_string() == text).or_else(table);
+        found.filter(|found| found.to_string() == text).ok_or_else(|| format!("`{text}` is no distribution"))
     }
 }
 
@@ -248,7 +268,7 @@ pub struct Loss {
 /// How the packets that are lost are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum LossModel {
     /// Each by itself.
     Random(Chance),
@@ -331,7 +351,7 @@ fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
 /// Which packets overtake others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Reorder {
     /// Those whose jitter is that much less.
     Jitter,
@@ -408,20 +428,24 @@ pub struct Slot {
 /// The time from one slot to the next, at most [`Jitter::MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "lowercase")]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Spacing {
     /// Evenly between the two.
     Range {
         /// At least.
+        #[serde(rename = "min_ms")]
         min: Delay,
         /// At most.
+        #[serde(rename = "max_ms")]
         max: Delay,
     },
     /// Distributed around a mean.
     Distributed {
         /// The mean.
+        #[serde(rename = "delay_ms")]
         delay: Delay,
         /// As in [`Jitter::amount`].
+        #[serde(rename = "jitter_ms")]
         jitter: Delay,
         /// In which way.
         distribution: Distribution,

@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use crate::plan::nanos;
+
 /// Asks an agent to measure the way to other nodes by ICMP echo, and to listen for the requests of the others.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -16,12 +18,20 @@ pub struct Probe {
     /// How many requests each gets.
     pub count: u32,
     /// How long to wait before the first request, so that every node has been asked by then.
+    #[serde(rename = "settle_ns", with = "nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub settle: Duration,
     /// Time between two requests to the same target, on average.
+    #[serde(rename = "interval_ns", with = "nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub interval: Duration,
     /// How long an answer is waited for.
+    #[serde(rename = "timeout_ns", with = "nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub timeout: Duration,
     /// How long to listen at least, once the requests begin.
+    #[serde(rename = "listen_ns", with = "nanos")]
+    #[cfg_attr(test, schemars(with = "u64"))]
     pub listen: Duration,
 }
 

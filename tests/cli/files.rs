@@ -191,7 +191,9 @@ fn show_gives_programs_every_parameter() {
     let shown = sandbox.run(["show", "--json", "pair.toml"]).ended(0).json();
     insta::assert_snapshot!(
         shown["links"][1]["link"],
-        @r#"{"delay":"5ms","jitter":{"amount":"1ms","correlation":"0%","distribution":"uniform"},"loss":{"ecn":true,"model":{"random":{"correlation":"0%","probability":"0.1%"}}},"rate":{"bits":"1gbit","cell_overhead":"0B","cell_size":"0B","packet_overhead":"0B"}}"#
+        @r#"
+        {"delay_ms":5.0,"jitter":{"amount_ms":1.0,"correlation":"0%","distribution":"uniform"},"loss":{"ecn":true,"model":{"correlation":"0%","kind":"random","probability":"0.1%"}},"rate":{"bits":"1gbit","cell_overhead":"0B","cell_size":"0B","packet_overhead":"0B"}}
+        "#
     );
 }
 
@@ -212,17 +214,17 @@ fn show_gives_programs_every_ordered_pair() {
         {
           "from": "n1",
           "to": "n2",
-          "one_way_delay": "5ms",
+          "one_way_delay_ms": 5.0,
           "link": {
-            "delay": "5ms"
+            "delay_ms": 5.0
           }
         },
         {
           "from": "n2",
           "to": "n1",
-          "one_way_delay": "5ms",
+          "one_way_delay_ms": 5.0,
           "link": {
-            "delay": "5ms"
+            "delay_ms": 5.0
           }
         }
       ]

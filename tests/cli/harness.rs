@@ -95,7 +95,7 @@ impl Sandbox {
             let text = String::from_utf8(bytes).expect("what is printed is UTF-8");
             let text = text.replace(&*self.path().to_string_lossy(), "[DIR]");
             let text = blank(text, "each with an agent, in ", " s\n", "[TIME]");
-            let text = blank(text, "\"seconds\": ", "\n", "[TIME]");
+            let text = blank(text, "\"took_s\": ", "\n", "[TIME]");
             let text = blank(text, "\"digest\": \"", "\"", "[DIGEST]");
             let text = blank(text, ", all within ", " ms", "[TIME]").replace(", all within [TIME] ms", "");
             text.replace(concat!("netemctl ", env!("CARGO_PKG_VERSION")), "netemctl [VERSION]")

@@ -99,7 +99,7 @@ fn programs_get_the_same_as_data() {
       "topology": "uniform-3-rtt0",
       "nodes": 3,
       "directory": "[DIR]/lab",
-      "seconds": [TIME]
+      "took_s": [TIME]
     }
     --- stderr
     --- exit status: 0

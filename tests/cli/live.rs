@@ -256,8 +256,8 @@ fn what_is_laid_over_what_is_shown_or_the_kernel_that_cannot_shape_is_named() {
     n1:n7:delay  n1 ↔ n7  delay = "5ms"   links that differ
     "#);
     let document = lab.run(["status", "--json"]).ended(0).json();
-    assert!(document["overlays"][1]["left"].as_f64().is_some_and(|left| (3_500.0..=3_600.0).contains(&left)));
-    assert_eq!(document["nodes"]["n9"]["overlays"][0]["left"], serde_json::Value::Null);
+    assert!(document["overlays"][1]["left_s"].as_f64().is_some_and(|left| (3_500.0..=3_600.0).contains(&left)));
+    assert_eq!(document["nodes"]["n9"]["overlays"][0]["left_s"], serde_json::Value::Null);
     insta::assert_snapshot!(lab.run(["unset", "Z1"]), @"
     --- stdout
     in force on 9 nodes: change storm (ends by itself), change n1:n7:delay (ends by itself); changed 5 nodes, 35 steps

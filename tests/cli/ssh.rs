@@ -74,7 +74,7 @@ fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_
     assert!(!is_there(first) && !is_there(second), "each one ends before the next begins");
     // A keeper that talks otherwise is told by the first line of its configuration.
     let run_n1 = lab.sandbox.path().join("run-n1");
-    let rewrite = "sed -i '1s/netemctl-agent 3/netemctl-agent 2/' run-n1/netemctl-ssh/*/agent.toml";
+    let rewrite = "sed -i '1s/netemctl-agent 4/netemctl-agent 2/' run-n1/netemctl-ssh/*/agent.toml";
     let _rewritten = lab.sandbox.run_other("sh", ["-c", rewrite]).ended(0);
     let refused = status(&lab).ended(6).json();
     let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();

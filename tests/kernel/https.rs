@@ -77,7 +77,7 @@ fn over_a_management_network_that_loses_three_of_ten_packets_all_nodes_change_or
         let deadline = Instant::now() + GOES_BACK_WITHIN;
         loop {
             let status = lab.netemctl("--json status").json();
-            let has_it = |node: &Value| node["topology"] == *name && node["unconfirmed"].is_null();
+            let has_it = |node: &Value| node["topology"] == *name && node["unconfirmed_s"].is_null();
             if status["ok"] == true && ["n1", "n2", "n3"].iter().all(|node| has_it(&status["nodes"][node])) {
                 break;
             }

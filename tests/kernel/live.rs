@@ -88,7 +88,7 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
     let before = lab.tc();
     let left = |node: &str| {
         let status = lab.netemctl("--json status").expect(0).json();
-        status["nodes"][node]["overlays"][0]["left"].as_f64()
+        status["nodes"][node]["overlays"][0]["left_s"].as_f64()
     };
     // The leaf itself stays until it has drained, so the filters are watched.
     let is_over = || !lab.exec("n7", "tc filter show dev db0").contains("4e7e:4");
@@ -137,7 +137,7 @@ fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_
     }
     let report = lab.verify("--tolerance 50").expect(0).json();
     let pairs = report["pairs"].as_array().unwrap();
-    let slow: Vec<_> = pairs.iter().filter(|pair| pair["wanted"] == "60ms").collect();
+    let slow: Vec<_> = pairs.iter().filter(|pair| pair["wanted_rtt_ms"] == 60.0).collect();
     assert_eq!(slow.len(), 4, "n1 with n2 and n3, whoever asks");
     assert!(slow.iter().all(|pair| pair["from"] == "n1" || pair["to"] == "n1"));
     drop(lab.netemctl("unset n1:n[2-3]").expect(0));
@@ -170,7 +170,10 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
     let delay = |from: &str, to: &str| {
         let report = lab.verify("--tolerance 50 --count 5").expect(0).json();
         let pairs = report["pairs"].as_array().unwrap();
-        pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap()["wanted"].clone()
+        pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap()["wanted_rtt_ms"]
+            .as_f64()
+            .map(|ms| format!("{ms}ms"))
+            .unwrap_or_default()
     };
     assert_eq!(delay("n1", "n2"), "10ms");
     drop(lab.netemctl("heal").expect(0));
@@ -198,7 +201,11 @@ fn verify_allows_for_the_loss_and_the_jitter_that_are_wanted_and_for_no_more() {
         let pairs = report["pairs"].as_array().unwrap().iter();
         let between = pairs.filter(|pair| pair["from"] != "n3" && pair["to"] != "n3");
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        between.map(|pair| (text(&pair["wanted"]), text(&pair["verdict"]))).collect()
+        between
+            .map(|pair| {
+                (pair["wanted_rtt_ms"].as_f64().map(|ms| format!("{ms}ms")).unwrap_or_default(), text(&pair["verdict"]))
+            })
+            .collect()
     };
     let both = |wanted: &str, verdict: &str| vec![(wanted.to_owned(), verdict.to_owned()); 2];
     drop(lab.netemctl("set n1 n2 jitter=20ms loss=20%").expect(0));

@@ -28,7 +28,7 @@ fn partition_z3_cuts_exactly_the_right_pairs_and_heal_brings_the_delays_back() {
     drop(lab.netemctl("partition Z3").expect(0));
     mesh.assert_heard(|a, b| in_z3(a) == in_z3(b));
     let report = lab.verify("--tolerance 50").expect(0).json();
-    let cut = report["pairs"].as_array().unwrap().iter().filter(|pair| pair["wanted"].is_null()).count();
+    let cut = report["pairs"].as_array().unwrap().iter().filter(|pair| pair["wanted_rtt_ms"].is_null()).count();
     assert_eq!(cut, 36);
     let again = lab.netemctl("--json partition Z3").expect(0).json();
     assert_eq!(again["changed"], false);

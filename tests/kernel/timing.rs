@@ -222,7 +222,7 @@ fn an_agent_that_is_killed_and_started_in_time_goes_on_with_the_time_that_is_lef
     let _agent = Restarted::start(&lab, "n7");
     mesh.assert_heard(|a, b| in_z3(a) == in_z3(b));
     let status = lab.netemctl("--json status").expect(0).json();
-    let left = status["nodes"]["n7"]["partitions"][0]["left"].as_f64().unwrap();
+    let left = status["nodes"]["n7"]["partitions"][0]["left_s"].as_f64().unwrap();
     assert!((begins + 8.0 - now() - left).abs() < 1.0, "{left} s are left");
     sleep_until(begins + 8.0);
     thread::sleep(SOON);

@@ -358,8 +358,8 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
         machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
     };
     assert_eq!(
-        message("{\"version\":4}\nwhatever"),
-        "the journal FILE is of version 4, and this netemctl knows versions up to 3"
+        message("{\"version\":5}\nwhatever"),
+        "the journal FILE is of version 5, and this netemctl knows versions up to 4"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
     assert_eq!(message(""), "the journal FILE makes no sense: it is empty, as a disk that was full may leave a file");

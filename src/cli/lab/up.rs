@@ -28,6 +28,8 @@ pub(in crate::cli) struct Up<'a> {
     topology: &'a str,
     nodes: usize,
     directory: PathBuf,
+    /// How long it took.
+    #[serde(rename = "took_s")]
     seconds: f64,
 }
 

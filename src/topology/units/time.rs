@@ -13,7 +13,7 @@ use super::foreign;
 /// The time a packet takes in one direction, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Delay(u64);
 
 impl Delay {
@@ -48,7 +48,7 @@ impl Add for Delay {
 /// A round-trip time, there and back, in whole nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "f64", into = "f64")]
 pub struct Rtt(u64);
 
 impl Rtt {
@@ -72,6 +72,44 @@ impl Rtt {
     /// is rounded down.
     pub const fn one_way(self) -> Delay {
         Delay(self.0 / 2)
+    }
+}
+
+/// In JSON a time is a number of milliseconds; its key ends with `_ms`.
+fn from_millis(millis: f64) -> Result<u64, TimeError> {
+    let nanos = (millis * 1e6).round();
+    if nanos < 0.0 {
+        return Err(TimeError::Negative);
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within these bounds")]
+    if nanos < u64::MAX as f64 { Ok(nanos as u64) } else { Err(TimeError::TooLong { text: format!("{millis}ms") }) }
+}
+
+impl TryFrom<f64> for Delay {
+    type Error = TimeError;
+
+    fn try_from(millis: f64) -> Result<Self, TimeError> {
+        from_millis(millis).map(Self)
+    }
+}
+
+impl From<Delay> for f64 {
+    fn from(delay: Delay) -> Self {
+        delay.0 as Self / 1e6
+    }
+}
+
+impl TryFrom<f64> for Rtt {
+    type Error = TimeError;
+
+    fn try_from(millis: f64) -> Result<Self, TimeError> {
+        from_millis(millis).map(Self)
+    }
+}
+
+impl From<Rtt> for f64 {
+    fn from(rtt: Rtt) -> Self {
+        rtt.0 as Self / 1e6
     }
 }
 
@@ -290,11 +328,16 @@ mod tests {
     }
 
     #[test]
-    fn json_holds_the_notation() {
-        let json = serde_json::to_string(&Delay::from_nanos(1_500_000)).unwrap();
-        assert_eq!(json, r#""1.5ms""#);
-        assert_eq!(serde_json::from_str::<Delay>(&json).unwrap(), Delay::from_nanos(1_500_000));
-        assert!(serde_json::from_str::<Delay>("1").is_err());
+    fn in_json_a_time_is_a_number_of_milliseconds_to_the_nanosecond() {
+        let json = |nanos| serde_json::to_string(&Delay::from_nanos(nanos)).unwrap();
+        assert_eq!([1_500_000, 75_000_000, 1].map(json), ["1.5", "75.0", "1e-6"]);
+        for nanos in [0, 1, 333_333, 1_500_001, Delay::MAX.as_nanos() - 1, Delay::MAX.as_nanos()] {
+            assert_eq!(serde_json::from_str::<Delay>(&json(nanos)).unwrap(), Delay::from_nanos(nanos));
+        }
+        assert_eq!(serde_json::from_str::<Rtt>("150").unwrap(), Rtt::from_nanos(150_000_000));
+        for bad in ["-1", "1e300", "\"75ms\"", "null"] {
+            assert!(serde_json::from_str::<Delay>(bad).is_err(), "{bad}");
+        }
     }
 
     proptest! {
