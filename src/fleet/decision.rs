@@ -167,8 +167,9 @@ pub(crate) fn edited(
     wanted.missing = missing;
     let caught_up = behind.into_iter().filter(takes_part).collect();
     let said_already = agreed && lasting.says_the_same(&wanted);
-    // A document that no longer has what has ended is another one, although it says the same.
-    wanted.generation = lasting.generation + u64::from(!said_already || !newest.absent.ended.is_empty());
+    wanted.generation = lasting.generation;
+    // Without what has ended, or with the moment at which something began, it is another document that says the same.
+    wanted.generation += u64::from(!said_already || wanted.stamp() != stamp);
     let is_unfinished = newest.unfinished.is_some();
     Ok(Edited { wanted, said_already, is_unfinished, generation: lasting.generation, caught_up })
 }

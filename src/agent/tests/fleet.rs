@@ -173,6 +173,23 @@ async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
     assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, said);
 }
 
+/// The next document has the moment at which the partition began, so it is another one. It had the same generation, and was
+/// refused.
+#[tokio::test]
+async fn what_is_in_force_can_be_planned_and_made_again_while_a_partition_with_a_time_runs() {
+    let site = Site::up().await;
+    let never = CancellationToken::new();
+    let inventory = site.fleet.inventory().clone();
+    let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
+    let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
+    drop(site.fleet.edit(false, &never, edit).await.unwrap());
+    let again = |wanted: &Wanted| Ok(wanted.clone());
+    assert!(site.fleet.plan(false, &never, again).await.unwrap().is_empty());
+    let outcome = site.fleet.edit(false, &never, again).await.unwrap();
+    assert!(outcome.onset.is_none() && outcome.writes.values().all(|writes| *writes == 0), "{outcome:?}");
+    assert_eq!(site.generations().await, [1, 1, 1]);
+}
+
 #[tokio::test]
 async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let site = Site::up().await;
