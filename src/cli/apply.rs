@@ -27,12 +27,17 @@ use crate::{
 
 /// Put a topology in force: on all nodes or on none, read back from every kernel
 ///
-/// Partitions stay in force, and so do changes that `set` has laid over links, between the same nodes as before. Applying what is in force already changes nothing and writes nothing.
+/// Partitions stay in force, and so do changes that `set` has laid over links, between the same nodes as before, unless
+/// --fresh is given. Applying what is in force already changes nothing and writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
     /// The topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
+
+    /// Start without the changes and partitions that lie over what is in force
+    #[arg(long)]
+    fresh: bool,
 
     #[command(flatten, next_help_heading = "Fleet")]
     scope: ScopeOptions,
@@ -45,8 +50,11 @@ impl Apply {
         context.mention(&warnings);
         let whereabouts = context.whereabouts(Some(&topology))?;
         let fleet = whereabouts.fleet_to_change(context, &self.scope, false)?;
-        let edit = |wanted: &Wanted, inventory| wanted.with_topology(topology.clone(), inventory);
-        let asked = Asked { replaces: true, seed: None, warnings: warnings.problems() };
+        let edit = |wanted: &Wanted, inventory| {
+            let bare = self.fresh.then(|| wanted.bare());
+            bare.as_ref().unwrap_or(wanted).with_topology(topology.clone(), inventory)
+        };
+        let asked = Asked { replaces: true, is_apply: true, seed: None, warnings: warnings.problems() };
         let exit = change_on(context, &fleet, &self.scope, &asked, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
             talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
@@ -99,6 +107,8 @@ pub(super) struct Changed<'a> {
 struct Asked<'a> {
     /// Whether the edit replaces everything, so that the nodes need not agree on what it replaces.
     replaces: bool,
+    /// Whether it is a topology that is put in force, below what was laid over the one before.
+    is_apply: bool,
     /// What the dice started from.
     seed: Option<u64>,
     /// What is probably not meant in the topology file.
@@ -187,7 +197,7 @@ fn change_on(
     context: &Context,
     (fleet, within): &(Fleet, Scope),
     scope: &ScopeOptions,
-    &Asked { replaces, seed, warnings }: &Asked<'_>,
+    &Asked { replaces, is_apply, seed, warnings }: &Asked<'_>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
@@ -221,7 +231,8 @@ fn change_on(
         let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
         let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
         let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
-        format!("{}; {}{seed}{ended}{exceptions}{outside}", in_force(wanted), what_it_took(&outcome))
+        let stays = if is_apply { laid_over(wanted) } else { String::new() };
+        format!("{}; {}{seed}{stays}{ended}{exceptions}{outside}", in_force(wanted), what_it_took(&outcome))
     })?;
     Ok(Exit::Ok)
 }
@@ -257,6 +268,17 @@ fn what_it_took(outcome: &Outcome) -> String {
         );
     }
     text
+}
+
+/// What of earlier commands still lies over the topology, on a line of its own.
+fn laid_over(wanted: &Wanted) -> String {
+    let overlays = wanted.overlays.iter().map(|overlay| format!("change {}", overlay.name));
+    let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
+    let names: Vec<_> = overlays.chain(partitions).collect();
+    if names.is_empty() {
+        return String::new();
+    }
+    format!("\nstays laid over it, from before: {}; apply --fresh starts without", names.join(", "))
 }
 
 /// How many packets a partition has cut that is over.

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     pki::{
         AuthorityError, Role, Validity, Wish,
-        store::{Entry, Store, StoreError},
+        store::{Entry, Store, StoreError, describe},
     },
     topology::{NodeName, hostlist},
 };
@@ -30,7 +30,9 @@ use crate::{
 A fleet of nine:
   netemctl pki init
   netemctl pki issue 'n[1-9]' --controller
-  scp -rp ~/.config/netemctl/pki/nodes/n1 root@n1:/etc/netemctl/tls
+  ssh root@n1 install -d -m 700 -o netemctl /etc/netemctl/tls
+  scp -p ~/.config/netemctl/pki/nodes/n1/*.pem root@n1:/etc/netemctl/tls/
+  ssh root@n1 chown -R netemctl: /etc/netemctl/tls
   and so on; in each agent's config, listen and [tls] (netemctl agent --help)
   netemctl pki issue n7 --force         a new one for n7, to be copied there")]
 pub(super) struct PkiArgs {
@@ -153,11 +155,22 @@ fn wishes(
 }
 
 fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Result<Exit, Failure> {
-    let issued = Issued { issued: store.issue(wishes, force)? };
+    // What is there already is in nobody's way, unless there is nothing else to do: that is then an error of the store.
+    let is_there = |wish: &Wish| !force && store.folder(&wish.role).exists();
+    let (mut kept, mut missing): (Vec<Wish>, Vec<Wish>) = wishes.iter().cloned().partition(is_there);
+    if missing.is_empty() {
+        std::mem::swap(&mut kept, &mut missing);
+    }
+    let issued = store.issue(&missing, force)?;
+    let issued = Issued { issued, kept: kept.iter().map(|wish| store.folder(&wish.role)).collect() };
     context.answer(&issued, || {
         let path = store.path().display();
         let mut text = format!("issued {} in {path}\n", count(issued.issued.len(), "certificate"));
-        if wishes.iter().any(|wish| matches!(wish.role, Role::Agent(_))) {
+        if !kept.is_empty() {
+            let roles: Vec<_> = kept.iter().map(|wish| &wish.role).collect();
+            text += &format!("kept those of {}; --force replaces them\n", describe(&roles));
+        }
+        if missing.iter().any(|wish| matches!(wish.role, Role::Agent(_))) {
             text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
         }
         text
@@ -177,6 +190,9 @@ pub(in crate::cli) struct Made<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiIssue"))]
 pub(in crate::cli) struct Issued {
     issued: Vec<PathBuf>,
+    /// The folders of those that were there already.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<PathBuf>,
 }
 
 #[derive(Serialize)]

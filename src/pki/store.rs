@@ -245,8 +245,8 @@ impl Store {
     }
 }
 
-/// `the controller and n[1-3]`.
-fn describe(roles: &[&Role]) -> String {
+/// Whose certificates they are: `the controller and n[1-3]`.
+pub fn describe(roles: &[&Role]) -> String {
     let nodes: Vec<NodeName> = roles
         .iter()
         .filter_map(|role| match role {

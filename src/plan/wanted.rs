@@ -260,6 +260,12 @@ impl Wanted {
         Self { topology: Some(topology), ..self.clone() }.on(inventory)
     }
 
+    /// The document without anything that was laid over its topology.
+    #[must_use]
+    pub fn bare(&self) -> Self {
+        Self { overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }
+    }
+
     /// The edit of `set`: lays a change over the links between two sets of nodes, on top of all others.
     ///
     /// It takes the place of the one with its name, if there is one, and its time starts anew. One without an end that

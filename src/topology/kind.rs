@@ -55,7 +55,7 @@ impl FileKind {
             Self::Inventory => {
                 "see it: netemctl inventory show FILE; compare it with the hosts: netemctl inventory check FILE"
             }
-            Self::AgentConfig => "check it: netemctl agent --config FILE --check",
+            Self::AgentConfig => "an agent takes it: netemctl agent --config FILE",
         }
     }
 }

@@ -50,6 +50,7 @@ fn the_short_help_is_the_summary_of_the_long_one() {
       <TOPOLOGY>  The topology file, or - for stdin
 
     Options:
+          --fresh             Start without the changes and partitions that lie over what is in force
           --json[=<FORM>]     Print one JSON document on stdout, errors included; lines: on one line
           --lab-dir <DIR>     The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
           --inventory <FILE>  Where the nodes are: an inventory file, or a topology with an [inventory]

@@ -89,7 +89,7 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     hint: to replace it, and with it all that it has issued: netemctl pki init --force
     --- exit status: 5
     ");
-    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[2-5]", "--dir", "pki"]), @"
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n2", "--dir", "pki"]), @"
     --- stdout
     --- stderr
     error: there are certificates for n2 already
@@ -97,7 +97,6 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- exit status: 5
     ");
     assert_eq!((read("ca/cert.pem"), read("nodes/n2/key.pem")), (ca.clone(), n2.clone()));
-    assert!(!sandbox.path().join("pki/nodes/n3").exists(), "not even what was not there");
 
     let _forced = sandbox.run(["pki", "issue", "n[2-3]", "--force", "--dir", "pki"]).ended(0);
     assert_ne!(read("nodes/n2/key.pem"), n2);
@@ -115,6 +114,27 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- stderr
     --- exit status: 4
     ");
+}
+
+#[test]
+fn certificates_are_added_to_those_that_are_there_and_replace_none() {
+    let sandbox = Sandbox::new();
+    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("it is there");
+    let _init = sandbox.run(["pki", "init", "--dir", "pki"]).ended(0);
+    let _issue = sandbox.run(["pki", "issue", "n[1-3]", "--dir", "pki"]).ended(0);
+    let n3 = read("nodes/n3/key.pem");
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[3-4]", "--controller", "--dir", "pki"]), @"
+    --- stdout
+    issued 2 certificates in pki
+    kept those of n3; --force replaces them
+    copy pki/nodes/NODE to each node, and name its files in the agent's [tls]
+    --- stderr
+    --- exit status: 0
+    ");
+    assert_eq!(read("nodes/n3/key.pem"), n3);
+    assert!(sandbox.path().join("pki/controller/key.pem").exists() && sandbox.path().join("pki/nodes/n4").exists());
+    let added = sandbox.run(["pki", "issue", "n[3-4]", "--viewer", "--json", "--dir", "pki"]).ended(0).json();
+    assert_eq!(added["kept"].as_array().map(Vec::len), Some(2), "{added}");
 }
 
 #[test]
