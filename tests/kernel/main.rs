@@ -8,6 +8,7 @@
 mod abilities;
 mod addresses;
 mod changes;
+mod clocks;
 mod counters;
 mod deaths;
 mod docs;

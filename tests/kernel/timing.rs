@@ -43,7 +43,7 @@ fn sleep_until(moment: f64) {
 
 /// Runs a command that changes something. Answers at which instant all nodes did.
 #[track_caller]
-fn change(lab: &Lab, line: &str) -> (f64, Value) {
+pub(crate) fn change(lab: &Lab, line: &str) -> (f64, Value) {
     let changed = lab.netemctl(&format!("--json {line}")).expect(0).json();
     (changed["onset"]["agreed"].as_f64().unwrap(), changed)
 }
@@ -73,9 +73,14 @@ pub(crate) struct Restarted(Child);
 
 impl Restarted {
     pub(crate) fn start(lab: &Lab, node: &str) -> Self {
+        Self::start_with(lab, node, &[])
+    }
+
+    /// The same with more in its environment, each as `NAME=VALUE`.
+    pub(crate) fn start_with(lab: &Lab, node: &str, environment: &[String]) -> Self {
         let config = home(lab, node).join("agent.toml");
-        let arguments = ["lab", "exec", node, "--", env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"];
-        let mut command = lab.command(arguments);
+        let mut command = lab.command(["lab", "exec", node, "--", "env"]);
+        command.args(environment).args([env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"]);
         let child = command.arg(config).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         wait_until(|| UnixStream::connect(home(lab, node).join("agent.sock")).is_ok());
         Self(child)
@@ -109,14 +114,14 @@ pub(crate) fn wait_until(condition: impl Fn() -> bool) {
 }
 
 /// A stream of a hundred packets a second, of which each is noted with the time at which it arrives.
-struct Ticks {
+pub(crate) struct Ticks {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<Vec<f64>>,
 }
 
 impl Ticks {
-    fn start(lab: &Lab, from: u16, to: u16) -> Self {
+    pub(crate) fn start(lab: &Lab, from: u16, to: u16) -> Self {
         let source = udp(lab, &format!("n{from}"), v4(from), 0);
         let sink: UdpSocket = udp(lab, &format!("n{to}"), v4(to), 7002);
         sink.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -145,7 +150,7 @@ impl Ticks {
     }
 
     /// The silences of a third of a second and more: when each began and ended, in seconds after a moment.
-    fn silences(self, since: f64) -> Vec<(f64, f64)> {
+    pub(crate) fn silences(self, since: f64) -> Vec<(f64, f64)> {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().unwrap();
         let arrivals = self.receiver.join().unwrap();
