@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A machine whose own timers and echoes to itself are so late, one time in ten, disturbs what it measures.
-const LATE: Duration = Duration::from_millis(20);
+pub(super) const LATE: Duration = Duration::from_millis(20);
 
 /// No answer is older.
 const OLDEST: Duration = Duration::from_hours(48);

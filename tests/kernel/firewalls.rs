@@ -96,9 +96,9 @@ fn a_firewall_that_drops_echoes_is_no_broken_way() {
 fn a_rate_limit_is_no_lossy_link() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     lab.apply(&shipped("uniform-3-rtt100.toml"));
-    let limited = "iptables-legacy -A INPUT -p icmp --icmp-type echo-request -m limit --limit 1/second --limit-burst 1 \
+    let limited = "iptables-legacy -A INPUT -p icmp --icmp-type echo-request -m limit --limit 1/second --limit-burst 2 \
                    -j ACCEPT && iptables-legacy -A INPUT -p icmp --icmp-type echo-request -j DROP";
-    let (report, drawn) = verified_with(&lab, limited, 10);
+    let (report, drawn) = verified_with(&lab, limited, 40);
     assert_eq!(not_right(&report), ["n1-n3 filtered requests_in", "n2-n3 filtered requests_in"]);
     assert!(drawn.contains("echo requests that arrive; a rate limit drops some and not all"), "{drawn}");
 

@@ -13,6 +13,7 @@ mod counters;
 mod deaths;
 mod docs;
 mod drift;
+mod encapsulation;
 mod firewalls;
 mod guard;
 mod https;
