@@ -125,7 +125,7 @@ fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
     assert_eq!(programs.len(), 3, "{in_zone}");
     assert_eq!(programs[0]["command"], json!(["sleep", "400"]));
     assert!(programs[0]["pid"].as_i64().is_some_and(|pid| Path::new(&format!("/proc/{pid}")).exists()));
-    assert!(programs[0]["age_seconds"].as_f64().is_some_and(|age| (0.0..100.0).contains(&age)), "{in_zone}");
+    assert!(programs[0]["age_s"].as_f64().is_some_and(|age| (0.0..100.0).contains(&age)), "{in_zone}");
     let drawn = lab.run(["lab", "ps", "n1", "n[4-5]"]).ended(0).stdout;
     let header: Vec<&str> = drawn.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(header, ["NODE", "PID", "AGE", "COMMAND"]);

@@ -29,7 +29,7 @@ struct Running {
     node: NodeName,
     pid: i32,
     /// How long it has been running.
-    age_seconds: f64,
+    age_s: f64,
     /// The program and its arguments.
     command: Vec<String>,
 }
@@ -45,7 +45,7 @@ pub(super) fn ps(context: &Context, words: &[String]) -> Result<Exit, Failure> {
     let running = |program: crate::lab::Program| Running {
         node: program.node,
         pid: program.process.pid,
-        age_seconds: program.process.age.as_secs_f64(),
+        age_s: program.process.age.as_secs_f64(),
         command: program.process.command,
     };
     let programs = Programs { programs: lab.programs(&hosts)?.into_iter().map(running).collect() };
@@ -58,7 +58,7 @@ fn draw(programs: &[Running]) -> String {
         return "no program runs in the nodes".to_owned();
     }
     let rows = programs.iter().map(|running| {
-        let (pid, age) = (running.pid.to_string(), time(running.age_seconds));
+        let (pid, age) = (running.pid.to_string(), time(running.age_s));
         vec![running.node.to_string(), pid, age, on_one_line(&running.command.join(" "))]
     });
     let header = ["NODE", "PID", "AGE", "COMMAND"];
