@@ -264,6 +264,10 @@ impl From<EditError> for Failure {
                 "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has \
                  those that it names",
             ),
+            EditError::Nowhere(_, by) | EditError::Inherited { by, .. } => {
+                let remedy = by.remedy();
+                Self::new(Exit::Refused, error).hint(remedy)
+            }
             EditError::UnknownName(_)
             | EditError::Overlay(_)
             | EditError::Partition(_)

@@ -164,7 +164,8 @@ pub(crate) fn edited(
     let agreed = stamps.iter().all(|(node, other)| !takes_part(node) || other.agrees_with(&stamp));
     let lasting = newest.lasting();
     let mut wanted = edit(&lasting)?;
-    wanted.missing = missing;
+    // A node that left the inventory is in the document as long as that names it.
+    wanted.missing = wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
     let caught_up = behind.into_iter().filter(takes_part).collect();
     let said_already = agreed && lasting.says_the_same(&wanted);
     wanted.generation = lasting.generation;

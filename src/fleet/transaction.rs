@@ -127,6 +127,8 @@ pub struct Preview {
     pub generation: u64,
     /// The nodes that earlier changes had left as they were, and that this one brings in line.
     pub caught_up: BTreeSet<NodeName>,
+    /// The nodes that have left the inventory while something was in force on them.
+    pub departed: BTreeSet<NodeName>,
 }
 
 impl Preview {
@@ -137,7 +139,9 @@ impl Preview {
 
     fn warnings(&self) -> BTreeMap<NodeName, Vec<String>> {
         let nodes = self.nodes.iter().filter(|(_, prepared)| !prepared.warnings.is_empty());
-        nodes.map(|(node, prepared)| (node.clone(), prepared.warnings.clone())).collect()
+        let nodes = nodes.map(|(node, prepared)| (node.clone(), prepared.warnings.clone()));
+        let departed = "it left the inventory, so it was not asked and stays as it is; put it in again to give it back";
+        nodes.chain(self.departed.iter().map(|node| (node.clone(), vec![departed.to_owned()]))).collect()
     }
 }
 
@@ -329,7 +333,10 @@ impl Fleet {
         missing.extend(scope.left_out.iter().cloned());
         let edited = edited(&stamps, &newest, takes_part, missing, replaces, edit)?;
         let Edited { wanted, said_already, is_unfinished, generation, caught_up } = edited;
-        let preview = Preview { wanted, nodes: BTreeMap::new(), said_already, generation, caught_up };
+        let is_known = |node: &NodeName| self.inventory().nodes.contains_key(node) || scope.left_out.contains(node);
+        let departed = newest.wanted.inventory.nodes.keys().filter(|node| !newest.wanted.is_clear() && !is_known(node));
+        let departed = departed.cloned().collect();
+        let preview = Preview { wanted, nodes: BTreeMap::new(), said_already, generation, caught_up, departed };
         Ok(Draft { fleet, stamps, preview, is_unfinished })
     }
 

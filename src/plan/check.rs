@@ -307,6 +307,42 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_left_the_inventory_stops_no_edit_and_stays_where_it_was_while_something_names_it() {
+        let cut_off = |node: &str| Partition { shape: Shape::Sides(vec![side(node)]), name: node.into(), ..part("p") };
+        let n3: NodeName = "n3".parse().unwrap();
+        let without = |node: &NodeName| {
+            let mut inventory = inventory();
+            inventory.nodes.remove(node);
+            inventory
+        };
+        let before = Wanted { partitions: vec![cut_off("n3"), cut_off("n1")], ..document() };
+        // What named it is gone, and so is the node.
+        let healed = before.healed(&["n3".into()], without(&n3)).unwrap();
+        assert!(!healed.inventory.nodes.contains_key(&n3) && healed.partitions.len() == 1);
+        assert!(healed.only_removes_from(&before));
+        let unset = before.without_overlays(&[], without(&n3)).unwrap();
+        assert_eq!(unset.inventory.nodes[&n3], before.inventory.nodes[&n3]);
+        assert_eq!(unset.check(), Ok(()));
+        let topology = crate::topology::Topology::parse(Source::new(
+            "t",
+            "name = 't'\nnodes = 'n[1-2]'\n[links]\ndefault = { rtt = '10ms' }\n",
+        ));
+        assert_eq!(before.with_topology(topology.unwrap(), without(&n3)).unwrap().check(), Ok(()));
+
+        // The same host under another name.
+        let mut renamed = without(&n3);
+        renamed.nodes.insert("n4".parse().unwrap(), inventory().nodes[&n3].clone());
+        let error = before.without_overlays(&[], renamed.clone()).unwrap_err();
+        let said = "partition n3 names node n3, which is not in the inventory any more, and n4 has its address";
+        assert_eq!(error.to_string(), said);
+        assert!(before.healed(&[], renamed).is_ok());
+    }
+
+    fn part(name: &str) -> Partition {
+        Partition { name: name.into(), timing: None, ..document().partitions[0].clone() }
+    }
+
+    #[test]
     fn a_generation_neither_goes_back_nor_skips_all_that_are_left() {
         let before = document();
         let after =

@@ -58,4 +58,4 @@ pub use step::{Direction, Route, Step};
 pub use tc_text::tc_commands;
 pub use timing::{Absent, Flap, Moment, Phase, TimedId, TimedKind, Timing};
 pub use tree::{ClassMinor, DEFAULT_CLASS, Leaf, MARK, ND_TYPES, SAMPLE_GROUP, SAMPLE_LENGTH, Slot, Tree};
-pub use wanted::{Digest, EditError, IncoherentLink, Stamp, Wanted};
+pub use wanted::{Digest, EditError, IncoherentLink, NamedBy, Stamp, Wanted};

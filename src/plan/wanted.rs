@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::IpAddr,
 };
 
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,8 @@ impl Wanted {
             let is_same = |known: &Partition| known == partition || *known == partition.asleep();
             other.partitions.iter().any(is_same)
         };
-        self.inventory == other.inventory
+        let is_same_place = |(node, place)| other.inventory.nodes.get(node) == Some(place);
+        self.inventory.nodes.iter().all(is_same_place)
             && is_topology_kept
             && self.overlays.iter().all(has_overlay)
             && self.partitions.iter().all(has_partition)
@@ -289,10 +291,10 @@ impl Wanted {
             let known = self.overlays.iter().map(|overlay| overlay.name.clone()).collect();
             return Err(OverlayError::NoSuchOverlay { name: name.clone(), known }.into());
         }
-        let mut edited = self.on(inventory)?;
+        let mut edited = self.clone();
         let is_meant = |overlay: &Overlay| names.is_empty() || names.iter().any(|name| overlay.is_called(name));
         edited.overlays.retain(|overlay| !is_meant(overlay));
-        Ok(edited)
+        edited.on(inventory)
     }
 
     /// The edit of `partition`: cuts nodes off from each other, on top of all that is cut already.
@@ -315,9 +317,9 @@ impl Wanted {
             let known = self.partitions.iter().map(|partition| partition.name.clone()).collect();
             return Err(EditError::NoSuchPartition { name: name.clone(), known });
         }
-        let mut edited = self.on(inventory)?;
+        let mut edited = self.clone();
         edited.partitions.retain(|partition| !names.is_empty() && !names.contains(&partition.name));
-        Ok(edited)
+        edited.on(inventory)
     }
 
     /// The edit of `clear`: nothing is wanted any more.
@@ -325,19 +327,42 @@ impl Wanted {
         Self { topology: None, overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }.on(inventory)
     }
 
-    fn on(&self, inventory: Inventory) -> Result<Self, EditError> {
+    /// The document with other places of the nodes. A node that is not among them any more stays where it was as long as
+    /// something names it: what left the inventory stops no edit.
+    fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
-        for node in self.partitions.iter().flat_map(|partition| partition.shape.nodes()) {
-            if !inventory.nodes.contains_key(node) {
-                return Err(PartitionError::Unknown(node.clone()).into());
+        let owners: BTreeMap<IpAddr, NodeName> = inventory
+            .nodes
+            .iter()
+            .flat_map(|(node, place)| place.global().map(|address| (*address, node.clone())))
+            .collect();
+        for (node, by) in self.named() {
+            if inventory.nodes.contains_key(node) {
+                continue;
             }
-        }
-        for node in self.overlays.iter().flat_map(|overlay| overlay.from.iter().chain(&overlay.to)) {
-            if !inventory.nodes.contains_key(node) {
-                return Err(OverlayError::Unknown(node.clone()).into());
+            let Some(place) = self.inventory.nodes.get(node) else {
+                return Err(EditError::Nowhere(node.clone(), by));
+            };
+            if let Some(heir) = place.global().find_map(|address| owners.get(address)) {
+                return Err(EditError::Inherited { node: node.clone(), heir: heir.clone(), by });
             }
+            inventory.nodes.insert(node.clone(), place.clone());
         }
         Ok(Self { inventory, ..self.clone() })
+    }
+
+    /// The nodes that the document names, with what names them.
+    fn named(&self) -> impl Iterator<Item = (&NodeName, NamedBy)> {
+        let of_topology = self.topology.iter().flat_map(|topology| {
+            topology.nodes().iter().map(|node| (node, NamedBy::Topology(topology.name().to_owned())))
+        });
+        let of_partitions = self.partitions.iter().flat_map(|partition| {
+            partition.shape.nodes().map(|node| (node, NamedBy::Partition(partition.name.clone())))
+        });
+        let of_overlays = self.overlays.iter().flat_map(|overlay| {
+            overlay.from.iter().chain(&overlay.to).map(|node| (node, NamedBy::Overlay(overlay.name.clone())))
+        });
+        of_topology.chain(of_partitions).chain(of_overlays)
     }
 
     /// The nodes that a word names: zones of the topology in force, or of the inventory if it has none, and nodes; `*` is
@@ -387,6 +412,38 @@ impl fmt::Display for Stamp {
     }
 }
 
+/// A part of the document that names nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The topology of this name.
+    Topology(String),
+    /// A partition.
+    Partition(String),
+    /// A change of links.
+    Overlay(String),
+}
+
+impl NamedBy {
+    /// What takes it off.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::Topology(_) => "apply a topology of the nodes that are there, or run: netemctl clear".to_owned(),
+            Self::Partition(name) => format!("heal it first: netemctl heal {name}"),
+            Self::Overlay(name) => format!("take it off first: netemctl unset {name}"),
+        }
+    }
+}
+
+impl fmt::Display for NamedBy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Topology(name) => write!(f, "topology {name}"),
+            Self::Partition(name) => write!(f, "partition {name}"),
+            Self::Overlay(name) => write!(f, "change {name}"),
+        }
+    }
+}
+
 /// Why an edit of the wanted state cannot be.
 #[derive(Debug, Error)]
 pub enum EditError {
@@ -397,6 +454,19 @@ pub enum EditError {
         missing: Vec<NodeName>,
         /// The nodes that the inventory has.
         known: Vec<NodeName>,
+    },
+    /// A node that is neither in the inventory nor in the document.
+    #[error("{1} names node {0}, which is not in the inventory")]
+    Nowhere(NodeName, NamedBy),
+    /// A node that left the inventory, and another one has its address.
+    #[error("{by} names node {node}, which is not in the inventory any more, and {heir} has its address")]
+    Inherited {
+        /// The node that left.
+        node: NodeName,
+        /// The one with its address.
+        heir: NodeName,
+        /// What names it.
+        by: NamedBy,
     },
     /// A zone or node that does not exist.
     #[error(transparent)]

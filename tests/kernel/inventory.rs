@@ -81,6 +81,33 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
 }
 
 #[test]
+fn a_node_that_left_the_inventory_locks_no_command() {
+    let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
+    let untouched = lab.tc();
+    let sockets = lab.directory().join("nodes/{node}/agent.sock");
+    let of = |nodes: &str| {
+        lab.topology(&format!(
+            "[defaults]\ntransport = 'unix'\nsocket = '{}'\ninterface = 'db0'\n[nodes]\n'{nodes}' = {{}}\n",
+            sockets.display()
+        ))
+    };
+    let (three, two) = (of("n[1-3]"), of("n[1-2]"));
+    by(&lab, &three, "partition n3");
+    by(&lab, &two, "set n1 n2 delay=5ms");
+    by(&lab, &two, "unset");
+    let wan = lab.topology("name = 'two'\nnodes = 'n[1-2]'\n[links]\ndefault = { rtt = '20ms' }\n");
+    let applied = by(&lab, &two, &format!("apply {}", wan.display()));
+    assert_eq!(applied["missing"], json!(["n3"]));
+    let is_cut = |node: &str| lab.exec(node, "tc filter show dev db0 ingress").contains("drop");
+    assert!(is_cut("n1") && is_cut("n3"));
+    let healed = by(&lab, &two, "heal");
+    assert!(healed["node_warnings"]["n3"][0].as_str().unwrap().contains("left the inventory"), "{healed}");
+    assert!(!is_cut("n1") && is_cut("n3"));
+    by(&lab, &three, "clear");
+    assert_eq!(lab.tc(), untouched);
+}
+
+#[test]
 fn a_node_without_its_address_or_with_a_renamed_interface_stops_no_heal_and_no_clear() {
     let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
     let untouched = lab.tc();
