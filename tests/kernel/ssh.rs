@@ -122,7 +122,7 @@ fn the_commands_of_the_readme_find_what_was_pushed_and_leave_the_machines_as_the
     strip(env!("CARGO_BIN_EXE_netemctl"), &hosts.path("bin/netemctl"));
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/topologies"), hosts.path("topologies")).unwrap();
     let lines = of_readme();
-    let [init, export, apply, clear] = &lines[..] else { panic!("{lines:?}") };
+    let [init, _edit, export, apply, clear] = &lines[..] else { panic!("{lines:?}") };
     let run = |script: &str| {
         let folder = hosts.path("");
         let path = format!("cd {}; PATH=$PWD/bin:$PATH; {script}", folder.display());
