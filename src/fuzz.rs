@@ -138,7 +138,7 @@ pub fn journal(bytes: &[u8]) {
 /// An agent's configuration file.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Err(error) = agent::Config::parse(text) {
+    if let Err(error) = agent::Config::parse(Source::new("agent.toml", text)) {
         drop(error.to_string());
     }
 }

@@ -11,7 +11,12 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::journal;
-use crate::{pki::TlsFiles, plan::IfName, topology::NodeName, wire::OnDrift};
+use crate::{
+    pki::TlsFiles,
+    plan::IfName,
+    topology::{FileKind, Finding, NodeName, Rejected, Source, nearest, parse_toml},
+    wire::OnDrift,
+};
 
 /// An agent's configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -110,7 +115,8 @@ impl Config {
     /// Reads a configuration file.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable(path.into(), error))?;
-        let mut config = Self::parse(&text).map_err(|error| ConfigError::Malformed(path.into(), error))?;
+        let source = Source::new(path.display().to_string(), text);
+        let mut config = Self::parse(source).map_err(|rejected| ConfigError::Malformed(Box::new(rejected)))?;
         config.check(path)?;
         let folder = path.parent().unwrap_or_else(|| Path::new("."));
         for file in config.tls.iter_mut().flat_map(|tls| [&mut tls.ca, &mut tls.cert, &mut tls.key]) {
@@ -161,8 +167,17 @@ impl Config {
         }
     }
 
-    pub(crate) fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
+    /// Reads a configuration's text. Of several mistakes the first is told.
+    pub(crate) fn parse(source: Source) -> Result<Self, Rejected> {
+        let finding = match parse_toml(&source.text) {
+            Err(findings) => return Err(Rejected::new(source, findings)),
+            Ok(file) => FileKind::AgentConfig.mistaken(file.get_ref()),
+        };
+        let read = finding.map_or_else(
+            || toml::from_str(&source.text).map_err(|error| Box::new(mistake(&error))),
+            |finding| Err(Box::new(finding)),
+        );
+        read.map_err(|finding| Rejected::new(source, vec![*finding]))
     }
 }
 
@@ -173,8 +188,8 @@ pub enum ConfigError {
     #[error("cannot read {path}: {1}", path = .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
     /// It is not a configuration.
-    #[error("{path}: {error}", path = .0.display(), error = .1.to_string().trim_end())]
-    Malformed(PathBuf, #[source] toml::de::Error),
+    #[error(transparent)]
+    Malformed(Box<Rejected>),
     /// It would let anybody on the network change this node.
     #[error(
         "{path}: without TLS the agent would obey everybody who reaches {1}; add a [tls] section with the files of \
@@ -196,6 +211,19 @@ pub enum ConfigError {
     },
 }
 
+/// What the parser has found, with its place.
+fn mistake(error: &toml::de::Error) -> Finding {
+    let span = error.span().unwrap_or_default();
+    // What is missing is missing from the whole file.
+    let is_missing = error.message().starts_with("missing");
+    // The parser names the unknown word first, and then all that it knows.
+    let mut words = error.message().split('`').skip(1).step_by(2);
+    let near = words.next().filter(|_| error.message().starts_with("unknown")).and_then(|word| nearest(word, words));
+    Finding::new(if is_missing { span.start..span.start } else { span }, error.message())
+        .label(near.map(|word| format!("did you mean `{word}`?")).unwrap_or_default())
+        .help("netemctl agent --help shows what the file looks like")
+}
+
 /// Where a file is, whatever it is called: its folder without symbolic links, and its name.
 fn place(file: &Path) -> PathBuf {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
@@ -209,14 +237,17 @@ fn place(file: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
+    fn parse(text: &str) -> Result<Config, Rejected> {
+        Config::parse(Source::new("agent.toml", text))
+    }
+
     #[test]
     fn a_configuration_says_what_the_agent_may_touch() {
-        let config = Config::parse("node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/a.sock'").unwrap();
+        let config = parse("node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/a.sock'").unwrap();
         assert_eq!(config.interfaces, ["db0".parse().unwrap()]);
         assert_eq!(config.journal, None);
         assert_eq!(config.listen, None);
-        let config =
-            Config::parse("node = 'n1'\ninterfaces = []\nsocket = '/run/a.sock'\njournal = '/var/n1.json'").unwrap();
+        let config = parse("node = 'n1'\ninterfaces = []\nsocket = '/run/a.sock'\njournal = '/var/n1.json'").unwrap();
         assert_eq!(config.journal, Some("/var/n1.json".into()));
     }
 
@@ -275,17 +306,17 @@ mod tests {
     #[test]
     fn the_config_that_is_shipped_is_one_and_has_every_key() {
         let example = include_str!("../../packaging/agent.toml");
-        let config = Config::parse(example).unwrap();
+        let config = parse(example).unwrap();
         assert_eq!(config.socket.as_deref(), Some(Path::new("/run/netemctl/agent.sock")));
         assert_eq!((config.listen, config.socket_group, config.allow), (None, None, Vec::new()));
         // What is commented out is as good as what is not.
         let all: String =
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
-        let config = Config::parse(&all).unwrap();
+        let config = parse(&all).unwrap();
         assert_eq!(config.socket_group.as_deref(), Some("netemctl"));
         config.check(Path::new("agent.toml")).unwrap();
         // The parser itself knows all keys.
-        let known = Config::parse("unknown = 1").unwrap_err().message().to_owned();
+        let known = parse("unknown = 1").unwrap_err().problems()[0].message.clone();
         let known: Vec<&str> = known.split('`').skip(1).step_by(2).filter(|key| *key != "unknown").collect();
         assert!(known.len() > 5, "{known:?}");
         for key in known {
@@ -297,23 +328,23 @@ mod tests {
     #[test]
     fn exceptions_and_what_is_done_about_a_reboot_and_drift_are_named_and_nothing_else_is() {
         let base = "node = 'n1'\nsocket = '/run/a.sock'\ninterfaces = ['db0']\n";
-        let usual = Config::parse(base).unwrap();
+        let usual = parse(base).unwrap();
         assert_eq!((usual.allow, usual.after_reboot, usual.on_drift), (vec![], AfterReboot::Restore, OnDrift::Report));
         let all =
             "allow = ['default-route', 'controller', 'bridge', 'gateway']\nafter-reboot = 'clear'\non-drift = 'repair'";
-        let config = Config::parse(&format!("{base}{all}")).unwrap();
+        let config = parse(&format!("{base}{all}")).unwrap();
         let names = config.allow.iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names, ["default-route", "controller", "bridge", "gateway"]);
         assert_eq!((config.after_reboot, config.on_drift), (AfterReboot::Clear, OnDrift::Repair));
         for other in ["allow = ['everything']", "allow = 'bridge'", "on-drift = 'ignore'", "on_drift = 'repair'"] {
-            assert!(Config::parse(&format!("{base}{other}")).is_err(), "{other}");
+            assert!(parse(&format!("{base}{other}")).is_err(), "{other}");
         }
     }
 
     #[test]
     fn an_unknown_key_or_an_impossible_interface_is_an_error() {
         let base = "node = 'n1'\nsocket = '/run/a.sock'\n";
-        assert!(Config::parse(&format!("{base}interfaces = ['db0']\ninterface = 'db1'")).is_err());
-        assert!(Config::parse(&format!("{base}interfaces = ['no/such']")).is_err());
+        assert!(parse(&format!("{base}interfaces = ['db0']\ninterface = 'db1'")).is_err());
+        assert!(parse(&format!("{base}interfaces = ['no/such']")).is_err());
     }
 }

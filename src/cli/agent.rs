@@ -2,14 +2,17 @@
 
 use std::{
     io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use caps::{CapSet, Capability};
 use ipnetwork::IpNetwork;
+use nix::net::if_::{if_nameindex, if_nametoindex};
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Exit, Failure, log};
+use super::{Context, Exit, Failure, log};
 use crate::{
     agent::{
         BridgeError, Caller, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge, keep,
@@ -53,10 +56,15 @@ session does so in a process that ends when nothing is in force or to come. A ho
 config in /etc/netemctl/agent.toml is what that says, whatever is asked for.
 
 RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct Agent {
     /// The agent's config file
     #[arg(long, value_name = "FILE", required_unless_present = "stdio")]
     config: Option<PathBuf>,
+
+    /// Check the config, say what it lets the agent do, and end
+    #[arg(long, requires = "config")]
+    check: bool,
 
     /// Speak on stdin and stdout for the agent of this host, and start one if there is none
     #[arg(long, conflicts_with = "config")]
@@ -102,8 +110,11 @@ const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_
 const OF_HOST: &str = "/etc/netemctl/agent.toml";
 
 impl Agent {
-    pub(super) fn run(self) -> Result<Exit, Failure> {
+    pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let Some(config) = self.config else { return self.speak() };
+        if self.check {
+            return check(context, &config);
+        }
         // Started by way of /proc/self/exe, it would be called "exe" in what ps(1) and top(1) show.
         let _cosmetic = nix::sys::prctl::set_name(c"netemctl");
         // Whose session it was started in, its end is not the keeper's.
@@ -117,6 +128,9 @@ impl Agent {
             None => log::to_stderr(),
         }
         let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
+        for interface in absent(&config) {
+            tracing::warn!("the config names interface {interface}, which does not exist; {}", existing());
+        }
         check_capabilities("run it as root, or as packaging/systemd does")?;
         let kernel = open_kernel()?;
         // The one before it may still be ending; its journal is not whole until then.
@@ -151,6 +165,62 @@ impl Agent {
         bridge(&folder, Path::new(OF_HOST), caller, &mut open_kernel()?, || check_capabilities(as_root))?;
         Ok(Exit::Ok)
     }
+}
+
+/// What a config lets the agent do.
+#[derive(Serialize)]
+struct Checked<'a> {
+    file: String,
+    node: &'a NodeName,
+    interfaces: &'a [IfName],
+    /// Those of `interfaces` that this machine does not have at this moment.
+    absent: Vec<&'a IfName>,
+    socket: Option<&'a Path>,
+    listen: Option<SocketAddr>,
+    journal: Option<&'a Path>,
+}
+
+/// Checks a config.
+fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
+    let config = Config::read(path)?;
+    if config.socket.is_none() && config.listen.is_none() {
+        return Err(ServeError::Nowhere.into());
+    }
+    let checked = Checked {
+        file: path.display().to_string(),
+        node: &config.node,
+        interfaces: &config.interfaces,
+        absent: absent(&config),
+        socket: config.socket.as_deref(),
+        listen: config.listen,
+        journal: config.journal.as_deref(),
+    };
+    context.answer(&checked, || {
+        let Checked { file, node, interfaces, absent, socket, listen, journal } = &checked;
+        let names = |names: &[IfName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let socket = socket.map(|path| format!("socket {}", path.display()));
+        let places = [socket, listen.map(|listen| format!("port {listen}"))].into_iter().flatten().collect::<Vec<_>>();
+        let journal = journal.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
+        let mut text = format!("{file}: ok\n  node: {node}\n  may shape: {}\n", names(interfaces));
+        text += &format!("  listens on: {}\n  journal: {journal}\n", places.join(", "));
+        for interface in absent {
+            text += &format!("warning: interface {interface} does not exist; {}\n", existing());
+        }
+        text
+    })?;
+    Ok(Exit::Ok)
+}
+
+/// The interfaces of a config that do not exist at this moment.
+fn absent(config: &Config) -> Vec<&IfName> {
+    config.interfaces.iter().filter(|interface| if_nametoindex(interface.as_str()).is_err()).collect()
+}
+
+/// Those that do, in a few words.
+fn existing() -> String {
+    let all = if_nameindex().ok();
+    let names: Vec<_> = all.iter().flatten().map(|interface| interface.name().to_string_lossy().into_owned()).collect();
+    format!("this machine has {}", names.join(", "))
 }
 
 fn open_kernel() -> Result<Rtnl, Failure> {
@@ -195,7 +265,10 @@ fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like")
+        match error {
+            ConfigError::Malformed(rejected) => (*rejected).into(),
+            error => Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like"),
+        }
     }
 }
 

@@ -250,7 +250,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Inventory(verb) => verb.run(context),
         Verb::Lab(verb) => verb.run(context),
         Verb::Pki(verb) => verb.run(context),
-        Verb::Agent(verb) => verb.run(),
+        Verb::Agent(verb) => verb.run(context),
         Verb::Lend(verb) => verb.run(),
     }
 }

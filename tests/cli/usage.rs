@@ -311,16 +311,23 @@ fn an_agent_that_has_no_config_says_where_to_see_one() {
     hint: netemctl agent --help shows what the file looks like
     --- exit status: 3
     ");
+    sandbox.write("right.toml", "node = 'n1'\ninterfaces = ['lo', 'none7']\nsocket = 'agent.sock'\n");
+    let checked = sandbox.run(["agent", "--config", "right.toml", "--check"]).ended(0).stdout;
+    assert!(checked.starts_with("right.toml: ok\n  node: n1\n  may shape: lo, none7\n"), "{checked}");
+    assert!(checked.contains("warning: interface none7 does not exist; this machine has "), "{checked}");
     sandbox.write("agent.toml", "node = 'n1'\ninterface = 'eno2'\nsocket = 'agent.sock'\n");
     insta::assert_snapshot!(sandbox.run(["agent", "--config", "agent.toml"]), @"
     --- stdout
     --- stderr
-    error: agent.toml: TOML parse error at line 2, column 1
+    error: unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `listen`, `tls`, `journal`, `allow`, `after-reboot`, `on-drift`
+     --> agent.toml:2:1
       |
     2 | interface = 'eno2'
-      | ^^^^^^^^^
-    unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `listen`, `tls`, `journal`, `allow`, `after-reboot`, `on-drift`
-    hint: netemctl agent --help shows what the file looks like
+      | ^^^^^^^^^ did you mean `interfaces`?
+      |
+      = help: netemctl agent --help shows what the file looks like
+
+    error: agent.toml: 1 error
     --- exit status: 3
     ");
 }
