@@ -25,8 +25,10 @@ fn an_address_that_is_added_is_drift_at_once_until_apply_takes_it_in() {
     drop(lab.exec("n2", "ip address add 10.78.0.77/32 dev db0"));
     drop(lab.exec("n2", "ip address add fd78::77/64 dev db0 nodad"));
     let status = by("status").expect(4).stdout;
+    assert!(status.contains("apply again: address 10.78.0.77 of interface db0 is new"), "{status}");
+    let all = by("status --json").expect(4).stdout;
     for address in ["10.78.0.77", "fd78::77"] {
-        assert!(status.contains(&format!("apply again: address {address} of interface db0 is new")), "{status}");
+        assert!(all.contains(&format!("address {address} of interface db0 is new")), "{all}");
     }
     // Gone again, it is no drift; and what is there when a node is put in force has been seen.
     drop(lab.exec("n2", "ip address del 10.78.0.77/32 dev db0"));
