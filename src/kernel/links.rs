@@ -127,7 +127,7 @@ impl Links {
         self.write(&format!("add the neighbours of {interface}"), &requests)
     }
 
-    /// Waits until every link but loopback carries packets, which a bridge's port does some time after it is set up.
+    /// Waits until every link that is set up carries packets, which a bridge's port does some time after it is set up.
     pub fn wait_until_up(&mut self, within: Duration) -> Result<(), KernelError> {
         let deadline = Instant::now() + within;
         loop {
@@ -158,7 +158,8 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The name of a link that does not carry packets yet; loopback has no such state.
+/// The name of a link that is set up and does not carry packets yet. Loopback has no such state. Links that nobody set up
+/// are those that the kernel gives every new namespace, such as `gre0` where the module of GRE is loaded.
 pub(super) fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
     let is_up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
@@ -166,6 +167,7 @@ pub(super) fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
         LinkAttribute::IfName(name) => Some(name.clone()),
         _ => None,
     });
-    let waits = !link.header.flags.contains(LinkFlags::Loopback) && !link.attributes.iter().any(is_up);
+    let is_set_up = link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback);
+    let waits = is_set_up && !link.attributes.iter().any(is_up);
     waits.then(|| name.unwrap_or_default())
 }
