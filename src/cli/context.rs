@@ -16,7 +16,7 @@ use super::{
     Exit, Failure,
     output::JsonForm,
     pki,
-    whereabouts::{Given, Whereabouts},
+    whereabouts::{Given, Whereabouts, nowhere},
 };
 use crate::{
     fleet::{Access, CALL_TIMEOUT, Fleet, Patience, ssh},
@@ -151,17 +151,17 @@ impl Context {
 
     /// Where the nodes are, as the first of these says: the file given, the topology's own table, the lab.
     pub(super) fn whereabouts(&self, topology: Option<&Topology>) -> Result<Whereabouts, Failure> {
+        self.whereabouts_if_any(topology)?.ok_or_else(nowhere)
+    }
+
+    /// The same; `None`: nothing says where the nodes are.
+    pub(super) fn whereabouts_if_any(&self, topology: Option<&Topology>) -> Result<Option<Whereabouts>, Failure> {
         Whereabouts::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
     }
 
     /// The fleet to talk to.
     pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
         self.whereabouts(None)?.fleet(self)
-    }
-
-    /// The fleet to put a topology in force on.
-    pub(super) fn fleet_for(&self, topology: &Topology) -> Result<Fleet, Failure> {
-        self.whereabouts(Some(topology))?.fleet(self)
     }
 
     /// Who this controller is, as the command line or the environment says: a folder as `netemctl pki issue` makes it.

@@ -1,18 +1,26 @@
-//! `netemctl plan`: what `apply` would do, computed by the agents from what their kernels have now.
+//! `netemctl plan`: what `apply` would do, computed by the agents from what their kernels have now, or without agents for
+//! interfaces that have nothing.
 
-use std::path::PathBuf;
+mod offline;
+
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit, Failure, render::count, topology_file};
+use self::offline::Offline;
+use super::{Context, Exit, Failure, render::count, topology_file, whereabouts::Whereabouts};
 use crate::{
-    plan::{ClassMinor, IfName, Step, tc_commands},
-    topology::{NodeName, Problem, hostlist},
+    plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
+    topology::{NodeName, Problem, Topology, hostlist},
 };
 
 /// Show what apply would change on each node, without changing anything
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Without an inventory and without a lab, no agent is asked: the plan is that of untouched interfaces,
+with the addresses that lab up gives. --offline asks no agent either, and takes the addresses of
+the inventory if it has them.")]
 pub(super) struct Plan {
     /// The topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
@@ -25,6 +33,10 @@ pub(super) struct Plan {
     /// Show only this node
     #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
+
+    /// Ask no agent: show what untouched interfaces would get
+    #[arg(long)]
+    offline: bool,
 }
 
 #[derive(Serialize)]
@@ -32,6 +44,9 @@ pub(super) struct Plan {
 pub(super) struct FleetPlan<'a> {
     /// Whether apply would change anything.
     changed: bool,
+    /// What the plan goes by. Absent: by what the agents say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offline: Option<Offline>,
     nodes: Vec<Planned<'a>>,
     /// What is probably not meant in the file, although it is right.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
@@ -66,43 +81,82 @@ struct Queue {
     time_ns: Option<u64>,
 }
 
+/// What would be done, and to which interface of each node.
+struct Steps {
+    changed: bool,
+    nodes: BTreeMap<NodeName, (IfName, Vec<Step>)>,
+}
+
 impl Plan {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
         let warnings = topology.warnings();
         context.mention(&warnings);
-        let fleet = context.fleet_for(&topology)?;
-        let nodes = hostlist::fold(&fleet.inventory().nodes.keys().cloned().collect::<Vec<_>>());
-        if let Some(node) = self.node.as_ref().filter(|node| !fleet.inventory().nodes.contains_key(*node)) {
-            return Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")));
-        }
+        let (Steps { changed, nodes }, offline) = match context.whereabouts_if_any(Some(&topology))? {
+            Some(whereabouts) if !self.offline => (self.ask(context, &whereabouts, topology)?, None),
+            whereabouts => {
+                let (offline, inventory) = Offline::of(&topology, whereabouts.as_ref(), context)?;
+                self.check_node(&inventory)?;
+                (offline::steps(topology, inventory)?, Some(offline))
+            }
+        };
+        let nodes = nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
+        let planned: Vec<Planned<'_>> = nodes
+            .map(|(node, (interface, steps))| {
+                let queues: Vec<Queue> = steps.iter().filter_map(queue).collect();
+                Planned {
+                    node,
+                    interface,
+                    steps,
+                    memory_at_stake: queues.iter().map(|queue| queue.memory).sum(),
+                    queues,
+                    tc: self.as_tc.then(|| steps.iter().flat_map(|step| tc_commands(step, interface)).collect()),
+                }
+            })
+            .collect();
+        let plan = FleetPlan { changed, offline, nodes: planned, warnings: warnings.problems() };
+        context.answer(&plan, || draw(&plan))?;
+        Ok(Exit::Ok)
+    }
+
+    /// Has the agents compute it.
+    fn ask(&self, context: &Context, whereabouts: &Whereabouts, topology: Topology) -> Result<Steps, Failure> {
+        let fleet = whereabouts.fleet(context).map_err(unreached)?;
+        self.check_node(fleet.inventory())?;
         let preview = context.ask("asking the nodes", async |_| {
             // It keeps nobody out, so that there is nothing to put in order when it is dropped.
             let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
             Ok(Box::pin(fleet.plan(true, &never, edit)).await?)
-        })?;
-        let nodes = preview.nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
-        let planned: Vec<Planned<'_>> = nodes
-            .map(|(node, prepared)| {
-                let steps = &prepared.change.steps;
-                let queues: Vec<Queue> = steps.iter().filter_map(queue).collect();
-                Planned {
-                    node,
-                    interface: &prepared.interface,
-                    steps,
-                    memory_at_stake: queues.iter().map(|queue| queue.memory).sum(),
-                    queues,
-                    tc: self
-                        .as_tc
-                        .then(|| steps.iter().flat_map(|step| tc_commands(step, &prepared.interface)).collect()),
-                }
-            })
-            .collect();
-        let plan = FleetPlan { changed: !preview.is_empty(), nodes: planned, warnings: warnings.problems() };
-        context.answer(&plan, || draw(&plan))?;
-        Ok(Exit::Ok)
+        });
+        let preview = preview.map_err(unreached)?;
+        let changed = !preview.is_empty();
+        let steps = preview.nodes.into_iter();
+        let nodes = steps.map(|(node, prepared)| (node, (prepared.interface, prepared.change.steps))).collect();
+        Ok(Steps { changed, nodes })
     }
+
+    fn check_node(&self, inventory: &Inventory) -> Result<(), Failure> {
+        match self.node.as_ref().filter(|node| !inventory.nodes.contains_key(*node)) {
+            Some(node) => {
+                let nodes = hostlist::fold(&inventory.nodes.keys().cloned().collect::<Vec<_>>());
+                Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// The failure with what helps where agents do not answer.
+fn unreached(mut failure: Failure) -> Failure {
+    if failure.exit != Exit::Unreachable {
+        return failure;
+    }
+    // Changes have that option. A plan is of all nodes.
+    failure.hints.retain(|hint| !hint.contains("--allow-missing"));
+    failure
+        .hint("see which agents live: netemctl status")
+        .hint("ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY")
 }
 
 /// The queue that a step makes or changes.
@@ -121,7 +175,7 @@ fn draw(plan: &FleetPlan<'_>) -> String {
     if !plan.changed {
         return "nothing to change: this is in force".to_owned();
     }
-    let mut text = String::new();
+    let mut text = plan.offline.as_ref().map_or_else(String::new, |offline| format!("# {offline}\n"));
     for Planned { node, interface, steps, memory_at_stake, queues, tc } in &plan.nodes {
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),

@@ -22,7 +22,7 @@ use crate::{
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     pki::TlsFiles,
-    plan::{Place, Wanted},
+    plan::{EditError, Inventory, Place, Wanted},
     topology::{NodeName, Source, Topology, hostlist},
     wire::{GetHost, GetWanted},
 };
@@ -82,21 +82,22 @@ impl Given {
 }
 
 impl Whereabouts {
+    /// What says where the nodes are, if anything does.
     pub(super) fn find(
         given: Option<&Given>,
         topology: Option<&Topology>,
         lab: impl FnOnce() -> Result<Result<Lab, LabError>, Failure>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Option<Self>, Failure> {
         if let Some(given) = given {
-            return Self::of_file(given);
+            return Self::of_file(given).map(Some);
         }
         let own = topology.map(carried_by).transpose()?.flatten();
         if let (Some(file), Some(topology)) = (own, topology) {
             let from = Whence::Topology { file: topology.source().path.clone() };
-            return Ok(Self { from, file });
+            return Ok(Some(Self { from, file }));
         }
         let lab = match lab()? {
-            Err(LabError::Down) => return Err(nowhere()),
+            Err(LabError::Down) => return Ok(None),
             lab => lab?,
         };
         let from = Whence::Lab { topology: lab.state.layout.topology.clone() };
@@ -104,7 +105,7 @@ impl Whereabouts {
             Some(folder) => InventoryFile::of(&lab.inventory_by_tls(), Some(TlsFiles::in_folder(&folder))),
             None => InventoryFile::of(&lab.inventory(), None),
         };
-        Ok(Self { from, file })
+        Ok(Some(Self { from, file }))
     }
 
     pub(super) fn of_file(Given { path, by_environment }: &Given) -> Result<Self, Failure> {
@@ -213,6 +214,23 @@ impl Whereabouts {
         })
     }
 
+    /// Where the nodes of a topology are, as far as the file says. `None`: it does not say the interface or the addresses
+    /// of one of them.
+    pub(super) fn said_of(&self, topology: &Topology) -> Result<Option<Inventory>, Failure> {
+        let nodes = self.file.nodes();
+        let missing: Vec<_> = topology.nodes().iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(EditError::Homeless { missing, known: nodes.keys().cloned().collect() }.into());
+        }
+        let Resolved { inventory, mut mismatches } = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
+        mismatches.retain(|_, mismatch| *mismatch != Mismatch::Silent);
+        if !mismatches.is_empty() {
+            return Err(self.misfit(&mismatches, &BTreeMap::new()));
+        }
+        let is_known = topology.nodes().iter().all(|node| inventory.nodes.contains_key(node));
+        Ok(is_known.then_some(inventory))
+    }
+
     /// Why there is no fleet.
     fn misfit(&self, mismatches: &BTreeMap<NodeName, Mismatch>, silent: &BTreeMap<NodeName, CallError>) -> Failure {
         let names = hostlist::fold(&mismatches.keys().cloned().collect::<Vec<_>>());
@@ -268,7 +286,7 @@ fn read(path: &Path) -> Result<InventoryFile, Failure> {
 }
 
 /// That nothing says where the nodes are.
-fn nowhere() -> Failure {
+pub(super) fn nowhere() -> Failure {
     Failure::new(Exit::Unreachable, "nothing says where the nodes are, and no lab is up")
         .hint("give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
         .hint("or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too")

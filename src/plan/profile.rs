@@ -53,6 +53,11 @@ impl LineRate {
     pub const fn from_mbit(mbit: u32) -> Self {
         Self(mbit as u64 * 1_000_000)
     }
+
+    /// In Mbit/s.
+    pub const fn mbit(self) -> u64 {
+        self.0 / 1_000_000
+    }
 }
 
 /// What one netem leaf does, one way (`tc-netem(8)`), in the terms of the kernel: what is read back compares equal.

@@ -31,6 +31,9 @@ fn apply_does_all_of_it_or_says_what_the_kernel_lacks_and_does_nothing() {
         assert_eq!((plan.code(), apply.code()), (0, 0), "{plan}\n{apply}");
         assert_eq!(planned["changed"], true, "{planned}");
         assert_eq!(planned["nodes"].as_array().map(Vec::len), Some(3), "{planned}");
+        let offline = Sandbox::new();
+        let offline = offline.run(["plan", "--json", &offline.topology("uniform-3-rtt100")]).ended(0).json();
+        assert_eq!(offline["nodes"], planned["nodes"], "without a lab, the plan is what its agents would say");
         assert!(apply.stdout.starts_with("in force on 3 nodes: topology uniform-3-rtt100; changed 3 nodes"), "{apply}");
         let again = lab.run(["apply", "--json", "uniform-3-rtt100.toml"]).ended(0).json();
         assert_eq!(again["changed"], false);

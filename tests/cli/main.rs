@@ -18,6 +18,7 @@ mod install;
 mod inventory;
 mod lab;
 mod live;
+mod offline;
 mod partition;
 mod pki;
 mod programs;

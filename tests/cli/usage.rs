@@ -103,7 +103,6 @@ fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     ");
     let others = [
         sandbox.run(["apply", &file]),
-        sandbox.run(["plan", &file]),
         sandbox.run(["verify"]),
         sandbox.run(["set", "n1", "n2", "delay=5ms"]),
         sandbox.run(["unset"]),
