@@ -169,7 +169,8 @@ impl Agent {
 
 /// What a config lets the agent do.
 #[derive(Serialize)]
-struct Checked<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "AgentCheck"))]
+pub(super) struct Checked<'a> {
     file: String,
     node: &'a NodeName,
     interfaces: &'a [IfName],

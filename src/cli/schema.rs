@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Asked,
+    Asked, agent,
     apply::Changed,
     check::Answer,
     inventory::{InventoryCheck, InventoryInit, InventoryShow},
@@ -45,6 +45,7 @@ fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
         of::<lab::Executed>(generator, &["lab exec"]),
         of::<lab::Restarted>(generator, &["lab restart"]),
         of::<lab::Down>(generator, &["lab down"]),
+        of::<agent::Checked<'_>>(generator, &["agent --check"]),
         of::<Asked>(generator, &["--help", "--version"]),
         of::<Report<'_>>(generator, &["a command that failed"]),
     ]

@@ -35,6 +35,16 @@ pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
     lines.filter(|row| !row.text.is_empty() && !row.text.trim_start().starts_with('#'))
 }
 
+/// Whether a text that is no TOML is a table: lines that all have as many separators, and no `=`.
+pub(super) fn is_probable(text: &str) -> bool {
+    let lines: Vec<&str> = rows(text).map(|row| row.text).collect();
+    let is_separator = |separator: char| {
+        let mut counts = lines.iter().map(|line| line.matches(separator).count());
+        counts.next().is_some_and(|first| first > 0 && counts.all(|count| count == first))
+    };
+    lines.len() > 1 && !lines.iter().any(|line| line.contains('=')) && [',', ';', '\t'].into_iter().any(is_separator)
+}
+
 impl<'t> Row<'t> {
     /// The whole row.
     pub(super) fn span(&self) -> Range<usize> {
@@ -103,6 +113,17 @@ mod tests {
             assert_eq!(texts(text), expected, "{text:?}");
         }
         assert_eq!(texts(""), Vec::<Vec<String>>::new());
+    }
+
+    #[test]
+    fn a_table_is_told_from_other_texts() {
+        for table in ["ms,a,b\na,,1\nb,1,", "# from a spreadsheet\nms;a\na;", "ms\ta\na\t1\n"] {
+            assert!(is_probable(table), "{table:?}");
+        }
+        for other in ["", "This is a text, my topology.\n", "a = [1, 2]\nb = [1, 2", "[nodes\nn1 = {}", "ms,a\na,1,2\n"]
+        {
+            assert!(!is_probable(other), "{other:?}");
+        }
     }
 
     #[test]

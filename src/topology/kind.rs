@@ -55,7 +55,9 @@ impl FileKind {
             Self::Inventory => {
                 "see it: netemctl inventory show FILE; compare it with the hosts: netemctl inventory check FILE"
             }
-            Self::AgentConfig => "an agent takes it: netemctl agent --config FILE",
+            Self::AgentConfig => {
+                "check it: netemctl agent --config FILE --check; an agent takes it: netemctl agent --config FILE"
+            }
         }
     }
 }

@@ -332,6 +332,10 @@ pub(crate) fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding
         return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
     }
     DeTable::parse(text).map_err(|error| {
+        if csv::is_probable(text) {
+            let help = "a matrix is named by a topology: write `matrix = \"FILE.csv\"` in its `[links]`";
+            return vec![Finding::new(0..0, "this is a table (CSV), not a TOML file").help(help)];
+        }
         let end = text.trim_end().len();
         vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
     })

@@ -49,6 +49,8 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
     let _file = sandbox.topology("hierarchical-9");
     sandbox.write("bad.toml", "name = 'bad'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10' }\nx = 1\n");
     sandbox.write("agent.toml", "node = 'n1'\ninterface = 'eno2'\n");
+    sandbox.write("right.toml", "node = 'n1'\ninterfaces = ['lo', 'none7']\nsocket = 'agent.sock'\n");
+    sandbox.write("listens.toml", "node = 'n1'\ninterfaces = ['lo']\nlisten = '[::1]:20094'\njournal = 'n1.json'\n");
     // Where the kernel cannot shape, every change of it is refused.
     let changed = if kernel_can_shape() { 0 } else { 7 };
     let table: &[(&str, &[&str], i32)] = &[
@@ -100,6 +102,9 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
         ("lab restart", &["n7"], 2),
         ("lab down", &["--if-idle"], 5),
         ("agent", &["--config", "agent.toml"], 3),
+        ("agent --check", &["--config", "agent.toml"], 3),
+        ("agent --check", &["--config", "right.toml"], 0),
+        ("agent --check", &["--config", "listens.toml"], 0),
         ("agent", &["--config", "agent.toml", "--timeout", "5"], 2),
         ("lab down", &[], 0),
     ];

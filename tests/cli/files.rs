@@ -343,6 +343,22 @@ fn what_is_not_a_readable_file_is_an_error_that_says_so() {
     error: not.toml: 1 error
     --- exit status: 3
     ");
+
+    sandbox.write("matrix.csv", "ms,n1,n2\nn1,,5\nn2,5,\n");
+    insta::assert_snapshot!(sandbox.run(["check", "matrix.csv"]), @r#"
+    --- stdout
+    --- stderr
+    error: this is a table (CSV), not a TOML file
+     --> matrix.csv:1:1
+      |
+    1 | ms,n1,n2
+      | ^
+      |
+      = help: a matrix is named by a topology: write `matrix = "FILE.csv"` in its `[links]`
+
+    error: matrix.csv: 1 error
+    --- exit status: 3
+    "#);
 }
 
 #[test]
