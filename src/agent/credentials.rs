@@ -38,7 +38,8 @@ pub(super) struct Credentials {
     read: Mutex<(Marks, TlsAcceptor)>,
 }
 
-/// What tells that a file is not the one that was read: its inode, its size, when it was last changed.
+/// What tells that a file is not the one that was read: its inode, its size, and the time of its last change (ctime, which
+/// `chown` and `chmod` set too: a file that could not be read is then tried again).
 type Marks = [Option<(u64, u64, i64, i64)>; 3];
 
 impl Credentials {
@@ -69,7 +70,7 @@ impl TlsFiles {
     fn marks(&self) -> Marks {
         let mark = |path: &PathBuf| {
             let metadata = fs::metadata(path).ok()?;
-            Some((metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
+            Some((metadata.ino(), metadata.size(), metadata.ctime(), metadata.ctime_nsec()))
         };
         [mark(&self.ca), mark(&self.cert), mark(&self.key)]
     }
@@ -83,5 +84,30 @@ impl TlsFiles {
             Some(_) => info!(%until, "The agent has a certificate."),
         }
         Ok(TlsAcceptor::from(Arc::new(identity.server()?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, thread};
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_could_not_be_read_is_read_once_its_mode_or_owner_is_right() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["ca.pem", "cert.pem", "key.pem"] {
+            fs::write(folder.path().join(name), name).unwrap();
+        }
+        let files = TlsFiles::in_folder(folder.path());
+        let before = files.marks();
+        // The clock of files may stand still for some milliseconds.
+        let is_told = (0..1_000).any(|_| {
+            fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
+            thread::sleep(Duration::from_millis(1));
+            files.marks() != before
+        });
+        assert!(is_told);
+        assert_eq!(files.marks()[..2], before[..2]);
     }
 }
