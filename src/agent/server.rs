@@ -42,7 +42,7 @@ use crate::{
     probe,
     wire::{
         ApiError, Call, ClockReading, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted,
-        Plan, Prepare, Prepared, Probe, Undo,
+        Plan, Prepare, Prepared, Probe, READ_ONLY, Undo,
     },
 };
 
@@ -213,9 +213,7 @@ const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, Get
 async fn only_reads(request: Request, next: Next) -> Response {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
-        let why =
-            "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
-        return answer::<()>(Err(ApiError::new(ErrorCode::Refused, why)));
+        return answer::<()>(Err(ApiError::new(ErrorCode::Refused, READ_ONLY)));
     }
     next.run(request).await
 }

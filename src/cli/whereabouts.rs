@@ -18,7 +18,7 @@ use super::{
     topology_file,
 };
 use crate::{
-    fleet::{CallError, Fleet, Scope, part},
+    fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, part},
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     pki::TlsFiles,
@@ -124,7 +124,7 @@ impl Whereabouts {
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
         let open = self.file.open_questions().collect();
         let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
-            self.find_nodes(context, &open, false)?;
+            self.find_nodes(context, &open, |_| true, false)?;
         if mismatches.is_empty() {
             context.fleet_of(Agents::Placed(inventory), self.file.tls())
         } else {
@@ -145,7 +145,7 @@ impl Whereabouts {
         let mut scope = options.scope(self.file.nodes())?;
         let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
         let open = self.file.open_questions().filter(|node| !only_removes || is_meant(node)).collect();
-        let Found { resolved, silent, documents } = self.find_nodes(context, &open, only_removes)?;
+        let Found { resolved, silent, documents } = self.find_nodes(context, &open, is_meant, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
             let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
@@ -166,12 +166,13 @@ impl Whereabouts {
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 
-    /// Finds out where the nodes are. The agents of those in `open` are asked. With `with_documents`, agents whose host does
-    /// not fit the file are also asked for the document that they have.
+    /// Finds out where the nodes are. The agents of those in `open` are asked, and not waited for long if the node is not
+    /// meant. With `with_documents`, agents whose host does not fit the file are also asked for the document that they have.
     fn find_nodes(
         &self,
         context: &Context,
         open: &BTreeSet<&NodeName>,
+        is_meant: impl Fn(&NodeName) -> bool,
         with_documents: bool,
     ) -> Result<Found, Failure> {
         let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
@@ -184,7 +185,11 @@ impl Whereabouts {
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.ask("asking the nodes where they are", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
-            let (hosts, silent) = part(fleet.call(context.patience(), |_| GetHost {}).await);
+            let (meant, others) = (fleet.of(&is_meant), fleet.of(|node| !is_meant(node)));
+            let briefly = context.patience().at_most(OTHERS_TIMEOUT);
+            let host = |_: &NodeName| GetHost {};
+            let (answers, of_others) = tokio::join!(meant.call(context.patience(), host), others.call(briefly, host));
+            let (hosts, silent) = part(answers.into_iter().chain(of_others).collect());
             let remembered = match hosts.keys().next() {
                 // Nodes that answer know where the others were when something was put in force.
                 Some(node) if is_partial || !silent.is_empty() => document(node).await,

@@ -73,9 +73,10 @@ impl Fleet {
     }
 
     /// The part of the fleet that has those nodes.
-    pub(super) fn of(&self, is_meant: impl Fn(&NodeName) -> bool) -> Self {
+    pub(crate) fn of(&self, is_meant: impl Fn(&NodeName) -> bool) -> Self {
         let mut part = self.clone();
         part.inventory.nodes.retain(|node, _| is_meant(node));
+        part.unplaced.retain(|node, _| is_meant(node));
         part
     }
 }

@@ -45,6 +45,9 @@ use crate::{
 /// How long an agent may take to answer anything but a measurement.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long nodes that `--only` does not name may take to answer, a login by ssh included.
+pub const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
+
 /// How agents are reached that are not of this machine.
 #[derive(Clone, Debug, Default)]
 pub struct Access {

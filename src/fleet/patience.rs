@@ -11,6 +11,15 @@ pub struct Patience {
     pub until: Option<Instant>,
 }
 
+impl Patience {
+    /// The same, but the whole call takes no longer than that.
+    #[must_use]
+    pub fn at_most(self, limit: Duration) -> Self {
+        let until = Instant::now() + limit;
+        Self { until: Some(self.until.map_or(until, |other| other.min(until))), ..self }
+    }
+}
+
 impl From<Duration> for Patience {
     fn from(answer: Duration) -> Self {
         Self { answer, until: None }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    CALL_TIMEOUT, CallError, Fleet, Leftover, Scope, clocks,
+    CALL_TIMEOUT, CallError, Fleet, Leftover, OTHERS_TIMEOUT, Patience, Scope, clocks,
     decision::{Edited, Next, Stage, edited, heard, is_base, is_the_named, newest, next},
     insist::{Effort, may_pass},
     part,
@@ -323,7 +323,7 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Draft, TransactionError> {
-        let (stamps, silent) = unless(interrupt, self.stamps()).await?;
+        let (stamps, silent) = unless(interrupt, self.stamps_within(scope)).await?;
         let fleet = scope.participants(self, &stamps, silent)?;
         let takes_part = |node: &NodeName| fleet.inventory().nodes.contains_key(node);
         let will_do = |node: &NodeName, document: &Document, stamp: &Stamp| is_base(document, stamp, takes_part(node));
@@ -382,6 +382,17 @@ impl Fleet {
     /// Which document each node has, and who does not say so.
     async fn stamps(&self) -> (BTreeMap<NodeName, Stamp>, BTreeMap<NodeName, CallError>) {
         part(self.insist(ASKED, |_: &NodeName| GetStamp {}).await)
+    }
+
+    /// The same for a change on some nodes. The others are asked as well, as one of them may have a newer document. The change
+    /// does not wait long for them.
+    async fn stamps_within(&self, scope: &Scope) -> (BTreeMap<NodeName, Stamp>, BTreeMap<NodeName, CallError>) {
+        let Some(only) = &scope.only else { return self.stamps().await };
+        let (meant, others) = (self.of(|node| only.contains(node)), self.of(|node| !only.contains(node)));
+        let ask = |_: &NodeName| GetStamp {};
+        let briefly = Patience::from(CALL_TIMEOUT).at_most(OTHERS_TIMEOUT);
+        let (answers, of_others) = tokio::join!(meant.insist(ASKED, ask), others.call(briefly, ask));
+        part(answers.into_iter().chain(of_others).collect())
     }
 
     /// The document of the highest generation, from the first node that has it: the others' are the same bytes.

@@ -329,7 +329,7 @@ impl Wanted {
 
     /// The document with other places of the nodes. A node that is not among them any more stays where it was as long as
     /// something names it: what left the inventory stops no edit.
-    fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
+    pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
         let owners: BTreeMap<IpAddr, NodeName> = inventory
             .nodes

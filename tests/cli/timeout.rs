@@ -84,6 +84,10 @@ fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_
     kill(stopped, Signal::SIGCONT).expect("one's own process can go on");
     assert_eq!(lab.in_force()["ok"], true);
     let _cleared = lab.run(["clear", "--timeout", "60"]).ended(0);
+    // A node that is not named is not waited for as long as an agent may take.
+    kill(stopped, Signal::SIGSTOP).expect("one's own process can be stopped");
+    let _cleared = lab.run(["clear", "--only", "n1", "--timeout", "9"]).ended(0);
+    kill(stopped, Signal::SIGCONT).expect("one's own process can go on");
 }
 
 #[test]

@@ -81,6 +81,33 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
 }
 
 #[test]
+fn inventory_check_says_what_every_change_would_refuse() {
+    let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
+    let untouched = lab.tc();
+    drop(lab.exec("n2", "tc qdisc add dev db0 ingress"));
+    drop(lab.exec("n3", "ip route add default dev db0"));
+    let before = lab.tc();
+    let checked = lab.netemctl("inventory check").expect(5).stdout;
+    assert!(
+        checked.contains("n2: interface db0: it carries") && checked.contains("tc qdisc del dev db0 ingress"),
+        "{checked}"
+    );
+    assert!(checked.contains("n3: interface db0 carries a default route"), "{checked}");
+    let states = lab.netemctl("--json inventory check").expect(5).json();
+    let states = ["n1", "n2", "n3"].map(|node| states["nodes"][node]["state"].clone());
+    assert_eq!(states, [json!("ok"), json!("refuses"), json!("refuses")]);
+    assert_eq!(lab.tc(), before, "nothing is written");
+    drop(lab.exec("n2", "tc qdisc del dev db0 ingress"));
+    drop(lab.exec("n3", "ip route del default dev db0"));
+    drop(lab.netemctl("inventory check").expect(0));
+    // Under something that is in force as well.
+    lab.apply(&shipped("uniform-3-rtt0.toml"));
+    drop(lab.netemctl("inventory check").expect(0));
+    drop(lab.netemctl("clear").expect(0));
+    assert_eq!(lab.tc(), untouched);
+}
+
+#[test]
 fn a_node_that_left_the_inventory_locks_no_command() {
     let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
     let untouched = lab.tc();

@@ -3,24 +3,28 @@
 use std::{collections::BTreeMap, io, net::IpAddr};
 
 use serde::Serialize;
+use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Context, Exit, Failure, Whence, Which,
-    failure::Saying,
+    context::Agents,
+    failure::{Saying, exit_of},
     render::{addresses, escape::on_one_line, folded, table},
     routed,
 };
 use crate::{
-    fleet::part,
+    fleet::{CallError, Fleet, TransactionError, part},
     inventory::Resolved,
-    plan::{IfName, Place},
-    topology::{NodeName, hostlist},
-    wire::{GetHost, Host, Routed},
+    plan::{IfName, Inventory, Place, Wanted},
+    topology::{NodeName, Source, Topology, hostlist},
+    wire::{GetHost, Host, READ_ONLY, Routed},
 };
 
 /// Ask every agent and show the interface and the addresses that commands would use
 ///
-/// Ends with exit code 5 if a node is not as the inventory has it, and 6 if an agent does not answer.
+/// Each agent also tries a change against its config and its kernel, without making it. Exit codes are those of a change:
+/// 5 if a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -30,8 +34,11 @@ pub(super) struct Check {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryCheck"))]
 pub(in crate::cli) struct Checked {
-    /// Whether every agent answers, and every node is as the inventory has it.
+    /// Whether every agent answers, every node is as the inventory has it, and no node is known to refuse a change.
     ok: bool,
+    /// Why no change was tried on some node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    untried: Option<String>,
     inventory: Whence,
     nodes: BTreeMap<NodeName, Node>,
 }
@@ -67,6 +74,7 @@ struct Node {
 enum State {
     Ok,
     Misfit,
+    Refuses,
     Unreachable,
 }
 
@@ -78,13 +86,30 @@ impl Check {
             context.ask("asking the nodes", async |_| Ok(fleet.call(context.patience(), |_| GetHost {}).await))?;
         let (mut hosts, silent) = part(answers);
         let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
+        let mut answering = inventory.clone();
+        answering.nodes.retain(|node, _| hosts.contains_key(node));
+        // They may name nodes that do not answer, and no link needs them.
+        answering.zones.clear();
+        let fleet = context.fleet_of(Agents::Placed(answering), whereabouts.file.tls())?;
+        let Tried { refusals, untried } = context.ask("trying a change", async |_| {
+            let tried = try_out(&fleet);
+            let Some(until) = context.patience().until else { return Ok(tried.await) };
+            Ok(timeout_at(until.into(), tried).await.unwrap_or_else(|_| Tried::not(&"the time is over")))
+        })?;
+        let failing = silent.values().chain(refusals.values()).map(exit_of);
+        let misfits = mismatches.keys().filter(|node| !silent.contains_key(node)).map(|_| Exit::Refused);
+        let exit = Exit::of_many(failing.chain(misfits)).unwrap_or(Exit::Ok);
         let node = |(name, entry): (&NodeName, &crate::inventory::Entry)| {
             let host = hosts.remove(name);
             let place = inventory.nodes.get(name).filter(|_| host.is_some());
-            let (state, error) = match (silent.get(name), mismatches.get(name)) {
-                (Some(error), _) => (State::Unreachable, Some(error.into())),
-                (None, Some(mismatch)) => (State::Misfit, Some(whereabouts.said(name, mismatch, &silent))),
-                (None, None) => (State::Ok, None),
+            let (state, error) = match (silent.get(name), mismatches.get(name), refusals.get(name)) {
+                (Some(error), ..) => (State::Unreachable, Some(error.into())),
+                (None, Some(mismatch), _) => (State::Misfit, Some(whereabouts.said(name, mismatch, &silent))),
+                (None, None, Some(error)) if exit_of(error) == Exit::Unreachable => {
+                    (State::Unreachable, Some(error.into()))
+                }
+                (None, None, Some(refusal)) => (State::Refuses, Some(refusal.into())),
+                (None, None, None) => (State::Ok, None),
             };
             let (speed_mbit, warnings) =
                 place.zip(host.as_ref()).map(|(place, host)| look(place, host)).unwrap_or_default();
@@ -102,16 +127,57 @@ impl Check {
             (name.clone(), checked)
         };
         let nodes: BTreeMap<_, _> = whereabouts.file.nodes().iter().map(node).collect();
-        let is_any = |state| nodes.values().any(|node| node.state == state);
-        let exit = match (is_any(State::Unreachable), is_any(State::Misfit)) {
-            (true, _) => Exit::Unreachable,
-            (false, true) => Exit::Refused,
-            (false, false) => Exit::Ok,
-        };
-        let checked = Checked { ok: exit == Exit::Ok, inventory: whereabouts.from, nodes };
+        let checked = Checked { ok: exit == Exit::Ok, untried, inventory: whereabouts.from, nodes };
         context.answer(&checked, || draw(&checked))?;
         Ok(exit)
     }
+}
+
+/// What nodes say of a change that is not made.
+#[derive(Default)]
+struct Tried {
+    refusals: BTreeMap<NodeName, CallError>,
+    /// Why some of them were not asked.
+    untried: Option<String>,
+}
+
+impl Tried {
+    fn not(why: &impl ToString) -> Self {
+        Self { refusals: BTreeMap::new(), untried: Some(why.to_string()) }
+    }
+}
+
+/// Asks every node whether its guard and its kernel take a change, as `plan` does. The change is what is in force, or delays
+/// between all nodes if nothing is in force.
+async fn try_out(fleet: &Fleet) -> Tried {
+    let inventory = fleet.inventory();
+    match inventory.nodes.len() {
+        0 => return Tried::default(),
+        1 => return Tried::not(&"a link needs two nodes that answer and fit the inventory"),
+        _ => (),
+    }
+    let edit = |wanted: &Wanted| match (wanted.is_clear(), delays(inventory)) {
+        (true, Some(topology)) => wanted.with_topology(topology, inventory.clone()),
+        _ => wanted.on(inventory.clone()),
+    };
+    match fleet.plan(true, &CancellationToken::new(), edit).await {
+        Ok(_) => Tried::default(),
+        Err(TransactionError::Nodes { failures, .. }) => {
+            let is_viewers =
+                |error: &CallError| matches!(error, CallError::Refused(error) if error.message == READ_ONLY);
+            let (viewers, refusals): (BTreeMap<_, _>, _) =
+                failures.into_iter().partition(|(_, error)| is_viewers(error));
+            Tried { refusals, untried: viewers.values().next().map(ToString::to_string) }
+        }
+        Err(error) => Tried::not(&error),
+    }
+}
+
+/// Some delay between all nodes.
+fn delays(inventory: &Inventory) -> Option<Topology> {
+    let nodes = serde_json::to_string(&inventory.nodes.keys().collect::<Vec<_>>()).ok()?;
+    let text = format!("name = 'inventory-check'\nnodes = {nodes}\n[links]\ndefault = {{ rtt = '2ms' }}\n");
+    Topology::parse(Source::new("inventory check", text)).ok()
 }
 
 /// The speed of a node's interface, and what is to be said of it.
@@ -152,6 +218,7 @@ fn draw(checked: &Checked) -> String {
         let state = match node.state {
             State::Ok => "ok",
             State::Misfit => "misfit",
+            State::Refuses => "refuses",
             State::Unreachable => "unreachable",
         };
         vec![
@@ -167,6 +234,7 @@ fn draw(checked: &Checked) -> String {
     let table = table(Context::is_styled(&io::stdout()), &header, rows.collect());
     let routed = checked.nodes.iter().filter_map(|(name, node)| Some((name, node.routed.as_ref()?)));
     details.extend(routed::warning(routed));
+    details.extend(checked.untried.iter().map(|why| format!("no change was tried: {}\n", on_one_line(why))));
     let line_break = if details.is_empty() { "" } else { "\n" };
     format!("inventory: {}\n\n{table}{line_break}{details}", checked.inventory)
 }
