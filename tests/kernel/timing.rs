@@ -302,7 +302,9 @@ fn a_later_partition_begins_on_all_nodes_at_its_instant() {
     assert_eq!(status["nodes"]["n7"]["partitions"][0]["is_on"], false);
     sleep_until(asked + 14.0);
     for ticks in ticks {
-        let silences = ticks.silences(asked);
+        let mut silences = ticks.silences(asked);
+        // A busy machine is silent for a while as well.
+        silences.retain(|(down, up)| up - down >= 1.0);
         let [(down, up)] = silences[..] else { panic!("{silences:?}") };
         assert!((9.8..11.5).contains(&down) && (1.0..3.0).contains(&(up - down)), "{silences:?}");
     }
