@@ -156,7 +156,9 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
     kill_agent(&lab, "n2");
     let journal = home(&lab, "n2").join("journal.json");
     let whole = fs::read(&journal).unwrap();
-    let newer = String::from_utf8(whole.clone()).unwrap().replacen("\"version\":3", "\"version\":99", 1);
+    let text = String::from_utf8(whole.clone()).unwrap();
+    let (head, tail) = text.split_once("\"version\":").unwrap();
+    let newer = format!("{head}\"version\":99{}", tail.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     let refused = |make: &dyn Fn(), why: &str| {
         make();
         let refused = start(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);
