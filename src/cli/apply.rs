@@ -13,7 +13,7 @@ use super::{
     output::talk,
     partition,
     partitions::{Parted, cut_nothing, parted, sentence},
-    render::{by_saying, count, escape::on_one_line},
+    render::{by_saying, count, saying},
     scope::ScopeOptions,
     topology_file,
     whereabouts::Whence,
@@ -301,7 +301,7 @@ fn exceptions(outcome: &Outcome) -> String {
     for (warning, nodes) in
         by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))
     {
-        text += &format!("\nwarning: {}: {}", hostlist::fold(&nodes), on_one_line(&warning));
+        text += &format!("\nwarning: {}", saying(&warning, &nodes));
     }
     if *superseded {
         text += "\nanother command has changed something since; see what is in force: netemctl status";

@@ -10,9 +10,9 @@ use serde::Serialize;
 use super::{
     Context, Exit, Failure,
     failure::Saying,
-    render::{escape, folded},
+    render::{escape, folded, saying},
 };
-use crate::topology::{Problem, Warnings, hostlist};
+use crate::topology::{Problem, Warnings};
 
 /// The width of what is drawn where there is no terminal.
 const WIDTH: usize = 100;
@@ -107,7 +107,7 @@ impl Context {
         // What many nodes say alike is said once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
         for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, Saying::of(said))))) {
-            talk(&format!("  {}: {}\n", hostlist::fold(&nodes), escape::on_one_line(&said)));
+            talk(&format!("  {}\n", saying(&said, &nodes)));
         }
         for hint in &failure.hints {
             talk(&format!("hint: {hint}\n"));
@@ -118,9 +118,7 @@ impl Context {
     pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
         stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
-}
 
-impl Context {
     /// Says on stderr what is probably not meant in a file, with the lines. For programs it is in the answer.
     pub(super) fn warn(&self, warnings: &Warnings) {
         if self.is_json() {

@@ -113,15 +113,10 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::wire::Heard;
-
-    fn address(number: u8) -> IpAddr {
-        [192, 0, 2, number].into()
-    }
-
-    fn node(number: u8) -> NodeName {
-        format!("n{number}").parse().unwrap()
-    }
+    use crate::{
+        probe::ledger::tests::{address, node},
+        wire::Heard,
+    };
 
     /// Node 1 and node 2 each ask node 3 for ten answers and get so many; node 3 has heard so many, and discarded so many.
     fn filtered(got: [usize; 2], heard: u32, discarded: u64) -> [Filtered; 2] {

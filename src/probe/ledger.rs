@@ -160,14 +160,14 @@ pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn address(number: u8) -> IpAddr {
+    pub(in crate::probe) fn address(number: u8) -> IpAddr {
         [192, 0, 2, number].into()
     }
 
-    fn node(number: u8) -> NodeName {
+    pub(in crate::probe) fn node(number: u8) -> NodeName {
         format!("n{number}").parse().unwrap()
     }
 

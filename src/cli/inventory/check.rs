@@ -10,14 +10,14 @@ use super::{
     Context, Exit, Failure, Whence, Which,
     context::Agents,
     failure::{Saying, exit_of},
-    render::{addresses, escape::on_one_line, folded, table},
+    render::{addresses, escape::on_one_line, folded, saying, table},
     routed,
 };
 use crate::{
     fleet::{CallError, Fleet, TransactionError, part},
     inventory::Resolved,
     plan::{IfName, Inventory, Place, Wanted},
-    topology::{NodeName, Source, Topology, hostlist},
+    topology::{NodeName, Source, Topology},
     wire::{GetHost, Host, READ_ONLY, Routed},
 };
 
@@ -210,8 +210,7 @@ fn draw(checked: &Checked) -> String {
         warnings.into_iter().map(move |warning| (name, Saying::of(warning)))
     };
     let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
-    let folded =
-        folded(said).into_iter().map(|(said, nodes)| format!("{}: {}\n", hostlist::fold(&nodes), on_one_line(&said)));
+    let folded = folded(said).into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n");
     let mut details: String = folded.collect();
     let rows = checked.nodes.iter().map(|(name, node)| {
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };

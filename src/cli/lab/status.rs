@@ -8,12 +8,12 @@ use crate::{
     cli::{
         Context, Exit, Failure,
         context::Agents,
-        render::{escape::on_one_line, folded, table},
+        render::{folded, saying, table},
     },
     fleet::part,
     lab::Member,
     plan::is_link_local,
-    topology::{NodeName, hostlist},
+    topology::NodeName,
     wire::GetStatus,
 };
 
@@ -70,9 +70,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
         let dead = folded(down.iter().map(|(node, error)| (node, error.into())));
         let mut details = String::new();
-        let line =
-            |(said, nodes): (String, Vec<NodeName>)| format!("{}: {}\n", hostlist::fold(&nodes), on_one_line(&said));
-        details.extend(dead.into_iter().map(line));
+        details.extend(dead.into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n"));
         let note =
             "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
         format!("lab {}\n\n{nodes}{}", status.topology, if ok { String::new() } else { format!("\n{details}{note}") })

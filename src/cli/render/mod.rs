@@ -12,7 +12,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::failure::Saying;
 use crate::{
     plan::is_link_local,
-    topology::{NodeName, Rtt},
+    topology::{NodeName, Rtt, hostlist},
 };
 
 /// An RTT in milliseconds with one decimal, as all measured times are shown.
@@ -48,6 +48,11 @@ pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, Saying)>)
     groups.into_iter().map(alone).collect()
 }
 
+/// What nodes say, in a line that begins with their names.
+pub(super) fn saying(said: &str, nodes: &[NodeName]) -> String {
+    format!("{}: {}", hostlist::fold(nodes), escape::on_one_line(said))
+}
+
 /// `1 node`, `2 nodes`, `2 addresses`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if noun.ends_with('s') { "es" } else { "s" };
@@ -76,7 +81,7 @@ mod tests {
         let all = lines(&said);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].0, "no agent: Connection refused");
-        assert_eq!(crate::topology::hostlist::fold(&all[0].1), "n[1-20]");
+        assert_eq!(hostlist::fold(&all[0].1), "n[1-20]");
         assert_eq!(lines(&said[..1])[0].0, "no agent at /run/n1.sock: Connection refused");
     }
 }

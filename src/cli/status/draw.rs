@@ -11,7 +11,7 @@ use super::{
         Context, counters,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
-        render::{by_saying, count, escape::on_one_line, table},
+        render::{by_saying, count, saying, table},
         routed,
         whereabouts::Whence,
     },
@@ -208,7 +208,7 @@ fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
     text.extend(by_saying(said).into_iter().map(|(line, names)| {
         // The address of the agent is for one node only.
         let alone = names.first().filter(|_| names.len() == 1).and_then(|name| nodes[name].error.as_deref());
-        format!("{}: {}\n", hostlist::fold(&names), on_one_line(alone.unwrap_or(&line)))
+        saying(alone.unwrap_or(&line), &names) + "\n"
     }));
     text
 }
