@@ -13,6 +13,7 @@ mod inventory;
 mod lab;
 mod lend;
 mod log;
+mod new;
 mod output;
 mod overlays;
 mod partition;
@@ -115,6 +116,7 @@ Exit codes:
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    New(new::New),
     Check(check::Check),
     Show(show::Show),
     Plan(plan::Plan),
@@ -236,6 +238,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         _ => context.watch("nothing was changed"),
     }
     match verb {
+        Verb::New(verb) => verb.run(context),
         Verb::Check(verb) => verb.run(context),
         Verb::Show(verb) => verb.run(context),
         Verb::Plan(verb) => verb.run(context),

@@ -10,6 +10,7 @@ use super::{
     check::Answer,
     inventory::{InventoryCheck, InventoryInit, InventoryShow},
     lab,
+    new::Template,
     output::Report,
     pki,
     plan::FleetPlan,
@@ -27,6 +28,7 @@ fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
     }
     let changing = ["apply", "set", "unset", "partition", "heal", "clear"];
     [
+        of::<Template>(generator, &["new"]),
         of::<Answer>(generator, &["check"]),
         of::<Shown<'_>>(generator, &["show"]),
         of::<FleetPlan<'_>>(generator, &["plan"]),

@@ -54,6 +54,8 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
     // Where the kernel cannot shape, every change of it is refused.
     let changed = if kernel_can_shape() { 0 } else { 7 };
     let table: &[(&str, &[&str], i32)] = &[
+        ("new", &["--zones", "3"], 0),
+        ("new", &["--zones", "10"], 2),
         ("check", &[topology], 0),
         ("check", &["bad.toml"], 3),
         ("check", &["none.toml"], 3),
