@@ -13,7 +13,8 @@ use std::{
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use netemctl::{
     plan::{
-        AgentAddress, Division, Draw, Inventory, LineRate, Over, PartitionWish, Place, Shaping, Tree, Wanted, diff,
+        AgentAddress, Division, Draw, Inventory, LineRate, NodeLocation, Over, PartitionRequest, Shaping, Tree, Wanted,
+        diff,
     },
     topology::{Delay, NodeName, Source, Topology, hostlist},
 };
@@ -41,7 +42,7 @@ fn scale(criterion: &mut Criterion) {
         group.bench_function(BenchmarkId::new("diff with nothing", nodes), |bencher| {
             bencher.iter(|| diff(Some(black_box(&shaping)), &Tree::default()));
         });
-        let alone = PartitionWish::of(Division::Drawn {
+        let alone = PartitionRequest::of(Division::Drawn {
             draw: Draw::IsolateEach,
             over: Over::Nodes,
             among: Vec::new(),
@@ -85,7 +86,7 @@ fn print_sizes() {
         let change = diff(Some(&shaping), &Tree::default()).expect("nothing foreign");
         let millis = start.elapsed().as_secs_f64() * 1e3;
         assert!(!change.steps.is_empty());
-        let (document, routes) = (document.len(), shaping.lanes.len());
+        let (document, routes) = (document.len(), shaping.leaf_specs.len());
         println!("{nodes:>6}  {length:>14}  {document:>14}  {routes:>7}  {millis:>6.1} ms");
     }
 }
@@ -131,7 +132,7 @@ fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
 /// The same addresses, each node's with a delay of its own: what a matrix of measured times makes of a node.
 fn scattered(shaping: &Shaping, nodes: u32) -> Shaping {
     let mut scattered = shaping.clone();
-    for (number, lane) in (0..).zip(scattered.lanes.values_mut()) {
+    for (number, lane) in (0..).zip(scattered.leaf_specs.values_mut()) {
         lane.profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
     }
     scattered
@@ -145,7 +146,7 @@ fn first_node() -> NodeName {
 fn inventory(nodes: u32) -> Inventory {
     let v4 = |number: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number);
     let v6 = |number: u32| Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(number));
-    let place = |number| Place {
+    let place = |number| NodeLocation {
         agent: AgentAddress::Unix(format!("/run/netemctl/n{number}.sock").into()),
         interface: "db0".parse().expect("a name"),
         addresses: vec![IpAddr::V4(v4(number)), IpAddr::V6(v6(number))],

@@ -16,7 +16,9 @@ use crate::{
     kernel,
     plan::LineRate,
     topology::{LinkChange, NodeName, Rejected, Source, Topology, hostlist},
-    wire::{Call, Commit, Confirm, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Undo},
+    wire::{
+        Call, Commit, Confirm, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Rollback,
+    },
 };
 
 /// Does something with any bytes.
@@ -155,7 +157,7 @@ pub fn request(bytes: &[u8]) {
         read::<GetWanted>,
         read::<Commit>,
         read::<Confirm>,
-        read::<Undo>,
+        read::<Rollback>,
         read::<Probe>,
         read::<Plan>,
         read::<Prepare>,

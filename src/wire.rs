@@ -2,7 +2,7 @@
 //!
 //! Each call is `POST` of the request's JSON to its path; the answer is the reply's JSON, or an [`ApiError`] with a
 //! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
-//! [`Prepare`] on all, then [`Commit`] on all, then [`Confirm`] on all, or [`Undo`] on all if any of them failed. What is
+//! [`Prepare`] on all, then [`Commit`] on all, then [`Confirm`] on all, or [`Rollback`] on all if any of them failed. What is
 //! committed and not confirmed in time is taken back by the agents themselves, as in NETCONF (RFC 6241, 8.4). All four
 //! may be repeated when an answer was lost. A last [`Confirm`] says that all nodes have confirmed it.
 
@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 pub use self::{
     change::{
         Beginning, CONFIRM_WITHIN, ClockReading, Commit, Committed, Confirm, Confirmed, Document, GetStamp, GetWanted,
-        Onset, PartitionEnded, Plan, Prepare, Prepared, Undo, Undone,
+        Onset, PartitionEnded, Plan, Prepare, Prepared, Rollback, RolledBack,
     },
     counters::{Counted, CutCounted, GetCounters, LinkCounted},
     error::{ApiError, ErrorCode},
@@ -64,7 +64,7 @@ calls! {
     Prepare => "/v1/prepare", Prepared;
     Commit => "/v1/commit", Committed;
     Confirm => "/v1/confirm", Confirmed;
-    Undo => "/v1/undo", Undone;
+    Rollback => "/v1/rollback", RolledBack;
     Probe => "/v1/probe", Probed;
 }
 

@@ -16,8 +16,8 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, execute},
     plan::{
-        AgentAddress, ClassMinor, Division, Draw, Inventory, LineRate, Mode, Over, PartitionWish, Place, Shaping,
-        Wanted, diff, tc_commands,
+        AgentAddress, ClassMinor, Division, Draw, Inventory, LineRate, Mode, NodeLocation, Over, PartitionRequest,
+        Shaping, Wanted, diff, tc_commands,
     },
     topology::{NodeName, Source, Topology, hostlist},
 };
@@ -115,7 +115,7 @@ impl Case {
 
     fn inventory(&self) -> Inventory {
         let nodes = hostlist::expand(&self.nodes).unwrap();
-        let place = |number: u8, node: &str| Place {
+        let place = |number: u8, node: &str| NodeLocation {
             agent: AgentAddress::Unix(format!("/run/{node}.sock").into()),
             interface: "db0".parse().unwrap(),
             addresses: vec![IpAddr::from([10, 0, 0, number]), format!("fd00::{number:x}").parse().unwrap()],
@@ -126,10 +126,10 @@ impl Case {
 }
 
 /// A partition's command line, read.
-fn wish(line: &str) -> PartitionWish {
+fn wish(line: &str) -> PartitionRequest {
     let mut words = line.split(' ').peekable();
     let (mut sides, mut draw, mut over, mut seed, mut one_way) = (Vec::new(), None, Over::Nodes, 0, false);
-    let mut wish = PartitionWish::of(Division::Sides(Vec::new()));
+    let mut wish = PartitionRequest::of(Division::Sides(Vec::new()));
     while let Some(word) = words.next() {
         let mut value = || words.next_if(|value| !value.starts_with("--")).map(str::to_owned);
         match word {

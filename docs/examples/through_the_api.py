@@ -130,15 +130,15 @@ class Fleet:
             # All nodes have it. One that does not hear this goes back by itself, 15 s after the commit.
             self.call_all("/v1/confirm", lambda node: {"ticket": ticket})
         except BaseException:
-            # Whatever happened, Ctrl-C as well: nobody keeps half of it. Undoing twice is undoing once.
+            # Whatever happened, Ctrl-C as well: nobody keeps half of it. Rolling back twice is rolling back once.
             for node in self.addresses:
                 try:
-                    self.call(node, "/v1/undo", {"ticket": ticket})
+                    self.call(node, "/v1/rollback", {"ticket": ticket})
                 except (OSError, ApiError) as error:
-                    log.error("%s could not undo, and will have forgotten in 30 s what it prepared: %s", node, error)
+                    log.error("%s could not roll back, and will have forgotten in 30 s what it prepared: %s", node, error)
             raise
         try:
-            # All nodes have confirmed it, so nobody will undo it. Whoever does not hear this keeps it as well.
+            # All nodes have confirmed it, so nobody will roll it back. Whoever does not hear this keeps it as well.
             self.call_all("/v1/confirm", lambda node: {"ticket": ticket, "by_all": True})
         except (OSError, ApiError) as error:
             log.warning("a node was not told that all have confirmed it: %s", error)

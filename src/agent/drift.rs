@@ -4,7 +4,7 @@
 //! looks or writes: the node does, and says what it saw and what came of it.
 //!
 //! A repair that wrote something is not followed by another one at once: the second waits a second, each next one twice as
-//! long, a minute at the most, until there was none for two minutes. So two agents, or an agent and another tool, that undo
+//! long, a minute at the most, until there was none for two minutes. So two agents, or an agent and another tool, that roll back
 //! each other's work never do so in a tight loop. What was refused before anything was written (an interface that is made
 //! again and has no address yet) is tried again as soon as something happens, and every second.
 
@@ -360,7 +360,7 @@ mod tests {
     fn repairs_that_do_not_last_come_less_and_less_often_and_at_once_again_after_a_calm() {
         let mut vigil = on(OnDrift::Repair);
         let mut repairs = Vec::new();
-        // Somebody undoes each of them at once.
+        // Somebody rolls back each of them at once.
         for second in 0..400 {
             if vigil.see(Sight::Differs, at(second)) {
                 vigil.tried(at(second));

@@ -180,7 +180,7 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Writes what is staged, reads it back, and answers what it refuses. On any failure, what was written is undone.
+    /// Writes what is staged, reads it back, and answers what it refuses. On any failure, what was written is rolled back.
     pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Struck, ApiError> {
         self.strike_with_others(staged, clock, Duration::ZERO)
     }
@@ -264,6 +264,6 @@ fn failed(failed: Failed) -> ApiError {
     if failed.error.is_permission() {
         return ApiError::new(ErrorCode::Permission, format!("{failed}; the agent needs CAP_NET_ADMIN"));
     }
-    let code = if failed.undo.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
+    let code = if failed.rollback.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
     ApiError::new(code, failed)
 }

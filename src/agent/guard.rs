@@ -9,8 +9,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{Config, Exception, Via};
 use crate::{
-    kernel::{Host, Interface, Kernel, KernelError, Link},
-    plan::{IfName, Place, Wanted, diff, is_link_local},
+    kernel::{HostNetwork, Interface, Kernel, KernelError, Link},
+    plan::{IfName, NodeLocation, Wanted, diff, is_link_local},
     topology::NodeName,
     wire::{ApiError, ErrorCode},
 };
@@ -93,7 +93,7 @@ pub(super) fn renamed<K: Kernel + ?Sized>(
     Ok(None)
 }
 
-fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w Place, ApiError> {
+fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, ApiError> {
     let node = &config.node;
     wanted.inventory.nodes.get(node).ok_or_else(|| {
         ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, which is what this agent is"))
@@ -118,7 +118,7 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
 /// An interface, the host that it belongs to, and who asks for it.
 struct Scene<'a> {
     config: &'a Config,
-    host: &'a Host,
+    host: &'a HostNetwork,
     interface: &'a Interface,
     via: &'a Via,
     /// The link by which packets leave for the controller.
@@ -126,7 +126,7 @@ struct Scene<'a> {
 }
 
 impl Scene<'_> {
-    fn check(&self, place: &Place, wanted: &Wanted) -> Result<(), ApiError> {
+    fn check(&self, place: &NodeLocation, wanted: &Wanted) -> Result<(), ApiError> {
         self.check_link()?;
         self.check_default_routes()?;
         self.check_controller()?;
@@ -211,7 +211,7 @@ impl Scene<'_> {
         }
     }
 
-    fn check_own_addresses(&self, place: &Place) -> Result<(), ApiError> {
+    fn check_own_addresses(&self, place: &NodeLocation) -> Result<(), ApiError> {
         let name = &self.interface.name;
         // A link-local address is the interface's own affair, and another one after each start of a machine, say.
         match place.global().find(|address| !self.interface.addresses.contains(address)) {

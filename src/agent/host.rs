@@ -2,7 +2,7 @@
 
 use super::{Config, guard};
 use crate::{
-    kernel::{Host as Network, Kernel, Link, Mac, release},
+    kernel::{HostNetwork, Kernel, Link, Mac, release},
     wire::{ApiError, Host, HostInterface},
 };
 
@@ -19,7 +19,7 @@ pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, A
     })
 }
 
-fn interface(config: &Config, network: &Network, link: &Link) -> Option<HostInterface> {
+fn interface(config: &Config, network: &HostNetwork, link: &Link) -> Option<HostInterface> {
     let name = link.name.parse().ok()?;
     let leaves_by_it = |above: &&Link| network.default_routes.iter().any(|route| route.link == Some(above.index));
     Some(HostInterface {

@@ -48,7 +48,7 @@ pub(super) struct Held {
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Entry {
+pub(super) struct JournalRecord {
     /// Whose journal it is.
     pub(super) node: NodeName,
     /// The boot in which it was written, to which the uptimes in it belong.
@@ -62,7 +62,7 @@ pub(super) struct Entry {
     pub(super) finished: Tickets,
 }
 
-impl Entry {
+impl JournalRecord {
     /// The entry of a node in a boot.
     pub(super) fn new(node: NodeName, boot: String, record: Record<Held>) -> Self {
         let Record { held, transaction, finished } = record;
@@ -122,7 +122,7 @@ struct Head {
     version: u32,
 }
 
-/// Why a journal is of no use. The agent ends then and changes nothing: what it does not know it must not undo.
+/// Why a journal is of no use. The agent ends then and changes nothing: what it does not know it must not roll back.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// It cannot be read.
@@ -182,7 +182,7 @@ impl JournalError {
                 "the agent needs to read and write that file and its folder, which must be there"
             }
             Self::InUse(_) | Self::InterfaceInUse(_) => {
-                "end that one first; two that change one interface would undo each other's work"
+                "end that one first; two that change one interface would roll back each other's work"
             }
             Self::Unclaimed(..) => "the agent makes a Unix socket to keep others from its interface",
             Self::Older { .. } => {
@@ -200,7 +200,7 @@ impl JournalError {
 }
 
 /// Reads a journal; `None`: there is none yet.
-pub(super) fn read(path: &Path) -> Result<Option<Entry>, JournalError> {
+pub(super) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
     match fs::read(path) {
         Ok(bytes) => decode(path, &bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -209,7 +209,7 @@ pub(super) fn read(path: &Path) -> Result<Option<Entry>, JournalError> {
 }
 
 /// Replaces a journal, so that whenever the machine stops there is the old one or the new one, whole.
-pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), JournalError> {
+pub(super) fn write(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
     let replace = |new: &Path| -> io::Result<()> {
         write_new(new, &encode(entry)?)?;
         fs::rename(new, path)?;
@@ -224,7 +224,7 @@ pub(super) fn write(path: &Path, entry: &Entry) -> Result<(), JournalError> {
 }
 
 /// Finds out whether the disk would take an entry, and leaves nothing of it.
-pub(super) fn try_out(path: &Path, entry: &Entry) -> Result<(), JournalError> {
+pub(super) fn try_out(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
     let new = beside(path, "new");
     let tried = encode(entry).and_then(|bytes| write_new(&new, &bytes));
     drop(fs::remove_file(&new));
@@ -254,7 +254,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
+fn encode(entry: &JournalRecord) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(&Head { version: VERSION })?;
     bytes.push(b'\n');
     serde_json::to_writer(&mut bytes, entry)?;
@@ -262,7 +262,7 @@ fn encode(entry: &Entry) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn decode(path: &Path, bytes: &[u8]) -> Result<Entry, JournalError> {
+fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     let malformed = |why: String| JournalError::Malformed { path: path.into(), why };
     if bytes.is_empty() {
         return Err(malformed("it is empty, as a disk that was full may leave a file".to_owned()));
@@ -299,7 +299,7 @@ mod tests {
     use super::*;
     use crate::wire::Ticket;
 
-    fn entry() -> Entry {
+    fn entry() -> JournalRecord {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
         let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
         let (until, is_unwanted) = (Duration::from_secs(1), true);
@@ -309,7 +309,7 @@ mod tests {
         let below = Some(Box::new(Made { below, ..last }));
         let transaction = Recorded { ticket: Ticket("c".into()), before, is_done: false, until, below };
         let record = Record { held, transaction: Some(transaction), finished: Tickets::default() };
-        Entry::new("n1".parse().unwrap(), "b".into(), record)
+        JournalRecord::new("n1".parse().unwrap(), "b".into(), record)
     }
 
     #[test]

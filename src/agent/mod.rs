@@ -1,7 +1,7 @@
 //! The agent: the privileged daemon on a node, which owns its node's kernel state.
 //!
 //! [`Node`] is the whole of its behaviour, without any transport: what it refuses ([`guard`]), how it prepares,
-//! commits, reads back, keeps and undoes ([`enforcer`]), what it begins and ends by itself ([`timeline`]), what it does
+//! commits, reads back, keeps and rolls back ([`enforcer`]), what it begins and ends by itself ([`timeline`]), what it does
 //! about what others do ([`drift`]), and what it remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP,
 //! [`listener`] says where, [`reception`] and [`connections`] see to it that no client holds up another. Where nobody has
 //! installed it, [`bridge`] leads to a [`keeper`].

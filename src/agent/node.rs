@@ -49,7 +49,7 @@ pub struct Node<K> {
     in_force: Wanted,
     /// The next change that comes by itself, computed.
     ahead: Option<(Absent, Staged)>,
-    /// After a start from the journal, or after a change that could be neither done nor undone, until the kernel has what
+    /// After a start from the journal, or after a change that could be neither done nor rolled back, until the kernel has what
     /// it should: a document that names the interface.
     unsettled: Option<Wanted>,
     /// What it needs of an agent, for a keeper to know when it may end.
@@ -274,7 +274,7 @@ impl<K: Kernel> Node<K> {
     }
 
     /// Does what is to be done without being asked: takes back what nobody confirms, begins and ends what has its time,
-    /// removes classes that have drained, undoes what others do if that is asked of it.
+    /// removes classes that have drained, rolls back what others do if that is asked of it.
     ///
     /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
     pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
@@ -481,7 +481,7 @@ impl<K: Kernel> Node<K> {
             Refusal::NotInForce => "that change is not in force here any more, or never was; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
             Refusal::Unfinished => {
-                "the command that made the last change may still undo it, and this change leaves out \
+                "the command that made the last change may still roll it back, and this change leaves out \
                                     nodes that have it; try again in a moment"
                     .to_owned()
             }

@@ -42,7 +42,7 @@ use crate::{
     probe,
     wire::{
         ApiError, Call, ClockReading, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted,
-        Plan, Prepare, Prepared, Probe, READ_ONLY, Undo,
+        Plan, Prepare, Prepared, Probe, READ_ONLY, Rollback,
     },
 };
 
@@ -196,7 +196,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .route(Prepare::PATH, post(locked::<K, Prepare>(prepare)))
         .route(Commit::PATH, post(commit::<K>))
         .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now))))
-        .route(Undo::PATH, post(locked::<K, Undo>(|node, request, _, now| node.undo(&request, now))))
+        .route(Rollback::PATH, post(locked::<K, Rollback>(|node, request, _, now| node.rollback(&request, now))))
         .route(Probe::PATH, post(run_probe::<K>).layer(Extension(Arc::new(Semaphore::new(MEASUREMENTS)))))
         .layer(from_fn(only_reads))
         .layer(DefaultBodyLimit::max(body_limit))
@@ -263,7 +263,7 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse, alarm: Ala
     }
 }
 
-/// Commits at the agreed instant. While it waits, the node is free for an undo, or for whoever asks how it is.
+/// Commits at the agreed instant. While it waits, the node is free for a rollback, or for whoever asks how it is.
 async fn commit<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     request: Result<Json<Commit>, JsonRejection>,
@@ -337,7 +337,7 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // A request that panicked has not left the node half changed: every change is read back or undone.
+        // A request that panicked has not left the node half changed: every change is read back or rolled back.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
         // The time at which the node is had, and not the one at which the request came.
         work(&mut node, Now::read())

@@ -8,7 +8,7 @@ use std::{fmt, io, net::IpAddr};
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
-    plan::{Answer, Cut, Direction, Lane, Port, Profile, Protocol, Shaping, Step, Traffic, diff},
+    plan::{Answer, Cut, Direction, LeafSpec, Port, Profile, Protocol, Shaping, Step, Traffic, diff},
     topology::Delay,
     wire::{ApiError, ErrorCode},
 };
@@ -147,10 +147,10 @@ fn cuts(addresses: impl IntoIterator<Item = IpAddr>, answer: Answer) -> impl Ite
 
 fn specimen(answer: Answer) -> Shaping {
     let profile = Profile::plain(Delay::from_nanos(1_234_567), 1_000);
-    let lane = Lane::of(profile, []);
+    let spec = LeafSpec::of(profile, []);
     let v4 = IpAddr::from([192, 0, 2, 1]);
     let v6 = IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1]);
-    Shaping { lanes: [(v4, lane), (v6, lane)].into(), cuts: cuts([v4, v6], answer).collect() }
+    Shaping { leaf_specs: [(v4, spec), (v6, spec)].into(), cuts: cuts([v4, v6], answer).collect() }
 }
 
 /// A bench for the tests: another kernel in memory, with the same abilities.

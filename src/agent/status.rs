@@ -10,7 +10,8 @@ use super::{Config, drift::Sight, enforcer::Enforcer, guard, journal::Held, time
 use crate::{
     kernel::{Interface, Kernel, KernelError},
     plan::{
-        Blocked, ForeignObject, IfName, Leaf, LeafCount, Overlay, Partition, Place, Tree, Wanted, diff, is_link_local,
+        Blocked, ForeignObject, IfName, Leaf, LeafCount, NodeLocation, Overlay, Partition, Tree, Wanted, diff,
+        is_link_local,
     },
     topology::NodeName,
     wire::{
@@ -103,7 +104,7 @@ pub(super) fn look<K: Kernel>(
 }
 
 /// What has to be done to an interface before packets of the node go by it.
-fn chores(interface: &Interface, place: &Place, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
+fn chores(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
     let missing = place.global().filter(|address| !interface.addresses.contains(address));
     let mut chores: Vec<String> =
@@ -139,7 +140,7 @@ pub(super) fn warnings(
 
 /// The addresses by which an interface can be reached and that its place does not name; those aside that each interface has
 /// by itself.
-pub(super) fn unnamed(interface: &Interface, place: &Place) -> BTreeSet<IpAddr> {
+pub(super) fn unnamed(interface: &Interface, place: &NodeLocation) -> BTreeSet<IpAddr> {
     let Interface { addresses, tentative, .. } = interface;
     let unnamed = addresses.iter().filter(|address| !place.addresses.contains(address) && !is_link_local(address));
     unnamed.filter(|address| !tentative.contains(address)).copied().collect()

@@ -6,8 +6,8 @@
 //!
 //! What is prepared belongs to the document that it was prepared on: whatever replaces that document drops it.
 //!
-//! A transaction that is confirmed can be undone until its controller says that all nodes have confirmed it, which finishes
-//! it and all that lie below it. If another one is confirmed on top before that, it can only be undone with that one.
+//! A transaction that is confirmed can be rolled back until its controller says that all nodes have confirmed it, which finishes
+//! it and all that lie below it. If another one is confirmed on top before that, it can only be rolled back with that one.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -48,15 +48,15 @@ pub(super) struct Transactions<S: Subject> {
     phase: Phase<S::Document, S::Prepared, S::Ready, S::Answer>,
     /// Transactions that are finished: all nodes keep them.
     finished: Tickets,
-    /// Transactions that this node has forgotten or undone. A late message must not begin them anew.
-    undone: Tickets,
+    /// Transactions that this node has forgotten or rolled back. A late message must not begin them anew.
+    rolled_back: Tickets,
 }
 
 /// Which change is under way. `D` is a document, `P` and `R` are what is known of a change that is prepared or ready, and
 /// `A` what is answered when it is in force.
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 enum Phase<D, P, R, A> {
-    /// None. The last one may still be undone by its controller.
+    /// None. The last one may still be rolled back by its controller.
     AtRest(Last<D>),
     /// One is prepared on the document.
     Prepared(Last<D>, Change<P>),
@@ -68,7 +68,7 @@ enum Phase<D, P, R, A> {
     Returning(Box<Made<D>>),
 }
 
-/// The confirmed transaction that led to a document, as long as its controller may undo it.
+/// The confirmed transaction that led to a document, as long as its controller may roll it back.
 pub(super) type Last<D> = Option<Box<Made<D>>>;
 
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
@@ -86,7 +86,7 @@ struct Staged<D, R> {
     ready: R,
 }
 
-/// A transaction that was made and can be undone.
+/// A transaction that was made and can be rolled back.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -97,7 +97,7 @@ pub(super) struct Made<D> {
     /// The uptime until which changes on some nodes wait for its controller to finish it.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(super) until: Duration,
-    /// Whether its controller has asked to undo it. That is done as soon as nothing lies on top of it.
+    /// Whether its controller has asked to roll it back. That is done as soon as nothing lies on top of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) is_unwanted: bool,
     /// The confirmed transaction that led to what was before.
@@ -178,12 +178,12 @@ pub(super) enum Event<S: Subject> {
     Commit(Ticket),
     /// The kernel has the change, until that uptime.
     Struck(Ticket, S::Document, Duration, S::Answer),
-    /// A controller says that all nodes have the change. It finishes or undoes it until that uptime.
+    /// A controller says that all nodes have the change. It finishes or rolls it back until that uptime.
     Confirm(Ticket, Duration),
     /// A controller says that all nodes have confirmed the change.
     Finish(Ticket),
     /// A controller takes the change back.
-    Undo(Ticket),
+    Rollback(Ticket),
     /// The kernel has what was before.
     WentBack,
     /// The time of what is prepared or not confirmed is up, or the agent ends.
@@ -206,7 +206,7 @@ pub(super) enum Effect<S: Subject> {
     Forget(Option<S::Ready>),
     /// Forget what was computed, if anything was, and bring the kernel back to what was before.
     GoBack(Option<S::Ready>),
-    /// Write down that the change is to be undone, and say that another one lies on top of it.
+    /// Write down that the change is to be rolled back, and say that another one lies on top of it.
     Covered,
     /// Say that the change is kept: all nodes have confirmed it, or another one on top of it.
     Kept,
@@ -225,17 +225,17 @@ pub(super) enum Refusal {
     NotPrepared,
     /// The change is not in force here.
     NotInForce,
-    /// Another change lies on top of it, which may still be undone.
+    /// Another change lies on top of it, which may still be rolled back.
     Covered,
-    /// The controller of the last change may still undo it, and this one is not made on all nodes that have it.
+    /// The controller of the last change may still roll it back, and this one is not made on all nodes that have it.
     Unfinished,
 }
 
 impl<S: Subject> Transactions<S> {
     /// A node that has a document, and on which nothing is under way.
     pub(super) fn of(held: S::Document) -> Self {
-        let (finished, undone) = (Tickets::default(), Tickets::default());
-        Self { held, phase: Phase::AtRest(None), finished, undone }
+        let (finished, rolled_back) = (Tickets::default(), Tickets::default());
+        Self { held, phase: Phase::AtRest(None), finished, rolled_back }
     }
 
     /// What an agent makes of what another one has written down. A change that was not confirmed never was.
@@ -248,7 +248,7 @@ impl<S: Subject> Transactions<S> {
         });
         while let Some(made) = last.take_if(|made| made.is_unwanted) {
             recovered.held = made.before;
-            recovered.undone.add(made.ticket);
+            recovered.rolled_back.add(made.ticket);
             last = made.below;
         }
         recovered.phase = Phase::AtRest(last);
@@ -298,7 +298,7 @@ impl<S: Subject> Transactions<S> {
             (phase, Event::Prepare { base, .. }) if base != S::stamp(&self.held) => {
                 (phase, Err(Refusal::AnotherDocument))
             }
-            // Nodes that are left out would be without the change if it is undone, and this one could not be.
+            // Nodes that are left out would be without the change if it is rolled back, and this one could not be.
             (phase, Event::Prepare { on_all: false, .. }) if phase.last().is_some() => {
                 (phase, Err(Refusal::Unfinished))
             }
@@ -353,54 +353,54 @@ impl<S: Subject> Transactions<S> {
             }
             (phase, Event::Finish(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::None)),
 
-            (AtRest(Some(last)), Event::Undo(ticket)) if last.ticket == ticket => {
+            (AtRest(Some(last)), Event::Rollback(ticket)) if last.ticket == ticket => {
                 (Returning(last), Ok(Effect::GoBack(None)))
             }
             // What is prepared on it goes with it.
-            (Prepared(Some(last), change), Event::Undo(ticket)) if last.ticket == ticket => {
-                self.undone.add(change.ticket);
+            (Prepared(Some(last), change), Event::Rollback(ticket)) if last.ticket == ticket => {
+                self.rolled_back.add(change.ticket);
                 (Returning(last), Ok(Effect::GoBack(None)))
             }
-            (Ready(Some(last), change, staged), Event::Undo(ticket)) if last.ticket == ticket => {
-                self.undone.add(change.ticket);
+            (Ready(Some(last), change, staged), Event::Rollback(ticket)) if last.ticket == ticket => {
+                self.rolled_back.add(change.ticket);
                 (Returning(last), Ok(Effect::GoBack(Some(staged.ready))))
             }
-            (Prepared(last, change), Event::Undo(ticket)) if change.ticket == ticket => {
-                self.undone.add(ticket);
+            (Prepared(last, change), Event::Rollback(ticket)) if change.ticket == ticket => {
+                self.rolled_back.add(ticket);
                 (AtRest(last), Ok(Effect::None))
             }
-            (Ready(last, change, staged), Event::Undo(ticket)) if change.ticket == ticket => {
-                self.undone.add(ticket);
+            (Ready(last, change, staged), Event::Rollback(ticket)) if change.ticket == ticket => {
+                self.rolled_back.add(ticket);
                 (AtRest(last), Ok(Effect::Forget(Some(staged.ready))))
             }
-            (Unconfirmed { change, .. } | Returning(change), Event::Undo(ticket)) if change.ticket == ticket => {
+            (Unconfirmed { change, .. } | Returning(change), Event::Rollback(ticket)) if change.ticket == ticket => {
                 (Returning(change), Ok(Effect::GoBack(None)))
             }
-            (mut phase, Event::Undo(ticket)) if phase.has(&ticket) => {
+            (mut phase, Event::Rollback(ticket)) if phase.has(&ticket) => {
                 let is_news = phase.find(&ticket).is_some_and(|made| !std::mem::replace(&mut made.is_unwanted, true));
                 (phase, if is_news { Ok(Effect::Covered) } else { Err(Refusal::Covered) })
             }
-            (phase, Event::Undo(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::Kept)),
-            (phase, Event::Undo(ticket)) => {
-                self.undone.add(ticket);
+            (phase, Event::Rollback(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::Kept)),
+            (phase, Event::Rollback(ticket)) => {
+                self.rolled_back.add(ticket);
                 (phase, Ok(Effect::None))
             }
 
             (Returning(change), Event::WentBack) => {
                 let Made { ticket, before, below, .. } = *change;
                 self.held = before;
-                self.undone.add(ticket);
+                self.rolled_back.add(ticket);
                 match below {
                     Some(below) if below.is_unwanted => (Returning(below), Ok(Effect::GoBack(None))),
                     below => (AtRest(below), Ok(Effect::None)),
                 }
             }
             (Prepared(last, change), Event::LeaseOver) => {
-                self.undone.add(change.ticket);
+                self.rolled_back.add(change.ticket);
                 (AtRest(last), Ok(Effect::Forget(None)))
             }
             (Ready(last, change, staged), Event::LeaseOver) => {
-                self.undone.add(change.ticket);
+                self.rolled_back.add(change.ticket);
                 (AtRest(last), Ok(Effect::Forget(Some(staged.ready))))
             }
             (Unconfirmed { change, .. } | Returning(change), Event::LeaseOver) => {
@@ -439,7 +439,7 @@ impl<S: Subject> Transactions<S> {
 
     /// Whether a transaction has ended here, in one way or the other.
     fn is_over(&self, ticket: &Ticket, phase: &Phase<S::Document, S::Prepared, S::Ready, S::Answer>) -> bool {
-        self.undone.has(ticket) || self.finished.has(ticket) || phase.has(ticket)
+        self.rolled_back.has(ticket) || self.finished.has(ticket) || phase.has(ticket)
     }
 
     /// The document that the node has.
@@ -481,7 +481,7 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// The uptime until which changes on some nodes wait for the controller of the confirmed transaction that led to the
-    /// document, which may still undo it; `None`: nobody may.
+    /// document, which may still roll it back; `None`: nobody may.
     pub(super) fn unfinished(&self) -> Option<Duration> {
         self.phase.last().map(|last| last.until)
     }
@@ -505,7 +505,7 @@ impl<D, P, R, A> Phase<D, P, R, A> {
         }
     }
 
-    /// Whether a transaction is confirmed and may still be undone, now or with what lies on top of it.
+    /// Whether a transaction is confirmed and may still be rolled back, now or with what lies on top of it.
     fn has(&self, ticket: &Ticket) -> bool {
         self.last().is_some_and(|last| last.down().any(|made| made.ticket == *ticket))
     }

@@ -246,7 +246,7 @@ mod tests {
     use super::*;
     use crate::{
         kernel::{FakeKernel, execute},
-        plan::{Lane, Shaping},
+        plan::{LeafSpec, Shaping},
         topology::{Chance, Probability},
     };
 
@@ -272,8 +272,8 @@ mod tests {
     /// One address for each profile.
     fn shaping(profiles: &[Profile]) -> Shaping {
         let address = |number: u8| IpAddr::from([10, 0, 0, number]);
-        let lane = |(number, profile): (u8, &Profile)| (address(number), Lane::of(*profile, &[address(number)]));
-        Shaping { lanes: (1..).zip(profiles).map(lane).collect(), ..Shaping::default() }
+        let spec = |(number, profile): (u8, &Profile)| (address(number), LeafSpec::of(*profile, &[address(number)]));
+        Shaping { leaf_specs: (1..).zip(profiles).map(spec).collect(), ..Shaping::default() }
     }
 
     fn check(kernel: &FakeKernel, wanted: &[Profile]) -> Result<(), String> {

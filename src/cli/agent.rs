@@ -40,7 +40,7 @@ The config file:
   allow = []                             # or some of default-route,
                                          # controller, bridge, gateway
   after-reboot = \"restore\"               # or clear: forget what was in force
-  on-drift = \"report\"                    # or repair: undo what others change
+  on-drift = \"report\"                    # or repair: write it again
   [tls]                                  # netemctl pki issue makes them
   ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers to obey
   cert = \"/etc/netemctl/tls/cert.pem\"    # read again when it is replaced

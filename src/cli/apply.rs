@@ -201,7 +201,7 @@ fn change_on(
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
-    let outcome = context.act(Some(&what), "undoing the change on all nodes", async |interrupt| {
+    let outcome = context.act(Some(&what), "rolling back the change on all nodes", async |interrupt| {
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
         Ok(Box::pin(scope.until_it_succeeds(&interrupt, attempt)).await?)

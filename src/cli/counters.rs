@@ -190,7 +190,7 @@ fn fold(peers: &BTreeSet<String>) -> String {
 mod tests {
     use super::*;
     use crate::{
-        plan::{AgentAddress, Answer, Place, Profile, Tally},
+        plan::{AgentAddress, Answer, NodeLocation, Profile, Tally},
         topology::Link,
         wire::CutCounted,
     };
@@ -200,7 +200,7 @@ mod tests {
     }
 
     fn inventory() -> Inventory {
-        let place = |last: u8| Place {
+        let place = |last: u8| NodeLocation {
             agent: AgentAddress::Unix("/run/a".into()),
             interface: "db0".parse().unwrap(),
             addresses: vec![address(last)],

@@ -29,8 +29,8 @@ pub(super) struct Failure {
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(with = "BTreeMap<NodeName, String>"))]
     pub(super) nodes: BTreeMap<NodeName, Saying>,
-    /// What is left of a change that was undone, on each node that did not say that it has nothing of it.
-    #[serde(rename = "undo", skip_serializing_if = "Leftovers::is_empty")]
+    /// What is left of a change that was rolled back, on each node that did not say that it has nothing of it.
+    #[serde(rename = "rollback", skip_serializing_if = "Leftovers::is_empty")]
     pub(super) left: Box<Leftovers>,
     /// What is wrong with a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -68,7 +68,7 @@ impl Serialize for Saying {
     }
 }
 
-/// What is left of a change on each node that could not be made to undo it.
+/// What is left of a change on each node that could not be made to roll it back.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -85,7 +85,7 @@ impl Leftovers {
     }
 }
 
-/// What is left of a change on a node that could not be made to undo it.
+/// What is left of a change on a node that could not be made to roll it back.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Left {
@@ -98,13 +98,13 @@ struct Left {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum LeftState {
-    /// It undoes it by itself.
+    /// It rolls it back by itself.
     GoesBack,
     /// Another command has committed a change on top of it. It has the change as long as it has that one.
     Covered,
     /// It may have the change for good.
     Unknown,
-    /// It has some of it, and tries to undo it.
+    /// It has some of it, and tries to roll it back.
     Stuck,
 }
 
@@ -123,14 +123,18 @@ impl Left {
     fn said(&self) -> String {
         let error = &self.error;
         match self.state {
-            LeftState::Covered => format!("cannot undo it now ({error}); it undoes it if that change is undone"),
+            LeftState::Covered => {
+                format!("cannot roll it back now ({error}); it rolls it back if that change is rolled back")
+            }
             LeftState::GoesBack => format!(
-                "cannot be told to undo it ({error}); what it has of it, it undoes by itself within {} s, or when its \
+                "cannot be told to roll it back ({error}); what it has of it, it rolls back by itself within {} s, or when its \
                  agent is started again",
                 CONFIRM_WITHIN.as_secs()
             ),
-            LeftState::Unknown => format!("cannot be told to undo it ({error}), and may have been told to keep it"),
-            LeftState::Stuck => format!("cannot undo it, and tries again by itself: {error}"),
+            LeftState::Unknown => {
+                format!("cannot be told to roll it back ({error}), and may have been told to keep it")
+            }
+            LeftState::Stuck => format!("cannot roll it back, and tries again by itself: {error}"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `netemctl heal`: undo partitions.
+//! `netemctl heal`: roll back partitions.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 

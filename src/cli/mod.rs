@@ -86,7 +86,7 @@ struct Cli {
     )]
     tls_dir: Option<PathBuf>,
 
-    /// End after so many seconds with exit code 124, undone as by Ctrl-C
+    /// End after so many seconds with exit code 124, rolled back as by Ctrl-C
     #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::TimingOptions};
 use crate::{
-    plan::{Dice, Division, Draw, Mode, Moment, Over, PartitionWish, Port, sides},
+    plan::{Dice, Division, Draw, Mode, Moment, Over, PartitionRequest, Port, sides},
     topology::Probability,
 };
 
@@ -169,7 +169,8 @@ impl Partition {
             (None, ModeOption::Drop) => Mode::Drop,
             (None, ModeOption::Reject) => Mode::Reject,
         };
-        let wish = PartitionWish { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
+        let wish =
+            PartitionRequest { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
         apply::change_with(context, &self.scope, false, is_random.then_some(seed), |wanted, inventory| {
             wanted.with_partition(wish.clone(), inventory)
         })

@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     pki::{
-        AuthorityError, Role, Validity, Wish,
-        store::{Entry, Store, StoreError, describe},
+        AuthorityError, CertificateRequest, Role, Validity,
+        store::{Store, StoreError, StoredIdentity, describe},
     },
     topology::{NodeName, hostlist},
 };
@@ -134,7 +134,7 @@ fn wishes(
     clients: impl Iterator<Item = Role>,
     hosts: &[String],
     days: u32,
-) -> Result<Vec<Wish>, Failure> {
+) -> Result<Vec<CertificateRequest>, Failure> {
     let mut names = BTreeSet::new();
     for list in nodes {
         let expanded = hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, error))?;
@@ -149,15 +149,16 @@ fn wishes(
             .hint("issue one node at a time: netemctl pki issue n7 --host n7.example.org"));
     }
     let validity = Validity::days(days);
-    let of_client = |role| Wish { role, hosts: Vec::new(), validity };
-    let of_node = |node| Wish { role: Role::Agent(node), hosts: hosts.to_vec(), validity };
+    let of_client = |role| CertificateRequest { role, hosts: Vec::new(), validity };
+    let of_node = |node| CertificateRequest { role: Role::Agent(node), hosts: hosts.to_vec(), validity };
     Ok(clients.map(of_client).chain(names.into_iter().map(of_node)).collect())
 }
 
-fn issue(context: &Context, store: &Store, wishes: &[Wish], force: bool) -> Result<Exit, Failure> {
+fn issue(context: &Context, store: &Store, wishes: &[CertificateRequest], force: bool) -> Result<Exit, Failure> {
     // What is there already is in nobody's way, unless there is nothing else to do: that is then an error of the store.
-    let is_there = |wish: &Wish| !force && store.folder(&wish.role).exists();
-    let (mut kept, mut missing): (Vec<Wish>, Vec<Wish>) = wishes.iter().cloned().partition(is_there);
+    let is_there = |wish: &CertificateRequest| !force && store.folder(&wish.role).exists();
+    let (mut kept, mut missing): (Vec<CertificateRequest>, Vec<CertificateRequest>) =
+        wishes.iter().cloned().partition(is_there);
     if missing.is_empty() {
         std::mem::swap(&mut kept, &mut missing);
     }
@@ -231,7 +232,7 @@ enum State {
 }
 
 impl State {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &StoredIdentity) -> Self {
         match entry.validity.left() {
             _ if !entry.is_ours => Self::OtherCa,
             None => Self::Expired,
@@ -252,13 +253,13 @@ impl State {
 
 fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
     let entries = store.list()?;
-    let certificate = |entry: &Entry| Certificate {
+    let certificate = |entry: &StoredIdentity| Certificate {
         folder: entry.folder.clone(),
         from: entry.validity.from.to_string(),
         until: entry.validity.until.to_string(),
         state: State::of(entry),
     };
-    let is_good = |entry: &Entry| matches!(State::of(entry), State::Ok | State::EndsSoon);
+    let is_good = |entry: &StoredIdentity| matches!(State::of(entry), State::Ok | State::EndsSoon);
     let ok = entries.iter().all(is_good);
     let mut ca = None;
     let (mut shown_controller, mut shown_viewer) = (None, None);

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Context, Exit, Failure, progress::Progress};
 
 /// How long work that was interrupted may take to put things in order. A change that all nodes may have been told to keep
-/// takes the longest to undo: agents are waited for until another controller's change is confirmed or undone.
+/// takes the longest to roll back: agents are waited for until another controller's change is confirmed or rolled back.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
 
 impl Context {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Exit, Failure, partition, timing::time_limit};
 use crate::{
     fleet::{Scope, TransactionError},
-    inventory::Entry,
+    inventory::NodeEntry,
     plan::Dice,
     topology::{NodeName, hostlist},
 };
@@ -36,7 +36,7 @@ pub(super) struct ScopeOptions {
 
 impl ScopeOptions {
     /// The nodes, of those of the inventory, that the change is for.
-    pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, Entry>) -> Result<Scope, Failure> {
+    pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, NodeEntry>) -> Result<Scope, Failure> {
         let mut only = BTreeSet::new();
         for word in &self.only {
             let names = hostlist::expand(word).map_err(|error| Failure::new(Exit::Usage, error))?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::time_limit};
 use crate::{
-    plan::Wish,
+    plan::OverlayRequest,
     topology::{LinkChange, Source},
 };
 
@@ -72,7 +72,7 @@ impl Set {
         // It is no file that is wrong but the command line, which the text shown is made of.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;
-        let wish = Wish { name, from, to, both_ways: !one_way, change, lasts };
+        let wish = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
         apply::change(context, &scope, false, |wanted, inventory| wanted.with_overlay(wish.clone(), inventory))
     }
 }

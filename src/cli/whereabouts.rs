@@ -22,7 +22,7 @@ use crate::{
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     pki::TlsFiles,
-    plan::{EditError, Inventory, Place, Wanted},
+    plan::{EditError, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Source, Topology, hostlist},
     wire::{GetHost, GetWanted},
 };
@@ -152,7 +152,7 @@ impl Whereabouts {
             for (node, document) in &documents {
                 if let Some(place) = document.inventory.nodes.get(node) {
                     let agent = agents[node].agent.clone();
-                    inventory.nodes.insert(node.clone(), Place { agent, ..place.clone() });
+                    inventory.nodes.insert(node.clone(), NodeLocation { agent, ..place.clone() });
                     mismatches.remove(node);
                 }
             }

@@ -27,7 +27,7 @@ pub(crate) enum Stage<N> {
     /// To keep it for good, as all have confirmed it. The change is made, whether they hear this or not.
     Finish,
     /// To forget it or to take it back.
-    Undo {
+    Rollback {
         /// The nodes that may have been told to keep it.
         told: BTreeSet<N>,
     },
@@ -78,16 +78,18 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
         Stage::Commit if all(Heard::Yes) => Next::Ask(Stage::Confirm),
         Stage::Confirm if all(Heard::Yes) => Next::Ask(Stage::Finish),
         Stage::Finish => Next::Succeeded { superseded: false },
-        Stage::Prepare | Stage::Commit => Next::Ask(Stage::Undo { told: BTreeSet::new() }),
+        Stage::Prepare | Stage::Commit => Next::Ask(Stage::Rollback { told: BTreeSet::new() }),
         Stage::Confirm => {
             // Whoever was not there, or has gone back, was certainly not told.
             let may_keep = |heard: &Heard| matches!(heard, Heard::Yes | Heard::Silence);
             let told = heard.iter().filter(|(_, heard)| may_keep(heard)).map(|(node, _)| node.clone());
-            Next::Ask(Stage::Undo { told: told.collect() })
+            Next::Ask(Stage::Rollback { told: told.collect() })
         }
         // Another change has been confirmed on top of it by all nodes, so they have this one as well.
-        Stage::Undo { .. } if heard.values().any(|heard| *heard == Heard::Kept) => Next::Succeeded { superseded: true },
-        Stage::Undo { told } => {
+        Stage::Rollback { .. } if heard.values().any(|heard| *heard == Heard::Kept) => {
+            Next::Succeeded { superseded: true }
+        }
+        Stage::Rollback { told } => {
             let left = heard.iter().filter_map(|(node, heard)| {
                 let left = match heard {
                     Heard::Yes | Heard::Kept => return None,
@@ -103,7 +105,7 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
     }
 }
 
-/// The same of every node's answer. `kept`: whether an answer says that the change can no longer be undone.
+/// The same of every node's answer. `kept`: whether an answer says that the change can no longer be rolled back.
 pub(super) fn heard<T>(answers: &Answers<T>, kept: impl Fn(&T) -> bool) -> BTreeMap<NodeName, Heard> {
     let heard = |answer: &Result<T, CallError>| match answer {
         Ok(reply) if kept(reply) => Heard::Kept,

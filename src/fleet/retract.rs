@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     topology::NodeName,
-    wire::{Ticket, Undo, Undone},
+    wire::{Rollback, RolledBack, Ticket},
 };
 
-/// How long one undo may take.
+/// How long one roll back may take.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// What a node may still have of a change that was taken back, when it did not say that it has nothing of it.
@@ -66,18 +66,18 @@ impl Fleet {
         told: BTreeSet<NodeName>,
         within: Duration,
     ) -> Option<BTreeMap<NodeName, Leftover>> {
-        let undo = |_: &NodeName| Undo { ticket: ticket.clone() };
+        let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
         // Nodes go back by themselves if they do not hear of it; they should do it sooner.
         let soon = Effort { patience: PATIENCE, lasts: PATIENCE / 3, awaits_agents: false, outlasts: Duration::ZERO };
         // A node that comes back to life later than that was told too late. Another controller's change that lies on top
         // is finished or taken back in that time, too.
         let surely = Effort { patience: PATIENCE, lasts: within, awaits_agents: true, outlasts: within * 2 };
         let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
-        let (others, told_ones) = tokio::join!(others.insist(soon, &undo), told_ones.insist(surely, &undo));
-        let answers: Answers<Undone> = others.into_iter().chain(told_ones).collect();
-        let heard = heard(&answers, |undone| undone.kept);
-        let Next::Failed(left) = next(&Stage::Undo { told }, &heard) else { return None };
-        let leftover = |(node, answer): (NodeName, Result<Undone, CallError>)| {
+        let (others, told_ones) = tokio::join!(others.insist(soon, &rollback), told_ones.insist(surely, &rollback));
+        let answers: Answers<RolledBack> = others.into_iter().chain(told_ones).collect();
+        let heard = heard(&answers, |rolled_back| rolled_back.kept);
+        let Next::Failed(left) = next(&Stage::Rollback { told }, &heard) else { return None };
+        let leftover = |(node, answer): (NodeName, Result<RolledBack, CallError>)| {
             let leftover = Leftover::of(*left.get(&node)?, answer.err());
             Some((node, leftover?))
         };

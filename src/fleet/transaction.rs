@@ -340,7 +340,7 @@ impl Fleet {
         Ok(Draft { fleet, stamps, preview, is_unfinished })
     }
 
-    /// Edits the document in force on every node, or on none. Ends early, everything undone, if it is interrupted.
+    /// Edits the document in force on every node, or on none. Ends early, everything rolled back, if it is interrupted.
     pub async fn edit(
         &self,
         replaces: bool,
@@ -424,7 +424,7 @@ impl Rehearsal {
             Commit { ticket: ticket.clone(), at: Some(agreed), clock_ahead_ns, confirm_within }
         };
         // Agents that still wait for the instant forget the change, and those that do not take it back. One that is
-        // told to commit after it was told to undo knows nothing of it any more.
+        // told to commit after it was told to roll back knows nothing of it any more.
         let answers = unless(interrupt, fleet.insist(ASKED, &commit)).await;
         let Ok(answers) = answers else {
             let left = fleet.forget(&ticket).await;
@@ -468,7 +468,7 @@ impl Fleet {
         // So that none can have gone back by then, however long the slowest took to commit.
         let effort = Effort { patience: within / 6, lasts: within / 6, ..ASKED };
         let answers = self.insist(effort, &confirm).await;
-        let Next::Ask(Stage::Undo { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
+        let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
             drop(self.insist(FINISH, |_: &NodeName| Confirm { ticket: ticket.clone(), by_all: true }).await);
             return Ok(false);
         };

@@ -258,14 +258,14 @@ mod tests {
     use super::*;
     use crate::{
         fleet::Access,
-        plan::{Inventory, Place},
+        plan::{Inventory, NodeLocation},
     };
 
     /// 1,000 nodes with an address each, whose agents are there.
     fn fleet(agent: impl Fn(u16) -> String) -> Fleet {
         let node = |number: u16| {
             let [high, low] = number.to_be_bytes();
-            let place = Place {
+            let place = NodeLocation {
                 agent: agent(number).try_into().unwrap(),
                 interface: "eno2".parse().unwrap(),
                 addresses: vec![[10, 0, high, low].into()],

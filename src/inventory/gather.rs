@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Entry, InventoryFile, Which,
+    InventoryFile, NodeEntry, Which,
     agent::{self, Transport},
     pattern::Pattern,
     words::{self, Group, Keys, Said, Selector, Tls},
@@ -68,7 +68,7 @@ struct Gathering<'d, 't> {
     transports: BTreeSet<Transport>,
     /// Whether those are the transports of all nodes.
     transports_known: bool,
-    entries: BTreeMap<NodeName, Entry>,
+    entries: BTreeMap<NodeName, NodeEntry>,
     findings: Vec<Finding>,
 }
 
@@ -88,7 +88,7 @@ impl<'d, 't> Gathering<'d, 't> {
         let (line, _) = self.lines.position(group.names.span().start);
         for (((node, agent), interface), addresses) in nodes.into_iter().zip(agents).zip(interfaces).zip(addresses) {
             let origin = Some(Origin { path: self.path.to_owned(), line });
-            self.entries.insert(node, Entry { agent, interface, addresses, origin });
+            self.entries.insert(node, NodeEntry { agent, interface, addresses, origin });
         }
     }
 

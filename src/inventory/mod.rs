@@ -48,21 +48,21 @@ pub use self::{
 };
 use crate::{
     pki::TlsFiles,
-    plan::{AgentAddress, IfName, Inventory, InventoryError, Place, is_link_local},
+    plan::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation, is_link_local},
     topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
 };
 
 /// What a file says of where the nodes are. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InventoryFile {
-    nodes: BTreeMap<NodeName, Entry>,
+    nodes: BTreeMap<NodeName, NodeEntry>,
     zones: BTreeMap<ZoneName, Vec<NodeName>>,
     tls: Option<TlsFiles>,
 }
 
 /// What the file says of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct NodeEntry {
     /// Its agent, as text that [`AgentAddress`] reads: `https://n1.example.org:20094`.
     pub agent: String,
     /// Which of its interfaces is dedicated to the database.
@@ -136,7 +136,7 @@ impl InventoryFile {
 
     /// What a file would say of an inventory of which everything is known.
     pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
-        let entry = |place: &Place| Entry {
+        let entry = |place: &NodeLocation| NodeEntry {
             agent: place.agent.to_string(),
             interface: Which::Named(place.interface.clone()),
             addresses: place.addresses.clone(),
@@ -159,7 +159,7 @@ impl InventoryFile {
     }
 
     /// All nodes, at least one.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, Entry> {
+    pub fn nodes(&self) -> &BTreeMap<NodeName, NodeEntry> {
         &self.nodes
     }
 
@@ -179,7 +179,7 @@ impl InventoryFile {
     ///
     /// When an address is of a kind that this build of netemctl does not know.
     pub fn agents(&self) -> Result<BTreeMap<NodeName, Contact>, InventoryError> {
-        let agent = |(node, entry): (&NodeName, &Entry)| {
+        let agent = |(node, entry): (&NodeName, &NodeEntry)| {
             let contact = Contact { agent: entry.agent.clone().try_into()?, interface: Some(entry.interface.clone()) };
             Ok((node.clone(), contact))
         };
@@ -189,7 +189,7 @@ impl InventoryFile {
     /// The nodes of which the file does not say everything, so that their agents are asked. No file has link-local
     /// addresses.
     pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
-        let is_open = |entry: &Entry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
+        let is_open = |entry: &NodeEntry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
         self.nodes.iter().filter(move |(_, entry)| is_open(entry)).map(|(node, _)| node)
     }
 }
@@ -203,7 +203,7 @@ impl fmt::Display for Which {
     }
 }
 
-impl Entry {
+impl NodeEntry {
     /// Whether the node has a place although its agent says nothing.
     pub fn is_complete(&self) -> bool {
         matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()

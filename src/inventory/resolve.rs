@@ -8,9 +8,9 @@ use std::{
 use ipnetwork::IpNetwork;
 use thiserror::Error;
 
-use super::{Entry, InventoryFile, Which};
+use super::{InventoryFile, NodeEntry, Which};
 use crate::{
-    plan::{AgentAddress, IfName, Inventory, InventoryError, Place},
+    plan::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation},
     topology::NodeName,
     wire::{Host, HostInterface},
 };
@@ -118,7 +118,7 @@ impl InventoryFile {
     /// The inventory that this file means, of what the agents of its nodes said. Nodes of which the file says everything
     /// need no answer; where there is one, it has to fit. A node that does not answer is where it was when something was
     /// put in force, if that is `remembered` and fits the file.
-    pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, Place>) -> Resolved {
+    pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, NodeLocation>) -> Resolved {
         let mut nodes = BTreeMap::new();
         let mut mismatches = BTreeMap::new();
         for (node, entry) in &self.nodes {
@@ -140,9 +140,9 @@ impl InventoryFile {
     }
 }
 
-impl Entry {
+impl NodeEntry {
     /// Whether a place is one that this entry may mean.
-    fn fits(&self, place: &Place) -> bool {
+    fn fits(&self, place: &NodeLocation) -> bool {
         let is_interface = match &self.interface {
             Which::Named(interface) => place.interface == *interface,
             Which::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
@@ -152,12 +152,12 @@ impl Entry {
     }
 }
 
-fn place(node: &NodeName, entry: &Entry, host: Option<&Host>) -> Result<Place, Mismatch> {
+fn place(node: &NodeName, entry: &NodeEntry, host: Option<&Host>) -> Result<NodeLocation, Mismatch> {
     let agent = AgentAddress::try_from(entry.agent.clone())?;
     let Some(host) = host else {
         return match &entry.interface {
             Which::Named(interface) if entry.is_complete() => {
-                Ok(Place { agent, interface: interface.clone(), addresses: entry.addresses.clone() })
+                Ok(NodeLocation { agent, interface: interface.clone(), addresses: entry.addresses.clone() })
             }
             _ => Err(Mismatch::Silent),
         };
@@ -171,7 +171,7 @@ fn place(node: &NodeName, entry: &Entry, host: Option<&Host>) -> Result<Place, M
         return Err(Mismatch::NotAllowed { interface: interface.name.clone(), allowed: allowed.collect() });
     }
     let addresses = addresses(entry, interface)?;
-    Ok(Place { agent, interface: interface.name.clone(), addresses })
+    Ok(NodeLocation { agent, interface: interface.name.clone(), addresses })
 }
 
 fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch> {
@@ -194,7 +194,7 @@ fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch
 }
 
 /// A node's addresses on an interface: those of the file, else all that others can send to; and its link-local ones.
-fn addresses(entry: &Entry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
+fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
     let mut own: Vec<IpAddr> = interface.reachable().collect();
     if let Some(address) = entry.global().find(|address| !own.contains(address)) {
         return Err(Mismatch::NotItsAddress { address: *address, found: Box::new(interface.clone()) });
@@ -213,7 +213,7 @@ fn addresses(entry: &Entry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mi
 }
 
 /// The nodes that have an address of another one.
-fn shared_addresses(nodes: &BTreeMap<NodeName, Place>) -> BTreeMap<NodeName, Mismatch> {
+fn shared_addresses(nodes: &BTreeMap<NodeName, NodeLocation>) -> BTreeMap<NodeName, Mismatch> {
     let mut owners: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
     for (node, place) in nodes {
         for address in place.global() {

@@ -54,7 +54,7 @@ fn resolve(file: &InventoryFile, hosts: impl IntoIterator<Item = (&'static str, 
 }
 
 fn shown(resolved: &Resolved) -> Vec<String> {
-    let place = |(node, place): (&NodeName, &Place)| {
+    let place = |(node, place): (&NodeName, &NodeLocation)| {
         let addresses: Vec<_> = place.addresses.iter().map(ToString::to_string).collect();
         format!("{node} {} {} {}", place.agent, place.interface, addresses.join(" "))
     };
@@ -176,13 +176,13 @@ fn two_nodes_of_one_address_are_both_told() {
 #[test]
 fn a_silent_node_is_where_it_was_if_that_fits_the_file() {
     let file = parse(BY_NETWORK);
-    let place = |agent: &str, address: &str| Place {
+    let place = |agent: &str, address: &str| NodeLocation {
         agent: agent.to_owned().try_into().unwrap(),
         interface: "eno2".parse().unwrap(),
         addresses: vec![address.parse().unwrap()],
     };
     let hosts = [(node("n1"), usual("n1", 1))].into();
-    let resolve = |place: Place| file.resolve(&hosts, &[(node("n2"), place)].into());
+    let resolve = |place: NodeLocation| file.resolve(&hosts, &[(node("n2"), place)].into());
     let resolved = resolve(place("unix:/run/n2.sock", "10.20.0.2"));
     assert_eq!(shown(&resolved)[1], "n2 unix:/run/n2.sock eno2 10.20.0.2");
     for other in [place("unix:/run/other.sock", "10.20.0.2"), place("unix:/run/n2.sock", "10.21.0.2")] {

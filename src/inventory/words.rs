@@ -8,7 +8,7 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 
 use super::{agent::Transport, pattern::Pattern};
-use crate::topology::{Entry, Finding, Table, Word, integer, nearest};
+use crate::topology::{Finding, Table, TableEntry, Word, integer, nearest};
 
 /// A file that has the shape of an inventory.
 pub(super) struct Document<'t> {
@@ -80,10 +80,10 @@ impl<'t> Keys<'t> {
     }
 
     fn take(table: &mut Table<'t>, is_default: bool, findings: &mut Vec<Finding>) -> Self {
-        fn said<T>(entry: Entry<'_>, value: Option<T>) -> Said<T> {
+        fn said<T>(entry: TableEntry<'_>, value: Option<T>) -> Said<T> {
             Said { key: entry.key_span(), value }
         }
-        let pattern = |entry: Entry<'t>, findings: &mut Vec<Finding>| {
+        let pattern = |entry: TableEntry<'t>, findings: &mut Vec<Finding>| {
             let value = entry.string(findings).and_then(|word| Pattern::read(word, findings));
             said(entry, value)
         };
@@ -125,7 +125,7 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
     Document { defaults: defaults.unwrap_or_default(), groups, zones, tls }
 }
 
-fn read_nodes<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t>> {
+fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t>> {
     const HELP: &str = "write `\"n[1-9]\" = {}`, or what is special about them between the braces";
     let Some(nodes) = entry.value().get_ref().as_table() else {
         findings.push(entry.wrong_type("a table of nodes").help(HELP));
@@ -135,7 +135,7 @@ fn read_nodes<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t
     if entries.is_empty() {
         findings.push(Finding::new(entry.key_span(), "there are no nodes in `nodes`").label("no node").help(HELP));
     }
-    let group = |group: Entry<'t>| {
+    let group = |group: TableEntry<'t>| {
         let names = Spanned::new(group.key_span(), group.key());
         let Some(keys) = group.value().get_ref().as_table() else {
             findings.push(group.wrong_type("a table").help(HELP));
@@ -159,9 +159,9 @@ fn read_nodes<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t
     entries.into_iter().map(group).collect()
 }
 
-fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Zone<'t>> {
+fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Zone<'t>> {
     let Some(mut table) = entry.table("the zones", findings) else { return Vec::new() };
-    let zone = |zone: Entry<'t>| {
+    let zone = |zone: TableEntry<'t>| {
         let members = zone.words(findings)?;
         if zone.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
             let finding = Finding::new(zone.key_span(), format!("the zone `{}` is empty", zone.key()));
@@ -172,7 +172,7 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Vec<Zone<'t>
     table.take_rest().into_iter().filter_map(zone).collect()
 }
 
-fn read_tls<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Tls<'t>> {
+fn read_tls<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Tls<'t>> {
     let mut table = entry.table("`tls`", findings)?;
     let files = ["ca", "cert", "key"].map(|key| {
         let Some(file) = table.take(key) else {
@@ -194,7 +194,7 @@ fn read_tls<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Tls<'t>
     Some(Tls { key: entry.key_span(), files })
 }
 
-fn read_transport(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<Transport>> {
+fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<Transport>> {
     let word = entry.string(findings)?;
     let found = Transport::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
     if found.is_none() {
@@ -208,11 +208,11 @@ fn read_transport(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Spann
     found.map(|transport| Spanned::new(word.span(), transport))
 }
 
-fn read_port(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<u16> {
+fn read_port(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<u16> {
     integer(entry, 1..=u16::MAX, "the port on which the agents listen, or the SSH servers", findings)
 }
 
-fn read_network(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<IpNetwork> {
+fn read_network(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<IpNetwork> {
     const HELP: &str = "write the network of the database's interfaces, as in \"10.20.0.0/16\"";
     let word = entry.string(findings)?;
     let text = *word.get_ref();
@@ -233,7 +233,7 @@ fn read_network(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<IpNetwo
     None
 }
 
-fn read_addresses<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Pattern<'t>>> {
+fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Pattern<'t>>> {
     let words = entry.words(findings)?;
     if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
         findings.push(

@@ -8,27 +8,27 @@ use crate::plan::Step;
 
 /// A change that could not be made.
 #[derive(Debug, Error)]
-#[error("{error}{}", rollback(.undo))]
+#[error("{error}{}", failed_rollback(.rollback))]
 pub struct Failed {
     /// The step that failed, and why.
     #[source]
     pub error: KernelError,
-    /// What went wrong while the steps before it were undone; empty: the interface is as it was.
-    pub undo: Vec<KernelError>,
+    /// What went wrong while the steps before it were rolled back; empty: the interface is as it was.
+    pub rollback: Vec<KernelError>,
 }
 
-fn rollback(undo: &[KernelError]) -> String {
-    if undo.is_empty() {
+fn failed_rollback(rollback: &[KernelError]) -> String {
+    if rollback.is_empty() {
         return String::new();
     }
-    let errors: Vec<String> = undo.iter().map(ToString::to_string).collect();
-    format!("; and undoing what was done failed as well: {}", errors.join("; "))
+    let errors: Vec<String> = rollback.iter().map(ToString::to_string).collect();
+    format!("; and rolling back what was done failed as well: {}", errors.join("; "))
 }
 
-/// Performs `steps` in order. If one fails, those before it are undone, last first, and so is what may have been done of
-/// it. (Undoing what was not done at all could remove what somebody else has put there in the meantime.)
+/// Performs `steps` in order. If one fails, those before it are rolled back, last first, and so is what may have been done of
+/// it. (Rolling back what was not done at all could remove what somebody else has put there in the meantime.)
 ///
-/// Undoing never stops at its first error; all of them are reported.
+/// Rolling back never stops at its first error; all of them are reported.
 pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), Failed> {
     execute_and_tell(kernel, interface, steps, |_| {})
 }
@@ -54,12 +54,12 @@ pub fn execute_and_tell<K: Kernel + ?Sized>(
             kernel.perform(interface, step).map_err(partly)
         };
         if let Err(Partly { error, done }) = performed {
-            warn!(interface = %interface.name, %error, "A step failed; undoing the change.");
+            warn!(interface = %interface.name, %error, "A step failed; rolling back the change.");
             let before = &steps[..steps.len() - rest.len()];
             let begun = now.iter().zip(done).filter_map(|(step, done)| done.then_some(step));
             let begun: Vec<&Step> = before.iter().chain(begun).collect();
-            let undo = begun.into_iter().rev().filter_map(|step| kernel.undo(interface, step).err()).collect();
-            return Err(Failed { error, undo });
+            let rollback = begun.into_iter().rev().filter_map(|step| kernel.rollback(interface, step).err()).collect();
+            return Err(Failed { error, rollback });
         }
         now.iter().for_each(&mut acknowledged);
         rest = later;

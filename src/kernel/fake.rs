@@ -5,9 +5,11 @@
 
 use std::{collections::BTreeSet, io, net::IpAddr};
 
-use super::{DefaultRoute, Event, Host, Interface, Kernel, KernelError, Link};
+use super::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link};
 use crate::{
-    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Slot, Step, Tree, Within},
+    plan::{
+        ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, RouteTarget, Step, Tree, Within,
+    },
     topology::Tables,
 };
 
@@ -135,7 +137,9 @@ impl FakeKernel {
                 exists(routes.iter().all(|route| tree.classes.contains_key(&route.class)))?;
                 let slots = tree.chains.entry(*chain).or_default();
                 for route in routes {
-                    free(slots.insert(route.address, Slot { class: route.class, handle: route.handle }).is_none())?;
+                    free(
+                        slots.insert(route.address, RouteTarget { class: route.class, handle: route.handle }).is_none(),
+                    )?;
                 }
             }
             Step::DropChain { chain, .. } => drop(tree.chains.remove(chain)),
@@ -232,7 +236,7 @@ impl Kernel for FakeKernel {
         found.ok_or_else(|| KernelError::NoInterface(name.clone()))
     }
 
-    fn host(&mut self) -> Result<Host, KernelError> {
+    fn host(&mut self) -> Result<HostNetwork, KernelError> {
         let Interface { index, name, addresses, is_up, has_carrier, .. } = self.interface.clone();
         let link = Link {
             index,
@@ -246,7 +250,7 @@ impl Kernel for FakeKernel {
             ..Link::default()
         };
         let links = (!self.is_gone).then_some(link).into_iter().chain(self.others.clone()).collect();
-        Ok(Host { links, default_routes: self.default_routes.clone(), gateways: self.gateways.clone() })
+        Ok(HostNetwork { links, default_routes: self.default_routes.clone(), gateways: self.gateways.clone() })
     }
 
     fn way_to(&mut self, _: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
@@ -284,7 +288,7 @@ impl Kernel for FakeKernel {
         Ok(())
     }
 
-    fn undo(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
+    fn rollback(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         // The step that failed was not done at all here, so its inverse finds nothing: that is no error.
         match self.write(&step.inverse()) {
             Err(KernelError::Refused { errno, .. }) if matches!(errno.raw_os_error(), Some(ENOENT | EEXIST)) => Ok(()),

@@ -20,7 +20,7 @@ use super::Mac;
 
 /// The links, addresses and default routes of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Host {
+pub struct HostNetwork {
     /// All links.
     pub links: Vec<Link>,
     /// All default routes, of both families and all tables, whatever rule leads to them.
@@ -91,7 +91,7 @@ impl Link {
     }
 }
 
-impl Host {
+impl HostNetwork {
     /// A link by its index.
     pub fn link(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
@@ -135,8 +135,8 @@ impl Host {
 }
 
 /// Puts a host together from what the kernel answers to dumps of its links, addresses and routes.
-pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) -> Host {
-    let mut host = Host::default();
+pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) -> HostNetwork {
+    let mut host = HostNetwork::default();
     let mut addresses: Vec<(u32, IpNetwork)> = Vec::new();
     for message in messages {
         match message {
@@ -322,7 +322,7 @@ mod tests {
             link(5, None, None),
             link(6, None, None),
         ];
-        let host = Host { links, ..Host::default() };
+        let host = HostNetwork { links, ..HostNetwork::default() };
         let carried = |index| host.carried_by(index).iter().map(|link| link.index).collect::<Vec<_>>();
         assert_eq!(carried(1), [1, 3, 4, 5]);
         assert_eq!(carried(3), [3, 4, 5]);
@@ -330,7 +330,8 @@ mod tests {
         assert_eq!(carried(6), [6]);
         assert_eq!(carried(7), [0; 0]);
         assert_eq!(host.ports(3).len(), 2);
-        let circle = Host { links: vec![link(1, Some(2), None), link(2, Some(1), None)], ..Host::default() };
+        let circle =
+            HostNetwork { links: vec![link(1, Some(2), None), link(2, Some(1), None)], ..HostNetwork::default() };
         assert_eq!(circle.carried_by(1).len(), 2);
     }
 

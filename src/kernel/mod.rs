@@ -1,7 +1,7 @@
 //! The kernel: the only rooms of the house that speak netlink or enter a namespace.
 //!
 //! [`Kernel`] is the seam: [`Rtnl`] is the real one, [`FakeKernel`] models the state of one for the tests of the pure
-//! logic. [`execute()`] runs a change on either and undoes it if a step fails. Bytes are in `tc/`, nowhere else.
+//! logic. [`execute()`] runs a change on either and rolls it back if a step fails. Bytes are in `tc/`, nowhere else.
 
 mod execute;
 mod fake;
@@ -26,7 +26,7 @@ use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
 pub use fake::FakeKernel;
-pub use host::{DefaultRoute, Host, Link};
+pub use host::{DefaultRoute, HostNetwork, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{
@@ -53,7 +53,7 @@ pub trait Kernel: Send {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
 
     /// Looks at the host's links, addresses and default routes.
-    fn host(&mut self) -> Result<Host, KernelError>;
+    fn host(&mut self) -> Result<HostNetwork, KernelError>;
 
     /// The index of the link by which packets leave from an address of this host, or any, to another one; `None`: no
     /// route leads there.
@@ -95,8 +95,8 @@ pub trait Kernel: Send {
     /// To ask for what is so already does nothing.
     fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
 
-    /// Undoes one step that may have been done in part only: what is gone already, or there again, is no error.
-    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
+    /// Rolls back one step that may have been done in part only: what is gone already, or there again, is no error.
+    fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 }
 
 /// Of several steps, not all were done.

@@ -9,7 +9,7 @@ use super::tc::{
     filter::{self, Filter},
     foreign, kind, netem, qdisc,
 };
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, Slot, Tree};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, RouteTarget, Tree};
 
 /// What is read of one interface, in the kernel's own terms.
 #[derive(Default)]
@@ -114,7 +114,7 @@ fn place_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
         }
         Filter::Gate { chain } => tree.active = Some(chain),
         Filter::Route { chain, address, class, handle } => {
-            tree.chains.entry(chain).or_default().insert(address, Slot { class, handle });
+            tree.chains.entry(chain).or_default().insert(address, RouteTarget { class, handle });
         }
     }
 }

@@ -11,7 +11,7 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    Event, Host, Interface, Kernel, KernelError, Partly, host, loan,
+    Event, HostNetwork, Interface, Kernel, KernelError, Partly, host, loan,
     observe::{self, Dumps},
     refuse::Refuser,
     socket::{Refusal, Socket},
@@ -150,7 +150,7 @@ impl Kernel for Rtnl {
         Ok(Interface { index, name: name.clone(), rate, addresses, tentative, is_up, has_carrier })
     }
 
-    fn host(&mut self) -> Result<Host, KernelError> {
+    fn host(&mut self) -> Result<HostNetwork, KernelError> {
         let dumps = [
             ("list the links", RouteNetlinkMessage::GetLink(LinkMessage::default())),
             ("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default())),
@@ -251,7 +251,7 @@ impl Kernel for Rtnl {
         Ok(())
     }
 
-    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+    fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(&step.inverse(), interface.index, &[ENOENT, EEXIST, EINVAL])
     }
 }

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     kernel::{Cable, KernelError, Links, Mac, NodeNamespace, network_number},
-    pki::{Role, Validity, Wish, store::StoreError},
+    pki::{CertificateRequest, Role, Validity, store::StoreError},
     topology::NodeName,
 };
 
@@ -232,7 +232,7 @@ fn configure(interfaces: &[(&str, Ends)]) -> Result<(), KernelError> {
 fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
     let store = certificates(directory);
     let validity = Validity::days(CERTIFICATES_HOLD_DAYS);
-    let wish = |role| Wish { role, hosts: Vec::new(), validity };
+    let wish = |role| CertificateRequest { role, hosts: Vec::new(), validity };
     let nodes = layout.members.iter().map(|member| wish(Role::Agent(member.node.clone())));
     store.init(validity, false)?;
     store.issue(&nodes.chain([wish(Role::Controller)]).collect::<Vec<_>>(), false)?;

@@ -13,7 +13,7 @@ use thiserror::Error;
 use crate::{
     kernel::Mac,
     pki::store::Store,
-    plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, Place, is_link_local},
+    plan::{AGENT_PORT, AgentAddress, HostPort, IfName, Inventory, NodeLocation, is_link_local},
     topology::{NodeName, Topology, ZoneName, hostlist},
 };
 
@@ -160,7 +160,7 @@ impl Layout {
         let place = |member: &Member| {
             // A constant that is a valid name.
             let interface: IfName = DATABASE.parse().ok()?;
-            let place = Place {
+            let place = NodeLocation {
                 agent: agent(member)?,
                 interface,
                 addresses: member.database.iter().map(IpNetwork::ip).collect(),

@@ -27,7 +27,7 @@ pub struct Authority {
 
 /// What a certificate is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct CertificateRequest {
     /// Whose it is.
     pub role: Role,
     /// Host names and addresses to add, for other programs; netemctl itself does not look at them.
@@ -101,7 +101,7 @@ impl Authority {
     }
 
     /// Makes a certificate, with a key of its own (ECDSA on P-256).
-    pub fn issue(&self, wish: &Wish) -> Result<Issued, AuthorityError> {
+    pub fn issue(&self, wish: &CertificateRequest) -> Result<Issued, AuthorityError> {
         if wish.validity.until > self.validity.until {
             return Err(AuthorityError::Outlives(self.validity.until));
         }
@@ -132,7 +132,7 @@ fn params(name: &str, validity: Validity) -> CertificateParams {
     params
 }
 
-fn alternative_names(wish: &Wish) -> Result<Vec<SanType>, AuthorityError> {
+fn alternative_names(wish: &CertificateRequest) -> Result<Vec<SanType>, AuthorityError> {
     let role = SanType::URI(wish.role.to_string().try_into()?);
     let own = match &wish.role {
         Role::Agent(node) => host_name(node),

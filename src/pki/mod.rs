@@ -14,7 +14,7 @@ pub mod store;
 mod tests;
 mod validity;
 
-pub use authority::{Authority, AuthorityError, Issued, Wish};
+pub use authority::{Authority, AuthorityError, CertificateRequest, Issued};
 pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE, TlsFiles};
 pub use refusal::{Untrusted, why_refused, why_untrusted};
 pub use role::Role;

@@ -22,7 +22,8 @@ use thiserror::Error;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{
-    Authority, AuthorityError, CA_FILE, CERTIFICATE_FILE, IdentityError, KEY_FILE, Role, Validity, Wish, identity,
+    Authority, AuthorityError, CA_FILE, CERTIFICATE_FILE, CertificateRequest, IdentityError, KEY_FILE, Role, Validity,
+    identity,
 };
 use crate::topology::{NodeName, hostlist};
 
@@ -37,7 +38,7 @@ pub struct Store(PathBuf);
 
 /// What a store has of one identity, or of its CA.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct StoredIdentity {
     /// Its folder.
     pub folder: PathBuf,
     /// What its certificate is for; `None`: it is the CA's.
@@ -113,7 +114,7 @@ impl Store {
     }
 
     /// Makes identities; if one of them is there already and this is not `force`d, none.
-    pub fn issue(&self, wishes: &[Wish], force: bool) -> Result<Vec<PathBuf>, StoreError> {
+    pub fn issue(&self, wishes: &[CertificateRequest], force: bool) -> Result<Vec<PathBuf>, StoreError> {
         let authority = self.authority()?;
         let taken: Vec<&Role> =
             wishes.iter().map(|wish| &wish.role).filter(|role| self.folder(role).exists()).collect();
@@ -123,7 +124,7 @@ impl Store {
         self.make_private(&self.0.join(NODES))?;
         // All of them are made before the first one is put in its place.
         let issued: Result<Vec<_>, _> = wishes.iter().map(|wish| authority.issue(wish)).collect();
-        let place = |(wish, issued): (&Wish, super::Issued)| {
+        let place = |(wish, issued): (&CertificateRequest, super::Issued)| {
             let folder = self.folder(&wish.role);
             let files = [
                 (CA_FILE, authority.certificate(), 0o644),
@@ -136,10 +137,10 @@ impl Store {
     }
 
     /// What there is: the CA first, then the controller, the viewer, and the nodes in their order.
-    pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
+    pub fn list(&self) -> Result<Vec<StoredIdentity>, StoreError> {
         let ca = self.certificate(&self.0.join(CA))?;
         let subject = X509Certificate::from_der(&ca).map(|(_, ca)| ca.subject().as_raw().to_vec()).unwrap_or_default();
-        let entry = |folder: PathBuf, of_ca: bool| -> Result<Entry, StoreError> {
+        let entry = |folder: PathBuf, of_ca: bool| -> Result<StoredIdentity, StoreError> {
             let certificate = self.certificate(&folder)?;
             let role = Role::of(&certificate);
             let parsed = X509Certificate::from_der(&certificate).ok().map(|(_, parsed)| parsed);
@@ -149,7 +150,7 @@ impl Store {
             if role.is_none() && !of_ca {
                 return Err(odd());
             }
-            Ok(Entry { folder, role, validity, is_ours })
+            Ok(StoredIdentity { folder, role, validity, is_ours })
         };
         let mut nodes = self.nodes()?;
         nodes.sort();

@@ -5,8 +5,8 @@ use x509_parser::{certificate::X509Certificate, extensions::GeneralName, prelude
 
 use super::*;
 
-fn of(role: Role, hosts: &[&str]) -> Wish {
-    Wish { role, hosts: hosts.iter().map(ToString::to_string).collect(), validity: Validity::days(1) }
+fn of(role: Role, hosts: &[&str]) -> CertificateRequest {
+    CertificateRequest { role, hosts: hosts.iter().map(ToString::to_string).collect(), validity: Validity::days(1) }
 }
 
 fn agent(node: &str) -> Role {
@@ -33,7 +33,7 @@ fn a_role_is_written_as_one_uri_and_read_back() {
 #[test]
 fn a_certificate_says_what_it_is_for_and_nothing_more() {
     let authority = Authority::new(Validity::days(2)).unwrap();
-    let names = |wish: &Wish| {
+    let names = |wish: &CertificateRequest| {
         let certificate = der(&authority.issue(wish).unwrap().certificate);
         let (_, parsed) = X509Certificate::from_der(&certificate).unwrap();
         let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
@@ -63,9 +63,9 @@ fn no_certificate_outlives_its_ca() {
     let authority = Authority::new(Validity::days(10)).unwrap();
     let reopened = Authority::open(authority.certificate().to_owned(), authority.key().to_owned()).unwrap();
     for authority in [authority, reopened] {
-        let long = Wish { validity: Validity::days(11), ..of(Role::Controller, &[]) };
+        let long = CertificateRequest { validity: Validity::days(11), ..of(Role::Controller, &[]) };
         assert!(matches!(authority.issue(&long), Err(AuthorityError::Outlives(_))));
-        let issued = authority.issue(&Wish { validity: Validity::days(9), ..long }).unwrap();
+        let issued = authority.issue(&CertificateRequest { validity: Validity::days(9), ..long }).unwrap();
         let validity = Validity::of(&der(&issued.certificate)).unwrap();
         let left = validity.left().unwrap();
         assert!(left > Duration::from_hours(9 * 24 - 1) && left <= Duration::from_hours(9 * 24), "{left:?}");

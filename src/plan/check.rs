@@ -187,12 +187,12 @@ fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), Unfit> {
 mod tests {
     use super::*;
     use crate::{
-        plan::{AgentAddress, Inventory, Mode, Moment, Place, Wish},
+        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest},
         topology::Source,
     };
 
     fn inventory() -> Inventory {
-        let place = |number: u8| Place {
+        let place = |number: u8| NodeLocation {
             agent: AgentAddress::Unix(format!("/run/n{number}.sock").into()),
             interface: "db0".parse().unwrap(),
             addresses: vec![[10, 0, 0, number].into()],
@@ -208,7 +208,8 @@ mod tests {
     /// A document as commands write it, with everything that can be in one.
     fn document() -> Wanted {
         let change = LinkChange::parse(Source::new("<set>", "rtt = '10ms'"), true).unwrap();
-        let wish = Wish { name: None, from: "n1".into(), to: "n2".into(), both_ways: true, change, lasts: None };
+        let wish =
+            OverlayRequest { name: None, from: "n1".into(), to: "n2".into(), both_ways: true, change, lasts: None };
         let mut wanted = Wanted::default().with_overlay(wish, inventory()).unwrap();
         let flap = Flap { down: SHORTEST_TURN, up: SHORTEST_TURN, spread: 50, seed: 1 };
         let timing = Timing { begins: Moment::from_nanos(0), lasts: Some(*TIMES.end()), flap: Some(flap) };

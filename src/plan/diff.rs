@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Lane, MARK, ND_TYPES, Route, Shaping, Slot, Step, Tree,
+    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Route, RouteTarget, Shaping,
+    Step, Tree,
     foreign::{commands, list},
 };
 
@@ -68,9 +69,9 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
 
 /// The same for what asks for no more than there was, or goes back to it: foreign objects do not stop that, and stay.
 pub fn take_off(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
-    let lanes: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.lanes.values()).collect();
-    if lanes.len() > MAX_PROFILES {
-        return Err(Blocked::TooManyProfiles(lanes.len()));
+    let leaf_specs: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.leaf_specs.values()).collect();
+    if leaf_specs.len() > MAX_PROFILES {
+        return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
         // Our root is gone, and there is no place for another one.
@@ -87,10 +88,10 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     steps.extend(cuts(&wanted.cuts, tree));
 
     let assignment = assign(wanted, tree)?;
-    let routes = number(&wanted.lanes, &assignment.classes);
+    let routes = number(&wanted.leaf_specs, &assignment.classes);
     let held_chains = tree.held_chains();
     let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain) && !held_chains.contains(chain));
-    steps.extend(spares.map(|(chain, slots)| drop_chain(*chain, slots)));
+    steps.extend(spares.map(|(chain, targets)| drop_chain(*chain, targets)));
     steps.extend(assignment.steps);
     let used: BTreeSet<_> = assignment.classes.values().copied().chain([DEFAULT_CLASS]).collect();
     let held = tree.held_classes();
@@ -141,7 +142,7 @@ fn remove(tree: &Tree) -> Vec<Step> {
     }
     let held_chains = tree.held_chains();
     let chains = tree.chains.iter().filter(|(chain, _)| !held_chains.contains(chain));
-    steps.extend(chains.map(|(chain, slots)| drop_chain(*chain, slots)));
+    steps.extend(chains.map(|(chain, targets)| drop_chain(*chain, targets)));
     steps.extend(uncuts(&BTreeSet::new(), tree));
     let unpass = |direction, types: &BTreeSet<u8>| {
         (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
@@ -174,9 +175,13 @@ fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
 }
 
-fn drop_chain(chain: u32, slots: &BTreeMap<IpAddr, Slot>) -> Step {
-    let route = |(address, slot): (&IpAddr, &Slot)| Route { address: *address, class: slot.class, handle: slot.handle };
-    Step::DropChain { chain, routes: slots.iter().map(route).collect() }
+fn drop_chain(chain: u32, targets: &BTreeMap<IpAddr, RouteTarget>) -> Step {
+    let route = |(address, target): (&IpAddr, &RouteTarget)| Route {
+        address: *address,
+        class: target.class,
+        handle: target.handle,
+    };
+    Step::DropChain { chain, routes: targets.iter().map(route).collect() }
 }
 
 fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
@@ -185,27 +190,27 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
 
 /// Which class each wanted lane gets, and the steps that make it so.
 struct Assignment {
-    classes: BTreeMap<Lane, ClassMinor>,
+    classes: BTreeMap<LeafSpec, ClassMinor>,
     steps: Vec<Step>,
 }
 
 /// Gives each wanted lane a class: the one that is it already; else the one whose addresses are the same, to be
 /// changed in place; else an idle one, to be changed in place as well; else a new one.
 fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
-    let wanted_groups = group(wanted.lanes.iter().map(|(address, lane)| (*lane, *address)));
-    let groups = group(tree.active_routes().iter().map(|(address, slot)| (slot.class, *address)));
-    let lanes = tree.lanes();
+    let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
+    let groups = group(tree.active_routes().iter().map(|(address, target)| (target.class, *address)));
+    let leaf_specs = tree.leaf_specs();
 
-    let mut classes: BTreeMap<Lane, ClassMinor> = BTreeMap::new();
-    let mut free: BTreeSet<ClassMinor> = lanes.keys().copied().collect();
+    let mut classes: BTreeMap<LeafSpec, ClassMinor> = BTreeMap::new();
+    let mut free: BTreeSet<ClassMinor> = leaf_specs.keys().copied().collect();
     // In use before idle, so that a class that drains is not taken back while its twin carries the traffic.
-    for class in groups.keys().chain(lanes.keys()) {
-        if let Some(lane) = lanes.get(class)
-            && wanted_groups.contains_key(lane)
-            && !classes.contains_key(lane)
+    for class in groups.keys().chain(leaf_specs.keys()) {
+        if let Some(spec) = leaf_specs.get(class)
+            && wanted_groups.contains_key(spec)
+            && !classes.contains_key(spec)
             && free.remove(class)
         {
-            classes.insert(*lane, *class);
+            classes.insert(*spec, *class);
         }
     }
     let (mut carrying, mut idle): (BTreeSet<_>, BTreeSet<_>) =
@@ -213,29 +218,30 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     let held = tree.held_classes();
     let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class) && !held.contains(class));
     let mut steps = Vec::new();
-    for (lane, addresses) in &wanted_groups {
-        if classes.contains_key(lane) {
+    for (spec, addresses) in &wanted_groups {
+        if classes.contains_key(spec) {
             continue;
         }
         // The kernel keeps a leaf's distribution tables when it is changed, so another one needs a leaf of its own.
-        let fits = |class: &ClassMinor| lanes[class].profile.mark() == lane.profile.mark();
-        let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|slot| slot.class);
+        let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
+        let carrier =
+            addresses.first().and_then(|address| tree.active_routes().get(address)).map(|target| target.class);
         let same =
             carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.contains(class) && fits(class));
         let class = if let Some(class) = same.or_else(|| idle.iter().copied().find(fits)) {
             carrying.remove(&class);
             idle.remove(&class);
-            let from = lanes[&class].profile;
+            let from = leaf_specs[&class].profile;
             // An idle leaf may have the very profile, with others' memory.
-            steps.extend((from != lane.profile).then_some(Step::ChangeLeaf { class, from, to: lane.profile }));
+            steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {
             // At most half of the numbers are wanted, and draining classes are taken back first, if they fit.
             let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
-            steps.push(Step::AddClass { class, profile: Some(lane.profile) });
+            steps.push(Step::AddClass { class, profile: Some(spec.profile) });
             class
         };
-        classes.insert(*lane, class);
+        classes.insert(*spec, class);
     }
     Ok(Assignment { classes, steps })
 }
@@ -248,15 +254,18 @@ fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeS
     groups
 }
 
-fn number(lanes: &BTreeMap<IpAddr, Lane>, classes: &BTreeMap<Lane, ClassMinor>) -> Vec<Route> {
-    let route =
-        |((address, lane), handle): ((&IpAddr, &Lane), u32)| Route { address: *address, class: classes[lane], handle };
-    lanes.iter().zip(1..).map(route).collect()
+fn number(leaf_specs: &BTreeMap<IpAddr, LeafSpec>, classes: &BTreeMap<LeafSpec, ClassMinor>) -> Vec<Route> {
+    let route = |((address, spec), handle): ((&IpAddr, &LeafSpec), u32)| Route {
+        address: *address,
+        class: classes[spec],
+        handle,
+    };
+    leaf_specs.iter().zip(1..).map(route).collect()
 }
 
-fn leads_to(slots: &BTreeMap<IpAddr, Slot>, routes: &[Route]) -> bool {
-    slots.len() == routes.len()
-        && routes.iter().all(|route| slots.get(&route.address).is_some_and(|slot| slot.class == route.class))
+fn leads_to(targets: &BTreeMap<IpAddr, RouteTarget>, routes: &[Route]) -> bool {
+    targets.len() == routes.len()
+        && routes.iter().all(|route| targets.get(&route.address).is_some_and(|target| target.class == route.class))
 }
 
 #[cfg(test)]
@@ -272,7 +281,7 @@ mod tests {
         let classes = (DEFAULT_CLASS + 1..MARK).map(|class| (class, draining.clone()));
         let mut tree = Tree { taken: true, classes: classes.collect(), ..Tree::default() };
         let address = IpAddr::from([10, 0, 0, 2]);
-        let wanted = Shaping { lanes: [(address, Lane::of(plain, [&address]))].into(), ..Shaping::default() };
+        let wanted = Shaping { leaf_specs: [(address, LeafSpec::of(plain, [&address]))].into(), ..Shaping::default() };
         assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::NoClassLeft(usize::from(MARK - DEFAULT_CLASS - 1))));
         tree.classes.remove(&7);
         let change = diff(Some(&wanted), &tree).unwrap();

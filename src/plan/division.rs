@@ -1,4 +1,4 @@
-//! What `partition` asks for, in its user's words: [`PartitionWish`]; and the nodes that these words divide.
+//! What `partition` asks for, in its user's words: [`PartitionRequest`]; and the nodes that these words divide.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use crate::topology::NodeName;
 
 /// What `partition` asks for.
 #[derive(Clone, Debug)]
-pub struct PartitionWish {
+pub struct PartitionRequest {
     /// What to call it; `None`: after the sides' words, or after what is drawn.
     pub name: Option<String>,
     /// Who is cut from whom.
@@ -52,7 +52,7 @@ pub fn sides(words: &[String]) -> Vec<String> {
     text.split('/').map(|side| side.split_whitespace().collect::<Vec<_>>().join(",")).collect()
 }
 
-impl PartitionWish {
+impl PartitionRequest {
     /// A silent partition of all traffic, all the time, under its own name.
     pub fn of(division: Division) -> Self {
         Self { name: None, division, ports: BTreeSet::new(), mode: Mode::Drop, timing: None }

@@ -112,7 +112,7 @@ impl fmt::Display for AgentAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Place {
+pub struct NodeLocation {
     /// The node's agent.
     pub agent: AgentAddress,
     /// The interface dedicated to the database: the only one that is ever shaped.
@@ -122,7 +122,7 @@ pub struct Place {
     pub addresses: Vec<IpAddr>,
 }
 
-impl Place {
+impl NodeLocation {
     /// The addresses that mean the same on every host: all but link-local ones of IPv6, which mean nothing without a link.
     pub fn global(&self) -> impl Iterator<Item = &IpAddr> {
         self.addresses.iter().filter(|address| !is_link_local(address))
@@ -141,7 +141,7 @@ pub fn is_link_local(address: &IpAddr) -> bool {
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// Each node's place.
-    pub nodes: BTreeMap<NodeName, Place>,
+    pub nodes: BTreeMap<NodeName, NodeLocation>,
     /// Zones that are known without a topology in force, so that `partition Z3` works on a bare LAN.
     #[serde(default)]
     pub zones: BTreeMap<ZoneName, Vec<NodeName>>,

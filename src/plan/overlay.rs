@@ -37,7 +37,7 @@ pub struct Overlay {
 
 /// What `set` asks for, in its user's words.
 #[derive(Clone, Debug)]
-pub struct Wish {
+pub struct OverlayRequest {
     /// What to call it; `None`: after its ends and its parameters.
     pub name: Option<String>,
     /// Whose packets: zones, nodes, hostlists or `*`, separated by commas.
@@ -52,7 +52,7 @@ pub struct Wish {
     pub lasts: Option<Duration>,
 }
 
-impl Wish {
+impl OverlayRequest {
     /// Its own name, or one after its ends and its parameters: `Z1:Z3:jitter,loss`, `Z1:Z3:loss:one-way`.
     pub(super) fn name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
@@ -66,7 +66,7 @@ impl Wish {
 impl Overlay {
     /// The overlay that `wish` asks for, between these nodes.
     pub(super) fn new(
-        wish: Wish,
+        wish: OverlayRequest,
         from: BTreeSet<NodeName>,
         to: BTreeSet<NodeName>,
         since: u64,
@@ -160,9 +160,9 @@ mod tests {
         name.parse().unwrap()
     }
 
-    fn wish(from: &str, to: &str, both_ways: bool) -> Wish {
+    fn wish(from: &str, to: &str, both_ways: bool) -> OverlayRequest {
         let change = LinkChange::parse(Source::new("<set>", "delay = '5ms'"), both_ways).unwrap();
-        Wish { name: None, from: from.into(), to: to.into(), both_ways, change, lasts: None }
+        OverlayRequest { name: None, from: from.into(), to: to.into(), both_ways, change, lasts: None }
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
             assert!(!overlay.is_called(name), "{name}");
         }
         assert_eq!(wish("Z1", "Z3", false).name(), "Z1:Z3:delay:one-way");
-        let named = Wish { name: Some("no good".into()), ..wish("Z1", "Z3", true) };
+        let named = OverlayRequest { name: Some("no good".into()), ..wish("Z1", "Z3", true) };
         assert_eq!(Overlay::new(named, set(&["n1"]), set(&["n2"]), 1), Err(OverlayError::Name("no good".into())));
     }
 }

@@ -19,7 +19,7 @@ use crate::topology::{Link, NodeName, RatePer, ZoneName};
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
     /// Destination address → what delays it.
-    pub lanes: BTreeMap<IpAddr, Lane>,
+    pub leaf_specs: BTreeMap<IpAddr, LeafSpec>,
     /// What is dropped.
     pub cuts: BTreeSet<Cut>,
 }
@@ -33,14 +33,14 @@ impl Shaping {
 
 /// What an address is sent through: one leaf for all addresses of one lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Lane {
+pub struct LeafSpec {
     /// What it does.
     pub profile: Profile,
     /// Of a profile with memory, the lowest of the addresses that share it; else none, and all addresses share it.
     pub shared_from: Option<IpAddr>,
 }
 
-impl Lane {
+impl LeafSpec {
     /// The lane of a leaf with this profile that these addresses are sent through.
     pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
         let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
@@ -70,8 +70,8 @@ impl Wanted {
         }
         let mut shaping = Shaping::default();
         for ((profile, _), addresses) in groups {
-            let lane = Lane::of(profile, &addresses);
-            shaping.lanes.extend(addresses.into_iter().map(|address| (address, lane)));
+            let spec = LeafSpec::of(profile, &addresses);
+            shaping.leaf_specs.extend(addresses.into_iter().map(|address| (address, spec)));
         }
         shaping.cuts.extend(self.partitions.iter().flat_map(|partition| self.cuts_of(partition, node)));
         Some(shaping)

@@ -117,7 +117,7 @@ pub struct Route {
 }
 
 impl Step {
-    /// The step that undoes this one.
+    /// The step that rolls this back one.
     #[must_use]
     pub fn inverse(&self) -> Self {
         match self.clone() {

@@ -16,7 +16,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Cut, ForeignObject, Lane, Profile, Shaping};
+use super::{Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
 
 /// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
 pub const MARK: u16 = 0x4e7e;
@@ -48,7 +48,7 @@ pub struct Tree {
     /// The classes under our root, the default class among them.
     pub classes: BTreeMap<ClassMinor, Leaf>,
     /// Filter chains of our root other than chain 0: chain → address → where its packets go.
-    pub chains: BTreeMap<u32, BTreeMap<IpAddr, Slot>>,
+    pub chains: BTreeMap<u32, BTreeMap<IpAddr, RouteTarget>>,
     /// The chain that packets are sent to; `None`: no chain, everything is undelayed.
     pub active: Option<u32>,
     /// The neighbour-discovery types that the root lets pass first.
@@ -76,7 +76,7 @@ pub struct Leaf {
 
 /// Where a filter of a chain sends an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Slot {
+pub struct RouteTarget {
     /// The class.
     pub class: ClassMinor,
     /// The filter's handle.
@@ -86,26 +86,26 @@ pub struct Slot {
 impl Tree {
     /// The classes that packets are sent to now.
     pub fn classes_in_use(&self) -> BTreeSet<ClassMinor> {
-        self.active_routes().values().map(|slot| slot.class).collect()
+        self.active_routes().values().map(|target| target.class).collect()
     }
 
     /// The chain in use, or nothing.
-    pub fn active_routes(&self) -> &BTreeMap<IpAddr, Slot> {
-        const NONE: &BTreeMap<IpAddr, Slot> = &BTreeMap::new();
+    pub fn active_routes(&self) -> &BTreeMap<IpAddr, RouteTarget> {
+        const NONE: &BTreeMap<IpAddr, RouteTarget> = &BTreeMap::new();
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
     /// What each leaf with a profile is, as it is used now.
-    pub fn lanes(&self) -> BTreeMap<ClassMinor, Lane> {
+    pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
-        for (address, slot) in self.active_routes() {
-            addresses.entry(slot.class).or_default().push(*address);
+        for (address, target) in self.active_routes() {
+            addresses.entry(target.class).or_default().push(*address);
         }
-        let lane = |(class, leaf): (&ClassMinor, &Leaf)| {
+        let spec = |(class, leaf): (&ClassMinor, &Leaf)| {
             let addresses = addresses.get(class).map(Vec::as_slice).unwrap_or_default();
-            Some((*class, Lane::of(leaf.profile?, addresses)))
+            Some((*class, LeafSpec::of(leaf.profile?, addresses)))
         };
-        self.classes.iter().filter_map(lane).collect()
+        self.classes.iter().filter_map(spec).collect()
     }
 
     /// What the tree does, in the terms of what is wanted; `None` where our root is not there.
@@ -113,12 +113,12 @@ impl Tree {
         if !self.taken {
             return None;
         }
-        let lanes = self.lanes();
+        let leaf_specs = self.leaf_specs();
         Some(Shaping {
-            lanes: self
+            leaf_specs: self
                 .active_routes()
                 .iter()
-                .filter_map(|(address, slot)| Some((*address, *lanes.get(&slot.class)?)))
+                .filter_map(|(address, target)| Some((*address, *leaf_specs.get(&target.class)?)))
                 .collect(),
             cuts: self.cuts.keys().copied().collect(),
         })

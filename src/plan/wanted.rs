@@ -11,8 +11,8 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::{
-    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, Partition, PartitionError, PartitionWish,
-    TimedId, Timing, Wish, loss::lost_on,
+    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, OverlayRequest, Partition, PartitionError,
+    PartitionRequest, TimedId, Timing, loss::lost_on,
 };
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
@@ -272,7 +272,7 @@ impl Wanted {
     ///
     /// It takes the place of the one with its name, if there is one, and its time starts anew. One without an end that
     /// is on top already changes nothing.
-    pub fn with_overlay(&self, wish: Wish, inventory: Inventory) -> Result<Self, EditError> {
+    pub fn with_overlay(&self, wish: OverlayRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let (from, to) = (edited.select(&wish.from)?, edited.select(&wish.to)?);
         let overlay = Overlay::new(wish, from, to, self.generation + 1)?;
@@ -300,7 +300,7 @@ impl Wanted {
     /// The edit of `partition`: cuts nodes off from each other, on top of all that is cut already.
     ///
     /// One that is in force already, under its name, with no time of its own, changes nothing.
-    pub fn with_partition(&self, wish: PartitionWish, inventory: Inventory) -> Result<Self, EditError> {
+    pub fn with_partition(&self, wish: PartitionRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let partition = wish.partition(&edited)?;
         match edited.partitions.iter().find(|other| other.name == partition.name) {

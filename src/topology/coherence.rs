@@ -7,7 +7,7 @@ use super::{
     diagnostic::Finding,
     link::{Link, Parameter, Reorder},
     patch::LinkPatch,
-    source::Place,
+    source::SourceSpan,
     units::Delay,
 };
 
@@ -82,7 +82,7 @@ impl Incoherence {
 
     /// The finding about the place where the parameter is said and, if it is said at all, that of the other one: the
     /// caret is at the later of the two. `link` is the label that names a link.
-    pub(super) fn finding(self, place: Place, other_place: Option<Place>, link: &str) -> Finding {
+    pub(super) fn finding(self, place: SourceSpan, other_place: Option<SourceSpan>, link: &str) -> Finding {
         let (parameter, other) = self.parameters();
         let finding = |caret| Finding::new(caret, self.to_string()).label(link).help(self.help());
         match other_place {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fmt, ops::Range};
 use annotate_snippets::normalize_untrusted_str;
 use serde::Serialize;
 
-use super::source::{File, Lines, Place, Source};
+use super::source::{File, Lines, Source, SourceSpan};
 
 /// Why a file was refused: everything that is wrong with it and the files that it refers to, file by file in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Rejected {
     pub fn and(mut self, Self(other): Self) -> Self {
         let Self(report) = &mut self;
         report.problems.extend(other.problems);
-        report.problems.sort_by_key(|problem| Place { file: problem.file.clone(), span: problem.span.clone() });
+        report.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
         report.errors += other.errors;
         report.warnings += other.warnings;
         self
@@ -190,15 +190,15 @@ pub struct Related {
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
     severity: Severity,
-    place: Place,
+    place: SourceSpan,
     message: String,
     label: String,
     help: Option<String>,
-    related: Vec<(Place, String)>,
+    related: Vec<(SourceSpan, String)>,
 }
 
 impl Finding {
-    pub(crate) fn new(place: impl Into<Place>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(place: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
             place: place.into(),
@@ -210,7 +210,7 @@ impl Finding {
     }
 
     /// Something that may be meant.
-    pub(crate) fn warning(place: impl Into<Place>, message: impl Into<String>) -> Self {
+    pub(crate) fn warning(place: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(place, message) }
     }
 
@@ -234,7 +234,7 @@ impl Finding {
         self
     }
 
-    pub(crate) fn related(mut self, place: impl Into<Place>, label: impl Into<String>) -> Self {
+    pub(crate) fn related(mut self, place: impl Into<SourceSpan>, label: impl Into<String>) -> Self {
         self.related.push((place.into(), presentable(&label.into())));
         self
     }
@@ -247,7 +247,7 @@ impl Finding {
             Related { path, file: place.file, span, label }
         });
         let related = related.collect();
-        let Self { severity, place: Place { file, .. }, message, label, help, .. } = self;
+        let Self { severity, place: SourceSpan { file, .. }, message, label, help, .. } = self;
         Problem { severity, message, label, path, file, span, line, column, help, related }
     }
 }
@@ -265,7 +265,7 @@ impl<'s> Files<'s> {
     }
 
     /// The file's name, fit for a terminal, and the span with its ends on characters.
-    fn locate(&self, place: &Place) -> (String, Range<usize>) {
+    fn locate(&self, place: &SourceSpan) -> (String, Range<usize>) {
         let text = self.source.text_of(&place.file).unwrap_or_default();
         (normalize_untrusted_str(&self.source.name_of(&place.file)), on_characters(&place.span, text))
     }
@@ -315,7 +315,7 @@ mod tests {
     fn a_problem_is_in_a_file_of_its_own() {
         let mut source = Source::new("a/t.toml", "b = 2\n");
         source.files.insert("m.csv".to_owned(), "ms\nx,y\n".to_owned());
-        let csv = |span| Place { file: File::Attached("m.csv".into()), span };
+        let csv = |span| SourceSpan { file: File::Attached("m.csv".into()), span };
         let findings = vec![
             Finding::new(csv(5..6), "of the matrix").related(0..1, "the key"),
             Finding::new(4..5, "of the topology").related(csv(0..2), "the unit"),

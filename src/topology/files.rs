@@ -13,7 +13,7 @@ use super::{
     MAX_ATTACHED_BYTES, MAX_FILE_BYTES,
     diagnostic::Finding,
     reader::Word,
-    source::{File, Place, Source},
+    source::{File, Source, SourceSpan},
 };
 
 /// The names by which a topology file refers to others, where the language has such names.
@@ -79,8 +79,8 @@ pub(super) struct Opened<'s> {
 
 impl Opened<'_> {
     /// Some bytes of this file.
-    pub(super) fn place(&self, span: std::ops::Range<usize>) -> Place {
-        Place { file: File::Attached(Arc::clone(&self.name)), span }
+    pub(super) fn place(&self, span: std::ops::Range<usize>) -> SourceSpan {
+        SourceSpan { file: File::Attached(Arc::clone(&self.name)), span }
     }
 }
 

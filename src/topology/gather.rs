@@ -47,12 +47,12 @@ struct Gathering<'g> {
     members: Members,
     zone_keys: Vec<Range<usize>>,
     /// Of each node.
-    places: Vec<Place<'g>>,
+    places: Vec<NodePosition<'g>>,
     overflown: bool,
 }
 
 /// Where a node is said to be in the topology.
-struct Place<'g> {
+struct NodePosition<'g> {
     span: Range<usize>,
     /// The zone's name, or `nodes`.
     group: &'g str,
@@ -111,7 +111,7 @@ impl<'g> Gathering<'g> {
             match self.members.named(&name) {
                 None => {
                     self.members.add_node(node);
-                    self.places.push(Place { span: word.span(), group });
+                    self.places.push(NodePosition { span: word.span(), group });
                 }
                 Some(Member::Zone(position)) => return Some(self.clash(&node, word, position)),
                 Some(Member::Node(earlier)) => {

@@ -29,7 +29,7 @@ use super::{
     patch::{LinkPatch, Said},
     raw::MatrixWords,
     select::UnknownName,
-    source::{File, Place},
+    source::{File, SourceSpan},
     units::{Delay, Rtt, TimeError},
 };
 
@@ -93,19 +93,19 @@ impl Matrix {
         cells.get(next).filter(|cell| cell.to.contains(&to))
     }
 
-    pub(super) fn place_of(&self, cell: &Cell) -> Place {
+    pub(super) fn place_of(&self, cell: &Cell) -> SourceSpan {
         let span = cell.span.start as usize..cell.span.end as usize;
-        Place { file: self.file(), span }
+        SourceSpan { file: self.file(), span }
     }
 
     /// The place of the cell from one node to another, which may be empty, in the text of the file.
-    pub(super) fn place_between(&self, text: &str, from: NodeId, to: NodeId, members: &Members) -> Option<Place> {
+    pub(super) fn place_between(&self, text: &str, from: NodeId, to: NodeId, members: &Members) -> Option<SourceSpan> {
         let is_of = |name: &str, node| members.nodes_called(name).is_some_and(|nodes| nodes.contains(&node));
         let mut rows = csv::rows(text);
         let column = rows.next()?.cells().skip(1).position(|cell| is_of(&cell.text, to))?;
         let row = rows.find(|row| row.cells().next().is_some_and(|cell| is_of(&cell.text, from)))?;
         let span = row.cells().nth(column + 1)?.span;
-        Some(Place { file: self.file(), span })
+        Some(SourceSpan { file: self.file(), span })
     }
 
     pub(super) fn file(&self) -> File {

@@ -97,7 +97,7 @@ pub(crate) use self::{
     kind::FileKind,
     name::NAME_HELP,
     parameters::integer,
-    reader::{Entry, Table, Word},
+    reader::{Table, TableEntry, Word},
     source::Lines,
     suggest::nearest,
 };

@@ -14,7 +14,7 @@ use super::{
     name::{NAME_HELP, ZoneName},
     parameters::{self, Direction},
     patch::LinkPatch,
-    reader::{Entry, Table, Word},
+    reader::{Table, TableEntry, Word},
     suggest,
     tables::TableIds,
 };
@@ -131,7 +131,7 @@ pub(super) fn read<'t>(
     Document { name, groups, zone_count, links }
 }
 
-fn read_name<'t>(entry: Option<Entry<'t>>, findings: &mut Vec<Finding>) -> &'t str {
+fn read_name<'t>(entry: Option<TableEntry<'t>>, findings: &mut Vec<Finding>) -> &'t str {
     let Some(entry) = entry else {
         findings.push(
             Finding::new(0..0, "a topology needs a name").label("`name` is missing").help("add `name = \"my-wan\"`"),
@@ -156,7 +156,7 @@ fn read_name<'t>(entry: Option<Entry<'t>>, findings: &mut Vec<Finding>) -> &'t s
     name
 }
 
-fn read_group<'t>(zone: Option<ZoneName>, entry: Entry<'t>, findings: &mut Vec<Finding>) -> Group<'t> {
+fn read_group<'t>(zone: Option<ZoneName>, entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Group<'t> {
     let before = findings.len();
     let members = entry.words(findings).unwrap_or_default();
     if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
@@ -170,7 +170,7 @@ fn read_group<'t>(zone: Option<ZoneName>, entry: Entry<'t>, findings: &mut Vec<F
     Group { zone, key: Spanned::new(entry.key_span(), entry.key()), members, complete }
 }
 
-fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Group<'t>>> {
+fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Group<'t>>> {
     let mut table = entry.table("the zones", findings)?;
     let zones = table.take_rest();
     if zones.is_empty() {
@@ -202,7 +202,7 @@ fn read_zones<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<G
     Some(groups.collect())
 }
 
-fn read_links<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Links<'t> {
+fn read_links<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Links<'t> {
     let Some(mut table) = entry.table("`links`", findings) else { return Links::default() };
     if table.is_empty() {
         findings.push(
@@ -213,7 +213,7 @@ fn read_links<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Fi
     }
     let default = table.take("default").map(|rule| read_rule(rule, tables, findings)).unwrap_or_default();
     let mut zone_rule = |key| {
-        let rule: Entry<'_> = table.take(key)?;
+        let rule: TableEntry<'_> = table.take(key)?;
         Some(ZoneRule { key: rule.key_span(), patch: read_rule(rule, tables, findings) })
     };
     let (intra_zone, inter_zone) = (zone_rule("intra-zone"), zone_rule("inter-zone"));
@@ -225,8 +225,8 @@ fn read_links<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Fi
 }
 
 fn read_matrix<'t>(
-    matrix: Option<Entry<'t>>,
-    is: Option<Entry<'t>>,
+    matrix: Option<TableEntry<'t>>,
+    is: Option<TableEntry<'t>>,
     findings: &mut Vec<Finding>,
 ) -> Option<MatrixWords<'t>> {
     if let (None, Some(is)) = (&matrix, &is) {
@@ -241,7 +241,7 @@ fn read_matrix<'t>(
     Some(MatrixWords { file, is })
 }
 
-fn read_matrix_is(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<MatrixIs> {
+fn read_matrix_is(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<MatrixIs> {
     let word = entry.string(findings)?;
     match *word.get_ref() {
         "rtt" => Some(MatrixIs::Rtt),
@@ -268,14 +268,14 @@ fn no_links<'t>(text: &str, findings: &mut Vec<Finding>) -> Links<'t> {
     Links::default()
 }
 
-fn read_rule(entry: Entry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
+fn read_rule(entry: TableEntry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
     let Some(mut table) = entry.table("a link", findings) else { return LinkPatch::default() };
     let patch = parameters::take(&mut table, entry.key_span(), Direction::Both, tables, findings);
     table.close(findings);
     patch
 }
 
-fn read_overrides<'t>(entry: Entry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
+fn read_overrides<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
     if entry.value().get_ref().is_table() {
         findings.push(entry.wrong_type("an array of tables").help("write `[[links.override]]` with two brackets"));
         return Vec::new();
@@ -330,7 +330,7 @@ fn read_override<'t>(
     Some(Override { span, ends: ends?, patch })
 }
 
-fn read_between<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
+fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
     const HELP: &str = "`between` has two ends, as in `between = [\"Z1\", \"Z2\"]`";
     let Some(array) = entry.value().get_ref().as_array() else {
         findings.push(entry.wrong_type("an array of two strings").help(HELP));
@@ -349,8 +349,8 @@ fn read_between<'t>(entry: Entry<'t>, findings: &mut Vec<Finding>) -> Option<End
     }
 }
 
-fn read_from_to<'t>(from: Entry<'t>, to: Entry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
-    let mut end = |entry: Entry<'t>| {
+fn read_from_to<'t>(from: TableEntry<'t>, to: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
+    let mut end = |entry: TableEntry<'t>| {
         let words = entry.words(findings)?;
         if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
             findings.push(

@@ -21,27 +21,27 @@ pub(crate) struct Table<'t> {
     /// What the table is, for messages: "a link".
     what: &'static str,
     /// What has not been taken yet, in the file's order.
-    rest: Vec<Entry<'t>>,
+    rest: Vec<TableEntry<'t>>,
     /// The keys that were asked for.
     known: Vec<&'static str>,
 }
 
 /// A key and its value.
 #[derive(Clone, Copy)]
-pub(crate) struct Entry<'t> {
+pub(crate) struct TableEntry<'t> {
     key: &'t Spanned<DeString<'t>>,
     value: &'t Spanned<DeValue<'t>>,
 }
 
 impl<'t> Table<'t> {
     pub(crate) fn open(what: &'static str, table: &'t DeTable<'t>) -> Self {
-        let mut rest: Vec<_> = table.iter().map(|(key, value)| Entry { key, value }).collect();
+        let mut rest: Vec<_> = table.iter().map(|(key, value)| TableEntry { key, value }).collect();
         rest.sort_by_key(|entry| entry.key.span().start);
         Self { what, rest, known: Vec::new() }
     }
 
     /// The entry of this key, which the table is allowed to have.
-    pub(crate) fn take(&mut self, key: &'static str) -> Option<Entry<'t>> {
+    pub(crate) fn take(&mut self, key: &'static str) -> Option<TableEntry<'t>> {
         self.known.push(key);
         let position = self.rest.iter().position(|entry| entry.key() == key)?;
         Some(self.rest.remove(position))
@@ -54,14 +54,14 @@ impl<'t> Table<'t> {
     }
 
     /// The entries that were not taken and have tables for values.
-    pub(crate) fn take_tables(&mut self) -> Vec<Entry<'t>> {
+    pub(crate) fn take_tables(&mut self) -> Vec<TableEntry<'t>> {
         let (tables, rest) = self.rest.iter().partition(|entry| entry.value.get_ref().is_table());
         self.rest = rest;
         tables
     }
 
     /// Every entry that was not taken, for a table whose keys are the user's own names.
-    pub(crate) fn take_rest(&mut self) -> Vec<Entry<'t>> {
+    pub(crate) fn take_rest(&mut self) -> Vec<TableEntry<'t>> {
         std::mem::take(&mut self.rest)
     }
 
@@ -97,7 +97,7 @@ impl<'t> Table<'t> {
     }
 }
 
-impl<'t> Entry<'t> {
+impl<'t> TableEntry<'t> {
     pub(crate) fn key(&self) -> &'t str {
         self.key.get_ref()
     }

@@ -17,7 +17,7 @@ use super::{
     members::Members,
     node_set::{NodeId, NodeSet},
     patch::LinkPatch,
-    source::Place,
+    source::SourceSpan,
 };
 
 /// Everything that a topology says of its links.
@@ -70,7 +70,13 @@ impl Rules {
     }
 
     /// Where it is said what this parameter of the link between two different nodes is.
-    pub(super) fn place_of(&self, from: NodeId, to: NodeId, parameter: Parameter, members: &Members) -> Option<Place> {
+    pub(super) fn place_of(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        parameter: Parameter,
+        members: &Members,
+    ) -> Option<SourceSpan> {
         self.view(from, members).place_of(to, parameter)
     }
 
@@ -181,7 +187,7 @@ impl View<'_> {
     }
 
     /// Where it is said what this parameter of the link to another node is.
-    pub(super) fn place_of(&self, to: NodeId, parameter: Parameter) -> Option<Place> {
+    pub(super) fn place_of(&self, to: NodeId, parameter: Parameter) -> Option<SourceSpan> {
         let overrides = self.relevant.iter().filter(|(nodes, _)| nodes.contains(to)).map(|(_, patch)| *patch);
         let in_matrix = || {
             let matrix = self.rules.matrix.as_ref().filter(|_| parameter == Parameter::Delay)?;
@@ -189,7 +195,7 @@ impl View<'_> {
         };
         let general = || self.rules.general_rules(self.from, to, self.members);
         let last = |patches: &mut dyn Iterator<Item = &LinkPatch>| {
-            patches.filter_map(|patch| patch.place_of(parameter)).last().map(Place::from)
+            patches.filter_map(|patch| patch.place_of(parameter)).last().map(SourceSpan::from)
         };
         last(&mut { overrides }).or_else(in_matrix).or_else(|| last(&mut general()))
     }

@@ -1,5 +1,5 @@
 //! A topology file and the files that it refers to, as text: [`Source`]. Reading them from a disk is the caller's
-//! matter; `Place` says where in which of them something is.
+//! matter; `SourceSpan` says where in which of them something is.
 
 use std::{
     cmp::Ordering,
@@ -81,26 +81,26 @@ pub(crate) enum File {
 
 /// Some bytes of one of the files. A range of bytes alone is of the topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct SourceSpan {
     pub(crate) file: File,
     pub(crate) span: Range<usize>,
 }
 
 /// The topology file comes first.
-impl Ord for Place {
+impl Ord for SourceSpan {
     fn cmp(&self, other: &Self) -> Ordering {
         let order = |place: &Self| (place.span.start, place.span.end);
         self.file.cmp(&other.file).then_with(|| order(self).cmp(&order(other)))
     }
 }
 
-impl PartialOrd for Place {
+impl PartialOrd for SourceSpan {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
     }
 }
 
-impl From<Range<usize>> for Place {
+impl From<Range<usize>> for SourceSpan {
     fn from(span: Range<usize>) -> Self {
         Self { file: File::Topology, span }
     }

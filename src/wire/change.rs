@@ -33,7 +33,7 @@ pub struct Document {
     /// True if the node takes it back unless its controller confirms it.
     #[serde(default)]
     pub unconfirmed: bool,
-    /// For how long changes that leave out nodes wait for the controller that made the last change, which may still undo
+    /// For how long changes that leave out nodes wait for the controller that made the last change, which may still roll back
     /// it; `None`: it said that all nodes have confirmed it.
     #[serde(rename = "unfinished_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
@@ -200,7 +200,7 @@ pub struct Onset {
 pub struct Confirm {
     /// The transaction.
     pub ticket: Ticket,
-    /// True if all nodes have confirmed it. It can no longer be undone then, and neither can those before it.
+    /// True if all nodes have confirmed it. It can no longer be rolled back then, and neither can those before it.
     #[serde(default)]
     pub by_all: bool,
 }
@@ -217,15 +217,15 @@ pub struct Confirmed {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-pub struct Undo {
-    /// The transaction. One that the agent does not know needs no undoing.
+pub struct Rollback {
+    /// The transaction. One that the agent does not know needs no rolling back.
     pub ticket: Ticket,
 }
 
-/// The transaction has left nothing on the node, or can no longer be undone.
+/// The transaction has left nothing on the node, or can no longer be rolled back.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Undone {
+pub struct RolledBack {
     /// What is in force.
     pub stamp: Stamp,
     /// True if all nodes keep the transaction: all have confirmed it, or another one on top of it.

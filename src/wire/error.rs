@@ -62,7 +62,7 @@ pub enum ErrorCode {
     Conflict,
     /// The kernel failed; the node is as it was.
     Failed,
-    /// The kernel failed, and so did undoing it: the node is neither as it was nor as wanted.
+    /// The kernel failed, and so did rolling it back: the node is neither as it was nor as wanted.
     Broken,
 }
 

@@ -6,7 +6,7 @@ use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    plan::{IfName, Inventory, Place, is_link_local},
+    plan::{IfName, Inventory, NodeLocation, is_link_local},
     topology::NodeName,
 };
 
@@ -81,7 +81,7 @@ impl Host {
     pub fn routed(&self, inventory: &Inventory) -> Option<Routed> {
         let interface = &inventory.nodes.get(&self.node)?.interface;
         let interface = self.interfaces.iter().find(|own| own.name == *interface)?;
-        let is_router = |(node, place): &(&NodeName, &Place)| {
+        let is_router = |(node, place): &(&NodeName, &NodeLocation)| {
             **node != self.node && place.addresses.iter().any(|address| interface.gateways.contains(address))
         };
         let through: BTreeSet<NodeName> =

@@ -57,7 +57,7 @@ fn the_short_help_is_the_summary_of_the_long_one() {
                               table [env: NETEMCTL_INVENTORY]
           --tls-dir <DIR>     The folder of the controller's certificate, as pki issue makes it [env:
                               NETEMCTL_TLS_DIR]
-          --timeout <SECS>    End after so many seconds with exit code 124, undone as by Ctrl-C
+          --timeout <SECS>    End after so many seconds with exit code 124, rolled back as by Ctrl-C
       -h, --help              Print help (see more with '--help')
 
     Fleet:

@@ -16,8 +16,8 @@ use netemctl::{
     agent::{Config, Limits, Node, Now, ServeError, serve_with},
     fleet::{Access, CallError, Fleet},
     kernel::FakeKernel,
-    pki::{Authority, CA_FILE, CERTIFICATE_FILE, Identity, KEY_FILE, Role, TlsFiles, Validity, Wish},
-    plan::{AgentAddress, HostPort, IfName, Inventory, Place, Stamp},
+    pki::{Authority, CA_FILE, CERTIFICATE_FILE, CertificateRequest, Identity, KEY_FILE, Role, TlsFiles, Validity},
+    plan::{AgentAddress, HostPort, IfName, Inventory, NodeLocation, Stamp},
     topology::NodeName,
     wire::GetStamp,
 };
@@ -52,7 +52,7 @@ pub(crate) fn name(node: &str) -> NodeName {
 
 /// Writes an identity's folder over what is there, as `scp` would.
 pub(crate) fn write_identity(folder: &Path, trusted: &Authority, issuer: &Authority, role: Role, validity: Validity) {
-    let issued = issuer.issue(&Wish { role, hosts: Vec::new(), validity }).expect("it can be issued");
+    let issued = issuer.issue(&CertificateRequest { role, hosts: Vec::new(), validity }).expect("it can be issued");
     std::fs::create_dir_all(folder).expect("a folder can be made");
     let write = |file: &str, text: &str| {
         let path = folder.join(file);
@@ -161,7 +161,8 @@ pub(crate) fn spawn(limits: Limits, config: Config) -> JoinHandle<Result<(), Ser
 }
 
 pub(crate) fn inventory(node: &str, agent: AgentAddress) -> Inventory {
-    let place = Place { agent, interface: "db0".parse().expect("an interface"), addresses: vec![[10, 0, 0, 1].into()] };
+    let place =
+        NodeLocation { agent, interface: "db0".parse().expect("an interface"), addresses: vec![[10, 0, 0, 1].into()] };
     Inventory { nodes: BTreeMap::from([(name(node), place)]), ..Inventory::default() }
 }
 

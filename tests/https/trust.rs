@@ -16,7 +16,7 @@ use netemctl::{
     plan::{AgentAddress, HostPort, Wanted},
     wire::{
         ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe,
-        Ticket, Undo,
+        Rollback, Ticket,
     },
 };
 
@@ -71,7 +71,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
         refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: wanted() }).await,
         refusal(&viewer, Commit { ticket: ticket(), at: None, clock_ahead_ns: 0, confirm_within: DAY }).await,
         refusal(&viewer, Confirm { ticket: ticket(), by_all: false }).await,
-        refusal(&viewer, Undo { ticket: ticket() }).await,
+        refusal(&viewer, Rollback { ticket: ticket() }).await,
         refusal(&viewer, probe()).await,
     ];
     for error in asked {

@@ -196,14 +196,14 @@ fn agents_die(trio: &Trio) {
             let error = &ran.json()["error"];
             assert!(error["nodes"][victim].is_string(), "{at:?}: {error}");
             // Before anything is committed, there is nothing to go back from.
-            assert_eq!(error["undo"][victim]["state"] == "goes-back", code == 1, "{at:?}: {error}");
-            assert!(error["undo"][&trio.nodes[0]].is_null(), "{at:?}: {error}");
+            assert_eq!(error["rollback"][victim]["state"] == "goes-back", code == 1, "{at:?}: {error}");
+            assert!(error["rollback"][&trio.nodes[0]].is_null(), "{at:?}: {error}");
         }
         trio.agent_starts();
         has = if code == 0 { other(has) } else { has };
         trio.assert_all_have(has);
     }
-    // Whether it was told to keep it, the controller cannot know: it tries to have it undone until it must have ended.
+    // Whether it was told to keep it, the controller cannot know: it tries to have it rolled back until it must have ended.
     for at in [At::Request("confirm"), At::LostAnswer("confirm")] {
         thread::scope(|scope| {
             let (dead, is_dead) = mpsc::channel();
@@ -270,7 +270,7 @@ fn controllers_die_when_some_have_committed(trio: &Trio) {
     let status = trio.run("status");
     assert!(status.code != Some(0), "{}", status.stdout);
     assert!(
-        status.stdout.contains("a change is under way; unless it is confirmed, it is undone in"),
+        status.stdout.contains("a change is under way; unless it is confirmed, it is rolled back in"),
         "{}",
         status.stdout
     );
@@ -330,7 +330,7 @@ fn agents_stop(trio: &Trio) {
     // The controller gives up after 13 s.
     stopped_at(trio, "commit", Duration::from_secs(16));
     drop(trio.apply(10).expect(0));
-    // It tries to confirm for 5 s, and to have it undone from then on.
+    // It tries to confirm for 5 s, and to have it rolled back from then on.
     stopped_at(trio, "confirm", Duration::from_secs(7));
 }
 
@@ -347,7 +347,7 @@ fn messages_get_lost(trio: &Trio) {
             (has, made) = (next, made + 1);
         } else {
             let document = ran.json();
-            let is_left = document["error"]["undo"].is_object();
+            let is_left = document["error"]["rollback"].is_object();
             assert!([1, 6, 9].contains(&ran.code.unwrap()), "{document}");
             assert!(!is_left || ran.code == Some(1), "{document}");
         }

@@ -1,4 +1,4 @@
-//! What others do to an interface shows at once, and is undone where an agent's config says so.
+//! What others do to an interface shows at once, and is rolled back where an agent's config says so.
 
 use std::{thread, time::Duration};
 

@@ -35,7 +35,7 @@ fn partition_z3_cuts_exactly_the_right_pairs_and_heal_brings_the_delays_back() {
 
     drop(lab.netemctl("heal").expect(0));
     mesh.assert_heard(|_, _| true);
-    assert_eq!(lab.tc(), before, "heal undoes the cut exactly");
+    assert_eq!(lab.tc(), before, "heal rolls back the cut exactly");
     drop(lab.verify("--tolerance 50").expect(0));
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use netemctl::{
     fleet::{Access, Fleet, TransactionError, part},
-    plan::{AgentAddress, EditError, Inventory, Place, Wanted},
+    plan::{AgentAddress, EditError, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Source, Topology},
     wire::{ErrorCode, GetStatus},
 };
@@ -100,7 +100,7 @@ impl Site {
     }
 
     fn inventory(&self) -> Inventory {
-        let place = |node: &str| Place {
+        let place = |node: &str| NodeLocation {
             agent: AgentAddress::Unix(self.folder.join(format!("{node}.sock"))),
             interface: "db0".parse().unwrap(),
             addresses: vec![address(node).parse().unwrap()],

@@ -8,7 +8,7 @@ use std::{
 use netemctl::{
     kernel::{FakeKernel, Kernel as _, execute},
     plan::{
-        Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, Lane, Profile, Shaping,
+        Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, Profile, Shaping,
         Step, Traffic, Tree, Within, diff, take_off,
     },
 };
@@ -73,7 +73,7 @@ proptest! {
             let mut failing = kernel.clone();
             (failing.fails_at, failing.writes) = (Some(step), 0);
             let failed = execute(&mut failing, &kernel.interface, &change.steps).unwrap_err();
-            prop_assert!(failed.undo.is_empty(), "{}", failed);
+            prop_assert!(failed.rollback.is_empty(), "{}", failed);
 
             let (mut after, mut before) = (failing.tree, kernel.tree.clone());
             // Giving the interface back does not wait: packets go with their class.
@@ -103,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn undoing_an_undo_is_doing(kernel in kernels(), wish in wishes()) {
+    fn rolling_back_a_rollback_is_doing(kernel in kernels(), wish in wishes()) {
         for step in diff(wish.as_ref(), &kernel.tree).unwrap().steps {
             prop_assert_ne!(step.inverse(), step.clone());
             prop_assert_eq!(step.inverse().inverse(), step);
@@ -126,9 +126,9 @@ proptest! {
         let before = kernel.tree.shaping().unwrap_or_default();
         for (step, tree) in moments(kernel, &wish) {
             let now = tree.shaping().unwrap_or_default();
-            for (address, to) in &wish.lanes {
-                if let Some(from) = before.lanes.get(address) {
-                    let profile = now.lanes.get(address);
+            for (address, to) in &wish.leaf_specs {
+                if let Some(from) = before.leaf_specs.get(address) {
+                    let profile = now.leaf_specs.get(address);
                     prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
                 }
             }
@@ -190,10 +190,10 @@ fn foreign(what: &str, within: Within) -> ForeignObject {
 /// What is in a shaped tree, with something foreign in it, after it was given back.
 fn given_back(object: ForeignObject) -> (Tree, Vec<String>) {
     let address: IpAddr = "10.0.0.2".parse().unwrap();
-    let lane = Lane::of(Profile::plain("10ms".parse().unwrap(), 1_000), []);
+    let spec = LeafSpec::of(Profile::plain("10ms".parse().unwrap(), 1_000), []);
     let cut = Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence };
     let mut kernel = untouched();
-    apply(&mut kernel, Some(&Shaping { lanes: [(address, lane)].into(), cuts: [cut].into() }));
+    apply(&mut kernel, Some(&Shaping { leaf_specs: [(address, spec)].into(), cuts: [cut].into() }));
     kernel.tree.foreign.push(object);
     let change = diff(None, &kernel.tree).unwrap();
     let interface = kernel.interface.clone();
@@ -249,11 +249,11 @@ fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
     let [one, other]: [IpAddr; 2] = ["10.0.0.2", "10.0.0.3"].map(|address| address.parse().unwrap());
     let mut kernel = untouched();
     let both = Shaping {
-        lanes: BTreeMap::from([(one, Lane::of(near, [])), (other, Lane::of(far, []))]),
+        leaf_specs: BTreeMap::from([(one, LeafSpec::of(near, [])), (other, LeafSpec::of(far, []))]),
         ..Shaping::default()
     };
     apply(&mut kernel, Some(&both));
-    let wish = Shaping { lanes: BTreeMap::from([(other, Lane::of(far, []))]), ..Shaping::default() };
+    let wish = Shaping { leaf_specs: BTreeMap::from([(other, LeafSpec::of(far, []))]), ..Shaping::default() };
     let idle = apply(&mut kernel, Some(&wish)).draining.pop_first().unwrap();
 
     // As somebody might with `tc qdisc change`.

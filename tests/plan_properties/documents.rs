@@ -8,7 +8,8 @@ use std::{
 
 use netemctl::{
     plan::{
-        Answer, Cut, Dice, Direction, EditError, LineRate, Mode, PartitionWish, Profile, Shape, Traffic, Wanted, Wish,
+        Answer, Cut, Dice, Direction, EditError, LineRate, Mode, OverlayRequest, PartitionRequest, Profile, Shape,
+        Traffic, Wanted,
     },
     topology::{NodeName, hostlist},
 };
@@ -104,7 +105,7 @@ proptest! {
         let later = Wanted { generation: cut.generation + 1, ..cut.clone() };
         let repeated = later.with_partition(named("again", &wish), inventory.clone()).unwrap();
         prop_assert_eq!(&repeated, &later);
-        let other = PartitionWish { ports: ["udp/9".parse().unwrap()].into(), mode: Mode::Drop, ..wish };
+        let other = PartitionRequest { ports: ["udp/9".parse().unwrap()].into(), mode: Mode::Drop, ..wish };
         let refused = later.with_partition(named("again", &other), inventory).unwrap_err();
         prop_assert!(matches!(refused, EditError::NameTaken(_)), "{}", refused);
     }
@@ -119,10 +120,10 @@ proptest! {
                 wanted.inventory.nodes.keys().any(|to| overlay.is_about(from, to))
             });
             prop_assert_eq!(shaping.is_some(), involved || !wanted.partitions.is_empty() || sends());
-            let lanes = shaping.unwrap_or_default().lanes;
+            let leaf_specs = shaping.unwrap_or_default().leaf_specs;
             for (to, place) in &wanted.inventory.nodes {
                 for address in &place.addresses {
-                    prop_assert_eq!(lanes.get(address).map(|lane| lane.profile), Profile::of(&wanted.link(from, to), rate));
+                    prop_assert_eq!(leaf_specs.get(address).map(|spec| spec.profile), Profile::of(&wanted.link(from, to), rate));
                 }
             }
         }
@@ -163,7 +164,7 @@ proptest! {
         let Some(first) = wanted.overlays.first().cloned() else { return Ok(()) };
         let node = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
         let ends = (node(&first.from), node(&first.to));
-        let wish = Wish {
+        let wish = OverlayRequest {
             name: Some(first.name.clone()),
             from: ends.0,
             to: ends.1,

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 use netemctl::{
     kernel::{FakeKernel, execute},
     plan::{
-        AgentAddress, Answer, Change, Cut, Direction, Division, Draw, Inventory, Lane, LineRate, Mode, Over,
-        PartitionWish, Place, Port, Profile, Protocol, Shaping, Traffic, Tree, Wanted, Wish, diff,
+        AgentAddress, Answer, Change, Cut, Direction, Division, Draw, Inventory, LeafSpec, LineRate, Mode,
+        NodeLocation, Over, OverlayRequest, PartitionRequest, Port, Profile, Protocol, Shaping, Traffic, Tree, Wanted,
+        diff,
     },
     topology::{Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology},
 };
@@ -52,16 +53,16 @@ pub(crate) fn cuts() -> impl Strategy<Value = Cut> {
 pub(crate) fn shapings() -> impl Strategy<Value = Shaping> {
     let profiles = prop::collection::btree_map(addresses(), profiles(), 0..ADDRESSES.len());
     let cuts = prop::collection::btree_set(cuts(), 0..4);
-    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { lanes: lanes(&profiles), cuts })
+    (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { leaf_specs: leaf_specs(&profiles), cuts })
 }
 
 /// One lane for all addresses of one profile; of a profile with memory, one for each family.
-fn lanes(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, Lane> {
-    let lane = |(address, profile): (&IpAddr, &Profile)| {
+fn leaf_specs(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, LeafSpec> {
+    let spec = |(address, profile): (&IpAddr, &Profile)| {
         let alike = profiles.iter().filter(|(_, other)| *other == profile).map(|(address, _)| address);
-        (*address, Lane::of(*profile, alike.filter(|other| other.is_ipv4() == address.is_ipv4())))
+        (*address, LeafSpec::of(*profile, alike.filter(|other| other.is_ipv4() == address.is_ipv4())))
     };
-    profiles.iter().map(lane).collect()
+    profiles.iter().map(spec).collect()
 }
 
 pub(crate) fn wishes() -> impl Strategy<Value = Option<Shaping>> {
@@ -123,14 +124,14 @@ pub(crate) fn wish(
     both_ways: bool,
     delay: u32,
     lasts: Option<Duration>,
-) -> Wish {
+) -> OverlayRequest {
     let source = Source::new("<set>", format!("delay = '{delay}ms'\nlimit = {}", 100 + delay));
     let change = LinkChange::parse(source, both_ways).unwrap();
-    Wish { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
+    OverlayRequest { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
 }
 
 /// Partitions of every form. Those of zones are refused where there are none.
-pub(crate) fn partitions() -> impl Strategy<Value = PartitionWish> {
+pub(crate) fn partitions() -> impl Strategy<Value = PartitionRequest> {
     let sides = prop::collection::vec(0..3_usize, 6)
         .prop_map(|sides| members(&sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>());
     let draws = prop::sample::select(vec![
@@ -159,10 +160,10 @@ pub(crate) fn partitions() -> impl Strategy<Value = PartitionWish> {
     let ports = vec!["tcp/26257".parse().unwrap(), "udp/4567".parse().unwrap(), "tcp/8080".parse().unwrap()];
     let ports = prop::sample::subsequence(ports, 0..=2);
     let modes = prop::sample::select(vec![Mode::Drop, Mode::Drop, Mode::Loss("30%".parse().unwrap())]);
-    (division, ports, modes).prop_map(|(division, ports, mode)| PartitionWish {
+    (division, ports, modes).prop_map(|(division, ports, mode)| PartitionRequest {
         ports: ports.into_iter().collect(),
         mode,
-        ..PartitionWish::of(division)
+        ..PartitionRequest::of(division)
     })
 }
 
@@ -201,7 +202,7 @@ fn members(groups: &[usize]) -> BTreeMap<usize, Vec<String>> {
 }
 
 fn inventory(nodes: u8) -> Inventory {
-    let place = |node: u8| Place {
+    let place = |node: u8| NodeLocation {
         agent: AgentAddress::Unix(format!("/run/n{node}.sock").into()),
         interface: "db0".parse().unwrap(),
         addresses: vec![IpAddr::from([10, 0, 0, node]), format!("fd00::{node}").parse().unwrap()],
@@ -225,6 +226,6 @@ pub(crate) fn forget_queues(tree: &mut Tree) {
     tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
 }
 
-pub(crate) fn named(name: &str, wish: &PartitionWish) -> PartitionWish {
-    PartitionWish { name: Some(name.to_owned()), ..wish.clone() }
+pub(crate) fn named(name: &str, wish: &PartitionRequest) -> PartitionRequest {
+    PartitionRequest { name: Some(name.to_owned()), ..wish.clone() }
 }

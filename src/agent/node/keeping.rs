@@ -1,4 +1,4 @@
-//! Whether a node keeps what it committed: it is confirmed, undone, or taken back by the node itself when its time is up.
+//! Whether a node keeps what it committed: it is confirmed, rolled back, or taken back by the node itself when its time is up.
 //!
 //! A change that is committed holds for a while only, until its controller, which knows that all nodes have it, confirms
 //! it. So whatever becomes of the controller, or of the way to it, a node does not stay alone with a change; and the
@@ -16,14 +16,14 @@ use crate::{
         transactions::{Effect, Event, Refusal},
     },
     kernel::Kernel,
-    wire::{ApiError, Confirm, Confirmed, ErrorCode, Undo, Undone},
+    wire::{ApiError, Confirm, Confirmed, ErrorCode, Rollback, RolledBack},
 };
 
-/// How long after a change is confirmed its controller may still be at it: it confirms it and undoes it for less.
+/// How long after a change is confirmed its controller may still be at it: it confirms it and rolls it back for less.
 const FINISHED_WITHIN: Duration = Duration::from_mins(1);
 
 impl<K: Kernel> Node<K> {
-    /// Keeps what was committed, until its controller undoes it. Confirming it twice is confirming it once. What all nodes
+    /// Keeps what was committed, until its controller rolls it back. Confirming it twice is confirming it once. What all nodes
     /// have confirmed is kept for good.
     pub fn confirm(&mut self, request: &Confirm, now: Now) -> Result<Confirmed, ApiError> {
         // One that comes when the time is up may be that of a controller that has given up long ago.
@@ -34,8 +34,9 @@ impl<K: Kernel> Node<K> {
         match self.step(event, now)? {
             Effect::WriteDown => {
                 if let Err(error) = self.write_down() {
-                    let undo = Undo { ticket: ticket.clone() };
-                    let code = if self.undo(&undo, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
+                    let rollback = Rollback { ticket: ticket.clone() };
+                    let code =
+                        if self.rollback(&rollback, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
                     return Err(ApiError { code, ..unwritable(&error) });
                 }
                 info!(node = %self.enforcer.config.node, "{} is confirmed.", self.stamp());
@@ -51,8 +52,8 @@ impl<K: Kernel> Node<K> {
 
     /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
     /// the meantime has.
-    pub fn undo(&mut self, request: &Undo, now: Now) -> Result<Undone, ApiError> {
-        let effect = self.step(Event::Undo(request.ticket.clone()), now)?;
+    pub fn rollback(&mut self, request: &Rollback, now: Now) -> Result<RolledBack, ApiError> {
+        let effect = self.step(Event::Rollback(request.ticket.clone()), now)?;
         if matches!(effect, Effect::Covered) {
             // It goes back with what lies on top, even if nobody asks for it again.
             self.correct_journal(now);
@@ -60,9 +61,9 @@ impl<K: Kernel> Node<K> {
         }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
-        // A change that could be neither done nor undone as it was committed.
+        // A change that could be neither done nor rolled back as it was committed.
         self.settle(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-        Ok(Undone { stamp: self.stamp(), kept })
+        Ok(RolledBack { stamp: self.stamp(), kept })
     }
 
     /// Forgets what has been prepared for too long, and takes back what has been unconfirmed for too long.
@@ -108,7 +109,7 @@ impl<K: Kernel> Node<K> {
             // Until this is written, the journal says that the change is not done, which comes to the same.
             self.correct_journal(now);
             warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
-            // So was the one below to be undone.
+            // So was the one below to be rolled back.
             if !matches!(effect, Effect::GoBack(_)) {
                 return Ok(());
             }
@@ -120,7 +121,7 @@ impl<K: Kernel> Node<K> {
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         if let Err(error) = self.write_down() {
             // All other nodes go back, so this one does as well: a disk that is full must not part it from them.
-            warn!(%error, "The journal does not say that the change is undone.");
+            warn!(%error, "The journal does not say that the change is rolled back.");
         }
         self.ahead = None;
         if self.is_displaced()? {

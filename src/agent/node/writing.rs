@@ -8,7 +8,7 @@ use super::Node;
 use crate::{
     agent::{
         Now,
-        journal::{self, Entry, Held, JournalError},
+        journal::{self, Held, JournalError, JournalRecord},
         transactions::Record,
     },
     kernel::Kernel,
@@ -56,8 +56,8 @@ impl<K: Kernel> Node<K> {
         journal::write(path, &self.entry(record))
     }
 
-    fn entry(&self, record: Record<Held>) -> Entry {
-        Entry::new(self.enforcer.config.node.clone(), self.boot.clone(), record)
+    fn entry(&self, record: Record<Held>) -> JournalRecord {
+        JournalRecord::new(self.enforcer.config.node.clone(), self.boot.clone(), record)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What others do to the interface shows at once, and is undone where the config says so.
+//! What others do to the interface shows at once, and is rolled back where the config says so.
 
 use super::*;
 use crate::{
@@ -58,7 +58,7 @@ fn what_somebody_else_has_changed_shows_since_when_and_nothing_is_written() {
 }
 
 #[test]
-fn what_somebody_else_has_changed_is_undone_at_once_and_told() {
+fn what_somebody_else_has_changed_is_rolled_back_at_once_and_told() {
     let mut node = shaped(OnDrift::Repair);
     let before = node.kernel().tree.clone();
     disturb(&mut node);
@@ -91,7 +91,7 @@ fn when_somebody_deletes_our_root_the_rest_is_ours_all_the_same() {
 }
 
 #[test]
-fn two_that_undo_each_others_work_do_not_do_so_in_a_tight_loop() {
+fn two_that_rollback_each_others_work_do_not_do_so_in_a_tight_loop() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
     for tick in 0..5 * 60 {
@@ -162,8 +162,8 @@ fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
     node.tend(now() + 20 * SECOND).unwrap();
     assert!(node.status(now() + 20 * SECOND).unwrap().overlays.is_empty());
     assert_eq!(node.kernel().writes, writes, "an end writes nothing to an interface that never had what ends");
-    // The change can still be undone, although there is nothing left to undo.
-    node.undo(&undo("b"), now() + 21 * SECOND).unwrap();
+    // The change can still be rolled back, although there is nothing left to roll back.
+    node.rollback(&rollback("b"), now() + 21 * SECOND).unwrap();
     assert_eq!(node.kernel().writes, writes);
 }
 
@@ -285,7 +285,7 @@ fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
     let writes = node.kernel().writes;
     node.tend(now()).unwrap();
     assert_eq!(node.kernel().writes, writes);
-    node.undo(&undo("b"), now()).unwrap();
+    node.rollback(&rollback("b"), now()).unwrap();
     node.tend(now() + SECOND).unwrap();
     assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
 }

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{address, confirm, n1, now, parted, prepare, undo, uniform};
+use super::{address, confirm, n1, now, parted, prepare, rollback, uniform};
 use crate::{
     agent::Via,
     plan::Wanted,
@@ -42,7 +42,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
     exchanges.add(&GetCounters {}, &node.counted(now()).unwrap());
     exchanges.add(&GetWanted {}, &node.document(now()));
-    exchanges.add(&undo(ticket), &node.undo(&undo(ticket), now()).unwrap());
+    exchanges.add(&rollback(ticket), &node.rollback(&rollback(ticket), now()).unwrap());
     exchanges.add(&probe(), &probed());
     exchanges.0
 }

@@ -210,8 +210,8 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
         let statuses = part(site.fleet.call(SOON, |_| GetStatus {}).await);
         assert_eq!((statuses.0.len(), statuses.1.len()), (3, 0));
         assert!(statuses.0.values().all(|status| status.partitions.is_empty()));
-        let undone = part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
-        assert_eq!((undone.0.len(), undone.1.len()), (3, 0));
+        let rolled_back = part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+        assert_eq!((rolled_back.0.len(), rolled_back.1.len()), (3, 0));
         assert!(asked.elapsed() < 3 * SECOND, "nobody had to wait for the instant");
     };
     let (commits, ()) = tokio::join!(commits, others);
@@ -242,7 +242,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     assert!(part(fleet.call(SOON, commit).await).1.is_empty());
     let refused = fleet.plan(true, &never, site.edit()).await.unwrap_err();
     assert!(refused.may_pass(), "nobody has confirmed what it would be planned on: {refused}");
-    assert!(part(fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await).1.is_empty());
+    assert!(part(fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
 
     drop(fleet.plan(true, &never, site.edit()).await.unwrap());
     drop(site.edit_within(&Scope::default()).await.unwrap());
@@ -282,7 +282,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
         // Those that were prepared only would forget it by themselves, in 15 s.
-        part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+        part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());
     assert_eq!(site.generations().await, [1, 1, 1]);
@@ -328,7 +328,7 @@ async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_
     assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
     site.kill(2);
     assert_eq!(site.taken(), [true; 3]);
-    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+    part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     assert_eq!(site.taken(), [false, true, false]);
     site.start(2).await;
     assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
@@ -483,7 +483,7 @@ async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, i
 
 /// What a controller hears whose last confirmation was lost while another one has changed something on top of it.
 #[tokio::test]
-async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_undone() {
+async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_rolled_back() {
     let site = Site::up().await;
     let mut inventory = site.fleet.inventory().clone();
     let proxy = site.folder.path().join("proxy");
@@ -529,12 +529,12 @@ async fn confirmed_on_all(site: &Site) -> Ticket {
 }
 
 #[tokio::test]
-async fn a_change_that_was_prepared_on_what_is_undone_does_not_bring_it_back() {
+async fn a_change_that_was_prepared_on_what_is_rolled_back_does_not_bring_it_back() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
     let prepared = site.rehearse().await;
-    let undo = |_: &NodeName| Undo { ticket: ticket.clone() };
-    assert!(part(site.fleet.call(SOON, undo).await).1.is_empty());
+    let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
+    assert!(part(site.fleet.call(SOON, rollback).await).1.is_empty());
     let failed = prepared.commit(&CancellationToken::new()).await.unwrap_err();
     assert!(failed.may_pass(), "{failed}: {failed:?}");
     assert_eq!((site.generations().await, site.taken()), (vec![0; 3], vec![false; 3]));
@@ -551,12 +551,12 @@ async fn a_document_that_is_not_confirmed_is_not_edited() {
     let only = Scope { only: Some([name(2)].into()), ..Scope::default() };
     let refused = site.fleet.edit_within(&only, true, &CancellationToken::new(), site.edit()).await.unwrap_err();
     assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
-    part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await);
+    part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     drop(site.edit_within(&only).await.unwrap());
 }
 
 #[tokio::test]
-async fn what_may_still_be_undone_is_not_built_on_by_some_nodes_and_not_said_to_be_in_force() {
+async fn what_may_still_be_rolled_back_is_not_built_on_by_some_nodes_and_not_said_to_be_in_force() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
     let only = |number| Scope { only: Some([name(number)].into()), ..Scope::default() };
@@ -568,8 +568,8 @@ async fn what_may_still_be_undone_is_not_built_on_by_some_nodes_and_not_said_to_
     let repeats = |wanted: &Wanted| Ok(wanted.clone());
     let repeated = site.fleet.edit(true, &CancellationToken::new(), repeats).await.unwrap();
     assert!(!repeated.says_otherwise && repeated.writes.values().all(|writes| *writes == 0), "{repeated:?}");
-    let undone = part(site.fleet.call(SOON, |_| Undo { ticket: ticket.clone() }).await).0;
-    assert!(undone.len() == 3 && undone.values().all(|undone| undone.kept), "{undone:?}");
+    let rolled_back = part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).0;
+    assert!(rolled_back.len() == 3 && rolled_back.values().all(|rolled_back| rolled_back.kept), "{rolled_back:?}");
     assert_eq!(site.generations().await, [1; 3]);
     drop(site.edit_within(&only(2)).await.unwrap());
     assert_eq!(site.generations().await, [1, 2, 1]);

@@ -49,7 +49,7 @@ fn ask(node: &mut Node<FakeKernel>, wanted: &Wanted, via: Via) -> Result<(), Str
         assert_eq!(error.code, ErrorCode::Refused, "{error}");
         error.message
     });
-    node.undo(&undo("a"), now()).unwrap();
+    node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.kernel().writes, 0);
     result
 }

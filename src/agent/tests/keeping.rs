@@ -120,7 +120,7 @@ fn a_change_cannot_be_asked_to_stay_unconfirmed_for_ever() {
 }
 
 #[test]
-fn an_undo_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
+fn a_rollback_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
     for is_confirmed in [false, true] {
         let (mut node, before, _) = committed();
         if is_confirmed {
@@ -128,7 +128,7 @@ fn an_undo_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
         }
         node.kernel().fails_from = Some(0);
         for _ in 0..2 {
-            assert_eq!(node.undo(&undo("b"), now()).unwrap_err().code, ErrorCode::Broken);
+            assert_eq!(node.rollback(&rollback("b"), now()).unwrap_err().code, ErrorCode::Broken);
         }
         assert!(node.tend(now() + SECOND).is_err());
         assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Broken, "it is decided");
@@ -136,23 +136,23 @@ fn an_undo_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
         node.tend(now() + 2 * SECOND).unwrap();
         assert_eq!(node.stamp(), before.stamp());
         assert!(node.status(now() + 2 * SECOND).unwrap().drift.is_empty());
-        node.undo(&undo("b"), now() + 2 * SECOND).unwrap();
+        node.rollback(&rollback("b"), now() + 2 * SECOND).unwrap();
     }
 }
 
 #[test]
-fn a_commit_that_can_be_neither_done_nor_undone_is_never_said_to_be_undone() {
+fn a_commit_that_can_be_neither_done_nor_rolled_back_is_never_said_to_be_rolled_back() {
     let wanted = uniform(&Wanted::default(), "100ms");
     let mut node = n1();
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     node.kernel().fails_from = Some(3);
     assert_eq!(node.commit(&commit("a"), &now).unwrap_err().code, ErrorCode::Broken);
     assert_ne!(node.kernel().tree, Tree::default());
-    assert_eq!(node.undo(&undo("a"), now()).unwrap_err().code, ErrorCode::Broken);
+    assert_eq!(node.rollback(&rollback("a"), now()).unwrap_err().code, ErrorCode::Broken);
     assert!(node.tend(now()).is_err());
     assert!(!node.status(now()).unwrap().drift.is_empty());
     node.kernel().fails_from = None;
-    assert_eq!(node.undo(&undo("a"), now()).unwrap().stamp, Wanted::default().stamp());
+    assert_eq!(node.rollback(&rollback("a"), now()).unwrap().stamp, Wanted::default().stamp());
     assert_eq!(node.kernel().tree, Tree::default());
     assert!(node.status(now()).unwrap().drift.is_empty());
 }
@@ -189,25 +189,25 @@ fn cover(node: &mut Node<FakeKernel>, ticket: &str, base: &Wanted) -> Wanted {
 }
 
 #[test]
-fn an_undo_of_what_another_change_lies_on_is_not_answered_as_if_it_were_undone() {
+fn a_rollback_of_what_another_change_lies_on_is_not_answered_as_if_it_were_rolled_back() {
     let by_all = |ticket| Confirm { by_all: true, ..confirm(ticket) };
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     let top = cover(&mut node, "c", &after);
-    let error = node.undo(&undo("b"), now()).unwrap_err();
+    let error = node.rollback(&rollback("b"), now()).unwrap_err();
     assert_eq!((error.code, node.stamp()), (ErrorCode::Conflict, top.stamp()), "c may be taken back: {error}");
     node.confirm(&confirm("c"), now()).unwrap();
-    let error = node.undo(&undo("b"), now()).unwrap_err();
+    let error = node.rollback(&rollback("b"), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict, "another node may not have confirmed c: {error}");
     node.confirm(&by_all("c"), now()).unwrap();
     for ticket in ["b", "c"] {
-        let undone = node.undo(&undo(ticket), now()).unwrap();
-        assert_eq!((undone.kept, undone.stamp), (true, top.stamp()));
+        let rolled_back = node.rollback(&rollback(ticket), now()).unwrap();
+        assert_eq!((rolled_back.kept, rolled_back.stamp), (true, top.stamp()));
         // A confirmation that is repeated late is true, too.
         node.confirm(&confirm(ticket), now()).unwrap();
     }
 
-    // Taken back, it takes along what was asked to be undone, once and for all.
+    // Taken back, it takes along what was asked to be rolled back, once and for all.
     for (is_asked, is_confirmed) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut node, _, after) = committed();
         node.confirm(&confirm("b"), now()).unwrap();
@@ -216,32 +216,32 @@ fn an_undo_of_what_another_change_lies_on_is_not_answered_as_if_it_were_undone()
             node.confirm(&confirm("c"), now()).unwrap();
         }
         if is_asked {
-            node.undo(&undo("b"), now()).unwrap_err();
+            node.rollback(&rollback("b"), now()).unwrap_err();
         }
-        let undone = node.undo(&undo("c"), now()).unwrap();
-        assert_eq!(undone.stamp, if is_asked { before.stamp() } else { after.stamp() });
+        let rolled_back = node.rollback(&rollback("c"), now()).unwrap();
+        assert_eq!(rolled_back.stamp, if is_asked { before.stamp() } else { after.stamp() });
         assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
-        let undone = node.undo(&undo("b"), now()).unwrap();
-        assert_eq!((undone.kept, undone.stamp), (false, before.stamp()));
+        let rolled_back = node.rollback(&rollback("b"), now()).unwrap();
+        assert_eq!((rolled_back.kept, rolled_back.stamp), (false, before.stamp()));
     }
     // So does one that nobody confirms.
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     cover(&mut node, "c", &after);
-    node.undo(&undo("b"), now()).unwrap_err();
+    node.rollback(&rollback("b"), now()).unwrap_err();
     node.tend(now() + CONFIRM_WITHIN).unwrap();
     assert_eq!(node.stamp(), before.stamp());
 }
 
 #[test]
-fn what_nobody_finishes_can_be_undone_until_eight_others_lie_on_it() {
+fn what_nobody_finishes_can_be_rolled_back_until_eight_others_lie_on_it() {
     let (mut node, _, mut top) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     for number in 1..=8 {
         let ticket = number.to_string();
         top = cover(&mut node, &ticket, &top);
         node.confirm(&confirm(&ticket), now()).unwrap();
-        assert_eq!(node.undo(&undo("b"), now()).is_ok_and(|undone| undone.kept), number == 8);
+        assert_eq!(node.rollback(&rollback("b"), now()).is_ok_and(|rolled_back| rolled_back.kept), number == 8);
     }
     assert_eq!(node.stamp(), top.stamp());
 }
@@ -256,7 +256,7 @@ fn what_is_prepared_is_dropped_with_the_document_that_it_was_prepared_on() {
             let request = Commit { at: Some((now() + SECOND).wall), ..commit("c") };
             assert_eq!(node.make_ready(&request, now()).unwrap(), SECOND);
         }
-        assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+        assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
         assert_eq!(node.commit(&commit("c"), &now).unwrap_err().code, ErrorCode::Conflict);
         assert_eq!(node.stamp(), before.stamp());
         // Another one is in nobody's way.
@@ -267,8 +267,8 @@ fn what_is_prepared_is_dropped_with_the_document_that_it_was_prepared_on() {
 #[test]
 fn a_message_of_a_transaction_that_is_over_begins_nothing() {
     let (mut node, before, after) = committed();
-    node.undo(&undo("b"), now()).unwrap();
-    node.undo(&undo("never heard of"), now()).unwrap();
+    node.rollback(&rollback("b"), now()).unwrap();
+    node.rollback(&rollback("never heard of"), now()).unwrap();
     for ticket in ["b", "never heard of"] {
         let error = node.prepare(prepare(ticket, &before, &after), now()).unwrap_err();
         assert_eq!(error.code, ErrorCode::Conflict);

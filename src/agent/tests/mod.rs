@@ -16,9 +16,11 @@ use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 use super::{AfterReboot, Config, Node, Now};
 use crate::{
     kernel::{DefaultRoute, FakeKernel},
-    plan::{AgentAddress, Inventory, Mode, Moment, Partition, Place, Shape, Timing, Tree, Wanted, Wish},
+    plan::{
+        AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Partition, Shape, Timing, Tree, Wanted,
+    },
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
-    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Ticket, Undo},
+    wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Rollback, Ticket},
 };
 
 /// When the tests begin: an hour after the machine was started.
@@ -39,7 +41,7 @@ fn address(number: u8) -> IpAddr {
 }
 
 fn inventory() -> Inventory {
-    let place = |number: u8| Place {
+    let place = |number: u8| NodeLocation {
         agent: AgentAddress::Unix(format!("/run/n{number}.sock").into()),
         interface: "db0".parse().unwrap(),
         addresses: vec![address(number)],
@@ -108,8 +110,8 @@ fn confirm(ticket: &str) -> Confirm {
     Confirm { ticket: Ticket(ticket.into()), by_all: false }
 }
 
-fn undo(ticket: &str) -> Undo {
-    Undo { ticket: Ticket(ticket.into()) }
+fn rollback(ticket: &str) -> Rollback {
+    Rollback { ticket: Ticket(ticket.into()) }
 }
 
 /// Puts a document in force.
@@ -156,38 +158,38 @@ fn an_edit_of_a_document_that_is_not_in_force_is_a_conflict() {
 }
 
 #[test]
-fn a_prepared_change_keeps_other_controllers_out_until_it_is_undone() {
+fn a_prepared_change_keeps_other_controllers_out_until_it_is_rolled_back() {
     let mut node = n1();
     let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
     node.prepare(prepare("ours", &Wanted::default(), &ours), now()).unwrap();
     let error = node.prepare(prepare("theirs", &Wanted::default(), &theirs), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    node.undo(&undo("ours"), now()).unwrap();
+    node.rollback(&rollback("ours"), now()).unwrap();
     node.prepare(prepare("theirs", &Wanted::default(), &theirs), now()).unwrap();
-    // What was undone cannot be committed any more.
+    // What was rolled back cannot be committed any more.
     assert_eq!(node.commit(&commit("ours"), &|| now()).unwrap_err().code, ErrorCode::Conflict);
 }
 
 #[test]
-fn undoing_a_committed_change_goes_back_to_the_document_before() {
+fn rolling_back_a_committed_change_goes_back_to_the_document_before() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     let (before, tree) = (wanted_of(&node), node.kernel().tree.shaping());
     put(&mut node, "b", &uniform(&before, "300ms"));
     assert_ne!(node.kernel().tree.shaping(), tree);
-    // Undoing it twice is undoing it once; undoing another transaction is nothing.
+    // Rolling it back twice is rolling it back once; rolling back another transaction is nothing.
     for ticket in ["b", "b", "unknown"] {
-        let undone = node.undo(&undo(ticket), now()).unwrap();
-        assert_eq!(undone.stamp, before.stamp());
+        let rolled_back = node.rollback(&rollback(ticket), now()).unwrap();
+        assert_eq!(rolled_back.stamp, before.stamp());
         assert_eq!(node.kernel().tree.shaping(), tree);
     }
 }
 
 #[test]
-fn undoing_the_first_change_gives_the_interface_back() {
+fn rolling_back_the_first_change_gives_the_interface_back() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    node.undo(&undo("a"), now()).unwrap();
+    node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
     assert_eq!(wanted_of(&node), Wanted::default());
 }
@@ -282,7 +284,7 @@ fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
 /// The document with a change laid over all links of node n2, for a time.
 fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
     let change = LinkChange::parse(Source::new("<set>", says), true).unwrap();
-    let wish = Wish { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
+    let wish = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
     let wanted = base.with_overlay(wish, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
 }
@@ -374,7 +376,7 @@ fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
 }
 
 #[test]
-fn undoing_an_edit_brings_back_the_time_of_what_it_dropped() {
+fn rolling_back_an_edit_brings_back_the_time_of_what_it_dropped() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
@@ -382,24 +384,24 @@ fn undoing_an_edit_brings_back_the_time_of_what_it_dropped() {
     let dropped = document.without_overlays(&[], inventory()).unwrap();
     put_at(&mut node, "b", &Wanted { generation: 2, ..dropped.clone() }, start + SECOND);
     assert_eq!(node.kernel().tree, Tree::default());
-    node.undo(&undo("b"), start + 2 * SECOND).unwrap();
+    node.rollback(&rollback("b"), start + 2 * SECOND).unwrap();
     assert_eq!(node.kernel().tree.shaping(), during);
     assert_eq!(node.status(start + 2 * SECOND).unwrap().overlays[0].left, Some(8.0));
 
-    // Its time does not wait for an undo that is late.
+    // Its time does not wait for a rollback that is late.
     put_at(&mut node, "c", &Wanted { generation: 2, ..dropped }, start + 3 * SECOND);
-    node.undo(&undo("c"), start + 11 * SECOND).unwrap();
+    node.rollback(&rollback("c"), start + 11 * SECOND).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
     assert_eq!(node.stamp(), document.stamp());
 }
 
 #[test]
-fn undoing_a_timed_change_forgets_its_time() {
+fn rolling_back_a_timed_change_forgets_its_time() {
     let mut node = n1();
     let start = now();
     let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));
     put_at(&mut node, "a", &timed, start);
-    node.undo(&undo("a"), start + SECOND).unwrap();
+    node.rollback(&rollback("a"), start + SECOND).unwrap();
     assert_eq!(node.tend(start + SECOND).unwrap(), None);
     put_at(&mut node, "b", &timed, start + 5 * SECOND);
     assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));

@@ -7,8 +7,8 @@
 //!
 //! After every history, when everything has come to rest, all nodes have one document, and what each controller has said
 //! is true ([`verdict`]). The exceptions are what no protocol can rule out. Nodes may differ after a controller was killed
-//! when some nodes had its *confirm* or *undo* and others had not, and after one has said `unknown` of a node. So they may
-//! after one was held up for a minute between its *confirm* and its *undo*, and a command on some nodes has not waited.
+//! when some nodes had its *confirm* or *roll back* and others had not, and after one has said `unknown` of a node. So they may
+//! after one was held up for a minute between its *confirm* and its *roll back*, and a command on some nodes has not waited.
 
 mod agents;
 mod controllers;
@@ -32,16 +32,16 @@ type DocumentId = u8;
 enum Mutant {
     /// The code as it is.
     None,
-    /// An agent that says of what it keeps that it is undone, as it once did.
-    SaysUndone,
-    /// An agent that keeps what is prepared when it undoes the document below.
+    /// An agent that says of what it keeps that it is rolled back, as it once did.
+    SaysRolledBack,
+    /// An agent that keeps what is prepared when it rolls back the document below.
     KeepsPrepared,
     /// A controller that edits whatever document it reads.
     EditsAnything,
     /// An agent that says of a change that it is kept when another one on top of it is confirmed there, as it once did.
     SaysKept,
-    /// An agent that forgets that a change is to be undone that another one lies on.
-    ForgetsUndo,
+    /// An agent that forgets that a change is to be rolled back that another one lies on.
+    ForgetsRollback,
     /// An agent that takes a change of some nodes on top of one that is not finished.
     PartsUnfinished,
     /// A controller that says of a document that it is in force without asking whether it is finished.
@@ -291,11 +291,11 @@ fn the_check_finds_each_race_that_there_once_was() {
     let whole = |verb| [Command::<2>::all(Verb::Adds), Command::all(verb)];
     let part = |verb| [Command::<2>::all(Verb::Adds), Command::only(verb, [true, false])];
     for (mutant, commands, faults) in [
-        (Mutant::SaysUndone, whole(Verb::Adds), 1),
+        (Mutant::SaysRolledBack, whole(Verb::Adds), 1),
         (Mutant::KeepsPrepared, whole(Verb::Adds), 1),
         (Mutant::EditsAnything, whole(Verb::Replaces), 1),
         (Mutant::SaysKept, whole(Verb::Adds), 2),
-        (Mutant::ForgetsUndo, whole(Verb::Adds), 2),
+        (Mutant::ForgetsRollback, whole(Verb::Adds), 2),
         (Mutant::PartsUnfinished, part(Verb::Adds), 1),
         (Mutant::EditsAnything, part(Verb::Replaces), 1),
         (Mutant::TrustsUnfinished, whole(Verb::Repeats), 1),

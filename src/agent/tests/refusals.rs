@@ -23,9 +23,9 @@ fn refusals_are_answered_exactly_as_long_as_there_are_some() {
     assert!(cuts.iter().any(|cut| cut.answer == Answer::Refusal));
     put(&mut node, "c", &Wanted { partitions: Vec::new(), generation: 9, ..wanted });
     assert_eq!(node.kernel().answers, Some(false));
-    node.undo(&undo("c"), now()).unwrap();
+    node.rollback(&rollback("c"), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(true), "going back brings it back");
-    node.undo(&undo("b"), now()).unwrap();
+    node.rollback(&rollback("b"), now()).unwrap();
 }
 
 #[test]
@@ -40,14 +40,14 @@ fn refusals_end_by_themselves_with_what_refuses() {
 }
 
 #[test]
-fn a_change_that_is_ready_and_undone_leaves_nobody_who_answers() {
+fn a_change_that_is_ready_and_rolled_back_leaves_nobody_who_answers() {
     let mut node = n1();
     let wanted = refused(&Wanted::default(), None);
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(false));
     node.make_ready(&commit("a"), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(true), "before the first packet is cut");
-    node.undo(&undo("a"), now()).unwrap();
+    node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(false));
     assert_eq!(node.kernel().writes, 0);
 }

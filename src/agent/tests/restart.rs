@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     agent::JournalError,
-    kernel::{Event, Host, Interface, Kernel, KernelError},
+    kernel::{Event, HostNetwork, Interface, Kernel, KernelError},
     plan::{Flap, IfName, Shaping, Step, Timing},
     topology::Tables,
 };
@@ -62,7 +62,7 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.interface(name))
     }
 
-    fn host(&mut self) -> Result<Host, KernelError> {
+    fn host(&mut self) -> Result<HostNetwork, KernelError> {
         self.fake(Kernel::host)
     }
 
@@ -96,8 +96,8 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.answer(interface, wanted))
     }
 
-    fn undo(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
-        self.fake(|fake| fake.undo(interface, step))
+    fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
+        self.fake(|fake| fake.rollback(interface, step))
     }
 }
 
@@ -179,7 +179,7 @@ fn an_agent_that_is_killed_during_a_commit_goes_back_to_what_was_in_force() {
             assert!(node.status(now()).unwrap().drift.is_empty());
             // The controller, which had no answer, takes it back everywhere; here nothing is left of it.
             assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Conflict);
-            assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+            assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
             put(&mut node, "c", after, now());
             if !died {
                 break;
@@ -203,7 +203,7 @@ fn an_agent_that_is_killed_while_it_waits_for_the_instant_has_changed_nothing() 
 }
 
 #[test]
-fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_undo_it() {
+fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_rollback_it() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         let machine = Machine::new();
@@ -216,13 +216,13 @@ fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_undo
         let mut node = machine.start(now());
         assert_eq!(node.stamp(), after.stamp());
         assert_eq!(machine.kernel.fake(|fake| fake.writes), writes, "the kernel has it already");
-        assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, before.stamp());
+        assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
         assert_eq!(machine.kernel.shaping(), was);
     }
 }
 
 #[test]
-fn an_agent_that_is_killed_during_an_undo_ends_it_when_it_is_started() {
+fn an_agent_that_is_killed_during_a_rollback_ends_it_when_it_is_started() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         for writes in 0.. {
@@ -232,7 +232,7 @@ fn an_agent_that_is_killed_during_an_undo_ends_it_when_it_is_started() {
             let was = machine.kernel.shaping();
             put(&mut node, "b", after, now());
             machine.kernel.dies_after(Some(writes));
-            let died = catch_unwind(AssertUnwindSafe(|| node.undo(&undo("b"), now()))).is_err();
+            let died = catch_unwind(AssertUnwindSafe(|| node.rollback(&rollback("b"), now()))).is_err();
             machine.kernel.dies_after(None);
             drop(node);
             let node = machine.start(now());
@@ -263,7 +263,7 @@ fn what_lasts_for_a_time_resumes_with_the_time_that_is_left() {
     drop(node);
 
     let mut node = machine.start(start + 9 * SECOND);
-    assert_eq!(machine.kernel.shaping().unwrap().lanes, [].into(), "the delay is over");
+    assert_eq!(machine.kernel.shaping().unwrap().leaf_specs, [].into(), "the delay is over");
     assert_eq!(machine.kernel.tree().cuts.len(), 2);
     assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
     drop(node);
@@ -403,7 +403,7 @@ fn what_cannot_be_written_down_when_all_are_to_change_is_not_done_and_nobody_ans
 
 /// All other nodes go back, so a full disk must not part this one from them.
 #[test]
-fn an_undo_that_cannot_be_written_down_is_done_all_the_same_and_written_down_later() {
+fn a_rollback_that_cannot_be_written_down_is_done_all_the_same_and_written_down_later() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
@@ -411,7 +411,7 @@ fn an_undo_that_cannot_be_written_down_is_done_all_the_same_and_written_down_lat
     put(&mut node, "b", &documents()[2], now());
     let away = machine.folder.path().with_extension("away");
     fs::rename(machine.folder.path(), &away).unwrap();
-    assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, documents()[1].stamp());
+    assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, documents()[1].stamp());
     assert_eq!(machine.kernel.shaping(), was);
     let behind = node.status(now()).unwrap().watch.journal_behind.unwrap();
     assert!(behind.starts_with("cannot write the journal"), "{behind}");
@@ -534,7 +534,7 @@ fn a_journal_of_the_first_version_is_read() {
 }
 
 #[test]
-fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_undone_and_what_can() {
+fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_rolled_back_and_what_can() {
     let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
     let machine = Machine::new();
     let mut node = machine.start(now());
@@ -543,20 +543,20 @@ fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_undone_and_wh
     put(&mut node, "b", second, now());
     drop(node);
     let mut node = machine.start(now());
-    assert!(node.undo(&undo("a"), now()).unwrap().kept);
+    assert!(node.rollback(&rollback("a"), now()).unwrap().kept);
     node.prepare(prepare("c", second, third), now()).unwrap();
     node.commit(&commit("c"), &now).unwrap();
     drop(node);
-    // As it is killed, c is taken back, and b can be undone again.
+    // As it is killed, c is taken back, and b can be rolled back again.
     let mut node = machine.start(now());
     assert_eq!(node.stamp(), second.stamp());
-    assert_eq!(node.undo(&undo("b"), now()).unwrap().stamp, first.stamp());
+    assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, first.stamp());
     drop(node);
-    assert!(machine.start(now()).undo(&undo("a"), now()).unwrap().kept);
+    assert!(machine.start(now()).rollback(&rollback("a"), now()).unwrap().kept);
 }
 
 #[test]
-fn what_is_to_be_undone_below_a_change_that_an_agent_was_killed_over_is_undone_as_it_starts() {
+fn what_is_to_be_rolled_back_below_a_change_that_an_agent_was_killed_over_is_rolled_back_as_it_starts() {
     let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
     for is_confirmed in [false, true] {
         let machine = Machine::new();
@@ -568,10 +568,10 @@ fn what_is_to_be_undone_below_a_change_that_an_agent_was_killed_over_is_undone_a
         if is_confirmed {
             node.confirm(&confirm("c"), now()).unwrap();
         }
-        node.undo(&undo("b"), now()).unwrap_err();
+        node.rollback(&rollback("b"), now()).unwrap_err();
         drop(node);
         let mut node = machine.start(now());
         assert_eq!(node.stamp(), if is_confirmed { third } else { first }.stamp());
-        assert_eq!(node.undo(&undo("c"), now()).unwrap().stamp, first.stamp());
+        assert_eq!(node.rollback(&rollback("c"), now()).unwrap().stamp, first.stamp());
     }
 }

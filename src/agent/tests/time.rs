@@ -185,11 +185,11 @@ fn a_commit_that_changes_nothing_has_no_onset() {
 }
 
 #[test]
-fn an_undo_while_a_commit_waits_is_not_too_late() {
+fn a_rollback_while_a_commit_waits_is_not_too_late() {
     let (mut node, _) = prepared();
     let at = now() + SECOND;
     node.make_ready(&commit_at("a", at.wall), now()).unwrap();
-    node.undo(&undo("a"), now()).unwrap();
+    node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.commit(&commit_at("a", at.wall), &|| at).unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(node.kernel().writes, 0);
     put(&mut node, "b", &uniform(&Wanted::default(), "300ms"));

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     fleet::{CallError, Fleet, TransactionError, part},
     inventory::Resolved,
-    plan::{IfName, Inventory, Place, Wanted},
+    plan::{IfName, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Source, Topology},
     wire::{GetHost, Host, READ_ONLY, Routed},
 };
@@ -99,7 +99,7 @@ impl Check {
         let failing = silent.values().chain(refusals.values()).map(exit_of);
         let misfits = mismatches.keys().filter(|node| !silent.contains_key(node)).map(|_| Exit::Refused);
         let exit = Exit::of_many(failing.chain(misfits)).unwrap_or(Exit::Ok);
-        let node = |(name, entry): (&NodeName, &crate::inventory::Entry)| {
+        let node = |(name, entry): (&NodeName, &crate::inventory::NodeEntry)| {
             let host = hosts.remove(name);
             let place = inventory.nodes.get(name).filter(|_| host.is_some());
             let (state, error) = match (silent.get(name), mismatches.get(name), refusals.get(name)) {
@@ -181,7 +181,7 @@ fn delays(inventory: &Inventory) -> Option<Topology> {
 }
 
 /// The speed of a node's interface, and what is to be said of it.
-fn look(place: &Place, host: &Host) -> (Option<u32>, Vec<String>) {
+fn look(place: &NodeLocation, host: &Host) -> (Option<u32>, Vec<String>) {
     let Some(interface) = host.interfaces.iter().find(|interface| interface.name == place.interface) else {
         return (None, Vec::new());
     };

@@ -9,7 +9,7 @@ use super::{
     render::{self, table},
 };
 use crate::{
-    inventory::Entry,
+    inventory::NodeEntry,
     topology::{NodeName, ZoneName, hostlist},
 };
 
@@ -53,7 +53,7 @@ impl Show {
     }
 }
 
-fn node(entry: &Entry) -> Node<'_> {
+fn node(entry: &NodeEntry) -> Node<'_> {
     let (interface, network) = match &entry.interface {
         crate::inventory::Which::Named(name) => (Some(name.to_string()), None),
         crate::inventory::Which::InNetwork(network) => (None, Some(network.to_string())),

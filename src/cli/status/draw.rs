@@ -217,7 +217,7 @@ fn matters(status: &NodeStatus) -> Vec<String> {
     let mut lines: Vec<String> = drift(status).into_iter().collect();
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     if let Some(left) = status.unconfirmed {
-        lines.push(format!("a change is under way; unless it is confirmed, it is undone in {left:.0} s"));
+        lines.push(format!("a change is under way; unless it is confirmed, it is rolled back in {left:.0} s"));
     }
     lines.extend(befell(status));
     lines

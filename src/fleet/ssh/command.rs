@@ -31,7 +31,7 @@ pub(super) fn ssh(options: &Options, address: &SshAddress, remote: &str) -> toki
     #[expect(clippy::disallowed_methods, reason = "the user's own ssh is the transport")]
     let mut command = Command::new(program);
     command.args(arguments);
-    // A group of its own: Ctrl-C is for netemctl, which has something to undo by this very connection.
+    // A group of its own: Ctrl-C is for netemctl, which has something to roll back by this very connection.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command.into()
 }

@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn expanding_undoes_folding(
+        fn expanding_rolls_back_folding(
             names in proptest::collection::vec("[a0-9][a0-2.]{0,3}|n[0-9]{1,3}|9{19,21}", 1..40),
         ) {
             let nodes: Vec<NodeName> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -144,7 +144,7 @@ mod tests {
         }
 
         #[test]
-        fn folding_undoes_expanding(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
+        fn folding_rolls_back_expanding(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
             let last = first + more;
             let same_width = format!("{first:0padding$}").len() == format!("{last:0padding$}").len();
             let padding = if same_width { padding } else { 1 };

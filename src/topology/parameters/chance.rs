@@ -6,7 +6,7 @@ use super::{
         diagnostic::Finding,
         link::{Chance, Reorder, Undelayed},
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         units::Probability,
     },
     Reported, is_of_none, needs,
@@ -17,8 +17,8 @@ use super::{
 
 /// The keys of a table that says how likely something is.
 pub(super) struct Keys<'t> {
-    probability: Option<Entry<'t>>,
-    correlation: Option<Entry<'t>>,
+    probability: Option<TableEntry<'t>>,
+    correlation: Option<TableEntry<'t>>,
 }
 
 /// Takes `corrupt` or `duplicate`: `"1%"` or `{ probability = "1%", correlation = "25%" }`.
@@ -68,7 +68,7 @@ pub(super) fn take_reorder(table: &mut Table<'_>, findings: &mut Vec<Finding>) -
 }
 
 /// Reads a correlation, which is less than 100 %.
-pub(super) fn correlation(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Probability> {
+pub(super) fn correlation(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Probability> {
     let correlation = quantity(entry, findings)?;
     if correlation == Probability::ONE {
         findings.push(
@@ -96,12 +96,12 @@ impl<'t> Keys<'t> {
     }
 
     /// The key that stands for all of them.
-    pub(super) fn main(&self) -> Option<Entry<'t>> {
+    pub(super) fn main(&self) -> Option<TableEntry<'t>> {
         self.probability.or(self.correlation)
     }
 
     /// Reads the chance that is said under the key of `whole`. A probability of zero is none.
-    pub(super) fn read(&self, whole: Entry<'_>, findings: &mut Vec<Finding>) -> Result<Option<Chance>, Reported> {
+    pub(super) fn read(&self, whole: TableEntry<'_>, findings: &mut Vec<Finding>) -> Result<Option<Chance>, Reported> {
         let example = || format!("write `{} = {{ probability = \"1%\", correlation = \"25%\" }}`", whole.key());
         let probability = self.probability.map(|entry| quantity(entry, findings));
         let correlated = self.correlation.map(|entry| correlation(entry, findings));

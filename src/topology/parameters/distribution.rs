@@ -4,7 +4,7 @@ use super::{
     super::{
         diagnostic::Finding,
         link::Distribution,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         suggest,
         tables::TableIds,
     },
@@ -20,7 +20,7 @@ const NAMED: [(&str, Distribution); 4] = [
 ];
 
 /// Reads a `distribution`.
-pub(super) fn read(entry: Entry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Option<Distribution> {
+pub(super) fn read(entry: TableEntry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Option<Distribution> {
     if let Some(inner) = entry.as_table("a distribution") {
         return read_table(entry, inner, tables, findings);
     }
@@ -44,7 +44,7 @@ pub(super) fn read(entry: Entry<'_>, tables: &TableIds<'_>, findings: &mut Vec<F
 }
 
 fn read_table(
-    entry: Entry<'_>,
+    entry: TableEntry<'_>,
     mut inner: Table<'_>,
     tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,

@@ -5,7 +5,7 @@ use super::{
         diagnostic::Finding,
         link::{Loss, LossModel},
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         units::Probability,
     },
     Reported,
@@ -65,7 +65,7 @@ pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option
 }
 
 /// Reads the four-state model, with the defaults of `tc`.
-fn read_state(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Result<Option<LossModel>, Reported> {
+fn read_state(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Result<Option<LossModel>, Reported> {
     let mut inner = entry.table("the four-state model", findings).ok_or(Reported)?;
     let [mut p13, mut p31, mut p32, mut p23, mut p14] =
         ["p13", "p31", "p32", "p23", "p14"].map(|key| Transition::take(key, &mut inner, findings));
@@ -83,7 +83,7 @@ fn read_state(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Result<Option<Lo
 }
 
 /// Reads the model of Gilbert and Elliott, with the defaults of `tc`.
-fn read_gemodel(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Result<Option<LossModel>, Reported> {
+fn read_gemodel(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Result<Option<LossModel>, Reported> {
     let mut inner = entry.table("the Gilbert-Elliott model", findings).ok_or(Reported)?;
     let [p, mut r, mut bad, mut good] =
         ["p", "r", "bad", "good"].map(|key| Transition::take(key, &mut inner, findings));
@@ -100,7 +100,7 @@ fn read_gemodel(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Result<Option<
 /// One probability of a Markov chain.
 struct Transition<'t> {
     key: &'static str,
-    entry: Option<Entry<'t>>,
+    entry: Option<TableEntry<'t>>,
     /// None where it is missing, or wrong and reported.
     value: Option<Probability>,
 }
@@ -111,7 +111,7 @@ impl<'t> Transition<'t> {
         Self { key, entry, value: entry.and_then(|entry| quantity(entry, findings)) }
     }
 
-    fn is_required_by(&self, model: Entry<'_>, question: &str, findings: &mut Vec<Finding>) {
+    fn is_required_by(&self, model: TableEntry<'_>, question: &str, findings: &mut Vec<Finding>) {
         if self.entry.is_none() {
             let (model_key, key) = (model.key(), self.key);
             findings.push(

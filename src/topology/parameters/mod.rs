@@ -20,7 +20,7 @@ use super::{
     coherence,
     diagnostic::Finding,
     patch::{LinkPatch, Said},
-    reader::{Entry, Table},
+    reader::{Table, TableEntry},
     tables::TableIds,
 };
 
@@ -74,12 +74,12 @@ pub(super) fn take(
 struct Reported;
 
 /// A value as said under a key.
-fn said<T>(entry: Entry<'_>, value: T) -> Said<T> {
+fn said<T>(entry: TableEntry<'_>, value: T) -> Said<T> {
     Said { value, place: entry.key_span() }
 }
 
 /// Reports a key that means something only next to another, which is missing.
-fn needs(entry: Entry<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) {
+fn needs(entry: TableEntry<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) {
     findings.push(
         Finding::new(entry.key_span(), format!("`{}` needs {what}", entry.key()))
             .label("there is none here")
@@ -88,7 +88,7 @@ fn needs(entry: Entry<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) 
 }
 
 /// Reports a key that says more of something of which another says that there is none.
-fn is_of_none(entry: Entry<'_>, none: Entry<'_>, findings: &mut Vec<Finding>) {
+fn is_of_none(entry: TableEntry<'_>, none: TableEntry<'_>, findings: &mut Vec<Finding>) {
     findings.push(
         Finding::new(entry.key_span(), format!("`{}` says how, and `{}` says none", entry.key(), none.key()))
             .related(none.key_span(), "this is none")
@@ -97,7 +97,7 @@ fn is_of_none(entry: Entry<'_>, none: Entry<'_>, findings: &mut Vec<Finding>) {
 }
 
 /// Reports an inner table that has none of its keys.
-fn says_nothing(entry: Entry<'_>, help: &str, findings: &mut Vec<Finding>) {
+fn says_nothing(entry: TableEntry<'_>, help: &str, findings: &mut Vec<Finding>) {
     findings.push(
         Finding::new(entry.key_span(), format!("`{}` says nothing", entry.key()))
             .label("nothing is said here")

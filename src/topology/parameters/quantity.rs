@@ -7,7 +7,7 @@ use toml::de::DeValue;
 use super::{
     super::{
         diagnostic::Finding,
-        reader::Entry,
+        reader::TableEntry,
         suggest,
         units::{BytesError, ProbabilityError, RateError, TimeError},
     },
@@ -50,21 +50,21 @@ mistakes!(
 );
 
 /// Reads a value that is a quantity.
-pub(super) fn quantity<T: FromStr<Err: Mistake>>(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<T> {
+pub(super) fn quantity<T: FromStr<Err: Mistake>>(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<T> {
     read(entry, None, findings).ok().flatten()
 }
 
 /// Reads a value that is a quantity or one word: `None` is the word.
 pub(super) fn quantity_or<T: FromStr<Err: Mistake>>(
     word: &'static str,
-    entry: Entry<'_>,
+    entry: TableEntry<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<T>, Reported> {
     read(entry, Some(word), findings)
 }
 
 fn read<T: FromStr<Err: Mistake>>(
-    entry: Entry<'_>,
+    entry: TableEntry<'_>,
     word: Option<&'static str>,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<T>, Reported> {

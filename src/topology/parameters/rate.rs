@@ -7,7 +7,7 @@ use super::{
         diagnostic::Finding,
         link::{Rate, RatePer},
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         suggest,
         units::{BitRate, Bytes},
     },
@@ -55,7 +55,7 @@ pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option
     Some(said(entry, (rate, per?)))
 }
 
-fn or_none(entry: Option<Entry<'_>>, range: RangeInclusive<i32>, findings: &mut Vec<Finding>) -> Option<Bytes> {
+fn or_none(entry: Option<TableEntry<'_>>, range: RangeInclusive<i32>, findings: &mut Vec<Finding>) -> Option<Bytes> {
     let Some(entry) = entry else { return Some(Bytes::new(0)) };
     let bytes: Bytes = quantity(entry, findings)?;
     if range.contains(&bytes.get()) {
@@ -71,7 +71,7 @@ fn or_none(entry: Option<Entry<'_>>, range: RangeInclusive<i32>, findings: &mut 
     None
 }
 
-fn read_per(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<RatePer> {
+fn read_per(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<RatePer> {
     let word = entry.string(findings)?;
     match *word.get_ref() {
         "node" => Some(RatePer::Node),

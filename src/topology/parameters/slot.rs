@@ -5,7 +5,7 @@ use super::{
         diagnostic::Finding,
         link::{Distribution, Slot, Spacing},
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         tables::TableIds,
         units::{Bytes, Delay},
     },
@@ -66,11 +66,11 @@ pub(super) fn take(
     Some(said(entry, Some(Slot { spacing: spacing?, packets: packets?, bytes: bytes? })))
 }
 
-fn first<'t>(entries: &[Option<Entry<'t>>]) -> Option<Entry<'t>> {
+fn first<'t>(entries: &[Option<TableEntry<'t>>]) -> Option<TableEntry<'t>> {
     entries.iter().flatten().copied().min_by_key(|entry| entry.key_span().start)
 }
 
-fn read_range([min, max]: [Option<Entry<'_>>; 2], findings: &mut Vec<Finding>) -> Option<Spacing> {
+fn read_range([min, max]: [Option<TableEntry<'_>>; 2], findings: &mut Vec<Finding>) -> Option<Spacing> {
     let (least, most) = (min.map(|entry| short(entry, findings)), max.map(|entry| short(entry, findings)));
     let Some(min) = min else {
         needs(max?, "`min`", "write `min = \"0ms\"` for slots that may follow at once", findings);
@@ -92,8 +92,8 @@ fn read_range([min, max]: [Option<Entry<'_>>; 2], findings: &mut Vec<Finding>) -
 }
 
 fn read_distributed(
-    slot: Entry<'_>,
-    [delay, jitter, shape]: [Option<Entry<'_>>; 3],
+    slot: TableEntry<'_>,
+    [delay, jitter, shape]: [Option<TableEntry<'_>>; 3],
     tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,
 ) -> Option<Spacing> {
@@ -133,7 +133,12 @@ fn read_distributed(
 }
 
 /// The spacing, unless its `decisive` time is zero: then the kernel has no slots at all (`get_slot`).
-fn of_some_length(entry: Entry<'_>, spacing: Spacing, decisive: Delay, findings: &mut Vec<Finding>) -> Option<Spacing> {
+fn of_some_length(
+    entry: TableEntry<'_>,
+    spacing: Spacing,
+    decisive: Delay,
+    findings: &mut Vec<Finding>,
+) -> Option<Spacing> {
     if decisive > Delay::ZERO {
         return Some(spacing);
     }
@@ -149,7 +154,7 @@ fn of_some_length(entry: Entry<'_>, spacing: Spacing, decisive: Delay, findings:
     None
 }
 
-fn positive(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Bytes> {
+fn positive(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Bytes> {
     let bytes: Bytes = quantity(entry, findings)?;
     if bytes.get() > 0 {
         return Some(bytes);

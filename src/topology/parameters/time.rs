@@ -5,7 +5,7 @@ use super::{
         diagnostic::Finding,
         link::{Distribution, Jitter},
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         tables::TableIds,
         units::{Delay, Probability, Rtt},
     },
@@ -75,7 +75,7 @@ pub(super) fn take_jitter(
 }
 
 /// A time that the kernel keeps in 31 bits of nanoseconds, and may silently cut to that (`netem_change`).
-pub(super) fn short(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
+pub(super) fn short(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
     let time: Delay = quantity(entry, findings)?;
     if time > Jitter::MAX {
         findings.push(
@@ -88,11 +88,11 @@ pub(super) fn short(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Del
     Some(time)
 }
 
-fn in_order<'t>(a: Entry<'t>, b: Entry<'t>) -> (Entry<'t>, Entry<'t>) {
+fn in_order<'t>(a: TableEntry<'t>, b: TableEntry<'t>) -> (TableEntry<'t>, TableEntry<'t>) {
     if a.key_span().start < b.key_span().start { (a, b) } else { (b, a) }
 }
 
-fn one_way(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
+fn one_way(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
     let delay: Delay = quantity(entry, findings)?;
     if delay > Delay::MAX {
         findings.push(
@@ -105,7 +105,7 @@ fn one_way(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
     Some(delay)
 }
 
-fn half_of(entry: Entry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
+fn half_of(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
     let rtt: Rtt = quantity(entry, findings)?;
     if rtt > Rtt::MAX {
         findings.push(

@@ -8,7 +8,7 @@ use super::{
     super::{
         diagnostic::Finding,
         patch::Said,
-        reader::{Entry, Table},
+        reader::{Table, TableEntry},
         suggest,
     },
     Reported, said,
@@ -32,7 +32,7 @@ pub(super) fn take_seed(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> O
 
 /// Reads a whole number in a range.
 pub(crate) fn integer<T>(
-    entry: Entry<'_>,
+    entry: TableEntry<'_>,
     range: RangeInclusive<T>,
     help: &str,
     findings: &mut Vec<Finding>,
@@ -57,7 +57,7 @@ where
 /// Reads a whole number in a range, or one word: `None` is the word.
 fn integer_or<T>(
     word: &'static str,
-    entry: Entry<'_>,
+    entry: TableEntry<'_>,
     range: RangeInclusive<T>,
     help: &str,
     findings: &mut Vec<Finding>,

@@ -54,7 +54,7 @@ impl<'a> Trial<'a> {
         drop(self.lab.netemctl(&format!("heal {}", partition["name"].as_str().unwrap())).expect(0));
     }
 
-    /// That every cut is undone exactly.
+    /// That every cut is rolled back exactly.
     #[track_caller]
     fn finish(self) {
         assert_eq!(self.lab.tc(), self.before);

@@ -65,7 +65,7 @@ pub(super) enum Message {
     Finish {
         who: u8,
     },
-    Undo {
+    Rollback {
         who: u8,
     },
 }
@@ -82,7 +82,7 @@ pub(super) enum Happening {
     Killed,
 }
 
-/// Whether the controller that made the document may still undo it.
+/// Whether the controller that made the document may still roll it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Unfinished {
     No,
@@ -116,7 +116,7 @@ pub(super) enum Answer {
     Waits,
 }
 
-/// What an agent has of a controller's change for good, or until it is undone.
+/// What an agent has of a controller's change for good, or until it is rolled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Gone,
@@ -185,7 +185,7 @@ impl Agent {
             Happening::Instant { who } => self.commit(who),
             Happening::Asked(Message::Confirm { who }) => self.step(Event::Confirm(ticket(who), Duration::ZERO)),
             Happening::Asked(Message::Finish { who }) => self.step(Event::Finish(ticket(who))),
-            Happening::Asked(Message::Undo { who }) => self.undo(who, mutant),
+            Happening::Asked(Message::Rollback { who }) => self.rollback(who, mutant),
             Happening::LeaseOver => self.step(Event::LeaseOver),
             Happening::Killed => {
                 self.transactions = Transactions::recovered(self.journal.clone());
@@ -240,19 +240,19 @@ impl Agent {
         }
     }
 
-    fn undo(&mut self, who: u8, mutant: Mutant) -> Heard {
+    fn rollback(&mut self, who: u8, mutant: Mutant) -> Heard {
         let other = ticket(u8::from(who == 0));
         let prepared = self.transactions.prepared(&other).copied();
         let before = self.clone();
-        let heard = self.step(Event::Undo(ticket(who)));
+        let heard = self.step(Event::Rollback(ticket(who)));
         let is_confirmed = self.transactions.taken_back_at().is_none();
         match mutant {
-            Mutant::SaysUndone if heard == Heard::Kept || heard == Heard::Conflict => Heard::Yes,
+            Mutant::SaysRolledBack if heard == Heard::Kept || heard == Heard::Conflict => Heard::Yes,
             Mutant::SaysKept if heard == Heard::Conflict && is_confirmed => {
                 *self = before;
                 Heard::Kept
             }
-            Mutant::ForgetsUndo if heard == Heard::Conflict => {
+            Mutant::ForgetsRollback if heard == Heard::Conflict => {
                 *self = before;
                 heard
             }

@@ -27,7 +27,7 @@ pub(super) enum Phase<const N: usize> {
     Commit,
     Confirm,
     Finish,
-    Undo {
+    Rollback {
         told: [bool; N],
         after_confirm: bool,
     },
@@ -41,7 +41,7 @@ pub(super) enum Phase<const N: usize> {
     Failed {
         left: [Option<Left>; N],
     },
-    /// `halfway`: some nodes had been told to keep the change or to undo it, and others had not.
+    /// `halfway`: some nodes had been told to keep the change or to roll it back, and others had not.
     Killed {
         halfway: bool,
     },
@@ -64,7 +64,7 @@ impl<const N: usize> Phase<N> {
     }
 
     pub(super) fn is_after_confirm(&self) -> bool {
-        matches!(self, Self::Confirm | Self::Finish | Self::Undo { after_confirm: true, .. })
+        matches!(self, Self::Confirm | Self::Finish | Self::Rollback { after_confirm: true, .. })
     }
 
     fn stage(&self) -> Stage<usize> {
@@ -72,7 +72,7 @@ impl<const N: usize> Phase<N> {
             Self::Commit => Stage::Commit,
             Self::Confirm => Stage::Confirm,
             Self::Finish => Stage::Finish,
-            Self::Undo { told, .. } => Stage::Undo { told: (0..N).filter(|number| told[*number]).collect() },
+            Self::Rollback { told, .. } => Stage::Rollback { told: (0..N).filter(|number| told[*number]).collect() },
             _ => Stage::Prepare,
         }
     }
@@ -92,7 +92,9 @@ impl<const N: usize> Controller<N> {
     fn renamed(self, names: [usize; N]) -> Self {
         let phase = match self.phase {
             Phase::Document { from } => Phase::Document { from: names.map(|name| from[name]) },
-            Phase::Undo { told, after_confirm } => Phase::Undo { told: names.map(|name| told[name]), after_confirm },
+            Phase::Rollback { told, after_confirm } => {
+                Phase::Rollback { told: names.map(|name| told[name]), after_confirm }
+            }
             Phase::Failed { left } => Phase::Failed { left: names.map(|name| left[name]) },
             phase => phase,
         };
@@ -145,7 +147,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
             (Phase::Commit, _) => Some(Message::Commit { who }),
             (Phase::Confirm, _) => Some(Message::Confirm { who }),
             (Phase::Finish, _) => Some(Message::Finish { who }),
-            (Phase::Undo { .. }, _) => Some(Message::Undo { who }),
+            (Phase::Rollback { .. }, _) => Some(Message::Rollback { who }),
             _ => None,
         }
     }
@@ -210,10 +212,10 @@ impl<const N: usize, const C: usize> Check<N, C> {
                     Next::Ask(Stage::Commit) => Controller { phase: Phase::Commit, ..controller },
                     Next::Ask(Stage::Confirm) => Controller { phase: Phase::Confirm, ..controller },
                     Next::Ask(Stage::Finish) => Controller { phase: Phase::Finish, ..controller },
-                    Next::Ask(Stage::Undo { told }) => {
+                    Next::Ask(Stage::Rollback { told }) => {
                         let told = std::array::from_fn(|number| told.contains(&number));
                         Controller {
-                            phase: Phase::Undo { told, after_confirm: phase.is_after_confirm() },
+                            phase: Phase::Rollback { told, after_confirm: phase.is_after_confirm() },
                             ..controller
                         }
                     }

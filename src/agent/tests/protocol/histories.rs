@@ -125,7 +125,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let standings: Vec<_> = all.map(|number| self.agent(state.agents[number]).standing(&ticket(by))).collect();
         let is_late = |message: Message| state.late.iter().flatten().any(|late| late.message == message);
         standings.iter().any(|standing| *standing != standings[0])
-            || is_late(Message::Undo { who: by }) && standings[0] != Standing::Gone
+            || is_late(Message::Rollback { who: by }) && standings[0] != Standing::Gone
             || is_late(Message::Confirm { who: by }) && standings[0] == Standing::Gone
     }
 
@@ -167,8 +167,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let mut heard = delivered;
         self.hear(&mut heard, who, number, answer);
         match (message, answer) {
-            // It is asked again, until the change on top is finished or undone, or for half a minute.
-            (Message::Undo { .. }, Answer::Heard(Heard::Conflict)) => {
+            // It is asked again, until the change on top is finished or rolled back, or for half a minute.
+            (Message::Rollback { .. }, Answer::Heard(Heard::Conflict)) => {
                 next.push(delivered);
                 if let Some(mut given_up) = later {
                     self.hear(&mut given_up, who, number, answer);
@@ -192,7 +192,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         if !can_fail {
             return;
         }
-        if answer != Answer::Heard(Heard::Conflict) || !matches!(message, Message::Undo { .. }) {
+        if answer != Answer::Heard(Heard::Conflict) || !matches!(message, Message::Rollback { .. }) {
             let mut twice = heard.failed();
             twice.delay(number, message);
             next.push(twice);
