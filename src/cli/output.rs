@@ -10,12 +10,14 @@ use serde::Serialize;
 use super::{
     Context, Exit, Failure,
     failure::Saying,
-    render::{escape, folded, saying},
+    render::{columns, escape, fitted, folded, saying},
 };
 use crate::topology::{Problem, Warnings};
 
-/// The width of what is drawn where there is no terminal.
-const WIDTH: usize = 100;
+/// How wide the lines of files are drawn on stderr.
+fn width() -> usize {
+    columns(io::stderr()).unwrap_or(100)
+}
 
 /// How documents are printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -41,10 +43,24 @@ impl Context {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Prints the answer: as data for programs, or drawn for people, whichever is asked for.
+    /// Prints the answer: as data for programs, or drawn for people and fitted to their terminal, whichever is asked for.
     pub(super) fn answer(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
+        self.answer_within(columns(io::stdout()), data, drawn)
+    }
+
+    /// The same for a text that is copied, a file or commands: its lines are as long as they are.
+    pub(super) fn answer_as_is(&self, data: &impl Serialize, text: impl Fn() -> String) -> Result<(), Failure> {
+        self.answer_within(None, data, text)
+    }
+
+    fn answer_within(
+        &self,
+        columns: Option<usize>,
+        data: &impl Serialize,
+        drawn: impl Fn() -> String,
+    ) -> Result<(), Failure> {
         self.settle();
-        self.print(data, &drawn).map_err(|failure| {
+        self.print(columns, data, &drawn).map_err(|failure| {
             // What was done is done, and stderr is all that is left to say so.
             let drawn = drawn();
             match drawn.lines().next() {
@@ -56,12 +72,12 @@ impl Context {
         })
     }
 
-    fn print(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
+    fn print(&self, columns: Option<usize>, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
         let failed = |error| Failure::new(Exit::Failed, error);
         let text = match self.json {
             Some(JsonForm::Pretty) => escape::document(&serde_json::to_string_pretty(data).map_err(failed)?),
             Some(JsonForm::Lines) => escape::document(&serde_json::to_string(data).map_err(failed)?),
-            None => escape::drawing(&drawn(), Self::is_styled(&io::stdout())),
+            None => escape::drawing(&drawn(), Self::is_styled(&io::stdout()), columns),
         };
         let mut stdout = io::stdout().lock();
         let line_break = if text.ends_with('\n') { "" } else { "\n" };
@@ -85,7 +101,7 @@ impl Context {
         if self.json.is_some() {
             let report = Report { exit_code: failure.exit.code(), error: failure };
             // There is nobody left to tell if stdout is gone.
-            drop(self.print(&report, String::new));
+            drop(self.print(None, &report, String::new));
         }
         self.complain(failure);
         failure.exit
@@ -99,10 +115,9 @@ impl Context {
         }
         let styled = Self::is_styled(&io::stderr());
         if let Some(rejected) = &failure.rejected {
-            talk_styled(&rejected.render(styled, WIDTH), styled);
+            talk_styled(&rejected.render(styled, width()), styled);
         } else {
-            talk_raw(if styled { "\x1b[1;31merror:\x1b[0m " } else { "error: " });
-            talk(&format!("{}\n", failure.message));
+            talk_marked("error:", "1;31", &failure.message);
         }
         // What many nodes say alike is said once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
@@ -125,7 +140,7 @@ impl Context {
             return;
         }
         let styled = Self::is_styled(&io::stderr());
-        talk_styled(&warnings.render(styled, WIDTH), styled);
+        talk_styled(&warnings.render(styled, width()), styled);
     }
 
     /// The same, in a line each.
@@ -133,22 +148,34 @@ impl Context {
         if self.is_json() {
             return;
         }
-        let word = if Self::is_styled(&io::stderr()) { "\x1b[1;33mwarning:\x1b[0m " } else { "warning: " };
         for Problem { message, path, line, .. } in warnings.problems() {
-            talk_raw(word);
-            talk(&format!("{message} ({path}:{line})\n"));
+            talk_marked("warning:", "1;33", &format!("{message} ({path}:{line})"));
         }
     }
 }
 
 /// Says what may have colours of ours.
 fn talk_styled(text: &str, styled: bool) {
-    if styled { talk_raw(&escape::coloured(text)) } else { talk(text) }
+    talk_raw(&if styled { escape::coloured(text) } else { escape::escaped(text) });
+}
+
+/// Says a sentence behind a word that has a colour.
+fn talk_marked(word: &str, colour: &str, text: &str) {
+    let text = spoken(&format!("{word} {text}\n"));
+    match text.strip_prefix(word).filter(|_| Context::is_styled(&io::stderr())) {
+        Some(rest) => talk_raw(&format!("\x1b[{colour}m{word}\x1b[0m{rest}")),
+        None => talk_raw(&text),
+    }
 }
 
 /// Says something that is not the answer.
 pub(super) fn talk(text: &str) {
-    talk_raw(&escape::escaped(text));
+    talk_raw(&spoken(text));
+}
+
+/// The text as stderr gets it.
+fn spoken(text: &str) -> String {
+    fitted(&escape::escaped(text), columns(io::stderr()))
 }
 
 /// The same with colours, or with what moves the cursor: text of ours alone.

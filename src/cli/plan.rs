@@ -115,7 +115,11 @@ impl Plan {
             })
             .collect();
         let plan = FleetPlan { changed, offline, nodes: planned, warnings: warnings.problems() };
-        context.answer(&plan, || draw(&plan))?;
+        if self.as_tc {
+            context.answer_as_is(&plan, || draw(&plan))?;
+        } else {
+            context.answer(&plan, || draw(&plan))?;
+        }
         Ok(Exit::Ok)
     }
 

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval_at};
 
-use super::output::talk_raw;
+use super::{output::talk_raw, render::columns};
 
 /// How long something may take before it says that it is at work.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -80,7 +80,11 @@ impl Progress {
         let left = left.map(|left| format!(", at least {left} s left")).unwrap_or_default();
         let on_terminal = io::stderr().is_terminal();
         if on_terminal {
-            talk_raw(&format!("\r{label} … {seconds} s{left}\x1b[K"));
+            let passed = format!(" … {seconds} s{left}");
+            // A line that goes on in the next row of the terminal would not be wiped away.
+            let room = columns(io::stderr()).map_or(usize::MAX, |all| all.saturating_sub(passed.chars().count() + 1));
+            let label: String = label.chars().take(room).collect();
+            talk_raw(&format!("\r{label}{passed}\x1b[K"));
         } else if !self.is_said.replace(true) {
             talk_raw(&format!("{label}{left} …\n"));
         }

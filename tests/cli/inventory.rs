@@ -48,11 +48,12 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     insta::assert_snapshot!(lab.run(["inventory", "show", "net.toml"]), @"
     --- stdout
     inventory: net.toml
+    agents: unix:[DIR]/lab/nodes/{node}/agent.sock
 
-    NODE  AGENT                                      INTERFACE                ADDRESSES
-    n1    unix:[DIR]/lab/nodes/n1/agent.sock  the one in 10.78.0.0/16  all that it has
-    n2    unix:[DIR]/lab/nodes/n2/agent.sock  the one in 10.78.0.0/16  all that it has
-    n3    unix:[DIR]/lab/nodes/n3/agent.sock  db0                      10.78.0.3
+    NODE  INTERFACE                ADDRESSES
+    n1    the one in 10.78.0.0/16  all that it has
+    n2    the one in 10.78.0.0/16  all that it has
+    n3    db0                      10.78.0.3
 
     zone Z1: n[1-2]
     --- stderr
@@ -61,7 +62,7 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     let (exit, state) = fit();
     let shown = lab.run(["inventory", "check", "net.toml"]).ended(exit);
     for (node, addresses) in [("n2", "10.78.0.2 fd78::2"), ("n3", "10.78.0.3        ")] {
-        let line = format!("{node}/agent.sock  db0        {addresses}  10000 Mbit/s  {state}\n");
+        let line = format!("{node}    db0        {addresses}  10000 Mbit/s  {state}\n");
         assert!(shown.stdout.contains(&line), "{line}{shown}");
     }
     let warning =
@@ -123,11 +124,12 @@ fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_chang
     insta::assert_snapshot!(lab.run(["inventory", "check", "other.toml"]), @"
     --- stdout
     inventory: other.toml
+    agents: unix:[DIR]/lab/nodes/{node}/agent.sock
 
-    NODE  AGENT                                      INTERFACE  ADDRESSES  SPEED         STATE
-    n1    unix:[DIR]/lab/nodes/n1/agent.sock  -          -          -             misfit
-    n2    unix:[DIR]/lab/nodes/n2/agent.sock  -          -          -             misfit
-    n3    unix:[DIR]/lab/nodes/n3/agent.sock  db0        10.78.0.3  10000 Mbit/s  ok
+    NODE  INTERFACE  ADDRESSES  SPEED         STATE
+    n1    -          -          -             misfit
+    n2    -          -          -             misfit
+    n3    db0        10.78.0.3  10000 Mbit/s  ok
 
     n[1-2]: its agent's config does not allow interface mgmt0, but db0; add it to `interfaces` there if it is dedicated to the database
     n3: warning: fd78::3 of interface db0 is not in the inventory: packets to it are neither delayed nor cut

@@ -25,5 +25,6 @@ mod programs;
 mod service;
 mod ssh;
 mod survival;
+mod terminal;
 mod timeout;
 mod usage;

@@ -1,6 +1,6 @@
 //! `netemctl inventory check`: what the inventory says, compared with what every agent says.
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 use tokio::time::timeout_at;
@@ -9,8 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Context, Exit, Failure, Whence, Which,
     context::Agents,
+    draw_nodes,
     failure::{Saying, exit_of},
-    render::{addresses, escape::on_one_line, folded, saying, table},
+    render::{addresses, escape::on_one_line, folded, saying},
     routed,
 };
 use crate::{
@@ -220,20 +221,19 @@ fn draw(checked: &Checked) -> String {
             State::Refuses => "refuses",
             State::Unreachable => "unreachable",
         };
-        vec![
-            name.to_string(),
-            node.agent.clone(),
+        let figures = vec![
             or_dash(node.interface.as_ref().map(ToString::to_string).unwrap_or_default()),
             or_dash(addresses(&node.addresses)),
             or_dash(node.speed_mbit.map(|mbit| format!("{mbit} Mbit/s")).unwrap_or_default()),
             state.to_owned(),
-        ]
+        ];
+        (name, node.agent.as_str(), figures)
     });
-    let header = ["NODE", "AGENT", "INTERFACE", "ADDRESSES", "SPEED", "STATE"];
-    let table = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let nodes =
+        draw_nodes(&checked.inventory, &["INTERFACE", "ADDRESSES", "SPEED", "STATE"], &rows.collect::<Vec<_>>());
     let routed = checked.nodes.iter().filter_map(|(name, node)| Some((name, node.routed.as_ref()?)));
     details.extend(routed::warning(routed));
     details.extend(checked.untried.iter().map(|why| format!("no change was tried: {}\n", on_one_line(why))));
     let line_break = if details.is_empty() { "" } else { "\n" };
-    format!("inventory: {}\n\n{table}{line_break}{details}", checked.inventory)
+    format!("{nodes}{line_break}{details}")
 }

@@ -114,13 +114,14 @@ impl Init {
         });
         let file = self.output.as_deref();
         let text = file.is_none().then_some(&*draft.text);
-        context.answer(&Initial { file, text, nodes: nodes.collect() }, || match file {
-            Some(file) => {
+        let initial = Initial { file, text, nodes: nodes.collect() };
+        match file {
+            Some(file) => context.answer(&initial, || {
                 let (file, nodes) = (file.display(), count(draft.nodes.len(), "node"));
                 format!("{file}: {nodes}; now look at it, then run: netemctl inventory check {file}")
-            }
-            None => draft.text.clone(),
-        })?;
+            })?,
+            None => context.answer_as_is(&initial, || draft.text.clone())?,
+        }
         for (node, drafted) in &draft.nodes {
             if let Some(warning) = &drafted.warning {
                 talk(&format!("warning: {node}: {warning}\n"));

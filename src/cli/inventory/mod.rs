@@ -1,6 +1,7 @@
 //! `netemctl inventory`: where the nodes are, asked, written down, compared with what there is.
 
 mod check;
+mod draw;
 mod init;
 mod show;
 
@@ -9,6 +10,7 @@ use std::path::PathBuf;
 #[cfg(test)]
 pub(super) use self::{check::Checked as InventoryCheck, init::Initial as InventoryInit, show::Shown as InventoryShow};
 
+use self::draw::draw_nodes;
 use super::{
     Context, Exit, Failure, context, failure, output, render, routed,
     whereabouts::{Given, Whence, Whereabouts},

@@ -1,13 +1,10 @@
 //! `netemctl inventory show`: what the inventory says, without asking anybody.
 
-use std::{collections::BTreeMap, io, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{
-    Context, Exit, Failure, Whence, Which,
-    render::{self, table},
-};
+use super::{Context, Exit, Failure, Whence, Which, draw_nodes, render};
 use crate::{
     inventory::NodeEntry,
     topology::{NodeName, ZoneName, hostlist},
@@ -67,11 +64,9 @@ fn draw(shown: &Shown<'_>) -> String {
         let addresses = render::addresses(node.addresses);
         let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses };
         let interface = node.interface.clone().or(network).unwrap_or_default();
-        vec![name.to_string(), node.agent.to_owned(), interface, addresses]
+        (*name, node.agent, vec![interface, addresses])
     });
-    let header = ["NODE", "AGENT", "INTERFACE", "ADDRESSES"];
-    let mut text = format!("inventory: {}\n\n", shown.inventory);
-    text += &table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let mut text = draw_nodes(shown.inventory, &["INTERFACE", "ADDRESSES"], &rows.collect::<Vec<_>>());
     if !shown.zones.is_empty() {
         text += "\n";
     }

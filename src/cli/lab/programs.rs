@@ -2,14 +2,13 @@
 
 use std::io;
 
-use rustix::termios::tcgetwinsize;
 use serde::Serialize;
 
 use crate::{
     cli::{
         Context, Exit, Failure,
         overlays::time,
-        render::{escape::on_one_line, table},
+        render::{columns, escape::on_one_line, table},
     },
     lab::CONTROLLER,
     topology::NodeName,
@@ -64,10 +63,10 @@ fn draw(programs: &[Running]) -> String {
     let header = ["NODE", "PID", "AGE", "COMMAND"];
     let mut rows: Vec<Vec<String>> = rows.collect();
     // As ps(1) has it: on a terminal a line is as long as the terminal is wide.
-    if let Ok(size) = tcgetwinsize(io::stdout()) {
+    if let Some(columns) = columns(io::stdout()) {
         let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
         let others: usize = (0..3).map(|column| width(column).max(header[column].len()) + 2).sum();
-        let left = usize::from(size.ws_col).saturating_sub(others).max(header[3].len());
+        let left = columns.saturating_sub(others).max(header[3].len());
         for command in rows.iter_mut().filter_map(|row| row.last_mut()) {
             *command = command.chars().take(left).collect();
         }

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::fitted;
+
 /// At the beginning of a line that is to be bold; a character for private use.
 pub(in crate::cli) const BOLD: char = '\u{e000}';
 
@@ -28,14 +30,14 @@ pub(in crate::cli) fn on_one_line(text: &str) -> String {
     escaped(text.trim_end()).replace('\n', "\\n")
 }
 
-/// The same of a drawing: a line that begins with [`BOLD`] is bold where colours are wanted.
-pub(in crate::cli) fn drawing(text: &str, styled: bool) -> String {
+/// The same of a drawing, fitted to a terminal: a line that begins with [`BOLD`] is bold where colours are wanted.
+pub(in crate::cli) fn drawing(text: &str, styled: bool, columns: Option<usize>) -> String {
     let line = |line: &str| match line.strip_prefix(BOLD).filter(|_| styled) {
         Some(bold) => {
             let (bold, end) = bold.strip_suffix('\n').map_or((bold, ""), |bold| (bold, "\n"));
             format!("\x1b[1m{}\x1b[0m{end}", escaped(bold))
         }
-        None => escaped(line),
+        None => fitted(&escaped(line), columns),
     };
     text.split_inclusive('\n').map(line).collect()
 }
@@ -87,8 +89,8 @@ mod tests {
     #[test]
     fn only_our_own_marks_and_colours_become_sequences() {
         let text = format!("{BOLD}NODE\nn1 {BOLD}\x1b[1m\n");
-        assert_eq!(drawing(&text, true), "\x1b[1mNODE\x1b[0m\nn1 \\u{e000}\\u{1b}[1m\n");
-        assert!(drawing(&text, false).starts_with("\\u{e000}NODE\n"));
+        assert_eq!(drawing(&text, true, None), "\x1b[1mNODE\x1b[0m\nn1 \\u{e000}\\u{1b}[1m\n");
+        assert!(drawing(&text, false, None).starts_with("\\u{e000}NODE\n"));
         assert_eq!(coloured("\x1b[1;31merror\x1b[0m \x1b[2J\x1b]0;x\x07 ü\x1b["), {
             "\x1b[1;31merror\x1b[0m \\u{1b}[2J\\u{1b}]0;x\\u{7} ü\\u{1b}["
         });

@@ -1,9 +1,11 @@
 //! Drawing for people: matrices of pairs, tables, times.
 
 pub(super) mod escape;
+mod fit;
 mod matrix;
 mod table;
 
+pub(super) use fit::{columns, fitted};
 pub(super) use matrix::{Axis, matrix};
 pub(super) use table::table;
 

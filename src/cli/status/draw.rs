@@ -54,7 +54,7 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
     if !missing.is_empty() {
         let missing = hostlist::fold(&missing.iter().cloned().collect::<Vec<_>>());
         text += &format!(
-            "\nleft out of the last change: {missing}; the next change without --only and\n--allow-missing brings them in line\n"
+            "\nleft out of the last change: {missing}; the next change without --only and --allow-missing brings them in line\n"
         );
     }
     if fleetwide.is_any(NodeState::Unreachable) {
@@ -166,15 +166,14 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
         nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name.clone()).collect();
     if !forgetful.is_empty() {
         text += &format!(
-            "no journal on {}: an agent that ends there forgets what is in force\n(netemctl agent --help)\n",
+            "no journal on {}: an agent that ends there forgets what is in force (netemctl agent --help)\n",
             hostlist::fold(&forgetful)
         );
     }
     let keepers: Vec<_> =
         nodes().filter_map(|(name, status)| Some(format!("{name} (keeper {})", status.keeper?))).collect();
     if !keepers.is_empty() {
-        let keepers = wrapped(keepers, ", ", 78);
-        text += &format!("by ssh, with no daemon; each keeper ends when it is not needed:\n{keepers}\n");
+        text += &format!("by ssh, with no daemon; each keeper ends when it is not needed: {}\n", keepers.join(", "));
     }
     if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
         text += &format!("inventory: {}\n", fleetwide.inventory);
@@ -185,7 +184,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
             .into_iter()
             .map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
         text += &format!(
-            "the nodes do not agree on what is in force; netemctl apply or clear brings them\nin line\n{}",
+            "the nodes do not agree on what is in force; netemctl apply or clear brings them in line\n{}",
             groups.collect::<String>()
         );
     }

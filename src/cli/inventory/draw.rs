@@ -1,0 +1,61 @@
+//! What `check` and `show` draw alike: the inventory that it is, the agents, a table of the nodes.
+
+use std::io;
+
+use super::{Context, Whence, render::table};
+use crate::topology::NodeName;
+
+/// A node with its agent and its other columns.
+pub(super) type Row<'a> = (&'a NodeName, &'a str, Vec<String>);
+
+/// The table has a column for the agents if one line cannot say all of them.
+pub(super) fn draw_nodes(from: &Whence, header: &[&str], nodes: &[Row<'_>]) -> String {
+    let agents = in_one_line(nodes);
+    let column = |text: &str| agents.is_none().then(|| text.to_owned());
+    let rows = nodes.iter().map(|(node, agent, others)| {
+        [node.to_string()].into_iter().chain(column(agent)).chain(others.iter().cloned()).collect()
+    });
+    let header: Vec<&str> =
+        ["NODE"].into_iter().chain(agents.is_none().then_some("AGENT")).chain(header.iter().copied()).collect();
+    let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let agents = agents.map(|agents| format!("agents: {agents}\n")).unwrap_or_default();
+    format!("inventory: {from}\n{agents}\n{nodes}")
+}
+
+/// The agents of several nodes, with `{node}` for each node's name, as an inventory file says it. `None`: they are not alike.
+fn in_one_line(nodes: &[Row<'_>]) -> Option<String> {
+    let [(first, agent, _), others @ ..] = nodes else { return None };
+    let pattern = agent.replace(first.as_str(), "{node}");
+    let is_alike = |(node, agent, _): &Row<'_>| pattern.replace("{node}", node.as_str()) == *agent;
+    (!others.is_empty() && others.iter().all(is_alike)).then_some(pattern)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agents_that_are_reached_alike_are_said_once_and_others_each() {
+        let names: Vec<NodeName> = ["n1", "n2"].iter().map(|name| name.parse().unwrap()).collect();
+        let drawn = |agents: [&str; 2]| {
+            let row = |(name, agent)| (name, agent, vec!["db0".to_owned()]);
+            let rows: Vec<_> = names.iter().zip(agents).map(row).collect();
+            draw_nodes(&Whence::Lab { topology: "two".to_owned() }, &["INTERFACE"], &rows)
+        };
+        insta::assert_snapshot!(drawn(["ssh://n1.example.org", "ssh://n2.example.org"]), @"
+        inventory: the lab two
+        agents: ssh://{node}.example.org
+
+        NODE  INTERFACE
+        n1    db0
+        n2    db0
+        ");
+        insta::assert_snapshot!(drawn(["ssh://n1.example.org", "ssh://n2"]), @"
+        inventory: the lab two
+
+        NODE  AGENT                 INTERFACE
+        n1    ssh://n1.example.org  db0
+        n2    ssh://n2              db0
+        ");
+    }
+}

@@ -1,0 +1,63 @@
+//! Prose on a terminal: lines broken between words. What a pipe gets has one line a statement, for `grep`.
+
+use std::os::fd::AsFd;
+
+use rustix::termios::tcgetwinsize;
+
+/// The columns of the terminal that a stream is. `None`: it is no terminal, or one of unknown size, as by `ssh -tt` from a
+/// program.
+pub(in crate::cli) fn columns(stream: impl AsFd) -> Option<usize> {
+    let size = tcgetwinsize(stream).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
+/// The text with lines that fit `columns`, as far as words do. A row of a table stays as it is: it has two spaces between
+/// its columns.
+pub(in crate::cli) fn fitted(text: &str, columns: Option<usize>) -> String {
+    let Some(columns) = columns else { return text.to_owned() };
+    let fits = |line: &str| line.trim_end().chars().count() <= columns || line.trim().contains("  ");
+    let lines = text.split_inclusive('\n');
+    lines.map(|line| if fits(line) { line.to_owned() } else { broken(line, columns) }).collect()
+}
+
+/// A line on several, of which all but the first are indented by two more spaces.
+fn broken(line: &str, columns: usize) -> String {
+    let text = line.trim_start_matches(' ');
+    let mut margin = line.len() - text.len();
+    let mut lines = " ".repeat(margin);
+    let mut column = margin;
+    for word in text.split_inclusive(' ') {
+        if column > margin && column + word.trim_end().chars().count() > columns {
+            margin = line.len() - text.len() + 2;
+            lines.truncate(lines.trim_end_matches(' ').len());
+            lines += &format!("\n{}", " ".repeat(margin));
+            column = margin;
+        }
+        lines += word;
+        column += word.chars().count();
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prose_is_broken_between_words_and_rows_and_long_words_are_not() {
+        let text = "in force on 9 nodes: topology three\n  n1: no agent at /run/netemctl-lab/n1.sock here\n\
+                    NODE  INTERFACE  STATE\n/run/netemctl-lab/nodes/n1\nÄÖÜ ÄÖÜ ÄÖÜ ÄÖÜ Ä\n";
+        insta::assert_snapshot!(fitted(text, Some(17)), @r"
+        in force on 9
+          nodes: topology
+          three
+          n1: no agent at
+            /run/netemctl-lab/n1.sock
+            here
+        NODE  INTERFACE  STATE
+        /run/netemctl-lab/nodes/n1
+        ÄÖÜ ÄÖÜ ÄÖÜ ÄÖÜ Ä
+        ");
+        assert_eq!(fitted(text, None), text);
+    }
+}
