@@ -1,49 +1,25 @@
-//! The agent: the privileged daemon on a node, which owns its node's kernel state.
+//! The agent: the privileged daemon on a node, which owns the node's kernel state.
 //!
-//! [`Node`] is the whole of its behaviour, without any transport: what it refuses ([`guard`]), how it prepares,
-//! commits, reads back, keeps and rolls back ([`enforcer`]), what it begins and ends by itself ([`timeline`]), what it does
-//! about what others do ([`drift`]), and what it remembers when it is killed ([`journal`]). [`server`] puts it behind HTTP,
-//! [`listener`] says where, [`reception`] and [`connections`] see to it that no client holds up another. Where nobody has
-//! installed it, [`bridge`] leads to a [`keeper`].
+//! [`Node`] is the behaviour without a transport: what it refuses, how it prepares, commits, rolls back and repairs, and
+//! what its journal holds. It reads no clock: [`time`] has the clocks and the timeline. [`dry_run`] tries the kernel in a
+//! scratch network namespace. [`server`] puts a node behind HTTP. [`ssh`] runs an agent on hosts where none is installed.
 
-mod alarm;
-mod bridge;
-mod claim;
-mod clock;
 mod config;
-mod connections;
-mod credentials;
-mod drift;
-mod enforcer;
-mod guard;
-mod host;
-#[cfg(not(any(test, fuzzing)))]
-mod journal;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod journal;
-mod keeper;
-mod listener;
+mod dry_run;
+mod error;
 mod node;
-mod reception;
 mod server;
-mod specimen;
-mod status;
-mod supervisor;
+mod ssh;
 #[cfg(test)]
 pub(crate) mod tests;
-mod throttle;
-mod timeline;
-mod transactions;
-mod trial;
+mod time;
 mod via;
 
-pub use bridge::{BridgeError, Caller, bridge};
-pub use clock::Now;
+pub(crate) use node::journal;
+
 pub use config::{AfterReboot, Config, ConfigError, Exception};
-pub use connections::Limits;
-pub use credentials::CredentialsError;
-pub use journal::JournalError;
-pub use keeper::{KeeperFolder, Need, keep};
-pub use node::Node;
-pub use server::{ServeError, serve, serve_with};
+pub use node::{JournalError, Need, Node};
+pub use server::{CredentialsError, Limits, ServeError, serve, serve_with};
+pub use ssh::{BridgeError, Caller, KeeperFolder, bridge, keep};
+pub use time::Now;
 pub use via::Via;

@@ -4,7 +4,15 @@
 //! No clock is read here: whoever calls says what time it is, or brings the clock along.
 
 mod changing;
+mod claim;
+mod drift;
+mod enforcer;
+mod guard;
+mod host;
+pub(crate) mod journal;
 mod keeping;
+mod status;
+pub(super) mod transactions;
 mod watching;
 mod writing;
 
@@ -13,19 +21,20 @@ use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd, time::Duratio
 use tokio::{net::UnixListener, sync::watch};
 use tracing::{info, warn};
 
-#[cfg(test)]
-use super::specimen::Bench;
-use super::{
-    AfterReboot, Config, Need, Now, Via,
+pub use self::journal::JournalError;
+use self::{
     claim::Claim,
-    clock,
     drift::Vigil,
     enforcer::{Enforcer, Foreign, Staged},
-    host,
-    journal::{self, Held, JournalError},
-    specimen::{ScratchNamespace, no_bench},
-    status,
+    journal::Held,
     transactions::{Effect, Event, Recorded, Refusal, Subject, Transactions},
+};
+#[cfg(test)]
+use super::dry_run::Bench;
+use super::{
+    AfterReboot, Config, Now, Via,
+    dry_run::{ScratchNamespace, no_bench},
+    time,
 };
 use crate::{
     kernel::{Interface, Kernel},
@@ -35,6 +44,17 @@ use crate::{
 
 /// How often is looked whether classes that nothing uses any more have drained.
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
+
+/// What a node needs of its agent when nobody is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// That it runs: something is under way, or will begin, end or be answered.
+    Process,
+    /// That the next one goes on from the journal: what is in force stays as it is.
+    Journal,
+    /// Nothing: nothing is in force.
+    Nothing,
+}
 
 /// A node: its configuration, its kernel and what is in force. All requests go through one of these, one at a time.
 pub struct Node<K> {
@@ -117,7 +137,7 @@ impl<K: Kernel> Node<K> {
                 ScratchNamespace::Lent
             }
         };
-        Self::from_journal(Enforcer::new(config, kernel, bench), claim, clock::boot(), now)
+        Self::from_journal(Enforcer::new(config, kernel, bench), claim, time::boot(), now)
     }
 
     /// A node whose kernel is tried out elsewhere, in a boot of that name.

@@ -4,6 +4,13 @@
 //! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, what nobody has
 //! confirmed is taken back, the socket's file goes. What is in force stays in the kernel.
 
+mod connections;
+mod credentials;
+mod listener;
+mod reception;
+mod supervisor;
+mod throttle;
+
 use std::{
     io,
     net::SocketAddr,
@@ -30,12 +37,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::{
-    Config, CredentialsError, JournalError, Limits, Node, Now, Via,
-    alarm::{Alarm, Ear},
+pub use self::{connections::Limits, credentials::CredentialsError};
+use self::{
     listener::Listener,
     reception::{ReadOnly, receive},
     supervisor::{Pulse, Supervisor},
+};
+use super::{
+    Config, JournalError, Node, Now, Via,
+    time::{Alarm, Ear},
 };
 use crate::{
     kernel::Kernel,

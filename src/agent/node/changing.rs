@@ -4,16 +4,16 @@ use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{Checked, Node, Ready};
+use super::{
+    Checked, Node, Ready,
+    enforcer::{Foreign, Staged},
+    guard,
+    journal::Held,
+    status,
+    transactions::{Effect, Event, Refusal},
+};
 use crate::{
-    agent::{
-        Now, Via,
-        enforcer::{Foreign, Staged},
-        guard,
-        journal::Held,
-        status,
-        transactions::{Effect, Event, Refusal},
-    },
+    agent::{Now, Via},
     kernel::{Interface, Kernel},
     plan::{Change, Partition, TimedId, Wanted},
     wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared},

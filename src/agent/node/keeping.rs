@@ -8,13 +8,14 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::{Changes, Node, writing::unwritable};
+use super::{
+    Changes, Node,
+    enforcer::Foreign,
+    transactions::{Effect, Event, Refusal},
+    writing::unwritable,
+};
 use crate::{
-    agent::{
-        Now,
-        enforcer::Foreign,
-        transactions::{Effect, Event, Refusal},
-    },
+    agent::Now,
     kernel::Kernel,
     wire::{ApiError, Confirm, Confirmed, ErrorCode, Rollback, RolledBack},
 };

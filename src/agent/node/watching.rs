@@ -1,14 +1,13 @@
 //! What a node does about what others do to its interface: hears of it, looks, and mends it if it is to be mended.
 
-use super::Node;
+use super::{
+    Node,
+    drift::Sight,
+    enforcer::Foreign,
+    status::{self, Look},
+};
 use crate::{
-    agent::{
-        Now, Via,
-        drift::Sight,
-        enforcer::Foreign,
-        guard,
-        status::{self, Look},
-    },
+    agent::{Now, Via},
     kernel::{Interface, Kernel, KernelError},
     plan::{IfName, Wanted},
     wire::ApiError,
@@ -93,10 +92,8 @@ impl<K: Kernel> Node<K> {
         match self.enforcer.kernel.interface(&name) {
             Ok(interface) => Ok(interface.index != ours),
             // Under another name it still has what was put there.
-            Err(KernelError::NoInterface(_)) => {
-                Ok(self.enforcer.kernel.host().map_err(guard::kernel_error)?.link(ours).is_none())
-            }
-            Err(error) => Err(guard::kernel_error(error)),
+            Err(KernelError::NoInterface(_)) => Ok(self.enforcer.kernel.host()?.link(ours).is_none()),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::Node;
+use super::{
+    Node,
+    journal::{self, Held, JournalError, JournalRecord},
+    transactions::Record,
+};
 use crate::{
-    agent::{
-        Now,
-        journal::{self, Held, JournalError, JournalRecord},
-        transactions::Record,
-    },
+    agent::Now,
     kernel::Kernel,
     wire::{ApiError, ErrorCode, Ticket},
 };

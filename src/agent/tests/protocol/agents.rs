@@ -2,7 +2,7 @@
 
 use super::{super::*, Check, DocumentId, Mutant, ticket};
 use crate::{
-    agent::transactions::{Effect, Event, Record, Refusal, Subject, Transactions},
+    agent::node::transactions::{Effect, Event, Record, Refusal, Subject, Transactions},
     fleet::decision::Heard,
 };
 

@@ -15,7 +15,12 @@ use nix::{
 };
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::{Config, Limits, ServeError, connections::Connections, credentials::Credentials};
+use super::{
+    ServeError,
+    connections::{Connections, Limits},
+    credentials::Credentials,
+};
+use crate::agent::Config;
 
 /// How long nothing is accepted after that has failed: of what it needs, such as file descriptors, there is none left.
 const PAUSE: Duration = Duration::from_millis(200);

@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Config, drift::Sight, enforcer::Enforcer, guard, journal::Held, timeline::Timeline};
+use super::{drift::Sight, enforcer::Enforcer, guard, journal::Held};
 use crate::{
+    agent::{Config, time::Timeline},
     kernel::{Interface, Kernel, KernelError},
     plan::{
         Blocked, ForeignObject, IfName, Leaf, LeafCount, NodeLocation, Overlay, Partition, Tree, Wanted, diff,
@@ -71,7 +72,7 @@ pub(super) fn look<K: Kernel>(
     let seen = kernel.interface(name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
     let (tree, interface) = match seen {
         Err(KernelError::NoInterface(_)) if place.is_some() => {
-            let renamed = guard::renamed(config, kernel, in_force).map_err(guard::kernel_error)?;
+            let renamed = guard::renamed(config, kernel, in_force)?;
             let chore = match renamed {
                 Some(Interface { name: now, .. }) => format!(
                     "interface {name} is called {now} now: rename it to {name}, or run `netemctl clear` and change the \
@@ -81,7 +82,7 @@ pub(super) fn look<K: Kernel>(
             };
             return Ok(Look { chores: vec![chore], ..empty() });
         }
-        seen => seen.map_err(guard::kernel_error)?,
+        seen => seen?,
     };
     // Where nothing is in force, all that can be is off.
     let chores = place.map_or_else(|| tree.left(name), |place| chores(&interface, place, left_out));

@@ -20,25 +20,16 @@ use nix::{
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
-use super::{Config, Node, ServeError, serve};
-use crate::kernel::Kernel;
+use crate::{
+    agent::{Config, Need, Node, ServeError, serve},
+    kernel::Kernel,
+};
 
 /// How long nothing may have been needed of it before it ends.
 const LINGERS: Duration = Duration::from_secs(10);
 
 /// How often it is looked.
 const LOOKS_EVERY: Duration = Duration::from_millis(500);
-
-/// What a node needs of its agent when nobody is connected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// That it runs: something is under way, or will begin, end or be answered.
-    Process,
-    /// That the next one goes on from the journal: what is in force stays as it is.
-    Journal,
-    /// Nothing: nothing is in force.
-    Nothing,
-}
 
 /// A keeper's folder, one for each network namespace.
 #[derive(Clone, Debug)]

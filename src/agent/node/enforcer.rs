@@ -4,13 +4,13 @@ use std::{thread, time::Duration};
 
 use tracing::warn;
 
-use super::{
-    Config, Now, Via, guard,
-    specimen::{self, Bench},
-    trial::Candidate,
-};
+use super::guard;
 use crate::{
-    kernel::{Failed, Interface, Kernel, execute, execute_and_tell},
+    agent::{
+        Config, Now, Via,
+        dry_run::{self, Bench, Candidate},
+    },
+    kernel::{Interface, Kernel, execute, execute_and_tell},
     plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, take_off},
     wire::{ApiError, ErrorCode, Onset},
 };
@@ -112,11 +112,11 @@ impl<K: Kernel> Enforcer<K> {
         let change = way(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // To take something off needs no trial.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
-            specimen::try_shaping(&*self.bench)?;
+            dry_run::try_shaping(&*self.bench)?;
             self.can_shape = true;
         }
         if shaping.as_ref().is_some_and(Shaping::has_refusals) && !self.can_refuse {
-            specimen::try_refusals(&*self.bench)?;
+            dry_run::try_refusals(&*self.bench)?;
             self.can_refuse = true;
         }
         let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
@@ -145,7 +145,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, ApiError> {
-        self.kernel.observe(interface).map_err(guard::kernel_error)
+        Ok(self.kernel.observe(interface)?)
     }
 
     /// Computes what has to be written for the kernel to do what `wanted` asks; writes nothing.
@@ -201,7 +201,7 @@ impl<K: Kernel> Enforcer<K> {
                 onset = Some(Onset { first: onset.map_or(last, |onset| onset.first), last });
             }
         });
-        written.map_err(failed)?;
+        written?;
         if onset.is_some() {
             thread::sleep(pause);
         }
@@ -229,7 +229,7 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.observe(interface)?;
         let change =
             take_off(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
-        execute(&mut self.kernel, interface, &change.steps).map_err(failed)
+        Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
     /// Removes the classes that nothing uses any more and that have drained.
@@ -237,7 +237,7 @@ impl<K: Kernel> Enforcer<K> {
         let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force, Foreign::Stays)?;
         if change.is_settled() {
-            execute(&mut self.kernel, &interface, &change.steps).map_err(failed)?;
+            execute(&mut self.kernel, &interface, &change.steps)?;
         }
         self.drains = !change.draining.is_empty();
         Ok(())
@@ -258,12 +258,4 @@ fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree, foreign: Fo
         };
         ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
     })
-}
-
-fn failed(failed: Failed) -> ApiError {
-    if failed.error.is_permission() {
-        return ApiError::new(ErrorCode::Permission, format!("{failed}; the agent needs CAP_NET_ADMIN"));
-    }
-    let code = if failed.rollback.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
-    ApiError::new(code, failed)
 }

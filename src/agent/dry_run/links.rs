@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::specimen::{Bench, Obstacle, no_bench};
+use super::{Bench, Obstacle, no_bench};
 use crate::{
     kernel::{self, Interface, Kernel, KernelError},
     plan::{Change, ClassMinor, DEFAULT_CLASS, Profile, Shaping, Step, Tree, Wanted, diff},
@@ -34,19 +34,19 @@ const PARAMETERS: [Parameter; 8] = [
 ];
 
 /// A change to be tried.
-pub(super) struct Candidate<'a> {
+pub(crate) struct Candidate<'a> {
     /// What the interface has.
-    pub(super) tree: &'a Tree,
+    pub(crate) tree: &'a Tree,
     /// What is to be done to it.
-    pub(super) change: &'a Change,
+    pub(crate) change: &'a Change,
     /// To what end.
-    pub(super) shaping: Option<&'a Shaping>,
+    pub(crate) shaping: Option<&'a Shaping>,
     /// This node.
-    pub(super) node: &'a NodeName,
+    pub(crate) node: &'a NodeName,
     /// The document that says so.
-    pub(super) wanted: &'a Wanted,
+    pub(crate) wanted: &'a Wanted,
     /// The distribution tables that are known.
-    pub(super) tables: Tables,
+    pub(crate) tables: Tables,
 }
 
 impl Candidate<'_> {
@@ -55,7 +55,7 @@ impl Candidate<'_> {
     /// # Errors
     ///
     /// What the kernel refuses, and where it is asked for.
-    pub(super) fn check(&self, bench: &dyn Bench) -> Result<(), ApiError> {
+    pub(crate) fn check(&self, bench: &dyn Bench) -> Result<(), ApiError> {
         let leaves = Leaves::of(self.tree, self.change, &self.tables);
         if !leaves.need_trial() {
             return Ok(());

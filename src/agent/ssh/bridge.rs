@@ -26,11 +26,9 @@ use nix::{
 };
 use thiserror::Error;
 
-use super::{
-    Config, ConfigError, JournalError, Via, journal,
-    keeper::{KeeperFolder, Presence},
-};
+use super::keeper::{KeeperFolder, Presence};
 use crate::{
+    agent::{Config, ConfigError, JournalError, Via, journal},
     kernel::{Kernel, Link},
     plan::IfName,
     topology::NodeName,

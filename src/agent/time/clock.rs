@@ -52,17 +52,17 @@ impl Now {
     }
 
     /// The reading by the wall clock of a controller that the node's is so many nanoseconds ahead of.
-    pub(super) fn by_controller(self, ahead: i64) -> Self {
+    pub(crate) fn by_controller(self, ahead: i64) -> Self {
         Self { wall: self.wall.by_a_clock_behind(ahead), ..self }
     }
 
     /// What the wall clock would show at an uptime if nobody had set it since this reading.
-    pub(super) fn wall_at(self, uptime: Duration) -> Moment {
+    pub(crate) fn wall_at(self, uptime: Duration) -> Moment {
         self.wall.after(uptime.saturating_sub(self.uptime))
     }
 
     /// The uptime at which it would show a moment that is not before this reading.
-    pub(super) fn uptime_of(self, moment: Moment) -> Duration {
+    pub(crate) fn uptime_of(self, moment: Moment) -> Duration {
         self.uptime.saturating_add(moment.since(self.wall).unwrap_or_default())
     }
 }
@@ -88,7 +88,7 @@ fn uptime() -> Duration {
 }
 
 /// Names the time between two starts of the machine, over which uptimes can be compared (random(4)); empty: unknown.
-pub(super) fn boot() -> String {
+pub(crate) fn boot() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     boot.map(|text| text.trim().to_owned()).unwrap_or_default()
 }

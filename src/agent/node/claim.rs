@@ -31,8 +31,8 @@ use nix::{
 };
 use tracing::warn;
 
-use super::{Config, JournalError, journal};
-use crate::plan::IfName;
+use super::{JournalError, journal};
+use crate::{agent::Config, plan::IfName};
 
 /// The names of all sockets of the network namespace.
 const SOCKETS: &str = "/proc/thread-self/net/unix";

@@ -1,14 +1,14 @@
 //! Which machine the agent runs on, for an inventory: its interfaces, and which of them the agent may touch.
 
-use super::{Config, guard};
 use crate::{
+    agent::Config,
     kernel::{HostNetwork, Kernel, Link, Mac, release},
     wire::{ApiError, Host, HostInterface},
 };
 
 /// The machine of an agent with that config and kernel. Nothing is written.
 pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, ApiError> {
-    let network = kernel.host().map_err(guard::kernel_error)?;
+    let network = kernel.host()?;
     let links = network.links.iter().filter(|link| !link.is_loopback);
     Ok(Host {
         node: config.node.clone(),

@@ -7,8 +7,8 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use super::{Config, Exception, Via};
 use crate::{
+    agent::{Config, Exception, Via},
     kernel::{HostNetwork, Interface, Kernel, KernelError, Link},
     plan::{IfName, NodeLocation, Wanted, diff, is_link_local},
     topology::NodeName,
@@ -37,9 +37,9 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     if wanted.shaping(node, interface.rate).is_none() || wanted.only_removes_from(in_force) {
         return Ok(interface);
     }
-    let host = kernel.host().map_err(kernel_error)?;
+    let host = kernel.host()?;
     let way = match via.peer_address() {
-        Some(peer) => kernel.way_to(peer, via.local_address()).map_err(kernel_error)?,
+        Some(peer) => kernel.way_to(peer, via.local_address())?,
         None => None,
     };
     Scene { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;
@@ -65,10 +65,9 @@ pub(super) fn admit_own<K: Kernel + ?Sized>(
     let has_ours = in_force.inventory.nodes.get(&config.node).is_some_and(|place| place.interface == *name);
     match kernel.interface(name) {
         Err(KernelError::NoInterface(_)) if has_ours => {
-            let renamed = renamed(config, kernel, in_force).map_err(kernel_error)?;
-            renamed.ok_or_else(|| kernel_error(KernelError::NoInterface(name.clone())))
+            renamed(config, kernel, in_force)?.ok_or_else(|| KernelError::NoInterface(name.clone()).into())
         }
-        found => found.map_err(kernel_error),
+        found => Ok(found?),
     }
 }
 
@@ -140,7 +139,7 @@ impl Scene<'_> {
     fn check_link(&self) -> Result<(), ApiError> {
         let name = &self.interface.name;
         let link = self.host.link(self.interface.index);
-        let link = link.ok_or_else(|| kernel_error(KernelError::NoInterface(name.clone())))?;
+        let link = link.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
         if link.is_loopback {
             return Err(refused(format!("interface {name} is the loopback, which is never shaped")));
         }
@@ -269,19 +268,6 @@ impl Scene<'_> {
 
 /// The table of routes that is used where no rule says otherwise (`RT_TABLE_MAIN`).
 const MAIN: u32 = 254;
-
-/// A kernel error in the terms of the API.
-pub(super) fn kernel_error(error: KernelError) -> ApiError {
-    let code = match &error {
-        KernelError::NoInterface(_) | KernelError::AlternativeName { .. } => ErrorCode::Refused,
-        error if error.is_permission() => ErrorCode::Permission,
-        _ => ErrorCode::Failed,
-    };
-    match code {
-        ErrorCode::Permission => ApiError::new(code, format!("{error}; the agent needs CAP_NET_ADMIN")),
-        _ => ApiError::new(code, error),
-    }
-}
 
 fn refused(message: String) -> ApiError {
     ApiError::new(ErrorCode::Refused, message)

@@ -25,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    Via,
     connections::{Seat, Stage},
     listener::{Arrival, Listener},
     throttle::Throttle,
 };
 use crate::{
+    agent::Via,
     pki::{Role, why_refused},
     wire::{ApiError, ErrorCode, SERVER},
 };

@@ -7,16 +7,16 @@ use tokio::io::{Interest, unix::AsyncFd};
 
 /// A timer of the clock by which the node counts, `CLOCK_BOOTTIME`: a machine that slept finds what is over by then. The
 /// timers of the async runtime stand still meanwhile.
-pub(super) struct Alarm(AsyncFd<OwnedFd>);
+pub(crate) struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let timer = timerfd_create(TimerfdClockId::Boottime, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
         readable(timer).map(Self)
     }
 
     /// Ends at an uptime, or never.
-    pub(super) async fn at(&self, uptime: Option<Duration>) {
+    pub(crate) async fn at(&self, uptime: Option<Duration>) {
         let Some(uptime) = uptime else { return std::future::pending().await };
         // A timer of zero is none.
         let at = uptime.max(Duration::from_nanos(1)).try_into();
@@ -33,16 +33,16 @@ impl Alarm {
 }
 
 /// Hears that the kernel has something to tell.
-pub(super) struct Ear(AsyncFd<OwnedFd>);
+pub(crate) struct Ear(AsyncFd<OwnedFd>);
 
 impl Ear {
     /// `news` becomes readable then. Whoever hears reads all of it.
-    pub(super) fn of(news: OwnedFd) -> io::Result<Self> {
+    pub(crate) fn of(news: OwnedFd) -> io::Result<Self> {
         readable(news).map(Self)
     }
 
     /// Ends when there is something. Without an ear, never.
-    pub(super) async fn hear(ear: Option<&Self>) {
+    pub(crate) async fn hear(ear: Option<&Self>) {
         match ear {
             Some(Self(news)) => match news.readable().await {
                 Ok(mut ready) => ready.clear_ready(),

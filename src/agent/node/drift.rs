@@ -12,8 +12,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use tracing::warn;
 
-use super::Now;
 use crate::{
+    agent::Now,
     kernel::Event,
     plan::{IfName, Moment},
     wire::{DRIFTS, Incident, OnDrift, WatchStatus},

@@ -2,9 +2,13 @@
 //!
 //! A specimen of what an agent installs goes on the loopback of a scratch network namespace, is read back and
 //! compared. The namespace ends with the trial, so there is nothing to clean up. What links of more than a
-//! delay need is tried for each change, by [`trial`](super::trial).
+//! delay need is tried for each change, by [`links`].
+
+mod links;
 
 use std::{fmt, io, net::IpAddr};
+
+pub(super) use self::links::Candidate;
 
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
@@ -107,7 +111,7 @@ fn try_specimen(bench: &dyn Bench, specimen: &Shaping, purpose: &str, modules: &
             ErrorCode::Unsupported,
             format!("this kernel cannot {purpose}: {error}; it needs the modules {modules}"),
         ),
-        Obstacle::Kernel(error) => super::guard::kernel_error(error),
+        Obstacle::Kernel(error) => error.into(),
         Obstacle::NotReadBack => ApiError::new(
             ErrorCode::Unsupported,
             "this kernel accepts what netemctl installs but reads back something else",

@@ -14,7 +14,7 @@ use crate::plan::{Absent, Moment, TimedId, Timing, Wanted};
 /// The times of what does not stay in force until it is taken back.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(TimedId, Run)>", into = "Vec<(TimedId, Run)>")]
-pub(super) struct Timeline(BTreeMap<TimedId, Run>);
+pub(crate) struct Timeline(BTreeMap<TimedId, Run>);
 
 /// One thing's times, and what the clocks showed as it was committed.
 ///
@@ -28,37 +28,37 @@ struct Run {
 
 /// How it stands with one thing at some instant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Standing {
+pub(crate) struct Standing {
     /// Whether it is in force.
-    pub(super) is_on: bool,
+    pub(crate) is_on: bool,
     /// Whether it is over for good.
-    pub(super) is_over: bool,
+    pub(crate) is_over: bool,
     /// The uptime at which that changes; `None`: never.
-    pub(super) until: Option<Duration>,
+    pub(crate) until: Option<Duration>,
     /// How long until it is over for good; `None`: it has no end.
-    pub(super) left: Option<Duration>,
+    pub(crate) left: Option<Duration>,
 }
 
 impl Standing {
     /// How it stands with what has no times.
-    pub(super) const FOR_GOOD: Self = Self { is_on: true, is_over: false, until: None, left: None };
+    pub(crate) const FOR_GOOD: Self = Self { is_on: true, is_over: false, until: None, left: None };
 }
 
 impl Timeline {
     /// That of `wanted`, committed at the moment `at`, when the clocks show `now`. What had its times before keeps them,
     /// over or not.
-    pub(super) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
+    pub(crate) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
         let run = |(id, timing)| (self.0.get(&id).copied().unwrap_or(Run { timing, committed: now }), id);
         Self(wanted.timings(at).map(run).map(|(run, id)| (id, run)).collect())
     }
 
     /// The same after a new start of the machine, which uptimes do not survive: the wall clock is believed once more.
-    pub(super) fn after_boot(&self, now: Now) -> Self {
+    pub(crate) fn after_boot(&self, now: Now) -> Self {
         Self(self.0.iter().map(|(id, run)| (id.clone(), Run { committed: now, ..*run })).collect())
     }
 
     /// What is not in force at an uptime.
-    pub(super) fn absent(&self, uptime: Duration) -> Absent {
+    pub(crate) fn absent(&self, uptime: Duration) -> Absent {
         let mut absent = Absent::default();
         for (id, run) in &self.0 {
             let standing = run.standing(uptime);
@@ -72,17 +72,17 @@ impl Timeline {
     }
 
     /// When each thing began or will.
-    pub(super) fn begins(&self) -> Vec<(TimedId, Moment)> {
+    pub(crate) fn begins(&self) -> Vec<(TimedId, Moment)> {
         self.0.iter().map(|(id, run)| (id.clone(), run.timing.begins)).collect()
     }
 
     /// How it stands with one thing.
-    pub(super) fn standing(&self, id: &TimedId, uptime: Duration) -> Standing {
+    pub(crate) fn standing(&self, id: &TimedId, uptime: Duration) -> Standing {
         self.0.get(id).map_or(Standing::FOR_GOOD, |run| run.standing(uptime))
     }
 
     /// The next uptime at which something changes.
-    pub(super) fn next(&self, uptime: Duration) -> Option<Duration> {
+    pub(crate) fn next(&self, uptime: Duration) -> Option<Duration> {
         self.0.values().filter_map(|run| run.standing(uptime).until).min()
     }
 }

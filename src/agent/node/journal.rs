@@ -20,12 +20,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{
-    Config, Now,
-    timeline::Timeline,
-    transactions::{Made, Record, Recorded, Tickets},
-};
+use super::transactions::{Made, Record, Recorded, Tickets};
 use crate::{
+    agent::{Config, Now, time::Timeline},
     plan::{IfName, Wanted},
     topology::NodeName,
 };
@@ -48,7 +45,7 @@ pub(super) struct Held {
 /// What is written down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct JournalRecord {
+pub(crate) struct JournalRecord {
     /// Whose journal it is.
     pub(super) node: NodeName,
     /// The boot in which it was written, to which the uptimes in it belong.
@@ -91,7 +88,7 @@ impl JournalRecord {
     }
 
     /// Whether nothing is in force, and nothing was about to be.
-    pub(super) fn is_clear(&self) -> bool {
+    pub(crate) fn is_clear(&self) -> bool {
         self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
     }
 
@@ -200,7 +197,7 @@ impl JournalError {
 }
 
 /// Reads a journal; `None`: there is none yet.
-pub(super) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
+pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
     match fs::read(path) {
         Ok(bytes) => decode(path, &bytes).map(Some),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -243,7 +240,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// A file of the journal's own, beside it.
-pub(super) fn beside(path: &Path, extension: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".");
     name.push(extension);

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 256;
 const UNFINISHED: usize = 8;
 
 /// What the transactions are about.
-pub(super) trait Subject {
+pub(crate) trait Subject {
     /// What all nodes have.
     type Document: Clone;
     /// Names a document.
@@ -43,7 +43,7 @@ pub(super) trait Subject {
 
 /// The transactions on one node.
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
-pub(super) struct Transactions<S: Subject> {
+pub(crate) struct Transactions<S: Subject> {
     held: S::Document,
     phase: Phase<S::Document, S::Prepared, S::Ready, S::Answer>,
     /// Transactions that are finished: all nodes keep them.
@@ -69,7 +69,7 @@ enum Phase<D, P, R, A> {
 }
 
 /// The confirmed transaction that led to a document, as long as its controller may roll it back.
-pub(super) type Last<D> = Option<Box<Made<D>>>;
+pub(crate) type Last<D> = Option<Box<Made<D>>>;
 
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 struct Change<P> {
@@ -90,59 +90,59 @@ struct Staged<D, R> {
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Made<D> {
-    pub(super) ticket: Ticket,
+pub(crate) struct Made<D> {
+    pub(crate) ticket: Ticket,
     /// What the node had before.
-    pub(super) before: D,
+    pub(crate) before: D,
     /// The uptime until which changes on some nodes wait for its controller to finish it.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    pub(super) until: Duration,
+    pub(crate) until: Duration,
     /// Whether its controller has asked to roll it back. That is done as soon as nothing lies on top of it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(super) is_unwanted: bool,
+    pub(crate) is_unwanted: bool,
     /// The confirmed transaction that led to what was before.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    pub(super) below: Last<D>,
+    pub(crate) below: Last<D>,
 }
 
 /// What an agent must not forget of its transactions.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Record<D> {
+pub(crate) struct Record<D> {
     /// The document that the transaction leads to.
-    pub(super) held: D,
+    pub(crate) held: D,
     /// The last transaction; `None`: there is nothing to go back to.
-    pub(super) transaction: Option<Recorded<D>>,
+    pub(crate) transaction: Option<Recorded<D>>,
     /// Transactions that all nodes keep.
-    pub(super) finished: Tickets,
+    pub(crate) finished: Tickets,
 }
 
 /// The transaction that was committed last, or that is about to be.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Recorded<D> {
-    pub(super) ticket: Ticket,
+pub(crate) struct Recorded<D> {
+    pub(crate) ticket: Ticket,
     /// What the node had before.
-    pub(super) before: D,
+    pub(crate) before: D,
     /// Whether all nodes had it and it was confirmed. If not, what was before holds.
-    pub(super) is_done: bool,
+    pub(crate) is_done: bool,
     /// The uptime until which changes on some nodes wait for its controller to finish it.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
-    pub(super) until: Duration,
+    pub(crate) until: Duration,
     /// The confirmed transaction that led to what was before.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
-    pub(super) below: Last<D>,
+    pub(crate) below: Last<D>,
 }
 
 /// Names of transactions, the newest last. The oldest are forgotten.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct Tickets(VecDeque<Ticket>);
+pub(crate) struct Tickets(VecDeque<Ticket>);
 
 impl Tickets {
-    pub(super) fn has(&self, ticket: &Ticket) -> bool {
+    pub(crate) fn has(&self, ticket: &Ticket) -> bool {
         self.0.contains(ticket)
     }
 
@@ -156,13 +156,13 @@ impl Tickets {
     }
 
     /// Whether there are none.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
 /// What happens to a node.
-pub(super) enum Event<S: Subject> {
+pub(crate) enum Event<S: Subject> {
     /// A controller asks to prepare a change of the document with that stamp. `on_all`: on all nodes that have that
     /// document, or that are no longer waited for.
     Prepare { ticket: Ticket, base: S::Stamp, on_all: bool },
@@ -191,7 +191,7 @@ pub(super) enum Event<S: Subject> {
 }
 
 /// What a node has to do.
-pub(super) enum Effect<S: Subject> {
+pub(crate) enum Effect<S: Subject> {
     /// Nothing.
     None,
     /// Compute what was asked for.
@@ -214,7 +214,7 @@ pub(super) enum Effect<S: Subject> {
 
 /// Why a node does not do what it is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// Another controller has prepared a change.
     Prepared,
     /// Another controller has committed a change and not confirmed it.
@@ -233,13 +233,13 @@ pub(super) enum Refusal {
 
 impl<S: Subject> Transactions<S> {
     /// A node that has a document, and on which nothing is under way.
-    pub(super) fn of(held: S::Document) -> Self {
+    pub(crate) fn of(held: S::Document) -> Self {
         let (finished, rolled_back) = (Tickets::default(), Tickets::default());
         Self { held, phase: Phase::AtRest(None), finished, rolled_back }
     }
 
     /// What an agent makes of what another one has written down. A change that was not confirmed never was.
-    pub(super) fn recovered(record: Record<S::Document>) -> Self {
+    pub(crate) fn recovered(record: Record<S::Document>) -> Self {
         let Record { held, transaction, finished } = record;
         let mut recovered = Self { finished, ..Self::of(held) };
         let is_interrupted = transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
@@ -256,7 +256,7 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// What has to be written down.
-    pub(super) fn record(&self) -> Record<S::Document> {
+    pub(crate) fn record(&self) -> Record<S::Document> {
         let recorded = |made: &Made<S::Document>, is_done: bool| {
             let Made { ticket, before, until, is_unwanted: _, below } = made.clone();
             Recorded { ticket, before, is_done, until, below }
@@ -270,7 +270,7 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// What has to be written down before a change of the document is made.
-    pub(super) fn leading_to(&self, next: S::Document, ticket: &Ticket) -> Record<S::Document> {
+    pub(crate) fn leading_to(&self, next: S::Document, ticket: &Ticket) -> Record<S::Document> {
         let (before, below) = (self.held.clone(), self.phase.last().cloned().map(Box::new));
         let (ticket, until) = (ticket.clone(), Duration::ZERO);
         let transaction = Some(Recorded { ticket, before, is_done: false, until, below });
@@ -279,7 +279,7 @@ impl<S: Subject> Transactions<S> {
 
     /// What the node does about an event: the one transition.
     #[expect(clippy::too_many_lines, reason = "one match, so that all transitions are seen together")]
-    pub(super) fn step(&mut self, event: Event<S>) -> Result<Effect<S>, Refusal> {
+    pub(crate) fn step(&mut self, event: Event<S>) -> Result<Effect<S>, Refusal> {
         use Phase::{AtRest, Prepared, Ready, Returning, Unconfirmed};
         // In every arm that does not say otherwise, the phase is put back as it was.
         let phase = std::mem::replace(&mut self.phase, AtRest(None));
@@ -443,17 +443,17 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// The document that the node has.
-    pub(super) fn held(&self) -> &S::Document {
+    pub(crate) fn held(&self) -> &S::Document {
         &self.held
     }
 
     /// What is known of the change that is prepared under a ticket.
-    pub(super) fn prepared(&self, ticket: &Ticket) -> Option<&S::Prepared> {
+    pub(crate) fn prepared(&self, ticket: &Ticket) -> Option<&S::Prepared> {
         self.phase.prepared(ticket)
     }
 
     /// The document before the change that is to be taken back.
-    pub(super) fn way_back(&self) -> Option<&S::Document> {
+    pub(crate) fn way_back(&self) -> Option<&S::Document> {
         match &self.phase {
             Phase::Returning(change) => Some(&change.before),
             _ => None,
@@ -461,12 +461,12 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// Whether a change waits for its instant.
-    pub(super) fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         matches!(self.phase, Phase::Ready(..))
     }
 
     /// The uptime at which what is under way ends by itself; `None`: nothing is under way.
-    pub(super) fn lease(&self) -> Option<Duration> {
+    pub(crate) fn lease(&self) -> Option<Duration> {
         match &self.phase {
             Phase::AtRest(_) => None,
             Phase::Prepared(_, change) | Phase::Ready(_, change, _) => Some(change.until),
@@ -476,13 +476,13 @@ impl<S: Subject> Transactions<S> {
     }
 
     /// The uptime at which what nobody has confirmed is taken back; `None`: there is no such thing.
-    pub(super) fn taken_back_at(&self) -> Option<Duration> {
+    pub(crate) fn taken_back_at(&self) -> Option<Duration> {
         self.lease().filter(|_| matches!(self.phase, Phase::Unconfirmed { .. } | Phase::Returning(_)))
     }
 
     /// The uptime until which changes on some nodes wait for the controller of the confirmed transaction that led to the
     /// document, which may still roll it back; `None`: nobody may.
-    pub(super) fn unfinished(&self) -> Option<Duration> {
+    pub(crate) fn unfinished(&self) -> Option<Duration> {
         self.phase.last().map(|last| last.until)
     }
 }
@@ -525,14 +525,14 @@ impl<D, P, R, A> Phase<D, P, R, A> {
 
 impl<D> Recorded<D> {
     /// The confirmed transactions that it lies on.
-    pub(super) fn below(&self) -> impl Iterator<Item = &Made<D>> {
+    pub(crate) fn below(&self) -> impl Iterator<Item = &Made<D>> {
         self.below.iter().flat_map(|below| below.down())
     }
 }
 
 impl<D> Made<D> {
     /// Does the same to each of those that lie on each other.
-    pub(super) fn each(last: Last<D>, change: &impl Fn(Self) -> Self) -> Last<D> {
+    pub(crate) fn each(last: Last<D>, change: &impl Fn(Self) -> Self) -> Last<D> {
         let mut made = change(*last?);
         made.below = Self::each(made.below.take(), change);
         Some(Box::new(made))

@@ -1,0 +1,30 @@
+//! Kernel errors as errors of the API.
+
+use crate::{
+    kernel::{Failed, KernelError},
+    wire::{ApiError, ErrorCode},
+};
+
+impl From<KernelError> for ApiError {
+    fn from(error: KernelError) -> Self {
+        match &error {
+            KernelError::NoInterface(_) | KernelError::AlternativeName { .. } => Self::new(ErrorCode::Refused, error),
+            _ if error.is_permission() => lacks_net_admin(error),
+            _ => Self::new(ErrorCode::Failed, error),
+        }
+    }
+}
+
+/// Steps that failed. [`ErrorCode::Broken`] if the steps before could not be rolled back either.
+impl From<Failed> for ApiError {
+    fn from(failed: Failed) -> Self {
+        if failed.error.is_permission() {
+            return lacks_net_admin(failed);
+        }
+        Self::new(if failed.rollback.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken }, failed)
+    }
+}
+
+fn lacks_net_admin(error: impl std::fmt::Display) -> ApiError {
+    ApiError::new(ErrorCode::Permission, format!("{error}; the agent needs CAP_NET_ADMIN"))
+}

@@ -1,0 +1,8 @@
+//! Agents on hosts where nobody has installed one: a [`bridge`] from the ssh session to an agent, and the [`keeper`], an
+//! agent that runs only as long as it is needed.
+
+mod bridge;
+mod keeper;
+
+pub use bridge::{BridgeError, Caller, bridge};
+pub use keeper::{KeeperFolder, keep};
