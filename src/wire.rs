@@ -72,10 +72,6 @@ calls! {
 /// that line is a login shell's. The number rises with each change of the calls.
 pub const GREETING: &str = "netemctl-agent 4 ";
 
-/// What an agent says to a viewer that asks for more than to read.
-pub const READ_ONLY: &str =
-    "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
-
 /// What an agent says in the `server` header of every answer, for those that do not understand the answer.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
 

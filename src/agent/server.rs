@@ -52,7 +52,7 @@ use crate::{
     probe,
     wire::{
         ApiError, Call, ClockReading, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted,
-        Plan, Prepare, Prepared, Probe, READ_ONLY, Rollback,
+        Plan, Prepare, Prepared, Probe, Rollback,
     },
 };
 
@@ -102,9 +102,6 @@ pub enum ServeError {
     /// The agent's certificate cannot be used.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// The config does not say where.
-    #[error("the config says nowhere to listen")]
-    Nowhere,
     /// Other agents could not learn that the interface has one.
     #[error("cannot keep other agents from the interface: {0}")]
     Claim(#[source] io::Error),
@@ -219,11 +216,15 @@ const MEASUREMENTS: usize = 4;
 /// What a viewer may ask.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
+/// What a viewer that asks for more is told.
+const READ_ONLY: &str =
+    "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
+
 /// Refuses whatever else a viewer asks.
 async fn only_reads(request: Request, next: Next) -> Response {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
-        return answer::<()>(Err(ApiError::new(ErrorCode::Refused, READ_ONLY)));
+        return answer::<()>(Err(ApiError::new(ErrorCode::ReadOnly, READ_ONLY)));
     }
     next.run(request).await
 }
@@ -435,8 +436,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_agent_that_cannot_have_its_node_gives_no_sign_of_life() {
-        let text = "node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/n1.sock'";
-        let config: Config = toml::from_str(text).unwrap();
+        let config = Config::of("n1".parse().unwrap(), vec!["db0".parse().unwrap()]);
         let kernel = FakeKernel::new("db0".parse().unwrap());
         let node = Node::with_bench(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
         let node = Served::new(node);

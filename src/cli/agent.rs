@@ -184,9 +184,6 @@ pub(super) struct Checked<'a> {
 /// Checks a config.
 fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
     let config = Config::read(path)?;
-    if config.socket.is_none() && config.listen.is_none() {
-        return Err(ServeError::Nowhere.into());
-    }
     let checked = Checked {
         file: path.display().to_string(),
         node: &config.node,
@@ -268,7 +265,9 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::Malformed(rejected) => (*rejected).into(),
-            error => Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like"),
+            ConfigError::Unreadable(..) => {
+                Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like")
+            }
         }
     }
 }
@@ -300,9 +299,6 @@ impl From<ServeError> for Failure {
             | ServeError::Timer(_) => Self::new(Exit::Failed, error),
             ServeError::Credentials(_) => {
                 Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
-            }
-            ServeError::Nowhere => {
-                Self::new(Exit::File, error).hint("say `socket = \"/path\"` or `listen = \"ADDRESS:PORT\"`")
             }
         }
     }

@@ -343,7 +343,7 @@ pub(super) fn exit_of(error: &CallError) -> Exit {
     match error {
         CallError::Refused(error) => match error.code {
             ErrorCode::BadRequest | ErrorCode::Failed | ErrorCode::Broken => Exit::Failed,
-            ErrorCode::Refused => Exit::Refused,
+            ErrorCode::Refused | ErrorCode::ReadOnly => Exit::Refused,
             ErrorCode::Unsupported => Exit::Unsupported,
             ErrorCode::Permission => Exit::Permission,
             ErrorCode::Conflict => Exit::Conflict,

@@ -12,6 +12,8 @@ pub(super) struct Lend {}
 impl Lend {
     #[expect(clippy::unused_self, reason = "every verb is run the same way")]
     pub(super) fn run(&self) -> Result<Exit, Failure> {
-        lend(io::stdin()).map(|()| Exit::Ok).map_err(|error| Failure::new(Exit::Failed, error))
+        let failed =
+            |error| Failure::new(Exit::Failed, format!("cannot hand the network namespace over by stdin: {error}"));
+        lend(io::stdin()).map(|()| Exit::Ok).map_err(failed)
     }
 }

@@ -83,13 +83,14 @@ impl Context {
         what: Option<&str>,
         work: impl AsyncFnOnce(&CancellationToken, &Progress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let failed = |error: io::Error| Failure::new(Exit::Failed, error);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+        let cannot = |what: &str, error: io::Error| Failure::new(Exit::Failed, format!("cannot {what}: {error}"));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| cannot("wait for events", error))?;
         self.settle();
         runtime.block_on(async {
             let interrupt = CancellationToken::new();
-            let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-            let mut pressed = signal(SignalKind::interrupt()).map_err(failed)?;
+            let on = |kind| signal(kind).map_err(|error| cannot("wait for signals", error));
+            let (mut terminate, mut pressed) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
             let (cancel, expired, deadline) = (interrupt.clone(), self.timed_out.clone(), self.deadline.clone());
             tokio::spawn(async move {
                 let time_is_up = async {

@@ -11,11 +11,11 @@ use super::{
     InventoryFile, NodeEntry, Which,
     agent::{self, Transport},
     pattern::Pattern,
-    words::{self, Group, Keys, Said, Selector, Tls},
+    words::{self, Group, Keys, Said, Selector},
     zones,
 };
 use crate::{
-    pki::TlsFiles,
+    pki::TlsTable,
     plan::{AGENT_PORT, is_link_local},
     topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word},
 };
@@ -46,7 +46,7 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
         findings.extend(needless_tls(document.tls.as_ref(), &transports));
     }
     let zones = zones::read(&document.zones, &nodes, &mut findings);
-    let tls = document.tls.and_then(|tls| tls_files(&tls, source));
+    let tls = document.tls.and_then(|tls| tls.files(source));
     if findings.is_empty() { Ok(InventoryFile { nodes: entries, zones, tls }) } else { Err(findings) }
 }
 
@@ -306,15 +306,8 @@ fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<F
     .collect()
 }
 
-fn needless_tls(tls: Option<&Tls<'_>>, transports: &BTreeSet<Transport>) -> Option<Finding> {
+fn needless_tls(tls: Option<&TlsTable<'_>>, transports: &BTreeSet<Transport>) -> Option<Finding> {
     let tls = tls.filter(|_| !transports.contains(&Transport::Https))?;
     let finding = Finding::new(tls.key.clone(), "no agent is reached by HTTPS, so nothing needs `tls`");
     Some(finding.help("leave it out, or write `transport = \"https\"`"))
-}
-
-/// The files by the folder of the file that names them.
-fn tls_files(tls: &Tls<'_>, source: &Source) -> Option<TlsFiles> {
-    let path = |word: &Option<Word<'_>>| Some(source.path_of(word.as_ref()?.get_ref()).into());
-    let [ca, cert, key] = &tls.files;
-    Some(TlsFiles { ca: path(ca)?, cert: path(cert)?, key: path(key)? })
 }

@@ -8,14 +8,17 @@ use ipnetwork::IpNetwork;
 use toml::Spanned;
 
 use super::{agent::Transport, pattern::Pattern};
-use crate::topology::{Finding, Table, TableEntry, Word, integer, nearest};
+use crate::{
+    pki::TlsTable,
+    topology::{Finding, Table, TableEntry, Word, integer, nearest},
+};
 
 /// A file that has the shape of an inventory.
 pub(super) struct Document<'t> {
     pub(super) defaults: Keys<'t>,
     pub(super) groups: Vec<Group<'t>>,
     pub(super) zones: Vec<Zone<'t>>,
-    pub(super) tls: Option<Tls<'t>>,
+    pub(super) tls: Option<TlsTable<'t>>,
 }
 
 /// One entry of `[nodes]`.
@@ -30,13 +33,6 @@ pub(super) struct Group<'t> {
 pub(super) struct Zone<'t> {
     pub(super) name: Word<'t>,
     pub(super) members: Vec<Word<'t>>,
-}
-
-/// `[tls]`.
-pub(super) struct Tls<'t> {
-    pub(super) key: Range<usize>,
-    /// `ca`, `cert` and `key`; `None` where one is missing or no text.
-    pub(super) files: [Option<Word<'t>>; 3],
 }
 
 /// A key that is there, and its value, unless that is wrong and reported.
@@ -119,7 +115,7 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
         );
     }
     let groups = nodes.map(|nodes| read_nodes(nodes, findings)).unwrap_or_default();
-    let tls = top.take("tls").and_then(|entry| read_tls(entry, findings));
+    let tls = top.take("tls").and_then(|entry| TlsTable::read(entry, findings));
     let zones = top.take("zones").map(|entry| read_zones(entry, findings)).unwrap_or_default();
     top.close(findings);
     Document { defaults: defaults.unwrap_or_default(), groups, zones, tls }
@@ -170,28 +166,6 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Zon
         Some(Zone { name: Spanned::new(zone.key_span(), zone.key()), members })
     };
     table.take_rest().into_iter().filter_map(zone).collect()
-}
-
-fn read_tls<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Tls<'t>> {
-    let mut table = entry.table("`tls`", findings)?;
-    let files = ["ca", "cert", "key"].map(|key| {
-        let Some(file) = table.take(key) else {
-            findings.push(
-                Finding::new(entry.key_span(), format!("`tls` needs `{key}`"))
-                    .label(format!("`{key}` is missing"))
-                    .help("write `ca = \"ca.crt\"`, `cert = \"controller.crt\"` and `key = \"controller.key\"`"),
-            );
-            return None;
-        };
-        let word = file.string(findings)?;
-        if word.get_ref().is_empty() {
-            findings.push(Finding::new(word.span(), "the file's name is empty"));
-            return None;
-        }
-        Some(word)
-    });
-    table.close(findings);
-    Some(Tls { key: entry.key_span(), files })
 }
 
 fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<Transport>> {

@@ -190,7 +190,7 @@ fn with(path: &Path, error: &io::Error) -> io::Error {
 }
 
 /// The error, with what it is about.
-fn about(what: &str, error: &io::Error) -> io::Error {
+pub(super) fn about(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 

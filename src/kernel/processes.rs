@@ -20,6 +20,8 @@ use rustix::{
     process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal},
 };
 
+use super::namespace::about;
+
 /// A process in a network namespace of interest.
 #[derive(Debug)]
 pub struct Process {
@@ -62,7 +64,7 @@ impl Process {
             let handle = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
                 Some(Ok(handle)) => handle,
                 Some(Err(rustix::io::Errno::SRCH)) | None => continue,
-                Some(Err(error)) => return Err(error.into()),
+                Some(Err(error)) => return Err(about(&format!("cannot look at process {pid}"), &error.into())),
             };
             // Asked again, as the number may have become another process's before the handle was had.
             if let Some(network) = is_wanted()
@@ -131,7 +133,7 @@ impl Process {
                     Ok(0) if left.is_zero() => return Ok(false),
                     Ok(0) | Err(nix::errno::Errno::EINTR) => {}
                     Ok(_) => break,
-                    Err(errno) => return Err(errno.into()),
+                    Err(errno) => return Err(about("cannot wait for processes to end", &errno.into())),
                 }
             }
         }
@@ -164,7 +166,7 @@ fn network_of(pid: i32) -> Option<u64> {
 
 /// The entries of a folder that are numbers, ascending.
 fn numbers(folder: &Path) -> io::Result<Vec<i32>> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", folder.display()));
+    let named = |error| about(&folder.display().to_string(), &error);
     let mut numbers = Vec::new();
     for entry in fs::read_dir(folder).map_err(named)? {
         numbers.extend(entry.map_err(named)?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()));
@@ -186,7 +188,7 @@ fn command(pid: i32) -> Vec<String> {
 
 fn uptime() -> io::Result<Duration> {
     let file = "/proc/uptime";
-    let text = fs::read_to_string(file).map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))?;
+    let text = fs::read_to_string(file).map_err(|error| about(file, &error))?;
     let seconds = text.split_whitespace().next().and_then(|seconds| seconds.parse().ok());
     Ok(Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default())
 }

@@ -25,40 +25,13 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
     version::TLS13,
 };
-use serde::Deserialize;
 use thiserror::Error;
 
 use super::{
-    Role, Validity,
+    Role, TlsFiles, Validity,
     refusal::{Mistaken, mistaken},
 };
 use crate::topology::NodeName;
-
-/// The CA's certificate, in a folder that has one identity.
-pub const CA_FILE: &str = "ca.pem";
-/// One's own certificate there.
-pub const CERTIFICATE_FILE: &str = "cert.pem";
-/// Its key.
-pub const KEY_FILE: &str = "key.pem";
-
-/// The files of an identity, PEM.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsFiles {
-    /// The CA that the other side has to be of.
-    pub ca: PathBuf,
-    /// One's own certificate.
-    pub cert: PathBuf,
-    /// Its key, which nobody else may be able to read.
-    pub key: PathBuf,
-}
-
-impl TlsFiles {
-    /// Those of a folder as [`pki issue`](super::store) makes them.
-    pub fn in_folder(folder: &Path) -> Self {
-        Self { ca: folder.join(CA_FILE), cert: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
-    }
-}
 
 /// Who one is, and whose word one takes for who the others are.
 #[derive(Clone, Debug)]

@@ -6,6 +6,7 @@
 //! but a controller. Host names and addresses play no part in that. TLS 1.3 only, by rustls with ring.
 
 mod authority;
+mod files;
 mod identity;
 mod refusal;
 mod role;
@@ -15,7 +16,9 @@ mod tests;
 mod validity;
 
 pub use authority::{Authority, AuthorityError, CertificateRequest, Issued};
-pub use identity::{CA_FILE, CERTIFICATE_FILE, Identity, IdentityError, KEY_FILE, TlsFiles};
+pub(crate) use files::TlsTable;
+pub use files::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, TlsFiles};
+pub use identity::{Identity, IdentityError};
 pub use refusal::{Untrusted, why_refused, why_untrusted};
 pub use role::Role;
 pub use validity::Validity;

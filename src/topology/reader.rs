@@ -115,6 +115,16 @@ impl<'t> TableEntry<'t> {
             .map(|text| Spanned::new(self.value.span(), text))
     }
 
+    /// The name of a file.
+    pub(crate) fn file_name(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
+        let word = self.string(findings)?;
+        if word.get_ref().is_empty() {
+            findings.push(Finding::new(word.span(), "the file's name is empty"));
+            return None;
+        }
+        Some(word)
+    }
+
     pub(crate) fn boolean(&self, findings: &mut Vec<Finding>) -> Option<bool> {
         self.expect("true or false", self.value.get_ref().as_bool(), findings)
     }

@@ -56,6 +56,8 @@ pub enum ErrorCode {
     Refused,
     /// The kernel cannot do what is asked.
     Unsupported,
+    /// The certificate is a viewer's, which may only read.
+    ReadOnly,
     /// The agent lacks the right to do it.
     Permission,
     /// Another controller changed the state, or is changing it.
@@ -71,7 +73,7 @@ impl ErrorCode {
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,
-            Self::Refused | Self::Permission => 403,
+            Self::Refused | Self::ReadOnly | Self::Permission => 403,
             Self::Conflict => 409,
             Self::Unsupported => 501,
             Self::Failed | Self::Broken => 500,

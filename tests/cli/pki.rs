@@ -208,15 +208,29 @@ fn a_config_that_would_let_anybody_in_is_refused() {
     insta::assert_snapshot!(start("listen = '10.0.0.7:7946'\n"), @"
     --- stdout
     --- stderr
-    error: agent.toml: without TLS the agent would obey everybody who reaches 10.0.0.7:7946; add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1
-    hint: netemctl agent --help shows what the file looks like
+    error: without TLS the agent would obey everybody who reaches 10.0.0.7:7946
+     --> agent.toml:3:10
+      |
+    3 | listen = '10.0.0.7:7946'
+      |          ^^^^^^^^^^^^^^^
+      |
+      = help: add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1
+
+    error: agent.toml: 1 error
     --- exit status: 3
     ");
     insta::assert_snapshot!(start("socket = '/tmp/a'\n[tls]\nca = 'a'\ncert = 'b'\nkey = 'c'\n"), @r#"
     --- stdout
     --- stderr
-    error: agent.toml: [tls] is for a port, and there is none; add `listen = "ADDRESS:PORT"`
-    hint: netemctl agent --help shows what the file looks like
+    error: `tls` is for a port, and there is none
+     --> agent.toml:4:2
+      |
+    4 | [tls]
+      |  ^^^
+      |
+      = help: add `listen = "ADDRESS:PORT"`
+
+    error: agent.toml: 1 error
     --- exit status: 3
     "#);
 }

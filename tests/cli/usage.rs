@@ -314,19 +314,127 @@ fn an_agent_that_has_no_config_says_where_to_see_one() {
     let checked = sandbox.run(["agent", "--config", "right.toml", "--check"]).ended(0).stdout;
     assert!(checked.starts_with("right.toml: ok\n  node: n1\n  may shape: lo, none7\n"), "{checked}");
     assert!(checked.contains("warning: interface none7 does not exist; this machine has "), "{checked}");
-    sandbox.write("agent.toml", "node = 'n1'\ninterface = 'eno2'\nsocket = 'agent.sock'\n");
-    insta::assert_snapshot!(sandbox.run(["agent", "--config", "agent.toml"]), @"
+}
+
+#[test]
+fn all_mistakes_of_an_agents_config_are_shown_with_their_lines() {
+    let sandbox = Sandbox::new();
+    sandbox.write(
+        "agent.toml",
+        "node = 'n 1'\ninterface = 'eno2'\nsocket = 'agent.sock'\njournal = './agent.sock'\nlisten = '0.0.0.0:20094'\n\
+         allow = ['bridges', 'gateway']\non-drift = 'ignore'\n",
+    );
+    insta::assert_snapshot!(sandbox.run(["agent", "--config", "agent.toml", "--check"]), @r#"
     --- stdout
     --- stderr
-    error: unknown field `interface`, expected one of `node`, `interfaces`, `socket`, `socket-group`, `listen`, `tls`, `journal`, `allow`, `after-reboot`, `on-drift`
+    error: an agent's configuration needs `interfaces`
+     --> agent.toml:1:1
+      |
+    1 | node = 'n 1'
+      | ^
+      |
+      = help: netemctl agent --help shows what the file looks like
+
+    error: `n 1` is not a node's name
+     --> agent.toml:1:8
+      |
+    1 | node = 'n 1'
+      |        ^^^^^
+      |
+      = help: a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit
+
+    error: unknown key `interface` in an agent's configuration
      --> agent.toml:2:1
       |
     2 | interface = 'eno2'
       | ^^^^^^^^^ did you mean `interfaces`?
       |
-      = help: netemctl agent --help shows what the file looks like
+      = help: the keys of an agent's configuration are `node`, `interfaces`, `socket`, `socket-group`, `listen`, `tls`, `journal`, `allow`, `after-reboot`, `on-drift`
 
-    error: agent.toml: 1 error
+    error: `socket` and `journal` are the same file
+     --> agent.toml:4:11
+      |
+    3 | socket = 'agent.sock'
+      |          ------------ `socket`
+    4 | journal = './agent.sock'
+      |           ^^^^^^^^^^^^^^
+      |
+      = help: give each a path of its own
+
+    error: without TLS the agent would obey everybody who reaches 0.0.0.0:20094
+     --> agent.toml:5:10
+      |
+    5 | listen = '0.0.0.0:20094'
+      |          ^^^^^^^^^^^^^^^
+      |
+      = help: add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1
+
+    error: `allow` has no choice `bridges`
+     --> agent.toml:6:10
+      |
+    6 | allow = ['bridges', 'gateway']
+      |          ^^^^^^^^^ did you mean "bridge"?
+      |
+      = help: the choices of `allow` are "default-route", "controller", "bridge", "gateway"
+
+    error: `on-drift` has no choice `ignore`
+     --> agent.toml:7:12
+      |
+    7 | on-drift = 'ignore'
+      |            ^^^^^^^^
+      |
+      = help: the choices of `on-drift` are "report", "repair"
+
+    error: agent.toml: 7 errors
     --- exit status: 3
+    "#);
+    sandbox.write("silent.toml", "node = 'n1'\ninterfaces = ['eno2']\n[tls]\nca = 'ca.pem'\nkey = ''\n");
+    insta::assert_snapshot!(sandbox.run(["agent", "--config", "silent.toml"]), @r#"
+    --- stdout
+    --- stderr
+    error: `tls` is for a port, and there is none
+     --> silent.toml:3:2
+      |
+    3 | [tls]
+      |  ^^^
+      |
+      = help: add `listen = "ADDRESS:PORT"`
+
+    error: `tls` needs `cert`
+     --> silent.toml:3:2
+      |
+    3 | [tls]
+      |  ^^^ `cert` is missing
+      |
+      = help: `netemctl pki issue` makes the files of `ca`, `cert` and `key`
+
+    error: the file's name is empty
+     --> silent.toml:5:7
+      |
+    5 | key = ''
+      |       ^^
+
+    error: silent.toml: 3 errors
+    --- exit status: 3
+    "#);
+}
+
+#[test]
+fn an_error_of_the_system_names_what_it_is_about() {
+    let sandbox = Sandbox::new();
+    insta::assert_snapshot!(sandbox.run(["lend-network"]), @"
+    --- stdout
+    --- stderr
+    error: cannot hand the network namespace over by stdin: Socket operation on non-socket (os error 88)
+    --- exit status: 1
+    ");
+    sandbox.write("inventory.toml", "[defaults]\ntransport = 'ssh'\ninterface = 'eno2'\n[nodes]\nn1 = {}\n");
+    // Three open files, and one more for reading the inventory.
+    let script = "ulimit -n 4; exec \"$NETEMCTL\" inventory check inventory.toml";
+    insta::assert_snapshot!(sandbox.run_other("sh", ["-c", script]), @"
+    --- stdout
+    --- stderr
+    error: cannot wait for events: Too many open files (os error 24)
+    --- exit status: 1
     ");
 }

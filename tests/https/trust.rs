@@ -75,7 +75,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
         refusal(&viewer, probe()).await,
     ];
     for error in asked {
-        assert!(error.code == ErrorCode::Refused && error.message.contains("a viewer's"), "{error}");
+        assert!(error.code == ErrorCode::ReadOnly && error.message.contains("a viewer's"), "{error}");
     }
     assert_eq!(log.refusals(), [""; 0], "it is let in");
     let controller = site.fleet(Some(&site.controller()));

@@ -94,3 +94,19 @@ fn over_a_management_network_that_loses_three_of_ten_packets_all_nodes_change_or
     drop(controller(&lab, "clear").expect(0));
     assert_eq!(lab.tc(), before);
 }
+
+/// An agent would refuse the change that `inventory check` tries. That says nothing of the node.
+#[test]
+fn inventory_check_by_a_viewers_certificate_says_that_it_tried_no_change() {
+    let lab = Lab::up_with(&shipped("uniform-3-rtt100.toml"), &["--tls"]);
+    let store = lab.directory().join("pki");
+    drop(lab.netemctl(&format!("pki issue --viewer --dir {}", store.display())).expect(0));
+    let check = format!("--tls-dir {} inventory check", store.join("viewer").display());
+    let checked = controller(&lab, &format!("--json {check}")).expect(0).json();
+    assert_eq!(checked["ok"], true, "{checked}");
+    assert_eq!(checked["nodes"]["n1"]["state"], "ok", "{checked}");
+    let said = controller(&lab, &check).expect(0).stdout;
+    assert!(said.contains("\nno change was tried: the certificate is a viewer's, which may only read"), "{said}");
+    // A controller's certificate does try.
+    assert_eq!(controller(&lab, "--json inventory check").expect(0).json()["untried"], Value::Null);
+}

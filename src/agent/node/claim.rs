@@ -128,7 +128,7 @@ mod tests {
     fn config(journal: Option<&Path>, interface: &str) -> Config {
         let journal = journal.map(|path| format!("journal = '{}'", path.display())).unwrap_or_default();
         let text = format!("node = 'n1'\nsocket = '/run/x'\ninterfaces = ['{interface}']\n{journal}");
-        toml::from_str(&text).unwrap()
+        Config::parse(crate::topology::Source::new("agent.toml", text)).unwrap()
     }
 
     #[test]

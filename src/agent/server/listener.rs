@@ -76,9 +76,6 @@ impl Listener {
             let metadata = fs::metadata(path).map_err(|error| ServeError::Socket(path.clone(), error))?;
             sockets.push(Socket::Unix { listener, path: path.clone(), inode: metadata.ino() });
         }
-        if sockets.is_empty() {
-            return Err(ServeError::Nowhere);
-        }
         let listener = |socket| Self { socket, connections: Connections::new(limits.clone()) };
         Ok(sockets.into_iter().map(listener).collect())
     }

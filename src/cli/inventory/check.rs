@@ -19,7 +19,7 @@ use crate::{
     inventory::Resolved,
     plan::{IfName, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Source, Topology},
-    wire::{GetHost, Host, READ_ONLY, Routed},
+    wire::{ErrorCode, GetHost, Host, Routed},
 };
 
 /// Ask every agent and show the interface and the addresses that commands would use
@@ -164,10 +164,9 @@ async fn try_out(fleet: &Fleet) -> Tried {
     match fleet.plan(true, &CancellationToken::new(), edit).await {
         Ok(_) => Tried::default(),
         Err(TransactionError::Nodes { failures, .. }) => {
-            let is_viewers =
-                |error: &CallError| matches!(error, CallError::Refused(error) if error.message == READ_ONLY);
-            let (viewers, refusals): (BTreeMap<_, _>, _) =
-                failures.into_iter().partition(|(_, error)| is_viewers(error));
+            let (viewers, refusals): (BTreeMap<_, _>, _) = failures.into_iter().partition(
+                |(_, error)| matches!(error, CallError::Refused(error) if error.code == ErrorCode::ReadOnly),
+            );
             Tried { refusals, untried: viewers.values().next().map(ToString::to_string) }
         }
         Err(error) => Tried::not(&error),

@@ -105,7 +105,7 @@ pub(super) fn ending<T: Send + 'static>(
             }
             done = told => match done {
                 Ok(done) => Ok(done?),
-                Err(error) => Err(Failure::new(Exit::Failed, error)),
+                Err(_panicked) => Err(Failure::new(Exit::Failed, format!("{what} broke off"))),
             },
         }
     })

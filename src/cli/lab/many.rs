@@ -174,7 +174,8 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
                 }
                 background = in_background(&lab, &directory, node, program) => background,
             };
-            let background = background.map_err(|error| Failure::new(Exit::Failed, format!("{node}: {error}")))?;
+            let background = background
+                .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the program in {node}: {error}")))?;
             drop(nodes.insert(node.clone(), background));
         }
         Ok(nodes)

@@ -1,0 +1,68 @@
+//! The files of an identity, and the table `[tls]` that names them in another file.
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use crate::topology::{Finding, Source, TableEntry, Word};
+
+/// The CA's certificate, in a folder that has one identity.
+pub const CA_FILE: &str = "ca.pem";
+/// One's own certificate there.
+pub const CERTIFICATE_FILE: &str = "cert.pem";
+/// Its key.
+pub const KEY_FILE: &str = "key.pem";
+
+/// The files of an identity, PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The CA that the other side has to be of.
+    pub ca: PathBuf,
+    /// One's own certificate.
+    pub cert: PathBuf,
+    /// Its key, which nobody else may be able to read.
+    pub key: PathBuf,
+}
+
+impl TlsFiles {
+    /// Those of a folder as [`pki issue`](super::store) makes them.
+    pub fn in_folder(folder: &Path) -> Self {
+        Self { ca: folder.join(CA_FILE), cert: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
+    }
+}
+
+/// The table `[tls]` of a file.
+pub(crate) struct TlsTable<'t> {
+    /// The place of its key.
+    pub(crate) key: Range<usize>,
+    /// `ca`, `cert` and `key`; `None` where one is missing or no text.
+    pub(crate) files: [Option<Word<'t>>; 3],
+}
+
+impl<'t> TlsTable<'t> {
+    /// Reads the table. What is wrong is reported.
+    pub(crate) fn read(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Self> {
+        let mut table = entry.table("`tls`", findings)?;
+        let files = ["ca", "cert", "key"].map(|key| {
+            let file = table.take(key);
+            if file.is_none() {
+                findings.push(
+                    Finding::new(entry.key_span(), format!("`tls` needs `{key}`"))
+                        .label(format!("`{key}` is missing"))
+                        .help("`netemctl pki issue` makes the files of `ca`, `cert` and `key`"),
+                );
+            }
+            file?.file_name(findings)
+        });
+        table.close(findings);
+        Some(Self { key: entry.key_span(), files })
+    }
+
+    /// The files. A relative path begins at the folder of the file that names them.
+    pub(crate) fn files(&self, source: &Source) -> Option<TlsFiles> {
+        let path = |word: &Option<Word<'_>>| Some(source.path_of(word.as_ref()?.get_ref()).into());
+        let [ca, cert, key] = &self.files;
+        Some(TlsFiles { ca: path(ca)?, cert: path(cert)?, key: path(key)? })
+    }
+}
