@@ -49,7 +49,7 @@ impl Apply {
         let warnings = topology.warnings();
         context.mention(&warnings);
         let whereabouts = context.whereabouts(Some(&topology))?;
-        let fleet = whereabouts.fleet_to_change(context, &self.scope, false)?;
+        let fleet = whereabouts.fleet_to_change(context, &self.scope, Some(&topology), false)?;
         let edit = |wanted: &Wanted, inventory| {
             let bare = self.fresh.then(|| wanted.bare());
             bare.as_ref().unwrap_or(wanted).with_topology(topology.clone(), inventory)
@@ -177,7 +177,7 @@ pub(super) fn remove(
     replaces: bool,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, true)?;
+    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, None, true)?;
     change_on(context, &fleet, scope, &Asked { replaces, ..Asked::default() }, edit)
 }
 
@@ -189,7 +189,7 @@ pub(super) fn change_with(
     seed: Option<u64>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, false)?;
+    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, None, false)?;
     change_on(context, &fleet, scope, &Asked { replaces, seed, ..Asked::default() }, edit)
 }
 

@@ -199,10 +199,19 @@ impl Context {
 
     /// The failure, where it was not a person who has interrupted something but the end of the time.
     pub(super) fn blaming_the_clock(&self, failure: Failure) -> Failure {
+        if self.has_timed_out() { failure.because_of_time(&self.why_interrupted()) } else { failure }
+    }
+
+    /// Why the command is interrupted: the beginning of a sentence.
+    pub(super) fn why_interrupted(&self) -> String {
         match &self.deadline {
-            Some(deadline) if self.timed_out.load(Ordering::Relaxed) => failure.because_of_time(&deadline.says()),
-            _ => failure,
+            Some(deadline) if self.has_timed_out() => deadline.says(),
+            _ => "interrupted".to_owned(),
         }
+    }
+
+    fn has_timed_out(&self) -> bool {
+        self.timed_out.load(Ordering::Relaxed)
     }
 }
 

@@ -24,7 +24,8 @@ pub(super) struct Failure {
     pub(super) message: String,
     /// What to do about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub(super) hints: Vec<String>,
+    #[cfg_attr(test, schemars(with = "Vec<String>"))]
+    pub(super) hints: Vec<Hint>,
     /// What each node said.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(with = "BTreeMap<NodeName, String>"))]
@@ -38,6 +39,20 @@ pub(super) struct Failure {
     /// The same for people, in place of the message.
     #[serde(skip)]
     pub(super) rejected: Option<Box<Rejected>>,
+}
+
+/// What to do about a failure.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Hint {
+    pub(super) text: String,
+    /// The option that it recommends, if only some commands have that.
+    option: Option<&'static str>,
+}
+
+impl Serialize for Hint {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.text.serialize(serializer)
+    }
 }
 
 /// What one node said.
@@ -163,8 +178,32 @@ impl Failure {
         self
     }
 
+    /// The failure of work during which the command was interrupted. A change that could not be rolled back stays a failure.
+    pub(super) fn of_interrupted(mut self) -> Self {
+        if !self.message.starts_with("interrupted") {
+            self.message = format!("interrupted; {}", self.message);
+        }
+        if self.exit != Exit::Failed {
+            self.exit = Exit::Interrupted;
+        }
+        self
+    }
+
     pub(super) fn hint(mut self, hint: impl Display) -> Self {
-        self.hints.push(hint.to_string());
+        self.hints.push(Hint { text: hint.to_string(), option: None });
+        self
+    }
+
+    /// Adds a hint at an option that only some commands have: [`Failure::of_command`] drops it for the others.
+    pub(super) fn hint_at(mut self, option: &'static str, hint: impl Display) -> Self {
+        self.hints.push(Hint { text: hint.to_string(), option: Some(option) });
+        self
+    }
+
+    /// The failure without the hints at options that the command lacks.
+    pub(super) fn of_command(mut self, command: &clap::Command) -> Self {
+        let has = |option| command.get_arguments().any(|argument| argument.get_long() == Some(option));
+        self.hints.retain(|hint| hint.option.is_none_or(has));
         self
     }
 }
@@ -223,7 +262,8 @@ impl From<LabError> for Failure {
                 Self::new(Exit::Usage, error).hint(help)
             }
             LabError::InUse(_) => {
-                Self::new(Exit::Refused, error).hint("see them: netemctl lab ps; without --if-idle, lab down ends them")
+                let failure = Self::new(Exit::Refused, error).hint("see them: netemctl lab ps");
+                failure.hint_at("if-idle", "end them: the same without --if-idle")
             }
             LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
             LabError::Namespaces { error: cause, .. } | LabError::Processes(cause)
@@ -250,10 +290,10 @@ impl From<TransactionError> for Failure {
             TransactionError::Edit(error) => error.into(),
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
                 .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear")
-                .hint("if a change is under way, netemctl status says so, and --wait 30s waits for its end"),
-            TransactionError::Changing(_) => {
-                Self::new(Exit::Conflict, message).hint("--wait 30s tries again until the other command has ended")
-            }
+                .hint("see if a change is under way: netemctl status")
+                .hint_at("wait", "wait for the end of a change that is under way: --wait 30s"),
+            TransactionError::Changing(_) => Self::new(Exit::Conflict, message)
+                .hint_at("wait", "retry until the other command has ended: --wait 30s"),
             TransactionError::NoTicket(_) => Self::new(Exit::Failed, message),
             TransactionError::Interrupted => Self::new(Exit::Interrupted, message),
             TransactionError::Nodes { phase, failures, left } => of_nodes(phase, &failures, &left),
@@ -306,7 +346,9 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         failure.exit = Exit::Failed;
         failure = failure.hint("see what each node has: netemctl status; apply and clear bring all nodes in line");
     } else if exit == Exit::Unreachable {
-        failure = failure.hint("see which agents live: netemctl status; leave the others out: --allow-missing");
+        failure = failure
+            .hint("see which agents live: netemctl status")
+            .hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing");
     }
     failure.left = Box::new(Leftovers(left));
     failure

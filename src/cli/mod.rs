@@ -38,7 +38,7 @@ mod whereabouts;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand, error::ErrorKind};
 use serde::Serialize;
 
 pub use exit::Exit;
@@ -138,8 +138,9 @@ enum Verb {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
         Err(error) => match wanted_json() {
             Some(form) => return answer_of_clap(form, &error).into(),
             None => error.exit(),
@@ -154,8 +155,21 @@ pub fn main() -> ExitCode {
         .with_inventory(Given::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
-        Err(failure) => context.report(&context.blaming_the_clock(failure)).into(),
+        Err(failure) => context.report(&context.blaming_the_clock(failure.of_command(&called(&matches)))).into(),
     }
+}
+
+/// The command that was called, with all of its options.
+fn called(mut matches: &ArgMatches) -> clap::Command {
+    let mut command = Cli::command();
+    command.build();
+    while let Some((name, inner)) = matches.subcommand()
+        && let Some(subcommand) = command.find_subcommand(name)
+    {
+        command = subcommand.clone();
+        matches = inner;
+    }
+    command
 }
 
 /// The document that a command line asks for that clap has no answer to but words. What follows `--` is for another
@@ -265,9 +279,90 @@ mod schema;
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
+    use std::{collections::BTreeMap, io};
 
     use super::*;
+    use crate::{
+        fleet::{CallError, Phase, TransactionError},
+        lab::LabError,
+    };
+
+    /// Every command that has no commands of its own, by its words, with the options of those above it.
+    fn commands() -> Vec<(Vec<String>, clap::Command)> {
+        fn below(words: &[String], command: &clap::Command, all: &mut Vec<(Vec<String>, clap::Command)>) {
+            if !command.has_subcommands() {
+                all.push((words.to_vec(), command.clone()));
+            }
+            for subcommand in command.get_subcommands().filter(|subcommand| subcommand.get_name() != "help") {
+                below(&[words, &[subcommand.get_name().to_owned()]].concat(), subcommand, all);
+            }
+        }
+        let mut root = Cli::command();
+        root.build();
+        let mut all = Vec::new();
+        below(&[], &root, &mut all);
+        all
+    }
+
+    /// A failure for each hint that several commands may give.
+    fn failures() -> Vec<Failure> {
+        let nobody = |phase| TransactionError::Nodes {
+            phase,
+            failures: {
+                let error = io::Error::from_raw_os_error(111);
+                BTreeMap::from([("n1".parse().unwrap(), CallError::Unreachable { at: "n1.sock".to_owned(), error })])
+            },
+            left: BTreeMap::new(),
+        };
+        let labs = [LabError::Down, LabError::NoController, LabError::InUse(String::new())];
+        let of_changes = [
+            TransactionError::Disagreement(BTreeMap::new()),
+            TransactionError::Changing("n1".parse().unwrap()),
+            nobody(Phase::Read),
+            nobody(Phase::Confirm),
+        ];
+        let of_changes = of_changes.into_iter().map(Failure::from);
+        labs.into_iter().map(Failure::from).chain(of_changes).chain([whereabouts::nowhere()]).collect()
+    }
+
+    /// The command that a clause of a hint is about: the one that it names, or else the one that has failed.
+    fn meant<'a>(clause: &str, all: &'a [(Vec<String>, clap::Command)], own: &'a clap::Command) -> &'a clap::Command {
+        let Some((_, words)) = clause.split_once("netemctl ") else { return own };
+        let named = all.iter().find(|(names, _)| words.starts_with(&names.join(" ")));
+        &named.unwrap_or_else(|| panic!("no command: {clause}")).1
+    }
+
+    #[test]
+    fn no_hint_names_an_option_that_the_command_lacks() {
+        let all = commands();
+        for (words, command) in &all {
+            for hint in failures().into_iter().flat_map(|failure| failure.of_command(command).hints) {
+                for clause in hint.text.split([',', ';']) {
+                    let options = clause.split_whitespace().filter_map(|word| word.strip_prefix("--"));
+                    let meant = meant(clause, &all, command);
+                    for option in options.map(|option| option.trim_end_matches(|c: char| !c.is_alphanumeric())) {
+                        let has = meant.get_arguments().any(|argument| argument.get_long() == Some(option));
+                        assert!(has, "{} lacks --{option}: {}", words.join(" "), hint.text);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_hint_at_an_option_is_given_by_the_commands_that_have_it() {
+        let hint_at = |option: &str| {
+            let has_hint = |command: &clap::Command| {
+                let hints = failures().into_iter().flat_map(|failure| failure.of_command(command).hints);
+                hints.into_iter().any(|hint| hint.text.ends_with(option))
+            };
+            let commands = commands().into_iter().filter(|(_, command)| has_hint(command));
+            commands.map(|(words, _)| words.join(" ")).collect::<Vec<_>>()
+        };
+        assert_eq!(hint_at("--wait 30s"), ["apply", "set", "unset", "partition", "heal", "clear"]);
+        assert_eq!(hint_at("--allow-missing"), ["apply", "verify", "set", "unset", "partition", "heal", "clear"]);
+        assert_eq!(hint_at("--if-idle"), ["lab down"]);
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

@@ -125,7 +125,7 @@ impl Context {
             talk(&format!("  {}\n", saying(&said, &nodes)));
         }
         for hint in &failure.hints {
-            talk(&format!("hint: {hint}\n"));
+            talk(&format!("hint: {}\n", hint.text));
         }
     }
 

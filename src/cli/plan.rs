@@ -152,15 +152,11 @@ impl Plan {
 }
 
 /// The failure with what helps where agents do not answer.
-fn unreached(mut failure: Failure) -> Failure {
+fn unreached(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }
-    // Changes have that option. A plan is of all nodes.
-    failure.hints.retain(|hint| !hint.contains("--allow-missing"));
-    failure
-        .hint("see which agents live: netemctl status")
-        .hint("ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY")
+    failure.hint("ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY")
 }
 
 /// The queue that a step makes or changes.

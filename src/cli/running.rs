@@ -62,13 +62,14 @@ impl Context {
         self.run(what, async |interrupt, progress| {
             let too_late = async {
                 interrupt.cancelled().await;
-                let why = if self.timed_out.load(Ordering::Relaxed) { "timed out" } else { "interrupted" };
-                progress.says(format!("{why}; {order}"));
+                progress.says(format!("{}; {order}", self.why_interrupted()));
                 sleep(ORDER_WITHIN).await;
             };
             tokio::select! {
                 biased;
-                done = work(interrupt.clone()) => done,
+                done = work(interrupt.clone()) => done.map_err(|failure| {
+                    if interrupt.is_cancelled() { failure.of_interrupted() } else { failure }
+                }),
                 () = too_late => Err(Failure::new(
                     Exit::Failed,
                     format!("interrupted; {order} did not end within {} s", ORDER_WITHIN.as_secs()),

@@ -128,18 +128,20 @@ impl Whereabouts {
         if mismatches.is_empty() {
             context.fleet_of(Agents::Placed(inventory), self.file.tls())
         } else {
-            Err(self.misfit(&mismatches, &silent))
+            Err(self.misfit(&mismatches, &silent, &[]))
         }
     }
 
     /// The fleet of a change, and on which of its nodes the change is made.
     ///
     /// A node whose interface or addresses are not as the inventory says stops no change that only removes: the node is
-    /// then where it was when its agent put something in force. A node that has nothing in force is left out.
+    /// then where it was when its agent put something in force. A node that has nothing in force is left out. A node of
+    /// `topology` is not left out without a place: the other nodes need its addresses.
     pub(super) fn fleet_to_change(
         &self,
         context: &Context,
         options: &ScopeOptions,
+        topology: Option<&Topology>,
         only_removes: bool,
     ) -> Result<(Fleet, Scope), Failure> {
         let mut scope = options.scope(self.file.nodes())?;
@@ -158,10 +160,16 @@ impl Whereabouts {
             }
         }
         let has_nothing = |node: &NodeName| documents.get(node).is_some_and(Wanted::is_clear);
-        let is_left_out = |node: &NodeName| has_nothing(node) || scope.allow_missing || !is_meant(node);
-        if inventory.nodes.is_empty() || !mismatches.keys().all(is_left_out) {
-            return Err(self.misfit(&mismatches, &silent));
+        let is_needed = |node: &NodeName| topology.is_some_and(|topology| topology.contains(node));
+        let may_lack = |node: &NodeName| has_nothing(node) || scope.allow_missing || !is_meant(node);
+        let needed: Vec<_> = mismatches.keys().filter(|node| is_needed(node)).cloned().collect();
+        if inventory.nodes.is_empty() || !needed.is_empty() || !mismatches.keys().all(may_lack) {
+            return Err(self.misfit(&mismatches, &silent, &needed));
         }
+        inventory.zones.retain(|_, nodes| {
+            nodes.retain(|node| inventory.nodes.contains_key(node));
+            !nodes.is_empty()
+        });
         scope.left_out = mismatches.into_keys().collect();
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
@@ -230,14 +238,19 @@ impl Whereabouts {
         let Resolved { inventory, mut mismatches } = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
         mismatches.retain(|_, mismatch| *mismatch != Mismatch::Silent);
         if !mismatches.is_empty() {
-            return Err(self.misfit(&mismatches, &BTreeMap::new()));
+            return Err(self.misfit(&mismatches, &BTreeMap::new(), &[]));
         }
         let is_known = topology.nodes().iter().all(|node| inventory.nodes.contains_key(node));
         Ok(is_known.then_some(inventory))
     }
 
-    /// Why there is no fleet.
-    fn misfit(&self, mismatches: &BTreeMap<NodeName, Mismatch>, silent: &BTreeMap<NodeName, CallError>) -> Failure {
+    /// Why there is no fleet. The nodes `needed` cannot be left out.
+    fn misfit(
+        &self,
+        mismatches: &BTreeMap<NodeName, Mismatch>,
+        silent: &BTreeMap<NodeName, CallError>,
+        needed: &[NodeName],
+    ) -> Failure {
         let names = hostlist::fold(&mismatches.keys().cloned().collect::<Vec<_>>());
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
         let mut failure = if is_silent {
@@ -252,7 +265,14 @@ impl Whereabouts {
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
         if is_silent {
-            failure = failure.hint("leave out nodes that do not answer: --allow-missing");
+            failure = failure.hint("see which agents live: netemctl status");
+            failure = match needed {
+                [] => failure.hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing"),
+                needed => failure.hint(format!(
+                    "the topology names {0}, so --allow-missing needs `interface` and `addresses` of {0} in the inventory",
+                    hostlist::fold(needed)
+                )),
+            };
         }
         match self.from.file() {
             Some(file) => failure.hint(format!("see what every node is: netemctl inventory check {file}")),

@@ -115,7 +115,7 @@ pub struct Interface {
     pub index: u32,
     /// Its name.
     pub name: IfName,
-    /// Its speed, or the assumed one.
+    /// Its speed, the last one that was known, or the assumed one.
     pub rate: LineRate,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,

@@ -1,6 +1,11 @@
 //! The real kernel, over one rtnetlink socket.
 
-use std::{collections::BTreeSet, io, net::IpAddr, os::fd::OwnedFd};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    os::fd::OwnedFd,
+};
 
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -46,18 +51,24 @@ pub struct Rtnl {
     refuser: Option<Refuser>,
     /// Who tells what others do, once somebody has asked.
     watch: Option<Watch>,
+    /// The last known speed of each interface, by index. An interface without a carrier has none.
+    speeds: BTreeMap<u32, LineRate>,
 }
 
 impl Rtnl {
     /// Opens a socket in the network namespace of the calling thread.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { socket: Socket::open()?, tables: Tables::new(), refuser: None, watch: None })
+        Ok(Self::on(Socket::open()?))
     }
 
     /// A socket in a new network namespace that a child process makes and that ends with the socket: for who lacks
     /// `CAP_SYS_ADMIN`, but may make user namespaces.
     pub fn open_elsewhere() -> io::Result<Self> {
-        Ok(Self { socket: loan::borrow()?, tables: Tables::new(), refuser: None, watch: None })
+        Ok(Self::on(loan::borrow()?))
+    }
+
+    fn on(socket: Socket) -> Self {
+        Self { socket, tables: Tables::new(), refuser: None, watch: None, speeds: BTreeMap::new() }
     }
 
     fn watch(&mut self) -> io::Result<&Watch> {
@@ -146,7 +157,10 @@ impl Kernel for Rtnl {
         })?;
         let tentative = addresses.iter().filter(|(_, is_used)| !is_used).map(|(address, _)| *address).collect();
         let addresses = addresses.into_iter().map(|(address, _)| address).collect();
-        let rate = link.speed_mbit().map_or(LineRate::UNKNOWN, LineRate::from_mbit);
+        if let Some(mbit) = link.speed_mbit() {
+            self.speeds.insert(index, LineRate::from_mbit(mbit));
+        }
+        let rate = self.speeds.get(&index).copied().unwrap_or(LineRate::UNKNOWN);
         Ok(Interface { index, name: name.clone(), rate, addresses, tentative, is_up, has_carrier })
     }
 

@@ -178,6 +178,30 @@ fn an_agent_that_does_not_answer_is_named_and_does_not_hide_the_others() {
 }
 
 #[test]
+fn a_node_that_is_left_out_is_left_out_of_its_zone_too() {
+    let lab = lab();
+    lab.sandbox.kill(lab.sandbox.agent("n2"));
+    let cleared = lab.run(["--inventory", "net.toml", "clear", "--allow-missing", "--json"]).ended(0).json();
+    assert_eq!(cleared["missing"], serde_json::json!(["n2"]));
+}
+
+#[test]
+fn a_node_of_the_topology_whose_addresses_nobody_knows_is_not_said_to_be_no_node() {
+    let lab = lab();
+    lab.sandbox.kill(lab.sandbox.agent("n2"));
+    insta::assert_snapshot!(lab.run(["--inventory", "net.toml", "apply", "--allow-missing", "uniform-3-rtt0.toml"]), @"
+    --- stdout
+    --- stderr
+    error: n2 could not be asked for what the inventory leaves open; nothing was changed
+      n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111) (net.toml:7)
+    hint: see which agents live: netemctl status
+    hint: the topology names n2, so --allow-missing needs `interface` and `addresses` of n2 in the inventory
+    hint: see what every node is: netemctl inventory check net.toml
+    --- exit status: 6
+    ");
+}
+
+#[test]
 fn a_topology_may_carry_its_inventory() {
     let lab = lab();
     let inventory = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("the file is there");

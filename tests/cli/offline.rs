@@ -141,8 +141,8 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     --- stderr
     error: n3 could not be asked for what the inventory leaves open; nothing was changed
       n3: no agent at /no/such/n3.sock: No such file or directory (os error 2) (fleet.toml:8)
-    hint: see what every node is: netemctl inventory check fleet.toml
     hint: see which agents live: netemctl status
+    hint: see what every node is: netemctl inventory check fleet.toml
     hint: ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY
     --- exit status: 6
     ");

@@ -106,7 +106,8 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status; leave the others out: --allow-missing
+    hint: see which agents live: netemctl status
+    hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", "uniform-3-rtt100.toml"]), @r#"
@@ -116,7 +117,8 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       "error": {
         "message": "n2 could not be asked; nothing was changed",
         "hints": [
-          "see which agents live: netemctl status; leave the others out: --allow-missing"
+          "see which agents live: netemctl status",
+          "leave out nodes that do not answer: --allow-missing"
         ],
         "nodes": {
           "n2": "no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)"
@@ -126,7 +128,8 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 could not be asked; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status; leave the others out: --allow-missing
+    hint: see which agents live: netemctl status
+    hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     "#);
     let status = lab.run(["status", "--json"]).ended(6).json();

@@ -24,7 +24,7 @@ use nix::{
 };
 
 use crate::{
-    lab::{Lab, Ran},
+    lab::{Lab, Ran, shipped},
     proxy::{Passing, Proxy, hide},
     timing::{Restarted, kill_agent},
 };
@@ -437,4 +437,31 @@ fn whoever_dies_stops_or_is_not_heard_all_nodes_change_or_none_does() {
         drop(trio.run("clear").expect(0));
     }
     assert_eq!(qdiscs(), before, "every interface is as it was found");
+}
+
+#[test]
+fn a_command_whose_time_is_over_when_nodes_may_keep_its_change_says_so_and_waits_for_the_rollback() {
+    const TOLD: Duration = Duration::from_secs(8);
+    let lab = Arc::new(Lab::up(&shipped("uniform-3-rtt0.toml")));
+    let trio = Trio::new(&lab, 0);
+    drop(trio.apply(10).expect(0));
+    // The second node hears neither that it is to keep the change nor, for a time, that it is to roll it back.
+    let mut first = None;
+    trio.proxy.let_pass(move |Passing { node, call, .. }| match call.as_str() {
+        "confirm" if node == "n2" => {
+            first.get_or_insert_with(Instant::now);
+            false
+        }
+        "rollback" if node == "n2" => first.is_none_or(|first| first.elapsed() > TOLD),
+        _ => true,
+    });
+    let began = Instant::now();
+    let ran = trio.run(&format!("--timeout 5 apply {}", trio.topology(20).display())).expect(124);
+    assert!(began.elapsed() > TOLD, "it waits until the change is rolled back");
+    let said = [
+        "timed out after 5 s; rolling back the change on all nodes …\n",
+        "error: timed out after 5 s; n2 could not be told to keep it; every node is as it was\n",
+    ];
+    assert!(said.iter().all(|said| ran.stderr.contains(said)), "{}", ran.stderr);
+    trio.assert_all_have(10);
 }

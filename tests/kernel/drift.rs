@@ -9,6 +9,8 @@ use crate::{
     timing::{restart_with, wait_until},
 };
 
+const NO_CARRIER: &str = "interface db0 has no carrier: no packet passes until it is connected";
+
 /// Three nodes with a delay; the agent of n1 repairs what others change, those of n2 and n3 report it.
 struct Site {
     lab: Lab,
@@ -143,6 +145,64 @@ fn a_link_that_goes_down_and_up_shows_and_keeps_what_is_on_it() {
         assert_eq!((&watch["since"], &watch["repairs"]), (&Value::Null, &0.into()));
     }
     assert_eq!(site.lab.management(), site.management);
+}
+
+#[test]
+fn apply_and_status_both_warn_of_an_interface_without_a_carrier_and_neither_calls_it_drift() {
+    let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
+    let set_carrier = |is_there: bool| {
+        lab.set_port("d2", if is_there { "up" } else { "down" });
+        wait_until(|| lab.exec("n2", "cat /sys/class/net/db0/carrier").trim() == u8::from(is_there).to_string());
+    };
+    let apply = || lab.apply(&shipped("uniform-3-rtt100.toml"));
+    let status = || lab.netemctl("--json status").expect(0).json()["nodes"]["n2"].clone();
+    let warned = serde_json::json!([NO_CARRIER]);
+
+    set_carrier(false);
+    let applied = apply();
+    assert_eq!((&applied["changed"], &applied["node_warnings"]["n2"]), (&true.into(), &warned));
+    assert_eq!((&status()["state"], &status()["warnings"]), (&"ok".into(), &warned));
+    assert_eq!(apply()["changed"], false, "what status calls ok needs no write");
+    let shown = lab.netemctl("status").expect(0).stdout;
+    assert!(shown.contains(NO_CARRIER), "{shown}");
+
+    set_carrier(true);
+    let applied = apply();
+    assert_eq!((&applied["changed"], &applied["node_warnings"]), (&false.into(), &Value::Null));
+    assert_eq!((&status()["state"], &status()["warnings"]), (&"ok".into(), &Value::Null));
+
+    set_carrier(false);
+    wait_until(|| incidents(&status()["watch"]).contains(&"interface db0 lost its carrier".to_owned()));
+    assert_eq!((&status()["state"], &status()["warnings"]), (&"ok".into(), &warned));
+}
+
+#[test]
+fn an_interface_that_loses_its_carrier_keeps_its_speed_so_that_no_limit_drifts() {
+    let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
+    // A bond has the speed of its ports together, and none without a carrier. VLANs of one cable lose theirs at once.
+    for line in [
+        "ip link set db0 down",
+        "ip link set db0 name cable",
+        "ip link set cable up",
+        "ip link add db0 type bond mode balance-rr miimon 20",
+        "ip link add link cable name port1 type vlan id 1",
+        "ip link add link cable name port2 type vlan id 2",
+        "ip link set port1 master db0",
+        "ip link set port2 master db0",
+        "ip link set db0 up",
+        "ip address add 10.78.0.1/16 dev db0",
+        "ip -6 address add fd78::1/64 dev db0 nodad",
+    ] {
+        drop(lab.exec("n1", line));
+    }
+    let speed = || lab.exec("n1", "cat /sys/class/net/db0/speed").trim().to_owned();
+    wait_until(|| speed() == "20000");
+    // Short delays: the limits of long ones are bounded by memory, whatever the speed.
+    lab.apply(&lab.topology("name = 'short'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms' }\n"));
+    lab.set_port("d1", "down");
+    wait_until(|| speed() == "-1");
+    let status = lab.netemctl("--json status").expect(0).json();
+    assert_eq!(status["nodes"]["n1"]["warnings"][0], NO_CARRIER);
 }
 
 #[test]

@@ -207,6 +207,18 @@ impl Lab {
         &self.directory
     }
 
+    /// Sets a port of the lab's bridges, such as `d2` of the second node's db0, `up` or `down`.
+    #[track_caller]
+    pub(crate) fn set_port(&self, port: &str, state: &str) {
+        // The bridges are in the namespace of a thread of the keeper that no file names.
+        let threads = format!("/proc/{}/task/*", self.state().keeper);
+        let set = format!("nsenter --net=$thread/ns/net ip link set {port} {state}");
+        let script = format!("for thread in {threads}; do {set} 2>/dev/null && exit; done; exit 1");
+        #[expect(clippy::disallowed_methods, reason = "the cable is pulled at its other end")]
+        let set = Command::new("sh").args(["-c", &script]).output().unwrap();
+        drop(Ran::from(set).expect(0));
+    }
+
     /// The network namespace of a node.
     pub(crate) fn network(&self, node: &str) -> fs::File {
         let state = self.state();
