@@ -47,7 +47,7 @@ impl Block {
 /// A document's path in this project, and its text.
 pub(crate) type Document = (String, String);
 
-/// README.md and docs/*.md, in this order.
+/// README.md, docs/*.md, and what GitHub looks for beside README.md, in this order.
 pub(crate) fn documents() -> Vec<Document> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(project.join("docs")).expect("docs can be read").flatten();
@@ -55,6 +55,7 @@ pub(crate) fn documents() -> Vec<Document> {
     names.retain(|name| Path::new(name).extension().is_some_and(|extension| extension == "md"));
     names.sort();
     names.insert(0, "README.md".to_owned());
+    names.extend(["CONTRIBUTING.md", "SECURITY.md"].map(str::to_owned));
     let read = |name: String| {
         let text = fs::read_to_string(project.join(&name)).expect("a document can be read");
         (name, text)

@@ -20,7 +20,7 @@ const PLACEHOLDERS: [(&str, &str); 5] =
 const OF_OTHERS: [&str; 7] = ["--uninstall", "--dry-run", "--prefix", "--cacert", "--cert", "--key", "--lib"];
 
 /// Programs that documents name with their options.
-const OTHERS: [&str; 2] = ["cargo", "systemd-analyze"];
+const OTHERS: [&str; 4] = ["cargo", "scripts/test", "ssh", "systemd-analyze"];
 
 /// Why a command of netemctl's is none; `None` for other programs' commands.
 fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {

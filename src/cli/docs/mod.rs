@@ -7,6 +7,7 @@ mod commands;
 #[path = "../../../tests/docs/console.rs"]
 mod console;
 mod files;
+mod messages;
 mod places;
 mod prose;
 mod words;

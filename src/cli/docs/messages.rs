@@ -1,0 +1,36 @@
+//! Every message that docs/troubleshooting.md explains is one that the program prints.
+
+use std::{fs, path::Path};
+
+use super::{blocks::documents, prose::prose};
+
+/// All of the program's code below a folder.
+fn code(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).expect("the folder can be read").flatten().map(|entry| entry.path());
+    let text = |path: &Path| fs::read_to_string(path).expect("the file can be read");
+    entries
+        .filter(|path| !path.ends_with("docs"))
+        .map(|path| if path.is_dir() { code(&path) } else { text(&path) })
+        .collect()
+}
+
+/// The messages in the first column of a table's row.
+fn messages(row: &str) -> impl Iterator<Item = &str> {
+    let first = row.strip_prefix("| ").and_then(|row| row.split(" | ").next()).unwrap_or_default();
+    first.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_message_that_is_explained_is_one_of_the_program() {
+    let code = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    // A text goes on below a line that ends in a backslash.
+    let code: String = code.split("\\\n").map(str::trim_start).collect();
+    let document = documents().into_iter().find(|(name, _)| name == "docs/troubleshooting.md").expect("it is there");
+    let rows = prose(&document);
+    let explained: Vec<(usize, &str)> =
+        rows.iter().flat_map(|(line, row)| messages(row).map(move |message| (*line, message))).collect();
+    assert!(explained.len() > 40, "{explained:?}");
+    let is_printed = |message: &str| message.split('…').all(|part| code.contains(part.trim()));
+    let unknown: Vec<_> = explained.iter().filter(|(_, message)| !is_printed(message)).collect();
+    assert!(unknown.is_empty(), "{unknown:#?}");
+}
