@@ -32,5 +32,8 @@ pub mod wire;
 mod openapi;
 
 #[cfg(test)]
+#[path = "../tests/fake_kernel/mod.rs"]
+mod fake_kernel;
+#[cfg(test)]
 #[path = "../tests/strategies/mod.rs"]
 mod strategies;

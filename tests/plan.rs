@@ -14,7 +14,7 @@ use std::{
 };
 
 use netemctl::{
-    kernel::{FakeKernel, execute},
+    kernel::execute,
     plan::{
         AgentAddress, ClassMinor, Division, Draw, Inventory, LineRate, Mode, NodeLocation, Over, PartitionRequest,
         Shaping, Wanted, diff, tc_commands,
@@ -22,6 +22,11 @@ use netemctl::{
     topology::{NodeName, Source, Topology, hostlist},
 };
 use serde::Deserialize;
+
+#[path = "fake_kernel/mod.rs"]
+mod fake_kernel;
+
+use fake_kernel::FakeKernel;
 
 /// One change of one node's interface.
 #[derive(Deserialize)]

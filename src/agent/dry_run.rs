@@ -159,7 +159,7 @@ fn specimen(answer: Answer) -> Shaping {
 
 /// A bench for the tests: another kernel in memory, with the same abilities.
 #[cfg(test)]
-impl Bench for crate::kernel::FakeKernel {
+impl Bench for crate::fake_kernel::FakeKernel {
     fn try_out(&self, trial: &Trial<'_>) -> Result<(), Obstacle> {
         let mut kernel = Self { tree: crate::plan::Tree::default(), fails_at: None, ..self.clone() };
         let interface = kernel.interface.clone();
@@ -170,7 +170,7 @@ impl Bench for crate::kernel::FakeKernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::FakeKernel;
+    use crate::fake_kernel::FakeKernel;
 
     #[test]
     fn every_specimen_reads_back_from_a_kernel_that_can_do_it() {

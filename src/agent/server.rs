@@ -418,7 +418,7 @@ mod tests {
     use std::os::unix::net::UnixDatagram;
 
     use super::*;
-    use crate::{agent::Config, kernel::FakeKernel};
+    use crate::{agent::Config, fake_kernel::FakeKernel};
 
     /// Whether the service manager hears a sign of life within a time.
     async fn hears(socket: &UnixDatagram, within: Duration) -> bool {

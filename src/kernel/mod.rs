@@ -4,7 +4,6 @@
 //! logic. [`execute()`] runs a change on either and rolls it back if a step fails. Bytes are in `tc/`, nowhere else.
 
 mod execute;
-mod fake;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;
@@ -25,7 +24,6 @@ use std::{collections::BTreeSet, fs, io, net::IpAddr, os::fd::OwnedFd};
 use thiserror::Error;
 
 pub use execute::{Failed, execute, execute_and_tell};
-pub use fake::FakeKernel;
 pub use host::{DefaultRoute, HostNetwork, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use loan::{LEND_COMMAND, lend};

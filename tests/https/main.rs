@@ -4,6 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
 
+#[path = "../fake_kernel/mod.rs"]
+mod fake_kernel;
 mod hostile;
 mod kept;
 mod rotation;

@@ -15,7 +15,6 @@ use std::{
 use netemctl::{
     agent::{Config, Limits, Node, Now, ServeError, serve_with},
     fleet::{Access, CallError, Fleet},
-    kernel::FakeKernel,
     pki::{Authority, CA_FILE, CERTIFICATE_FILE, CertificateRequest, Identity, KEY_FILE, Role, TlsFiles, Validity},
     plan::{AgentAddress, HostPort, IfName, Inventory, NodeLocation, Stamp},
     topology::NodeName,
@@ -23,6 +22,8 @@ use netemctl::{
 };
 use tempfile::TempDir;
 use tokio::{net::TcpStream, task::JoinHandle};
+
+use crate::fake_kernel::FakeKernel;
 
 /// Long enough for the slowest machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);

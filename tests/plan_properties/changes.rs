@@ -6,7 +6,7 @@ use std::{
 };
 
 use netemctl::{
-    kernel::{FakeKernel, Kernel as _, execute},
+    kernel::{Kernel as _, execute},
     plan::{
         Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, Profile, Shaping,
         Step, Traffic, Tree, Within, diff, take_off,
@@ -15,6 +15,7 @@ use netemctl::{
 use proptest::prelude::*;
 
 use super::drawn::{apply, forget_queues, kernels, shapings, untouched, wishes};
+use super::fake_kernel::FakeKernel;
 use super::over_the_wire;
 
 proptest! {

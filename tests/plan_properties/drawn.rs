@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use netemctl::{
-    kernel::{FakeKernel, execute},
+    kernel::execute,
     plan::{
         AgentAddress, Answer, Change, Cut, Direction, Division, Draw, Inventory, LeafSpec, LineRate, Mode,
         NodeLocation, Over, OverlayRequest, PartitionRequest, Port, Profile, Protocol, Shaping, Traffic, Tree, Wanted,
@@ -12,6 +12,8 @@ use netemctl::{
     topology::{Distribution, Jitter, Link, LinkChange, NodeName, Probability, Rate, Reorder, Source, Topology},
 };
 use proptest::prelude::*;
+
+use crate::fake_kernel::FakeKernel;
 
 const ADDRESSES: [&str; 8] =
     ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "fd00::2", "fd00::3", "fd00::4"];

@@ -7,6 +7,8 @@
 mod changes;
 mod documents;
 mod drawn;
+#[path = "../fake_kernel/mod.rs"]
+mod fake_kernel;
 
 /// What comes out of a value's JSON.
 fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(here: &T) -> T {

@@ -245,7 +245,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        kernel::{FakeKernel, execute},
+        fake_kernel::FakeKernel,
+        kernel::execute,
         plan::{LeafSpec, Shaping},
         topology::{Chance, Probability},
     };

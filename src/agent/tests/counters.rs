@@ -3,7 +3,7 @@
 use super::{address, commit, confirm, n1, now, parted, prepare, put, uniform};
 use crate::{
     agent::Node,
-    kernel::FakeKernel,
+    fake_kernel::FakeKernel,
     plan::{LeafCount, Tally, Wanted},
     wire::{PartitionEnded, Routed},
 };

@@ -15,7 +15,8 @@ use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 
 use super::{AfterReboot, Config, Node, Now};
 use crate::{
-    kernel::{DefaultRoute, FakeKernel},
+    fake_kernel::FakeKernel,
+    kernel::DefaultRoute,
     plan::{
         AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Partition, Shape, Timing, Tree, Wanted,
     },

@@ -12,9 +12,7 @@ pub(super) mod qdisc;
 mod stats;
 
 #[cfg(test)]
-mod decoding;
-#[cfg(test)]
-mod goldens;
+mod tests;
 
 use rtnetlink::packet_core::{
     DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,

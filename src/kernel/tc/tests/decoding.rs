@@ -15,7 +15,7 @@ use rtnetlink::packet_route::{
     },
 };
 
-use super::{
+use super::super::{
     CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS, action,
     filter::{self, Filter, Verdict},
     filter_info, message, netem, qdisc,
@@ -175,7 +175,7 @@ proptest! {
 
     #[test]
     fn a_leaf_of_ours_comes_back(class: ClassMinor, profile in profiles()) {
-        let mut options = super::options(&added(class, &profile)).unwrap();
+        let mut options = super::super::options(&added(class, &profile)).unwrap();
         let mut attributes = attributes_of(&options.split_off(QOPT));
         // No kernel shows the tables; the class's mark has their names.
         attributes.retain(|(kind, _)| ![TCA_NETEM_DELAY_DIST, TCA_NETEM_SLOT_DIST].contains(kind));
@@ -240,7 +240,7 @@ proptest! {
 
     #[test]
     fn a_change_says_everything_but_the_tables(profile in profiles()) {
-        let options = super::options(&changed(2, &profile)).unwrap();
+        let options = super::super::options(&changed(2, &profile)).unwrap();
         let kinds: Vec<u16> = attributes_of(&options[QOPT..]).into_iter().map(|(kind, _)| kind).collect();
         for kind in [TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_SLOT] {
             prop_assert!(kinds.contains(&kind), "{} is missing, so the kernel would keep it", kind);
@@ -253,7 +253,7 @@ proptest! {
 
     #[test]
     fn a_new_leaf_has_the_tables_of_its_distributions(profile in profiles()) {
-        let options = super::options(&added(2, &profile)).unwrap();
+        let options = super::super::options(&added(2, &profile)).unwrap();
         let attributes = attributes_of(&options[QOPT..]);
         let mark = profile.mark();
         for (kind, distribution) in [(TCA_NETEM_DELAY_DIST, mark.delay), (TCA_NETEM_SLOT_DIST, mark.slot)] {
@@ -506,7 +506,7 @@ fn changed(class: ClassMinor, profile: &Profile) -> TcMessage {
 /// A netem leaf as `netem_dump` of a kernel from 6.6 on shows it, after `alter`: from a change, which says almost as
 /// much.
 fn shown(profile: &Profile, drawn: u64, alter: impl FnOnce(&mut Vec<u8>, &mut Vec<(u16, Vec<u8>)>)) -> TcMessage {
-    let mut qopt = super::options(&changed(2, profile)).expect("a leaf has options");
+    let mut qopt = super::super::options(&changed(2, profile)).expect("a leaf has options");
     let mut attributes = attributes_of(&qopt.split_off(QOPT));
     // Shown where there are any only.
     let is_nothing = |value: &[u8]| value.iter().all(|byte| *byte == 0);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{
+use super::super::{
     filter::{self, Filter},
     netem, qdisc,
 };
@@ -36,7 +36,7 @@ fn golden(name: &str) -> Vec<u8> {
         .collect()
 }
 
-fn assert_same(name: &str, ours: &super::Request) {
+fn assert_same(name: &str, ours: &super::super::Request) {
     let (ours, theirs) = (ours.to_bytes(0), golden(name));
     assert_eq!(ours, theirs, "\n{name}\n ours   {ours:02x?}\n theirs {theirs:02x?}");
 }

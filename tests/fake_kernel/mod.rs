@@ -1,67 +1,62 @@
-//! A kernel in memory: it models the state of one interface and refuses what the real one refuses.
+//! A kernel in memory: the state of one interface. It refuses the same steps as Linux, with the same error number.
 //!
-//! For the tests of the pure logic only. It answers no canned replies: a step that the real kernel would refuse in
-//! that state (a class that a filter still points to, a chain that is not there) is refused with the same errno.
+//! Shared by the unit tests of the agent and the tests of the planner.
 
 use std::{collections::BTreeSet, io, net::IpAddr};
 
-use super::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link};
-use crate::{
+use netemctl::{
+    kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
     plan::{
         ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, RouteTarget, Step, Tree, Within,
     },
     topology::Tables,
 };
+use nix::errno::Errno;
 
-const ENOENT: i32 = 2;
-const EBUSY: i32 = 16;
-const EEXIST: i32 = 17;
-const EINVAL: i32 = 22;
-
-/// What kernels say that do not let a leaf duplicate beside others (`check_netem_in_tree` of `sch_netem.c`).
+/// The sentence of kernels that refuse a leaf that duplicates beside other leaves (`check_netem_in_tree` of `sch_netem.c`).
 const NO_COMPANY: &str = "netem: cannot mix duplicating netems with other netems in tree";
 
 /// One interface's tree.
 #[derive(Clone, Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that kernels do or do not")]
-pub struct FakeKernel {
+pub(crate) struct FakeKernel {
     /// What is on the interface.
-    pub tree: Tree,
+    pub(crate) tree: Tree,
     /// The interface, the only one that can be shaped.
-    pub interface: Interface,
+    pub(crate) interface: Interface,
     /// Whether it is not there at this moment.
-    pub is_gone: bool,
+    pub(crate) is_gone: bool,
     /// Whether it is the loopback.
-    pub is_loopback: bool,
+    pub(crate) is_loopback: bool,
     /// Whether it says nothing of what is on it.
-    pub is_mute: bool,
+    pub(crate) is_mute: bool,
     /// The other links.
-    pub others: Vec<Link>,
+    pub(crate) others: Vec<Link>,
     /// The bridge or bond that the interface is a port of.
-    pub master: Option<u32>,
+    pub(crate) master: Option<u32>,
     /// The default routes.
-    pub default_routes: Vec<DefaultRoute>,
+    pub(crate) default_routes: Vec<DefaultRoute>,
     /// The routers of all routes, each with the link that leads there.
-    pub gateways: BTreeSet<(u32, IpAddr)>,
+    pub(crate) gateways: BTreeSet<(u32, IpAddr)>,
     /// What has happened and nobody has asked for yet.
-    pub events: Vec<Event>,
+    pub(crate) events: Vec<Event>,
     /// The write, counted from 0, that fails whatever it is.
-    pub fails_at: Option<usize>,
+    pub(crate) fails_at: Option<usize>,
     /// The write from which on every one fails.
-    pub fails_from: Option<usize>,
+    pub(crate) fails_from: Option<usize>,
     /// How many writes there were.
-    pub writes: usize,
+    pub(crate) writes: usize,
     /// Whether a leaf that duplicates is refused beside any other, as by 6.1.176.
-    pub refuses_duplicates_in_company: bool,
+    pub(crate) refuses_duplicates_in_company: bool,
     /// Whether seeds are ignored without a word, as before 6.6.
-    pub ignores_seeds: bool,
+    pub(crate) ignores_seeds: bool,
     /// Whether refusals are answered; `None`: they cannot be.
-    pub answers: Option<bool>,
+    pub(crate) answers: Option<bool>,
 }
 
 impl FakeKernel {
     /// An untouched interface.
-    pub fn new(interface: IfName) -> Self {
+    pub(crate) fn new(interface: IfName) -> Self {
         let interface = Interface {
             index: 2,
             name: interface,
@@ -91,7 +86,7 @@ impl FakeKernel {
         }
     }
 
-    fn apply(&mut self, step: &Step) -> Result<(), i32> {
+    fn apply(&mut self, step: &Step) -> Result<(), Errno> {
         let taken = self.takes(step)?;
         let tree = &mut self.tree;
         match step {
@@ -116,12 +111,12 @@ impl FakeKernel {
             }
             Step::RemoveClass { class, .. } => {
                 if self.points_to(*class) {
-                    return Err(EBUSY);
+                    return Err(Errno::EBUSY);
                 }
                 exists(self.tree.classes.remove(class).is_some())?;
             }
             Step::ChangeLeaf { class, .. } => {
-                let leaf = tree.classes.get_mut(class).filter(|leaf| leaf.profile.is_some()).ok_or(ENOENT)?;
+                let leaf = tree.classes.get_mut(class).filter(|leaf| leaf.profile.is_some()).ok_or(Errno::ENOENT)?;
                 leaf.profile = taken;
             }
             Step::AddPass { direction, types } => {
@@ -166,7 +161,7 @@ impl FakeKernel {
     }
 
     /// What the kernel makes of the profile that a step writes, if it writes one.
-    fn takes(&self, step: &Step) -> Result<Option<Profile>, i32> {
+    fn takes(&self, step: &Step) -> Result<Option<Profile>, Errno> {
         let (class, profile) = match step {
             Step::AddClass { class, profile: Some(profile) } => (class, profile),
             Step::ChangeLeaf { class, to, .. } => (class, to),
@@ -176,7 +171,7 @@ impl FakeKernel {
         let mut others = others.filter_map(|(_, leaf)| leaf.profile);
         let duplicates = |other: Profile| profile.duplicate.is_some() || other.duplicate.is_some();
         if self.refuses_duplicates_in_company && others.any(duplicates) {
-            return Err(EINVAL);
+            return Err(Errno::EINVAL);
         }
         Ok(Some(Profile { seed: profile.seed.filter(|_| !self.ignores_seeds), ..*profile }))
     }
@@ -205,29 +200,29 @@ impl FakeKernel {
         let number = self.writes;
         self.writes += 1;
         let fails = self.fails_at == Some(number) || self.fails_from.is_some_and(|first| first <= number);
-        let result = if fails { Err(12) } else { self.apply(step) };
+        let result = if fails { Err(Errno::ENOMEM) } else { self.apply(step) };
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
-            errno: io::Error::from_raw_os_error(errno),
-            sentence: (errno == EINVAL).then(|| NO_COMPANY.to_owned()),
+            errno: errno.into(),
+            sentence: (errno == Errno::EINVAL).then(|| NO_COMPANY.to_owned()),
         })
     }
 }
 
-fn occupy(place: &mut bool) -> Result<(), i32> {
-    if std::mem::replace(place, true) { Err(EEXIST) } else { Ok(()) }
+fn occupy(place: &mut bool) -> Result<(), Errno> {
+    if std::mem::replace(place, true) { Err(Errno::EEXIST) } else { Ok(()) }
 }
 
-fn vacate(place: &mut bool) -> Result<(), i32> {
-    if std::mem::replace(place, false) { Ok(()) } else { Err(ENOENT) }
+fn vacate(place: &mut bool) -> Result<(), Errno> {
+    if std::mem::replace(place, false) { Ok(()) } else { Err(Errno::ENOENT) }
 }
 
-fn exists(it_does: bool) -> Result<(), i32> {
-    it_does.then_some(()).ok_or(ENOENT)
+fn exists(it_does: bool) -> Result<(), Errno> {
+    it_does.then_some(()).ok_or(Errno::ENOENT)
 }
 
-fn free(it_is: bool) -> Result<(), i32> {
-    it_is.then_some(()).ok_or(EEXIST)
+fn free(it_is: bool) -> Result<(), Errno> {
+    it_is.then_some(()).ok_or(Errno::EEXIST)
 }
 
 impl Kernel for FakeKernel {
@@ -282,7 +277,7 @@ impl Kernel for FakeKernel {
     fn answer(&mut self, _: &Interface, wanted: bool) -> Result<(), KernelError> {
         match &mut self.answers {
             Some(answers) => *answers = wanted,
-            None if wanted => return Err(KernelError::Answering(io::Error::from_raw_os_error(ENOENT))),
+            None if wanted => return Err(KernelError::Answering(Errno::ENOENT.into())),
             None => {}
         }
         Ok(())
@@ -291,7 +286,14 @@ impl Kernel for FakeKernel {
     fn rollback(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         // The step that failed was not done at all here, so its inverse finds nothing: that is no error.
         match self.write(&step.inverse()) {
-            Err(KernelError::Refused { errno, .. }) if matches!(errno.raw_os_error(), Some(ENOENT | EEXIST)) => Ok(()),
+            Err(KernelError::Refused { errno, .. })
+                if [Errno::ENOENT, Errno::EEXIST]
+                    .map(io::Error::from)
+                    .iter()
+                    .any(|missing| missing.raw_os_error() == errno.raw_os_error()) =>
+            {
+                Ok(())
+            }
             other => other,
         }
     }

@@ -1,0 +1,4 @@
+//! The tests of the encoders and decoders.
+
+mod decoding;
+mod goldens;
