@@ -79,7 +79,7 @@ impl Bench for ScratchNamespace {
         };
         match self {
             Self::Own => in_new_network(|| try_in(Rtnl::open())).map_err(Obstacle::NoBench)?,
-            Self::Lent => try_in(Ok(Rtnl::open_elsewhere().map_err(Obstacle::NoBench)?)),
+            Self::Lent => try_in(Ok(Rtnl::open_in_new_namespace().map_err(Obstacle::NoBench)?)),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Kernel errors as errors of the API.
 
 use crate::{
-    kernel::{Failed, KernelError},
+    kernel::{ChangeFailure, KernelError},
     wire::{ApiError, ErrorCode},
 };
 
@@ -16,8 +16,8 @@ impl From<KernelError> for ApiError {
 }
 
 /// Steps that failed. [`ErrorCode::Broken`] if the steps before could not be rolled back either.
-impl From<Failed> for ApiError {
-    fn from(failed: Failed) -> Self {
+impl From<ChangeFailure> for ApiError {
+    fn from(failed: ChangeFailure) -> Self {
         if failed.error.is_permission() {
             return lacks_net_admin(failed);
         }

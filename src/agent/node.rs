@@ -221,7 +221,7 @@ impl<K: Kernel> Node<K> {
 
     /// What becomes readable when others have changed something; the node is to be [tended](Node::tend) then.
     pub fn news(&mut self) -> Option<OwnedFd> {
-        self.enforcer.kernel.news()
+        self.enforcer.kernel.event_descriptor()
     }
 
     /// What this node needs of an agent, as of the last time that it was [tended](Node::tend).

@@ -11,7 +11,7 @@ mod failure;
 mod heal;
 mod inventory;
 mod lab;
-mod lend;
+
 mod log;
 mod new;
 mod output;
@@ -25,6 +25,7 @@ mod render;
 mod routed;
 mod running;
 mod scope;
+mod send_namespace_socket;
 mod set;
 mod show;
 mod ssh;
@@ -132,8 +133,8 @@ enum Verb {
     Lab(lab::LabArgs),
     Pki(pki::PkiArgs),
     Agent(agent::Agent),
-    #[command(name = crate::kernel::LEND_COMMAND, hide = true)]
-    Lend(lend::Lend),
+    #[command(hide = true)]
+    SendNamespaceSocket(send_namespace_socket::SendNamespaceSocket),
 }
 
 /// Runs the command line of this process.
@@ -268,7 +269,7 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
         Verb::Lab(verb) => verb.run(context),
         Verb::Pki(verb) => verb.run(context),
         Verb::Agent(verb) => verb.run(context),
-        Verb::Lend(verb) => verb.run(),
+        Verb::SendNamespaceSocket(verb) => verb.run(),
     }
 }
 

@@ -1,19 +1,19 @@
-//! Running a change: every step in order, and back again if one fails.
+//! Performs a change step by step, and rolls it back if a step fails.
 
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use super::{Interface, Kernel, KernelError, Partly};
+use super::{Interface, Kernel, KernelError, PartialFailure};
 use crate::plan::Step;
 
-/// A change that could not be made.
+/// A failed change.
 #[derive(Debug, Error)]
 #[error("{error}{}", failed_rollback(.rollback))]
-pub struct Failed {
-    /// The step that failed, and why.
+pub struct ChangeFailure {
+    /// The error of the failed step.
     #[source]
     pub error: KernelError,
-    /// What went wrong while the steps before it were rolled back; empty: the interface is as it was.
+    /// The errors of the rollback. Empty: the interface has its old state.
     pub rollback: Vec<KernelError>,
 }
 
@@ -22,24 +22,24 @@ fn failed_rollback(rollback: &[KernelError]) -> String {
         return String::new();
     }
     let errors: Vec<String> = rollback.iter().map(ToString::to_string).collect();
-    format!("; and rolling back what was done failed as well: {}", errors.join("; "))
+    format!("; the rollback failed too: {}", errors.join("; "))
 }
 
-/// Performs `steps` in order. If one fails, those before it are rolled back, last first, and so is what may have been done of
-/// it. (Rolling back what was not done at all could remove what somebody else has put there in the meantime.)
+/// Performs `steps` in order. If one fails, rolls back the earlier steps and the done part of this one, last first.
 ///
-/// Rolling back never stops at its first error; all of them are reported.
-pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), Failed> {
-    execute_and_tell(kernel, interface, steps, |_| {})
+/// Steps that were not done are not rolled back: that could remove objects of others. The rollback continues after errors
+/// and reports all of them.
+pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), ChangeFailure> {
+    execute_with(kernel, interface, steps, |_| {})
 }
 
-/// The same; `acknowledged` hears of every step as soon as the kernel has done it.
-pub fn execute_and_tell<K: Kernel + ?Sized>(
+/// Like [`execute`], and calls `acknowledged` for each step as soon as the kernel has acknowledged it.
+pub fn execute_with<K: Kernel + ?Sized>(
     kernel: &mut K,
     interface: &Interface,
     steps: &[Step],
     mut acknowledged: impl FnMut(&Step),
-) -> Result<(), Failed> {
+) -> Result<(), ChangeFailure> {
     let mut rest = steps;
     while let Some(step) = rest.first() {
         let run = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
@@ -50,16 +50,16 @@ pub fn execute_and_tell<K: Kernel + ?Sized>(
         let performed = if run > 0 {
             kernel.perform_all(interface, now)
         } else {
-            let partly = |error| Partly { error, done: vec![!step.is_one_message()] };
-            kernel.perform(interface, step).map_err(partly)
+            let partial = |error| PartialFailure { error, done: vec![!step.is_one_message()] };
+            kernel.perform(interface, step).map_err(partial)
         };
-        if let Err(Partly { error, done }) = performed {
+        if let Err(PartialFailure { error, done }) = performed {
             warn!(interface = %interface.name, %error, "A step failed; rolling back the change.");
             let before = &steps[..steps.len() - rest.len()];
             let begun = now.iter().zip(done).filter_map(|(step, done)| done.then_some(step));
             let begun: Vec<&Step> = before.iter().chain(begun).collect();
             let rollback = begun.into_iter().rev().filter_map(|step| kernel.rollback(interface, step).err()).collect();
-            return Err(Failed { error, rollback });
+            return Err(ChangeFailure { error, rollback });
         }
         now.iter().for_each(&mut acknowledged);
         rest = later;

@@ -1,6 +1,4 @@
-//! What the kernel says, made up: the decoders have an answer to everything, and what they take for ours is ours.
-
-use std::io;
+//! Fuzz targets for the decoders of netlink messages.
 
 use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 
@@ -13,10 +11,10 @@ use super::{
 };
 use crate::plan::diff;
 
-/// The interface that the messages are about.
+/// The index of the interface.
 const INDEX: u32 = 7;
 
-/// A datagram of route messages, as a dump of qdiscs, classes, filters, links, addresses and routes.
+/// Decodes a datagram of route messages.
 pub(crate) fn route(bytes: &[u8]) {
     let Ok(messages) = split(bytes) else { return };
     let mut dumps = observe::Dumps::default();
@@ -24,7 +22,7 @@ pub(crate) fn route(bytes: &[u8]) {
         let inner = match message.payload {
             NetlinkPayload::InnerMessage(inner) => inner,
             NetlinkPayload::Error(ack) => {
-                drop(refusal(io::Error::from_raw_os_error(1), &ack.header));
+                drop(refusal(-1, &ack.header));
                 continue;
             }
             _ => continue,
@@ -39,13 +37,12 @@ pub(crate) fn route(bytes: &[u8]) {
         }
     }
     for filter in dumps.filters.iter().filter_map(Filter::decode) {
-        assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a filter that is taken for ours is one of ours");
+        assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a decoded filter is encoded to the same filter");
     }
     let Ok(interface) = "eth0".parse() else { return };
     let tree = observe::decode(&dumps, &interface);
     drop(tree.left(&interface));
     if let Some(shaping) = tree.shaping() {
-        // What is there is what is wanted, but for what is missing around it.
         drop(diff(Some(&shaping), &tree));
     }
     drop(diff(None, &tree));
@@ -58,17 +55,17 @@ fn read_back(request: &Request) -> Option<Filter> {
     })
 }
 
-/// A datagram about the samples' family, or a sample, whose packet is answered.
+/// Decodes a datagram about the family of samples, or a sample, and answers the packet.
 pub(crate) fn sample(bytes: &[u8]) {
     let _group = samples::family(bytes);
     let kind = bytes.get(4..6).map_or(0, |kind| u16::from_ne_bytes([kind[0], kind[1]]));
     if let Some(sample) = samples::sample(bytes, kind)
         && let Some(answer) = refuse(&sample.frame)
     {
-        assert!(answer.packet.len() <= 1280, "an answer fits everywhere");
-        // Nothing is sent in answer to an answer, or two nodes would never end.
+        assert!(answer.packet.len() <= 1280, "an answer fits the minimum MTU of IPv6");
+        // An answer to an answer would start an endless exchange.
         let ethertype: [u8; 2] = if answer.to.is_ipv4() { [0x08, 0x00] } else { [0x86, 0xdd] };
         let ethernet = [&[0; 12][..], &ethertype, &answer.packet].concat();
-        assert_eq!(refuse(&ethernet), None, "no answer is answered");
+        assert_eq!(refuse(&ethernet), None, "an answer gets no answer");
     }
 }

@@ -1,7 +1,6 @@
-//! What a host's network consists of, as far as it decides which interface may be shaped: its links and what lies on
-//! what, their addresses, the default routes.
+//! The links, addresses and routes of a host: [`HostNetwork`]. They decide which interface may be shaped.
 //!
-//! One look at one network namespace ([`Kernel::host`](super::Kernel::host)); what follows from it is pure.
+//! [`Kernel::host`](super::Kernel::host) reads them. All functions here are pure.
 
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
@@ -13,19 +12,19 @@ use rtnetlink::packet_route::{
         AfSpecInet, AfSpecInet6, AfSpecUnspec, InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
         XdpAttached,
     },
-    route::{RouteAddress, RouteAttribute, RouteMessage, RouteType, RouteVia},
+    route::{RouteAddress, RouteAttribute, RouteMessage, RouteNextHop, RouteType, RouteVia},
 };
 
-use super::Mac;
+use super::{Mac, bytes::first};
 
 /// The links, addresses and default routes of one network namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostNetwork {
     /// All links.
     pub links: Vec<Link>,
-    /// All default routes, of both families and all tables, whatever rule leads to them.
+    /// The default routes of both families and all tables.
     pub default_routes: Vec<DefaultRoute>,
-    /// The routers of all routes of all tables, each with the link that leads there.
+    /// The gateways of all routes of all tables, each with the index of its link.
     pub gateways: BTreeSet<(u32, IpAddr)>,
 }
 
@@ -33,57 +32,56 @@ pub struct HostNetwork {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's")]
 pub struct Link {
-    /// Its index.
+    /// The index.
     pub index: u32,
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// What kind of virtual link it is (`IFLA_INFO_KIND`: bridge, bond, vlan); `None`: hardware.
+    /// The kind of a virtual link (`IFLA_INFO_KIND`: bridge, bond, vlan). `None`: hardware.
     pub kind: Option<String>,
-    /// Whether it is the loopback.
+    /// `IFF_LOOPBACK`.
     pub is_loopback: bool,
-    /// Whether it is set up (`IFF_UP`).
+    /// `IFF_UP`.
     pub is_up: bool,
-    /// Whether it is connected (`IFF_LOWER_UP`).
+    /// `IFF_LOWER_UP`.
     pub has_carrier: bool,
-    /// The bridge, bond or other link that it is a port of.
+    /// The index of the bridge or bond that has this link as a port (`IFLA_MASTER`).
     pub master: Option<u32>,
-    /// The link that it lies on (a VLAN's or tunnel's).
+    /// The index of the link below a VLAN or tunnel (`IFLA_LINK`).
     pub lies_on: Option<u32>,
-    /// Its hardware address, if it has one of six bytes.
+    /// The hardware address, if it has six bytes.
     pub mac: Option<Mac>,
-    /// How many bytes a packet may have on it.
+    /// The MTU in bytes.
     pub mtu: u32,
-    /// How many packets its queue holds (`txqueuelen`).
+    /// The queue length in packets (`txqueuelen`).
     pub queue_length: u32,
-    /// Whether an XDP program sees what it receives before all filters do.
+    /// True if an XDP program sees received packets before the filters.
     pub has_xdp: bool,
-    /// Its addresses with their networks' prefixes, IPv4 first, otherwise in the kernel's order.
+    /// The addresses with their prefixes: IPv4 first, otherwise in the kernel's order.
     pub addresses: Vec<IpNetwork>,
-    /// Whether packets that arrive by it and are for others are sent on (`net.ipv4.conf.*.forwarding` and
-    /// `net.ipv6.conf.*.forwarding`).
+    /// True if the link forwards packets (`net.ipv4.conf.*.forwarding`, `net.ipv6.conf.*.forwarding`).
     pub forwards: bool,
 }
 
-/// A route to everywhere else.
+/// A default route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultRoute {
-    /// The link that it leaves by; `None`: the kernel does not say.
+    /// The index of the outgoing link. `None`: the kernel does not say.
     pub link: Option<u32>,
-    /// The router that it leads to, if there is one.
+    /// The gateway, if any.
     pub gateway: Option<IpAddr>,
-    /// The table that it is in (`ip rule` shows what leads there); the usual one is 254, `main`.
+    /// The routing table. The usual table is 254, `main`.
     pub table: u32,
 }
 
 impl Link {
-    /// Whether an address is one of its own.
+    /// True if the address is one of the link's.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|network| network.ip() == address)
     }
 
-    /// Its speed in Mbit/s from sysfs, where it knows it and sysfs is that of this namespace.
+    /// The speed in Mbit/s from sysfs. `None`: unknown, or sysfs shows another namespace.
     pub fn speed_mbit(&self) -> Option<u32> {
-        /// What every tun and tap says of itself until somebody sets a speed (`tun_default_link_ksettings`).
+        /// The constant speed of tun and tap (`tun_default_link_ksettings`).
         const TUN_MBIT: u32 = 10;
         let speed = fs::read_to_string(format!("/sys/class/net/{}/speed", self.name)).ok()?;
         let is_constant = |mbit: u32| mbit == TUN_MBIT && self.kind.as_deref() == Some("tun");
@@ -92,18 +90,18 @@ impl Link {
 }
 
 impl HostNetwork {
-    /// A link by its index.
+    /// The link of an index.
     pub fn link(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// The link that has an address.
+    /// The link with an address.
     pub fn owner(&self, address: IpAddr) -> Option<&Link> {
         self.links.iter().find(|link| link.has(address))
     }
 
-    /// The links of which packets go through the queues of this one: itself, what it is a port of, what lies on it, and
-    /// so on upwards.
+    /// The links whose packets pass the queues of this link: the link itself, its master, the links on it, and so on
+    /// upwards.
     pub fn carried_by(&self, index: u32) -> Vec<&Link> {
         let mut carried = BTreeSet::from([index]);
         let mut found: Vec<&Link> = self.link(index).into_iter().collect();
@@ -116,13 +114,13 @@ impl HostNetwork {
         found
     }
 
-    /// The routers of the routes by a link, or by what is above it.
+    /// The gateways of the routes by a link or by the links above it.
     pub fn gateways_by(&self, index: u32) -> BTreeSet<IpAddr> {
         let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
         self.gateways.iter().filter(|(link, _)| carried.contains(link)).map(|(_, gateway)| *gateway).collect()
     }
 
-    /// Whether packets that arrive by other links than this one may leave by it.
+    /// True if packets from other links may leave by this link.
     pub fn forwards_to(&self, index: u32) -> bool {
         let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
         self.links.iter().any(|link| link.forwards && !link.is_loopback && !carried.contains(&link.index))
@@ -134,7 +132,7 @@ impl HostNetwork {
     }
 }
 
-/// Puts a host together from what the kernel answers to dumps of its links, addresses and routes.
+/// Decodes the dumps of links, addresses and routes.
 pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) -> HostNetwork {
     let mut host = HostNetwork::default();
     let mut addresses: Vec<(u32, IpNetwork)> = Vec::new();
@@ -146,7 +144,7 @@ pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) ->
             }
             RouteNetlinkMessage::NewRoute(message) => {
                 host.default_routes.extend(default_routes(&message));
-                host.gateways.extend(ways(&message).into_iter().filter_map(|(link, gateway)| link.zip(gateway)));
+                host.gateways.extend(next_hops(&message).into_iter().filter_map(|(link, gateway)| link.zip(gateway)));
             }
             _ => {}
         }
@@ -160,7 +158,7 @@ pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) ->
     host
 }
 
-/// A link without its addresses, which the kernel tells by themselves.
+/// A link without its addresses, which have their own messages.
 pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -180,32 +178,27 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Xdp(xdp) => link.has_xdp = xdp.iter().any(is_attached),
             LinkAttribute::Controller(master) if *master > 0 => link.master = Some(*master),
             LinkAttribute::Link(below) if *below > 0 => link.lies_on = Some(*below),
-            // What it lies on is in another namespace, where the index means another link.
+            // The link below is in another namespace. Its index means another link here.
             LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::AfSpecUnspec(families) => link.forwards = families.iter().any(forwards),
             LinkAttribute::LinkInfo(info) => link.kind = info.iter().find_map(kind).or(link.kind),
             _ => {}
         }
     }
-    // The two ends of a cable name each other and lie on nothing.
-    let is_cable = matches!(link.kind.as_deref(), Some("veth" | "netkit" | "vxcan"));
-    link.lies_on = link.lies_on.filter(|below| !is_elsewhere && !is_cable && *below != link.index);
+    // The two ends of a pair name each other. Neither lies on the other.
+    let is_pair = matches!(link.kind.as_deref(), Some("veth" | "netkit" | "vxcan"));
+    link.lies_on = link.lies_on.filter(|below| !is_elsewhere && !is_pair && *below != link.index);
     link
 }
 
-/// Whether a link forwards packets of one family.
+/// True if a link forwards packets of the address family.
 fn forwards(family: &AfSpecUnspec) -> bool {
-    match family {
-        AfSpecUnspec::Inet(settings) => settings.iter().any(|setting| match setting {
-            AfSpecInet::DevConf(settings) => settings.forwarding != 0,
-            _ => false,
-        }),
-        AfSpecUnspec::Inet6(settings) => settings.iter().any(|setting| match setting {
-            AfSpecInet6::DevConf(settings) => settings.forwarding != 0,
-            _ => false,
-        }),
-        _ => false,
-    }
+    let forwarding = match family {
+        AfSpecUnspec::Inet(settings) => first!(settings, AfSpecInet::DevConf(settings) => settings.forwarding),
+        AfSpecUnspec::Inet6(settings) => first!(settings, AfSpecInet6::DevConf(settings) => settings.forwarding),
+        _ => None,
+    };
+    forwarding.is_some_and(|forwarding| forwarding != 0)
 }
 
 fn is_attached(xdp: &LinkXdp) -> bool {
@@ -220,34 +213,25 @@ fn kind(info: &LinkInfo) -> Option<String> {
     }
 }
 
-/// The address that an interface has by a message, with the prefix of its network.
+/// The address in a message, with the prefix of its network.
 pub(super) fn address(message: &AddressMessage) -> Option<IpNetwork> {
-    // IFA_LOCAL is the interface's own address where IFA_ADDRESS is the peer's (point to point).
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    let address = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Address(address) => Some(*address),
-        _ => None,
-    });
-    IpNetwork::new(local.or(address)?, message.header.prefix_len).ok()
+    // IFA_LOCAL is the interface's own address if IFA_ADDRESS is the peer's (point to point).
+    let local = first!(message.attributes, AddressAttribute::Local(address) => *address);
+    let address = || first!(message.attributes, AddressAttribute::Address(address) => *address);
+    IpNetwork::new(local.or_else(address)?, message.header.prefix_len).ok()
 }
 
-/// Whether the kernel uses an address: it has found that no other host has it, or does not wait to find out.
+/// True if the kernel uses the address: duplicate address detection has passed or is not waited for.
 pub(super) fn is_used(message: &AddressMessage) -> bool {
-    let flags = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Flags(flags) => Some(*flags),
-        _ => None,
-    });
+    let flags = first!(message.attributes, AddressAttribute::Flags(flags) => *flags);
     let has = |flag| flags.is_some_and(|flags| flags.contains(flag));
     !has(AddressFlags::Dadfailed) && (!has(AddressFlags::Tentative) || has(AddressFlags::Optimistic))
 }
 
-/// The default routes that a message tells of: one for each way that it leads.
+/// The default routes in a message, one for each next hop.
 pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
     let header = &message.header;
-    // Half of all addresses, and IPv6's 2000::/3, are a default route by another name, as VPNs set it.
+    // VPNs split the default route: half of IPv4, 2000::/3 of IPv6.
     let is_default = match header.address_family {
         AddressFamily::Inet => header.destination_prefix_length <= 1,
         AddressFamily::Inet6 => header.destination_prefix_length <= 3,
@@ -256,37 +240,23 @@ pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
     if !is_default {
         return Vec::new();
     }
-    let table = message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Table(number) => Some(*number),
-        _ => None,
-    });
+    let table = first!(message.attributes, RouteAttribute::Table(number) => *number);
     let table = table.unwrap_or_else(|| u32::from(header.table));
-    ways(message).into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
+    next_hops(message).into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
 }
 
-/// The ways of a route: the link of each, and its router.
-fn ways(message: &RouteMessage) -> Vec<(Option<u32>, Option<IpAddr>)> {
-    // What is to be dropped (`blackhole`) or is for this host leads nowhere.
+/// The next hops of a route: the link of each, and its gateway.
+fn next_hops(message: &RouteMessage) -> Vec<(Option<u32>, Option<IpAddr>)> {
+    // Other routes drop packets (`blackhole`) or are for this host.
     if message.header.kind != RouteType::Unicast {
         return Vec::new();
     }
-    let (mut link, mut router, mut ways) = (None, None, Vec::new());
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Oif(index) => link = Some(*index),
-            RouteAttribute::MultiPath(hops) => {
-                let way = |hop: &rtnetlink::packet_route::route::RouteNextHop| {
-                    (Some(hop.interface_index), hop.attributes.iter().find_map(gateway))
-                };
-                ways.extend(hops.iter().map(way));
-            }
-            other => router = gateway(other).or(router),
-        }
+    if let Some(hops) = first!(message.attributes, RouteAttribute::MultiPath(hops) if !hops.is_empty() => hops) {
+        let hop = |hop: &RouteNextHop| (Some(hop.interface_index), hop.attributes.iter().find_map(gateway));
+        return hops.iter().map(hop).collect();
     }
-    if ways.is_empty() {
-        ways.push((link, router));
-    }
-    ways
+    let link = first!(message.attributes, RouteAttribute::Oif(index) => *index);
+    vec![(link, message.attributes.iter().find_map(gateway))]
 }
 
 fn gateway(attribute: &RouteAttribute) -> Option<IpAddr> {

@@ -1,4 +1,4 @@
-//! Links and addresses for the lab, over netlink: bridges, virtual cables into other namespaces.
+//! Links and addresses for the lab (rtnetlink(7)): bridges, and veth pairs into other namespaces.
 
 use std::{
     io,
@@ -21,7 +21,7 @@ use rtnetlink::{
     },
 };
 
-use super::{KernelError, socket::Socket, tc::Request};
+use super::{KernelError, bytes::first, socket::Socket, tc::Request};
 use crate::plan::is_link_local;
 
 /// The links of one network namespace.
@@ -33,17 +33,17 @@ pub struct Links {
 #[derive(Clone, Copy, Debug)]
 pub struct Bridge(u32);
 
-/// A virtual cable (veth) from a bridge to an interface in another namespace.
+/// A veth pair between a bridge and an interface in another namespace.
 pub struct Cable<'a> {
-    /// Where it is plugged in here.
+    /// The bridge.
     pub bridge: Bridge,
-    /// The name of the end that is here.
+    /// The name of the bridge's port.
     pub port: String,
-    /// The namespace of the other end.
+    /// The namespace of the interface.
     pub namespace: BorrowedFd<'a>,
-    /// The name of the other end.
+    /// The name of the interface.
     pub interface: &'a str,
-    /// The hardware address of the other end.
+    /// The hardware address of the interface.
     pub mac: Mac,
 }
 
@@ -63,7 +63,7 @@ impl Links {
         self.index(name).map(Bridge)
     }
 
-    /// Adds cables, their ends here up and plugged in.
+    /// Adds veth pairs. Their ports at the bridge are up.
     pub fn add_cables(&mut self, cables: &[Cable<'_>]) -> Result<(), KernelError> {
         let requests: Vec<Request> = cables
             .iter()
@@ -84,19 +84,19 @@ impl Links {
         self.write("add the cables", &requests)
     }
 
-    /// Gives an interface its addresses and sets it up. With a link-local address among them, it has no other.
+    /// Gives an interface its addresses and sets it up. With a link-local address among them, the kernel makes none.
     ///
-    /// Duplicate address detection is left out: it would keep an IPv6 address from use for a second.
+    /// Duplicate address detection is off: it delays the use of an IPv6 address by a second.
     pub fn configure(&mut self, interface: &str, addresses: &[IpNetwork]) -> Result<(), KernelError> {
         let index = self.index(interface)?;
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
-        let mut requests = vec![Request::set(RouteNetlinkMessage::SetLink(up))];
+        let mut requests = vec![Request::existing(RouteNetlinkMessage::SetLink(up))];
         if addresses.iter().any(|network| is_link_local(&network.ip())) {
             let mut no_other = LinkMessage::default();
             no_other.header.index = index;
             let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
             no_other.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
-            requests.insert(0, Request::set(RouteNetlinkMessage::SetLink(no_other)));
+            requests.insert(0, Request::existing(RouteNetlinkMessage::SetLink(no_other)));
         }
         requests.extend(addresses.iter().map(|network| {
             let mut message = AddressMessage::default();
@@ -111,7 +111,7 @@ impl Links {
         self.write(&format!("configure {interface}"), &requests)
     }
 
-    /// Writes down the neighbours of an interface for good, so that it never has to ask for them.
+    /// Adds permanent neighbour entries to an interface, so that no ARP or neighbour discovery is needed.
     pub fn add_neighbours(&mut self, interface: &str, neighbours: &[(IpAddr, Mac)]) -> Result<(), KernelError> {
         let index = self.index(interface)?;
         let add = |(address, mac): &(IpAddr, Mac)| {
@@ -127,7 +127,7 @@ impl Links {
         self.write(&format!("add the neighbours of {interface}"), &requests)
     }
 
-    /// Waits until every link that is set up carries packets, which a bridge's port does some time after it is set up.
+    /// Waits until all links that are set up are operational. The port of a bridge takes some time.
     pub fn wait_until_up(&mut self, within: Duration) -> Result<(), KernelError> {
         let deadline = Instant::now() + within;
         loop {
@@ -135,15 +135,16 @@ impl Links {
             let links = answer.map_err(|refusal| refusal.because("list the links"))?;
             let Some(waiting) = links.iter().find_map(not_up) else { return Ok(()) };
             if Instant::now() > deadline {
-                return Err(KernelError::Garbled(format!("link {waiting} does not come up")));
+                return Err(KernelError::Malformed(format!("link {waiting} does not come up")));
             }
             thread::sleep(Duration::from_millis(5));
         }
     }
 
     fn index(&mut self, name: &str) -> Result<u32, KernelError> {
-        let index = self.socket.link_index(name)?;
-        index.ok_or_else(|| KernelError::Garbled(format!("no answer about {name}")))
+        let link = self.socket.link_by_name(name)?;
+        let link = link.ok_or_else(|| KernelError::Malformed(format!("no answer about {name}")))?;
+        Ok(link.header.index)
     }
 
     fn write(&mut self, operation: &str, requests: &[Request]) -> Result<(), KernelError> {
@@ -158,16 +159,12 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The name of a link that is set up and does not carry packets yet. Loopback has no such state. Links that nobody set up
-/// are those that the kernel gives every new namespace, such as `gre0` where the module of GRE is loaded.
+/// The name of a link that is set up and not yet operational. Loopback is never waited for. Links that are not set up are
+/// skipped: the kernel adds some to each new namespace (`gre0` with the module of GRE).
 pub(super) fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
-    let is_up = |attribute: &LinkAttribute| matches!(attribute, LinkAttribute::OperState(State::Up));
-    let name = link.attributes.iter().find_map(|attribute| match attribute {
-        LinkAttribute::IfName(name) => Some(name.clone()),
-        _ => None,
-    });
     let is_set_up = link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback);
-    let waits = is_set_up && !link.attributes.iter().any(is_up);
-    waits.then(|| name.unwrap_or_default())
+    let is_operational = link.attributes.contains(&LinkAttribute::OperState(State::Up));
+    let name = first!(link.attributes, LinkAttribute::IfName(name) => name.clone());
+    (is_set_up && !is_operational).then(|| name.unwrap_or_default())
 }

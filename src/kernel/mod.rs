@@ -1,15 +1,16 @@
-//! The kernel: the only rooms of the house that speak netlink or enter a namespace.
+//! The Linux kernel: the only modules that use netlink or enter a namespace.
 //!
-//! [`Kernel`] is the seam: [`Rtnl`] is the real one, [`FakeKernel`] models the state of one for the tests of the pure
-//! logic. [`execute()`] runs a change on either and rolls it back if a step fails. Bytes are in `tc/`, nowhere else.
+//! [`Kernel`] is the interface, [`Rtnl`] its implementation. Tests have one in memory (`tests/fake_kernel`). [`execute()`]
+//! performs a change and rolls it back if a step fails. `tc/` encodes and decodes traffic-control messages.
 
+mod bytes;
 mod execute;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod host;
 mod links;
-mod loan;
 mod namespace;
+mod namespace_socket;
 mod observe;
 mod processes;
 mod refuse;
@@ -21,15 +22,16 @@ mod watch;
 
 use std::{collections::BTreeSet, fs, io, net::IpAddr, os::fd::OwnedFd};
 
+use nix::errno::Errno;
 use thiserror::Error;
 
-pub use execute::{Failed, execute, execute_and_tell};
+pub use execute::{ChangeFailure, execute, execute_with};
 pub use host::{DefaultRoute, HostNetwork, Link};
 pub use links::{Bridge, Cable, Links, Mac};
-pub use loan::{LEND_COMMAND, lend};
 pub use namespace::{
     Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs,
 };
+pub use namespace_socket::send_namespace_socket;
 pub use processes::{Process, network_number, own_line};
 pub use rtnl::Rtnl;
 pub use watch::Event;
@@ -39,158 +41,149 @@ use crate::{
     topology::{TableId, Tables},
 };
 
-/// The running kernel's release, as `uname -r` prints it.
+/// The release of the running kernel, as `uname -r` prints it.
 pub fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// What the agent needs of a kernel. Calls block; one object serves one network namespace.
+/// The operations of a kernel that the agent needs. Calls block. One object serves one network namespace.
 pub trait Kernel: Send {
     /// Looks an interface up by its name.
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
 
-    /// Looks at the host's links, addresses and default routes.
+    /// Reads the links, addresses and routes of the host.
     fn host(&mut self) -> Result<HostNetwork, KernelError>;
 
-    /// The index of the link by which packets leave from an address of this host, or any, to another one; `None`: no
-    /// route leads there.
-    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError>;
+    /// The index of the link for packets to an address, from one of the host's addresses or from any. `None`: no route
+    /// leads there.
+    fn route_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError>;
 
-    /// What has happened to the host's links since the last call, other than by [`Kernel::perform`] and its kin. The first
-    /// call begins to watch.
+    /// The events of the host's links since the last call, without the effects of this object's own writes. The first call
+    /// starts the recording.
     fn events(&mut self) -> Result<Vec<Event>, KernelError>;
 
-    /// What becomes readable when there are more [`events`](Kernel::events); `None`: the kernel cannot be watched.
-    fn news(&mut self) -> Option<OwnedFd> {
+    /// A descriptor that is readable when there are more [`events`](Kernel::events). `None`: the kernel has none.
+    fn event_descriptor(&mut self) -> Option<OwnedFd> {
         None
     }
 
-    /// Reads what is on an interface: our tree and whatever is not ours. An interface that is no longer there is an error,
-    /// and not one that has nothing.
+    /// Reads our objects and foreign objects of an interface. An interface that no longer exists is an error.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
-    /// Remembers distribution tables of the user's own, which later steps name by what is in them.
-    fn learn(&mut self, tables: &Tables);
+    /// Adds custom distribution tables, which later steps name by their content.
+    fn add_tables(&mut self, tables: &Tables);
 
-    /// Does one step, every message of it acknowledged.
+    /// Performs one step. The kernel acknowledges each of its messages.
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 
-    /// Does several steps of one message each ([`Step::is_one_message`]), in order and as fast as it can: a set of cuts is
-    /// to come at once. The kernel goes on after one that it refuses.
-    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), Partly> {
-        for (place, step) in steps.iter().enumerate() {
+    /// Performs steps of one message each ([`Step::is_one_message`]) in order, as fast as possible. The kernel continues
+    /// after a refused step.
+    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
+        for (position, step) in steps.iter().enumerate() {
             if let Err(error) = self.perform(interface, step) {
-                return Err(Partly { error, done: (0..steps.len()).map(|other| other < place).collect() });
+                return Err(PartialFailure { error, done: (0..steps.len()).map(|other| other < position).collect() });
             }
         }
         Ok(())
     }
 
-    /// Answers with refusals, from now on or no longer, what the interface's cuts with
-    /// [`Answer::Refusal`](crate::plan::Answer) drop.
-    ///
-    /// To ask for what is so already does nothing.
-    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
+    /// Starts or stops the refusals for the interface's cuts with [`Answer::Refusal`](crate::plan::Answer). Has no effect
+    /// in the wanted state.
+    fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
 
-    /// Rolls back one step that may have been done in part only: what is gone already, or there again, is no error.
+    /// Rolls back one step, which may be done in part. Missing objects and existing objects are no errors.
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 }
 
-/// Of several steps, not all were done.
+/// A failure of some of several steps.
 #[derive(Debug)]
-pub struct Partly {
-    /// Why the first one was not that was not.
+pub struct PartialFailure {
+    /// The first error.
     pub error: KernelError,
-    /// Which of them were, or may have been.
+    /// True for each step that was done, or may have been done.
     pub done: Vec<bool>,
 }
 
-/// One interface, as the kernel describes it.
+/// A network interface (`RTM_NEWLINK` and `RTM_NEWADDR`, rtnetlink(7)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
-    /// Its index, which a re-created interface of the same name does not share.
+    /// The index. A re-created interface of the same name has another index.
     pub index: u32,
-    /// Its name.
+    /// The name.
     pub name: IfName,
-    /// Its speed, the last one that was known, or the assumed one.
+    /// The speed: the current one, the last known one, or the assumed one.
     pub rate: LineRate,
-    /// Its addresses.
+    /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// Those of them that the kernel does not use: another host may have them (IPv6 duplicate address detection).
+    /// The addresses that the kernel does not use yet, or at all (IPv6 duplicate address detection).
     pub tentative: BTreeSet<IpAddr>,
-    /// Whether it is set up (`IFF_UP`).
+    /// `IFF_UP`.
     pub is_up: bool,
-    /// Whether it is connected (`IFF_LOWER_UP`).
+    /// `IFF_LOWER_UP`.
     pub has_carrier: bool,
 }
 
-/// Why the kernel did not do what it was asked.
+/// An error of the kernel or of the connection to it.
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// No interface has the name.
     #[error("there is no interface {0}")]
     NoInterface(IfName),
-    /// An interface has the name besides its own.
+    /// An alternative name of an interface.
     #[error(
         "{asked} is an alternative name of interface {name}; write {name} in the inventory and in the agent's config"
     )]
     AlternativeName {
-        /// The name that was asked for.
+        /// The alternative name.
         asked: IfName,
-        /// The interface's own name.
+        /// The name of the interface.
         name: String,
     },
     /// The kernel refused a message.
-    #[error("the kernel refused \"{operation}\": {}", .sentence.clone().unwrap_or_else(|| .errno.to_string()))]
+    #[error("the kernel refused \"{operation}\": {}", .sentence.as_deref().unwrap_or_else(|| .errno.desc()))]
     Refused {
-        /// What was asked, in words.
+        /// The request in words.
         operation: String,
         /// The error number.
-        errno: io::Error,
-        /// The kernel's own sentence (extended acknowledgement), where it sent one.
+        errno: Errno,
+        /// The text of the extended acknowledgement, if any.
         sentence: Option<String>,
     },
-    /// A leaf's distribution is a table that was never learnt.
-    #[error("the distribution table {0} is not known here; apply the topology that has it once more")]
+    /// A leaf's distribution table is unknown.
+    #[error("the agent does not have the distribution table {0}; apply the topology with this table again")]
     UnknownTable(TableId),
-    /// A leaf's tables have more values than a netlink message holds.
-    #[error(
-        "the distribution tables of one link have {0} values together, and the kernel takes 32,000; use shorter ones"
-    )]
+    /// The tables of a leaf have more values than a netlink message holds.
+    #[error("the distribution tables of one link have {0} values, the limit is 32,000; use shorter tables")]
     TablesTooLong(usize),
-    /// What is cut cannot be answered.
-    #[error("what is cut cannot be answered with refusals: {0}")]
+    /// The refusals of cut packets failed.
+    #[error("cut packets cannot be refused: {0}")]
     Answering(#[source] io::Error),
     /// The netlink socket failed.
     #[error("netlink: {0}")]
     Socket(#[from] io::Error),
-    /// The kernel's answer could not be read.
-    #[error("netlink: the kernel's answer makes no sense: {0}")]
-    Garbled(String),
+    /// An answer of the kernel could not be read.
+    #[error("netlink: unreadable answer: {0}")]
+    Malformed(String),
 }
 
 impl KernelError {
-    /// Whether the kernel has no such qdisc, classifier or action, neither built in nor as a module.
+    /// True if the kernel has no such qdisc, classifier or action, built in or as a module.
     pub fn is_unsupported(&self) -> bool {
-        // sch_api.c and cls_api.c say ENOENT for an unknown kind; some families EOPNOTSUPP.
-        const ENOENT: i32 = 2;
-        const EOPNOTSUPP: i32 = 95;
-        match self {
-            Self::Refused { errno, .. } | Self::Answering(errno) => {
-                matches!(errno.raw_os_error(), Some(ENOENT | EOPNOTSUPP))
-            }
-            _ => false,
-        }
+        // sch_api.c and cls_api.c return ENOENT for an unknown kind, some families return EOPNOTSUPP.
+        !matches!(self, Self::Socket(_)) && matches!(self.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP))
     }
 
-    /// Whether the process lacks the right to do this.
+    /// True if the process lacks a capability.
     pub fn is_permission(&self) -> bool {
+        matches!(self.errno(), Some(Errno::EPERM | Errno::EACCES))
+    }
+
+    fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Refused { errno, .. } | Self::Answering(errno) | Self::Socket(errno) => {
-                errno.kind() == io::ErrorKind::PermissionDenied
-            }
-            _ => false,
+            Self::Refused { errno, .. } => Some(*errno),
+            Self::Answering(error) | Self::Socket(error) => error.raw_os_error().map(Errno::from_raw),
+            _ => None,
         }
     }
 }

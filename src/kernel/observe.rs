@@ -1,4 +1,4 @@
-//! From the kernel's dumps to a [`Tree`]: the same types as wanted, and everything else by name as foreign.
+//! Decodes the dumps of an interface to a [`Tree`]: our objects in the planner's types, foreign objects by name.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::tc::{
 };
 use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, RouteTarget, Tree};
 
-/// What is read of one interface, in the kernel's own terms.
+/// The dumps of one interface.
 #[derive(Default)]
 pub(super) struct Dumps {
     pub(super) qdiscs: Vec<TcMessage>,
@@ -19,17 +19,12 @@ pub(super) struct Dumps {
     pub(super) filters: Vec<TcMessage>,
 }
 
-/// Whether the root qdisc is ours, by its handle and kind. Only then are there classes and filters to read.
-pub(super) fn is_taken(qdiscs: &[TcMessage]) -> bool {
-    own_root(qdiscs).is_some()
-}
-
-/// Our root.
+/// Our root qdisc, by its handle and kind.
 pub(super) fn own_root(qdiscs: &[TcMessage]) -> Option<&TcMessage> {
     qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
-/// Whether there is a clsact, which has no mark: it is ours below our root, or by its filters.
+/// True if the interface has a clsact. A clsact has no mark: it is ours beside our root, or by its filters.
 pub(super) fn has_hook(qdiscs: &[TcMessage]) -> bool {
     qdiscs.iter().any(is_hook)
 }
@@ -38,8 +33,7 @@ fn is_hook(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
 }
 
-/// Whether a clsact is ours although our root is gone, because somebody has deleted that: it has the filters that it always
-/// has from us.
+/// True if the clsact has all our ingress filters for neighbour discovery. Somebody may have deleted our root only.
 fn is_left_over(filters: &[TcMessage]) -> bool {
     let passes = |filter: &&TcMessage| {
         matches!(Filter::decode(filter), Some(Filter::Pass { direction: Direction::Ingress, .. }))
@@ -49,7 +43,7 @@ fn is_left_over(filters: &[TcMessage]) -> bool {
 
 /// Decodes the dumps of one interface.
 pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
-    let taken = is_taken(&dumps.qdiscs);
+    let taken = own_root(&dumps.qdiscs).is_some();
     let hook = has_hook(&dumps.qdiscs) && (taken || is_left_over(&dumps.filters));
     let mut tree = Tree { taken, hook, ..Tree::default() };
     let mut marks = BTreeMap::new();
@@ -64,13 +58,13 @@ pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
         }
     }
     for qdisc in &dumps.qdiscs {
-        place_qdisc(&mut tree, qdisc, &marks, interface);
+        add_qdisc(&mut tree, qdisc, &marks, interface);
     }
-    // The kernel shows each priority once more as a filter without handle and without options.
+    // The kernel also lists each priority as a filter without handle and options.
     let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
     for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
         match Filter::decode(filter) {
-            Some(decoded) => place_filter(&mut tree, decoded, filter),
+            Some(decoded) => add_filter(&mut tree, decoded, filter),
             None => tree.foreign.push(foreign::filter(filter, interface)),
         }
     }
@@ -81,14 +75,12 @@ fn is_root(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::ROOT
 }
 
-/// Places a qdisc; the marks are those of the classes.
-fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>, interface: &IfName) {
+/// Adds a qdisc to the tree. `marks` are the marks of the classes.
+fn add_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>, interface: &IfName) {
     let TcHandle { major: parent, minor: class } = message.header.parent;
     let is_default = message.header.handle == TcHandle::UNSPEC;
-    if tree.taken && is_root(message) {
-        // Ours.
-    } else if tree.hook && is_hook(message) {
-        // Ours as well.
+    if tree.taken && is_root(message) || tree.hook && is_hook(message) {
+        // The tree has a flag for these.
     } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
         let leaf = tree.classes.entry(class).or_default();
         leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));
@@ -97,14 +89,14 @@ fn place_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor
     } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
         tree.foreign.push(foreign::qdisc(message, interface, tree.taken));
     }
-    // What is left are the kernel's own defaults (handle 0:) and, below a foreign root, its children.
+    // The remaining qdiscs are the kernel's defaults (handle 0:) and the children of a foreign root.
 }
 
 fn is_leaf_of(message: &TcMessage, class: u16) -> bool {
     kind(message) == "netem" && message.header.handle == (TcHandle { major: class, minor: 0 })
 }
 
-fn place_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
+fn add_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
     match filter {
         Filter::Pass { direction: Direction::Egress, icmp_type } => drop(tree.egress_passes.insert(icmp_type)),
         Filter::Pass { direction: Direction::Ingress, icmp_type } => drop(tree.ingress_passes.insert(icmp_type)),

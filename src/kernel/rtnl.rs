@@ -1,4 +1,4 @@
-//! The real kernel, over one rtnetlink socket.
+//! The running kernel, over one rtnetlink socket (rtnetlink(7)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,6 +7,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
+use nix::errno::Errno;
 use rtnetlink::packet_route::{
     AddressFamily, RouteNetlinkMessage,
     address::AddressMessage,
@@ -16,7 +17,9 @@ use rtnetlink::packet_route::{
 };
 
 use super::{
-    Event, HostNetwork, Interface, Kernel, KernelError, Partly, host, loan,
+    Event, HostNetwork, Interface, Kernel, KernelError, PartialFailure,
+    bytes::first,
+    host, namespace_socket,
     observe::{self, Dumps},
     refuse::Refuser,
     socket::{Refusal, Socket},
@@ -28,28 +31,24 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    plan::{IfName, LineRate, Route, Step, Tree},
+    plan::{Direction, IfName, LineRate, Route, Step, Tree},
     topology::Tables,
 };
 
-const ENOENT: i32 = 2;
-const EEXIST: i32 = 17;
-/// What the kernel says of a qdisc that is not there (`tc_get_qdisc`: "Invalid handle").
-const EINVAL: i32 = 22;
-const ENETUNREACH: i32 = 101;
-const EHOSTUNREACH: i32 = 113;
+/// The errors for objects that are missing or exist already. A missing qdisc is EINVAL (`tc_get_qdisc`: "Invalid handle").
+const ROLLED_BACK: [Errno; 3] = [Errno::ENOENT, Errno::EEXIST, Errno::EINVAL];
 
-/// What the kernel gives links that say nothing of their queue (`DEFAULT_TX_QUEUE_LEN`).
+/// The default queue length of links (`DEFAULT_TX_QUEUE_LEN`).
 const QUEUE_LENGTH: u32 = 1_000;
 
-/// A socket of one network namespace.
+/// The kernel, for one network namespace.
 pub struct Rtnl {
     socket: Socket,
-    /// What has been learnt.
+    /// The custom distribution tables.
     tables: Tables,
-    /// Who answers, while there is something to be answered.
+    /// The sender of refusals, if any are wanted.
     refuser: Option<Refuser>,
-    /// Who tells what others do, once somebody has asked.
+    /// The notifications, after the first call of `events`.
     watch: Option<Watch>,
     /// The last known speed of each interface, by index. An interface without a carrier has none.
     speeds: BTreeMap<u32, LineRate>,
@@ -61,10 +60,10 @@ impl Rtnl {
         Ok(Self::on(Socket::open()?))
     }
 
-    /// A socket in a new network namespace that a child process makes and that ends with the socket: for who lacks
-    /// `CAP_SYS_ADMIN`, but may make user namespaces.
-    pub fn open_elsewhere() -> io::Result<Self> {
-        Ok(Self::on(loan::borrow()?))
+    /// Opens a socket in a new network namespace, which ends with the socket. Needs no `CAP_SYS_ADMIN`, but the right to
+    /// make user namespaces.
+    pub fn open_in_new_namespace() -> io::Result<Self> {
+        Ok(Self::on(namespace_socket::request_namespace_socket()?))
     }
 
     fn on(socket: Socket) -> Self {
@@ -88,8 +87,8 @@ impl Rtnl {
         Ok(answer.into_iter().filter_map(pick).collect())
     }
 
-    fn write(&mut self, step: &Step, index: u32, tolerated: &[i32]) -> Result<(), KernelError> {
-        // Our classes have queues of the interface's own length, and one of length 0 drops everything.
+    fn write(&mut self, step: &Step, index: u32, tolerated: &[Errno]) -> Result<(), KernelError> {
+        // Our classes have the queue length of the interface. A queue of length 0 drops everything.
         let length = match step {
             Step::AddRoot if self.is_queueless(index)? => Some(QUEUE_LENGTH),
             Step::RemoveRoot if self.was_queueless(index)? => Some(0),
@@ -103,22 +102,20 @@ impl Rtnl {
         length.map_or(Ok(()), |length| self.send(step, &[set_queue_length(index, length)], tolerated))
     }
 
-    fn send(&mut self, step: &Step, requests: &[Request], tolerated: &[i32]) -> Result<(), KernelError> {
-        let is_tolerated =
-            |refusal: &Refusal| refusal.errno.raw_os_error().is_some_and(|errno| tolerated.contains(&errno));
-        let refusals = self.socket.batch(requests)?;
-        match refusals.into_iter().map(|(_, refusal)| refusal).find(|refusal| !is_tolerated(refusal)) {
+    fn send(&mut self, step: &Step, requests: &[Request], tolerated: &[Errno]) -> Result<(), KernelError> {
+        let mut refusals = self.socket.batch(requests)?.into_iter().map(|(_, refusal)| refusal);
+        match refusals.find(|refusal| !tolerated.contains(&refusal.errno)) {
             Some(refusal) => Err(refusal.because(step.to_string())),
             None => Ok(()),
         }
     }
 
-    /// Whether the interface's queue has the length 0.
+    /// True if the queue of the interface has the length 0.
     fn is_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
         Ok(self.socket.link_by_index(index)?.is_some_and(|link| host::link(&link).queue_length == 0))
     }
 
-    /// Whether it had when our root was put on it.
+    /// True if the queue of the interface had the length 0 before our root was added.
     fn was_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
         Ok(observe::own_root(&self.qdiscs(index)?).is_some_and(qdisc::was_queueless))
     }
@@ -131,19 +128,13 @@ impl Rtnl {
         qdiscs.retain(|message| message.header.index == index.cast_signed());
         Ok(qdiscs)
     }
-
-    /// The messages of steps that have one each.
-    fn encode_all(&self, steps: &[Step], index: u32) -> Result<Vec<Request>, KernelError> {
-        let requests = steps.iter().map(|step| encode(step, index, &self.tables));
-        Ok(requests.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
-    }
 }
 
 impl Kernel for Rtnl {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         let link = self.socket.link_by_name(name.as_str())?.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
         let link = host::link(&link);
-        // The kernel finds a link by any of its names, but a claim and a journal are of one.
+        // The kernel finds a link by any of its names. Claims and journals have the main name.
         if link.name != name.as_str() {
             return Err(KernelError::AlternativeName { asked: name.clone(), name: link.name });
         }
@@ -168,7 +159,7 @@ impl Kernel for Rtnl {
         let dumps = [
             ("list the links", RouteNetlinkMessage::GetLink(LinkMessage::default())),
             ("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default())),
-            // Of both families, and of all tables.
+            // The routes of both families and all tables.
             ("list the routes", RouteNetlinkMessage::GetRoute(RouteMessage::default())),
         ];
         let mut messages = Vec::new();
@@ -178,7 +169,7 @@ impl Kernel for Rtnl {
         Ok(host::decode(messages))
     }
 
-    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+    fn route_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
         let (family, bits) = if address.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
         let mut message = RouteMessage::default();
         message.header.address_family = family;
@@ -188,10 +179,10 @@ impl Kernel for Rtnl {
             message.header.source_prefix_length = bits;
             message.attributes.push(RouteAttribute::Source(from.into()));
         }
-        match self.socket.ask(&Request::get(RouteNetlinkMessage::GetRoute(message)))? {
-            Ok(answer) => Ok(answer.iter().find_map(leaves_by)),
-            Err(refusal) if matches!(refusal.errno.raw_os_error(), Some(ENETUNREACH | EHOSTUNREACH)) => Ok(None),
-            Err(refusal) => Err(refusal.because(format!("look up the way to {address}"))),
+        match self.socket.ask(&Request::existing(RouteNetlinkMessage::GetRoute(message)))? {
+            Ok(answer) => Ok(answer.iter().find_map(outgoing_link)),
+            Err(Refusal { errno: Errno::ENETUNREACH | Errno::EHOSTUNREACH, .. }) => Ok(None),
+            Err(refusal) => Err(refusal.because(format!("look up the route to {address}"))),
         }
     }
 
@@ -199,8 +190,8 @@ impl Kernel for Rtnl {
         Ok(self.watch()?.events())
     }
 
-    fn news(&mut self) -> Option<OwnedFd> {
-        self.watch().and_then(Watch::news).ok()
+    fn event_descriptor(&mut self) -> Option<OwnedFd> {
+        self.watch().and_then(Watch::descriptor).ok()
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
@@ -214,25 +205,25 @@ impl Kernel for Rtnl {
             _ => None,
         };
         let mut dumps = Dumps { qdiscs: self.qdiscs(index)?, ..Dumps::default() };
-        if observe::is_taken(&dumps.qdiscs) {
+        let is_taken = observe::own_root(&dumps.qdiscs).is_some();
+        if is_taken {
             dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
         }
-        let is_taken = observe::is_taken(&dumps.qdiscs);
-        // Where somebody has deleted our root, our hook is there still.
+        // Somebody may have deleted our root and left our clsact.
         if is_taken || observe::has_hook(&dumps.qdiscs) {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
-                // Without clsact, its two parents are silently empty.
+                // The lists of clsact are empty without a clsact.
                 dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
             }
         }
-        // Of a link that is gone, all dumps are empty.
-        if !self.socket.has_link(index)? {
+        // All dumps of a removed link are empty.
+        if self.socket.link_by_index(index)?.is_none() {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
         Ok(observe::decode(&dumps, &interface.name))
     }
 
-    fn learn(&mut self, tables: &Tables) {
+    fn add_tables(&mut self, tables: &Tables) {
         self.tables.extend(tables.iter().map(|(id, table)| (*id, table.clone())));
     }
 
@@ -240,22 +231,23 @@ impl Kernel for Rtnl {
         self.write(step, interface.index, &[])
     }
 
-    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), Partly> {
-        let nothing = |error| Partly { error, done: vec![false; steps.len()] };
-        let requests = self.encode_all(steps, interface.index).map_err(nothing)?;
-        // What became of a message that is not acknowledged, nobody knows.
-        let refusals = self.socket.batch(&requests).map_err(|error| Partly { error, done: vec![true; steps.len()] })?;
-        let refused: BTreeSet<usize> = refusals.iter().map(|(place, _)| *place).collect();
+    fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
+        let failed = |error, is_done| PartialFailure { error, done: vec![is_done; steps.len()] };
+        let requests = steps.iter().map(|step| encode(step, interface.index, &self.tables));
+        let requests = requests.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error, false))?.concat();
+        // A message without an acknowledgement may have had its effect.
+        let refusals = self.socket.batch(&requests).map_err(|error| failed(error, true))?;
+        let refused: BTreeSet<usize> = refusals.iter().map(|(position, _)| *position).collect();
         match refusals.into_iter().next() {
-            Some((place, refusal)) => Err(Partly {
-                error: refusal.because(steps[place].to_string()),
-                done: (0..steps.len()).map(|place| !refused.contains(&place)).collect(),
+            Some((position, refusal)) => Err(PartialFailure {
+                error: refusal.because(steps[position].to_string()),
+                done: (0..steps.len()).map(|position| !refused.contains(&position)).collect(),
             }),
             None => Ok(()),
         }
     }
 
-    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
+    fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
         if !wanted {
             self.refuser = None;
         } else if !self.refuser.as_ref().is_some_and(|refuser| refuser.is_at(interface.index)) {
@@ -266,12 +258,17 @@ impl Kernel for Rtnl {
     }
 
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
-        self.write(&step.inverse(), interface.index, &[ENOENT, EEXIST, EINVAL])
+        self.write(&step.inverse(), interface.index, &ROLLED_BACK)
     }
 }
 
-/// The messages of a step, in the order in which the kernel must see them.
+/// The messages of a step, in the order that the kernel needs.
 fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, KernelError> {
+    let passes = |direction: Direction, types: &[u8]| -> Vec<Filter> {
+        types.iter().map(|icmp_type| Filter::Pass { direction, icmp_type: *icmp_type }).collect()
+    };
+    let add = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.add(index)).collect();
+    let delete = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.delete(index)).collect();
     Ok(match step {
         Step::AddRoot => vec![qdisc::add_root(index, false)],
         Step::RemoveRoot => vec![qdisc::delete_root(index)],
@@ -284,29 +281,22 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
         }
         Step::RemoveClass { class, .. } => vec![qdisc::delete_class(index, *class)],
         Step::ChangeLeaf { class, to, .. } => vec![netem::change_netem(index, *class, to)],
-        Step::AddPass { direction, types } => types
-            .iter()
-            .map(|icmp_type| Filter::Pass { direction: *direction, icmp_type: *icmp_type }.add(index))
-            .collect(),
-        Step::RemovePass { direction, types } => types
-            .iter()
-            .map(|icmp_type| Filter::Pass { direction: *direction, icmp_type: *icmp_type }.delete(index))
-            .collect(),
-        Step::BuildChain { chain, routes } => routes
-            .iter()
-            .map(|Route { address, class, handle }| {
-                Filter::Route { chain: *chain, address: *address, class: *class, handle: *handle }.add(index)
-            })
-            .collect(),
+        Step::AddPass { direction, types } => add(passes(*direction, types)),
+        Step::RemovePass { direction, types } => delete(passes(*direction, types)),
+        Step::BuildChain { chain, routes } => {
+            let route = |Route { address, class, handle }: &Route| Filter::Route {
+                chain: *chain,
+                address: *address,
+                class: *class,
+                handle: *handle,
+            };
+            add(routes.iter().map(route).collect())
+        }
         Step::DropChain { chain, .. } => vec![filter::delete_chain(index, *chain)],
-        Step::Flip { to: Some(chain), .. } => vec![Filter::Gate { chain: *chain }.add(index)],
-        Step::Flip { from, to: None } => from.map(|chain| Filter::Gate { chain }.delete(index)).into_iter().collect(),
-        Step::Cut { cut, handle } => {
-            vec![Filter::Cut { cut: *cut, handle: *handle }.add(index)]
-        }
-        Step::Uncut { cut, handle } => {
-            vec![Filter::Cut { cut: *cut, handle: *handle }.delete(index)]
-        }
+        Step::Flip { to: Some(chain), .. } => add(vec![Filter::Gate { chain: *chain }]),
+        Step::Flip { from, to: None } => delete(from.map(|chain| Filter::Gate { chain }).into_iter().collect()),
+        Step::Cut { cut, handle } => add(vec![Filter::Cut { cut: *cut, handle: *handle }]),
+        Step::Uncut { cut, handle } => delete(vec![Filter::Cut { cut: *cut, handle: *handle }]),
     })
 }
 
@@ -315,14 +305,11 @@ fn set_queue_length(index: u32, packets: u32) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = index;
     link.attributes.push(LinkAttribute::TxQueueLen(packets));
-    Request::set(RouteNetlinkMessage::SetLink(link))
+    Request::existing(RouteNetlinkMessage::SetLink(link))
 }
 
-/// The link that a route leads to, which an answer to `RTM_GETROUTE` names.
-fn leaves_by(message: &RouteNetlinkMessage) -> Option<u32> {
+/// The outgoing link in an answer to `RTM_GETROUTE`.
+fn outgoing_link(message: &RouteNetlinkMessage) -> Option<u32> {
     let RouteNetlinkMessage::NewRoute(message) = message else { return None };
-    message.attributes.iter().find_map(|attribute| match attribute {
-        RouteAttribute::Oif(index) => Some(*index),
-        _ => None,
-    })
+    first!(message.attributes, RouteAttribute::Oif(index) => *index)
 }

@@ -1,13 +1,19 @@
-//! Samples of packets, which the kernel hands to whoever listens (`net/psample/psample.c`) by generic netlink.
+//! Samples of packets, which the kernel sends by generic netlink (`net/psample/psample.c`).
 
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd},
 };
 
+use nix::errno::Errno;
 use rtnetlink::{
-    packet_core::{DefaultNla, Emitable, NLM_F_REQUEST, NlasIterator},
+    packet_core::NLM_F_REQUEST,
     sys::{Socket, SocketAddr, protocols::NETLINK_GENERIC},
+};
+
+use super::{
+    bytes::{attributes, find, nested, u16_at, u32_at},
+    socket::HEADER,
 };
 
 // include/uapi/linux/netlink.h, genetlink.h
@@ -27,36 +33,33 @@ const PSAMPLE_ATTR_OIFINDEX: u16 = 1;
 const PSAMPLE_ATTR_SAMPLE_GROUP: u16 = 3;
 const PSAMPLE_ATTR_DATA: u16 = 6;
 
-/// `struct nlmsghdr` and `struct genlmsghdr`.
-const HEADERS: usize = 16 + 4;
+/// The lengths of `struct nlmsghdr` and `struct genlmsghdr`.
+const HEADERS: usize = HEADER + 4;
 
-/// More than any sample of ours with its attributes.
+/// The buffer for a datagram in bytes. Our samples are shorter.
 const DATAGRAM: usize = 8 * 1024;
 
-const ENOENT: i32 = 2;
-
-/// A socket that gets every sample of its network namespace, whoever takes it.
+/// A socket for all samples of its network namespace, also those of other programs.
 pub(super) struct Samples {
     socket: Socket,
     family: u16,
 }
 
-/// A packet that was sampled.
+/// A sampled packet.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Sample {
-    /// Whose it is.
+    /// The sample group.
     pub(super) group: u32,
-    /// The index of the interface that it leaves by; the kernel says its lower 16 bits.
+    /// The lower 16 bits of the index of the outgoing interface.
     pub(super) leaves_by: u16,
-    /// Its beginning, from the link layer's header on.
+    /// The beginning of the packet, link-layer header first.
     pub(super) frame: Vec<u8>,
 }
 
 impl Samples {
-    /// Listens in the network namespace of the calling thread.
+    /// Opens a socket in the network namespace of the calling thread.
     ///
-    /// Fails with `ENOENT` as long as the kernel has not loaded its module, which comes with the first filter that
-    /// samples.
+    /// Fails with `ENOENT` until the kernel has loaded the module, which the first filter with a sample does.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_GENERIC)?;
         socket.bind_auto()?;
@@ -69,7 +72,7 @@ impl Samples {
         Ok(Self { socket, family })
     }
 
-    /// The next packet, or `None` for what is none; `WouldBlock` if there is nothing.
+    /// The next sample. `None`: another message. `WouldBlock`: no message.
     pub(super) fn receive(&self) -> io::Result<Option<Sample>> {
         let mut datagram = Vec::with_capacity(DATAGRAM);
         self.socket.recv(&mut datagram, 0)?;
@@ -83,69 +86,49 @@ impl AsFd for Samples {
     }
 }
 
-/// Asks for the family's number and those of its groups.
+/// The request for the numbers of the family and of its groups.
 fn request() -> Vec<u8> {
-    let name = [DefaultNla::new(CTRL_ATTR_FAMILY_NAME, FAMILY.to_vec())];
-    let mut attributes = vec![0; name.as_slice().buffer_len()];
-    name.as_slice().emit(&mut attributes);
+    let attributes = nested(&[(CTRL_ATTR_FAMILY_NAME, FAMILY.to_vec())]);
     let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
     let mut message = length.to_ne_bytes().to_vec();
     message.extend(GENL_ID_CTRL.to_ne_bytes());
     message.extend(NLM_F_REQUEST.to_ne_bytes());
-    // The sequence number and the port; then the command, its version, nothing.
+    // The sequence number and the port, then the command, its version and two reserved bytes.
     message.extend([0; 8]);
     message.extend([CTRL_CMD_GETFAMILY, 1, 0, 0]);
     message.extend(attributes);
     message
 }
 
-/// The family's number, and that of its group of packets.
+/// The numbers of the family and of its group of packets.
 pub(super) fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     if kind(answer) == Some(NLMSG_ERROR) {
-        let errno =
-            word(answer.get(16..).unwrap_or_default()).map_or(ENOENT, |errno| errno.cast_signed().wrapping_neg());
-        return Err(io::Error::from_raw_os_error(errno));
+        let code = u32_at(answer, HEADER).map(u32::cast_signed);
+        return Err(code.map_or(Errno::ENOENT, |code| Errno::from_raw(code.wrapping_neg())).into());
     }
-    let attributes = attributes(answer.get(HEADERS..).unwrap_or_default());
-    let family = find(&attributes, CTRL_ATTR_FAMILY_ID).and_then(half);
-    let groups = find(&attributes, CTRL_ATTR_MCAST_GROUPS).map(self::attributes).unwrap_or_default();
-    let group = groups.iter().map(|(_, group)| self::attributes(group)).find_map(|group| {
+    let answer = attributes(answer.get(HEADERS..).unwrap_or_default());
+    let family = find(&answer, CTRL_ATTR_FAMILY_ID).and_then(|number| u16_at(number, 0));
+    let groups = attributes(find(&answer, CTRL_ATTR_MCAST_GROUPS).unwrap_or_default());
+    let group = groups.iter().map(|(_, group)| attributes(group)).find_map(|group| {
         let is_packets = find(&group, CTRL_ATTR_MCAST_GRP_NAME) == Some(PACKETS);
-        find(&group, CTRL_ATTR_MCAST_GRP_ID).filter(|_| is_packets).and_then(word)
+        u32_at(find(&group, CTRL_ATTR_MCAST_GRP_ID).filter(|_| is_packets)?, 0)
     });
-    family.zip(group).ok_or_else(|| io::Error::from_raw_os_error(ENOENT))
+    family.zip(group).ok_or_else(|| Errno::ENOENT.into())
 }
 
+/// The sample in a datagram of the family.
 pub(super) fn sample(datagram: &[u8], family: u16) -> Option<Sample> {
     let attributes = attributes(datagram.get(HEADERS..).filter(|_| kind(datagram) == Some(family))?);
     Some(Sample {
-        group: find(&attributes, PSAMPLE_ATTR_SAMPLE_GROUP).and_then(word)?,
-        leaves_by: find(&attributes, PSAMPLE_ATTR_OIFINDEX).and_then(half)?,
+        group: u32_at(find(&attributes, PSAMPLE_ATTR_SAMPLE_GROUP)?, 0)?,
+        leaves_by: u16_at(find(&attributes, PSAMPLE_ATTR_OIFINDEX)?, 0)?,
         frame: find(&attributes, PSAMPLE_ATTR_DATA)?.to_vec(),
     })
 }
 
-/// A message's type, from its header.
+/// The type of a message.
 fn kind(message: &[u8]) -> Option<u16> {
-    half(message.get(4..)?)
-}
-
-fn attributes(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
-    // What makes no sense ends the list.
-    let nlas = NlasIterator::new(bytes).map_while(Result::ok);
-    nlas.map(|nla| (nla.kind(), nla.value().to_vec())).collect()
-}
-
-fn find(attributes: &[(u16, Vec<u8>)], kind: u16) -> Option<&[u8]> {
-    attributes.iter().find(|(other, _)| *other == kind).map(|(_, value)| value.as_slice())
-}
-
-fn half(bytes: &[u8]) -> Option<u16> {
-    bytes.first_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
-}
-
-fn word(bytes: &[u8]) -> Option<u32> {
-    bytes.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+    u16_at(message, 4)
 }
 
 #[cfg(test)]
@@ -155,13 +138,6 @@ mod tests {
     use super::*;
 
     const NUMBER: u16 = 28;
-
-    fn nested(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
-        let attributes: Vec<_> = attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.clone())).collect();
-        let mut bytes = vec![0; attributes.as_slice().buffer_len()];
-        attributes.as_slice().emit(&mut bytes);
-        bytes
-    }
 
     fn message(kind: u16, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
         let body = nested(attributes);

@@ -1,22 +1,28 @@
-//! What the kernel tells by itself: links that come, go and change, addresses, and what is put on an interface.
+//! Notifications of the kernel about links, addresses and traffic control: [`Watch`].
 //!
-//! A socket of the multicast groups of rtnetlink(7), apart from the one that asks, since what comes by itself would be
-//! taken for answers. Only what is needed is decoded: which link, and for links its state. An event says that it is time to
-//! look, never what there is.
+//! The socket of the multicast groups of rtnetlink(7) is apart from the request socket, where notifications would mix with
+//! answers. An event has the link and the state of the link. The agent reads the interface again after an event.
 
 use std::{
     io,
     os::fd::{AsFd, OwnedFd},
 };
 
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::{
+    errno::Errno,
+    sys::socket::{setsockopt, sockopt},
+};
 use rtnetlink::{
     packet_core::{NetlinkMessage, NetlinkPayload},
     packet_route::RouteNetlinkMessage,
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
-use super::host;
+use super::{
+    bytes::u32_at,
+    host,
+    socket::{HEADER, RawMessage, messages},
+};
 
 // include/uapi/linux/rtnetlink.h
 const RTNLGRP_LINK: u32 = 1;
@@ -32,86 +38,79 @@ const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWCHAIN: u16 = 100;
 const RTM_DELCHAIN: u16 = 101;
 
-/// `struct nlmsghdr`.
-const HEADER: usize = 16;
-
-/// More than the kernel puts in one event.
+/// The buffer for a datagram in bytes. Events are shorter.
 const DATAGRAM: usize = 64 * 1024;
 
-/// What the kernel may have waiting: a set of 10,000 filters that somebody else writes at once. What does not fit is
-/// [`Event::Lost`].
+/// The receive buffer in bytes: the notifications for 10,000 filters. More notifications become [`Event::Lost`].
 const BUFFER: usize = 4 * 1024 * 1024;
 
-const ENOBUFS: i32 = 105;
-
-/// Something that has happened to a link.
+/// A change of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It is new, or its state is another one.
+    /// The link is new, or its state has changed.
     Link {
-        /// Its index.
+        /// The index of the link.
         index: u32,
-        /// Its name.
+        /// The name.
         name: String,
-        /// Whether it is set up.
+        /// `IFF_UP`.
         is_up: bool,
-        /// Whether it is connected.
+        /// `IFF_LOWER_UP`.
         has_carrier: bool,
     },
-    /// It is gone.
+    /// The link was removed.
     Gone {
-        /// Its index.
+        /// The index of the link.
         index: u32,
     },
-    /// Somebody else has changed what is on it: a qdisc, a class, a filter.
+    /// Another process has changed a qdisc, class or filter of the link.
     Shaping {
-        /// Its index.
+        /// The index of the link.
         index: u32,
     },
-    /// It has an address more or less.
+    /// An address was added or removed.
     Address {
-        /// Its index.
+        /// The index of the link.
         index: u32,
     },
-    /// There was more to tell than the kernel could keep: anything may have happened.
+    /// The kernel has dropped notifications.
     Lost,
 }
 
-/// A socket that hears of all that happens in its network namespace.
+/// A socket for the notifications of its network namespace.
 pub(super) struct Watch {
     socket: Socket,
-    /// Whose changes are not news: the port of the socket that makes our own.
+    /// The port of the socket for our own changes, which are no events.
     own: u32,
 }
 
 impl Watch {
-    /// Listens in the network namespace of the calling thread. What is asked for by the socket with the port `own` is left
-    /// out.
+    /// Opens a socket in the network namespace of the calling thread. Changes by the socket with the port `own` are left out.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         for group in [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
-        // Where it is not granted, what there is has to do.
+        // Without CAP_NET_ADMIN the default buffer has to do.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         socket.set_non_blocking(true)?;
         Ok(Self { socket, own })
     }
 
-    /// The same socket, to wait for what it has to tell.
-    pub(super) fn news(&self) -> io::Result<OwnedFd> {
+    /// A copy of the descriptor, to wait for events.
+    pub(super) fn descriptor(&self) -> io::Result<OwnedFd> {
         self.socket.as_fd().try_clone_to_owned()
     }
 
-    /// What has happened since the last call.
+    /// The events since the last call.
     pub(super) fn events(&self) -> Vec<Event> {
         let mut events = Vec::new();
         let mut datagram = Vec::with_capacity(DATAGRAM);
         loop {
             datagram.clear();
             match self.socket.recv_from(&mut datagram, 0) {
-                // What does not come from the kernel is no news.
+                // Other processes may send to the groups too.
                 Ok((_, sender)) if sender == SocketAddr::new(0, sender.multicast_groups()) => {
                     events.extend(decode(&datagram, self.own));
                 }
@@ -120,7 +119,7 @@ impl Watch {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     events.push(Event::Lost);
-                    if error.raw_os_error() != Some(ENOBUFS) {
+                    if error.raw_os_error().map(Errno::from_raw) != Some(Errno::ENOBUFS) {
                         return events;
                     }
                 }
@@ -129,33 +128,21 @@ impl Watch {
     }
 }
 
-/// The events of a datagram, apart from what the socket with that port has asked for.
-fn decode(mut bytes: &[u8], own: u32) -> Vec<Event> {
-    let mut events = Vec::new();
-    while let Some(header) = bytes.first_chunk::<HEADER>() {
-        let [a, b, c, d, kind @ ..] = *header;
-        let length = u32::from_ne_bytes([a, b, c, d]) as usize;
-        let [kind_0, kind_1, .., port_0, port_1, port_2, port_3] = kind;
-        let kind = u16::from_ne_bytes([kind_0, kind_1]);
-        let port = u32::from_ne_bytes([port_0, port_1, port_2, port_3]);
-        let Some(message) = bytes.get(..length).filter(|_| length >= HEADER) else {
-            events.push(Event::Lost);
-            break;
-        };
-        events.extend(event(kind, port == own, message));
-        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
-    }
-    events
+/// The events of a datagram, without the changes by the socket of that port.
+fn decode(bytes: &[u8], own: u32) -> Vec<Event> {
+    messages(bytes).filter_map(|message| message.map_or(Some(Event::Lost), |message| event(&message, own))).collect()
 }
 
-fn event(kind: u16, is_own: bool, message: &[u8]) -> Option<Event> {
-    // The index is the second word of struct ifinfomsg, struct ifaddrmsg and struct tcmsg alike.
-    let index = message.get(HEADER + 4..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))?;
-    match kind {
-        RTM_NEWLINK => Some(link(index, message)),
+fn event(message: &RawMessage<'_>, own: u32) -> Option<Event> {
+    // The index is the second word of struct ifinfomsg, struct ifaddrmsg and struct tcmsg.
+    let index = u32_at(message.bytes, HEADER + 4)?;
+    match message.kind {
+        RTM_NEWLINK => Some(link(index, message.bytes)),
         RTM_DELLINK => Some(Event::Gone { index }),
         RTM_NEWADDR | RTM_DELADDR => Some(Event::Address { index }),
-        RTM_NEWQDISC..=RTM_DELTFILTER | RTM_NEWCHAIN | RTM_DELCHAIN if !is_own => Some(Event::Shaping { index }),
+        RTM_NEWQDISC..=RTM_DELTFILTER | RTM_NEWCHAIN | RTM_DELCHAIN if message.port != own => {
+            Some(Event::Shaping { index })
+        }
         _ => None,
     }
 }
@@ -166,7 +153,7 @@ fn link(index: u32, message: &[u8]) -> Event {
             let host::Link { name, is_up, has_carrier, .. } = host::link(&message);
             Event::Link { index, name, is_up, has_carrier }
         }
-        // It has something of which the library knows nothing.
+        // The library cannot read the message.
         _ => Event::Lost,
     }
 }
@@ -205,14 +192,14 @@ mod tests {
     }
 
     #[test]
-    fn what_others_do_is_news_and_what_we_do_ourselves_is_not() {
+    fn changes_by_others_are_events_and_own_changes_are_not() {
         let both = [bytes(new_link(), 0), bytes(filter(), 1), bytes(filter(), OWN)].concat();
         let link = Event::Link { index: 7, name: "db0".to_owned(), is_up: true, has_carrier: false };
         assert_eq!(decode(&both, OWN), [link, Event::Shaping { index: 7 }]);
     }
 
     #[test]
-    fn what_makes_no_sense_says_that_anything_may_have_happened() {
+    fn a_malformed_message_is_a_lost_event() {
         let whole = bytes(filter(), 1);
         assert_eq!(decode(&whole[..whole.len() - 1], OWN), [Event::Lost]);
         let mut cut = bytes(new_link(), 0);

@@ -16,10 +16,8 @@ use super::{
     ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Route, RouteTarget, Shaping,
     Step, Tree,
     foreign::{commands, list},
+    tc_numbers::CHAINS,
 };
-
-/// The two chains between which the active one flips.
-const CHAINS: [u32; 2] = [10, 11];
 
 /// What has to be done to one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,11 +62,11 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
     }
-    take_off(wanted, tree)
+    diff_beside_foreign(wanted, tree)
 }
 
 /// The same for what asks for no more than there was, or goes back to it: foreign objects do not stop that, and stay.
-pub fn take_off(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
+pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     let leaf_specs: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.leaf_specs.values()).collect();
     if leaf_specs.len() > MAX_PROFILES {
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));

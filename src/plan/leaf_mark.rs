@@ -4,17 +4,14 @@
 //! one. So that what is read back is what was written, the htb class of a leaf carries a mark in its `burst` and its
 //! `cburst`, which have no effect at the class's rate beyond being large enough.
 
-use super::Profile;
+use super::{
+    Profile,
+    tc_numbers::{BURST, CLASS_RATE},
+};
 use crate::topology::{Distribution, Spacing, TableId};
 
-/// The burst of a class whose leaf hides nothing, in bytes: `10mb`.
-///
-/// Without a burst each single packet leaves the class in debt, which a timer must end before the next one may leave
-/// (`overlimits` of `tc -s class show` then counts them all).
-const BURST: u64 = 10 * 1024 * 1024;
-
-/// What the rate of every class, 100 Gbit/s, sends in a microsecond, in bytes.
-const BYTES_PER_MICROSECOND: u64 = 12_500;
+/// The bytes that a class sends in a microsecond.
+const BYTES_PER_MICROSECOND: u64 = CLASS_RATE / 1_000_000;
 
 /// The number of the first table of the user's own; the ones before are the uniform distribution and those of `tc`.
 const FIRST_TABLE: u32 = 4;

@@ -4,6 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::tc_numbers::CLASS_RATE;
 use crate::topology::{
     BitRate, Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Reorder, Slot,
     Spacing, Undelayed,
@@ -27,7 +28,7 @@ const MAX_LIMIT: u32 = (MAX_MEMORY / QUEUED_BYTES) as u32;
 /// The rate that keeps packets in order and holds none back: that of the classes.
 ///
 /// `netem_enqueue` of `sch_netem.c` lets no packet of a leaf that has a rate leave before the one in front of it.
-const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(12_500_000_000));
+const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(CLASS_RATE));
 
 /// The smallest Ethernet frame, in bytes. (netem counts packets in flight, whatever their size.)
 const SMALLEST_FRAME: i32 = 64;

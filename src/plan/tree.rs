@@ -1,13 +1,5 @@
-//! What the kernel has on one interface: our tree, decoded, and whatever in it is not ours.
-//!
-//! ```text
-//! root htb 4e7e: default 1
-//! ├─ class 4e7e:1              undelayed: ARP, ND, hosts outside the topology
-//! ├─ class 4e7e:2 ─ netem 2:   one class and one leaf per distinct profile
-//! ├─ filters, chain 0          1 ND → 4e7e:1 · 2, 3 cuts: drop · 4, 5 refusals: sample, drop · 100 goto chain 10 or 11
-//! └─ filters, chain 10 or 11   10, 11 address → class
-//! clsact, ingress              1 ND passes · 2, 3 cuts: drop
-//! ```
+//! The state of one interface in the kernel: our objects, decoded, and the objects of others. `tc_numbers` shows the
+//! layout.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,27 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
-
-/// Our mark: the major number of the root qdisc's handle ("N~" in ASCII). Nothing without it is ever touched.
-pub const MARK: u16 = 0x4e7e;
-
-/// How the kernel hands the agent what a cut with a refusal drops: the group of its samples. Ours by its number, which
-/// is that of the mark.
-pub const SAMPLE_GROUP: u32 = MARK as u32;
-
-/// How much of each packet it hands over, in bytes: what an `ICMPv6` error may quote (RFC 4443 section 2.4), and the
-/// link layer's header.
-pub const SAMPLE_LENGTH: u32 = 1280;
-
-/// The class that delays nothing; the root's default.
-pub const DEFAULT_CLASS: ClassMinor = 1;
-
-/// The `ICMPv6` types of neighbour discovery (RFC 4861), which are never delayed and never cut.
-pub const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];
-
-/// The minor number of a class under the root; its netem leaf's handle has it as the major number.
-pub type ClassMinor = u16;
+use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
 
 /// Everything on one interface that matters to us.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use etherparse::checksum::Sum16BitWords;
+
 /// What identifies one request among all: the prober's own number and the request's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -107,11 +109,7 @@ pub(super) fn ends(packet: &[u8]) -> Option<(IpAddr, IpAddr)> {
 
 /// The internet checksum (RFC 1071).
 fn checksum(bytes: &[u8]) -> u16 {
-    let sum: u32 =
-        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
-    let fold = |sum: u32| (sum & 0xffff) + (sum >> 16);
-    // Folded twice it fits in 16 bits.
-    !u16::try_from(fold(fold(sum))).unwrap_or(u16::MAX)
+    Sum16BitWords::new().add_slice(bytes).ones_complement().to_be()
 }
 
 #[cfg(test)]

@@ -422,10 +422,10 @@ fn all_mistakes_of_an_agents_config_are_shown_with_their_lines() {
 #[test]
 fn an_error_of_the_system_names_what_it_is_about() {
     let sandbox = Sandbox::new();
-    insta::assert_snapshot!(sandbox.run(["lend-network"]), @"
+    insta::assert_snapshot!(sandbox.run(["send-namespace-socket"]), @"
     --- stdout
     --- stderr
-    error: cannot hand the network namespace over by stdin: Socket operation on non-socket (os error 88)
+    error: cannot send the network namespace to stdin: Socket operation on non-socket (os error 88)
     --- exit status: 1
     ");
     sandbox.write("inventory.toml", "[defaults]\ntransport = 'ssh'\ninterface = 'eno2'\n[nodes]\nn1 = {}\n");

@@ -2,7 +2,7 @@
 //!
 //! Shared by the unit tests of the agent and the tests of the planner.
 
-use std::{collections::BTreeSet, io, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use netemctl::{
     kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
@@ -203,7 +203,7 @@ impl FakeKernel {
         let result = if fails { Err(Errno::ENOMEM) } else { self.apply(step) };
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
-            errno: errno.into(),
+            errno,
             sentence: (errno == Errno::EINVAL).then(|| NO_COMPANY.to_owned()),
         })
     }
@@ -248,7 +248,7 @@ impl Kernel for FakeKernel {
         Ok(HostNetwork { links, default_routes: self.default_routes.clone(), gateways: self.gateways.clone() })
     }
 
-    fn way_to(&mut self, _: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+    fn route_to(&mut self, _: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
         let host = self.host()?;
         Ok(from.and_then(|from| host.owner(from)).map(|link| link.index))
     }
@@ -262,19 +262,19 @@ impl Kernel for FakeKernel {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
         if self.is_mute {
-            return Err(KernelError::Garbled("it says nothing".to_owned()));
+            return Err(KernelError::Malformed("it says nothing".to_owned()));
         }
         Ok(self.tree.clone())
     }
 
     /// A tree names tables and does not hold them.
-    fn learn(&mut self, _: &Tables) {}
+    fn add_tables(&mut self, _: &Tables) {}
 
     fn perform(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(step)
     }
 
-    fn answer(&mut self, _: &Interface, wanted: bool) -> Result<(), KernelError> {
+    fn set_refusals(&mut self, _: &Interface, wanted: bool) -> Result<(), KernelError> {
         match &mut self.answers {
             Some(answers) => *answers = wanted,
             None if wanted => return Err(KernelError::Answering(Errno::ENOENT.into())),
@@ -286,14 +286,7 @@ impl Kernel for FakeKernel {
     fn rollback(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
         // The step that failed was not done at all here, so its inverse finds nothing: that is no error.
         match self.write(&step.inverse()) {
-            Err(KernelError::Refused { errno, .. })
-                if [Errno::ENOENT, Errno::EEXIST]
-                    .map(io::Error::from)
-                    .iter()
-                    .any(|missing| missing.raw_os_error() == errno.raw_os_error()) =>
-            {
-                Ok(())
-            }
+            Err(KernelError::Refused { errno: Errno::ENOENT | Errno::EEXIST, .. }) => Ok(()),
             other => other,
         }
     }

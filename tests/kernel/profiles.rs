@@ -23,7 +23,7 @@ struct Scratch {
 impl Scratch {
     fn new() -> Self {
         let mut kernel = Rtnl::open().unwrap();
-        kernel.learn(&strategies::tables());
+        kernel.add_tables(&strategies::tables());
         let loopback = kernel.interface(&"lo".parse().unwrap()).unwrap();
         let mut scratch = Self { kernel, loopback };
         scratch.perform(&Step::AddRoot).unwrap();

@@ -9,7 +9,7 @@ use netemctl::{
     kernel::{Kernel as _, execute},
     plan::{
         Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, Profile, Shaping,
-        Step, Traffic, Tree, Within, diff, take_off,
+        Step, Traffic, Tree, Within, diff, diff_beside_foreign,
     },
 };
 use proptest::prelude::*;
@@ -235,10 +235,10 @@ fn somebody_elses_object_stops_no_change_that_only_takes_off() {
     let uncut = vec![Step::Uncut { cut, handle: tree.cuts[&cut] }];
     let whole = Shaping::default();
     assert!(matches!(diff(Some(&whole), &tree), Err(Blocked::Foreign(_))));
-    assert_eq!(take_off(Some(&whole), &tree).unwrap().steps, uncut);
+    assert_eq!(diff_beside_foreign(Some(&whole), &tree).unwrap().steps, uncut);
     // Where somebody has put another root in the place of ours, the cuts at the hook are all that is left.
     let replaced = Tree { taken: false, foreign: vec![foreign("qdisc fq", Within::Elsewhere)], ..tree };
-    assert_eq!(take_off(Some(&whole), &replaced).unwrap().steps, uncut);
+    assert_eq!(diff_beside_foreign(Some(&whole), &replaced).unwrap().steps, uncut);
 }
 
 #[test]

@@ -179,7 +179,7 @@ impl Leaves {
     }
 
     fn act_out(&self, kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), Obstacle> {
-        kernel.learn(&self.tables);
+        kernel.add_tables(&self.tables);
         kernel.perform(interface, &Step::AddRoot)?;
         let present =
             self.numbered().filter_map(|(class, (now, _))| Some(Step::AddClass { class, profile: Some(now?) }));
@@ -232,7 +232,7 @@ fn only(profile: Profile, parameter: Parameter) -> Profile {
 fn sentence(obstacle: &Obstacle) -> String {
     match obstacle {
         Obstacle::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),
-        Obstacle::Kernel(KernelError::Refused { errno, .. }) => errno.to_string(),
+        Obstacle::Kernel(KernelError::Refused { errno, .. }) => errno.desc().to_owned(),
         Obstacle::Kernel(error) => error.to_string(),
         Obstacle::NotReadBack => "it accepts them and reads back something else".to_owned(),
         Obstacle::NoBench(error) => error.to_string(),

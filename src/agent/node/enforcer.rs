@@ -10,8 +10,8 @@ use crate::{
         Config, Now, Via,
         dry_run::{self, Bench, Candidate},
     },
-    kernel::{Interface, Kernel, execute, execute_and_tell},
-    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, take_off},
+    kernel::{Interface, Kernel, execute, execute_with},
+    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, diff_beside_foreign},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -151,7 +151,7 @@ impl<K: Kernel> Enforcer<K> {
     /// Computes what has to be written for the kernel to do what `wanted` asks; writes nothing.
     pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
-            self.kernel.learn(topology.tables());
+            self.kernel.add_tables(topology.tables());
         }
         let before = self.observe(&interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
@@ -160,7 +160,7 @@ impl<K: Kernel> Enforcer<K> {
         if refuses {
             // Before the first packet is cut, so that none goes without an answer. Too early where the kernel's module
             // comes with the first filter only; then it is made up for when that is written.
-            drop(self.kernel.answer(&interface, true));
+            drop(self.kernel.set_refusals(&interface, true));
         }
         Ok(Staged { wanted, interface, before, change, foreign, refuses })
     }
@@ -175,7 +175,7 @@ impl<K: Kernel> Enforcer<K> {
     /// Ends what staging has begun of a change that is not to be after all.
     pub(super) fn forget(&mut self, staged: &Staged) {
         let refuses = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
-        if let Err(error) = self.kernel.answer(&staged.interface, refuses) {
+        if let Err(error) = self.kernel.set_refusals(&staged.interface, refuses) {
             warn!(%error, "What is cut may go without its refusals.");
         }
     }
@@ -195,7 +195,7 @@ impl<K: Kernel> Enforcer<K> {
     ) -> Result<Struck, ApiError> {
         let Staged { wanted, interface, before, change, foreign, refuses } = staged;
         let mut onset: Option<Onset> = None;
-        let written = execute_and_tell(&mut self.kernel, interface, &change.steps, |step| {
+        let written = execute_with(&mut self.kernel, interface, &change.steps, |step| {
             if step.takes_effect() {
                 let last = clock().wall;
                 onset = Some(Onset { first: onset.map_or(last, |onset| onset.first), last });
@@ -206,7 +206,7 @@ impl<K: Kernel> Enforcer<K> {
             thread::sleep(pause);
         }
         let why = match self.change(interface, wanted, *foreign) {
-            Ok(left) if left.is_settled() => match self.kernel.answer(interface, *refuses) {
+            Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *refuses) {
                 Ok(()) => {
                     self.drains = !(left.steps.is_empty() && left.draining.is_empty());
                     return Ok(Struck { writes: change.steps.len(), onset });
@@ -227,8 +227,8 @@ impl<K: Kernel> Enforcer<K> {
     /// Whoever answers refusals by now may go on: where there are none, it has nothing to do.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
-        let change =
-            take_off(before.shaping().as_ref(), &tree).map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
+        let change = diff_beside_foreign(before.shaping().as_ref(), &tree)
+            .map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
         Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
@@ -248,7 +248,7 @@ impl<K: Kernel> Enforcer<K> {
 fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree, foreign: Foreign) -> Result<Change, ApiError> {
     let change = match foreign {
         Foreign::Refuses => diff(wanted, tree),
-        Foreign::Stays => take_off(wanted, tree),
+        Foreign::Stays => diff_beside_foreign(wanted, tree),
     };
     change.map_err(|blocked| {
         let name = &interface.name;

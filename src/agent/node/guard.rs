@@ -39,7 +39,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     }
     let host = kernel.host()?;
     let way = match via.peer_address() {
-        Some(peer) => kernel.way_to(peer, via.local_address())?,
+        Some(peer) => kernel.route_to(peer, via.local_address())?,
         None => None,
     };
     Scene { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;

@@ -66,8 +66,8 @@ impl Kernel for Outliving {
         self.fake(Kernel::host)
     }
 
-    fn way_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
-        self.fake(|fake| fake.way_to(address, from))
+    fn route_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError> {
+        self.fake(|fake| fake.route_to(address, from))
     }
 
     fn events(&mut self) -> Result<Vec<Event>, KernelError> {
@@ -79,7 +79,7 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.observe(interface))
     }
 
-    fn learn(&mut self, _: &Tables) {}
+    fn add_tables(&mut self, _: &Tables) {}
 
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
         if self.is_time() {
@@ -92,8 +92,8 @@ impl Kernel for Outliving {
         self.fake(|fake| fake.perform(interface, step))
     }
 
-    fn answer(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
-        self.fake(|fake| fake.answer(interface, wanted))
+    fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
+        self.fake(|fake| fake.set_refusals(interface, wanted))
     }
 
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {

@@ -1,20 +1,23 @@
-//! What becomes of a packet that a filter matches: the generic action (pass, drop, go to another chain) and the sample
-//! before a drop (`tc-actions(8)`, `tc-sample(8)`, `include/uapi/linux/tc_act/tc_gact.h`, `tc_sample.h`).
+//! Actions of filters: gact (pass, drop, go to another chain) and a sample before a drop (`tc-actions(8)`,
+//! `tc-sample(8)`, `include/uapi/linux/tc_act/tc_gact.h`, `tc_sample.h`).
 
 use rtnetlink::packet_core::{DefaultNla, Nla};
 use rtnetlink::packet_route::tc::{TcAction, TcActionAttribute, TcActionOption};
 
 use super::stats;
-use crate::plan::{SAMPLE_GROUP, SAMPLE_LENGTH, Tally};
+use crate::{
+    kernel::bytes::{Attribute, find, first, u32_at, value, words},
+    plan::{SAMPLE_GROUP, SAMPLE_LENGTH, Tally},
+};
 
-/// What becomes of a packet.
+/// The decision of a filter about its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) enum Verdict {
-    /// It goes on, past the filters that come after.
+    /// The packet skips the later filters.
     Pass,
-    /// It is dropped. At a classful root and at ingress the sender is told nothing; at clsact egress it would be.
+    /// The packet is dropped. The sender gets no error: only clsact's egress reports one.
     Drop,
-    /// Its first bytes go to whoever listens to our samples, and it is dropped all the same.
+    /// The listeners of our sample group get the beginning of the packet, and the packet is dropped.
     SampleAndDrop,
     /// The filters of another chain decide.
     GotoChain(u32),
@@ -34,7 +37,7 @@ const TC_ACT_PIPE: u32 = 3;
 const TC_ACT_GOTO_CHAIN: u32 = 0x2000_0000;
 const TC_ACT_EXT_VAL_MASK: u32 = 0x0fff_ffff;
 
-/// What a sample is like, in the order in which `tc` writes it: every packet, our group, so much of it.
+/// The parameters of our samples, in the order of `tc`: every packet, our group, the length.
 const SAMPLE: [(u16, u32); 3] =
     [(TCA_SAMPLE_RATE, 1), (TCA_SAMPLE_PSAMPLE_GROUP, SAMPLE_GROUP), (TCA_SAMPLE_TRUNC_SIZE, SAMPLE_LENGTH)];
 
@@ -46,15 +49,15 @@ pub(super) fn encode(verdict: Verdict) -> Vec<TcAction> {
         Verdict::GotoChain(chain) => TC_ACT_GOTO_CHAIN | (chain & TC_ACT_EXT_VAL_MASK),
     };
     let sample = (verdict == Verdict::SampleAndDrop).then(|| {
-        let options = SAMPLE.map(|(kind, value)| (kind, value.to_ne_bytes().to_vec()));
+        let options = SAMPLE.map(|(kind, value)| (kind, words(&[value])));
         ("sample", [(TCA_SAMPLE_PARMS, parms(TC_ACT_PIPE))].into_iter().chain(options).collect())
     });
     let actions = sample.into_iter().chain([("gact", vec![(TCA_GACT_PARMS, parms(code))])]);
-    // They are numbered in the order in which they are taken.
+    // The kernel runs the actions in the order of their numbers.
     (1..).zip(actions).map(|(number, (kind, options))| action(number, kind, options)).collect()
 }
 
-/// The verdict of a filter's actions, or `None` if they are anything but those above.
+/// The verdict of a filter's actions. Actions of others have none.
 pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
     match actions {
         [action] => generic(action),
@@ -63,20 +66,16 @@ pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
     }
 }
 
-/// What the last of a filter's actions has seen, which is all that the filter matched.
+/// The counters of the last action, which sees all packets of the filter.
 pub(super) fn tally(actions: &[TcAction]) -> Tally {
-    let attributes = actions.last().map(|action| action.attributes.as_slice()).unwrap_or_default();
-    let stats = attributes.iter().find_map(|attribute| match attribute {
-        TcActionAttribute::Stats(stats) => Some(stats.as_slice()),
-        _ => None,
-    });
-    stats::tally(stats.unwrap_or_default())
+    let stats = actions.last().and_then(|action| first!(action.attributes, TcActionAttribute::Stats(stats) => stats));
+    stats::tally(stats.map_or(&[], Vec::as_slice))
 }
 
 fn generic(action: &TcAction) -> Option<Verdict> {
     let options = options(action, "gact")?;
-    // `random`: another verdict for some of the packets.
-    if options.iter().any(|(kind, _)| *kind == TCA_GACT_PROB) {
+    // `random`: some packets get another verdict.
+    if find(&options, TCA_GACT_PROB).is_some() {
         return None;
     }
     match code(find(&options, TCA_GACT_PARMS)?)? {
@@ -93,14 +92,14 @@ fn is_sample(action: &TcAction) -> bool {
     let Some(options) = options(action, "sample") else { return false };
     let goes_on = find(&options, TCA_SAMPLE_PARMS).and_then(code) == Some(TC_ACT_PIPE);
     let is_ours = SAMPLE.iter().all(|(kind, value)| find(&options, *kind) == Some(&value.to_ne_bytes()));
-    // Besides, when it was used, which is not what it does.
+    // TCA_SAMPLE_TM has the times of use.
     let is_known = |kind: &u16| {
         [TCA_SAMPLE_TM, TCA_SAMPLE_PARMS, TCA_SAMPLE_PAD].contains(kind) || SAMPLE.iter().any(|(own, _)| own == kind)
     };
     goes_on && is_ours && options.iter().all(|(kind, _)| is_known(kind))
 }
 
-fn action(number: u16, kind: &str, options: Vec<(u16, Vec<u8>)>) -> TcAction {
+fn action(number: u16, kind: &str, options: Vec<Attribute>) -> TcAction {
     let options = options.into_iter().map(|(kind, value)| TcActionOption::Other(DefaultNla::new(kind, value)));
     let mut action = TcAction::default();
     action.tab = number;
@@ -110,32 +109,17 @@ fn action(number: u16, kind: &str, options: Vec<(u16, Vec<u8>)>) -> TcAction {
 
 /// `tc_gen` of `include/uapi/linux/pkt_cls.h`: index, capab, action, refcnt, bindcnt.
 fn parms(code: u32) -> Vec<u8> {
-    [0, 0, code, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
+    words(&[0, 0, code, 0, 0])
 }
 
-/// What is to be done, from such a structure.
+/// The action code of such a structure.
 fn code(parms: &[u8]) -> Option<u32> {
-    Some(u32::from_ne_bytes(parms.get(8..12)?.try_into().ok()?))
+    u32_at(parms, 8)
 }
 
-/// The options of an action of this kind.
-fn options(action: &TcAction, kind: &str) -> Option<Vec<(u16, Vec<u8>)>> {
-    let is_kind = action.attributes.iter().any(|attribute| match attribute {
-        TcActionAttribute::Kind(other) => other == kind,
-        _ => false,
-    });
-    let options = action.attributes.iter().find_map(|attribute| match attribute {
-        TcActionAttribute::Options(options) => Some(options),
-        _ => None,
-    });
-    let bytes = |option: &TcActionOption| {
-        let mut bytes = vec![0; option.value_len()];
-        option.emit_value(&mut bytes);
-        (option.kind(), bytes)
-    };
-    options.filter(|_| is_kind).map(|options| options.iter().map(bytes).collect())
-}
-
-fn find(options: &[(u16, Vec<u8>)], kind: u16) -> Option<&[u8]> {
-    options.iter().find(|(other, _)| *other == kind).map(|(_, value)| value.as_slice())
+/// The options of an action, if the action is of this kind.
+fn options(action: &TcAction, kind: &str) -> Option<Vec<Attribute>> {
+    first!(action.attributes, TcActionAttribute::Kind(other) if other == kind => ())?;
+    let options = first!(action.attributes, TcActionAttribute::Options(options) => options)?;
+    Some(options.iter().map(|option| (option.kind(), value(option))).collect())
 }

@@ -1,16 +1,22 @@
-//! Flower filters: an exact key, a hash lookup, a class or an action (`tc-flower(8)`, `net/sched/cls_flower.c`).
+//! Flower filters: exact keys and a class or an action (`tc-flower(8)`, `net/sched/cls_flower.c`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use rtnetlink::packet_core::Nla;
+use rtnetlink::packet_core::Nla as _;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcHeader, TcMessage, TcOption},
 };
 
 pub(in crate::kernel) use super::action::Verdict;
-use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, filter_info, kind, message};
-use crate::plan::{Answer, ClassMinor, Cut, Direction, MARK, Port, Protocol, Tally, Traffic};
+use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, class_id, filter_info, kind, message};
+use crate::{
+    kernel::bytes::{first, read, value},
+    plan::{
+        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, MARK, Port, Protocol, Tally, Traffic,
+        tc_numbers::{GATE_HANDLE, GATE_PRIORITY, PASS_PRIORITY, cut_priority, route_priority},
+    },
+};
 
 const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_IP: u16 = 0x0800;
@@ -24,42 +30,31 @@ const TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT: u32 = 1;
 const EXACT_V4: Ipv4Addr = Ipv4Addr::BROADCAST;
 const EXACT_V6: Ipv6Addr = Ipv6Addr::from_bits(u128::MAX);
 
-/// The priority of the neighbour-discovery filters: before everything.
-const PREF_PASS: u16 = 1;
-/// The priorities of the cuts, one per address family, so that each list has one mask.
-const PREF_CUT: (u16, u16) = (2, 3);
-/// The same of those that are answered, which come after: where both are, silence it is.
-const PREF_REFUSAL: (u16, u16) = (4, 5);
-/// The priority of the filter that sends packets to the active chain.
-const PREF_GATE: u16 = 100;
-/// The priorities of a chain's filters, one per address family.
-const PREF_ROUTE: (u16, u16) = (10, 11);
-
-/// One filter of ours.
+/// A filter of netemctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::kernel) enum Filter {
-    /// Neighbour discovery of one type passes, uncut and undelayed.
+    /// Lets one type of neighbour discovery pass, uncut and undelayed.
     Pass {
-        /// At which hook.
+        /// The hook.
         direction: Direction,
-        /// The `ICMPv6` type, which is the filter's handle as well.
+        /// The `ICMPv6` type. It is the handle of the filter too.
         icmp_type: u8,
     },
-    /// Some packets are dropped.
+    /// Drops packets.
     Cut {
-        /// Which.
+        /// The packets.
         cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
-    /// Everything goes to a chain.
+    /// Sends all packets to a chain.
     Gate {
         /// The chain.
         chain: u32,
     },
-    /// An address goes to a class.
+    /// Sends the packets for an address to a class.
     Route {
-        /// The chain that the filter is in.
+        /// The chain of the filter.
         chain: u32,
         /// The address.
         address: IpAddr,
@@ -71,7 +66,7 @@ pub(in crate::kernel) enum Filter {
 }
 
 impl Filter {
-    /// `tc filter add …` (`replace` for the gate, which is what makes a flip one write).
+    /// `tc filter add …`, or `replace` for the gate, so that a flip is one write.
     pub(in crate::kernel) fn add(self, index: u32) -> Request {
         let message = RouteNetlinkMessage::NewTrafficFilter(self.message(index));
         if matches!(self, Self::Gate { .. }) { Request::replace(message) } else { Request::add(message) }
@@ -85,23 +80,19 @@ impl Filter {
     }
 
     fn message(self, index: u32) -> TcMessage {
-        let (direction, handle, pref, protocol) = match self {
-            Self::Pass { direction, icmp_type } => (direction, u32::from(icmp_type), PREF_PASS, ETH_P_IPV6),
+        let ether_type = |address: IpAddr| if address.is_ipv4() { ETH_P_IP } else { ETH_P_IPV6 };
+        let (direction, handle, priority, protocol) = match self {
+            Self::Pass { direction, icmp_type } => (direction, icmp_type.into(), PASS_PRIORITY, ETH_P_IPV6),
             Self::Cut { cut: Cut { direction, address, answer, .. }, handle } => {
-                let prefs = match answer {
-                    Answer::Silence => PREF_CUT,
-                    Answer::Refusal => PREF_REFUSAL,
-                };
-                (direction, handle, by_family(address, prefs), by_family(address, (ETH_P_IP, ETH_P_IPV6)))
+                (direction, handle, cut_priority(address, answer), ether_type(address))
             }
-            Self::Gate { .. } => (Direction::Egress, 1, PREF_GATE, ETH_P_ALL),
+            Self::Gate { .. } => (Direction::Egress, GATE_HANDLE, GATE_PRIORITY, ETH_P_ALL),
             Self::Route { address, handle, .. } => {
-                let pref = by_family(address, PREF_ROUTE);
-                (Direction::Egress, handle, pref, by_family(address, (ETH_P_IP, ETH_P_IPV6)))
+                (Direction::Egress, handle, route_priority(address), ether_type(address))
             }
         };
         let mut message = message(index, TcHandle::from(handle), parent(direction));
-        message.header.info = filter_info(pref, protocol);
+        message.header.info = filter_info(priority, protocol);
         if let Self::Route { chain, .. } = self {
             message.attributes.push(TcAttribute::Chain(chain));
         }
@@ -126,7 +117,7 @@ impl Filter {
                 Key::Icmpv6Type(icmp_type),
                 Key::Icmpv6TypeMask(u8::MAX),
                 match direction {
-                    Direction::Egress => class_key(crate::plan::DEFAULT_CLASS),
+                    Direction::Egress => class_key(DEFAULT_CLASS),
                     Direction::Ingress => Key::Actions(action::encode(Verdict::Pass)),
                 },
             ],
@@ -148,10 +139,9 @@ impl Filter {
         }
     }
 
-    /// The filter that a dump shows, or `None` if it is not exactly one that we would make.
+    /// The filter in a dump. A filter that netemctl would not write exactly so has none.
     ///
-    /// It is decoded by what it does, then encoded again and compared, so that a key, a mask or an action that we
-    /// know nothing of can never be taken for ours.
+    /// The decoded filter is encoded again and compared. So a filter with an unknown key, mask or action is foreign.
     pub(in crate::kernel) fn decode(message: &TcMessage) -> Option<Self> {
         if kind(message) != "flower" {
             return None;
@@ -170,7 +160,7 @@ impl Filter {
                 Self::Cut { cut: Cut { direction, address, traffic: seen.traffic()?, answer }, handle }
             }
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
-            // Chain 0 has the passes, the cuts and the gate, never a route.
+            // Chain 0 has no routes.
             (None, Some(address), Some(class), None) if seen.chain != 0 => {
                 Self::Route { chain: seen.chain, address, class, handle }
             }
@@ -182,17 +172,11 @@ impl Filter {
     }
 }
 
-/// What a filter's actions have seen.
+/// The counters of a filter's actions.
 pub(in crate::kernel) fn tally(message: &TcMessage) -> Tally {
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    });
-    let actions = options.into_iter().flatten().find_map(|option| match option {
-        TcOption::Flower(Key::Actions(actions)) => Some(actions.as_slice()),
-        _ => None,
-    });
-    action::tally(actions.unwrap_or_default())
+    let options = first!(message.attributes, TcAttribute::Options(options) => options);
+    let actions = options.and_then(|options| first!(options, TcOption::Flower(Key::Actions(actions)) => actions));
+    action::tally(actions.map_or(&[], Vec::as_slice))
 }
 
 /// `tc filter del dev D parent 4e7e: chain N`
@@ -207,15 +191,15 @@ pub(in crate::kernel) fn dump(index: u32, parent: TcHandle) -> Request {
     Request::dump(RouteNetlinkMessage::GetTrafficFilter(message(index, TcHandle::UNSPEC, parent)))
 }
 
-/// The three places of an interface that have filters, once we have taken it.
+/// The parents of filters on a shaped interface.
 pub(in crate::kernel) const PARENTS: [TcHandle; 3] = [ROOT_HANDLE, INGRESS, CLSACT_EGRESS];
 
-/// A filter as `tc` would point at it, for a message about one that is not ours.
+/// The name of a foreign filter in messages, in the terms of `tc`.
 pub(in crate::kernel) fn describe(message: &TcMessage) -> String {
-    let [pref, protocol] = halves(message.header.info);
+    let TcHandle { major: priority, minor: protocol } = TcHandle::from(message.header.info);
     let chain = chain(message);
     format!(
-        "filter parent {} chain {chain} pref {pref} protocol {:#06x} handle {:#x} {}",
+        "filter parent {} chain {chain} pref {priority} protocol {:#06x} handle {:#x} {}",
         super::hex(message.header.parent),
         u16::from_be(protocol),
         u32::from(message.header.handle),
@@ -223,18 +207,7 @@ pub(in crate::kernel) fn describe(message: &TcMessage) -> String {
     )
 }
 
-/// Whether filters of ours have that priority.
-pub(super) fn is_own_priority(pref: u16) -> bool {
-    let pairs = [PREF_CUT, PREF_REFUSAL, PREF_ROUTE].into_iter().flat_map(|(v4, v6)| [v4, v6]);
-    [PREF_PASS, PREF_GATE].into_iter().chain(pairs).any(|own| own == pref)
-}
-
-fn halves(word: u32) -> [u16; 2] {
-    let TcHandle { major, minor } = TcHandle::from(word);
-    [major, minor]
-}
-
-/// Everything in a flower filter that decides what it does.
+/// The effective content of a flower filter.
 #[derive(Default, PartialEq)]
 struct Seen {
     chain: u32,
@@ -247,7 +220,7 @@ struct Seen {
     address: Option<IpAddr>,
     class: Option<ClassMinor>,
     verdict: Option<Verdict>,
-    /// How many keys and masks there are, so that none escapes the comparison.
+    /// The number of keys and masks, so that the comparison covers all of them.
     keys: usize,
 }
 
@@ -255,10 +228,7 @@ impl Seen {
     fn of(message: &TcMessage) -> Option<Self> {
         let mut seen = Self { chain: chain(message), ..Self::default() };
         let source = message.header.parent == INGRESS;
-        let options = message.attributes.iter().find_map(|attribute| match attribute {
-            TcAttribute::Options(options) => Some(options),
-            _ => None,
-        })?;
+        let options = first!(message.attributes, TcAttribute::Options(options) => options)?;
         for option in options {
             let TcOption::Flower(key) = option else { return None };
             seen.keys += 1;
@@ -282,14 +252,12 @@ impl Seen {
                 Key::Ipv6SrcMask(mask) if source && *mask == EXACT_V6 => {}
                 Key::ClassId(id) => seen.class = class_of(*id),
                 Key::Actions(actions) => seen.verdict = Some(action::decode(actions)?),
-                // The crate writes the class id but does not read it back.
-                Key::Other(nla) if nla.kind() == TCA_FLOWER_CLASSID && nla.value_len() == 4 => {
-                    let mut id = [0; 4];
-                    nla.emit_value(&mut id);
-                    seen.class = class_of(u32::from_ne_bytes(id));
+                // The crate writes class ids but does not parse them.
+                Key::Other(other) if other.kind() == TCA_FLOWER_CLASSID && other.value_len() == 4 => {
+                    let [id] = read(&value(other))?;
+                    seen.class = class_of(id);
                 }
-                // Whether hardware took part, and how often, is not what the filter does; and the kernel shows the mask
-                // of a port although none was given.
+                // The use of hardware does not change the effect. The kernel adds the exact mask of a port.
                 Key::Flags(_)
                 | Key::InHwCount(_)
                 | Key::TcpDstMask(u16::MAX)
@@ -319,11 +287,7 @@ impl Seen {
 }
 
 pub(super) fn chain(message: &TcMessage) -> u32 {
-    let chain = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Chain(chain) => Some(*chain),
-        _ => None,
-    });
-    chain.unwrap_or(0)
+    first!(message.attributes, TcAttribute::Chain(chain) => *chain).unwrap_or(0)
 }
 
 fn parent(direction: Direction) -> TcHandle {
@@ -331,10 +295,6 @@ fn parent(direction: Direction) -> TcHandle {
         Direction::Egress => ROOT_HANDLE,
         Direction::Ingress => INGRESS,
     }
-}
-
-fn by_family(address: IpAddr, (v4, v6): (u16, u16)) -> u16 {
-    if address.is_ipv4() { v4 } else { v6 }
 }
 
 fn address_keys(direction: Direction, address: IpAddr) -> Vec<Key> {
@@ -346,35 +306,26 @@ fn address_keys(direction: Direction, address: IpAddr) -> Vec<Key> {
     }
 }
 
-/// The keys of a port or protocol, in the order in which `tc` writes them.
+/// The keys of a port or protocol, in the order of `tc`.
 fn port_keys(traffic: Traffic) -> Vec<Key> {
-    let of = |protocol: Protocol| {
-        Key::IpProto(match protocol {
-            Protocol::Tcp => IPPROTO_TCP,
-            Protocol::Udp => IPPROTO_UDP,
-        })
+    let protocol_key = |protocol| match protocol {
+        Protocol::Tcp => Key::IpProto(IPPROTO_TCP),
+        Protocol::Udp => Key::IpProto(IPPROTO_UDP),
     };
-    let protocol = |port: Port| of(port.protocol);
+    let keys = |Port { protocol, number }, tcp: fn(u16) -> Key, udp: fn(u16) -> Key| {
+        let port = if protocol == Protocol::Tcp { tcp(number) } else { udp(number) };
+        vec![protocol_key(protocol), port]
+    };
     match traffic {
         Traffic::All => vec![],
-        Traffic::ToPort(port @ Port { protocol: Protocol::Tcp, number }) => {
-            vec![protocol(port), Key::TcpDst(number)]
-        }
-        Traffic::ToPort(port @ Port { protocol: Protocol::Udp, number }) => {
-            vec![protocol(port), Key::UdpDst(number)]
-        }
-        Traffic::FromPort(port @ Port { protocol: Protocol::Tcp, number }) => {
-            vec![protocol(port), Key::TcpSrc(number)]
-        }
-        Traffic::FromPort(port @ Port { protocol: Protocol::Udp, number }) => {
-            vec![protocol(port), Key::UdpSrc(number)]
-        }
-        Traffic::FragmentsOf(protocol) => vec![of(protocol)],
+        Traffic::ToPort(port) => keys(port, Key::TcpDst, Key::UdpDst),
+        Traffic::FromPort(port) => keys(port, Key::TcpSrc, Key::UdpSrc),
+        Traffic::FragmentsOf(protocol) => vec![protocol_key(protocol)],
     }
 }
 
 fn class_key(class: ClassMinor) -> Key {
-    Key::ClassId(u32::from(TcHandle { major: MARK, minor: class }))
+    Key::ClassId(class_id(class).into())
 }
 
 fn class_of(id: u32) -> Option<ClassMinor> {

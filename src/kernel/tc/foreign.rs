@@ -1,16 +1,19 @@
-//! What is not ours, as `tc` names it, with the command that removes it.
+//! Foreign objects: their names in the terms of `tc`, and the commands that remove them.
 
 use rtnetlink::{
-    packet_core::{Nla, NlasIterator},
+    packet_core::Nla as _,
     packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption},
 };
 
 use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, filter, hex, kind};
-use crate::plan::{ClassMinor, ForeignObject, IfName, MARK, Within};
+use crate::{
+    kernel::bytes::{Attribute, attributes, find, first, read, value},
+    plan::{ClassMinor, ForeignObject, IfName, MARK, Within, tc_numbers::is_own_priority},
+};
 
 // include/uapi/linux/pkt_cls.h
 const TCA_BPF_CLASSID: u16 = 3;
-/// Of flower, u32, matchall, basic, fw and route.
+/// The class id of flower, u32, matchall, basic, fw and route.
 const TCA_CLASSID: u16 = 1;
 
 const ETH_P_ALL: u16 = 0x0003;
@@ -19,7 +22,7 @@ const ETH_P_ARP: u16 = 0x0806;
 const ETH_P_8021Q: u16 = 0x8100;
 const ETH_P_IPV6: u16 = 0x86dd;
 
-/// A qdisc of an interface. `is_taken`: the root qdisc is ours.
+/// A foreign qdisc of an interface. `is_taken`: the root qdisc is ours.
 pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken: bool) -> ForeignObject {
     let TcHandle { major, minor } = message.header.parent;
     let (kind, parent) = (kind(message), hex(message.header.parent));
@@ -40,7 +43,7 @@ pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken
     }
 }
 
-/// A class of our root, of which `what` says what is foreign.
+/// A foreign class of our root. `what` is its name and the difference from our classes.
 pub(in crate::kernel) fn class(message: &TcMessage, interface: &IfName, what: String) -> ForeignObject {
     let handle = message.header.handle;
     ForeignObject {
@@ -50,7 +53,7 @@ pub(in crate::kernel) fn class(message: &TcMessage, interface: &IfName, what: St
     }
 }
 
-/// A filter of our root or of clsact.
+/// A foreign filter of our root or of clsact.
 pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> ForeignObject {
     let header = &message.header;
     let TcHandle { major: pref, minor: protocol } = TcHandle::from(header.info);
@@ -65,8 +68,8 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
         remove += &format!(" chain {chain}");
     }
     remove += &format!(" protocol {} pref {pref}", protocol_name(u16::from_be(protocol)));
-    // A priority that is not ours goes as a whole, with the hash tables of u32.
-    if filter::is_own_priority(pref) {
+    // A foreign priority is removed as a whole, with the hash tables of u32.
+    if is_own_priority(pref) {
         remove += &format!(" handle {} {}", handle(message), kind(message));
     }
     let within =
@@ -85,7 +88,7 @@ fn protocol_name(protocol: u16) -> String {
     }
 }
 
-/// u32 has handles of three parts: a hash table, a bucket and a number.
+/// The handle of a filter. Handles of u32 have three parts: a hash table, a bucket and a number.
 fn handle(message: &TcMessage) -> String {
     let handle = u32::from(message.header.handle);
     match kind(message) {
@@ -94,26 +97,19 @@ fn handle(message: &TcMessage) -> String {
     }
 }
 
-/// The class of our root that a filter leads to.
+/// The class of our root that a filter sends packets to.
 fn class_of(message: &TcMessage) -> Option<ClassMinor> {
     let wanted = if kind(message) == "bpf" { TCA_BPF_CLASSID } else { TCA_CLASSID };
-    let options = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => Some(options),
-        _ => None,
-    })?;
-    let mut attributes = options.iter().flat_map(|option| {
-        let mut value = vec![0; option.value_len()];
-        option.emit_value(&mut value);
-        match option {
-            // Of a kind that the crate does not know, there is one with all of them.
-            TcOption::Other(_) => {
-                let nested = NlasIterator::new(value.as_slice()).flatten();
-                nested.map(|attribute| (attribute.kind(), attribute.value().to_vec())).collect()
-            }
-            _ => vec![(option.kind(), value)],
-        }
-    });
-    let (_, id) = attributes.find(|(kind, _)| *kind == wanted)?;
-    let handle = TcHandle::from(u32::from_ne_bytes(id.try_into().ok()?));
+    let options = first!(message.attributes, TcAttribute::Options(options) => options)?;
+    let options: Vec<Attribute> = options
+        .iter()
+        .flat_map(|option| match option {
+            // The one option of a kind that the crate does not know has all attributes.
+            TcOption::Other(option) => attributes(&value(option)),
+            option => vec![(option.kind(), value(option))],
+        })
+        .collect();
+    let [id] = read(find(&options, wanted)?)?;
+    let handle = TcHandle::from(id);
     (handle.major == MARK).then_some(handle.minor)
 }

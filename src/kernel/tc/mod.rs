@@ -1,8 +1,8 @@
-//! Traffic-control messages: what rtnetlink has no builder for, encoded and decoded by hand.
+//! Traffic-control messages that rtnetlink has no builder for.
 //!
-//! `netlink-packet-route` types flower but knows neither htb, netem nor gact, so their options are written here,
-//! after `include/uapi/linux/pkt_sched.h` and `pkt_cls.h`. Every encoder is tested byte for byte against what
-//! iproute2's `tc` sends (`tests/goldens/tc`); every decoder is total: it returns `None` on what it does not know.
+//! `netlink-packet-route` has types for flower, but none for htb, netem and gact. Their options are encoded here, after
+//! `include/uapi/linux/pkt_sched.h` and `pkt_cls.h`. The tests compare every encoder byte for byte with iproute2's `tc`
+//! (`tests/goldens/tc`). Every decoder is total: it returns `None` for unknown input.
 
 mod action;
 pub(super) mod filter;
@@ -15,14 +15,15 @@ mod stats;
 mod tests;
 
 use rtnetlink::packet_core::{
-    DefaultNla, Emitable, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload, Nla,
+    DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcMessage, TcOption},
 };
 
+use super::bytes::{first, value};
 use crate::plan::{ClassMinor, MARK};
 
 /// Our root qdisc's handle, `4e7e:`.
@@ -34,10 +35,13 @@ pub(super) const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::
 /// The parent of clsact's egress filters, `ffff:fff3`.
 pub(super) const CLSACT_EGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
 
-/// The attribute that holds a kind's own options.
+/// The attribute for the options of a kind.
 const TCA_OPTIONS: u16 = 2;
 
-/// One request to the kernel: a message and what is asked of it.
+/// A tick of the psched clock in nanoseconds (`/proc/net/psched`): the unit of bursts and of netem's 32-bit times.
+const TICK_NANOS: u64 = 64;
+
+/// One request to the kernel: a message and its flags (netlink(7)).
 #[derive(Clone, Debug)]
 pub(super) struct Request {
     message: RouteNetlinkMessage,
@@ -45,37 +49,27 @@ pub(super) struct Request {
 }
 
 impl Request {
-    /// `tc ... add`: it must not exist.
+    /// `tc ... add`: the object must not exist.
     pub(super) fn add(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL }
     }
 
-    /// `tc filter replace`: with a handle, this replaces in place or creates.
+    /// `tc filter replace`: replaces the filter of this handle in place, or creates it.
     fn replace(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE }
     }
 
-    /// `tc ... change` and `tc ... del`: it must exist.
-    fn existing(message: RouteNetlinkMessage) -> Self {
+    /// `tc ... change`, `tc ... del`, `ip link set` and get requests: the object must exist.
+    pub(super) fn existing(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_REQUEST | NLM_F_ACK }
     }
 
-    /// One object, answered by that object.
-    pub(super) fn get(message: RouteNetlinkMessage) -> Self {
-        Self::existing(message)
-    }
-
-    /// A change of a link that exists.
-    pub(super) fn set(message: RouteNetlinkMessage) -> Self {
-        Self::existing(message)
-    }
-
-    /// All objects of a kind.
+    /// Lists all objects of a kind.
     pub(super) fn dump(message: RouteNetlinkMessage) -> Self {
         Self { message, flags: NLM_F_REQUEST | NLM_F_DUMP }
     }
 
-    /// The bytes that go to the kernel.
+    /// The bytes of the request.
     pub(super) fn to_bytes(&self, sequence: u32) -> Vec<u8> {
         let mut message =
             NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(self.message.clone()));
@@ -96,18 +90,14 @@ fn message(index: u32, handle: TcHandle, parent: TcHandle) -> TcMessage {
     message
 }
 
-/// The first two bytes of a filter's `info` are its protocol in network order, the others its priority.
+/// The `info` of a filter: the priority, then the protocol in network byte order.
 fn filter_info(pref: u16, protocol: u16) -> u32 {
     u32::from(pref) << 16 | u32::from(protocol.to_be())
 }
 
 /// The kind of an object, from its attributes.
 pub(super) fn kind(message: &TcMessage) -> &str {
-    let kind = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Kind(kind) => Some(kind.as_str()),
-        _ => None,
-    });
-    kind.unwrap_or("")
+    first!(message.attributes, TcAttribute::Kind(kind) => kind.as_str()).unwrap_or_default()
 }
 
 /// A handle as `tc` writes it, in hexadecimal (the crate's own `Display` is decimal).
@@ -124,7 +114,7 @@ fn class_id(class: ClassMinor) -> TcHandle {
     TcHandle { major: MARK, minor: class }
 }
 
-/// `message` of an object of this kind with these options of its own.
+/// `message` with the kind of the object and its options.
 fn with_options(mut message: TcMessage, kind: &str, options: &[u8]) -> TcMessage {
     message.attributes.push(TcAttribute::Kind(kind.to_owned()));
     message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options.to_vec())));
@@ -133,30 +123,8 @@ fn with_options(mut message: TcMessage, kind: &str, options: &[u8]) -> TcMessage
 
 /// The body of `TCA_OPTIONS` of a kind that the crate does not know.
 fn options(message: &TcMessage) -> Option<Vec<u8>> {
-    let option = message.attributes.iter().find_map(|attribute| match attribute {
-        TcAttribute::Options(options) => options.first(),
-        _ => None,
-    });
-    match option {
-        Some(TcOption::Other(nla)) => {
-            let mut body = vec![0; nla.value_len()];
-            nla.emit_value(&mut body);
-            Some(body)
-        }
+    match first!(message.attributes, TcAttribute::Options(options) => options.first()?)? {
+        TcOption::Other(attribute) => Some(value(attribute)),
         _ => None,
     }
-}
-
-/// Words in the machine's own order, as the kernel's structures have them.
-fn words(words: &[u32]) -> Vec<u8> {
-    words.iter().flat_map(|word| word.to_ne_bytes()).collect()
-}
-
-/// Attributes one after the other.
-fn nested(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
-    let attributes: Vec<DefaultNla> =
-        attributes.iter().map(|(kind, value)| DefaultNla::new(*kind, value.clone())).collect();
-    let mut bytes = vec![0; attributes.as_slice().buffer_len()];
-    attributes.as_slice().emit(&mut bytes);
-    bytes
 }

@@ -1,17 +1,21 @@
-//! The netem leaf: every parameter of a [`Profile`], to the kernel and back.
+//! The netem leaf: every parameter of a [`Profile`], to the kernel and back (`net/sched/sch_netem.c`).
 //!
-//! Both ways go by [`Settings`], a leaf in the kernel's own terms. What is read is put in the terms of a profile and
-//! back again, and only a profile that says every bit of it is ours.
+//! [`Settings`] has the leaf in the kernel's terms. A decoded leaf is encoded again and compared, so that a profile says
+//! every bit of its leaf.
 
-use rtnetlink::packet_core::{NLA_F_NESTED, NlasIterator};
+use rtnetlink::packet_core::NLA_F_NESTED;
+use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{TcHandle, TcMessage},
 };
 
-use super::{Request, class_id, message, nested, options, with_options, words};
+use super::{Request, TICK_NANOS, class_id, message, options, with_options};
 use crate::{
-    kernel::KernelError,
+    kernel::{
+        KernelError,
+        bytes::{Attribute, attributes, nested, read, read_u64, words},
+    },
     plan::{ClassMinor, LeafMark, Profile, distribution_table},
     topology::{
         BitRate, Bytes, Chance, Delay, Distribution, Jitter, Loss, LossModel, Probability, Rate, Slot, Spacing, Tables,
@@ -39,14 +43,10 @@ const NETEM_LOSS_GE: u16 = 2;
 /// The length of `struct tc_netem_qopt`.
 const QOPT: usize = 24;
 
-/// A tick of the psched clock, the unit of netem's old 32-bit fields, in nanoseconds (`/proc/net/psched`).
-const TICK_NANOS: u64 = 64;
-
-/// How many values the tables of one leaf may have together, so that a message holds them: its options' length has
-/// 16 bits.
+/// The maximum number of values in the tables of one leaf. The length of a message's options has 16 bits.
 const MAX_TABLE_VALUES: usize = 32_000;
 
-/// A netem leaf in the terms of `struct netem_sched_data`. Where nothing is said, all is zero.
+/// A netem leaf in the terms of `struct netem_sched_data`. Unset parameters are zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Settings {
     /// In nanoseconds.
@@ -57,7 +57,7 @@ struct Settings {
     loss: u32,
     gap: u32,
     duplicate: u32,
-    /// Of delay, loss and duplicate.
+    /// The correlations of delay, loss and duplicate.
     correlations: [u32; 3],
     /// Probability and correlation.
     reorder: [u32; 2],
@@ -67,13 +67,13 @@ struct Settings {
     ecn: u32,
     /// In bytes per second.
     rate: u64,
-    /// Per packet; of a cell; per cell.
+    /// The packet overhead, the cell size and the cell overhead.
     overheads: [i32; 3],
     slot: SlotConfig,
     seed: Option<u64>,
 }
 
-/// How losses are chosen.
+/// The loss model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Model {
     #[default]
@@ -95,39 +95,39 @@ struct SlotConfig {
     dist_jitter: u64,
 }
 
-/// `tc qdisc add dev D parent 4e7e:C handle C: netem …`: only what the profile says, as tc does.
+/// `tc qdisc add dev D parent 4e7e:C handle C: netem …` with the parameters that are not zero, as tc does.
 ///
-/// (But for the correlation of `duplicate`, which tc 6.1 forgets where there is no other one.)
+/// One difference: tc 6.1 leaves out the correlation of `duplicate` if there is no other correlation.
 ///
 /// # Errors
 ///
-/// If one of its distribution tables is not among `tables`, or they are too long for a message.
+/// A distribution table that is not among `tables`, or tables that are too long for a message.
 pub(in crate::kernel) fn add_netem(
     index: u32,
     class: ClassMinor,
     profile: &Profile,
     tables: &Tables,
 ) -> Result<Request, KernelError> {
-    let options = Settings::from(profile).encode(Extent::Said, &distributions(profile.mark(), tables)?);
+    let options = Settings::from(profile).encode(Extent::NonZero, &distributions(profile.mark(), tables)?);
     Ok(Request::add(RouteNetlinkMessage::NewQueueDiscipline(netem(index, class, &options))))
 }
 
-/// `tc qdisc change dev D parent 4e7e:C handle C: netem …`: everything but the tables, which the kernel keeps.
+/// `tc qdisc change dev D parent 4e7e:C handle C: netem …` with all parameters but the tables, which the kernel keeps.
 ///
-/// Of the parameters that a message does not mention the kernel keeps what they were (`netem_change`), so those that
-/// the profile does not have are written as zeros, which tc cannot do.
+/// The kernel keeps the old value of a parameter that is not in the message (`netem_change`). So unset parameters are
+/// written as zeros, which tc cannot do.
 pub(in crate::kernel) fn change_netem(index: u32, class: ClassMinor, profile: &Profile) -> Request {
-    let options = Settings::from(profile).encode(Extent::Everything, &[]);
+    let options = Settings::from(profile).encode(Extent::All, &[]);
     Request::existing(RouteNetlinkMessage::NewQueueDiscipline(netem(index, class, &options)))
 }
 
-/// A netem leaf's parameters, or `None` where it does anything that no profile says. `mark` is that of its class, which
-/// says what the kernel does not show.
+/// The profile of a netem leaf, or `None` if no profile describes the leaf. `mark` is the mark of its class, with the
+/// parameters that the kernel does not show.
 ///
-/// A leaf that was to have a seed and that shows none (before Linux 6.6) comes back without one.
+/// Kernels before 6.6 have no seeds: the profile is without a seed then.
 pub(in crate::kernel) fn decode_netem(message: &TcMessage, mark: LeafMark) -> Option<Profile> {
     let shown = Settings::decode(&options(message)?)?;
-    // A leaf that was given no seed has drawn one.
+    // The kernel draws a seed for a leaf without one.
     let shown = Settings { seed: shown.seed.filter(|_| mark.seeded), ..shown };
     let profile = shown.profile(mark);
     let hidden = LeafMark { seeded: mark.seeded, ..profile.mark() };
@@ -139,8 +139,8 @@ fn netem(index: u32, class: ClassMinor, options: &[u8]) -> TcMessage {
     with_options(message(index, handle, class_id(class)), "netem", options)
 }
 
-/// The tables of a leaf, as attributes.
-fn distributions(mark: LeafMark, tables: &Tables) -> Result<Vec<(u16, Vec<u8>)>, KernelError> {
+/// The tables of a leaf as attributes.
+fn distributions(mark: LeafMark, tables: &Tables) -> Result<Vec<Attribute>, KernelError> {
     let mut attributes = Vec::new();
     let mut values = 0;
     for (kind, distribution) in [(TCA_NETEM_DELAY_DIST, mark.delay), (TCA_NETEM_SLOT_DIST, mark.slot)] {
@@ -158,34 +158,34 @@ fn distributions(mark: LeafMark, tables: &Tables) -> Result<Vec<(u16, Vec<u8>)>,
     if values > MAX_TABLE_VALUES { Err(KernelError::TablesTooLong(values)) } else { Ok(attributes) }
 }
 
-/// How much of a leaf a message says.
+/// The parameters that a message has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// What is not zero.
-    Said,
-    /// Zeros too.
-    Everything,
+    /// The parameters that are not zero.
+    NonZero,
+    /// All parameters.
+    All,
 }
 
 impl Settings {
-    /// `struct tc_netem_qopt` and the attributes, in tc's order; then those that this tc does not send.
+    /// `struct tc_netem_qopt` and the attributes in tc's order, then the attributes that tc 6.1 does not send.
     ///
-    /// The 32-bit times are what a kernel before 4.14 reads; later ones let the 64-bit ones override them, exactly.
-    fn encode(&self, extent: Extent, tables: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    /// Kernels before 4.14 read the 32-bit times. Later kernels use the exact 64-bit times.
+    fn encode(&self, extent: Extent, tables: &[Attribute]) -> Vec<u8> {
         let ticks = |nanos: u64| u32::try_from(nanos / TICK_NANOS).unwrap_or(u32::MAX);
         let qopt = [ticks(self.latency), self.limit, self.loss, self.gap, self.duplicate, ticks(self.jitter)];
         let mut attributes = Vec::new();
-        let mut say = |kind: u16, value: Vec<u8>| {
-            if extent == Extent::Everything || value.iter().any(|byte| *byte != 0) {
+        let mut push = |kind: u16, value: Vec<u8>| {
+            if extent == Extent::All || value.iter().any(|byte| *byte != 0) {
                 attributes.push((kind, value));
             }
         };
-        say(TCA_NETEM_CORR, words(&self.correlations));
-        say(TCA_NETEM_REORDER, words(&self.reorder));
-        say(TCA_NETEM_ECN, words(&[self.ecn]));
-        say(TCA_NETEM_CORRUPT, words(&self.corrupt));
-        say(TCA_NETEM_SLOT, self.slot.encode());
-        // Silence is the random model; there is no zero for it.
+        push(TCA_NETEM_CORR, words(&self.correlations));
+        push(TCA_NETEM_REORDER, words(&self.reorder));
+        push(TCA_NETEM_ECN, words(&[self.ecn]));
+        push(TCA_NETEM_CORRUPT, words(&self.corrupt));
+        push(TCA_NETEM_SLOT, self.slot.encode());
+        // A message without a model means the random model.
         attributes.extend(self.model.encode().map(|model| (TCA_NETEM_LOSS | NLA_F_NESTED, nested(&[model]))));
         let rate = u32::try_from(self.rate);
         if rate.is_err() {
@@ -193,7 +193,7 @@ impl Settings {
         }
         let mut value = words(&[rate.unwrap_or(u32::MAX)]);
         value.extend(words(&self.overheads.map(i32::cast_unsigned)));
-        if extent == Extent::Everything || self.rate > 0 {
+        if extent == Extent::All || self.rate > 0 {
             attributes.push((TCA_NETEM_RATE, value));
         }
         attributes.extend(tables.iter().cloned());
@@ -205,8 +205,8 @@ impl Settings {
         [words(&qopt), nested(&attributes)].concat()
     }
 
-    /// What `netem_dump` shows. It shows most things also where they are zero; so may a newer kernel those that we do
-    /// not know.
+    /// The settings in the options of `netem_dump`. An unknown attribute must be zero: newer kernels show their unset
+    /// parameters.
     fn decode(options: &[u8]) -> Option<Self> {
         let (qopt, attributes) = options.split_at_checked(QOPT)?;
         let [latency, limit, loss, gap, duplicate, jitter] = read(qopt)?;
@@ -217,8 +217,8 @@ impl Settings {
             let attribute = attribute.ok()?;
             let value = attribute.value();
             match attribute.kind() {
-                TCA_NETEM_LATENCY64 => settings.latency = long(value)?,
-                TCA_NETEM_JITTER64 => settings.jitter = long(value)?,
+                TCA_NETEM_LATENCY64 => settings.latency = read_u64(value)?,
+                TCA_NETEM_JITTER64 => settings.jitter = read_u64(value)?,
                 TCA_NETEM_CORR => settings.correlations = read(value)?,
                 TCA_NETEM_REORDER => settings.reorder = read(value)?,
                 TCA_NETEM_CORRUPT => settings.corrupt = read(value)?,
@@ -229,14 +229,14 @@ impl Settings {
                     settings.rate = u64::from(rate);
                     settings.overheads = overheads.map(u32::cast_signed);
                 }
-                TCA_NETEM_RATE64 => rate64 = Some(long(value)?),
+                TCA_NETEM_RATE64 => rate64 = Some(read_u64(value)?),
                 TCA_NETEM_SLOT => settings.slot = SlotConfig::decode(value)?,
-                TCA_NETEM_PRNG_SEED => settings.seed = Some(long(value)?),
+                TCA_NETEM_PRNG_SEED => settings.seed = Some(read_u64(value)?),
                 _ if value.iter().all(|byte| *byte == 0) => {}
                 _ => return None,
             }
         }
-        // A rate of more than 32 bits is shown beside one that has them all set.
+        // A rate of more than 32 bits comes with a 32-bit rate of all ones.
         match rate64 {
             None => {}
             Some(rate) if settings.rate == u64::from(u32::MAX) && rate > settings.rate => settings.rate = rate,
@@ -245,7 +245,7 @@ impl Settings {
         Some(settings)
     }
 
-    /// The profile that says this, as far as one can.
+    /// The profile that is closest to the settings.
     fn profile(&self, mark: LeafMark) -> Profile {
         let [delay_correlation, loss_correlation, duplicate_correlation] = self.correlations;
         let parts = Probability::from_parts;
@@ -292,7 +292,7 @@ impl From<&Profile> for Settings {
             Some(LossModel::State { p13, p31, p32, p23, p14 }) => {
                 ([0, 0], Model::State([p13, p31, p32, p14, p23].map(Probability::parts)))
             }
-            // The kernel wants to know how many get through in the bad state, and how many do not in the good one.
+            // The kernel has the share that passes in the bad state and the share that is lost in the good state.
             Some(LossModel::GeModel { p, r, bad, good }) => {
                 ([0, 0], Model::Gilbert([p, r, bad.complement(), good].map(Probability::parts)))
             }
@@ -332,40 +332,32 @@ impl Model {
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let mut models = NlasIterator::new(value);
-        let model = models.next()?.ok()?;
-        let model = match model.kind() {
-            NETEM_LOSS_GI => Self::State(read(model.value())?),
-            NETEM_LOSS_GE => Self::Gilbert(read(model.value())?),
-            _ => return None,
-        };
-        models.next().is_none().then_some(model)
+        match attributes(value).as_slice() {
+            [(NETEM_LOSS_GI, state)] => Some(Self::State(read(state)?)),
+            [(NETEM_LOSS_GE, model)] => Some(Self::Gilbert(read(model)?)),
+            _ => None,
+        }
     }
 }
 
 impl SlotConfig {
     fn encode(self) -> Vec<u8> {
-        let [min_delay, max_delay, dist_delay, dist_jitter] =
-            [self.min_delay, self.max_delay, self.dist_delay, self.dist_jitter].map(u64::to_ne_bytes);
-        let most = words(&[self.max_packets, self.max_bytes.cast_unsigned()]);
-        [&min_delay[..], &max_delay, &most, &dist_delay, &dist_jitter].concat()
+        let Self { min_delay, max_delay, max_packets, max_bytes, dist_delay, dist_jitter } = self;
+        let [min, max, delay, jitter] = [min_delay, max_delay, dist_delay, dist_jitter].map(u64::to_ne_bytes);
+        [&min[..], &max, &words(&[max_packets, max_bytes.cast_unsigned()]), &delay, &jitter].concat()
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let (range, rest) = value.split_at_checked(16)?;
-        let (most, distributed) = rest.split_at_checked(8)?;
-        let [max_packets, max_bytes] = read(most)?;
-        Some(Self {
-            min_delay: long(&range[..8])?,
-            max_delay: long(&range[8..])?,
-            max_packets,
-            max_bytes: max_bytes.cast_signed(),
-            dist_delay: long(distributed.get(..8)?)?,
-            dist_jitter: long(distributed.get(8..)?)?,
-        })
+        let (times, []) = value.as_chunks::<8>() else { return None };
+        let [min_delay, max_delay, most, dist_delay, dist_jitter] = times.try_into().ok()?;
+        let [min_delay, max_delay, dist_delay, dist_jitter] =
+            [min_delay, max_delay, dist_delay, dist_jitter].map(u64::from_ne_bytes);
+        let [max_packets, max_bytes] = read(&most)?;
+        let max_bytes = max_bytes.cast_signed();
+        Some(Self { min_delay, max_delay, max_packets, max_bytes, dist_delay, dist_jitter })
     }
 
-    /// The slots that it says, if any: `netem_dump` shows none where there is neither a range nor a jitter.
+    /// The slots, if any. `netem_dump` shows no slots without a range and a jitter.
     fn slot(self, distribution: Distribution) -> Option<Slot> {
         let nanos = Delay::from_nanos;
         let spacing = match (self.min_delay | self.max_delay, self.dist_jitter) {
@@ -389,7 +381,7 @@ impl From<Slot> for SlotConfig {
     }
 }
 
-/// Whether a link could be like that: what is beyond the limits of the language cannot be said on the wire either.
+/// True if the parameters are within the limits of the topology language.
 fn is_possible(profile: &Profile) -> bool {
     let overheads =
         profile.rate.map(|rate| [rate.packet_overhead, rate.cell_size, rate.cell_overhead]).into_iter().flatten();
@@ -410,15 +402,4 @@ fn is_possible(profile: &Profile) -> bool {
 fn chance(probability: u32, correlation: u32) -> Option<Chance> {
     let [probability, correlation] = [probability, correlation].map(Probability::from_parts);
     (probability > Probability::ZERO).then_some(Chance { probability, correlation })
-}
-
-/// So many words, and nothing else.
-fn read<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
-    let (words, []) = bytes.as_chunks::<4>() else { return None };
-    Some(<[[u8; 4]; N]>::try_from(words).ok()?.map(u32::from_ne_bytes))
-}
-
-/// A 64-bit number; a negative one is larger than anything that we write.
-fn long(bytes: &[u8]) -> Option<u64> {
-    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }

@@ -1,13 +1,18 @@
-//! Qdiscs and classes: htb as the root, its classes, clsact as the ingress hook. The leaves are in `netem`.
+//! Qdiscs and classes: the root htb, its classes, and clsact. The leaves are in `netem`.
 
-use rtnetlink::packet_core::NlasIterator;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
     tc::{TcAttribute, TcHandle, TcMessage},
 };
 
-use super::{ROOT_HANDLE, Request, class_id, hex, kind, message, nested, options, stats, with_options, words};
-use crate::plan::{ClassMinor, DEFAULT_CLASS, LeafCount, LeafMark, MARK};
+use super::{ROOT_HANDLE, Request, TICK_NANOS, class_id, hex, kind, message, options, stats, with_options};
+use crate::{
+    kernel::bytes::{attributes, find, nested, read, read_u64, words},
+    plan::{
+        ClassMinor, DEFAULT_CLASS, LeafCount, LeafMark, MARK,
+        tc_numbers::{CLASS_RATE, QUANTUM},
+    },
+};
 
 // include/uapi/linux/pkt_sched.h
 const TCA_HTB_PARMS: u16 = 1;
@@ -16,24 +21,15 @@ const TCA_HTB_DIRECT_QLEN: u16 = 5;
 const TCA_HTB_RATE64: u16 = 6;
 const TCA_HTB_CEIL64: u16 = 7;
 
-/// The rate of every class, in bytes per second: 100 Gbit/s, which never holds a packet back.
-const CLASS_RATE: u64 = 12_500_000_000;
-
-/// What a class may send before the next has its turn, in bytes.
-const QUANTUM: u32 = 60_000;
-
-/// A tick of the psched clock, the unit of bursts, in nanoseconds (`/proc/net/psched`).
-const TICK_NANOS: u64 = 64;
-
-/// Where `struct tc_htb_opt` has its two bursts.
+/// The place of the two bursts in `struct tc_htb_opt`.
 const BURSTS: std::ops::Range<usize> = 24..32;
 
-/// The length of the queue for packets of no class, of which we have none: a mark that the interface's own queue had the
-/// length 0. Without it, that of the interface counts.
+/// The queue length for packets without a class, which do not exist here. This length marks that the queue of the
+/// interface had the length 0. Other roots have the interface's queue length.
 const QUEUELESS: u32 = MARK as u32;
 
-/// `tc qdisc add dev D root handle 4e7e: htb default 1`, and ` direct_qlen 20094` on an interface whose queue had the
-/// length 0.
+/// `tc qdisc add dev D root handle 4e7e: htb default 1`. An interface whose queue had the length 0 gets
+/// ` direct_qlen 20094` too.
 pub(in crate::kernel) fn add_root(index: u32, was_queueless: bool) -> Request {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts.
     let glob = words(&[3, 10, u32::from(DEFAULT_CLASS), 0, 0]);
@@ -43,11 +39,10 @@ pub(in crate::kernel) fn add_root(index: u32, was_queueless: bool) -> Request {
     Request::add(RouteNetlinkMessage::NewQueueDiscipline(root))
 }
 
-/// Whether our root was put on an interface whose queue had the length 0.
+/// True if the queue of the interface had the length 0 before our root was added.
 pub(in crate::kernel) fn was_queueless(root: &TcMessage) -> bool {
-    let options = options(root).unwrap_or_default();
-    let mut attributes = NlasIterator::new(options.as_slice()).flatten();
-    attributes.any(|nla| nla.kind() == TCA_HTB_DIRECT_QLEN && nla.value() == QUEUELESS.to_ne_bytes())
+    let attributes = attributes(&options(root).unwrap_or_default());
+    find(&attributes, TCA_HTB_DIRECT_QLEN) == Some(&QUEUELESS.to_ne_bytes())
 }
 
 /// `tc qdisc del dev D root handle 4e7e:`
@@ -67,8 +62,7 @@ pub(in crate::kernel) fn delete_clsact(index: u32) -> Request {
 
 /// `tc class add dev D parent 4e7e: classid 4e7e:C htb rate 100gbit burst 10mb cburst 10mb quantum 60000`
 ///
-/// The bursts are larger where the leaf has a mark. The 1,024-byte rate tables that tc adds are ignored by every kernel
-/// since 3.8 and left out.
+/// The bursts encode the mark of the leaf. The 1,024-byte rate tables of tc are left out: kernels since 3.8 ignore them.
 pub(in crate::kernel) fn add_class(index: u32, class: ClassMinor, mark: LeafMark) -> Request {
     // struct tc_ratespec: cell_log, linklayer (1: Ethernet), overhead, cell_align, mpu; rate, saturated for RATE64.
     let mut ratespec = vec![3, 1, 0, 0, 0xff, 0xff, 0, 0];
@@ -87,7 +81,7 @@ pub(in crate::kernel) fn delete_class(index: u32, class: ClassMinor) -> Request 
     Request::existing(RouteNetlinkMessage::DelTrafficClass(message(index, class_id(class), TcHandle::UNSPEC)))
 }
 
-/// `tc qdisc show` of all interfaces: the kernel has no filter by interface.
+/// `tc qdisc show`. The kernel lists the qdiscs of all interfaces.
 pub(in crate::kernel) fn dump_qdiscs(index: u32) -> Request {
     Request::dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(index.cast_signed())))
 }
@@ -103,51 +97,45 @@ fn clsact(index: u32) -> TcMessage {
     message
 }
 
-/// The mark of an htb class of our root, or what is foreign about it if it is not as [`add_class`] makes them.
+/// The mark of a class of our root.
+///
+/// # Errors
+///
+/// The difference from the classes of [`add_class`].
 pub(in crate::kernel) fn decode_class(message: &TcMessage) -> Result<LeafMark, String> {
     let id = hex(message.header.handle);
     if kind(message) != "htb" {
         return Err(format!("class {id} of kind {}", kind(message)));
     }
-    let options = options(message).unwrap_or_default();
-    let attribute = |kind: u16| {
-        let mut attributes = NlasIterator::new(options.as_slice()).flatten();
-        attributes.find(|attribute| attribute.kind() == kind).map(|attribute| attribute.value().to_vec())
-    };
-    let rate = |kind: u16| Some(u64::from_ne_bytes(attribute(kind)?.try_into().ok()?));
+    let attributes = attributes(&options(message).unwrap_or_default());
+    let rate = |kind| find(&attributes, kind).and_then(read_u64);
     if [TCA_HTB_RATE64, TCA_HTB_CEIL64].into_iter().any(|kind| rate(kind) != Some(CLASS_RATE)) {
         return Err(format!("class {id} with a rate of its own"));
     }
-    let mark = attribute(TCA_HTB_PARMS).and_then(|parms| mark(parms.get(BURSTS)?));
+    let bursts = find(&attributes, TCA_HTB_PARMS).and_then(|parms| read::<2>(parms.get(BURSTS)?));
+    let mark = bursts.and_then(|[burst, cburst]| LeafMark::from_bursts([microseconds(burst)?, microseconds(cburst)?]));
     let mark = mark.filter(|mark| message.header.handle.minor != DEFAULT_CLASS || *mark == LeafMark::default());
     mark.ok_or_else(|| format!("class {id} with a burst of its own"))
 }
 
-fn mark(bursts: &[u8]) -> Option<LeafMark> {
-    let (first, second) = bursts.split_at_checked(4)?;
-    let [burst, cburst] = [microseconds(first)?, microseconds(second)?];
-    LeafMark::from_bursts([burst, cburst])
-}
-
-/// A burst as tc computes it: of whole microseconds.
+/// A burst in ticks, as tc computes it from whole microseconds.
 fn ticks(microseconds: u32) -> u32 {
     u32::try_from(u64::from(microseconds) * 1_000 / TICK_NANOS).unwrap_or(u32::MAX)
 }
 
-/// The microseconds of a burst, if it is of whole ones.
-fn microseconds(burst: &[u8]) -> Option<u32> {
-    let burst = u32::from_ne_bytes(burst.try_into().ok()?);
+/// The microseconds of a burst. Only bursts of whole microseconds have them.
+fn microseconds(burst: u32) -> Option<u32> {
     let microseconds = u32::try_from((u64::from(burst) * TICK_NANOS).div_ceil(1_000)).ok()?;
     (ticks(microseconds) == burst).then_some(microseconds)
 }
 
-/// How many packets wait in a qdisc.
+/// The number of packets that wait in a qdisc.
 pub(in crate::kernel) fn queued(message: &TcMessage) -> u32 {
-    // Unknown counts as not empty: a class is removed only when it is known to have drained.
+    // An unknown length counts as 1: only an empty class is removed.
     stats::queue(stats::of(message)).map_or(1, |queue| queue.qlen)
 }
 
-/// What became of the packets of a qdisc.
+/// The counters of a qdisc.
 pub(in crate::kernel) fn count(message: &TcMessage) -> LeafCount {
     let stats = stats::of(message);
     let dropped = stats::queue(stats).map_or(0, |queue| queue.drops.into());

@@ -199,11 +199,11 @@ fn a_table_that_nobody_has_or_that_is_too_long_is_refused() {
         ..plain("10ms")
     };
     let error = |tables: &Tables| netem::add_netem(INDEX, 2, &profile, tables).unwrap_err().to_string();
-    assert!(error(&Tables::new()).starts_with("the distribution table 0000ff is not known here"));
+    assert!(error(&Tables::new()).starts_with("the agent does not have the distribution table 0000ff"));
     let long: Tables = tables().keys().map(|id| (*id, vec![1; 16_384].into())).collect();
-    assert!(error(&long).contains("32768 values together"));
+    assert!(error(&long).contains("have 32768 values"));
     let empty: Tables = tables().keys().map(|id| (*id, Vec::new().into())).collect();
-    assert!(error(&empty).contains("is not known here"));
+    assert!(error(&empty).contains("does not have the distribution table"));
 }
 
 /// The tables that the script gives to tc.

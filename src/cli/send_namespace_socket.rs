@@ -1,0 +1,18 @@
+//! `netemctl send-namespace-socket`, which an agent without `CAP_SYS_ADMIN` starts with a socket as its stdin.
+
+use std::io;
+
+use super::{Exit, Failure};
+use crate::kernel::send_namespace_socket;
+
+/// Make a network namespace and send a netlink socket of it to the agent at stdin
+#[derive(Debug, clap::Args)]
+pub(super) struct SendNamespaceSocket {}
+
+impl SendNamespaceSocket {
+    #[expect(clippy::unused_self, reason = "all verbs have the same signature")]
+    pub(super) fn run(&self) -> Result<Exit, Failure> {
+        let failed = |error| Failure::new(Exit::Failed, format!("cannot send the network namespace to stdin: {error}"));
+        send_namespace_socket(io::stdin()).map(|()| Exit::Ok).map_err(failed)
+    }
+}
