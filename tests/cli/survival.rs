@@ -188,8 +188,7 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n2; the next change without --only and
-    --allow-missing brings them in line
+    left out of the last change: n2; the next change without --only and --allow-missing brings them in line
 
     hint: change the other nodes without these: --allow-missing
     --- stderr
@@ -215,8 +214,7 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n[2-3]; the next change without --only and
-    --allow-missing brings them in line
+    left out of the last change: n[2-3]; the next change without --only and --allow-missing brings them in line
 
     hint: change the other nodes without these: --allow-missing
     --- stderr
