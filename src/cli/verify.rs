@@ -188,8 +188,8 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
 
     let listed =
         report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(LISTED);
-    text += "\nlargest errors\n";
-    let header = ["FROM", "TO", "WANTED RTT", "MEDIAN RTT", "ERROR", "ALLOWED", "LOST", "VERDICT"];
+    text += "\nlargest errors, RTT in ms\n";
+    let header = ["FROM", "TO", "WANTED", "MEDIAN", "ERROR", "ALLOWED", "LOST", "VERDICT"];
     text += &table(styled, &header, listed.map(row).collect());
     let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
@@ -240,12 +240,12 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
 fn row(pair: &Pair) -> Vec<String> {
     let worst = pair.measured.iter().max_by_key(|measured| measured.error_ns.map(i64::unsigned_abs));
     let allowed = worst.and_then(|worst| worst.allowed_early_ns.zip(worst.allowed_error_ns));
-    let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2} ms", early as f64 / 1e6, late as f64 / 1e6));
+    let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2}", early as f64 / 1e6, late as f64 / 1e6));
     let wanted_loss = match pair.wanted {
         Some(_) if pair.wanted_loss > 0.0 => format!(" (of {:.3} %)", 100.0 * pair.wanted_loss),
         _ => String::new(),
     };
-    let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2} ms", error as f64 / 1e6));
+    let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2}", error as f64 / 1e6));
     let sent: u64 = pair.measured.iter().map(|measured| u64::from(measured.sent)).sum();
     let answers: usize = pair.measured.iter().map(|measured| measured.rtts_ns.len()).sum();
     let dash = || "-".to_owned();
@@ -256,9 +256,9 @@ fn row(pair: &Pair) -> Vec<String> {
             None if pair.arrives => "heard".to_owned(),
             None => "cut".to_owned(),
             Some(Rtt::ZERO) => "LAN".to_owned(),
-            Some(wanted) => wanted.to_string(),
+            Some(wanted) => format!("{}", wanted.as_nanos() as f64 / 1e6),
         },
-        worst.and_then(|worst| worst.median).map_or_else(dash, |median| format!("{} ms", millis(median))),
+        worst.and_then(|worst| worst.median).map_or_else(dash, millis),
         error.unwrap_or_else(dash),
         allowed.unwrap_or_else(dash),
         format!("{}/{sent}{wanted_loss}", sent.saturating_sub(answers as u64)),

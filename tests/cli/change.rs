@@ -197,7 +197,7 @@ fn the_matrix_has_every_node_even_with_nothing_in_force() {
     let (_, matrix) = verified.stdout.split_once("median\n").expect("a title");
     let header: Vec<&str> = matrix.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(header, ["n1", "n2", "n3"], "{verified}");
-    let (_, errors) = verified.stdout.split_once("\nlargest errors\n").expect("what is farthest off");
+    let (_, errors) = verified.stdout.split_once("\nlargest errors, RTT in ms\n").expect("what is farthest off");
     let lan = |line: &&str| line.split_whitespace().nth(2) == Some("LAN");
     assert_eq!(errors.lines().filter(lan).count(), 6, "{verified}");
 }

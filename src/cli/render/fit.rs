@@ -26,7 +26,7 @@ fn broken(line: &str, columns: usize) -> String {
     let mut margin = line.len() - text.len();
     let mut lines = " ".repeat(margin);
     let mut column = margin;
-    for word in text.split_inclusive(' ') {
+    for word in units(text, columns.saturating_sub(margin + 2)) {
         if column > margin && column + word.trim_end().chars().count() > columns {
             margin = line.len() - text.len() + 2;
             lines.truncate(lines.trim_end_matches(' ').len());
@@ -37,6 +37,22 @@ fn broken(line: &str, columns: usize) -> String {
         column += word.chars().count();
     }
     lines
+}
+
+/// What stays on one line: words, and commands of ours if they are not longer than `room`, since commands are copied.
+fn units(text: &str, room: usize) -> Vec<&str> {
+    let mut units = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let command =
+            if rest.starts_with("netemctl ") { rest.find([';', ',', ')', '\n']).unwrap_or(rest.len()) } else { 0 };
+        let within = if rest[..command].chars().count() < room { command } else { 0 };
+        let end = rest[within..].find(' ').map_or(rest.len(), |space| within + space + 1);
+        let (unit, others) = rest.split_at(end);
+        units.push(unit);
+        rest = others;
+    }
+    units
 }
 
 #[cfg(test)]
@@ -59,5 +75,19 @@ mod tests {
         ÄÖÜ ÄÖÜ ÄÖÜ ÄÖÜ Ä
         ");
         assert_eq!(fitted(text, None), text);
+    }
+
+    #[test]
+    fn a_command_stays_on_one_line_to_be_copied() {
+        let text = "hint: see what it is: netemctl lab status; mend it: netemctl lab restart n1\n\
+                    made a CA; next: netemctl pki issue NODE... --controller --viewer --more\n";
+        insta::assert_snapshot!(fitted(text, Some(34)), @r"
+        hint: see what it is:
+          netemctl lab status; mend it:
+          netemctl lab restart n1
+        made a CA; next: netemctl pki
+          issue NODE... --controller
+          --viewer --more
+        ");
     }
 }
