@@ -59,7 +59,7 @@ fn the_example_of_the_readme_is_valid() {
     assert_eq!(inventory.map(|inventory| inventory.nodes().len()), Ok(9));
 }
 
-/// What an inventory says, a line for each node and zone.
+/// What an inventory says, a line for each node and zone, and the warnings.
 fn meaning(inventory: &InventoryFile) -> String {
     let mut text = String::new();
     for (node, entry) in inventory.nodes() {
@@ -78,7 +78,7 @@ fn meaning(inventory: &InventoryFile) -> String {
     if let Some(tls) = inventory.tls() {
         text += &format!("tls: {} {} {}\n", tls.ca.display(), tls.cert.display(), tls.key.display());
     }
-    text
+    text + &inventory.warnings().render(false, WIDTH)
 }
 
 fn read(source: Source) -> Result<InventoryFile, Rejected> {

@@ -49,12 +49,13 @@ impl Apply {
         let warnings = topology.warnings();
         context.mention(&warnings);
         let whereabouts = context.whereabouts(Some(&topology))?;
+        let warnings = [warnings.problems(), whereabouts.file.warnings().problems()].concat();
         let fleet = whereabouts.fleet_to_change(context, &self.scope, Some(&topology), false)?;
         let edit = |wanted: &Wanted, inventory| {
             let bare = self.fresh.then(|| wanted.bare());
             bare.as_ref().unwrap_or(wanted).with_topology(topology.clone(), inventory)
         };
-        let asked = Asked { replaces: true, is_apply: true, seed: None, warnings: warnings.problems() };
+        let asked = Asked { replaces: true, is_apply: true, seed: None, warnings: &warnings };
         let exit = change_on(context, &fleet, &self.scope, &asked, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
             talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
@@ -97,7 +98,7 @@ pub(super) struct Changed<'a> {
     writes: &'a BTreeMap<NodeName, usize>,
     /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
     onset: Option<ChangeOnset>,
-    /// What is probably not meant in the topology file, although it is right.
+    /// What is probably not meant in the topology file or the inventory, although they are right.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
 }
@@ -111,7 +112,7 @@ struct Asked<'a> {
     is_apply: bool,
     /// What the dice started from.
     seed: Option<u64>,
-    /// What is probably not meant in the topology file.
+    /// What is probably not meant in the topology file or the inventory.
     warnings: &'a [Problem],
 }
 
@@ -177,8 +178,10 @@ pub(super) fn remove(
     replaces: bool,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, None, true)?;
-    change_on(context, &fleet, scope, &Asked { replaces, ..Asked::default() }, edit)
+    let whereabouts = context.whereabouts(None)?;
+    let fleet = whereabouts.fleet_to_change(context, scope, None, true)?;
+    let warnings = whereabouts.file.warnings().problems();
+    change_on(context, &fleet, scope, &Asked { replaces, warnings, ..Asked::default() }, edit)
 }
 
 /// The same as [`change`], and says what the dice started from.
@@ -189,8 +192,10 @@ pub(super) fn change_with(
     seed: Option<u64>,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let fleet = context.whereabouts(None)?.fleet_to_change(context, scope, None, false)?;
-    change_on(context, &fleet, scope, &Asked { replaces, seed, ..Asked::default() }, edit)
+    let whereabouts = context.whereabouts(None)?;
+    let fleet = whereabouts.fleet_to_change(context, scope, None, false)?;
+    let warnings = whereabouts.file.warnings().problems();
+    change_on(context, &fleet, scope, &Asked { replaces, seed, warnings, ..Asked::default() }, edit)
 }
 
 fn change_on(

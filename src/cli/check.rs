@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
-use crate::topology::{Topology, Warnings};
+use crate::{
+    inventory::InventoryFile,
+    topology::{Topology, Warnings},
+};
 
 /// Check topology files: every error of each, with its line and what would be right
 #[derive(Debug, clap::Args)]
@@ -80,12 +83,15 @@ impl Check {
 
 impl Checked {
     fn of(topology: &Topology) -> Self {
+        // Its errors are the topology's, too.
+        let inventory = InventoryFile::of_topology(topology.source()).ok().flatten();
+        let of_inventory = inventory.map(|inventory| inventory.warnings().clone()).unwrap_or_default();
         Self {
             file: topology.source().path.clone(),
             topology: topology.name().to_owned(),
             nodes: topology.nodes().len(),
             zones: topology.zones().count(),
-            warnings: topology.warnings(),
+            warnings: topology.warnings().and(of_inventory),
         }
     }
 

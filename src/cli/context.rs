@@ -156,6 +156,15 @@ impl Context {
 
     /// The same; `None`: nothing says where the nodes are.
     pub(super) fn whereabouts_if_any(&self, topology: Option<&Topology>) -> Result<Option<Whereabouts>, Failure> {
+        let found = self.find_nodes(topology)?;
+        if let Some(whereabouts) = &found {
+            self.mention(whereabouts.file.warnings());
+        }
+        Ok(found)
+    }
+
+    /// The same, without a word of what is probably not meant there.
+    pub(super) fn find_nodes(&self, topology: Option<&Topology>) -> Result<Option<Whereabouts>, Failure> {
         Whereabouts::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
     }
 

@@ -48,7 +48,7 @@ pub(super) struct FleetPlan<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     offline: Option<Offline>,
     nodes: Vec<Planned<'a>>,
-    /// What is probably not meant in the file, although it is right.
+    /// What is probably not meant in the topology file or the inventory, although they are right.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
 }
@@ -92,7 +92,10 @@ impl Plan {
         let topology = topology_file::read(&self.file)?;
         let warnings = topology.warnings();
         context.mention(&warnings);
-        let (Steps { changed, nodes }, offline) = match context.whereabouts_if_any(Some(&topology))? {
+        let whereabouts = context.whereabouts_if_any(Some(&topology))?;
+        let of_inventory = whereabouts.as_ref().map(|whereabouts| whereabouts.file.warnings().problems());
+        let warnings = [warnings.problems(), of_inventory.unwrap_or_default()].concat();
+        let (Steps { changed, nodes }, offline) = match whereabouts {
             Some(whereabouts) if !self.offline => (self.ask(context, &whereabouts, topology)?, None),
             whereabouts => {
                 let (offline, inventory) = Offline::of(&topology, whereabouts.as_ref(), context)?;
@@ -114,7 +117,7 @@ impl Plan {
                 }
             })
             .collect();
-        let plan = FleetPlan { changed, offline, nodes: planned, warnings: warnings.problems() };
+        let plan = FleetPlan { changed, offline, nodes: planned, warnings: &warnings };
         if self.as_tc {
             context.answer_as_is(&plan, || draw(&plan))?;
         } else {

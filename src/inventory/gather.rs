@@ -17,7 +17,10 @@ use super::{
 use crate::{
     pki::TlsTable,
     plan::{AGENT_PORT, is_link_local},
-    topology::{Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Word},
+    topology::{
+        Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Warnings, Word,
+        ranges_without_brackets,
+    },
 };
 
 /// Reads an inventory from its table, which is the whole file or begins at `place`.
@@ -47,7 +50,11 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
     }
     let zones = zones::read(&document.zones, &nodes, &mut findings);
     let tls = document.tls.and_then(|tls| tls.files(source));
-    if findings.is_empty() { Ok(InventoryFile { nodes: entries, zones, tls }) } else { Err(findings) }
+    findings.extend(ranges_without_brackets(document.groups.iter().map(|group| &group.names), &nodes.keys()));
+    if findings.iter().any(Finding::is_error) {
+        return Err(findings);
+    }
+    Ok(InventoryFile { nodes: entries, zones, tls, warnings: Warnings::new(source.clone(), findings) })
 }
 
 /// A value that is not there because it is wrong, which is reported.

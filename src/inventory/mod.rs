@@ -49,7 +49,7 @@ pub use self::{
 use crate::{
     pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation, is_link_local},
-    topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, ZoneName, parse_toml},
+    topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, Warnings, ZoneName, parse_toml},
 };
 
 /// What a file says of where the nodes are. Valid by construction.
@@ -58,6 +58,7 @@ pub struct InventoryFile {
     nodes: BTreeMap<NodeName, NodeEntry>,
     zones: BTreeMap<ZoneName, Vec<NodeName>>,
     tls: Option<TlsFiles>,
+    warnings: Warnings,
 }
 
 /// What the file says of one node.
@@ -143,7 +144,7 @@ impl InventoryFile {
             origin: None,
         };
         let nodes = inventory.nodes.iter().map(|(node, place)| (node.clone(), entry(place))).collect();
-        Self { nodes, zones: inventory.zones.clone(), tls }
+        Self { nodes, zones: inventory.zones.clone(), tls, warnings: Warnings::default() }
     }
 
     /// With the zones of the topology that it belongs to, unless it has its own.
@@ -171,6 +172,11 @@ impl InventoryFile {
     /// What to speak TLS with, if the file says so.
     pub fn tls(&self) -> Option<&TlsFiles> {
         self.tls.as_ref()
+    }
+
+    /// What is probably not meant in the file, although the file is right.
+    pub fn warnings(&self) -> &Warnings {
+        &self.warnings
     }
 
     /// Where the agents are.

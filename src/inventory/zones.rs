@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::words::Zone;
-use crate::topology::{Finding, Hostlist, NAME_HELP, NodeName, Word, ZoneName, nearest};
+use crate::topology::{Finding, Hostlist, NAME_HELP, NodeName, UnknownName, Word, ZoneName};
 
 /// Finds out who is in which zone. What is wrong is reported and left out.
 pub(super) fn read(
@@ -58,9 +58,9 @@ fn members_of(
     let mut members = Vec::new();
     for name in list.names() {
         let Some((node, _)) = name.parse().ok().and_then(|node: NodeName| nodes.get_key_value(&node)) else {
-            let near = nearest(&name, nodes.keys().map(NodeName::as_str));
+            let meant = UnknownName::new(&name, nodes.keys().map(NodeName::as_str)).suggestion;
             return Err(Finding::new(word.span(), format!("no node is called `{name}`"))
-                .label(near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default())
+                .label(meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default())
                 .help("a zone has nodes of `[nodes]`")
                 .into());
         };

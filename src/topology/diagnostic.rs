@@ -16,11 +16,11 @@ use super::source::{File, Lines, Source, SourceSpan};
 pub struct Rejected(Report);
 
 /// What is probably not meant in a file that was accepted, and in the files that it refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(Report);
 
 /// Everything that was found in a file and those that it refers to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) source: Source,
     pub(super) problems: Vec<Problem>,
@@ -41,6 +41,15 @@ impl Report {
         let mut files = Files { source: &source, lines: BTreeMap::new() };
         let problems = findings.into_iter().map(|finding| finding.located(&mut files)).collect();
         Self { source, problems, errors, warnings }
+    }
+
+    /// Both together, of which `other` is about the same file.
+    fn and(mut self, other: Self) -> Self {
+        self.problems.extend(other.problems);
+        self.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
+        self.errors += other.errors;
+        self.warnings += other.warnings;
+        self
     }
 
     /// `topology.toml: 3 errors, 1 warning`.
@@ -71,13 +80,8 @@ impl Rejected {
 
     /// Both together, of which `other` is about the same file.
     #[must_use]
-    pub fn and(mut self, Self(other): Self) -> Self {
-        let Self(report) = &mut self;
-        report.problems.extend(other.problems);
-        report.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
-        report.errors += other.errors;
-        report.warnings += other.warnings;
-        self
+    pub fn and(self, Self(other): Self) -> Self {
+        Self(self.0.and(other))
     }
 
     /// What is wrong, sorted by its place, at least one error: first what is wrong with the topology file, then with
@@ -105,6 +109,12 @@ impl Warnings {
     /// None of `findings` is an error.
     pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
         Self(Report::new(source, findings))
+    }
+
+    /// Both together, of which `other` is about the same file.
+    #[must_use]
+    pub fn and(self, Self(other): Self) -> Self {
+        Self(self.0.and(other))
     }
 
     /// What is probably not meant, sorted by its place. After a thousand the rest is only counted.

@@ -7,16 +7,14 @@ use std::ops::Range;
 use super::{
     MAX_NODES,
     diagnostic::Finding,
-    hostlist::{self, Hostlist},
+    hostlist::Hostlist,
     members::{Member, Members},
     name::{NAME_HELP, NameError, NodeName},
     node_set::NodeId,
     raw::Group,
     reader::Word,
+    warnings,
 };
-
-/// How many names are looked at that may be meant as ranges: each is compared with all nodes.
-const MAX_DOUBTS: usize = 100;
 
 /// Finds out who is in the file. What is wrong is reported and left out.
 pub(super) fn gather(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members {
@@ -27,8 +25,6 @@ pub(super) fn gather(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Membe
         gathering.add(group, findings);
     }
 
-    gathering.doubt_ranges(groups, findings);
-
     let members = gathering.members;
     let intact = findings.len() == before && groups.iter().all(|group| group.complete);
     if let (Some(group), true) = (groups.first(), intact && members.nodes().len() < 2) {
@@ -38,6 +34,8 @@ pub(super) fn gather(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Membe
                 .help("add a node, as in \"n[1-2]\""),
         );
     }
+    let words = groups.iter().flat_map(|group| &group.members);
+    findings.extend(warnings::ranges_without_brackets(words, &members.nodes().iter()));
     members
 }
 
@@ -120,24 +118,6 @@ impl<'g> Gathering<'g> {
             }
         }
         repeated.map(|repeated| self.repetition(&repeated, word, group))
-    }
-
-    /// A name such as `eu1-3` is right, and probably meant as a range, unless there are others like it.
-    fn doubt_ranges(&self, groups: &[Group<'_>], findings: &mut Vec<Finding>) {
-        let words = groups.iter().flat_map(|group| &group.members);
-        let ranges = words.filter_map(|word| Some((word, hostlist::meant_as_range(word.get_ref())?)));
-        for (word, meant) in ranges.take(MAX_DOUBTS) {
-            let name = *word.get_ref();
-            let stem = name.trim_end_matches(|last: char| last.is_ascii_digit());
-            let is_like_it = |node: &NodeName| node.as_str() != name && node.as_str().starts_with(stem);
-            if !self.members.nodes().iter().any(is_like_it) {
-                findings.push(
-                    Finding::warning(word.span(), format!("`{name}` is the name of one node"))
-                        .label(format!("did you mean \"{meant}\"?"))
-                        .help("a range of numbers is in brackets"),
-                );
-            }
-        }
     }
 
     fn clash(&self, node: &NodeName, word: &Word<'_>, zone: usize) -> Finding {

@@ -100,6 +100,7 @@ pub(crate) use self::{
     reader::{Table, TableEntry, Word},
     source::Lines,
     suggest::nearest,
+    warnings::ranges_without_brackets,
 };
 use self::{
     files::{Files, References},

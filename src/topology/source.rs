@@ -17,7 +17,7 @@ use super::{MAX_FILE_BYTES, files::References};
 
 /// A topology file's name as the user typed it, its text, and the texts of the files that it refers to: the wire and
 /// journal form of a topology.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {

@@ -1,21 +1,45 @@
 //! What is probably not meant in a file that is right: [`find`].
 //!
-//! Warnings that follow from the words alone are made where the words are read; these are of the rules together. Only for
-//! people: an agent never asks.
+//! Warnings that follow from one word alone are made where the word is read; these are of the names or the rules together.
+//! Those of the rules are only for people: an agent never asks.
 
 use super::{
     Topology,
     diagnostic::Finding,
+    hostlist,
     link::{LossModel, Parameter},
     matrix::Matrix,
     members::Members,
+    name::NodeName,
     node_set::NodeId,
+    reader::Word,
     rules::{Rules, View},
     scopes::{self, Distinct},
 };
 
 /// How many places of links one warning names.
 const MAX_SCOPES: usize = 4;
+
+/// How many names are looked at that may be meant as ranges: each is compared with all nodes.
+const MAX_DOUBTS: usize = 100;
+
+/// Names such as `eu1-3`, which are right and probably meant as ranges, unless there are others like them.
+pub(crate) fn ranges_without_brackets<'f>(
+    words: impl Iterator<Item = &'f Word<'f>>,
+    nodes: &(impl Iterator<Item = &'f NodeName> + Clone),
+) -> Vec<Finding> {
+    let ranges = words.filter_map(|word| Some((word, hostlist::meant_as_range(word.get_ref())?)));
+    let doubt = |(word, meant): (&Word<'_>, String)| {
+        let name = *word.get_ref();
+        let stem = name.trim_end_matches(|last: char| last.is_ascii_digit());
+        let is_like_it = |node: &NodeName| node.as_str() != name && node.as_str().starts_with(stem);
+        let finding = Finding::warning(word.span(), format!("`{name}` is the name of one node"))
+            .label(format!("did you mean \"{meant}\"?"))
+            .help("a range of numbers is in brackets");
+        (!nodes.clone().any(is_like_it)).then_some(finding)
+    };
+    ranges.take(MAX_DOUBTS).filter_map(doubt).collect()
+}
 
 /// Looks for everything that is probably not meant.
 pub(super) fn find(topology: &Topology, findings: &mut Vec<Finding>) {

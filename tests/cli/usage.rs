@@ -438,3 +438,38 @@ fn an_error_of_the_system_names_what_it_is_about() {
     --- exit status: 1
     ");
 }
+
+#[test]
+fn a_range_without_brackets_in_an_inventory_is_warned_of() {
+    let sandbox = Sandbox::new();
+    sandbox.write("inventory.toml", "[defaults]\ninterface = 'eno2'\n[nodes]\n'n1-9' = {}\n");
+    insta::assert_snapshot!(sandbox.run(["inventory", "show", "inventory.toml"]), @r#"
+    --- stdout
+    inventory: inventory.toml
+
+    NODE  AGENT               INTERFACE  ADDRESSES
+    n1-9  https://n1-9:20094  eno2       all that it has
+    --- stderr
+    warning: `n1-9` is the name of one node
+     --> inventory.toml:4:1
+      |
+    4 | 'n1-9' = {}
+      | ^^^^^^ did you mean "n[1-9]"?
+      |
+      = help: a range of numbers is in brackets
+
+    --- exit status: 0
+    "#);
+    let shown = sandbox.run(["--json", "inventory", "show", "inventory.toml"]).ended(0).json();
+    assert_eq!((&shown["warnings"][0]["severity"], &shown["warnings"][0]["line"]), (&"warning".into(), &4.into()));
+    let topology = "name = 'lan'\nnodes = 'n[1-9]'\n[links]\ndefault = { rtt = '10ms' }\n";
+    sandbox.write("lan.toml", topology);
+    let planned = sandbox.run(["plan", "lan.toml", "--offline", "--inventory", "inventory.toml"]).ended(2).stderr;
+    assert!(planned.starts_with("warning: `n1-9` is the name of one node (inventory.toml:4)\n"), "{planned}");
+    let own = "[inventory.nodes]\n'n[1-9]' = { interface = 'eno2' }\n'gw1-2' = { interface = 'eno2' }\n";
+    sandbox.write("lan.toml", format!("{topology}{own}"));
+    let checked = sandbox.run(["--json", "check", "lan.toml"]).ended(0).json();
+    assert_eq!(checked["warnings"][0]["message"], "`gw1-2` is the name of one node");
+    let planned = sandbox.run(["--json", "plan", "lan.toml", "--offline"]).json();
+    assert_eq!(planned["warnings"][0]["line"], 7, "{planned}");
+}

@@ -18,7 +18,7 @@ use crate::{
     fleet::{CallError, Fleet, TransactionError, part},
     inventory::Resolved,
     plan::{IfName, Inventory, NodeLocation, Wanted},
-    topology::{NodeName, Source, Topology},
+    topology::{NodeName, Problem, Source, Topology},
     wire::{ErrorCode, GetHost, Host, Routed},
 };
 
@@ -42,6 +42,9 @@ pub(in crate::cli) struct Checked {
     untried: Option<String>,
     inventory: Whence,
     nodes: BTreeMap<NodeName, Node>,
+    /// What is probably not meant in the file, although it is right.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<Problem>,
 }
 
 #[derive(Serialize)]
@@ -128,7 +131,8 @@ impl Check {
             (name.clone(), checked)
         };
         let nodes: BTreeMap<_, _> = whereabouts.file.nodes().iter().map(node).collect();
-        let checked = Checked { ok: exit == Exit::Ok, untried, inventory: whereabouts.from, nodes };
+        let warnings = whereabouts.file.warnings().problems().to_vec();
+        let checked = Checked { ok: exit == Exit::Ok, untried, inventory: whereabouts.from, nodes, warnings };
         context.answer(&checked, || draw(&checked))?;
         Ok(exit)
     }

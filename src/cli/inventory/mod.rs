@@ -13,7 +13,7 @@ pub(super) use self::{check::Checked as InventoryCheck, init::Initial as Invento
 use self::draw::draw_nodes;
 use super::{
     Context, Exit, Failure, context, failure, output, render, routed,
-    whereabouts::{Given, Whence, Whereabouts},
+    whereabouts::{Given, Whence, Whereabouts, nowhere},
 };
 
 /// Say where the nodes are: write an inventory file from what the hosts say, or check one
@@ -53,9 +53,11 @@ struct Which {
 
 impl Which {
     fn whereabouts(self, context: &Context) -> Result<Whereabouts, Failure> {
-        match self.file {
-            Some(file) => Whereabouts::of_file(&Given::file(file)),
-            None => context.whereabouts(None),
-        }
+        let whereabouts = match self.file {
+            Some(file) => Whereabouts::of_file(&Given::file(file))?,
+            None => context.find_nodes(None)?.ok_or_else(nowhere)?,
+        };
+        context.warn(whereabouts.file.warnings());
+        Ok(whereabouts)
     }
 }

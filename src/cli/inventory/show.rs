@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, Whence, Which, draw_nodes, render};
 use crate::{
     inventory::NodeEntry,
-    topology::{NodeName, ZoneName, hostlist},
+    topology::{NodeName, Problem, ZoneName, hostlist},
 };
 
 /// Show which inventory commands would take and what it says, without asking any agent
@@ -23,6 +23,9 @@ pub(in crate::cli) struct Shown<'a> {
     inventory: &'a Whence,
     nodes: BTreeMap<&'a NodeName, Node<'a>>,
     zones: &'a BTreeMap<ZoneName, Vec<NodeName>>,
+    /// What is probably not meant in the file, although it is right.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    warnings: &'a [Problem],
 }
 
 #[derive(Serialize)]
@@ -44,7 +47,8 @@ impl Show {
         let whereabouts = self.which.whereabouts(context)?;
         let file = &whereabouts.file;
         let nodes = file.nodes().iter().map(|(name, entry)| (name, node(entry))).collect();
-        let shown = Shown { inventory: &whereabouts.from, nodes, zones: file.zones() };
+        let warnings = file.warnings().problems();
+        let shown = Shown { inventory: &whereabouts.from, nodes, zones: file.zones(), warnings };
         context.answer(&shown, || draw(&shown))?;
         Ok(Exit::Ok)
     }
