@@ -100,13 +100,14 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 A first session, on this machine alone:
-  netemctl lab up topologies/hierarchical-9.toml  nine network namespaces
-  netemctl apply topologies/hierarchical-9.toml   their LAN becomes a WAN
-  netemctl verify                                 measured against wanted
-  netemctl set Z1 Z3 loss=5% --for 30s            a change, laid over the WAN
-  netemctl partition Z3                           Z3 reaches only itself
+  netemctl new --zones 3 > wan.toml     nine nodes in three zones
+  netemctl lab up wan.toml              nine network namespaces
+  netemctl apply wan.toml               their LAN becomes a WAN
+  netemctl verify                       measured against wanted
+  netemctl set Z1 Z3 loss=5% --for 30s  a change, laid over the WAN
+  netemctl partition Z3                 Z3 reaches only itself
   netemctl heal
-  netemctl clear                                  every interface as found
+  netemctl clear                        every interface as found
   netemctl lab down
 
 Exit codes:

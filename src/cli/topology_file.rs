@@ -21,7 +21,7 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
     let text = if is_stdin { text_of(io::stdin()) } else { open(path) };
     let text = text.map_err(|error| {
         let failure = Failure::new(Exit::File, format!("cannot read {name}: {}", error.why));
-        if error.is_missing { failure.hint("the project's own topologies are in topologies/") } else { failure }
+        if error.is_missing { failure.hint("print a file to begin with: netemctl new > FILE") } else { failure }
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let source = Source::new(name, text);

@@ -50,7 +50,7 @@ fn of_several_files_each_is_checked_and_the_exit_code_is_the_worst() {
 
     error: bad.toml: 1 error
     error: cannot read missing.toml: no such file
-    hint: the project's own topologies are in topologies/
+    hint: print a file to begin with: netemctl new > FILE
     --- exit status: 3
     "#);
     let several = sandbox.run(["check", "--json", &good, "bad.toml"]).ended(3).json();
@@ -278,7 +278,7 @@ fn what_is_not_a_readable_file_is_an_error_that_says_so() {
     --- stdout
     --- stderr
     error: cannot read missing.toml: no such file
-    hint: the project's own topologies are in topologies/
+    hint: print a file to begin with: netemctl new > FILE
     --- exit status: 3
     ");
 
@@ -584,13 +584,13 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
       "error": {
         "message": "cannot read missing.toml: no such file",
         "hints": [
-          "the project's own topologies are in topologies/"
+          "print a file to begin with: netemctl new > FILE"
         ]
       }
     }
     --- stderr
     error: cannot read missing.toml: no such file
-    hint: the project's own topologies are in topologies/
+    hint: print a file to begin with: netemctl new > FILE
     --- exit status: 3
     "#);
 }
