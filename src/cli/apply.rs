@@ -19,7 +19,7 @@ use super::{
     whereabouts::Whence,
 };
 use crate::{
-    fleet::{Fleet, FleetOnset, Outcome, Scope},
+    fleet::{Edit, Fleet, FleetOnset, Outcome, Scope},
     plan::{EditError, Inventory, Moment, Wanted},
     topology::{NodeName, Problem, hostlist},
     wire::PartitionEnded,
@@ -55,8 +55,7 @@ impl Apply {
             let bare = self.fresh.then(|| wanted.bare());
             bare.as_ref().unwrap_or(wanted).with_topology(topology.clone(), inventory)
         };
-        let asked = Asked { replaces: true, is_apply: true, seed: None, warnings: &warnings };
-        let exit = change_on(context, &fleet, &self.scope, &asked, edit)?;
+        let exit = change_on(context, fleet, &self.scope, Edit::replacing(), &warnings, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
             talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
         }
@@ -100,19 +99,6 @@ pub(super) struct Changed<'a> {
     onset: Option<ChangeOnset>,
     /// What is probably not meant in the topology file or the inventory, although they are right.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    warnings: &'a [Problem],
-}
-
-/// What is asked for besides the edit itself, and what is to be said of it.
-#[derive(Default)]
-struct Asked<'a> {
-    /// Whether the edit replaces everything, so that the nodes need not agree on what it replaces.
-    replaces: bool,
-    /// Whether it is a topology that is put in force, below what was laid over the one before.
-    is_apply: bool,
-    /// What the dice started from.
-    seed: Option<u64>,
-    /// What is probably not meant in the topology file or the inventory.
     warnings: &'a [Problem],
 }
 
@@ -161,54 +147,44 @@ impl ChangeOnset {
     }
 }
 
-/// Edits what is in force on all nodes and says what that came to.
+/// Edits the document in force on all nodes of the scope, and prints the outcome.
 pub(super) fn change(
     context: &Context,
     scope: &ScopeOptions,
-    replaces: bool,
-    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
-) -> Result<Exit, Failure> {
-    change_with(context, scope, replaces, None, edit)
-}
-
-/// The same for an edit that only removes: a node that is not as the inventory says does not stop it.
-pub(super) fn remove(
-    context: &Context,
-    scope: &ScopeOptions,
-    replaces: bool,
-    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
-) -> Result<Exit, Failure> {
-    let whereabouts = context.whereabouts(None)?;
-    let fleet = whereabouts.fleet_to_change(context, scope, None, true)?;
-    let warnings = whereabouts.file.warnings().problems();
-    change_on(context, &fleet, scope, &Asked { replaces, warnings, ..Asked::default() }, edit)
-}
-
-/// The same as [`change`], and says what the dice started from.
-pub(super) fn change_with(
-    context: &Context,
-    scope: &ScopeOptions,
-    replaces: bool,
-    seed: Option<u64>,
+    terms: Edit,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let whereabouts = context.whereabouts(None)?;
     let fleet = whereabouts.fleet_to_change(context, scope, None, false)?;
-    let warnings = whereabouts.file.warnings().problems();
-    change_on(context, &fleet, scope, &Asked { replaces, seed, warnings, ..Asked::default() }, edit)
+    change_on(context, fleet, scope, terms, whereabouts.file.warnings().problems(), edit)
 }
 
-fn change_on(
+/// Makes an edit that only removes: nodes that differ from the inventory do not stop it.
+pub(super) fn remove(
     context: &Context,
-    (fleet, within): &(Fleet, Scope),
     scope: &ScopeOptions,
-    &Asked { replaces, is_apply, seed, warnings }: &Asked<'_>,
+    terms: Edit,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
+    let whereabouts = context.whereabouts(None)?;
+    let fleet = whereabouts.fleet_to_change(context, scope, None, true)?;
+    change_on(context, fleet, scope, terms, whereabouts.file.warnings().problems(), edit)
+}
+
+/// `warnings`: those of the topology file and the inventory.
+fn change_on(
+    context: &Context,
+    (fleet, within): (Fleet, Scope),
+    scope: &ScopeOptions,
+    terms: Edit,
+    warnings: &[Problem],
+    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
+) -> Result<Exit, Failure> {
+    let terms = Edit { scope: within, ..terms };
     let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
     let outcome = context.act(Some(&what), "rolling back the change on all nodes", async |interrupt| {
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
-        let attempt = async || fleet.edit_within(within, replaces, &interrupt, edit).await;
+        let attempt = async || fleet.edit(&terms, &interrupt, edit).await;
         Ok(Box::pin(scope.until_it_succeeds(&interrupt, attempt)).await?)
     })?;
     let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded, ended, warnings: node_warnings } =
@@ -220,7 +196,7 @@ fn change_on(
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
         overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
         partitions: parted(wanted, partition::now()),
-        seed,
+        seed: terms.seed,
         nodes: writes.len(),
         outside: wanted.outside(),
         missing: &wanted.missing,
@@ -233,10 +209,10 @@ fn change_on(
         warnings,
     };
     context.answer(&changed, || {
-        let seed = seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
+        let seed = terms.seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
         let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
         let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
-        let stays = if is_apply { laid_over(wanted) } else { String::new() };
+        let stays = if terms.replaces { laid_over(wanted) } else { String::new() };
         format!("{}; {}{seed}{stays}{ended}{exceptions}{outside}", in_force(wanted), what_it_took(&outcome))
     })?;
     Ok(Exit::Ok)

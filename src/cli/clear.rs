@@ -1,7 +1,7 @@
 //! `netemctl clear`: give everything back.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
-use crate::plan::Wanted;
+use crate::{fleet::Edit, plan::Wanted};
 
 /// Clear everything: no topology, no change, no partition, every interface as it was found
 #[derive(Debug, clap::Args)]
@@ -12,6 +12,6 @@ pub(super) struct Clear {
 
 impl Clear {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, true, Wanted::cleared)
+        apply::remove(context, &self.scope, Edit::replacing(), Wanted::cleared)
     }
 }

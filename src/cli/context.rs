@@ -19,7 +19,7 @@ use super::{
     whereabouts::{Given, Whereabouts, nowhere},
 };
 use crate::{
-    fleet::{Access, CALL_TIMEOUT, Fleet, Patience, ssh},
+    fleet::{Access, CALL_TIMEOUT, Fleet, Timeouts, ssh},
     inventory::Contact,
     lab::{Lab, LabDirectory},
     pki::{Identity, Role, TlsFiles, store::Store},
@@ -111,12 +111,12 @@ impl Context {
     }
 
     /// How long agents may take to answer a question, so that there is an answer before the time is up.
-    pub(super) fn patience(&self) -> Patience {
-        let until = self.deadline.as_ref().map(|deadline| {
+    pub(super) fn patience(&self) -> Timeouts {
+        let deadline = self.deadline.as_ref().map(|deadline| {
             let left = deadline.left();
             Instant::now() + left.saturating_sub((left / 4).min(TO_PRINT))
         });
-        Patience { answer: CALL_TIMEOUT, until }
+        Timeouts { answer: CALL_TIMEOUT, deadline }
     }
 
     /// Fails at once if something takes longer than there is time.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Exit;
 use crate::{
-    fleet::{CallError, Leftover, Phase, TransactionError},
+    fleet::{CallError, Leftover, Phase, RollbackState, TransactionError},
     lab::{ControlError, KeepError, LabError, LayoutError},
     pki::IdentityError,
     plan::EditError,
@@ -104,52 +104,32 @@ impl Leftovers {
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Left {
-    state: LeftState,
+    state: RollbackState,
     /// Why it could not be made to.
     error: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(rename_all = "kebab-case")]
-enum LeftState {
-    /// It rolls it back by itself.
-    GoesBack,
-    /// Another command has committed a change on top of it. It has the change as long as it has that one.
-    Covered,
-    /// It may have the change for good.
-    Unknown,
-    /// It has some of it, and tries to roll it back.
-    Stuck,
-}
-
 impl Left {
     fn of(leftover: &Leftover) -> Self {
-        let state = match leftover {
-            Leftover::GoesBack(_) => LeftState::GoesBack,
-            Leftover::Unknown(_) => LeftState::Unknown,
-            Leftover::Stuck(_) => LeftState::Stuck,
-            Leftover::Covered(_) => LeftState::Covered,
-        };
-        Self { state, error: leftover.error().to_string() }
+        Self { state: leftover.state, error: leftover.error.to_string() }
     }
 
     /// The same as a sentence.
     fn said(&self) -> String {
         let error = &self.error;
         match self.state {
-            LeftState::Covered => {
+            RollbackState::Covered => {
                 format!("cannot roll it back now ({error}); it rolls it back if that change is rolled back")
             }
-            LeftState::GoesBack => format!(
+            RollbackState::RollsBack => format!(
                 "cannot be told to roll it back ({error}); what it has of it, it rolls back by itself within {} s, or when its \
                  agent is started again",
                 CONFIRM_WITHIN.as_secs()
             ),
-            LeftState::Unknown => {
+            RollbackState::Unknown => {
                 format!("cannot be told to roll it back ({error}), and may have been told to keep it")
             }
-            LeftState::Stuck => format!("cannot roll it back, and tries again by itself: {error}"),
+            RollbackState::Stuck => format!("cannot roll it back, and tries again by itself: {error}"),
         }
     }
 }
@@ -356,24 +336,24 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
 
 /// What every node has after a change was taken back.
 fn fate(left: &BTreeMap<NodeName, Left>) -> String {
-    let mut states: BTreeMap<LeftState, Vec<NodeName>> = BTreeMap::new();
+    let mut states: BTreeMap<RollbackState, Vec<NodeName>> = BTreeMap::new();
     for (node, left) in left {
         states.entry(left.state).or_default().push(node.clone());
     }
     let clauses = states.iter().map(|(state, nodes)| {
         let names = hostlist::fold(nodes);
         match state {
-            LeftState::GoesBack => format!("{names} will be as it was"),
-            LeftState::Covered | LeftState::Unknown => format!("{names} may have the change"),
-            LeftState::Stuck => format!("{names} could not go back to what it had"),
+            RollbackState::RollsBack => format!("{names} will be as it was"),
+            RollbackState::Covered | RollbackState::Unknown => format!("{names} may have the change"),
+            RollbackState::Stuck => format!("{names} could not go back to what it had"),
         }
     });
     let clauses: Vec<_> = clauses.collect();
     match states.keys().next_back() {
         None => "every node is as it was".to_owned(),
-        Some(LeftState::GoesBack) => format!("{}, and every other node is", clauses.join(", ")),
+        Some(RollbackState::RollsBack) => format!("{}, and every other node is", clauses.join(", ")),
         // The other command may have given it to all nodes.
-        Some(_) if states.contains_key(&LeftState::Covered) => {
+        Some(_) if states.contains_key(&RollbackState::Covered) => {
             format!("{}, and every other node went back", clauses.join(", "))
         }
         Some(_) => format!("{}, and every other node is as it was", clauses.join(", ")),

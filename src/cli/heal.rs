@@ -1,6 +1,7 @@
 //! `netemctl heal`: roll back partitions.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
+use crate::fleet::Edit;
 
 /// Heal partitions: all of them, or those that are named
 #[derive(Debug, clap::Args)]
@@ -15,6 +16,6 @@ pub(super) struct Heal {
 
 impl Heal {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, false, |wanted, inventory| wanted.healed(&self.names, inventory))
+        apply::remove(context, &self.scope, Edit::default(), |wanted, inventory| wanted.healed(&self.names, inventory))
     }
 }

@@ -7,6 +7,7 @@ use std::{
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::TimingOptions};
 use crate::{
+    fleet::Edit,
     plan::{Dice, Division, Draw, Mode, Moment, Over, PartitionRequest, Port, sides},
     topology::Probability,
 };
@@ -171,9 +172,8 @@ impl Partition {
         };
         let wish =
             PartitionRequest { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
-        apply::change_with(context, &self.scope, false, is_random.then_some(seed), |wanted, inventory| {
-            wanted.with_partition(wish.clone(), inventory)
-        })
+        let terms = Edit { seed: is_random.then_some(seed), ..Edit::default() };
+        apply::change(context, &self.scope, terms, |wanted, inventory| wanted.with_partition(wish.clone(), inventory))
     }
 }
 

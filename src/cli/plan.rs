@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use self::offline::Offline;
 use super::{Context, Exit, Failure, render::count, topology_file, whereabouts::Whereabouts};
 use crate::{
+    fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
     topology::{NodeName, Problem, Topology, hostlist},
 };
@@ -134,7 +135,7 @@ impl Plan {
             // It keeps nobody out, so that there is nothing to put in order when it is dropped.
             let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            Ok(Box::pin(fleet.plan(true, &never, edit)).await?)
+            Ok(Box::pin(fleet.dry_run(&Edit::replacing(), &never, edit)).await?)
         });
         let preview = preview.map_err(unreached)?;
         let changed = !preview.is_empty();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::time_limit};
 use crate::{
+    fleet::Edit,
     plan::OverlayRequest,
     topology::{LinkChange, Source},
 };
@@ -73,7 +74,9 @@ impl Set {
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;
         let wish = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
-        apply::change(context, &scope, false, |wanted, inventory| wanted.with_overlay(wish.clone(), inventory))
+        apply::change(context, &scope, Edit::default(), |wanted, inventory| {
+            wanted.with_overlay(wish.clone(), inventory)
+        })
     }
 }
 

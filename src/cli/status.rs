@@ -15,7 +15,7 @@ use super::{
     whereabouts::Whence,
 };
 use crate::{
-    fleet::{CallError, part},
+    fleet::{CallError, split},
     plan::Profile,
     topology::{NodeName, Parameter},
     wire::{Counted, GetCounters, GetStatus, GetWanted, NodeStatus},
@@ -103,7 +103,7 @@ impl Status {
         let whereabouts = context.whereabouts(None)?;
         let fleet = whereabouts.agents(context)?;
         let (up, down, wanted, counters) = context.ask("asking the nodes", async |_| {
-            let (up, down) = part(fleet.call(context.patience(), |_| GetStatus {}).await);
+            let (up, down) = split(fleet.call(context.patience(), |_| GetStatus {}).await);
             let has_more =
                 |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {
@@ -113,7 +113,7 @@ impl Status {
             };
             let wanted = wanted.map(|document| document.lasting()).unwrap_or_default();
             let counters = if self.counters {
-                Some(part(fleet.call(context.patience(), |_| GetCounters {}).await).0)
+                Some(split(fleet.call(context.patience(), |_| GetCounters {}).await).0)
             } else {
                 None
             };

@@ -1,6 +1,7 @@
 //! `netemctl unset`: take changes of links off again.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
+use crate::fleet::Edit;
 
 /// Take changes off that were laid over links: all of them, or those that are named
 ///
@@ -22,6 +23,8 @@ pub(super) struct Unset {
 
 impl Unset {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, false, |wanted, inventory| wanted.without_overlays(&self.names, inventory))
+        apply::remove(context, &self.scope, Edit::default(), |wanted, inventory| {
+            wanted.without_overlays(&self.names, inventory)
+        })
     }
 }

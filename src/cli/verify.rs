@@ -13,7 +13,7 @@ use super::{
     unjudged::{too_busy, unjudged},
 };
 use crate::{
-    fleet::{Pace, part},
+    fleet::{Pace, split},
     plan::{Inventory, Partition, Wanted},
     probe::{Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
@@ -119,12 +119,12 @@ impl Verify {
             context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
                 failure.hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
             })?;
-            let before = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+            let before = split(fleet.call(context.patience(), |_| GetCounters {}).await).0;
             progress.says(format!("measuring {pairs}"));
             let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
             let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
-            let after = part(fleet.call(context.patience(), |_| GetCounters {}).await).0;
-            let hosts = part(fleet.call(context.patience(), |_| GetHost {}).await).0;
+            let after = split(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+            let hosts = split(fleet.call(context.patience(), |_| GetHost {}).await).0;
             let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
             let seen = Seen {
                 overflowed: Overflow::between(&wanted.inventory, &before, &after),

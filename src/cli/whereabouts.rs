@@ -18,7 +18,7 @@ use super::{
     topology_file,
 };
 use crate::{
-    fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, part},
+    fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, split},
     inventory::{InventoryFile, Mismatch, Resolved},
     lab::{Lab, LabError},
     pki::TlsFiles,
@@ -197,7 +197,7 @@ impl Whereabouts {
             let briefly = context.patience().at_most(OTHERS_TIMEOUT);
             let host = |_: &NodeName| GetHost {};
             let (answers, of_others) = tokio::join!(meant.call(context.patience(), host), others.call(briefly, host));
-            let (hosts, silent) = part(answers.into_iter().chain(of_others).collect());
+            let (hosts, silent) = split(answers.into_iter().chain(of_others).collect());
             let remembered = match hosts.keys().next() {
                 // Nodes that answer know where the others were when something was put in force.
                 Some(node) if is_partial || !silent.is_empty() => document(node).await,

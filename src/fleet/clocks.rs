@@ -1,4 +1,4 @@
-//! How far a node's clock is ahead of this machine's: bounded by the time that a call took, as NTP does.
+//! The offset of a node's clock from this machine's, bounded by the time of a call, as in NTP (RFC 5905, section 8).
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::{
     wire::{ClockReading, Prepared},
 };
 
-/// What this machine's clock showed as a call was made and as its answer was there.
+/// This machine's clock at the request and at the answer of a call.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Exchange {
     pub(super) sent: Moment,
@@ -17,13 +17,13 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// By how many nanoseconds the node's clock is ahead. The bounds follow from the order of events: the node read its
-    /// clock after the request was sent, and again before the answer was there. Zero if both clocks may agree, else the
-    /// middle of the bounds.
+    /// The nanoseconds by which the node's clock is ahead. The order of events gives the bounds: the node read its clock
+    /// after the request was sent, and again before the answer arrived. Zero if both clocks may agree, else the middle of
+    /// the bounds.
     fn clock_ahead(self, reading: ClockReading) -> i64 {
         let least = difference(reading.answered, self.received);
         let most = difference(reading.asked, self.sent);
-        // A clock that was set meanwhile says nothing.
+        // A clock that was set meanwhile gives no bounds.
         if least > most || (least <= 0 && most >= 0) { 0 } else { least.midpoint(most) }
     }
 }
@@ -33,7 +33,7 @@ fn difference(one: Moment, other: Moment) -> i64 {
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// By how many nanoseconds each node's clock is ahead, of those that are certainly not in step with this machine's.
+/// The nanoseconds by which clocks are ahead, for clocks that are certainly not in step with this machine's.
 pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, Exchange>) -> BTreeMap<NodeName, i64> {
     let ahead = |(node, answer): (&NodeName, &Result<Prepared, _>)| {
         let (reading, exchange) = (answer.as_ref().ok()?.clock?, exchanges.get(node)?);
@@ -46,7 +46,7 @@ pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, 
 mod tests {
     use super::*;
 
-    /// What is known of a clock that is so many milliseconds ahead, over a network that takes so long each way.
+    /// The measured offset of a clock that is `milliseconds` ahead. The one-way delays are `there` and `back`, in ms.
     fn ahead(milliseconds: i64, there: u64, back: u64) -> i64 {
         let at = |time: u64| Moment::from_nanos(1_800_000_000_000_000_000 + time * 1_000_000);
         let by_node = |time: u64| at(time).by_a_clock_behind(-milliseconds * 1_000_000);
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_off_where_no_network_explains_it_by_as_much_as_half_a_round_trip_tells() {
+    fn a_clock_offset_is_reported_only_if_no_network_delay_explains_it() {
         for off in [-4_800, -20, 20, 4_800] {
             assert_eq!(ahead(off, 5, 5), off * 1_000_000);
             for (there, back) in [(0, 10), (10, 0)] {
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_meanwhile_says_nothing() {
+    fn a_clock_that_is_set_during_the_call_gives_no_offset() {
         let at = Moment::from_nanos;
         let exchange = Exchange { sent: at(100), received: at(200) };
         assert_eq!(exchange.clock_ahead(ClockReading { asked: at(110), answered: at(900) }), 0);

@@ -1,29 +1,28 @@
-//! How many connections to agents there are at once: as many as this process may have open files.
+//! The number of connections that are open at once, limited by the open files of this process.
 
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How many files this process opens beside connections: its own, those of name services, and those that a program needs as
-/// it is started.
+/// The files of this process that are not connections: its own, those of name services, those for starting a program.
 const OTHERS: usize = 64;
 
-/// The files that connections may have.
+/// The files for connections.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     free: Arc<Semaphore>,
     all: usize,
 }
 
-/// Files of one connection, which are free again when this is dropped.
+/// The files of one connection. Dropping the share frees them.
 #[derive(Debug)]
 pub(super) struct Share {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Files {
-    /// As many as the limit of this process leaves.
+    /// The files that the limit of this process leaves.
     pub(super) fn of_process() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -31,18 +30,18 @@ impl Files {
     }
 
     fn of(all: usize) -> Self {
-        // The largest share has to fit, or nobody would ever be called.
+        // The largest share has to fit, or no call would ever be made.
         let all = all.max(4);
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
-    /// Waits until so many files are free.
+    /// Waits until `files` files are free.
     pub(super) async fn take(&self, files: u32) -> Share {
-        // It is never closed.
+        // The semaphore is never closed.
         Share { _permit: Arc::clone(&self.free).acquire_many_owned(files).await.ok() }
     }
 
-    /// Whether a connection may be kept that no call is made on: one half of the files is for those that wait.
+    /// True if an idle connection may be kept: half of the files are for calls that wait.
     pub(super) fn has_spare(&self) -> bool {
         self.free.available_permits() * 2 >= self.all
     }
@@ -53,7 +52,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_kept_leaves_room_for_those_that_wait() {
+    async fn idle_connections_leave_files_for_calls_that_wait() {
         let files = Files::of(8);
         let mut kept = Vec::new();
         for _ in 0..100 {

@@ -1,131 +1,141 @@
-//! The controller's side: all agents of an inventory, asked in parallel, changed all together or not at all.
+//! The controller: asks the agents of all nodes in parallel, and changes all nodes or none.
 //!
-//! The controller keeps nothing between two commands: what is in force is what the agents say. [`Fleet::edit`] is the
-//! one way by which anything changes, [`Fleet::verify`] the one by which it is measured.
+//! The controller stores nothing between two commands: the agents know what is in force. [`Fleet::edit`] makes every
+//! change, [`Fleet::verify`] every measurement.
 
-mod client;
 mod clocks;
-mod connection;
 pub(crate) mod decision;
+mod error;
 mod files;
-mod insist;
-mod patience;
-mod retract;
-mod scope;
+mod outcome;
+mod pool;
+mod retry;
+mod rollback;
+pub(crate) mod snapshot;
 pub mod ssh;
-pub mod tls;
+mod tcp;
+mod timeouts;
 mod transaction;
+mod transport;
 mod verify;
 
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
-pub use client::{CallError, Transport, Unix};
 use clocks::Exchange;
-use connection::Idle;
-use files::{Files, Share};
-pub use patience::Patience;
-pub use retract::Leftover;
-pub use scope::Scope;
-use tls::{Http, Https, Identity};
-use tokio::{task::JoinSet, time::timeout_at};
-pub use transaction::{FleetOnset, Outcome, Phase, Preview, Rehearsal, TransactionError};
+pub use error::{CallError, Leftover, Phase, RollbackState, TransactionError};
+use hyper::body::Bytes;
+pub use outcome::{FleetOnset, Outcome, Preview};
+use pool::Pool;
+pub use snapshot::Scope;
+use ssh::Ssh;
+use tcp::{Http, Https};
+pub use timeouts::Timeouts;
+use tokio::task::JoinSet;
+pub use transaction::{Edit, Transaction};
+use transport::Unix;
 pub use verify::Pace;
 
 use crate::{
     inventory::{Contact, Which},
-    plan::{AgentAddress, HostPort, Inventory},
+    pki::Identity,
+    plan::{AgentAddress, Inventory},
     topology::NodeName,
     wire::Call,
 };
 
-/// How long an agent may take to answer anything but a measurement.
+/// The time limit of an agent's answer, measurements excepted.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long nodes that `--only` does not name may take to answer, a login by ssh included.
+/// The time limit for nodes that `--only` does not name, including a login by ssh.
 pub const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How agents are reached that are not of this machine.
+/// The means of access to agents on other machines.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The controller's certificate, for those by HTTPS.
+    /// The controller's certificate, for HTTPS.
     pub tls: Option<Arc<Identity>>,
-    /// Those by ssh.
+    /// The options of ssh.
     pub ssh: ssh::Options,
 }
 
-/// All agents of an inventory.
+/// The agents of an inventory.
 #[derive(Clone)]
 pub struct Fleet {
     inventory: Inventory,
-    /// The agents of nodes that are not in the inventory, as their interfaces and addresses are not known yet.
+    /// The agents of nodes whose interfaces and addresses are not known yet.
     unplaced: BTreeMap<NodeName, Contact>,
-    ways: Arc<Ways>,
+    network: Arc<Network>,
 }
 
-/// The ways to agents, with the connections that are kept.
-struct Ways {
+/// The connections to agents.
+struct Network {
     tls: Option<Arc<Identity>>,
-    https: Idle<(NodeName, HostPort), Share>,
-    files: Files,
     ssh: ssh::Hosts,
+    pool: Pool,
 }
 
-/// What each node answered.
+/// Each node's answer.
 pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
 
 impl Fleet {
-    /// The fleet of an inventory; nobody is called yet.
+    /// The fleet of an inventory. Makes no call.
     pub fn new(inventory: Inventory, access: Access) -> Self {
-        Self { inventory, unplaced: BTreeMap::new(), ways: Arc::new(Ways::new(access)) }
+        let Access { tls, ssh } = access;
+        let network = Network { tls, ssh: ssh::Hosts::new(ssh), pool: Pool::new() };
+        Self { inventory, unplaced: BTreeMap::new(), network: Arc::new(network) }
     }
 
-    /// Agents that can be asked, for an inventory to be made of what they answer, and nothing else.
+    /// A fleet of agents that can only be asked: an inventory is made of their answers.
     pub fn of_agents(agents: BTreeMap<NodeName, Contact>, access: Access) -> Self {
-        Self { inventory: Inventory::default(), unplaced: agents, ways: Arc::new(Ways::new(access)) }
+        Self { unplaced: agents, ..Self::new(Inventory::default(), access) }
     }
 
-    /// Where the nodes are.
+    /// The inventory.
     pub fn inventory(&self) -> &Inventory {
         &self.inventory
+    }
+
+    /// The nodes of the fleet that `is_meant` selects.
+    pub(crate) fn of(&self, is_meant: impl Fn(&NodeName) -> bool) -> Self {
+        let mut part = self.clone();
+        part.inventory.nodes.retain(|node, _| is_meant(node));
+        part.unplaced.retain(|node, _| is_meant(node));
+        part
     }
 
     /// Asks every node in parallel.
     pub async fn call<C: Call>(
         &self,
-        patience: impl Into<Patience>,
+        timeouts: impl Into<Timeouts>,
         request: impl Fn(&NodeName) -> C,
     ) -> Answers<C::Reply> {
-        self.call_timed(patience.into(), request).await.0
+        self.call_timed(timeouts.into(), request).await.0
     }
 
-    /// The same, with when each call was made and answered.
+    /// Asks every node in parallel. Also returns the times of each call.
     async fn call_timed<C: Call>(
         &self,
-        patience: Patience,
+        timeouts: Timeouts,
         request: impl Fn(&NodeName) -> C,
     ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
         let mut calls = JoinSet::new();
         for node in self.inventory.nodes.keys().chain(self.unplaced.keys()) {
-            let (target, body) = (self.target(node), client::body(&request(node)));
-            let ways = Arc::clone(&self.ways);
+            let (network, node, (agent, interface)) = (Arc::clone(&self.network), node.clone(), self.agent(node));
+            let body = body(&request(&node));
             calls.spawn(async move {
                 let sent = SystemTime::now().into();
-                let answer = ways.ask::<C>(&target, body, patience).await;
-                let exchange = Exchange { sent, received: SystemTime::now().into() };
-                (target.node, answer, exchange)
+                let answer = network.call::<C>(&node, agent, interface, body, timeouts).await;
+                (node, answer, Exchange { sent, received: SystemTime::now().into() })
             });
         }
         let (mut answers, mut exchanges) = (BTreeMap::new(), BTreeMap::new());
-        while let Some(call) = calls.join_next().await {
-            // A call neither panics nor is aborted.
-            if let Ok((node, answer, exchange)) = call {
-                exchanges.insert(node.clone(), exchange);
-                answers.insert(node, answer);
-            }
+        for (node, answer, exchange) in calls.join_all().await {
+            exchanges.insert(node.clone(), exchange);
+            answers.insert(node, answer);
         }
         (answers, exchanges)
     }
@@ -133,81 +143,65 @@ impl Fleet {
     /// Asks one node.
     pub async fn call_one<C: Call>(
         &self,
-        patience: impl Into<Patience>,
+        timeouts: impl Into<Timeouts>,
         node: &NodeName,
         request: C,
     ) -> Result<C::Reply, CallError> {
-        self.ways.ask::<C>(&self.target(node), client::body(&request), patience.into()).await
+        let (agent, interface) = self.agent(node);
+        self.network.call::<C>(node, agent, interface, body(&request), timeouts.into()).await
     }
 
-    fn target(&self, node: &NodeName) -> Target {
-        let (agent, interface) = match self.inventory.nodes.get(node) {
+    /// A node's agent, and the interface that it may shape, if that is known.
+    fn agent(&self, node: &NodeName) -> (AgentAddress, Option<Which>) {
+        match self.inventory.nodes.get(node) {
             Some(place) => (place.agent.clone(), Some(Which::Named(place.interface.clone()))),
             None => (self.unplaced[node].agent.clone(), self.unplaced[node].interface.clone()),
-        };
-        Target { node: node.clone(), agent, interface }
-    }
-}
-
-/// Whom to ask.
-struct Target {
-    node: NodeName,
-    agent: AgentAddress,
-    /// The interface that it may shape, if that is known.
-    interface: Option<Which>,
-}
-
-impl Ways {
-    fn new(access: Access) -> Self {
-        let files = Files::of_process();
-        Self {
-            tls: access.tls,
-            https: Idle::new(files.clone()),
-            ssh: ssh::Hosts::new(access.ssh, files.clone()),
-            files,
         }
     }
+}
 
-    /// Makes one call. One deadline covers all that it waits for.
-    async fn ask<C: Call>(&self, target: &Target, body: Vec<u8>, patience: Patience) -> Result<C::Reply, CallError> {
-        let Patience { answer, until } = patience;
-        let made = self.ask_of::<C>(target, body, answer);
-        let Some(until) = until else { return made.await };
-        let after = until.saturating_duration_since(Instant::now());
-        let timed_out = |_| Err(CallError::TimedOut { at: target.agent.to_string(), after });
-        timeout_at(until.into(), made).await.unwrap_or_else(timed_out)
-    }
-
-    async fn ask_of<C: Call>(&self, target: &Target, body: Vec<u8>, timeout: Duration) -> Result<C::Reply, CallError> {
-        let Target { node, agent, interface } = target;
-        match agent.clone() {
-            AgentAddress::Unix(socket) => client::call::<C>(&Unix { socket }, &self.files, body, timeout).await,
-            AgentAddress::Http(address) => client::call::<C>(&Http { address }, &self.files, body, timeout).await,
-            AgentAddress::Https(address) => match self.tls.clone() {
-                Some(identity) => {
-                    // Of whom nothing is known is called something until it has said who it is.
-                    let to = (node.clone(), address.clone());
-                    let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
-                    client::call_kept::<C, _>(&https, &self.https, &to, body, timeout).await
-                }
-                None => Err(CallError::NoIdentity { at: format!("https://{address}") }),
-            },
+impl Network {
+    /// Makes one call, by the transport of the agent's address.
+    async fn call<C: Call>(
+        &self,
+        node: &NodeName,
+        agent: AgentAddress,
+        interface: Option<Which>,
+        body: Bytes,
+        timeouts: Timeouts,
+    ) -> Result<C::Reply, CallError> {
+        let pool = &self.pool;
+        match agent {
+            AgentAddress::Unix(socket) => pool.call::<C>(node, &Unix(socket), body, timeouts).await,
+            AgentAddress::Http(address) => pool.call::<C>(node, &Http(address), body, timeouts).await,
+            AgentAddress::Https(address) => {
+                let Some(identity) = self.tls.clone() else {
+                    return Err(CallError::NoIdentity { at: format!("https://{address}") });
+                };
+                let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
+                pool.call::<C>(node, &https, body, timeouts).await
+            }
             AgentAddress::Ssh(address) => {
-                let target = ssh::Target { address, node: node.clone(), interface: interface.clone() };
-                self.ssh.call::<C>(&target, body, timeout).await
+                let ssh = Ssh { hosts: &self.ssh, target: ssh::Target { address, node: node.clone(), interface } };
+                pool.call::<C>(node, &ssh, body, timeouts).await
             }
         }
     }
 }
 
-/// Parts the answers from the failures.
-pub fn part<T>(answers: Answers<T>) -> (BTreeMap<NodeName, T>, BTreeMap<NodeName, CallError>) {
-    let (mut good, mut bad) = (BTreeMap::new(), BTreeMap::new());
+/// A request as JSON. Requests are plain structs, which serialize without errors.
+fn body(request: &impl Call) -> Bytes {
+    serde_json::to_vec(request).unwrap_or_default().into()
+}
+
+/// Splits answers into replies and errors.
+pub fn split<T>(answers: Answers<T>) -> (BTreeMap<NodeName, T>, BTreeMap<NodeName, CallError>) {
+    let (mut replies, mut errors) = (BTreeMap::new(), BTreeMap::new());
     for (node, answer) in answers {
         match answer {
-            Ok(answer) => drop(good.insert(node, answer)),
-            Err(error) => drop(bad.insert(node, error)),
+            Ok(reply) => drop(replies.insert(node, reply)),
+            Err(error) => drop(errors.insert(node, error)),
         }
     }
-    (good, bad)
+    (replies, errors)
 }

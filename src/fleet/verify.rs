@@ -1,4 +1,4 @@
-//! Measuring every ordered pair of nodes against what is in force.
+//! Measures every ordered pair of nodes, and compares with what is in force.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, part, transaction::unread};
+use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, split};
 use crate::{
     plan::{AgentAddress, Dice, Wanted},
     probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing},
@@ -15,31 +15,31 @@ use crate::{
     wire::Probe,
 };
 
-/// The most echo requests per second of all nodes of one machine. In a lab, one machine answers them all.
+/// The highest rate of echo requests from all nodes of one machine, per second. In a lab, one machine answers them all.
 const MACHINE_RATE: u64 = 1_000;
 
-/// The most answers that are kept: 256 MB.
+/// The largest number of answers in memory: 256 MB.
 const MOST_ANSWERS: u64 = 32_000_000;
 
-/// The least time between two requests to one target.
+/// The shortest time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How much later than its RTT an answer may come before it counts as lost.
+/// The time after the expected RTT at which an answer counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How often pairs that are not as wanted are measured again, to be judged by all answers together.
+/// The number of repeats for pairs that differ. All answers together are judged.
 const MORE_ROUNDS: u32 = 3;
 
-/// About how long requests are sent before the agents say how late their machines were.
+/// The approximate time of a slice, after which the agents report how late their machines were.
 const SLICE: Duration = Duration::from_secs(4);
 
-/// The pace is never slowed down more than by this. A machine that is late even then has something else to do.
+/// The slowest pace, as a divisor. A machine that is late even then is busy with something else.
 const MOST_SLOW: u32 = 8;
 
-/// How much later than planned an agent may be with its answer.
+/// The time that an agent has to answer after the end of a slice.
 const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
 
-/// Until every node has been asked, this long for each.
+/// The time per node until every node has the request.
 const SETTLE_EACH: Duration = Duration::from_millis(20);
 
 /// One slice of a measurement.
@@ -47,33 +47,32 @@ struct Slice<'a> {
     rounds: u32,
     interval: Duration,
     timeout: Duration,
-    /// Whether nodes that ask nobody are to hear the others.
+    /// True if nodes without targets record the requests of others.
     listens: bool,
-    /// Who asks whom; `None`: each all others.
+    /// The pairs (from, to) to measure; `None`: all.
     pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
 }
 
-/// How fast a measurement goes on.
+/// The pace of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// How long it takes from now on at the least, at the pace of now.
+    /// The shortest remaining time at the current pace.
     pub left: Duration,
-    /// How many times slower the pace is than it began, because a machine was late.
+    /// The divisor of the pace, raised when a machine was late.
     pub slow: u32,
-    /// Whether pairs that are not as wanted are measured again.
+    /// True if pairs that differ are measured again.
     pub is_repeat: bool,
 }
 
 impl Fleet {
-    /// Has every node measure the way to every other, all at once, and judges the result.
+    /// Measures all pairs at once, and judges them.
     ///
-    /// One round goes first, to have the neighbours resolved; only its arrivals count. The requests are sent in slices.
-    /// Behind each, the agents say how late their machines were, and the next slice is slower if one was.
+    /// The first round resolves neighbours; only its arrivals count. The requests are sent in slices. After each slice, the
+    /// agents report how late their machines were, and the next slice is slower if one was late.
     ///
-    /// Pairs that are not as wanted are measured again, a few times, and judged by the median of their answers: a machine
-    /// that was busy for a second is then told from a link that is wrong. Answers that a late machine measured no longer
-    /// count when there are enough others. A request that arrived through a partition stays a leak. `tell` hears of each
-    /// slice before it begins.
+    /// Pairs that differ are measured again and judged by the median of all answers: so a machine that was busy for a
+    /// second is not reported as a wrong link. Answers of a late machine no longer count when there are enough others. A
+    /// request that arrived through a partition stays a leak. `tell` is called before each slice.
     pub async fn verify(
         &self,
         wanted: &Wanted,
@@ -82,7 +81,7 @@ impl Fleet {
         tell: impl Fn(Pace),
     ) -> Result<Report, TransactionError> {
         let mut ledger = Ledger::default();
-        // Whoever is not asked, or is answered at once, is to hear those who are cut off from somebody all the same.
+        // With a partition, every node listens for the whole slice, because requests may arrive without an answer.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
         let schedule = self.schedule(wanted);
         let Schedule { interval, timeout, spacing } = schedule;
@@ -118,7 +117,7 @@ impl Fleet {
         }
     }
 
-    /// Measures a slice, and adds what comes back. Says whether a machine was late.
+    /// Measures a slice, and adds the answers to the ledger. True if a machine was late.
     async fn measure(&self, slice: &Slice<'_>, ledger: &mut Ledger) -> Result<bool, TransactionError> {
         let Slice { rounds, interval, timeout, listens, pairs } = *slice;
         let (run, settle) = (draw_run(), self.settle());
@@ -136,7 +135,7 @@ impl Fleet {
             timeout,
             listen: if listens { total } else { Duration::ZERO },
         };
-        let (answers, mut failures) = part(self.call(settle + total + PATIENCE, probe).await);
+        let (answers, mut failures) = split(self.call(settle + total + PATIENCE, probe).await);
         let mut believed = BTreeMap::new();
         for (node, probed) in answers {
             let probe = probe(&node);
@@ -146,7 +145,7 @@ impl Fleet {
             }
         }
         if !failures.is_empty() {
-            return Err(unread(failures));
+            return Err(TransactionError::unread(failures));
         }
         let owners = nodes.iter().flat_map(|(node, place)| place.global().map(|address| (*address, node.clone())));
         let machines = nodes.iter().map(|(node, place)| (node.clone(), machine(&place.agent))).collect();
@@ -177,19 +176,19 @@ impl Fleet {
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
-    /// How long a measurement takes at the least: if all pairs are as wanted, and no machine is late.
+    /// The shortest time of a measurement: all pairs match, and no machine is late.
     pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
         let schedule = self.schedule(wanted);
         self.takes(&schedule, 1, 1) + self.takes(&schedule, count, 1)
     }
 
-    /// How long so many rounds take, if every answer comes in time.
+    /// The time of `count` rounds if every answer comes in time.
     fn takes(&self, schedule: &Schedule, count: u32, slow: u32) -> Duration {
         let (interval, latest) = (schedule.interval * slow, schedule.timeout.saturating_sub(GRACE));
         interval * count + (self.settle() + latest) * count.div_ceil(rounds(interval))
     }
 
-    /// How many requests each address may get at the most.
+    /// The largest number of requests to each address.
     pub fn most_requests(&self) -> u32 {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
@@ -197,7 +196,7 @@ impl Fleet {
         u32::try_from(MOST_ANSWERS / ways).unwrap_or(u32::MAX)
     }
 
-    /// How long it takes until every node has been asked.
+    /// The time until every node has the request.
     fn settle(&self) -> Duration {
         SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
     }
@@ -215,7 +214,7 @@ impl Fleet {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
             pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
         };
-        // Each of a pair sends a request and an answer to each address of the other in one interval.
+        // In one interval, each node of a pair sends a request and an answer to each address of the other.
         let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
         let packets = addresses_each.saturating_mul(2).max(1);
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
@@ -226,19 +225,19 @@ impl Fleet {
 }
 
 struct Schedule {
-    /// Between two requests to one target.
+    /// The time between two requests to one target.
     interval: Duration,
-    /// Between two packets from one node to another.
+    /// The time between two packets from one node to another.
     spacing: Duration,
     timeout: Duration,
 }
 
-/// How many rounds of a slice.
+/// The number of rounds in a slice.
 fn rounds(interval: Duration) -> u32 {
     u32::try_from(SLICE.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
 }
 
-/// The machine of an agent: those of Unix sockets are all on this one.
+/// The machine of an agent. Agents on Unix sockets share this machine.
 fn machine(agent: &AgentAddress) -> Option<&str> {
     match agent {
         AgentAddress::Unix(_) => None,
@@ -247,7 +246,7 @@ fn machine(agent: &AgentAddress) -> Option<&str> {
     }
 }
 
-/// A name that no other measurement has: this process at this moment.
+/// A number that no other measurement has, drawn from the process id and the time.
 fn draw_run() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Dice::new(u64::from(process::id()) << 32 ^ now.as_secs() << 30 ^ u64::from(now.subsec_nanos())).throw()
@@ -261,7 +260,7 @@ mod tests {
         plan::{Inventory, NodeLocation},
     };
 
-    /// 1,000 nodes with an address each, whose agents are there.
+    /// 1,000 nodes with one address each, and their agents.
     fn fleet(agent: impl Fn(u16) -> String) -> Fleet {
         let node = |number: u16| {
             let [high, low] = number.to_be_bytes();
@@ -275,9 +274,9 @@ mod tests {
         Fleet::new(Inventory { nodes: (1..=1_000).map(node).collect(), ..Inventory::default() }, Access::default())
     }
 
-    /// It was six hours for either, as if all nodes were one machine.
+    /// Once, both took six hours, because all nodes counted as one machine.
     #[test]
-    fn a_thousand_machines_are_measured_in_two_minutes_and_a_thousand_nodes_of_one_machine_in_hours() {
+    fn a_thousand_machines_take_two_minutes_and_a_thousand_nodes_of_one_machine_take_hours() {
         let machines = fleet(|number| format!("https://host-{number}:7433"));
         let takes = machines.verify_takes(&Wanted::default(), 10);
         assert!((60..120).contains(&takes.as_secs()), "{takes:?}");
@@ -288,14 +287,14 @@ mod tests {
     }
 
     #[test]
-    fn the_time_that_is_left_follows_the_pace() {
+    fn the_remaining_time_follows_the_pace() {
         let lab = fleet(|number| format!("unix:/run/n{number}"));
         let schedule = Schedule {
             interval: Duration::from_secs(1),
             spacing: Duration::from_secs(1),
             timeout: GRACE + Duration::from_secs(1),
         };
-        // Until 1,000 nodes are asked it takes 20 s, for each slice of 4 s.
+        // Each slice of 4 s takes 20 s more, until 1,000 nodes have the request.
         assert_eq!(lab.takes(&schedule, 10, 1), Duration::from_secs(10 + 3 * (20 + 1)));
         assert_eq!(lab.takes(&schedule, 10, 4), Duration::from_secs(40 + 10 * (20 + 1)));
     }

@@ -13,7 +13,7 @@ use std::{
 };
 
 use netemctl::{
-    fleet::{Access, Fleet, part},
+    fleet::{Access, Fleet, split},
     plan::{Dice, Inventory},
     topology::NodeName,
     wire::{GetStatus, NodeStatus},
@@ -84,7 +84,7 @@ impl Trio {
     /// What the agents say.
     fn status(&self) -> Vec<NodeStatus> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (status, silent) = part(runtime.block_on(self.fleet.call(SLACK, |_: &NodeName| GetStatus {})));
+        let (status, silent) = split(runtime.block_on(self.fleet.call(SLACK, |_: &NodeName| GetStatus {})));
         assert!(silent.is_empty(), "{silent:?}");
         status.into_values().collect()
     }
@@ -196,7 +196,7 @@ fn agents_die(trio: &Trio) {
             let error = &ran.json()["error"];
             assert!(error["nodes"][victim].is_string(), "{at:?}: {error}");
             // Before anything is committed, there is nothing to go back from.
-            assert_eq!(error["rollback"][victim]["state"] == "goes-back", code == 1, "{at:?}: {error}");
+            assert_eq!(error["rollback"][victim]["state"] == "rolls-back", code == 1, "{at:?}: {error}");
             assert!(error["rollback"][&trio.nodes[0]].is_null(), "{at:?}: {error}");
         }
         trio.agent_starts();

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use netemctl::{
     agent::{Config, Exception, Node, Now, Via},
-    fleet::{Access, CallError, Fleet, Phase, TransactionError},
+    fleet::{Access, CallError, Edit, Fleet, Phase, TransactionError},
     kernel::Rtnl,
     lab::LabDirectory,
     plan::{Inventory, Wanted},
@@ -23,7 +23,7 @@ use crate::{
 fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
-    let edit = fleet.edit(true, &interrupt, |wanted| wanted.with_topology(study(), inventory));
+    let edit = fleet.edit(&Edit::replacing(), &interrupt, |wanted| wanted.with_topology(study(), inventory));
     match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
         Ok(_) => Ok(()),
         Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => Err(failures),
@@ -226,7 +226,7 @@ fn a_node_that_fails_while_all_commit_takes_every_node_back() {
     let fleet = Fleet::new(inventory.clone(), Access::default());
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let rehearsal = fleet
-            .rehearse(true, &CancellationToken::new(), |wanted| wanted.with_topology(study(), inventory))
+            .prepare(&Edit::replacing(), &CancellationToken::new(), |wanted| wanted.with_topology(study(), inventory))
             .await
             .unwrap();
         assert_eq!(rehearsal.preview.nodes.len(), 9);

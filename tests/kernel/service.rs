@@ -10,7 +10,7 @@ use std::{
 };
 
 use netemctl::{
-    fleet::{Access, Fleet, TransactionError, part},
+    fleet::{Access, Edit, Fleet, TransactionError, split},
     plan::{AgentAddress, EditError, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Source, Topology},
     wire::{ErrorCode, GetStatus},
@@ -115,7 +115,8 @@ impl Site {
     ) -> Result<(), (ErrorCode, String)> {
         let fleet = Fleet::new(self.inventory(), Access::default());
         let interrupt = CancellationToken::new();
-        let edited = runtime().block_on(fleet.edit(true, &interrupt, |wanted| edit(wanted, self.inventory())));
+        let edited =
+            runtime().block_on(fleet.edit(&Edit::replacing(), &interrupt, |wanted| edit(wanted, self.inventory())));
         match edited {
             Ok(_) => Ok(()),
             Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => {
@@ -131,7 +132,7 @@ impl Site {
     /// Whether each node's kernel has what its agent says is in force.
     fn assert_no_drift(&self) {
         let fleet = Fleet::new(self.inventory(), Access::default());
-        let (up, down) = part(runtime().block_on(fleet.call(SOON, |_| GetStatus {})));
+        let (up, down) = split(runtime().block_on(fleet.call(SOON, |_| GetStatus {})));
         assert!(down.is_empty(), "{down:?}");
         for (node, status) in up {
             assert_eq!(status.drift, Vec::<String>::new(), "{node}");

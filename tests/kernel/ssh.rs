@@ -212,7 +212,7 @@ fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
     hosts.rewrite("known", |_| known);
     let authorized = fs::read_to_string(hosts.path("authorized")).unwrap();
     hosts.rewrite("authorized", |_| stranger);
-    said("ssh is not let in (root@10.77.0.1: Permission denied (publickey)");
+    said("ssh cannot log in (root@10.77.0.1: Permission denied (publickey)");
     hosts.rewrite("authorized", |_| authorized);
 
     // What is no program for that machine is not left there. One node is enough for the copying.

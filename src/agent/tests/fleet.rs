@@ -16,7 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::{restart::Outliving, *};
 use crate::{
     agent::serve,
-    fleet::{Access, Answers, CallError, Fleet, Leftover, Phase, Rehearsal, Scope, TransactionError, part},
+    fleet::{
+        Access, Answers, CallError, Edit, Fleet, Phase, RollbackState, Scope, Transaction, TransactionError, split,
+    },
     plan::{EditError, Stamp, Timing},
     wire::{GetStamp, GetStatus},
 };
@@ -109,7 +111,7 @@ impl Site {
 
     /// The generation of each node, and that no two nodes have different documents of the same one.
     async fn generations(&self) -> Vec<u64> {
-        let (stamps, silent) = part(self.stamps().await);
+        let (stamps, silent) = split(self.stamps().await);
         assert!(silent.is_empty(), "{silent:?}");
         for (one, other) in stamps.values().zip(stamps.values().skip(1)) {
             assert!(one == other || one.generation != other.generation, "{stamps:?}");
@@ -131,12 +133,13 @@ impl Site {
         }
     }
 
-    async fn rehearse(&self) -> Rehearsal {
-        self.fleet.rehearse(false, &CancellationToken::new(), self.edit()).await.unwrap()
+    async fn prepare(&self) -> Transaction {
+        self.fleet.prepare(&Edit::default(), &CancellationToken::new(), self.edit()).await.unwrap()
     }
 
     async fn edit_within(&self, scope: &Scope) -> Result<crate::fleet::Outcome, TransactionError> {
-        self.fleet.edit_within(scope, false, &CancellationToken::new(), self.edit()).await
+        let terms = Edit { scope: scope.clone(), ..Edit::default() };
+        self.fleet.edit(&terms, &CancellationToken::new(), self.edit()).await
     }
 
     fn writes(&self) -> Vec<usize> {
@@ -153,7 +156,7 @@ impl Site {
 #[tokio::test]
 async fn all_nodes_write_at_the_agreed_instant_and_not_before() {
     let site = Site::up().await;
-    let outcome = site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap();
+    let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let onset = outcome.onset.unwrap();
     assert_eq!(onset.nodes.len(), 3);
     assert!(onset.nodes.values().all(|node| node.first >= onset.agreed && node.last >= node.first), "{onset:?}");
@@ -167,7 +170,7 @@ async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
     let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
-    let outcome = site.fleet.edit(false, &CancellationToken::new(), edit).await.unwrap();
+    let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), edit).await.unwrap();
     let said = outcome.wanted.partitions[0].timing.unwrap().begins;
     assert_eq!(said, outcome.onset.unwrap().agreed);
     assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, said);
@@ -182,10 +185,10 @@ async fn what_is_in_force_can_be_planned_and_made_again_while_a_partition_with_a
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
     let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
-    drop(site.fleet.edit(false, &never, edit).await.unwrap());
+    drop(site.fleet.edit(&Edit::default(), &never, edit).await.unwrap());
     let again = |wanted: &Wanted| Ok(wanted.clone());
-    assert!(site.fleet.plan(false, &never, again).await.unwrap().is_empty());
-    let outcome = site.fleet.edit(false, &never, again).await.unwrap();
+    assert!(site.fleet.dry_run(&Edit::default(), &never, again).await.unwrap().is_empty());
+    let outcome = site.fleet.edit(&Edit::default(), &never, again).await.unwrap();
     assert!(outcome.onset.is_none() && outcome.writes.values().all(|writes| *writes == 0), "{outcome:?}");
     assert_eq!(site.generations().await, [1, 1, 1]);
 }
@@ -193,8 +196,8 @@ async fn what_is_in_force_can_be_planned_and_made_again_while_a_partition_with_a
 #[tokio::test]
 async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let site = Site::up().await;
-    let rehearsal = site.fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
-    let ticket = rehearsal.ticket.clone();
+    let transaction = site.fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
+    let ticket = transaction.ticket.clone();
     let writes = site.writes();
     let at = Now::read().wall.after(3 * SECOND);
     let asked = Instant::now();
@@ -207,18 +210,18 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
     let others = async {
         // All of them are waiting by then, or have at least been told.
         tokio::time::sleep(SECOND).await;
-        let statuses = part(site.fleet.call(SOON, |_| GetStatus {}).await);
+        let statuses = split(site.fleet.call(SOON, |_| GetStatus {}).await);
         assert_eq!((statuses.0.len(), statuses.1.len()), (3, 0));
         assert!(statuses.0.values().all(|status| status.partitions.is_empty()));
-        let rolled_back = part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+        let rolled_back = split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
         assert_eq!((rolled_back.0.len(), rolled_back.1.len()), (3, 0));
         assert!(asked.elapsed() < 3 * SECOND, "nobody had to wait for the instant");
     };
     let (commits, ()) = tokio::join!(commits, others);
-    let (committed, failures) = part(commits);
+    let (committed, failures) = split(commits);
     assert_eq!((committed.len(), failures.len()), (0, 3), "{failures:?}");
     assert_eq!(site.writes(), writes);
-    drop(site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap());
+    drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
 /// A plan was a transaction of its own: it was refused while another was under way, and kept others out for 15 s if it was
@@ -227,24 +230,26 @@ async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
 async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     let site = Site::up().await;
     let never = CancellationToken::new();
-    let rehearsal = site.rehearse().await;
-    let plan = site.fleet.plan(true, &never, site.edit()).await.unwrap();
+    let transaction = site.prepare().await;
+    let plan = site.fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap();
     assert_eq!((plan.nodes.len(), plan.is_empty()), (3, false));
-    let (fleet, ticket) = (&site.fleet, rehearsal.ticket.clone());
-    drop(rehearsal.commit(&never).await.unwrap());
+    let (fleet, ticket) = (&site.fleet, transaction.ticket.clone());
+    drop(transaction.commit(&never).await.unwrap());
     let is_over = fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await;
-    assert!(part(is_over).1.is_empty(), "the plan has left the transaction alone");
+    assert!(split(is_over).1.is_empty(), "the plan has left the transaction alone");
 
-    let ticket = fleet.rehearse(true, &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() })).await;
+    let ticket = fleet
+        .prepare(&Edit::replacing(), &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() }))
+        .await;
     let ticket = ticket.unwrap().ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(part(fleet.call(SOON, commit).await).1.is_empty());
-    let refused = fleet.plan(true, &never, site.edit()).await.unwrap_err();
+    assert!(split(fleet.call(SOON, commit).await).1.is_empty());
+    let refused = fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap_err();
     assert!(refused.may_pass(), "nobody has confirmed what it would be planned on: {refused}");
-    assert!(part(fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
+    assert!(split(fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
 
-    drop(fleet.plan(true, &never, site.edit()).await.unwrap());
+    drop(fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap());
     drop(site.edit_within(&Scope::default()).await.unwrap());
 }
 
@@ -253,12 +258,12 @@ async fn an_interruption_before_the_instant_leaves_no_trace() {
     let site = Site::up().await;
     let before = site.writes();
     let interrupt = CancellationToken::new();
-    let rehearsal = site.fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
+    let transaction = site.fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let interrupts = async {
         tokio::time::sleep(Duration::from_millis(10)).await;
         interrupt.cancel();
     };
-    let (outcome, ()) = tokio::join!(rehearsal.commit(&interrupt), interrupts);
+    let (outcome, ()) = tokio::join!(transaction.commit(&interrupt), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
     tokio::time::sleep(SECOND / 2).await;
     let trees: Vec<Tree> = site.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect();
@@ -272,7 +277,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
     let site = Site::up().await;
     let within = SECOND;
     for committed in 0..=3_u8 {
-        let ticket = site.rehearse().await.ticket;
+        let ticket = site.prepare().await.ticket;
         for number in 1..=committed {
             let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: within };
             site.fleet.call_one(SOON, &name(number), commit).await.unwrap();
@@ -282,7 +287,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
         // Those that were prepared only would forget it by themselves, in 15 s.
-        part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+        split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());
     assert_eq!(site.generations().await, [1, 1, 1]);
@@ -291,28 +296,29 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
 #[tokio::test]
 async fn a_controller_that_dies_while_it_confirms_leaves_nodes_that_differ_and_apply_mends_it() {
     let site = Site::up().await;
-    let ticket = site.rehearse().await.ticket;
+    let ticket = site.prepare().await.ticket;
     let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: SECOND };
-    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
+    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
     site.fleet.call_one(SOON, &name(1), Confirm { ticket: ticket.clone(), by_all: false }).await.unwrap();
     site.wait_for(&[1, 0, 0], 6 * SECOND).await;
     let refused = site.edit_within(&Scope::default()).await.unwrap_err();
     assert!(matches!(refused, TransactionError::Disagreement(_)), "{refused}");
-    drop(site.fleet.edit(true, &CancellationToken::new(), site.edit()).await.unwrap());
+    drop(site.fleet.edit(&Edit::replacing(), &CancellationToken::new(), site.edit()).await.unwrap());
     assert_eq!(site.generations().await, [2, 2, 2]);
 }
 
 #[tokio::test]
 async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() {
     let mut site = Site::up().await;
-    let rehearsal = site.rehearse().await;
+    let transaction = site.prepare().await;
     site.kill(2);
     let asked = Instant::now();
-    let failed = rehearsal.commit(&CancellationToken::new()).await.unwrap_err();
+    let failed = transaction.commit(&CancellationToken::new()).await.unwrap_err();
     assert!(asked.elapsed() < 5 * SECOND, "nobody waits for the dead");
     let TransactionError::Nodes { phase: Phase::Commit, failures, left } = failed else { panic!("{failed:?}") };
     assert_eq!(failures.keys().collect::<Vec<_>>(), [&name(2)]);
-    assert!(matches!(left[&name(2)], Leftover::GoesBack(CallError::Unreachable { .. })), "{left:?}");
+    assert_eq!(left[&name(2)].state, RollbackState::RollsBack, "{left:?}");
+    assert!(matches!(left[&name(2)].error, CallError::Unreachable { .. }), "{left:?}");
     assert_eq!((left.len(), site.taken()), (1, vec![false; 3]));
     site.start(2).await;
     assert_eq!(site.generations().await, [0, 0, 0]);
@@ -322,13 +328,13 @@ async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() 
 #[tokio::test]
 async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_is_started_again() {
     let mut site = Site::up().await;
-    let ticket = site.rehearse().await.ticket;
+    let ticket = site.prepare().await.ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
+    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
     site.kill(2);
     assert_eq!(site.taken(), [true; 3]);
-    part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+    split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     assert_eq!(site.taken(), [false, true, false]);
     site.start(2).await;
     assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
@@ -386,7 +392,7 @@ async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict
     site.start(2).await;
     let refused = site.edit_within(&Scope::default()).await.unwrap_err();
     assert!(matches!(refused, TransactionError::Disagreement(_)), "{refused}");
-    drop(site.fleet.edit(true, &CancellationToken::new(), site.edit()).await.unwrap());
+    drop(site.fleet.edit(&Edit::replacing(), &CancellationToken::new(), site.edit()).await.unwrap());
     assert_eq!(site.generations().await, [2, 2, 2]);
 }
 
@@ -412,7 +418,7 @@ async fn controllers_that_are_in_each_others_way_change_all_nodes_or_none() {
         let mut seen = 0;
         while begin.elapsed() < 4 * SECOND {
             let status = site.fleet.call(SOON, |_| GetStatus {}).await;
-            let (status, silent) = part(status);
+            let (status, silent) = split(status);
             assert!(silent.is_empty());
             // A node that is changing says so.
             if status.values().all(|status| status.unconfirmed.is_none()) {
@@ -445,11 +451,12 @@ async fn an_interruption_while_a_node_is_silent_is_heard_at_once_and_the_others_
         tokio::time::sleep(SECOND).await;
         interrupt.cancel();
     };
-    let (outcome, ()) = tokio::join!(fleet.edit(false, &interrupt, site.edit()), interrupts);
+    let terms = Edit::default();
+    let (outcome, ()) = tokio::join!(fleet.edit(&terms, &interrupt, site.edit()), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
     assert!(began.elapsed() < 8 * SECOND, "nobody waits until the call itself has timed out");
     // Had they not forgotten it, this would be a conflict.
-    drop(site.fleet.edit(false, &CancellationToken::new(), site.edit()).await.unwrap());
+    drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
 /// Stands before an agent's socket and passes calls on. Once an answer to *confirm* has been given, that and all later
@@ -493,9 +500,9 @@ async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_r
     inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(proxy);
     let fleet = Fleet::new(inventory, Access::default());
     let first = async {
-        let mut rehearsal = fleet.rehearse(false, &CancellationToken::new(), site.edit()).await.unwrap();
-        rehearsal.confirm_within = 3 * SECOND;
-        rehearsal.commit(&CancellationToken::new()).await
+        let mut transaction = fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
+        transaction.confirm_within = 3 * SECOND;
+        transaction.commit(&CancellationToken::new()).await
     };
     let second = async {
         site.wait_for(&[1; 3], 10 * SECOND).await;
@@ -520,11 +527,11 @@ async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_r
 
 /// Makes a change as a controller would that got no further than to confirm it.
 async fn confirmed_on_all(site: &Site) -> Ticket {
-    let ticket = site.rehearse().await.ticket;
+    let ticket = site.prepare().await.ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(part(site.fleet.call(SOON, commit).await).1.is_empty());
-    assert!(part(site.fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await).1.is_empty());
+    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
+    assert!(split(site.fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await).1.is_empty());
     ticket
 }
 
@@ -532,9 +539,9 @@ async fn confirmed_on_all(site: &Site) -> Ticket {
 async fn a_change_that_was_prepared_on_what_is_rolled_back_does_not_bring_it_back() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
-    let prepared = site.rehearse().await;
+    let prepared = site.prepare().await;
     let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
-    assert!(part(site.fleet.call(SOON, rollback).await).1.is_empty());
+    assert!(split(site.fleet.call(SOON, rollback).await).1.is_empty());
     let failed = prepared.commit(&CancellationToken::new()).await.unwrap_err();
     assert!(failed.may_pass(), "{failed}: {failed:?}");
     assert_eq!((site.generations().await, site.taken()), (vec![0; 3], vec![false; 3]));
@@ -544,14 +551,18 @@ async fn a_change_that_was_prepared_on_what_is_rolled_back_does_not_bring_it_bac
 #[tokio::test]
 async fn a_document_that_is_not_confirmed_is_not_edited() {
     let site = Site::up().await;
-    let ticket = site.rehearse().await.ticket;
+    let ticket = site.prepare().await.ticket;
     let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     site.fleet.call_one(SOON, &name(1), commit).await.unwrap();
     // Only this node has it, and a command that replaces everything, on other nodes, could still read it.
     let only = Scope { only: Some([name(2)].into()), ..Scope::default() };
-    let refused = site.fleet.edit_within(&only, true, &CancellationToken::new(), site.edit()).await.unwrap_err();
+    let refused = site
+        .fleet
+        .edit(&Edit { scope: only.clone(), ..Edit::replacing() }, &CancellationToken::new(), site.edit())
+        .await
+        .unwrap_err();
     assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
-    part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+    split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     drop(site.edit_within(&only).await.unwrap());
 }
 
@@ -566,9 +577,9 @@ async fn what_may_still_be_rolled_back_is_not_built_on_by_some_nodes_and_not_sai
     let refused = site.edit_within(&only(2)).await.unwrap_err();
     assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
     let repeats = |wanted: &Wanted| Ok(wanted.clone());
-    let repeated = site.fleet.edit(true, &CancellationToken::new(), repeats).await.unwrap();
+    let repeated = site.fleet.edit(&Edit::replacing(), &CancellationToken::new(), repeats).await.unwrap();
     assert!(!repeated.says_otherwise && repeated.writes.values().all(|writes| *writes == 0), "{repeated:?}");
-    let rolled_back = part(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).0;
+    let rolled_back = split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).0;
     assert!(rolled_back.len() == 3 && rolled_back.values().all(|rolled_back| rolled_back.kept), "{rolled_back:?}");
     assert_eq!(site.generations().await, [1; 3]);
     drop(site.edit_within(&only(2)).await.unwrap());

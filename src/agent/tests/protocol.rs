@@ -22,7 +22,7 @@ use self::{
     controllers::{Controller, ControllerId, Known},
 };
 use super::*;
-use crate::{fleet::decision, plan::Stamp, wire::Document};
+use crate::{fleet::snapshot::Snapshot, plan::Stamp, wire::Document};
 
 /// A document, by its place in [`Check::documents`].
 type DocumentId = u8;
@@ -200,8 +200,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
             }
             Ok(wanted)
         };
-        let edited =
-            decision::edited(&self.named(stamps), &document, takes_part, missing, verb != Verb::Adds, edit).ok();
+        let snapshot = Snapshot { stamps: self.named(stamps), document };
+        let edited = snapshot.edited(takes_part, missing, verb != Verb::Adds, edit).ok();
         let draft = edited.map(|edited| {
             let trusts = self.mutant == Mutant::TrustsUnfinished;
             let is_in_force = edited.said_already && (trusts || !edited.is_unfinished);

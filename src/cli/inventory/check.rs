@@ -15,7 +15,7 @@ use super::{
     routed,
 };
 use crate::{
-    fleet::{CallError, Fleet, TransactionError, part},
+    fleet::{CallError, Edit, Fleet, TransactionError, split},
     inventory::Resolved,
     plan::{IfName, Inventory, NodeLocation, Wanted},
     topology::{NodeName, Problem, Source, Topology},
@@ -88,7 +88,7 @@ impl Check {
         let fleet = whereabouts.agents(context)?;
         let answers =
             context.ask("asking the nodes", async |_| Ok(fleet.call(context.patience(), |_| GetHost {}).await))?;
-        let (mut hosts, silent) = part(answers);
+        let (mut hosts, silent) = split(answers);
         let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
         let mut answering = inventory.clone();
         answering.nodes.retain(|node, _| hosts.contains_key(node));
@@ -97,7 +97,7 @@ impl Check {
         let fleet = context.fleet_of(Agents::Placed(answering), whereabouts.file.tls())?;
         let Tried { refusals, untried } = context.ask("trying a change", async |_| {
             let tried = try_out(&fleet);
-            let Some(until) = context.patience().until else { return Ok(tried.await) };
+            let Some(until) = context.patience().deadline else { return Ok(tried.await) };
             Ok(timeout_at(until.into(), tried).await.unwrap_or_else(|_| Tried::not(&"the time is over")))
         })?;
         let failing = silent.values().chain(refusals.values()).map(exit_of);
@@ -165,7 +165,7 @@ async fn try_out(fleet: &Fleet) -> Tried {
         (true, Some(topology)) => wanted.with_topology(topology, inventory.clone()),
         _ => wanted.on(inventory.clone()),
     };
-    match fleet.plan(true, &CancellationToken::new(), edit).await {
+    match fleet.dry_run(&Edit::replacing(), &CancellationToken::new(), edit).await {
         Ok(_) => Tried::default(),
         Err(TransactionError::Nodes { failures, .. }) => {
             let (viewers, refusals): (BTreeMap<_, _>, _) = failures.into_iter().partition(

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, context::Agents, failure::exit_of, output::talk, render::count};
 use crate::{
-    fleet::part,
+    fleet::split,
     inventory::{Contact, Draft, Reach, Transport, draft},
     pki::TlsFiles,
     plan::IfName,
@@ -205,7 +205,7 @@ fn ask(
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
     let (hosts, silent) = context.ask(&format!("asking {}", count(reaches.len(), "host")), async |_| {
-        Ok(part(fleet.call(context.patience(), |_| GetHost {}).await))
+        Ok(split(fleet.call(context.patience(), |_| GetHost {}).await))
     })?;
     if !silent.is_empty() {
         let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);

@@ -1,4 +1,4 @@
-//! The command lines: that of the user's ssh, and that of the shell on the host.
+//! Command lines: of the user's ssh, and of the shell on the host.
 
 use std::{
     ffi::OsString,
@@ -6,14 +6,11 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{
-    Options, Target,
-    push::{self, Parcel},
-};
+use super::{Options, Target};
 use crate::{inventory::Which, plan::SshAddress};
 
-/// Options that hold whatever the user's config says. Nobody is there to be asked, no port is forwarded twice, nothing
-/// but the agent runs, and a host that is gone is noticed.
+/// Options that override the user's config: no prompts, no forwarded ports, no program but the agent, and a host that is
+/// gone is noticed.
 const FIXED: [&str; 8] = [
     "BatchMode=yes",
     "ConnectTimeout=10",
@@ -25,19 +22,19 @@ const FIXED: [&str; 8] = [
     "RemoteCommand=none",
 ];
 
-/// ssh, about to run `remote` on a host.
+/// The command that runs `remote` on a host by ssh.
 pub(super) fn ssh(options: &Options, address: &SshAddress, remote: &str) -> tokio::process::Command {
     let (program, arguments) = line(options, address, remote);
     #[expect(clippy::disallowed_methods, reason = "the user's own ssh is the transport")]
     let mut command = Command::new(program);
     command.args(arguments);
-    // A group of its own: Ctrl-C is for netemctl, which has something to roll back by this very connection.
+    // A process group of its own: Ctrl-C must not end ssh, because netemctl rolls back over this connection.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command.into()
 }
 
 fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<OsString>) {
-    // As git does: a shell reads the words, and exec leaves no shell between ssh and whoever ends it.
+    // A shell splits the option into words, as git does with GIT_SSH_COMMAND. exec replaces the shell by ssh.
     let (program, mut words) = match &options.program {
         Some(program) => ("sh", vec!["-c".to_owned(), format!("exec {program} \"$@\""), "ssh".to_owned()]),
         None => ("ssh", Vec::new()),
@@ -54,13 +51,11 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
     (program.to_owned(), words.into_iter().map(Into::into).collect())
 }
 
-/// What the shell of the host is to run for the agent. With a parcel: that very binary wherever it is there, and else
-/// nothing, with [`LACKS`](super::push::LACKS) as the exit code. Without one: what an earlier command has pushed there, or
-/// what is installed.
-pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>) -> String {
+/// The command line of the agent on the host. `find` is a script that sets `netemctl` to the binary.
+pub(super) fn agent(options: &Options, target: &Target, find: &str) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
-    // Who only asks what a host is like does not say which node it is to be.
-    let part = match &target.interface {
+    // A question about the host names no node.
+    let interface = match &target.interface {
         Some(Which::Named(name)) => format!("--node {} --interface {} ", target.node, quoted(name.as_str())),
         Some(Which::InNetwork(network)) => {
             format!("--node {} --network {} ", target.node, quoted(&network.to_string()))
@@ -68,24 +63,19 @@ pub(super) fn agent(options: &Options, target: &Target, parcel: Option<&Parcel>)
         None => String::new(),
     };
     let change = if options.changes { "--change " } else { "" };
-    // sshd sets the variable; sudo would take it away.
-    let arguments = format!("agent --stdio {part}{change}--from \"$SSH_CONNECTION\"");
-    let find = parcel.map_or_else(push::find_any, Parcel::find);
+    // sshd sets SSH_CONNECTION, and sudo removes it.
+    let arguments = format!("agent --stdio {interface}{change}--from \"$SSH_CONNECTION\"");
     in_sh(&format!("{find}exec {sudo}\"$netemctl\" {arguments}"))
 }
 
-/// A script for any login shell to give to a POSIX one.
+/// A script for a POSIX shell, started by any login shell.
 pub(super) fn in_sh(script: &str) -> String {
     format!("exec sh -c {}", quoted(script))
 }
 
-/// One word for a shell.
-pub(super) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
+/// One word for a shell. The only error is a NUL, which no word has here.
+fn quoted(word: &str) -> String {
+    shlex::try_quote(word).map(Into::into).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -100,32 +90,34 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_always_behind_the_end_of_the_options() {
+    fn a_host_name_is_never_read_as_an_option() {
         let options = Options::default();
         assert_eq!(words(&options, "ssh://n1"), "ssh -T FIXED -- n1 remote");
         assert_eq!(words(&options, "ssh://root@[fd78::1]:22"), "ssh -T FIXED -p 22 -l root -- fd78::1 remote");
     }
 
     #[test]
-    fn another_ssh_with_options_is_read_by_a_shell() {
+    fn a_custom_ssh_command_is_read_by_a_shell() {
         let options = Options { program: Some("ssh -F 'my config'".to_owned()), ..Options::default() };
         assert_eq!(words(&options, "ssh://n1"), "sh -c exec ssh -F 'my config' \"$@\" ssh -T FIXED -- n1 remote");
     }
 
     #[test]
-    fn the_shell_of_the_host_gets_words_that_it_cannot_take_for_anything_else() {
+    fn an_interface_name_with_quotes_stays_one_word_on_the_host() {
         let target = |interface: &str| Target {
             address: "ssh://n1".parse().unwrap(),
             node: "n1".parse().unwrap(),
             interface: interface.parse().ok().map(Which::Named),
         };
         let options = Options { sudo: true, changes: true, ..Options::default() };
-        let command = agent(&options, &target("db0"), None);
+        let command = |interface: &str| agent(&options, &target(interface), "");
         let expected = "exec sudo -n \"$netemctl\" agent --stdio --node n1 --interface db0 --change \
                         --from \"$SSH_CONNECTION\"'";
-        assert!(command.starts_with("exec sh -c '") && command.ends_with(expected), "{command}");
-        // Quoted for a POSIX shell, and once more for the login shell.
-        let command = agent(&options, &target("a';id'"), None);
-        assert!(command.contains(r"--interface '\''a'\''\'\'''\'';id'\''\'\'''\'''\'' --change --from"), "{command}");
+        assert!(command("db0").starts_with("exec sh -c '") && command("db0").ends_with(expected), "{}", command("db0"));
+        // The login shell reads one word, and the POSIX shell reads the interface out of it.
+        let words = shlex::split(&command("a';id'")).unwrap();
+        assert_eq!(words.len(), 4, "{words:?}");
+        let script = shlex::split(&words[3]).unwrap();
+        assert!(script.windows(2).any(|pair| pair == ["--interface", "a';id'"]), "{script:?}");
     }
 }

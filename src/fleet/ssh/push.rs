@@ -1,6 +1,6 @@
-//! Copying netemctl to a host that does not have that very one: [`Parcel`].
+//! Copying netemctl to a host that lacks the same build: [`Binary`].
 
-use std::{fs, path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, io, path::PathBuf, time::Duration};
 
 use sha2::{Digest, Sha256};
 use tokio::{
@@ -10,54 +10,46 @@ use tokio::{
 
 use super::{
     Options, command,
-    complaint::{Complaint, Ended, complaint},
-    session::Process,
+    failure::{Ended, LACKS, failure, lasting},
+    process::Process,
 };
 use crate::plan::SshAddress;
 
-/// The exit code of a shell that finds neither the binary nor one like it: no other program's, by `sysexits.h`
-/// (`EX_UNAVAILABLE`) and ours.
-pub(super) const LACKS: i32 = 69;
-
-/// What it comes to if the binary is not there after it was copied.
-pub(super) const NOT_THERE: &str = "the netemctl that was copied there is not there any more";
-
-/// How long the copying may take.
+/// The time limit of copying.
 const SENT_WITHIN: Duration = Duration::from_mins(5);
 
-/// How much is read of what the host says to that.
+/// The largest part of the host's output that is read.
 const ANSWER_LIMIT: u64 = 64 * 1024;
 
-/// How much of the hash is in the name: enough that no two builds ever meet.
+/// The hexadecimal digits of the hash in the file's name: 64 bits tell any two builds apart.
 const HASH_IN_NAME: usize = 16;
 
-/// Where a pushed binary of this version is on a host, below the user's home. The beginning of its hash follows.
+/// The path of a pushed binary of this version below the user's home. The start of its hash follows.
 const PUSHED: &str = concat!(".cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-");
 
-/// A script that sets `netemctl` to the binary of this version that was pushed last, or else to what is installed: a command
-/// without `--push` finds what a command with it has copied.
+/// A script that sets `netemctl` to the newest pushed binary of this version, or else to the installed one. So a command
+/// without `--push` finds the binary that an earlier command copied.
 pub(super) fn find_any() -> String {
     format!(
         "netemctl=$(ls -t \"$HOME\"/{PUSHED}* 2>/dev/null | head -n 1); [ -x \"$netemctl\" ] || netemctl=netemctl; "
     )
 }
 
-/// A binary to copy, with its hash.
+/// A binary to copy.
 #[derive(Debug)]
-pub(super) struct Parcel {
+pub(super) struct Binary {
     bytes: Vec<u8>,
     /// SHA-256, in hexadecimal.
     hash: String,
 }
 
-impl Parcel {
-    /// Reads the binary.
-    pub(super) async fn read(file: PathBuf) -> Result<Arc<Self>, String> {
+impl Binary {
+    pub(super) async fn read(file: PathBuf) -> io::Result<Self> {
         let read = tokio::task::spawn_blocking(move || match fs::read(&file) {
-            Ok(bytes) => Ok(Arc::new(Self::of(bytes))),
-            Err(error) => Err(format!("cannot read {} to copy it there: {error}", file.display())),
+            Ok(bytes) => Ok(Self::of(bytes)),
+            Err(error) => Err(lasting(format!("cannot read {} to copy it there: {error}", file.display()))),
         });
-        read.await.unwrap_or_else(|error| Err(error.to_string()))
+        read.await.map_err(io::Error::other)?
     }
 
     fn of(bytes: Vec<u8>) -> Self {
@@ -65,80 +57,65 @@ impl Parcel {
         Self { bytes, hash }
     }
 
-    /// Where it is on a host, below the user's home.
+    /// The path on a host, below the user's home.
     fn path(&self) -> String {
         format!("{PUSHED}{}", &self.hash[..HASH_IN_NAME])
     }
 
-    /// A script that sets `netemctl` to this binary as the host has it, copied there or installed, or ends with
-    /// [`LACKS`].
+    /// A script that sets `netemctl` to this build, pushed or installed, or exits with [`LACKS`].
     pub(super) fn find(&self) -> String {
-        let Self { hash, .. } = self;
         format!(
             "netemctl=$HOME/{path}; \
              [ -x \"$netemctl\" ] || {{ netemctl=$(command -v netemctl) && [ \"$(sha256sum <\"$netemctl\")\" = \"{hash}  -\" ]; }} \
              || exit {LACKS}; ",
-            path = self.path()
+            path = self.path(),
+            hash = self.hash
         )
     }
 
-    /// A script that puts its stdin there: under a name of its own until it is whole and is known to run.
+    /// A script that writes its stdin to the path: to a temporary file first, until the file is complete and runs.
     fn receive(&self) -> String {
-        let Self { bytes, .. } = self;
         format!(
             "set -e; umask 077; netemctl=$HOME/{path}; folder=${{netemctl%/*}}; mkdir -p \"$folder\"; \
              new=$(mktemp \"$folder/.netemctl-XXXXXX\"); trap 'rm -f \"$new\"' EXIT; trap 'exit 1' HUP INT TERM; \
              cat >\"$new\"; \
-             [ \"$(wc -c <\"$new\")\" -eq {length} ] || {{ echo \"error: it was cut short\" >&2; exit 1; }}; \
+             [ \"$(wc -c <\"$new\")\" -eq {length} ] || {{ echo \"error: the copy is incomplete\" >&2; exit 1; }}; \
              chmod 700 \"$new\"; \"$new\" --version; mv -f \"$new\" \"$netemctl\"",
             path = self.path(),
-            length = bytes.len()
+            length = self.bytes.len()
         )
     }
 
-    /// Copies it to a host, and sees that it runs there.
-    pub(super) async fn send(&self, options: &Options, address: &SshAddress) -> Result<(), Complaint> {
-        let sent = timeout(SENT_WITHIN, self.send_at_leisure(options, address)).await;
-        let too_late = || format!("copying netemctl there took more than {} s", SENT_WITHIN.as_secs());
-        sent.unwrap_or_else(|_| Err(Complaint::passing(too_late())))?;
+    /// Copies the binary to a host, and checks that it runs there.
+    pub(super) async fn send(&self, options: &Options, address: &SshAddress) -> io::Result<()> {
+        let too_late = || io::Error::other(format!("copying netemctl took more than {} s", SENT_WITHIN.as_secs()));
+        timeout(SENT_WITHIN, self.copy(options, address)).await.unwrap_or_else(|_| Err(too_late()))?;
         if let Some(tell) = options.tell {
-            let Self { bytes, .. } = self;
-            let megabytes = bytes.len() as f64 / 1e6;
+            let megabytes = self.bytes.len() as f64 / 1e6;
             tell(&format!("copied this netemctl ({megabytes:.1} MB) to {address}: ~/{}\n", self.path()));
         }
         Ok(())
     }
 
-    async fn send_at_leisure(&self, options: &Options, address: &SshAddress) -> Result<(), Complaint> {
-        let started = Process::start(options, address, &command::in_sh(&self.receive()));
-        let mut process = started.map_err(Complaint::lasting)?;
-        let (stdin, stdout) = (process.child.stdin.take(), process.child.stdout.take());
-        let send = async {
-            if let Some(mut stdin) = stdin {
-                // If the host stops reading, how it ended says why.
-                drop(stdin.write_all(&self.bytes).await);
-                drop(stdin.shutdown().await);
-            }
+    async fn copy(&self, options: &Options, address: &SshAddress) -> io::Result<()> {
+        let (mut process, mut stdin, stdout) = Process::start(options, address, &command::in_sh(&self.receive()))?;
+        let send = async move {
+            // If the host stops reading, its exit code and stderr say why.
+            drop(stdin.write_all(&self.bytes).await);
+            drop(stdin.shutdown().await);
         };
-        let listen = async {
-            let mut said = Vec::new();
-            if let Some(stdout) = stdout {
-                // Who says more is no netemctl.
-                drop(stdout.take(ANSWER_LIMIT).read_to_end(&mut said).await);
-            }
-            said
-        };
-        let ((), said) = tokio::join!(send, listen);
+        let mut said = Vec::new();
+        let mut listen = stdout.take(ANSWER_LIMIT);
+        let ((), _read) = tokio::join!(send, listen.read_to_end(&mut said));
         let said = String::from_utf8_lossy(&said);
         let status = process.ended().await;
-        let is_ours = said.lines().any(|line| line == concat!("netemctl ", env!("CARGO_PKG_VERSION")));
-        if status.is_some_and(|status| status.success()) && is_ours {
+        let runs = said.lines().any(|line| line == concat!("netemctl ", env!("CARGO_PKG_VERSION")));
+        if runs && status.is_some_and(|status| status.success()) {
             return Ok(());
         }
         let code = status.and_then(|status| status.code());
-        let stderr = process.stderr();
-        let Complaint { why, lasts } = complaint(options, address, &Ended { code, stderr: &stderr, stdout: &said });
-        Err(Complaint { why: format!("netemctl could not be copied there: {why}"), lasts })
+        let error = failure(options, address, &Ended { code, stderr: &process.stderr(), stdout: &said });
+        Err(io::Error::new(error.kind(), format!("netemctl could not be copied there: {error}")))
     }
 }
 
@@ -147,11 +124,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_on_the_host_says_which_version_and_which_build_it_is() {
-        let path = Parcel::of(b"a binary".to_vec()).path();
+    fn the_path_on_the_host_has_the_version_and_the_hash_of_the_build() {
+        let path = Binary::of(b"a binary".to_vec()).path();
         let (version, hash) = (env!("CARGO_PKG_VERSION"), "7a0f4d94ae5a7f2f");
         let expected = format!(".cache/netemctl/netemctl-{version}-{hash}");
         assert_eq!(path.len(), expected.len());
-        assert_ne!(path, Parcel::of(b"another one".to_vec()).path());
+        assert_ne!(path, Binary::of(b"another one".to_vec()).path());
     }
 }

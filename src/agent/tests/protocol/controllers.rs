@@ -8,7 +8,11 @@ use super::{
     node,
 };
 use crate::{
-    fleet::decision::{self, Heard, Left, Next, Stage},
+    fleet::{
+        RollbackState,
+        decision::{self, Heard, Next, Stage},
+        snapshot,
+    },
     wire::Document,
 };
 
@@ -39,7 +43,7 @@ pub(super) enum Phase<const N: usize> {
     Superseded,
     /// It has said what each node has of it.
     Failed {
-        left: [Option<Left>; N],
+        left: [Option<RollbackState>; N],
     },
     /// `halfway`: some nodes had been told to keep the change or to roll it back, and others had not.
     Killed {
@@ -181,7 +185,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
             Phase::Stamps => {
                 let stamps = answers.map(|answer| answer.and_then(Answer::document));
                 let named = self.named(stamps);
-                let Some(newest) = decision::newest(&named) else { return controller.ended(failed) };
+                let Some(newest) = snapshot::newest(&named) else { return controller.ended(failed) };
                 if (0..N).any(|number| on[number] && stamps[number].is_none()) {
                     return controller.ended(failed);
                 }
@@ -237,7 +241,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let stamp = &self.documents[usize::from(stamps[from]?)].1;
         let (wanted, unfinished) = (self.wanted(read).clone(), unfinished.waits());
         let document = Document { wanted, unconfirmed: is_unconfirmed, unfinished, ..Document::default() };
-        let is_base = decision::is_base(&document, stamp, self.commands[usize::from(who)].on[from]);
+        let is_base = snapshot::is_base(&document, stamp, self.commands[usize::from(who)].on[from]);
         if !is_base && self.mutant != Mutant::EditsAnything {
             return None;
         }

@@ -2,7 +2,10 @@
 
 use super::{Check, DocumentId, Verb, controllers::Phase, histories::State, ticket};
 use crate::{
-    fleet::decision::{self, Left},
+    fleet::{
+        RollbackState,
+        snapshot::{self, Snapshot},
+    },
     wire::Document,
 };
 
@@ -44,10 +47,10 @@ impl<const N: usize, const C: usize> Check<N, C> {
             has.all(|has| Some(has) == first)
         };
         let stamps = self.named(documents.map(Some));
-        let newest = decision::newest(&stamps).cloned();
+        let newest = snapshot::newest(&stamps).cloned();
         let newest = (0..N).find(|number| Some(super::node(*number)) == newest).unwrap_or_default();
         let document = Document { wanted: self.wanted(documents[newest]).clone(), ..Document::default() };
-        let edited = decision::edited(&stamps, &document, |_| true, [].into(), false, |wanted| Ok(wanted.clone()));
+        let edited = Snapshot { stamps, document }.edited(|_| true, [].into(), false, |wanted| Ok(wanted.clone()));
         (0..C).all(is_whole) && (edited.is_ok() || self.are_apart(documents))
     }
 
@@ -88,12 +91,15 @@ impl<const N: usize, const C: usize> Check<N, C> {
                 // What one node may have for good may have become what another command starts from. That command gives it to
                 // nodes that went back, if it brings nodes in line.
                 let is_open = |other: usize| {
-                    let is_covered = left.contains(&Some(Left::Covered));
+                    let is_covered = left.contains(&Some(RollbackState::Covered));
                     let is_halfway = matches!(self.phase(state, other), Phase::Killed { halfway: true });
                     self.commands[other].verb != Verb::Adds && (is_covered || is_halfway || state.was_overdue)
                 };
-                let spreads = left.contains(&Some(Left::Unknown)) || (0..C).any(|other| other != who && is_open(other));
-                let may_have = |number: usize| spreads || matches!(left[number], Some(Left::Unknown | Left::Covered));
+                let spreads =
+                    left.contains(&Some(RollbackState::Unknown)) || (0..C).any(|other| other != who && is_open(other));
+                let may_have = |number: usize| {
+                    spreads || matches!(left[number], Some(RollbackState::Unknown | RollbackState::Covered))
+                };
                 let have = own.filter(|number| self.has(documents[*number], by) && !may_have(*number));
                 have.map(|number| format!("{name} was told that n{} went back", number + 1)).collect()
             }
@@ -113,7 +119,7 @@ impl<const N: usize> Phase<N> {
     fn may_leave_nodes_that_differ(&self) -> bool {
         match self {
             Self::Killed { halfway } => *halfway,
-            Self::Failed { left } => left.contains(&Some(Left::Unknown)),
+            Self::Failed { left } => left.contains(&Some(RollbackState::Unknown)),
             _ => false,
         }
     }

@@ -1,4 +1,4 @@
-//! Ways to agents by TCP: [`Https`] with mutual TLS, [`Http`] without, for this machine.
+//! Agents by TCP: [`Https`] with mutual TLS, [`Http`] without TLS, for this machine only.
 
 use std::{error::Error, io, sync::Arc};
 
@@ -6,24 +6,22 @@ use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::Transport;
-pub use crate::pki::Identity;
+use super::transport::Transport;
 use crate::{
-    pki::{Untrusted, why_untrusted},
+    pki::{Identity, Untrusted, why_untrusted},
     plan::HostPort,
     topology::NodeName,
 };
 
-/// By HTTPS to the agent of one node.
-pub struct Https {
-    /// Where it is. What is believed is its certificate alone.
-    pub address: HostPort,
-    /// Whose agent it has to be.
-    pub node: NodeName,
-    /// Whether it has to be; otherwise any node's agent will do, and is only called so until it has said who it is.
-    pub is_named: bool,
-    /// Who asks.
-    pub identity: Arc<Identity>,
+/// HTTPS with mutual TLS.
+pub(super) struct Https {
+    pub(super) address: HostPort,
+    /// The node whose certificate the agent has to show.
+    pub(super) node: NodeName,
+    /// False while the node's name is not known: the agent of any node is accepted then.
+    pub(super) is_named: bool,
+    /// The controller's certificate.
+    pub(super) identity: Arc<Identity>,
 }
 
 impl Transport for Https {
@@ -31,13 +29,13 @@ impl Transport for Https {
 
     async fn connect(&self) -> io::Result<Self::Stream> {
         let config = self.identity.client(Some(&self.node).filter(|_| self.is_named)).map_err(io::Error::other)?;
-        // Never looked at, since what counts is the role; but TLS libraries want one.
+        // rustls requires a server name. The certificate's role and node are checked instead.
         let name = ServerName::try_from("agent").map_err(io::Error::other)?;
         let stream = connect(&self.address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
     }
 
-    fn describe(&self) -> String {
+    fn address(&self) -> String {
         format!("https://{}", self.address)
     }
 
@@ -46,21 +44,18 @@ impl Transport for Https {
     }
 }
 
-/// By HTTP without TLS.
-pub struct Http {
-    /// Where it is.
-    pub address: HostPort,
-}
+/// HTTP without TLS.
+pub(super) struct Http(pub(super) HostPort);
 
 impl Transport for Http {
     type Stream = TcpStream;
 
     async fn connect(&self) -> io::Result<TcpStream> {
-        connect(&self.address).await
+        connect(&self.0).await
     }
 
-    fn describe(&self) -> String {
-        format!("http://{}", self.address)
+    fn address(&self) -> String {
+        format!("http://{}", self.0)
     }
 }
 

@@ -1,53 +1,36 @@
-//! What ssh, sudo, a shell or the agent said before it ended, as one sentence with what to do.
+//! Failures of ssh, sudo, a shell or the agent on a host, as one sentence with the remedy.
 
-use std::fmt;
+use std::io;
 
-use super::{Options, push};
+use super::Options;
 use crate::plan::SshAddress;
 
-/// How something ended that was to run on a host.
-pub(super) struct Ended<'a> {
-    /// The exit code, that of the host's command or ssh's own 255; `None`: by a signal.
-    pub(super) code: Option<i32>,
-    /// What came on stderr.
-    pub(super) stderr: &'a str,
-    /// The first of what came on stdout that is no greeting.
-    pub(super) stdout: &'a str,
-}
+/// The exit code of a shell on the host that does not find the binary to run. No other program uses it: `EX_UNAVAILABLE`
+/// of sysexits.h(3head).
+pub(super) const LACKS: i32 = 69;
 
-/// ssh's own failures.
+/// ssh's own failures (ssh(1)).
 const OF_SSH: i32 = 255;
 /// A shell's: there is no such program, or it cannot be run.
 const NOT_FOUND: i32 = 127;
 const NOT_RUN: i32 = 126;
 
-/// Why no agent can be reached by ssh.
-#[derive(Debug)]
-pub(super) struct Complaint {
-    /// The sentence, without a full stop.
-    pub(super) why: String,
-    /// Whether it is the same until somebody changes something.
-    pub(super) lasts: bool,
+/// The end of a program that ran on a host.
+pub(super) struct Ended<'a> {
+    /// The exit code of the host's command, or ssh's own 255; `None`: by a signal.
+    pub(super) code: Option<i32>,
+    pub(super) stderr: &'a str,
+    /// The start of stdout, without a greeting.
+    pub(super) stdout: &'a str,
 }
 
-impl Complaint {
-    pub(super) fn lasting(why: impl Into<String>) -> Self {
-        Self { why: why.into(), lasts: true }
-    }
-
-    pub(super) fn passing(why: impl Into<String>) -> Self {
-        Self { why: why.into(), lasts: false }
-    }
+/// An error that lasts until somebody changes a setting.
+pub(super) fn lasting(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
 
-impl fmt::Display for Complaint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.why)
-    }
-}
-
-/// What the end of what was run says.
-pub(super) fn complaint(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> Complaint {
+/// The failure that an end means.
+pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> io::Error {
     let Ended { code, stderr, .. } = ended;
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
     let lasts = match code {
@@ -57,11 +40,12 @@ pub(super) fn complaint(options: &Options, address: &SshAddress, ended: &Ended<'
             "Permission denied (",
             "Too many authentication failures",
         ]),
-        // An agent of ours may say of itself that it cannot start at this moment.
-        Some(push::LACKS | NOT_FOUND | NOT_RUN) => !says(&["error: "]),
+        // The agent's own errors may be temporary.
+        Some(LACKS | NOT_FOUND | NOT_RUN) => !says(&["error: "]),
         _ => says(&["sudo:"]),
     };
-    Complaint { why: sentence(options, address, ended), lasts }
+    let why = sentence(options, address, ended);
+    if lasts { lasting(why) } else { io::Error::other(why) }
 }
 
 fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> String {
@@ -70,35 +54,35 @@ fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> Strin
     let to = address.destination();
     match code {
         Some(OF_SSH) if says("REMOTE HOST IDENTIFICATION HAS CHANGED") => format!(
-            "its host key is not the one that is known; if it was installed anew, forget the old one with \
-             ssh-keygen -R {host} and log in once with ssh {to} to check the new one",
+            "its host key has changed; if the host was reinstalled, remove the old key (ssh-keygen -R {host}) and log in once \
+             (ssh {to}) to check the new one",
             host = address.host()
         ),
         Some(OF_SSH) if says("Host key verification failed") => {
             format!("its host key is not known; log in once with ssh {to} and check it")
         }
         Some(OF_SSH) if says("Permission denied (") || says("Too many authentication failures") => format!(
-            "ssh is not let in ({}); see that ssh -o BatchMode=yes {to} true works: give the agent a key by ssh-add, \
-             or set User and IdentityFile in ~/.ssh/config",
+            "ssh cannot log in ({}); make ssh -o BatchMode=yes {to} true work: add a key with ssh-add, or set User and \
+             IdentityFile in ~/.ssh/config",
             last_line(stderr)
         ),
         Some(OF_SSH) => match last_line(stderr) {
-            "" => format!("ssh failed without a word; try ssh -v {to}"),
+            "" => format!("ssh failed without a message; try ssh -v {to}"),
             why => why.to_owned(),
         },
         _ if says("sudo:") => format!(
-            "{}; allow the user on the host to run netemctl by sudo without a password (NOPASSWD), or log in as root",
+            "{}; allow the user to run netemctl by sudo without a password (NOPASSWD), or log in as root",
             line_with(stderr, "sudo:")
         ),
-        Some(push::LACKS | NOT_FOUND) if !says("error: ") => {
+        Some(LACKS | NOT_FOUND) if !says("error: ") => {
             "there is no netemctl on the host; install it there, or copy this one there with --push".to_owned()
         }
         Some(NOT_RUN) if options.push.is_some() => format!(
-            "the netemctl that was copied there does not run ({}); give --push-binary one that is built for that \
-             machine, and for a folder that allows programs",
+            "the copied netemctl does not run there ({}); give --push-binary a build for that machine, and allow programs \
+             in that folder",
             last_line(stderr)
         ),
-        // An agent of ours says what is wrong, and what to do about it.
+        // The agent prints the error and the remedy.
         _ if says("error: ") => {
             let said = |prefix: &'static str| stderr.lines().filter_map(move |line| line.strip_prefix(prefix));
             said("error: ").take(1).chain(said("hint: ")).collect::<Vec<_>>().join("; ")
@@ -107,7 +91,7 @@ fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> Strin
             let how = code.map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit code {code}"));
             let said = [last_line(stderr), last_line(stdout)].into_iter().find(|line| !line.is_empty());
             let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-            format!("what ssh ran there {how}{said}; it has to be netemctl {}", env!("CARGO_PKG_VERSION"))
+            format!("the program on the host {how}{said}; it has to be netemctl {}", env!("CARGO_PKG_VERSION"))
         }
     }
 }
@@ -124,28 +108,28 @@ fn line_with<'a>(text: &'a str, what: &str) -> &'a str {
 mod tests {
     use super::*;
 
-    fn said(code: i32, stderr: &str) -> Complaint {
+    fn said(code: i32, stderr: &str) -> io::Error {
         let address = "ssh://root@n1:2222".parse().unwrap();
-        complaint(&Options::default(), &address, &Ended { code: Some(code), stderr, stdout: "" })
+        failure(&Options::default(), &address, &Ended { code: Some(code), stderr, stdout: "" })
     }
 
     #[test]
-    fn only_what_may_change_by_itself_is_worth_another_login() {
+    fn a_failure_that_needs_a_setting_is_not_retried() {
         for (code, stderr) in [
             (255, "Permission denied (publickey)"),
             (255, "Host key verification failed."),
             (127, "not found"),
             (1, "sudo: no"),
         ] {
-            assert!(said(code, stderr).lasts, "{stderr}");
+            assert_eq!(said(code, stderr).kind(), io::ErrorKind::PermissionDenied, "{stderr}");
         }
         for (code, stderr) in [(255, "Connection refused"), (255, ""), (8, "error: the journal is in use")] {
-            assert!(!said(code, stderr).lasts, "{stderr}");
+            assert_eq!(said(code, stderr).kind(), io::ErrorKind::Other, "{stderr}");
         }
     }
 
     #[test]
-    fn each_way_to_fail_is_one_line_that_says_what_to_do() {
+    fn each_failure_is_one_line_with_the_remedy() {
         let cases = [
             (255, "No ED25519 host key is known for n1.\r\nHost key verification failed.\r\n", "ssh -p 2222 root@n1"),
             (
@@ -162,7 +146,7 @@ mod tests {
             (3, "motd\nwhat?\n", "exit code 3: what?"),
         ];
         for (code, stderr, part) in cases {
-            let said = said(code, stderr).why;
+            let said = said(code, stderr).to_string();
             assert!(said.contains(part) && !said.contains(['\r', '\n']), "{said}");
         }
     }

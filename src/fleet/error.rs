@@ -1,0 +1,226 @@
+//! Why a call or a transaction failed.
+
+use std::{collections::BTreeMap, io, time::Duration};
+
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::{
+    pki::Untrusted,
+    plan::{EditError, Stamp},
+    topology::{NodeName, hostlist},
+    wire::{ApiError, ErrorCode},
+};
+
+/// Why a call got no reply.
+#[derive(Debug, Error)]
+pub enum CallError {
+    /// The agent answered with an error.
+    #[error(transparent)]
+    Refused(#[from] ApiError),
+    /// One end does not trust the other's certificate.
+    #[error("the agent at {at}: {why}")]
+    Untrusted {
+        /// The agent's address.
+        at: String,
+        /// The reason.
+        why: Untrusted,
+    },
+    /// The agent requires TLS, and the controller has no certificate.
+    #[error(
+        "the agent at {at} requires TLS: name a controller's certificate with --tls-dir, or issue one: netemctl pki issue --controller"
+    )]
+    NoIdentity {
+        /// The agent's address.
+        at: String,
+    },
+    /// This process has too many open files.
+    #[error("the agent at {at} was not asked: this process has too many open files; raise the limit: ulimit -n")]
+    NoFiles {
+        /// The agent's address.
+        at: String,
+    },
+    /// No connection, which may be temporary.
+    #[error("no agent at {at}: {error}")]
+    Unreachable {
+        /// The agent's address.
+        at: String,
+        /// The reason.
+        #[source]
+        error: io::Error,
+    },
+    /// No connection until somebody changes a setting.
+    #[error("no agent at {at}: {why}")]
+    Barred {
+        /// The agent's address.
+        at: String,
+        /// The reason, with the remedy.
+        why: String,
+    },
+    /// The connection closed before the answer was complete.
+    #[error("the agent at {at} hung up: {error}")]
+    HungUp {
+        /// The agent's address.
+        at: String,
+        /// The reason.
+        #[source]
+        error: hyper::Error,
+    },
+    /// No answer in time.
+    #[error("the agent at {at} did not answer within {} s", tenths(*.after))]
+    TimedOut {
+        /// The agent's address.
+        at: String,
+        /// The time limit.
+        after: Duration,
+    },
+    /// The answer is not one of an agent of this version.
+    #[error("unexpected answer from {at}: {why}")]
+    Garbled {
+        /// The agent's address.
+        at: String,
+        /// The reason.
+        why: String,
+    },
+}
+
+/// Seconds with one decimal.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
+}
+
+impl CallError {
+    /// The message without the agent's address, so that nodes with the same failure share a line.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Refused(error) => error.to_string(),
+            Self::Untrusted { why, .. } => why.to_string(),
+            Self::NoIdentity { .. } => {
+                "requires TLS, without a certificate here (--tls-dir; netemctl pki issue --controller)".to_owned()
+            }
+            Self::NoFiles { .. } => {
+                "not asked: this process has too many open files; raise the limit: ulimit -n".to_owned()
+            }
+            Self::Unreachable { error, .. } => format!("no agent: {error}"),
+            Self::Barred { why, .. } => format!("no agent: {why}"),
+            Self::HungUp { error, .. } => format!("the agent hung up: {error}"),
+            Self::TimedOut { after, .. } => format!("no answer within {} s", tenths(*after)),
+            Self::Garbled { why, .. } => format!("unexpected answer: {why}"),
+        }
+    }
+
+    /// True if the agent did not reply, so the request may have been carried out or not.
+    pub(super) fn is_silence(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+
+    /// True if nothing listens at the address, so the request was not carried out.
+    pub(super) fn is_absence(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(self, Self::Unreachable { error, .. } if matches!(error.kind(), ConnectionRefused | NotFound))
+    }
+
+    /// True if another controller's change is in the way.
+    pub(super) fn is_conflict(&self) -> bool {
+        matches!(self, Self::Refused(error) if error.code == ErrorCode::Conflict)
+    }
+
+    /// True if the same call may succeed in a moment. A lack of trust or an unexpected answer lasts.
+    pub(super) fn is_temporary(&self) -> bool {
+        matches!(self, Self::HungUp { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } | Self::NoFiles { .. })
+    }
+}
+
+/// The phase in which a transaction failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading what is in force.
+    Read,
+    /// Checking the change; nothing was written.
+    Prepare,
+    /// Writing the change.
+    Commit,
+    /// Telling the nodes to keep the change.
+    Confirm,
+}
+
+/// Why a transaction failed. All nodes are unchanged, except those in `left`.
+#[derive(Debug, Error)]
+pub enum TransactionError {
+    /// The edit itself is impossible.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+    /// The nodes have different documents, so there is no document to edit.
+    #[error("the nodes do not agree on what is in force: {}", disagreement(.0))]
+    Disagreement(BTreeMap<NodeName, Stamp>),
+    /// A node's document differs from the stamp that it named a moment before, or is not confirmed.
+    #[error("another controller is changing {0}; try again in a moment")]
+    Changing(NodeName),
+    /// The kernel gives no random numbers.
+    #[error("cannot draw a name for the transaction: {0}")]
+    NoTicket(#[source] io::Error),
+    /// Some nodes failed.
+    #[error("{} of the nodes failed", .failures.len())]
+    Nodes {
+        /// The phase.
+        phase: Phase,
+        /// The nodes that failed.
+        failures: BTreeMap<NodeName, CallError>,
+        /// The nodes that did not confirm the rollback; empty: every node is as it was.
+        left: BTreeMap<NodeName, Leftover>,
+    },
+    /// The command was interrupted, and every node is as it was.
+    #[error("interrupted; every node is as it was")]
+    Interrupted,
+}
+
+impl TransactionError {
+    /// A failure to read what is in force.
+    pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> Self {
+        Self::Nodes { phase: Phase::Read, failures, left: BTreeMap::new() }
+    }
+
+    /// True if every node is as it was and a retry may succeed: another controller was faster, or a node did not answer.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Disagreement(_) | Self::Changing(_) => true,
+            Self::Nodes { failures, left, .. } => {
+                left.is_empty() && failures.values().all(|error| error.is_conflict() || error.is_temporary())
+            }
+            Self::Edit(_) | Self::NoTicket(_) | Self::Interrupted => false,
+        }
+    }
+}
+
+fn disagreement(stamps: &BTreeMap<NodeName, Stamp>) -> String {
+    let mut groups: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
+    for (node, stamp) in stamps {
+        groups.entry(stamp.to_string()).or_default().push(node.clone());
+    }
+    let groups = groups.iter().map(|(stamp, nodes)| format!("{} at {stamp}", hostlist::fold(nodes)));
+    groups.collect::<Vec<_>>().join(", ")
+}
+
+/// The state of a rolled back change on a node that did not confirm the rollback.
+#[derive(Debug)]
+pub struct Leftover {
+    /// The state.
+    pub state: RollbackState,
+    /// Why the node did not confirm the rollback.
+    pub error: CallError,
+}
+
+/// The state of a rolled back change on a node that did not confirm the rollback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum RollbackState {
+    /// The node was never told to keep the change. Its agent rolls back by itself, at the latest when it restarts.
+    RollsBack,
+    /// Another command has committed a change on top. The node has this change as long as it has that one.
+    Covered,
+    /// The node may have been told to keep the change, and may keep it.
+    Unknown,
+    /// The node failed to roll back, and its agent retries.
+    Stuck,
+}

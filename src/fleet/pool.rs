@@ -1,0 +1,212 @@
+//! HTTP calls to agents, over connections that stay open for the next call.
+//!
+//! A new connection takes longer than most calls, above all over a lossy network. The pool is not `hyper-util`'s: that one
+//! counts no open files, and hides the `hyper::Error` that tells a closed connection from a lost answer.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::{
+    Request,
+    body::Bytes,
+    client::conn::http1::{self, SendRequest},
+    header::{self, HeaderValue},
+};
+use hyper_util::rt::TokioIo;
+use nix::errno::Errno;
+use tokio::{task::JoinHandle, time::timeout};
+
+use super::{
+    CallError, Timeouts,
+    files::{Files, Share},
+    transport::Transport,
+};
+use crate::{
+    topology::NodeName,
+    wire::{ApiError, Call, ErrorCode, SERVER},
+};
+
+/// The largest answer: a document of 10,000 nodes is about a megabyte.
+const BODY_LIMIT: usize = 16 * 1024 * 1024;
+
+/// The idle connections to each node's agent.
+#[derive(Debug)]
+pub(super) struct Pool {
+    idle: Mutex<BTreeMap<NodeName, Vec<Connection>>>,
+    files: Files,
+}
+
+impl Pool {
+    pub(super) fn new() -> Self {
+        Self { idle: Mutex::default(), files: Files::of_process() }
+    }
+
+    /// Makes one call to a node's agent.
+    pub(super) async fn call<C: Call>(
+        &self,
+        node: &NodeName,
+        transport: &impl Transport,
+        body: Bytes,
+        Timeouts { answer, deadline }: Timeouts,
+    ) -> Result<C::Reply, CallError> {
+        let limit = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let called = within(transport, limit, self.call_within::<C, _>(node, transport, body, answer)).await;
+        // The agent rejects a certificate only after the handshake, by closing the connection (RFC 8446, section 4.4.2.4
+        // and appendix E.1.2).
+        called.map_err(|error| match error {
+            CallError::HungUp { at, error } => match transport.distrust(&error) {
+                Some(why) => CallError::Untrusted { at, why },
+                None => CallError::HungUp { at, error },
+            },
+            error => error,
+        })
+    }
+
+    async fn call_within<C: Call, T: Transport>(
+        &self,
+        node: &NodeName,
+        transport: &T,
+        body: Bytes,
+        answer: Duration,
+    ) -> Result<C::Reply, CallError> {
+        let at = transport.address();
+        while let Some(idle) = self.take(node).await {
+            match within(transport, answer, self.exchange::<C>(node, idle, &at, body.clone())).await {
+                // The agent closed the connection at this moment, and nothing was sent.
+                Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
+                answer => return answer,
+            }
+        }
+        // The wait for files takes nothing of the agent's time.
+        let share = self.files.take(T::FILES).await;
+        if T::IS_LOGIN {
+            let connection = open(transport, share).await?;
+            return within(transport, answer, self.exchange::<C>(node, connection, &at, body)).await;
+        }
+        let called = async { self.exchange::<C>(node, open(transport, share).await?, &at, body).await };
+        within(transport, answer, called).await
+    }
+
+    /// An idle connection that the agent has not closed.
+    async fn take(&self, node: &NodeName) -> Option<Connection> {
+        loop {
+            let mut connection = self.idle().get_mut(node)?.pop()?;
+            if !connection.driver.is_finished() && connection.sender.ready().await.is_ok() {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// Makes one call on a connection, and keeps the connection if files are left for other agents. An incomplete
+    /// exchange closes the connection.
+    async fn exchange<C: Call>(
+        &self,
+        node: &NodeName,
+        mut connection: Connection,
+        at: &str,
+        body: Bytes,
+    ) -> Result<C::Reply, CallError> {
+        let answer = connection.exchange::<C>(at, body).await;
+        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
+            self.idle().entry(node.clone()).or_default().push(connection);
+        }
+        answer
+    }
+
+    fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeName, Vec<Connection>>> {
+        // A panic elsewhere leaves the map intact.
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn within<T>(
+    transport: &impl Transport,
+    limit: Duration,
+    called: impl Future<Output = Result<T, CallError>>,
+) -> Result<T, CallError> {
+    let timed_out = |_| Err(CallError::TimedOut { at: transport.address(), after: limit });
+    timeout(limit, called).await.unwrap_or_else(timed_out)
+}
+
+async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, CallError> {
+    let at = transport.address();
+    let stream = match transport.connect().await {
+        Ok(stream) => stream,
+        Err(error) => {
+            return Err(match transport.distrust(&error) {
+                Some(why) => CallError::Untrusted { at, why },
+                None if lacks_files(&error) => CallError::NoFiles { at },
+                None if error.kind() == io::ErrorKind::PermissionDenied => {
+                    CallError::Barred { at, why: error.to_string() }
+                }
+                None => CallError::Unreachable { at, error },
+            });
+        }
+    };
+    match http1::handshake(TokioIo::new(stream)).await {
+        Ok((sender, connection)) => Ok(Connection { sender, driver: tokio::spawn(connection), _share: share }),
+        Err(error) => Err(CallError::HungUp { at, error }),
+    }
+}
+
+/// True if this process or machine may open no more files, which says nothing about the agent.
+fn lacks_files(error: &io::Error) -> bool {
+    matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
+}
+
+/// An HTTP connection to an agent, for one call at a time. Closes when dropped.
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: JoinHandle<hyper::Result<()>>,
+    _share: Share,
+}
+
+impl Connection {
+    /// Makes one call to the agent at `at`.
+    async fn exchange<C: Call>(&mut self, at: &str, body: Bytes) -> Result<C::Reply, CallError> {
+        let garbled = |why: String| CallError::Garbled { at: at.to_owned(), why };
+        let request = Request::post(C::PATH)
+            .header(header::HOST, "agent")
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| garbled(error.to_string()))?;
+        let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
+        let response = self.sender.send_request(request).await.map_err(broken)?;
+        let status = response.status();
+        let version = response.headers().get(header::SERVER).and_then(other_version).unwrap_or_default();
+        let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
+        let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
+            Ok(error) => broken(*error),
+            Err(error) => garbled(error.to_string()),
+        })?;
+        let body = body.to_bytes();
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| garbled(format!("{error}{version}")));
+        }
+        let Some(mut error) = ApiError::read(status.as_u16(), &body) else {
+            return Err(garbled(format!("status {status}")));
+        };
+        if error.code == ErrorCode::BadRequest {
+            error.message += &version;
+        }
+        Err(CallError::Refused(error))
+    }
+}
+
+/// A hint if the agent's `server` header names another version: then requests or answers may differ.
+fn other_version(server: &HeaderValue) -> Option<String> {
+    let version = server.to_str().ok().filter(|server| *server != SERVER)?.strip_prefix("netemctl/")?;
+    Some(format!("; the agent is netemctl {version}, and this is {}: use one version", env!("CARGO_PKG_VERSION")))
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}

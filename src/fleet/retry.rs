@@ -1,0 +1,70 @@
+//! Retries of calls that got no answer. All calls of a transaction may be repeated.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use super::{Answers, CallError, Fleet, clocks::Exchange};
+use crate::{topology::NodeName, wire::Call};
+
+/// The time between two attempts.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long and for which errors calls are retried.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RetryPolicy {
+    /// The time limit of one call.
+    pub(super) timeout: Duration,
+    /// The time limit of all attempts at a node that does not answer.
+    pub(super) total: Duration,
+    /// True to retry also where nothing listens, because the agent may be restarting.
+    pub(super) awaits_agents: bool,
+    /// The time limit of all attempts at a node that another controller is changing.
+    pub(super) conflict: Duration,
+}
+
+impl Fleet {
+    /// Asks every node in parallel, and retries.
+    pub(super) async fn retry<C: Call>(
+        &self,
+        policy: RetryPolicy,
+        request: impl Fn(&NodeName) -> C + Copy,
+    ) -> Answers<C::Reply> {
+        self.retry_timed(policy, request).await.0
+    }
+
+    /// Asks every node in parallel, and retries. Also returns the times of each node's last call.
+    pub(super) async fn retry_timed<C: Call>(
+        &self,
+        policy: RetryPolicy,
+        request: impl Fn(&NodeName) -> C + Copy,
+    ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
+        let began = Instant::now();
+        let (mut answers, mut exchanges) = self.call_timed(policy.timeout.into(), request).await;
+        let mut gone: BTreeSet<NodeName> = BTreeSet::new();
+        loop {
+            let is_left = |time: Duration| began.elapsed() + PAUSE <= time;
+            let is_retried = |node: &NodeName, error: &CallError| {
+                let may_answer = policy.awaits_agents || !error.is_absence() && !gone.contains(node);
+                error.is_conflict() && is_left(policy.conflict)
+                    || error.is_temporary() && may_answer && is_left(policy.total)
+            };
+            let again = self.of(|node| answers[node].as_ref().is_err_and(|error| is_retried(node, error)));
+            if again.inventory.nodes.is_empty() {
+                return (answers, exchanges);
+            }
+            tokio::time::sleep(PAUSE).await;
+            let (again, timed) = again.call_timed(policy.timeout.into(), request).await;
+            exchanges.extend(timed);
+            for (node, answer) in again {
+                // The first error stays: an agent that hung up and is gone may have carried out the request.
+                if answer.as_ref().is_err_and(CallError::is_absence) {
+                    gone.insert(node);
+                } else {
+                    answers.insert(node, answer);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Cancelling or rolling back a transaction on every node.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use super::{
+    Answers, CallError, Fleet, Leftover,
+    decision::{Next, Stage, heard, next},
+    retry::RetryPolicy,
+};
+use crate::{
+    topology::NodeName,
+    wire::{Rollback, RolledBack, Ticket},
+};
+
+/// The time limit of one call.
+const TIMEOUT: Duration = Duration::from_secs(3);
+
+impl Fleet {
+    /// Cancels or rolls back a transaction that no node was told to keep.
+    pub(super) async fn cancel(&self, ticket: &Ticket) -> BTreeMap<NodeName, Leftover> {
+        self.roll_back(ticket, BTreeSet::new(), Duration::ZERO).await.unwrap_or_default()
+    }
+
+    /// Rolls back a transaction. The nodes in `told` may have been told to keep it, and can roll back only for the time
+    /// `within`. `None`: all nodes keep the transaction, because another change was committed on top.
+    pub(super) async fn roll_back(
+        &self,
+        ticket: &Ticket,
+        told: BTreeSet<NodeName>,
+        within: Duration,
+    ) -> Option<BTreeMap<NodeName, Leftover>> {
+        let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
+        // These nodes roll back by themselves if they do not hear of it. The call makes them do it sooner.
+        let brief =
+            RetryPolicy { timeout: TIMEOUT, total: TIMEOUT / 3, awaits_agents: false, conflict: Duration::ZERO };
+        // An agent that restarts after `within` hears too late. Another controller's change on top is finished or rolled
+        // back within twice that time.
+        let thorough = RetryPolicy { timeout: TIMEOUT, total: within, awaits_agents: true, conflict: within * 2 };
+        let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
+        let (others, told_ones) = tokio::join!(others.retry(brief, &rollback), told_ones.retry(thorough, &rollback));
+        let answers: Answers<RolledBack> = others.into_iter().chain(told_ones).collect();
+        let heard = heard(&answers, |rolled_back| rolled_back.kept);
+        let Next::Failed(left) = next(&Stage::Rollback { told }, &heard) else { return None };
+        let leftover = |(node, answer): (NodeName, Result<RolledBack, CallError>)| {
+            let leftover = Leftover { state: *left.get(&node)?, error: answer.err()? };
+            Some((node, leftover))
+        };
+        Some(answers.into_iter().filter_map(leftover).collect())
+    }
+}

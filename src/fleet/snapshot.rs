@@ -1,0 +1,125 @@
+//! What the nodes have, read once: [`Snapshot`]. Everything that a transaction does is checked against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{CallError, Fleet, Preview, TransactionError};
+use crate::{
+    plan::{EditError, Stamp, Wanted},
+    topology::NodeName,
+    wire::Document,
+};
+
+/// The nodes that a change is made on: all, unless the command line names exceptions.
+///
+/// Nodes that are left out stay as they are. The document names them as missing until a change is made on them.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only these nodes; `None`: all.
+    pub only: Option<BTreeSet<NodeName>>,
+    /// True to leave out the nodes that do not answer.
+    pub allow_missing: bool,
+    /// Nodes that are not in the fleet, because their interface or addresses are unknown. The document names them as missing.
+    pub left_out: BTreeSet<NodeName>,
+}
+
+impl Scope {
+    /// The nodes that take part, out of those that answered. An error if a required node did not answer.
+    pub(super) fn participants(
+        &self,
+        fleet: &Fleet,
+        stamps: &BTreeMap<NodeName, Stamp>,
+        silent: BTreeMap<NodeName, CallError>,
+    ) -> Result<Fleet, TransactionError> {
+        let is_meant = |node: &NodeName| self.only.as_ref().is_none_or(|only| only.contains(node));
+        let participants = fleet.of(|node| is_meant(node) && stamps.contains_key(node));
+        let lacking: BTreeMap<_, _> = silent.into_iter().filter(|(node, _)| is_meant(node)).collect();
+        if !lacking.is_empty() && (!self.allow_missing || participants.inventory.nodes.is_empty()) {
+            return Err(TransactionError::unread(lacking));
+        }
+        Ok(participants)
+    }
+}
+
+/// The first node that has the document of the highest generation.
+pub(crate) fn newest(stamps: &BTreeMap<NodeName, Stamp>) -> Option<&NodeName> {
+    stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation).map(|(node, _)| node)
+}
+
+/// True if all nodes have the same document.
+pub(super) fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
+    let mut all = stamps.values();
+    let first = all.next();
+    first.is_none_or(|first| all.all(|stamp| stamp.agrees_with(first)))
+}
+
+/// True if a node's document can be edited: it is the one of the node's stamp, and no rollback of it is possible. A node
+/// that does not take part could roll back while others get a document that builds on it.
+pub(crate) fn is_base(document: &Document, stamp: &Stamp, takes_part: bool) -> bool {
+    let is_awaited = document.unfinished.is_some_and(|time| !time.is_zero());
+    !document.unconfirmed && (takes_part || !is_awaited) && document.wanted.stamp() == *stamp
+}
+
+/// What the nodes have.
+#[derive(Debug, Default)]
+pub(crate) struct Snapshot {
+    /// The stamp of each node's document.
+    pub(crate) stamps: BTreeMap<NodeName, Stamp>,
+    /// The document of the highest generation.
+    pub(crate) document: Document,
+}
+
+impl Snapshot {
+    /// The nodes that an earlier change left out. An error if any other node has another document.
+    pub(super) fn behind(&self) -> Result<BTreeSet<NodeName>, TransactionError> {
+        let newest = &self.document.wanted;
+        let stamp = newest.stamp();
+        let is_behind = |(node, other): &(&NodeName, &Stamp)| {
+            **other != stamp && (newest.missing.contains(*node) || !other.agrees_with(&stamp))
+        };
+        let behind: BTreeSet<_> = self.stamps.iter().filter(is_behind).map(|(node, _)| node.clone()).collect();
+        let was_left_out =
+            |node: &NodeName| newest.missing.contains(node) && self.stamps[node].generation < stamp.generation;
+        if behind.iter().all(was_left_out) {
+            Ok(behind)
+        } else {
+            Err(TransactionError::Disagreement(self.stamps.clone()))
+        }
+    }
+
+    /// The edited document for the nodes that take part. An edit that `replaces` everything needs no agreement.
+    pub(crate) fn edited(
+        &self,
+        takes_part: impl Fn(&NodeName) -> bool,
+        missing: BTreeSet<NodeName>,
+        replaces: bool,
+        edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
+    ) -> Result<Preview, TransactionError> {
+        let Self { stamps, document } = self;
+        let behind = match self.behind() {
+            Err(_) if replaces => BTreeSet::new(),
+            behind => behind?,
+        };
+        let stamp = document.wanted.stamp();
+        let agreed = stamps.iter().all(|(node, other)| !takes_part(node) || other.agrees_with(&stamp));
+        let lasting = document.lasting();
+        let mut wanted = edit(&lasting)?;
+        let has_left = |node: &&NodeName| !document.wanted.is_clear() && !takes_part(node) && !missing.contains(*node);
+        let departed = document.wanted.inventory.nodes.keys().filter(has_left).cloned().collect();
+        // A node that left the inventory stays in the document as long as the document names it.
+        wanted.missing =
+            wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
+        let said_already = agreed && lasting.says_the_same(&wanted);
+        // A document that says the same may still differ: an overlay has ended, or a partition has begun.
+        wanted.generation = lasting.generation;
+        wanted.generation += u64::from(!said_already || wanted.stamp() != stamp);
+        Ok(Preview {
+            wanted,
+            nodes: BTreeMap::new(),
+            said_already,
+            is_unfinished: document.unfinished.is_some(),
+            generation: lasting.generation,
+            caught_up: behind.into_iter().filter(takes_part).collect(),
+            departed,
+        })
+    }
+}

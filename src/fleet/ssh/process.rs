@@ -1,0 +1,90 @@
+//! An ssh process.
+
+use std::{
+    io,
+    process::ExitStatus,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt},
+    process::{Child, ChildStdin, ChildStdout},
+    task::JoinHandle,
+    time::timeout,
+};
+
+use super::{Options, command, failure::lasting};
+use crate::plan::SshAddress;
+
+/// The largest part of stderr that is kept.
+const STDERR_LIMIT: usize = 16 * 1024;
+
+/// The time that ssh has to end after its stdout did.
+const END_WITHIN: Duration = Duration::from_secs(2);
+
+/// An ssh process. Dropping it sends SIGTERM.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    listener: JoinHandle<()>,
+}
+
+impl Process {
+    /// Starts `remote` on a host by ssh. Also returns the process's stdin and stdout.
+    pub(super) fn start(
+        options: &Options,
+        address: &SshAddress,
+        remote: &str,
+    ) -> io::Result<(Self, ChildStdin, ChildStdout)> {
+        let program = options.program.as_deref().unwrap_or("ssh");
+        let cannot_run = |error| lasting(format!("cannot run {program}: {error}; is the ssh client installed?"));
+        let mut child = command::ssh(options, address, remote).spawn().map_err(cannot_run)?;
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let stderr = Arc::new(Mutex::new(Vec::new()));
+        let listener = tokio::spawn(listen(child.stderr.take(), Arc::clone(&stderr)));
+        let process = Self { child, stderr, listener };
+        let (stdin, stdout) = pipes.ok_or_else(|| io::Error::other("ssh has no stdin and stdout"))?;
+        Ok((process, stdin, stdout))
+    }
+
+    /// Waits for the end. `None`: ssh does not end in time.
+    pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
+        let status = timeout(END_WITHIN, self.child.wait()).await.ok()?.ok();
+        // A control master of the user keeps the pipe open, so the end of stderr may never come.
+        drop(timeout(END_WITHIN / 10, &mut self.listener).await);
+        status
+    }
+
+    /// The text on stderr so far.
+    pub(super) fn stderr(&self) -> String {
+        let bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // SIGTERM, because ssh then ends its proxies. The id is valid until the process was waited for.
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
+        }
+        self.listener.abort();
+    }
+}
+
+async fn listen(stderr: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Vec<u8>>>) {
+    let Some(mut stderr) = stderr else { return };
+    let mut buffer = [0; 1024];
+    // Reads to the end, so that a full pipe never blocks ssh.
+    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = STDERR_LIMIT.saturating_sub(kept.len());
+        kept.extend_from_slice(&buffer[..read.min(room)]);
+    }
+}
