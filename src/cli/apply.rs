@@ -176,11 +176,11 @@ fn change_on(
     context: &Context,
     (fleet, within): (Fleet, Scope),
     scope: &ScopeOptions,
-    terms: Edit,
+    mut terms: Edit,
     warnings: &[Problem],
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let terms = Edit { scope: within, ..terms };
+    terms.scope = within;
     let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
     let outcome = context.act(Some(&what), "rolling back the change on all nodes", async |interrupt| {
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());

@@ -55,7 +55,8 @@ impl Pool {
         Timeouts { answer, deadline }: Timeouts,
     ) -> Result<C::Reply, CallError> {
         let limit = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
-        let called = within(transport, limit, self.call_within::<C, _>(node, transport, body, answer)).await;
+        let call = Box::pin(self.call_within::<C, _>(node, transport, body, answer));
+        let called = within(transport, limit, call).await;
         // The agent rejects a certificate only after the handshake, by closing the connection (RFC 8446, section 4.4.2.4
         // and appendix E.1.2).
         called.map_err(|error| match error {

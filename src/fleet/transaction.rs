@@ -218,7 +218,7 @@ impl Fleet {
             Some(fleet) => is_base(&document, stamp, fleet.inventory.nodes.contains_key(newest)),
             None => document.wanted.stamp() == *stamp,
         };
-        if is_usable { Ok(Snapshot { document, stamps }) } else { Err(TransactionError::Changing(newest.clone())) }
+        if is_usable { Ok(Snapshot { stamps, document }) } else { Err(TransactionError::Changing(newest.clone())) }
     }
 
     /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already. True if

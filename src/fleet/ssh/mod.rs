@@ -20,7 +20,7 @@ use super::transport::Transport;
 use crate::{inventory::Which, plan::SshAddress, topology::NodeName};
 
 /// The logins that are under way at once. Nodes may share a jump host, whose sshd refuses some logins when ten are under
-/// way (`MaxStartups` in sshd_config(5)).
+/// way (`MaxStartups` of `sshd_config`).
 const LOGINS_AT_ONCE: usize = 8;
 
 /// The options of ssh.

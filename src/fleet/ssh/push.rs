@@ -104,9 +104,13 @@ impl Binary {
             drop(stdin.write_all(&self.bytes).await);
             drop(stdin.shutdown().await);
         };
-        let mut said = Vec::new();
-        let mut listen = stdout.take(ANSWER_LIMIT);
-        let ((), _read) = tokio::join!(send, listen.read_to_end(&mut said));
+        // Closes stdout at the limit, which ends a program that writes without end.
+        let listen = async move {
+            let mut said = Vec::new();
+            drop(stdout.take(ANSWER_LIMIT).read_to_end(&mut said).await);
+            said
+        };
+        let ((), said) = tokio::join!(send, listen);
         let said = String::from_utf8_lossy(&said);
         let status = process.ended().await;
         let runs = said.lines().any(|line| line == concat!("netemctl ", env!("CARGO_PKG_VERSION")));
