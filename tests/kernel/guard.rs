@@ -23,7 +23,8 @@ use crate::{
 fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
-    let edit = fleet.edit(&Edit::replacing(), &interrupt, |wanted| wanted.with_topology(study(), inventory));
+    let terms = Edit::replacing();
+    let edit = fleet.edit(&terms, &interrupt, |wanted| wanted.with_topology(study(), inventory));
     match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
         Ok(_) => Ok(()),
         Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => Err(failures),

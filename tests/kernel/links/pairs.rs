@@ -53,7 +53,8 @@ fn all_addresses_of_a_node_are_one_link() {
     let wanted = Topology::parse(Source::new("addresses.toml", text)).unwrap();
     let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
-    let edit = fleet.edit(&Edit::replacing(), &interrupt, |state| state.with_topology(wanted, inventory));
+    let terms = Edit::replacing();
+    let edit = fleet.edit(&terms, &interrupt, |state| state.with_topology(wanted, inventory));
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit).unwrap());
 
     for streamed in streams(&flows, Pace::of(50, Duration::from_millis(20))) {
