@@ -27,7 +27,7 @@ use self::{
     drift::Vigil,
     enforcer::{Enforcer, Foreign, Staged},
     journal::Held,
-    transactions::{Effect, Event, Recorded, Refusal, Subject, Transactions},
+    transactions::{Effect, Event, Payload, Recorded, Refusal, Transactions},
 };
 #[cfg(test)]
 use super::dry_run::Bench;
@@ -87,7 +87,7 @@ pub struct Node<K> {
 /// What a node's transactions are about.
 struct Changes;
 
-impl Subject for Changes {
+impl Payload for Changes {
     type Document = Held;
     type Stamp = Stamp;
     type Prepared = Checked;
@@ -277,7 +277,7 @@ impl<K: Kernel> Node<K> {
             wanted: document.clone(),
             absent: timeline.absent(now.uptime),
             begins: timeline.begins().into_iter().map(|(of, at)| Beginning { of, at }).collect(),
-            unconfirmed: self.transactions.taken_back_at().is_some(),
+            unconfirmed: self.transactions.rolls_back_at().is_some(),
             unfinished: self.transactions.unfinished().map(|until| until.saturating_sub(now.uptime)),
         }
     }

@@ -187,7 +187,7 @@ impl<K: Kernel> Node<K> {
             effect = self.step_at(Event::Commit(request.ticket.clone()), clock)?;
         }
         let (held, Ready { at, absent, mut staged, told_late }) = match effect {
-            Effect::Strike(held, ready) => (held, ready),
+            Effect::Write(held, ready) => (held, ready),
             Effect::Answer(committed) => return Ok(committed),
             _ => return Err(self.refused(Refusal::NotPrepared, clock())),
         };
@@ -222,7 +222,7 @@ impl<K: Kernel> Node<K> {
             Committed { stamp: held.document.stamp(), writes: struck.writes, onset: struck.onset, told_late, ended };
         let now = clock();
         let until = now.uptime.saturating_add(request.confirm_within);
-        self.step(Event::Struck(request.ticket.clone(), held, until, committed.clone()), now)?;
+        self.step(Event::Committed(request.ticket.clone(), held, until, committed.clone()), now)?;
         self.watch_over(staged.interface(), &staged.wanted);
         (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
         self.behind = None;

@@ -20,7 +20,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::transactions::{Made, Record, Recorded, Tickets};
+use super::transactions::{Record, Recorded, RollbackPoint, Tickets, chain};
 use crate::{
     agent::{Config, Now, time::Timeline},
     plan::{IfName, Wanted},
@@ -79,7 +79,8 @@ impl JournalRecord {
             return Err(JournalError::Another { path: path.clone(), node: self.node });
         }
         let before = self.transaction.iter().map(|transaction| &transaction.before);
-        let below = self.transaction.iter().flat_map(Recorded::below).map(|made| &made.before);
+        let below =
+            self.transaction.iter().flat_map(|transaction| chain(&transaction.below)).map(|point| &point.before);
         let unfit = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
         match unfit {
             Some(unfit) => Err(JournalError::Malformed { path: path.clone(), why: unfit.to_string() }),
@@ -102,7 +103,7 @@ impl JournalRecord {
         let before = |transaction: Recorded<Held>| Recorded {
             before: again(transaction.before),
             until: Duration::ZERO,
-            below: Made::each(transaction.below, &|made| Made {
+            below: RollbackPoint::map_chain(transaction.below, &|made| RollbackPoint {
                 before: again(made.before),
                 until: Duration::ZERO,
                 ..made
@@ -300,10 +301,15 @@ mod tests {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
         let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
         let (until, is_unwanted) = (Duration::from_secs(1), true);
-        let last = Made { ticket: Ticket("a".into()), before: Held::default(), until, is_unwanted, below: None };
-        let below =
-            Some(Box::new(Made { ticket: Ticket("b".into()), is_unwanted: false, below: None, ..last.clone() }));
-        let below = Some(Box::new(Made { below, ..last }));
+        let last =
+            RollbackPoint { ticket: Ticket("a".into()), before: Held::default(), until, is_unwanted, below: None };
+        let below = Some(Box::new(RollbackPoint {
+            ticket: Ticket("b".into()),
+            is_unwanted: false,
+            below: None,
+            ..last.clone()
+        }));
+        let below = Some(Box::new(RollbackPoint { below, ..last }));
         let transaction = Recorded { ticket: Ticket("c".into()), before, is_done: false, until, below };
         let record = Record { held, transaction: Some(transaction), finished: Tickets::default() };
         JournalRecord::new("n1".parse().unwrap(), "b".into(), record)

@@ -33,7 +33,7 @@ impl<K: Kernel> Node<K> {
         let until = now.uptime.saturating_add(FINISHED_WITHIN);
         let event = if *by_all { Event::Finish(ticket.clone()) } else { Event::Confirm(ticket.clone(), until) };
         match self.step(event, now)? {
-            Effect::WriteDown => {
+            Effect::WriteJournal => {
                 if let Err(error) = self.write_down() {
                     let rollback = Rollback { ticket: ticket.clone() };
                     let code =
@@ -42,7 +42,7 @@ impl<K: Kernel> Node<K> {
                 }
                 info!(node = %self.enforcer.config.node, "{} is confirmed.", self.stamp());
             }
-            effect @ Effect::GoBack(_) => {
+            effect @ Effect::RollBack(_) => {
                 self.carry_out(effect, now)?;
                 return Err(self.refused(Refusal::NotInForce, now));
             }
@@ -78,20 +78,20 @@ impl<K: Kernel> Node<K> {
 
     /// As the agent ends: leaves nothing behind that nobody would come back for.
     pub fn end(&mut self, now: Now) -> Result<(), ApiError> {
-        let effect = self.step(Event::LeaseOver, now)?;
+        let effect = self.step(Event::LeaseExpired, now)?;
         self.carry_out(effect, now)
     }
 
     /// How long the node still has what nobody has confirmed; `None`: there is no such thing.
     pub(super) fn unconfirmed_for(&self, now: Now) -> Option<Duration> {
-        self.transactions.taken_back_at().map(|until| until.saturating_sub(now.uptime))
+        self.transactions.rolls_back_at().map(|until| until.saturating_sub(now.uptime))
     }
 
     /// Forgets what was computed, and goes back, if that is what there is to do.
     fn carry_out(&mut self, effect: Effect<Changes>, now: Now) -> Result<(), ApiError> {
         let (dropped, goes_back) = match effect {
-            Effect::Forget(dropped) => (dropped, false),
-            Effect::GoBack(dropped) => (dropped, true),
+            Effect::Discard(dropped) => (dropped, false),
+            Effect::RollBack(dropped) => (dropped, true),
             _ => return Ok(()),
         };
         if let Some(ready) = dropped {
@@ -105,20 +105,20 @@ impl<K: Kernel> Node<K> {
     fn take_back(&mut self, now: Now) -> Result<(), ApiError> {
         loop {
             self.go_back(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
-            let effect = self.step(Event::WentBack, now)?;
+            let effect = self.step(Event::RolledBack, now)?;
             self.note(self.held().timeline.absent(now.uptime));
             // Until this is written, the journal says that the change is not done, which comes to the same.
             self.correct_journal(now);
             warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
             // So was the one below to be rolled back.
-            if !matches!(effect, Effect::GoBack(_)) {
+            if !matches!(effect, Effect::RollBack(_)) {
                 return Ok(());
             }
         }
     }
 
     fn go_back(&mut self, now: Now) -> Result<(), ApiError> {
-        let Some(before) = self.transactions.way_back() else { return Ok(()) };
+        let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         if let Err(error) = self.write_down() {
             // All other nodes go back, so this one does as well: a disk that is full must not part it from them.

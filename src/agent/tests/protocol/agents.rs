@@ -2,7 +2,7 @@
 
 use super::{super::*, Check, DocumentId, Mutant, ticket};
 use crate::{
-    agent::node::transactions::{Effect, Event, Record, Refusal, Subject, Transactions},
+    agent::node::transactions::{Effect, Event, Payload, Record, Refusal, Transactions, chain},
     fleet::decision::Heard,
 };
 
@@ -19,7 +19,7 @@ pub(super) struct Held {
     pub(super) on: u8,
 }
 
-impl Subject for Toy {
+impl Payload for Toy {
     type Document = Held;
     type Stamp = DocumentId;
     type Prepared = Held;
@@ -140,7 +140,8 @@ impl Agent {
         let record = self.transactions.record();
         let last = record.transaction.as_ref();
         let top = last.filter(|last| last.is_done && last.ticket == *ticket).map(|_| false);
-        let below = last.and_then(|last| last.below().find(|made| made.ticket == *ticket)).map(|made| made.is_unwanted);
+        let below =
+            last.and_then(|last| chain(&last.below).find(|made| made.ticket == *ticket)).map(|made| made.is_unwanted);
         match top.or(below) {
             Some(true) => Standing::Unwanted,
             Some(false) => Standing::Kept,
@@ -160,7 +161,7 @@ impl Agent {
                 };
                 return Answer::Document {
                     document: self.transactions.held().document,
-                    is_unconfirmed: self.transactions.taken_back_at().is_some(),
+                    is_unconfirmed: self.transactions.rolls_back_at().is_some(),
                     unfinished,
                 };
             }
@@ -186,7 +187,7 @@ impl Agent {
             Happening::Asked(Message::Confirm { who }) => self.step(Event::Confirm(ticket(who), Duration::ZERO)),
             Happening::Asked(Message::Finish { who }) => self.step(Event::Finish(ticket(who))),
             Happening::Asked(Message::Rollback { who }) => self.rollback(who, mutant),
-            Happening::LeaseOver => self.step(Event::LeaseOver),
+            Happening::LeaseOver => self.step(Event::LeaseExpired),
             Happening::Killed => {
                 self.transactions = Transactions::recovered(self.journal.clone());
                 self.journal = self.transactions.record();
@@ -199,15 +200,15 @@ impl Agent {
     /// Takes a step, and does what there is to do, as `Node` does.
     fn step(&mut self, event: Event<Toy>) -> Heard {
         match self.transactions.step(event) {
-            Ok(Effect::GoBack(_)) => {
+            Ok(Effect::RollBack(_)) => {
                 self.journal = self.transactions.record();
-                while let Ok(Effect::GoBack(_)) = self.transactions.step(Event::WentBack) {
+                while let Ok(Effect::RollBack(_)) = self.transactions.step(Event::RolledBack) {
                     self.journal = self.transactions.record();
                 }
                 self.journal = self.transactions.record();
                 Heard::Yes
             }
-            Ok(Effect::WriteDown | Effect::Forget(Some(()))) => {
+            Ok(Effect::WriteJournal | Effect::Discard(Some(()))) => {
                 self.journal = self.transactions.record();
                 Heard::Yes
             }
@@ -234,7 +235,7 @@ impl Agent {
             effect = self.transactions.step(Event::Commit(ticket(who)));
         }
         match effect {
-            Ok(Effect::Strike(next, ())) => self.step(Event::Struck(ticket(who), next, Duration::ZERO, ())),
+            Ok(Effect::Write(next, ())) => self.step(Event::Committed(ticket(who), next, Duration::ZERO, ())),
             Ok(Effect::Answer(())) => Heard::Yes,
             _ => Heard::Conflict,
         }
@@ -245,7 +246,7 @@ impl Agent {
         let prepared = self.transactions.prepared(&other).copied();
         let before = self.clone();
         let heard = self.step(Event::Rollback(ticket(who)));
-        let is_confirmed = self.transactions.taken_back_at().is_none();
+        let is_confirmed = self.transactions.rolls_back_at().is_none();
         match mutant {
             Mutant::SaysRolledBack if heard == Heard::Kept || heard == Heard::Conflict => Heard::Yes,
             Mutant::SaysKept if heard == Heard::Conflict && is_confirmed => {
