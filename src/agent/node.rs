@@ -24,16 +24,16 @@ use tracing::{info, warn};
 pub use self::journal::JournalError;
 use self::{
     claim::Claim,
-    drift::Vigil,
+    drift::DriftWatch,
     enforcer::{Enforcer, Foreign, Staged},
     journal::Held,
     transactions::{Effect, Event, Payload, Recorded, Refusal, Transactions},
 };
 #[cfg(test)]
-use super::dry_run::Bench;
+use super::dry_run::Sandbox;
 use super::{
     AfterReboot, Config, Now, Via,
-    dry_run::{ScratchNamespace, no_bench},
+    dry_run::{ScratchNamespace, no_namespace},
     time,
 };
 use crate::{
@@ -62,7 +62,7 @@ pub struct Node<K> {
     /// The boot that it runs in.
     boot: String,
     /// What all nodes have, when parts of it begin and end, and which change is under way.
-    transactions: Transactions<Changes>,
+    transactions: Transactions<NodePayload>,
     /// What of it the kernel does not have, because it is not in force.
     absent: Absent,
     /// What is in force here: the document without that.
@@ -71,13 +71,13 @@ pub struct Node<K> {
     ahead: Option<(Absent, Staged)>,
     /// After a start from the journal, or after a change that could be neither done nor rolled back, until the kernel has what
     /// it should: a document that names the interface.
-    unsettled: Option<Wanted>,
+    unreconciled: Option<Wanted>,
     /// What it needs of an agent, for a keeper to know when it may end.
     need: watch::Sender<Need>,
     /// What the journal had.
     recovered: Option<Recovered>,
     /// What others do to the interface.
-    vigil: Vigil,
+    drift_watch: DriftWatch,
     /// Why the journal does not say what is in force, and at which uptime it is tried again.
     behind: Option<(String, Duration)>,
     /// Keeps other agents from the journal and the interfaces.
@@ -85,9 +85,9 @@ pub struct Node<K> {
 }
 
 /// What a node's transactions are about.
-struct Changes;
+struct NodePayload;
 
-impl Payload for Changes {
+impl Payload for NodePayload {
     type Document = Held;
     type Stamp = Stamp;
     type Prepared = Checked;
@@ -127,35 +127,35 @@ impl<K: Kernel> Node<K> {
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
         // Without one nothing new can be put in force, but what is in force can still be looked after, and end.
-        let bench = match ScratchNamespace::find() {
-            Ok(bench) => {
-                info!("The kernel is tried out in {bench}.");
-                bench
+        let sandbox = match ScratchNamespace::find() {
+            Ok(sandbox) => {
+                info!("The kernel is tried out in {sandbox}.");
+                sandbox
             }
             Err(error) => {
-                warn!("{}.", no_bench(&error));
-                ScratchNamespace::Lent
+                warn!("{}.", no_namespace(&error));
+                ScratchNamespace::InUserNamespace
             }
         };
-        Self::from_journal(Enforcer::new(config, kernel, bench), claim, time::boot(), now)
+        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, time::boot(), now)
     }
 
     /// A node whose kernel is tried out elsewhere, in a boot of that name.
     #[cfg(test)]
-    pub(super) fn with_bench(
+    pub(super) fn with_sandbox(
         config: Config,
         kernel: K,
-        bench: impl Bench + 'static,
+        sandbox: impl Sandbox + 'static,
         boot: &str,
         now: Now,
     ) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?;
-        Self::from_journal(Enforcer::new(config, kernel, bench), claim, boot.to_owned(), now)
+        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
     }
 
     fn from_journal(enforcer: Enforcer<K>, claim: Claim, boot: String, now: Now) -> Result<Self, JournalError> {
         let entry = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
-        let vigil = Vigil::new(enforcer.config.on_drift);
+        let drift_watch = DriftWatch::new(enforcer.config.on_drift);
         let mut node = Self {
             enforcer,
             boot,
@@ -163,10 +163,10 @@ impl<K: Kernel> Node<K> {
             absent: Absent::default(),
             in_force: Wanted::default(),
             ahead: None,
-            unsettled: None,
+            unreconciled: None,
             need: watch::Sender::new(Need::Process),
             recovered: None,
-            vigil,
+            drift_watch,
             behind: None,
             claim,
         };
@@ -197,7 +197,7 @@ impl<K: Kernel> Node<K> {
         if cleared {
             node.transactions = Transactions::of(Held::default());
         }
-        node.unsettled = Some(names_interface);
+        node.unreconciled = Some(names_interface);
         node.note(node.held().timeline.absent(now.uptime));
         Ok(node)
     }
@@ -231,7 +231,7 @@ impl<K: Kernel> Node<K> {
 
     fn need_at(&self, now: Now) -> Need {
         let Held { document, timeline, .. } = self.held();
-        let is_unsure = self.unsettled.is_some() || self.behind.is_some();
+        let is_unsure = self.unreconciled.is_some() || self.behind.is_some();
         let is_under_way = self.transactions.lease().is_some() || is_unsure;
         let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
         // Refusals come from the agent itself.
@@ -266,8 +266,8 @@ impl<K: Kernel> Node<K> {
         ];
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let parts = if parts.is_empty() { "nothing is in force" } else { &parts };
-        let unsettled = if self.unsettled.is_some() { "; the kernel does not have it yet" } else { "" };
-        format!("generation {}: {parts}{unsettled}", self.held().document.generation)
+        let unreconciled = if self.unreconciled.is_some() { "; the kernel does not have it yet" } else { "" };
+        format!("generation {}: {parts}{unreconciled}", self.held().document.generation)
     }
 
     /// The document that this node has, and what of it is not in force.
@@ -282,13 +282,13 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Brings the kernel in line with the journal, and begins one if there is none. Where either fails, [`Node::tend`]
+    /// Brings the kernel in line with the journal, and begins one if there is none. Where either fails, [`Node::tick`]
     /// tries again: an agent without a disk still ends what has its time.
     pub fn resume(&mut self, now: Now) {
-        if self.unsettled.is_none() {
+        if self.unreconciled.is_none() {
             // A commit that is interrupted right away has something to go back to.
-            self.correct_journal(now);
-        } else if let Err(error) = self.settle(now) {
+            self.update_journal(now);
+        } else if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel could not be brought in line with the journal; trying again.");
         }
     }
@@ -297,14 +297,14 @@ impl<K: Kernel> Node<K> {
     /// removes classes that have drained, rolls back what others do if that is asked of it.
     ///
     /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
-    pub fn tend(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
+    pub fn tick(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
-        self.keep_watch(now);
+        self.watch_drift(now);
         if self.behind.as_ref().is_some_and(|(_, again)| *again <= now.uptime) {
-            self.correct_journal(now);
+            self.update_journal(now);
         }
         self.expire(now)?;
-        self.keep_time(now)?;
+        self.apply_timeline(now)?;
         if self.enforcer.drains() && !self.transactions.is_ready() {
             self.ahead = None;
             self.enforcer.sweep(&self.in_force)?;
@@ -319,16 +319,16 @@ impl<K: Kernel> Node<K> {
         let written_down = self.behind.as_ref().map(|(_, again)| *again);
         // While a change waits for its instant, the interface is left alone.
         let is_free = !self.transactions.is_ready();
-        let looked = self.vigil.next_look().filter(|_| is_free && self.interface_name().is_some());
+        let looked = self.drift_watch.next_look().filter(|_| is_free && self.interface_name().is_some());
         let swept = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
         [turn, self.transactions.lease(), written_down, looked, swept].into_iter().flatten().min()
     }
 
     /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.
-    pub fn look_ahead(&mut self, uptime: Duration) -> Result<(), ApiError> {
+    pub fn precompute(&mut self, uptime: Duration) -> Result<(), ApiError> {
         let absent = self.held().timeline.absent(uptime);
-        if self.unsettled.is_none() && absent != self.absent {
-            if self.is_displaced()? {
+        if self.unreconciled.is_none() && absent != self.absent {
+            if self.is_interface_replaced()? {
                 return Ok(());
             }
             let in_force = self.held().document.in_force(&absent);
@@ -341,13 +341,13 @@ impl<K: Kernel> Node<K> {
 
     /// Puts in force what has begun and takes off what has not or is over. The document stays: it is the same on all
     /// nodes.
-    fn keep_time(&mut self, now: Now) -> Result<(), ApiError> {
-        self.settle(now)?;
+    fn apply_timeline(&mut self, now: Now) -> Result<(), ApiError> {
+        self.reconcile(now)?;
         let absent = self.held().timeline.absent(now.uptime);
         if absent == self.absent {
             return Ok(());
         }
-        if self.is_displaced()? {
+        if self.is_interface_replaced()? {
             // The interface that had it is gone, and with it all that was there; the vigil knows what to do.
             self.note(absent);
             return Ok(());
@@ -372,15 +372,15 @@ impl<K: Kernel> Node<K> {
             info!(%node, writes, "{} is in force.", id.name);
         }
         if staged.wanted.is_clear() {
-            self.vigil.begin(None);
+            self.drift_watch.begin(None);
         }
         (self.absent, self.in_force) = (absent, staged.wanted);
         Ok(())
     }
 
     /// After a start from the journal: makes the kernel do what is in force now, whatever was when the agent ended.
-    fn settle(&mut self, now: Now) -> Result<(), ApiError> {
-        let Some(names_interface) = &self.unsettled else { return Ok(()) };
+    fn reconcile(&mut self, now: Now) -> Result<(), ApiError> {
+        let Some(names_interface) = &self.unreconciled else { return Ok(()) };
         let absent = self.held().timeline.absent(now.uptime);
         let mut writes = 0;
         // A node that was never told where it is has nothing in force and nothing left over.
@@ -393,16 +393,16 @@ impl<K: Kernel> Node<K> {
             };
             let staged = self.enforcer.stage(interface, in_force, Foreign::Refuses)?;
             writes = self.enforcer.strike(&staged, &|| now)?.writes;
-            self.watch_over(staged.interface(), &staged.wanted);
+            self.reset_drift_watch(staged.interface(), &staged.wanted);
         }
-        self.unsettled = None;
+        self.unreconciled = None;
         self.note(absent);
         let ended: Vec<String> = self.absent.ended.iter().map(|id| id.name.clone()).collect();
         info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force again.", self.stamp());
         if let Some(recovered) = &mut self.recovered {
             (recovered.writes, recovered.ended) = (Some(writes), ended);
         }
-        self.correct_journal(now);
+        self.update_journal(now);
         Ok(())
     }
 
@@ -440,12 +440,12 @@ impl<K: Kernel> Node<K> {
     /// What is in force, compared with the kernel at this moment.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // A moment's lag is no drift; what cannot be ended is.
-        if let Err(error) = self.expire(now).and_then(|()| self.keep_time(now)) {
+        if let Err(error) = self.expire(now).and_then(|()| self.apply_timeline(now)) {
             warn!(%error, "What has begun or ended could not be put in force.");
         }
         let look = self.look(now)?;
         let behind = self.behind.as_ref().map(|(why, _)| why.clone());
-        let watch = self.vigil.status(now, behind);
+        let watch = self.drift_watch.status(now, behind);
         let recovered = self.recovered.clone();
         let status = status::status(&self.enforcer.config, self.held(), now.uptime, look, watch, recovered);
         let unconfirmed = self.unconfirmed_for(now).map(|left| left.as_secs_f64());
@@ -479,12 +479,12 @@ impl<K: Kernel> Node<K> {
     }
 
     /// The next step of the transactions.
-    fn step(&mut self, event: Event<Changes>, now: Now) -> Result<Effect<Changes>, ApiError> {
+    fn step(&mut self, event: Event<NodePayload>, now: Now) -> Result<Effect<NodePayload>, ApiError> {
         self.step_at(event, &|| now)
     }
 
     /// The same where the clock is to be read only if it is refused.
-    fn step_at(&mut self, event: Event<Changes>, clock: &dyn Fn() -> Now) -> Result<Effect<Changes>, ApiError> {
+    fn step_at(&mut self, event: Event<NodePayload>, clock: &dyn Fn() -> Now) -> Result<Effect<NodePayload>, ApiError> {
         self.transactions.step(event).map_err(|refusal| self.refused(refusal, clock()))
     }
 

@@ -8,7 +8,7 @@ mod connections;
 mod credentials;
 mod listener;
 mod reception;
-mod supervisor;
+mod service_manager;
 mod throttle;
 
 use std::{
@@ -41,11 +41,11 @@ pub use self::{connections::Limits, credentials::CredentialsError};
 use self::{
     listener::Listener,
     reception::{ReadOnly, receive},
-    supervisor::{Pulse, Supervisor},
+    service_manager::{Heartbeat, ServiceManager},
 };
 use super::{
     Config, JournalError, Node, Now, Via,
-    time::{Alarm, Ear},
+    time::{Alarm, EventWaiter},
 };
 use crate::{
     kernel::Kernel,
@@ -141,17 +141,17 @@ pub async fn serve_with<K: Kernel + 'static>(
     config: &Config,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), ServeError> {
-    let supervisor = Arc::new(Supervisor::of_environment());
+    let service_manager = Arc::new(ServiceManager::of_environment());
     let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
     // Not before the socket is this agent's, and so the kernel and the journal.
     node.resume(Now::read());
-    let pulse = Pulse::new(Arc::clone(&supervisor), node.summary());
+    let pulse = Heartbeat::new(Arc::clone(&service_manager), node.summary());
     let claims = node.claims().collect::<io::Result<Vec<_>>>().map_err(ServeError::Claim)?;
     let node = Served::new(node);
     let router = router(&node, limits.body_size);
-    supervisor.ready(pulse.in_force());
-    let tending = tokio::spawn(tend(Arc::clone(&node), pulse, alarm));
+    service_manager.ready(pulse.in_force());
+    let ticking = tokio::spawn(tick(Arc::clone(&node), pulse, alarm));
     let mut callers = JoinSet::new();
     for claim in claims {
         callers.spawn(hang_up_on(claim));
@@ -163,11 +163,11 @@ pub async fn serve_with<K: Kernel + 'static>(
         receptions.spawn(receive(listener, router.clone(), stop.clone()));
     }
     shutdown.await;
-    supervisor.stopping();
+    service_manager.stopping();
     stop.cancel();
     // Dropped with those that are not finished by then, their sockets with them.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
-    tending.abort();
+    ticking.abort();
     if let Err(error) = on_node(&node, Node::end).await {
         warn!(%error, "What nobody has confirmed could not be taken back; it is when an agent is started again.");
     }
@@ -231,25 +231,25 @@ async fn only_reads(request: Request, next: Next) -> Response {
 
 /// Begins and ends what has its time, removes classes that nothing uses any more when they have drained, and looks when
 /// others have changed the interface. It sleeps until something of that is due, or a request has changed what is.
-async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse, alarm: Alarm) {
+async fn tick<K: Kernel + 'static>(node: Shared<K>, mut pulse: Heartbeat, alarm: Alarm) {
     let mut at = Duration::ZERO;
-    let mut ear: Option<Ear> = None;
+    let mut ear: Option<EventWaiter> = None;
     loop {
         // Before the node looks, so that nothing goes unheard that comes after it.
         if ear.is_none() {
             let news = on_node(&node, |node, _| Ok(node.news())).await;
-            ear = news.ok().flatten().and_then(|news| Ear::of(news).ok());
+            ear = news.ok().flatten().and_then(|news| EventWaiter::of(news).ok());
         }
-        let tended = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tend(now), node.summary()))).await;
+        let ticked = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tick(now), node.summary()))).await;
         let now = Now::read().uptime;
-        let next = tended.and_then(|(begun, tended, summary)| {
+        let next = ticked.and_then(|(begun, ticked, summary)| {
             // Not before the node was had: this is what cannot be said when it is stuck.
             pulse.beat(summary, now);
-            Ok(tended?.map(|next| next.max(begun + SHORTEST_PAUSE)))
+            Ok(ticked?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
         at = match next {
             Ok(Some(next)) if next <= now + LOOK_AHEAD => {
-                if let Err(error) = on_node(&node, move |node, _| node.look_ahead(next)).await {
+                if let Err(error) = on_node(&node, move |node, _| node.precompute(next)).await {
                     warn!(%error, "What begins or ends in a moment cannot be computed.");
                 }
                 next
@@ -259,7 +259,7 @@ async fn tend<K: Kernel + 'static>(node: Shared<K>, mut pulse: Pulse, alarm: Ala
                 tokio::select! {
                     () = alarm.at(due) => {}
                     () = node.asked.notified() => {}
-                    () = Ear::hear(ear.as_ref()) => {
+                    () = EventWaiter::hear(ear.as_ref()) => {
                         let collected = Now::read().uptime + COLLECTS;
                         alarm.at(due.into_iter().chain([collected]).min()).await;
                     }
@@ -438,13 +438,16 @@ mod tests {
     async fn an_agent_that_cannot_have_its_node_gives_no_sign_of_life() {
         let config = Config::of("n1".parse().unwrap(), vec!["db0".parse().unwrap()]);
         let kernel = FakeKernel::new("db0".parse().unwrap());
-        let node = Node::with_bench(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
+        let node = Node::with_sandbox(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
         let node = Served::new(node);
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         ours.set_nonblocking(true).unwrap();
-        let supervisor = Arc::new(Supervisor::at(theirs, Duration::from_millis(300)));
-        let tending =
-            tokio::spawn(tend(Arc::clone(&node), Pulse::new(supervisor, String::new()), Alarm::new().unwrap()));
+        let service_manager = Arc::new(ServiceManager::at(theirs, Duration::from_millis(300)));
+        let ticking = tokio::spawn(tick(
+            Arc::clone(&node),
+            Heartbeat::new(service_manager, String::new()),
+            Alarm::new().unwrap(),
+        ));
 
         assert!(hears(&ours, Duration::from_secs(10)).await);
         let (stick, stuck) = std::sync::mpsc::channel::<()>();
@@ -458,6 +461,6 @@ mod tests {
         drop(stick);
         holder.join().unwrap();
         assert!(hears(&ours, Duration::from_secs(10)).await);
-        tending.abort();
+        ticking.abort();
     }
 }

@@ -4,5 +4,5 @@
 mod bridge;
 mod keeper;
 
-pub use bridge::{BridgeError, Caller, bridge};
+pub use bridge::{BridgeError, BridgeOptions, bridge};
 pub use keeper::{KeeperFolder, keep};

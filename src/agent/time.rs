@@ -6,7 +6,7 @@ mod timeline;
 
 pub use clock::Now;
 pub(super) use {
-    alarm::{Alarm, Ear},
+    alarm::{Alarm, EventWaiter},
     clock::boot,
     timeline::Timeline,
 };

@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, Exit, Failure, log};
 use crate::{
     agent::{
-        BridgeError, Caller, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge, keep,
-        serve,
+        BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge,
+        keep, serve,
     },
     kernel::Rtnl,
     plan::IfName,
@@ -158,7 +158,7 @@ impl Agent {
     /// What ssh runs.
     fn speak(self) -> Result<Exit, Failure> {
         let Self { node, interface: interfaces, network, change: changes, from: connection, .. } = self;
-        let caller = Caller { node, interfaces, changes, network, connection };
+        let caller = BridgeOptions { node, interfaces, changes, network, connection };
         let as_root = "let netemctl run the agent by --ssh-sudo, or log in as root";
         let denied = |error: io::Error| Failure::new(Exit::Permission, error).hint(as_root);
         let folder = KeeperFolder::of_this_network().map_err(denied)?;

@@ -1,13 +1,9 @@
-//! Whether the kernel does a change's leaves, tried out before anything is written, and whose fault it is if not.
-//!
-//! What netem takes differs from kernel to kernel, and some of it depends on what else the interface carries: some
-//! refuse a leaf that duplicates beside any other netem, those before 6.6 ignore seeds without a word. So the leaves
-//! that the interface has, and then those of the change, go on the bench first. If that fails, each parameter is tried
-//! without the others, alone and in company, until it is known which of them the kernel does not do.
+//! The links of one change, tried on this kernel. Some kernels refuse a netem parameter, or refuse it next to other netem
+//! qdiscs, or accept it and ignore it. A change of some nodes must not fail for that after the others have committed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Bench, Obstacle, no_bench};
+use super::{Sandbox, TrialError, no_namespace};
 use crate::{
     kernel::{self, Interface, Kernel, KernelError},
     plan::{Change, ClassMinor, DEFAULT_CLASS, Profile, Shaping, Step, Tree, Wanted, diff},
@@ -15,13 +11,13 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// How many leaves with the same fate are tried: two, so that they have company.
+/// How many leaves with the same transition are tried. Two, as kernels may refuse the second.
 const ALIKE: usize = 2;
 
-/// The class of the first leaf on the bench.
+/// The class of the first leaf in the sandbox.
 const FIRST_CLASS: ClassMinor = DEFAULT_CLASS + 1;
 
-/// What a kernel does with any limit and any delay needs no trial.
+/// The parameters that a kernel may not support. Every kernel supports a delay and a limit.
 const PARAMETERS: [Parameter; 8] = [
     Parameter::Jitter,
     Parameter::Loss,
@@ -33,94 +29,89 @@ const PARAMETERS: [Parameter; 8] = [
     Parameter::Seed,
 ];
 
-/// A change to be tried.
-pub(crate) struct Candidate<'a> {
-    /// What the interface has.
-    pub(crate) tree: &'a Tree,
-    /// What is to be done to it.
-    pub(crate) change: &'a Change,
-    /// To what end.
-    pub(crate) shaping: Option<&'a Shaping>,
-    /// This node.
-    pub(crate) node: &'a NodeName,
-    /// The document that says so.
-    pub(crate) wanted: &'a Wanted,
-    /// The distribution tables that are known.
-    pub(crate) tables: Tables,
+/// A change to try.
+pub(in crate::agent) struct DryRun<'a> {
+    /// The interface before.
+    pub(in crate::agent) tree: &'a Tree,
+    pub(in crate::agent) change: &'a Change,
+    /// The interface afterwards.
+    pub(in crate::agent) shaping: Option<&'a Shaping>,
+    pub(in crate::agent) node: &'a NodeName,
+    /// The document that requests the change.
+    pub(in crate::agent) wanted: &'a Wanted,
+    pub(in crate::agent) tables: Tables,
 }
 
-impl Candidate<'_> {
-    /// Checks that the kernel does it.
-    ///
-    /// # Errors
-    ///
-    /// What the kernel refuses, and where it is asked for.
-    pub(crate) fn check(&self, bench: &dyn Bench) -> Result<(), ApiError> {
+impl DryRun<'_> {
+    /// Checks that the kernel accepts the change. The error names each parameter that it does not, and its line.
+    pub(in crate::agent) fn check(&self, sandbox: &dyn Sandbox) -> Result<(), ApiError> {
         let leaves = Leaves::of(self.tree, self.change, &self.tables);
         if !leaves.need_trial() {
             return Ok(());
         }
-        leaves.try_on(bench).map_err(|obstacle| match obstacle {
-            Obstacle::NoBench(error) => no_bench(&error),
-            obstacle => self.blame(bench, &leaves, &obstacle),
+        leaves.try_on(sandbox).map_err(|error| match error {
+            TrialError::NoNamespace(error) => no_namespace(&error),
+            error => self.diagnose(sandbox, &leaves, &error),
         })
     }
 
-    /// Says what the kernel does not do.
-    fn blame(&self, bench: &dyn Bench, leaves: &Leaves, obstacle: &Obstacle) -> ApiError {
+    /// Finds the parameters that the kernel does not support.
+    fn diagnose(&self, sandbox: &dyn Sandbox, leaves: &Leaves, error: &TrialError) -> ApiError {
         let kernel = kernel::release();
         let fault = |parameter: Parameter| {
-            let obstacle = leaves.map(|profile| only(profile, parameter)).try_on(bench).err()?;
-            let mut alone = leaves.profiles().map(|profile| only(profile, parameter));
-            let is_refused_alone = alone.any(|profile| Leaves::alone(profile, &self.tables).try_on(bench).is_err());
+            let error = leaves.map(|profile| only(profile, parameter)).try_on(sandbox).err()?;
+            let is_refused_alone = leaves.profiles().any(|profile| self.fails_alone(only(profile, parameter), sandbox));
             let company = if is_refused_alone { "" } else { " next to other delays on one interface" };
-            let place =
-                self.wanted.said_at(self.node, parameter).map(|place| format!(" ({place})")).unwrap_or_default();
-            let fault = match obstacle {
-                Obstacle::NotReadBack => format!("the kernel ({kernel}) ignores `{parameter}`{place}"),
-                obstacle => {
-                    let sentence = sentence(&obstacle);
-                    format!("the kernel ({kernel}) refuses `{parameter}`{company}{place}: {sentence}")
+            let line = self.wanted.said_at(self.node, parameter).map(|line| format!(" ({line})")).unwrap_or_default();
+            let fault = match error {
+                TrialError::NotReadBack => format!("the kernel ({kernel}) ignores `{parameter}`{line}"),
+                error => {
+                    let reason = reason(&error);
+                    format!("the kernel ({kernel}) refuses `{parameter}`{company}{line}: {reason}")
                 }
             };
             Some((parameter, fault))
         };
         let (at_fault, mut faults): (Vec<Parameter>, Vec<String>) = PARAMETERS.into_iter().filter_map(fault).unzip();
         if faults.is_empty() {
-            faults.push(format!("the kernel ({kernel}) does not do these links: {}", sentence(obstacle)));
+            faults.push(format!("the kernel ({kernel}) does not support these links: {}", reason(error)));
         }
-        let hint = self.hint(bench, leaves, &at_fault);
+        let hint = self.hint(sandbox, leaves, &at_fault);
         ApiError::new(ErrorCode::Unsupported, format!("{}; {hint}", faults.join("; ")))
     }
 
-    /// What to do about it.
-    fn hint(&self, bench: &dyn Bench, leaves: &Leaves, at_fault: &[Parameter]) -> &'static str {
-        let anew = diff(self.shaping, &Tree::default());
-        let from_nothing = anew.map(|change| Leaves::of(&Tree::default(), &change, &self.tables).try_on(bench));
-        if matches!(from_nothing, Ok(Ok(()))) {
-            return "it would take them on an empty interface: run `netemctl clear` first";
+    fn hint(&self, sandbox: &dyn Sandbox, leaves: &Leaves, at_fault: &[Parameter]) -> &'static str {
+        let from_empty = diff(self.shaping, &Tree::default());
+        let from_empty = from_empty.map(|change| Leaves::of(&Tree::default(), &change, &self.tables).try_on(sandbox));
+        if matches!(from_empty, Ok(Ok(()))) {
+            return "it would accept them on an empty interface: run `netemctl clear` first";
         }
-        let mut profiles = leaves.profiles();
-        if profiles.all(|profile| Leaves::alone(profile, &self.tables).try_on(bench).is_ok()) {
+        if !leaves.profiles().any(|profile| self.fails_alone(profile, sandbox)) {
             return "give all links of the node the same parameters, or use a kernel without that restriction \
                     (6.12.117 has none)";
         }
-        if at_fault == [Parameter::Seed] {
-            return "leave it out, or use a kernel from 6.6 on";
+        match at_fault {
+            [Parameter::Seed] => "leave it out, or use a kernel from 6.6 on",
+            _ => "leave these parameters out, or use another kernel",
         }
-        "leave out what it does not do, or use another kernel"
+    }
+
+    /// True if one leaf with this profile fails on an empty interface.
+    fn fails_alone(&self, profile: Profile, sandbox: &dyn Sandbox) -> bool {
+        let leaf = Leaves { transitions: vec![(None, Some(profile))], tables: self.tables.clone() };
+        leaf.with_missing_tables().try_on(sandbox).is_err()
     }
 }
 
-/// What happens to the leaves of an interface: what each is, and what it becomes. A leaf that is not yet, or that stays,
-/// has only one of the two.
+/// The leaves of an interface, each with its profile before and after. A new leaf has only the latter, an unchanged one
+/// only the former.
 struct Leaves {
-    fates: Vec<(Option<Profile>, Option<Profile>)>,
+    transitions: Vec<(Option<Profile>, Option<Profile>)>,
     tables: Tables,
 }
 
 impl Leaves {
-    /// Those of the interface, and then what the change does to them, in its order. Of many with the same fate, two.
+    /// The leaves that stay, then those of the change in its order; at most [`ALIKE`] with the same transition.
     fn of(tree: &Tree, change: &Change, tables: &Tables) -> Self {
         let mut present: BTreeMap<ClassMinor, Profile> =
             tree.classes.iter().filter_map(|(class, leaf)| Some((*class, leaf.profile?))).collect();
@@ -130,60 +121,54 @@ impl Leaves {
             _ => None,
         });
         let changed: Vec<_> = changed.collect();
-        let mut fates: Vec<(Option<Profile>, Option<Profile>)> = Vec::new();
-        let mut alike: BTreeMap<_, usize> = BTreeMap::new();
-        for fate in present.into_values().map(|profile| (Some(profile), None)).chain(changed) {
-            let seen = alike.entry(fate).or_default();
+        let mut seen: BTreeMap<_, usize> = BTreeMap::new();
+        let mut transitions: Vec<_> =
+            present.into_values().map(|profile| (Some(profile), None)).chain(changed).collect();
+        transitions.retain(|transition| {
+            let seen = seen.entry(*transition).or_default();
             *seen += 1;
-            if *seen <= ALIKE {
-                fates.push(fate);
-            }
-        }
-        Self { fates, tables: tables.clone() }.with_stand_ins()
+            *seen <= ALIKE
+        });
+        Self { transitions, tables: tables.clone() }.with_missing_tables()
     }
 
-    /// One leaf on an empty interface.
-    fn alone(profile: Profile, tables: &Tables) -> Self {
-        Self { fates: vec![(None, Some(profile))], tables: tables.clone() }.with_stand_ins()
-    }
-
-    /// An agent that was started anew does not know the tables of the leaves that it finds, and for a trial any will do.
-    fn with_stand_ins(mut self) -> Self {
-        let marks: Vec<_> = self.fates.iter().filter_map(|(now, _)| *now).map(|profile| profile.mark()).collect();
-        for mark in marks {
-            for distribution in [mark.delay, mark.slot] {
-                if let Distribution::Table(id) = distribution {
-                    self.tables.entry(id).or_insert_with(|| Arc::new([0]));
-                }
+    /// Adds a dummy for each distribution table that is not known: a restarted agent does not have those of the leaves it
+    /// finds, and any table serves for a trial.
+    fn with_missing_tables(mut self) -> Self {
+        let marks: Vec<_> = self.transitions.iter().filter_map(|(now, _)| Some((*now)?.mark())).collect();
+        for distribution in marks.into_iter().flat_map(|mark| [mark.delay, mark.slot]) {
+            if let Distribution::Table(id) = distribution {
+                self.tables.entry(id).or_insert_with(|| Arc::new([0]));
             }
         }
         self
     }
 
     fn map(&self, change: impl Fn(Profile) -> Profile) -> Self {
-        let fates = self.fates.iter().map(|(now, then)| (now.map(&change), then.map(&change)));
-        Self { fates: fates.collect(), tables: self.tables.clone() }
+        let transitions = self.transitions.iter().map(|(now, then)| (now.map(&change), then.map(&change)));
+        Self { transitions: transitions.collect(), tables: self.tables.clone() }
     }
 
     fn profiles(&self) -> impl Iterator<Item = Profile> {
-        self.fates.iter().flat_map(|(now, then)| [*now, *then]).flatten()
+        self.transitions.iter().flat_map(|(now, then)| [*now, *then]).flatten()
     }
 
-    /// Whether anything is to be done, and any of them has more than a delay.
+    /// True if a leaf changes, and any leaf has more than a delay.
     fn need_trial(&self) -> bool {
-        self.fates.iter().any(|(_, then)| then.is_some()) && self.profiles().any(|profile| profile != plain(profile))
+        self.transitions.iter().any(|(_, then)| then.is_some())
+            && self.profiles().any(|profile| profile != plain(profile))
     }
 
-    fn try_on(&self, bench: &dyn Bench) -> Result<(), Obstacle> {
-        bench.try_out(&|kernel, interface| self.act_out(kernel, interface))
+    fn try_on(&self, sandbox: &dyn Sandbox) -> Result<(), TrialError> {
+        sandbox.run(&|kernel, interface| self.install(kernel, interface))
     }
 
-    fn act_out(&self, kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), Obstacle> {
+    fn install(&self, kernel: &mut dyn Kernel, interface: &Interface) -> Result<(), TrialError> {
         kernel.add_tables(&self.tables);
         kernel.perform(interface, &Step::AddRoot)?;
-        let present =
-            self.numbered().filter_map(|(class, (now, _))| Some(Step::AddClass { class, profile: Some(now?) }));
-        let changed = self.numbered().filter_map(|(class, (now, then))| match (now, then) {
+        let numbered = || (FIRST_CLASS..).zip(self.transitions.iter().copied());
+        let present = numbered().filter_map(|(class, (now, _))| Some(Step::AddClass { class, profile: Some(now?) }));
+        let changed = numbered().filter_map(|(class, (now, then))| match (now, then) {
             (_, None) => None,
             (Some(from), Some(to)) => Some(Step::ChangeLeaf { class, from, to }),
             (None, profile) => Some(Step::AddClass { class, profile }),
@@ -192,29 +177,25 @@ impl Leaves {
             kernel.perform(interface, &step)?;
         }
         let tree = kernel.observe(interface)?;
-        let is_so = |(class, (now, then)): (ClassMinor, (Option<Profile>, Option<Profile>))| {
+        let is_read_back = |(class, (now, then)): (ClassMinor, (Option<Profile>, Option<Profile>))| {
             tree.classes.get(&class).is_some_and(|leaf| leaf.profile == then.or(now))
         };
-        if self.numbered().all(is_so) { Ok(()) } else { Err(Obstacle::NotReadBack) }
-    }
-
-    fn numbered(&self) -> impl Iterator<Item = (ClassMinor, (Option<Profile>, Option<Profile>))> {
-        (FIRST_CLASS..).zip(self.fates.iter().copied())
+        if numbered().all(is_read_back) { Ok(()) } else { Err(TrialError::NotReadBack) }
     }
 }
 
-/// Its delay and limit.
+/// The delay and limit of a profile.
 fn plain(profile: Profile) -> Profile {
     Profile::plain(profile.delay, profile.limit)
 }
 
-/// Its delay and limit, and of everything else this parameter only.
+/// The delay and limit of a profile, and one more parameter.
 fn only(profile: Profile, parameter: Parameter) -> Profile {
     let plain = plain(profile);
     match parameter {
         Parameter::Delay | Parameter::Limit => plain,
         Parameter::Jitter => {
-            // Its packets are kept in order by a rate.
+            // Jitter may come with a rate that keeps packets in order.
             let rate = profile.rate.filter(|_| profile.is_ordered_by_rate());
             Profile { jitter: profile.jitter, rate, ..plain }
         }
@@ -228,14 +209,14 @@ fn only(profile: Profile, parameter: Parameter) -> Profile {
     }
 }
 
-/// The kernel's own words, where it has some.
-fn sentence(obstacle: &Obstacle) -> String {
-    match obstacle {
-        Obstacle::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),
-        Obstacle::Kernel(KernelError::Refused { errno, .. }) => errno.desc().to_owned(),
-        Obstacle::Kernel(error) => error.to_string(),
-        Obstacle::NotReadBack => "it accepts them and reads back something else".to_owned(),
-        Obstacle::NoBench(error) => error.to_string(),
+/// The kernel's message (extended ack), if it has one.
+fn reason(error: &TrialError) -> String {
+    match error {
+        TrialError::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),
+        TrialError::Kernel(KernelError::Refused { errno, .. }) => errno.desc().to_owned(),
+        TrialError::Kernel(error) => error.to_string(),
+        TrialError::NotReadBack => "it accepts them and reads back something else".to_owned(),
+        TrialError::NoNamespace(error) => error.to_string(),
     }
 }
 
@@ -264,7 +245,7 @@ mod tests {
         Profile { seed: Some(42), ..plain(delay) }
     }
 
-    /// 6.1.176, which refuses duplicates in company and ignores seeds.
+    /// As Linux 6.1.176, which refuses duplicates next to other netem and ignores seeds.
     fn old() -> FakeKernel {
         let kernel = FakeKernel::new("db0".parse().unwrap());
         FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..kernel }
@@ -281,7 +262,7 @@ mod tests {
         let shaping = shaping(wanted);
         let change = diff(Some(&shaping), &kernel.tree).unwrap();
         let node = "n1".parse().unwrap();
-        let candidate = Candidate {
+        let dry_run = DryRun {
             tree: &kernel.tree,
             change: &change,
             shaping: Some(&shaping),
@@ -289,7 +270,7 @@ mod tests {
             wanted: &Wanted::default(),
             tables: Tables::new(),
         };
-        candidate.check(kernel).map_err(|error| {
+        dry_run.check(kernel).map_err(|error| {
             assert_eq!(error.code, ErrorCode::Unsupported);
             error.message.replace(&kernel::release(), "R")
         })
@@ -302,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_kernel_does_passes_and_nothing_of_it_stays() {
+    fn a_supported_change_passes_and_leaves_nothing_behind() {
         let mut kernel = old();
         apply(&mut kernel, &[plain("5ms")]);
         let tree = kernel.tree.clone();
@@ -314,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn duplicates_that_a_kernel_refuses_in_company_are_named() {
+    fn duplicates_refused_next_to_other_netem_are_named() {
         let message = "the kernel (R) refuses `duplicate` next to other delays on one interface: netem: cannot mix \
                        duplicating netems with other netems in tree; give all links of the node the same parameters, \
                        or use a kernel without that restriction (6.12.117 has none)";
@@ -322,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn a_leaf_beside_which_another_cannot_be_is_named_though_the_new_one_is_plain() {
+    fn an_existing_duplicating_leaf_is_named_when_a_plain_one_is_refused_next_to_it() {
         let mut kernel = old();
         apply(&mut kernel, &[duplicating("5ms")]);
         let error = check(&kernel, &[duplicating("5ms"), plain("10ms")]).unwrap_err();
@@ -330,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_go_on_an_empty_interface_says_so() {
+    fn links_that_an_empty_interface_would_accept_are_told_to_clear_first() {
         let mut kernel = old();
         apply(&mut kernel, &[plain("5ms"), plain("10ms")]);
         let error = check(&kernel, &[duplicating("20ms"), duplicating("20ms")]).unwrap_err();
@@ -338,13 +319,13 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_a_kernel_ignores_is_named() {
+    fn a_parameter_ignored_by_the_kernel_is_named() {
         let message = "the kernel (R) ignores `seed`; leave it out, or use a kernel from 6.6 on";
         assert_eq!(check(&old(), &[seeded("5ms"), plain("10ms")]), Err(message.to_owned()));
     }
 
     #[test]
-    fn all_parameters_at_fault_are_named_at_once() {
+    fn all_unsupported_parameters_are_named_at_once() {
         let both = Profile { seed: Some(42), ..duplicating("5ms") };
         let error = check(&old(), &[both, plain("10ms")]).unwrap_err();
         assert!(error.contains("refuses `duplicate` next to other delays"), "{error}");
@@ -352,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn many_leaves_that_are_alike_are_tried_as_two() {
+    fn many_equal_leaves_are_tried_as_two() {
         let tree = Tree::default();
         let shaping = shaping(&vec![seeded("5ms"); 200]);
         let change = diff(Some(&shaping), &tree).unwrap();
@@ -360,6 +341,6 @@ mod tests {
             change.steps.iter().filter(|step| matches!(step, Step::AddClass { profile: Some(_), .. })).count(),
             200
         );
-        assert_eq!(Leaves::of(&tree, &change, &Tables::new()).fates.len(), 2);
+        assert_eq!(Leaves::of(&tree, &change, &Tables::new()).transitions.len(), 2);
     }
 }

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(30);
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A change that is possible.
-struct Rehearsed {
+struct Possible {
     held: Held,
     interface: Interface,
     change: Change,
@@ -58,9 +58,9 @@ impl<K: Kernel> Node<K> {
         let waits = self.transactions.unfinished().is_some_and(|until| now.uptime < until);
         let on_all = !waits || wanted.is_on_all_of(&self.held().document);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
-        let Rehearsed { held, interface, change, warnings } = self.rehearse(wanted, &via, now)?;
+        let Possible { held, interface, change, warnings } = self.dry_run(wanted, &via, now)?;
         // A disk that is full is found before any node has changed.
-        self.try_to_write_down(&held, &ticket)?;
+        self.check_journal(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface: interface.index };
         let until = now.uptime.saturating_add(PREPARED_FOR);
         self.step(Event::Checked(ticket, until, checked), now)?;
@@ -78,16 +78,16 @@ impl<K: Kernel> Node<K> {
         if request.base != self.stamp() {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
-        let Rehearsed { interface, change, warnings, .. } = self.rehearse(request.wanted, &via, now)?;
+        let Possible { interface, change, warnings, .. } = self.dry_run(request.wanted, &via, now)?;
         Ok(Prepared { interface: interface.name, change, warnings, clock: None })
     }
 
     /// The change from what is in force to `document`, of which every step is found to be possible.
-    fn rehearse(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Rehearsed, ApiError> {
+    fn dry_run(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Possible, ApiError> {
         let unfit = document.check().and_then(|()| document.check_for(&self.enforcer.config.node));
         let unfit = unfit.and_then(|()| document.check_after(&self.stamp()));
         unfit.map_err(|unfit| ApiError::new(ErrorCode::BadRequest, unfit))?;
-        if let Err(error) = self.settle(now) {
+        if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel could not be brought in line with the journal.");
         }
         // What has ended here stays so, if the controller did not know it yet.
@@ -97,7 +97,7 @@ impl<K: Kernel> Node<K> {
         let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
         // What is only to come is tried now as well: later nobody is there to be told.
-        let (mut change, left) = self.enforcer.rehearse(&interface, &self.in_force, &wanted)?;
+        let (mut change, left) = self.enforcer.dry_run(&interface, &self.in_force, &wanted)?;
         if !absent.asleep.is_empty() {
             let foreign = Foreign::to_change(&self.in_force, &wanted);
             change = self.enforcer.change(&interface, &document.in_force(&absent), foreign)?;
@@ -105,7 +105,7 @@ impl<K: Kernel> Node<K> {
         let left_out = self.left_out(&document, &interface);
         let mut warnings = status::warnings(&self.enforcer.config.node, &interface, &document, &left_out);
         warnings.extend(left);
-        Ok(Rehearsed { held: Held { document, timeline, left_out }, interface, change, warnings })
+        Ok(Possible { held: Held { document, timeline, left_out }, interface, change, warnings })
     }
 
     /// The addresses of the interface that a document does not name, and that are no news: the interface had them when the
@@ -168,7 +168,7 @@ impl<K: Kernel> Node<K> {
         let foreign = Foreign::to_change(&self.in_force, &in_force);
         let staged = self.enforcer.stage(interface, in_force, foreign)?;
         let held = Held { document, timeline, left_out };
-        if let Err(error) = self.write_down_before(&held, &request.ticket) {
+        if let Err(error) = self.write_journal_before(&held, &request.ticket) {
             self.enforcer.forget(&staged);
             return Err(error);
         }
@@ -195,7 +195,7 @@ impl<K: Kernel> Node<K> {
         let late = clock().uptime.saturating_sub(at);
         if late > LATEST {
             self.enforcer.forget(&staged);
-            self.correct_journal(clock());
+            self.update_journal(clock());
             let message = format!("the agent was held up for {:.1} s over the agreed instant", late.as_secs_f64());
             return Err(ApiError::new(ErrorCode::Failed, message));
         }
@@ -207,26 +207,26 @@ impl<K: Kernel> Node<K> {
         }
         let pause = if request.at.is_some() { PAUSE } else { Duration::ZERO };
         let by_controller = || clock().by_controller(request.clock_ahead_ns);
-        let struck = match self.enforcer.strike_with_others(&staged, &by_controller, pause) {
-            Ok(struck) => struck,
+        let written = match self.enforcer.strike_with_others(&staged, &by_controller, pause) {
+            Ok(written) => written,
             Err(error) => {
                 if error.code == ErrorCode::Broken {
-                    self.unsettled = Some(staged.wanted);
+                    self.unreconciled = Some(staged.wanted);
                 }
-                self.correct_journal(clock());
+                self.update_journal(clock());
                 return Err(error);
             }
         };
         // The journal says all the time from before the first write on that this is not done.
         let committed =
-            Committed { stamp: held.document.stamp(), writes: struck.writes, onset: struck.onset, told_late, ended };
+            Committed { stamp: held.document.stamp(), writes: written.writes, onset: written.onset, told_late, ended };
         let now = clock();
         let until = now.uptime.saturating_add(request.confirm_within);
         self.step(Event::Committed(request.ticket.clone(), held, until, committed.clone()), now)?;
-        self.watch_over(staged.interface(), &staged.wanted);
-        (self.absent, self.in_force, self.unsettled) = (absent, staged.wanted, None);
+        self.reset_drift_watch(staged.interface(), &staged.wanted);
+        (self.absent, self.in_force, self.unreconciled) = (absent, staged.wanted, None);
         self.behind = None;
-        info!(node = %self.enforcer.config.node, writes = struck.writes, "{} is in force.", committed.stamp);
+        info!(node = %self.enforcer.config.node, writes = written.writes, "{} is in force.", committed.stamp);
         Ok(committed)
     }
 

@@ -1,4 +1,4 @@
-//! What others do to the interface, and what is done about it: [`Vigil`].
+//! What others do to the interface, and what is done about it: [`DriftWatch`].
 //!
 //! The kernel tells that something has happened ([`Event`]); then the agent looks, and what it sees decides. Nothing here
 //! looks or writes: the node does, and says what it saw and what came of it.
@@ -36,7 +36,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// What is known of the interface, and of what was done about it.
 #[derive(Debug, Default)]
-pub(super) struct Vigil {
+pub(super) struct DriftWatch {
     on_drift: OnDrift,
     /// The interface that has what is in force, if anything is.
     ours: Option<u32>,
@@ -64,7 +64,7 @@ struct Seen {
 
 /// What a look at the interface came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum DriftState {
     /// It has what is in force.
     AsWanted,
     /// It does not, and whoever may write can mend it.
@@ -73,7 +73,7 @@ pub(super) enum Sight {
     OutOfReach,
 }
 
-impl Vigil {
+impl DriftWatch {
     pub(super) fn new(on_drift: OnDrift) -> Self {
         Self { on_drift, ..Self::default() }
     }
@@ -168,9 +168,9 @@ impl Vigil {
     }
 
     /// Has seen the interface. Answers whether it is time to repair it.
-    pub(super) fn see(&mut self, sight: Sight, now: Now) -> bool {
+    pub(super) fn see(&mut self, sight: DriftState, now: Now) -> bool {
         self.look_at = None;
-        if sight == Sight::AsWanted {
+        if sight == DriftState::AsWanted {
             if let Some(since) = self.since.take() {
                 self.note(now, format!("the kernel has what is in force again, which it had not since {since}"));
             }
@@ -181,7 +181,7 @@ impl Vigil {
             self.since = Some(now.wall);
             self.note(now, DRIFTS.to_owned());
         }
-        if self.on_drift == OnDrift::Report || sight == Sight::OutOfReach {
+        if self.on_drift == OnDrift::Report || sight == DriftState::OutOfReach {
             self.obstacle = None;
             return false;
         }
@@ -281,32 +281,32 @@ mod tests {
         "db0".parse().unwrap()
     }
 
-    fn on(on_drift: OnDrift) -> Vigil {
-        let mut vigil = Vigil::new(on_drift);
-        vigil.begin(Some((7, true, true)));
-        vigil
+    fn on(on_drift: OnDrift) -> DriftWatch {
+        let mut drift_watch = DriftWatch::new(on_drift);
+        drift_watch.begin(Some((7, true, true)));
+        drift_watch
     }
 
     fn link(index: u32, name: &str, is_up: bool, has_carrier: bool) -> Event {
         Event::Link { index, name: name.to_owned(), is_up, has_carrier }
     }
 
-    fn told(vigil: &Vigil) -> Vec<String> {
-        vigil.status(at(0), None).incidents.into_iter().map(|incident| incident.what).collect()
+    fn told(drift_watch: &DriftWatch) -> Vec<String> {
+        drift_watch.status(at(0), None).incidents.into_iter().map(|incident| incident.what).collect()
     }
 
     #[test]
     fn what_befalls_the_interface_is_told_and_what_befalls_others_is_not() {
-        let mut vigil = on(OnDrift::Report);
+        let mut drift_watch = on(OnDrift::Report);
         let others = [
             link(8, "eth0", false, false),
             Event::Gone { index: 9 },
             Event::Shaping { index: 8 },
             link(7, "db0", true, true),
         ];
-        assert!(!vigil.hear(&others[..3], &db0(), at(0)));
-        assert!(vigil.hear(&others[3..], &db0(), at(0)), "a link of which something else changed is looked at");
-        assert_eq!(told(&vigil), [""; 0]);
+        assert!(!drift_watch.hear(&others[..3], &db0(), at(0)));
+        assert!(drift_watch.hear(&others[3..], &db0(), at(0)), "a link of which something else changed is looked at");
+        assert_eq!(told(&drift_watch), [""; 0]);
         let events = [
             link(7, "db0", false, false),
             link(7, "db0", true, false),
@@ -317,10 +317,10 @@ mod tests {
             link(7, "db0", true, true),
         ];
         for event in events {
-            assert!(vigil.hear(&[event], &db0(), at(0)));
+            assert!(drift_watch.hear(&[event], &db0(), at(0)));
         }
         assert_eq!(
-            told(&vigil),
+            told(&drift_watch),
             [
                 "interface db0 went down",
                 "interface db0 went up",
@@ -331,89 +331,89 @@ mod tests {
                 "interface db0 has its name again",
             ]
         );
-        assert!(vigil.hear(&[Event::Lost], &db0(), at(0)));
+        assert!(drift_watch.hear(&[Event::Lost], &db0(), at(0)));
     }
 
     #[test]
     fn an_interface_on_which_nothing_is_in_force_is_nobodys_concern() {
-        let mut vigil = Vigil::new(OnDrift::Repair);
+        let mut drift_watch = DriftWatch::new(OnDrift::Repair);
         let events = [link(7, "db0", true, true), Event::Lost, Event::Gone { index: 7 }];
-        assert!(!vigil.hear(&events, &db0(), at(0)));
-        assert_eq!(told(&vigil), [""; 0]);
+        assert!(!drift_watch.hear(&events, &db0(), at(0)));
+        assert_eq!(told(&drift_watch), [""; 0]);
     }
 
     #[test]
     fn what_is_only_to_be_reported_is_never_repaired_and_says_since_when() {
-        let mut vigil = on(OnDrift::Report);
+        let mut drift_watch = on(OnDrift::Report);
         for second in 3..100 {
-            assert!(!vigil.see(Sight::Differs, at(second)));
+            assert!(!drift_watch.see(DriftState::Differs, at(second)));
         }
-        assert_eq!(vigil.status(at(100), None).since, Some(at(3).wall.to_string()));
-        assert!(!vigil.see(Sight::AsWanted, at(101)));
-        assert_eq!(vigil.status(at(102), None).since, None);
-        assert_eq!(told(&vigil).len(), 2);
-        vigil.begin(Some((7, true, true)));
-        assert_eq!(told(&vigil), [""; 0], "a change of ours is a new beginning");
+        assert_eq!(drift_watch.status(at(100), None).since, Some(at(3).wall.to_string()));
+        assert!(!drift_watch.see(DriftState::AsWanted, at(101)));
+        assert_eq!(drift_watch.status(at(102), None).since, None);
+        assert_eq!(told(&drift_watch).len(), 2);
+        drift_watch.begin(Some((7, true, true)));
+        assert_eq!(told(&drift_watch), [""; 0], "a change of ours is a new beginning");
     }
 
     #[test]
     fn repairs_that_do_not_last_come_less_and_less_often_and_at_once_again_after_a_calm() {
-        let mut vigil = on(OnDrift::Repair);
+        let mut drift_watch = on(OnDrift::Repair);
         let mut repairs = Vec::new();
         // Somebody rolls back each of them at once.
         for second in 0..400 {
-            if vigil.see(Sight::Differs, at(second)) {
-                vigil.tried(at(second));
-                vigil.repaired(1, 7, at(second));
+            if drift_watch.see(DriftState::Differs, at(second)) {
+                drift_watch.tried(at(second));
+                drift_watch.repaired(1, 7, at(second));
                 repairs.push(second);
             }
         }
         assert_eq!(repairs, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]);
-        assert_eq!(vigil.status(at(400), None).repairs, 12);
-        assert!(!vigil.see(Sight::Differs, at(400)));
-        assert_eq!(vigil.status(at(400), None).next_try, Some(23.0));
-        assert!(vigil.hear(&[], &db0(), at(423)), "it is looked at when the time has come");
-        assert!(vigil.see(Sight::Differs, at(500)), "after a calm, the first repair comes at once");
+        assert_eq!(drift_watch.status(at(400), None).repairs, 12);
+        assert!(!drift_watch.see(DriftState::Differs, at(400)));
+        assert_eq!(drift_watch.status(at(400), None).next_try, Some(23.0));
+        assert!(drift_watch.hear(&[], &db0(), at(423)), "it is looked at when the time has come");
+        assert!(drift_watch.see(DriftState::Differs, at(500)), "after a calm, the first repair comes at once");
     }
 
     #[test]
     fn what_is_refused_before_it_is_written_is_tried_again_as_soon_as_something_happens() {
-        let mut vigil = on(OnDrift::Repair);
+        let mut drift_watch = on(OnDrift::Repair);
         for second in 0..5 {
-            assert!(vigil.see(Sight::Differs, at(second)));
-            vigil.refused("it has no address".to_owned(), at(second));
+            assert!(drift_watch.see(DriftState::Differs, at(second)));
+            drift_watch.refused("it has no address".to_owned(), at(second));
         }
-        assert_eq!(vigil.status(at(5), None).obstacle.as_deref(), Some("it has no address"));
-        assert!(vigil.hear(&[Event::Address { index: 7 }], &db0(), at(4)));
-        assert!(!vigil.hear(&[], &db0(), at(4)) && vigil.hear(&[], &db0(), at(5)));
-        vigil.tried(at(5));
-        vigil.repaired(9, 12, at(5));
-        assert_eq!((vigil.ours(), vigil.status(at(5), None).obstacle), (Some(12), None));
+        assert_eq!(drift_watch.status(at(5), None).obstacle.as_deref(), Some("it has no address"));
+        assert!(drift_watch.hear(&[Event::Address { index: 7 }], &db0(), at(4)));
+        assert!(!drift_watch.hear(&[], &db0(), at(4)) && drift_watch.hear(&[], &db0(), at(5)));
+        drift_watch.tried(at(5));
+        drift_watch.repaired(9, 12, at(5));
+        assert_eq!((drift_watch.ours(), drift_watch.status(at(5), None).obstacle), (Some(12), None));
     }
 
     #[test]
     fn what_only_others_can_mend_is_not_tried() {
-        let mut vigil = on(OnDrift::Repair);
-        assert!(!vigil.see(Sight::OutOfReach, at(0)));
-        assert!(vigil.status(at(0), None).since.is_some());
+        let mut drift_watch = on(OnDrift::Repair);
+        assert!(!drift_watch.see(DriftState::OutOfReach, at(0)));
+        assert!(drift_watch.status(at(0), None).since.is_some());
     }
 
     #[test]
     fn a_look_that_failed_says_nothing_about_the_interface() {
-        let mut vigil = on(OnDrift::Repair);
-        vigil.could_not_look("the kernel did not answer".to_owned(), at(0));
-        let status = vigil.status(at(0), None);
+        let mut drift_watch = on(OnDrift::Repair);
+        drift_watch.could_not_look("the kernel did not answer".to_owned(), at(0));
+        let status = drift_watch.status(at(0), None);
         assert_eq!((status.since, status.incidents.len()), (None, 0));
-        assert!(vigil.hear(&[], &db0(), at(1)), "it is looked at again");
+        assert!(drift_watch.hear(&[], &db0(), at(1)), "it is looked at again");
     }
 
     #[test]
     fn only_the_last_incidents_are_remembered() {
-        let mut vigil = on(OnDrift::Report);
+        let mut drift_watch = on(OnDrift::Report);
         for second in 0..100 {
-            vigil.hear(&[link(7, "db0", second % 2 == 1, true)], &db0(), at(second));
+            drift_watch.hear(&[link(7, "db0", second % 2 == 1, true)], &db0(), at(second));
         }
-        assert_eq!(told(&vigil).len(), REMEMBERED);
-        assert_eq!(told(&vigil).last().unwrap(), "interface db0 went up");
+        assert_eq!(told(&drift_watch).len(), REMEMBERED);
+        assert_eq!(told(&drift_watch).last().unwrap(), "interface db0 went up");
     }
 }

@@ -8,7 +8,7 @@ use super::guard;
 use crate::{
     agent::{
         Config, Now, Via,
-        dry_run::{self, Bench, Candidate},
+        dry_run::{self, DryRun, Sandbox},
     },
     kernel::{Interface, Kernel, execute, execute_with},
     plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, diff_beside_foreign},
@@ -20,7 +20,7 @@ pub(super) struct Enforcer<K> {
     pub(super) config: Config,
     pub(super) kernel: K,
     /// Where the kernel is tried out.
-    bench: Box<dyn Bench>,
+    sandbox: Box<dyn Sandbox>,
     /// Whether it has been tried and found able to shape.
     can_shape: bool,
     /// Whether it has been tried and found able to hand over what is to be refused.
@@ -72,7 +72,7 @@ impl Staged {
 
 /// What writing a change came to.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Struck {
+pub(super) struct Written {
     /// How many steps it took.
     pub(super) writes: usize,
     /// When it took effect.
@@ -80,8 +80,8 @@ pub(super) struct Struck {
 }
 
 impl<K: Kernel> Enforcer<K> {
-    pub(super) fn new(config: Config, kernel: K, bench: impl Bench + 'static) -> Self {
-        Self { config, kernel, bench: Box::new(bench), can_shape: false, can_refuse: false, drains: false }
+    pub(super) fn new(config: Config, kernel: K, sandbox: impl Sandbox + 'static) -> Self {
+        Self { config, kernel, sandbox: Box::new(sandbox), can_shape: false, can_refuse: false, drains: false }
     }
 
     /// Whether there is something to [`sweep`](Self::sweep).
@@ -101,7 +101,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible
     /// here; and what of ours has to stay. `in_force` says what it has.
-    pub(super) fn rehearse(
+    pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
         in_force: &Wanted,
@@ -112,15 +112,15 @@ impl<K: Kernel> Enforcer<K> {
         let change = way(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // To take something off needs no trial.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
-            dry_run::try_shaping(&*self.bench)?;
+            dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
         }
         if shaping.as_ref().is_some_and(Shaping::has_refusals) && !self.can_refuse {
-            dry_run::try_refusals(&*self.bench)?;
+            dry_run::try_refusals(&*self.sandbox)?;
             self.can_refuse = true;
         }
         let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
-        let candidate = Candidate {
+        let candidate = DryRun {
             tree: &tree,
             change: &change,
             shaping: shaping.as_ref(),
@@ -128,7 +128,7 @@ impl<K: Kernel> Enforcer<K> {
             wanted,
             tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
         };
-        candidate.check(&*self.bench)?;
+        candidate.check(&*self.sandbox)?;
         let left = if shaping.is_none() { tree.left(&interface.name) } else { Vec::new() };
         Ok((change, left))
     }
@@ -181,7 +181,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Writes what is staged, reads it back, and answers what it refuses. On any failure, what was written is rolled back.
-    pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Struck, ApiError> {
+    pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Written, ApiError> {
         self.strike_with_others(staged, clock, Duration::ZERO)
     }
 
@@ -192,7 +192,7 @@ impl<K: Kernel> Enforcer<K> {
         staged: &Staged,
         clock: &dyn Fn() -> Now,
         pause: Duration,
-    ) -> Result<Struck, ApiError> {
+    ) -> Result<Written, ApiError> {
         let Staged { wanted, interface, before, change, foreign, refuses } = staged;
         let mut onset: Option<Onset> = None;
         let written = execute_with(&mut self.kernel, interface, &change.steps, |step| {
@@ -209,7 +209,7 @@ impl<K: Kernel> Enforcer<K> {
             Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *refuses) {
                 Ok(()) => {
                     self.drains = !(left.steps.is_empty() && left.draining.is_empty());
-                    return Ok(Struck { writes: change.steps.len(), onset });
+                    return Ok(Written { writes: change.steps.len(), onset });
                 }
                 Err(error) => error.to_string(),
             },

@@ -42,7 +42,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
         Some(peer) => kernel.route_to(peer, via.local_address())?,
         None => None,
     };
-    Scene { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;
+    Admission { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;
     Ok(interface)
 }
 
@@ -115,7 +115,7 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
 }
 
 /// An interface, the host that it belongs to, and who asks for it.
-struct Scene<'a> {
+struct Admission<'a> {
     config: &'a Config,
     host: &'a HostNetwork,
     interface: &'a Interface,
@@ -124,7 +124,7 @@ struct Scene<'a> {
     way: Option<u32>,
 }
 
-impl Scene<'_> {
+impl Admission<'_> {
     fn check(&self, place: &NodeLocation, wanted: &Wanted) -> Result<(), ApiError> {
         self.check_link()?;
         self.check_default_routes()?;

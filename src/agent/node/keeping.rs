@@ -9,7 +9,7 @@ use std::time::Duration;
 use tracing::{info, warn};
 
 use super::{
-    Changes, Node,
+    Node, NodePayload,
     enforcer::Foreign,
     transactions::{Effect, Event, Refusal},
     writing::unwritable,
@@ -34,7 +34,7 @@ impl<K: Kernel> Node<K> {
         let event = if *by_all { Event::Finish(ticket.clone()) } else { Event::Confirm(ticket.clone(), until) };
         match self.step(event, now)? {
             Effect::WriteJournal => {
-                if let Err(error) = self.write_down() {
+                if let Err(error) = self.write_journal() {
                     let rollback = Rollback { ticket: ticket.clone() };
                     let code =
                         if self.rollback(&rollback, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
@@ -57,13 +57,13 @@ impl<K: Kernel> Node<K> {
         let effect = self.step(Event::Rollback(request.ticket.clone()), now)?;
         if matches!(effect, Effect::Covered) {
             // It goes back with what lies on top, even if nobody asks for it again.
-            self.correct_journal(now);
+            self.update_journal(now);
             return Err(self.refused(Refusal::Covered, now));
         }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
         // A change that could be neither done nor rolled back as it was committed.
-        self.settle(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
+        self.reconcile(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
         Ok(RolledBack { stamp: self.stamp(), kept })
     }
 
@@ -88,7 +88,7 @@ impl<K: Kernel> Node<K> {
     }
 
     /// Forgets what was computed, and goes back, if that is what there is to do.
-    fn carry_out(&mut self, effect: Effect<Changes>, now: Now) -> Result<(), ApiError> {
+    fn carry_out(&mut self, effect: Effect<NodePayload>, now: Now) -> Result<(), ApiError> {
         let (dropped, goes_back) = match effect {
             Effect::Discard(dropped) => (dropped, false),
             Effect::RollBack(dropped) => (dropped, true),
@@ -96,7 +96,7 @@ impl<K: Kernel> Node<K> {
         };
         if let Some(ready) = dropped {
             self.enforcer.forget(&ready.staged);
-            self.correct_journal(now);
+            self.update_journal(now);
         }
         if goes_back { self.take_back(now) } else { Ok(()) }
     }
@@ -108,7 +108,7 @@ impl<K: Kernel> Node<K> {
             let effect = self.step(Event::RolledBack, now)?;
             self.note(self.held().timeline.absent(now.uptime));
             // Until this is written, the journal says that the change is not done, which comes to the same.
-            self.correct_journal(now);
+            self.update_journal(now);
             warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
             // So was the one below to be rolled back.
             if !matches!(effect, Effect::RollBack(_)) {
@@ -120,18 +120,18 @@ impl<K: Kernel> Node<K> {
     fn go_back(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
-        if let Err(error) = self.write_down() {
+        if let Err(error) = self.write_journal() {
             // All other nodes go back, so this one does as well: a disk that is full must not part it from them.
             warn!(%error, "The journal does not say that the change is rolled back.");
         }
         self.ahead = None;
-        if self.is_displaced()? {
+        if self.is_interface_replaced()? {
             return Ok(());
         }
         let interface = self.enforcer.own_interface(&self.in_force)?;
         let staged = self.enforcer.stage(interface, in_force, Foreign::Stays)?;
         self.enforcer.strike(&staged, &|| now)?;
-        self.watch_over(staged.interface(), &staged.wanted);
+        self.reset_drift_watch(staged.interface(), &staged.wanted);
         Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{drift::Sight, enforcer::Enforcer, guard, journal::Held};
+use super::{drift::DriftState, enforcer::Enforcer, guard, journal::Held};
 use crate::{
     agent::{Config, time::Timeline},
     kernel::{Interface, Kernel, KernelError},
@@ -36,11 +36,11 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn sight(&self) -> Sight {
+    pub(super) fn sight(&self) -> DriftState {
         match (self.steps.is_empty(), self.chores.is_empty()) {
-            (true, true) => Sight::AsWanted,
-            (true, false) => Sight::OutOfReach,
-            (false, _) => Sight::Differs,
+            (true, true) => DriftState::AsWanted,
+            (true, false) => DriftState::OutOfReach,
+            (false, _) => DriftState::Differs,
         }
     }
 }

@@ -20,26 +20,26 @@ const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl<K: Kernel> Node<K> {
     /// Writes down that a transaction is about to lead to `held`.
-    pub(super) fn write_down_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
+    pub(super) fn write_journal_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         self.write(self.transactions.leading_to(held.clone(), ticket)).map_err(|error| unwritable(&error))
     }
 
     /// Finds out whether that can be written down, and writes down nothing.
-    pub(super) fn try_to_write_down(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
+    pub(super) fn check_journal(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
         let entry = self.entry(self.transactions.leading_to(held.clone(), ticket));
         journal::try_out(path, &entry).map_err(|error| unwritable(&error))
     }
 
     /// Writes down what the node has, and which change of it is under way.
-    pub(super) fn write_down(&self) -> Result<(), JournalError> {
+    pub(super) fn write_journal(&self) -> Result<(), JournalError> {
         self.write(self.transactions.record())
     }
 
     /// The same where it is done already, so that it is tried again until the journal says so.
-    pub(super) fn correct_journal(&mut self, now: Now) {
+    pub(super) fn update_journal(&mut self, now: Now) {
         let was_behind = self.behind.take().is_some();
-        match self.write_down() {
+        match self.write_journal() {
             Ok(()) if was_behind => info!("The journal says what is in force again."),
             Ok(()) => {}
             Err(error) => {

@@ -92,7 +92,7 @@ struct Entry {
 }
 
 /// A connection's place among the others, which it has until this is dropped.
-pub(super) struct Seat {
+pub(super) struct Client {
     number: u64,
     all: Connections,
     stage: watch::Receiver<(Stage, Instant)>,
@@ -110,7 +110,7 @@ impl Connections {
     }
 
     /// Takes one more in, if need be in the place of another; `None`: the agent is at work for all of them.
-    pub(super) fn admit(&self, stage: Stage) -> Option<Seat> {
+    pub(super) fn admit(&self, stage: Stage) -> Option<Client> {
         let mut open = self.open();
         if open.entries.len() >= self.limits().connections {
             let waited_for = |entry: &Entry| {
@@ -128,7 +128,7 @@ impl Connections {
         let end = CancellationToken::new();
         let (sender, receiver) = watch::channel((stage, Instant::now()));
         open.entries.insert(number, Entry { stage: sender, end: end.clone() });
-        Some(Seat { number, all: self.clone(), stage: receiver, end })
+        Some(Client { number, all: self.clone(), stage: receiver, end })
     }
 
     /// Room for a body of so many bytes, if there is some in time.
@@ -146,7 +146,7 @@ impl Connections {
     }
 }
 
-impl Seat {
+impl Client {
     /// Says what the connection is at from now on.
     pub(super) fn enter(&self, stage: Stage) {
         if let Some(entry) = self.all.open().entries.get(&self.number) {
@@ -185,7 +185,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for Client {
     fn drop(&mut self) {
         self.all.open().entries.remove(&self.number);
     }

@@ -45,7 +45,7 @@ enum Socket {
 }
 
 /// Who has come.
-pub(super) enum Arrival {
+pub(super) enum Accepted {
     Unix(UnixStream),
     /// The credentials are what TLS is to be spoken with.
     Tcp {
@@ -92,13 +92,13 @@ impl Listener {
     }
 
     /// The next one who comes.
-    pub(super) async fn accept(&self) -> Arrival {
+    pub(super) async fn accept(&self) -> Accepted {
         loop {
             let arrival = match &self.socket {
-                Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Arrival::Unix(stream)),
+                Socket::Unix { listener, .. } => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
                 Socket::Tcp { listener, credentials } => listener.accept().await.map(|(stream, peer)| {
                     let tls = credentials.as_ref().map(Credentials::acceptor);
-                    Arrival::Tcp { stream, peer, tls }
+                    Accepted::Tcp { stream, peer, tls }
                 }),
             };
             match arrival {

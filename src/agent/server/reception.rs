@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
-    connections::{Seat, Stage},
-    listener::{Arrival, Listener},
+    connections::{Client, Stage},
+    listener::{Accepted, Listener},
     throttle::Throttle,
 };
 use crate::{
@@ -47,7 +47,7 @@ pub(super) struct ReadOnly;
 
 /// How a client has come, for the extensions of its requests.
 #[derive(Clone, Copy, Default)]
-struct Caller {
+struct Origin {
     via: Option<Via>,
     read_only: Option<ReadOnly>,
 }
@@ -60,16 +60,16 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             arrival = listener.accept() => arrival,
             () = stop.cancelled() => break,
         };
-        let Some(seat) = listener.connections.admit(arrival.first_stage()) else {
+        let Some(client) = listener.connections.admit(arrival.first_stage()) else {
             debug!("The agent is at work for as many clients as it has room for; one more was sent away.");
             continue;
         };
         let (router, stop, refusals) = (router.clone(), stop.clone(), Arc::clone(&refusals));
         tokio::spawn(async move {
-            let door = Door { seat, router, stop };
+            let session = Session { client, router, stop };
             match arrival {
-                Arrival::Unix(stream) => door.serve(stream, Caller::default(), false).await,
-                Arrival::Tcp { stream, peer, tls } => door.serve_tcp(stream, peer, tls, &refusals).await,
+                Accepted::Unix(stream) => session.serve(stream, Origin::default(), false).await,
+                Accepted::Tcp { stream, peer, tls } => session.serve_tcp(stream, peer, tls, &refusals).await,
             }
         });
     }
@@ -79,38 +79,38 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
     }
 }
 
-impl Arrival {
+impl Accepted {
     fn first_stage(&self) -> Stage {
         if matches!(self, Self::Tcp { tls: Some(_), .. }) { Stage::Handshake } else { Stage::Head }
     }
 }
 
 /// What one connection is served with.
-struct Door {
-    seat: Seat,
+struct Session {
+    client: Client,
     router: Router,
     stop: CancellationToken,
 }
 
-impl Door {
+impl Session {
     async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, refusals: &Throttle) {
         let Ok(local) = stream.local_addr() else { return };
         // Answers are small and waited for; that it fails is none of their concern.
         drop(stream.set_nodelay(true));
         let via = Some(Via { local: Some(local), peer: Some(peer) });
-        let Some(tls) = tls else { return self.serve(stream, Caller { via, read_only: None }, true).await };
+        let Some(tls) = tls else { return self.serve(stream, Origin { via, read_only: None }, true).await };
         let shaken = tokio::select! {
             shaken = shake_hands(stream, &tls) => shaken,
-            why = self.seat.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
+            why = self.client.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
             () = self.stop.cancelled() => return,
         };
         match shaken {
             Ok(stream) => {
-                self.seat.enter(Stage::Head);
+                self.client.enter(Stage::Head);
                 let certificates = stream.get_ref().1.peer_certificates();
                 let role = certificates.and_then(|chain| Role::of(chain.first()?));
                 let read_only = (role != Some(Role::Controller)).then_some(ReadOnly);
-                self.serve(*stream, Caller { via, read_only }, false).await;
+                self.serve(*stream, Origin { via, read_only }, false).await;
             }
             Err(None) => debug!(%peer, "Somebody came, said nothing and left."),
             Err(Some(Refusal { why, farewell })) => {
@@ -121,7 +121,7 @@ impl Door {
                 if let Some((stream, word)) = farewell {
                     tokio::select! {
                         () = take_leave(stream, &word) => {}
-                        _ = self.seat.end() => {}
+                        _ = self.client.end() => {}
                     }
                 }
             }
@@ -129,25 +129,25 @@ impl Door {
     }
 
     /// Serves requests. `checks_host`: only those that do not come by way of a web page.
-    async fn serve<S>(self, stream: S, caller: Caller, checks_host: bool)
+    async fn serve<S>(self, stream: S, origin: Origin, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Self { seat, router, stop } = self;
-        let limits = seat.connections().limits();
+        let Self { client, router, stop } = self;
+        let limits = client.connections().limits();
         let service = TowerToHyperService::new(router);
         let answer = service_fn(|request: Request<Incoming>| {
             let service = service.clone();
-            let seat = &seat;
+            let client = &client;
             async move {
                 let response = if checks_host && !is_for_loopback(request.headers()) {
                     let why = "without TLS the agent answers programs of its own machine only: the Host header has to be \
                                a loopback address";
                     refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
                 } else {
-                    handle(seat, &service, request, caller).await
+                    handle(client, &service, request, origin).await
                 };
-                seat.enter(Stage::Idle);
+                client.enter(Stage::Idle);
                 Ok::<_, Infallible>(response)
             }
         });
@@ -163,7 +163,7 @@ impl Door {
                     }
                     return;
                 }
-                why = seat.end() => return debug!("A connection was closed: {why}."),
+                why = client.end() => return debug!("A connection was closed: {why}."),
                 () = stop.cancelled(), if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
@@ -221,24 +221,24 @@ async fn take_leave(mut stream: TcpStream, word: &str) {
 }
 
 async fn handle(
-    seat: &Seat,
+    client: &Client,
     service: &TowerToHyperService<Router>,
     request: Request<Incoming>,
-    caller: Caller,
+    origin: Origin,
 ) -> Response {
-    let mut response = answered(seat, service, request, caller).await;
+    let mut response = answered(client, service, request, origin).await;
     response.headers_mut().insert(header::SERVER, HeaderValue::from_static(SERVER));
     response
 }
 
 async fn answered(
-    seat: &Seat,
+    client: &Client,
     service: &TowerToHyperService<Router>,
     request: Request<Incoming>,
-    caller: Caller,
+    origin: Origin,
 ) -> Response {
-    seat.enter(Stage::Body);
-    let limits = seat.connections().limits();
+    client.enter(Stage::Body);
+    let limits = client.connections().limits();
     let (mut parts, body) = request.into_parts();
     // A body that does not say how large it is may be as large as any.
     let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
@@ -249,7 +249,7 @@ async fn answered(
     if size > limits.body_size {
         return too_large();
     }
-    let Some(_room) = seat.connections().room(size).await else {
+    let Some(_room) = client.connections().room(size).await else {
         let why = "the agent has no room for more requests of that size at the moment; try again";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Failed, why);
     };
@@ -268,11 +268,11 @@ async fn answered(
             return refuse(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, &why);
         }
     };
-    seat.enter(Stage::Work);
-    if let Some(via) = caller.via {
+    client.enter(Stage::Work);
+    if let Some(via) = origin.via {
         parts.extensions.insert(via);
     }
-    if let Some(read_only) = caller.read_only {
+    if let Some(read_only) = origin.read_only {
         parts.extensions.insert(read_only);
     }
     let request: Request<Full<Bytes>> = Request::from_parts(parts, Full::new(bytes));

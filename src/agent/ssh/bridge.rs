@@ -26,7 +26,7 @@ use nix::{
 };
 use thiserror::Error;
 
-use super::keeper::{KeeperFolder, Presence};
+use super::keeper::{FolderLock, KeeperFolder};
 use crate::{
     agent::{Config, ConfigError, JournalError, Via, journal},
     kernel::{Kernel, Link},
@@ -38,18 +38,18 @@ use crate::{
 /// How long a keeper may take to listen, or to end.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What the caller asks this host to be.
+/// What the options asks this host to be.
 #[derive(Debug, Default)]
-pub struct Caller {
+pub struct BridgeOptions {
     /// Which node.
     pub node: Option<NodeName>,
-    /// What may be shaped; no other interface is ever touched. None, if the caller does not know it.
+    /// What may be shaped; no other interface is ever touched. None, if the options does not know it.
     pub interfaces: Vec<IfName>,
     /// Whether something is to be changed. A keeper that cannot make the change is replaced; a question replaces none.
     pub changes: bool,
     /// The same by the network that the interface has an address in, if there is one such interface.
     pub network: Option<IpNetwork>,
-    /// The connection that the caller came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
+    /// The connection that the options came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
     /// of this host.
     pub connection: Option<String>,
 }
@@ -57,7 +57,7 @@ pub struct Caller {
 /// Why stdin and stdout lead nowhere.
 #[derive(Debug, Error)]
 pub enum BridgeError {
-    /// The host has no configuration, and the caller does not say what it needs.
+    /// The host has no configuration, and the options does not say what it needs.
     #[error("this host has no {0}, so --node must say which node it is")]
     Unconfigured(PathBuf),
     /// The host's configuration.
@@ -125,19 +125,19 @@ struct Agent {
 pub fn bridge<E: From<BridgeError>>(
     folder: &KeeperFolder,
     config: &Path,
-    mut caller: Caller,
+    mut options: BridgeOptions,
     kernel: &mut impl Kernel,
     may_start: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
-    caller.interfaces.extend(caller.network.and_then(|network| the_one_in(network, kernel)));
-    check_connection(&caller, kernel)?;
-    let agent = find(folder, config, &caller)?;
+    options.interfaces.extend(options.network.and_then(|network| the_one_in(network, kernel)));
+    check_connection(&options, kernel)?;
+    let agent = find(folder, config, &options)?;
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     // Held to the end.
-    let _presence: Presence = folder.enter().map_err(unusable)?;
+    let _presence: FolderLock = folder.enter().map_err(unusable)?;
     let starting = folder.starting().map_err(unusable)?;
     if let Some(text) = &agent.text {
-        replace(folder, &caller, text)?;
+        replace(folder, &options, text)?;
     }
     let stream = if let Ok(stream) = UnixStream::connect(&agent.socket) {
         stream
@@ -158,36 +158,36 @@ fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     fitting.next().filter(|_| fitting.next().is_none())?.name.parse().ok()
 }
 
-/// Never the interface that the caller's connection came in by, be it by what lies on it.
-fn check_connection(caller: &Caller, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
-    let via = caller.connection.as_deref().and_then(Via::of_ssh_connection);
+/// Never the interface that the options's connection came in by, be it by what lies on it.
+fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
+    let via = options.connection.as_deref().and_then(Via::of_ssh_connection);
     let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
     // A host that cannot be looked at shapes nothing either.
     let Ok(host) = kernel.host() else { return Ok(()) };
     let carries = |link: &Link| host.carried_by(link.index).iter().any(|above| above.has(own));
     let link = |name: &&IfName| host.links.iter().find(|link| link.name == name.as_str());
-    match caller.interfaces.iter().find(|name| link(name).is_some_and(carries)) {
+    match options.interfaces.iter().find(|name| link(name).is_some_and(carries)) {
         Some(name) => Err(BridgeError::OwnConnection(name.clone())),
         None => Ok(()),
     }
 }
 
-/// The agent that the host's configuration has, or a keeper for the caller.
-fn find(folder: &KeeperFolder, config: &Path, caller: &Caller) -> Result<Agent, BridgeError> {
+/// The agent that the host's configuration has, or a keeper for the options.
+fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result<Agent, BridgeError> {
     if config.exists() {
         let Config { node: own, socket, .. } = Config::read(config)?;
-        if let Some(asked) = caller.node.clone().filter(|asked| *asked != own) {
+        if let Some(asked) = options.node.clone().filter(|asked| *asked != own) {
             return Err(BridgeError::AnotherNode { own, asked, by: format!("its {}", config.display()) });
         }
         let socket = socket.ok_or_else(|| BridgeError::NoSocket(config.to_owned()))?;
         return Ok(Agent { socket, config: config.to_owned(), text: None });
     }
-    let node = match &caller.node {
+    let node = match &options.node {
         Some(node) => node.clone(),
         None => host_name().ok_or_else(|| BridgeError::Unconfigured(config.to_owned()))?,
     };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
-    let interfaces: Vec<_> = caller.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
+    let interfaces: Vec<_> = options.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
     // The first line tells a netemctl with which the keeper cannot talk; builds that speak alike share it.
     let text = format!(
         "# {GREETING}: that of the agent that ssh started. It goes when nothing is in force any more.\n\
@@ -208,7 +208,7 @@ fn host_name() -> Option<NodeName> {
 
 /// Sees to it that the configuration of a keeper is this one, and that one with another (another interface, another way to
 /// talk) has ended: the next one goes on from its journal. Who only asks has what is there answer, if it can.
-fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), BridgeError> {
+fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = match fs::read_to_string(folder.config()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -221,15 +221,15 @@ fn replace(folder: &KeeperFolder, caller: &Caller, text: &str) -> Result<(), Bri
     // Before anything ends that knows when something is over.
     let entry = journal::read(&folder.journal())?;
     let is_clear = entry.is_none_or(|entry| entry.is_clear());
-    let only_asks = !caller.changes || caller.node.is_none();
-    let stays = before.is_some() && only_asks && (running.is_some() || caller.node.is_none());
+    let only_asks = !options.changes || options.node.is_none();
+    let stays = before.is_some() && only_asks && (running.is_some() || options.node.is_none());
     let head = |text: &str| text.lines().next().map(ToOwned::to_owned);
     if stays && running.is_some() && before.as_deref().and_then(head) != head(text) {
         return Err(BridgeError::AnotherWire);
     }
     let own = before.map(|_| Config::read(&folder.config())).transpose()?.map(|config| config.node);
-    let other = own.filter(|own| caller.node.as_ref().is_some_and(|asked| asked != own));
-    if let (Some(own), Some(asked)) = (&other, &caller.node)
+    let other = own.filter(|own| options.node.as_ref().is_some_and(|asked| asked != own));
+    if let (Some(own), Some(asked)) = (&other, &options.node)
         && (stays || !is_clear)
     {
         let by = if is_clear {

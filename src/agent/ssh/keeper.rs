@@ -38,7 +38,7 @@ pub struct KeeperFolder(PathBuf);
 /// Says that somebody is connected, as long as it lives.
 #[must_use = "the keeper may end without it"]
 #[derive(Debug)]
-pub struct Presence {
+pub struct FolderLock {
     _lock: Flock<File>,
 }
 
@@ -88,7 +88,7 @@ impl KeeperFolder {
     }
 
     /// Makes the folder, for this user alone, and keeps a keeper that is there from ending.
-    pub fn enter(&self) -> io::Result<Presence> {
+    pub fn enter(&self) -> io::Result<FolderLock> {
         loop {
             if let Some(parent) = self.0.parent() {
                 make_private(parent)?;
@@ -101,7 +101,7 @@ impl KeeperFolder {
                 Err(error) => return Err(error),
             };
             if self.is_of_this_folder(&lock) {
-                return Ok(Presence { _lock: lock });
+                return Ok(FolderLock { _lock: lock });
             }
         }
     }

@@ -8,7 +8,7 @@ use crate::{
 
 fn node(on_drift: OnDrift) -> Node<FakeKernel> {
     let config = Config { on_drift, ..config(None) };
-    Node::with_bench(config, untouched(), untouched(), "boot", now()).unwrap()
+    Node::with_sandbox(config, untouched(), untouched(), "boot", now()).unwrap()
 }
 
 /// A node with a topology in force.
@@ -47,7 +47,7 @@ fn what_somebody_else_has_changed_shows_since_when_and_nothing_is_written() {
     assert!(!status.drift.is_empty());
     assert_eq!(status.watch.since, Some((start + SECOND).wall.to_string()));
     for second in 1..300 {
-        node.tend(start + second * SECOND).unwrap();
+        node.tick(start + second * SECOND).unwrap();
     }
     assert_eq!(node.status(start + 300 * SECOND).unwrap().watch.since, Some((start + SECOND).wall.to_string()));
     assert_eq!(node.kernel().writes, writes);
@@ -62,7 +62,7 @@ fn what_somebody_else_has_changed_is_rolled_back_at_once_and_told() {
     let mut node = shaped(OnDrift::Repair);
     let before = node.kernel().tree.clone();
     disturb(&mut node);
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     assert_eq!(node.kernel().tree, before);
     let status = node.status(now() + SECOND).unwrap();
     assert_eq!((status.drift, status.watch.since, status.watch.repairs), (vec![], None, 1));
@@ -82,7 +82,7 @@ fn when_somebody_deletes_our_root_the_rest_is_ours_all_the_same() {
         node.kernel().perform(&interface, &Step::RemoveRoot).unwrap();
         assert!(node.kernel().tree.hook && !node.kernel().tree.cuts.is_empty());
         node.kernel().events.push(Event::Shaping { index: 2 });
-        node.tend(now()).unwrap();
+        node.tick(now()).unwrap();
         assert_eq!(node.kernel().tree.shaping() == before, on_drift == OnDrift::Repair);
         let cleared = Wanted { generation: 9, ..wanted.cleared(inventory()).unwrap() };
         put(&mut node, "c", &cleared);
@@ -96,12 +96,12 @@ fn two_that_rollback_each_others_work_do_not_do_so_in_a_tight_loop() {
     let writes = node.kernel().writes;
     for tick in 0..5 * 60 {
         disturb(&mut node);
-        node.tend(now() + tick * Duration::from_millis(200)).unwrap();
+        node.tick(now() + tick * Duration::from_millis(200)).unwrap();
     }
     let repairs = node.status(now() + 60 * SECOND).unwrap().watch.repairs;
     assert_eq!((repairs, node.kernel().writes - writes), (6, 6 * 3), "in a minute");
     // It is mended in the end, although nothing more happens.
-    node.tend(now() + 63 * SECOND).unwrap();
+    node.tick(now() + 63 * SECOND).unwrap();
     assert!(node.status(now() + 64 * SECOND).unwrap().drift.is_empty());
 }
 
@@ -113,7 +113,7 @@ fn what_is_our_own_doing_is_no_drift() {
     put(&mut node, "b", &wanted);
     for second in 0..5 {
         node.kernel().events.push(Event::Lost);
-        node.tend(now() + second * SECOND).unwrap();
+        node.tick(now() + second * SECOND).unwrap();
     }
     assert_eq!(node.status(now() + 5 * SECOND).unwrap().watch.repairs, 0);
     assert_eq!(incidents(&mut node, now() + 5 * SECOND), [""; 0]);
@@ -125,7 +125,7 @@ fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_
         let mut node = shaped(on_drift);
         let (before, writes) = (node.kernel().tree.clone(), node.kernel().writes);
         make_again(&mut node);
-        node.tend(now()).unwrap();
+        node.tick(now()).unwrap();
         let status = node.status(now()).unwrap();
         assert!(
             status.drift.contains(&"give interface db0 its address 10.0.0.1 (ip address add)".to_owned()),
@@ -138,7 +138,7 @@ fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_
 
         node.kernel().interface.addresses = vec![address(1)];
         node.kernel().events.push(Event::Address { index: 12 });
-        node.tend(now()).unwrap();
+        node.tick(now()).unwrap();
         let repaired = on_drift == OnDrift::Repair;
         assert_eq!(node.kernel().tree == before, repaired);
         assert_eq!(node.kernel().writes == writes, !repaired);
@@ -157,9 +157,9 @@ fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
     assert_eq!(status.drift, ["make interface db0 again, with its addresses: it is gone"]);
     assert_eq!((status.interface.as_str(), status.profiles.len()), ("db0", 0));
     let writes = node.kernel().writes;
-    assert_eq!(node.tend(now() + 10 * SECOND).unwrap(), None);
+    assert_eq!(node.tick(now() + 10 * SECOND).unwrap(), None);
     node.kernel().is_gone = false;
-    node.tend(now() + 20 * SECOND).unwrap();
+    node.tick(now() + 20 * SECOND).unwrap();
     assert!(node.status(now() + 20 * SECOND).unwrap().overlays.is_empty());
     assert_eq!(node.kernel().writes, writes, "an end writes nothing to an interface that never had what ends");
     // The change can still be rolled back, although there is nothing left to roll back.
@@ -174,7 +174,7 @@ fn a_link_that_went_down_and_up_shows() {
         let event = Event::Link { index: 2, name: "db0".to_owned(), is_up, has_carrier: is_up };
         node.kernel().events.push(event);
         node.kernel().interface.is_up = is_up;
-        node.tend(now()).unwrap();
+        node.tick(now()).unwrap();
         let status = node.status(now()).unwrap();
         (status.drift, incidents(&mut node, now()).len())
     };
@@ -213,11 +213,11 @@ fn a_kernel_that_does_not_answer_is_not_taken_for_one_that_has_nothing() {
     node.kernel().is_mute = true;
     node.kernel().tree.active = None;
     node.kernel().events.push(Event::Lost);
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     assert!(node.status(now()).is_err());
     assert_eq!(node.kernel().writes, writes);
     node.kernel().is_mute = false;
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     let status = node.status(now() + SECOND).unwrap();
     assert_eq!((status.drift, status.watch.repairs, status.watch.obstacle), (vec![], 1, None));
 }
@@ -239,7 +239,7 @@ fn what_is_foreign_stops_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear()
     let object = foreign("filter pref 7");
     node.kernel().tree.foreign.push(object.clone());
     assert_eq!(node.kernel().tree.cuts.len(), 4);
-    node.tend(start + 10 * SECOND).unwrap();
+    node.tick(start + 10 * SECOND).unwrap();
     assert_eq!(node.kernel().tree.cuts.len(), 2, "the first partition is over");
 
     // Nothing can be added, and the refusal has the command that mends it.
@@ -266,12 +266,12 @@ fn what_is_foreign_is_never_repaired_away() {
     disturb(&mut node);
     node.kernel().tree.foreign.push(foreign("filter pref 7"));
     let writes = node.kernel().writes;
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     let status = node.status(now()).unwrap();
     assert!(status.watch.obstacle.unwrap().contains("filter pref 7"));
     assert_eq!((status.watch.repairs, node.kernel().writes), (0, writes));
     node.kernel().tree.foreign.clear();
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
 }
 
@@ -283,10 +283,10 @@ fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
     node.make_ready(&commit("b"), now()).unwrap();
     disturb(&mut node);
     let writes = node.kernel().writes;
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     assert_eq!(node.kernel().writes, writes);
     node.rollback(&rollback("b"), now()).unwrap();
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
 }
 
@@ -311,7 +311,7 @@ fn an_address_that_is_new_is_drift_until_the_document_names_it_and_one_that_was_
     node.kernel().interface.tentative.clear();
     add(&mut node, "10.0.0.77");
     let writes = node.kernel().writes;
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     let status = node.status(now() + SECOND).unwrap();
     assert_eq!(status.drift.len(), 2, "{:?}", status.drift);
     assert!(

@@ -45,8 +45,8 @@ impl Agent {
         let until = killed.clone();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            let bench = kernel.fake(|fake| fake.clone());
-            let node = Node::with_bench(config.clone(), kernel, bench, "boot", Now::read()).unwrap();
+            let sandbox = kernel.fake(|fake| fake.clone());
+            let node = Node::with_sandbox(config.clone(), kernel, sandbox, "boot", Now::read()).unwrap();
             runtime.block_on(async {
                 tokio::select! {
                     () = until.cancelled() => {}

@@ -34,8 +34,8 @@ fn host(make: impl FnOnce(&mut FakeKernel)) -> FakeKernel {
 
 fn node(kernel: FakeKernel, allow: &[Exception]) -> Node<FakeKernel> {
     let config = Config { allow: allow.to_vec(), ..config(None) };
-    let bench = untouched();
-    Node::with_bench(config, kernel, bench, "boot", now()).unwrap()
+    let sandbox = untouched();
+    Node::with_sandbox(config, kernel, sandbox, "boot", now()).unwrap()
 }
 
 fn by_eth0() -> Via {
@@ -183,7 +183,7 @@ fn what_has_come_in_the_way_since_does_not_keep_what_is_ours_there() {
     let during = node.kernel().tree.shaping();
     node.kernel().default_routes.push(route(DB0));
     // What ends by itself does.
-    node.tend(start + 10 * SECOND).unwrap();
+    node.tick(start + 10 * SECOND).unwrap();
     assert_ne!(node.kernel().tree.shaping(), during);
     // Nothing new comes there, but the interface is given back.
     let base = wanted_of(&node);

@@ -18,10 +18,10 @@ fn a_change_that_nobody_confirms_is_taken_back_when_its_time_is_up_and_not_befor
     let (mut node, before, after) = committed();
     let shaping = node.kernel().tree.shaping();
     let (soon, late) = (now() + 14 * SECOND, now() + CONFIRM_WITHIN);
-    node.tend(soon).unwrap();
+    node.tick(soon).unwrap();
     assert_eq!((node.stamp(), node.kernel().tree.shaping()), (after.stamp(), shaping.clone()));
     assert_eq!(node.status(soon).unwrap().unconfirmed, Some(1.0));
-    node.tend(late).unwrap();
+    node.tick(late).unwrap();
     assert_eq!(node.stamp(), before.stamp());
     assert_ne!(node.kernel().tree.shaping(), shaping);
     let status = node.status(late).unwrap();
@@ -44,7 +44,7 @@ fn a_change_that_is_confirmed_stays_and_can_be_confirmed_twice() {
     for _ in 0..2 {
         assert_eq!(node.confirm(&confirm("b"), now()).unwrap().stamp, after.stamp());
     }
-    node.tend(now() + 100 * SECOND).unwrap();
+    node.tick(now() + 100 * SECOND).unwrap();
     assert_eq!(node.stamp(), after.stamp());
     assert_eq!(node.status(now()).unwrap().unconfirmed, None);
 }
@@ -130,10 +130,10 @@ fn a_rollback_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
         for _ in 0..2 {
             assert_eq!(node.rollback(&rollback("b"), now()).unwrap_err().code, ErrorCode::Broken);
         }
-        assert!(node.tend(now() + SECOND).is_err());
+        assert!(node.tick(now() + SECOND).is_err());
         assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Broken, "it is decided");
         node.kernel().fails_from = None;
-        node.tend(now() + 2 * SECOND).unwrap();
+        node.tick(now() + 2 * SECOND).unwrap();
         assert_eq!(node.stamp(), before.stamp());
         assert!(node.status(now() + 2 * SECOND).unwrap().drift.is_empty());
         node.rollback(&rollback("b"), now() + 2 * SECOND).unwrap();
@@ -149,7 +149,7 @@ fn a_commit_that_can_be_neither_done_nor_rolled_back_is_never_said_to_be_rolled_
     assert_eq!(node.commit(&commit("a"), &now).unwrap_err().code, ErrorCode::Broken);
     assert_ne!(node.kernel().tree, Tree::default());
     assert_eq!(node.rollback(&rollback("a"), now()).unwrap_err().code, ErrorCode::Broken);
-    assert!(node.tend(now()).is_err());
+    assert!(node.tick(now()).is_err());
     assert!(!node.status(now()).unwrap().drift.is_empty());
     node.kernel().fails_from = None;
     assert_eq!(node.rollback(&rollback("a"), now()).unwrap().stamp, Wanted::default().stamp());
@@ -163,7 +163,7 @@ fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
     let timed = delayed(&Wanted::default(), "80ms", Some(2 * SECOND));
     node.prepare(prepare("a", &Wanted::default(), &timed), now()).unwrap();
     node.commit(&commit("a"), &now).unwrap();
-    node.tend(now() + 2 * SECOND).unwrap();
+    node.tick(now() + 2 * SECOND).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
     node.confirm(&confirm("a"), now() + 3 * SECOND).unwrap();
     assert_eq!(node.stamp(), timed.stamp());
@@ -172,12 +172,12 @@ fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
 #[test]
 fn an_agent_that_ends_takes_back_what_nobody_has_confirmed_and_leaves_what_is_in_force() {
     let (mut node, before, _) = committed();
-    assert_eq!(node.tend(now()).unwrap(), Some((now() + CONFIRM_WITHIN).uptime));
+    assert_eq!(node.tick(now()).unwrap(), Some((now() + CONFIRM_WITHIN).uptime));
     node.end(now()).unwrap();
     assert_eq!(node.stamp(), before.stamp());
     let tree = node.kernel().tree.clone();
     node.end(now()).unwrap();
-    assert_eq!((node.tend(now()).unwrap(), &node.kernel().tree), (None, &tree));
+    assert_eq!((node.tick(now()).unwrap(), &node.kernel().tree), (None, &tree));
 }
 
 /// Another controller makes a change on top of what `b` has confirmed, as far as it is told to.
@@ -229,7 +229,7 @@ fn a_rollback_of_what_another_change_lies_on_is_not_answered_as_if_it_were_rolle
     node.confirm(&confirm("b"), now()).unwrap();
     cover(&mut node, "c", &after);
     node.rollback(&rollback("b"), now()).unwrap_err();
-    node.tend(now() + CONFIRM_WITHIN).unwrap();
+    node.tick(now() + CONFIRM_WITHIN).unwrap();
     assert_eq!(node.stamp(), before.stamp());
 }
 

@@ -95,8 +95,8 @@ fn n1() -> Node<FakeKernel> {
 
 fn n1_on(mut kernel: FakeKernel) -> Node<FakeKernel> {
     kernel.interface.addresses = vec![address(1)];
-    let bench = kernel.clone();
-    Node::with_bench(config(None), kernel, bench, "boot", now()).unwrap()
+    let sandbox = kernel.clone();
+    Node::with_sandbox(config(None), kernel, sandbox, "boot", now()).unwrap()
 }
 
 fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
@@ -267,10 +267,10 @@ fn classes_that_drain_are_swept_when_they_are_empty() {
     let wanted = uniform(&wanted_of(&node), "100ms");
     put(&mut node, "b", &wanted);
     assert!(node.drains());
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     assert!(node.drains(), "it still holds a packet");
     node.kernel().tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     assert!(!node.drains());
     assert_eq!(node.kernel().tree.classes.len(), 2, "the default class and the one in use");
 }
@@ -301,11 +301,11 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     let during = node.kernel().tree.shaping();
     assert_ne!(during, before.shaping());
     assert_eq!(node.status(start + 3 * SECOND).unwrap().overlays[0].left, Some(7.0));
-    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
+    assert_eq!(node.tick(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
     assert_eq!(node.kernel().tree.shaping(), during);
 
     let stamp = node.stamp();
-    assert_eq!(node.tend(start + 10 * SECOND).unwrap(), None);
+    assert_eq!(node.tick(start + 10 * SECOND).unwrap(), None);
     assert_eq!(node.kernel().tree, before);
     assert_eq!(node.stamp(), stamp, "the document is the same on all nodes, whoever ends it first");
     let document = node.document(start + 10 * SECOND);
@@ -314,7 +314,7 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     let status = node.status(start + 10 * SECOND).unwrap();
     assert!(status.overlays.is_empty() && status.drift.is_empty());
     let writes = node.kernel().writes;
-    node.tend(start + 11 * SECOND).unwrap();
+    node.tick(start + 11 * SECOND).unwrap();
     assert_eq!(node.kernel().writes, writes, "it ends once");
 }
 
@@ -324,7 +324,7 @@ fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(SECOND)), start);
     assert!(node.kernel().tree.taken);
-    node.tend(start + SECOND).unwrap();
+    node.tick(start + SECOND).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
 }
 
@@ -350,7 +350,7 @@ fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
     // The controller asked a node that was a moment behind.
     let retained = uniform(&wanted_of(&node), "100ms");
     let now = start + 11 * SECOND;
-    node.tend(now).unwrap();
+    node.tick(now).unwrap();
     put_at(&mut node, "b", &retained, now);
     assert_eq!(node.stamp(), retained.stamp());
     assert!(node.status(now).unwrap().overlays.is_empty());
@@ -368,10 +368,10 @@ fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
     put_at(&mut node, "b", &timed, start);
     let now = start + SECOND;
     node.kernel().fails_at = Some(node.kernel().writes);
-    assert!(node.tend(now).is_err());
+    assert!(node.tick(now).is_err());
     node.kernel().fails_at = Some(node.kernel().writes);
     assert!(!node.status(now).unwrap().drift.is_empty());
-    node.tend(now + SECOND).unwrap();
+    node.tick(now + SECOND).unwrap();
     assert_eq!(node.kernel().tree, before);
     assert!(node.status(now + SECOND).unwrap().drift.is_empty());
 }
@@ -403,9 +403,9 @@ fn rolling_back_a_timed_change_forgets_its_time() {
     let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));
     put_at(&mut node, "a", &timed, start);
     node.rollback(&rollback("a"), start + SECOND).unwrap();
-    assert_eq!(node.tend(start + SECOND).unwrap(), None);
+    assert_eq!(node.tick(start + SECOND).unwrap(), None);
     put_at(&mut node, "b", &timed, start + 5 * SECOND);
-    assert_eq!(node.tend(start + 6 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
+    assert_eq!(node.tick(start + 6 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
 }
 
 #[test]

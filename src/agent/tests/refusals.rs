@@ -34,7 +34,7 @@ fn refusals_end_by_themselves_with_what_refuses() {
     let timing = Timing { begins: now().wall, lasts: Some(Duration::from_secs(10)), flap: None };
     put(&mut node, "a", &refused(&Wanted::default(), Some(timing)));
     assert_eq!(node.kernel().answers, Some(true));
-    node.tend(now() + Duration::from_secs(10)).unwrap();
+    node.tick(now() + Duration::from_secs(10)).unwrap();
     assert_eq!(node.kernel().answers, Some(false));
     assert_eq!(node.kernel().tree, Tree::default());
 }

@@ -118,7 +118,7 @@ impl Machine {
     }
 
     fn open(&self, now: Now) -> Result<Node<Outliving>, JournalError> {
-        Node::with_bench(config(Some(&self.journal())), self.kernel.clone(), untouched(), self.boot, now)
+        Node::with_sandbox(config(Some(&self.journal())), self.kernel.clone(), untouched(), self.boot, now)
     }
 
     /// Starts the agent.
@@ -265,7 +265,7 @@ fn what_lasts_for_a_time_resumes_with_the_time_that_is_left() {
     let mut node = machine.start(start + 9 * SECOND);
     assert_eq!(machine.kernel.shaping().unwrap().leaf_specs, [].into(), "the delay is over");
     assert_eq!(machine.kernel.tree().cuts.len(), 2);
-    assert_eq!(node.tend(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
+    assert_eq!(node.tick(start + 9 * SECOND).unwrap(), Some((start + 10 * SECOND).uptime));
     drop(node);
 
     let mut node = machine.start(start + 60 * SECOND);
@@ -289,7 +289,7 @@ fn a_machine_that_is_started_anew_goes_on_by_the_wall_clock() {
     let mut node = machine.start(up);
     assert_eq!(machine.kernel.shaping(), during, "17 seconds later it is down again");
     assert_eq!(node.status(up).unwrap().partitions[0].left, Some(83.0));
-    assert_eq!(node.tend(up).unwrap(), Some(uptime + 3 * SECOND));
+    assert_eq!(node.tick(up).unwrap(), Some(uptime + 3 * SECOND));
     drop(node);
 
     machine.reboot("third");
@@ -326,10 +326,10 @@ fn a_kernel_that_is_not_as_it_was_left_is_brought_in_line_as_soon_as_it_can_be()
     });
     let mut node = machine.start(now());
     assert_eq!(machine.kernel.tree(), Tree::default());
-    assert!(node.tend(now()).is_err());
+    assert!(node.tick(now()).is_err());
     assert!(!node.status(now()).unwrap().drift.is_empty());
     machine.kernel.fake(|fake| fake.interface.addresses = vec![address(1)]);
-    node.tend(now()).unwrap();
+    node.tick(now()).unwrap();
     assert_eq!(machine.kernel.tree(), was);
 }
 
@@ -416,7 +416,7 @@ fn a_rollback_that_cannot_be_written_down_is_done_all_the_same_and_written_down_
     let behind = node.status(now()).unwrap().watch.journal_behind.unwrap();
     assert!(behind.starts_with("cannot write the journal"), "{behind}");
     fs::rename(&away, machine.folder.path()).unwrap();
-    node.tend(now() + SECOND).unwrap();
+    node.tick(now() + SECOND).unwrap();
     assert_eq!(node.status(now() + SECOND).unwrap().watch.journal_behind, None);
     drop(node);
     assert_eq!(machine.start(now() + SECOND).stamp(), documents()[1].stamp());
@@ -466,7 +466,7 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config
         let was = machine.kernel.tree();
         machine.boot = boot;
         let config = Config { after_reboot, ..config(Some(&machine.journal())) };
-        let open = || Node::with_bench(config.clone(), machine.kernel.clone(), untouched(), boot, now()).unwrap();
+        let open = || Node::with_sandbox(config.clone(), machine.kernel.clone(), untouched(), boot, now()).unwrap();
         let mut node = open();
         // Whatever has come in the way, what is ours is taken off.
         if after_reboot == AfterReboot::Clear {

@@ -36,14 +36,14 @@ fn a_partition_begins_and_ends_by_itself_and_leaves_nothing() {
         PartitionStatus { name: "n2".into(), is_on, left, next_change, cut }
     };
     assert_eq!(partition(&mut node, start + SECOND), status(false, Some(14.0), Some(4.0)));
-    assert_eq!(node.tend(start + 4 * SECOND).unwrap(), Some((start + 5 * SECOND).uptime));
+    assert_eq!(node.tick(start + 4 * SECOND).unwrap(), Some((start + 5 * SECOND).uptime));
     assert_eq!(cuts(&mut node), 0);
 
-    assert_eq!(node.tend(start + 5 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
+    assert_eq!(node.tick(start + 5 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
     assert_eq!(cuts(&mut node), 2, "to n2 and from it");
     assert_eq!(partition(&mut node, start + 6 * SECOND), status(true, Some(9.0), Some(9.0)));
 
-    assert_eq!(node.tend(start + 15 * SECOND).unwrap(), None);
+    assert_eq!(node.tick(start + 15 * SECOND).unwrap(), None);
     assert_eq!(node.kernel().tree, Tree::default());
     assert_eq!(node.stamp(), wanted.stamp(), "the document is the same on all nodes, whoever ends it first");
     assert!(node.document(start + 15 * SECOND).lasting().partitions.is_empty());
@@ -61,7 +61,7 @@ fn a_flap_is_in_force_by_turns_and_keeps_the_interface_in_between() {
     let mut next = Some(start.uptime);
     while let Some(uptime) = next {
         let elapsed = uptime.saturating_sub(start.uptime);
-        next = node.tend(start + elapsed).unwrap();
+        next = node.tick(start + elapsed).unwrap();
         assert_eq!(node.kernel().tree.taken, next.is_some());
         changes.push((elapsed.as_secs(), cuts(&mut node) > 0));
     }
@@ -77,9 +77,9 @@ fn a_late_agent_skips_the_turns_that_it_missed() {
     let timing = Timing { begins: start.wall, lasts: None, flap: Some(flap) };
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(timing)), start);
     let writes = node.kernel().writes;
-    assert_eq!(node.tend(start + 100 * SECOND).unwrap(), Some((start + 101 * SECOND).uptime));
+    assert_eq!(node.tick(start + 100 * SECOND).unwrap(), Some((start + 101 * SECOND).uptime));
     assert_eq!(node.kernel().writes, writes, "it is down again");
-    node.tend(start + 101 * SECOND).unwrap();
+    node.tick(start + 101 * SECOND).unwrap();
     assert_eq!(node.kernel().writes, writes + 2, "two filters");
 }
 
@@ -110,7 +110,7 @@ fn the_wall_clock_moves_nothing_that_has_begun() {
     let set_ahead = Now { wall: start.wall.after(1_000 * SECOND), uptime: start.uptime + 4 * SECOND };
     assert_eq!(partition(&mut node, set_ahead).left, Some(6.0));
     let set_back = Now { wall: Moment::from_nanos(0), ..set_ahead };
-    assert_eq!(node.tend(set_back).unwrap(), Some(start.uptime + 10 * SECOND));
+    assert_eq!(node.tick(set_back).unwrap(), Some(start.uptime + 10 * SECOND));
 }
 
 #[test]
@@ -120,10 +120,10 @@ fn what_changes_next_is_computed_before_and_only_written_when_it_is_time() {
     let begins = start + 5 * SECOND;
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(lasting(begins.wall, SECOND))), start);
     let (writes, tree) = (node.kernel().writes, node.kernel().tree.clone());
-    node.look_ahead(begins.uptime).unwrap();
+    node.precompute(begins.uptime).unwrap();
     assert_eq!(node.kernel().writes, writes);
     assert!(tree.taken && tree.cuts.is_empty(), "the interface is taken for it");
-    node.tend(begins).unwrap();
+    node.tick(begins).unwrap();
     assert_eq!(cuts(&mut node), 2);
 }
 
@@ -133,10 +133,10 @@ fn what_was_computed_before_is_not_written_after_something_else_has_changed() {
     let start = now();
     let begins = start + 5 * SECOND;
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(lasting(begins.wall, SECOND))), start);
-    node.look_ahead(begins.uptime).unwrap();
+    node.precompute(begins.uptime).unwrap();
     let healed = wanted_of(&node).healed(&[], inventory()).unwrap();
     put_at(&mut node, "b", &Wanted { generation: 2, ..healed }, start + SECOND);
-    node.tend(begins).unwrap();
+    node.tick(begins).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
 }
 
@@ -161,7 +161,7 @@ fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
     // Whoever asks while it waits is answered, with what is in force until then.
     assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
     // What is prepared is forgotten 15 s later.
-    assert_eq!(node.tend(now()).unwrap(), Some((now() + 15 * SECOND).uptime));
+    assert_eq!(node.tick(now()).unwrap(), Some((now() + 15 * SECOND).uptime));
     let readings = Cell::new(0);
     let clock = || {
         readings.set(readings.get() + 1);
@@ -230,7 +230,7 @@ fn what_ends_while_a_commit_waits_ends_and_the_commit_is_computed_anew() {
     let (asked, at) = (start + 9 * SECOND, start + 11 * SECOND);
     node.prepare(prepare("b", &first, &second), asked).unwrap();
     node.make_ready(&commit_at("b", at.wall), asked).unwrap();
-    node.tend(start + 10 * SECOND).unwrap();
+    node.tick(start + 10 * SECOND).unwrap();
     node.commit(&commit_at("b", at.wall), &|| at).unwrap();
     let cut: Vec<IpAddr> = node.kernel().tree.cuts.keys().map(|cut| cut.address).collect();
     assert_eq!(cut, [address(3); 2]);
@@ -247,9 +247,9 @@ fn partitions_that_overlap_may_end_in_either_order() {
         let both = parted(&one, "n[2-3]", Some(lasting(start.wall, second_lasts * SECOND)));
         put_at(&mut node, "b", &both, start);
         assert_eq!(cuts(&mut node), 4);
-        node.tend(start + 5 * SECOND).unwrap();
+        node.tick(start + 5 * SECOND).unwrap();
         assert_eq!(cuts(&mut node), if first_lasts == 5 { 4 } else { 2 });
-        node.tend(start + 9 * SECOND).unwrap();
+        node.tick(start + 9 * SECOND).unwrap();
         assert_eq!(node.kernel().tree, Tree::default());
     }
 }
@@ -272,6 +272,6 @@ fn a_node_whose_clock_is_off_changes_at_the_instant_of_the_others() {
         assert_eq!(committed.told_late, None);
         node.confirm(&confirm("a"), by_node(now() + SECOND)).unwrap();
         // So is what is to begin later.
-        assert_eq!(node.tend(by_node(now() + 2 * SECOND)).unwrap(), Some((now() + 60 * SECOND).uptime));
+        assert_eq!(node.tick(by_node(now() + 2 * SECOND)).unwrap(), Some((now() + 60 * SECOND).uptime));
     }
 }

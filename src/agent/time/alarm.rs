@@ -1,4 +1,4 @@
-//! What wakes an agent that has nothing to do: a deadline ([`Alarm`]), and the kernel, which tells what others do ([`Ear`]).
+//! What wakes an agent that has nothing to do: a deadline ([`Alarm`]), and the kernel, which tells what others do ([`EventWaiter`]).
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
@@ -33,9 +33,9 @@ impl Alarm {
 }
 
 /// Hears that the kernel has something to tell.
-pub(crate) struct Ear(AsyncFd<OwnedFd>);
+pub(crate) struct EventWaiter(AsyncFd<OwnedFd>);
 
-impl Ear {
+impl EventWaiter {
     /// `news` becomes readable then. Whoever hears reads all of it.
     pub(crate) fn of(news: OwnedFd) -> io::Result<Self> {
         readable(news).map(Self)
@@ -94,15 +94,15 @@ mod tests {
     async fn what_was_read_is_not_heard_again_and_what_comes_then_is() {
         let (kernel, news) = UnixDatagram::pair().unwrap();
         news.set_nonblocking(true).unwrap();
-        let ear = Ear::of(news.try_clone().unwrap().into()).unwrap();
+        let ear = EventWaiter::of(news.try_clone().unwrap().into()).unwrap();
         let begin = Instant::now();
         for _ in 0..2 {
-            assert!(timeout(MOMENT, Ear::hear(Some(&ear))).await.is_err());
+            assert!(timeout(MOMENT, EventWaiter::hear(Some(&ear))).await.is_err());
             kernel.send(b"link").unwrap();
-            Ear::hear(Some(&ear)).await;
+            EventWaiter::hear(Some(&ear)).await;
             assert_eq!(news.recv(&mut [0; 8]).unwrap(), 4);
         }
-        assert!(timeout(MOMENT, Ear::hear(None)).await.is_err());
+        assert!(timeout(MOMENT, EventWaiter::hear(None)).await.is_err());
         assert!(begin.elapsed() >= 3 * MOMENT);
     }
 }

@@ -22,13 +22,13 @@ const SHARE: u32 = 3;
 
 /// The service manager, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Supervisor {
+pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     /// After what time it takes the agent for stuck, if it ever does.
     patience: Option<Duration>,
 }
 
-impl Supervisor {
+impl ServiceManager {
     /// The one that the environment names.
     pub(super) fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
@@ -85,18 +85,18 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
 }
 
 /// Tells the service manager, now and then, that the agent does its work.
-pub(super) struct Pulse {
-    supervisor: Arc<Supervisor>,
+pub(super) struct Heartbeat {
+    service_manager: Arc<ServiceManager>,
     /// The uptime at which it was told so last.
     last: Option<Duration>,
     /// What it was told to be in force.
     in_force: String,
 }
 
-impl Pulse {
-    /// Begins with what [`Supervisor::ready`] was told.
-    pub(super) fn new(supervisor: Arc<Supervisor>, in_force: String) -> Self {
-        Self { supervisor, last: None, in_force }
+impl Heartbeat {
+    /// Begins with what [`ServiceManager::ready`] was told.
+    pub(super) fn new(service_manager: Arc<ServiceManager>, in_force: String) -> Self {
+        Self { service_manager, last: None, in_force }
     }
 
     /// What is in force, as it was told.
@@ -106,18 +106,18 @@ impl Pulse {
 
     /// The uptime at which it is to be told so again, if it ever asks.
     pub(super) fn due(&self) -> Option<Duration> {
-        Some(self.last? + self.supervisor.patience? / SHARE)
+        Some(self.last? + self.service_manager.patience? / SHARE)
     }
 
     /// To be called by who has just had the node, at an uptime: whoever cannot have it is stuck.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {
-            self.supervisor.tell(&format!("STATUS={in_force}"));
+            self.service_manager.tell(&format!("STATUS={in_force}"));
             self.in_force = in_force;
         }
-        let Some(patience) = self.supervisor.patience else { return };
+        let Some(patience) = self.service_manager.patience else { return };
         if self.last.is_none_or(|last| uptime.saturating_sub(last) >= patience / SHARE) {
-            self.supervisor.tell("WATCHDOG=1");
+            self.service_manager.tell("WATCHDOG=1");
             self.last = Some(uptime);
         }
     }
@@ -154,8 +154,8 @@ mod tests {
     #[test]
     fn the_pulse_beats_three_times_in_the_patience_and_says_what_is_new() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
-        let supervisor = Arc::new(Supervisor::at(theirs, Duration::from_secs(30)));
-        let mut pulse = Pulse::new(supervisor, "nothing".to_owned());
+        let service_manager = Arc::new(ServiceManager::at(theirs, Duration::from_secs(30)));
+        let mut pulse = Heartbeat::new(service_manager, "nothing".to_owned());
         let mut beats = 0;
         for tenth in 0..600 {
             pulse.beat("nothing".to_owned(), Duration::from_millis(100 * tenth));
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_nobody_supervises_says_nothing() {
-        let mut pulse = Pulse::new(Arc::new(Supervisor::default()), String::new());
+        let mut pulse = Heartbeat::new(Arc::new(ServiceManager::default()), String::new());
         pulse.beat("generation 1".to_owned(), Duration::from_secs(1));
         assert_eq!(pulse.last, None);
     }
