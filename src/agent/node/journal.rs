@@ -79,8 +79,11 @@ impl JournalRecord {
             return Err(JournalError::Another { path: path.clone(), node: self.node });
         }
         let before = self.transaction.iter().map(|transaction| &transaction.before);
-        let below =
-            self.transaction.iter().flat_map(|transaction| chain(&transaction.below)).map(|point| &point.before);
+        let below = self
+            .transaction
+            .iter()
+            .flat_map(|transaction| chain(transaction.below.as_deref()))
+            .map(|point| &point.before);
         let unfit = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
         match unfit {
             Some(unfit) => Err(JournalError::Malformed { path: path.clone(), why: unfit.to_string() }),

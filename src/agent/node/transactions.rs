@@ -265,7 +265,7 @@ impl<P: Payload> Transactions<P> {
 
     /// The record for the journal before a change to `next` is written to the kernel.
     pub(crate) fn leading_to(&self, next: P::Document, ticket: &Ticket) -> Record<P::Document> {
-        let (before, below) = (self.held.clone(), self.phase.last().clone());
+        let (before, below) = (self.held.clone(), self.phase.last().cloned().map(Box::new));
         let (ticket, until) = (ticket.clone(), Duration::ZERO);
         let transaction = Some(Recorded { ticket, before, is_done: false, until, below });
         Record { held: next, transaction, finished: self.finished.clone() }
@@ -411,8 +411,8 @@ impl<P: Payload> Transactions<P> {
         }
         let are_all_on =
             |point: &RollbackPoint<P::Document>| point.below.is_none() || P::is_on_all_of(document, &point.before);
-        if chain(last).all(are_all_on) {
-            let finished: Vec<_> = chain(last).map(|point| point.ticket.clone()).collect();
+        if chain(last.as_deref()).all(are_all_on) {
+            let finished: Vec<_> = chain(last.as_deref()).map(|point| point.ticket.clone()).collect();
             *last = None;
             // The oldest first, as the oldest are dropped first.
             finished.into_iter().rev().for_each(|ticket| self.finished.add(ticket));
@@ -465,7 +465,7 @@ impl<P: Payload> Transactions<P> {
     /// The uptime until which a change of only some nodes waits for the last change's controller; `None`: the last change can
     /// no longer be rolled back.
     pub(crate) fn unfinished(&self) -> Option<Duration> {
-        self.phase.last().as_ref().map(|last| last.until)
+        self.phase.last().map(|last| last.until)
     }
 }
 
@@ -478,10 +478,10 @@ impl<D, P, R, A> Phase<D, P, R, A> {
     }
 
     /// The confirmed transaction that led to the document, or to the document before an unconfirmed change.
-    fn last(&self) -> &Last<D> {
+    fn last(&self) -> Option<&RollbackPoint<D>> {
         match self {
-            Self::AtRest(last) | Self::Prepared { last, .. } => last,
-            Self::Unconfirmed { change, .. } | Self::RollingBack(change) => &change.below,
+            Self::AtRest(last) | Self::Prepared { last, .. } => last.as_deref(),
+            Self::Unconfirmed { change, .. } | Self::RollingBack(change) => change.below.as_deref(),
         }
     }
 
@@ -504,8 +504,8 @@ impl<D, P, R, A> Phase<D, P, R, A> {
 }
 
 /// A transaction and those below it, the oldest last.
-pub(crate) fn chain<D>(last: &Last<D>) -> impl Iterator<Item = &RollbackPoint<D>> {
-    std::iter::successors(last.as_deref(), |point| point.below.as_deref())
+pub(crate) fn chain<D>(last: Option<&RollbackPoint<D>>) -> impl Iterator<Item = &RollbackPoint<D>> {
+    std::iter::successors(last, |point| point.below.as_deref())
 }
 
 impl<D> RollbackPoint<D> {

@@ -140,8 +140,9 @@ impl Agent {
         let record = self.transactions.record();
         let last = record.transaction.as_ref();
         let top = last.filter(|last| last.is_done && last.ticket == *ticket).map(|_| false);
-        let below =
-            last.and_then(|last| chain(&last.below).find(|made| made.ticket == *ticket)).map(|made| made.is_unwanted);
+        let below = last
+            .and_then(|last| chain(last.below.as_deref()).find(|made| made.ticket == *ticket))
+            .map(|made| made.is_unwanted);
         match top.or(below) {
             Some(true) => Standing::Unwanted,
             Some(false) => Standing::Kept,
