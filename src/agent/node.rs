@@ -1,7 +1,7 @@
-//! One node's state, and what begins and ends on it by itself. [`changing`] has the changes that controllers ask for,
-//! [`keeping`] whether the node keeps what it committed.
+//! One node: its state, and the changes that happen by time. [`changing`] has the changes of controllers, [`keeping`]
+//! confirmation and rollback, [`watching`] drift and repair, [`writing`] the journal.
 //!
-//! No clock is read here: whoever calls says what time it is, or brings the clock along.
+//! No clock is read here. The caller passes the time, or the clock.
 
 mod changing;
 mod claim;
@@ -37,54 +37,52 @@ use super::{
     time,
 };
 use crate::{
-    kernel::{Interface, Kernel},
+    kernel::Kernel,
     plan::{Absent, Mode, Stamp, TimedId, Wanted},
+    topology::NodeName,
     wire::{ApiError, Beginning, Committed, Counted, Document, ErrorCode, Host, NodeStatus, Recovered, Routed},
 };
 
-/// How often is looked whether classes that nothing uses any more have drained.
+/// Interval between checks whether unused classes have drained.
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
-/// What a node needs of its agent when nobody is connected.
+/// A node's need for a running agent when nobody is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// That it runs: something is under way, or will begin, end or be answered.
+    /// The process must run: a change is under way, will begin or end, or rejected packets must be answered.
     Process,
-    /// That the next one goes on from the journal: what is in force stays as it is.
+    /// The journal suffices: the state in the kernel does not change.
     Journal,
-    /// Nothing: nothing is in force.
+    /// None: the node is clear.
     Nothing,
 }
 
-/// A node: its configuration, its kernel and what is in force. All requests go through one of these, one at a time.
+/// A node: its configuration, its kernel, and the state in force. It handles one request at a time.
 pub struct Node<K> {
     enforcer: Enforcer<K>,
-    /// The boot that it runs in.
+    /// The id of this boot.
     boot: String,
-    /// What all nodes have, when parts of it begin and end, and which change is under way.
     transactions: Transactions<NodePayload>,
-    /// What of it the kernel does not have, because it is not in force.
+    /// The parts of the document that are not in force now.
     absent: Absent,
-    /// What is in force here: the document without that.
+    /// The document without the absent parts.
     in_force: Wanted,
-    /// The next change that comes by itself, computed.
-    ahead: Option<(Absent, Staged)>,
-    /// After a start from the journal, or after a change that could be neither done nor rolled back, until the kernel has what
-    /// it should: a document that names the interface.
+    /// The next change by time, computed.
+    precomputed: Option<(Absent, Staged)>,
+    /// Set while the kernel may differ from the document: after a start from the journal, or after a change whose rollback
+    /// failed. A document that names the interface.
     unreconciled: Option<Wanted>,
-    /// What it needs of an agent, for a keeper to know when it may end.
+    /// Tells a keeper when it may end.
     need: watch::Sender<Need>,
-    /// What the journal had.
+    /// The recovery from the journal, for the status.
     recovered: Option<Recovered>,
-    /// What others do to the interface.
     drift_watch: DriftWatch,
-    /// Why the journal does not say what is in force, and at which uptime it is tried again.
-    behind: Option<(String, Duration)>,
+    /// Why the last journal write failed, and the uptime of the next try.
+    journal_error: Option<(String, Duration)>,
     /// Keeps other agents from the journal and the interfaces.
     claim: Claim,
 }
 
-/// What a node's transactions are about.
 struct NodePayload;
 
 impl Payload for NodePayload {
@@ -103,18 +101,18 @@ impl Payload for NodePayload {
     }
 }
 
-/// A change that is prepared.
+/// A prepared change.
 struct Checked {
     wanted: Wanted,
-    /// How the controller's requests come.
+    /// The controller's connection.
     via: Via,
-    /// The interface that was checked.
+    /// The index of the interface.
     interface: u32,
 }
 
-/// A prepared change that only waits for its moment.
+/// A prepared change that waits for its commit time.
 struct Ready {
-    /// The uptime of that moment.
+    /// The uptime of the commit.
     at: Duration,
     absent: Absent,
     staged: Staged,
@@ -122,14 +120,14 @@ struct Ready {
 }
 
 impl<K: Kernel> Node<K> {
-    /// A node that goes on from its journal, or on which nothing is in force. Nothing is written yet, neither to the
-    /// kernel nor to the journal. While it lives, no other one gets that journal or those interfaces.
+    /// A node that continues from its journal, or is clear. Writes nothing yet, neither to the kernel nor to the journal.
+    /// Claims the journal and the interfaces.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
-        // Without one nothing new can be put in force, but what is in force can still be looked after, and end.
+        // Without a sandbox the agent refuses changes, but still ends timed changes.
         let sandbox = match ScratchNamespace::find() {
             Ok(sandbox) => {
-                info!("The kernel is tried out in {sandbox}.");
+                info!("Dry runs use {sandbox}.");
                 sandbox
             }
             Err(error) => {
@@ -140,7 +138,7 @@ impl<K: Kernel> Node<K> {
         Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, time::boot(), now)
     }
 
-    /// A node whose kernel is tried out elsewhere, in a boot of that name.
+    /// A node with another sandbox and boot id.
     #[cfg(test)]
     pub(super) fn with_sandbox(
         config: Config,
@@ -154,7 +152,7 @@ impl<K: Kernel> Node<K> {
     }
 
     fn from_journal(enforcer: Enforcer<K>, claim: Claim, boot: String, now: Now) -> Result<Self, JournalError> {
-        let entry = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
+        let record = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
         let drift_watch = DriftWatch::new(enforcer.config.on_drift);
         let mut node = Self {
             enforcer,
@@ -162,34 +160,34 @@ impl<K: Kernel> Node<K> {
             transactions: Transactions::of(Held::default()),
             absent: Absent::default(),
             in_force: Wanted::default(),
-            ahead: None,
+            precomputed: None,
             unreconciled: None,
             need: watch::Sender::new(Need::Process),
             recovered: None,
             drift_watch,
-            behind: None,
+            journal_error: None,
             claim,
         };
-        let Some(entry) = entry else { return Ok(node) };
-        let entry = entry.of(&node.enforcer.config)?;
-        let after_reboot = ![&entry.boot, &node.boot].iter().any(|boot| boot.is_empty()) && entry.boot != node.boot;
-        let entry = entry.in_boot(&node.boot, now);
-        let interrupted = entry.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
-        // What was clear before names no interface, or one that was free to be changed for another.
-        let names_interface = match &entry.transaction {
+        let Some(record) = record else { return Ok(node) };
+        let record = record.of(&node.enforcer.config)?;
+        let after_reboot = !record.boot.is_empty() && !node.boot.is_empty() && record.boot != node.boot;
+        let record = record.in_boot(&node.boot, now);
+        let interrupted = record.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
+        // A clear document names no interface, or one that the change was free to replace.
+        let names_interface = match &record.transaction {
             Some(Recorded { is_done: false, before, .. }) if !before.document.is_clear() => before.document.clone(),
-            _ => entry.held.document.clone(),
+            _ => record.held.document.clone(),
         };
-        node.transactions = Transactions::recovered(entry.record());
+        node.transactions = Transactions::recovered(record.record());
         if interrupted {
-            warn!("A change was not confirmed when the agent ended; going back to {}.", node.stamp());
+            warn!("A change was not confirmed when the agent ended; rolling back to {}.", node.stamp());
         }
-        let forgets = after_reboot && node.enforcer.config.after_reboot == AfterReboot::Clear;
-        let cleared = forgets && !node.held().document.is_clear();
+        let is_clear = node.held().document.is_clear();
+        let cleared = after_reboot && node.enforcer.config.after_reboot == AfterReboot::Clear && !is_clear;
         if cleared {
-            warn!("The machine was started anew; {} is forgotten, as the config says.", node.stamp());
+            warn!("The machine has rebooted; {} is cleared (after-reboot = \"clear\").", node.stamp());
         }
-        if interrupted || !node.held().document.is_clear() {
+        if interrupted || !is_clear {
             let at = now.wall.to_string();
             let recovered = Recovered { at, after_reboot, interrupted, cleared, ended: Vec::new(), writes: None };
             node.recovered = Some(recovered);
@@ -198,46 +196,46 @@ impl<K: Kernel> Node<K> {
             node.transactions = Transactions::of(Held::default());
         }
         node.unreconciled = Some(names_interface);
-        node.note(node.held().timeline.absent(now.uptime));
+        node.set_absent(node.held().timeline.absent(now.uptime));
         Ok(node)
     }
 
-    /// Its kernel, for the tests to look at and to disturb.
+    /// The node's kernel, for tests.
     #[cfg(test)]
     pub(super) fn kernel(&mut self) -> &mut K {
         &mut self.enforcer.kernel
     }
 
-    /// Whether classes are left that nothing uses any more.
+    /// True if unused classes remain.
     #[cfg(test)]
     pub(super) fn drains(&self) -> bool {
         self.enforcer.drains()
     }
 
-    /// What keeps other agents from its interfaces; somebody has to accept there.
+    /// The sockets that claim the node's interfaces. The server must accept their connections.
     pub(super) fn claims(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.claim.callers().map(|claim| UnixListener::from_std(claim?))
     }
 
-    /// What becomes readable when others have changed something; the node is to be [tended](Node::tend) then.
+    /// A descriptor that becomes readable when the network changes. Call [`Node::tick`] then.
     pub fn news(&mut self) -> Option<OwnedFd> {
         self.enforcer.kernel.event_descriptor()
     }
 
-    /// What this node needs of an agent, as of the last time that it was [tended](Node::tend).
+    /// The node's need for an agent, as of the last [`Node::tick`].
     pub fn need(&self) -> watch::Receiver<Need> {
         self.need.subscribe()
     }
 
     fn need_at(&self, now: Now) -> Need {
         let Held { document, timeline, .. } = self.held();
-        let is_unsure = self.unreconciled.is_some() || self.behind.is_some();
+        let is_unsure = self.unreconciled.is_some() || self.journal_error.is_some();
         let is_under_way = self.transactions.lease().is_some() || is_unsure;
-        let is_to_end = self.enforcer.drains() || timeline.next(now.uptime).is_some();
-        // Refusals come from the agent itself.
-        let answers = self.in_force.partitions.iter().any(|partition| partition.mode == Mode::Reject);
-        let would_forget = self.enforcer.config.journal.is_none() && !document.is_clear();
-        if is_under_way || is_to_end || answers || would_forget {
+        let will_change = self.enforcer.drains() || timeline.next(now.uptime).is_some();
+        // The agent itself answers rejected packets.
+        let rejects = self.in_force.partitions.iter().any(|partition| partition.mode == Mode::Reject);
+        let is_in_memory = self.enforcer.config.journal.is_none() && !document.is_clear();
+        if is_under_way || will_change || rejects || is_in_memory {
             Need::Process
         } else if document.is_clear() {
             Need::Nothing
@@ -250,12 +248,16 @@ impl<K: Kernel> Node<K> {
         self.transactions.held()
     }
 
-    /// Names the document that this node has.
+    fn name(&self) -> &NodeName {
+        &self.enforcer.config.node
+    }
+
+    /// The stamp of the node's document.
     pub fn stamp(&self) -> Stamp {
         self.held().document.stamp()
     }
 
-    /// What is in force here, in a line for people.
+    /// One line for the service manager.
     pub fn summary(&self) -> String {
         let Wanted { topology, overlays, partitions, .. } = &self.in_force;
         let some = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count}"));
@@ -270,7 +272,7 @@ impl<K: Kernel> Node<K> {
         format!("generation {}: {parts}{unreconciled}", self.held().document.generation)
     }
 
-    /// The document that this node has, and what of it is not in force.
+    /// The node's document, and the parts that are not in force.
     pub fn document(&self, now: Now) -> Document {
         let Held { document, timeline, .. } = self.held();
         Document {
@@ -282,65 +284,59 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Brings the kernel in line with the journal, and begins one if there is none. Where either fails, [`Node::tick`]
-    /// tries again: an agent without a disk still ends what has its time.
+    /// Reconciles the kernel with the journal, and writes the first journal. [`Node::tick`] retries both: an agent with a full
+    /// disk still ends timed changes.
     pub fn resume(&mut self, now: Now) {
         if self.unreconciled.is_none() {
-            // A commit that is interrupted right away has something to go back to.
+            // The first commit needs a journal to roll back to.
             self.update_journal(now);
         } else if let Err(error) = self.reconcile(now) {
-            warn!(%error, "The kernel could not be brought in line with the journal; trying again.");
+            warn!(%error, "The kernel does not match the journal; retrying.");
         }
     }
 
-    /// Does what is to be done without being asked: takes back what nobody confirms, begins and ends what has its time,
-    /// removes classes that have drained, rolls back what others do if that is asked of it.
+    /// Does the work that no request asks for: rolls back unconfirmed changes, begins and ends timed changes, removes
+    /// drained classes, repairs drift.
     ///
-    /// Answers at which uptime something changes next. After an error everything is tried again at the next call.
+    /// Returns the uptime of the next work. After an error the next call retries.
     pub fn tick(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
         self.watch_drift(now);
-        if self.behind.as_ref().is_some_and(|(_, again)| *again <= now.uptime) {
+        if self.journal_error.as_ref().is_some_and(|(_, again)| *again <= now.uptime) {
             self.update_journal(now);
         }
         self.expire(now)?;
         self.apply_timeline(now)?;
         if self.enforcer.drains() && !self.transactions.is_ready() {
-            self.ahead = None;
+            self.precomputed = None;
             self.enforcer.sweep(&self.in_force)?;
         }
         self.need.send_replace(self.need_at(now));
         Ok(self.next(now))
     }
 
-    /// The uptime at which something is to be done next although nobody asks and nothing happens.
+    /// The uptime of the next work if no request and no event comes first.
     fn next(&self, now: Now) -> Option<Duration> {
-        let turn = self.held().timeline.next(now.uptime);
-        let written_down = self.behind.as_ref().map(|(_, again)| *again);
-        // While a change waits for its instant, the interface is left alone.
+        let change = self.held().timeline.next(now.uptime);
+        let journal = self.journal_error.as_ref().map(|(_, again)| *again);
+        // A change that waits for its commit time was computed from the interface as it is.
         let is_free = !self.transactions.is_ready();
-        let looked = self.drift_watch.next_look().filter(|_| is_free && self.interface_name().is_some());
-        let swept = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
-        [turn, self.transactions.lease(), written_down, looked, swept].into_iter().flatten().min()
+        let look = self.drift_watch.next_look().filter(|_| is_free && self.interface_name().is_some());
+        let sweep = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
+        [change, self.transactions.lease(), journal, look, sweep].into_iter().flatten().min()
     }
 
-    /// Computes what is to be written at an uptime to come, so that only the writes are left to do then.
+    /// Computes the change at an uptime to come, so that only the writes remain to be done then.
     pub fn precompute(&mut self, uptime: Duration) -> Result<(), ApiError> {
         let absent = self.held().timeline.absent(uptime);
-        if self.unreconciled.is_none() && absent != self.absent {
-            if self.is_interface_replaced()? {
-                return Ok(());
-            }
-            let in_force = self.held().document.in_force(&absent);
-            let (interface, foreign) = self.interface_for(&absent)?;
-            let staged = self.enforcer.stage(interface, in_force, foreign)?;
-            self.ahead = Some((absent, staged));
+        if self.unreconciled.is_none() && absent != self.absent && !self.is_interface_replaced()? {
+            let staged = self.stage_without(&absent)?;
+            self.precomputed = Some((absent, staged));
         }
         Ok(())
     }
 
-    /// Puts in force what has begun and takes off what has not or is over. The document stays: it is the same on all
-    /// nodes.
+    /// Writes the parts of the document that have begun or ended. The document itself stays the same on all nodes.
     fn apply_timeline(&mut self, now: Now) -> Result<(), ApiError> {
         self.reconcile(now)?;
         let absent = self.held().timeline.absent(now.uptime);
@@ -348,25 +344,22 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         if self.is_interface_replaced()? {
-            // The interface that had it is gone, and with it all that was there; the vigil knows what to do.
-            self.note(absent);
+            // The state went with the interface. A repair or the next change writes to the new one.
+            self.set_absent(absent);
             return Ok(());
         }
-        // What was computed for another moment is of no use at this one.
-        let staged = if let Some((_, staged)) = self.ahead.take().filter(|(ahead, _)| *ahead == absent) {
-            staged
-        } else {
-            let (interface, foreign) = self.interface_for(&absent)?;
-            self.enforcer.stage(interface, self.held().document.in_force(&absent), foreign)?
+        let staged = match self.precomputed.take() {
+            Some((precomputed, staged)) if precomputed == absent => staged,
+            _ => self.stage_without(&absent)?,
         };
         self.step(Event::Outdated, now)?;
-        let writes = self.enforcer.strike(&staged, &|| now)?.writes;
-        let node = &self.enforcer.config.node;
+        let writes = self.enforcer.write(&staged, &|| now, Duration::ZERO)?.writes;
+        let node = self.name();
         for TimedId { name, .. } in absent.ended.difference(&self.absent.ended) {
             info!(%node, writes, "{name} has ended.");
         }
         for id in absent.asleep.difference(&self.absent.asleep) {
-            info!(%node, writes, "{} is not in force until its next turn.", id.name);
+            info!(%node, writes, "{} is not in force until its next start.", id.name);
         }
         for id in self.absent.asleep.difference(&absent.asleep).filter(|id| !absent.ended.contains(id)) {
             info!(%node, writes, "{} is in force.", id.name);
@@ -378,27 +371,27 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// After a start from the journal: makes the kernel do what is in force now, whatever was when the agent ended.
+    /// After a start from the journal: writes the state that is in force now.
     fn reconcile(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(names_interface) = &self.unreconciled else { return Ok(()) };
         let absent = self.held().timeline.absent(now.uptime);
         let mut writes = 0;
-        // A node that was never told where it is has nothing in force and nothing left over.
-        if names_interface.inventory.nodes.contains_key(&self.enforcer.config.node) {
+        // A node outside the inventory was never changed.
+        if names_interface.inventory.nodes.contains_key(self.name()) {
             let in_force = self.held().document.in_force(&absent);
             let interface = if in_force.is_clear() {
                 self.enforcer.own_interface(names_interface)?
             } else {
                 self.enforcer.interface(names_interface, names_interface, &Via::default())?
             };
-            let staged = self.enforcer.stage(interface, in_force, Foreign::Refuses)?;
-            writes = self.enforcer.strike(&staged, &|| now)?.writes;
-            self.reset_drift_watch(staged.interface(), &staged.wanted);
+            let staged = self.enforcer.stage(interface, in_force, Foreign::Refuse)?;
+            writes = self.enforcer.write(&staged, &|| now, Duration::ZERO)?.writes;
+            self.reset_drift_watch(&staged.interface, &staged.wanted);
         }
         self.unreconciled = None;
-        self.note(absent);
+        self.set_absent(absent);
         let ended: Vec<String> = self.absent.ended.iter().map(|id| id.name.clone()).collect();
-        info!(node = %self.enforcer.config.node, writes, ?ended, "{} is in force again.", self.stamp());
+        info!(node = %self.name(), writes, ?ended, "{} is in force again.", self.stamp());
         if let Some(recovered) = &mut self.recovered {
             (recovered.writes, recovered.ended) = (Some(writes), ended);
         }
@@ -406,18 +399,18 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// Which machine it runs on.
+    /// The machine's interfaces, for inventories.
     pub fn host(&mut self) -> Result<Host, ApiError> {
         host::host(&self.enforcer.config, &mut self.enforcer.kernel)
     }
 
-    /// What the kernel has counted of what is in force.
+    /// The kernel's packet counters.
     pub fn counted(&mut self, now: Now) -> Result<Counted, ApiError> {
         let look = self.look(now)?;
         Ok(status::counted(&self.enforcer.config, &look))
     }
 
-    /// Refuses a measurement of addresses that are neither of a node nor on a network of an interface that may be shaped.
+    /// Refuses to measure addresses that no node has and that are not on a network of an allowed interface.
     pub fn may_measure(&mut self, targets: &[IpAddr], now: Now) -> Result<(), ApiError> {
         let document = self.document(now);
         let places = document.wanted.inventory.nodes.values();
@@ -432,27 +425,27 @@ impl<K: Kernel> Node<K> {
             None => Ok(()),
             Some(target) => Err(ApiError::new(
                 ErrorCode::Refused,
-                format!("{target} is not measured: no node has it, and no interface that may be shaped leads there"),
+                format!("{target} is not measured: no node has this address, and no allowed interface leads there"),
             )),
         }
     }
 
-    /// What is in force, compared with the kernel at this moment.
+    /// The state in force, compared with the kernel.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
-        // A moment's lag is no drift; what cannot be ended is.
+        // A change that is due now is no drift, unless the write fails.
         if let Err(error) = self.expire(now).and_then(|()| self.apply_timeline(now)) {
-            warn!(%error, "What has begun or ended could not be put in force.");
+            warn!(%error, "A timed change could not be written.");
         }
         let look = self.look(now)?;
-        let behind = self.behind.as_ref().map(|(why, _)| why.clone());
-        let watch = self.drift_watch.status(now, behind);
+        let journal_behind = self.journal_error.as_ref().map(|(why, _)| why.clone());
+        let watch = self.drift_watch.status(now, journal_behind);
         let recovered = self.recovered.clone();
         let status = status::status(&self.enforcer.config, self.held(), now.uptime, look, watch, recovered);
         let unconfirmed = self.unconfirmed_for(now).map(|left| left.as_secs_f64());
         Ok(NodeStatus { unconfirmed, routed: self.routed(), ..status })
     }
 
-    /// Where this node sends packets by way of others that are in the document.
+    /// The nodes that this node reaches by way of other nodes.
     fn routed(&mut self) -> Option<Routed> {
         if self.in_force.is_clear() {
             return None;
@@ -460,22 +453,21 @@ impl<K: Kernel> Node<K> {
         self.host().ok()?.routed(&self.in_force.inventory)
     }
 
-    /// Remembers what the kernel has.
-    fn note(&mut self, absent: Absent) {
+    fn set_absent(&mut self, absent: Absent) {
         self.in_force = self.held().document.in_force(&absent);
-        (self.absent, self.ahead) = (absent, None);
+        (self.absent, self.precomputed) = (absent, None);
     }
 
-    /// The interface of the document in force, for what is absent from it to be so. What ends may do so whatever has
-    /// come in the way since it was admitted; what begins is admitted anew.
-    fn interface_for(&mut self, absent: &Absent) -> Result<(Interface, Foreign), ApiError> {
+    /// Computes the change to the document without `absent`. An end needs no admission; a beginning is admitted again.
+    fn stage_without(&mut self, absent: &Absent) -> Result<Staged, ApiError> {
         let mut begins = self.absent.asleep.difference(&absent.asleep);
-        if begins.any(|id| !absent.ended.contains(id)) {
+        let (interface, foreign) = if begins.any(|id| !absent.ended.contains(id)) {
             let interface = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default())?;
-            Ok((interface, Foreign::Refuses))
+            (interface, Foreign::Refuse)
         } else {
-            Ok((self.enforcer.own_interface(&self.in_force)?, Foreign::Stays))
-        }
+            (self.enforcer.own_interface(&self.in_force)?, Foreign::Keep)
+        };
+        self.enforcer.stage(interface, self.held().document.in_force(absent), foreign)
     }
 
     /// The next step of the transactions.
@@ -483,26 +475,25 @@ impl<K: Kernel> Node<K> {
         self.step_at(event, &|| now)
     }
 
-    /// The same where the clock is to be read only if it is refused.
+    /// As [`step`](Self::step), but reads the clock only for a refusal.
     fn step_at(&mut self, event: Event<NodePayload>, clock: &dyn Fn() -> Now) -> Result<Effect<NodePayload>, ApiError> {
         self.transactions.step(event).map_err(|refusal| self.refused(refusal, clock()))
     }
 
-    /// Why a controller is refused, in words.
     fn refused(&self, refusal: Refusal, now: Now) -> ApiError {
         let message = match refusal {
             Refusal::Prepared => "another controller is changing this node; try again in a moment".to_owned(),
             Refusal::Unconfirmed => format!(
-                "another controller is changing this node; what it has not confirmed is taken back in {:.0} s",
+                "another controller is changing this node; its unconfirmed change is rolled back in {:.0} s",
                 self.unconfirmed_for(now).unwrap_or_default().as_secs_f64().ceil()
             ),
-            Refusal::AnotherDocument => format!("{} is in force here now: another controller was faster", self.stamp()),
+            Refusal::AnotherDocument => format!("another controller was faster: {} is in force here now", self.stamp()),
             Refusal::NotPrepared => "that change is no longer prepared here; start again".to_owned(),
-            Refusal::NotInForce => "that change is not in force here any more, or never was; start again".to_owned(),
+            Refusal::NotInForce => "that change is not in force here; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
             Refusal::Unfinished => {
-                "the command that made the last change may still roll it back, and this change leaves out \
-                                    nodes that have it; try again in a moment"
+                "the last change may still be rolled back, and this change leaves out nodes that have it; try again in a \
+                 moment"
                     .to_owned()
             }
         };

@@ -206,7 +206,7 @@ fn two_capabilities_and_another_user_than_root_are_enough() {
     assert_eq!(["CapEff", "CapPrm", "CapBnd"].map(|set| rights(pid, set)), ["0000000000003000"; 3]);
     assert_eq!([rights(pid, "Uid"), rights(pid, "NoNewPrivs")], ["65534 65534 65534 65534", "1"]);
     let log = site.log("n1");
-    assert!(log.contains("The kernel is tried out in a network namespace of a user namespace."), "{log}");
+    assert!(log.contains("Dry runs use a network namespace of a user namespace."), "{log}");
 
     let (before, sockets_before) = (site.tc("n1"), sockets(pid));
     site.edit(distant).unwrap();

@@ -1,12 +1,12 @@
-//! What others do to the interface, and what is done about it: [`DriftWatch`].
+//! Drift: changes that other programs make to the interface. [`DriftWatch`] decides when to compare and when to repair.
 //!
-//! The kernel tells that something has happened ([`Event`]); then the agent looks, and what it sees decides. Nothing here
-//! looks or writes: the node does, and says what it saw and what came of it.
+//! Nothing here reads the kernel or writes to it. The node passes on the kernel's events and the result of each comparison
+//! and repair.
 //!
-//! A repair that wrote something is not followed by another one at once: the second waits a second, each next one twice as
-//! long, a minute at the most, until there was none for two minutes. So two agents, or an agent and another tool, that roll back
-//! each other's work never do so in a tight loop. What was refused before anything was written (an interface that is made
-//! again and has no address yet) is tried again as soon as something happens, and every second.
+//! Repairs are limited, so that two programs that undo each other's work never do so in a tight loop. The second repair
+//! waits one second, each further one twice as long, a minute at most. Two minutes without a repair reset the wait. A repair
+//! that was refused before it wrote anything (the new interface has no address yet, say) is retried at the next event and
+//! every second.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,39 +19,40 @@ use crate::{
     wire::{DRIFTS, Incident, OnDrift, WatchStatus},
 };
 
-/// How many incidents are remembered.
+/// Number of incidents that are kept.
 const REMEMBERED: usize = 16;
 
-/// How long after a repair the next one waits, if it is the second.
+/// Wait before the second repair.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 
-/// How long it waits at the most.
+/// Longest wait before a repair.
 const LONGEST_WAIT: Duration = Duration::from_mins(1);
 
-/// After how long without a repair the next one is a first one again.
+/// Time without a repair that resets the wait.
 const CALM: Duration = Duration::from_mins(2);
 
-/// How long after a look that failed, or a repair that was refused, the next one comes, if nothing happens before.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Interval of retries after a failed comparison or a refused repair.
+const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 
-/// What is known of the interface, and of what was done about it.
+/// The state of the interface as last seen, and the repairs.
 #[derive(Debug, Default)]
 pub(super) struct DriftWatch {
     on_drift: OnDrift,
-    /// The interface that has what is in force, if anything is.
+    /// The interface with the state in force, if any state is.
     ours: Option<u32>,
-    /// It, as it was seen last; `None`: it is not there.
+    /// That interface as last seen; `None`: it is gone.
     seen: Option<Seen>,
-    /// Since when it has not had what is in force.
+    /// Start of the drift.
     since: Option<Moment>,
     incidents: VecDeque<(Moment, String)>,
     repairs: u64,
-    /// How many repairs wrote something since the last calm.
+    /// Number of repairs that wrote something since the last calm.
     tries: u32,
-    /// The uptime of the last one.
+    /// The uptime of the last such repair.
     last_try: Option<Duration>,
-    /// The uptime at which is looked although nothing has happened.
-    look_at: Option<Duration>,
+    /// The uptime of the next comparison if no event comes first.
+    compare_at: Option<Duration>,
+    /// Why the last repair was refused.
     obstacle: Option<String>,
 }
 
@@ -62,15 +63,15 @@ struct Seen {
     has_carrier: bool,
 }
 
-/// What a look at the interface came to.
+/// The result of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DriftState {
-    /// It has what is in force.
-    AsWanted,
-    /// It does not, and whoever may write can mend it.
-    Differs,
-    /// It does not, and what has to be done is not the agent's to do: it is down or gone.
-    OutOfReach,
+    /// The interface has the state in force.
+    None,
+    /// It differs, and the agent can repair it.
+    Repairable,
+    /// It differs, and only others can repair it: it is down or gone.
+    ByHand,
 }
 
 impl DriftWatch {
@@ -78,37 +79,29 @@ impl DriftWatch {
         Self { on_drift, ..Self::default() }
     }
 
-    /// The interface has what is in force, by a change of ours; `None`: nothing is.
+    /// Starts again after a change: index, up and carrier of the interface; `None`: the node is clear.
     pub(super) fn begin(&mut self, ours: Option<(u32, bool, bool)>) {
-        self.ours = ours.map(|(index, ..)| index);
-        self.seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
-        self.since = None;
-        self.incidents.clear();
-        self.obstacle = None;
-        self.look_at = None;
+        let Self { on_drift, repairs, tries, last_try, .. } = *self;
+        let seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
+        let ours = seen.map(|seen| seen.index);
+        *self = Self { on_drift, repairs, tries, last_try, ours, seen, ..Self::default() };
     }
 
-    /// The index of the interface that has what is in force.
+    /// The index of the interface with the state in force.
     pub(super) fn ours(&self) -> Option<u32> {
         self.ours
     }
 
-    /// Hears what has happened. Answers whether it is time to look at the interface of that name.
-    pub(super) fn hear(&mut self, events: &[Event], name: &IfName, now: Now) -> bool {
+    /// Receives events. True if the interface `name` must be compared.
+    pub(super) fn receive(&mut self, events: &[Event], name: &IfName, now: Now) -> bool {
         let mut concerns = false;
         for event in events {
             concerns |= match event {
                 Event::Link { index, name: told, is_up, has_carrier } => {
                     let seen = Seen { index: *index, is_up: *is_up, has_carrier: *has_carrier };
-                    self.hear_of_link(seen, told, name, now)
+                    self.receive_link(seen, told, name, now)
                 }
-                Event::Gone { index } => {
-                    self.is_seen(*index) && {
-                        self.seen = None;
-                        self.note(now, format!("interface {name} was deleted"));
-                        true
-                    }
-                }
+                Event::Gone { index } => self.lose(*index, || format!("interface {name} was deleted"), now),
                 Event::Shaping { index } | Event::Address { index } => self.is_seen(*index),
                 Event::Lost => true,
             };
@@ -116,63 +109,67 @@ impl DriftWatch {
         (concerns && self.ours.is_some()) || self.is_due(now)
     }
 
-    /// The uptime at which it is to be looked at although nothing has happened.
+    /// The uptime of the next comparison if no event comes first.
     pub(super) fn next_look(&self) -> Option<Duration> {
-        self.look_at
+        self.compare_at
     }
 
-    /// Whether it is to be looked at although nothing has happened.
+    /// True if a comparison is due without an event.
     pub(super) fn is_due(&self, now: Now) -> bool {
-        self.look_at.is_some_and(|at| at <= now.uptime)
+        self.compare_at.is_some_and(|at| at <= now.uptime)
     }
 
-    fn hear_of_link(&mut self, link: Seen, told: &str, name: &IfName, now: Now) -> bool {
+    fn receive_link(&mut self, link: Seen, told: &str, name: &IfName, now: Now) -> bool {
         if told != name.as_str() {
-            return self.is_seen(link.index) && {
-                self.seen = None;
-                self.note(now, format!("interface {name} was renamed to {told}"));
-                true
-            };
+            return self.lose(link.index, || format!("interface {name} was renamed to {told}"), now);
         }
-        match self.seen.replace(link) {
-            Some(seen) if seen == link => {}
-            Some(seen) if seen.index == link.index => {
-                let what = match (seen.is_up == link.is_up, link.is_up, link.has_carrier) {
-                    (false, true, _) => "went up",
-                    (false, false, _) => "went down",
-                    (true, _, true) => "has a carrier again",
-                    (true, _, false) => "lost its carrier",
-                };
-                self.note(now, format!("interface {name} {what}"));
-            }
-            _ if self.ours == Some(link.index) => self.note(now, format!("interface {name} has its name again")),
-            _ => self.note(now, format!("interface {name} was made again, as another one")),
-        }
+        let incident = match self.seen.replace(link) {
+            Some(seen) if seen == link => return true,
+            Some(seen) if seen.index == link.index => match (seen.is_up == link.is_up, link.is_up, link.has_carrier) {
+                (false, true, _) => "went up",
+                (false, false, _) => "went down",
+                (true, _, true) => "has a carrier again",
+                (true, _, false) => "lost its carrier",
+            },
+            _ if self.ours == Some(link.index) => "has its name again",
+            _ => "was replaced by a new one",
+        };
+        self.note(now, format!("interface {name} {incident}"));
         true
+    }
+
+    /// Notes that the interface is gone, if it is the one that was seen last.
+    fn lose(&mut self, index: u32, incident: impl FnOnce() -> String, now: Now) -> bool {
+        let is_seen = self.is_seen(index);
+        if is_seen {
+            self.seen = None;
+            self.note(now, incident());
+        }
+        is_seen
     }
 
     fn is_seen(&self, index: u32) -> bool {
         self.seen.is_some_and(|seen| seen.index == index)
     }
 
-    /// Whether it was seen to have something else than what is in force.
+    /// True if the last comparison found drift.
     pub(super) fn differs(&self) -> bool {
         self.since.is_some()
     }
 
-    /// Looks at it as soon as the node is tended.
-    pub(super) fn look_again(&mut self, now: Now) {
+    /// Makes a comparison due, if there is drift to repair.
+    pub(super) fn compare_soon(&mut self, now: Now) {
         if self.differs() && self.on_drift == OnDrift::Repair {
-            self.look_at.get_or_insert(now.uptime);
+            self.compare_at.get_or_insert(now.uptime);
         }
     }
 
-    /// Has seen the interface. Answers whether it is time to repair it.
-    pub(super) fn see(&mut self, sight: DriftState, now: Now) -> bool {
-        self.look_at = None;
-        if sight == DriftState::AsWanted {
+    /// Receives the result of a comparison. True if a repair is due.
+    pub(super) fn found(&mut self, state: DriftState, now: Now) -> bool {
+        self.compare_at = None;
+        if state == DriftState::None {
             if let Some(since) = self.since.take() {
-                self.note(now, format!("the kernel has what is in force again, which it had not since {since}"));
+                self.note(now, format!("the drift that began at {since} is gone"));
             }
             self.obstacle = None;
             return false;
@@ -181,79 +178,73 @@ impl DriftWatch {
             self.since = Some(now.wall);
             self.note(now, DRIFTS.to_owned());
         }
-        if self.on_drift == OnDrift::Report || sight == DriftState::OutOfReach {
+        if self.on_drift == OnDrift::Report || state == DriftState::ByHand {
             self.obstacle = None;
             return false;
         }
         let wait = self.next_try().map(|at| at.saturating_sub(now.uptime)).unwrap_or_default();
         if !wait.is_zero() {
-            self.look_at = Some(now.uptime + wait);
+            self.compare_at = Some(now.uptime + wait);
         }
         wait.is_zero()
     }
 
-    /// The look itself failed, which says nothing about the interface.
-    pub(super) fn could_not_look(&mut self, why: String, now: Now) {
-        self.refused(why, now);
-    }
-
-    /// A repair was refused before anything was written.
+    /// A comparison failed or a repair was refused before it wrote anything.
     pub(super) fn refused(&mut self, why: String, now: Now) {
-        // Once is enough in the log, however often it is tried again.
+        // Retries must not fill the log.
         if self.obstacle.as_ref() != Some(&why) {
-            warn!("What somebody else has changed could not be repaired: {why}.");
+            warn!("Drift could not be repaired: {why}.");
         }
         self.obstacle = Some(why);
-        self.look_at = Some(now.uptime + LOOK_AGAIN);
+        self.compare_at = Some(now.uptime + COMPARE_AGAIN);
     }
 
-    /// A repair was tried, which is not to be tried again too soon.
+    /// A repair starts to write.
     pub(super) fn tried(&mut self, now: Now) {
         let was_calm = self.last_try.is_none_or(|last| now.uptime.saturating_sub(last) > CALM);
         self.tries = if was_calm { 1 } else { self.tries.saturating_add(1) };
         self.last_try = Some(now.uptime);
     }
 
-    /// What was tried came to nothing.
+    /// A repair failed as it wrote.
     pub(super) fn failed(&mut self, why: String, now: Now) {
         self.refused(why, now);
-        self.look_at = self.next_try();
+        self.compare_at = self.next_try();
     }
 
-    /// The interface, which may be another one, has what is in force again.
+    /// A repair has succeeded. `ours`: the interface, which may be a new one.
     pub(super) fn repaired(&mut self, writes: usize, ours: u32, now: Now) {
         self.repairs += 1;
         self.ours = Some(ours);
         let since = self.since.take().unwrap_or(now.wall);
-        let steps = if writes == 1 { "1 step".to_owned() } else { format!("{writes} steps") };
-        self.note(now, format!("repaired in {steps} what was amiss since {since}"));
-        (self.obstacle, self.look_at) = (None, None);
+        let steps = if writes == 1 { "step" } else { "steps" };
+        self.note(now, format!("repaired in {writes} {steps}; the drift began at {since}"));
+        (self.obstacle, self.compare_at) = (None, None);
     }
 
-    /// The uptime before which no repair is tried.
+    /// The uptime before which no repair starts.
     fn next_try(&self) -> Option<Duration> {
         let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX));
-        let wait = wait.min(LONGEST_WAIT);
-        self.last_try.filter(|_| self.tries > 0).map(|last| last + wait)
+        self.last_try.filter(|_| self.tries > 0).map(|last| last + wait.min(LONGEST_WAIT))
     }
 
-    fn note(&mut self, now: Now, what: String) {
-        // What befalls an interface on which nothing of ours is concerns nobody.
+    fn note(&mut self, now: Now, incident: String) {
+        // Changes of an interface without our state are no incident.
         if self.ours.is_none() {
             return;
         }
-        warn!("{what}.");
-        self.incidents.push_back((now.wall, what));
+        warn!("{incident}.");
+        self.incidents.push_back((now.wall, incident));
         if self.incidents.len() > REMEMBERED {
             self.incidents.pop_front();
         }
     }
 
-    /// What is told of it.
+    /// The part of the node's status about drift.
     pub(super) fn status(&self, now: Now, journal_behind: Option<String>) -> WatchStatus {
         let incident = |(at, what): &(Moment, String)| Incident { at: at.to_string(), what: what.clone() };
         let waits = self.since.is_some() && self.on_drift == OnDrift::Repair;
-        let next_try = self.look_at.filter(|_| waits).map(|at| at.saturating_sub(now.uptime).as_secs_f64());
+        let next_try = self.compare_at.filter(|_| waits).map(|at| at.saturating_sub(now.uptime).as_secs_f64());
         WatchStatus {
             on_drift: self.on_drift,
             since: self.since.map(|since| since.to_string()),
@@ -296,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_befalls_the_interface_is_told_and_what_befalls_others_is_not() {
+    fn incidents_of_the_interface_are_kept_and_those_of_others_are_not() {
         let mut drift_watch = on(OnDrift::Report);
         let others = [
             link(8, "eth0", false, false),
@@ -304,8 +295,11 @@ mod tests {
             Event::Shaping { index: 8 },
             link(7, "db0", true, true),
         ];
-        assert!(!drift_watch.hear(&others[..3], &db0(), at(0)));
-        assert!(drift_watch.hear(&others[3..], &db0(), at(0)), "a link of which something else changed is looked at");
+        assert!(!drift_watch.receive(&others[..3], &db0(), at(0)));
+        assert!(
+            drift_watch.receive(&others[3..], &db0(), at(0)),
+            "an event of the interface without a change of its state is compared"
+        );
         assert_eq!(told(&drift_watch), [""; 0]);
         let events = [
             link(7, "db0", false, false),
@@ -317,7 +311,7 @@ mod tests {
             link(7, "db0", true, true),
         ];
         for event in events {
-            assert!(drift_watch.hear(&[event], &db0(), at(0)));
+            assert!(drift_watch.receive(&[event], &db0(), at(0)));
         }
         assert_eq!(
             told(&drift_watch),
@@ -326,43 +320,43 @@ mod tests {
                 "interface db0 went up",
                 "interface db0 has a carrier again",
                 "interface db0 was deleted",
-                "interface db0 was made again, as another one",
+                "interface db0 was replaced by a new one",
                 "interface db0 was renamed to x",
                 "interface db0 has its name again",
             ]
         );
-        assert!(drift_watch.hear(&[Event::Lost], &db0(), at(0)));
+        assert!(drift_watch.receive(&[Event::Lost], &db0(), at(0)));
     }
 
     #[test]
-    fn an_interface_on_which_nothing_is_in_force_is_nobodys_concern() {
+    fn an_interface_of_a_clear_node_has_no_incidents() {
         let mut drift_watch = DriftWatch::new(OnDrift::Repair);
         let events = [link(7, "db0", true, true), Event::Lost, Event::Gone { index: 7 }];
-        assert!(!drift_watch.hear(&events, &db0(), at(0)));
+        assert!(!drift_watch.receive(&events, &db0(), at(0)));
         assert_eq!(told(&drift_watch), [""; 0]);
     }
 
     #[test]
-    fn what_is_only_to_be_reported_is_never_repaired_and_says_since_when() {
+    fn drift_with_on_drift_report_is_never_repaired_and_has_a_start() {
         let mut drift_watch = on(OnDrift::Report);
         for second in 3..100 {
-            assert!(!drift_watch.see(DriftState::Differs, at(second)));
+            assert!(!drift_watch.found(DriftState::Repairable, at(second)));
         }
         assert_eq!(drift_watch.status(at(100), None).since, Some(at(3).wall.to_string()));
-        assert!(!drift_watch.see(DriftState::AsWanted, at(101)));
+        assert!(!drift_watch.found(DriftState::None, at(101)));
         assert_eq!(drift_watch.status(at(102), None).since, None);
         assert_eq!(told(&drift_watch).len(), 2);
         drift_watch.begin(Some((7, true, true)));
-        assert_eq!(told(&drift_watch), [""; 0], "a change of ours is a new beginning");
+        assert_eq!(told(&drift_watch), [""; 0], "a change starts a new list");
     }
 
     #[test]
-    fn repairs_that_do_not_last_come_less_and_less_often_and_at_once_again_after_a_calm() {
+    fn repairs_that_are_undone_wait_longer_each_time_until_two_minutes_pass_without_one() {
         let mut drift_watch = on(OnDrift::Repair);
         let mut repairs = Vec::new();
-        // Somebody rolls back each of them at once.
+        // Another program undoes each repair at once.
         for second in 0..400 {
-            if drift_watch.see(DriftState::Differs, at(second)) {
+            if drift_watch.found(DriftState::Repairable, at(second)) {
                 drift_watch.tried(at(second));
                 drift_watch.repaired(1, 7, at(second));
                 repairs.push(second);
@@ -370,48 +364,48 @@ mod tests {
         }
         assert_eq!(repairs, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 303, 363]);
         assert_eq!(drift_watch.status(at(400), None).repairs, 12);
-        assert!(!drift_watch.see(DriftState::Differs, at(400)));
+        assert!(!drift_watch.found(DriftState::Repairable, at(400)));
         assert_eq!(drift_watch.status(at(400), None).next_try, Some(23.0));
-        assert!(drift_watch.hear(&[], &db0(), at(423)), "it is looked at when the time has come");
-        assert!(drift_watch.see(DriftState::Differs, at(500)), "after a calm, the first repair comes at once");
+        assert!(drift_watch.receive(&[], &db0(), at(423)), "it is compared when the wait is over");
+        assert!(drift_watch.found(DriftState::Repairable, at(500)), "after two minutes the first repair does not wait");
     }
 
     #[test]
-    fn what_is_refused_before_it_is_written_is_tried_again_as_soon_as_something_happens() {
+    fn a_repair_refused_before_it_writes_is_retried_at_the_next_event() {
         let mut drift_watch = on(OnDrift::Repair);
         for second in 0..5 {
-            assert!(drift_watch.see(DriftState::Differs, at(second)));
+            assert!(drift_watch.found(DriftState::Repairable, at(second)));
             drift_watch.refused("it has no address".to_owned(), at(second));
         }
         assert_eq!(drift_watch.status(at(5), None).obstacle.as_deref(), Some("it has no address"));
-        assert!(drift_watch.hear(&[Event::Address { index: 7 }], &db0(), at(4)));
-        assert!(!drift_watch.hear(&[], &db0(), at(4)) && drift_watch.hear(&[], &db0(), at(5)));
+        assert!(drift_watch.receive(&[Event::Address { index: 7 }], &db0(), at(4)));
+        assert!(!drift_watch.receive(&[], &db0(), at(4)) && drift_watch.receive(&[], &db0(), at(5)));
         drift_watch.tried(at(5));
         drift_watch.repaired(9, 12, at(5));
         assert_eq!((drift_watch.ours(), drift_watch.status(at(5), None).obstacle), (Some(12), None));
     }
 
     #[test]
-    fn what_only_others_can_mend_is_not_tried() {
+    fn drift_that_only_others_can_repair_is_not_tried() {
         let mut drift_watch = on(OnDrift::Repair);
-        assert!(!drift_watch.see(DriftState::OutOfReach, at(0)));
+        assert!(!drift_watch.found(DriftState::ByHand, at(0)));
         assert!(drift_watch.status(at(0), None).since.is_some());
     }
 
     #[test]
-    fn a_look_that_failed_says_nothing_about_the_interface() {
+    fn a_failed_comparison_is_no_drift_and_is_retried() {
         let mut drift_watch = on(OnDrift::Repair);
-        drift_watch.could_not_look("the kernel did not answer".to_owned(), at(0));
+        drift_watch.refused("the kernel did not answer".to_owned(), at(0));
         let status = drift_watch.status(at(0), None);
         assert_eq!((status.since, status.incidents.len()), (None, 0));
-        assert!(drift_watch.hear(&[], &db0(), at(1)), "it is looked at again");
+        assert!(drift_watch.receive(&[], &db0(), at(1)), "it is compared again");
     }
 
     #[test]
-    fn only_the_last_incidents_are_remembered() {
+    fn only_the_last_16_incidents_are_kept() {
         let mut drift_watch = on(OnDrift::Report);
         for second in 0..100 {
-            drift_watch.hear(&[link(7, "db0", second % 2 == 1, true)], &db0(), at(second));
+            drift_watch.receive(&[link(7, "db0", second % 2 == 1, true)], &db0(), at(second));
         }
         assert_eq!(told(&drift_watch).len(), REMEMBERED);
         assert_eq!(told(&drift_watch).last().unwrap(), "interface db0 went up");

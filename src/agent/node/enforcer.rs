@@ -1,4 +1,4 @@
-//! The agent's hand on its interface: what has to be written to the kernel, writing it, and reading it back.
+//! The interface in the kernel: computes the steps of a change, writes them, reads them back.
 
 use std::{thread, time::Duration};
 
@@ -15,67 +15,60 @@ use crate::{
     wire::{ApiError, ErrorCode, Onset},
 };
 
-/// A kernel, and whose part of a document it is made to do.
+/// A kernel, and the config that says which node's part of a document it gets.
 pub(super) struct Enforcer<K> {
     pub(super) config: Config,
     pub(super) kernel: K,
-    /// Where the kernel is tried out.
     sandbox: Box<dyn Sandbox>,
-    /// Whether it has been tried and found able to shape.
+    /// True once a dry run of shaping has succeeded.
     can_shape: bool,
-    /// Whether it has been tried and found able to hand over what is to be refused.
+    /// True once a dry run of rejections has succeeded.
     can_refuse: bool,
-    /// Whether classes are left that nothing uses any more.
+    /// True if unused classes remain.
     drains: bool,
 }
 
-/// What foreign objects on the interface mean for a change.
+/// The treatment of foreign objects on the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
     /// The change is refused.
-    Refuses,
-    /// They stay where they are: the change asks for no more than there was.
-    Stays,
+    Refuse,
+    /// They stay in place: the change only removes.
+    Keep,
 }
 
 impl Foreign {
-    /// For a change on a node.
     pub(super) fn to_change(in_force: &Wanted, wanted: &Wanted) -> Self {
-        if wanted.only_removes_from(in_force) { Self::Stays } else { Self::Refuses }
+        if wanted.only_removes_from(in_force) { Self::Keep } else { Self::Refuse }
     }
 }
 
-/// A change that is computed, and only has to be written.
+/// A computed change.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// What is in force then.
+    /// The document after the change.
     pub(super) wanted: Wanted,
-    interface: Interface,
+    pub(super) interface: Interface,
     before: Tree,
     change: Change,
     foreign: Foreign,
-    /// Whether some of what is cut is to be answered with refusals.
-    refuses: bool,
+    /// True if some packets are rejected rather than dropped.
+    rejects: bool,
 }
 
 impl Staged {
-    /// The interface that it is for.
-    pub(super) fn interface(&self) -> &Interface {
-        &self.interface
-    }
-
-    /// What the kernel had counted when it was looked at last.
+    /// The kernel's counters before the change.
     pub(super) fn counters(&self) -> &Counters {
         &self.before.counters
     }
 }
 
-/// What writing a change came to.
+/// The result of a write.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written {
-    /// How many steps it took.
+    /// The number of steps.
     pub(super) writes: usize,
-    /// When it took effect.
+    /// The time at which it took effect.
     pub(super) onset: Option<Onset>,
 }
 
@@ -84,23 +77,22 @@ impl<K: Kernel> Enforcer<K> {
         Self { config, kernel, sandbox: Box::new(sandbox), can_shape: false, can_refuse: false, drains: false }
     }
 
-    /// Whether there is something to [`sweep`](Self::sweep).
+    /// True if [`sweep`](Self::sweep) has work to do.
     pub(super) fn drains(&self) -> bool {
         self.drains
     }
 
-    /// The interface that `wanted` has for this node, if it may be touched.
+    /// The node's interface in `wanted`, if the guard admits the change.
     pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted, via: &Via) -> Result<Interface, ApiError> {
         guard::admit(&self.config, &mut self.kernel, in_force, wanted, via)
     }
 
-    /// The same for what only takes off what was put there, or is no more than what was admitted before.
+    /// The node's interface, for a change that only removes, or that was admitted before.
     pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
         guard::admit_own(&self.config, &mut self.kernel, wanted, wanted)
     }
 
-    /// The steps from what the kernel has to what `wanted` asks of this node, of which every one is found to be possible
-    /// here; and what of ours has to stay. `in_force` says what it has.
+    /// The steps to `wanted`, checked by a dry run, and a warning for each own object that must stay.
     pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
@@ -109,8 +101,8 @@ impl<K: Kernel> Enforcer<K> {
     ) -> Result<(Change, Vec<String>), ApiError> {
         let tree = self.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = way(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
-        // To take something off needs no trial.
+        let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
+        // Removing needs no dry run.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
@@ -120,7 +112,7 @@ impl<K: Kernel> Enforcer<K> {
             self.can_refuse = true;
         }
         let topologies = [in_force, wanted].map(|wanted| wanted.topology.as_ref());
-        let candidate = DryRun {
+        let dry_run = DryRun {
             tree: &tree,
             change: &change,
             shaping: shaping.as_ref(),
@@ -128,12 +120,12 @@ impl<K: Kernel> Enforcer<K> {
             wanted,
             tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
         };
-        candidate.check(&*self.sandbox)?;
+        dry_run.check(&*self.sandbox)?;
         let left = if shaping.is_none() { tree.left(&interface.name) } else { Vec::new() };
         Ok((change, left))
     }
 
-    /// The steps from what the kernel has to what `wanted` asks of this node.
+    /// The steps from the kernel's state to `wanted`.
     pub(super) fn change(
         &mut self,
         interface: &Interface,
@@ -141,59 +133,54 @@ impl<K: Kernel> Enforcer<K> {
         foreign: Foreign,
     ) -> Result<Change, ApiError> {
         let tree = self.observe(interface)?;
-        way(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
+        steps_to(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, ApiError> {
         Ok(self.kernel.observe(interface)?)
     }
 
-    /// Computes what has to be written for the kernel to do what `wanted` asks; writes nothing.
+    /// Computes the change to `wanted`. Writes no filter, class or qdisc.
     pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
         }
         let before = self.observe(&interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = way(&interface, shaping.as_ref(), &before, foreign)?;
-        let refuses = shaping.is_some_and(|shaping| shaping.has_refusals());
-        if refuses {
-            // Before the first packet is cut, so that none goes without an answer. Too early where the kernel's module
-            // comes with the first filter only; then it is made up for when that is written.
+        let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
+        let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
+        if rejects {
+            // Before the first packet is cut, so that each gets an answer. Fails if the first filter loads the kernel
+            // module; then the call after the write succeeds.
             drop(self.kernel.set_refusals(&interface, true));
         }
-        Ok(Staged { wanted, interface, before, change, foreign, refuses })
+        Ok(Staged { wanted, interface, before, change, foreign, rejects })
     }
 
-    /// Reads once more what the kernel has counted, if it can be read.
+    /// Reads the counters again, if possible.
     pub(super) fn count_again(&mut self, staged: &mut Staged) {
         if let Ok(Tree { counters, .. }) = self.observe(&staged.interface) {
             staged.before.counters = counters;
         }
     }
 
-    /// Ends what staging has begun of a change that is not to be after all.
-    pub(super) fn forget(&mut self, staged: &Staged) {
-        let refuses = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
-        if let Err(error) = self.kernel.set_refusals(&staged.interface, refuses) {
-            warn!(%error, "What is cut may go without its refusals.");
+    /// Undoes the preparations of [`stage`](Self::stage).
+    pub(super) fn discard(&mut self, staged: &Staged) {
+        let rejects = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
+        if let Err(error) = self.kernel.set_refusals(&staged.interface, rejects) {
+            warn!(%error, "Rejected packets may get no answer.");
         }
     }
 
-    /// Writes what is staged, reads it back, and answers what it refuses. On any failure, what was written is rolled back.
-    pub(super) fn strike(&mut self, staged: &Staged, clock: &dyn Fn() -> Now) -> Result<Written, ApiError> {
-        self.strike_with_others(staged, clock, Duration::ZERO)
-    }
-
-    /// The same where other nodes write at the same instant, some of them perhaps on this very machine: it is `pause`
-    /// before anything is read back, so that their writes need not wait for that.
-    pub(super) fn strike_with_others(
+    /// Writes a computed change and reads it back `pause` later: other nodes, perhaps on this machine, write at the same
+    /// time. Rolls back on any failure.
+    pub(super) fn write(
         &mut self,
         staged: &Staged,
         clock: &dyn Fn() -> Now,
         pause: Duration,
     ) -> Result<Written, ApiError> {
-        let Staged { wanted, interface, before, change, foreign, refuses } = staged;
+        let Staged { wanted, interface, before, change, foreign, rejects } = staged;
         let mut onset: Option<Onset> = None;
         let written = execute_with(&mut self.kernel, interface, &change.steps, |step| {
             if step.takes_effect() {
@@ -206,7 +193,7 @@ impl<K: Kernel> Enforcer<K> {
             thread::sleep(pause);
         }
         let why = match self.change(interface, wanted, *foreign) {
-            Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *refuses) {
+            Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *rejects) {
                 Ok(()) => {
                     self.drains = !(left.steps.is_empty() && left.draining.is_empty());
                     return Ok(Written { writes: change.steps.len(), onset });
@@ -216,15 +203,15 @@ impl<K: Kernel> Enforcer<K> {
             Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Err(error) => error.message,
         };
-        // What was read back is not what was written, so the way back is computed anew from what there is.
+        // The kernel has something else than was written, so the rollback is computed from its state.
         let code = match self.restore(interface, before) {
             Ok(()) => ErrorCode::Failed,
             Err(_) => ErrorCode::Broken,
         };
-        Err(ApiError::new(code, format!("the kernel took every step but does not have what is wanted: {why}")))
+        Err(ApiError::new(code, format!("the kernel accepted every step but reads back something else: {why}")))
     }
 
-    /// Whoever answers refusals by now may go on: where there are none, it has nothing to do.
+    /// Writes the tree `before` again. Answering rejected packets may go on: without filters there are none.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
         let change = diff_beside_foreign(before.shaping().as_ref(), &tree)
@@ -232,10 +219,10 @@ impl<K: Kernel> Enforcer<K> {
         Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
-    /// Removes the classes that nothing uses any more and that have drained.
+    /// Removes unused classes that have drained.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
         let interface = self.own_interface(in_force)?;
-        let change = self.change(&interface, in_force, Foreign::Stays)?;
+        let change = self.change(&interface, in_force, Foreign::Keep)?;
         if change.is_settled() {
             execute(&mut self.kernel, &interface, &change.steps)?;
         }
@@ -244,11 +231,16 @@ impl<K: Kernel> Enforcer<K> {
     }
 }
 
-/// The steps from what an interface has to what is wanted of it.
-fn way(interface: &Interface, wanted: Option<&Shaping>, tree: &Tree, foreign: Foreign) -> Result<Change, ApiError> {
+/// The steps from an interface's tree to the wanted shaping.
+fn steps_to(
+    interface: &Interface,
+    wanted: Option<&Shaping>,
+    tree: &Tree,
+    foreign: Foreign,
+) -> Result<Change, ApiError> {
     let change = match foreign {
-        Foreign::Refuses => diff(wanted, tree),
-        Foreign::Stays => diff_beside_foreign(wanted, tree),
+        Foreign::Refuse => diff(wanted, tree),
+        Foreign::Keep => diff_beside_foreign(wanted, tree),
     };
     change.map_err(|blocked| {
         let name = &interface.name;

@@ -225,7 +225,7 @@ pub(super) fn write(path: &Path, entry: &JournalRecord) -> Result<(), JournalErr
 }
 
 /// Finds out whether the disk would take an entry, and leaves nothing of it.
-pub(super) fn try_out(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
+pub(super) fn check_write(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
     let new = beside(path, "new");
     let tried = encode(entry).and_then(|bytes| write_new(&new, &bytes));
     drop(fs::remove_file(&new));

@@ -1,8 +1,8 @@
-//! Whether a node keeps what it committed: it is confirmed, rolled back, or taken back by the node itself when its time is up.
+//! The end of a committed change: confirmation, rollback by the controller, or rollback when the lease expires.
 //!
-//! A change that is committed holds for a while only, until its controller, which knows that all nodes have it, confirms
-//! it. So whatever becomes of the controller, or of the way to it, a node does not stay alone with a change; and the
-//! journal calls a change done when it is confirmed, so an agent that is killed before that goes back as well.
+//! A node keeps a committed change only if its controller, which knows that all nodes have it, confirms it in time. A
+//! node therefore never stays alone with a change, whatever happens to the controller. The journal marks a change as done
+//! when it is confirmed, so an agent that is killed before that rolls back as well.
 
 use std::time::Duration;
 
@@ -20,14 +20,13 @@ use crate::{
     wire::{ApiError, Confirm, Confirmed, ErrorCode, Rollback, RolledBack},
 };
 
-/// How long after a change is confirmed its controller may still be at it: it confirms it and rolls it back for less.
+/// Time in which a controller finishes a confirmed change or rolls it back.
 const FINISHED_WITHIN: Duration = Duration::from_mins(1);
 
 impl<K: Kernel> Node<K> {
-    /// Keeps what was committed, until its controller rolls it back. Confirming it twice is confirming it once. What all nodes
-    /// have confirmed is kept for good.
+    /// Confirms or finishes a committed change. Both may be repeated.
     pub fn confirm(&mut self, request: &Confirm, now: Now) -> Result<Confirmed, ApiError> {
-        // One that comes when the time is up may be that of a controller that has given up long ago.
+        // After the lease, the controller may have given up already.
         self.expire(now)?;
         let Confirm { ticket, by_all } = request;
         let until = now.uptime.saturating_add(FINISHED_WITHIN);
@@ -40,7 +39,7 @@ impl<K: Kernel> Node<K> {
                         if self.rollback(&rollback, now).is_ok() { ErrorCode::Failed } else { ErrorCode::Broken };
                     return Err(ApiError { code, ..unwritable(&error) });
                 }
-                info!(node = %self.enforcer.config.node, "{} is confirmed.", self.stamp());
+                info!(node = %self.name(), "{} is confirmed.", self.stamp());
             }
             effect @ Effect::RollBack(_) => {
                 self.carry_out(effect, now)?;
@@ -51,87 +50,86 @@ impl<K: Kernel> Node<K> {
         Ok(Confirmed { stamp: self.stamp() })
     }
 
-    /// Forgets a prepared change, or goes back to what was in force before a committed one; what would have ended in
-    /// the meantime has.
+    /// Cancels a prepared change, or rolls a committed one back. Timed changes that are over by now stay over.
     pub fn rollback(&mut self, request: &Rollback, now: Now) -> Result<RolledBack, ApiError> {
         let effect = self.step(Event::Rollback(request.ticket.clone()), now)?;
         if matches!(effect, Effect::Covered) {
-            // It goes back with what lies on top, even if nobody asks for it again.
+            // The node rolls back together with the change on top, without a further request.
             self.update_journal(now);
             return Err(self.refused(Refusal::Covered, now));
         }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
-        // A change that could be neither done nor rolled back as it was committed.
+        // The commit may have failed, and so may its rollback.
         self.reconcile(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
         Ok(RolledBack { stamp: self.stamp(), kept })
     }
 
-    /// Forgets what has been prepared for too long, and takes back what has been unconfirmed for too long.
+    /// Cancels or rolls back the change under way if its lease has expired.
     pub(super) fn expire(&mut self, now: Now) -> Result<(), ApiError> {
         if self.transactions.lease().is_some_and(|until| until <= now.uptime) {
-            warn!(node = %self.enforcer.config.node, "Nobody came back in time for the change that is under way.");
+            warn!(node = %self.name(), "The lease of the change under way has expired.");
             self.end(now)?;
         }
         Ok(())
     }
 
-    /// As the agent ends: leaves nothing behind that nobody would come back for.
+    /// Cancels or rolls back the change under way, as the agent ends.
     pub fn end(&mut self, now: Now) -> Result<(), ApiError> {
         let effect = self.step(Event::LeaseExpired, now)?;
         self.carry_out(effect, now)
     }
 
-    /// How long the node still has what nobody has confirmed; `None`: there is no such thing.
+    /// The time until the unconfirmed change is rolled back; `None`: there is no such change.
     pub(super) fn unconfirmed_for(&self, now: Now) -> Option<Duration> {
         self.transactions.rolls_back_at().map(|until| until.saturating_sub(now.uptime))
     }
 
-    /// Forgets what was computed, and goes back, if that is what there is to do.
+    /// Discards the computed change and rolls back, as the effect requires.
     fn carry_out(&mut self, effect: Effect<NodePayload>, now: Now) -> Result<(), ApiError> {
-        let (dropped, goes_back) = match effect {
-            Effect::Discard(dropped) => (dropped, false),
-            Effect::RollBack(dropped) => (dropped, true),
+        let (discarded, rolls_back) = match effect {
+            Effect::Discard(discarded) => (discarded, false),
+            Effect::RollBack(discarded) => (discarded, true),
             _ => return Ok(()),
         };
-        if let Some(ready) = dropped {
-            self.enforcer.forget(&ready.staged);
+        if let Some(ready) = discarded {
+            self.enforcer.discard(&ready.staged);
             self.update_journal(now);
         }
-        if goes_back { self.take_back(now) } else { Ok(()) }
+        if rolls_back { self.roll_back(now) } else { Ok(()) }
     }
 
-    /// Goes back to what was in force before the last transaction. If that fails, it is tried again by and by.
-    fn take_back(&mut self, now: Now) -> Result<(), ApiError> {
+    /// Rolls back the last transaction, and those below it that are to be rolled back. [`Node::tick`] retries failures.
+    fn roll_back(&mut self, now: Now) -> Result<(), ApiError> {
         loop {
-            self.go_back(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
+            self.restore(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
             let effect = self.step(Event::RolledBack, now)?;
-            self.note(self.held().timeline.absent(now.uptime));
-            // Until this is written, the journal says that the change is not done, which comes to the same.
+            self.set_absent(self.held().timeline.absent(now.uptime));
+            // A restart before this write rolls back as well.
             self.update_journal(now);
-            warn!(node = %self.enforcer.config.node, "Went back to {}.", self.stamp());
-            // So was the one below to be rolled back.
+            warn!(node = %self.name(), "Rolled back to {}.", self.stamp());
             if !matches!(effect, Effect::RollBack(_)) {
                 return Ok(());
             }
         }
     }
 
-    fn go_back(&mut self, now: Now) -> Result<(), ApiError> {
+    /// Writes the document before to the kernel.
+    fn restore(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         if let Err(error) = self.write_journal() {
-            // All other nodes go back, so this one does as well: a disk that is full must not part it from them.
-            warn!(%error, "The journal does not say that the change is rolled back.");
+            // All other nodes roll back, so a full disk must not stop this one.
+            warn!(%error, "The journal does not record the rollback.");
         }
-        self.ahead = None;
+        self.precomputed = None;
         if self.is_interface_replaced()? {
             return Ok(());
         }
         let interface = self.enforcer.own_interface(&self.in_force)?;
-        let staged = self.enforcer.stage(interface, in_force, Foreign::Stays)?;
-        self.enforcer.strike(&staged, &|| now)?;
-        self.reset_drift_watch(staged.interface(), &staged.wanted);
+        let staged = self.enforcer.stage(interface, in_force, Foreign::Keep)?;
+        self.enforcer.write(&staged, &|| now, Duration::ZERO)?;
+        self.reset_drift_watch(&staged.interface, &staged.wanted);
         Ok(())
     }
 }

@@ -36,11 +36,11 @@ pub(super) struct Look {
 }
 
 impl Look {
-    pub(super) fn sight(&self) -> DriftState {
+    pub(super) fn drift_state(&self) -> DriftState {
         match (self.steps.is_empty(), self.chores.is_empty()) {
-            (true, true) => DriftState::AsWanted,
-            (true, false) => DriftState::OutOfReach,
-            (false, _) => DriftState::Differs,
+            (true, true) => DriftState::None,
+            (true, false) => DriftState::ByHand,
+            (false, _) => DriftState::Repairable,
         }
     }
 }

@@ -1,4 +1,6 @@
-//! What a node does about what others do to its interface: hears of it, looks, and mends it if it is to be mended.
+//! Drift on a node: events from the kernel, the comparison, and the repair.
+
+use std::time::Duration;
 
 use super::{
     Node,
@@ -14,85 +16,85 @@ use crate::{
 };
 
 impl<K: Kernel> Node<K> {
-    /// Hears of what others do to the interface, looks at it if there was something, and mends it if it is to be mended.
+    /// Reads the kernel's events, compares the interface if one concerns it, and repairs drift if the config says so.
     pub(super) fn watch_drift(&mut self, now: Now) {
-        if !self.hear(now) || self.unreconciled.is_some() {
+        if !self.read_events(now) || self.unreconciled.is_some() {
             return;
         }
         match status::look(&mut self.enforcer, &self.in_force, &self.transactions.held().left_out) {
-            Ok(look) if self.drift_watch.see(look.sight(), now) => self.repair(now),
+            Ok(look) if self.drift_watch.found(look.drift_state(), now) => self.repair(now),
             Ok(_) => {}
-            Err(error) => self.drift_watch.could_not_look(error.message, now),
+            Err(error) => self.drift_watch.refused(error.message, now),
         }
     }
 
-    /// Answers whether it is time to look at the interface.
-    fn hear(&mut self, now: Now) -> bool {
+    /// Reads the kernel's events. True if the interface must be compared.
+    fn read_events(&mut self, now: Now) -> bool {
         let events = match self.enforcer.kernel.events() {
             Ok(events) => events,
             Err(error) => {
-                // Nobody tells, so it is looked at now and then.
+                // Without events, the interface is compared at intervals.
                 let is_due = self.drift_watch.is_due(now);
-                self.drift_watch.could_not_look(error.to_string(), now);
+                self.drift_watch.refused(error.to_string(), now);
                 return is_due;
             }
         };
         let name = self.interface_name().cloned();
-        name.is_some_and(|name| self.drift_watch.hear(&events, &name, now))
+        name.is_some_and(|name| self.drift_watch.receive(&events, &name, now))
     }
 
-    /// Brings the interface in line with what is in force, whatever somebody else has made of it.
+    /// Writes the state in force to the interface again.
     fn repair(&mut self, now: Now) {
         if self.transactions.is_ready() {
-            // What it will write is computed from what there is at this moment.
-            return self.drift_watch.look_again(now);
+            // The waiting change was computed from the interface as it is.
+            return self.drift_watch.compare_soon(now);
         }
-        let admitted = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default());
-        let staged = match admitted
-            .and_then(|interface| self.enforcer.stage(interface, self.in_force.clone(), Foreign::Refuses))
-        {
+        let interface = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default());
+        let in_force = self.in_force.clone();
+        let staged = match interface.and_then(|interface| self.enforcer.stage(interface, in_force, Foreign::Refuse)) {
             Ok(staged) => staged,
             Err(error) => return self.drift_watch.refused(error.message, now),
         };
-        self.ahead = None;
+        self.precomputed = None;
         self.drift_watch.tried(now);
-        match self.enforcer.strike(&staged, &|| now) {
-            Ok(written) => self.drift_watch.repaired(written.writes, staged.interface().index, now),
+        match self.enforcer.write(&staged, &|| now, Duration::ZERO) {
+            Ok(written) => self.drift_watch.repaired(written.writes, staged.interface.index, now),
             Err(error) => self.drift_watch.failed(error.message, now),
         }
     }
 
-    /// Looks at the interface at this moment. What others have done until now is mended when the node is tended next.
+    /// Compares the interface now. The next [`Node::tick`] repairs drift.
     pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
-        let is_due = self.hear(now);
+        let is_due = self.read_events(now);
         let held = self.transactions.held();
         let in_force = held.document.in_force(&held.timeline.absent(now.uptime));
         let look = status::look(&mut self.enforcer, &in_force, &held.left_out)?;
-        if self.unreconciled.is_none() && (is_due || look.sight() != DriftState::AsWanted || self.drift_watch.differs())
+        if self.unreconciled.is_none()
+            && (is_due || look.drift_state() != DriftState::None || self.drift_watch.differs())
         {
-            self.drift_watch.see(look.sight(), now);
-            self.drift_watch.look_again(now);
+            self.drift_watch.found(look.drift_state(), now);
+            self.drift_watch.compare_soon(now);
         }
         Ok(look)
     }
 
-    /// Keeps an eye on the interface from now on, if something is in force there.
+    /// Starts watching the interface if `in_force` is not clear.
     pub(super) fn reset_drift_watch(&mut self, interface: &Interface, in_force: &Wanted) {
         let Interface { index, is_up, has_carrier, .. } = *interface;
         self.drift_watch.begin((!in_force.is_clear()).then_some((index, is_up, has_carrier)));
     }
 
-    /// The name of the interface that the document in force has for this node.
+    /// The node's interface in the document in force.
     pub(super) fn interface_name(&self) -> Option<&IfName> {
-        self.in_force.inventory.nodes.get(&self.enforcer.config.node).map(|place| &place.interface)
+        self.in_force.inventory.nodes.get(self.name()).map(|place| &place.interface)
     }
 
-    /// Whether the interface that has what is in force is gone, or another one has its name.
+    /// True if the interface with the state in force is gone, or another interface has its name.
     pub(super) fn is_interface_replaced(&mut self) -> Result<bool, ApiError> {
         let Some((ours, name)) = self.drift_watch.ours().zip(self.interface_name().cloned()) else { return Ok(false) };
         match self.enforcer.kernel.interface(&name) {
             Ok(interface) => Ok(interface.index != ours),
-            // Under another name it still has what was put there.
+            // A renamed interface still has the state.
             Err(KernelError::NoInterface(_)) => Ok(self.enforcer.kernel.host()?.link(ours).is_none()),
             Err(error) => Err(error.into()),
         }

@@ -1,4 +1,4 @@
-//! What a node writes down in its journal, and what it does where that fails.
+//! A node's journal writes, and the retry when one fails.
 
 use std::time::Duration;
 
@@ -15,53 +15,52 @@ use crate::{
     wire::{ApiError, ErrorCode, Ticket},
 };
 
-/// How long after the journal could not be written it is tried again.
+/// Interval between journal writes that fail.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl<K: Kernel> Node<K> {
-    /// Writes down that a transaction is about to lead to `held`.
+    /// Writes to the journal that a transaction is about to lead to `held`.
     pub(super) fn write_journal_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         self.write(self.transactions.leading_to(held.clone(), ticket)).map_err(|error| unwritable(&error))
     }
 
-    /// Finds out whether that can be written down, and writes down nothing.
+    /// Checks that this record can be written, and leaves the journal as it is.
     pub(super) fn check_journal(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        let entry = self.entry(self.transactions.leading_to(held.clone(), ticket));
-        journal::try_out(path, &entry).map_err(|error| unwritable(&error))
+        let record = self.journal_record(self.transactions.leading_to(held.clone(), ticket));
+        journal::check_write(path, &record).map_err(|error| unwritable(&error))
     }
 
-    /// Writes down what the node has, and which change of it is under way.
+    /// Writes the document and the change under way.
     pub(super) fn write_journal(&self) -> Result<(), JournalError> {
         self.write(self.transactions.record())
     }
 
-    /// The same where it is done already, so that it is tried again until the journal says so.
+    /// As [`write_journal`](Self::write_journal), for a state that is in force already. [`Node::tick`] retries failures.
     pub(super) fn update_journal(&mut self, now: Now) {
-        let was_behind = self.behind.take().is_some();
+        let was_behind = self.journal_error.take().is_some();
         match self.write_journal() {
-            Ok(()) if was_behind => info!("The journal says what is in force again."),
+            Ok(()) if was_behind => info!("The journal is up to date again."),
             Ok(()) => {}
             Err(error) => {
                 if !was_behind {
-                    warn!(%error, "The journal is behind; trying again.");
+                    warn!(%error, "The journal is behind; retrying.");
                 }
-                self.behind = Some((error.to_string(), now.uptime + WRITE_AGAIN));
+                self.journal_error = Some((error.to_string(), now.uptime + WRITE_AGAIN));
             }
         }
     }
 
     fn write(&self, record: Record<Held>) -> Result<(), JournalError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
-        journal::write(path, &self.entry(record))
+        journal::write(path, &self.journal_record(record))
     }
 
-    fn entry(&self, record: Record<Held>) -> JournalRecord {
-        JournalRecord::new(self.enforcer.config.node.clone(), self.boot.clone(), record)
+    fn journal_record(&self, record: Record<Held>) -> JournalRecord {
+        JournalRecord::new(self.name().clone(), self.boot.clone(), record)
     }
 }
 
 pub(super) fn unwritable(error: &JournalError) -> ApiError {
-    let hint = error.hint();
-    ApiError::new(ErrorCode::Failed, format!("{error}; {hint}"))
+    ApiError::new(ErrorCode::Failed, format!("{error}; {}", error.hint()))
 }

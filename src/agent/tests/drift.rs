@@ -134,7 +134,7 @@ fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_
         );
         assert_eq!(node.kernel().writes, writes, "whose it is now is not known yet");
         let told = incidents(&mut node, now());
-        assert_eq!(told[..2], ["interface db0 was deleted", "interface db0 was made again, as another one"]);
+        assert_eq!(told[..2], ["interface db0 was deleted", "interface db0 was replaced by a new one"]);
 
         node.kernel().interface.addresses = vec![address(1)];
         node.kernel().events.push(Event::Address { index: 12 });

@@ -201,7 +201,7 @@ fn an_interface_that_was_made_again_after_it_was_checked_is_not_changed() {
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     node.kernel().interface.index = 12;
     let error = node.commit(&commit("a"), &now).unwrap_err();
-    assert!(error.message.contains("made again after it was checked"), "{error}");
+    assert!(error.message.contains("created again after the check"), "{error}");
     assert_eq!((error.code, node.kernel().writes), (ErrorCode::Failed, 0));
 }
 

@@ -77,7 +77,7 @@ fn a_change_that_is_not_confirmed_yet_keeps_other_controllers_out() {
     let other = uniform(&after, "10ms");
     let error = node.prepare(prepare("c", &after, &other), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
-    assert!(error.message.ends_with("what it has not confirmed is taken back in 15 s"), "{error}");
+    assert!(error.message.ends_with("its unconfirmed change is rolled back in 15 s"), "{error}");
     // Then it is taken back first, so that the other one starts from what was before.
     let late = now() + CONFIRM_WITHIN;
     assert_eq!(node.prepare(prepare("c", &after, &other), late).unwrap_err().code, ErrorCode::Conflict);
@@ -104,7 +104,7 @@ fn an_agent_that_is_held_up_over_the_instant_makes_the_change_no_more() {
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     node.make_ready(&Commit { at: Some((now() + SECOND).wall), ..commit("a") }, now()).unwrap();
     let error = node.commit(&commit("a"), &|| now() + 13 * SECOND).unwrap_err();
-    assert_eq!(error.message, "the agent was held up for 12.0 s over the agreed instant");
+    assert_eq!(error.message, "the agent was busy until 12.0 s after the commit time");
     assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
     // It is out of nobody's way.
     node.prepare(prepare("b", &Wanted::default(), &wanted), now() + 13 * SECOND).unwrap();
