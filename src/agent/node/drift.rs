@@ -84,7 +84,7 @@ impl DriftWatch {
         let Self { on_drift, repairs, tries, last_try, .. } = *self;
         let seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
         let ours = seen.map(|seen| seen.index);
-        *self = Self { on_drift, repairs, tries, last_try, ours, seen, ..Self::default() };
+        *self = Self { on_drift, ours, seen, repairs, tries, last_try, ..Self::default() };
     }
 
     /// The index of the interface with the state in force.
