@@ -141,7 +141,7 @@ fn wish(line: &str) -> PartitionRequest {
             "--one-way" => one_way = true,
             "--port" => drop(wish.ports.insert(value().unwrap().parse().unwrap())),
             "--mode" => wish.mode = if value().unwrap() == "reject" { Mode::Reject } else { Mode::Drop },
-            "--loss" => wish.mode = Mode::Loss(value().unwrap().parse().unwrap()),
+            "--loss" => wish.mode = Mode::Loss { loss: value().unwrap().parse().unwrap() },
             "--over" => over = if value().unwrap() == "zones" { Over::Zones } else { Over::Nodes },
             "--seed" => seed = value().unwrap().parse().unwrap(),
             "--halves" => draw = Some(Draw::Halves),

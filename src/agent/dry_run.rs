@@ -144,7 +144,12 @@ fn sample(answer: Answer) -> Shaping {
     let spec = LeafSpec::of(Profile::plain(Delay::from_nanos(1_234_567), 1_000), []);
     let addresses = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])];
     let port = Port { protocol: Protocol::Tcp, number: 1 };
-    let traffics = [Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port), Traffic::FragmentsOf(port.protocol)];
+    let traffics = [
+        Traffic::All,
+        Traffic::ToPort { port },
+        Traffic::FromPort { port },
+        Traffic::FragmentsOf { protocol: port.protocol },
+    ];
     let mut cuts = Vec::new();
     for address in addresses {
         for direction in [Direction::Egress, Direction::Ingress] {

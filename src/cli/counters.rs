@@ -111,9 +111,9 @@ fn link_figures(link: &LinkCounted) -> Vec<String> {
 fn packets_of(traffic: Traffic) -> String {
     match traffic {
         Traffic::All => "all".to_owned(),
-        Traffic::ToPort(port) => format!("to {port}"),
-        Traffic::FromPort(port) => format!("from {port}"),
-        Traffic::FragmentsOf(protocol) => format!("{protocol} fragments"),
+        Traffic::ToPort { port } => format!("to {port}"),
+        Traffic::FromPort { port } => format!("from {port}"),
+        Traffic::FragmentsOf { protocol } => format!("{protocol} fragments"),
     }
 }
 

@@ -284,7 +284,7 @@ impl From<TransactionError> for Failure {
 impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         match &error {
-            EditError::Homeless { .. } => Self::new(Exit::Usage, error).hint(
+            EditError::UnknownNodes { .. } => Self::new(Exit::Usage, error).hint(
                 "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has \
                  those that it names",
             ),

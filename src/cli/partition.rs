@@ -166,7 +166,7 @@ impl Partition {
             None => Division::Sides(sides(&self.sides)),
         };
         let mode = match (self.loss, self.mode) {
-            (Some(share), _) => Mode::Loss(share),
+            (Some(share), _) => Mode::Loss { loss: share },
             (None, ModeOption::Drop) => Mode::Drop,
             (None, ModeOption::Reject) => Mode::Reject,
         };

@@ -116,7 +116,7 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
     let Says { sides, packets, fate, .. } = Says::of(partition, wanted, None);
     let mut details = Vec::new();
     let words = match &partition.shape {
-        Shape::Sides(sides) => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
+        Shape::Sides { sides } => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
         _ => String::new(),
     };
     if words != partition.name {
@@ -169,7 +169,7 @@ impl Parted {
             name: name.clone(),
             kind,
             sides: match shape {
-                Shape::Sides(sets) | Shape::Ring { order: sets, .. } => sets.clone(),
+                Shape::Sides { sides: sets } | Shape::Ring { order: sets, .. } => sets.clone(),
                 Shape::OneWay { from, to } => vec![from.clone(), to.clone()],
             },
             rest: if kind == Kind::OneWay { BTreeSet::new() } else { rest(shape, wanted) },
@@ -182,10 +182,10 @@ impl Parted {
             mode: match mode {
                 Mode::Drop => Fate::Drop,
                 Mode::Reject => Fate::Reject,
-                Mode::Loss(_) => Fate::Loss,
+                Mode::Loss { .. } => Fate::Loss,
             },
             loss: match mode {
-                Mode::Loss(share) => Some(*share),
+                Mode::Loss { loss: share } => Some(*share),
                 _ => None,
             },
             says: Says::of(partition, wanted, timed.as_ref()),
@@ -239,7 +239,7 @@ impl Says {
             fate: match partition.mode {
                 Mode::Drop => "dropped".to_owned(),
                 Mode::Reject => "rejected".to_owned(),
-                Mode::Loss(share) => format!("lost, {share} of them"),
+                Mode::Loss { loss: share } => format!("lost, {share} of them"),
             },
             time: timed.map_or_else(|| "-".to_owned(), Timed::says),
         }
@@ -248,7 +248,7 @@ impl Says {
 
 fn kind(shape: &Shape) -> Kind {
     match shape {
-        Shape::Sides(sides) => {
+        Shape::Sides { sides } => {
             let mut seen = BTreeSet::new();
             let is_shared = sides.iter().flatten().any(|node| !seen.insert(node));
             if is_shared { Kind::Bridge } else { Kind::Sides }
@@ -268,7 +268,7 @@ fn sides(shape: &Shape, wanted: &Wanted) -> String {
     let word = |nodes: &BTreeSet<NodeName>| word_for(wanted, nodes);
     let rest = if rest(shape, wanted).is_empty() { "" } else { " | the rest" };
     match shape {
-        Shape::Sides(sides) => {
+        Shape::Sides { sides } => {
             let words: Vec<String> = sides.iter().map(word).collect();
             let bridge = match sides.as_slice() {
                 [one, other] if kind(shape) == Kind::Bridge => format!(", bridged by {}", word(&(one & other))),

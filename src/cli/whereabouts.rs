@@ -116,7 +116,7 @@ impl Whereabouts {
 
     /// The nodes' agents, which can be asked but not told to change anything.
     pub(super) fn agents(&self, context: &Context) -> Result<Fleet, Failure> {
-        let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
+        let agents = self.file.agents();
         context.fleet_of(Agents::Unplaced(agents), self.file.tls())
     }
 
@@ -150,7 +150,7 @@ impl Whereabouts {
         let Found { resolved, silent, documents } = self.find_nodes(context, &open, is_meant, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
-            let agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
+            let agents = self.file.agents();
             for (node, document) in &documents {
                 if let Some(place) = document.inventory.nodes.get(node) {
                     let agent = agents[node].agent.clone();
@@ -187,7 +187,7 @@ impl Whereabouts {
         if open.is_empty() {
             return Ok(Found { resolved: said, silent: BTreeMap::new(), documents: BTreeMap::new() });
         }
-        let mut agents = self.file.agents().map_err(|error| Failure::new(Exit::File, error))?;
+        let mut agents = self.file.agents();
         agents.retain(|node, _| open.contains(node));
         let is_partial = open.len() < self.file.open_questions().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
@@ -233,7 +233,7 @@ impl Whereabouts {
         let nodes = self.file.nodes();
         let missing: Vec<_> = topology.nodes().iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
         if !missing.is_empty() {
-            return Err(EditError::Homeless { missing, known: nodes.keys().cloned().collect() }.into());
+            return Err(EditError::UnknownNodes { missing, known: nodes.keys().cloned().collect() }.into());
         }
         let Resolved { inventory, mut mismatches } = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
         mismatches.retain(|_, mismatch| *mismatch != Mismatch::Silent);

@@ -9,7 +9,7 @@ use std::{
 
 use super::{CALL_TIMEOUT, CallError, Fleet, TransactionError, split};
 use crate::{
-    plan::{AgentAddress, Dice, Wanted},
+    plan::{Dice, Wanted},
     probe::{Expectation, Expected, Ledger, Report, Tolerance, check, judge, latest_answer, noise_ns, probe_spacing},
     topology::{Link, NodeName},
     wire::Probe,
@@ -148,7 +148,7 @@ impl Fleet {
             return Err(TransactionError::unread(failures));
         }
         let owners = nodes.iter().flat_map(|(node, place)| place.global().map(|address| (*address, node.clone())));
-        let machines = nodes.iter().map(|(node, place)| (node.clone(), machine(&place.agent))).collect();
+        let machines = nodes.iter().map(|(node, place)| (node.clone(), place.agent.host())).collect();
         Ok(ledger.add(&owners.collect(), &machines, believed))
     }
 
@@ -206,7 +206,7 @@ impl Fleet {
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
         let mut requests: BTreeMap<Option<&str>, u64> = BTreeMap::new();
         for place in nodes.values() {
-            *requests.entry(machine(&place.agent)).or_default() += (addresses - place.global().count()) as u64;
+            *requests.entry(place.agent.host()).or_default() += (addresses - place.global().count()) as u64;
         }
         let at_machine_rate =
             Duration::from_millis(requests.into_values().max().unwrap_or_default() * 1_000 / MACHINE_RATE);
@@ -235,15 +235,6 @@ struct Schedule {
 /// The number of rounds in a slice.
 fn rounds(interval: Duration) -> u32 {
     u32::try_from(SLICE.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
-}
-
-/// The machine of an agent. Agents on Unix sockets share this machine.
-fn machine(agent: &AgentAddress) -> Option<&str> {
-    match agent {
-        AgentAddress::Unix(_) => None,
-        AgentAddress::Http(address) | AgentAddress::Https(address) => Some(&address.host),
-        AgentAddress::Ssh(address) => Some(address.host()),
-    }
 }
 
 /// A number that no other measurement has, drawn from the process id and the time.

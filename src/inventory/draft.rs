@@ -7,10 +7,9 @@ use std::{
 
 use thiserror::Error;
 
-use super::{Reach, Transport};
 use crate::{
     pki::TlsFiles,
-    plan::{AGENT_PORT, IfName},
+    plan::{AGENT_PORT, AgentAddress, IfName, Transport},
     topology::NodeName,
     wire::{Host, HostInterface},
 };
@@ -50,7 +49,7 @@ pub enum SameNode {
 
 /// One node of the file to be.
 struct Line<'h> {
-    reach: &'h Reach,
+    agent: &'h AgentAddress,
     host: &'h Host,
     proposal: Option<&'h HostInterface>,
 }
@@ -60,13 +59,13 @@ struct Line<'h> {
 /// # Errors
 ///
 /// When two of them are the same node.
-pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
+pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
     let names = names(found);
     let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
     let mut nodes = BTreeMap::new();
-    for ((reach, host), name) in found.iter().zip(&names) {
-        let (proposal, warning) = propose(reach, host);
-        let address = reach.address().unwrap_or_else(|_| reach.host.clone());
+    for ((agent, host), name) in found.iter().zip(&names) {
+        let (proposal, warning) = propose(agent, host);
+        let address = agent.to_string();
         let drafted = Drafted {
             agent: address.clone(),
             interface: proposal.map(|interface| interface.name.clone()),
@@ -77,25 +76,25 @@ pub fn draft(found: &[(Reach, Host)], tls: Option<&TlsFiles>) -> Result<Draft, S
             let same = if host.is_configured { SameNode::Configured } else { SameNode::Named };
             return Err(same(agent, address, name.clone()));
         }
-        lines.insert(name, Line { reach, host, proposal });
+        lines.insert(name, Line { agent, host, proposal });
     }
     Ok(Draft { text: text(&lines, &nodes, tls), nodes })
 }
 
 /// Which node each host is to be: the one that its config says. A host without a config has the name by which it was found;
 /// one that was found by an address has its own, if no other host has that.
-fn names(found: &[(Reach, Host)]) -> Vec<NodeName> {
-    let label = |reach: &Reach| reach.host.split('.').next().unwrap_or_default().to_owned();
-    let count = |is_so: &dyn Fn(&(Reach, Host)) -> bool| found.iter().filter(|one| is_so(one)).count();
-    let name = |(reach, host): &(Reach, Host)| {
+fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
+    let label = |agent: &AgentAddress| place_of(agent).split('.').next().unwrap_or_default().to_owned();
+    let count = |is_so: &dyn Fn(&(AgentAddress, Host)) -> bool| found.iter().filter(|one| is_so(one)).count();
+    let name = |(agent, host): &(AgentAddress, Host)| {
         let given = if host.is_configured {
             return host.node.clone();
-        } else if reach.host.parse::<IpAddr>().is_ok() {
+        } else if place_of(agent).parse::<IpAddr>().is_ok() {
             let is_unique = count(&|(_, other)| other.node == host.node) == 1;
-            if is_unique { host.node.to_string() } else { reach.host.clone() }
+            if is_unique { host.node.to_string() } else { place_of(agent) }
         } else {
-            let is_unique = count(&|(other, _)| label(other) == label(reach)) == 1;
-            if is_unique { label(reach) } else { reach.host.clone() }
+            let is_unique = count(&|(other, _)| label(other) == label(agent)) == 1;
+            if is_unique { label(agent) } else { place_of(agent) }
         };
         given.parse().unwrap_or_else(|_| host.node.clone())
     };
@@ -103,7 +102,7 @@ fn names(found: &[(Reach, Host)]) -> Vec<NodeName> {
 }
 
 /// The interface that the agent's config allows and that nothing speaks against; and what is to be said of that.
-fn propose<'h>(reach: &Reach, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
+fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
     let names = |interfaces: &[&HostInterface]| {
         interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")
     };
@@ -124,7 +123,7 @@ fn propose<'h>(reach: &Reach, host: &'h Host) -> (Option<&'h HostInterface>, Opt
              the database",
             names(&allowed)
         )),
-        ([], [], []) if reach.transport == Transport::Ssh => none(
+        ([], [], []) if agent.transport() == Transport::Ssh => none(
             "whoever comes by ssh may choose: write `interface = \"...\"` here, the one that is dedicated to the database"
                 .to_owned(),
         ),
@@ -196,14 +195,14 @@ type Keys = Vec<(&'static str, String)>;
 
 impl Common {
     fn of(lines: &BTreeMap<&NodeName, Line<'_>>) -> Self {
-        let transport = the_only(lines.values().map(|line| Some(line.reach.transport)));
-        let place = the_only(lines.iter().map(|(node, line)| pattern(&line.reach.host, node)));
+        let transport = the_only(lines.values().map(|line| Some(line.agent.transport())));
+        let place = the_only(lines.iter().map(|(node, line)| pattern(&place_of(line.agent), node)));
         Self {
             transport,
             // A host of one transport is no socket of another.
             place: place.filter(|_| transport.is_some()),
-            port: the_only(lines.values().map(|line| line.reach.port)),
-            user: the_only(lines.values().map(|line| line.reach.user.clone())),
+            port: the_only(lines.values().map(|line| port_of(line.agent))),
+            user: the_only(lines.values().map(|line| user_of(line.agent).map(str::to_owned))),
             interface: the_only(lines.values().map(|line| Some(line.proposal?.name.clone()))),
         }
     }
@@ -219,19 +218,38 @@ impl Common {
 
     /// What is to be said of one node besides.
     fn own_keys(&self, node: &NodeName, line: &Line<'_>) -> Keys {
-        let Reach { transport, host, port, user } = line.reach;
+        let (transport, host) = (line.agent.transport(), place_of(line.agent));
         let own_transport = self.transport.is_none().then(|| ("transport", quoted(transport.name())));
-        let is_named_so = *transport != Transport::Unix && host == node.as_str();
-        let place = (self.place.is_none() && !is_named_so).then(|| place_key(*transport, host)).flatten();
-        let is_usual = *transport == Transport::Https && *port == Some(AGENT_PORT);
-        let port = port.filter(|_| self.port.is_none() && !is_usual).map(|port| ("port", port.to_string()));
-        let user = user.as_ref().filter(|_| self.user.is_none()).map(|user| ("user", quoted(user)));
+        let is_named_so = transport != Transport::Unix && host == node.as_str();
+        let place = (self.place.is_none() && !is_named_so).then(|| place_key(transport, &host)).flatten();
+        let port = port_of(line.agent).filter(|_| self.port.is_none()).map(|port| ("port", port.to_string()));
+        let user = user_of(line.agent).filter(|_| self.user.is_none()).map(|user| ("user", quoted(user)));
         let interface = line.proposal.filter(|_| self.interface.is_none());
         let interface = interface.map(|interface| ("interface", quoted(interface.name.as_str())));
         let addresses: Vec<_> =
             line.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
         let addresses = (!addresses.is_empty()).then(|| ("addresses", format!("[{}]", addresses.join(", "))));
         [own_transport, place, port, user, interface, addresses].into_iter().flatten().collect()
+    }
+}
+
+/// The host of an agent, or the path of its socket.
+fn place_of(agent: &AgentAddress) -> String {
+    match agent {
+        AgentAddress::Unix(socket) => socket.display().to_string(),
+        _ => agent.host().unwrap_or_default().to_owned(),
+    }
+}
+
+/// The port of an agent, unless the inventory may leave it out.
+fn port_of(agent: &AgentAddress) -> Option<u16> {
+    agent.port().filter(|port| agent.transport() != Transport::Https || *port != AGENT_PORT)
+}
+
+fn user_of(agent: &AgentAddress) -> Option<&str> {
+    match agent {
+        AgentAddress::Ssh(address) => address.user(),
+        _ => None,
     }
 }
 

@@ -8,15 +8,14 @@ use std::{
 };
 
 use super::{
-    InventoryFile, NodeEntry, Which,
-    agent::{self, Transport},
+    InventoryFile, NodeEntry, Which, agent,
     pattern::Pattern,
     words::{self, Group, Keys, Said, Selector},
     zones,
 };
 use crate::{
     pki::TlsTable,
-    plan::{AGENT_PORT, is_link_local},
+    plan::{AGENT_PORT, AddressError, AgentAddress, Transport, is_link_local},
     topology::{
         Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Warnings, Word,
         ranges_without_brackets,
@@ -57,6 +56,32 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
     Ok(InventoryFile { nodes: entries, zones, tls, warnings: Warnings::new(source.clone(), findings) })
 }
 
+/// An error in the text of a value.
+struct Wrong {
+    /// The wrong bytes of the text; `None`: all of it.
+    span: Option<Range<usize>>,
+    reason: String,
+}
+
+impl From<&str> for Wrong {
+    fn from(reason: &str) -> Self {
+        Self { span: None, reason: reason.to_owned() }
+    }
+}
+
+impl From<AddressError> for Wrong {
+    fn from(error: AddressError) -> Self {
+        Self { span: Some(error.span), reason: error.reason }
+    }
+}
+
+/// The place of a part of a value, if the file has the value's text as it is, between quotes.
+fn part_of(word: &Word<'_>, text: &str, part: &Range<usize>) -> Option<Range<usize>> {
+    let start = word.span().start + 1;
+    let is_verbatim = *word.get_ref() == text && word.span().len() == text.len() + 2;
+    (is_verbatim && !part.is_empty()).then(|| start + part.start..start + part.end)
+}
+
 /// A value that is not there because it is wrong, which is reported.
 struct Reported;
 
@@ -67,7 +92,7 @@ struct Gathering<'d, 't> {
     lines: Lines<'d>,
     nodes: BTreeMap<NodeName, Range<usize>>,
     /// Whose agent is at an address, and the place of that node.
-    agents: HashMap<String, (NodeName, Range<usize>)>,
+    agents: HashMap<AgentAddress, (NodeName, Range<usize>)>,
     /// Whose an address is, and the place that says so.
     owners: HashMap<IpAddr, (NodeName, Range<usize>)>,
     /// Where the values are that were found to be wrong: a default is wrong for every node, and reported once.
@@ -134,7 +159,7 @@ impl<'d, 't> Gathering<'d, 't> {
             return None;
         };
         let transport = said.map_or(Transport::Https, |said| *said.get_ref());
-        for (key, place) in keys.of_transports().filter(|(key, _)| !transport.keys().contains(key)) {
+        for (key, place) in keys.of_transports().filter(|(key, _)| !agent::keys(transport).contains(key)) {
             self.findings.push(
                 Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
                     .help(goes_with(key)),
@@ -150,7 +175,7 @@ impl<'d, 't> Gathering<'d, 't> {
         keys: &'d Keys<'t>,
         transport: Transport,
         nodes: &[NodeName],
-    ) -> Result<Vec<String>, Reported> {
+    ) -> Result<Vec<AgentAddress>, Reported> {
         let (own, defaults) = (keys, self.defaults);
         let place = names.span();
         let agents = if transport == Transport::Unix {
@@ -160,18 +185,18 @@ impl<'d, 't> Gathering<'d, 't> {
                 self.findings.push(Finding::new(place, message).label("no `socket`").help(help));
                 return Err(Reported);
             };
-            self.each(socket, nodes, "a socket", agent::unix)?
+            self.each(socket, nodes, "a socket", AgentAddress::unix)?
         } else {
             let port = own_or_default(own.port.as_ref(), defaults.port.as_ref())?.copied();
             let user =
                 own_or_default(own.user.as_ref(), defaults.user.as_ref())?.filter(|_| transport == Transport::Ssh);
             if let Some(user) = user {
-                let check = agent::check_user(user.get_ref());
-                check.map_err(|why| self.report_wrong(user, user.get_ref(), "a user", &why))?;
+                let check = AgentAddress::check_user(user.get_ref());
+                check.map_err(|error| self.report_wrong(user, user.get_ref(), "a user", &error.into()))?;
             }
             let address = |host: &str| match transport {
-                Transport::Ssh => agent::ssh(user.map(|user| *user.get_ref()), host, port),
-                _ => agent::https(host, port.unwrap_or(AGENT_PORT)),
+                Transport::Ssh => AgentAddress::ssh(user.map(|user| *user.get_ref()), host, port),
+                _ => AgentAddress::https(host, port.unwrap_or(AGENT_PORT)),
             };
             match own_or_default(own.host.as_ref(), defaults.host.as_ref())? {
                 Some(host) => self.each(host, nodes, "a host", address)?,
@@ -196,7 +221,7 @@ impl<'d, 't> Gathering<'d, 't> {
             Some(Selector::Interface(name)) => {
                 let named = |name: &str| {
                     let interface = name.parse().map(Which::Named);
-                    interface.map_err(|_| "1 to 15 bytes without `/`, `:` or white space".to_owned())
+                    interface.map_err(|_| "1 to 15 bytes without `/`, `:` or white space")
                 };
                 self.each(name, nodes, "an interface's name", named)
             }
@@ -242,21 +267,22 @@ impl<'d, 't> Gathering<'d, 't> {
     }
 
     /// What a pattern says of each node. Reports the first thing that is wrong with it.
-    fn each<T>(
+    fn each<T, E: Into<Wrong>>(
         &mut self,
         pattern: &Pattern<'_>,
         nodes: &[NodeName],
         what: &str,
-        read: impl Fn(&str) -> Result<T, String>,
+        read: impl Fn(&str) -> Result<T, E>,
     ) -> Result<Vec<T>, Reported> {
         let texts = pattern.of(nodes).map_err(|finding| self.report(&pattern.word, *finding))?;
-        let read = |text: &String| read(text).map_err(|why| (text.clone(), why));
+        let read = |text: &String| read(text).map_err(|wrong| (text.clone(), wrong.into()));
         let values: Result<Vec<T>, _> = texts.iter().map(read).collect();
-        values.map_err(|(text, why)| self.report_wrong(&pattern.word, &text, what, &why))
+        values.map_err(|(text, wrong)| self.report_wrong(&pattern.word, &text, what, &wrong))
     }
 
-    fn report_wrong(&mut self, word: &Word<'_>, text: &str, what: &str, why: &str) -> Reported {
-        self.report(word, Finding::new(word.span(), format!("`{text}` is not {what}")).label(why))
+    fn report_wrong(&mut self, word: &Word<'_>, text: &str, what: &str, wrong: &Wrong) -> Reported {
+        let place = wrong.span.clone().and_then(|span| part_of(word, text, &span)).unwrap_or_else(|| word.span());
+        self.report(word, Finding::new(place, format!("`{text}` is not {what}")).label(&*wrong.reason))
     }
 
     fn report(&mut self, word: &Word<'_>, finding: Finding) -> Reported {
@@ -286,25 +312,25 @@ fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding 
 }
 
 /// Reads an address that packets of a database may go to.
-fn usable(text: &str) -> Result<IpAddr, String> {
-    let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"".to_owned())?;
+fn usable(text: &str) -> Result<IpAddr, &'static str> {
+    let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"")?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Err("other nodes cannot send to it".to_owned());
+        return Err("other nodes cannot send to it");
     }
     if is_link_local(&address) {
-        return Err("leave it out: the agent says its link-local addresses".to_owned());
+        return Err("leave it out: the agent says its link-local addresses");
     }
     Ok(address)
 }
 
 fn goes_with(key: &str) -> String {
-    let transports: Vec<_> = Transport::with_key(key).map(|transport| format!("`{}`", transport.name())).collect();
+    let transports: Vec<_> = agent::with_key(key).map(|transport| format!("`{}`", transport.name())).collect();
     format!("`{key}` goes with the transport {}", transports.join(" or "))
 }
 
 /// The defaults that no node can have any use for.
 fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<Finding> {
-    let is_idle = |key: &str| !transports.iter().any(|transport| transport.keys().contains(&key));
+    let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
     let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));
     keys.map(|(key, place)| {
         Finding::new(place, format!("no node has any use for `{key}`"))

@@ -42,13 +42,12 @@ use std::{collections::BTreeMap, fmt, net::IpAddr};
 use ipnetwork::IpNetwork;
 
 pub use self::{
-    agent::{Reach, Transport},
     draft::{Draft, Drafted, SameNode, draft},
     resolve::{Mismatch, Resolved},
 };
 use crate::{
     pki::TlsFiles,
-    plan::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation, is_link_local},
+    plan::{AgentAddress, IfName, Inventory, NodeLocation, is_link_local},
     topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, Warnings, ZoneName, parse_toml},
 };
 
@@ -64,8 +63,8 @@ pub struct InventoryFile {
 /// What the file says of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEntry {
-    /// Its agent, as text that [`AgentAddress`] reads: `https://n1.example.org:20094`.
-    pub agent: String,
+    /// The address of its agent.
+    pub agent: AgentAddress,
     /// Which of its interfaces is dedicated to the database.
     pub interface: Which,
     /// Its addresses on that interface; empty: all that it has.
@@ -138,7 +137,7 @@ impl InventoryFile {
     /// What a file would say of an inventory of which everything is known.
     pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
         let entry = |place: &NodeLocation| NodeEntry {
-            agent: place.agent.to_string(),
+            agent: place.agent.clone(),
             interface: Which::Named(place.interface.clone()),
             addresses: place.addresses.clone(),
             origin: None,
@@ -179,17 +178,11 @@ impl InventoryFile {
         &self.warnings
     }
 
-    /// Where the agents are.
-    ///
-    /// # Errors
-    ///
-    /// When an address is of a kind that this build of netemctl does not know.
-    pub fn agents(&self) -> Result<BTreeMap<NodeName, Contact>, InventoryError> {
-        let agent = |(node, entry): (&NodeName, &NodeEntry)| {
-            let contact = Contact { agent: entry.agent.clone().try_into()?, interface: Some(entry.interface.clone()) };
-            Ok((node.clone(), contact))
-        };
-        self.nodes.iter().map(agent).collect()
+    /// The agents of all nodes.
+    pub fn agents(&self) -> BTreeMap<NodeName, Contact> {
+        let contact =
+            |entry: &NodeEntry| Contact { agent: entry.agent.clone(), interface: Some(entry.interface.clone()) };
+        self.nodes.iter().map(|(node, entry)| (node.clone(), contact(entry))).collect()
     }
 
     /// The nodes of which the file does not say everything, so that their agents are asked. No file has link-local

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{InventoryFile, NodeEntry, Which};
 use crate::{
-    plan::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation},
+    plan::{AgentAddress, IfName, Inventory, NodeLocation},
     topology::NodeName,
     wire::{Host, HostInterface},
 };
@@ -36,8 +36,8 @@ pub enum Mismatch {
         "the agent at {agent} is that of {found}; correct `host` in the inventory, or `node` in the agent's config"
     )]
     OtherNode {
-        /// Where the agent is.
-        agent: String,
+        /// The address of the agent.
+        agent: AgentAddress,
         /// Which node it says it is.
         found: NodeName,
     },
@@ -102,9 +102,6 @@ pub enum Mismatch {
         /// The other node.
         other: NodeName,
     },
-    /// This build knows no such agent.
-    #[error(transparent)]
-    Agent(#[from] InventoryError),
 }
 
 impl Mismatch {
@@ -148,12 +145,12 @@ impl NodeEntry {
             Which::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
         };
         let are_addresses = self.addresses.is_empty() || place.global().eq(self.global());
-        place.agent.to_string() == self.agent && is_interface && are_addresses
+        place.agent == self.agent && is_interface && are_addresses
     }
 }
 
 fn place(node: &NodeName, entry: &NodeEntry, host: Option<&Host>) -> Result<NodeLocation, Mismatch> {
-    let agent = AgentAddress::try_from(entry.agent.clone())?;
+    let agent = entry.agent.clone();
     let Some(host) = host else {
         return match &entry.interface {
             Which::Named(interface) if entry.is_complete() => {
@@ -163,7 +160,7 @@ fn place(node: &NodeName, entry: &NodeEntry, host: Option<&Host>) -> Result<Node
         };
     };
     if host.node != *node {
-        return Err(Mismatch::OtherNode { agent: entry.agent.clone(), found: host.node.clone() });
+        return Err(Mismatch::OtherNode { agent, found: host.node.clone() });
     }
     let interface = find(&entry.interface, host)?;
     if !interface.is_allowed {

@@ -3,7 +3,10 @@
 use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
-use crate::wire::{Host, HostInterface};
+use crate::{
+    plan::{AddressDefaults, Transport},
+    wire::{Host, HostInterface},
+};
 
 fn parse(text: &str) -> InventoryFile {
     let parsed = InventoryFile::parse(Source::new("test.toml", text));
@@ -78,8 +81,8 @@ fn the_example_of_the_documentation_is_valid() {
     let lines: Vec<_> = example.take_while(|line| !line.contains("```")).collect();
     let file = parse(&lines.join("\n"));
     assert_eq!(file.nodes().len(), 9);
-    assert_eq!(file.nodes()[&node("n8")].agent, "https://10.0.0.8:20094");
-    assert_eq!(file.nodes()[&node("n9")].agent, "ssh://root@n9.example.org");
+    assert_eq!(file.nodes()[&node("n8")].agent.to_string(), "https://10.0.0.8:20094");
+    assert_eq!(file.nodes()[&node("n9")].agent.to_string(), "ssh://root@n9.example.org");
     assert_eq!(file.open_questions().count(), 9);
 }
 
@@ -212,16 +215,15 @@ fn a_topology_lends_its_zones_to_its_inventory() {
     assert_eq!(own.clone().with_zones_of(&topology), own);
 }
 
-fn reach(text: &str) -> Reach {
-    let defaults = Reach { transport: Transport::Ssh, host: String::new(), port: None, user: None };
-    Reach::parse(text, &defaults).unwrap()
+fn address(text: &str) -> AgentAddress {
+    AgentAddress::parse(text, &AddressDefaults { transport: Transport::Ssh, port: None, user: None }).unwrap()
 }
 
 #[test]
 fn a_draft_says_what_nodes_have_in_common_once() {
     let found = [
-        (reach("https://n1.example.org:4433"), usual("n1", 1)),
-        (reach("https://n2.example.org:4433"), usual("n2", 2)),
+        (address("https://n1.example.org:4433"), usual("n1", 1)),
+        (address("https://n2.example.org:4433"), usual("n2", 2)),
     ];
     let tls = TlsFiles { ca: "ca.crt".into(), cert: "me.crt".into(), key: "me.key".into() };
     let draft = draft(&found, Some(&tls)).unwrap();
@@ -253,7 +255,7 @@ fn a_draft_says_what_nodes_have_in_common_once() {
 #[test]
 fn a_draft_proposes_nothing_that_speaks_against_itself() {
     let propose = |interfaces: Vec<HostInterface>| {
-        let draft = draft(&[(reach("n1"), host("n1", interfaces))], None).unwrap();
+        let draft = draft(&[(address("n1"), host("n1", interfaces))], None).unwrap();
         let Drafted { interface, warning, .. } = draft.nodes[&node("n1")].clone();
         // Without a proposal, the file asks for one.
         let parsed = InventoryFile::parse(Source::new("draft.toml", &*draft.text));
@@ -283,7 +285,7 @@ fn a_draft_proposes_nothing_that_speaks_against_itself() {
 
 #[test]
 fn two_agents_of_one_node_are_no_draft() {
-    let found = [(reach("a"), usual("n1", 1)), (reach("b"), usual("n1", 1))];
+    let found = [(address("a"), usual("n1", 1)), (address("b"), usual("n1", 1))];
     assert_eq!(
         draft(&found, None).unwrap_err().to_string(),
         "the agents at ssh://a and ssh://b both say that they are node n1; correct `node` in the config of one of them"
@@ -295,7 +297,7 @@ fn hosts_without_a_config_are_called_as_they_were_named_and_not_by_their_equal_h
     let names = |found: &[&str]| {
         let host = |own: &str| Host { is_configured: false, ..usual(own, 1) };
         let found: Vec<_> = found.iter().map(|host| host.split_once(' ').unwrap()).collect();
-        let found: Vec<_> = found.iter().map(|(named, own)| (reach(named), host(own))).collect();
+        let found: Vec<_> = found.iter().map(|(named, own)| (address(named), host(own))).collect();
         draft(&found, None).map(|draft| draft.nodes.keys().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     };
     let drafted = |found: &[&str]| names(found).unwrap();
@@ -381,7 +383,7 @@ proptest! {
     fn what_a_draft_says_is_what_it_comes_to(hosts in vec(interfaces(), 1..5)) {
         let found: Vec<_> = (1..).zip(&hosts).map(|(number, interfaces)| {
             let name = format!("n{number}");
-            (reach(&format!("unix:/run/{name}/agent.sock")), host(&name, interfaces.clone()))
+            (address(&format!("unix:/run/{name}/agent.sock")), host(&name, interfaces.clone()))
         }).collect();
         let draft = draft(&found, None).expect("every node is there once");
         let parsed = InventoryFile::parse(Source::new("draft.toml", &*draft.text));

@@ -7,9 +7,10 @@ use std::ops::Range;
 use ipnetwork::IpNetwork;
 use toml::Spanned;
 
-use super::{agent::Transport, pattern::Pattern};
+use super::pattern::Pattern;
 use crate::{
     pki::TlsTable,
+    plan::Transport,
     topology::{Finding, Table, TableEntry, Word, integer, nearest},
 };
 

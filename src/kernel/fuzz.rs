@@ -41,7 +41,7 @@ pub(crate) fn route(bytes: &[u8]) {
     }
     let Ok(interface) = "eth0".parse() else { return };
     let tree = observe::decode(&dumps, &interface);
-    drop(tree.left(&interface));
+    drop(tree.remaining(&interface));
     if let Some(shaping) = tree.shaping() {
         drop(diff(Some(&shaping), &tree));
     }

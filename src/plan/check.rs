@@ -1,94 +1,94 @@
-//! What a document must be for an agent to take it: whatever no command of netemctl writes, no other client may.
+//! The checks of a document before an agent accepts it. Other clients may send only documents that netemctl could write.
 //!
-//! The types see to most of it as they are read. The rest is here: what parts of a document have to do with each other.
+//! The types check most of a document. These checks are about several parts of a document together.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use thiserror::Error;
 
 use super::{
-    Flap, InventoryError, Overlay, OverlayError, Partition, PartitionError, Shape, Stamp, Timing, Wanted, name::is_name,
+    Flap, InventoryError, Overlay, OverlayError, Partition, PartitionError, Stamp, Timing, Wanted, name::is_name,
 };
 use crate::topology::{LinkChange, NodeName, hostlist};
 
-/// The time that something can last.
+/// The durations of overlays and partitions.
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
-/// The shortest turn of a [`Flap`]. A filter is written in less, and all of a large partition may take as long.
+/// The shortest turn of a [`Flap`]. The filters of a large partition take about as long to write.
 pub const SHORTEST_TURN: Duration = Duration::from_millis(10);
 
 /// The largest spread of a [`Flap`], in percent.
 const LARGEST_SPREAD: u8 = 50;
 
-/// How far a generation may be ahead of the one before. A client that skips as many at each change needs 2^32 changes
-/// until no generation is left; one that may skip all needs one.
+/// The largest step between two generations. A client that makes the largest steps has 2^32 changes until the generations
+/// run out.
 const LONGEST_SKIP: u64 = 1 << 32;
 
-/// Why no agent takes a document.
+/// The reason why agents refuse a document.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Unfit {
-    /// The inventory cannot be.
+    /// An error in the inventory.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// A partition cannot be.
+    /// An error in a partition.
     #[error("partition {0}: {1}")]
     Partition(String, PartitionError),
-    /// A change of links cannot be.
+    /// An error in a live change.
     #[error("change {0}: {1}")]
     Overlay(String, OverlayError),
-    /// A change has parameters that links of one direction do not have.
-    #[error("change {0} is of one direction, and has parameters of both")]
+    /// A one-way change with a parameter for both directions, such as `rtt`.
+    #[error("change {0} has one direction, but parameters for both")]
     OneWay(String),
-    /// Two partitions, or two changes, of one name.
-    #[error("two partitions or two changes are called `{0}`")]
+    /// Two partitions or two changes with the same name.
+    #[error("two partitions or two changes have the name `{0}`")]
     Twice(String),
-    /// A set of nodes that is empty.
+    /// A side without nodes.
     #[error("`{0}` has a side without a node")]
     EmptySide(String),
-    /// A time that is too short or too long.
-    #[error("`{0}` lasts {1:?}; a time is between 1 ms and 365 days")]
+    /// A duration that is too short or too long.
+    #[error("`{0}` lasts {1:?}; durations are between 1 ms and 365 days")]
     Lasts(String, Duration),
-    /// Turns that are too short or too long, or that may come at any time.
-    #[error("`{0}` has turns of {down:?} and {up:?} with a spread of {spread} %; they take 10 ms to 365 days, and spread by 50 % at most", down = .1.down, up = .1.up, spread = .1.spread)]
+    /// Turns that are too short or too long, or a spread that is too large.
+    #[error("`{0}` has turns of {down:?} and {up:?}, spread {spread} %; turns take 10 ms to 365 days, the spread is at most 50 %", down = .1.down, up = .1.up, spread = .1.spread)]
     Turns(String, Flap),
-    /// Something of a later document.
-    #[error("`{name}` is of generation {since}, and the document of generation {generation}")]
+    /// A part from a later generation than the document.
+    #[error("`{name}` has generation {since}, the document has generation {generation}")]
     FromTheFuture {
-        /// Its name.
+        /// The name of the part.
         name: String,
-        /// When it came.
+        /// The generation that added the part.
         since: u64,
-        /// The document's.
+        /// The generation of the document.
         generation: u64,
     },
-    /// Nodes that the document leaves out, and that are to have it.
+    /// Nodes that the document leaves out.
     #[error("the document leaves out {}", hostlist::fold(.0))]
     LeftOut(Vec<NodeName>),
-    /// Nodes that are in no inventory.
+    /// Nodes that the inventory does not have.
     #[error("the inventory does not have {}", hostlist::fold(.0))]
-    Homeless(Vec<NodeName>),
-    /// A generation that cannot follow.
+    UnknownNodes(Vec<NodeName>),
+    /// A generation that cannot follow the last one.
     #[error("generation {next} cannot follow generation {generation}")]
     Generation {
-        /// The document's.
+        /// The generation of the document.
         next: u64,
-        /// The one before.
+        /// The last generation.
         generation: u64,
     },
 }
 
 impl Wanted {
-    /// Checks what the types do not: that a command of netemctl could have written it.
+    /// Checks the document for [`Unfit`] parts.
     pub fn check(&self) -> Result<(), Unfit> {
         self.inventory.check()?;
         let everyone: BTreeSet<&NodeName> = self.inventory.nodes.keys().collect();
         let of_zones = self.inventory.zones.values().flatten();
         let named = self.topology.iter().flat_map(crate::topology::Topology::nodes).chain(of_zones);
-        let homeless: BTreeSet<_> = named.filter(|node| !everyone.contains(node)).cloned().collect();
-        if !homeless.is_empty() {
-            return Err(Unfit::Homeless(homeless.into_iter().collect()));
+        let unknown: BTreeSet<_> = named.filter(|node| !everyone.contains(node)).cloned().collect();
+        if !unknown.is_empty() {
+            return Err(Unfit::UnknownNodes(unknown.into_iter().collect()));
         }
-        // Nodes that nobody knows the place of can be left out, so these need not be in the inventory.
+        // A node without a known location can be left out, so the inventory may lack it.
         if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
             return Err(Unfit::LeftOut(self.missing.iter().cloned().collect()));
         }
@@ -109,12 +109,12 @@ impl Wanted {
         Ok(())
     }
 
-    /// Checks that a node can have the document.
+    /// Checks that the document does not leave out a node.
     pub fn check_for(&self, node: &NodeName) -> Result<(), Unfit> {
         if self.missing.contains(node) { Err(Unfit::LeftOut(vec![node.clone()])) } else { Ok(()) }
     }
 
-    /// Checks that the document can follow the one with that stamp.
+    /// Checks that the document can follow the document with this stamp.
     pub fn check_after(&self, before: &Stamp) -> Result<(), Unfit> {
         let same = || self.stamp().digest == before.digest;
         match self.generation.checked_sub(before.generation) {
@@ -126,7 +126,7 @@ impl Wanted {
 
     fn check_overlay(&self, overlay: &Overlay) -> Result<(), Unfit> {
         let Overlay { name, from, to, both_ways, change, since, lasts } = overlay;
-        let unfit = |why: OverlayError| Err(Unfit::Overlay(name.clone(), why));
+        let unfit = |error: OverlayError| Err(Unfit::Overlay(name.clone(), error));
         if !is_name(name) {
             return unfit(OverlayError::Name(name.clone()));
         }
@@ -149,13 +149,8 @@ impl Wanted {
         if let Some(unknown) = shape.nodes().find(|node| !self.inventory.nodes.contains_key(*node)) {
             return Err(Unfit::Partition(name.clone(), PartitionError::Unknown(unknown.clone())));
         }
-        let is_empty = match shape {
-            Shape::Sides(sets) | Shape::Ring { order: sets, .. } => {
-                sets.is_empty() || sets.iter().any(BTreeSet::is_empty)
-            }
-            Shape::OneWay { from, to } => from.is_empty() || to.is_empty(),
-        };
-        if is_empty {
+        let sets = shape.sets();
+        if sets.is_empty() || sets.iter().any(|set| set.is_empty()) {
             return Err(Unfit::EmptySide(name.clone()));
         }
         if let Some(Timing { begins: _, lasts, flap }) = timing {
@@ -187,7 +182,7 @@ fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), Unfit> {
 mod tests {
     use super::*;
     use crate::{
-        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest},
+        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Shape},
         topology::Source,
     };
 
@@ -205,7 +200,7 @@ mod tests {
         [node.parse().unwrap()].into()
     }
 
-    /// A document as commands write it, with everything that can be in one.
+    /// A valid document with all parts.
     fn document() -> Wanted {
         let change = LinkChange::parse(Source::new("<set>", "rtt = '10ms'"), true).unwrap();
         let wish =
@@ -216,7 +211,7 @@ mod tests {
         wanted.generation = 1;
         wanted.partitions.push(Partition {
             name: "p".into(),
-            shape: Shape::Sides(vec![side("n1")]),
+            shape: Shape::Sides { sides: vec![side("n1")] },
             ports: BTreeSet::new(),
             mode: Mode::Drop,
             timing: Some(timing),
@@ -225,7 +220,7 @@ mod tests {
         wanted
     }
 
-    /// Why a document is refused that is as it should be but for one thing.
+    /// The error of a document with one wrong part.
     fn refused(spoil: impl FnOnce(&mut Wanted)) -> String {
         let mut wanted = document();
         assert_eq!(wanted.check(), Ok(()));
@@ -238,9 +233,9 @@ mod tests {
     }
 
     #[test]
-    fn what_no_command_writes_is_refused_part_by_part() {
+    fn each_part_that_no_command_writes_is_refused() {
         let of_sides =
-            |sides: Vec<BTreeSet<NodeName>>| refused(|wanted| wanted.partitions[0].shape = Shape::Sides(sides));
+            |sides: Vec<BTreeSet<NodeName>>| refused(|wanted| wanted.partitions[0].shape = Shape::Sides { sides });
         assert_eq!(of_sides(vec![side("n9")]), "partition p: there is no node n9");
         assert_eq!(of_sides(vec![]), "`p` has a side without a node");
         assert_eq!(of_sides(vec![side("n1"), [].into()]), "`p` has a side without a node");
@@ -250,9 +245,9 @@ mod tests {
         let ring = refused(|wanted| wanted.partitions[0].shape = ring);
         assert!(ring.contains("cuts nothing"), "{ring}");
         let twice = refused(|wanted| wanted.partitions.push(wanted.partitions[0].clone()));
-        assert_eq!(twice, "two partitions or two changes are called `p`");
+        assert_eq!(twice, "two partitions or two changes have the name `p`");
         let twice = refused(|wanted| wanted.overlays.push(wanted.overlays[0].clone()));
-        assert_eq!(twice, "two partitions or two changes are called `n1:n2:delay`");
+        assert_eq!(twice, "two partitions or two changes have the name `n1:n2:delay`");
         for name in ["", "a b"] {
             assert!(refused(|wanted| wanted.partitions[0].name = name.into()).contains("is no name for a partition"));
             assert!(refused(|wanted| wanted.overlays[0].name = name.into()).contains("is no name for a change"));
@@ -262,17 +257,17 @@ mod tests {
         let alone = refused(|wanted| wanted.overlays[0].to = side("n1"));
         assert!(alone.contains("no link to itself"), "{alone}");
         assert!(refused(|wanted| wanted.overlays[0].from = [].into()).contains("no link to itself"));
-        assert!(refused(|wanted| wanted.overlays[0].both_ways = false).contains("of one direction"));
+        assert!(refused(|wanted| wanted.overlays[0].both_ways = false).contains("has one direction"));
         for time in [Duration::ZERO, Duration::MAX] {
             assert!(refused(|wanted| wanted.overlays[0].lasts = Some(time)).contains("between 1 ms and 365 days"));
             let lasts = refused(|wanted| wanted.partitions[0].timing.as_mut().unwrap().lasts = Some(time));
             assert!(lasts.contains("between 1 ms and 365 days"));
-            assert!(spoilt_flap(|flap| flap.down = time).contains("they take 10 ms to 365 days"));
-            assert!(spoilt_flap(|flap| flap.up = time).contains("they take 10 ms to 365 days"));
+            assert!(spoilt_flap(|flap| flap.down = time).contains("turns take 10 ms to 365 days"));
+            assert!(spoilt_flap(|flap| flap.up = time).contains("turns take 10 ms to 365 days"));
         }
-        assert!(spoilt_flap(|flap| flap.spread = 51).contains("spread by 50 % at most"));
+        assert!(spoilt_flap(|flap| flap.spread = 51).contains("the spread is at most 50 %"));
         assert!(refused(|wanted| wanted.partitions[0].since = 2).contains("generation 2"));
-        assert!(refused(|wanted| wanted.overlays[0].since = u64::MAX).contains("of generation"));
+        assert!(refused(|wanted| wanted.overlays[0].since = u64::MAX).contains("has generation"));
         let n3: NodeName = "n3".parse().unwrap();
         let shared =
             refused(|wanted| wanted.inventory.nodes.get_mut(&n3).unwrap().addresses = vec![[10, 0, 0, 1].into()]);
@@ -309,7 +304,8 @@ mod tests {
 
     #[test]
     fn a_node_that_left_the_inventory_stops_no_edit_and_stays_where_it_was_while_something_names_it() {
-        let cut_off = |node: &str| Partition { shape: Shape::Sides(vec![side(node)]), name: node.into(), ..part("p") };
+        let cut_off =
+            |node: &str| Partition { shape: Shape::Sides { sides: vec![side(node)] }, name: node.into(), ..part("p") };
         let n3: NodeName = "n3".parse().unwrap();
         let without = |node: &NodeName| {
             let mut inventory = inventory();

@@ -1,4 +1,4 @@
-//! What the kernel has counted on one interface: [`Counters`].
+//! The kernel's counters of one interface: [`Counters`].
 
 use std::{
     collections::BTreeMap,
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::{ClassMinor, Cut, Profile};
 use crate::topology::LossModel;
 
-/// How many standard deviations chance may be off: beyond, one count in 30,000 would be.
+/// The tolerance in standard deviations. Chance exceeds it once in 30,000 counts.
 const SIGMAS: f64 = 4.0;
 
-/// Packets and their bytes.
+/// A number of packets and of their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tally {
-    /// How many packets, each segment of a large one counted.
+    /// The packets. Each segment of a large packet counts.
     pub packets: u64,
-    /// Their bytes, headers included.
+    /// The bytes, with headers.
     pub bytes: u64,
 }
 
@@ -34,44 +34,43 @@ impl Add for Tally {
 impl Sub for Tally {
     type Output = Self;
 
-    /// What came since; nothing, where the kernel has begun to count anew.
+    /// The packets since the earlier count; 0 if the kernel has restarted the counter.
     fn sub(self, earlier: Self) -> Self {
         Self { packets: self.packets.saturating_sub(earlier.packets), bytes: self.bytes.saturating_sub(earlier.bytes) }
     }
 }
 
-/// What became of the packets of one leaf, since its class was made.
+/// The counters of a leaf since its class was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeafCount {
-    /// What left it.
+    /// The packets that left the leaf.
     pub sent: Tally,
-    /// How many packets it dropped, large ones counted once.
+    /// The dropped packets. A large packet counts once.
     pub dropped: u64,
 }
 
-/// The kernel's counters of one interface, as far as they are of ours.
+/// The counters of our objects on one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Of each class with a leaf.
+    /// The counters of each class with a leaf.
     pub leaves: BTreeMap<ClassMinor, LeafCount>,
-    /// What each filter of a cut dropped, since it was written.
+    /// The packets that each cut has dropped since its filter was added.
     pub cuts: BTreeMap<Cut, Tally>,
 }
 
 impl Counters {
-    /// What these cuts have dropped together; `None`: none of them is there.
+    /// The sum of the packets that these cuts have dropped. `None`: the interface has none of the cuts.
     pub fn cut(&self, cuts: impl IntoIterator<Item = Cut>) -> Option<Tally> {
         cuts.into_iter().filter_map(|cut| self.cuts.get(&cut).copied()).reduce(Tally::add)
     }
 }
 
 impl Profile {
-    /// How many of the packets that its leaf dropped did not fit into the queue, at the least; `None`: that cannot be
-    /// told.
+    /// The minimum number of packets that were dropped because the queue was full. `None`: unknown.
     ///
-    /// netem counts what it loses as asked and what does not fit in one number. Without a loss, all are what did not fit.
-    /// With one that chooses each packet by itself, those are that chance cannot have lost. Losses in bursts, and packets
-    /// that are marked instead, are not told apart.
+    /// netem has one counter for configured losses and for overflows. Without a configured loss, all drops are overflows.
+    /// With an independent loss, drops beyond the tolerance are overflows. Correlated losses and ECN marks cannot be told
+    /// apart from overflows.
     pub fn overflowed(&self, sent: u64, dropped: u64) -> Option<u64> {
         let Some(loss) = self.loss else { return Some(dropped) };
         let share = match loss.model {

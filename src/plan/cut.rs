@@ -1,4 +1,4 @@
-//! What is cut at one interface: [`Cut`], one drop filter.
+//! The cuts of an interface: a [`Cut`] is one drop filter.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -7,84 +7,60 @@ use thiserror::Error;
 
 use super::Direction;
 
-/// Packets that one filter drops.
+/// The packets that one filter drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cut {
-    /// At which hook: what is sent to the peer, or what comes from it.
+    /// The hook: egress for packets to the peer, ingress for packets from the peer.
     pub direction: Direction,
-    /// The peer.
+    /// The address of the peer.
     pub address: IpAddr,
-    /// Which of its packets.
+    /// The packets of the peer.
     pub traffic: Traffic,
-    /// What becomes known of it.
+    /// The answer to the sender.
     #[serde(default, skip_serializing_if = "Answer::is_silence")]
     pub answer: Answer,
 }
 
-/// Which packets between two addresses.
+/// Packets between two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(from = "TrafficForm", into = "TrafficForm")]
-pub enum Traffic {
-    /// All of them.
-    All,
-    /// Those that go to a port.
-    ToPort(Port),
-    /// Those that come from a port.
-    FromPort(Port),
-    /// The fragments of a protocol: no filter sees their ports, so they are cut with any port of the protocol.
-    FragmentsOf(Protocol),
-}
-
-/// The same in JSON: an object that says its kind.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum TrafficForm {
+pub enum Traffic {
+    /// All packets.
     All,
-    ToPort { port: Port },
-    FromPort { port: Port },
-    FragmentsOf { protocol: Protocol },
+    /// The packets to a port.
+    ToPort {
+        /// The port.
+        port: Port,
+    },
+    /// The packets from a port.
+    FromPort {
+        /// The port.
+        port: Port,
+    },
+    /// The fragments of a protocol. Fragments have no ports, so a cut of any port cuts all fragments of the protocol.
+    FragmentsOf {
+        /// The protocol.
+        protocol: Protocol,
+    },
 }
 
-impl From<TrafficForm> for Traffic {
-    fn from(form: TrafficForm) -> Self {
-        match form {
-            TrafficForm::All => Self::All,
-            TrafficForm::ToPort { port } => Self::ToPort(port),
-            TrafficForm::FromPort { port } => Self::FromPort(port),
-            TrafficForm::FragmentsOf { protocol } => Self::FragmentsOf(protocol),
-        }
-    }
-}
-
-impl From<Traffic> for TrafficForm {
-    fn from(traffic: Traffic) -> Self {
-        match traffic {
-            Traffic::All => Self::All,
-            Traffic::ToPort(port) => Self::ToPort { port },
-            Traffic::FromPort(port) => Self::FromPort { port },
-            Traffic::FragmentsOf(protocol) => Self::FragmentsOf { protocol },
-        }
-    }
-}
-
-/// What the sender of a packet that is cut hears of it.
+/// The answer to the sender of a cut packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// Nothing.
+    /// None.
     #[default]
     Silence,
-    /// A refusal, as from a router: TCP is reset, everything else told that its destination is unreachable. At egress
-    /// only: each node's agent answers what its own node sends. Without the agent, silence.
+    /// A refusal, as from a router: TCP is reset, other packets get "destination unreachable". At egress only: the agent of
+    /// the sender's node sends it. Without the agent there is no answer.
     Refusal,
 }
 
 impl Answer {
-    /// For serde: what goes without saying.
+    /// For serde: the default.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_silence(&self) -> bool {
         *self == Self::Silence
@@ -118,9 +94,9 @@ impl fmt::Display for Cut {
         let Self { direction, address, traffic, answer } = self;
         match traffic {
             Traffic::All => write!(f, "{address} at {direction}")?,
-            Traffic::ToPort(port) => write!(f, "{address} to {port} at {direction}")?,
-            Traffic::FromPort(port) => write!(f, "{address} from {port} at {direction}")?,
-            Traffic::FragmentsOf(protocol) => write!(f, "{address} {protocol} fragments at {direction}")?,
+            Traffic::ToPort { port } => write!(f, "{address} to {port} at {direction}")?,
+            Traffic::FromPort { port } => write!(f, "{address} from {port} at {direction}")?,
+            Traffic::FragmentsOf { protocol } => write!(f, "{address} {protocol} fragments at {direction}")?,
         }
         match answer {
             Answer::Silence => Ok(()),
@@ -144,7 +120,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// Not a port.
+/// A text that is no port.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{0}` is not a port: write the protocol and the number, as in tcp/26257 or udp/4567")]
 pub struct PortError(String);
@@ -181,7 +157,7 @@ impl From<Port> for String {
     }
 }
 
-/// A map with [`Cut`]s as its keys, in JSON: a list of pairs, since only a string can be a key there.
+/// A map with [`Cut`] keys in JSON: a list of pairs, because JSON keys are strings.
 pub(super) mod as_list {
     use std::collections::BTreeMap;
 

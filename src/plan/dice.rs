@@ -1,20 +1,20 @@
-//! Chance that repeats: [`Dice`], the same throws for the same seed on every machine.
+//! Repeatable random numbers: [`Dice`]. A seed gives the same numbers on every machine.
 
-/// Steps from one state to the next: the golden ratio in 64 bits.
+/// The increment of the state: the golden ratio in 64 bits.
 const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// A generator of random numbers: splitmix64 (Steele, Lea, Flood 2014). Good enough to divide nodes and to spread
-/// packets over time, and no secret.
+/// The random number generator splitmix64 (Steele, Lea, Flood 2014). It draws partitions and spreads packets over time. It
+/// is not for secrets.
 #[derive(Clone, Debug)]
 pub struct Dice(u64);
 
 impl Dice {
-    /// Dice that throw what follows from the seed.
+    /// A generator with this seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    /// The dice of a seed after so many throws, without throwing them.
+    /// The generator of a seed after a number of throws.
     pub const fn after(seed: u64, throws: u64) -> Self {
         Self(seed.wrapping_add(throws.wrapping_mul(STEP)))
     }
@@ -27,19 +27,19 @@ impl Dice {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number from 0 to 1, 1 excluded.
+    /// A number in 0..1.
     pub fn roll(&mut self) -> f64 {
         (self.throw() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A number below `end`, each as likely as any other; 0 if there is none.
+    /// A uniform number in 0..`end`; 0 if the range is empty.
     pub fn below(&mut self, end: usize) -> usize {
-        // Some numbers are likelier than others by `end` in 2^64: nothing, for a number of nodes.
+        // The bias is at most `end` in 2^64.
         let scaled = (u128::from(self.throw()) * end as u128) >> 64;
         usize::try_from(scaled).unwrap_or_default()
     }
 
-    /// Puts things in a random order, each as likely as any other (Fisher and Yates).
+    /// Shuffles a slice uniformly (Fisher and Yates).
     pub fn shuffle<T>(&mut self, things: &mut [T]) {
         for last in (1..things.len()).rev() {
             things.swap(last, self.below(last + 1));

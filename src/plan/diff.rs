@@ -1,8 +1,8 @@
-//! The difference between what a node must do and what its kernel has: the ordered steps from one to the other.
+//! The difference between the wanted state of an interface and its state in the kernel: the ordered steps between them.
 //!
-//! The order is make-before-break: new cuts, new classes, in-place changes, a whole new chain, one flip, and only
-//! then what is no longer used. At no moment does a packet that is to be delayed find no delay, and a class that
-//! may still hold packets stays until it has drained (the agent comes back for it).
+//! The order is make-before-break: new cuts, new classes, in-place changes, a new chain, one flip, then the removal of
+//! unused objects. Delayed addresses are delayed at every moment. A class with packets stays until it has drained; the
+//! agent removes it later.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,45 +19,45 @@ use super::{
     tc_numbers::CHAINS,
 };
 
-/// What has to be done to one interface.
+/// The steps for one interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The steps, in order. None: the kernel already has what is wanted.
+    /// The steps in order. Empty: the kernel has the wanted state.
     pub steps: Vec<Step>,
-    /// Classes that nothing uses any more but that may hold packets; they go when they are empty.
+    /// Unused classes that may hold packets. The agent removes them when they are empty.
     pub draining: BTreeSet<ClassMinor>,
 }
 
 impl Change {
-    /// Whether the kernel does what is wanted, apart from drained classes that are only still to be removed.
+    /// True if the kernel has the wanted state, apart from drained classes.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))
     }
 }
 
-/// Why there is no way from what the kernel has to what is wanted.
+/// The reason why an interface cannot get the wanted state.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Blocked {
-    /// The interface carries objects that we did not make, so nothing may be added to it.
-    #[error("it carries what netemctl did not put there: {}; remove it: {}", list(.0), commands(.0))]
+    /// The interface has foreign objects.
+    #[error("it has objects of other programs: {}; remove them: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
-    /// More profiles than there are class numbers below our mark.
-    #[error("its links have {0} different profiles; one node can have {MAX_PROFILES} at most")]
+    /// More profiles than class numbers below our mark.
+    #[error("its links have {0} different profiles; the limit of a node is {MAX_PROFILES}")]
     TooManyProfiles(usize),
-    /// Classes that drain have the numbers that new ones need.
-    #[error("there is no class number left: {0} classes still hold packets; try again when these are sent")]
+    /// Draining classes have the numbers for the new classes.
+    #[error("no class number is free: {0} classes still hold packets; retry when they are empty")]
     NoClassLeft(usize),
 }
 
-/// How many classes can be at once. Half of the numbers are for profiles that come while the old ones drain.
+/// The maximum number of profiles. Half of the class numbers are for new profiles while old classes drain.
 const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
-/// Computes the steps that take an interface from `tree` to `wanted`, where `None` means: as it was found.
+/// The steps from `tree` to `wanted`. `None`: without any object of ours.
 ///
-/// `diff(wanted, tree)` is empty exactly if the tree already does what is wanted and nothing of it is left over, but for
-/// what holds foreign objects.
+/// There are no steps exactly if the tree has the wanted state and no surplus objects of ours, apart from objects that hold
+/// foreign objects.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
@@ -65,14 +65,14 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     diff_beside_foreign(wanted, tree)
 }
 
-/// The same for what asks for no more than there was, or goes back to it: foreign objects do not stop that, and stay.
+/// Like [`diff`], beside foreign objects, which stay. For changes that only remove, and for rollbacks.
 pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     let leaf_specs: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.leaf_specs.values()).collect();
     if leaf_specs.len() > MAX_PROFILES {
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
-        // Our root is gone, and there is no place for another one.
+        // A foreign root has replaced our root.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
             Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
         }
@@ -110,7 +110,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     Ok(Change { steps, draining })
 }
 
-/// What every taken interface has, as far as it is not there yet.
+/// The missing objects that every shaped interface has.
 fn frame(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
     if !tree.taken {
@@ -132,7 +132,7 @@ fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
     (!types.is_empty()).then_some(Step::AddPass { direction, types })
 }
 
-/// Everything of ours but what holds foreign objects, taken off in the order in which the kernel allows it.
+/// Removes our objects, apart from objects that hold foreign objects, in the order that the kernel allows.
 fn remove(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
     if tree.active.is_some() {
@@ -159,7 +159,7 @@ fn remove(tree: &Tree) -> Vec<Step> {
     steps
 }
 
-/// What is wanted and not there, each with a handle that no other filter of its list has.
+/// Adds the missing cuts. Each gets a handle that no other filter of its list has.
 fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     let taken: BTreeSet<u32> = tree.cuts.values().copied().collect();
     let free = (1..).filter(|handle| !taken.contains(handle));
@@ -167,7 +167,7 @@ fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     missing.zip(free).map(|(cut, handle)| Step::Cut { cut: *cut, handle }).collect()
 }
 
-/// What is there and not wanted.
+/// Removes the surplus cuts.
 fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     let surplus = tree.cuts.iter().rev().filter(|(cut, _)| !wanted.contains(cut));
     surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
@@ -186,14 +186,14 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
     Step::RemoveClass { class, profile: tree.classes[&class].profile }
 }
 
-/// Which class each wanted lane gets, and the steps that make it so.
+/// The class of each wanted leaf, and the steps that prepare the classes.
 struct Assignment {
     classes: BTreeMap<LeafSpec, ClassMinor>,
     steps: Vec<Step>,
 }
 
-/// Gives each wanted lane a class: the one that is it already; else the one whose addresses are the same, to be
-/// changed in place; else an idle one, to be changed in place as well; else a new one.
+/// Gives each wanted leaf a class: the class that has the leaf; else the class with the same addresses, changed in place;
+/// else an idle class, changed in place; else a new class.
 fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, target)| (target.class, *address)));
@@ -201,7 +201,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
 
     let mut classes: BTreeMap<LeafSpec, ClassMinor> = BTreeMap::new();
     let mut free: BTreeSet<ClassMinor> = leaf_specs.keys().copied().collect();
-    // In use before idle, so that a class that drains is not taken back while its twin carries the traffic.
+    // Prefer classes that carry traffic over draining classes.
     for class in groups.keys().chain(leaf_specs.keys()) {
         if let Some(spec) = leaf_specs.get(class)
             && wanted_groups.contains_key(spec)
@@ -220,7 +220,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
         if classes.contains_key(spec) {
             continue;
         }
-        // The kernel keeps a leaf's distribution tables when it is changed, so another one needs a leaf of its own.
+        // A changed leaf keeps its distribution tables, so another table needs a new leaf.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
         let carrier =
             addresses.first().and_then(|address| tree.active_routes().get(address)).map(|target| target.class);
@@ -230,11 +230,11 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
             carrying.remove(&class);
             idle.remove(&class);
             let from = leaf_specs[&class].profile;
-            // An idle leaf may have the very profile, with others' memory.
+            // An idle leaf may have the same profile, with the memory of other addresses.
             steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {
-            // At most half of the numbers are wanted, and draining classes are taken back first, if they fit.
+            // Half of the numbers are free, unless many classes drain.
             let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
             steps.push(Step::AddClass { class, profile: Some(spec.profile) });
             class

@@ -1,19 +1,17 @@
-//! The distribution tables that netem draws delays from: normal, Pareto, and a mixture of the two.
+//! The distribution tables of netem: normal, Pareto, and a mixture of the two.
 //!
-//! The kernel draws one value of a table, each as likely as the others, and adds it to the delay in units of 1/8192 of
-//! the jitter (`tabledist` of `sch_netem.c`). A table here has 4,096 values in ascending order: the distribution's
-//! quantiles, moved and scaled so that *after* clamping to 16 bits, which is four standard deviations, their mean is 0
-//! and their standard deviation 8192. So `jitter` is one standard deviation and `delay` is the mean, whatever the
-//! distribution. That is not so of iproute2's own `pareto.dist` and `paretonormal.dist`, whose values are clamped after
-//! they were scaled.
+//! The kernel draws a uniform value of a table and adds it to the delay in units of 1/8192 of the jitter (`tabledist` of
+//! `sch_netem.c`). A table has 4,096 quantiles in ascending order. After clamping to 16 bits (four standard deviations),
+//! their mean is 0 and their standard deviation is 8192. So `jitter` is one standard deviation and `delay` is the mean, for
+//! every distribution. iproute2's `pareto.dist` and `paretonormal.dist` differ: they are clamped after scaling.
 //!
-//! They are computed rather than shipped, with arithmetic that gives the same values on every machine.
+//! The tables are computed, with the same values on every machine.
 
 use std::sync::LazyLock;
 
 use crate::topology::Distribution;
 
-/// How many values a table has.
+/// The number of values in a table.
 const LEN: u32 = 4_096;
 
 /// One standard deviation in a table's units (`NETEM_DIST_SCALE`).
@@ -22,21 +20,21 @@ const SCALE: f64 = 8_192.0;
 /// The exponent of Pareto's distribution.
 const SHAPE: f64 = 3.0;
 
-/// How often an interval is halved: then nothing is left between its ends that a table could show.
+/// The number of bisection steps. The rest is below the resolution of a table.
 const HALVINGS: usize = 40;
 
-/// How often the scale is corrected for what clamping takes away: then no correction is left that a table could show.
+/// The number of corrections of the scale for clamping. The rest is below the resolution of a table.
 const ROUNDS: usize = 60;
 
 static NORMAL: LazyLock<Vec<i16>> = LazyLock::new(|| table(normal));
 static PARETO: LazyLock<Vec<i16>> = LazyLock::new(|| table(pareto));
 static PARETO_NORMAL: LazyLock<Vec<i16>> = LazyLock::new(|| {
-    // Value by value: a quarter of the one and three quarters of the other, both of which have the same scale.
+    // A quarter of normal and three quarters of Pareto, value by value. Both have the same scale.
     let mix = |(normal, pareto): (&i16, &i16)| 0.25 * f64::from(*normal) + 0.75 * f64::from(*pareto);
     scaled(&NORMAL.iter().zip(PARETO.iter()).map(mix).collect::<Vec<_>>())
 });
 
-/// The table of a distribution that has one of ours: not the uniform, and not the user's own.
+/// The table of a built-in distribution. The uniform distribution and custom tables have none.
 pub fn distribution_table(distribution: Distribution) -> Option<&'static [i16]> {
     match distribution {
         Distribution::Normal => Some(&NORMAL),
@@ -52,18 +50,18 @@ fn table(quantile: fn(f64) -> f64) -> Vec<i16> {
     scaled(&(0..LEN).map(|index| quantile(middle(index))).collect::<Vec<_>>())
 }
 
-/// The standard normal distribution's.
+/// The quantile of the standard normal distribution.
 fn normal(share: f64) -> f64 {
-    // Beyond eight standard deviations there is less than any share asked for.
+    // The tails beyond eight standard deviations are below 1/4096.
     bisect(-8.0, 8.0, |x| 0.5 * libm::erfc(-x / std::f64::consts::SQRT_2) < share)
 }
 
-/// That of Pareto's distribution from 1 up.
+/// The quantile of Pareto's distribution with the minimum 1.
 fn pareto(share: f64) -> f64 {
     libm::pow(1.0 - share, -1.0 / SHAPE)
 }
 
-/// Moves and scales values so that, clamped, they have the mean 0 and the standard deviation of [`SCALE`].
+/// Shifts and scales values to the mean 0 and the standard deviation [`SCALE`] after clamping.
 fn scaled(values: &[f64]) -> Vec<i16> {
     let (mut centre, mut factor) = (0.0, 1.0);
     for _ in 0..ROUNDS {
@@ -72,7 +70,7 @@ fn scaled(values: &[f64]) -> Vec<i16> {
         centre += mean / factor;
         factor *= SCALE / variance.sqrt();
     }
-    #[expect(clippy::cast_possible_truncation, reason = "it is clamped to what fits")]
+    #[expect(clippy::cast_possible_truncation, reason = "the value is clamped to i16")]
     clamped(values, centre, factor).map(|value| value.round() as i16).collect()
 }
 
@@ -84,7 +82,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     values.sum::<f64>() / f64::from(LEN)
 }
 
-/// Where `is_below` turns from true to false.
+/// The point where `is_below` turns from true to false.
 fn bisect(mut low: f64, mut high: f64, is_below: impl Fn(f64) -> bool) -> f64 {
     for _ in 0..HALVINGS {
         let middle = f64::midpoint(low, high);

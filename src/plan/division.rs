@@ -1,64 +1,63 @@
-//! What `partition` asks for, in its user's words: [`PartitionRequest`]; and the nodes that these words divide.
+//! The request of `partition`: [`PartitionRequest`], with the names of the command line.
 
 use std::collections::BTreeSet;
 
 use super::{Draw, EditError, Mode, Over, Partition, PartitionError, Port, Shape, Timing, Wanted};
 use crate::topology::NodeName;
 
-/// What `partition` asks for.
+/// A request for a partition.
 #[derive(Clone, Debug)]
 pub struct PartitionRequest {
-    /// What to call it; `None`: after the sides' words, or after what is drawn.
+    /// The name. `None`: made from the sides or from the draw.
     pub name: Option<String>,
-    /// Who is cut from whom.
+    /// The nodes that are cut off from each other.
     pub division: Division,
-    /// Which packets; none: all.
+    /// The ports whose packets are cut. None: all packets.
     pub ports: BTreeSet<Port>,
-    /// What becomes of them.
+    /// The effect on the packets.
     pub mode: Mode,
-    /// When; `None`: all the time.
+    /// The times of the partition. `None`: always.
     pub timing: Option<Timing>,
 }
 
-/// Who is cut from whom, in words. A word names zones, nodes, hostlists or `*`, separated by commas.
+/// A division of the nodes. A selector has zones, nodes, hostlists or `*`, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Division {
-    /// Each word a side.
+    /// One selector for each side.
     Sides(Vec<String>),
-    /// Each word a side, and nothing gets from the first to the second, or to the rest if there is no second.
+    /// The selector of the senders and the selector of the receivers. Without the latter, the receivers are the rest.
     OneWay(Vec<String>),
-    /// Sides that are drawn.
+    /// Random sides.
     Drawn {
-        /// How.
+        /// The kind of the draw.
         draw: Draw,
-        /// Nodes by themselves or zones as a whole.
+        /// The units of the draw: nodes or zones.
         over: Over,
-        /// From among whom; no word: everybody.
+        /// The selectors of the nodes to draw from. None: all nodes.
         among: Vec<String>,
-        /// What the dice start from.
+        /// The seed.
         seed: u64,
     },
 }
 
-/// The sides that words on a command line stand for: each word is one, or, if there is a slash among them, all words
-/// up to the next slash are.
+/// The selectors of the sides in arguments. Without a slash, each argument is a side. Otherwise slashes separate the sides.
 ///
-/// `Z1 Z2` are two sides, and so are `Z1,Z2 / Z3,n4` and `Z1 Z2/Z3 n4`.
-pub fn sides(words: &[String]) -> Vec<String> {
-    if !words.iter().any(|word| word.contains('/')) {
-        return words.to_vec();
+/// `Z1 Z2`, `Z1,Z2 / Z3,n4` and `Z1 Z2/Z3 n4` have two sides each.
+pub fn sides(arguments: &[String]) -> Vec<String> {
+    if !arguments.iter().any(|argument| argument.contains('/')) {
+        return arguments.to_vec();
     }
-    let text = words.join(" ");
+    let text = arguments.join(" ");
     text.split('/').map(|side| side.split_whitespace().collect::<Vec<_>>().join(",")).collect()
 }
 
 impl PartitionRequest {
-    /// A silent partition of all traffic, all the time, under its own name.
+    /// A request for a permanent, silent partition of all traffic.
     pub fn of(division: Division) -> Self {
         Self { name: None, division, ports: BTreeSet::new(), mode: Mode::Drop, timing: None }
     }
 
-    /// The partition that is asked for, in this document.
+    /// The requested partition of a document.
     pub(super) fn partition(self, wanted: &Wanted) -> Result<Partition, EditError> {
         let Self { name, division, ports, mode, timing } = self;
         let partition = Partition {
@@ -84,21 +83,21 @@ impl Division {
 
     fn shape(&self, wanted: &Wanted) -> Result<Shape, EditError> {
         match self {
-            Self::Sides(words) => Ok(Shape::sides(selected(words, wanted)?)?),
-            Self::OneWay(words) => {
-                let mut sides = selected(words, wanted)?.into_iter();
+            Self::Sides(selectors) => Ok(Shape::sides(selected(selectors, wanted)?)?),
+            Self::OneWay(selectors) => {
+                let mut sides = selected(selectors, wanted)?.into_iter();
                 match (sides.next(), sides.next(), sides.next()) {
                     (Some(from), Some(to), None) => Ok(Shape::OneWay { from, to }),
                     (Some(from), None, None) => Ok(Shape::OneWay { to: &everyone(wanted) - &from, from }),
-                    _ => Err(PartitionError::OneWaySides(words.len()).into()),
+                    _ => Err(PartitionError::OneWaySides(selectors.len()).into()),
                 }
             }
             Self::Drawn { draw, over, among, seed } => {
                 let among: BTreeSet<NodeName> = match among.as_slice() {
                     [] => everyone(wanted),
-                    words => selected(words, wanted)?.into_iter().flatten().collect(),
+                    selectors => selected(selectors, wanted)?.into_iter().flatten().collect(),
                 };
-                let named = draw.named().map(|word| wanted.select(word)).transpose()?;
+                let named = draw.named().map(|selector| wanted.select(selector)).transpose()?;
                 if let Some(other) = named.iter().flatten().find(|node| !among.contains(*node)) {
                     return Err(PartitionError::NotAmong(other.clone()).into());
                 }
@@ -119,11 +118,11 @@ impl Division {
     }
 }
 
-fn selected(words: &[String], wanted: &Wanted) -> Result<Vec<BTreeSet<NodeName>>, EditError> {
-    if words.iter().any(String::is_empty) {
+fn selected(selectors: &[String], wanted: &Wanted) -> Result<Vec<BTreeSet<NodeName>>, EditError> {
+    if selectors.iter().any(String::is_empty) {
         return Err(PartitionError::EmptySide.into());
     }
-    Ok(words.iter().map(|word| wanted.select(word)).collect::<Result<_, _>>()?)
+    Ok(selectors.iter().map(|selector| wanted.select(selector)).collect::<Result<_, _>>()?)
 }
 
 fn everyone(wanted: &Wanted) -> BTreeSet<NodeName> {

@@ -1,6 +1,6 @@
-//! Partitions that are drawn: halves, minorities, bridges, rings. The same seed draws the same sides.
+//! Random partitions: halves, minorities, bridges, rings. The same seed draws the same sides.
 //!
-//! What is drawn is a [`Shape`] like any other: the document holds the sides, and not how they came about.
+//! The result is a [`Shape`]. The document has the sides, not the draw.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -9,45 +9,45 @@ use thiserror::Error;
 use super::{Dice, Shape};
 use crate::topology::NodeName;
 
-/// How many sides [`Draw::Random`] makes at the most.
+/// The maximum number of sides of [`Draw::Random`].
 const MOST_SIDES: usize = 5;
 
-/// A way to divide what there is, into sides that are drawn.
+/// A kind of random division.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Draw {
-    /// Two sides of equal size; of an odd number, the second has one more.
+    /// Two sides of equal size. The second has the odd unit.
     Halves,
-    /// So many, and all others.
+    /// A number of units, and all others.
     Minority(usize),
-    /// One alone: that which the word names, or any.
+    /// One unit alone: the named unit, or a random one.
     Isolate(Option<String>),
-    /// Each alone.
+    /// Each unit alone.
     IsolateEach,
-    /// Two halves that reach each other only by one that is on both: that which the word names, or any.
+    /// Two halves with a common unit, the bridge: the named unit, or a random one.
     Bridge(Option<String>),
-    /// A circle in which each reaches a majority, and no two the same one.
+    /// A ring in which each unit reaches a majority. No two units reach the same majority.
     Ring,
     /// Two to five sides of any size.
     Random,
 }
 
-/// What is drawn from.
+/// The units of a draw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Over {
-    /// Each node by itself.
+    /// Nodes.
     #[default]
     Nodes,
-    /// Each zone as a whole.
+    /// Zones.
     Zones,
 }
 
 impl Draw {
-    /// Whether what comes of it depends on a seed.
+    /// True if the sides depend on the seed.
     pub fn is_random(&self) -> bool {
         !matches!(self, Self::Isolate(Some(_)) | Self::IsolateEach)
     }
 
-    /// The node or zone that is to be alone, or on both sides.
+    /// The name of the isolated unit or of the bridge.
     pub(super) fn named(&self) -> Option<&str> {
         match self {
             Self::Isolate(word) | Self::Bridge(word) => word.as_deref(),
@@ -55,7 +55,7 @@ impl Draw {
         }
     }
 
-    /// What a partition drawn so is called: `halves-31546`, after what it is and the seed.
+    /// The name of the partition, from the kind and the seed: `halves-31546`.
     pub(super) fn name(&self, seed: u64) -> String {
         let kind = match self {
             Self::Halves => "halves".to_owned(),
@@ -71,7 +71,7 @@ impl Draw {
         if self.is_random() { format!("{kind}-{seed}") } else { kind }
     }
 
-    /// Draws the sides from nodes or zones, each as the set of its nodes. `named` are the nodes of [`Self::named`].
+    /// Draws the sides. A unit is the set of its nodes. `named` has the nodes of [`Self::named`].
     pub(super) fn draw(
         &self,
         over: Over,
@@ -89,7 +89,7 @@ impl Draw {
             Self::Halves => {
                 at_least(2, "halves need")?;
                 let rest = units.split_off(has / 2);
-                Ok(Shape::Sides(vec![union(&units), union(&rest)]))
+                Ok(Shape::Sides { sides: vec![union(&units), union(&rest)] })
             }
             Self::Minority(number) => {
                 at_least(3, "a minority needs")?;
@@ -97,17 +97,17 @@ impl Draw {
                     return Err(DrawError::NoMinority { number: *number, has, over });
                 }
                 let rest = units.split_off(*number);
-                Ok(Shape::Sides(vec![union(&units), union(&rest)]))
+                Ok(Shape::Sides { sides: vec![union(&units), union(&rest)] })
             }
             Self::Isolate(_) => {
                 at_least(1, "isolating one needs")?;
-                Ok(Shape::Sides(vec![named.unwrap_or_else(|| units.swap_remove(0))]))
+                Ok(Shape::Sides { sides: vec![named.unwrap_or_else(|| units.swap_remove(0))] })
             }
             Self::IsolateEach => {
                 at_least(1, "isolating each needs")?;
-                // Nothing is random about these, so they come in their own order.
+                // Sorted, because the result does not depend on the seed.
                 units.sort();
-                Ok(Shape::Sides(units))
+                Ok(Shape::Sides { sides: units })
             }
             Self::Bridge(_) => {
                 at_least(3, "a bridge needs")?;
@@ -121,11 +121,11 @@ impl Draw {
                     return Err(DrawError::NothingToBridge { over });
                 }
                 let rest = units.split_off(others / 2);
-                Ok(Shape::Sides([units, rest].map(|half| &union(&half) | &bridge).into()))
+                Ok(Shape::Sides { sides: [units, rest].map(|half| &union(&half) | &bridge).into() })
             }
             Self::Ring => {
                 at_least(4, "a ring of overlapping majorities needs")?;
-                // The fewest neighbours on each hand that make a majority with the one in the middle.
+                // The fewest neighbours on each side for a majority.
                 let reach = (has / 2).div_ceil(2);
                 Ok(Shape::Ring { order: units, reach })
             }
@@ -136,7 +136,7 @@ impl Draw {
                 for unit in rest {
                     units[dice.below(count)].extend(unit);
                 }
-                Ok(Shape::Sides(units))
+                Ok(Shape::Sides { sides: units })
             }
         }
     }
@@ -155,33 +155,33 @@ impl fmt::Display for Over {
     }
 }
 
-/// Why nothing can be drawn.
+/// An error in a draw.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DrawError {
-    /// Fewer than it takes.
-    #[error("{what} {needs} {over} at least, and there are {has} to draw from")]
+    /// Too few units.
+    #[error("{what} at least {needs} {over}, and there are {has} to draw from")]
     TooFew {
-        /// What needs them.
+        /// The subject of the message.
         what: &'static str,
-        /// How many it needs.
+        /// The minimum number.
         needs: usize,
-        /// How many there are.
+        /// The number of units.
         has: usize,
         /// Nodes or zones.
         over: Over,
     },
-    /// Half of them or more, or none.
+    /// A minority of half of the units or more, or of none.
     #[error("{number} of {has} {over} are no minority: 1 to {} are", (.has - 1) / 2)]
     NoMinority {
-        /// How many it should have been.
+        /// The requested number.
         number: usize,
-        /// How many there are.
+        /// The number of units.
         has: usize,
         /// Nodes or zones.
         over: Over,
     },
-    /// Everybody, or all but one, is the bridge.
-    #[error("a bridge needs two {over} at least that are not on it, one for each half")]
+    /// Fewer than two units are not on the bridge.
+    #[error("a bridge needs at least two {over} that are not on it, one for each half")]
     NothingToBridge {
         /// Nodes or zones.
         over: Over,
@@ -200,7 +200,7 @@ mod tests {
 
     fn sides(shape: Shape) -> Vec<BTreeSet<NodeName>> {
         match shape {
-            Shape::Sides(sides) => sides,
+            Shape::Sides { sides } => sides,
             other => panic!("{other:?}"),
         }
     }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_are_not_divided() {
+    fn too_few_units_are_an_error() {
         for (kind, least) in
             [(Draw::Halves, 2), (Draw::Minority(1), 3), (Draw::Bridge(None), 3), (Draw::Ring, 4), (Draw::Random, 2)]
         {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn each_draw_is_called_what_it_is_and_after_its_seed_if_that_matters() {
+    fn the_name_of_a_draw_has_its_kind_and_the_seed_if_it_is_random() {
         assert_eq!(Draw::Minority(2).name(7), "minority-2-7");
         assert_eq!(Draw::Bridge(Some("n4".to_owned())).name(7), "bridge-n4-7");
         assert_eq!(Draw::Isolate(Some("Z3".to_owned())).name(7), "isolate-Z3");
@@ -260,8 +260,8 @@ mod tests {
         }
 
         #[test]
-        fn everybody_is_on_one_side_but_the_bridge_on_both(kind in draws(), number in 5..40_usize, seed: u64) {
-            let Shape::Sides(sides) = draw(&kind, number, seed).unwrap() else { return Ok(()) };
+        fn each_node_is_on_one_side_and_the_bridge_on_both(kind in draws(), number in 5..40_usize, seed: u64) {
+            let Shape::Sides { sides } = draw(&kind, number, seed).unwrap() else { return Ok(()) };
             let expected = match &kind {
                 Draw::Isolate(_) => 1,
                 Draw::Bridge(_) => number + 1,
@@ -285,13 +285,13 @@ mod tests {
         #[test]
         fn in_a_ring_each_reaches_a_majority_and_no_two_the_same(number in 4..25_usize, seed: u64) {
             let ring = draw(&Draw::Ring, number, seed).unwrap();
-            let seats = ring.seats();
+            let sides = ring.side_index();
             let nodes: Vec<NodeName> = units(number).into_iter().flatten().collect();
             let mut seen = BTreeSet::new();
             for from in &nodes {
-                let reached: BTreeSet<_> = nodes.iter().filter(|to| !seats.part(from, to)).collect();
+                let reached: BTreeSet<_> = nodes.iter().filter(|to| !sides.cuts(from, to)).collect();
                 prop_assert!(2 * reached.len() > number && reached.len() < number);
-                prop_assert!(reached.iter().all(|to| !seats.part(to, from)), "both ways");
+                prop_assert!(reached.iter().all(|to| !sides.cuts(to, from)), "both ways");
                 prop_assert!(seen.insert(reached), "two reach the same");
             }
         }

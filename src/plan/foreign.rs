@@ -1,47 +1,47 @@
-//! What somebody else put on an interface, and what of ours must stay there as long as that does.
+//! Foreign objects on an interface, and our objects that must stay as long as they do.
 
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassMinor, DEFAULT_CLASS, IfName, Tree};
+use super::{ClassMinor, DEFAULT_CLASS, IfName, MARK, Tree};
 
-/// A qdisc, class or filter that somebody else put on the interface.
+/// A qdisc, class or filter of another program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ForeignObject {
-    /// As `tc` would name it.
+    /// The name in the terms of `tc`.
     pub what: String,
     /// The command that removes it.
     pub remove: String,
-    /// Where it is.
+    /// The place in our tree.
     #[serde(skip)]
     pub within: Within,
 }
 
-/// What of ours would be removed together with a foreign object, or would remove it.
+/// The object of ours that holds a foreign object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Within {
-    /// Nothing.
+    /// None.
     #[default]
     Elsewhere,
     /// Our root qdisc.
     Root {
-        /// The class that it is, hangs below or leads to.
+        /// The class that the object is, hangs below or leads to.
         class: Option<ClassMinor>,
-        /// The chain that it is in, but for the first.
+        /// The chain of the object, unless it is chain 0.
         chain: Option<u32>,
     },
     /// The clsact qdisc.
     Hook,
 }
 
-/// Foreign objects, in a line.
+/// The names of foreign objects.
 pub(super) fn list(objects: &[ForeignObject]) -> String {
     objects.iter().map(|object| object.what.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-/// The commands that remove them, in a line. One command may remove several.
+/// The commands that remove foreign objects. One command may remove several.
 pub(super) fn commands(objects: &[ForeignObject]) -> String {
     let mut commands: Vec<&str> = Vec::new();
     for object in objects {
@@ -53,17 +53,17 @@ pub(super) fn commands(objects: &[ForeignObject]) -> String {
 }
 
 impl Tree {
-    /// Whether our root holds something foreign.
+    /// True if our root holds a foreign object.
     pub(super) fn root_is_held(&self) -> bool {
         self.foreign.iter().any(|object| matches!(object.within, Within::Root { .. }))
     }
 
-    /// Whether clsact does.
+    /// True if clsact holds a foreign object.
     pub(super) fn hook_is_held(&self) -> bool {
         self.foreign.iter().any(|object| object.within == Within::Hook)
     }
 
-    /// The chains that have a foreign filter. All filters of a chain go at once.
+    /// The chains with a foreign filter. A chain is removed as a whole.
     pub(super) fn held_chains(&self) -> BTreeSet<u32> {
         let chain = |object: &ForeignObject| match object.within {
             Within::Root { chain, .. } => chain,
@@ -72,7 +72,7 @@ impl Tree {
         self.foreign.iter().filter_map(chain).collect()
     }
 
-    /// The classes that must stay: those that hold something foreign, and those that filters lead to which stay.
+    /// The classes that must stay: they hold a foreign object, or a remaining filter leads to them.
     pub(super) fn held_classes(&self) -> BTreeSet<ClassMinor> {
         let class = |object: &ForeignObject| match object.within {
             Within::Root { class, .. } => class,
@@ -82,13 +82,13 @@ impl Tree {
         let slots =
             self.chains.iter().filter(|(chain, _)| chains.contains(chain)).flat_map(|(_, slots)| slots.values());
         let by_filters = slots.map(|slot| slot.class);
-        // What packets take that no filter of ours leads anywhere.
+        // The class of packets that match no filter.
         let default = self.root_is_held().then_some(DEFAULT_CLASS);
         self.foreign.iter().filter_map(class).chain(by_filters).chain(default).collect()
     }
 
-    /// What of ours stays on an interface that is given back, why, and what to do about it. It affects no packet.
-    pub fn left(&self, interface: &IfName) -> Vec<String> {
+    /// The objects of ours that stay on a cleared interface, with the reason and the remedy. They affect no packet.
+    pub fn remaining(&self, interface: &IfName) -> Vec<String> {
         let of = |is_meant: &dyn Fn(&Within) -> bool| -> Vec<ForeignObject> {
             self.foreign.iter().filter(|object| is_meant(&object.within)).cloned().collect()
         };
@@ -96,7 +96,7 @@ impl Tree {
         let in_hook = of(&|within| *within == Within::Hook);
         let root = (self.taken && !in_root.is_empty()).then(|| {
             format!(
-                "the root qdisc htb 4e7e: stays on {interface}, without effect: netemctl did not put there {}; remove that \
+                "the root qdisc htb {MARK:x}: stays on {interface}, without effect: it holds {} of other programs; remove that \
                  ({}), then run netemctl clear",
                 list(&in_root),
                 commands(&in_root)
@@ -104,7 +104,7 @@ impl Tree {
         });
         let hook = (self.hook && !in_hook.is_empty()).then(|| {
             format!(
-                "the qdisc clsact stays on {interface}, without effect: netemctl did not put there {}; to remove both: \
+                "the qdisc clsact stays on {interface}, without effect: it holds {} of other programs; to remove both: \
                  tc qdisc del dev {interface} clsact",
                 list(&in_hook)
             )

@@ -1,8 +1,7 @@
-//! What a kernel never shows of a netem leaf, and how the class above it says it.
+//! The parameters of a netem leaf that the kernel does not show, encoded in the class above the leaf.
 //!
-//! The kernel takes distribution tables and never gives them back, and it shows a seed whether it was given one or drew
-//! one. So that what is read back is what was written, the htb class of a leaf carries a mark in its `burst` and its
-//! `cburst`, which have no effect at the class's rate beyond being large enough.
+//! The kernel does not show distribution tables. It shows a seed also if it drew the seed itself. So the htb class of a leaf
+//! encodes both in its `burst` and `cburst`. Large bursts have no effect at the class's rate.
 
 use super::{
     Profile,
@@ -13,40 +12,38 @@ use crate::topology::{Distribution, Spacing, TableId};
 /// The bytes that a class sends in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = CLASS_RATE / 1_000_000;
 
-/// The number of the first table of the user's own; the ones before are the uniform distribution and those of `tc`.
+/// The number of the first custom table. Lower numbers are the built-in distributions.
 const FIRST_TABLE: u32 = 4;
 
-/// What a kernel does not show of a leaf.
+/// The parameters of a leaf that the kernel does not show.
 ///
-/// A leaf is changed in place only to a profile with the same mark: the kernel keeps the tables that it has, and the
-/// class stays as it is.
+/// A leaf is changed in place only to a profile with the same mark, because the kernel keeps the tables and the class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafMark {
-    /// How the delay is distributed; of a leaf without jitter, uniformly.
+    /// The distribution of the delay. Uniform without jitter.
     pub delay: Distribution,
-    /// How the time between slots is distributed; of a leaf without slots, uniformly.
+    /// The distribution of the time between slots. Uniform without slots.
     pub slot: Distribution,
-    /// Whether the leaf was given a seed.
+    /// True if the profile has a seed.
     pub seeded: bool,
 }
 
 impl LeafMark {
-    /// The `burst` and `cburst` of the class, in whole microseconds at the class's rate, as `tc` computes them.
+    /// The `burst` and `cburst` of the class, in microseconds at the class's rate, as `tc` computes them.
     ///
-    /// 838 µs, which are 10 MB, and the mark: of the delay's distribution in `burst`; of the slots', doubled, and one
-    /// for a seed in `cburst`.
+    /// Both are 838 µs (10 MB) plus a number. `burst` has the number of the delay's distribution. `cburst` has twice the
+    /// number of the slots' distribution, plus 1 for a seed.
     pub fn bursts(self) -> [u32; 2] {
-        // As much as a table's number can be, it is far from overflowing.
         self.numbers().map(|number| u32::try_from(BURST / BYTES_PER_MICROSECOND).unwrap_or(u32::MAX) + number)
     }
 
-    /// The same in bytes, for the command line of `tc`. (Some releases of `tc` read no more than 4 GiB, which only
-    /// tables of the user's own exceed.)
+    /// The same in bytes, for the command line of `tc`. Some releases of `tc` read at most 4 GiB, which only custom tables
+    /// exceed.
     pub fn burst_bytes(self) -> [u64; 2] {
         self.numbers().map(|number| BURST + u64::from(number) * BYTES_PER_MICROSECOND)
     }
 
-    /// The mark that says itself in these two bursts; none if no class of ours has them.
+    /// The mark in two bursts. `None`: no class of ours has these bursts.
     pub fn from_bursts(bursts: [u32; 2]) -> Option<Self> {
         let [delay, slot] = bursts.map(|burst| u64::from(burst).checked_sub(BURST / BYTES_PER_MICROSECOND));
         let [delay, slot] = [u32::try_from(delay?).ok()?, u32::try_from(slot?).ok()?];
@@ -59,7 +56,7 @@ impl LeafMark {
 }
 
 impl Profile {
-    /// What the kernel will not show of it.
+    /// The parameters that the kernel does not show.
     pub fn mark(&self) -> LeafMark {
         let slot = match self.slot.map(|slot| slot.spacing) {
             Some(Spacing::Distributed { distribution, .. }) => distribution,

@@ -1,33 +1,34 @@
-//! Losses that add up: what a partial partition loses, laid over what a link loses by itself.
+//! The losses of partial partitions in addition to the loss of a link.
 
 use thiserror::Error;
 
-use super::{Partition, Wanted, partition::Seats};
+use super::{Partition, Wanted, partition::SideIndex};
 use crate::topology::{Chance, Link, Loss, LossModel, NodeName, Probability};
 
-/// All that partial partitions lose, to be asked for many links.
-pub(super) struct Losses<'a>(Vec<(Probability, Seats<'a>)>);
+/// The losses of all partial partitions, for queries about many links.
+pub(super) struct Losses<'a>(Vec<(Probability, SideIndex<'a>)>);
 
 impl Losses<'_> {
-    /// The link from one node to the other with what is lost on it; of losses that do not add up, only its own.
+    /// The link from one node to another with the losses added. Losses that do not add up are left out.
     pub(super) fn over(&self, from: &NodeName, to: &NodeName, link: Link) -> Link {
-        lost_on(link, self.0.iter().filter(|(_, seats)| seats.part(from, to)).map(|(share, _)| *share))
+        lost_on(link, self.0.iter().filter(|(_, sides)| sides.cuts(from, to)).map(|(share, _)| *share))
     }
 }
 
-/// The link that loses so much more; of losses that do not add up, only its own.
+/// The link with the losses added. Losses that do not add up are left out.
 pub(super) fn lost_on(link: Link, losses: impl Iterator<Item = Probability>) -> Link {
-    losses.fold(link, |link, more| losing(link, more).unwrap_or(link))
+    losses.fold(link, |link, more| with_loss(link, more).unwrap_or(link))
 }
 
 impl Wanted {
-    /// What partial partitions lose.
+    /// The losses of the partial partitions.
     pub(super) fn losses(&self) -> Losses<'_> {
-        let partial = self.partitions.iter().filter_map(|partition| Some((partition.lost()?, partition.shape.seats())));
+        let partial =
+            self.partitions.iter().filter_map(|partition| Some((partition.lost()?, partition.shape.side_index())));
         Losses(partial.collect())
     }
 
-    /// The first link from a node that loses packets in a way that a partial partition cannot add to.
+    /// The first link from a node whose loss does not add up with a partial partition.
     pub fn loss_that_does_not_add_up(&self, node: &NodeName) -> Option<UnaddableLoss> {
         let partial: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.is_partial()).collect();
         if partial.is_empty() {
@@ -35,14 +36,14 @@ impl Wanted {
         }
         self.own_links_from(node).find_map(|(to, link)| {
             let partition = partial.iter().find(|partition| partition.loss(node, to).is_some())?;
-            let why = losing(link, Probability::ONE).err()?;
+            let why = with_loss(link, Probability::ONE).err()?;
             Some(UnaddableLoss { from: node.clone(), to: to.clone(), partition: partition.name.clone(), why })
         })
     }
 }
 
-/// The link that loses so many more of its packets.
-fn losing(link: Link, more: Probability) -> Result<Link, Unaddable> {
+/// The link with a loss added.
+fn with_loss(link: Link, more: Probability) -> Result<Link, Unaddable> {
     let model = match link.loss {
         None => LossModel::Random(Chance { probability: more, correlation: Probability::ZERO }),
         Some(Loss { ecn: true, .. }) => return Err(Unaddable::Ecn),
@@ -60,11 +61,11 @@ fn losing(link: Link, more: Probability) -> Result<Link, Unaddable> {
     Ok(Link { loss: Some(Loss { model, ecn: false }), ..link })
 }
 
-/// How likely one of two things happens that know nothing of each other.
+/// The probability of at least one of two independent events.
 fn either(one: Probability, other: Probability) -> Probability {
     let neither = u64::from(one.complement().parts()) * u64::from(other.complement().parts());
     let whole = u64::from(u32::MAX);
-    // At most the whole squared, so that what is left is at most the whole.
+    // The product is at most the whole squared.
     let neither = u32::try_from((neither + whole / 2) / whole).unwrap_or(u32::MAX);
     Probability::from_parts(neither).complement()
 }
@@ -73,31 +74,28 @@ fn either(one: Probability, other: Probability) -> Probability {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("partition {partition} cannot lose packets from {from} to {to}: {why}")]
 pub struct UnaddableLoss {
-    /// Whose packets.
+    /// The sender.
     pub from: NodeName,
-    /// To whom.
+    /// The receiver.
     pub to: NodeName,
     /// The partition's name.
     pub partition: String,
-    /// Why not.
+    /// The reason.
     pub why: Unaddable,
 }
 
-/// Why nothing can be added to a link's own loss.
+/// The reason why nothing can be added to the loss of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unaddable {
     /// `loss.correlation`.
-    #[error("the link's own loss is correlated; cut all of it, or take the correlation off with netemctl set")]
+    #[error("the loss of the link is correlated; use no --loss, or remove the correlation with netemctl set")]
     Correlated,
     /// `loss.state`.
-    #[error(
-        "the link's own loss is a chain of four states, which has no room for another; cut all of it, or change the \
-         loss with netemctl set"
-    )]
+    #[error("the loss of the link is a chain of four states; use no --loss, or change the loss with netemctl set")]
     State,
     /// `loss.ecn`.
     #[error(
-        "the link marks packets (loss.ecn) instead of losing them; cut all of it, or change that with netemctl set"
+        "the link marks packets (loss.ecn) instead of losing them; use no --loss, or change the loss with netemctl set"
     )]
     Ecn,
 }
@@ -122,21 +120,21 @@ mod tests {
 
     #[test]
     fn what_is_lost_twice_is_lost_once() {
-        assert_eq!(losing(Link::LAN, percent("30%")), Ok(link(random("30%", "0%"))));
-        assert_eq!(losing(link(random("50%", "0%")), percent("20%")), Ok(link(random("60%", "0%"))));
+        assert_eq!(with_loss(Link::LAN, percent("30%")), Ok(link(random("30%", "0%"))));
+        assert_eq!(with_loss(link(random("50%", "0%")), percent("20%")), Ok(link(random("60%", "0%"))));
         let [p, r, bad, good] = ["1%", "10%", "50%", "0%"].map(percent);
         let model = LossModel::GeModel { p, r, bad: percent("60%"), good: percent("20%") };
-        assert_eq!(losing(link(LossModel::GeModel { p, r, bad, good }), percent("20%")), Ok(link(model)));
+        assert_eq!(with_loss(link(LossModel::GeModel { p, r, bad, good }), percent("20%")), Ok(link(model)));
     }
 
     #[test]
     fn correlated_losses_chains_of_four_states_and_marks_do_not_add_up() {
-        assert_eq!(losing(link(random("1%", "25%")), percent("20%")), Err(Unaddable::Correlated));
+        assert_eq!(with_loss(link(random("1%", "25%")), percent("20%")), Err(Unaddable::Correlated));
         let [p13, p31, p32, p23, p14] = ["1%"; 5].map(percent);
         let state = LossModel::State { p13, p31, p32, p23, p14 };
-        assert_eq!(losing(link(state), percent("20%")), Err(Unaddable::State));
+        assert_eq!(with_loss(link(state), percent("20%")), Err(Unaddable::State));
         let marks = Link { loss: Some(Loss { model: random("1%", "0%"), ecn: true }), ..Link::LAN };
-        assert_eq!(losing(marks, percent("20%")), Err(Unaddable::Ecn));
+        assert_eq!(with_loss(marks, percent("20%")), Err(Unaddable::Ecn));
     }
 
     proptest! {

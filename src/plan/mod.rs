@@ -1,13 +1,14 @@
-//! The plan: from one wanted-state document to one node's kernel steps, and nothing but data on the way.
+//! The plan: from the wanted-state document to the kernel steps of a node.
 //!
 //! ```text
 //! Wanted ──shaping(node)──► Shaping ──diff(Tree)──► Change ──► kernel steps
 //! ```
 //!
-//! Everything here is pure: no I/O, no clock, no randomness; the same input gives the same bytes. The controller
-//! and every agent run the same functions, so what `netemctl plan` prints is what `netemctl apply` executes.
-//! Read [`Wanted`] first (what the network should be), then [`Tree`] (what the kernel has) and [`diff()`].
+//! All functions are pure: no I/O, no clock, no randomness. Controller and agents run the same functions, so
+//! `netemctl apply` executes the steps that `netemctl plan` prints. Start with [`Wanted`] (the wanted network), then
+//! [`Tree`] (the state of the kernel) and [`diff()`].
 
+mod agent_address;
 mod check;
 mod counters;
 mod cut;
@@ -17,7 +18,6 @@ mod distribution;
 mod division;
 mod draw;
 mod foreign;
-mod host_port;
 mod inventory;
 mod leaf_mark;
 mod loss;
@@ -28,7 +28,6 @@ mod partition;
 mod profile;
 mod rfc3339;
 mod shaping;
-mod ssh_address;
 mod step;
 pub(crate) mod tc_numbers;
 mod tc_text;
@@ -36,6 +35,7 @@ mod timing;
 mod tree;
 mod wanted;
 
+pub use agent_address::{AGENT_PORT, AddressDefaults, AddressError, AgentAddress, HostPort, SshAddress, Transport};
 pub use check::{SHORTEST_TURN, TIMES, Unfit};
 pub use counters::{Counters, LeafCount, Tally};
 pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
@@ -45,8 +45,7 @@ pub use distribution::distribution_table;
 pub use division::{Division, PartitionRequest, sides};
 pub use draw::{Draw, DrawError, Over};
 pub use foreign::{ForeignObject, Within};
-pub use host_port::{AGENT_PORT, HostPort};
-pub use inventory::{AgentAddress, IfName, Inventory, InventoryError, NodeLocation, is_link_local};
+pub use inventory::{IfName, Inventory, InventoryError, NodeLocation, is_link_local};
 pub use leaf_mark::LeafMark;
 pub use loss::{Unaddable, UnaddableLoss};
 pub use overlay::{Overlay, OverlayError, OverlayRequest};
@@ -54,7 +53,6 @@ pub use partition::{Mode, Partition, PartitionError, Shape};
 pub use profile::{LineRate, Profile};
 pub use rfc3339::MomentError;
 pub use shaping::{LeafSpec, Shaping};
-pub use ssh_address::SshAddress;
 pub use step::{Direction, Route, Step};
 pub use tc_numbers::{ClassMinor, DEFAULT_CLASS, MARK, ND_TYPES, SAMPLE_GROUP, SAMPLE_LENGTH};
 pub use tc_text::tc_commands;

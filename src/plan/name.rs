@@ -1,9 +1,9 @@
-//! What a partition or a live change may be called: something that a command line can be given.
+//! The names of partitions and live changes, which are arguments of commands.
 
-/// The longest name.
+/// The longest name in characters.
 pub(super) const MAX_NAME_CHARS: usize = 128;
 
-/// Whether a text is fit for a name.
+/// True if a text is a valid name.
 pub(super) fn is_name(text: &str) -> bool {
     let printable = |c: char| !c.is_whitespace() && !c.is_control();
     (1..=MAX_NAME_CHARS).contains(&text.chars().count()) && text.chars().all(printable)

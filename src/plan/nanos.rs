@@ -1,4 +1,4 @@
-//! A duration in JSON: a number of whole nanoseconds, so that a document survives unchanged. Its key ends with `_ns`.
+//! A duration in JSON: whole nanoseconds, so that a document round-trips. The key ends with `_ns`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     u64::deserialize(deserializer).map(Duration::from_nanos)
 }
 
-/// The same of one that may not be there.
+/// An optional duration.
 pub(crate) mod option {
     use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! A partition: who is cut from whom, which of their packets, and in which way.
+//! Partitions: the nodes that are cut off from each other, the packets, and the mode.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,136 +11,82 @@ use super::{
 };
 use crate::topology::{NodeName, Probability};
 
-/// Nodes cut off from each other.
+/// Nodes that are cut off from each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// What `heal` calls it.
+    /// The name for `heal`.
     pub name: String,
-    /// Who is cut from whom.
+    /// The nodes that are cut off from each other.
     pub shape: Shape,
-    /// Which packets; none: all.
+    /// The ports whose packets are cut. None: all packets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ports: BTreeSet<Port>,
-    /// What becomes of them.
+    /// The effect on the packets.
     #[serde(default)]
     pub mode: Mode,
-    /// When; `None`: all the time.
+    /// The times of the partition; `None`: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
-    /// The generation of the document in which it came.
+    /// The generation of the document that added the partition.
     #[serde(default)]
     pub since: u64,
 }
 
-/// Who is cut from whom.
+/// The nodes that are cut off from each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(from = "ShapeForm", into = "ShapeForm")]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Shape {
-    /// Two nodes reach each other if they are on one side together. The nodes that no side names are one more side,
-    /// the rest. A node on two sides is a bridge between them.
-    Sides(Vec<BTreeSet<NodeName>>),
-    /// Nothing gets from the first nodes to the second ones; the other way everything does.
+    /// Two nodes reach each other if one side has both. The nodes without a side are one more side, the rest. A node on two
+    /// sides is a bridge.
+    Sides {
+        /// The sides.
+        sides: Vec<BTreeSet<NodeName>>,
+    },
+    /// Packets from the first nodes to the second nodes are cut. Packets in the other direction pass.
     OneWay {
-        /// Who is not heard.
+        /// The senders.
         from: BTreeSet<NodeName>,
-        /// Who does not hear.
+        /// The receivers.
         to: BTreeSet<NodeName>,
     },
-    /// A circle in which each reaches so many neighbours on either hand. The nodes that it does not name are the rest.
+    /// A ring in which each position reaches its nearest neighbours. The nodes without a position are the rest.
     Ring {
-        /// In which order they stand, single nodes or zones.
+        /// The positions in order: single nodes or zones.
         order: Vec<BTreeSet<NodeName>>,
-        /// How many neighbours on each hand.
+        /// The number of reachable neighbours on each side.
         reach: usize,
     },
 }
 
-/// What becomes of the packets that are cut.
+/// The effect of a partition on its packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(from = "ModeForm", into = "ModeForm")]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Mode {
-    /// They vanish, as in a cut cable.
+    /// All packets are dropped, as by a cut cable.
     #[default]
     Drop,
-    /// They are refused, as by the router next to the sender: TCP is reset, everything else told that its destination
-    /// is unreachable, at once.
+    /// All packets are rejected at once, as by the sender's router: TCP is reset, other packets get "destination
+    /// unreachable".
     Reject,
-    /// Some of them vanish.
-    Loss(Probability),
-}
-
-/// A shape in JSON: an object that says its kind.
-#[derive(Clone, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum ShapeForm {
-    Sides { sides: Vec<BTreeSet<NodeName>> },
-    OneWay { from: BTreeSet<NodeName>, to: BTreeSet<NodeName> },
-    Ring { order: Vec<BTreeSet<NodeName>>, reach: usize },
-}
-
-impl From<ShapeForm> for Shape {
-    fn from(form: ShapeForm) -> Self {
-        match form {
-            ShapeForm::Sides { sides } => Self::Sides(sides),
-            ShapeForm::OneWay { from, to } => Self::OneWay { from, to },
-            ShapeForm::Ring { order, reach } => Self::Ring { order, reach },
-        }
-    }
-}
-
-impl From<Shape> for ShapeForm {
-    fn from(shape: Shape) -> Self {
-        match shape {
-            Shape::Sides(sides) => Self::Sides { sides },
-            Shape::OneWay { from, to } => Self::OneWay { from, to },
-            Shape::Ring { order, reach } => Self::Ring { order, reach },
-        }
-    }
-}
-
-/// A mode in JSON.
-#[derive(Clone, Copy, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
-enum ModeForm {
-    Drop,
-    Reject,
-    Loss { loss: Probability },
-}
-
-impl From<ModeForm> for Mode {
-    fn from(form: ModeForm) -> Self {
-        match form {
-            ModeForm::Drop => Self::Drop,
-            ModeForm::Reject => Self::Reject,
-            ModeForm::Loss { loss } => Self::Loss(loss),
-        }
-    }
-}
-
-impl From<Mode> for ModeForm {
-    fn from(mode: Mode) -> Self {
-        match mode {
-            Mode::Drop => Self::Drop,
-            Mode::Reject => Self::Reject,
-            Mode::Loss(loss) => Self::Loss { loss },
-        }
-    }
+    /// Some packets are lost.
+    Loss {
+        /// The share of lost packets.
+        loss: Probability,
+    },
 }
 
 impl Partition {
-    /// Checks that it has a name and cuts something.
+    /// Checks that the partition has a name and cuts something, with these nodes in the inventory.
     pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
         self.check_alone()?;
         if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
             return Err(PartitionError::Unknown(unknown.clone()));
         }
-        if let Shape::Sides(sides) = &self.shape {
+        if let Shape::Sides { sides } = &self.shape {
             let seen: BTreeSet<_> = sides.iter().flatten().collect();
             let named = sides.iter().filter(|side| !side.is_empty()).count();
             let rest = usize::from(seen.len() < everyone.len());
@@ -151,83 +97,76 @@ impl Partition {
         Ok(())
     }
 
-    /// Checks the same, whoever else there is. An inventory that loses nodes later may leave no rest.
+    /// Checks the same without the inventory. An inventory that loses nodes later may leave no rest.
     pub(super) fn check_alone(&self) -> Result<(), PartitionError> {
         if !is_name(&self.name) {
             return Err(PartitionError::Name(self.name.clone()));
         }
         match self.mode {
-            Mode::Loss(probability) if probability == Probability::ZERO => return Err(PartitionError::LosesNothing),
-            Mode::Loss(_) if !self.ports.is_empty() => return Err(PartitionError::LossOfPorts),
+            Mode::Loss { loss: Probability::ZERO } => return Err(PartitionError::LosesNothing),
+            Mode::Loss { .. } if !self.ports.is_empty() => return Err(PartitionError::LossOfPorts),
             _ => {}
         }
         match &self.shape {
-            Shape::Sides(_) => {}
-            Shape::OneWay { from, to } => {
-                if let Some(both) = from.intersection(to).next() {
-                    return Err(PartitionError::Twice(both.clone()));
-                }
-                if from.is_empty() || to.is_empty() {
-                    return Err(PartitionError::CutsNothing);
-                }
+            Shape::OneWay { from, to } if !from.is_disjoint(to) => {
+                let both = from.intersection(to).next().cloned();
+                both.map_or(Ok(()), |both| Err(PartitionError::Twice(both)))
             }
-            Shape::Ring { order, reach } => {
-                if reach.saturating_mul(2).saturating_add(1) >= order.len() {
-                    return Err(PartitionError::CutsNothing);
-                }
+            Shape::OneWay { from, to } if from.is_empty() || to.is_empty() => Err(PartitionError::CutsNothing),
+            Shape::Ring { order, reach } if reach.saturating_mul(2).saturating_add(1) >= order.len() => {
+                Err(PartitionError::CutsNothing)
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
-    /// Which partition it is, whatever was called so before.
+    /// The identity of the partition. A later partition of the same name has another one.
     pub fn id(&self) -> TimedId {
         TimedId { kind: TimedKind::Partition, name: self.name.clone(), since: self.since }
     }
 
-    /// What it is while it is not in force but will be: it cuts nobody from nobody, and the interface stays taken for
-    /// it, so that the next turn disturbs nothing and takes no longer than its filters.
-    pub(super) fn asleep(&self) -> Self {
-        Self { shape: Shape::Sides(Vec::new()), ..self.clone() }
+    /// The partition between two turns: it cuts nothing. It keeps the interface taken, so that the next turn needs only its
+    /// filters.
+    pub(super) fn inactive(&self) -> Self {
+        Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
 
-    /// Whether packets from one to the other are cut, or those of its ports.
+    /// True if the partition cuts packets from one node to another, of all ports or of some.
     pub fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
-        self.shape.parts(from, to)
+        self.shape.cuts(from, to)
     }
 
-    /// Whether both cut the same, whenever they came, at no time in particular.
+    /// True if both partitions cut the same packets and have no timing. Ignores when they were added.
     pub(super) fn repeats(&self, other: &Self) -> bool {
         self.timing.is_none() && Self { since: other.since, ..self.clone() } == *other
     }
 
-    /// Whether it loses some of the packets and drops none for certain.
+    /// True if the partition loses some packets and drops none for certain.
     pub fn is_partial(&self) -> bool {
         self.lost().is_some()
     }
 
-    /// The share of packets from one node to the other that it loses, on top of what the link loses; `None`: none.
+    /// The share of packets from one node to another that the partition loses, in addition to the loss of the link.
     pub fn loss(&self, from: &NodeName, to: &NodeName) -> Option<Probability> {
         self.lost().filter(|_| self.cuts(from, to))
     }
 
-    /// The share of packets that is lost of those that are cut, if it is a share of them.
+    /// The share of packets that a partial partition loses.
     pub(super) fn lost(&self) -> Option<Probability> {
         match self.mode {
-            Mode::Loss(probability) => Some(probability),
+            Mode::Loss { loss } => Some(loss),
             Mode::Drop | Mode::Reject => None,
         }
     }
 
-    /// What is dropped at a node's interface of what it exchanges with a peer, and what the sender hears of it.
+    /// The packets between a node and a peer that the node's interface drops, and the answer to the sender.
     ///
-    /// A refusal comes from the sender's own node, so that what arrives nevertheless (what was in flight) is dropped in
-    /// silence.
+    /// The sender's own node sends the refusal. So packets that arrive, which were in flight, are dropped in silence.
     pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic, Answer)> {
         self.drops(self.cuts(node, peer), self.cuts(peer, node))
     }
 
-    /// The same, where it is known which of the two directions are cut.
+    /// Like [`Self::cuts_at`], for known directions of the cut.
     pub(super) fn drops(
         &self,
         to_peer: bool,
@@ -240,9 +179,10 @@ impl Partition {
         let traffic: Vec<Traffic> = if self.ports.is_empty() {
             vec![Traffic::All]
         } else {
-            let ports = self.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]);
+            let ports = self.ports.iter().copied();
+            let ports = ports.flat_map(|port| [Traffic::ToPort { port }, Traffic::FromPort { port }]);
             let protocols: BTreeSet<Protocol> = self.ports.iter().map(|port| port.protocol).collect();
-            ports.chain(protocols.into_iter().map(Traffic::FragmentsOf)).collect()
+            ports.chain(protocols.into_iter().map(|protocol| Traffic::FragmentsOf { protocol })).collect()
         };
         let both = egress.into_iter().chain(ingress);
         both.flat_map(move |(direction, answer)| {
@@ -251,70 +191,70 @@ impl Partition {
     }
 }
 
-/// Where all nodes of a shape are, to be asked for many pairs: a shape may have as many sides as there are nodes.
-pub(super) struct Seats<'a> {
+/// The sides of all nodes of a shape, for many queries: a shape may have as many sides as nodes.
+pub(super) struct SideIndex<'a> {
     shape: &'a Shape,
-    seats: HashMap<&'a NodeName, Vec<usize>>,
+    sides: HashMap<&'a NodeName, Vec<usize>>,
 }
 
-impl Seats<'_> {
-    /// Whether packets from one node to the other are cut, as [`Shape::parts`].
-    pub(super) fn part(&self, from: &NodeName, to: &NodeName) -> bool {
-        let seats = |node| self.seats.get(node).map_or(&[][..], Vec::as_slice);
-        from != to && self.shape.are_apart(seats(from), seats(to))
+impl SideIndex<'_> {
+    /// Like [`Shape::cuts`].
+    pub(super) fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
+        let sides = |node| self.sides.get(node).map_or(&[][..], Vec::as_slice);
+        from != to && self.shape.separates(sides(from), sides(to))
     }
 }
 
 impl Shape {
-    /// Sides that have no node in common.
+    /// Sides without a common node.
     pub fn sides(sides: Vec<BTreeSet<NodeName>>) -> Result<Self, PartitionError> {
         let mut seen = BTreeSet::new();
         match sides.iter().flatten().find(|node| !seen.insert(*node)) {
             Some(twice) => Err(PartitionError::Twice(twice.clone())),
-            None => Ok(Self::Sides(sides)),
+            None => Ok(Self::Sides { sides }),
         }
     }
 
-    /// Every node that it names, some of them twice.
+    /// The nodes of the shape, some of them twice.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.sets().into_iter().flatten()
     }
 
-    /// Its sides, or the places of its circle.
-    fn sets(&self) -> Vec<&BTreeSet<NodeName>> {
+    /// The sides, or the positions of a ring.
+    pub(super) fn sets(&self) -> Vec<&BTreeSet<NodeName>> {
         match self {
-            Self::Sides(sets) | Self::Ring { order: sets, .. } => sets.iter().collect(),
+            Self::Sides { sides: sets } | Self::Ring { order: sets, .. } => sets.iter().collect(),
             Self::OneWay { from, to } => vec![from, to],
         }
     }
 
-    /// Where everybody is, in time that is linear in the number of nodes.
-    pub(super) fn seats(&self) -> Seats<'_> {
-        let mut seats: HashMap<&NodeName, Vec<usize>> = HashMap::new();
-        for (seat, set) in self.sets().into_iter().enumerate() {
+    /// The sides of all nodes, computed in linear time.
+    pub(super) fn side_index(&self) -> SideIndex<'_> {
+        let mut sides: HashMap<&NodeName, Vec<usize>> = HashMap::new();
+        for (side, set) in self.sets().into_iter().enumerate() {
             for node in set {
-                seats.entry(node).or_default().push(seat);
+                sides.entry(node).or_default().push(side);
             }
         }
-        Seats { shape: self, seats }
+        SideIndex { shape: self, sides }
     }
 
-    /// Whether packets from one node to the other are cut. For many pairs see [`Self::seats`].
-    pub(super) fn parts(&self, from: &NodeName, to: &NodeName) -> bool {
+    /// True if packets from one node to another are cut. [`Self::side_index`] is faster for many pairs.
+    pub(super) fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
         let sets = self.sets();
-        let seats = |node| -> Vec<usize> { (0..sets.len()).filter(|seat| sets[*seat].contains(node)).collect() };
-        from != to && self.are_apart(&seats(from), &seats(to))
+        let sides = |node| -> Vec<usize> { (0..sets.len()).filter(|side| sets[*side].contains(node)).collect() };
+        from != to && self.separates(&sides(from), &sides(to))
     }
 
-    /// Whether packets from one node to another are cut that sit there, the rest nowhere.
-    fn are_apart(&self, from: &[usize], to: &[usize]) -> bool {
+    /// True if packets from a node on the sides `from` to a node on the sides `to` are cut. The rest has no side.
+    fn separates(&self, from: &[usize], to: &[usize]) -> bool {
         match self {
-            Self::Sides(_) if from.is_empty() => !to.is_empty(),
-            Self::Sides(_) => !from.iter().any(|side| to.contains(side)),
+            Self::Sides { .. } if from.is_empty() => !to.is_empty(),
+            Self::Sides { .. } => !from.iter().any(|side| to.contains(side)),
             Self::OneWay { .. } => from.contains(&0) && to.contains(&1),
             Self::Ring { order, reach } => match (from.first(), to.first()) {
                 (Some(a), Some(b)) => a.abs_diff(*b).min(order.len() - a.abs_diff(*b)) > *reach,
-                // The rest reaches itself and nobody else.
+                // The nodes of the rest reach each other only.
                 (None, None) => false,
                 _ => true,
             },
@@ -322,44 +262,44 @@ impl Shape {
     }
 }
 
-/// Why a partition cannot be.
+/// An error in a partition.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
-    /// Not something that `heal` could be given.
+    /// The name is not fit for a command line.
     #[error(
         "`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with \
          --name"
     )]
     Name(String),
-    /// A node that is in no inventory.
+    /// The inventory has no such node.
     #[error("there is no node {0}")]
     Unknown(NodeName),
-    /// A node cannot be cut off from itself.
+    /// A node is on two sides.
     #[error("node {0} is on two sides")]
     Twice(NodeName),
-    /// Everybody is on the same side.
+    /// All nodes are on the same side.
     #[error("that cuts nothing: all nodes are on one side")]
     CutsNothing,
-    /// A side without a word.
-    #[error("a side is empty: name zones or nodes before and behind every /")]
+    /// A side without a node.
+    #[error("a side is empty: name zones or nodes before and after every /")]
     EmptySide,
-    /// Neither from one to another nor from one to the rest.
-    #[error("one way is from one side to another, or from one side to the rest; these are {0} sides")]
+    /// A one-way partition needs one or two sides.
+    #[error("a one-way partition has one or two sides, not {0}; with one side, the other is the rest")]
     OneWaySides(usize),
-    /// Zones are to be divided, and there are none.
-    #[error("there are no zones to draw from; leave out --over zones, and nodes are drawn")]
+    /// There are no zones to draw from.
+    #[error("there are no zones; leave out --over zones to draw from the nodes")]
     NoZones,
-    /// What is to be alone, or the bridge, is not among those that are divided.
-    #[error("node {0} is not among those to draw from: name it too, or no side at all")]
+    /// The isolated node or the bridge is not among the nodes to draw from.
+    #[error("node {0} is not among the nodes to draw from: add it, or name no nodes")]
     NotAmong(NodeName),
-    /// Nothing can be drawn.
+    /// The draw failed.
     #[error(transparent)]
     Draw(#[from] DrawError),
-    /// A partition that loses no packet.
+    /// A loss of zero.
     #[error("a loss of 0% cuts nothing")]
     LosesNothing,
     /// The queue that loses packets does not see ports.
-    #[error("packets are lost by link, whatever their port: leave out --loss, and those ports are cut, or --port")]
+    #[error("--loss applies to all packets of a link; leave out --port, or leave out --loss to cut the ports")]
     LossOfPorts,
 }
 
@@ -400,8 +340,9 @@ mod tests {
         let cuts: Vec<_> = cut.cuts_at(&node("n1"), &node("n2")).collect();
         let expected = [(Direction::Egress, Answer::Refusal), (Direction::Ingress, Answer::Silence)];
         let expected = expected.into_iter().flat_map(|(direction, answer)| {
-            let fragments = Traffic::FragmentsOf(Protocol::Tcp);
-            [Traffic::ToPort(port), Traffic::FromPort(port), fragments].map(|traffic| (direction, traffic, answer))
+            let fragments = Traffic::FragmentsOf { protocol: Protocol::Tcp };
+            [Traffic::ToPort { port }, Traffic::FromPort { port }, fragments]
+                .map(|traffic| (direction, traffic, answer))
         });
         assert_eq!(cuts, expected.collect::<Vec<_>>());
 
@@ -430,7 +371,7 @@ mod tests {
     fn a_loss_needs_a_share_and_knows_no_ports() {
         let all = set(&["n1", "n2"]);
         let cut = divided(vec![set(&["n1"])], &all).unwrap();
-        let lossy = |percent: &str| Partition { mode: Mode::Loss(percent.parse().unwrap()), ..cut.clone() };
+        let lossy = |percent: &str| Partition { mode: Mode::Loss { loss: percent.parse().unwrap() }, ..cut.clone() };
         assert_eq!(lossy("30%").check(&all), Ok(()));
         assert_eq!(lossy("30%").loss(&node("n1"), &node("n2")), "30%".parse().ok());
         assert_eq!(cut.loss(&node("n1"), &node("n2")), None);
@@ -441,18 +382,18 @@ mod tests {
 
     #[test]
     fn a_node_on_two_sides_is_a_bridge() {
-        let shape = Shape::Sides(vec![set(&["n1", "n2"]), set(&["n2", "n3"])]);
+        let shape = Shape::Sides { sides: vec![set(&["n1", "n2"]), set(&["n2", "n3"])] };
         let pairs = ["n1", "n2", "n3", "n4"].map(node);
-        let parted = |from: &NodeName| pairs.iter().filter(|to| shape.parts(from, to)).count();
+        let parted = |from: &NodeName| pairs.iter().filter(|to| shape.cuts(from, to)).count();
         assert_eq!([0, 1, 2, 3].map(|place| parted(&pairs[place])), [2, 1, 2, 3]);
     }
 
     #[test]
     fn one_way_cuts_one_way() {
         let shape = Shape::OneWay { from: set(&["n1"]), to: set(&["n2", "n3"]) };
-        assert!(shape.parts(&node("n1"), &node("n3")));
-        assert!(!shape.parts(&node("n3"), &node("n1")));
-        assert!(!shape.parts(&node("n2"), &node("n3")));
+        assert!(shape.cuts(&node("n1"), &node("n3")));
+        assert!(!shape.cuts(&node("n3"), &node("n1")));
+        assert!(!shape.cuts(&node("n2"), &node("n3")));
     }
 
     #[test]
@@ -461,7 +402,7 @@ mod tests {
         let ring = Shape::Ring { order, reach: 1 };
         let reached = |from: &str| {
             let others =
-                ["n1", "n2", "n3", "n4", "n5", "n6"].into_iter().filter(|to| !ring.parts(&node(from), &node(to)));
+                ["n1", "n2", "n3", "n4", "n5", "n6"].into_iter().filter(|to| !ring.cuts(&node(from), &node(to)));
             others.collect::<Vec<_>>().join(" ")
         };
         assert_eq!(reached("n1"), "n1 n2 n5");

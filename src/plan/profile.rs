@@ -1,4 +1,4 @@
-//! One set of netem parameters: what a leaf of the tree does to the packets of all links that share it.
+//! Profiles: the netem parameters of a leaf, for all links that share the leaf.
 
 use std::{fmt, time::Duration};
 
@@ -10,44 +10,43 @@ use crate::topology::{
     Spacing, Undelayed,
 };
 
-/// The least room for packets that wait on a link as fast as the LAN: tc's own default limit, in packets.
+/// The minimum queue of a link without a rate, in packets: tc's default limit.
 const MIN_ROOM: u32 = 1_000;
 
-/// The least room for packets that wait on a link with a rate: a queue as routers have it, in packets.
+/// The minimum queue of a link with a rate, in packets, as in routers.
 const MIN_RATE_ROOM: u32 = 100;
 
-/// The most kernel memory that full frames take in a queue of which the limit is computed, in bytes.
+/// The maximum kernel memory for the full frames of a queue with a computed limit, in bytes.
 ///
-/// 10 Gbit/s for 150 ms are 124,000 full frames in flight, which take half of it.
+/// 10 Gbit/s for 150 ms are 124,000 full frames in flight, which take half of this memory.
 const MAX_MEMORY: u64 = 512 << 20;
 
-/// The largest netem `limit` that is ever computed, in packets.
+/// The largest computed netem `limit`, in packets.
 #[expect(clippy::cast_possible_truncation, reason = "244,032")]
 const MAX_LIMIT: u32 = (MAX_MEMORY / QUEUED_BYTES) as u32;
 
-/// The rate that keeps packets in order and holds none back: that of the classes.
+/// The rate that keeps packets in order without delaying them: the rate of the classes.
 ///
-/// `netem_enqueue` of `sch_netem.c` lets no packet of a leaf that has a rate leave before the one in front of it.
+/// A leaf with a rate sends packets in order (`netem_enqueue` of `sch_netem.c`).
 const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(CLASS_RATE));
 
-/// The smallest Ethernet frame, in bytes. (netem counts packets in flight, whatever their size.)
+/// The smallest Ethernet frame in bytes. netem's limit counts packets of any size.
 const SMALLEST_FRAME: i32 = 64;
 
-/// A full Ethernet frame as netem sees it, in bytes: 1,500 and the header.
+/// A full Ethernet frame in bytes: 1,500 and the header.
 const FULL_FRAME: i32 = 1_514;
 
-/// What one queued frame of [`FULL_FRAME`] costs the kernel, in bytes (`skb` and data, measured).
+/// The kernel memory of a queued full frame in bytes (`skb` and data, measured).
 const QUEUED_BYTES: u64 = 2_200;
 
-/// How fast an interface can send, in bits per second.
+/// The line rate of an interface in bit/s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct LineRate(u64);
 
 impl LineRate {
-    /// What is assumed of an interface that does not know its speed (virtio, tun, Wi-Fi), and what veth always says:
-    /// 10 Gbit/s.
+    /// The assumed rate of an interface without a known speed (virtio, tun, Wi-Fi): 10 Gbit/s, as of veth.
     pub const UNKNOWN: Self = Self::from_mbit(10_000);
 
     /// A rate of `mbit` Mbit/s, the unit of `/sys/class/net/<dev>/speed`.
@@ -55,49 +54,49 @@ impl LineRate {
         Self(mbit as u64 * 1_000_000)
     }
 
-    /// In Mbit/s.
+    /// The rate in Mbit/s.
     pub const fn mbit(self) -> u64 {
         self.0 / 1_000_000
     }
 }
 
-/// What one netem leaf does, one way (`tc-netem(8)`), in the terms of the kernel: what is read back compares equal.
+/// The parameters of a netem leaf (`tc-netem(8)`) in the kernel's terms: a profile that is read back compares equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
-    /// One-way delay added to every packet; with jitter, on average.
+    /// The one-way delay of each packet; with jitter, the mean.
     #[serde(rename = "delay_ms")]
     pub delay: Delay,
-    /// How much the delay varies.
+    /// The variation of the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
-    /// Which packets are lost.
+    /// The loss model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// How many packets have one bit flipped.
+    /// The share of packets with a flipped bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<Chance>,
-    /// How many packets are sent twice.
+    /// The share of packets that are sent twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<Chance>,
-    /// How many packets are not delayed.
+    /// The share of packets that are not delayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reorder: Option<Undelayed>,
-    /// How fast packets are sent one after the other; also what keeps them in order.
+    /// The rate. A leaf with a rate keeps packets in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// When packets are sent at all.
+    /// The times at which packets are sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// How many packets may be in the queue at once; one more is dropped.
+    /// The maximum number of packets in the queue.
     pub limit: u32,
-    /// What the dice start from; `None`: from chance.
+    /// The seed. `None`: the kernel draws one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
 impl Profile {
-    /// A leaf that only holds packets back.
+    /// A profile with a delay only.
     pub const fn plain(delay: Delay, limit: u32) -> Self {
         Self {
             delay,
@@ -113,15 +112,13 @@ impl Profile {
         }
     }
 
-    /// The profile of `link` on an interface of `line`, or `None` where the link is the LAN as it is.
+    /// The profile of a link on an interface with this line rate. `None`: the link is the plain LAN.
     ///
-    /// Jitter keeps the packets' order, by a rate that is too high to hold any back, unless the link's `reorder` says
-    /// that jitter may change it.
+    /// Jitter keeps packets in order, by a rate that delays none, unless the link's `reorder` is jitter.
     ///
-    /// The limit, where the link has none of its own, is as many of the smallest frames as are in flight at the link's
-    /// rate or the interface's, so that the emulated link never loses one that the real one would carry, and room for as
-    /// many full frames as are in flight to wait: at least [`MIN_ROOM`] or [`MIN_RATE_ROOM`]; together at most
-    /// [`MAX_LIMIT`].
+    /// The default limit has two parts. The first is the number of smallest frames in flight at the rate of the link or
+    /// interface, so that the leaf loses no packet that a real link carries. The second is a queue: the number of full frames
+    /// in flight, at least [`MIN_ROOM`] or [`MIN_RATE_ROOM`]. The limit is at most [`MAX_LIMIT`].
     pub fn of(link: &Link, line: LineRate) -> Option<Self> {
         if link.is_lan() {
             return None;
@@ -145,8 +142,7 @@ impl Profile {
         })
     }
 
-    /// Whether what happens to a packet depends on the packets before it, so that two links that share the leaf would
-    /// disturb each other.
+    /// True if the effect on a packet depends on earlier packets. Links that share such a leaf would disturb each other.
     pub fn has_memory(&self) -> bool {
         let is_correlated = |chance: Option<Chance>| chance.is_some_and(|c| c.correlation > Probability::ZERO);
         self.rate.is_some()
@@ -162,17 +158,17 @@ impl Profile {
             })
     }
 
-    /// Whether packets are kept in order by a rate that is there for nothing else.
+    /// True if the only purpose of the rate is to keep packets in order.
     pub fn is_ordered_by_rate(&self) -> bool {
         self.jitter.is_some() && self.rate == Some(ORDER_RATE)
     }
 
-    /// The kernel memory that a full queue of full frames holds, in bytes.
+    /// The kernel memory of a full queue of full frames, in bytes.
     pub fn memory_at_stake(&self) -> u64 {
         u64::from(self.limit) * QUEUED_BYTES
     }
 
-    /// How long a full queue of full frames takes to send at the leaf's rate; of a leaf without a rate, nothing.
+    /// The time to send a full queue of full frames at the leaf's rate. `None`: no rate.
     pub fn time_at_stake(&self) -> Option<Duration> {
         let rate = self.rate.filter(|_| !self.is_ordered_by_rate())?;
         let bits = u128::from(self.limit) * 8 * u128::from(frame(FULL_FRAME, rate));
@@ -181,7 +177,7 @@ impl Profile {
     }
 }
 
-/// A slot in the kernel's terms: it draws evenly from a range and not from a table, and shows all 31 bits as no limit.
+/// A slot in the kernel's terms. A uniform distribution is a range. A limit of 31 one-bits is no limit.
 fn slot(slot: Slot) -> Slot {
     let spacing = match slot.spacing {
         Spacing::Distributed { delay, jitter, distribution: Distribution::Uniform } => {
@@ -205,7 +201,7 @@ fn limit(link: &Link, line: LineRate) -> u32 {
     u32::try_from(packets).unwrap_or(MAX_LIMIT).min(MAX_LIMIT)
 }
 
-/// What a frame counts for at a rate, in bytes (`packet_time_ns` of `sch_netem.c`).
+/// The size of a frame for a rate, in bytes (`packet_time_ns` of `sch_netem.c`).
 fn frame(bytes: i32, rate: Rate) -> u32 {
     let bytes = bytes.saturating_add(rate.packet_overhead.get()).max(1).unsigned_abs();
     match rate.cell_size.get().max(0).unsigned_abs() {
@@ -214,8 +210,8 @@ fn frame(bytes: i32, rate: Rate) -> u32 {
     }
 }
 
-/// How long a packet may be in the leaf although nothing is in front of it, in nanoseconds: jitter is cut to four
-/// standard deviations, and a packet may wait for a slot.
+/// The longest time of a packet in a leaf without a queue, in nanoseconds: the delay, four standard deviations of jitter and
+/// the wait for a slot.
 fn longest_stay(link: &Link) -> u64 {
     let drawn = |amount: Delay, distribution| {
         amount.as_nanos().saturating_mul(if distribution == Distribution::Uniform { 1 } else { 4 })
@@ -230,7 +226,7 @@ fn longest_stay(link: &Link) -> u64 {
     link.delay.as_nanos().saturating_add(jitter).saturating_add(slot)
 }
 
-/// As `tc` would be told.
+/// The arguments of `tc`.
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "delay {}", self.delay)?;

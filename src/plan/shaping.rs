@@ -1,4 +1,4 @@
-//! One node's part of the wanted state: which address gets which profile, and which is cut.
+//! A node's part of the wanted state: the profile of each address, and the cuts.
 
 use std::{
     cell::LazyCell,
@@ -12,36 +12,36 @@ use sha2::{Digest as _, Sha256};
 use super::{Answer, Cut, LineRate, Partition, Profile, Wanted};
 use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
-/// What one node's interface does to the packets that it sends, and which it refuses.
+/// The wanted state of a node's interface.
 ///
-/// An address in neither (ARP and ND in any case) passes as on the bare LAN.
+/// Other packets pass as on the bare LAN, and so do ARP and ND.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
-    /// Destination address → what delays it.
+    /// The leaf of each destination address.
     pub leaf_specs: BTreeMap<IpAddr, LeafSpec>,
-    /// What is dropped.
+    /// The cuts.
     pub cuts: BTreeSet<Cut>,
 }
 
 impl Shaping {
-    /// Whether the agent has to answer some of what is cut.
+    /// True if a cut has a refusal.
     pub fn has_refusals(&self) -> bool {
         self.cuts.iter().any(|cut| cut.answer == Answer::Refusal)
     }
 }
 
-/// What an address is sent through: one leaf for all addresses of one lane.
+/// The leaf of an address. Addresses with the same specification share a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeafSpec {
-    /// What it does.
+    /// The parameters.
     pub profile: Profile,
-    /// Of a profile with memory, the lowest of the addresses that share it; else none, and all addresses share it.
+    /// The lowest of the addresses that share a leaf with memory. `None`: no memory, so all addresses share the leaf.
     pub shared_from: Option<IpAddr>,
 }
 
 impl LeafSpec {
-    /// The lane of a leaf with this profile that these addresses are sent through.
+    /// The leaf of these addresses with this profile.
     pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
         let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
         Self { profile, shared_from }
@@ -49,10 +49,10 @@ impl LeafSpec {
 }
 
 impl Wanted {
-    /// What `node` must do, or `None` where its interface is to be as it was found.
+    /// The wanted state of a node's interface. `None`: not shaped.
     ///
-    /// `line` is the rate of the node's own interface; only the profiles' limits depend on it. Time and memory are
-    /// linear in the number of nodes: no table of pairs is ever built.
+    /// `line` is the line rate of the interface, for the limits of profiles. Time and memory are linear in the number of
+    /// nodes.
     pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
         let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
         let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
@@ -77,12 +77,12 @@ impl Wanted {
         Some(shaping)
     }
 
-    /// What a partition drops at the interface of `node`.
+    /// The cuts of a partition at a node's interface.
     pub fn cuts_of(&self, partition: &Partition, node: &NodeName) -> Vec<Cut> {
-        let seats = partition.shape.seats();
+        let sides = partition.shape.side_index();
         let mut cuts = Vec::new();
         for (peer, place) in &self.inventory.nodes {
-            for (direction, traffic, answer) in partition.drops(seats.part(node, peer), seats.part(peer, node)) {
+            for (direction, traffic, answer) in partition.drops(sides.cuts(node, peer), sides.cuts(peer, node)) {
                 let cut = |address: &IpAddr| Cut { direction, address: *address, traffic, answer };
                 cuts.extend(place.addresses.iter().map(cut));
             }
@@ -90,14 +90,14 @@ impl Wanted {
         cuts
     }
 
-    /// The zone of each node that is in one.
+    /// The zones of the nodes.
     fn zone_index(&self) -> HashMap<&NodeName, &ZoneName> {
         let zones = self.zones().into_iter();
         zones.flat_map(|(zone, nodes)| nodes.iter().map(move |node| (node, zone))).collect()
     }
 }
 
-/// The name of those who share a leaf with `peer`: itself, or its zone.
+/// The name of the group that shares a leaf with a peer: the peer, or its zone.
 fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a ZoneName>) -> &'a str {
     match zone_of.get(peer) {
         Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),
@@ -105,9 +105,9 @@ fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a
     }
 }
 
-/// A seed of a link's own: with one seed for all, all would lose the same packets.
+/// The seed of a link. With one seed for all links, all links would lose the same packets.
 fn own_seed(seed: u64, from: &NodeName, to: &str) -> u64 {
-    // No name has a slash in it.
+    // Names have no slash.
     let digest = Sha256::digest(format!("{seed}/{from}/{to}"));
     digest.iter().take(8).fold(0, |own, byte| own << 8 | u64::from(*byte))
 }

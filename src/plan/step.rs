@@ -1,4 +1,4 @@
-//! Kernel steps: what a change consists of, in order, each with its inverse.
+//! The steps of a change. Each step has an inverse.
 
 use std::{fmt, net::IpAddr};
 
@@ -6,94 +6,94 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassMinor, Cut, Profile};
 
-/// One write to the kernel that either happens or not (one batch of netlink messages).
+/// One write to the kernel: one batch of netlink messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
-    /// Puts our root qdisc on the interface.
+    /// Adds our root qdisc.
     AddRoot,
-    /// Takes it off; the kernel puts its default back.
+    /// Removes our root qdisc. The kernel adds its default.
     RemoveRoot,
     /// Adds the clsact qdisc.
     AddHook,
-    /// Removes it.
+    /// Removes the clsact qdisc.
     RemoveHook,
-    /// Adds a class, with a netem leaf where there is a profile.
+    /// Adds a class, with a netem leaf if there is a profile.
     AddClass {
         /// The class.
         class: ClassMinor,
-        /// Its leaf's parameters.
+        /// The parameters of the leaf.
         profile: Option<Profile>,
     },
     /// Removes a class and its leaf.
     RemoveClass {
         /// The class.
         class: ClassMinor,
-        /// What its leaf's parameters were.
+        /// The parameters of the leaf.
         profile: Option<Profile>,
     },
-    /// Changes a leaf in place; packets in flight keep their time of departure.
+    /// Changes a leaf in place. Packets in flight keep their departure time.
     ChangeLeaf {
         /// The class above the leaf.
         class: ClassMinor,
-        /// What the parameters are.
+        /// The old parameters.
         from: Profile,
-        /// What they become.
+        /// The new parameters.
         to: Profile,
     },
-    /// Lets neighbour discovery pass before everything else.
+    /// Adds the filters for neighbour discovery.
     AddPass {
-        /// At which hook.
+        /// The hook.
         direction: Direction,
-        /// Which `ICMPv6` types.
+        /// The `ICMPv6` types.
         types: Vec<u8>,
     },
-    /// Removes those filters.
+    /// Removes the filters for neighbour discovery.
     RemovePass {
-        /// At which hook.
+        /// The hook.
         direction: Direction,
-        /// Which `ICMPv6` types.
+        /// The `ICMPv6` types.
         types: Vec<u8>,
     },
-    /// Fills a spare chain.
+    /// Builds an unused chain.
     BuildChain {
-        /// The chain, not in use.
+        /// The chain.
         chain: u32,
-        /// Its filters.
+        /// The filters.
         routes: Vec<Route>,
     },
-    /// Empties a chain that is no longer in use.
+    /// Removes a chain that is no longer active.
     DropChain {
         /// The chain.
         chain: u32,
-        /// The filters that it has.
+        /// The filters.
         routes: Vec<Route>,
     },
-    /// Sends all packets to another chain: the one write at which the whole set changes.
+    /// Sends all packets to another chain. All routes change at this write.
     Flip {
-        /// The chain in use.
+        /// The active chain.
         from: Option<u32>,
-        /// The chain to use.
+        /// The next active chain.
         to: Option<u32>,
     },
-    /// Drops some packets.
+    /// Adds a cut.
     Cut {
-        /// Which.
+        /// The cut.
         cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
-    /// Removes that filter.
+    /// Removes a cut.
     Uncut {
-        /// Which packets it drops.
+        /// The cut.
         cut: Cut,
         /// The filter's handle.
         handle: u32,
     },
 }
 
-/// Which hook of the interface: our root's filter list, or clsact's ingress.
+/// The hook of an interface: the filters of our root, or of clsact's ingress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -104,20 +104,20 @@ pub enum Direction {
     Ingress,
 }
 
-/// One filter of a chain.
+/// A filter of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Route {
     /// The destination.
     pub address: IpAddr,
-    /// The class that delays it.
+    /// The class.
     pub class: ClassMinor,
     /// The filter's handle.
     pub handle: u32,
 }
 
 impl Step {
-    /// The step that rolls this back one.
+    /// The step that rolls back this step.
     #[must_use]
     pub fn inverse(&self) -> Self {
         match self.clone() {
@@ -140,13 +140,13 @@ impl Step {
 }
 
 impl Step {
-    /// Whether packets fare otherwise from this very write on. All others prepare for such a write or tidy up after it.
+    /// True if this step changes the effect on packets. Other steps prepare for these or remove unused objects.
     pub fn takes_effect(&self) -> bool {
         matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
     }
 
-    /// Whether it is a single message, which the kernel does whole or not at all. With the root, the length of the
-    /// interface's queue may change.
+    /// True if the step is one message, which the kernel performs completely or not at all. The steps of the root may also
+    /// set the queue length.
     pub fn is_one_message(&self) -> bool {
         !matches!(
             self,

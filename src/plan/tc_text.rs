@@ -58,9 +58,13 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
             };
             let port = match traffic {
                 Traffic::All => String::new(),
-                Traffic::ToPort(Port { protocol, number }) => format!(" ip_proto {protocol} dst_port {number}"),
-                Traffic::FromPort(Port { protocol, number }) => format!(" ip_proto {protocol} src_port {number}"),
-                Traffic::FragmentsOf(protocol) => format!(" ip_proto {protocol} ip_flags frag"),
+                Traffic::ToPort { port: Port { protocol, number } } => {
+                    format!(" ip_proto {protocol} dst_port {number}")
+                }
+                Traffic::FromPort { port: Port { protocol, number } } => {
+                    format!(" ip_proto {protocol} src_port {number}")
+                }
+                Traffic::FragmentsOf { protocol } => format!(" ip_proto {protocol} ip_flags frag"),
             };
             let sample = match answer {
                 Answer::Silence => String::new(),

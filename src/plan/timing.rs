@@ -1,6 +1,6 @@
-//! When something is in force: from an agreed moment on, for a time, in turns. [`Timing`].
+//! The times of a partition: the start, the duration and the turns. [`Timing`].
 //!
-//! Nothing here reads a clock. All nodes have the same document, so they agree on every moment of it.
+//! No function reads a clock. All nodes have the same document and so the same times.
 
 use std::{
     collections::BTreeSet,
@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use super::Dice;
 
-/// A moment of the wall clock (`CLOCK_REALTIME`), in nanoseconds since 1970.
+/// A moment of `CLOCK_REALTIME` in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Moment(u64);
 
 impl Moment {
-    /// So many nanoseconds after 1970 began.
+    /// The moment at this many nanoseconds since 1970.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
@@ -28,46 +28,45 @@ impl Moment {
         self.0
     }
 
-    /// So much later.
+    /// The moment that is later by a duration.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The moment in the terms of a clock that this one is so many nanoseconds ahead of.
+    /// The moment by a clock that is behind by this many nanoseconds.
     #[must_use]
     pub const fn by_a_clock_behind(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
     }
 
-    /// How long ago `earlier` was, if it was.
+    /// The time since an earlier moment.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0).map(Duration::from_nanos)
     }
 }
 
-/// A reading of the wall clock; one before 1970 is taken for 1970.
+/// Times before 1970 become 1970.
 impl From<SystemTime> for Moment {
     fn from(time: SystemTime) -> Self {
         Self(0).after(time.duration_since(UNIX_EPOCH).unwrap_or_default())
     }
 }
 
-/// Names one overlay or partition of the document: made anew under its old name, it is another one, whose time starts
-/// anew.
+/// The identity of an overlay or partition. A new one of the same name has another identity, and its time restarts.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct TimedId {
-    /// What it is.
+    /// The kind.
     pub kind: TimedKind,
-    /// Its name, which something of the other kind may have as well.
+    /// The name, unique for the kind.
     pub name: String,
-    /// The generation of the document in which it came.
+    /// The generation of the document that added it.
     pub since: u64,
 }
 
-/// What has a time.
+/// The kind of an object with a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -78,62 +77,62 @@ pub enum TimedKind {
     Partition,
 }
 
-/// What of a document is not in force at some instant.
+/// The parts of a document that are not in force at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Absent {
-    /// What is over for good.
+    /// The parts that have ended.
     pub ended: BTreeSet<TimedId>,
-    /// What has not begun yet, or is between two turns.
+    /// The parts before their start or between two turns.
     pub asleep: BTreeSet<TimedId>,
 }
 
-/// When something is in force.
+/// The times of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Timing {
-    /// From when on, on all nodes at once.
+    /// The start, on all nodes.
     pub begins: Moment,
-    /// For how long; `None`: until it is taken back.
+    /// The duration. `None`: until `heal`.
     #[serde(rename = "lasts_ns", with = "super::nanos::option", default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub lasts: Option<Duration>,
-    /// In turns; `None`: all the time.
+    /// The turns. `None`: always in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,
 }
 
-/// In force and not in force by turns, beginning in force.
+/// Turns: in force and not in force. The first turn is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Flap {
-    /// How long it is in force: the link is down.
+    /// The duration in force: the link is down.
     #[serde(rename = "down_ns", with = "super::nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub down: Duration,
-    /// How long it is not: the link is up.
+    /// The duration not in force: the link is up.
     #[serde(rename = "up_ns", with = "super::nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub up: Duration,
-    /// How much each change may come early or late, in percent of the shorter of the two; at most 50.
+    /// The variation of each change, in percent of the shorter turn; at most 50.
     pub spread: u8,
-    /// What the dice start from, so that all nodes throw the same.
+    /// The seed of the variation, the same on all nodes.
     pub seed: u64,
 }
 
-/// What is so at some moment, and for how long.
+/// The state at some moment, and its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phase {
-    /// Whether it is in force.
+    /// True if in force.
     pub is_on: bool,
-    /// When that changes, counted from the beginning; `None`: never.
+    /// The time of the next change since the start. `None`: never.
     pub until: Option<Duration>,
 }
 
 impl Timing {
-    /// What is so at this time after the beginning. (Before the beginning it is off, which is the caller's to know.)
+    /// The state at this time after the start. Callers know that it is off before the start.
     pub fn phase(&self, elapsed: Duration) -> Phase {
         if self.is_over(elapsed) {
             return Phase { is_on: false, until: None };
@@ -146,7 +145,7 @@ impl Timing {
         Phase { until, ..phase }
     }
 
-    /// Whether it is over for good at this time after the beginning.
+    /// True if it has ended at this time after the start.
     pub fn is_over(&self, elapsed: Duration) -> bool {
         self.lasts.is_some_and(|lasts| elapsed >= lasts)
     }
@@ -155,14 +154,14 @@ impl Timing {
 impl Flap {
     fn phase(&self, elapsed: Duration) -> Phase {
         let cycle = self.down.saturating_add(self.up).as_nanos().max(1);
-        // A change is at most half of the shorter turn off, so the neighbours of the nominal change are enough.
+        // A change varies by at most half of the shorter turn, so only the nearest nominal changes matter.
         let nominal = 2 * u64::try_from(elapsed.as_nanos() / cycle).unwrap_or(u64::MAX / 2);
         let changes = nominal.saturating_sub(1)..nominal.saturating_add(4);
         let next = changes.clone().find(|change| self.change(*change) > elapsed).unwrap_or(changes.end);
         Phase { is_on: next % 2 == 1, until: Some(self.change(next)) }
     }
 
-    /// When the change of this number comes; the even ones are when it goes down. The first is at the beginning.
+    /// The time of a change. At even numbers the link goes down. Number 0 is the start.
     fn change(&self, number: u64) -> Duration {
         let cycle = u32::try_from(number / 2).unwrap_or(u32::MAX);
         let turn = if number % 2 == 1 { self.down } else { Duration::ZERO };
@@ -171,7 +170,7 @@ impl Flap {
             return base;
         }
         let room = self.down.min(self.up).mul_f64(f64::from(self.spread.min(50)) / 100.0);
-        // From half of the room early to half of it late.
+        // At most half of the room early or late.
         let early_or_late = room.mul_f64(Dice::after(self.seed, number).roll());
         base.saturating_add(early_or_late).saturating_sub(room / 2)
     }

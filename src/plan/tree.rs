@@ -10,43 +10,43 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
 
-/// Everything on one interface that matters to us.
+/// The objects of one interface that concern netemctl.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
-    /// Whether the root qdisc is ours, by its handle; else it is the kernel's default or foreign.
+    /// True if the root qdisc is ours, by its handle.
     pub taken: bool,
-    /// Whether there is a clsact qdisc. It carries no mark of its own, so it is ours only where the root is.
+    /// True if clsact is ours. A clsact has no mark: it is ours beside our root.
     pub hook: bool,
-    /// The classes under our root, the default class among them.
+    /// The classes of our root, with the default class.
     pub classes: BTreeMap<ClassMinor, Leaf>,
-    /// Filter chains of our root other than chain 0: chain → address → where its packets go.
+    /// The chains of our root except chain 0: chain → address → target.
     pub chains: BTreeMap<u32, BTreeMap<IpAddr, RouteTarget>>,
-    /// The chain that packets are sent to; `None`: no chain, everything is undelayed.
+    /// The active chain. `None`: all packets are undelayed.
     pub active: Option<u32>,
-    /// The neighbour-discovery types that the root lets pass first.
+    /// The neighbour-discovery types with a filter at our root.
     pub egress_passes: BTreeSet<u8>,
-    /// The neighbour-discovery types that ingress lets pass first.
+    /// The neighbour-discovery types with a filter at ingress.
     pub ingress_passes: BTreeSet<u8>,
-    /// What is dropped, with the filter's handle.
+    /// The cuts, with the handles of their filters.
     #[serde(with = "crate::plan::cut::as_list")]
     pub cuts: BTreeMap<Cut, u32>,
-    /// What the kernel has counted.
+    /// The kernel's counters.
     #[serde(skip)]
     pub counters: Counters,
-    /// What we did not make; while there is any, nothing is added.
+    /// The foreign objects. Nothing is added beside them.
     pub foreign: Vec<ForeignObject>,
 }
 
-/// A class and the netem under it.
+/// A class and its netem leaf.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leaf {
-    /// The netem leaf's parameters; `None` where there is no netem.
+    /// The parameters of the leaf. `None`: no leaf.
     pub profile: Option<Profile>,
-    /// Packets that wait in it.
+    /// The number of waiting packets.
     pub queued: u32,
 }
 
-/// Where a filter of a chain sends an address.
+/// The target of an address in a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteTarget {
     /// The class.
@@ -56,18 +56,18 @@ pub struct RouteTarget {
 }
 
 impl Tree {
-    /// The classes that packets are sent to now.
+    /// The classes of the active chain.
     pub fn classes_in_use(&self) -> BTreeSet<ClassMinor> {
         self.active_routes().values().map(|target| target.class).collect()
     }
 
-    /// The chain in use, or nothing.
+    /// The routes of the active chain.
     pub fn active_routes(&self) -> &BTreeMap<IpAddr, RouteTarget> {
         const NONE: &BTreeMap<IpAddr, RouteTarget> = &BTreeMap::new();
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
-    /// What each leaf with a profile is, as it is used now.
+    /// The leaf of each class, with the addresses of the active chain.
     pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
         for (address, target) in self.active_routes() {
@@ -80,7 +80,7 @@ impl Tree {
         self.classes.iter().filter_map(spec).collect()
     }
 
-    /// What the tree does, in the terms of what is wanted; `None` where our root is not there.
+    /// The state of the interface in the planner's terms. `None`: our root is missing.
     pub fn shaping(&self) -> Option<Shaping> {
         if !self.taken {
             return None;

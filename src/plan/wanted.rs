@@ -1,4 +1,4 @@
-//! The wanted state: the one document that every verb edits and that every node derives its part from.
+//! The wanted state: the document that all commands edit. Each node derives its part from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,33 +16,33 @@ use super::{
 };
 use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
 
-/// What the network should be like. The controller sends the same bytes to all agents.
+/// The wanted state of the network. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// Counts the edits; a controller that edits an older one is refused.
+    /// The number of edits. Agents refuse edits of an older generation.
     pub generation: u64,
-    /// What the links are like; `None`: as the LAN is.
+    /// The topology. `None`: the bare LAN.
     pub topology: Option<Topology>,
-    /// Where the nodes are.
+    /// The locations of the nodes.
     pub inventory: Inventory,
-    /// What is laid over the links, in the order in which it was: later wins.
+    /// The overlays in the order of their addition. Later overlays win.
     pub overlays: Vec<Overlay>,
-    /// What is cut, in the order in which it was.
+    /// The partitions in the order of their addition.
     pub partitions: Vec<Partition>,
-    /// The nodes that the last edit left as they were, by the wish of whoever made it: they have an older document.
+    /// The nodes that the last edit left out on request. They have an older document.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<NodeName>,
 }
 
-/// Names one version of the document: two documents with one stamp are the same bytes.
+/// The identity of a document. Documents with the same stamp are the same bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stamp {
-    /// How many edits led to it.
+    /// The generation.
     pub generation: u64,
-    /// What it says.
+    /// The digest of the content.
     pub digest: Digest,
 }
 
@@ -53,31 +53,31 @@ pub struct Stamp {
 pub struct Digest(String);
 
 impl Stamp {
-    /// Whether both name the same document, or documents that ask for nothing: of those, an agent that ended in the
-    /// meantime forgets how many edits led there.
+    /// True if both are the same document, or if both documents are clear. A restarted agent does not know the generation of
+    /// a clear document.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self == other || self.digest == other.digest && self.digest == Wanted::default().stamp().digest
     }
 }
 
 impl Wanted {
-    /// The document's name.
+    /// The identity of the document.
     pub fn stamp(&self) -> Stamp {
-        // What is clear is clear, whichever edits led there.
+        // All clear documents have the same digest.
         let empty = Self::default();
-        let says = if self.is_clear() { &empty } else { self };
-        // Only maps with string keys and plain structs are in it, which JSON can always write.
-        let bytes = serde_json::to_vec(says).unwrap_or_default();
+        let content = if self.is_clear() { &empty } else { self };
+        // Serialization fails only for keys that are no strings.
+        let bytes = serde_json::to_vec(content).unwrap_or_default();
         let digest = Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect();
         Stamp { generation: self.generation, digest: Digest(digest) }
     }
 
-    /// Whether every interface is to be as it was found.
+    /// True if no interface is shaped.
     pub fn is_clear(&self) -> bool {
         self.topology.is_none() && self.overlays.is_empty() && self.partitions.is_empty()
     }
 
-    /// Whether both ask the same of every node, and of the same nodes, whichever edit led there.
+    /// True if both documents want the same state on the same nodes. Ignores the generation.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let both_clear = self.is_clear() && other.is_clear();
         let alike = self.topology == other.topology
@@ -87,13 +87,13 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
-    /// Whether this asks for less than `other`, of the same nodes in the same places, and for nothing else.
+    /// True if this document only removes parts of `other`, for the same nodes in the same locations.
     pub fn only_removes_from(&self, other: &Self) -> bool {
         let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
         let has_overlay = |overlay| other.overlays.contains(overlay);
-        // Between two turns, what is in force of a partition differs from what the document says of it.
+        // Between two turns, the partition in force differs from the partition of the document.
         let has_partition = |partition: &Partition| {
-            let is_same = |known: &Partition| known == partition || *known == partition.asleep();
+            let is_same = |known: &Partition| known == partition || *known == partition.inactive();
             other.partitions.iter().any(is_same)
         };
         let is_same_place = |(node, place)| other.inventory.nodes.get(node) == Some(place);
@@ -104,45 +104,44 @@ impl Wanted {
             && !self.says_the_same(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
-    /// Whether this is given to all nodes that `other` was given to.
+    /// True if this document is for all nodes of `other`.
     pub fn is_on_all_of(&self, other: &Self) -> bool {
         let has = |wanted: &Self, node| wanted.inventory.nodes.contains_key(node) && !wanted.missing.contains(node);
         other.inventory.nodes.keys().filter(|node| has(other, node)).all(|node| has(self, node))
     }
 
-    /// Whether packets get from one node to the other, apart from those that are lost and those of a port that is cut.
+    /// True if no partition cuts all packets from one node to another. Ignores losses and cuts of ports.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
         let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();
         !self.partitions.iter().any(|partition| is_cut(partition) && partition.cuts(from, to))
     }
 
-    /// What a packet from one node to the other meets if no partition cuts it; partial ones are in the link's loss.
+    /// The link from one node to another, with the losses of partial partitions.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
         let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
         lost_on(self.link_under(from, to, self.overlays.len()), losses)
     }
 
-    /// What a packet from one node to the other would meet, partitions aside, under the overlay at `position`, and under all later ones.
+    /// The link from one node to another without partitions and without the overlays from `position` on.
     pub fn link_under(&self, from: &NodeName, to: &NodeName, position: usize) -> Link {
         let topology = self.topology.as_ref().and_then(|topology| topology.link(from, to));
         let overlays = self.overlays.iter().take(position).filter(|overlay| overlay.is_about(from, to));
         overlays.fold(topology.unwrap_or(Link::LAN), |link, overlay| overlay.over(link))
     }
 
-    /// The links from a node to every other one of the topology, of an overlay or of a partial partition; the LAN is all
-    /// around them.
+    /// The links from a node that the topology, an overlay or a partial partition changes.
     pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
         let losses = self.losses();
         self.own_links_from(node).map(move |(peer, link)| (peer, losses.over(node, peer, link)))
     }
 
-    /// The same, partitions aside.
+    /// Like [`Self::links_from`], without the losses of partitions.
     pub(super) fn own_links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
         let overlays: Vec<&Overlay> = self.overlays.iter().filter(|overlay| overlay.has_sender(node)).collect();
         let topology = self.topology.as_ref().filter(|topology| topology.contains(node));
         let of_topology = topology.into_iter().flat_map(|topology| topology.links_from(node));
         let is_outside = move |peer: &&NodeName| topology.is_none_or(|topology| !topology.contains(peer));
-        // Without anything laid over it, whoever is not in the topology is on the LAN.
+        // Only overlays and partial partitions change links outside the topology.
         let is_changed = !overlays.is_empty() || self.partitions.iter().any(Partition::is_partial);
         let others = is_changed.then(|| self.inventory.nodes.keys().filter(is_outside));
         let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::LAN));
@@ -152,9 +151,9 @@ impl Wanted {
         })
     }
 
-    /// Where it is said that a link from this node has this parameter: a file and a line, a live change or a partition.
-    /// None if no link from it has one.
-    pub fn said_at(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
+    /// The origin of a parameter of some link from a node: a file and a line, a live change or a partition. `None`: no link
+    /// has the parameter.
+    pub fn origin(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
         let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|said| said == parameter))?;
         let says_so = |overlay: &&Overlay| {
             overlay.is_about(node, peer) && overlay.change.parameters().any(|said| said == parameter)
@@ -169,8 +168,7 @@ impl Wanted {
         }
     }
 
-    /// The first link from a node whose parameters do not go together, which a topology never has and overlays may lead
-    /// to; and which overlays are about it.
+    /// The first link from a node whose parameters exclude each other because of overlays.
     pub fn incoherent_link(&self, node: &NodeName) -> Option<IncoherentLink> {
         if self.overlays.is_empty() {
             return None;
@@ -191,13 +189,13 @@ impl Wanted {
         zones
     }
 
-    /// The nodes of the inventory that the topology does not have, if there is one: they are on the LAN.
+    /// The nodes of the inventory that are not in the topology.
     pub fn outside(&self) -> Vec<NodeName> {
         let Some(topology) = &self.topology else { return Vec::new() };
         self.inventory.nodes.keys().filter(|node| !topology.contains(node)).cloned().collect()
     }
 
-    /// The document without those overlays and partitions.
+    /// The document without these overlays and partitions.
     #[must_use]
     pub fn without(&self, gone: &BTreeSet<TimedId>) -> Self {
         let mut rest = self.clone();
@@ -206,28 +204,27 @@ impl Wanted {
         rest
     }
 
-    /// What of the document is in force while that much of it is not.
+    /// The part of the document that is in force.
     #[must_use]
     pub fn in_force(&self, absent: &Absent) -> Self {
         let mut in_force = self.without(&absent.ended);
         for partition in &mut in_force.partitions {
             if absent.asleep.contains(&partition.id()) {
-                *partition = partition.asleep();
+                *partition = partition.inactive();
             }
         }
         in_force
     }
 
-    /// What does not stay in force until it is taken back.
+    /// The overlays and partitions with a time.
     pub fn timed(&self) -> impl Iterator<Item = TimedId> {
         self.timings(Moment::from_nanos(0)).map(|(id, _)| id)
     }
 
-    /// The same, with its times, if the document is committed at this moment.
+    /// The overlays and partitions with a time, and their times, for a document that is committed at this moment.
     ///
-    /// The time of an overlay begins then. So does that of a partition that came with this very document, if it was to
-    /// begin before: so it lasts as long as it should, however long it took until all nodes were ready. An older
-    /// partition began when it did, which a node may learn late.
+    /// An overlay begins at the commit. A partition that this document adds begins at the commit if its start has passed: so
+    /// it lasts its full duration after a slow preparation. An older partition keeps its start.
     pub fn timings(&self, committed: Moment) -> impl Iterator<Item = (TimedId, Timing)> {
         let overlays = self.overlays.iter().filter_map(move |overlay| {
             let timing = Timing { begins: committed, lasts: Some(overlay.lasts?), flap: None };
@@ -245,37 +242,37 @@ impl Wanted {
         Some(if is_new { Timing { begins: timing.begins.max(committed), ..timing } } else { timing })
     }
 
-    /// The document with the beginnings that its partitions have once it is committed.
+    /// The document with the starts of its partitions after the commit.
     #[must_use]
     pub fn committed(&self, at: Moment) -> Self {
         let began = |partition: &Partition| Partition { timing: self.timing_of(partition, at), ..partition.clone() };
         Self { partitions: self.partitions.iter().map(began).collect(), ..self.clone() }
     }
 
-    /// The edit of `apply`: another topology, on these machines; overlays and partitions in force stay.
+    /// The edit of `apply`: another topology and inventory. Overlays and partitions in force stay.
     pub fn with_topology(&self, topology: Topology, inventory: Inventory) -> Result<Self, EditError> {
         let missing: Vec<_> =
             topology.nodes().iter().filter(|node| !inventory.nodes.contains_key(*node)).cloned().collect();
         if !missing.is_empty() {
-            return Err(EditError::Homeless { missing, known: inventory.nodes.keys().cloned().collect() });
+            return Err(EditError::UnknownNodes { missing, known: inventory.nodes.keys().cloned().collect() });
         }
         Self { topology: Some(topology), ..self.clone() }.on(inventory)
     }
 
-    /// The document without anything that was laid over its topology.
+    /// The document without overlays and partitions.
     #[must_use]
     pub fn bare(&self) -> Self {
         Self { overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }
     }
 
-    /// The edit of `set`: lays a change over the links between two sets of nodes, on top of all others.
+    /// The edit of `set`: adds an overlay on top of all others.
     ///
-    /// It takes the place of the one with its name, if there is one, and its time starts anew. One without an end that
-    /// is on top already changes nothing.
-    pub fn with_overlay(&self, wish: OverlayRequest, inventory: Inventory) -> Result<Self, EditError> {
+    /// The overlay replaces the overlay of the same name, and its time restarts. The same overlay on top, without an end,
+    /// changes nothing.
+    pub fn with_overlay(&self, request: OverlayRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
-        let (from, to) = (edited.select(&wish.from)?, edited.select(&wish.to)?);
-        let overlay = Overlay::new(wish, from, to, self.generation + 1)?;
+        let (from, to) = (edited.select(&request.from)?, edited.select(&request.to)?);
+        let overlay = Overlay::new(request, from, to, self.generation + 1)?;
         if !edited.overlays.last().is_some_and(|top| overlay.repeats(top)) {
             edited.overlays.retain(|other| other.name != overlay.name);
             edited.overlays.push(overlay);
@@ -283,9 +280,9 @@ impl Wanted {
         Ok(edited)
     }
 
-    /// The edit of `unset`: without the overlays of those names, or without any if none is named.
+    /// The edit of `unset`: removes the named overlays, or all overlays without a name.
     ///
-    /// A name may be shortened to its beginning up to a colon, and means all that begin so then.
+    /// The beginning of a name up to a colon stands for all overlays that begin with it.
     pub fn without_overlays(&self, names: &[String], inventory: Inventory) -> Result<Self, EditError> {
         if let Some(name) = names.iter().find(|name| !self.overlays.iter().any(|overlay| overlay.is_called(name))) {
             let known = self.overlays.iter().map(|overlay| overlay.name.clone()).collect();
@@ -297,12 +294,12 @@ impl Wanted {
         edited.on(inventory)
     }
 
-    /// The edit of `partition`: cuts nodes off from each other, on top of all that is cut already.
+    /// The edit of `partition`: adds a partition.
     ///
-    /// One that is in force already, under its name, with no time of its own, changes nothing.
-    pub fn with_partition(&self, wish: PartitionRequest, inventory: Inventory) -> Result<Self, EditError> {
+    /// The same partition in force, of the same name and without a time, changes nothing.
+    pub fn with_partition(&self, request: PartitionRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
-        let partition = wish.partition(&edited)?;
+        let partition = request.partition(&edited)?;
         match edited.partitions.iter().find(|other| other.name == partition.name) {
             Some(other) if partition.repeats(other) => {}
             Some(_) => return Err(EditError::NameTaken(partition.name)),
@@ -311,7 +308,7 @@ impl Wanted {
         Ok(edited)
     }
 
-    /// The edit of `heal`: without those partitions, or without any if none is named.
+    /// The edit of `heal`: removes the named partitions, or all partitions without a name.
     pub fn healed(&self, names: &[String], inventory: Inventory) -> Result<Self, EditError> {
         if let Some(name) = names.iter().find(|name| !self.partitions.iter().any(|p| p.name == **name)) {
             let known = self.partitions.iter().map(|partition| partition.name.clone()).collect();
@@ -322,13 +319,13 @@ impl Wanted {
         edited.on(inventory)
     }
 
-    /// The edit of `clear`: nothing is wanted any more.
+    /// The edit of `clear`: removes everything.
     pub fn cleared(&self, inventory: Inventory) -> Result<Self, EditError> {
         Self { topology: None, overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }.on(inventory)
     }
 
-    /// The document with other places of the nodes. A node that is not among them any more stays where it was as long as
-    /// something names it: what left the inventory stops no edit.
+    /// The document with another inventory. A node that has left the inventory keeps its location while the document names it,
+    /// so that it stops no edit.
     pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
         let owners: BTreeMap<IpAddr, NodeName> = inventory
@@ -351,7 +348,7 @@ impl Wanted {
         Ok(Self { inventory, ..self.clone() })
     }
 
-    /// The nodes that the document names, with what names them.
+    /// The nodes that the document names, with the parts that name them.
     fn named(&self) -> impl Iterator<Item = (&NodeName, NamedBy)> {
         let of_topology = self.topology.iter().flat_map(|topology| {
             topology.nodes().iter().map(|node| (node, NamedBy::Topology(topology.name().to_owned())))
@@ -365,12 +362,11 @@ impl Wanted {
         of_topology.chain(of_partitions).chain(of_overlays)
     }
 
-    /// The nodes that a word names: zones of the topology in force, or of the inventory if it has none, and nodes; `*` is
-    /// everybody.
-    pub(super) fn select(&self, word: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
+    /// The nodes of a selector: zones of the topology, or of the inventory if the topology has none; nodes; `*` for all.
+    pub(super) fn select(&self, selector: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
         let zones: BTreeMap<&str, &[NodeName]> =
             self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
-        let names = hostlist::expand(word).map_err(|error| UnknownName::malformed(word, error))?;
+        let names = hostlist::expand(selector).map_err(|error| UnknownName::malformed(selector, error))?;
         let mut selected = BTreeSet::new();
         for name in names {
             let node = NodeName::try_from(name.clone()).ok().filter(|node| self.inventory.nodes.contains_key(node));
@@ -388,17 +384,17 @@ impl Wanted {
     }
 }
 
-/// A link whose parameters do not go together.
+/// A link whose parameters exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the link from {from} to {to} cannot be, with {} laid over it: {why}; {}", .overlays.join(", "), .why.help())]
 pub struct IncoherentLink {
-    /// Whose packets.
+    /// The sender.
     pub from: NodeName,
-    /// To whom.
+    /// The receiver.
     pub to: NodeName,
-    /// The overlays that are about it, by name.
+    /// The names of the overlays on the link.
     pub overlays: Vec<String>,
-    /// What does not go together.
+    /// The parameters that exclude each other.
     pub why: Incoherence,
 }
 
@@ -412,19 +408,19 @@ impl fmt::Display for Stamp {
     }
 }
 
-/// A part of the document that names nodes.
+/// A part of the document that names a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedBy {
     /// The topology of this name.
     Topology(String),
     /// A partition.
     Partition(String),
-    /// A change of links.
+    /// A live change.
     Overlay(String),
 }
 
 impl NamedBy {
-    /// What takes it off.
+    /// The command that removes the part.
     pub fn remedy(&self) -> String {
         match self {
             Self::Topology(_) => "apply a topology of the nodes that are there, or run: netemctl clear".to_owned(),
@@ -444,54 +440,54 @@ impl fmt::Display for NamedBy {
     }
 }
 
-/// Why an edit of the wanted state cannot be.
+/// An error in an edit.
 #[derive(Debug, Error)]
 pub enum EditError {
-    /// Nodes of the topology that are nowhere.
+    /// Nodes of the topology that the inventory does not have.
     #[error("the topology's nodes {} do not exist; the fleet has {}", hostlist::fold(.missing), hostlist::fold(.known))]
-    Homeless {
-        /// Those nodes.
+    UnknownNodes {
+        /// The missing nodes.
         missing: Vec<NodeName>,
-        /// The nodes that the inventory has.
+        /// The nodes of the inventory.
         known: Vec<NodeName>,
     },
-    /// A node that is neither in the inventory nor in the document.
+    /// A node without a location.
     #[error("{1} names node {0}, which is not in the inventory")]
     Nowhere(NodeName, NamedBy),
-    /// A node that left the inventory, and another one has its address.
+    /// A node that has left the inventory. Another node has its address.
     #[error("{by} names node {node}, which is not in the inventory any more, and {heir} has its address")]
     Inherited {
-        /// The node that left.
+        /// The node.
         node: NodeName,
-        /// The one with its address.
+        /// The node with the address.
         heir: NodeName,
-        /// What names it.
+        /// The part that names the node.
         by: NamedBy,
     },
-    /// A zone or node that does not exist.
+    /// An unknown zone or node.
     #[error(transparent)]
     UnknownName(#[from] UnknownName),
-    /// A change of links that cannot be.
+    /// An error in a live change.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
-    /// A partition that cannot be.
+    /// An error in a partition.
     #[error(transparent)]
     Partition(#[from] PartitionError),
-    /// An inventory that cannot be.
+    /// An error in the inventory.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// Another partition has the name.
+    /// The name of another partition.
     #[error(
         "another partition is called `{0}`: heal it first (netemctl heal {0}), or give this one a name of its own with \
          --name"
     )]
     NameTaken(String),
-    /// Nothing to heal under that name.
+    /// No partition has the name.
     #[error("no partition is called `{name}`; in force: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
     NoSuchPartition {
-        /// What was asked for.
+        /// The name.
         name: String,
-        /// What there is.
+        /// The names of the partitions in force.
         known: Vec<String>,
     },
 }

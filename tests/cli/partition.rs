@@ -72,17 +72,17 @@ fn sides_that_cut_nothing_overlap_or_do_not_exist_are_refused_and_nothing_change
     insta::assert_snapshot!(said("*"), @"error: that cuts nothing: all nodes are on one side");
     insta::assert_snapshot!(said("Z1,Z2 / Z3,Z1"), @"error: node n1 is on two sides");
     insta::assert_snapshot!(said("n1 / n1"), @"error: node n1 is on two sides");
-    insta::assert_snapshot!(said("Z1 /"), @"error: a side is empty: name zones or nodes before and behind every /");
+    insta::assert_snapshot!(said("Z1 /"), @"error: a side is empty: name zones or nodes before and after every /");
     insta::assert_snapshot!(said("Z1 / Z33"), @"error: no zone or node is called `Z33`; did you mean `Z3`?");
     insta::assert_snapshot!(said("--one-way n1 n1"), @"error: node n1 is on two sides");
     insta::assert_snapshot!(said("--one-way *"), @"error: that cuts nothing: all nodes are on one side");
-    insta::assert_snapshot!(said("--one-way Z1 Z2 Z3"), @"error: one way is from one side to another, or from one side to the rest; these are 3 sides");
+    insta::assert_snapshot!(said("--one-way Z1 Z2 Z3"), @"error: a one-way partition has one or two sides, not 3; with one side, the other is the rest");
     insta::assert_snapshot!(said("--minority 5"), @"error: 5 of 9 nodes are no minority: 1 to 4 are");
-    insta::assert_snapshot!(said("--ring --over zones"), @"error: a ring of overlapping majorities needs 4 zones at least, and there are 3 to draw from");
-    insta::assert_snapshot!(said("Z1 --isolate n4"), @"error: node n4 is not among those to draw from: name it too, or no side at all");
-    insta::assert_snapshot!(said("n[1-2] --bridge n1"), @"error: a bridge needs 3 nodes at least, and there are 2 to draw from");
+    insta::assert_snapshot!(said("--ring --over zones"), @"error: a ring of overlapping majorities needs at least 4 zones, and there are 3 to draw from");
+    insta::assert_snapshot!(said("Z1 --isolate n4"), @"error: node n4 is not among the nodes to draw from: add it, or name no nodes");
+    insta::assert_snapshot!(said("n[1-2] --bridge n1"), @"error: a bridge needs at least 3 nodes, and there are 2 to draw from");
     insta::assert_snapshot!(said("--isolate n10"), @"error: no zone or node is called `n10`; did you mean `n1`?");
     insta::assert_snapshot!(said("Z3 --loss 0%"), @"error: a loss of 0% cuts nothing");
-    insta::assert_snapshot!(said("Z3 --loss 30% --port tcp/5432"), @"error: packets are lost by link, whatever their port: leave out --loss, and those ports are cut, or --port");
+    insta::assert_snapshot!(said("Z3 --loss 30% --port tcp/5432"), @"error: --loss applies to all packets of a link; leave out --port, or leave out --loss to cut the ports");
     assert_eq!(lab.in_force(), before);
 }

@@ -202,18 +202,24 @@ fn given_back(object: ForeignObject) -> (Tree, Vec<String>) {
     assert_eq!(diff(None, &kernel.tree), Ok(Change::default()), "it is given back as far as can be");
     let tree = kernel.tree;
     assert!(tree.cuts.is_empty() && tree.active.is_none() && tree.egress_passes.is_empty());
-    (tree.clone(), tree.left(&"db0".parse().unwrap()))
+    (tree.clone(), tree.remaining(&"db0".parse().unwrap()))
 }
 
 #[test]
 fn somebody_elses_object_keeps_only_what_it_is_in_and_nothing_that_affects_packets() {
     let (tree, left) = given_back(foreign("filter pref 7", Within::Hook));
     assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress_passes.is_empty());
-    assert!(left[0].contains("filter pref 7; to remove both: tc qdisc del dev db0 clsact"), "{left:?}");
+    assert!(
+        left[0].contains("filter pref 7 of other programs; to remove both: tc qdisc del dev db0 clsact"),
+        "{left:?}"
+    );
     let (tree, left) = given_back(foreign("filter pref 7", Within::Root { class: None, chain: None }));
     assert!(tree.taken && !tree.hook && tree.chains.is_empty());
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS]);
-    assert!(left[0].contains("filter pref 7; remove that (tc qdisc del), then run netemctl clear"), "{left:?}");
+    assert!(
+        left[0].contains("filter pref 7 of other programs; remove that (tc qdisc del), then run netemctl clear"),
+        "{left:?}"
+    );
     let (tree, _) = given_back(foreign("qdisc pfifo 8001:", Within::Root { class: Some(2), chain: None }));
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
     // All filters of a chain go at once, so this one stays, and the class that ours in it leads to.

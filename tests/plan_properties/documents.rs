@@ -22,9 +22,9 @@ proptest! {
     #[test]
     fn what_is_dropped_is_the_union_of_the_cuts_at_both_ends_of_each(wanted in documents()) {
         let mut expected: BTreeMap<&NodeName, BTreeSet<Cut>> = BTreeMap::new();
-        for partition in wanted.partitions.iter().filter(|partition| !matches!(partition.mode, Mode::Loss(_))) {
-            let ports = partition.ports.iter().flat_map(|port| [Traffic::ToPort(*port), Traffic::FromPort(*port)]);
-            let fragments = partition.ports.iter().map(|port| Traffic::FragmentsOf(port.protocol));
+        for partition in wanted.partitions.iter().filter(|partition| !matches!(partition.mode, Mode::Loss { .. })) {
+            let ports = partition.ports.iter().flat_map(|port| [Traffic::ToPort { port: *port }, Traffic::FromPort { port: *port }]);
+            let fragments = partition.ports.iter().map(|port| Traffic::FragmentsOf { protocol: port.protocol });
             let traffic: Vec<Traffic> =
                 if partition.ports.is_empty() { vec![Traffic::All] } else { ports.chain(fragments).collect() };
             for (from, here) in &wanted.inventory.nodes {
@@ -210,7 +210,7 @@ fn are_apart(shape: &Shape, from: &NodeName, to: &NodeName) -> bool {
     };
     match shape {
         _ if from == to => false,
-        Shape::Sides(sides) => places(sides, from).is_disjoint(&places(sides, to)),
+        Shape::Sides { sides } => places(sides, from).is_disjoint(&places(sides, to)),
         Shape::OneWay { from: silent, to: deaf } => silent.contains(from) && deaf.contains(to),
         Shape::Ring { order, reach } => {
             let (a, b) = (*places(order, from).first().unwrap(), *places(order, to).first().unwrap());

@@ -44,8 +44,12 @@ fn profiles() -> impl Strategy<Value = Profile> {
 
 pub(crate) fn cuts() -> impl Strategy<Value = Cut> {
     let port = Port { protocol: Protocol::Tcp, number: 26257 };
-    let traffics =
-        vec![Traffic::All, Traffic::ToPort(port), Traffic::FromPort(port), Traffic::FragmentsOf(port.protocol)];
+    let traffics = vec![
+        Traffic::All,
+        Traffic::ToPort { port },
+        Traffic::FromPort { port },
+        Traffic::FragmentsOf { protocol: port.protocol },
+    ];
     let directions = vec![Direction::Egress, Direction::Ingress];
     let answers = vec![Answer::Silence, Answer::Refusal];
     (prop::sample::select(directions), addresses(), prop::sample::select(traffics), prop::sample::select(answers))
@@ -161,7 +165,7 @@ pub(crate) fn partitions() -> impl Strategy<Value = PartitionRequest> {
     ];
     let ports = vec!["tcp/26257".parse().unwrap(), "udp/4567".parse().unwrap(), "tcp/8080".parse().unwrap()];
     let ports = prop::sample::subsequence(ports, 0..=2);
-    let modes = prop::sample::select(vec![Mode::Drop, Mode::Drop, Mode::Loss("30%".parse().unwrap())]);
+    let modes = prop::sample::select(vec![Mode::Drop, Mode::Drop, Mode::Loss { loss: "30%".parse().unwrap() }]);
     (division, ports, modes).prop_map(|(division, ports, mode)| PartitionRequest {
         ports: ports.into_iter().collect(),
         mode,

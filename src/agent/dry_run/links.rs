@@ -62,7 +62,7 @@ impl DryRun<'_> {
             let error = leaves.map(|profile| only(profile, parameter)).try_on(sandbox).err()?;
             let is_refused_alone = leaves.profiles().any(|profile| self.fails_alone(only(profile, parameter), sandbox));
             let company = if is_refused_alone { "" } else { " next to other delays on one interface" };
-            let line = self.wanted.said_at(self.node, parameter).map(|line| format!(" ({line})")).unwrap_or_default();
+            let line = self.wanted.origin(self.node, parameter).map(|line| format!(" ({line})")).unwrap_or_default();
             let fault = match error {
                 TrialError::NotReadBack => format!("the kernel ({kernel}) ignores `{parameter}`{line}"),
                 error => {

@@ -121,7 +121,7 @@ impl<K: Kernel> Enforcer<K> {
             tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
         };
         dry_run.check(&*self.sandbox)?;
-        let left = if shaping.is_none() { tree.left(&interface.name) } else { Vec::new() };
+        let left = if shaping.is_none() { tree.remaining(&interface.name) } else { Vec::new() };
         Ok((change, left))
     }
 

@@ -85,7 +85,7 @@ pub(super) fn look<K: Kernel>(
         seen => seen?,
     };
     // Where nothing is in force, all that can be is off.
-    let chores = place.map_or_else(|| tree.left(name), |place| chores(&interface, place, left_out));
+    let chores = place.map_or_else(|| tree.remaining(name), |place| chores(&interface, place, left_out));
     let warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
     let mut look = Look { chores, warnings, ..empty() };
     match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {

@@ -67,7 +67,7 @@ fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
     let name = if name == 0 { "n2".to_owned() } else { format!("another-{name}") };
     wanted.partitions.push(Partition {
         name,
-        shape: Shape::Sides(vec![side]),
+        shape: Shape::Sides { sides: vec![side] },
         ports: [].into(),
         mode: Mode::Drop,
         timing,

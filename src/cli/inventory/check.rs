@@ -119,7 +119,7 @@ impl Check {
                 place.zip(host.as_ref()).map(|(place, host)| look(place, host)).unwrap_or_default();
             let checked = Node {
                 state,
-                agent: entry.agent.clone(),
+                agent: entry.agent.to_string(),
                 interface: place.map(|place| place.interface.clone()),
                 addresses: place.map(|place| place.addresses.clone()).unwrap_or_default(),
                 speed_mbit,

@@ -13,9 +13,9 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, context::Agents, failure::exit_of, output::talk, render::count};
 use crate::{
     fleet::split,
-    inventory::{Contact, Draft, Reach, Transport, draft},
+    inventory::{Contact, Draft, draft},
     pki::TlsFiles,
-    plan::IfName,
+    plan::{AddressDefaults, AgentAddress, IfName, Transport},
     topology::{Hostlist, NodeName},
     wire::GetHost,
 };
@@ -85,8 +85,8 @@ impl Init {
         if let Some(file) = self.output.as_ref().filter(|file| !self.force && file.exists()) {
             return Err(exists(file));
         }
-        let reaches = self.reaches()?;
-        let has_https = reaches.iter().any(|reach| reach.transport == Transport::Https);
+        let addresses = self.addresses()?;
+        let has_https = addresses.iter().any(|address| address.transport() == Transport::Https);
         // That of the user's own CA goes without saying.
         let tls = context.tls_files().filter(|_| has_https);
         if has_https && context.certificate(None).is_none() {
@@ -94,7 +94,7 @@ impl Init {
                 .hint("make one: netemctl pki issue --controller; or name its folder: --tls-dir DIR")
                 .hint("or reach the hosts by ssh: --transport ssh"));
         }
-        let draft = draft(&ask(context, &reaches, tls.as_ref())?, self.written(tls).as_ref())
+        let draft = draft(&ask(context, &addresses, tls.as_ref())?, self.written(tls).as_ref())
             .map_err(|error| Failure::new(Exit::Refused, error))?;
         if let Some(file) = &self.output {
             self.write(file, &draft.text)?;
@@ -131,11 +131,11 @@ impl Init {
     }
 
     /// Where the agents are, each once.
-    fn reaches(&self) -> Result<Vec<Reach>, Failure> {
+    fn addresses(&self) -> Result<Vec<AgentAddress>, Failure> {
         let transport = Transport::ALL.into_iter().find(|transport| transport.name() == self.transport);
         let transport = transport.unwrap_or(Transport::Https);
-        let defaults = Reach { transport, host: String::new(), port: self.port, user: self.user.clone() };
-        let mut reaches = Vec::new();
+        let defaults = AddressDefaults { transport, port: self.port, user: self.user.clone() };
+        let mut addresses = Vec::new();
         for word in &self.hosts {
             // Brackets of an address of IPv6 are none of a hostlist.
             let texts = if word.contains("://[") {
@@ -145,14 +145,18 @@ impl Init {
                 list.map_err(|error| Failure::new(Exit::Usage, &error).hint(error.help()))?.names()
             };
             for text in texts {
-                let reach = Reach::parse(&text, &defaults);
-                let reach = reach.map_err(|why| Failure::new(Exit::Usage, format!("`{text}` is not a host: {why}")))?;
-                if !reaches.contains(&reach) {
-                    reaches.push(reach);
+                let address = AgentAddress::parse(&text, &defaults);
+                let invalid = |reason: &str| Failure::new(Exit::Usage, format!("`{text}` is not a host: {reason}"));
+                let address = address.map_err(|error| invalid(&error.reason))?;
+                if matches!(address, AgentAddress::Http(_)) {
+                    return Err(invalid("there is no transport `http`"));
+                }
+                if !addresses.contains(&address) {
+                    addresses.push(address);
                 }
             }
         }
-        Ok(reaches)
+        Ok(addresses)
     }
 
     /// The files as the inventory is to have them, for whom paths begin in its own folder.
@@ -187,31 +191,29 @@ fn exists(file: &Path) -> Failure {
 /// What each agent says of its host.
 fn ask(
     context: &Context,
-    reaches: &[Reach],
+    addresses: &[AgentAddress],
     tls: Option<&TlsFiles>,
-) -> Result<Vec<(Reach, crate::wire::Host)>, Failure> {
-    let mut named: BTreeMap<NodeName, &Reach> = BTreeMap::new();
+) -> Result<Vec<(AgentAddress, crate::wire::Host)>, Failure> {
+    let mut named: BTreeMap<NodeName, &AgentAddress> = BTreeMap::new();
     let mut agents = BTreeMap::new();
-    for (number, reach) in (1..).zip(reaches) {
+    for (number, address) in (1..).zip(addresses) {
         let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
         // A socket is no name.
-        let given = reach.host.parse().ok().filter(|name| !named.contains_key(name));
+        let given = address.host().and_then(|host| host.parse().ok()).filter(|name| !named.contains_key(name));
         let numbered = || format!("host-{number}").parse();
         let name: NodeName = given.map_or_else(numbered, Ok).map_err(|error| invalid(&error))?;
-        let address = reach.address().map_err(|error| invalid(&error))?;
-        let agent = address.try_into().map_err(|error: crate::plan::InventoryError| invalid(&error))?;
-        agents.insert(name.clone(), Contact { agent, interface: None });
-        named.insert(name, reach);
+        agents.insert(name.clone(), Contact { agent: address.clone(), interface: None });
+        named.insert(name, address);
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
-    let (hosts, silent) = context.ask(&format!("asking {}", count(reaches.len(), "host")), async |_| {
+    let (hosts, silent) = context.ask(&format!("asking {}", count(addresses.len(), "host")), async |_| {
         Ok(split(fleet.call(context.patience(), |_| GetHost {}).await))
     })?;
     if !silent.is_empty() {
         let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
         let mut failure = Failure::new(
             exit,
-            format!("{} of {} could not be asked; nothing was written", silent.len(), count(reaches.len(), "host")),
+            format!("{} of {} could not be asked; nothing was written", silent.len(), count(addresses.len(), "host")),
         );
         failure.nodes = silent.iter().map(|(name, error)| (name.clone(), error.into())).collect();
         return Err(failure);

@@ -31,7 +31,7 @@ pub(in crate::cli) struct Shown<'a> {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryShowNode"))]
 struct Node<'a> {
-    agent: &'a str,
+    agent: String,
     /// The interface's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<String>,
@@ -59,7 +59,7 @@ fn node(entry: &NodeEntry) -> Node<'_> {
         crate::inventory::Which::Named(name) => (Some(name.to_string()), None),
         crate::inventory::Which::InNetwork(network) => (None, Some(network.to_string())),
     };
-    Node { agent: &entry.agent, interface, network, addresses: &entry.addresses }
+    Node { agent: entry.agent.to_string(), interface, network, addresses: &entry.addresses }
 }
 
 fn draw(shown: &Shown<'_>) -> String {
@@ -68,7 +68,7 @@ fn draw(shown: &Shown<'_>) -> String {
         let addresses = render::addresses(node.addresses);
         let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses };
         let interface = node.interface.clone().or(network).unwrap_or_default();
-        (*name, node.agent, vec![interface, addresses])
+        (*name, node.agent.as_str(), vec![interface, addresses])
     });
     let mut text = draw_nodes(shown.inventory, &["INTERFACE", "ADDRESSES"], &rows.collect::<Vec<_>>());
     if !shown.zones.is_empty() {

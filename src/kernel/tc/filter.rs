@@ -99,7 +99,7 @@ impl Filter {
         message.attributes.push(TcAttribute::Kind("flower".to_owned()));
         let mut keys = self.keys();
         keys.push(Key::Flags(SKIP_HW));
-        if let Self::Cut { cut: Cut { traffic: Traffic::FragmentsOf(_), .. }, .. } = self {
+        if let Self::Cut { cut: Cut { traffic: Traffic::FragmentsOf { .. }, .. }, .. } = self {
             let flags = TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT;
             keys.extend([Key::KeyFlags(flags), Key::KeyFlagsMask(flags)]);
         }
@@ -274,11 +274,11 @@ impl Seen {
         let port = |(protocol, number)| Port { protocol, number };
         match (self.to_port, self.from_port, self.is_fragment) {
             (None, None, false) => Some(Traffic::All),
-            (Some(to), None, false) => Some(Traffic::ToPort(port(to))),
-            (None, Some(from), false) => Some(Traffic::FromPort(port(from))),
+            (Some(to), None, false) => Some(Traffic::ToPort { port: port(to) }),
+            (None, Some(from), false) => Some(Traffic::FromPort { port: port(from) }),
             (None, None, true) => match self.ip_proto? {
-                IPPROTO_TCP => Some(Traffic::FragmentsOf(Protocol::Tcp)),
-                IPPROTO_UDP => Some(Traffic::FragmentsOf(Protocol::Udp)),
+                IPPROTO_TCP => Some(Traffic::FragmentsOf { protocol: Protocol::Tcp }),
+                IPPROTO_UDP => Some(Traffic::FragmentsOf { protocol: Protocol::Udp }),
                 _ => None,
             },
             _ => None,
@@ -318,9 +318,9 @@ fn port_keys(traffic: Traffic) -> Vec<Key> {
     };
     match traffic {
         Traffic::All => vec![],
-        Traffic::ToPort(port) => keys(port, Key::TcpDst, Key::UdpDst),
-        Traffic::FromPort(port) => keys(port, Key::TcpSrc, Key::UdpSrc),
-        Traffic::FragmentsOf(protocol) => vec![protocol_key(protocol)],
+        Traffic::ToPort { port } => keys(port, Key::TcpDst, Key::UdpDst),
+        Traffic::FromPort { port } => keys(port, Key::TcpSrc, Key::UdpSrc),
+        Traffic::FragmentsOf { protocol } => vec![protocol_key(protocol)],
     }
 }
 

@@ -92,11 +92,11 @@ proptest! {
     ) {
         let filter = Filter::Cut { cut, handle };
         let port = match cut.traffic {
-            Traffic::All | Traffic::FragmentsOf(_) => None,
-            Traffic::ToPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpDstMask(bits)),
-            Traffic::ToPort(Port { protocol: Protocol::Udp, .. }) => Some(Key::UdpDstMask(bits)),
-            Traffic::FromPort(Port { protocol: Protocol::Tcp, .. }) => Some(Key::TcpSrcMask(bits)),
-            Traffic::FromPort(Port { protocol: Protocol::Udp, .. }) => Some(Key::UdpSrcMask(bits)),
+            Traffic::All | Traffic::FragmentsOf { .. } => None,
+            Traffic::ToPort { port: Port { protocol: Protocol::Tcp, .. } } => Some(Key::TcpDstMask(bits)),
+            Traffic::ToPort { port: Port { protocol: Protocol::Udp, .. } } => Some(Key::UdpDstMask(bits)),
+            Traffic::FromPort { port: Port { protocol: Protocol::Tcp, .. } } => Some(Key::TcpSrcMask(bits)),
+            Traffic::FromPort { port: Port { protocol: Protocol::Udp, .. } } => Some(Key::UdpSrcMask(bits)),
         };
         let is_exact = port.is_none() || bits == u16::MAX;
         prop_assert_eq!(altered(filter, |keys| keys.extend(port)), is_exact.then_some(filter));
@@ -349,9 +349,9 @@ fn traffics() -> impl Strategy<Value = Traffic> {
     let ports = (protocols.clone(), 1..=u16::MAX).prop_map(|(protocol, number)| Port { protocol, number });
     prop_oneof![
         Just(Traffic::All),
-        ports.clone().prop_map(Traffic::ToPort),
-        ports.prop_map(Traffic::FromPort),
-        protocols.prop_map(Traffic::FragmentsOf)
+        ports.clone().prop_map(|port| Traffic::ToPort { port }),
+        ports.prop_map(|port| Traffic::FromPort { port }),
+        protocols.prop_map(|protocol| Traffic::FragmentsOf { protocol })
     ]
 }
 

@@ -321,24 +321,29 @@ fn filters_are_what_tc_sends() {
     assert_same("flower-cut-ingress-v6", &cut(Direction::Ingress, v6).add(INDEX));
     for (name, direction, address, traffic) in [
         // tc filter add dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 ip_proto tcp dst_port 26257 action drop
-        ("flower-cut-egress-v4-to-tcp", Direction::Egress, v4, Traffic::ToPort(tcp)),
-        ("flower-cut-egress-v4-from-udp", Direction::Egress, v4, Traffic::FromPort(udp)),
-        ("flower-cut-egress-v6-from-tcp", Direction::Egress, v6, Traffic::FromPort(tcp)),
-        ("flower-cut-egress-v6-to-udp", Direction::Egress, v6, Traffic::ToPort(udp)),
+        ("flower-cut-egress-v4-to-tcp", Direction::Egress, v4, Traffic::ToPort { port: tcp }),
+        ("flower-cut-egress-v4-from-udp", Direction::Egress, v4, Traffic::FromPort { port: udp }),
+        ("flower-cut-egress-v6-from-tcp", Direction::Egress, v6, Traffic::FromPort { port: tcp }),
+        ("flower-cut-egress-v6-to-udp", Direction::Egress, v6, Traffic::ToPort { port: udp }),
         // tc filter add dev v0 ingress protocol ip pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 ip_proto tcp src_port 26257 action drop
-        ("flower-cut-ingress-v4-from-tcp", Direction::Ingress, v4, Traffic::FromPort(tcp)),
-        ("flower-cut-ingress-v4-to-udp", Direction::Ingress, v4, Traffic::ToPort(udp)),
-        ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort(tcp)),
-        ("flower-cut-egress-v4-fragments-udp", Direction::Egress, v4, Traffic::FragmentsOf(Protocol::Udp)),
-        ("flower-cut-ingress-v6-fragments-tcp", Direction::Ingress, v6, Traffic::FragmentsOf(Protocol::Tcp)),
-        ("flower-cut-ingress-v6-from-udp", Direction::Ingress, v6, Traffic::FromPort(udp)),
+        ("flower-cut-ingress-v4-from-tcp", Direction::Ingress, v4, Traffic::FromPort { port: tcp }),
+        ("flower-cut-ingress-v4-to-udp", Direction::Ingress, v4, Traffic::ToPort { port: udp }),
+        ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort { port: tcp }),
+        ("flower-cut-egress-v4-fragments-udp", Direction::Egress, v4, Traffic::FragmentsOf { protocol: Protocol::Udp }),
+        (
+            "flower-cut-ingress-v6-fragments-tcp",
+            Direction::Ingress,
+            v6,
+            Traffic::FragmentsOf { protocol: Protocol::Tcp },
+        ),
+        ("flower-cut-ingress-v6-from-udp", Direction::Ingress, v6, Traffic::FromPort { port: udp }),
     ] {
         assert_same(name, &cut_of(direction, address, traffic, Answer::Silence).add(INDEX));
     }
     // tc filter add dev v0 parent 4e7e: protocol ip pref 4 handle 1 flower skip_hw dst_ip 10.9.0.2 action sample rate 1 group 20094 trunc 1280 action drop
     assert_same("flower-reject-v4", &refusal(v4, Traffic::All).add(INDEX));
     // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 5 handle 1 flower skip_hw dst_ip fd09::2 ip_proto tcp dst_port 26257 action sample …
-    assert_same("flower-reject-v6-to-tcp", &refusal(v6, Traffic::ToPort(tcp)).add(INDEX));
+    assert_same("flower-reject-v6-to-tcp", &refusal(v6, Traffic::ToPort { port: tcp }).add(INDEX));
     // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 classid 4e7e:1
     assert_same("flower-nd-egress", &pass(Direction::Egress).add(INDEX));
     // tc filter add dev v0 ingress protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 action pass
