@@ -131,7 +131,7 @@ impl Config {
                 None
             }
             Ok(file) => {
-                findings.extend(FileKind::AgentConfig.mistaken(file.get_ref()));
+                findings.extend(FileKind::AgentConfig.reject_other_kind(file.get_ref()));
                 let table = Table::open("an agent's configuration", file.get_ref());
                 if findings.is_empty() { read(table, &source, &mut findings) } else { None }
             }

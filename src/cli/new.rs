@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count};
-use crate::topology::{MAX_NODES, Rtt, TimeError};
+use crate::topology::{MAX_NODES, QuantityError, Rtt};
 
 /// Print a commented topology file to begin with
 ///
@@ -110,7 +110,7 @@ fn hostlist(first: u32, last: u32) -> String {
 }
 
 fn rtt(text: &str) -> Result<Rtt, String> {
-    let rtt: Rtt = text.parse().map_err(|error: TimeError| error.to_string())?;
+    let rtt: Rtt = text.parse().map_err(|error: QuantityError| error.to_string())?;
     if rtt > Rtt::MAX {
         return Err(format!("the longest RTT is {}", Rtt::MAX));
     }

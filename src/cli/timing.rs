@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Exit, Failure, overlays::time};
 use crate::{
     plan::{Flap, Moment, SHORTEST_TURN, TIMES, Timing},
-    topology::Delay,
+    topology::{Delay, QuantityMistake},
 };
 
 /// The options that say when.
@@ -104,9 +104,9 @@ pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
         is_number.then(|| (format!("{number}s"), seconds))
     });
     let (text, times) = long.unwrap_or_else(|| (text.to_owned(), 1));
-    let time = text.parse::<Delay>().map_err(|error| match error {
-        crate::topology::TimeError::NoUnit { number } => format!("a unit is missing: write {number}s"),
-        error => format!("{error}; the units are ms, s, m and h"),
+    let time = text.parse::<Delay>().map_err(|error| match error.mistake() {
+        QuantityMistake::NoUnit => format!("a unit is missing: write {text}s"),
+        _ => format!("{error}; the units are ms, s, m and h"),
     })?;
     match Duration::from(time).checked_mul(times) {
         Some(time) if TIMES.contains(&time) => Ok(time),

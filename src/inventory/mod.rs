@@ -102,7 +102,7 @@ impl InventoryFile {
             Ok(file) => file,
             Err(findings) => return Err(Rejected::new(source, findings)),
         };
-        if let Some(mistaken) = FileKind::Inventory.mistaken(file.get_ref()) {
+        if let Some(mistaken) = FileKind::Inventory.reject_other_kind(file.get_ref()) {
             return Err(Rejected::new(source.clone(), vec![mistaken]));
         }
         match gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source) {

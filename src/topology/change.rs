@@ -1,11 +1,11 @@
-//! What is said of links while a topology is in force: [`LinkChange`], a table of link parameters and nothing else.
+//! Parameters that `set` lays over links of the running topology: [`LinkChange`], a table of link parameters.
 //!
 //! ```toml
 //! loss = "5%"
 //! jitter = "10ms"
 //! ```
 //!
-//! Which links that is about, and for how long, is the plan's matter.
+//! `plan` decides the links and the time.
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
@@ -14,16 +14,14 @@ use super::{
     MAX_FILE_BYTES,
     diagnostic::{Finding, Rejected},
     link::{Link, Parameter},
-    parameters::{self, Direction},
+    parameters,
     patch::LinkPatch,
     reader::Table,
     source::Source,
     tables::TableIds,
 };
 
-/// Parameters to lay over a link, each in the place of what the link had.
-///
-/// It is valid by construction and says at least one thing. On the wire it is its [`Source`], as a topology is.
+/// Parameters that replace those of a link. At least one, and valid by construction. The wire form is the [`Source`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
@@ -33,38 +31,36 @@ pub struct LinkChange {
 }
 
 impl LinkChange {
-    /// Reads a table of link parameters; `both_ways` says whether it is of both directions, so that it may have an
-    /// `rtt`.
+    /// Reads a table of link parameters. `both_ways`: the table describes both directions and may have an `rtt`.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it; of broken TOML, the first thing.
+    /// All mistakes in the table; of invalid TOML, the first one.
     pub fn parse(source: Source, both_ways: bool) -> Result<Self, Rejected> {
-        let direction = if both_ways { Direction::Both } else { Direction::One };
-        match read(&source.text, direction) {
+        match read(&source.text, both_ways) {
             Ok(patch) => Ok(Self { source, patch }),
             Err(findings) => Err(Rejected::new(source, findings)),
         }
     }
 
-    /// The link with these parameters, and with its own where this says nothing.
+    /// The link with these parameters replaced.
     #[must_use]
     pub fn over(&self, link: Link) -> Link {
         self.patch.over(link)
     }
 
-    /// The parameters that it says something of.
+    /// The parameters that the change sets.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
-        Parameter::ALL.into_iter().filter(|parameter| self.patch.place_of(*parameter).is_some())
+        Parameter::ALL.into_iter().filter(|parameter| self.patch.span_of(*parameter).is_some())
     }
 
-    /// The text that says all this.
+    /// The text of the change.
     pub fn source(&self) -> &Source {
         &self.source
     }
 }
 
-/// Everything in it follows from its source.
+/// The source determines the patch.
 impl PartialEq for LinkChange {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
@@ -76,7 +72,7 @@ impl Eq for LinkChange {}
 impl TryFrom<Source> for LinkChange {
     type Error = Rejected;
 
-    /// The direction was checked by whoever wrote it: half of an `rtt` is a delay one way as well.
+    /// The sender has checked the direction.
     fn try_from(source: Source) -> Result<Self, Rejected> {
         Self::parse(source, true)
     }
@@ -88,9 +84,9 @@ impl From<LinkChange> for Source {
     }
 }
 
-fn read(text: &str, direction: Direction) -> Result<LinkPatch, Vec<Finding>> {
+fn read(text: &str, both_ways: bool) -> Result<LinkPatch, Vec<Finding>> {
     if text.len() > MAX_FILE_BYTES {
-        return Err(vec![Finding::new(0..0, "that is more than anyone says of a link")]);
+        return Err(vec![Finding::new(0..0, "the parameters of a link are too long")]);
     }
     let end = text.trim_end().len();
     let table = DeTable::parse(text).map_err(|error| {
@@ -98,7 +94,7 @@ fn read(text: &str, direction: Direction) -> Result<LinkPatch, Vec<Finding>> {
     })?;
     let mut findings = Vec::new();
     let mut table = Table::open("a link", table.get_ref());
-    let patch = parameters::take(&mut table, 0..end, direction, &TableIds::new(), &mut findings);
+    let patch = parameters::take(&mut table, 0..end, both_ways, &TableIds::new(), &mut findings);
     table.close(&mut findings);
     if findings.is_empty() { Ok(patch) } else { Err(findings) }
 }
@@ -112,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_replaces_what_it_names_and_nothing_else() {
+    fn a_change_replaces_only_the_parameters_that_it_sets() {
         let link = Link { limit: Some(7), delay: "5ms".parse().unwrap(), ..Link::LAN };
         let change = parse("rtt = '60ms'\n", true).unwrap();
         assert_eq!(change.over(link), Link { delay: "30ms".parse().unwrap(), ..link });
@@ -120,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn on_the_wire_it_is_its_text() {
+    fn the_wire_form_is_the_text() {
         for (text, both_ways) in [("rtt = '60ms'", true), ("delay = '60ms'", false)] {
             let change = parse(text, both_ways).unwrap();
             let json = serde_json::to_string(&change).unwrap();
@@ -133,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_shown_where_it_is() {
+    fn mistakes_have_their_lines_and_columns() {
         let rejected = |text: &str, both_ways| parse(text, both_ways).unwrap_err().to_string();
         assert_eq!(rejected("rtt = \"60\"", true), "<set>:1:7: a unit is missing: write \"60ms\"");
-        assert!(rejected("rtt = '60ms'", false).starts_with("<set>:1:1: an rtt is of both directions"));
+        assert!(rejected("rtt = '60ms'", false).starts_with("<set>:1:1: `rtt` covers both directions"));
         assert!(rejected("delay = '60ms'\nlos = '5%'", true).starts_with("<set>:2:1: unknown key `los`"));
         assert!(rejected("delay = '60ms'\ndelay = '5ms'", true).contains("not valid TOML"));
-        assert!(rejected("", true).contains("says nothing"));
+        assert!(rejected("", true).contains("has no parameters"));
     }
 }

@@ -1,7 +1,7 @@
-//! Parameters of one link that do not go together: [`incoherence`].
+//! Parameters of one link that contradict each other: [`incoherence`].
 //!
-//! Each may be right by itself, and they may come from several rules, or from a change that is laid over a topology.
-//! Which rules of a file make such a link together is `conflicts`' matter.
+//! The parameters may come from several rules, or from a change of the running topology. `conflicts` finds the rules of a
+//! file that make such a link.
 
 use super::{
     diagnostic::Finding,
@@ -11,31 +11,31 @@ use super::{
     units::Delay,
 };
 
-/// Why a link cannot be. Its text is fit for a command line; [`help`](Self::help) says what would be right.
+/// A contradiction between parameters of a link. The message fits a command line; [`help`](Self::help) is the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incoherence {
-    /// `netem` would send packets at once whose delay is less than nothing, and the mean would not be the delay.
-    #[error("a jitter of {jitter} is more than the one-way delay of {delay}")]
+    /// netem sends packets with a negative delay at once, so the mean would not be the delay.
+    #[error("the jitter of {jitter} is greater than the one-way delay of {delay}")]
     JitterBeyondDelay {
-        /// The link's.
+        /// The link's jitter.
         jitter: Delay,
-        /// The link's.
+        /// The link's delay.
         delay: Delay,
     },
-    /// Packets overtake others by not being delayed.
-    #[error("`reorder` needs a delay, without which there is nothing to overtake")]
+    /// Packets without delay overtake others, but no packet has a delay.
+    #[error("`reorder` needs a delay")]
     ReorderWithoutDelay,
-    /// Packets are to overtake others by their jitter.
+    /// Packets overtake others by their jitter, but the link has none.
     #[error("`reorder = \"jitter\"` needs a jitter")]
     ReorderWithoutJitter,
 }
 
-/// What is incoherent about a link, if anything is: of several things the first.
+/// The first contradiction in a link.
 pub fn incoherence(link: &Link) -> Option<Incoherence> {
     incoherences(link).next()
 }
 
-/// Everything that is incoherent about a link.
+/// All contradictions in a link.
 pub(super) fn incoherences(link: &Link) -> impl Iterator<Item = Incoherence> + use<> {
     let Link { delay, jitter, reorder, .. } = *link;
     let beyond = jitter.filter(|jitter| jitter.amount > delay);
@@ -48,16 +48,16 @@ pub(super) fn incoherences(link: &Link) -> impl Iterator<Item = Incoherence> + u
     beyond.into_iter().chain(reorder)
 }
 
-/// Reports what one rule says in contradiction to itself.
+/// Reports contradictions within one rule.
 pub(super) fn check_rule(patch: &LinkPatch, findings: &mut Vec<Finding>) {
     findings.extend(incoherences(&patch.over(Link::LAN)).filter_map(|incoherence| {
         let (parameter, other) = incoherence.parameters();
-        Some(incoherence.finding(patch.place_of(parameter)?.into(), Some(patch.place_of(other)?.into()), ""))
+        Some(incoherence.finding(patch.span_of(parameter)?.into(), Some(patch.span_of(other)?.into()), ""))
     }));
 }
 
 impl Incoherence {
-    /// The parameter that makes no sense, and the one beside which it makes none.
+    /// The parameter that cannot be, and the parameter that contradicts it.
     pub const fn parameters(self) -> (Parameter, Parameter) {
         match self {
             Self::JitterBeyondDelay { .. } => (Parameter::Jitter, Parameter::Delay),
@@ -66,29 +66,29 @@ impl Incoherence {
         }
     }
 
-    /// What to write instead.
+    /// The remedy.
     pub fn help(self) -> String {
         match self {
             Self::JitterBeyondDelay { jitter, delay: Delay::ZERO } => {
-                format!("nothing is sent before its time: write a delay of at least {jitter}, or no jitter")
+                format!("write a delay of at least {jitter}, or remove the jitter")
             }
-            Self::JitterBeyondDelay { jitter, delay } => format!(
-                "nothing is sent before its time: write a delay of at least {jitter}, or a jitter of at most {delay}"
-            ),
+            Self::JitterBeyondDelay { jitter, delay } => {
+                format!("write a delay of at least {jitter}, or a jitter of at most {delay}")
+            }
             Self::ReorderWithoutDelay => "write a delay, as in `delay = \"10ms\"`, or `reorder = \"0%\"`".to_owned(),
             Self::ReorderWithoutJitter => "write a jitter, as in `jitter = \"5ms\"`, or `reorder = \"0%\"`".to_owned(),
         }
     }
 
-    /// The finding about the place where the parameter is said and, if it is said at all, that of the other one: the
-    /// caret is at the later of the two. `link` is the label that names a link.
-    pub(super) fn finding(self, place: SourceSpan, other_place: Option<SourceSpan>, link: &str) -> Finding {
+    /// The finding at the later one of the two parameters' keys. `other_span` is `None` if no rule sets the other
+    /// parameter. The label `link` names an example.
+    pub(super) fn finding(self, span: SourceSpan, other_span: Option<SourceSpan>, link: &str) -> Finding {
         let (parameter, other) = self.parameters();
         let finding = |caret| Finding::new(caret, self.to_string()).label(link).help(self.help());
-        match other_place {
-            Some(later) if later > place => finding(later).related(place, format!("the {parameter} is said here")),
-            Some(earlier) => finding(place).related(earlier, format!("the {other} is said here")),
-            None => finding(place).label(format!("nothing is said of the {other} {link}")),
+        match other_span {
+            Some(later) if later > span => finding(later).related(span, format!("the {parameter} is set here")),
+            Some(earlier) => finding(span).related(earlier, format!("the {other} is set here")),
+            None => finding(span).label(format!("no rule sets the {other} {link}")),
         }
     }
 }
@@ -112,11 +112,11 @@ mod tests {
         assert_eq!(incoherence(&Link::LAN), None);
         assert_eq!(incoherence(&link("5ms", Some("5ms"), None)), None);
         let found = incoherence(&link("4ms", Some("5ms"), None)).unwrap();
-        assert_eq!(found.to_string(), "a jitter of 5ms is more than the one-way delay of 4ms");
+        assert_eq!(found.to_string(), "the jitter of 5ms is greater than the one-way delay of 4ms");
     }
 
     #[test]
-    fn reordering_needs_what_it_is_made_of() {
+    fn reordering_needs_a_delay_or_a_jitter() {
         let chance = Chance { probability: Probability::ONE, correlation: Probability::ZERO };
         let undelayed = Some(Reorder::Undelayed(Undelayed { chance, gap: 1 }));
         assert_eq!(incoherence(&link("1ns", None, undelayed)), None);

@@ -1,38 +1,37 @@
-//! Rules that make an incoherent link together: [`check`].
+//! Checks for links that several rules make incoherent together: [`check`].
 //!
-//! A jitter of one rule may meet the delay of another on some links, on all, or on none: only the links tell. But
-//! there are as many of them as pairs of nodes, so they are looked at only where the values that the rules have could
-//! meet badly at all, and then once for all nodes of which the rules speak alike.
+//! The jitter of one rule can meet the delay of another on some links only, so the links themselves are checked. There
+//! is one link for each pair of nodes: `check` looks at one node of each class, and only if a conflict is possible.
 
 use std::collections::BTreeSet;
 
 use super::{
     coherence::incoherences,
     diagnostic::Finding,
-    link::{Jitter, Link, Parameter, Reorder},
+    link::Link,
+    matrix::Matrix,
     members::Members,
     node_set::{NodeId, NodeSet},
-    patch::LinkPatch,
     rules::Rules,
     units::Delay,
 };
 
-/// Reports each two rules that make an incoherent link, with one such link.
+/// Reports each pair of rules that makes an incoherent link, with one such link.
 pub(super) fn check(rules: &Rules, members: &Members, findings: &mut Vec<Finding>) {
-    if !Extremes::may_meet_badly(rules) {
+    if !is_conflict_possible(rules) {
         return;
     }
     let mut reported = BTreeSet::new();
     for from in rules.classes(members).iter().filter_map(NodeSet::first) {
-        let view = rules.view(from, members);
-        for stretch in view.outlook() {
-            let Some(to) = stretch.nodes.clone().find(|&to| to != from) else { continue };
-            for incoherence in incoherences(&stretch.link) {
+        let of_node = rules.of_node(from, members);
+        for range in of_node.link_ranges() {
+            let Some(to) = range.nodes.clone().find(|&to| to != from) else { continue };
+            for incoherence in incoherences(&range.link) {
                 let (parameter, other) = incoherence.parameters();
-                let Some(place) = view.place_of(to, parameter) else { continue };
-                let other_place = view.place_of(to, other);
-                if reported.insert((place.clone(), other_place.clone())) {
-                    findings.push(incoherence.finding(place, other_place, &example(from, to, members)));
+                let Some(span) = of_node.span_of(to, parameter) else { continue };
+                let other_span = of_node.span_of(to, other);
+                if reported.insert((span.clone(), other_span.clone())) {
+                    findings.push(incoherence.finding(span, other_span, &example(from, to, members)));
                 }
             }
         }
@@ -41,82 +40,19 @@ pub(super) fn check(rules: &Rules, members: &Members, findings: &mut Vec<Finding
 
 fn example(from: NodeId, to: NodeId, members: &Members) -> String {
     let name = |node: NodeId| members.names_in(node..node + 1).first().map(ToString::to_string).unwrap_or_default();
-    format!("from {} to {}, for one", name(from), name(to))
+    format!("for example from {} to {}", name(from), name(to))
 }
 
-/// The values that some link may have after some of the rules, each by itself, that meet others worst.
-#[derive(Clone, Copy)]
-struct Extremes {
-    least_delay: Delay,
-    most_jitter: Delay,
-    /// Whether a link may have no jitter.
-    steady: bool,
-    /// Whether packets may overtake others undelayed.
-    undelayed: bool,
-    /// Whether packets may overtake others by their jitter.
-    by_jitter: bool,
-}
-
-impl Extremes {
-    /// Whether there is any need to look at the links. It takes one walk over the rules, and is never wrong when it
-    /// says no.
-    fn may_meet_badly(rules: &Rules) -> bool {
-        // The default is for every link, so that what it says is never what the LAN is.
-        let mut so_far = Self::of(&rules.default.over(Link::LAN));
-        so_far.is_bad()
-            || rules.patches_over_the_default().any(|patch| {
-                let here = so_far.under(&patch);
-                so_far = so_far.or(here);
-                here.is_bad()
-            })
-    }
-
-    fn of(link: &Link) -> Self {
-        Self {
-            least_delay: link.delay,
-            most_jitter: amount(link.jitter),
-            steady: link.jitter.is_none(),
-            undelayed: matches!(link.reorder, Some(Reorder::Undelayed(_))),
-            by_jitter: link.reorder == Some(Reorder::Jitter),
-        }
-    }
-
-    /// Of the links that the rule speaks of.
-    fn under(self, patch: &LinkPatch) -> Self {
-        let said = Self::of(&patch.over(Link::LAN));
-        let is_said = |parameter| patch.place_of(parameter).is_some();
-        let delay = if is_said(Parameter::Delay) { said } else { self };
-        let jitter = if is_said(Parameter::Jitter) { said } else { self };
-        let reorder = if is_said(Parameter::Reorder) { said } else { self };
-        Self {
-            least_delay: delay.least_delay,
-            most_jitter: jitter.most_jitter,
-            steady: jitter.steady,
-            undelayed: reorder.undelayed,
-            by_jitter: reorder.by_jitter,
-        }
-    }
-
-    /// Of the links that are as in one or the other.
-    fn or(self, other: Self) -> Self {
-        Self {
-            least_delay: self.least_delay.min(other.least_delay),
-            most_jitter: self.most_jitter.max(other.most_jitter),
-            steady: self.steady || other.steady,
-            undelayed: self.undelayed || other.undelayed,
-            by_jitter: self.by_jitter || other.by_jitter,
-        }
-    }
-
-    fn is_bad(self) -> bool {
-        self.most_jitter > self.least_delay
-            || self.undelayed && self.least_delay == Delay::ZERO
-            || self.by_jitter && self.steady
-    }
-}
-
-fn amount(jitter: Option<Jitter>) -> Delay {
-    jitter.map_or(Delay::ZERO, |jitter| jitter.amount)
+/// False if no combination of the rules can be incoherent. Takes one pass over the rules.
+fn is_conflict_possible(rules: &Rules) -> bool {
+    let set_delays = rules.patches().filter_map(|patch| Some(patch.delay.as_ref()?.value));
+    let default_delay = rules.default.over(Link::LAN).delay;
+    let matrix = rules.matrix.iter().filter_map(Matrix::least_delay);
+    let least_delay = set_delays.chain(matrix).fold(default_delay, Delay::min);
+    rules
+        .patches()
+        .map(|patch| patch.over(Link::LAN))
+        .any(|link| link.reorder.is_some() || link.jitter.is_some_and(|jitter| jitter.amount > least_delay))
 }
 
 #[cfg(test)]
@@ -128,31 +64,30 @@ mod tests {
 
     use super::*;
     use crate::topology::{
-        Source,
-        files::{Files, References},
-        gather::gather,
-        matrix, raw,
+        Source, document,
+        files::{AttachedFiles, References},
+        matrix, membership,
         resolve::resolve,
         tables::TableIds,
     };
 
-    /// The rules of a file and its matrix, and whatever has been found so far.
+    /// The rules of a file and its matrix, with the findings of the passes before.
     fn resolved(text: &str, csv: &str) -> (Rules, Members, Vec<Finding>) {
         let mut findings = Vec::new();
         let table = DeTable::parse(text).unwrap();
         let mut source = Source::new("t.toml", text);
         source.files.insert("m.csv".to_owned(), csv.to_owned());
         let (unreadable, references) = (BTreeMap::new(), References::of(table.get_ref()));
-        let document = raw::read(table.get_ref(), text, &TableIds::new(), &mut findings);
-        let members = gather(&document.groups, &mut findings);
-        let files = Files::of(&source, &unreadable, &references, &mut Vec::new());
+        let document = document::read(table.get_ref(), text, &TableIds::new(), &mut findings);
+        let members = membership::read(&document.groups, &mut findings);
+        let files = AttachedFiles::of(&source, &unreadable, &references, &mut Vec::new());
         let matrix = document.links.matrix.as_ref();
         let matrix = matrix.and_then(|words| matrix::read(words, &files, &members, &mut findings));
         let rules = resolve(&document, matrix, &members, &mut findings);
         (rules, members, findings)
     }
 
-    /// A parameter or two, of the kinds that can contradict each other.
+    /// A rule of up to three parameters that can conflict.
     fn any_rule() -> impl Strategy<Value = String> {
         let delay = prop_oneof![Just(String::new()), (0..9_u8).prop_map(|ms| format!("delay = '{ms}ms'"))];
         let jitter = prop_oneof![3 => Just(String::new()), 1 => (0..5_u8).prop_map(|ms| format!("jitter = '{ms}ms'"))];
@@ -205,9 +140,9 @@ mod tests {
             let links = pairs.filter(|(from, to)| from != to).map(|(from, to)| (from, to, rules.link(from, to, &members)));
             let mut expected = BTreeSet::new();
             for (from, to, link) in links {
-                for (parameter, other) in incoherences(&link).map(super::super::Incoherence::parameters) {
-                    let place = |parameter| rules.place_of(from, to, parameter, &members);
-                    expected.insert((place(parameter), place(other)));
+                for (parameter, other) in incoherences(&link).map(crate::topology::Incoherence::parameters) {
+                    let span = |parameter| rules.of_node(from, &members).span_of(to, parameter);
+                    expected.insert((span(parameter), span(other)));
                 }
             }
             prop_assert_eq!(findings.len(), expected.len(), "{}", text);
@@ -215,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_that_no_rule_tells_apart_are_looked_at_once() {
+    fn nodes_of_one_class_are_checked_once() {
         let text = "name = 't'\nnodes = 'm[1-1000]'\nzones = { Z = 'n[1-1000]' }\n[links]\ndefault.delay = '1ms'\n\
                     [[links.override]]\nfrom = 'm[1,3,5,7-9,500]'\nto = 'Z'\njitter = '2ms'\n";
         let (rules, members, mut findings) = resolved(text, "");

@@ -1,8 +1,7 @@
-//! Comma-separated values with their places: [`rows`] of [`Cell`]s.
+//! Comma-separated values with their spans: [`rows`] of [`Cell`]s.
 //!
-//! As RFC 4180 has them, and as spreadsheets, editors and people write them: spaces around a cell mean nothing, lines
-//! may end in any way, a byte order mark may come first; empty lines, and lines that begin with `#`, are skipped. A cell
-//! is on one line.
+//! The format is RFC 4180 with these extensions: spaces around a cell, any line ends, a byte order mark, empty lines, and
+//! comment lines that begin with `#`. A cell is on one line.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -13,14 +12,14 @@ pub(super) struct Row<'t> {
     text: &'t str,
 }
 
-/// What is between two commas.
+/// The text between two commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cell<'t> {
-    /// Without quotes and the spaces around them.
+    /// Without quotes and spaces around them.
     pub(super) text: Cow<'t, str>,
     /// With its quotes.
     pub(super) span: Range<usize>,
-    /// What is wrong with its quotes, if anything is.
+    /// The mistake in its quotes.
     pub(super) mistake: Option<&'static str>,
 }
 
@@ -35,7 +34,7 @@ pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
     lines.filter(|row| !row.text.is_empty() && !row.text.trim_start().starts_with('#'))
 }
 
-/// Whether a text that is no TOML is a table: lines that all have as many separators, and no `=`.
+/// True if a text is probably CSV: all lines have the same number of separators, and no line has `=`.
 pub(super) fn is_probable(text: &str) -> bool {
     let lines: Vec<&str> = rows(text).map(|row| row.text).collect();
     let is_separator = |separator: char| {
@@ -51,7 +50,7 @@ impl<'t> Row<'t> {
         self.start..self.start + self.text.len()
     }
 
-    /// Its cells, at least one.
+    /// The cells, at least one.
     pub(super) fn cells(&self) -> impl Iterator<Item = Cell<'t>> + use<'t> {
         let Self { start, text } = *self;
         let mut rest = Some(0);
@@ -81,9 +80,9 @@ fn cell(start: usize, text: &str) -> Cell<'_> {
     let span = start..start + text.len();
     let Some(quoted) = text.strip_prefix('"') else { return Cell { text: text.into(), span, mistake: None } };
     let (inner, mistake) = match quoted.strip_suffix('"') {
-        Some(inner) if inner.replace("\"\"", "").contains('"') => (inner, Some("there is something behind the quotes")),
+        Some(inner) if inner.replace("\"\"", "").contains('"') => (inner, Some("there is text after the quotes")),
         Some(inner) => (inner, None),
-        None if quoted.replace("\"\"", "").contains('"') => (quoted, Some("there is something behind the quotes")),
+        None if quoted.replace("\"\"", "").contains('"') => (quoted, Some("there is text after the quotes")),
         None => (quoted, Some("the quotes do not end on this line")),
     };
     let text = if inner.contains("\"\"") { inner.replace("\"\"", "\"").into() } else { inner.into() };
@@ -101,13 +100,13 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_what_is_between_the_commas() {
+    fn commas_separate_cells() {
         assert_eq!(texts("ms, a ,b\na,,1.5\n"), [["ms", "a", "b"], ["a", "", "1.5"]]);
         assert_eq!(texts(",\n,,"), [vec!["", ""], vec!["", "", ""]]);
     }
 
     #[test]
-    fn spreadsheets_and_people_write_lines_in_many_ways() {
+    fn all_line_ends_and_comments_are_read() {
         let expected = [["ms", "a"], ["a", "1"]];
         for text in ["ms,a\r\na,1\r\n", "\u{feff}ms,a\na,1", "# source\n  # date\n\nms,a\n \t\na,1\n\n"] {
             assert_eq!(texts(text), expected, "{text:?}");
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_told_from_other_texts() {
+    fn a_table_is_recognised() {
         for table in ["ms,a,b\na,,1\nb,1,", "# from a spreadsheet\nms;a\na;", "ms\ta\na\t1\n"] {
             assert!(is_probable(table), "{table:?}");
         }
@@ -133,17 +132,17 @@ mod tests {
     }
 
     #[test]
-    fn quotes_that_are_wrong_are_told() {
+    fn wrong_quotes_are_reported() {
         let mistakes = |text| rows(text).flat_map(|row| row.cells().map(|cell| cell.mistake)).collect::<Vec<_>>();
         assert_eq!(mistakes("\"a\",b"), [None, None]);
         assert_eq!(mistakes("\"a,b"), [Some("the quotes do not end on this line")]);
         assert_eq!(mistakes("\""), [Some("the quotes do not end on this line")]);
-        assert_eq!(mistakes("\"a\"b,c"), [Some("there is something behind the quotes"), None]);
-        assert_eq!(mistakes("\"a\"b\""), [Some("there is something behind the quotes")]);
+        assert_eq!(mistakes("\"a\"b,c"), [Some("there is text after the quotes"), None]);
+        assert_eq!(mistakes("\"a\"b\""), [Some("there is text after the quotes")]);
     }
 
     #[test]
-    fn places_are_those_of_the_file() {
+    fn spans_are_bytes_of_the_file() {
         let text = "\u{feff}# é\r\nms , \"a\"\r\n";
         let row = rows(text).next().expect("a row");
         assert_eq!(&text[row.span()], "ms , \"a\"");
@@ -153,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_is_too_strange(text in "[a1,\"# \r\n\t\u{feff}é]{0,40}|\\PC{0,40}") {
+        fn no_text_makes_the_reader_panic(text in "[a1,\"# \r\n\t\u{feff}é]{0,40}|\\PC{0,40}") {
             for row in rows(&text) {
                 let cells: Vec<_> = row.cells().collect();
                 prop_assert!(!cells.is_empty());
@@ -163,10 +162,10 @@ mod tests {
         }
 
         #[test]
-        fn what_is_quoted_is_read_back(cells in proptest::collection::vec("[a1,\"# é]{0,6}", 1..6)) {
+        fn quoted_cells_are_read_back(cells in proptest::collection::vec("[a1,\"# é]{0,6}", 1..6)) {
             let quoted: Vec<_> = cells.iter().map(|cell| format!("\"{}\"", cell.replace('"', "\"\""))).collect();
             let read = texts(&quoted.join(","));
-            // Spaces outside quotes are trimmed, those inside are the cell's own.
+            // Spaces inside quotes belong to the cell.
             prop_assert_eq!(read, vec![cells]);
         }
     }

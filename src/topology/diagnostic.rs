@@ -1,8 +1,7 @@
-//! What is wrong with a topology file: [`Problem`]s with their places, collected into one [`Rejected`], or, if the file
-//! is accepted, into [`Warnings`].
+//! Mistakes in a file: [`Problem`]s, collected into [`Rejected`] or, if the file is accepted, into [`Warnings`].
 //!
-//! The passes over a file make `Finding`s, which know bytes; a [`Problem`] is a finding placed in the file's lines.
-//! How it looks on a terminal is `render`'s matter. First type to read: [`Rejected`].
+//! The passes over a file create `Finding`s, which have spans in bytes. A [`Problem`] is a finding with its line and
+//! column. `render` prints problems for a terminal. First type to read: [`Rejected`].
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
@@ -11,39 +10,39 @@ use serde::Serialize;
 
 use super::source::{File, Lines, Source, SourceSpan};
 
-/// Why a file was refused: everything that is wrong with it and the files that it refers to, file by file in order.
+/// The mistakes in a file and in the files that it names, sorted by file and span.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected(Report);
+pub struct Rejected(pub(super) Report);
 
-/// What is probably not meant in a file that was accepted, and in the files that it refers to.
+/// The warnings about an accepted file and the files that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Warnings(Report);
+pub struct Warnings(pub(super) Report);
 
-/// Everything that was found in a file and those that it refers to.
+/// The problems of a file and the files that it names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) source: Source,
     pub(super) problems: Vec<Problem>,
-    /// How many there are, those that are not kept included.
+    /// The number of errors, including those beyond [`Self::MAX_PROBLEMS`].
     errors: usize,
     warnings: usize,
 }
 
 impl Report {
-    /// More than anyone reads, and little enough to send: a megabyte of nonsense is not worth a megabyte of carets.
+    /// The number of problems that are kept. It bounds the output for a file that is not a topology at all.
     const MAX_PROBLEMS: usize = 1_000;
 
     fn new(source: Source, mut findings: Vec<Finding>) -> Self {
         let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
         let warnings = findings.len() - errors;
-        findings.sort_by(|a, b| a.place.cmp(&b.place));
+        findings.sort_by(|a, b| a.span.cmp(&b.span));
         findings.truncate(Self::MAX_PROBLEMS);
-        let mut files = Files { source: &source, lines: BTreeMap::new() };
-        let problems = findings.into_iter().map(|finding| finding.located(&mut files)).collect();
+        let mut files = SourceLines { source: &source, lines: BTreeMap::new() };
+        let problems = findings.into_iter().map(|finding| finding.locate(&mut files)).collect();
         Self { source, problems, errors, warnings }
     }
 
-    /// Both together, of which `other` is about the same file.
+    /// The problems of both. `other` is about the same file.
     fn and(mut self, other: Self) -> Self {
         self.problems.extend(other.problems);
         self.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
@@ -63,11 +62,8 @@ impl Report {
         let counts = [count(self.errors, "error"), count(self.warnings, "warning")];
         let counts = counts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let shown = self.problems.len();
-        let all = if shown < self.errors + self.warnings {
-            format!(", the first {shown} of them shown")
-        } else {
-            String::new()
-        };
+        let all =
+            if shown < self.errors + self.warnings { format!(" (the first {shown} are shown)") } else { String::new() };
         format!("{path}: {counts}{all}")
     }
 }
@@ -78,19 +74,18 @@ impl Rejected {
         Self(Report::new(source, findings))
     }
 
-    /// Both together, of which `other` is about the same file.
+    /// The problems of both. `other` is about the same file.
     #[must_use]
     pub fn and(self, Self(other): Self) -> Self {
         Self(self.0.and(other))
     }
 
-    /// What is wrong, sorted by its place, at least one error: first what is wrong with the topology file, then with
-    /// the files that it refers to. After a thousand the rest is only counted.
+    /// The problems, at least one error. Sorted by file and span, the topology file first. At most 1,000.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
 
-    /// The file that was refused, with those that it refers to.
+    /// The refused file, with the files that it names.
     pub fn source(&self) -> &Source {
         &self.0.source
     }
@@ -98,10 +93,6 @@ impl Rejected {
     /// `topology.toml: 3 errors`.
     pub fn summary(&self) -> String {
         self.0.summary()
-    }
-
-    pub(super) fn report(&self) -> &Report {
-        &self.0
     }
 }
 
@@ -111,19 +102,15 @@ impl Warnings {
         Self(Report::new(source, findings))
     }
 
-    /// Both together, of which `other` is about the same file.
+    /// The warnings of both. `other` is about the same file.
     #[must_use]
     pub fn and(self, Self(other): Self) -> Self {
         Self(self.0.and(other))
     }
 
-    /// What is probably not meant, sorted by its place. After a thousand the rest is only counted.
+    /// The warnings, sorted by file and span. At most 1,000.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
-    }
-
-    pub(super) fn report(&self) -> &Report {
-        &self.0
     }
 }
 
@@ -145,7 +132,7 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Whether a file with a [`Problem`] is refused.
+/// The effect of a [`Problem`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -156,51 +143,51 @@ pub enum Severity {
     Warning,
 }
 
-/// One thing that is wrong with a file, and where.
+/// A mistake in a file, with its span.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// Whether the file is refused for it.
+    /// Tells if the file is refused.
     pub severity: Severity,
-    /// What is wrong, as one sentence without a full stop.
+    /// The mistake, as one sentence without a full stop.
     pub message: String,
-    /// A few words for the place itself; may be empty.
+    /// A few words for the span; may be empty.
     pub label: String,
-    /// The name of the file that it is in: the topology file, or one that it refers to.
+    /// The path of the file with the mistake: the topology file, or a file that it names.
     pub path: String,
     #[serde(skip)]
     pub(super) file: File,
-    /// The place, in bytes of the file's text.
+    /// The span in the file, in bytes.
     pub span: Range<usize>,
-    /// The line in which the place begins, counted from 1.
+    /// The line of the span's start, counted from 1.
     pub line: usize,
-    /// The column at which the place begins, counted from 1 in characters.
+    /// The column of the span's start, counted from 1 in characters.
     pub column: usize,
-    /// What would be right.
+    /// The remedy.
     pub help: Option<String>,
-    /// Other places that have to do with it.
+    /// Other spans that explain the mistake.
     pub related: Vec<Related>,
 }
 
-/// A second place that explains a [`Problem`].
+/// A second span that explains a [`Problem`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Related {
-    /// The name of the file that it is in, which may be another than the problem's.
+    /// The path of the file, which can differ from the problem's.
     pub path: String,
     #[serde(skip)]
     pub(super) file: File,
-    /// The place, in bytes of the file's text.
+    /// The span in the file, in bytes.
     pub span: Range<usize>,
-    /// What is there.
+    /// The explanation.
     pub label: String,
 }
 
-/// A [`Problem`] in the making, which knows its bytes but not yet its line.
+/// A [`Problem`] without its line and column.
 #[derive(Clone, Debug)]
 pub(crate) struct Finding {
     severity: Severity,
-    place: SourceSpan,
+    span: SourceSpan,
     message: String,
     label: String,
     help: Option<String>,
@@ -208,10 +195,10 @@ pub(crate) struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn new(place: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
+    pub(crate) fn new(span: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
         Self {
             severity: Severity::Error,
-            place: place.into(),
+            span: span.into(),
             message: presentable(&message.into()),
             label: String::new(),
             help: None,
@@ -219,9 +206,9 @@ impl Finding {
         }
     }
 
-    /// Something that may be meant.
-    pub(crate) fn warning(place: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
-        Self { severity: Severity::Warning, ..Self::new(place, message) }
+    /// A warning: the file is accepted.
+    pub(crate) fn warning(span: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::new(span, message) }
     }
 
     pub(crate) fn is_error(&self) -> bool {
@@ -238,52 +225,50 @@ impl Finding {
         self
     }
 
-    /// The first of several that are alike.
+    /// Tells the number of further findings of the same kind.
     pub(crate) fn and_more(mut self, more: usize) -> Self {
         self.message = format!("{} (and {more} more like this)", self.message);
         self
     }
 
-    pub(crate) fn related(mut self, place: impl Into<SourceSpan>, label: impl Into<String>) -> Self {
-        self.related.push((place.into(), presentable(&label.into())));
+    pub(crate) fn related(mut self, span: impl Into<SourceSpan>, label: impl Into<String>) -> Self {
+        self.related.push((span.into(), presentable(&label.into())));
         self
     }
 
-    fn located(self, files: &mut Files<'_>) -> Problem {
-        let (path, span) = files.locate(&self.place);
-        let (line, column) = files.lines(&self.place.file).position(span.start);
-        let related = self.related.into_iter().map(|(place, label)| {
-            let (path, span) = files.locate(&place);
-            Related { path, file: place.file, span, label }
+    fn locate(self, files: &mut SourceLines<'_>) -> Problem {
+        let (path, span) = files.locate(&self.span);
+        let (line, column) = files.lines(&self.span.file).position(span.start);
+        let related = self.related.into_iter().map(|(at, label)| {
+            let (path, span) = files.locate(&at);
+            Related { path, file: at.file, span, label }
         });
         let related = related.collect();
-        let Self { severity, place: SourceSpan { file, .. }, message, label, help, .. } = self;
+        let Self { severity, span: SourceSpan { file, .. }, message, label, help, .. } = self;
         Problem { severity, message, label, path, file, span, line, column, help, related }
     }
 }
 
-/// The files of a source with their lines, each of which is cut into lines once at most.
-struct Files<'s> {
+/// The files of a source with their lines. Each file is split into lines at most once.
+struct SourceLines<'s> {
     source: &'s Source,
     lines: BTreeMap<File, Lines<'s>>,
 }
 
-impl<'s> Files<'s> {
+impl<'s> SourceLines<'s> {
     fn lines(&mut self, file: &File) -> &Lines<'s> {
         let source = self.source;
         self.lines.entry(file.clone()).or_insert_with(|| Lines::of(source.text_of(file).unwrap_or_default()))
     }
 
-    /// The file's name, fit for a terminal, and the span with its ends on characters.
-    fn locate(&self, place: &SourceSpan) -> (String, Range<usize>) {
-        let text = self.source.text_of(&place.file).unwrap_or_default();
-        (normalize_untrusted_str(&self.source.name_of(&place.file)), on_characters(&place.span, text))
+    /// The path, without control characters, and the span with its ends on character boundaries.
+    fn locate(&self, span: &SourceSpan) -> (String, Range<usize>) {
+        let text = self.source.text_of(&span.file).unwrap_or_default();
+        (normalize_untrusted_str(&self.source.name_of(&span.file)), on_characters(&span.span, text))
     }
 }
 
-/// Makes a text that quotes the file fit for a terminal: no control characters, and no whole pages.
-///
-/// Messages end with what they quote, so that it is the quotation that is cut.
+/// Removes control characters and shortens a text that quotes the file. Messages end with the quotation.
 fn presentable(text: &str) -> String {
     const SHOWN_CHARS: usize = 320;
     let mut text = normalize_untrusted_str(text);
@@ -294,7 +279,7 @@ fn presentable(text: &str) -> String {
     text
 }
 
-/// The span with its ends on characters of the text: a TOML syntax error may point behind the end or into a character.
+/// The span with its ends on character boundaries. The span of a TOML syntax error can end inside a character.
 fn on_characters(span: &Range<usize>, text: &str) -> Range<usize> {
     let start = text.floor_char_boundary(span.start);
     start..text.ceil_char_boundary(span.end.max(start))
@@ -317,12 +302,12 @@ mod tests {
     }
 
     #[test]
-    fn a_span_behind_the_end_is_the_end() {
+    fn a_span_beyond_the_end_of_the_file_is_moved_to_the_end() {
         assert_eq!(rejected(vec![Finding::new(70..80, "late")]).problems()[0].span, 13..13);
     }
 
     #[test]
-    fn a_problem_is_in_a_file_of_its_own() {
+    fn a_problem_names_its_own_file() {
         let mut source = Source::new("a/t.toml", "b = 2\n");
         source.files.insert("m.csv".to_owned(), "ms\nx,y\n".to_owned());
         let csv = |span| SourceSpan { file: File::Attached("m.csv".into()), span };
@@ -337,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_shown_is_counted() {
+    fn problems_beyond_a_thousand_are_counted() {
         let rejected = rejected((0..1_500).map(|_| Finding::new(0..1, "x")).collect());
         assert_eq!(rejected.problems().len(), 1_000);
-        assert_eq!(rejected.summary(), "t.toml: 1500 errors, the first 1000 of them shown");
+        assert_eq!(rejected.summary(), "t.toml: 1500 errors (the first 1000 are shown)");
     }
 
     #[test]
-    fn warnings_are_counted_by_themselves() {
+    fn warnings_are_counted_apart_from_errors() {
         let rejected = rejected(vec![Finding::new(7..8, "second"), Finding::warning(1..2, "first")]);
         assert_eq!(rejected.to_string(), "t.toml:1:1: warning: first\nt.toml:2:1: second");
         assert_eq!(rejected.summary(), "t.toml: 1 error, 1 warning");

@@ -1,8 +1,12 @@
-//! The files that a topology file refers to: which they are ([`References`]), and opening them ([`Files`]).
+//! The files that a topology file names: [`References`] finds the names, [`AttachedFiles`] has the texts.
 //!
-//! Nothing is read from a disk here: whoever has the topology file brings the texts along, in a [`Source`].
+//! The module reads no disk: the texts are in the [`Source`].
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    sync::Arc,
+};
 
 use toml::{
     Spanned,
@@ -16,9 +20,17 @@ use super::{
     source::{File, Source, SourceSpan},
 };
 
-/// The names by which a topology file refers to others, where the language has such names.
-///
-/// The rest of the file may be wrong in any way.
+impl Source {
+    /// The names of files in the topology file, each once. Empty if the file is not valid TOML; other mistakes in the
+    /// file do not matter.
+    pub fn references(&self) -> BTreeSet<String> {
+        let text = Some(&self.text).filter(|text| text.len() <= MAX_FILE_BYTES);
+        let Some(table) = text.and_then(|text| DeTable::parse(text).ok()) else { return BTreeSet::new() };
+        References::of(table.get_ref()).names().map(str::to_owned).collect()
+    }
+}
+
+/// The names of files in a topology file. The file may have any mistakes.
 #[derive(Debug, Default)]
 pub(super) struct References<'t> {
     /// `[links] matrix`.
@@ -53,7 +65,7 @@ impl<'t> References<'t> {
         }
     }
 
-    /// All names, some of them perhaps several times.
+    /// All names, with repetitions.
     pub(super) fn names(&self) -> impl Iterator<Item = &'t str> {
         self.matrix.iter().chain(&self.tables).map(|word| *word.get_ref())
     }
@@ -64,28 +76,28 @@ fn string<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Word<'t>> {
     Some(Spanned::new(value.span(), value.get_ref().as_str()?))
 }
 
-/// The files of a source, to be opened where the topology file names them.
-pub(super) struct Files<'s> {
+/// The files of a source, and the reasons why some are missing.
+pub(super) struct AttachedFiles<'s> {
     source: &'s Source,
-    /// Why there is no text of a file, where the one who was to read it has said so.
+    /// Read errors of the caller, by the names of the files.
     unreadable: &'s BTreeMap<String, String>,
 }
 
-/// A file with its text.
-pub(super) struct Opened<'s> {
+/// A file that a topology names.
+pub(super) struct AttachedFile<'s> {
     pub(super) name: Arc<str>,
     pub(super) text: &'s str,
 }
 
-impl Opened<'_> {
-    /// Some bytes of this file.
-    pub(super) fn place(&self, span: std::ops::Range<usize>) -> SourceSpan {
+impl AttachedFile<'_> {
+    /// A span of this file.
+    pub(super) fn span(&self, span: Range<usize>) -> SourceSpan {
         SourceSpan { file: File::Attached(Arc::clone(&self.name)), span }
     }
 }
 
-impl<'s> Files<'s> {
-    /// The files that belong to a topology. Reports it if they are too many, or others than it refers to.
+impl<'s> AttachedFiles<'s> {
+    /// The files of a topology. Reports files that are too large together, and a file that the topology does not name.
     pub(super) fn of(
         source: &'s Source,
         unreadable: &'s BTreeMap<String, String>,
@@ -94,44 +106,33 @@ impl<'s> Files<'s> {
     ) -> Self {
         if source.files.values().map(String::len).sum::<usize>() > MAX_ATTACHED_BYTES {
             let mib = MAX_ATTACHED_BYTES / (1024 * 1024);
-            findings.push(Finding::new(0..0, format!("the files that this one refers to are larger than {mib} MiB")));
+            findings.push(Finding::new(0..0, format!("the files of this topology are larger than {mib} MiB together")));
         }
-        let is_stray = |name: &&String| !references.names().any(|known| known == name.as_str());
+        let stray = source.files.keys().find(|name| !references.names().any(|known| known == name.as_str()));
         findings.extend(
-            source.files.keys().find(is_stray).map(|name| {
-                Finding::new(0..0, format!("nothing here refers to the file that is attached as `{name}`"))
-            }),
+            stray.map(|name| Finding::new(0..0, format!("the topology does not name the attached file `{name}`"))),
         );
         Self { source, unreadable }
     }
 
-    /// The file of this name. Reports it if there is none.
-    pub(super) fn open(&self, word: &Word<'_>, findings: &mut Vec<Finding>) -> Option<Opened<'s>> {
+    /// The file of this name. Reports a file that is missing or too large.
+    pub(super) fn open(&self, word: &Word<'_>, findings: &mut Vec<Finding>) -> Option<AttachedFile<'s>> {
         let name = *word.get_ref();
-        let text = self.source.files.get(name).map(String::as_str);
-        let why = match (text, self.unreadable.get(name)) {
-            _ if name.is_empty() => {
-                findings.push(Finding::new(word.span(), "the file's name is empty"));
-                return None;
+        let reason = match (self.source.files.get(name), self.unreadable.get(name)) {
+            (Some(text), _) if text.len() <= MAX_FILE_BYTES => {
+                return Some(AttachedFile { name: name.into(), text });
             }
-            (Some(text), _) if text.len() > MAX_FILE_BYTES => {
-                format!("it is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024))
-            }
-            (Some(text), _) => return Some(Opened { name: name.into(), text }),
-            (None, Some(why)) => why.clone(),
-            (None, None) => {
-                findings.push(
-                    Finding::new(word.span(), format!("the file `{name}` is not attached to the topology"))
-                        .help("a topology travels with the files that it refers to"),
-                );
-                return None;
-            }
+            (Some(_), _) => format!("it is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024)),
+            (None, Some(reason)) => reason.clone(),
+            (None, None) => "it is not attached to the topology".to_owned(),
         };
-        findings.push(
-            Finding::new(word.span(), format!("cannot read `{name}`: {why}"))
-                .label(format!("this is {}", self.source.path_of(name)))
-                .help("a file's name is relative to the folder of the topology file"),
-        );
+        findings.push(if name.is_empty() {
+            Finding::new(word.span(), "the file's name is empty")
+        } else {
+            Finding::new(word.span(), format!("cannot read `{name}`: {reason}"))
+                .label(format!("path: {}", self.source.path_of(name)))
+                .help("a file's name is relative to the folder of the topology file")
+        });
         None
     }
 }

@@ -1,56 +1,55 @@
-//! What a packet meets on its way from one node to another: [`Link`] and its parameters (`tc-netem(8)`).
+//! A link and its parameters (tc-netem(8)): [`Link`].
 //!
-//! Which rule says so of which nodes is `rules`' matter, what one rule says is `patch`'s, how it is written
-//! `parameters`'.
+//! `rules` computes the link of two nodes, `patch` holds the parameters of one rule, `parameters` reads them from TOML.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{BitRate, Bytes, Delay, Probability};
+use super::units::{BitRate, Bytes, Delay, Probability, ShortTime};
 
-/// What a packet from one node to another meets, on top of the LAN itself. One direction; the way back is its own link.
+/// The network from one node to another, in addition to the LAN. One direction: the way back is a link of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// How long the packet is held back, one way; with jitter, on average.
+    /// The one-way delay of packets; with jitter, the mean.
     #[serde(rename = "delay_ms")]
     pub delay: Delay,
-    /// How much the delay varies.
+    /// The variation of the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub jitter: Option<Jitter>,
-    /// Which packets are lost.
+    /// The loss of packets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loss: Option<Loss>,
-    /// How many packets have one bit flipped.
+    /// The share of packets with one flipped bit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub corrupt: Option<Chance>,
-    /// How many packets arrive twice.
+    /// The share of packets that arrive twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate: Option<Chance>,
-    /// Which packets overtake others; `None`: they arrive in the order in which they were sent.
+    /// The packets that overtake others. `None`: packets keep their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reorder: Option<Reorder>,
-    /// How fast the link is; `None`: as fast as the LAN.
+    /// The rate. `None`: that of the LAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
-    /// What shares the rate, if there is one.
+    /// The links that share the rate.
     #[serde(default, skip_serializing_if = "RatePer::is_node")]
     pub rate_per: RatePer,
-    /// When the link sends at all, for media that are shared in turns.
+    /// The times at which the link sends, for shared media such as Wi-Fi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// How many packets may be under way at once; `None`: as many as the rate and the delay need.
+    /// The number of packets in flight and in the queue. `None`: computed from the rate and the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// What the dice start from, for losses that repeat from run to run.
+    /// The seed of the random numbers, for losses that repeat from run to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
 
 impl Link {
-    /// The LAN as it is, to which nothing is added.
+    /// The LAN without additions.
     pub const LAN: Self = Self {
         delay: Delay::ZERO,
         jitter: None,
@@ -65,15 +64,15 @@ impl Link {
         seed: None,
     };
 
-    /// Whether nothing is added to the LAN. A limit and a seed alone add nothing.
+    /// True if nothing is added to the LAN. A limit and a seed alone add nothing.
     pub fn is_lan(&self) -> bool {
         Self { limit: None, seed: None, ..*self } == Self::LAN
     }
 
-    /// The names of the parameters that it has, and nothing of those that it has not.
+    /// The parameters that the link has.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> + use<> {
         let Self { delay, jitter, loss, corrupt, duplicate, reorder, rate, rate_per: _, slot, limit, seed } = *self;
-        let said = [
+        let parameters = [
             (Parameter::Delay, delay > Delay::ZERO),
             (Parameter::Jitter, jitter.is_some()),
             (Parameter::Loss, loss.is_some()),
@@ -85,11 +84,11 @@ impl Link {
             (Parameter::Limit, limit.is_some()),
             (Parameter::Seed, seed.is_some()),
         ];
-        said.into_iter().filter_map(|(parameter, is_said)| is_said.then_some(parameter))
+        parameters.into_iter().filter_map(|(parameter, is_set)| is_set.then_some(parameter))
     }
 }
 
-/// The parameters of a link, each of which a later rule replaces as a whole.
+/// The parameters of a link. A later rule replaces a parameter as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -106,7 +105,7 @@ pub enum Parameter {
     Duplicate,
     /// `reorder`.
     Reorder,
-    /// `rate`, with its overheads and what shares it.
+    /// `rate`, with its overheads and `rate-per`.
     Rate,
     /// `slot`.
     Slot,
@@ -117,7 +116,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// All of them, in the order in which they are told.
+    /// All parameters, in the order of messages.
     pub const ALL: [Self; 10] = [
         Self::Delay,
         Self::Jitter,
@@ -130,70 +129,69 @@ impl Parameter {
         Self::Limit,
         Self::Seed,
     ];
+
+    const NAMES: [&str; 10] =
+        ["delay", "jitter", "loss", "corrupt", "duplicate", "reorder", "rate", "slot", "limit", "seed"];
 }
 
 impl fmt::Display for Parameter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Delay => "delay",
-            Self::Jitter => "jitter",
-            Self::Loss => "loss",
-            Self::Corrupt => "corrupt",
-            Self::Duplicate => "duplicate",
-            Self::Reorder => "reorder",
-            Self::Rate => "rate",
-            Self::Slot => "slot",
-            Self::Limit => "limit",
-            Self::Seed => "seed",
-        })
+        f.pad(Self::NAMES[*self as usize])
     }
 }
 
-/// How much a delay varies from packet to packet.
+/// The variation of a delay from packet to packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Jitter {
-    /// One standard deviation; of the uniform distribution, half the width. Never zero, at most [`Jitter::MAX`].
+    /// The standard deviation; of the uniform distribution, half the width. Never zero, at most [`Jitter::MAX`].
     #[serde(rename = "amount_ms")]
     pub amount: Delay,
-    /// How much of each packet's draw is the draw before it.
+    /// The weight of the previous random number in each new one.
     pub correlation: Probability,
-    /// How the delays are distributed around their mean.
+    /// The distribution of the delays around their mean.
     pub distribution: Distribution,
 }
 
 impl Jitter {
-    /// The most that the kernel takes: 31 bits of nanoseconds (`netem_change` caps it silently).
-    pub const MAX: Delay = Delay::from_nanos(i32::MAX as u64);
+    /// The kernel's limit: 31 bits of nanoseconds. `netem_change` silently reduces larger values.
+    pub const MAX: Delay = ShortTime::MAX;
 }
 
-/// How a time that varies is distributed.
+/// The distribution of a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub enum Distribution {
-    /// Evenly, from one jitter less than the mean to one jitter more.
+    /// Uniform, from the mean minus the jitter to the mean plus the jitter.
     #[default]
     Uniform,
-    /// Gauss's bell.
+    /// Normal (Gaussian).
     Normal,
-    /// Pareto's, of shape 3: most delays a little short, a few very long.
+    /// Pareto with shape 3: most delays a little short, a few very long.
     Pareto,
     /// A quarter normal, three quarters Pareto.
     ParetoNormal,
-    /// One of the user's own.
+    /// A table of the user.
     Table(TableId),
+}
+
+impl Distribution {
+    /// The distributions with names, as in a topology file.
+    pub(super) const NAMED: [(&'static str, Self); 4] = [
+        ("uniform", Self::Uniform),
+        ("normal", Self::Normal),
+        ("pareto", Self::Pareto),
+        ("paretonormal", Self::ParetoNormal),
+    ];
 }
 
 impl fmt::Display for Distribution {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uniform => f.pad("uniform"),
-            Self::Normal => f.pad("normal"),
-            Self::Pareto => f.pad("pareto"),
-            Self::ParetoNormal => f.pad("paretonormal"),
-            Self::Table(id) => f.pad(&format!("table-{id}")),
+        match (self, Self::NAMED.iter().find(|(_, named)| named == self)) {
+            (Self::Table(id), _) => f.pad(&format!("table-{id}")),
+            (_, named) => f.pad(named.map_or("", |(name, _)| name)),
         }
     }
 }
@@ -208,30 +206,31 @@ impl TryFrom<String> for Distribution {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let named = [Self::Uniform, Self::Normal, Self::Pareto, Self::ParetoNormal];
-        let table =
-            || u32::from_str_radix(text.strip_prefix("table-")?, 16).ok().map(|id| Self::Table(TableId::new(id)));
-        let found = named.into_iter().find(|named| named.to_string() == text).or_else(table);
-        found.filter(|found| found.to_string() == text).ok_or_else(|| format!("`{text}` is no distribution"))
+        let named = Self::NAMED.into_iter().find(|(name, _)| *name == text).map(|(_, named)| named);
+        let table = || {
+            let id = u32::from_str_radix(text.strip_prefix("table-")?, 16).ok()?;
+            Some(Self::Table(TableId::new(id))).filter(|table| table.to_string() == text)
+        };
+        named.or_else(table).ok_or_else(|| format!("`{text}` is not a distribution"))
     }
 }
 
-/// Names a distribution table by what is in it: 24 bits of its SHA-256.
+/// The identity of a distribution table: 24 bits of the SHA-256 of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct TableId(u32);
 
 impl TableId {
-    /// How many bits it has.
+    /// The number of bits.
     pub const BITS: u32 = 24;
 
-    /// The identity with this number, of which only the lowest [`Self::BITS`] count.
+    /// The identity with the lowest [`Self::BITS`] bits of this number.
     pub const fn new(number: u32) -> Self {
         Self(number & ((1 << Self::BITS) - 1))
     }
 
-    /// Its number, less than 2^24.
+    /// The number, less than 2^24.
     pub const fn number(self) -> u32 {
         self.0
     }
@@ -243,36 +242,36 @@ impl fmt::Display for TableId {
     }
 }
 
-/// How likely something happens to a packet.
+/// The probability of something that happens to a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Chance {
-    /// Of how many packets. Never zero.
+    /// The share of packets. Never zero.
     pub probability: Probability,
-    /// How much of each packet's draw is the draw before it.
+    /// The weight of the previous random number in each new one.
     pub correlation: Probability,
 }
 
-/// Which packets are lost.
+/// The loss of packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Loss {
-    /// How they are chosen.
+    /// The model.
     pub model: LossModel,
-    /// Whether packets that can carry a congestion mark (RFC 3168) are marked instead of lost.
+    /// True: ECN-capable packets (RFC 3168) are marked instead of lost.
     pub ecn: bool,
 }
 
-/// How the packets that are lost are chosen.
+/// The model that chooses the lost packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum LossModel {
-    /// Each by itself.
+    /// Each packet independently, unless there is a correlation.
     Random(Chance),
-    /// By a Markov chain of four states: 1 received in a gap, 2 received in a burst, 3 lost in a burst, 4 lost in a gap.
+    /// A Markov chain of four states: 1 received in a gap, 2 received in a burst, 3 lost in a burst, 4 lost in a gap.
     State {
         /// From 1 to 3.
         p13: Probability,
@@ -285,7 +284,7 @@ pub enum LossModel {
         /// From 1 to 4.
         p14: Probability,
     },
-    /// By Gilbert and Elliott's chain of a good and a bad state.
+    /// The Gilbert-Elliott model: a chain of a good and a bad state.
     GeModel {
         /// From good to bad.
         p: Probability,
@@ -298,11 +297,11 @@ pub enum LossModel {
     },
 }
 
-/// What is to lose packets and loses fewer loses none that anybody would notice.
-const LOSES_NOTHING: f64 = 1e-6;
+/// The mean loss below which a model is reported as ineffective.
+const INEFFECTIVE_LOSS: f64 = 1e-6;
 
 impl LossModel {
-    /// The share of packets that are lost in the long run, 0 to 1; of a correlated loss, the share that is asked for.
+    /// The mean share of lost packets, 0 to 1. For a correlated loss, the configured probability.
     pub fn mean(self) -> f64 {
         match self {
             Self::Random(chance) => chance.probability.share(),
@@ -312,76 +311,78 @@ impl LossModel {
             }
             Self::GeModel { p, r, bad, good } => {
                 let [p, r, bad, good] = [p, r, bad, good].map(Probability::share);
-                // A chain that never changes stays in the good state, in which it begins.
+                // A chain without transitions stays in the good state.
                 if p + r > 0.0 { (p * bad + r * good) / (p + r) } else { good }
             }
         }
     }
 
-    /// That the kernel makes less of it than it seems to say, if so.
+    /// The reason why the kernel loses fewer packets than the parameters suggest, if it does.
     pub fn doubt(self) -> Option<&'static str> {
         match self {
             Self::Random(chance) if chance.correlation > Probability::ZERO => {
-                Some("the kernel loses far fewer when they are correlated (docs/links.md)")
+                Some("correlation reduces the loss in the kernel (docs/links.md)")
             }
-            _ if self.mean() < LOSES_NOTHING => Some("this model loses next to nothing (docs/links.md has its mean)"),
+            _ if self.mean() < INEFFECTIVE_LOSS => {
+                Some("the mean loss of this model is almost zero (docs/links.md has the formula)")
+            }
             _ => None,
         }
     }
 }
 
-/// The share of packets that netem's chain of four states loses in the long run: those that lead to state 3 or 4.
+/// The mean loss of netem's chain of four states: the share of packets that lead to state 3 or 4.
 ///
-/// From 4 it always goes on to 1 (`loss_4state`). In balance, as many go from 1 to 3 as from 3 to 1, and from 2 to 3 as
-/// from 3 to 2.
+/// State 4 is always followed by 1 (`loss_4state`). In equilibrium, transitions from 1 to 3 are as frequent as from 3 to
+/// 1, and from 2 to 3 as from 3 to 2.
 fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
     let [one, two, three, four] = [p31 * p23, p13 * p32, p13 * p23, p14 * p31 * p23];
     let all = one + two + three + four;
     if all > 0.0 {
         (three + four) / all
     } else if p13 + p31 > 0.0 {
-        // State 2 is never met.
+        // State 2 is never reached.
         (p13 + p14 * p31) / (p31 + p13 + p14 * p31)
     } else {
-        // Nor is 3.
+        // States 2 and 3 are never reached.
         p14 / (1.0 + p14)
     }
 }
 
-/// Which packets overtake others.
+/// The packets that overtake others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Reorder {
-    /// Those whose jitter is that much less.
+    /// Packets with less jitter.
     Jitter,
-    /// Some that are not delayed at all; the others keep their order.
+    /// Packets without any delay. The others keep their order.
     Undelayed(Undelayed),
 }
 
-/// Packets that are not delayed at all.
+/// Packets without any delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Undelayed {
-    /// How many of those that may be.
+    /// The probability for each packet that may overtake.
     pub chance: Chance,
-    /// Only every so many packets may; 1: each.
+    /// One packet of every `gap` packets may overtake; 1: any packet.
     pub gap: u32,
 }
 
-/// How fast a link is.
+/// The rate of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// Of the Ethernet frames, without preamble, checksum and gap.
+    /// The rate of the Ethernet frames, without preamble, checksum and gap.
     pub bits: BitRate,
-    /// What each packet takes besides its own bytes; may be negative.
+    /// Additional bytes of each packet; may be negative.
     pub packet_overhead: Bytes,
-    /// The size of the cells in which a packet is carried; 0: none.
+    /// The payload of the cells that carry a packet; 0: no cells.
     pub cell_size: Bytes,
-    /// What each cell takes besides its payload; may be negative.
+    /// Additional bytes of each cell; may be negative.
     pub cell_overhead: Bytes,
 }
 
@@ -393,15 +394,15 @@ impl Rate {
     }
 }
 
-/// What a rate belongs to.
+/// The links that share a rate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RatePer {
-    /// Each pair of nodes, in each direction.
+    /// Each pair of nodes has the rate, in each direction.
     #[default]
     Node,
-    /// On each sending node, all nodes of one zone together whose links are alike.
+    /// On each sending node, the equal links to the nodes of one zone share the rate.
     Zone,
 }
 
@@ -412,16 +413,16 @@ impl RatePer {
     }
 }
 
-/// When a link sends: packets wait for the next slot.
+/// The times at which a link sends. Packets wait for the next slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Slot {
-    /// From one slot to the next.
+    /// The time from one slot to the next.
     pub spacing: Spacing,
-    /// How many packets a slot takes; 0: any number.
+    /// The number of packets in a slot; 0: no limit.
     pub packets: u32,
-    /// How many bytes a slot takes; 0: any number.
+    /// The number of bytes in a slot; 0: no limit.
     pub bytes: Bytes,
 }
 
@@ -430,24 +431,24 @@ pub struct Slot {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Spacing {
-    /// Evenly between the two.
+    /// Uniform between two times.
     Range {
-        /// At least.
+        /// The shortest time.
         #[serde(rename = "min_ms")]
         min: Delay,
-        /// At most.
+        /// The longest time.
         #[serde(rename = "max_ms")]
         max: Delay,
     },
-    /// Distributed around a mean.
+    /// Around a mean.
     Distributed {
         /// The mean.
         #[serde(rename = "delay_ms")]
         delay: Delay,
-        /// As in [`Jitter::amount`].
+        /// The standard deviation.
         #[serde(rename = "jitter_ms")]
         jitter: Delay,
-        /// In which way.
+        /// The distribution.
         distribution: Distribution,
     },
 }

@@ -1,7 +1,6 @@
-//! Who is in a topology: [`Members`], its nodes and zones under their numbers and names.
+//! The nodes and zones of a topology: [`Members`].
 //!
-//! Links are not its matter, and neither is what a file may say: see `gather`. It also gives a word its one meaning,
-//! the same in a file as on a command line: [`Members::find`].
+//! `membership` reads them from a file. [`Members::find`] resolves words, the same in a file and on the command line.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -9,17 +8,17 @@ use super::{
     hostlist,
     name::{NodeName, ZoneName},
     node_set::{NodeId, NodeSet},
-    select::UnknownName,
+    unknown_name::UnknownName,
 };
 
 /// The nodes and zones of a topology.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
-    /// In the file's order, so that a zone's nodes are neighbours.
+    /// In the file's order: the nodes of a zone are consecutive.
     nodes: Vec<NodeName>,
-    /// In the file's order, so that their ranges ascend.
+    /// In the file's order: their ranges ascend.
     zones: Vec<Zone>,
-    /// A zone and a node never share a name, so one index has both. It shares the names' text.
+    /// Zones and nodes. The keys share the text of the names.
     index: HashMap<Arc<str>, Member>,
 }
 
@@ -30,11 +29,11 @@ pub(super) struct Zone {
     pub(super) nodes: Range<NodeId>,
 }
 
-/// What a name is the name of.
+/// A zone or a node.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Member {
     Node(NodeId),
-    /// By its place among the zones.
+    /// The index in `zones`.
     Zone(usize),
 }
 
@@ -47,24 +46,24 @@ impl Members {
         &self.zones
     }
 
-    /// How many nodes there are, which is also the number behind the last one's.
+    /// The number of nodes, which is also the next node's number.
     pub(super) fn count(&self) -> NodeId {
         NodeId::try_from(self.nodes.len()).unwrap_or(NodeId::MAX)
     }
 
-    /// Adds a zone that has no nodes yet. Its name is new.
+    /// Adds a zone without nodes. The name must be new.
     pub(super) fn add_zone(&mut self, name: ZoneName) {
         self.index.insert(name.shared(), Member::Zone(self.zones.len()));
         self.zones.push(Zone { name, nodes: 0..0 });
     }
 
-    /// Adds a node behind all others. Its name is new.
+    /// Adds a node at the end. The name must be new.
     pub(super) fn add_node(&mut self, name: NodeName) {
         self.index.insert(name.shared(), Member::Node(self.count()));
         self.nodes.push(name);
     }
 
-    /// Makes the nodes that were added last, from `first` on, the zone's.
+    /// Moves the nodes from `first` on into the zone.
     pub(super) fn fill_zone(&mut self, name: &ZoneName, first: NodeId) {
         let nodes = first..self.count();
         if let Some(&Member::Zone(position)) = self.index.get(name.as_str()) {
@@ -72,7 +71,7 @@ impl Members {
         }
     }
 
-    /// Whose name this is.
+    /// The zone or node of this name.
     pub(super) fn named(&self, name: &str) -> Option<Member> {
         self.index.get(name).copied()
     }
@@ -94,7 +93,7 @@ impl Members {
         self.nodes.get(nodes.start as usize..nodes.end as usize).unwrap_or_default()
     }
 
-    /// The nodes that a word means: `*`, a zone, a node, or a hostlist of zones and nodes.
+    /// The nodes of a word: `*`, a zone, a node, or a hostlist of zones and nodes.
     pub(super) fn find(&self, word: &str) -> Result<NodeSet, UnknownName> {
         if word == "*" {
             return Ok(std::iter::once(0..self.count()).collect());
@@ -109,7 +108,7 @@ impl Members {
         names.iter().map(|name| self.nodes_called(name).ok_or_else(|| UnknownName::new(name, self.names()))).collect()
     }
 
-    /// The nodes of the zone or the single node of this name.
+    /// The nodes of the zone of this name, or the node of this name.
     pub(super) fn nodes_called(&self, name: &str) -> Option<Range<NodeId>> {
         match self.named(name)? {
             Member::Node(id) => Some(id..id + 1),
@@ -117,12 +116,12 @@ impl Members {
         }
     }
 
-    /// Everyone's name.
+    /// The names of all zones and nodes.
     pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         self.zones.iter().map(|zone| zone.name.as_str()).chain(self.nodes.iter().map(NodeName::as_str))
     }
 
-    /// What there is to choose from, in a line.
+    /// A list of all zones and nodes, for messages.
     pub(super) fn describe(&self) -> String {
         let nodes = format!("the nodes are {}", hostlist::fold(&self.nodes));
         if self.zones.is_empty() {

@@ -1,17 +1,17 @@
-//! The topology language: what a network should be like, from a TOML file to [`Topology`], which cannot be invalid.
+//! The topology language: a TOML file describes nodes, zones and links. First type to read: [`Topology`].
 //!
 //! ```toml
 //! name = "hierarchical-9"
 //!
-//! [zones]                            # zones of nodes; nodes outside zones go into `nodes = "n[1-9]"` above
+//! [zones]                            # nodes outside zones go into `nodes = "n[1-9]"` above
 //! Z1 = "n[1-3]"                      # a hostlist, or an array of names and hostlists
 //! Z2 = ["n4", "n[5-6]"]
 //! Z3 = "n[7-9]"
 //!
 //! [links]
-//! default    = { rtt = "0ms" }       # every link; not said at all, a link is as the LAN is
+//! default    = { rtt = "0ms" }       # every link; without a rule, a link is the LAN
 //! intra-zone = { rtt = "20ms" }      # links inside a zone
-//! inter-zone = { delay = "75ms" }    # links from one zone to another; `delay` is one way, `rtt` is there and back
+//! inter-zone = { delay = "75ms" }    # links between zones; `delay` is one way, `rtt` there and back
 //!
 //! [[links.override]]                 # later wins; zones, nodes, hostlists, or "*"
 //! between = ["Z1", "Z3"]             # both ways
@@ -21,54 +21,53 @@
 //! from = "n1"                        # one way
 //! to = ["Z2", "n7"]
 //! delay = "5ms"
-//! jitter = "1ms"                     # the parameters of `tc-netem(8)`; each replaces that of earlier rules as a whole
+//! jitter = "1ms"                     # each parameter replaces that of earlier rules as a whole
 //! distribution = "normal"
 //! loss = "0.1%"
 //! ```
 //!
-//! `docs/links.md` has all parameters.
+//! `docs/links.md` describes all parameters.
 //!
-//! The module is pure: it reads no file and no clock, and what it accepts on one machine it accepts on all. Where the
-//! nodes live is the inventory's matter, what the kernel does about links is the plan's.
+//! The module is pure: it reads no disk and no clock, so it accepts the same files on all machines. The inventory has the
+//! hosts of the nodes; the plan computes the kernel's state.
 //!
-//! `[links] matrix = "regions.csv"` takes the delays between zones from a file, `distribution = { table = "wan.dist" }`
-//! the shape of a jitter; their texts travel with the topology's own, in a [`Source`].
+//! `[links] matrix = "regions.csv"` reads delays from a file, and `distribution = { table = "wan.dist" }` the distribution
+//! of a jitter. The texts of these files are part of the [`Source`].
 //!
-//! A file passes through `raw` (TOML to words), `gather` (words to nodes and zones) and `resolve` (words to rules);
-//! each pass reports everything that it finds, and [`Rejected`] shows it all at once. In a file without a fault so far,
-//! `conflicts` looks for rules that make an impossible link together. First type to read: [`Topology`].
+//! The passes over a file: `document` reads the TOML, `membership` the nodes and zones, `resolve` the rules. If these find
+//! no error, `conflicts` checks the rules against each other. All passes report all mistakes, in one [`Rejected`].
 
 mod change;
 mod coherence;
 mod conflicts;
 mod csv;
 mod diagnostic;
-mod elsewhere;
+mod document;
+mod file_kind;
 mod files;
-mod gather;
 pub mod hostlist;
-mod kind;
+mod key_advice;
 mod link;
 mod matrix;
 mod members;
+mod membership;
 mod name;
 mod node_set;
 mod notation;
 mod parameters;
 mod patch;
-mod raw;
 mod reader;
 mod render;
 mod resolve;
 mod rules;
 mod scopes;
-mod select;
 mod source;
 mod suggest;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod units;
+mod unknown_name;
 mod warnings;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -86,15 +85,15 @@ pub use self::{
     },
     name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
     scopes::Scope,
-    select::UnknownName,
     source::{Origin, Source},
-    units::{BitRate, Bytes, BytesError, Delay, Probability, ProbabilityError, RateError, Rtt, TimeError},
+    units::{BitRate, Bytes, Delay, Probability, QuantityError, QuantityMistake, Rtt},
+    unknown_name::UnknownName,
 };
-/// The machinery of the language, which inventories are written in as well.
+/// The reader, which inventories use as well.
 pub(crate) use self::{
     diagnostic::Finding,
+    file_kind::FileKind,
     hostlist::Hostlist,
-    kind::FileKind,
     name::NAME_HELP,
     parameters::integer,
     reader::{Table, TableEntry, Word},
@@ -103,30 +102,29 @@ pub(crate) use self::{
     warnings::ranges_without_brackets,
 };
 use self::{
-    files::{Files, References},
+    files::{AttachedFiles, References},
     members::Members,
     rules::Rules,
+    source::SourceSpan,
 };
 
-/// How many bytes a topology file may have, and each file that it refers to: 4 MiB, several times what the largest
-/// topology needs.
+/// The largest size in bytes of a topology file, and of each file that it names. The largest topology needs about 1 MiB.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
-/// How many bytes the files that a topology file refers to may have together: with the topology file, the inventory
-/// and what JSON makes of them, they fit into what an agent accepts.
+/// The largest size in bytes of all files that a topology file names. With this limit a request to an agent fits into
+/// the agent's own limit.
 pub const MAX_ATTACHED_BYTES: usize = 2 * MAX_FILE_BYTES;
 
-/// How many nodes a topology may have.
+/// The largest number of nodes of a topology.
 pub const MAX_NODES: usize = 65_536;
 
-/// Distribution tables of the user's own: values in units of 1/8192 of the jitter, in the order of their file, which
-/// need not ascend (`tc-netem(8)`).
+/// Distribution tables of the user: values in units of 1/8192 of the jitter, in the order of the file (tc-netem(8)).
 pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 
-/// What a network should be like: nodes, zones, and the link from any node to any other.
+/// A network: nodes, zones, and the link from any node to any other.
 ///
-/// It is valid by construction. On the wire and in the journal it is its [`Source`], so that there is one language with
-/// one parser and one validation.
+/// A topology is valid by construction. The form on the wire and in the journal is the [`Source`], so there is one parser
+/// and one validation.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
@@ -136,32 +134,31 @@ pub struct Topology {
     members: Members,
     rules: Rules,
     tables: Tables,
-    /// What is probably not meant, as far as reading the file has shown.
+    /// The warnings of the passes over the file.
     warnings: Vec<Finding>,
 }
 
 impl Topology {
-    /// Reads a topology file's text, with those of all files that it refers to.
+    /// Reads a topology file, with all files that it names.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the files; of broken TOML, the first thing.
+    /// All mistakes in the files; of invalid TOML, the first one.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
         Self::parse_without(source, &BTreeMap::new())
     }
 
-    /// Reads a topology file's text, and by `attach` those of the files that it refers to: `attach` gets each name once,
-    /// as the file has it, and answers with the text or with why there is none.
+    /// Reads a topology file. `attach` reads each file that it names: it returns the text or the reason of a failure.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with the files; of broken TOML, the first thing.
+    /// All mistakes in the files; of invalid TOML, the first one.
     pub fn load(mut source: Source, mut attach: impl FnMut(&str) -> Result<String, String>) -> Result<Self, Rejected> {
         let mut unreadable = BTreeMap::new();
         for name in source.references() {
             match attach(&name) {
                 Ok(text) => drop(source.files.insert(name, text)),
-                Err(why) => drop(unreadable.insert(name, why)),
+                Err(reason) => drop(unreadable.insert(name, reason)),
             }
         }
         Self::parse_without(source, &unreadable)
@@ -177,79 +174,77 @@ impl Topology {
         }
     }
 
-    /// The topology's name, which is the `name` of the file and not the file's.
+    /// The value of `name` in the file.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file that says all this.
+    /// The file of the topology.
     pub fn source(&self) -> &Source {
         &self.source
     }
 
-    /// All nodes, at least two, in the file's order.
+    /// All nodes in the file's order, at least two.
     pub fn nodes(&self) -> &[NodeName] {
         self.members.nodes()
     }
 
-    /// The zones with their nodes, in the file's order. A node may be in none.
+    /// The zones with their nodes, in the file's order. A node can be outside all zones.
     pub fn zones(&self) -> impl Iterator<Item = (&ZoneName, &[NodeName])> {
         self.members.zones().iter().map(|zone| (&zone.name, self.members.names_in(zone.nodes.clone())))
     }
 
-    /// The zone that a node is in; none too if the topology does not have the node.
+    /// The zone of a node. `None` outside zones, and for an unknown node.
     pub fn zone_of(&self, node: &NodeName) -> Option<&ZoneName> {
         self.members.zone_of(self.members.id_of(node)?).map(|zone| &zone.name)
     }
 
-    /// Whether the topology has this node.
+    /// True if the topology has this node.
     pub fn contains(&self, node: &NodeName) -> bool {
         self.members.id_of(node).is_some()
     }
 
-    /// What a packet meets from one node to another. None if one of them is not in the topology, or they are the same.
+    /// The link from one node to another. `None` if a node is unknown, or both are the same.
     ///
-    /// Takes time in proportion to the number of overrides: for all links of a node see
+    /// Takes time in proportion to the number of overrides. For all links of a node use
     /// [`links_from`](Self::links_from).
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Option<Link> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         (from != to).then(|| self.rules.link(from, to, &self.members))
     }
 
-    /// Where it is said what this parameter of a link is. None if nothing is said of it.
+    /// The line that sets a parameter of a link. `None` if no rule sets it.
     pub fn origin(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<Origin> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
-        let place = self.rules.place_of(from, to, parameter, &self.members)?;
-        let text = self.source.text_of(&place.file)?;
-        let (line, _) = Lines::of(text).position(place.span.start);
-        Some(Origin { path: self.source.name_of(&place.file), line })
+        let SourceSpan { file, span } = self.rules.of_node(from, &self.members).span_of(to, parameter)?;
+        let (line, _) = Lines::of(self.source.text_of(&file)?).position(span.start);
+        Some(Origin { path: self.source.name_of(&file), line })
     }
 
-    /// The distribution tables of its own that its links have.
+    /// The distribution tables of the user.
     pub fn tables(&self) -> &Tables {
         &self.tables
     }
 
-    /// The links from a node to every other one, in the file's order. None at all from a node that is not in the
-    /// topology.
+    /// The links from a node to all others, in the file's order. Empty for an unknown node.
     pub fn links_from<'t>(&'t self, from: &NodeName) -> impl Iterator<Item = (&'t NodeName, Link)> + use<'t> {
         let from = self.members.id_of(from);
-        let stretches = from.map(|from| self.rules.outlook(from, &self.members)).unwrap_or_default();
-        let links = stretches.into_iter().flat_map(|stretch| {
-            let nodes = stretch.nodes.clone().zip(self.members.names_in(stretch.nodes));
-            nodes.map(move |(id, node)| (id, node, stretch.link))
+        let ranges = from.map(|from| self.rules.of_node(from, &self.members).link_ranges());
+        let links = ranges.into_iter().flatten().flat_map(|range| {
+            let nodes = range.nodes.clone().zip(self.members.names_in(range.nodes));
+            nodes.map(move |(id, node)| (id, node, range.link))
         });
         links.filter(move |&(id, ..)| Some(id) != from).map(|(_, node, link)| (node, link))
     }
 
-    /// Every distinct link with the pairs of nodes that have it, for people to read.
+    /// Every distinct link with a description of the pairs of nodes that have it.
     ///
     /// Takes time in proportion to the square of the number of zones.
     pub fn distinct_links(&self) -> Vec<(Link, Vec<Scope>)> {
         scopes::distinct_links(&self.rules, &self.members)
     }
 
-    /// What is probably not meant in the file, although the file is right.
+    /// The warnings about the file: probable mistakes in a valid file.
     ///
     /// Takes time in proportion to the square of the number of zones.
     pub fn warnings(&self) -> Warnings {
@@ -258,26 +253,25 @@ impl Topology {
         Warnings::new(self.source.clone(), findings)
     }
 
-    /// The round trip that the links of two nodes add up to. None if one of them is not in the topology, or they are
-    /// the same.
+    /// The sum of the delays of two nodes' links. `None` if a node is unknown, or both are the same.
     pub fn rtt(&self, a: &NodeName, b: &NodeName) -> Option<Rtt> {
         Some(self.link(a, b)?.delay + self.link(b, a)?.delay)
     }
 
-    /// The nodes that a word means: a zone's name, a node's name, a hostlist of such names, or `*` for every node.
+    /// The nodes of a word: a zone, a node, a hostlist of zones and nodes, or `*` for all nodes.
     ///
-    /// They come in the file's order, each once.
+    /// Each node is there once, in the file's order.
     ///
     /// # Errors
     ///
-    /// When a name is nobody's, with the name that was probably meant; or when a hostlist is broken.
+    /// An unknown name, with the nearest known name; a malformed hostlist.
     pub fn select(&self, word: &str) -> Result<Vec<NodeName>, UnknownName> {
         let nodes = self.members.find(word)?;
         Ok(nodes.ranges().iter().flat_map(|range| self.members.names_in(range.clone())).cloned().collect())
     }
 }
 
-/// Everything in a topology follows from its source.
+/// The source determines the topology.
 impl PartialEq for Topology {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
@@ -300,7 +294,7 @@ impl From<Topology> for Source {
     }
 }
 
-/// Takes a text through all passes. What they find is reported; with an error among it there is no topology.
+/// Runs all passes over a file. `None` if the findings contain an error.
 fn read(
     source: &Source,
     unreadable: &BTreeMap<String, String>,
@@ -308,16 +302,16 @@ fn read(
 ) -> Option<(String, Members, Rules, Tables)> {
     let text = &source.text;
     let table = parse_toml(text).map_err(|errors| findings.extend(errors)).ok()?;
-    if let Some(mistaken) = FileKind::Topology.mistaken(table.get_ref()) {
-        findings.push(mistaken);
+    if let Some(other_kind) = FileKind::Topology.reject_other_kind(table.get_ref()) {
+        findings.push(other_kind);
         return None;
     }
     let references = References::of(table.get_ref());
-    let files = Files::of(source, unreadable, &references, findings);
+    let files = AttachedFiles::of(source, unreadable, &references, findings);
     let named = tables::read(&references.tables, &files, findings);
-    let document = raw::read(table.get_ref(), text, &named.ids, findings);
-    let members = gather::gather(&document.groups, findings);
-    let matrix = document.links.matrix.as_ref().and_then(|words| matrix::read(words, &files, &members, findings));
+    let document = document::read(table.get_ref(), text, &named.ids, findings);
+    let members = membership::read(&document.groups, findings);
+    let matrix = document.links.matrix.as_ref().and_then(|matrix| matrix::read(matrix, &files, &members, findings));
     let rules = resolve::resolve(&document, matrix, &members, findings);
     if !findings.iter().any(Finding::is_error) {
         conflicts::check(&rules, &members, findings);
@@ -326,16 +320,16 @@ fn read(
     is_right.then(|| (document.name.to_owned(), members, rules, named.tables))
 }
 
-/// The table that a file's text is.
+/// Parses the TOML of a file.
 pub(crate) fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
     if text.len() > MAX_FILE_BYTES {
         let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
-        return Err(vec![Finding::new(0..0, message).help("write hostlists such as \"n[1-9]\" and zones")]);
+        return Err(vec![Finding::new(0..0, message).help("use hostlists such as \"n[1-9]\", and zones")]);
     }
     DeTable::parse(text).map_err(|error| {
         if csv::is_probable(text) {
-            let help = "a matrix is named by a topology: write `matrix = \"FILE.csv\"` in its `[links]`";
-            return vec![Finding::new(0..0, "this is a table (CSV), not a TOML file").help(help)];
+            let help = "name the matrix in a topology: `matrix = \"FILE.csv\"` in `[links]`";
+            return vec![Finding::new(0..0, "this is a CSV file, not a TOML file").help(help)];
         }
         let end = text.trim_end().len();
         vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]

@@ -1,19 +1,18 @@
-//! The names of nodes and zones, and their natural order, in which `n2` comes before `n10`.
+//! The names of nodes and zones: [`NodeName`] and [`ZoneName`].
 //!
-//! A name is an identifier and no host name: where the node lives is the inventory's matter. First type to read:
-//! [`NodeName`].
+//! A name is an identifier, not a host name: the inventory has the hosts.
 
 use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// How many characters a name may have: as many as a DNS label, so that a node can be called what its host is called.
+/// The largest number of characters of a name. It is that of a DNS label, so a node can have the name of its host.
 pub const MAX_NAME_CHARS: usize = 63;
 
 /// Why a text is not a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// No character at all.
+    /// The empty text.
     #[error("a name cannot be empty")]
     Empty,
     /// More than [`MAX_NAME_CHARS`] characters.
@@ -22,12 +21,12 @@ pub enum NameError {
     /// A first character that is neither a letter nor a digit.
     #[error("a name cannot start with {0:?}")]
     Start(char),
-    /// A character that no name has.
+    /// A character that is not allowed in a name.
     #[error("a name cannot contain {0:?}")]
     Character(char),
 }
 
-/// The rule that a text breaks that is not a name.
+/// The remedy for an invalid name.
 pub(crate) const NAME_HELP: &str =
     "a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
 
@@ -39,16 +38,16 @@ fn check(text: &str) -> Result<(), NameError> {
     if !first.is_ascii_alphanumeric() {
         return Err(NameError::Start(first));
     }
-    // The characters are ASCII by now: bytes are characters.
+    // All characters are ASCII: bytes are characters.
     if text.len() > MAX_NAME_CHARS {
         return Err(NameError::TooLong);
     }
     Ok(())
 }
 
-/// Compares runs of digits by their value and everything else by its bytes.
+/// Compares numbers by their values and other text by its bytes: `n2` comes before `n10`.
 ///
-/// Names of one natural rank (`n1`, `n01`) are told apart by their bytes, so that the order agrees with equality.
+/// Names with the same numbers (`n1`, `n01`) are compared by their bytes, so the order agrees with equality.
 fn natural_order(left: &str, right: &str) -> Ordering {
     let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
     loop {
@@ -72,23 +71,23 @@ fn natural_order(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// Splits off the leading digits, without their leading zeros: of two such numbers the longer one is the larger one.
+/// Splits off the leading digits, without leading zeros. Of two such numbers the longer one is larger.
 fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let zeros = text[..digits].iter().take_while(|&&byte| byte == b'0').count();
     (&text[zeros..digits], &text[digits..])
 }
 
-/// Gives a name its type. A macro, because a node and a zone have the same names but must never be confused.
+/// Defines a type for names. Nodes and zones have different types, so code cannot mix them.
 ///
-/// There is no `Borrow<str>`, which would promise that names are ordered as strings are.
+/// The types are not `Borrow<str>`: that would require the order of strings.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(try_from = "String", into = "String")]
-        // Shared, because a name is kept wherever something is said of its owner.
+        // Shared: a name is stored in many places.
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -97,7 +96,7 @@ macro_rules! name {
                 &self.0
             }
 
-            /// The name's own text, for an index that is keyed by text and shares it.
+            /// The shared text, for the keys of an index.
             pub(super) fn shared(&self) -> Arc<str> {
                 Arc::clone(&self.0)
             }
@@ -159,12 +158,12 @@ macro_rules! name {
 }
 
 name! {
-    /// A node's name: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-`, `.` and `_`, the first one a letter or digit.
+    /// The name of a node: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-`, `.` and `_`. Starts with a letter or digit.
     NodeName
 }
 
 name! {
-    /// A zone's name, made as a [`NodeName`] is.
+    /// The name of a zone, with the characters of a [`NodeName`].
     ZoneName
 }
 
@@ -179,14 +178,14 @@ mod tests {
     }
 
     #[test]
-    fn names_are_what_clusters_call_their_nodes() {
+    fn names_of_clusters_are_valid() {
         for text in ["n1", "1", "ecotype-1.nantes.grid5000.fr", "A_b", &"x".repeat(63)] {
             assert_eq!(node(text).to_string(), text);
         }
     }
 
     #[test]
-    fn a_name_that_is_none_says_which_character_is_wrong() {
+    fn an_invalid_name_has_the_wrong_character_in_its_error() {
         let error = |text: &str| text.parse::<NodeName>().expect_err(text);
         assert_eq!(error(""), NameError::Empty);
         assert_eq!(error("-n1"), NameError::Start('-'));
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_count_as_numbers_in_the_order() {
+    fn numbers_are_ordered_by_value() {
         let mut names = ["n10", "n2", "n", "n1", "n01", "n1-b", "a9", "n1.b", "N1", "n2a10", "n2a9"].map(node);
         names.sort();
         assert_eq!(

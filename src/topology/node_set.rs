@@ -1,14 +1,13 @@
 //! A set of a topology's nodes: [`NodeSet`].
 //!
-//! Nodes are numbered in the file's order, zone after zone, so a zone is one range of numbers and so is every node:
-//! whatever a rule is about takes a few ranges, however many nodes that is.
+//! Nodes have numbers in the file's order, so the nodes of a zone are one range. A rule needs few ranges for many nodes.
 
 use std::ops::Range;
 
-/// A node's place in the file's order.
+/// The number of a node, in the file's order.
 pub(super) type NodeId = u32;
 
-/// Some of the nodes, as sorted ranges that neither touch nor overlap.
+/// Sorted ranges of nodes that neither touch nor overlap.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NodeSet(Vec<Range<NodeId>>);
 
@@ -22,17 +21,17 @@ impl NodeSet {
         &self.0
     }
 
-    /// The node of the lowest number.
+    /// The node with the lowest number.
     pub(super) fn first(&self) -> Option<NodeId> {
         self.0.first().map(|range| range.start)
     }
 
-    /// The nodes, ascending.
+    /// The nodes in ascending order.
     pub(super) fn iter(&self) -> impl Iterator<Item = NodeId> {
         self.0.iter().cloned().flatten()
     }
 
-    /// The node, if the set is of this one only.
+    /// The only node of the set; `None` for any other number of nodes.
     pub(super) fn single(&self) -> Option<NodeId> {
         match &self.0[..] {
             [range] if range.len() == 1 => Some(range.start),
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_are_joined() {
+    fn adjacent_ranges_are_joined() {
         let set: NodeSet = [4..5, 0..1, 1..3, 2..3, 7..7].into_iter().collect();
         assert_eq!(set.ranges(), [0..3, 4..5]);
         assert_eq!(set.single(), None);
@@ -75,7 +74,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_has_what_was_put_in(ranges in proptest::collection::vec((0_u32..40, 0_u32..6), 0..12)) {
+        fn a_set_contains_the_nodes_of_its_ranges(ranges in proptest::collection::vec((0_u32..40, 0_u32..6), 0..12)) {
             let ranges: Vec<_> = ranges.into_iter().map(|(start, length)| start..start + length).collect();
             let expected: BTreeSet<NodeId> = ranges.iter().cloned().flatten().collect();
             let set: NodeSet = ranges.into_iter().collect();

@@ -1,142 +1,132 @@
-//! A link as the language writes it, on one line: `delay = "75ms", loss = "0.1%"`.
+//! A link in the notation of a topology file, on one line: `delay = "75ms", loss = "0.1%"`.
 //!
-//! The opposite of `parameters`, for people to read: what a link has not is not said.
+//! The inverse of `parameters`. Parameters that a link does not have are left out.
+
+use std::fmt::Display;
 
 use super::{
-    link::{Chance, Distribution, Jitter, Link, Loss, LossModel, Rate, RatePer, Reorder, Slot, Spacing, Undelayed},
-    units::Probability,
+    link::{Chance, Distribution, Link, Loss, LossModel, Rate, RatePer, Reorder, Slot, Spacing, Undelayed},
+    units::{Bytes, Delay, Probability},
 };
 
+/// A key with its value; `None`: the key is left out.
+type Key = (&'static str, Option<String>);
+
 impl Link {
-    /// The link's parameters as a topology file would say them; nothing of a link that is as the LAN is.
+    /// The parameters in the notation of a topology file. Empty for the LAN.
     pub fn notation(&self) -> String {
-        let mut said = Vec::new();
-        let mut say = |key: &str, value: String| said.push(format!("{key} = {value}"));
         let Self { delay, jitter, loss, corrupt, duplicate, reorder, rate, rate_per, slot, limit, seed } = *self;
-        if delay.as_nanos() > 0 {
-            say("delay", quoted(delay));
-        }
-        if let Some(Jitter { amount, correlation, distribution }) = jitter {
-            say("jitter", quoted(amount));
-            if correlation > Probability::ZERO {
-                say("jitter-correlation", quoted(correlation));
-            }
-            if distribution != Distribution::Uniform {
-                say("distribution", distribution_of(distribution));
-            }
-        }
-        if let Some(loss) = loss {
-            say("loss", loss_of(loss));
-        }
-        if let Some(corrupt) = corrupt {
-            say("corrupt", chance_of(corrupt, &[]));
-        }
-        if let Some(duplicate) = duplicate {
-            say("duplicate", chance_of(duplicate, &[]));
-        }
-        match reorder {
-            Some(Reorder::Jitter) => say("reorder", quoted("jitter")),
-            Some(Reorder::Undelayed(Undelayed { chance, gap: 1 })) => say("reorder", chance_of(chance, &[])),
-            Some(Reorder::Undelayed(Undelayed { chance, gap })) => {
-                say("reorder", chance_of(chance, &[format!("gap = {gap}")]));
-            }
-            None => {}
-        }
-        if let Some(Rate { bits, packet_overhead, cell_size, cell_overhead }) = rate {
-            say("rate", quoted(bits));
-            let overheads =
-                [("packet-overhead", packet_overhead), ("cell-size", cell_size), ("cell-overhead", cell_overhead)];
-            for (key, bytes) in overheads.into_iter().filter(|(_, bytes)| bytes.get() != 0) {
-                say(key, quoted(bytes));
-            }
-            if rate_per == RatePer::Zone {
-                say("rate-per", quoted("zone"));
-            }
-        }
-        if let Some(slot) = slot {
-            say("slot", slot_of(slot));
-        }
-        if let Some(limit) = limit {
-            say("limit", limit.to_string());
-        }
-        if let Some(seed) = seed {
-            say("seed", seed.to_string());
-        }
-        said.join(", ")
+        let bytes = |of: fn(Rate) -> Bytes| quoted_unless(Bytes::new(0), rate.map(of));
+        keys([
+            ("delay", quoted_unless(Delay::ZERO, Some(delay))),
+            ("jitter", jitter.map(|jitter| quoted(jitter.amount))),
+            ("jitter-correlation", quoted_unless(Probability::ZERO, jitter.map(|jitter| jitter.correlation))),
+            ("distribution", jitter.and_then(|jitter| distribution_of(jitter.distribution))),
+            ("loss", loss.map(loss_of)),
+            ("corrupt", corrupt.map(|chance| chance_of(chance, NONE))),
+            ("duplicate", duplicate.map(|chance| chance_of(chance, NONE))),
+            ("reorder", reorder.map(reorder_of)),
+            ("rate", rate.map(|rate| quoted(rate.bits))),
+            ("packet-overhead", bytes(|rate| rate.packet_overhead)),
+            ("cell-size", bytes(|rate| rate.cell_size)),
+            ("cell-overhead", bytes(|rate| rate.cell_overhead)),
+            ("rate-per", rate.filter(|_| rate_per == RatePer::Zone).map(|_| quoted("zone"))),
+            ("slot", slot.map(slot_of)),
+            ("limit", limit.map(|limit| limit.to_string())),
+            ("seed", seed.map(|seed| seed.to_string())),
+        ])
     }
 }
 
-fn quoted(value: impl std::fmt::Display) -> String {
+const NONE: Key = ("", None);
+
+fn quoted(value: impl Display) -> String {
     format!("\"{value}\"")
 }
 
-fn table_of(said: &[String]) -> String {
-    format!("{{ {} }}", said.join(", "))
+fn quoted_unless<T: Copy + Display + PartialEq>(default: T, value: Option<T>) -> Option<String> {
+    value.filter(|value| *value != default).map(quoted)
 }
 
-/// A bare probability, or a table if there is more to say.
-fn chance_of(Chance { probability, correlation }: Chance, more: &[String]) -> String {
-    let correlation = (correlation > Probability::ZERO).then(|| format!("correlation = {}", quoted(correlation)));
-    if correlation.is_none() && more.is_empty() {
+fn keys<const N: usize>(keys: [Key; N]) -> String {
+    let keys = keys.into_iter().filter_map(|(key, value)| Some(format!("{key} = {}", value?)));
+    keys.collect::<Vec<_>>().join(", ")
+}
+
+fn table<const N: usize>(inner: [Key; N]) -> String {
+    format!("{{ {} }}", keys(inner))
+}
+
+/// A probability, or a table if there are more values.
+fn chance_of(Chance { probability, correlation }: Chance, more: Key) -> String {
+    let correlation = quoted_unless(Probability::ZERO, Some(correlation));
+    if correlation.is_none() && more.1.is_none() {
         return quoted(probability);
     }
-    let said = [format!("probability = {}", quoted(probability))].into_iter().chain(correlation);
-    table_of(&said.chain(more.iter().cloned()).collect::<Vec<_>>())
+    table([("probability", Some(quoted(probability))), ("correlation", correlation), more])
 }
 
 fn loss_of(Loss { model, ecn }: Loss) -> String {
-    let ecn = if ecn { vec!["ecn = true".to_owned()] } else { Vec::new() };
-    let model_of = |name: &str, parameters: &[(&str, Probability)]| {
-        let said: Vec<_> = parameters.iter().map(|(key, value)| format!("{key} = {}", quoted(value))).collect();
-        let model = format!("{name} = {}", table_of(&said));
-        table_of(&std::iter::once(model).chain(ecn.clone()).collect::<Vec<_>>())
-    };
+    let ecn = ("ecn", ecn.then(|| "true".to_owned()));
+    let key = |(key, value): (&'static str, Probability)| (key, Some(quoted(value)));
     match model {
-        LossModel::Random(chance) => chance_of(chance, &ecn),
+        LossModel::Random(chance) => chance_of(chance, ecn),
         LossModel::State { p13, p31, p32, p23, p14 } => {
-            model_of("state", &[("p13", p13), ("p31", p31), ("p32", p32), ("p23", p23), ("p14", p14)])
+            let state = [("p13", p13), ("p31", p31), ("p32", p32), ("p23", p23), ("p14", p14)];
+            table([("state", Some(table(state.map(key)))), ecn])
         }
         LossModel::GeModel { p, r, bad, good } => {
-            model_of("gemodel", &[("p", p), ("r", r), ("bad", bad), ("good", good)])
+            let gemodel = [("p", p), ("r", r), ("bad", bad), ("good", good)];
+            table([("gemodel", Some(table(gemodel.map(key)))), ecn])
         }
     }
 }
 
-fn distribution_of(distribution: Distribution) -> String {
+fn reorder_of(reorder: Reorder) -> String {
+    match reorder {
+        Reorder::Jitter => quoted("jitter"),
+        Reorder::Undelayed(Undelayed { chance, gap }) => {
+            chance_of(chance, ("gap", (gap != 1).then(|| gap.to_string())))
+        }
+    }
+}
+
+/// `None` for the default distribution.
+fn distribution_of(distribution: Distribution) -> Option<String> {
     match distribution {
-        Distribution::Table(id) => format!("{{ table = {} }}", quoted(id)),
-        other => quoted(other),
+        Distribution::Uniform => None,
+        Distribution::Table(id) => Some(table([("table", Some(quoted(id)))])),
+        named => Some(quoted(named)),
     }
 }
 
 fn slot_of(Slot { spacing, packets, bytes }: Slot) -> String {
-    let most = [
-        (packets > 0).then(|| format!("packets = {packets}")),
-        (bytes.get() > 0).then(|| format!("bytes = {}", quoted(bytes))),
-    ];
-    let said = match spacing {
-        Spacing::Range { min, max } if min == max && most.iter().all(Option::is_none) => return quoted(min),
-        Spacing::Range { min, max } => vec![format!("min = {}", quoted(min)), format!("max = {}", quoted(max))],
-        Spacing::Distributed { delay, jitter, distribution } => vec![
-            format!("delay = {}", quoted(delay)),
-            format!("jitter = {}", quoted(jitter)),
-            format!("distribution = {}", distribution_of(distribution)),
-        ],
-    };
-    table_of(&said.into_iter().chain(most.into_iter().flatten()).collect::<Vec<_>>())
+    let packets = ("packets", (packets > 0).then(|| packets.to_string()));
+    let bytes = ("bytes", quoted_unless(Bytes::new(0), Some(bytes)));
+    match spacing {
+        Spacing::Range { min, max } if min == max && packets.1.is_none() && bytes.1.is_none() => quoted(min),
+        Spacing::Range { min, max } => table([("min", Some(quoted(min))), ("max", Some(quoted(max))), packets, bytes]),
+        Spacing::Distributed { delay, jitter, distribution } => table([
+            ("delay", Some(quoted(delay))),
+            ("jitter", Some(quoted(jitter))),
+            ("distribution", distribution_of(distribution)),
+            packets,
+            bytes,
+        ]),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::topology::Bytes;
+    use crate::topology::Jitter;
 
     fn chance(probability: &str, correlation: &str) -> Chance {
         Chance { probability: probability.parse().unwrap(), correlation: correlation.parse().unwrap() }
     }
 
     #[test]
-    fn a_link_reads_as_a_file_would_say_it() {
+    fn a_link_has_the_notation_of_a_file() {
         assert_eq!(Link::LAN.notation(), "");
         let plain = Loss { model: LossModel::Random(chance("0.1%", "0%")), ecn: false };
         let link = Link { delay: "75ms".parse().unwrap(), loss: Some(plain), ..Link::LAN };

@@ -1,4 +1,4 @@
-//! What one rule says of a link: `LinkPatch`, parameter by parameter, each with its place in the file.
+//! The parameters that one rule sets: [`LinkPatch`].
 
 use std::ops::Range;
 
@@ -7,77 +7,74 @@ use super::{
     units::Delay,
 };
 
-/// A parameter as a rule says it.
+/// The value that a rule gives a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Said<T> {
+pub(super) struct Setting<T> {
     pub(super) value: T,
-    /// The place of its key.
-    pub(super) place: Range<usize>,
+    /// The key.
+    pub(super) span: Range<usize>,
 }
 
-/// What one rule says of a link: the parameters that it names, and silence about the others. `None` inside says that
-/// the link has no such thing.
+/// The parameters that one rule sets. The value `None` removes the parameter from the link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkPatch {
-    pub(super) delay: Option<Said<Delay>>,
-    pub(super) jitter: Option<Said<Option<Jitter>>>,
-    pub(super) loss: Option<Said<Option<Loss>>>,
-    pub(super) corrupt: Option<Said<Option<Chance>>>,
-    pub(super) duplicate: Option<Said<Option<Chance>>>,
-    pub(super) reorder: Option<Said<Option<Reorder>>>,
-    pub(super) rate: Option<Said<(Option<Rate>, RatePer)>>,
-    pub(super) slot: Option<Said<Option<Slot>>>,
-    pub(super) limit: Option<Said<Option<u32>>>,
-    pub(super) seed: Option<Said<Option<u64>>>,
+    pub(super) delay: Option<Setting<Delay>>,
+    pub(super) jitter: Option<Setting<Option<Jitter>>>,
+    pub(super) loss: Option<Setting<Option<Loss>>>,
+    pub(super) corrupt: Option<Setting<Option<Chance>>>,
+    pub(super) duplicate: Option<Setting<Option<Chance>>>,
+    pub(super) reorder: Option<Setting<Option<Reorder>>>,
+    pub(super) rate: Option<Setting<(Option<Rate>, RatePer)>>,
+    pub(super) slot: Option<Setting<Option<Slot>>>,
+    pub(super) limit: Option<Setting<Option<u32>>>,
+    pub(super) seed: Option<Setting<Option<u64>>>,
 }
 
 impl LinkPatch {
-    /// Lays what the rule says over what earlier rules said, parameter by parameter.
+    /// The link with each parameter that the rule sets replaced.
     pub(super) fn over(&self, link: Link) -> Link {
-        let (rate, rate_per) = laid(self.rate.as_ref(), (link.rate, link.rate_per));
+        fn set<T: Copy>(setting: Option<&Setting<T>>, before: T) -> T {
+            setting.map_or(before, |setting| setting.value)
+        }
+        let (rate, rate_per) = set(self.rate.as_ref(), (link.rate, link.rate_per));
         Link {
-            delay: laid(self.delay.as_ref(), link.delay),
-            jitter: laid(self.jitter.as_ref(), link.jitter),
-            loss: laid(self.loss.as_ref(), link.loss),
-            corrupt: laid(self.corrupt.as_ref(), link.corrupt),
-            duplicate: laid(self.duplicate.as_ref(), link.duplicate),
-            reorder: laid(self.reorder.as_ref(), link.reorder),
+            delay: set(self.delay.as_ref(), link.delay),
+            jitter: set(self.jitter.as_ref(), link.jitter),
+            loss: set(self.loss.as_ref(), link.loss),
+            corrupt: set(self.corrupt.as_ref(), link.corrupt),
+            duplicate: set(self.duplicate.as_ref(), link.duplicate),
+            reorder: set(self.reorder.as_ref(), link.reorder),
             rate,
             rate_per,
-            slot: laid(self.slot.as_ref(), link.slot),
-            limit: laid(self.limit.as_ref(), link.limit),
-            seed: laid(self.seed.as_ref(), link.seed),
+            slot: set(self.slot.as_ref(), link.slot),
+            limit: set(self.limit.as_ref(), link.limit),
+            seed: set(self.seed.as_ref(), link.seed),
         }
     }
 
-    /// Whether it says something of any parameter.
-    pub(super) fn says_something(&self) -> bool {
-        Parameter::ALL.into_iter().any(|parameter| self.place_of(parameter).is_some())
+    /// True if the rule sets any parameter.
+    pub(super) fn has_settings(&self) -> bool {
+        Parameter::ALL.into_iter().any(|parameter| self.span_of(parameter).is_some())
     }
 
-    /// Where it says something of this parameter, if it does.
-    pub(super) fn place_of(&self, parameter: Parameter) -> Option<Range<usize>> {
+    /// The key that sets this parameter.
+    pub(super) fn span_of(&self, parameter: Parameter) -> Option<Range<usize>> {
+        fn span<T>(setting: Option<&Setting<T>>) -> Option<Range<usize>> {
+            setting.map(|setting| setting.span.clone())
+        }
         match parameter {
-            Parameter::Delay => place(self.delay.as_ref()),
-            Parameter::Jitter => place(self.jitter.as_ref()),
-            Parameter::Loss => place(self.loss.as_ref()),
-            Parameter::Corrupt => place(self.corrupt.as_ref()),
-            Parameter::Duplicate => place(self.duplicate.as_ref()),
-            Parameter::Reorder => place(self.reorder.as_ref()),
-            Parameter::Rate => place(self.rate.as_ref()),
-            Parameter::Slot => place(self.slot.as_ref()),
-            Parameter::Limit => place(self.limit.as_ref()),
-            Parameter::Seed => place(self.seed.as_ref()),
+            Parameter::Delay => span(self.delay.as_ref()),
+            Parameter::Jitter => span(self.jitter.as_ref()),
+            Parameter::Loss => span(self.loss.as_ref()),
+            Parameter::Corrupt => span(self.corrupt.as_ref()),
+            Parameter::Duplicate => span(self.duplicate.as_ref()),
+            Parameter::Reorder => span(self.reorder.as_ref()),
+            Parameter::Rate => span(self.rate.as_ref()),
+            Parameter::Slot => span(self.slot.as_ref()),
+            Parameter::Limit => span(self.limit.as_ref()),
+            Parameter::Seed => span(self.seed.as_ref()),
         }
     }
-}
-
-fn laid<T: Copy>(said: Option<&Said<T>>, before: T) -> T {
-    said.map_or(before, |said| said.value)
-}
-
-fn place<T>(said: Option<&Said<T>>) -> Option<Range<usize>> {
-    said.map(|said| said.place.clone())
 }
 
 #[cfg(test)]
@@ -85,12 +82,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_silent_patch_changes_nothing() {
+    fn an_empty_patch_changes_nothing() {
         let link = Link { delay: Delay::from_nanos(5), limit: Some(7), ..Link::LAN };
         assert_eq!(LinkPatch::default().over(link), link);
-        let nothing = LinkPatch { delay: Some(Said { value: Delay::ZERO, place: 0..1 }), ..LinkPatch::default() };
-        assert_eq!(nothing.over(link), Link { limit: Some(7), ..Link::LAN });
-        assert!(nothing.over(link).is_lan() && !link.is_lan());
-        assert_eq!((nothing.place_of(Parameter::Delay), nothing.place_of(Parameter::Loss)), (Some(0..1), None));
+        let no_delay = LinkPatch { delay: Some(Setting { value: Delay::ZERO, span: 0..1 }), ..LinkPatch::default() };
+        assert_eq!(no_delay.over(link), Link { limit: Some(7), ..Link::LAN });
+        assert!(no_delay.over(link).is_lan() && !link.is_lan());
+        assert_eq!((no_delay.span_of(Parameter::Delay), no_delay.span_of(Parameter::Loss)), (Some(0..1), None));
     }
 }

@@ -1,8 +1,7 @@
-//! A TOML table taken apart key by key: [`Table`].
+//! A reader for TOML tables: [`Table`].
 //!
-//! What the language never asks for is an unknown key when the table is closed, so nothing of a file is ever ignored.
-//! Values of the wrong type are reported here too; what a value means is the caller's matter. The table is walked by
-//! hand rather than by serde because serde stops at the first error and loses the places of optional values.
+//! The caller takes the keys that it knows. [`Table::close`] reports all others, so no part of a file is ignored. serde
+//! is no alternative: it stops at the first error and loses the spans of optional values.
 
 use std::ops::Range;
 
@@ -11,18 +10,18 @@ use toml::{
     de::{DeString, DeTable, DeValue},
 };
 
-use super::{diagnostic::Finding, elsewhere, suggest};
+use super::{diagnostic::Finding, key_advice, suggest};
 
-/// A piece of the file's text with its place, quotes included.
+/// A string of the file, with its span including the quotes.
 pub(crate) type Word<'t> = Spanned<&'t str>;
 
-/// A table that is being read.
+/// A table with the entries that are not taken yet.
 pub(crate) struct Table<'t> {
-    /// What the table is, for messages: "a link".
+    /// The name of the table in messages: "a link".
     what: &'static str,
-    /// What has not been taken yet, in the file's order.
+    /// In the file's order.
     rest: Vec<TableEntry<'t>>,
-    /// The keys that were asked for.
+    /// The keys that the table can have.
     known: Vec<&'static str>,
 }
 
@@ -40,27 +39,27 @@ impl<'t> Table<'t> {
         Self { what, rest, known: Vec::new() }
     }
 
-    /// The entry of this key, which the table is allowed to have.
+    /// Takes the entry of this key.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<TableEntry<'t>> {
         self.known.push(key);
         let position = self.rest.iter().position(|entry| entry.key() == key)?;
         Some(self.rest.remove(position))
     }
 
-    /// Lets the entry of this key be, which the table is allowed to have, and which somebody else reads.
-    pub(crate) fn pass(&mut self, key: &'static str) {
+    /// Skips the entry of this key: another module reads it.
+    pub(crate) fn skip(&mut self, key: &'static str) {
         self.known.push(key);
         self.rest.retain(|entry| entry.key() != key);
     }
 
-    /// The entries that were not taken and have tables for values.
+    /// Takes the remaining entries whose values are tables.
     pub(crate) fn take_tables(&mut self) -> Vec<TableEntry<'t>> {
         let (tables, rest) = self.rest.iter().partition(|entry| entry.value.get_ref().is_table());
         self.rest = rest;
         tables
     }
 
-    /// Every entry that was not taken, for a table whose keys are the user's own names.
+    /// Takes the remaining entries, for a table whose keys are names.
     pub(crate) fn take_rest(&mut self) -> Vec<TableEntry<'t>> {
         std::mem::take(&mut self.rest)
     }
@@ -69,22 +68,22 @@ impl<'t> Table<'t> {
         self.rest.is_empty()
     }
 
-    /// Whether an entry of one of these keys has not been taken yet.
+    /// True if the table has one of these keys, and it is not taken yet.
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
         self.rest.iter().any(|entry| keys.contains(&entry.key()))
     }
 
-    /// How many entries have not been taken yet.
+    /// The number of remaining entries.
     pub(crate) fn len(&self) -> usize {
         self.rest.len()
     }
 
-    /// Reports whatever was not taken.
+    /// Reports the remaining entries as unknown keys.
     pub(crate) fn close(self, findings: &mut Vec<Finding>) {
         let keys = || self.known.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
         for entry in &self.rest {
             let value = entry.value.get_ref().as_str();
-            let (label, help) = if let Some(advice) = elsewhere::advice(self.what, entry.key(), value) {
+            let (label, help) = if let Some(advice) = key_advice::advice(self.what, entry.key(), value) {
                 ("no such key here".to_owned(), advice)
             } else {
                 let near = suggest::nearest(entry.key(), self.known.iter().copied());
@@ -125,11 +124,32 @@ impl<'t> TableEntry<'t> {
         Some(word)
     }
 
+    /// The value of one of these names. `expected` describes the value in the message about a value of another type.
+    pub(super) fn choice<T: Copy>(
+        &self,
+        expected: &str,
+        choices: &[(&str, T)],
+        help: &str,
+        findings: &mut Vec<Finding>,
+    ) -> Option<T> {
+        let Some(word) = self.value.get_ref().as_str() else {
+            findings.push(self.wrong_type(expected).help(help));
+            return None;
+        };
+        let found = choices.iter().find(|(name, _)| *name == word);
+        if found.is_none() {
+            let message = format!("`{word}` is not a value of `{}`", self.key());
+            let label = suggest::did_you_mean(word, choices.iter().map(|(name, _)| *name));
+            findings.push(Finding::new(self.value.span(), message).label(label).help(help));
+        }
+        found.map(|&(_, value)| value)
+    }
+
     pub(crate) fn boolean(&self, findings: &mut Vec<Finding>) -> Option<bool> {
         self.expect("true or false", self.value.get_ref().as_bool(), findings)
     }
 
-    /// The value, if it is a table, for a key that takes something else as well.
+    /// The value, if it is a table: for a key that takes other types as well.
     pub(crate) fn as_table(&self, what: &'static str) -> Option<Table<'t>> {
         self.value.get_ref().as_table().map(|table| Table::open(what, table))
     }
@@ -138,7 +158,7 @@ impl<'t> TableEntry<'t> {
         self.expect("a table", self.value.get_ref().as_table(), findings).map(|table| Table::open(what, table))
     }
 
-    /// The tables of a `[[header]]`, each with its place.
+    /// The tables of a `[[header]]`, each with its span.
     pub(crate) fn tables(&self, what: &'static str, findings: &mut Vec<Finding>) -> Vec<(Range<usize>, Table<'t>)> {
         let Some(array) = self.expect("an array of tables", self.value.get_ref().as_array(), findings) else {
             return Vec::new();
@@ -153,7 +173,7 @@ impl<'t> TableEntry<'t> {
         tables.collect()
     }
 
-    /// One string, or an array of them; of an array with anything else in it, the strings.
+    /// A string, or the strings of an array. Other elements of the array are reported.
     pub(crate) fn words(&self, findings: &mut Vec<Finding>) -> Option<Vec<Word<'t>>> {
         let array = match self.value.get_ref() {
             DeValue::String(text) => return Some(vec![Spanned::new(self.value.span(), text.as_ref())]),
@@ -180,10 +200,19 @@ impl<'t> TableEntry<'t> {
 
     pub(crate) fn wrong_type(&self, expected: &str) -> Finding {
         let value = self.value.get_ref();
-        // The text of a table or an array can be a whole page: its key is the better place.
-        let place = if value.is_table() || value.is_array() { self.key_span() } else { self.value.span() };
-        Finding::new(place, format!("`{}` must be {expected}", self.key()))
-            .label(format!("this is {}", describe(value)))
+        // The text of a table or an array can be long: its key is a better span.
+        let span = if value.is_table() || value.is_array() { self.key_span() } else { self.value.span() };
+        Finding::new(span, format!("`{}` must be {expected}", self.key())).label(format!("this is {}", describe(value)))
+    }
+
+    /// A finding about two keys that exclude each other, at the later one.
+    pub(super) fn conflict(self, other: Self, message: &str, help: &str) -> Finding {
+        let is_in_order = self.key_span().start <= other.key_span().start;
+        let (first, second) = if is_in_order { (self, other) } else { (other, self) };
+        Finding::new(second.key_span(), message)
+            .label(format!("`{}` is here", second.key()))
+            .related(first.key_span(), format!("`{}` is here", first.key()))
+            .help(help)
     }
 
     fn wrong_element(&self, element: &Spanned<DeValue<'_>>, expected: &str) -> Finding {

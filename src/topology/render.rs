@@ -1,4 +1,4 @@
-//! What is wrong with a file on a terminal, as rustc would show it: every problem with its lines, carets and help.
+//! Problems on a terminal, in the format of rustc: each with its lines, carets and help.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -9,30 +9,30 @@ use super::{
     source::{File, Lines},
 };
 
-/// How many bytes of a file are shown at once. Places that are farther apart have excerpts of their own, and a place
-/// on a longer line is named instead of shown.
+/// The largest excerpt of a file in bytes. Spans that are farther apart have separate excerpts. A span on a longer line
+/// has no excerpt.
 ///
-/// The renderer walks over the whole excerpt that it is given; without a bound, a thousand problems of a large file
-/// would be a thousand walks over the file.
+/// The renderer reads the whole excerpt. Without a bound, a thousand problems in a large file would read it a thousand
+/// times.
 const MAX_EXCERPT: usize = 64 * 1024;
 
 impl Rejected {
-    /// Every problem with its lines, carets and help, and a summary line at the end.
+    /// All problems with their lines, carets and help, and a summary line at the end.
     ///
-    /// `width` is the terminal's, in columns; longer lines are cut around their carets.
+    /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
         let renderer = renderer(colour, width);
         let summary = renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]);
-        self.report().render(&renderer) + &summary + "\n"
+        self.0.render(&renderer) + &summary + "\n"
     }
 }
 
 impl Warnings {
-    /// Every problem with its lines, carets and help.
+    /// All problems with their lines, carets and help.
     ///
-    /// `width` is the terminal's, in columns; longer lines are cut around their carets.
+    /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
-        self.report().render(&renderer(colour, width))
+        self.0.render(&renderer(colour, width))
     }
 }
 
@@ -41,7 +41,7 @@ fn renderer(colour: bool, width: usize) -> Renderer {
 }
 
 impl Report {
-    /// Every problem, each with an empty line behind it.
+    /// All problems, each followed by an empty line.
     fn render(&self, renderer: &Renderer) -> String {
         let Self { source, problems, .. } = self;
         let attached = source.files.keys().map(|name| File::Attached(name.as_str().into()));
@@ -55,11 +55,11 @@ impl Report {
     }
 }
 
-/// The files that problems are in.
+/// The files with problems.
 struct Texts<'s>(BTreeMap<File, Text<'s>>);
 
 struct Text<'s> {
-    /// Fit for a terminal.
+    /// Without control characters.
     path: String,
     text: &'s str,
     lines: Lines<'s>,
@@ -94,7 +94,7 @@ impl Texts<'_> {
         renderer.render(&[group])
     }
 
-    /// The lines of a file around a span, and the byte at which they begin. Nothing if that is too much to show.
+    /// The lines of a span, and their first byte. `None` if the excerpt is too large.
     fn excerpt<'a>(&'a self, file: &File, span: &Range<usize>) -> Option<(Snippet<'a, Annotation<'a>>, usize)> {
         let Text { path, text, lines } = self.0.get(file)?;
         let (bytes, first_line) = lines.around(span);
@@ -106,9 +106,9 @@ impl Texts<'_> {
     }
 }
 
-/// The related places that fit into one excerpt with the problem's own, and those that do not.
+/// The related spans that fit into the problem's excerpt, and the others.
 fn split_by_distance(problem: &Problem) -> (Vec<&Related>, Vec<&Related>) {
-    // Half the bound on either side keeps the whole within it.
+    // Half of the bound on each side keeps the whole excerpt within the bound.
     let is_near = |span: &Range<usize>| hull(&problem.span, span).len() <= MAX_EXCERPT / 2;
     problem.related.iter().partition(|related| related.file == problem.file && is_near(&related.span))
 }
@@ -117,7 +117,7 @@ fn hull(a: &Range<usize>, b: &Range<usize>) -> Range<usize> {
     a.start.min(b.start)..a.end.max(b.end)
 }
 
-/// A caret in an excerpt that begins at the byte `start`.
+/// A caret in an excerpt that starts at the byte `start`.
 fn mark<'a>(kind: AnnotationKind, span: &Range<usize>, label: &'a str, start: usize) -> Annotation<'a> {
     kind.span(span.start - start..span.end - start).label((!label.is_empty()).then_some(label))
 }

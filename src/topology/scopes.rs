@@ -1,7 +1,7 @@
-//! Which links are alike, in few words: [`Scope`], as in `between any two of Z[1-3]`.
+//! Descriptions of sets of links: [`Scope`], as in `between any two of Z[1-3]`.
 //!
-//! Nodes that the rules do not tell apart are one class, and the classes of a zone are one wherever that makes no
-//! difference. Only for people: what is wanted of a node is worked out from its own links.
+//! Nodes that the rules cover alike are one class. The classes of a zone are shown as the zone if their links are the
+//! same. Scopes are for people only: the plan uses each node's own links.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,21 +14,21 @@ use super::{
     link::Link,
     members::Members,
     node_set::{NodeId, NodeSet},
-    rules::Rules,
+    rules::{LinkRange, NodeRules, Rules},
 };
 
-/// Some of a topology's links. Nodes and zones are named as hostlists.
+/// A set of links. Nodes and zones are named by hostlists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Every link that there is.
+    /// Every link of the topology.
     All,
-    /// Those inside each of the zones, or among the nodes.
+    /// The links inside each of the zones, or among the nodes.
     Inside(String),
-    /// Those from any of them to any other.
+    /// The links from any of them to any other.
     AnyTwoOf(String),
-    /// Those from the ones to the others, and back.
+    /// The links from the first to the second, and back.
     Between(String, String),
-    /// Those from the ones to the others.
+    /// The links from the first to the second.
     FromTo(String, String),
 }
 
@@ -44,78 +44,81 @@ impl fmt::Display for Scope {
     }
 }
 
-/// Every distinct link with where it is, in the file's order.
+/// Every distinct link with its scopes, in the file's order.
 pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec<Scope>)> {
-    let distinct = distinct(rules, members, |from, to| {
-        let outlook = rules.outlook(from, members);
-        let link = |to: NodeId| Some(outlook.get(outlook.partition_point(|stretch| stretch.nodes.end <= to))?.link);
-        to.iter().map(|to| link((*to)?)).collect()
+    let groups = group_links(rules, members, |from, others| {
+        let ranges = from.link_ranges();
+        others.iter().map(|to| LinkRange::find(&ranges, (*to)?)).collect()
     });
-    distinct.into_iter().map(|Distinct { what, scopes, .. }| (what, scopes)).collect()
+    groups.into_iter().map(|group| (group.value, group.scopes)).collect()
 }
 
-/// Links that are alike.
-pub(super) struct Distinct<T> {
-    /// What is the same of them.
-    pub(super) what: T,
+/// The links that have the same value.
+pub(super) struct LinkGroup<T> {
+    pub(super) value: T,
     pub(super) scopes: Vec<Scope>,
     /// One of the links.
     pub(super) example: (NodeId, NodeId),
 }
 
-/// The links by what they are, in the file's order. `row` says what the links from a node to some others are; where there
-/// is no other node, there is no link.
-pub(super) fn distinct<T: Copy + Eq + Hash>(
+/// The links grouped by their values, in the file's order.
+///
+/// `row` computes the values of the links from one node to some others. `None` in place of a node: there is no link.
+pub(super) fn group_links<T: Copy + Eq + Hash>(
     rules: &Rules,
     members: &Members,
-    row: impl Fn(NodeId, &[Option<NodeId>]) -> Vec<Option<T>>,
-) -> Vec<Distinct<T>> {
-    let map = Map::draw(rules, members, row);
-    let mut places: BTreeMap<LinkId, BTreeSet<(usize, usize)>> = BTreeMap::new();
-    for (from, to, link) in map.edges() {
-        places.entry(link).or_default().insert((from, to));
+    row: impl Fn(&NodeRules<'_>, &[Option<NodeId>]) -> Vec<Option<T>>,
+) -> Vec<LinkGroup<T>> {
+    let map = LinkMap::new(rules, members, row);
+    let mut edges: BTreeMap<ValueId, BTreeSet<(usize, usize)>> = BTreeMap::new();
+    for (from, to, value) in map.edges() {
+        edges.entry(value).or_default().insert((from, to));
     }
-    let scopes = |pairs: &BTreeSet<_>| if places.len() == 1 { vec![Scope::All] } else { map.scopes(pairs) };
-    let mut found: Vec<_> = places.iter().map(|(&link, pairs)| (pairs.first(), link, scopes(pairs))).collect();
-    found.sort_by_key(|(first, ..)| *first);
-    let distinct = found.into_iter().map(|(_, link, scopes)| {
-        let (what, example) = map.links[link];
-        Distinct { what, scopes, example }
+    let mut groups: Vec<_> = edges.iter().collect();
+    groups.sort_by_key(|(_, pairs)| pairs.first());
+    let groups = groups.into_iter().map(|(&id, pairs)| {
+        let (value, example) = map.values[id];
+        let scopes = if edges.len() == 1 { vec![Scope::All] } else { map.scopes(pairs) };
+        LinkGroup { value, scopes, example }
     });
-    distinct.collect()
+    groups.collect()
 }
 
-/// The place of a link among the distinct ones.
-type LinkId = usize;
+/// The index of a value in [`LinkMap::values`].
+type ValueId = usize;
 
-/// A topology's nodes as classes in groups, and the links between them.
-struct Map<'m, T> {
+/// The classes of a topology's nodes, and the values of the links between them.
+struct LinkMap<'m, T> {
     members: &'m Members,
     classes: Vec<NodeSet>,
-    /// Classes by their places: one group for each zone, and one for the nodes outside.
+    /// Indexes of classes: one group for each zone, and one for the nodes outside zones.
     groups: Vec<Vec<usize>>,
-    /// Each with the first pair of nodes that has it.
-    links: Vec<(T, (NodeId, NodeId))>,
-    /// From each class to each; none where there is no link.
-    between: Vec<Vec<Option<LinkId>>>,
+    /// The distinct values, each with the first pair of nodes that has it.
+    values: Vec<(T, (NodeId, NodeId))>,
+    /// The values by the indexes of the two classes; `None` where there is no link.
+    between: Vec<Vec<Option<ValueId>>>,
 }
 
-impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
-    fn draw(rules: &Rules, members: &'m Members, row: impl Fn(NodeId, &[Option<NodeId>]) -> Vec<Option<T>>) -> Self {
+impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
+    fn new(
+        rules: &Rules,
+        members: &'m Members,
+        row: impl Fn(&NodeRules<'_>, &[Option<NodeId>]) -> Vec<Option<T>>,
+    ) -> Self {
         let classes = rules.classes(members);
-        let (mut links, mut ids) = (Vec::new(), HashMap::new());
+        let (mut values, mut ids) = (Vec::new(), HashMap::new());
         let between = classes.iter().map(|from| {
             let Some(node) = from.first() else { return Vec::new() };
             let others: Vec<_> = classes.iter().map(|to| to.iter().find(|to| *to != node)).collect();
-            let found = row(node, &others).into_iter().zip(others);
-            let found = found.map(|(link, to)| {
-                let link = link?;
-                Some(*ids.entry(link).or_insert_with(|| {
-                    links.push((link, (node, to.unwrap_or(node))));
-                    links.len() - 1
+            let row = row(&rules.of_node(node, members), &others).into_iter().zip(others);
+            let row = row.map(|(value, to)| {
+                let (value, to) = (value?, to?);
+                Some(*ids.entry(value).or_insert_with(|| {
+                    values.push((value, (node, to)));
+                    values.len() - 1
                 }))
             });
-            found.collect()
+            row.collect()
         });
         let between = between.collect();
         let mut groups: BTreeMap<Option<NodeId>, Vec<usize>> = BTreeMap::new();
@@ -123,13 +126,12 @@ impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
             let zone = class.first().and_then(|node| members.zone_of(node));
             groups.entry(zone.map(|zone| zone.nodes.start)).or_default().push(position);
         }
-        Self { members, classes, groups: groups.into_values().collect(), links, between }
+        Self { members, classes, groups: groups.into_values().collect(), values, between }
     }
 
-    /// The links from vertex to vertex, which is a group wherever the classes of it are alike, else a class.
-    ///
-    /// Groups are numbered first, then classes.
-    fn edges(&self) -> Vec<(usize, usize, LinkId)> {
+    /// The values of the links between vertices. A vertex is a group if all its classes have the same value, else a
+    /// class. Groups are numbered first, then classes.
+    fn edges(&self) -> Vec<(usize, usize, ValueId)> {
         let mut edges = Vec::new();
         for (from_group, from_classes) in self.groups.iter().enumerate() {
             for (to_group, to_classes) in self.groups.iter().enumerate() {
@@ -151,7 +153,7 @@ impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
         edges
     }
 
-    /// A class that is its group's only one is the group.
+    /// The vertex of a class: its group, if the group has no other class.
     fn vertex(&self, class: usize, group: usize) -> usize {
         if self.groups[group].len() == 1 { group } else { self.groups.len() + class }
     }
@@ -183,7 +185,7 @@ impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
         scopes
     }
 
-    /// The vertices as a hostlist of zones and nodes, in the file's order.
+    /// The hostlist of the vertices' zones and nodes, in the file's order.
     fn names(&self, vertices: impl IntoIterator<Item = usize>) -> String {
         let mut names: Vec<(NodeId, &str)> = Vec::new();
         for vertex in vertices {
@@ -205,7 +207,7 @@ impl<'m, T: Copy + Eq + Hash> Map<'m, T> {
     }
 }
 
-/// Those that lead to the same ends, together.
+/// Groups the vertices that lead to the same ends.
 fn with_equal_ends(edges: BTreeMap<usize, BTreeSet<usize>>) -> Vec<(BTreeSet<usize>, Vec<usize>)> {
     let mut together: BTreeMap<BTreeSet<usize>, Vec<usize>> = BTreeMap::new();
     for (from, to) in edges {
@@ -230,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_are_all_alike_are_one() {
+    fn equal_links_are_one_scope() {
         assert_eq!(shown("name = 't'\nnodes = 'n[1-9]'\nlinks.default.delay = '5ms'"), ["5ms: between any two nodes"]);
     }
 
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_node_has_of_its_own_is_told_from_its_zone() {
+    fn a_node_with_an_override_of_its_own_is_shown_apart_from_its_zone() {
         let text = "name = 't'\nnodes = 'gw'\nzones = { Z1 = 'n[1-3]', Z2 = 'n[4-6]' }\n[links]\n\
                     intra-zone.delay = '1ms'\ninter-zone.delay = '2ms'\n\
                     [[links.override]]\nfrom = 'n1'\nto = ['Z2', 'gw']\ndelay = '3ms'\n";

@@ -1,58 +1,36 @@
-//! A topology file and the files that it refers to, as text: [`Source`]. Reading them from a disk is the caller's
-//! matter; `SourceSpan` says where in which of them something is.
+//! The texts of a topology file and of the files that it names: [`Source`]. The caller reads them from the disk.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    ops::Range,
-    path::Path,
-    sync::Arc,
-};
+use std::{cmp::Ordering, collections::BTreeMap, fmt, ops::Range, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use toml::de::DeTable;
 
-use super::{MAX_FILE_BYTES, files::References};
-
-/// A topology file's name as the user typed it, its text, and the texts of the files that it refers to: the wire and
-/// journal form of a topology.
+/// A topology file with its path and the files that it names. A topology has this form on the wire and in the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The file's name, for messages: on the wire nothing is ever read from it.
+    /// The path that the user typed, for messages. An agent reads no file by this path.
     pub path: String,
-    /// The file's whole text.
+    /// The text of the file.
     pub text: String,
-    /// The files that it refers to, by the names that it has for them: matrices and distribution tables.
+    /// Matrices and distribution tables, by their names in the topology file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
 }
 
 impl Source {
-    /// A file that refers to no other.
+    /// A file that names no other files.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into(), files: BTreeMap::new() }
     }
 
-    /// The names by which the topology file refers to other files, each once. The file may be wrong in any way; of one
-    /// that is not even TOML there are none.
-    pub fn references(&self) -> BTreeSet<String> {
-        let table =
-            Some(&self.text).filter(|text| text.len() <= MAX_FILE_BYTES).and_then(|text| DeTable::parse(text).ok());
-        let Some(table) = table else { return BTreeSet::new() };
-        References::of(table.get_ref()).names().map(str::to_owned).collect()
-    }
-
-    /// Where a file is that the topology file refers to by this name: in the topology file's own folder, unless the
-    /// name is absolute.
+    /// The path of a file that the topology file names: relative to the folder of the topology file.
     pub fn path_of(&self, name: &str) -> String {
         let folder = Path::new(&self.path).parent().unwrap_or_else(|| Path::new(""));
         folder.join(name).display().to_string()
     }
 
-    /// The text of one of its files: none if it does not have the file.
+    /// The text of one of the files.
     pub(super) fn text_of(&self, file: &File) -> Option<&str> {
         match file {
             File::Topology => Some(&self.text),
@@ -60,7 +38,7 @@ impl Source {
         }
     }
 
-    /// The name of one of its files, for messages.
+    /// The path of one of the files, for messages.
     pub(super) fn name_of(&self, file: &File) -> String {
         match file {
             File::Topology => self.path.clone(),
@@ -72,14 +50,14 @@ impl Source {
 /// One of the files of a [`Source`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum File {
-    /// The topology file itself.
+    /// The topology file.
     #[default]
     Topology,
-    /// The file that it refers to by this name.
+    /// The file that the topology file names so.
     Attached(Arc<str>),
 }
 
-/// Some bytes of one of the files. A range of bytes alone is of the topology file.
+/// A range of bytes in one of the files. `Range<usize>` converts to a range in the topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceSpan {
     pub(crate) file: File,
@@ -89,7 +67,7 @@ pub(crate) struct SourceSpan {
 /// The topology file comes first.
 impl Ord for SourceSpan {
     fn cmp(&self, other: &Self) -> Ordering {
-        let order = |place: &Self| (place.span.start, place.span.end);
+        let order = |span: &Self| (span.span.start, span.span.end);
         self.file.cmp(&other.file).then_with(|| order(self).cmp(&order(other)))
     }
 }
@@ -106,12 +84,12 @@ impl From<Range<usize>> for SourceSpan {
     }
 }
 
-/// Where something is said: a file's name and a line of it, counted from 1.
+/// The file and the line that set a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The file.
+    /// The path of the file.
     pub path: String,
-    /// The line.
+    /// The line, counted from 1.
     pub line: usize,
 }
 
@@ -121,7 +99,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where the lines of a text begin, to say where in the file a byte is.
+/// The starts of a text's lines, to convert bytes to lines and columns.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
@@ -133,13 +111,13 @@ impl<'a> Lines<'a> {
         Self { text, starts: std::iter::once(0).chain(behind_breaks).collect() }
     }
 
-    /// The line and the column of a byte, both counted from 1, the column in characters.
+    /// The line and the column of a byte, counted from 1. Columns count characters.
     pub(crate) fn position(&self, offset: usize) -> (usize, usize) {
         let line = self.line_of(offset);
         (line + 1, self.text[self.starts[line]..offset].chars().count() + 1)
     }
 
-    /// The bytes of all lines that a span touches, without the last line's break, and the number of the first one.
+    /// The bytes of the lines of a span, without the last line break, and the number of the first line.
     pub(crate) fn around(&self, span: &Range<usize>) -> (Range<usize>, usize) {
         let (first, last) = (self.line_of(span.start), self.line_of(span.end));
         let end = self.starts.get(last + 1).map_or(self.text.len(), |next| next - 1);

@@ -1,8 +1,6 @@
-//! "Did you mean": the known word that is nearest to an unknown one.
+//! Suggestions for unknown words: the nearest known word.
 
-/// The candidate that `word` is most probably a slip of, or nothing if none is near.
-///
-/// Near means at most one edit in three characters. Of equally near ones it is the first.
+/// The candidate with the smallest edit distance, at most one edit in three characters. The first of several.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let reach = match length {
@@ -13,7 +11,7 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let word = word.to_lowercase();
     candidates
         .into_iter()
-        // Cheap, and spares the quadratic comparison below for most of 10,000 names.
+        // Skips the quadratic comparison for most of 10,000 names.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= reach)
         .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|&(distance, _)| distance <= reach)
@@ -21,12 +19,17 @@ pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// A label that suggests the nearest candidate; empty if none is near.
+pub(super) fn did_you_mean<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(word, candidates).map(|candidate| format!("did you mean `{candidate}`?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::nearest;
 
     #[test]
-    fn only_a_slip_is_corrected() {
+    fn only_a_near_word_is_suggested() {
         let keys = ["name", "nodes", "zones", "links", "intra-zone", "inter-zone"];
         assert_eq!(nearest("naem", keys), Some("name"));
         assert_eq!(nearest("Zones", keys), Some("zones"));

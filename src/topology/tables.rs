@@ -1,9 +1,8 @@
-//! Distribution tables of the user's own: [`read`].
+//! Distribution tables of the user: [`read`].
 //!
-//! The format is iproute2's (`get_distribution` in its `tc/q_netem.c`; `netem/maketable.c` writes it): whole numbers
-//! with spaces or line breaks between them, in units of 1/8192 of the jitter, and comments from `#` to the line's end.
-//! tc wraps a number that is too large, takes one with a leading 0 for an octal one, and skips what is no number with
-//! the rest of its line; here these are errors.
+//! The format is that of iproute2 (`get_distribution` in `tc/q_netem.c`): whole numbers in units of 1/8192 of the jitter,
+//! separated by white space, with comments from `#` to the end of the line. tc wraps a number that is too large, reads a
+//! leading 0 as octal, and skips a line after an invalid word. Here these are errors.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,31 +11,34 @@ use sha2::{Digest, Sha256};
 use super::{
     Tables,
     diagnostic::Finding,
-    files::{Files, Opened},
+    files::{AttachedFile, AttachedFiles},
     link::TableId,
     reader::Word,
 };
 
-/// How many values a table may have (`NETEM_DIST_MAX` of `sch_netem.c`).
+/// The largest number of values (`NETEM_DIST_MAX` of `sch_netem.c`).
 const MAX_VALUES: usize = 16_384;
 
-/// How many mistakes of one table are shown: a file that is no table has one in every word.
+/// The number of mistakes that are reported for one table.
 const MAX_MISTAKES: usize = 20;
 
-/// What the tables are called, by the names that a topology file has for them; none of a table that is broken, which
-/// is reported by then.
+/// The identities of the tables, by their names in the topology file. `None`: the table has mistakes.
 pub(super) type TableIds<'t> = BTreeMap<&'t str, Option<TableId>>;
 
-/// The tables that a topology file refers to.
+/// The tables that a topology file names.
 #[derive(Default)]
 pub(super) struct NamedTables<'t> {
     pub(super) ids: TableIds<'t>,
-    /// What is in them.
+    /// The values.
     pub(super) tables: Tables,
 }
 
-/// Reads every table that is referred to, each once. What is wrong is reported at the first of its names.
-pub(super) fn read<'t>(references: &[Word<'t>], files: &Files<'_>, findings: &mut Vec<Finding>) -> NamedTables<'t> {
+/// Reads each table once. Mistakes are reported at the first use of its name.
+pub(super) fn read<'t>(
+    references: &[Word<'t>],
+    files: &AttachedFiles<'_>,
+    findings: &mut Vec<Finding>,
+) -> NamedTables<'t> {
     let mut named = NamedTables::default();
     for word in references {
         if named.ids.contains_key(word.get_ref()) {
@@ -50,8 +52,8 @@ pub(super) fn read<'t>(references: &[Word<'t>], files: &Files<'_>, findings: &mu
                 return Some(id);
             }
             findings.push(
-                Finding::new(word.span(), format!("this table has the identity {id} of another one"))
-                    .help("add a value to it: two tables in 16 million are alike in that"),
+                Finding::new(word.span(), format!("this table has the identity {id} of another table"))
+                    .help("add a value to it: identities have 24 bits"),
             );
             None
         });
@@ -60,28 +62,28 @@ pub(super) fn read<'t>(references: &[Word<'t>], files: &Files<'_>, findings: &mu
     named
 }
 
-/// What is in a table decides what it is called.
+/// The identity of a table: 24 bits of the SHA-256 of its values.
 fn identity(values: &[i16]) -> TableId {
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
     let hash = Sha256::digest(bytes);
     TableId::new(u32::from_be_bytes([0, hash[0], hash[1], hash[2]]))
 }
 
-fn values(file: &Opened<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i16]>> {
+fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i16]>> {
     let before = findings.len();
     let mut values = Vec::new();
     for (start, word) in words(file.text) {
-        let place = file.place(start..start + word.len());
+        let span = file.span(start..start + word.len());
         if values.len() == MAX_VALUES {
             findings.push(
-                Finding::new(place, format!("a distribution table has at most {MAX_VALUES} values"))
-                    .label("one too many"),
+                Finding::new(span, format!("a distribution table has at most {MAX_VALUES} values"))
+                    .label("too many from here on"),
             );
             break;
         }
         match value(word) {
             Ok(value) => values.push(value),
-            Err(mistake) => findings.push(Finding::new(place, mistake.message(word)).help(mistake.help())),
+            Err((message, help)) => findings.push(Finding::new(span, message).help(help)),
         }
         if findings.len() - before == MAX_MISTAKES {
             break;
@@ -89,14 +91,14 @@ fn values(file: &Opened<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i16]>> 
     }
     if values.is_empty() && findings.len() == before {
         findings.push(
-            Finding::new(file.place(0..0), "there are no values in this distribution table")
+            Finding::new(file.span(0..0), "this distribution table is empty")
                 .help("write whole numbers from -32768 to 32767, in units of 1/8192 of the jitter"),
         );
     }
     (findings.len() == before).then(|| values.into())
 }
 
-/// What is neither space nor comment, each with its first byte.
+/// The words outside comments, each with its first byte.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let place = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     text.trim_start_matches('\u{feff}')
@@ -106,40 +108,17 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(move |word| (place(word), word))
 }
 
-/// Why a word is not a value.
-enum Mistake {
-    NotANumber,
-    LeadingZero,
-    OutOfRange,
-}
-
-fn value(word: &str) -> Result<i16, Mistake> {
+/// The value of a word, or the message and the help about a mistake.
+fn value(word: &str) -> Result<i16, (String, &'static str)> {
     let digits = word.strip_prefix(['-', '+']).unwrap_or(word);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(Mistake::NotANumber);
+        let help = "a distribution table has whole numbers, and comments after `#`";
+        return Err((format!("`{word}` is not a whole number"), help));
     }
     if digits.len() > 1 && digits.starts_with('0') {
-        return Err(Mistake::LeadingZero);
+        return Err((format!("`{word}` has a leading zero"), "remove the zero: tc would read an octal number"));
     }
-    word.parse().map_err(|_| Mistake::OutOfRange)
-}
-
-impl Mistake {
-    fn message(&self, word: &str) -> String {
-        match self {
-            Self::NotANumber => format!("`{word}` is not a whole number"),
-            Self::LeadingZero => format!("a number with a leading zero: `{word}`"),
-            Self::OutOfRange => format!("`{word}` is out of range"),
-        }
-    }
-
-    fn help(&self) -> &'static str {
-        match self {
-            Self::NotANumber => "a distribution table has whole numbers only, and comments behind `#`",
-            Self::LeadingZero => "tc would read it as an octal one: write it without the zero",
-            Self::OutOfRange => "the values of a distribution table are from -32768 to 32767",
-        }
-    }
+    word.parse().map_err(|_| (format!("`{word}` is not between -32768 and 32767"), "write a 16-bit number"))
 }
 
 #[cfg(test)]
@@ -150,7 +129,7 @@ mod tests {
 
     fn table(text: &str) -> Result<Arc<[i16]>, Vec<Finding>> {
         let mut findings = Vec::new();
-        let file = Opened { name: "wan.dist".into(), text };
+        let file = AttachedFile { name: "wan.dist".into(), text };
         values(&file, &mut findings).ok_or(findings)
     }
 

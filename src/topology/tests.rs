@@ -1,4 +1,4 @@
-//! What a valid file means: nodes, zones, links and words. What an invalid file is told is in `tests/topologies/`.
+//! Tests of valid files: nodes, zones, links and words. The errors of invalid files are in `tests/topologies/`.
 
 use proptest::{prelude::*, sample::Index};
 
@@ -54,7 +54,7 @@ fn zones_have_their_nodes_in_the_order_of_the_file() {
 }
 
 #[test]
-fn the_order_is_the_files_and_not_the_alphabets() {
+fn nodes_have_the_order_of_the_file() {
     let topology =
         topology("name = 't'\nzones.b = 'x'\nnodes = ['z', 'y']\nzones.a = 'w'\nlinks.default.rtt = '0ms'\n");
     let nodes: Vec<_> = topology.nodes().iter().map(NodeName::as_str).collect();
@@ -65,7 +65,7 @@ fn the_order_is_the_files_and_not_the_alphabets() {
 }
 
 #[test]
-fn zones_say_what_links_are_like() {
+fn zone_rules_set_the_delays_of_links() {
     let topology = topology(HIERARCHICAL);
     assert_eq!(delay(&topology, "n1", "n2"), "10ms");
     assert_eq!(delay(&topology, "n1", "n9"), "75ms");
@@ -76,14 +76,14 @@ fn zones_say_what_links_are_like() {
 }
 
 #[test]
-fn a_link_of_which_nothing_is_said_is_as_the_lan_is() {
+fn a_link_without_a_rule_is_the_lan() {
     let topology = topology("name = 't'\nnodes = 'a'\n[zones]\nZ = 'b'\nY = 'c'\n[links]\ninter-zone.rtt = '2ms'\n");
     assert_eq!(topology.link(&node("a"), &node("b")), Some(Link::LAN));
     assert_eq!(delay(&topology, "b", "c"), "1ms");
 }
 
 #[test]
-fn a_node_outside_zones_follows_the_default_only() {
+fn zone_rules_do_not_cover_nodes_outside_zones() {
     let text = HIERARCHICAL.replace("[zones]", "nodes = 'gw'\n[zones]") + "default.delay = '3ms'\n";
     let topology = topology(&text);
     assert_eq!(delay(&topology, "gw", "n1"), "3ms");
@@ -128,7 +128,7 @@ fn from_and_to_are_one_way() {
 }
 
 #[test]
-fn a_word_means_a_zone_or_a_node_or_several() {
+fn a_word_is_a_zone_or_a_node_or_a_hostlist() {
     let topology = topology(HIERARCHICAL);
     let selected = |word: &str| hostlist::fold(&topology.select(word).unwrap());
     assert_eq!(selected("Z2"), "n[4-6]");
@@ -139,7 +139,7 @@ fn a_word_means_a_zone_or_a_node_or_several() {
 }
 
 #[test]
-fn a_word_that_means_nothing_is_corrected() {
+fn an_unknown_word_gets_a_suggestion() {
     let topology = topology(HIERARCHICAL);
     let error = |word: &str| topology.select(word).expect_err(word);
     assert_eq!(error("z1").to_string(), "no zone or node is called `z1`; did you mean `Z1`?");
@@ -162,13 +162,13 @@ fn the_wire_form_is_the_source() {
 }
 
 #[test]
-fn a_file_that_is_too_large_is_not_even_parsed() {
+fn a_file_that_is_too_large_is_not_parsed() {
     let rejected = Topology::parse(source(&"#".repeat(MAX_FILE_BYTES + 1))).unwrap_err();
     assert_eq!(rejected.to_string(), "test.toml:1:1: the file is larger than 4 MiB");
 }
 
 #[test]
-fn nodes_are_counted_before_they_are_made() {
+fn nodes_are_counted_before_hostlists_are_expanded() {
     let many = |nodes: &str| format!("name = 't'\nnodes = {nodes}\n[links]\ndefault.rtt = '0ms'\n");
     assert_eq!(topology(&many("'n[1-65536]'")).nodes().len(), MAX_NODES);
     let rejected = Topology::parse(source(&many("['n[1-65536]', 'm', 'l']"))).unwrap_err();
@@ -176,7 +176,7 @@ fn nodes_are_counted_before_they_are_made() {
 }
 
 #[test]
-fn places_that_are_far_apart_are_shown_apart() {
+fn spans_that_are_far_apart_have_separate_excerpts() {
     let filler = "# filler\n".repeat(10_000);
     let text = format!("name = 't'\nnodes = 'n[1-2]'\n{filler}zones.Z = 'n1'\nlinks.default.rtt = '0ms'\n");
     let shown = Topology::parse(source(&text)).unwrap_err().render(false, 80);
@@ -195,7 +195,7 @@ fn a_hundred_mistakes_are_all_shown() {
 }
 
 #[test]
-fn a_line_as_long_as_a_file_is_named_but_not_shown() {
+fn a_very_long_line_has_no_excerpt() {
     let text = format!("name = 't'\nnodes = [{}]\n", "1,".repeat(50_000));
     let shown = Topology::parse(source(&text)).unwrap_err().render(false, 80);
     assert!(shown.contains("test.toml:2:10\n") && shown.contains("note: this is an integer"), "{}", &shown[..2_000]);
@@ -203,7 +203,7 @@ fn a_line_as_long_as_a_file_is_named_but_not_shown() {
 }
 
 #[test]
-fn hostile_text_reaches_no_terminal() {
+fn control_characters_are_removed_from_messages() {
     let rejected = Topology::parse(source("\"\\u001b[31m\" = 1\nname = \"\\u001b\"")).unwrap_err();
     assert!(!rejected.render(false, 80).contains('\u{1b}'));
     assert!(!rejected.to_string().contains('\u{1b}'));
@@ -221,7 +221,7 @@ fn with_matrix(rules: &str, csv: &str) -> Result<Topology, Rejected> {
 }
 
 #[test]
-fn a_matrix_is_stronger_than_zones_and_weaker_than_overrides() {
+fn a_matrix_overrides_zones_and_is_overridden_by_overrides() {
     let rules = "default.rtt = '1ms'\nintra-zone.rtt = '2ms'\ninter-zone.rtt = '4ms'\n\
                  [[links.override]]\nbetween = ['n1', 'n7']\nrtt = '40ms'\n";
     let topology = with_matrix(rules, "ms,Z1,Z2,Z3\nZ1,8,10,20\nZ2,,,\nZ3,,,\n").unwrap();
@@ -256,14 +256,14 @@ fn a_delay_comes_from_a_line_of_the_matrix_or_of_the_topology() {
 }
 
 #[test]
-fn a_topology_needs_the_files_that_it_refers_to_and_no_others() {
+fn a_topology_needs_exactly_the_files_that_it_names() {
     let text = "name = 't'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'm.csv'\n";
     let error = |files: &[(&str, &str)]| Topology::parse(with_files(text, files)).unwrap_err().to_string();
-    assert_eq!(error(&[]), "a/test.toml:4:10: the file `m.csv` is not attached to the topology");
+    assert_eq!(error(&[]), "a/test.toml:4:10: cannot read `m.csv`: it is not attached to the topology");
     let matrix = ("m.csv", "ms,n1\nn2,1\n");
     assert_eq!(
         error(&[matrix, ("x.csv", "")]),
-        "a/test.toml:1:1: nothing here refers to the file that is attached as `x.csv`"
+        "a/test.toml:1:1: the topology does not name the attached file `x.csv`"
     );
     let huge = "#".repeat(MAX_FILE_BYTES + 1);
     assert_eq!(error(&[("m.csv", &huge)]), "a/test.toml:4:10: cannot read `m.csv`: it is larger than 4 MiB");
@@ -274,7 +274,7 @@ fn a_topology_needs_the_files_that_it_refers_to_and_no_others() {
 }
 
 #[test]
-fn files_are_attached_once_each() {
+fn each_file_is_read_once() {
     let text = "name = 't'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'm.csv'\n";
     let mut asked = Vec::new();
     let loaded = Topology::load(source(text), |name| {
@@ -288,7 +288,7 @@ fn files_are_attached_once_each() {
 }
 
 #[test]
-fn the_files_that_a_broken_topology_refers_to_are_found_all_the_same() {
+fn the_files_of_a_broken_topology_are_found() {
     let references = |text| source(text).references().into_iter().collect::<Vec<_>>();
     let text = "nonsense = 1\n[links]\nmatrix = 'm.csv'\ndefault = { jitter = 5, distribution = { table = 'd.dist' } }\n\
                 inter-zone.slot.distribution.table = 's.dist'\n\
@@ -299,7 +299,7 @@ fn the_files_that_a_broken_topology_refers_to_are_found_all_the_same() {
 }
 
 #[test]
-fn a_distribution_table_is_known_by_what_is_in_it() {
+fn a_distribution_table_is_identified_by_its_values() {
     let text = "name = 't'\nnodes = 'n[1-2]'\n[links.default]\ndelay = '9ms'\njitter = '5ms'\n\
                 distribution = { table = 'd/wan.dist' }\n\
                 [[links.override]]\nfrom = 'n2'\nto = 'n1'\njitter = '4ms'\ndistribution.table = 'same.dist'\n";
@@ -316,15 +316,15 @@ fn a_distribution_table_is_known_by_what_is_in_it() {
 }
 
 #[test]
-fn mistakes_of_a_matrix_that_are_alike_are_one() {
+fn mistakes_of_one_kind_in_a_matrix_are_one_error() {
     let csv = (0..200).fold("ms,Z1\n".to_owned(), |csv, _| csv + "x,-1\n");
     let rejected = with_matrix("", &csv).unwrap_err().to_string();
     let expected = "a/m.csv:2:1: no zone or node is called `x` (and 199 more like this)\n\
-                    a/m.csv:2:3: a time cannot be negative (and 199 more like this)";
+                    a/m.csv:2:3: `-1ms` is not between 0ms and 120s (and 199 more like this)";
     assert_eq!(rejected, expected);
 }
 
-/// A valid file with every construct of the language, of up to 12 nodes.
+/// A valid file of up to 12 nodes with every construct of the language.
 fn any_topology() -> impl Strategy<Value = String> {
     let end = prop_oneof![
         Just("*".to_owned()),
@@ -357,7 +357,7 @@ fn any_topology() -> impl Strategy<Value = String> {
     })
 }
 
-/// A link that a file can say: coherent, and without tables of its own.
+/// A coherent link without distribution tables.
 fn any_link() -> impl Strategy<Value = Link> {
     let parts = || prop_oneof![0..100_u32, any::<u32>(), Just(1 << 31)];
     let probability = move || parts().prop_map(Probability::from_parts);
@@ -368,7 +368,7 @@ fn any_link() -> impl Strategy<Value = Link> {
             correlation: Probability::from_parts(correlation),
         })
     };
-    // Two ways out of a state, which are at most 100 % together.
+    // Two exits of a state, at most 100 % together.
     let ways = move || {
         (1..=u32::MAX, any::<u32>())
             .prop_map(|(one, other)| [one, other.min(u32::MAX - one)].map(Probability::from_parts))
@@ -457,7 +457,7 @@ fn any_matrix() -> impl Strategy<Value = Vec<Vec<Option<u32>>>> {
 
 proptest! {
     #[test]
-    fn a_matrix_that_is_written_out_gives_its_cells(
+    fn every_cell_of_a_matrix_becomes_a_link(
         mut cells in any_matrix(), order in Just(["Z1", "Z2", "Z3", "gw"]).prop_shuffle(), has_units: bool,
     ) {
         let node_of = |end: &str| node(match end { "Z1" => "n1", "Z2" => "n5", "Z3" => "n9", gw => gw });
@@ -506,8 +506,8 @@ proptest! {
     }
 
     #[test]
-    fn all_links_of_a_node_are_its_single_links(text in any_topology()) {
-        // An override may happen to be about no link.
+    fn links_from_agrees_with_link(text in any_topology()) {
+        // An override can cover no link, which is an error.
         let Ok(topology) = Topology::parse(source(&text)) else { return Ok(()) };
         for from in topology.nodes() {
             let together: Vec<_> = topology.links_from(from).collect();
@@ -519,7 +519,7 @@ proptest! {
     }
 
     #[test]
-    fn a_link_reads_back_as_it_is_printed(link in any_link()) {
+    fn the_notation_of_a_link_reads_back(link in any_link()) {
         let text = format!("name = 't'\nnodes = 'n[1-2]'\n[links]\ndefault = {{ {} }}\n", link.notation());
         let read = Topology::parse(source(&text));
         let read = read.map_err(|rejected| TestCaseError::fail(rejected.render(false, 100)))?;

@@ -70,13 +70,13 @@ fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     --- stdout
     wan.toml: topology wan, 3 nodes in 3 zones: ok, 1 warning
     --- stderr
-    warning: no rule covers the links between Z1 and Z3: they are as the LAN
+    warning: no rule covers the links between Z1 and Z3: they are not shaped
      --> wan.toml:3:2
       |
     3 | [links]
-      |  ^^^^^ no rule here speaks of them
+      |  ^^^^^ no rule for them
       |
-      = help: if they are meant to be as the LAN, say so: `default = { rtt = "0ms" }` in `[links]`
+      = help: if this is intended, add `default = { rtt = "0ms" }` to `[links]`
 
     --- exit status: 0
     "#);
@@ -85,7 +85,7 @@ fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     assert_eq!(checked.json()["warnings"][0]["severity"], "warning", "{checked}");
     // No lab is up; the file is read before anything else.
     let applied = sandbox.run(["apply", "wan.toml"]).ended(6).stderr;
-    insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: no rule covers the links between Z1 and Z3: they are as the LAN (wan.toml:3)");
+    insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: no rule covers the links between Z1 and Z3: they are not shaped (wan.toml:3)");
     // Who says that it is meant is not warned.
     sandbox.write("meant.toml", text.replace("[links]", "[links]\ndefault = { rtt = '0ms' }"));
     assert_eq!(sandbox.run(["check", "meant.toml"]).ended(0).stderr, "");
@@ -258,7 +258,7 @@ fn a_topology_is_read_from_stdin_where_the_file_is_a_dash() {
       |
       = help: add `nodes = "n[1-9]"`, or `[zones]` and `Z1 = "n[1-3]"`
 
-    error: the topology does not say what its links are like
+    error: a topology needs links
      --> <stdin>:1:15
       |
     1 | name = 'piped'
@@ -318,7 +318,7 @@ fn what_is_not_a_readable_file_is_an_error_that_says_so() {
       |
       = help: add `nodes = "n[1-9]"`, or `[zones]` and `Z1 = "n[1-3]"`
 
-    error: the topology does not say what its links are like
+    error: a topology needs links
      --> empty.toml:1:1
       |
     1 |
@@ -348,13 +348,13 @@ fn what_is_not_a_readable_file_is_an_error_that_says_so() {
     insta::assert_snapshot!(sandbox.run(["check", "matrix.csv"]), @r#"
     --- stdout
     --- stderr
-    error: this is a table (CSV), not a TOML file
+    error: this is a CSV file, not a TOML file
      --> matrix.csv:1:1
       |
     1 | ms,n1,n2
       | ^
       |
-      = help: a matrix is named by a topology: write `matrix = "FILE.csv"` in its `[links]`
+      = help: name the matrix in a topology: `matrix = "FILE.csv"` in `[links]`
 
     error: matrix.csv: 1 error
     --- exit status: 3
@@ -370,7 +370,7 @@ fn a_file_of_50_megabytes_is_refused_without_being_read_whole() {
     --- stderr
     error: the file is larger than 4 MiB
     --> huge.toml:1:1
-     = help: write hostlists such as "n[1-9]" and zones
+     = help: use hostlists such as "n[1-9]", and zones
 
     error: huge.toml: 1 error
     --- exit status: 3
@@ -393,7 +393,7 @@ fn a_matrix_is_looked_for_next_to_its_topology() {
      --> wan/wan.toml:4:10
       |
     4 | matrix = 'rtt.csv'
-      |          ^^^^^^^^^ this is wan/rtt.csv
+      |          ^^^^^^^^^ path: wan/rtt.csv
       |
       = help: a file's name is relative to the folder of the topology file
 
@@ -439,8 +439,8 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
         "problems": [
           {
             "severity": "error",
-            "message": "an rtt is the same both ways, and these two are not",
-            "label": "31ms one way round",
+            "message": "the two directions have different RTTs",
+            "label": "31ms",
             "path": "wan/rtt.csv",
             "span": {
               "start": 31,
@@ -448,7 +448,7 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
             },
             "line": 4,
             "column": 4,
-            "help": "two measurements of one rtt differ: leave one of them empty, or write their mean in both",
+            "help": "two measurements of one RTT differ: leave one of them empty, or write their mean in both",
             "related": [
               {
                 "path": "wan/rtt.csv",
@@ -456,7 +456,7 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
                   "start": 25,
                   "end": 27
                 },
-                "label": "30ms the other way round"
+                "label": "30ms"
               }
             ]
           }
@@ -464,15 +464,15 @@ fn a_problem_in_a_matrix_is_shown_with_the_matrix() {
       }
     }
     --- stderr
-    error: an rtt is the same both ways, and these two are not
+    error: the two directions have different RTTs
      --> wan/rtt.csv:4:4
       |
     3 | n1,,30
-      |     -- 30ms the other way round
+      |     -- 30ms
     4 | n2,31,
-      |    ^^ 31ms one way round
+      |    ^^ 31ms
       |
-      = help: two measurements of one rtt differ: leave one of them empty, or write their mean in both
+      = help: two measurements of one RTT differ: leave one of them empty, or write their mean in both
 
     error: wan/wan.toml: 1 error
     --- exit status: 3
@@ -526,7 +526,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
             },
             "line": 4,
             "column": 7,
-            "help": "a node is in at most one zone, and in the topology once",
+            "help": "a node is in the topology once, and in at most one zone",
             "related": [
               {
                 "path": "bad.toml",
@@ -564,7 +564,7 @@ fn for_programs_an_error_is_a_document_on_stdout_with_the_place_of_every_problem
     4 | Z2 = ['n1', 'n2']
       |       ^^^^ again here
       |
-      = help: a node is in at most one zone, and in the topology once
+      = help: a node is in the topology once, and in at most one zone
 
     error: a unit is missing: write "10ms"
      --> bad.toml:6:19

@@ -31,7 +31,7 @@ fn a_change_that_makes_no_sense_is_shown_as_toml_with_carets_even_where_no_lab_i
      --> <set>:3:6
       |
     3 | loss.ecn = "maybe"
-      |      ^^^ there is none here
+      |      ^^^ missing here
       |
       = help: write `probability = "0.1%"`, `gemodel = { p = "1%", r = "10%" }` or `state = { p13 = "1%" }`
 
@@ -47,13 +47,13 @@ fn a_change_that_makes_no_sense_is_shown_as_toml_with_carets_even_where_no_lab_i
     insta::assert_snapshot!(sandbox.run(["set", "Z1", "Z3", "rtt=10ms", "--one-way"]), @r#"
     --- stdout
     --- stderr
-    error: an rtt is of both directions, and this is one
+    error: `rtt` covers both directions, but this describes one
      --> <set>:1:1
       |
     1 | rtt = "10ms"
-      | ^^^ write `delay` here
+      | ^^^ use `delay`
       |
-      = help: `from` and `to` go with `delay = "75ms"` (one way); `between` goes with `rtt` as well
+      = help: `delay = "75ms"` is one way; `rtt` needs a rule for both directions
 
     error: <set>: 1 error
     --- exit status: 2
@@ -199,12 +199,12 @@ fn ends_and_names_that_cannot_be_are_refused_and_nothing_changes() {
     --- stdout
     --- stderr
     error: n[1-3,7-9] cannot do this; nothing was changed on any node
-      n1: the link from n1 to n7 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
-      n2: the link from n2 to n7 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
-      n3: the link from n3 to n7 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
-      n7: the link from n7 to n1 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
-      n8: the link from n8 to n1 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
-      n9: the link from n9 to n1 cannot be, with Z1:Z3:jitter laid over it: a jitter of 5ms is more than the one-way delay of 0ms; nothing is sent before its time: write a delay of at least 5ms, or no jitter
+      n1: the link from n1 to n7 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
+      n2: the link from n2 to n7 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
+      n3: the link from n3 to n7 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
+      n7: the link from n7 to n1 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
+      n8: the link from n8 to n1 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
+      n9: the link from n9 to n1 cannot be, with Z1:Z3:jitter laid over it: the jitter of 5ms is greater than the one-way delay of 0ms; write a delay of at least 5ms, or remove the jitter
     --- exit status: 5
     ");
     insta::assert_snapshot!(lab.run(["unset", "storm"]), @"

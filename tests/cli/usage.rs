@@ -456,7 +456,7 @@ fn a_range_without_brackets_in_an_inventory_is_warned_of() {
     4 | 'n1-9' = {}
       | ^^^^^^ did you mean "n[1-9]"?
       |
-      = help: a range of numbers is in brackets
+      = help: a range needs brackets
 
     --- exit status: 0
     "#);

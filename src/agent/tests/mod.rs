@@ -438,8 +438,8 @@ fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() 
     let wild = laid(&base, "jitter = '11ms'", None);
     assert_eq!(
         refused(&mut node, &base, &wild),
-        "the link from n1 to n2 cannot be, with n2:*:jitter laid over it: a jitter of 11ms is more than the one-way \
-         delay of 10ms; nothing is sent before its time: write a delay of at least 11ms, or a jitter of at most 10ms"
+        "the link from n1 to n2 cannot be, with n2:*:jitter laid over it: the jitter of 11ms is greater than the one-way \
+         delay of 10ms; write a delay of at least 11ms, or a jitter of at most 10ms"
     );
     put_at(&mut node, "c", &delayed(&base, "80ms", Some(SECOND)), now);
     let base = wanted_of(&node);

@@ -1,10 +1,10 @@
-//! Names folded into a hostlist, for people to read.
+//! The inverse of [`expand`](super::expand): [`fold`].
 
 use std::fmt::{self, Write as _};
 
-/// The hostlist of these names: `n[1-9]`. Expanding it gives the same names in the same order.
+/// The hostlist of some names: `n[1-9]`. It expands to the same names in the same order.
 ///
-/// Only neighbours are folded, so sorted names give the shortest text.
+/// Only adjacent names are folded, so sorted names give the shortest text.
 pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
     let mut text = String::new();
     let mut rest = names;
@@ -20,11 +20,11 @@ pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
     text
 }
 
-/// Neighbours that differ in one number only: `prefix[numbers]suffix`.
+/// Adjacent names that differ in one number: `prefix[numbers]suffix`.
 struct Family<'a> {
     prefix: &'a str,
     suffix: &'a str,
-    /// One for each name, as written; text without a number in it if the family is a single name.
+    /// One for each name, as written. The whole name, if the family has only one.
     numbers: Vec<&'a str>,
 }
 
@@ -65,11 +65,11 @@ impl fmt::Display for Family<'_> {
     }
 }
 
-/// What is before and behind the one number in which two names differ, if that is all in which they differ.
+/// The text before and after the number in which two names differ. `None` if they differ elsewhere, too.
 fn frame<'a>(a: &'a str, b: &str) -> Option<(&'a str, &'a str)> {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
-    // A number that has begun before the difference belongs to it as a whole.
+    // The whole number belongs to the difference, even if the first digits are the same.
     let start = same - a.as_bytes()[..same].iter().rev().take_while(|byte| is_digit(byte)).count();
     let number_in = |name: &str| name.as_bytes()[start..].iter().take_while(|byte| is_digit(byte)).count();
     let (prefix, suffix) = (&a[..start], &a[start + number_in(a)..]);
@@ -78,13 +78,13 @@ fn frame<'a>(a: &'a str, b: &str) -> Option<(&'a str, &'a str)> {
     alike.then_some((prefix, suffix))
 }
 
-/// The number that a hostlist reads from these digits.
+/// The value of digits in a hostlist.
 fn value(digits: &str) -> Option<u64> {
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| all_digits)
 }
 
-/// How many of these numbers, at least the first, are one range that expands to them as they are written.
+/// The length of the range at the start: at least 1. The range expands to the numbers as they are written.
 fn run_length(numbers: &[&str]) -> usize {
     let is_padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
     let first = numbers[0];
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_fold_into_ranges() {
+    fn adjacent_names_fold_into_ranges() {
         assert_eq!(folded(&[]), "");
         assert_eq!(folded(&["n1"]), "n1");
         assert_eq!(folded(&["n1", "n2", "n3", "n7"]), "n[1-3,7]");
@@ -129,7 +129,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn expanding_rolls_back_folding(
+        fn expand_is_the_inverse_of_fold(
             names in proptest::collection::vec("[a0-9][a0-2.]{0,3}|n[0-9]{1,3}|9{19,21}", 1..40),
         ) {
             let nodes: Vec<NodeName> = names.iter().map(|name| name.parse().unwrap()).collect();
@@ -137,14 +137,14 @@ mod tests {
         }
 
         #[test]
-        fn a_range_is_never_padded_unlike_its_names(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
+        fn a_range_has_the_padding_of_its_names(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
             let names: Vec<String> = (first..first + more).map(|number| format!("n{number:0padding$}")).collect();
             let nodes: Vec<NodeName> = names.iter().map(|name| name.parse().unwrap()).collect();
             prop_assert_eq!(expand(&fold(&nodes)).unwrap(), names);
         }
 
         #[test]
-        fn folding_rolls_back_expanding(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
+        fn fold_is_the_inverse_of_expand(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
             let last = first + more;
             let same_width = format!("{first:0padding$}").len() == format!("{last:0padding$}").len();
             let padding = if same_width { padding } else { 1 };

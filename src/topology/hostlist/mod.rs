@@ -1,8 +1,8 @@
-//! The hostlist notation of clusters: `ecotype-[1-3,7].site` is four names.
+//! Hostlists, the notation of clusters: `ecotype-[1-3,7].site` is four names.
 //!
-//! A list is made of items with commas between them; an item is text with any number of brackets; a bracket holds
-//! numbers and ranges of numbers. Several brackets multiply, the last one runs fastest. A leading zero pads, as in
-//! `n[01-15]`. Nothing here knows which names exist. First functions to read: [`expand`] and its inverse, [`fold()`].
+//! A hostlist is items separated by commas. An item is text with any number of brackets. A bracket has numbers and ranges.
+//! Several brackets multiply; the last one changes fastest. A leading zero pads: `n[01-15]`. First functions to read:
+//! [`expand`] and its inverse, [`fold()`].
 
 mod fold;
 
@@ -10,14 +10,14 @@ pub use fold::fold;
 
 use super::{MAX_NODES, name::MAX_NAME_CHARS};
 
-/// The names that a hostlist stands for, in its order; a name that it says twice is there twice.
+/// The names of a hostlist in its order, with repetitions.
 ///
-/// The names are counted before they are made: `n[1-4000000000]` is an error at once.
+/// The names are counted before they are expanded: `n[1-4000000000]` is an error at once.
 ///
 /// # Errors
 ///
-/// When the notation is broken, when it stands for more than [`MAX_NODES`] names, or for one that is too long to be a
-/// name. The characters of a name are not checked here.
+/// A malformed hostlist, one with more than [`MAX_NODES`] names, and one with a name of more than [`MAX_NAME_CHARS`]
+/// characters. The characters of the names are not checked.
 ///
 /// ```
 /// use netemctl::topology::hostlist;
@@ -28,7 +28,7 @@ pub fn expand(text: &str) -> Result<Vec<String>, HostlistError> {
     Hostlist::parse(text).map(|list| list.names())
 }
 
-/// The hostlist that a name was probably meant to be: `n[1-3]` for `n1-3`, `n1-n3`, `n1..3`.
+/// The hostlist for a range without brackets: `n[1-3]` for `n1-3`, `n1-n3` or `n1..3`.
 pub(crate) fn meant_as_range(name: &str) -> Option<String> {
     let split = |text: &str| {
         let stem = text.trim_end_matches(|last: char| last.is_ascii_digit()).len();
@@ -50,52 +50,31 @@ pub(crate) fn meant_as_range(name: &str) -> Option<String> {
     ends.map(|(stem, first)| format!("{stem}[{first}-{last}]"))
 }
 
-/// Why a text is not a hostlist.
+/// A mistake in a hostlist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostlistError {
-    /// Nothing before, between or behind the commas.
-    #[error("a name is missing in `{list}`")]
-    EmptyItem {
-        /// The whole list.
-        list: String,
-    },
-    /// `[` without `]`, `]` without `[`, or `[` inside of brackets.
-    #[error("unmatched bracket in `{list}`")]
-    Unbalanced {
-        /// The whole list.
-        list: String,
-    },
+    /// No name before, between or after commas.
+    #[error("a name is missing in `{0}`")]
+    EmptyItem(String),
+    /// `[` without `]`, `]` without `[`, or `[` inside brackets.
+    #[error("unmatched bracket in `{0}`")]
+    Unbalanced(String),
     /// `[]`.
-    #[error("empty brackets in `{list}`")]
-    EmptyBracket {
-        /// The whole list.
-        list: String,
-    },
-    /// Something in brackets that is neither a number nor two numbers with a `-` between them.
-    #[error("`{range}` is neither a number nor a range of numbers")]
-    NotARange {
-        /// What is in the brackets, between two commas.
-        range: String,
-    },
-    /// A range whose last number is less than its first.
-    #[error("the range `{range}` runs backwards")]
-    Reversed {
-        /// The range.
-        range: String,
-    },
-    /// A range with a leading zero whose ends do not have the same number of digits.
-    #[error("the ends of `{range}` are not padded alike")]
-    Padding {
-        /// The range.
-        range: String,
-    },
+    #[error("empty brackets in `{0}`")]
+    EmptyBracket(String),
+    /// Text in brackets that is neither a number nor a range.
+    #[error("`{0}` is neither a number nor a range of numbers")]
+    NotARange(String),
+    /// A range whose last number is less than the first.
+    #[error("the range `{0}` is reversed")]
+    Reversed(String),
+    /// A range with a leading zero whose ends have different numbers of digits.
+    #[error("the ends of `{0}` have different numbers of digits")]
+    Padding(String),
     /// More than [`MAX_NODES`] names.
-    #[error("more than {MAX_NODES} names in `{list}`")]
-    TooMany {
-        /// The whole list.
-        list: String,
-    },
-    /// A name of more characters than it may have, [`MAX_NAME_CHARS`] for a node's.
+    #[error("more than {MAX_NODES} names in `{0}`")]
+    TooMany(String),
+    /// A name with more characters than the limit, which is [`MAX_NAME_CHARS`] for a node.
     #[error("a name of more than {limit} characters in `{list}`")]
     NameTooLong {
         /// The whole list.
@@ -109,23 +88,25 @@ impl HostlistError {
     /// What to write instead.
     pub fn help(&self) -> String {
         match self {
-            Self::EmptyItem { .. } => "write a name before and behind every comma".to_owned(),
-            Self::Unbalanced { .. } => "brackets are not nested: \"n[1-3]\" is n1, n2 and n3".to_owned(),
-            Self::EmptyBracket { .. } | Self::NotARange { .. } => {
+            Self::EmptyItem(_) => "write a name before and after every comma".to_owned(),
+            Self::Unbalanced(_) => "brackets are not nested: \"n[1-3]\" is n1, n2 and n3".to_owned(),
+            Self::EmptyBracket(_) | Self::NotARange(_) => {
                 "brackets hold numbers and ranges, as in \"n[1-3,7]\"".to_owned()
             }
-            Self::Reversed { range } => {
+            Self::Reversed(range) => {
                 let (first, last) = range.split_once('-').unwrap_or((range, range));
                 format!("write `{last}-{first}`")
             }
-            Self::Padding { .. } => "with a leading zero, both ends have as many digits: \"n[01-15]\"".to_owned(),
-            Self::TooMany { .. } => format!("a topology has at most {MAX_NODES} nodes"),
+            Self::Padding(_) => {
+                "with a leading zero, both ends have the same number of digits: \"n[01-15]\"".to_owned()
+            }
+            Self::TooMany(_) => format!("a topology has at most {MAX_NODES} nodes"),
             Self::NameTooLong { .. } => "write a shorter name".to_owned(),
         }
     }
 }
 
-/// A hostlist that is understood and counted, but not yet expanded.
+/// A hostlist that is parsed and counted, but not expanded.
 pub(crate) struct Hostlist<'a> {
     items: Vec<Item<'a>>,
     count: usize,
@@ -146,12 +127,12 @@ struct Range {
 }
 
 impl<'a> Hostlist<'a> {
-    /// A list of names of nodes or zones.
+    /// Parses a list of nodes or zones.
     pub(crate) fn parse(list: &'a str) -> Result<Self, HostlistError> {
         Self::parse_up_to(list, MAX_NAME_CHARS)
     }
 
-    /// A list of names of so many characters at most.
+    /// Parses a list of names with at most `limit` characters.
     pub(crate) fn parse_up_to(list: &'a str, limit: usize) -> Result<Self, HostlistError> {
         let items = split_outside_brackets(list)?
             .into_iter()
@@ -163,11 +144,11 @@ impl<'a> Hostlist<'a> {
         let count = items.iter().map(count_names).fold(0, u64::saturating_add);
         match usize::try_from(count) {
             Ok(count) if count <= MAX_NODES => Ok(Self { items, count }),
-            _ => Err(HostlistError::TooMany { list: list.to_owned() }),
+            _ => Err(HostlistError::TooMany(list.to_owned())),
         }
     }
 
-    /// How many names the list stands for: 1 to [`MAX_NODES`].
+    /// The number of names: 1 to [`MAX_NODES`].
     pub(crate) fn count(&self) -> usize {
         self.count
     }
@@ -177,14 +158,14 @@ impl<'a> Hostlist<'a> {
     }
 }
 
-/// Whether the text is in this notation, rather than a plain name.
+/// True if the text is a hostlist, false if it is a plain name.
 pub(crate) fn is_list(text: &str) -> bool {
     text.contains(['[', ']', ','])
 }
 
-/// Splits at the commas that are between items, not at those between ranges.
+/// Splits at the commas outside brackets.
 fn split_outside_brackets(list: &str) -> Result<Vec<&str>, HostlistError> {
-    let unbalanced = || HostlistError::Unbalanced { list: list.to_owned() };
+    let unbalanced = || HostlistError::Unbalanced(list.to_owned());
     let mut items = Vec::new();
     let (mut start, mut inside) = (0, false);
     for (at, character) in list.char_indices() {
@@ -208,16 +189,16 @@ fn split_outside_brackets(list: &str) -> Result<Vec<&str>, HostlistError> {
 
 fn parse_item<'a>(item: &'a str, list: &str) -> Result<Item<'a>, HostlistError> {
     if item.is_empty() {
-        return Err(HostlistError::EmptyItem { list: list.to_owned() });
+        return Err(HostlistError::EmptyItem(list.to_owned()));
     }
     let mut parts = Vec::new();
     let mut rest = item;
     while let Some((text, behind)) = rest.split_once('[') {
         let Some((bracket, behind)) = behind.split_once(']') else {
-            return Err(HostlistError::Unbalanced { list: list.to_owned() });
+            return Err(HostlistError::Unbalanced(list.to_owned()));
         };
         if bracket.trim().is_empty() {
-            return Err(HostlistError::EmptyBracket { list: list.to_owned() });
+            return Err(HostlistError::EmptyBracket(list.to_owned()));
         }
         let ranges = bracket.split(',').map(|range| parse_range(range.trim())).collect::<Result<_, _>>()?;
         parts.extend([Part::Text(text), Part::Bracket(ranges)]);
@@ -230,26 +211,22 @@ fn parse_item<'a>(item: &'a str, list: &str) -> Result<Item<'a>, HostlistError> 
 fn parse_range(range: &str) -> Result<Range, HostlistError> {
     let number = |digits: &str| {
         let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        digits
-            .parse::<u64>()
-            .ok()
-            .filter(|_| all_digits)
-            .ok_or_else(|| HostlistError::NotARange { range: range.to_owned() })
+        digits.parse::<u64>().ok().filter(|_| all_digits).ok_or_else(|| HostlistError::NotARange(range.to_owned()))
     };
     let padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
 
     let (first_digits, last_digits) = range.split_once('-').unwrap_or((range, range));
     let (first, last) = (number(first_digits)?, number(last_digits)?);
     if last < first {
-        return Err(HostlistError::Reversed { range: range.to_owned() });
+        return Err(HostlistError::Reversed(range.to_owned()));
     }
     if (padded(first_digits) || padded(last_digits)) && first_digits.len() != last_digits.len() {
-        return Err(HostlistError::Padding { range: range.to_owned() });
+        return Err(HostlistError::Padding(range.to_owned()));
     }
     Ok(Range { first, last, width: if padded(first_digits) { first_digits.len() } else { 1 } })
 }
 
-/// Saturates: the product of a few brackets exceeds every integer.
+/// The number of names of an item. Saturates: the product of a few brackets exceeds 64 bits.
 fn count_names(item: &Item<'_>) -> u64 {
     item.iter().fold(1, |count: u64, part| match part {
         Part::Text(_) => count,
@@ -260,7 +237,7 @@ fn count_names(item: &Item<'_>) -> u64 {
     })
 }
 
-/// The characters of the longest name, or more.
+/// An upper bound of the length of the item's names.
 fn longest_name(item: &Item<'_>) -> usize {
     item.iter()
         .map(|part| match part {
@@ -299,7 +276,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_without_brackets_is_recognised_and_other_names_are_not() {
+    fn a_range_without_brackets_is_recognised() {
         for name in ["n1-3", "n1-n3", "n1..3", "n1..n3"] {
             assert_eq!(meant_as_range(name).as_deref(), Some("n[1-3]"), "{name}");
         }
@@ -310,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn brackets_stand_for_their_numbers() {
+    fn brackets_expand_to_their_numbers() {
         let expands = |list: &str, names: &[&str]| assert_eq!(expand(list).unwrap(), names, "{list}");
         expands("n1", &["n1"]);
         expands("ecotype-[1-3,7].site", &["ecotype-1.site", "ecotype-2.site", "ecotype-3.site", "ecotype-7.site"]);
@@ -338,19 +315,19 @@ mod tests {
         fails("n[1-2-3]", "`1-2-3` is neither a number nor a range of numbers");
         fails("n[+1]", "`+1` is neither a number nor a range of numbers");
         fails("n[1,,2]", "`` is neither a number nor a range of numbers");
-        fails("n[3-1]", "the range `3-1` runs backwards");
-        fails("n[1-015]", "the ends of `1-015` are not padded alike");
-        fails("n[08-100]", "the ends of `08-100` are not padded alike");
+        fails("n[3-1]", "the range `3-1` is reversed");
+        fails("n[1-015]", "the ends of `1-015` have different numbers of digits");
+        fails("n[08-100]", "the ends of `08-100` have different numbers of digits");
         fails(&"x".repeat(64), &format!("a name of more than 63 characters in `{}`", "x".repeat(64)));
     }
 
     #[test]
-    fn a_list_that_is_too_long_costs_nothing() {
+    fn a_list_that_is_too_long_is_refused_before_it_is_expanded() {
         let error = |list: &str| expand(list).expect_err(list);
-        assert!(matches!(error("n[1-4000000000]"), HostlistError::TooMany { .. }));
-        assert!(matches!(error("n[0-18446744073709551615]"), HostlistError::TooMany { .. }));
-        assert!(matches!(error("[1-9999][1-9999][1-9999][1-9999][1-9999]"), HostlistError::TooMany { .. }));
-        assert!(matches!(error("n[1-65536],n0"), HostlistError::TooMany { .. }));
+        assert!(matches!(error("n[1-4000000000]"), HostlistError::TooMany(_)));
+        assert!(matches!(error("n[0-18446744073709551615]"), HostlistError::TooMany(_)));
+        assert!(matches!(error("[1-9999][1-9999][1-9999][1-9999][1-9999]"), HostlistError::TooMany(_)));
+        assert!(matches!(error("n[1-65536],n0"), HostlistError::TooMany(_)));
         assert_eq!(expand("n[1-65536]").unwrap().len(), MAX_NODES);
     }
 

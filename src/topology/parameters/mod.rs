@@ -1,56 +1,46 @@
-//! The parameters of a link, read from a table into a `LinkPatch`. A new parameter begins here.
+//! The parameters of a link, read from a TOML table into a `LinkPatch`. To add a parameter, start here.
 //!
-//! One file reads one group of keys that belong together. Each value is checked by itself and against its neighbours in
-//! the table; which links a rule is for is `rules`' matter, what several rules make of a link together `conflicts`'.
+//! Each file reads one group of keys that belong together. A value is checked by itself and against the other keys of the
+//! table. `conflicts` checks the rules of a file against each other.
 
 mod chance;
 mod distribution;
+mod integer;
 mod loss;
 mod quantity;
 mod rate;
 mod slot;
 mod time;
-mod whole;
 
-pub(crate) use whole::integer;
+pub(crate) use integer::integer;
 
 use std::ops::Range;
 
 use super::{
     coherence,
     diagnostic::Finding,
-    patch::{LinkPatch, Said},
+    patch::{LinkPatch, Setting},
     reader::{Table, TableEntry},
     tables::TableIds,
 };
 
-/// Which way the table speaks of.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    /// There and back: a round trip can be halved.
-    Both,
-    /// From one end to the other only.
-    One,
-}
-
-/// What a link can say, for those who said nothing.
-const PARAMETERS: &str = "a link says one or more of `rtt` or `delay`, `jitter`, `loss`, `corrupt`, `duplicate`, \
+const PARAMETERS: &str = "a link has one or more of `rtt` or `delay`, `jitter`, `loss`, `corrupt`, `duplicate`, \
                           `reorder`, `rate`, `slot`, `limit` and `seed`, as in `rtt = \"150ms\"`";
 
-/// Takes the link's parameters from a table whose place is `span`. `tables` are the distribution tables that it can
-/// name.
+/// Takes the parameters of a link from a table at `span`. `tables` are the distribution tables of the file.
 ///
-/// What is wrong is reported, and then missing from the patch: a file with findings is never resolved into links.
+/// `both_ways`: the table describes both directions, so an `rtt` can be halved. A parameter with a mistake is reported
+/// and left out: a file with errors is never applied.
 pub(super) fn take(
     table: &mut Table<'_>,
     span: Range<usize>,
-    direction: Direction,
+    both_ways: bool,
     tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,
 ) -> LinkPatch {
     let before = table.len();
     let patch = LinkPatch {
-        delay: time::take_delay(table, direction, findings),
+        delay: time::take_delay(table, both_ways, findings),
         jitter: time::take_jitter(table, tables, findings),
         loss: loss::take(table, findings),
         corrupt: chance::take(table, "corrupt", findings),
@@ -58,49 +48,41 @@ pub(super) fn take(
         reorder: chance::take_reorder(table, findings),
         rate: rate::take(table, findings),
         slot: slot::take(table, tables, findings),
-        limit: whole::take_limit(table, findings),
-        seed: whole::take_seed(table, findings),
+        limit: integer::take_limit(table, findings),
+        seed: integer::take_seed(table, findings),
     };
-    // A key that is no parameter was probably meant to be one, and is reported by itself.
+    // An unknown key is probably a misspelled parameter, and is reported as such.
     if table.len() == before && table.is_empty() {
-        findings.push(Finding::new(span, "this link says nothing").label("no parameter").help(PARAMETERS));
+        findings.push(Finding::new(span, "this link has no parameters").label("no parameter").help(PARAMETERS));
     }
     coherence::check_rule(&patch, findings);
     patch
 }
 
-/// Why there is no value: what is wrong with it is among the findings.
+/// A value is missing because of a mistake that is among the findings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reported;
 
-/// A value as said under a key.
-fn said<T>(entry: TableEntry<'_>, value: T) -> Said<T> {
-    Said { value, place: entry.key_span() }
+fn setting<T>(entry: TableEntry<'_>, value: T) -> Setting<T> {
+    Setting { value, span: entry.key_span() }
 }
 
-/// Reports a key that means something only next to another, which is missing.
-fn needs(entry: TableEntry<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) {
-    findings.push(
-        Finding::new(entry.key_span(), format!("`{}` needs {what}", entry.key()))
-            .label("there is none here")
-            .help(help),
-    );
+/// Reports a key that requires another one, which is missing.
+fn report_missing(entry: TableEntry<'_>, required: &str, help: &str, findings: &mut Vec<Finding>) {
+    let message = format!("`{}` needs {required}", entry.key());
+    findings.push(Finding::new(entry.key_span(), message).label("missing here").help(help));
 }
 
-/// Reports a key that says more of something of which another says that there is none.
-fn is_of_none(entry: TableEntry<'_>, none: TableEntry<'_>, findings: &mut Vec<Finding>) {
+/// Reports a key that refines a parameter of which `zero` says that there is none.
+fn report_refined_zero(entry: TableEntry<'_>, zero: TableEntry<'_>, findings: &mut Vec<Finding>) {
     findings.push(
-        Finding::new(entry.key_span(), format!("`{}` says how, and `{}` says none", entry.key(), none.key()))
-            .related(none.key_span(), "this is none")
+        Finding::new(entry.key_span(), format!("`{}` has no effect: `{}` is none", entry.key(), zero.key()))
+            .related(zero.key_span(), "none")
             .help("leave one of them out"),
     );
 }
 
-/// Reports an inner table that has none of its keys.
-fn says_nothing(entry: TableEntry<'_>, help: &str, findings: &mut Vec<Finding>) {
-    findings.push(
-        Finding::new(entry.key_span(), format!("`{}` says nothing", entry.key()))
-            .label("nothing is said here")
-            .help(help),
-    );
+/// Reports an inner table without any of its keys.
+fn report_empty(entry: TableEntry<'_>, help: &str, findings: &mut Vec<Finding>) {
+    findings.push(Finding::new(entry.key_span(), format!("`{}` is empty", entry.key())).label("no value").help(help));
 }

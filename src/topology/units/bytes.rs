@@ -1,100 +1,61 @@
 //! A number of bytes: [`Bytes`].
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decimal, notation};
+use super::{Decimal, Notation, Quantity, QuantityMistake, Units, notation};
 
-/// A number of bytes, which may be negative where something is taken off. Written `20B`, `-14B`, `64kB` (64,000).
+/// A number of bytes: `20B`, `64kB` (64,000). Negative for an overhead that makes packets smaller: `-14B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Bytes(i32);
 
 impl Bytes {
-    /// So many bytes.
+    /// A number of bytes.
     pub const fn new(bytes: i32) -> Self {
         Self(bytes)
     }
 
-    /// How many they are.
+    /// The number.
     pub const fn get(self) -> i32 {
         self.0
     }
 }
 
-/// Why a text is not a number of bytes. Its text is fit for a command line; [`help`](Self::help) says what would be
-/// right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BytesError {
-    /// A bare number.
-    #[error("a unit is missing: write \"{number}B\"")]
-    NoUnit {
-        /// The number as written.
-        number: String,
-    },
-    /// A number and a word that is no unit.
-    #[error("`{unit}` is not a unit of size")]
-    UnknownUnit {
-        /// The word as written.
-        unit: String,
-    },
-    /// More than 31 bits hold, or a fraction of a byte.
-    #[error("`{text}` is not a whole number of bytes between -2147483647B and 2147483647B")]
-    OutOfRange {
-        /// The text as written.
-        text: String,
-    },
-    /// Anything else.
-    #[error("`{text}` is not a number of bytes")]
-    NotASize {
-        /// The text as written.
-        text: String,
-    },
-}
+const UNITS: Units = &[("MB", 6), ("kB", 3), ("B", 0)];
 
-impl BytesError {
-    /// What to write instead.
-    pub fn help(&self) -> String {
-        let help = match self {
-            Self::NoUnit { .. } | Self::UnknownUnit { .. } => "the units are B, kB (1000 bytes) and MB",
-            Self::OutOfRange { .. } | Self::NotASize { .. } => "write a number and its unit, as in \"20B\"",
-        };
-        help.to_owned()
-    }
-}
+impl Quantity for Bytes {
+    const NOTATION: Notation = Notation {
+        name: "a number of bytes",
+        example: "20B",
+        units: UNITS,
+        usual_unit: "B",
+        units_help: "the units are B, kB (1000 bytes) and MB",
+        unit_name: Some("size"),
+        range: "-2147483647B and 2147483647B",
+        range_help: "write a smaller number",
+        too_precise: "is not a whole number of bytes",
+        precision_help: "write a whole number of bytes, as in \"1500B\"",
+        advice: |_| None,
+    };
 
-const UNITS: [(&str, u32); 3] = [("MB", 6), ("kB", 3), ("B", 0)];
-
-impl FromStr for Bytes {
-    type Err = BytesError;
-
-    fn from_str(text: &str) -> Result<Self, BytesError> {
-        let written = || text.to_owned();
-        let (sign, magnitude) = text.strip_prefix('-').map_or((1, text), |magnitude| (-1, magnitude));
-        let ((digits, decimals), rest) = decimal(magnitude).ok_or_else(|| BytesError::NotASize { text: written() })?;
-        let unit = rest.trim_start();
-        if unit.is_empty() {
-            return Err(BytesError::NoUnit { number: text.trim_end().to_owned() });
-        }
-        let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|&(_, scale)| scale);
-        let scale = scale.ok_or_else(|| BytesError::UnknownUnit { unit: unit.to_owned() })?;
-        let factor = 10_u128.checked_pow(scale.wrapping_sub(decimals));
-        let bytes = factor.and_then(|factor| digits.checked_mul(factor)).and_then(|bytes| i32::try_from(bytes).ok());
-        bytes.map(|bytes| Self(sign * bytes)).ok_or_else(|| BytesError::OutOfRange { text: written() })
+    fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake> {
+        let bytes: i32 = decimal.whole()?;
+        Ok(Self(if decimal.is_negative { -bytes } else { bytes }))
     }
 }
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fills = |&(_, decimals): &(&str, u32)| self.0 != 0 && self.0 % 10_i32.pow(decimals) == 0;
-        let (unit, decimals) = UNITS.into_iter().find(fills).unwrap_or(("B", 0));
-        f.pad(&format!("{}{unit}", self.0 / 10_i32.pow(decimals)))
+        let fills = |&(_, power): &(&'static str, u32)| self.0 != 0 && self.0 % 10_i32.pow(power) == 0;
+        let (unit, power) = UNITS.iter().copied().find(fills).unwrap_or(("B", 0));
+        f.pad(&format!("{}{unit}", self.0 / 10_i32.pow(power)))
     }
 }
 
-notation!(Bytes, BytesError);
+notation!(Bytes);
 
 #[cfg(test)]
 mod tests {
@@ -118,7 +79,7 @@ mod tests {
         assert_eq!(error("20"), "a unit is missing: write \"20B\"");
         assert_eq!(error("20KiB"), "`KiB` is not a unit of size");
         assert!(error("1.5B").contains("is not a whole number of bytes"));
-        assert!(error("3000MB").contains("is not a whole number of bytes"));
+        assert!(error("3000MB").contains("is not between -2147483647B and 2147483647B"));
         assert_eq!(error("many"), "`many` is not a number of bytes");
     }
 

@@ -1,139 +1,75 @@
-//! How fast a link is: [`BitRate`].
+//! The rate of a link: [`BitRate`].
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{decimal, foreign, notation};
+use super::{Decimal, Notation, Quantity, QuantityMistake, Units, foreign, notation, with_unit};
 
-/// A rate, in bits per second, of whole bytes per second, which is what the kernel counts in. Never zero.
+/// A rate in bits per second: `1gbit`. Never zero, and a whole number of bytes per second, which is the kernel's unit.
 ///
-/// Written `1gbit`; the units are `bit`, `kbit`, `mbit`, `gbit` and `tbit`, each a thousand of the one before, as `tc`
-/// has them.
+/// The units are those of tc(8): `bit`, `kbit`, `mbit`, `gbit` and `tbit`, each 1,000 times the one before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct BitRate(u64);
 
 impl BitRate {
-    /// The slowest rate that a link can be given: 1 byte per second.
+    /// The lowest rate of a link: 1 byte per second.
     pub const MIN: Self = Self(8);
 
-    /// The fastest rate that a link can be given: 1 Tbit/s.
+    /// The highest rate of a link: 1 Tbit/s.
     pub const MAX: Self = Self(1_000_000_000_000);
 
-    /// So many bytes per second.
+    /// A rate in bytes per second.
     pub const fn from_bytes_per_second(bytes: u64) -> Self {
         Self(bytes.saturating_mul(8))
     }
 
-    /// In bytes per second, as the kernel takes it.
+    /// The rate in bytes per second, the kernel's unit.
     pub const fn bytes_per_second(self) -> u64 {
         self.0 / 8
     }
 
-    /// In bits per second.
+    /// The rate in bits per second.
     pub const fn bits_per_second(self) -> u64 {
         self.0
     }
 }
 
-/// Why a text is not a rate. Its text is fit for a command line; [`help`](Self::help) says what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum RateError {
-    /// A bare number.
-    #[error("a unit is missing: write \"{number}mbit\"")]
-    NoUnit {
-        /// The number as written.
-        number: String,
-    },
-    /// A number and a word that is no unit.
-    #[error("`{unit}` is not a unit of rate")]
-    UnknownUnit {
-        /// The word as written.
-        unit: String,
-        /// The whole text as written.
-        text: String,
-    },
-    /// Not of whole bytes.
-    #[error("`{text}` is not a whole number of bytes per second")]
-    NotWhole {
-        /// The text as written.
-        text: String,
-    },
-    /// Slower than a byte per second, or faster than any link.
-    #[error("`{text}` is not between {} and {}", BitRate::MIN, BitRate::MAX)]
-    OutOfRange {
-        /// The text as written.
-        text: String,
-    },
-    /// Anything else.
-    #[error("`{text}` is not a rate")]
-    NotARate {
-        /// The text as written.
-        text: String,
-    },
-}
+pub(super) const UNITS: Units = &[("tbit", 12), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
 
-impl RateError {
-    /// What to write instead.
-    pub fn help(&self) -> String {
-        const UNITS: &str = "the units are bit, kbit, mbit, gbit and tbit (per second)";
-        let help = match self {
-            Self::UnknownUnit { text, .. } => {
-                return foreign::rate(text).map_or_else(|| UNITS.to_owned(), |ours| format!("{ours}; {UNITS}"));
-            }
-            Self::NoUnit { .. } => UNITS,
-            Self::NotWhole { .. } => "the kernel counts in whole bytes: write a multiple of 8bit",
-            Self::OutOfRange { .. } => "leave it out, or write \"unlimited\", for a link as fast as the LAN",
-            Self::NotARate { .. } => "write a number and its unit, as in \"100mbit\"",
-        };
-        help.to_owned()
-    }
-}
+impl Quantity for BitRate {
+    const NOTATION: Notation = Notation {
+        name: "a rate",
+        example: "100mbit",
+        units: UNITS,
+        usual_unit: "mbit",
+        units_help: "the units are bit, kbit, mbit, gbit and tbit (per second)",
+        unit_name: Some("rate"),
+        range: "8bit and 1tbit",
+        range_help: "for no rate limit, write \"unlimited\" or leave `rate` out",
+        too_precise: "is not a whole number of bytes per second",
+        precision_help: "the kernel's unit is one byte per second: write a multiple of 8bit",
+        advice: foreign::rate,
+    };
 
-/// The units, largest first, with the decimals that one bit is away from them.
-const UNITS: [(&str, u32); 5] = [("tbit", 12), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
-
-impl FromStr for BitRate {
-    type Err = RateError;
-
-    fn from_str(text: &str) -> Result<Self, RateError> {
-        let written = || text.to_owned();
-        let ((digits, decimals), rest) = decimal(text).ok_or_else(|| RateError::NotARate { text: written() })?;
-        let unit = rest.trim_start();
-        if unit.is_empty() {
-            return Err(RateError::NoUnit { number: text.trim_end().to_owned() });
+    fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake> {
+        let rate = Self(decimal.whole()?);
+        if !rate.0.is_multiple_of(8) {
+            return Err(QuantityMistake::TooPrecise);
         }
-        let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|&(_, scale)| scale);
-        let scale = scale.ok_or_else(|| RateError::UnknownUnit { unit: unit.to_owned(), text: written() })?;
-        if decimals > scale {
-            return Err(RateError::NotWhole { text: written() });
-        }
-        let bits = digits.checked_mul(10_u128.pow(scale - decimals)).and_then(|bits| u64::try_from(bits).ok());
-        match bits {
-            Some(bits) if bits % 8 != 0 => Err(RateError::NotWhole { text: written() }),
-            Some(bits) if (Self::MIN.0..=Self::MAX.0).contains(&bits) => Ok(Self(bits)),
-            _ => Err(RateError::OutOfRange { text: written() }),
-        }
+        (Self::MIN..=Self::MAX).contains(&rate).then_some(rate).ok_or(QuantityMistake::OutOfRange)
     }
 }
 
 impl fmt::Display for BitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let fills = |&(_, decimals): &(&str, u32)| self.0 >= 10_u64.pow(decimals);
-        let (unit, decimals) = UNITS.into_iter().find(fills).unwrap_or(("bit", 0));
-        let scale = 10_u64.pow(decimals);
-        let (whole, fraction) = (self.0 / scale, self.0 % scale);
-        if fraction == 0 {
-            return f.pad(&format!("{whole}{unit}"));
-        }
-        let fraction = format!("{fraction:0width$}", width = decimals as usize);
-        f.pad(&format!("{whole}.{}{unit}", fraction.trim_end_matches('0')))
+        f.pad(&with_unit(self.0, UNITS))
     }
 }
 
-notation!(BitRate, RateError);
+notation!(BitRate);
 
 #[cfg(test)]
 mod tests {
@@ -142,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_decimal_and_prints_in_the_largest_unit_that_it_fills() {
+    fn a_rate_prints_in_the_largest_unit_that_it_fills() {
         let prints = |text: &str, as_text: &str, bytes| {
             let rate: BitRate = text.parse().unwrap();
             assert_eq!((rate.to_string().as_str(), rate.bytes_per_second()), (as_text, bytes));
@@ -163,7 +99,8 @@ mod tests {
         assert_eq!(error("9bit"), "`9bit` is not a whole number of bytes per second");
         assert_eq!(error("0mbit"), "`0mbit` is not between 8bit and 1tbit");
         assert_eq!(error("2tbit"), "`2tbit` is not between 8bit and 1tbit");
-        for text in ["", "fast", "-1mbit", ".5mbit", "1.mbit"] {
+        assert_eq!(error("-1mbit"), "`-1mbit` is not between 8bit and 1tbit");
+        for text in ["", "fast", ".5mbit", "1.mbit"] {
             assert_eq!(error(text), format!("`{text}` is not a rate"));
         }
     }

@@ -1,268 +1,78 @@
-//! Times with their units: [`Delay`] (one way) and [`Rtt`] (there and back).
+//! Times with units: [`Delay`] (one way) and [`Rtt`] (there and back).
 //!
-//! The two are separate types so that no code can mix them; they share one notation, `75ms`, in which a unit is always
-//! written. This is neither a clock nor a duration of the machine's own time: see [`std::time`] for those. First type
-//! to read: [`Delay`].
+//! The two types prevent a mix-up. They share one notation: `75ms`. For clocks and durations of the machine see
+//! [`std::time`].
 
-use std::{fmt, iter, ops::Add, str::FromStr, time::Duration};
+use std::{fmt, ops::Add, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::foreign;
+use super::{Decimal, Notation, Quantity, QuantityError, QuantityMistake, foreign, notation, with_unit};
 
-/// The time a packet takes in one direction, in whole nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "f64", into = "f64")]
-pub struct Delay(u64);
+/// Unicode has two letters for micro: the micro sign (U+00B5) and the Greek letter mu (U+03BC).
+pub(super) const NOTATION: Notation = Notation {
+    name: "a time",
+    example: "75ms",
+    units: &[("s", 9), ("ms", 6), ("us", 3), ("\u{b5}s", 3), ("\u{3bc}s", 3), ("ns", 0)],
+    usual_unit: "ms",
+    units_help: "the units are ns, us, ms and s",
+    unit_name: Some("time"),
+    range: "0ms and 584 years",
+    range_help: "for no delay, write \"0ms\"",
+    too_precise: "is finer than a nanosecond",
+    precision_help: "the resolution is 1ns",
+    advice: foreign::time,
+};
 
-impl Delay {
-    /// No delay at all.
-    pub const ZERO: Self = Self(0);
+/// Defines a type for times. In JSON a time is a number of milliseconds; its key ends with `_ms`.
+macro_rules! time {
+    ($(#[$doc:meta])* $time:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[cfg_attr(test, derive(schemars::JsonSchema))]
+        #[serde(try_from = "f64", into = "f64")]
+        pub struct $time(u64);
 
-    /// The longest delay that a link can be given: a minute, which is beyond any network on Earth.
-    ///
-    /// The type itself holds, reads and prints longer times, so that a mistake can be shown as it was written.
-    pub const MAX: Self = Self(60_000_000_000);
+        impl $time {
+            /// No time.
+            pub const ZERO: Self = Self(0);
 
-    /// A delay of so many nanoseconds.
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// The delay in nanoseconds.
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-}
-
-/// One delay there, the other one back. Saturates instead of overflowing after 584 years.
-impl Add for Delay {
-    type Output = Rtt;
-
-    fn add(self, back: Self) -> Rtt {
-        Rtt(self.0.saturating_add(back.0))
-    }
-}
-
-/// A round-trip time, there and back, in whole nanoseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(try_from = "f64", into = "f64")]
-pub struct Rtt(u64);
-
-impl Rtt {
-    /// A round trip that adds nothing to the LAN's own.
-    pub const ZERO: Self = Self(0);
-
-    /// The longest round trip that two links can add up to: [`Delay::MAX`] each way.
-    pub const MAX: Self = Self(2 * Delay::MAX.0);
-
-    /// A round trip of so many nanoseconds.
-    pub const fn from_nanos(nanos: u64) -> Self {
-        Self(nanos)
-    }
-
-    /// The round trip in nanoseconds.
-    pub const fn as_nanos(self) -> u64 {
-        self.0
-    }
-
-    /// The delay that makes this round trip when both directions have it; of an odd number of nanoseconds, the half
-    /// is rounded down.
-    pub const fn one_way(self) -> Delay {
-        Delay(self.0 / 2)
-    }
-}
-
-/// In JSON a time is a number of milliseconds; its key ends with `_ms`.
-fn from_millis(millis: f64) -> Result<u64, TimeError> {
-    let nanos = (millis * 1e6).round();
-    if nanos < 0.0 {
-        return Err(TimeError::Negative);
-    }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "it is within these bounds")]
-    if nanos < u64::MAX as f64 { Ok(nanos as u64) } else { Err(TimeError::TooLong { text: format!("{millis}ms") }) }
-}
-
-impl TryFrom<f64> for Delay {
-    type Error = TimeError;
-
-    fn try_from(millis: f64) -> Result<Self, TimeError> {
-        from_millis(millis).map(Self)
-    }
-}
-
-impl From<Delay> for f64 {
-    fn from(delay: Delay) -> Self {
-        delay.0 as Self / 1e6
-    }
-}
-
-impl TryFrom<f64> for Rtt {
-    type Error = TimeError;
-
-    fn try_from(millis: f64) -> Result<Self, TimeError> {
-        from_millis(millis).map(Self)
-    }
-}
-
-impl From<Rtt> for f64 {
-    fn from(rtt: Rtt) -> Self {
-        rtt.0 as Self / 1e6
-    }
-}
-
-/// Why a text is not a time. Its text is fit for a command line; [`help`](Self::help) says what would be right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum TimeError {
-    /// A bare number.
-    #[error("a unit is missing: write \"{number}ms\"")]
-    NoUnit {
-        /// The number as written.
-        number: String,
-    },
-    /// A number and a word that is no unit.
-    #[error("`{unit}` is not a unit of time")]
-    UnknownUnit {
-        /// The word as written.
-        unit: String,
-        /// The whole text as written.
-        text: String,
-    },
-    /// A minus sign and a number.
-    #[error("a time cannot be negative")]
-    Negative,
-    /// Anything that does not start with a decimal number.
-    #[error("`{text}` is not a time")]
-    NotATime {
-        /// The text as written.
-        text: String,
-    },
-    /// More decimals than the unit has nanoseconds.
-    #[error("`{text}` is finer than a nanosecond")]
-    TooFine {
-        /// The text as written.
-        text: String,
-    },
-    /// More nanoseconds than 64 bits count.
-    #[error("`{text}` is longer than 584 years")]
-    TooLong {
-        /// The text as written.
-        text: String,
-    },
-}
-
-impl TimeError {
-    /// What to write instead.
-    pub fn help(&self) -> String {
-        const UNITS: &str = "the units are ns, us, ms and s";
-        let help = match self {
-            Self::UnknownUnit { text, .. } => {
-                return foreign::time(text)
-                    .map_or_else(|| UNITS.to_owned(), |ours| format!("write \"{ours}\"; {UNITS}"));
+            /// A time in nanoseconds.
+            pub const fn from_nanos(nanos: u64) -> Self {
+                Self(nanos)
             }
-            Self::NoUnit { .. } => UNITS,
-            Self::Negative => "write \"0ms\" for a link that adds nothing",
-            Self::NotATime { .. } => "write a number and its unit, as in \"75ms\"",
-            Self::TooFine { .. } => "the resolution is 1ns",
-            Self::TooLong { .. } => "write fewer digits or a smaller unit",
-        };
-        help.to_owned()
-    }
-}
 
-/// The units, largest first, with the decimals that one nanosecond is away from them.
-const UNITS: [(&str, u32); 4] = [("s", 9), ("ms", 6), ("us", 3), ("ns", 0)];
+            /// The time in nanoseconds.
+            pub const fn as_nanos(self) -> u64 {
+                self.0
+            }
+        }
 
-/// Unicode has two letters for micro: the micro sign, and the Greek letter that keyboards with Greek layouts type.
-const OTHER_SPELLINGS_OF_US: [&str; 2] = ["\u{b5}s", "\u{3bc}s"];
+        impl Quantity for $time {
+            const NOTATION: Notation = NOTATION;
 
-/// Reads `1.5ms` as 1,500,000.
-///
-/// Integers throughout: a floating-point number would turn `0.1s` into something that does not print as `100ms`.
-fn parse_nanos(text: &str) -> Result<u64, TimeError> {
-    let not_a_time = || TimeError::NotATime { text: text.to_owned() };
+            fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake> {
+                decimal.whole().map(Self)
+            }
+        }
 
-    if text.strip_prefix('-').is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.')) {
-        return Err(TimeError::Negative);
-    }
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = (&text[..end], text[end..].trim_start());
-    let (whole, fraction) = match number.split_once('.') {
-        None => (number, ""),
-        Some((whole, fraction)) if !fraction.is_empty() && !fraction.contains('.') => (whole, fraction),
-        Some(_) => return Err(not_a_time()),
-    };
-    if whole.is_empty() || !unit.chars().all(char::is_alphabetic) {
-        return Err(not_a_time());
-    }
-    if unit.is_empty() {
-        return Err(TimeError::NoUnit { number: number.to_owned() });
-    }
-
-    let decimals = decimals_of(unit)
-        .ok_or_else(|| TimeError::UnknownUnit { unit: unit.to_owned(), text: text.to_owned() })?
-        as usize;
-    let fraction = fraction.trim_end_matches('0');
-    if fraction.len() > decimals {
-        return Err(TimeError::TooFine { text: text.to_owned() });
-    }
-    let digits = whole.chars().chain(fraction.chars()).chain(iter::repeat_n('0', decimals - fraction.len()));
-    digits
-        .filter_map(|digit| digit.to_digit(10))
-        .try_fold(0_u64, |nanos, digit| nanos.checked_mul(10)?.checked_add(u64::from(digit)))
-        .ok_or_else(|| TimeError::TooLong { text: text.to_owned() })
-}
-
-fn decimals_of(unit: &str) -> Option<u32> {
-    let unit = if OTHER_SPELLINGS_OF_US.contains(&unit) { "us" } else { unit };
-    UNITS.iter().find(|(name, _)| *name == unit).map(|&(_, decimals)| decimals)
-}
-
-/// Writes 1,500,000 as `1.5ms`: the largest unit that the time fills, and as many decimals as are needed to be exact.
-fn format_nanos(nanos: u64) -> String {
-    if nanos == 0 {
-        return "0ms".to_owned();
-    }
-    let (unit, decimals) = UNITS.into_iter().find(|&(_, decimals)| nanos >= 10_u64.pow(decimals)).unwrap_or(("ns", 0));
-    let scale = 10_u64.pow(decimals);
-    let (whole, fraction) = (nanos / scale, nanos % scale);
-    if fraction == 0 {
-        return format!("{whole}{unit}");
-    }
-    let fraction = format!("{fraction:0width$}", width = decimals as usize);
-    format!("{whole}.{}{unit}", fraction.trim_end_matches('0'))
-}
-
-/// Gives a time its notation. A macro, because the two types must never differ in it and never share a type.
-macro_rules! written_with_its_unit {
-    ($time:ident) => {
         impl fmt::Display for $time {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&format_nanos(self.0))
+                f.pad(&if self.0 == 0 { "0ms".to_owned() } else { with_unit(self.0, NOTATION.units) })
             }
         }
 
-        impl FromStr for $time {
-            type Err = TimeError;
+        impl TryFrom<f64> for $time {
+            type Error = QuantityError;
 
-            fn from_str(text: &str) -> Result<Self, TimeError> {
-                parse_nanos(text).map(Self)
+            fn try_from(millis: f64) -> Result<Self, QuantityError> {
+                from_millis(millis).map(Self)
             }
         }
 
-        impl TryFrom<String> for $time {
-            type Error = TimeError;
-
-            fn try_from(text: String) -> Result<Self, TimeError> {
-                text.parse()
-            }
-        }
-
-        impl From<$time> for String {
+        impl From<$time> for f64 {
             fn from(time: $time) -> Self {
-                format_nanos(time.0)
+                time.0 as Self / 1e6
             }
         }
 
@@ -271,11 +81,53 @@ macro_rules! written_with_its_unit {
                 Self::from_nanos(time.0)
             }
         }
+
+        notation!($time);
     };
 }
 
-written_with_its_unit!(Delay);
-written_with_its_unit!(Rtt);
+time! {
+    /// The time of a packet in one direction, in whole nanoseconds.
+    Delay
+}
+
+time! {
+    /// A round-trip time, in whole nanoseconds.
+    Rtt
+}
+
+impl Delay {
+    /// The longest delay of a link: one minute. The type can hold longer times, so that messages can show them.
+    pub const MAX: Self = Self(60_000_000_000);
+}
+
+impl Rtt {
+    /// The longest round-trip time of two links: [`Delay::MAX`] each way.
+    pub const MAX: Self = Self(2 * Delay::MAX.0);
+
+    /// Half of the round-trip time, rounded down to a nanosecond.
+    pub const fn one_way(self) -> Delay {
+        Delay(self.0 / 2)
+    }
+}
+
+/// The sum of the two directions. Saturates after 584 years.
+impl Add for Delay {
+    type Output = Rtt;
+
+    fn add(self, back: Self) -> Rtt {
+        Rtt(self.0.saturating_add(back.0))
+    }
+}
+
+fn from_millis(millis: f64) -> Result<u64, QuantityError> {
+    let nanos = (millis * 1e6).round();
+    if !(0.0..u64::MAX as f64).contains(&nanos) {
+        return Err(NOTATION.error(QuantityMistake::OutOfRange, &format!("{millis}ms")));
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the value is in the range of u64")]
+    Ok(nanos as u64)
+}
 
 #[cfg(test)]
 mod tests {
@@ -309,14 +161,18 @@ mod tests {
         let error = |text: &str| text.parse::<Rtt>().expect_err(text);
         assert_eq!(error("150").to_string(), "a unit is missing: write \"150ms\"");
         assert_eq!(error("1.5").to_string(), "a unit is missing: write \"1.5ms\"");
-        assert_eq!(error("-5ms"), TimeError::Negative);
-        assert_eq!(error("-.5ms"), TimeError::Negative);
+        for text in ["-5ms", "-.5ms"] {
+            assert_eq!(error(text).to_string(), format!("`{text}` is not between 0ms and 584 years"));
+        }
         assert_eq!(error("150 lightyears").to_string(), "`lightyears` is not a unit of time");
         assert_eq!(error("1h").help(), "the units are ns, us, ms and s");
         assert_eq!(error("0.5ns").to_string(), "`0.5ns` is finer than a nanosecond");
-        assert_eq!(error("18446744073.709551616s").to_string(), "`18446744073.709551616s` is longer than 584 years");
+        assert_eq!(
+            error("18446744073.709551616s").to_string(),
+            "`18446744073.709551616s` is not between 0ms and 584 years"
+        );
         for text in ["", "abc", "nan", "inf", "ms", ".5ms", "5.ms", "1.2.3ms", "1,5ms", "+5ms", " 5ms", "5ms ", "-ms"] {
-            assert_eq!(error(text), TimeError::NotATime { text: text.to_owned() });
+            assert_eq!(error(text).mistake(), QuantityMistake::Malformed, "{text}");
         }
     }
 

@@ -1,37 +1,37 @@
-//! The second pass over a file: who is in it, from the words of a `Document` to [`Members`].
+//! The second pass over a file: from the groups of a `Document` to [`Members`].
 //!
-//! Hostlists are expanded here, and every name is checked to be one, and to be there once.
+//! The pass expands hostlists and checks names. Each name must be valid and unique.
 
 use std::ops::Range;
 
 use super::{
     MAX_NODES,
     diagnostic::Finding,
+    document::Group,
     hostlist::Hostlist,
     members::{Member, Members},
     name::{NAME_HELP, NameError, NodeName},
     node_set::NodeId,
-    raw::Group,
     reader::Word,
     warnings,
 };
 
-/// Finds out who is in the file. What is wrong is reported and left out.
-pub(super) fn gather(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members {
+/// Reads the nodes and zones. Nodes with mistakes are reported and left out.
+pub(super) fn read(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members {
     let before = findings.len();
-    let mut gathering = Gathering::default();
-    gathering.announce_zones(groups);
+    let mut reader = MemberReader::default();
+    reader.add_zone_names(groups);
     for group in groups {
-        gathering.add(group, findings);
+        reader.add(group, findings);
     }
 
-    let members = gathering.members;
-    let intact = findings.len() == before && groups.iter().all(|group| group.complete);
-    if let (Some(group), true) = (groups.first(), intact && members.nodes().len() < 2) {
+    let members = reader.members;
+    let is_complete = findings.len() == before && groups.iter().all(|group| group.is_complete);
+    if let (Some(group), true) = (groups.first(), is_complete && members.nodes().len() < 2) {
         findings.push(
             Finding::new(group.key.span(), "a topology needs at least two nodes")
                 .label("one node has no links")
-                .help("add a node, as in \"n[1-2]\""),
+                .help("add a node: \"n[1-2]\""),
         );
     }
     let words = groups.iter().flat_map(|group| &group.members);
@@ -39,34 +39,34 @@ pub(super) fn gather(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Membe
     members
 }
 
-/// Members in the making, with the places in the file that made them.
+/// The members so far, with their spans in the file.
 #[derive(Default)]
-struct Gathering<'g> {
+struct MemberReader<'g> {
     members: Members,
     zone_keys: Vec<Range<usize>>,
-    /// Of each node.
-    places: Vec<NodePosition<'g>>,
-    overflown: bool,
+    /// By the numbers of the nodes.
+    positions: Vec<NodePosition<'g>>,
+    has_too_many: bool,
 }
 
-/// Where a node is said to be in the topology.
+/// The string and the group that contain a node.
 struct NodePosition<'g> {
     span: Range<usize>,
     /// The zone's name, or `nodes`.
     group: &'g str,
 }
 
-/// Nodes of one word that are in the topology already.
-struct Repeated {
+/// Nodes of one string that are in the topology already.
+struct DuplicateNodes {
     first: NodeName,
-    /// The node that is the first one's equal.
+    /// The existing node with the name `first`.
     earlier: NodeId,
     count: usize,
 }
 
-impl<'g> Gathering<'g> {
-    /// Goes before any node, so that a node of a zone's name is found whichever comes first in the file.
-    fn announce_zones(&mut self, groups: &[Group<'_>]) {
+impl<'g> MemberReader<'g> {
+    /// Adds the zones before any node, so a node with the name of a zone is found in either order.
+    fn add_zone_names(&mut self, groups: &[Group<'_>]) {
         for group in groups {
             if let Some(name) = &group.zone {
                 self.members.add_zone(name.clone());
@@ -85,22 +85,22 @@ impl<'g> Gathering<'g> {
         }
     }
 
-    /// Adds the nodes of one word. Reports at most one thing, so that a long list does not make a long report.
+    /// Adds the nodes of one hostlist. Returns at most one mistake, so a long list has a short report.
     fn add_word(&mut self, word: &Word<'_>, group: &'g str) -> Option<Finding> {
         let list = match Hostlist::parse(word.get_ref()) {
             Ok(list) => list,
             Err(error) => return Some(Finding::new(word.span(), error.to_string()).help(error.help())),
         };
         if self.members.nodes().len() + list.count() > MAX_NODES {
-            let first_time = !std::mem::replace(&mut self.overflown, true);
+            let first_time = !std::mem::replace(&mut self.has_too_many, true);
             return first_time.then(|| {
                 Finding::new(word.span(), format!("more than {MAX_NODES} nodes"))
-                    .label("too many from here on")
+                    .label("this list exceeds the limit")
                     .help(format!("a topology has at most {MAX_NODES} nodes"))
             });
         }
 
-        let mut repeated: Option<Repeated> = None;
+        let mut repeated: Option<DuplicateNodes> = None;
         for name in list.names() {
             let node = match name.parse::<NodeName>() {
                 Ok(node) => node,
@@ -109,42 +109,42 @@ impl<'g> Gathering<'g> {
             match self.members.named(&name) {
                 None => {
                     self.members.add_node(node);
-                    self.places.push(NodePosition { span: word.span(), group });
+                    self.positions.push(NodePosition { span: word.span(), group });
                 }
-                Some(Member::Zone(position)) => return Some(self.clash(&node, word, position)),
+                Some(Member::Zone(position)) => return Some(self.name_clash(&node, word, position)),
                 Some(Member::Node(earlier)) => {
-                    repeated.get_or_insert(Repeated { first: node, earlier, count: 0 }).count += 1;
+                    repeated.get_or_insert(DuplicateNodes { first: node, earlier, count: 0 }).count += 1;
                 }
             }
         }
-        repeated.map(|repeated| self.repetition(&repeated, word, group))
+        repeated.map(|repeated| self.duplicate(&repeated, word, group))
     }
 
-    fn clash(&self, node: &NodeName, word: &Word<'_>, zone: usize) -> Finding {
+    fn name_clash(&self, node: &NodeName, word: &Word<'_>, zone: usize) -> Finding {
         Finding::new(word.span(), format!("a zone and a node are both called `{node}`"))
             .label("the node")
             .related(self.zone_keys[zone].clone(), "the zone")
-            .help("an override could mean either: rename one of them")
+            .help("rename one of them")
     }
 
-    fn repetition(&self, repeated: &Repeated, word: &Word<'_>, group: &str) -> Finding {
-        let Repeated { first, earlier, count } = repeated;
-        let place = &self.places[*earlier as usize];
+    fn duplicate(&self, repeated: &DuplicateNodes, word: &Word<'_>, group: &str) -> Finding {
+        let DuplicateNodes { first, earlier, count } = repeated;
+        let position = &self.positions[*earlier as usize];
         let who = match count {
             1 => format!("the node `{first}` is"),
             _ => format!("`{first}` and {} more nodes are", count - 1),
         };
-        let message = if place.group == group {
+        let message = if position.group == group {
             format!("{who} twice in `{group}`")
         } else {
-            format!("{who} in both `{}` and `{group}`", place.group)
+            format!("{who} in both `{}` and `{group}`", position.group)
         };
         let finding =
-            Finding::new(word.span(), message).help("a node is in at most one zone, and in the topology once");
-        if place.span == word.span() {
-            return finding.label("said twice here");
+            Finding::new(word.span(), message).help("a node is in the topology once, and in at most one zone");
+        if position.span == word.span() {
+            return finding.label("twice in this list");
         }
-        finding.label("again here").related(place.span.clone(), format!("`{first}` is here first"))
+        finding.label("again here").related(position.span.clone(), format!("`{first}` is here first"))
     }
 }
 

@@ -1,5 +1,4 @@
-//! What a TOML file is: a topology, an inventory or an agent's configuration, by its keys. So that a file given to the
-//! wrong command is told to be what it is, rather than to have a dozen mistakes.
+//! The kind of a TOML file, by its keys: [`FileKind`]. A file that is given to the wrong command gets one clear error.
 
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +13,7 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    /// What a file is, as far as its keys tell.
+    /// The kind of a file. `None` if the keys fit no kind or several.
     fn of(file: &DeTable<'_>) -> Option<Self> {
         let has = |key: &str| file.contains_key(key);
         let is_table = |key: &str| file.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)));
@@ -29,14 +28,14 @@ impl FileKind {
         }
     }
 
-    /// That the file is of another kind than this, if it certainly is.
-    pub(crate) fn mistaken(self, file: &DeTable<'_>) -> Option<Finding> {
+    /// The error for a file that is certainly of another kind.
+    pub(crate) fn reject_other_kind(self, file: &DeTable<'_>) -> Option<Finding> {
         let found = Self::of(file).filter(|found| *found != self)?;
         let finding = Finding::new(0..0, format!("this is {}, not {}", found.name(), self.name()));
         Some(match (found, self) {
             (Self::Topology, Self::Inventory) => finding
-                .help(format!("a topology with an `[inventory]` table would do; of this one: {}", found.taken_by())),
-            _ => finding.help(found.taken_by()),
+                .help(format!("only a topology with an `[inventory]` table is an inventory; {}", found.commands())),
+            _ => finding.help(found.commands()),
         })
     }
 
@@ -48,15 +47,15 @@ impl FileKind {
         }
     }
 
-    /// The commands that take such a file.
-    fn taken_by(self) -> &'static str {
+    /// The commands for such a file.
+    fn commands(self) -> &'static str {
         match self {
-            Self::Topology => "check it: netemctl check FILE; put it in force: netemctl apply FILE",
+            Self::Topology => "check it: netemctl check FILE; apply it: netemctl apply FILE",
             Self::Inventory => {
-                "see it: netemctl inventory show FILE; compare it with the hosts: netemctl inventory check FILE"
+                "show it: netemctl inventory show FILE; compare it with the hosts: netemctl inventory check FILE"
             }
             Self::AgentConfig => {
-                "check it: netemctl agent --config FILE --check; an agent takes it: netemctl agent --config FILE"
+                "check it: netemctl agent --config FILE --check; start an agent: netemctl agent --config FILE"
             }
         }
     }

@@ -1,6 +1,4 @@
-//! Zones and nodes by the words that people have for them: [`Topology::select`](super::Topology::select).
-//!
-//! What a word means is decided in `members`; this is about the words that mean nothing.
+//! The error for a word that matches no zone or node: [`UnknownName`].
 
 use std::collections::HashSet;
 
@@ -9,21 +7,21 @@ use super::{
     suggest,
 };
 
-/// A word that means no node of the topology.
+/// A word that matches no zone or node of the topology.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.describe())]
 pub struct UnknownName {
-    /// The name that nobody has: of a hostlist, the first such name in it.
+    /// The unknown name: of a hostlist, the first one.
     pub word: String,
-    /// The name that was probably meant.
+    /// The nearest known name.
     pub suggestion: Option<String>,
-    /// Why the word is not even a hostlist.
+    /// The mistake in a malformed hostlist.
     #[source]
     malformed: Option<HostlistError>,
 }
 
 impl UnknownName {
-    /// A name that is none of the known ones, the nearest of which becomes the suggestion.
+    /// The error for a name that is not among the known names.
     pub(crate) fn new<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Self {
         let known: Vec<_> = known.into_iter().collect();
         let is_known = |list: &String| {
@@ -35,12 +33,12 @@ impl UnknownName {
         Self { word: word.to_owned(), suggestion, malformed: None }
     }
 
-    /// A word in brackets or with commas that is no hostlist.
+    /// The error for a malformed hostlist.
     pub(crate) fn malformed(word: &str, error: HostlistError) -> Self {
         Self { word: word.to_owned(), suggestion: None, malformed: Some(error) }
     }
 
-    /// What is wrong, without the suggestion.
+    /// The mistake, without the suggestion.
     pub(super) fn message(&self) -> String {
         match &self.malformed {
             Some(error) => error.to_string(),
@@ -48,15 +46,18 @@ impl UnknownName {
         }
     }
 
-    /// What to write instead, for a word that is no hostlist.
+    /// The suggestion, as the label of a finding.
+    pub(super) fn label(&self) -> String {
+        self.suggestion.as_ref().map(|name| format!("did you mean `{name}`?")).unwrap_or_default()
+    }
+
+    /// The remedy for a malformed hostlist.
     pub(super) fn hostlist_help(&self) -> Option<String> {
         self.malformed.as_ref().map(HostlistError::help)
     }
 
     fn describe(&self) -> String {
-        match &self.suggestion {
-            Some(suggestion) => format!("{}; did you mean `{suggestion}`?", self.message()),
-            None => self.message(),
-        }
+        let label = self.label();
+        if label.is_empty() { self.message() } else { format!("{}; {label}", self.message()) }
     }
 }

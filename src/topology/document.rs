@@ -1,7 +1,7 @@
-//! The first pass over a topology file: from TOML to a [`Document`] of words with their places.
+//! The first pass over a topology file: from TOML to a [`Document`].
 //!
-//! It knows the keys of the language, their types and the values that stand for themselves; it does not know which
-//! nodes exist. Everything wrong becomes a finding, and the pass goes on with what is left, so that one run shows all.
+//! The pass knows the keys, their types and the link parameters. It does not know the nodes. It reports every mistake and
+//! continues, so one run shows all mistakes.
 
 use std::ops::Range;
 
@@ -9,41 +9,39 @@ use toml::{Spanned, de::DeTable};
 
 use super::{
     diagnostic::Finding,
-    elsewhere,
-    matrix::MatrixIs,
+    key_advice,
     name::{NAME_HELP, ZoneName},
-    parameters::{self, Direction},
+    parameters,
     patch::LinkPatch,
     reader::{Table, TableEntry, Word},
-    suggest,
     tables::TableIds,
 };
 
-/// How many characters a topology's name may have.
-pub(super) const MAX_TITLE_CHARS: usize = 64;
+/// The largest number of characters of a topology's name.
+pub(super) const MAX_TOPOLOGY_NAME_CHARS: usize = 64;
 
-/// A file that has the shape of a topology.
+/// The content of a topology file. Names of zones and nodes are not resolved yet.
 pub(super) struct Document<'t> {
     pub(super) name: &'t str,
     /// The zones and the nodes outside them, in the file's order.
     pub(super) groups: Vec<Group<'t>>,
-    /// How many zones the file has, those without a valid name included; none if there is no telling.
+    /// The number of zones, including those with an invalid name. `None` if `zones` is not a table.
     pub(super) zone_count: Option<usize>,
     pub(super) links: Links<'t>,
 }
 
-/// The members of a zone, or the nodes outside zones.
+/// The nodes of a zone, or the nodes outside zones.
 pub(super) struct Group<'t> {
-    /// None outside zones, and where the zone's name is none.
+    /// `None` outside zones, and if the zone's name is invalid.
     pub(super) zone: Option<ZoneName>,
     pub(super) key: Spanned<&'t str>,
     pub(super) members: Vec<Word<'t>>,
-    /// Whether these are all members that the file means to say, rather than those that can be read.
-    pub(super) complete: bool,
+    /// False if some members have mistakes and are left out.
+    pub(super) is_complete: bool,
 }
 
 impl Group<'_> {
-    /// Whether these are nodes outside zones, wherever they are written.
+    /// True for the key `nodes`, even if it is in `[zones]` by mistake.
     fn is_outside(&self) -> bool {
         *self.key.get_ref() == "nodes"
     }
@@ -56,15 +54,24 @@ pub(super) struct Links<'t> {
     pub(super) default: LinkPatch,
     pub(super) intra_zone: Option<ZoneRule>,
     pub(super) inter_zone: Option<ZoneRule>,
-    pub(super) matrix: Option<MatrixWords<'t>>,
+    pub(super) matrix: Option<MatrixReference<'t>>,
     pub(super) overrides: Vec<Override<'t>>,
 }
 
 /// `matrix` and `matrix-is`.
-pub(super) struct MatrixWords<'t> {
+pub(super) struct MatrixReference<'t> {
     pub(super) file: Word<'t>,
-    /// None if it says what no matrix is.
-    pub(super) is: Option<MatrixIs>,
+    /// `None` if the value of `matrix-is` is invalid.
+    pub(super) quantity: Option<MatrixQuantity>,
+}
+
+/// The quantity in the cells of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MatrixQuantity {
+    /// Round-trip times. Each direction gets half.
+    Rtt,
+    /// One-way delays from the row to the column.
+    Delay,
 }
 
 /// `intra-zone` or `inter-zone`.
@@ -77,19 +84,15 @@ pub(super) struct ZoneRule {
 pub(super) struct Override<'t> {
     /// The header, or the inline table.
     pub(super) span: Range<usize>,
-    pub(super) ends: Ends<'t>,
+    pub(super) from: Vec<Word<'t>>,
+    pub(super) to: Vec<Word<'t>>,
+    pub(super) both_ways: bool,
     pub(super) patch: LinkPatch,
 }
 
-/// Whom an override is about, in the user's words.
-pub(super) enum Ends<'t> {
-    /// Both ways.
-    Between(Word<'t>, Word<'t>),
-    /// One way.
-    FromTo { from: Vec<Word<'t>>, to: Vec<Word<'t>> },
-}
+const ADD_LINKS: &str = "add `[links]` and `default = { rtt = \"0ms\" }`";
 
-/// Reads a whole file, whose distribution tables are read already.
+/// Reads a whole file. `tables` are its distribution tables.
 pub(super) fn read<'t>(
     file: &'t DeTable<'t>,
     text: &str,
@@ -97,7 +100,7 @@ pub(super) fn read<'t>(
     findings: &mut Vec<Finding>,
 ) -> Document<'t> {
     let mut top = Table::open("a topology", file);
-    // A key belongs to the header above it. Where that is the mistake, it is reported there.
+    // A key below the wrong header is reported there, and not as missing.
     let is_misplaced = |key: &str| {
         let inner = ["zones", "links"].into_iter().filter_map(|table| file.get(table)?.get_ref().as_table());
         inner.into_iter().any(|table| table.contains_key(key))
@@ -121,12 +124,17 @@ pub(super) fn read<'t>(
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
         Some(links) => read_links(links, tables, findings),
-        // What was meant to be in `[links]` is reported for where it is.
-        None if top.has_any(&elsewhere::OF_LINKS_TABLE) => Links::default(),
-        None => no_links(text, findings),
+        // Keys of `[links]` outside of it are reported as unknown keys.
+        None if top.has_any(&key_advice::OF_LINKS_TABLE) => Links::default(),
+        None => {
+            let end = text.trim_end().len();
+            findings
+                .push(Finding::new(end..end, "a topology needs links").label("`[links]` is missing").help(ADD_LINKS));
+            Links::default()
+        }
     };
-    // Where the nodes are is no matter of the topology: `crate::inventory` reads it.
-    top.pass("inventory");
+    // `crate::inventory` reads this table.
+    top.skip("inventory");
     top.close(findings);
     Document { name, groups, zone_count, links }
 }
@@ -139,21 +147,20 @@ fn read_name<'t>(entry: Option<TableEntry<'t>>, findings: &mut Vec<Finding>) -> 
         return "";
     };
     let Some(name) = entry.string(findings) else { return "" };
-    let name_span = name.span();
-    let name = name.into_inner();
-    let mistake = match name.chars().count() {
-        0 => Some("the name is empty".to_owned()),
-        1..=MAX_TITLE_CHARS => name
-            .chars()
-            .find(|character| character.is_control())
-            .map(|character| format!("the name contains the control character {character:?}")),
-        _ => Some(format!("the name has more than {MAX_TITLE_CHARS} characters")),
+    let control = name.get_ref().chars().find(|character| character.is_control());
+    let mistake = match (name.get_ref().chars().count(), control) {
+        (0, _) => Some("the name is empty".to_owned()),
+        (1..=MAX_TOPOLOGY_NAME_CHARS, None) => None,
+        (1..=MAX_TOPOLOGY_NAME_CHARS, Some(control)) => {
+            Some(format!("the name contains the control character {control:?}"))
+        }
+        _ => Some(format!("the name has more than {MAX_TOPOLOGY_NAME_CHARS} characters")),
     };
-    if let Some(mistake) = mistake {
-        let help = format!("a topology's name has 1 to {MAX_TITLE_CHARS} printable characters");
-        findings.push(Finding::new(name_span, mistake).help(help));
-    }
-    name
+    findings.extend(mistake.map(|mistake| {
+        let help = format!("a topology's name has 1 to {MAX_TOPOLOGY_NAME_CHARS} printable characters");
+        Finding::new(name.span(), mistake).help(help)
+    }));
+    name.into_inner()
 }
 
 fn read_group<'t>(zone: Option<ZoneName>, entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Group<'t> {
@@ -161,13 +168,13 @@ fn read_group<'t>(zone: Option<ZoneName>, entry: TableEntry<'t>, findings: &mut 
     let members = entry.words(findings).unwrap_or_default();
     if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
         let (message, help) = match &zone {
-            Some(zone) => (format!("the zone `{zone}` is empty"), "give the zone a node, or leave it out"),
-            None => ("there are no nodes in `nodes`".to_owned(), "leave `nodes` out when all nodes are in zones"),
+            Some(zone) => (format!("the zone `{zone}` is empty"), "add a node, or remove the zone"),
+            None => ("`nodes` is empty".to_owned(), "if all nodes are in zones, remove `nodes`"),
         };
-        findings.push(Finding::new(entry.key_span(), message).label("no member").help(help));
+        findings.push(Finding::new(entry.key_span(), message).label("no nodes").help(help));
     }
-    let complete = findings.len() == before;
-    Group { zone, key: Spanned::new(entry.key_span(), entry.key()), members, complete }
+    let is_complete = findings.len() == before;
+    Group { zone, key: Spanned::new(entry.key_span(), entry.key()), members, is_complete }
 }
 
 fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Group<'t>>> {
@@ -175,17 +182,17 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<
     let zones = table.take_rest();
     if zones.is_empty() {
         findings.push(
-            Finding::new(entry.key_span(), "there are no zones in `zones`")
-                .label("no zone")
-                .help("add `Z1 = \"n[1-3]\"`, or leave `zones` out"),
+            Finding::new(entry.key_span(), "`zones` is empty")
+                .label("no zones")
+                .help("add `Z1 = \"n[1-3]\"`, or remove `zones`"),
         );
     }
     let groups = zones.into_iter().filter_map(|zone| {
         if let Some(key) = ["name", "nodes"].into_iter().find(|key| *key == zone.key()) {
             findings.push(
-                Finding::new(zone.key_span(), format!("`{key}` in `zones` would be a zone of that name"))
+                Finding::new(zone.key_span(), format!("`{key}` in `[zones]` would be a zone"))
                     .label("a key belongs to the header above it")
-                    .help(format!("write `{key}` above `[zones]`; a zone needs another name")),
+                    .help(format!("move `{key}` above `[zones]`, or rename the zone")),
             );
             return (key == "nodes").then(|| read_group(None, zone, findings));
         }
@@ -206,8 +213,8 @@ fn read_links<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut V
     let Some(mut table) = entry.table("`links`", findings) else { return Links::default() };
     if table.is_empty() {
         findings.push(
-            Finding::new(entry.key_span(), "the topology does not say what its links are like")
-                .label("nothing is said here")
+            Finding::new(entry.key_span(), "`[links]` is empty")
+                .label("no rule")
                 .help("add `default = { rtt = \"0ms\" }`"),
         );
     }
@@ -226,66 +233,43 @@ fn read_links<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut V
 
 fn read_matrix<'t>(
     matrix: Option<TableEntry<'t>>,
-    is: Option<TableEntry<'t>>,
+    quantity: Option<TableEntry<'t>>,
     findings: &mut Vec<Finding>,
-) -> Option<MatrixWords<'t>> {
-    if let (None, Some(is)) = (&matrix, &is) {
+) -> Option<MatrixReference<'t>> {
+    if let (None, Some(quantity)) = (&matrix, &quantity) {
         findings.push(
-            Finding::new(is.key_span(), "`matrix-is` needs `matrix`")
+            Finding::new(quantity.key_span(), "`matrix-is` needs `matrix`")
                 .label("there is no matrix")
-                .help("add `matrix = \"regions.csv\"`, or leave `matrix-is` out"),
+                .help("add `matrix = \"regions.csv\"`, or remove `matrix-is`"),
         );
     }
-    let is = is.map_or(Some(MatrixIs::Rtt), |is| read_matrix_is(is, findings));
-    let file = matrix?.string(findings)?;
-    Some(MatrixWords { file, is })
-}
-
-fn read_matrix_is(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<MatrixIs> {
-    let word = entry.string(findings)?;
-    match *word.get_ref() {
-        "rtt" => Some(MatrixIs::Rtt),
-        "delay" => Some(MatrixIs::Delay),
-        other => {
-            let near = suggest::nearest(other, ["rtt", "delay"]).map(|word| format!("did you mean `{word}`?"));
-            findings.push(
-                Finding::new(word.span(), format!("a matrix is of `rtt` or `delay`, not `{other}`"))
-                    .label(near.unwrap_or_default())
-                    .help("an `rtt` is there and back and the same both ways, a `delay` is from the row to the column"),
-            );
-            None
-        }
-    }
-}
-
-fn no_links<'t>(text: &str, findings: &mut Vec<Finding>) -> Links<'t> {
-    let end = text.trim_end().len();
-    findings.push(
-        Finding::new(end..end, "the topology does not say what its links are like")
-            .label("`[links]` is missing")
-            .help("add `[links]` and `default = { rtt = \"0ms\" }`"),
-    );
-    Links::default()
+    let quantity = quantity.map_or(Some(MatrixQuantity::Rtt), |entry| {
+        let help = "write \"rtt\" for round-trip times, \"delay\" for delays from the row to the column";
+        entry.choice("a string", &[("rtt", MatrixQuantity::Rtt), ("delay", MatrixQuantity::Delay)], help, findings)
+    });
+    Some(MatrixReference { file: matrix?.string(findings)?, quantity })
 }
 
 fn read_rule(entry: TableEntry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
     let Some(mut table) = entry.table("a link", findings) else { return LinkPatch::default() };
-    let patch = parameters::take(&mut table, entry.key_span(), Direction::Both, tables, findings);
+    let patch = parameters::take(&mut table, entry.key_span(), true, tables, findings);
     table.close(findings);
     patch
 }
 
 fn read_overrides<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
     if entry.value().get_ref().is_table() {
-        findings.push(entry.wrong_type("an array of tables").help("write `[[links.override]]` with two brackets"));
+        findings.push(entry.wrong_type("an array of tables").help("write two brackets: `[[links.override]]`"));
         return Vec::new();
     }
     if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
-        findings.push(Finding::new(entry.key_span(), "there is no override in `override`").help("leave it out"));
+        findings.push(Finding::new(entry.key_span(), "`override` is empty").help("remove it"));
     }
     let overrides = entry.tables("an override", findings);
     overrides.into_iter().filter_map(|(span, table)| read_override(span, table, tables, findings)).collect()
 }
+
+const ENDS: &str = "for both ways write `between = [\"Z1\", \"Z2\"]`, for one way `from = \"Z1\"` and `to = \"Z2\"`";
 
 fn read_override<'t>(
     span: Range<usize>,
@@ -294,41 +278,38 @@ fn read_override<'t>(
     findings: &mut Vec<Finding>,
 ) -> Option<Override<'t>> {
     let (between, from, to) = (table.take("between"), table.take("from"), table.take("to"));
-    let one_way = between.is_none() && (from.is_some() || to.is_some());
-    let direction = if one_way { Direction::One } else { Direction::Both };
+    let both_ways = between.is_some() || (from.is_none() && to.is_none());
     let ends = match (between, from, to) {
         (Some(between), None, None) => read_between(between, findings),
         (None, Some(from), Some(to)) => read_from_to(from, to, findings),
         (Some(between), Some(other), _) | (Some(between), None, Some(other)) => {
-            findings.push(
-                Finding::new(other.key_span(), format!("`between` and `{}` exclude each other", other.key()))
-                    .label("this is one way")
-                    .related(between.key_span(), "this is both ways")
-                    .help("write `between` alone, or `from` and `to`"),
-            );
+            let message = format!("`between` and `{}` exclude each other", other.key());
+            findings.push(between.conflict(other, &message, ENDS));
             None
         }
         (None, Some(half), None) | (None, None, Some(half)) => {
             let missing = if half.key() == "from" { "to" } else { "from" };
-            findings.push(
-                Finding::new(half.key_span(), format!("`{}` needs `{missing}`", half.key()))
-                    .help("write `from` and `to` for one way, or `between` for both ways"),
-            );
+            let message = format!("`{}` needs `{missing}`", half.key());
+            findings.push(Finding::new(half.key_span(), message).help(ENDS));
             None
         }
         (None, None, None) => {
             findings.push(
-                Finding::new(span.clone(), "this override does not say which links it is about")
+                Finding::new(span.clone(), "this override has no ends")
                     .label("no `between`, `from` or `to`")
-                    .help("write `between = [\"Z1\", \"Z2\"]` for both ways, or `from` and `to` for one way"),
+                    .help(ENDS),
             );
             None
         }
     };
-    let patch = parameters::take(&mut table, span.clone(), direction, tables, findings);
+    let patch = parameters::take(&mut table, span.clone(), both_ways, tables, findings);
     table.close(findings);
-    Some(Override { span, ends: ends?, patch })
+    let (from, to) = ends?;
+    Some(Override { span, from, to, both_ways, patch })
 }
+
+/// The words of the two ends of an override.
+type Ends<'t> = (Vec<Word<'t>>, Vec<Word<'t>>);
 
 fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
     const HELP: &str = "`between` has two ends, as in `between = [\"Z1\", \"Z2\"]`";
@@ -338,12 +319,12 @@ fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Optio
     };
     let words = entry.words(findings)?;
     match &words[..] {
-        [one, other] if array.len() == 2 => Some(Ends::Between(one.clone(), other.clone())),
-        // The wrong elements are reported already.
+        [one, other] if array.len() == 2 => Some((vec![one.clone()], vec![other.clone()])),
+        // Elements of a wrong type are reported already.
         _ if array.len() != words.len() => None,
         _ => {
-            let found = format!("{} here", array.len());
-            findings.push(Finding::new(entry.key_span(), "`between` takes exactly two ends").label(found).help(HELP));
+            let label = format!("{} here", array.len());
+            findings.push(Finding::new(entry.key_span(), "`between` needs two ends").label(label).help(HELP));
             None
         }
     }
@@ -354,12 +335,12 @@ fn read_from_to<'t>(from: TableEntry<'t>, to: TableEntry<'t>, findings: &mut Vec
         let words = entry.words(findings)?;
         if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
             findings.push(
-                Finding::new(entry.key_span(), format!("there is nobody in `{}`", entry.key()))
-                    .help("write a zone, a node, a hostlist, or \"*\" for every node"),
+                Finding::new(entry.key_span(), format!("`{}` is empty", entry.key()))
+                    .help("write a zone, a node, a hostlist, or \"*\" for all nodes"),
             );
         }
         Some(words)
     };
     let (from, to) = (end(from), end(to));
-    Some(Ends::FromTo { from: from?, to: to? })
+    Some((from?, to?))
 }

@@ -1,7 +1,6 @@
-//! Keys that belong elsewhere: those of other tools, and those of another table of the same file. Only for advice: what to
-//! write instead.
+//! Advice for unknown keys: the keys of other tools, and keys in the wrong table.
 
-/// What a link can say, each with an example of its value.
+/// The parameters of a link, each with an example.
 const PARAMETERS: [(&str, &str); 17] = [
     ("rtt", "\"150ms\""),
     ("delay", "\"75ms\""),
@@ -22,24 +21,25 @@ const PARAMETERS: [(&str, &str); 17] = [
     ("seed", "42"),
 ];
 
-/// What belongs into `[links]`, and is sometimes written above it.
+/// The keys of `[links]` that users write above it by mistake.
 pub(super) const OF_LINKS_TABLE: [&str; 9] =
     ["default", "intra-zone", "inter-zone", "matrix", "matrix-is", "override", "overrides", "rtt", "delay"];
 
-type Words = (&'static [&'static str], &'static str);
+/// Keys of other tools, and what to write instead.
+type Advice = (&'static [&'static str], &'static str);
 
-/// What tc, tcconfig, `EnOSlib`, Pumba, Chaos Mesh, Toxiproxy, comcast, containerlab and Kollaps call what a link says here.
-const OF_LINKS: [Words; 16] = [
+/// Link parameters of tc, tcconfig, `EnOSlib`, Pumba, Chaos Mesh, Toxiproxy, comcast, containerlab and Kollaps.
+const OF_LINKS: [Advice; 16] = [
     (
         &["latency", "lat", "latency-ms", "delay-ms", "time", "one-way-delay", "owd", "default-delay"],
-        "write `delay = \"75ms\"`, which is one way as in tc and most tools, or `rtt = \"150ms\"`, which is there and back",
+        "write `delay = \"75ms\"` (one way, as in tc) or `rtt = \"150ms\"` (there and back)",
     ),
-    (&["ping", "round-trip", "round-trip-time", "rtt-ms"], "write `rtt = \"150ms\"`, which is there and back"),
+    (&["ping", "round-trip", "round-trip-time", "rtt-ms"], "write `rtt = \"150ms\"` (there and back)"),
     (
         &["bandwidth", "bw", "throughput", "speed", "target-bw", "default-bw", "default-rate", "capacity", "ceil"],
         "write `rate = \"100mbit\"`",
     ),
-    (&["burst", "buffer", "peakrate", "minburst", "mtu"], "a `rate` has no bucket here: leave it out"),
+    (&["burst", "buffer", "peakrate", "minburst", "mtu"], "a `rate` has no token bucket: remove this key"),
     (&["packet-loss", "loss-rate", "loss-percent", "percent", "drop", "default-loss"], "write `loss = \"0.1%\"`"),
     (&["loss-correlation"], "write `loss = { probability = \"1%\", correlation = \"25%\" }`"),
     (&["gemodel", "loss-gemodel", "gilbert-elliott"], "write `loss.gemodel = { p = \"1%\", r = \"10%\" }`"),
@@ -54,40 +54,40 @@ const OF_LINKS: [Words; 16] = [
     (&["queue", "queue-size", "max-queue-size", "queue-length"], "write `limit = 1000`, a number of packets"),
 ];
 
-/// What other tools call the ends of a link.
-const OF_ENDS: [Words; 2] = [
+/// The ends of a link in other tools.
+const OF_ENDS: [Advice; 2] = [
     (
         &["src", "source", "dst", "dest", "destination", "target", "targets", "network", "dst-network", "direction"],
-        "write `from` and `to` for one way, or `between = [\"Z1\", \"Z2\"]` for both ways",
+        "write `from` and `to` (one way) or `between = [\"Z1\", \"Z2\"]` (both ways)",
     ),
     (
         &["symmetric", "bidirectional", "a", "b", "endpoints", "nodes", "zones", "pair"],
-        "write `between = [\"Z1\", \"Z2\"]` for both ways, or `from` and `to` for one way",
+        "write `between = [\"Z1\", \"Z2\"]` (both ways) or `from` and `to` (one way)",
     ),
 ];
 
-/// What other tools call nodes, zones and rules.
-const OF_TOPOLOGIES: [Words; 4] = [
+/// Nodes, zones and rules in other tools.
+const OF_TOPOLOGIES: [Advice; 4] = [
     (&["regions", "groups", "datacenters", "roles", "areas"], "write `[zones]` and `Z1 = \"n[1-3]\"`"),
     (&["hosts", "machines", "vms", "node"], "write `nodes = \"n[1-9]\"`"),
     (&["override", "overrides"], "write `[[links.override]]`"),
     (
         &["constraints", "network-constraints", "rules"],
-        "write `[links]` and `default = { rtt = \"150ms\" }`, and `[[links.override]]` for single links",
+        "write `default = { rtt = \"150ms\" }` in `[links]`, and `[[links.override]]` for single links",
     ),
 ];
 
-/// What a probability is called in tables of its own.
-const OF_CHANCES: [Words; 1] = [(
+/// Names of the probability in an inner table.
+const OF_CHANCES: [Advice; 1] = [(
     &["loss", "percent", "percentage", "rate", "corrupt", "duplicate", "reorder", "random"],
     "write `probability = \"1%\"`",
 )];
 
-/// What to write instead of a key that the table, which is `what`, does not have.
+/// The advice for an unknown key of the table that messages call `what`.
 pub(super) fn advice(what: &str, key: &str, value: Option<&str>) -> Option<String> {
     let spelled = key.to_lowercase().replace('_', "-");
-    let find = |words: &[Words]| {
-        let found = words.iter().find(|(names, _)| names.contains(&&*spelled));
+    let find = |table: &[Advice]| {
+        let found = table.iter().find(|(names, _)| names.contains(&&*spelled));
         found.map(|(_, advice)| (*advice).to_owned())
     };
     let of_link = || {
@@ -97,7 +97,7 @@ pub(super) fn advice(what: &str, key: &str, value: Option<&str>) -> Option<Strin
     };
     let above = || {
         let is_top = ["name", "nodes", "zones"].contains(&&*spelled);
-        is_top.then(|| format!("a key belongs to the header above it: write `{spelled}` above `[links]`"))
+        is_top.then(|| format!("move `{spelled}` above `[links]`: a key belongs to the header above it"))
     };
     match what {
         "a link" => find(&OF_LINKS),
@@ -107,7 +107,7 @@ pub(super) fn advice(what: &str, key: &str, value: Option<&str>) -> Option<Strin
             let is_of_links = ["default", "intra-zone", "inter-zone", "matrix", "matrix-is"].contains(&&*spelled);
             let in_links = || of_link().map(|advice| format!("{advice}, in `[links]`"));
             is_of_links
-                .then(|| format!("write it in `[links]`, or `[links.{spelled}]` if it is a table"))
+                .then(|| format!("move it into `[links]`, or write `[links.{spelled}]`"))
                 .or_else(in_links)
                 .or_else(|| find(&OF_TOPOLOGIES))
                 .or_else(|| find(&OF_LINKS).map(|advice| format!("{advice}, in a rule of `[links]`")))
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_word_has_two_meanings_in_one_table() {
+    fn no_key_has_two_entries_in_one_table() {
         for words in [&OF_LINKS[..], &OF_ENDS, &OF_TOPOLOGIES, &OF_CHANCES] {
             let mut names: Vec<_> = words.iter().flat_map(|(names, _)| *names).collect();
             let count = names.len();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_other_tools_are_one() {
+    fn keys_are_found_in_any_spelling() {
         assert_eq!(advice("a link", "Packet_Loss", None), advice("a link", "packet-loss", None));
         assert_eq!(
             advice("`links`", "rtt", Some("20ms")).as_deref(),
