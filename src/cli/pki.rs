@@ -21,10 +21,10 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// Make the certificates by which agents and controllers know each other
+/// Make the certificates with which agents and controllers authenticate
 ///
-/// A folder holds a private CA and what it has issued: for each node, the controller and the viewer, a folder with ca.pem, cert.pem
-/// and key.pem, to be copied as it is. Keep the folder to yourself: whoever has the CA's key can change every node.
+/// The PKI folder has a private CA, and a folder with ca.pem, cert.pem and key.pem for each node, the controller and the
+/// viewer. Keep the CA's key secret: whoever has it can change every node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A fleet of nine:
@@ -33,14 +33,14 @@ A fleet of nine:
   ssh root@n1 install -d -m 700 -o netemctl /etc/netemctl/tls
   scp -p ~/.config/netemctl/pki/nodes/n1/*.pem root@n1:/etc/netemctl/tls/
   ssh root@n1 chown -R netemctl: /etc/netemctl/tls
-  and so on; in each agent's config, listen and [tls] (netemctl agent --help)
-  netemctl pki issue n7 --force         a new one for n7, to be copied there")]
+  then set listen and [tls] in each agent's config (netemctl agent --help)
+  netemctl pki issue n7 --force         a new certificate for n7; copy it to n7")]
 pub(super) struct PkiArgs {
     #[arg(
         long,
         global = true,
         value_name = "DIR",
-        help = "The folder [env: NETEMCTL_PKI_DIR] [default: netemctl/pki in the user's folder for configuration]"
+        help = "The folder [env: NETEMCTL_PKI_DIR] [default: ~/.config/netemctl/pki]"
     )]
     dir: Option<PathBuf>,
 
@@ -52,41 +52,41 @@ pub(super) struct PkiArgs {
 enum Verb {
     /// Make the CA
     Init {
-        /// How many days it holds
+        /// Validity in days
         #[arg(long, default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
 
-        /// Replace the CA that is there; nobody believes its certificates any more where the new one's are
+        /// Replace the existing CA. Nodes that trust the new CA reject certificates of the old one
         #[arg(long)]
         force: bool,
     },
-    /// Make certificates, with a key each
+    /// Make certificates with their keys
     Issue {
-        /// The nodes whose agents they are for: n7, n[1-9]
+        /// Nodes whose agents get a certificate: n7, n[1-9]
         #[arg(value_name = "NODE", required_unless_present_any = ["controller", "viewer"])]
         nodes: Vec<String>,
 
-        /// Make the controller's as well
+        /// Also make a controller's certificate
         #[arg(long)]
         controller: bool,
 
-        /// Make one that may only read, for monitoring: status, and nothing that changes or measures
+        /// Also make a viewer's certificate, which is read-only, for monitoring
         #[arg(long)]
         viewer: bool,
 
-        /// A host name or address to add to a node's certificate, for other programs than netemctl
+        /// Host name or address to add to a node's certificate, for other clients of the HTTP API
         #[arg(long, value_name = "HOST")]
         host: Vec<String>,
 
-        /// How many days they hold
+        /// Validity in days
         #[arg(long, default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36_500))]
         days: u32,
 
-        /// Replace those that are there
+        /// Replace existing certificates
         #[arg(long)]
         force: bool,
     },
-    /// Show which certificates there are, for whom, and until when
+    /// Show the certificates and how long they are valid
     Show,
 }
 
@@ -115,7 +115,7 @@ pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
         folder.map(|folder| folder.join("netemctl/pki"))
     };
     chosen.or_else(|| variable("NETEMCTL_PKI_DIR")).or_else(config).ok_or_else(|| {
-        Failure::new(Exit::Usage, "there is no home folder to keep certificates in").hint("name a folder with --dir")
+        Failure::new(Exit::Usage, "neither HOME nor XDG_CONFIG_HOME is set").hint("name a folder with --dir")
     })
 }
 
@@ -139,13 +139,14 @@ fn wishes(
     for list in nodes {
         let expanded = hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, error))?;
         for name in expanded {
-            let node: NodeName =
-                name.parse().map_err(|error| Failure::new(Exit::Usage, format!("`{name}` is no node: {error}")))?;
+            let node: NodeName = name
+                .parse()
+                .map_err(|error| Failure::new(Exit::Usage, format!("`{name}` is not a node's name: {error}")))?;
             names.insert(node);
         }
     }
     if !hosts.is_empty() && names.len() != 1 {
-        return Err(Failure::new(Exit::Usage, "--host: the names of a host are those of one node")
+        return Err(Failure::new(Exit::Usage, "--host needs exactly one node")
             .hint("issue one node at a time: netemctl pki issue n7 --host n7.example.org"));
     }
     let validity = Validity::days(days);
@@ -169,7 +170,7 @@ fn issue(context: &Context, store: &Store, wishes: &[CertificateRequest], force:
         let mut text = format!("issued {} in {path}\n", count(issued.issued.len(), "certificate"));
         if !kept.is_empty() {
             let roles: Vec<_> = kept.iter().map(|wish| &wish.role).collect();
-            text += &format!("kept those of {}; --force replaces them\n", describe(&roles));
+            text += &format!("kept the certificates of {}; --force replaces them\n", describe(&roles));
         }
         if missing.iter().any(|wish| matches!(wish.role, Role::Agent(_))) {
             text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
@@ -282,7 +283,7 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
         rows.extend(shown.controller.iter().map(|one| row("the controller".to_owned(), one)));
         rows.extend(shown.viewer.iter().map(|one| row("the viewer".to_owned(), one)));
         rows.extend(shown.nodes.iter().map(|(node, one)| row(node.to_string(), one)));
-        let table = table(Context::is_styled(&io::stdout()), &["OF", "HOLDS UNTIL", "STATE"], rows);
+        let table = table(Context::is_styled(&io::stdout()), &["OF", "VALID UNTIL", "STATE"], rows);
         format!("{}\n\n{table}", shown.directory.display())
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Differs })
@@ -292,9 +293,10 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::HasCa(_) => Self::new(Exit::Refused, error)
-                .hint("to replace it, and with it all that it has issued: netemctl pki init --force"),
-            StoreError::Issued(_) => Self::new(Exit::Refused, error)
-                .hint("to replace them: the same with --force; what is there: netemctl pki show"),
+                .hint("replace the CA and all its certificates: netemctl pki init --force"),
+            StoreError::Issued(_) => {
+                Self::new(Exit::Refused, error).hint("replace them with --force; list them: netemctl pki show")
+            }
             StoreError::NoCa(_) => {
                 Self::new(Exit::File, error).hint("make one: netemctl pki init; or name another folder with --dir")
             }

@@ -40,10 +40,10 @@ pub struct Drafted {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SameNode {
     /// By their agents' configs.
-    #[error("the agents at {0} and {1} both say that they are node {2}; correct `node` in the config of one of them")]
+    #[error("the agents at {0} and {1} are both configured as node {2}; correct `node` in one config")]
     Configured(String, String, NodeName),
     /// By themselves, as they have no config.
-    #[error("the hosts at {0} and {1} are both called {2}; name each by a host name of its own")]
+    #[error("the hosts at {0} and {1} have the same name, {2}; give each its own host name")]
     Named(String, String, NodeName),
 }
 
@@ -117,18 +117,17 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
             let warning = format!("its agent's config allows {}; {} is proposed", names(&good), first.name);
             (Some(first), Some(warning))
         }
-        ([], [_, ..], _) => none(format!("{} has no address that other nodes could send to", names(&free))),
+        ([], [_, ..], _) => none(format!("{} has no address that other nodes can reach", names(&free))),
         ([], [], [_, ..]) => none(format!(
             "{} carries a default route, so more than the database's traffic leaves by it; use an interface dedicated to \
              the database",
             names(&allowed)
         )),
-        ([], [], []) if agent.transport() == Transport::Ssh => none(
-            "whoever comes by ssh may choose: write `interface = \"...\"` here, the one that is dedicated to the database"
-                .to_owned(),
-        ),
+        ([], [], []) if agent.transport() == Transport::Ssh => {
+            none("write `interface = \"...\"` here: the interface dedicated to the database".to_owned())
+        }
         ([], [], []) => none(
-            "its agent's config allows none of its interfaces; name the database's in `interfaces` there".to_owned(),
+            "its agent's config allows none of its interfaces; add the database's to `interfaces` there".to_owned(),
         ),
     }
 }
@@ -136,8 +135,8 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
 fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafted>, tls: Option<&TlsFiles>) -> String {
     let common = Common::of(lines);
     let mut text = format!(
-        "# Where the nodes are, as their agents said (netemctl {}). An asterisk marks the interface that is proposed:\n\
-         # look at each, then run `netemctl inventory check` on this file. docs/inventory.md has the language.\n\n",
+        "# Inventory from the agents' answers (netemctl {}). An asterisk marks the proposed interface of each node.\n\
+         # Review them, then run `netemctl inventory check` on this file. docs/inventory.md describes the format.\n\n",
         env!("CARGO_PKG_VERSION")
     );
     let defaults = common.keys();
@@ -151,7 +150,7 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         text += &format!("# {node}: kernel {}\n", line.host.kernel);
         text.extend(line.host.interfaces.iter().map(|interface| described(interface, line.proposal)));
         let warning = nodes.get(*node).and_then(|drafted| drafted.warning.as_ref());
-        text.extend(warning.map(|warning| format!("# Look here: {warning}\n")));
+        text.extend(warning.map(|warning| format!("# Warning: {warning}\n")));
         let own: Vec<_> =
             common.own_keys(node, line).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
         let own = if own.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", own.join(", ")) };
@@ -162,7 +161,7 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         let file = |path: &std::path::Path| quoted(&path.display().to_string());
         text += &format!("[tls]\nca = {}\ncert = {}\nkey = {}\n\n", file(ca), file(cert), file(key));
     }
-    text + "# Without a topology in force, zones are these:\n# [zones]\n# Z1 = \"n[1-3]\"\n"
+    text + "# Zones, while no topology with zones is in force:\n# [zones]\n# Z1 = \"n[1-3]\"\n"
 }
 
 /// One interface of a host, as a comment.

@@ -180,7 +180,7 @@ impl<'d, 't> Gathering<'d, 't> {
         let place = names.span();
         let agents = if transport == Transport::Unix {
             let Some(socket) = own_or_default(own.socket.as_ref(), defaults.socket.as_ref())? else {
-                let message = format!("nothing says which socket the agent of `{}` listens on", names.get_ref());
+                let message = format!("the agent of `{}` has no socket", names.get_ref());
                 let help = "add `socket = \"/run/netemctl/{node}.sock\"` here or to `[defaults]`";
                 self.findings.push(Finding::new(place, message).label("no `socket`").help(help));
                 return Err(Reported);
@@ -206,8 +206,9 @@ impl<'d, 't> Gathering<'d, 't> {
         };
         for (node, agent) in nodes.iter().zip(&agents) {
             if let Some((other, earlier)) = self.agents.insert(agent.clone(), (node.clone(), place.clone())) {
-                let finding = Finding::new(place.clone(), format!("`{other}` and `{node}` have one agent: {agent}"))
-                    .help("every node has an agent of its own: write `{node}` in the text, or a hostlist");
+                let finding =
+                    Finding::new(place.clone(), format!("`{other}` and `{node}` have the same agent: {agent}"))
+                        .help("each node needs its own agent: write `{node}` in the text, or a hostlist");
                 let same = earlier == place;
                 self.findings.push(if same { finding } else { finding.related(earlier, format!("`{other}`")) });
                 return Err(Reported);
@@ -227,7 +228,7 @@ impl<'d, 't> Gathering<'d, 't> {
             }
             Some(Selector::Network(network)) => Ok(vec![Which::InNetwork(*network); nodes.len()]),
             None => {
-                let message = format!("nothing says which interface of `{}` may be shaped", names.get_ref());
+                let message = format!("`{}` has no interface", names.get_ref());
                 self.findings.push(
                     Finding::new(names.span(), message)
                         .label("no `interface` and no `network`")
@@ -248,7 +249,7 @@ impl<'d, 't> Gathering<'d, 't> {
             {
                 if let Some((other, earlier)) = self.owners.insert(address, (node.clone(), place.clone())) {
                     let message = if other == *node {
-                        format!("{address} is twice among the addresses of `{node}`")
+                        format!("`{node}` has the address {address} twice")
                     } else {
                         format!("{address} is the address of both `{other}` and `{node}`")
                     };
@@ -315,10 +316,10 @@ fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding 
 fn usable(text: &str) -> Result<IpAddr, &'static str> {
     let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"")?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
-        return Err("other nodes cannot send to it");
+        return Err("other nodes cannot reach it");
     }
     if is_link_local(&address) {
-        return Err("leave it out: the agent says its link-local addresses");
+        return Err("remove it: netemctl asks the agent for link-local addresses");
     }
     Ok(address)
 }
@@ -333,14 +334,13 @@ fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<F
     let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
     let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));
     keys.map(|(key, place)| {
-        Finding::new(place, format!("no node has any use for `{key}`"))
-            .help(format!("{}; leave it out", goes_with(key)))
+        Finding::new(place, format!("no node uses `{key}`")).help(format!("{}; remove it", goes_with(key)))
     })
     .collect()
 }
 
 fn needless_tls(tls: Option<&TlsTable<'_>>, transports: &BTreeSet<Transport>) -> Option<Finding> {
     let tls = tls.filter(|_| !transports.contains(&Transport::Https))?;
-    let finding = Finding::new(tls.key.clone(), "no agent is reached by HTTPS, so nothing needs `tls`");
-    Some(finding.help("leave it out, or write `transport = \"https\"`"))
+    let finding = Finding::new(tls.key.clone(), "no agent uses HTTPS, so `tls` is unused");
+    Some(finding.help("remove it, or write `transport = \"https\"`"))
 }

@@ -32,11 +32,11 @@ impl<'t> Pattern<'t> {
             vec![text.trim().to_owned()]
         };
         if texts.iter().any(String::is_empty) {
-            findings.push(Finding::new(place, "there is nothing in it").label("empty"));
+            findings.push(Finding::new(place, "the text is empty").label("empty"));
             return None;
         }
         if texts.iter().any(|text| text.replace(NODE, "").contains(['{', '}'])) {
-            let finding = Finding::new(place, format!("`{text}` has braces that do not stand for anything"));
+            let finding = Finding::new(place, format!("`{text}` has an unknown placeholder"));
             findings.push(finding.help("the only placeholder is `{node}`, the node's name"));
             return None;
         }
@@ -57,7 +57,7 @@ impl<'t> Pattern<'t> {
             count => format!("{count} nodes"),
         };
         Err(Finding::new(self.word.span(), format!("a hostlist of {} for {whose}", self.texts.len()))
-            .help("write as many as there are nodes, or one text with `{node}` in it")
+            .help("write one name for each node, or one text with `{node}`")
             .into())
     }
 }

@@ -29,7 +29,7 @@ pub struct Resolved {
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum Mismatch {
     /// There is no answer.
-    #[error("its agent did not answer, and the inventory does not say its interface and its addresses")]
+    #[error("its agent did not answer, and the inventory lacks its `interface` or `addresses`")]
     Silent,
     /// The agent is another node's.
     #[error(
@@ -69,7 +69,7 @@ pub enum Mismatch {
     #[error(
         "its agent's config does not allow interface {interface}, but {}; add it to `interfaces` there if it is dedicated \
          to the database",
-        if .allowed.is_empty() { "none that there is".to_owned() } else { names(.allowed) }
+        if .allowed.is_empty() { "no interface of the host".to_owned() } else { names(.allowed) }
     )]
     NotAllowed {
         /// The interface.
@@ -78,7 +78,7 @@ pub enum Mismatch {
         allowed: Vec<IfName>,
     },
     /// The interface has no address.
-    #[error("its interface {interface} has no address that other nodes could send to; give it one")]
+    #[error("its interface {interface} has no address that other nodes can reach; give it one")]
     NoAddress {
         /// The interface.
         interface: IfName,
@@ -92,10 +92,7 @@ pub enum Mismatch {
         found: Box<HostInterface>,
     },
     /// Two nodes have one address.
-    #[error(
-        "{address} is its address and that of {other} as well; say in the inventory which of their `addresses` are their \
-         own"
-    )]
+    #[error("{address} is also an address of {other}; give both nodes their `addresses` in the inventory")]
     SharedAddress {
         /// The address.
         address: IpAddr,

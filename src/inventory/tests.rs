@@ -159,7 +159,7 @@ fn an_interface_that_is_not_there_or_has_no_address_is_a_mismatch() {
         shown(&resolve(&file, hosts)),
         [
             "n1: its host has no interface eno2; it has eno3 (10.20.0.1)",
-            "n2: its interface eno2 has no address that other nodes could send to; give it one",
+            "n2: its interface eno2 has no address that other nodes can reach; give it one",
         ]
     );
 }
@@ -168,10 +168,7 @@ fn an_interface_that_is_not_there_or_has_no_address_is_a_mismatch() {
 fn two_nodes_of_one_address_are_both_told() {
     let resolved = resolve(&parse(BY_NETWORK), [("n1", usual("n1", 1)), ("n2", usual("n2", 1))]);
     let of = |node: &str, other: &str| {
-        format!(
-            "{node}: 10.20.0.1 is its address and that of {other} as well; say in the inventory which of their \
-             `addresses` are their own"
-        )
+        format!("{node}: 10.20.0.1 is also an address of {other}; give both nodes their `addresses` in the inventory")
     };
     assert_eq!(shown(&resolved), [of("n1", "n2"), of("n2", "n1")]);
 }
@@ -269,9 +266,9 @@ fn a_draft_proposes_nothing_that_speaks_against_itself() {
     assert!(warning.starts_with("eno2 carries a default route"), "{warning}");
     let (interface_named, warning) = propose(vec![HostInterface { is_allowed: false, ..allowed.clone() }]);
     assert_eq!(interface_named, None);
-    assert!(warning.starts_with("whoever comes by ssh may choose"), "{warning}");
+    assert!(warning.starts_with("write `interface = "), "{warning}");
     let (interface_named, warning) = propose(vec![interface("eno2", &["fe80::1/64"])]);
-    assert_eq!((interface_named, &*warning), (None, "eno2 has no address that other nodes could send to"));
+    assert_eq!((interface_named, &*warning), (None, "eno2 has no address that other nodes can reach"));
     let (interface_named, warning) = propose(vec![allowed.clone(), interface("eno3", &["10.30.0.1/16"])]);
     assert_eq!(
         (interface_named.as_deref(), &*warning),
@@ -288,7 +285,7 @@ fn two_agents_of_one_node_are_no_draft() {
     let found = [(address("a"), usual("n1", 1)), (address("b"), usual("n1", 1))];
     assert_eq!(
         draft(&found, None).unwrap_err().to_string(),
-        "the agents at ssh://a and ssh://b both say that they are node n1; correct `node` in the config of one of them"
+        "the agents at ssh://a and ssh://b are both configured as node n1; correct `node` in one config"
     );
 }
 
@@ -309,7 +306,7 @@ fn hosts_without_a_config_are_called_as_they_were_named_and_not_by_their_equal_h
     let same = names(&["[fd20::1] debian", "[fd20::2] debian"]).unwrap_err().to_string();
     assert_eq!(
         same,
-        "the hosts at ssh://[fd20::1] and ssh://[fd20::2] are both called debian; name each by a host name of its own"
+        "the hosts at ssh://[fd20::1] and ssh://[fd20::2] have the same name, debian; give each its own host name"
     );
 }
 

@@ -123,14 +123,14 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
 }
 
 fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t>> {
-    const HELP: &str = "write `\"n[1-9]\" = {}`, or what is special about them between the braces";
+    const HELP: &str = "write `\"n[1-9]\" = {}`, with the nodes' own keys between the braces";
     let Some(nodes) = entry.value().get_ref().as_table() else {
         findings.push(entry.wrong_type("a table of nodes").help(HELP));
         return Vec::new();
     };
     let entries = Table::open("the nodes", nodes).take_rest();
     if entries.is_empty() {
-        findings.push(Finding::new(entry.key_span(), "there are no nodes in `nodes`").label("no node").help(HELP));
+        findings.push(Finding::new(entry.key_span(), "`nodes` is empty").label("no node").help(HELP));
     }
     let group = |group: TableEntry<'t>| {
         let names = Spanned::new(group.key_span(), group.key());
@@ -145,7 +145,7 @@ fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Gro
         if let Some(dotted) = dotted.first() {
             let name = format!("{}.{}", group.key(), dotted.key());
             findings.push(
-                Finding::new(dotted.key_span(), format!("`{name}` is in two parts, as TOML reads it"))
+                Finding::new(dotted.key_span(), format!("TOML reads `{name}` as two nested tables"))
                     .label("the second part")
                     .help("put a name with dots in quotes, as in `\"n1.example.org\" = {}`"),
             );
@@ -162,7 +162,7 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Zon
         let members = zone.words(findings)?;
         if zone.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
             let finding = Finding::new(zone.key_span(), format!("the zone `{}` is empty", zone.key()));
-            findings.push(finding.label("no member").help("give the zone a node, or leave it out"));
+            findings.push(finding.label("no member").help("add a node, or remove the zone"));
         }
         Some(Zone { name: Spanned::new(zone.key_span(), zone.key()), members })
     };
@@ -175,16 +175,16 @@ fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<
     if found.is_none() {
         let near = nearest(word.get_ref(), Transport::ALL.map(Transport::name));
         findings.push(
-            Finding::new(word.span(), format!("there is no transport `{}`", word.get_ref()))
+            Finding::new(word.span(), format!("unknown transport `{}`", word.get_ref()))
                 .label(near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default())
-                .help("an agent is reached by \"https\", by \"ssh\" or, on this machine, by a \"unix\" socket"),
+                .help("the transports are \"https\", \"ssh\" and, on this machine, \"unix\""),
         );
     }
     found.map(|transport| Spanned::new(word.span(), transport))
 }
 
 fn read_port(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<u16> {
-    integer(entry, 1..=u16::MAX, "the port on which the agents listen, or the SSH servers", findings)
+    integer(entry, 1..=u16::MAX, "the port of the agents, or of the SSH servers", findings)
 }
 
 fn read_network(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<IpNetwork> {
@@ -192,17 +192,17 @@ fn read_network(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Ip
     let word = entry.string(findings)?;
     let text = *word.get_ref();
     let finding = match text.parse::<IpNetwork>() {
-        Ok(_) if !text.contains('/') => Finding::new(word.span(), format!("`{text}` says no prefix length")).help(HELP),
+        Ok(_) if !text.contains('/') => Finding::new(word.span(), format!("`{text}` has no prefix length")).help(HELP),
         Ok(network) if network.network() != network.ip() => {
             let right = format!("{}/{}", network.network(), network.prefix());
             Finding::new(word.span(), format!("`{text}` is not the first address of the network"))
                 .help(format!("write \"{right}\""))
         }
         Ok(network) if network.prefix() == 0 => {
-            Finding::new(word.span(), "every address is in this network").help(HELP)
+            Finding::new(word.span(), "this network contains every address").help(HELP)
         }
         Ok(network) => return Some(network),
-        Err(_) => Finding::new(word.span(), format!("`{text}` is no network")).help(HELP),
+        Err(_) => Finding::new(word.span(), format!("`{text}` is not a network")).help(HELP),
     };
     findings.push(finding);
     None
@@ -212,8 +212,8 @@ fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Opt
     let words = entry.words(findings)?;
     if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
         findings.push(
-            Finding::new(entry.key_span(), "there is no address in `addresses`")
-                .help("leave it out, and the agent is asked for the interface's addresses"),
+            Finding::new(entry.key_span(), "`addresses` is empty")
+                .help("remove it: netemctl then asks the agent for the interface's addresses"),
         );
     }
     words.into_iter().map(|word| Pattern::read(word, findings)).collect()
@@ -230,9 +230,9 @@ fn one_of<'t>(
     let (Some(one), Some(other)) = (&interface, &network) else { return interface.or(network) };
     findings.push(
         Finding::new(other.key.clone(), "`interface` and `network` exclude each other")
-            .label("this is by an address")
-            .related(one.key.clone(), "this is by name")
-            .help("keep `interface` if it is called the same on all of these nodes, else `network`"),
+            .label("by network")
+            .related(one.key.clone(), "by name")
+            .help("keep `interface` if all these nodes use the same name, otherwise `network`"),
     );
     Some(Said { key: one.key.clone(), value: None })
 }

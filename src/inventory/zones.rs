@@ -40,7 +40,7 @@ pub(super) fn read(
                 Finding::new(name.span(), format!("a zone and a node are both called `{}`", name.get_ref()))
                     .label("the zone")
                     .related(node.clone(), "the node")
-                    .help("`netemctl partition` could mean either: rename one of them"),
+                    .help("`netemctl partition` cannot tell them apart: rename one"),
             );
         }
     }

@@ -61,7 +61,7 @@ pub enum KeepError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
     /// The nodes could not be given the lab's files.
-    #[error("cannot give the nodes files of the lab: {0}")]
+    #[error("cannot mount the lab's files in the nodes: {0}")]
     Dress(#[source] io::Error),
     /// An agent could not be started.
     #[error("cannot start the agent of {node}: {path}: {error}")]
@@ -88,7 +88,7 @@ pub enum KeepError {
     #[error("the agent of {0} did not become ready within {seconds} s", seconds = READY_WITHIN.as_secs())]
     AgentSilent(NodeName),
     /// Whoever asked for the lab is gone.
-    #[error("nobody waits for the lab any more: {0}")]
+    #[error("netemctl lab up ended before the lab was up: {0}")]
     Unwanted(#[source] io::Error),
     /// Waiting for signals failed.
     #[error("cannot wait for signals: {0}")]

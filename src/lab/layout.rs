@@ -81,10 +81,10 @@ pub struct Member {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LayoutError {
     /// More nodes than a bridge has ports.
-    #[error("the topology has {0} nodes; a lab on one machine takes {MAX_NODES} at most")]
+    #[error("the topology has {0} nodes; a lab has at most {MAX_NODES}")]
     TooMany(usize),
     /// A node has the name of the controller host.
-    #[error("the topology has a node `{CONTROLLER}`, which is what the lab calls its controller host; rename the node")]
+    #[error("`{CONTROLLER}` is the name of the lab's controller host; rename the topology's node")]
     NameTaken,
 }
 

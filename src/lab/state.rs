@@ -95,7 +95,7 @@ pub enum LabError {
     #[error("a lab is up already, of topology {0}")]
     Up(String),
     /// One is coming up or ending at this moment.
-    #[error("another command is at work on the lab; try again in a moment")]
+    #[error("another command is using the lab; retry in a moment")]
     Busy,
     /// The keeper does not end.
     #[error("the lab's keeper (process {0}) does not end")]
@@ -119,7 +119,7 @@ pub enum LabError {
     #[error("programs of a lab whose keeper was killed still run: {0}")]
     Orphans(String),
     /// Programs do not end, even if they are killed.
-    #[error("programs do not end, although they were killed: {0}")]
+    #[error("programs still run after SIGKILL: {0}")]
     Immortal(String),
     /// The keeper did not do what it was asked.
     #[error(transparent)]
@@ -137,13 +137,13 @@ pub enum LabError {
         error: io::Error,
     },
     /// The directory has something else in it, which is not ours to remove.
-    #[error("{0} is not the directory of a lab, and not empty either: nothing in it was touched")]
+    #[error("{0} is neither empty nor the directory of a lab; nothing was changed")]
     NotALab(PathBuf),
     /// There is something else in its place.
     #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
     /// The directory belongs to somebody else, who could have it lead anywhere.
-    #[error("the lab directory {path} belongs to user {owner}, so nothing in it is read or run")]
+    #[error("the lab directory {path} belongs to another user ({owner})")]
     NotOurs {
         /// The directory.
         path: PathBuf,
@@ -151,10 +151,10 @@ pub enum LabError {
         owner: u32,
     },
     /// Others may change what is in the directory.
-    #[error("the lab directory {0} is open to others, so nothing in it is read or run; close it: chmod go-w {0}")]
+    #[error("other users may write to the lab directory {0}; run: chmod go-w {0}")]
     Open(PathBuf),
     /// Sockets in that directory would have paths that are too long.
-    #[error("{0} is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR")]
+    #[error("{0} is too long for the path of a socket; choose a shorter one with --lab-dir")]
     TooLong(PathBuf),
     /// It has no controller host.
     #[error("the lab has no controller host")]

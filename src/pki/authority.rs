@@ -51,7 +51,7 @@ pub enum AuthorityError {
     #[error("the certificate or the key of the CA cannot be used: {0}")]
     Unusable(String),
     /// It would outlive the CA, and so not be believed when the CA has expired.
-    #[error("the CA's own certificate ends sooner, {0}; ask for fewer days, or make a new CA")]
+    #[error("the CA expires earlier, {0}; use fewer --days, or make a new CA")]
     Outlives(Moment),
     /// A host name that no certificate can have.
     #[error("`{0}` is neither a host name nor an address")]
@@ -83,7 +83,7 @@ impl Authority {
         let der = CertificateDer::from_pem_slice(certificate.as_bytes()).map_err(|error| unusable(&error))?;
         let (_, parsed) = X509Certificate::from_der(&der).map_err(|error| unusable(&error))?;
         if parsed.public_key().subject_public_key.data != pair.public_key_raw() {
-            return Err(unusable(&"the certificate is that of another key"));
+            return Err(unusable(&"the certificate belongs to another key"));
         }
         let validity = Validity::of(&der).ok_or_else(|| unusable(&"no dates"))?;
         let issuer = Issuer::from_ca_cert_der(&der, pair).map_err(|error| unusable(&error))?;

@@ -50,11 +50,11 @@ pub enum IdentityError {
     #[error("cannot read {path}: {0}", path = .1.display())]
     Unreadable(#[source] io::Error, PathBuf),
     /// Others may read the key.
-    #[error("{path} is a private key that others may read (mode {mode:04o}); chmod 600 it, and issue a new one if they may have",
+    #[error("other users may read the private key {path} (mode {mode:04o}); run chmod 600; if they may have read it, issue a new one",
         path = .0.display(), mode = .1)]
     Exposed(PathBuf, u32),
     /// One has something else in it.
-    #[error("{path} has no {what} in it: {why}", path = .path.display())]
+    #[error("{path} has no {what}: {why}", path = .path.display())]
     Malformed {
         /// Which.
         path: PathBuf,
@@ -68,10 +68,10 @@ pub enum IdentityError {
         cert = .0.display(), key = .1.display())]
     Mismatch(PathBuf, PathBuf),
     /// The certificate says nothing of what it is for.
-    #[error("{path} is no certificate of netemctl: it names neither a controller nor the agent of a node", path = .0.display())]
+    #[error("{path} is not a netemctl certificate: it names no controller, viewer or agent", path = .0.display())]
     NoRole(PathBuf),
     /// It is for something else.
-    #[error("{path} is the certificate of {is}, and not of {wanted}", path = .path.display(), is = .is.describe(), wanted = .wanted.describe())]
+    #[error("{path} is the certificate of {is}, not of {wanted}", path = .path.display(), is = .is.describe(), wanted = .wanted.describe())]
     OtherRole {
         /// The certificate.
         path: PathBuf,

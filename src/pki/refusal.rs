@@ -18,7 +18,7 @@ impl fmt::Display for Mistaken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(role) => write!(f, "the certificate is that of {}", role.describe()),
-            None => f.write_str("the certificate is for no role of netemctl"),
+            None => f.write_str("the certificate names no role of netemctl"),
         }
     }
 }
@@ -60,7 +60,7 @@ pub enum Untrusted {
     #[error("its certificate expired {1}: renew it (netemctl pki issue {0} --force) and copy it to the node")]
     Expired(NodeName, String),
     /// Its certificate does not hold yet.
-    #[error("its certificate does not hold before {0}: set the clock of this machine right")]
+    #[error("its certificate is not valid before {0}: correct the clock of this machine")]
     Early(String),
     /// It is the agent of another node.
     #[error(
@@ -86,12 +86,12 @@ pub enum Untrusted {
     OurRole,
     /// Our certificate does not hold now.
     #[error(
-        "it refuses our certificate, which has expired or does not hold yet by the agent's clock: renew it (netemctl pki \
-             issue --controller --force), or set the clocks right"
+        "it refuses our certificate, which is expired or not yet valid by the agent's clock: renew it (netemctl pki issue \
+             --controller --force), or correct the clocks"
     )]
     OurValidity,
     /// We have shown none.
-    #[error("it asks for a certificate, and none was shown: name the folder of one with --tls-dir")]
+    #[error("it requires a certificate, and none was shown: name the folder of one with --tls-dir")]
     OurCertificate,
     /// Anything else.
     #[error("TLS failed: {0}")]
@@ -143,11 +143,11 @@ pub fn why_refused(error: &io::Error) -> String {
             Bad::UnknownIssuer | Bad::BadSignature => "its certificate is signed by another CA".to_owned(),
             Bad::Expired => "its certificate has expired".to_owned(),
             Bad::ExpiredContext { not_after, .. } => format!("its certificate expired {}", moment(not_after.as_secs())),
-            Bad::NotValidYet => "its certificate does not hold yet".to_owned(),
+            Bad::NotValidYet => "its certificate is not valid yet".to_owned(),
             Bad::NotValidYetContext { not_before, .. } => {
-                format!("its certificate does not hold before {}", moment(not_before.as_secs()))
+                format!("its certificate is not valid before {}", moment(not_before.as_secs()))
             }
-            Bad::Other(OtherError(why)) => format!("{why}, and not of a controller"),
+            Bad::Other(OtherError(why)) => format!("{why}, not of a controller"),
             bad => format!("its certificate is bad: {bad}"),
         },
         Some(TlsError::PeerIncompatible(PeerIncompatible::SupportedVersionsExtensionRequired)) => {

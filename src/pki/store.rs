@@ -59,10 +59,10 @@ pub enum StoreError {
     #[error("{0} has no CA")]
     NoCa(PathBuf),
     /// There are certificates already.
-    #[error("there are certificates for {0} already")]
+    #[error("certificates for {0} exist already")]
     Issued(String),
     /// Others may look into the folder.
-    #[error("{path} is open to others (mode {mode:04o}); chmod 700 it", path = .0.display(), mode = .1)]
+    #[error("other users have access to {path} (mode {mode:04o}); run: chmod 700 {path}", path = .0.display(), mode = .1)]
     Open(PathBuf, u32),
     /// A certificate cannot be made.
     #[error(transparent)]
@@ -71,7 +71,7 @@ pub enum StoreError {
     #[error(transparent)]
     Key(#[from] IdentityError),
     /// There is something else in a certificate's place.
-    #[error("{0} is no certificate of netemctl")]
+    #[error("{0} is not a netemctl certificate")]
     Odd(PathBuf),
     /// A file cannot be read or written.
     #[error("{path}: {0}", path = .1.display())]

@@ -57,7 +57,7 @@ fn an_ordinary_user_has_a_lab_where_user_namespaces_are_allowed() {
 
         NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
         n[1-3]  db0        -               -    ok
-        the lab is down; nothing of it is left
+        the lab is down; its directory is removed
         --- stderr
         --- exit status: 0
         ");

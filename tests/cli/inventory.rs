@@ -51,8 +51,8 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     agents: unix:[DIR]/lab/nodes/{node}/agent.sock
 
     NODE  INTERFACE                ADDRESSES
-    n1    the one in 10.78.0.0/16  all that it has
-    n2    the one in 10.78.0.0/16  all that it has
+    n1    the one in 10.78.0.0/16  all
+    n2    the one in 10.78.0.0/16  all
     n3    db0                      10.78.0.3
 
     zone Z1: n[1-2]
@@ -133,7 +133,7 @@ fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_chang
 
     n[1-2]: its agent's config does not allow interface mgmt0, but db0; add it to `interfaces` there if it is dedicated to the database
     n3: warning: fd78::3 of interface db0 is not in the inventory: packets to it are neither delayed nor cut
-    no change was tried: a link needs two nodes that answer and fit the inventory
+    no dry run: a link needs two nodes that answer and fit the inventory
     --- stderr
     --- exit status: 5
     ");
@@ -259,14 +259,14 @@ fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
 
     insta::assert_snapshot!(lab.run(["inventory", "init", &sockets, "--output", "new.toml"]), @"
     --- stdout
-    new.toml: 3 nodes; now look at it, then run: netemctl inventory check new.toml
+    new.toml: 3 nodes; review it, then run: netemctl inventory check new.toml
     --- stderr
     --- exit status: 0
     ");
     insta::assert_snapshot!(lab.run(["inventory", "init", &sockets, "--output", "new.toml"]), @"
     --- stdout
     --- stderr
-    error: new.toml is there already; nothing was written
+    error: new.toml exists already; nothing was written
     hint: choose another name, or overwrite it with --force
     --- exit status: 5
     ");
@@ -289,6 +289,6 @@ fn init_says_what_is_wrong_with_hosts_before_anybody_is_asked() {
     assert!(init("n[1-3", "ssh").contains("unmatched bracket in `n[1-3`"));
     assert!(init("ftp://n1", "ssh").contains("`ftp://n1` is not a host: there is no transport `ftp`"));
     assert!(init("ssh://-oProxyCommand=x", "ssh").contains("is not a host"));
-    assert!(init("n1", "https").contains("agents that listen for HTTPS are spoken to with certificates"));
+    assert!(init("n1", "https").contains("agents with HTTPS require a controller's certificate"));
     assert!(init("n1", "carrier-pigeon").contains("invalid value 'carrier-pigeon'"));
 }

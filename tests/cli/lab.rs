@@ -32,12 +32,12 @@ fn a_lab_in_a_directory_that_others_may_change_is_not_believed() {
         }
     };
     fs::set_permissions(&folder, Permissions::from_mode(0o770)).unwrap();
-    refused("is open to others, so nothing in it is read or run; close it: chmod go-w [DIR]/lab");
+    refused("other users may write to the lab directory [DIR]/lab; run: chmod go-w [DIR]/lab");
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
     if getuid().is_root() {
         // Nobody else can give a folder away.
         chown(&folder, Some(65534), None).unwrap();
-        refused("belongs to user 65534, so nothing in it is read or run");
+        refused("the lab directory [DIR]/lab belongs to another user (65534)");
         chown(&folder, Some(0), None).unwrap();
     }
     let _status = lab.run(["status"]).ended(0);
@@ -75,7 +75,7 @@ fn a_lab_comes_up_shows_itself_and_goes_down() {
     ");
     insta::assert_snapshot!(lab.run(["lab", "down"]), @"
     --- stdout
-    the lab is down; nothing of it is left
+    the lab is down; its directory is removed
     --- stderr
     --- exit status: 0
     ");
@@ -198,7 +198,7 @@ fn a_node_called_controller_keeps_its_name_or_the_lab_has_no_controller_host() {
     insta::assert_snapshot!(sandbox.run(["lab", "up", "odd.toml", "--controller"]), @"
     --- stdout
     --- stderr
-    error: the topology has a node `controller`, which is what the lab calls its controller host; rename the node
+    error: `controller` is the name of the lab's controller host; rename the topology's node
     --- exit status: 5
     ");
     let _up = sandbox.run(["lab", "up", "odd.toml"]).ended(0);
@@ -261,7 +261,7 @@ fn a_lab_that_does_not_come_up_leaves_nothing_running() {
     insta::assert_snapshot!(sandbox.run(["lab", "up", "big.toml"]), @"
     --- stdout
     --- stderr
-    error: the topology has 1001 nodes; a lab on one machine takes 1000 at most
+    error: the topology has 1001 nodes; a lab has at most 1000
     --- exit status: 5
     ");
     sandbox.wait_until_empty();

@@ -46,7 +46,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
     --- stdout
     pki
 
-    OF              HOLDS UNTIL               STATE
+    OF              VALID UNTIL               STATE
     the CA          [DATE]  ok
     the controller  [DATE]  ok
     n1              [DATE]  ok
@@ -86,14 +86,14 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- stdout
     --- stderr
     error: pki has a CA already
-    hint: to replace it, and with it all that it has issued: netemctl pki init --force
+    hint: replace the CA and all its certificates: netemctl pki init --force
     --- exit status: 5
     ");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n2", "--dir", "pki"]), @"
     --- stdout
     --- stderr
-    error: there are certificates for n2 already
-    hint: to replace them: the same with --force; what is there: netemctl pki show
+    error: certificates for n2 exist already
+    hint: replace them with --force; list them: netemctl pki show
     --- exit status: 5
     ");
     assert_eq!((read("ca/cert.pem"), read("nodes/n2/key.pem")), (ca.clone(), n2.clone()));
@@ -106,7 +106,7 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- stdout
     pki
 
-    OF      HOLDS UNTIL               STATE
+    OF      VALID UNTIL               STATE
     the CA  [DATE]  ok
     n1      [DATE]  of another CA
     n2      [DATE]  of another CA
@@ -126,7 +126,7 @@ fn certificates_are_added_to_those_that_are_there_and_replace_none() {
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[3-4]", "--controller", "--dir", "pki"]), @"
     --- stdout
     issued 2 certificates in pki
-    kept those of n3; --force replaces them
+    kept the certificates of n3; --force replaces them
     copy pki/nodes/NODE to each node, and name its files in the agent's [tls]
     --- stderr
     --- exit status: 0
@@ -150,7 +150,7 @@ fn what_cannot_be_issued_is_said() {
     insta::assert_snapshot!(sandbox.run(["pki", "show"]), @"
     --- stdout
     --- stderr
-    error: there is no home folder to keep certificates in
+    error: neither HOME nor XDG_CONFIG_HOME is set
     hint: name a folder with --dir
     --- exit status: 2
     ");
@@ -158,7 +158,7 @@ fn what_cannot_be_issued_is_said() {
     insta::assert_snapshot!(dateless(&sandbox.run(["pki", "issue", "n1", "--days", "101", "--dir", "pki"])), @"
     --- stdout
     --- stderr
-    error: the CA's own certificate ends sooner, [DATE]; ask for fewer days, or make a new CA
+    error: the CA expires earlier, [DATE]; use fewer --days, or make a new CA
     --- exit status: 2
     ");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--host", "a b", "--dir", "pki"]), @"
@@ -170,7 +170,7 @@ fn what_cannot_be_issued_is_said() {
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-2]", "--host", "a", "--dir", "pki"]), @"
     --- stdout
     --- stderr
-    error: --host: the names of a host are those of one node
+    error: --host needs exactly one node
     hint: issue one node at a time: netemctl pki issue n7 --host n7.example.org
     --- exit status: 2
     ");
@@ -185,7 +185,7 @@ fn what_cannot_be_issued_is_said() {
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
     --- stdout
     --- stderr
-    error: pki is open to others (mode 0755); chmod 700 it
+    error: other users have access to pki (mode 0755); run: chmod 700 pki
     --- exit status: 3
     ");
     fs::set_permissions(&pki, fs::Permissions::from_mode(0o700)).expect("it is ours");
@@ -193,7 +193,7 @@ fn what_cannot_be_issued_is_said() {
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
     --- stdout
     --- stderr
-    error: pki/ca/key.pem is a private key that others may read (mode 0644); chmod 600 it, and issue a new one if they may have
+    error: other users may read the private key pki/ca/key.pem (mode 0644); run chmod 600; if they may have read it, issue a new one
     --- exit status: 3
     ");
 }
@@ -278,7 +278,7 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     insta::assert_snapshot!(controller("status --tls-dir lab/pki/nodes/n1"), @"
     --- stdout
     --- stderr
-    error: lab/pki/nodes/n1/cert.pem is the certificate of the agent of n1, and not of a controller
+    error: lab/pki/nodes/n1/cert.pem is the certificate of the agent of n1, not of a controller
     hint: a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR
     --- exit status: 3
     ");

@@ -53,7 +53,7 @@ fn what_exec_has_started_ends_with_the_lab() {
     insta::assert_snapshot!(lab.run(["lab", "down"]), @"
     --- stdout
     ended: sh in n[1-3], sleep in n[1-3]
-    the lab is down; nothing of it is left
+    the lab is down; its directory is removed
     --- stderr
     --- exit status: 0
     ");
@@ -91,7 +91,7 @@ fn programs_of_a_lab_whose_keeper_was_killed_are_found_by_down_and_not_overlooke
     insta::assert_snapshot!(lab.run(["lab", "down"]), @"
     --- stdout
     ended: sleep in n1
-    no lab is up; nothing of the one that was killed is left
+    no lab is up; a killed lab was cleaned up
     --- stderr
     --- exit status: 0
     ");
@@ -222,7 +222,7 @@ fn a_program_in_the_background_has_a_log_that_goes_with_the_lab() {
     let started = lab.run(["lab", "exec", "--detach", "n[1-2]", "--", "sh", "-c", script]).ended(0);
     let lines: Vec<&str> = started.stdout.lines().collect();
     assert!(lines[0].starts_with("n1: sh runs as process "), "{started}");
-    assert_eq!(lines[2], "netemctl lab down ends it and removes the log");
+    assert_eq!(lines[2], "netemctl lab down ends the program and removes the log");
     let answer = lab.run(["--json", "lab", "exec", "--detach", "n3", "--", "sh", "-c", script]).ended(0).json();
     let log = text(&answer["nodes"]["n3"]["log"]).replace("[DIR]", &lab.sandbox.path().to_string_lossy());
     wait_until("the log is there", || fs::read_to_string(&log).is_ok_and(|text| text == "out\nerr\n"));
@@ -248,7 +248,7 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     insta::assert_snapshot!(lab.run(["lab", "restart", "n2"]), @"
     --- stdout
     ended: sleep in n2
-    restarted n2; what was in force is in force
+    restarted n2; the topology and all changes stay in force
     --- stderr
     --- exit status: 0
     ");
@@ -336,6 +336,6 @@ fn a_lab_comes_up_on_a_host_without_a_hosts_file() {
     let answer = sandbox.run_other("unshare", ["--map-root-user", "--mount", "sh", "-c", script]).ended(0);
     let lines: Vec<&str> = answer.stdout.lines().collect();
     assert!(lines[1].starts_with("10.78.0.3"), "{answer}");
-    let rest = "kept\nhosts: files\nthe lab is down; nothing of it is left\nfolder\nlink\nnsswitch.conf\n";
+    let rest = "kept\nhosts: files\nthe lab is down; its directory is removed\nfolder\nlink\nnsswitch.conf\n";
     assert!(answer.stdout.ends_with(rest), "{answer}");
 }

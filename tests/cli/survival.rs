@@ -97,7 +97,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     n3    10.78.0.3 fd78::3  10.77.0.3 fd77::3   up
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE
+    the rules of a dead agent stay in force; restart the agent: netemctl lab restart NODE
     --- stderr
     --- exit status: 6
     ");

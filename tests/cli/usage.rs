@@ -174,7 +174,7 @@ fn a_lab_directory_that_is_too_deep_for_sockets_is_refused_before_anything_is_ma
     insta::assert_snapshot!(sandbox.run(["--lab-dir", "a/rather/long/path/to/a/lab", "lab", "up", &file]), @"
     --- stdout
     --- stderr
-    error: [DIR]/a/rather/long/path/to/a/lab is too long a path for the agents' sockets; choose a shorter one with NETEMCTL_LAB_DIR
+    error: [DIR]/a/rather/long/path/to/a/lab is too long for the path of a socket; choose a shorter one with --lab-dir
     --- exit status: 2
     ");
     assert!(!sandbox.path().join("a").exists());
@@ -195,7 +195,7 @@ fn a_folder_that_is_not_a_labs_is_never_emptied() {
             insta::assert_snapshot!(answer, @"
             --- stdout
             --- stderr
-            error: [DIR]/lab is not the directory of a lab, and not empty either: nothing in it was touched
+            error: [DIR]/lab is neither empty nor the directory of a lab; nothing was changed
             hint: choose another directory with --lab-dir
             --- exit status: 5
             ");
@@ -230,7 +230,7 @@ fn a_folder_of_another_user_is_refused() {
             insta::assert_snapshot!(answer, @"
             --- stdout
             --- stderr
-            error: the lab directory [DIR]/lab belongs to user 65534, so nothing in it is read or run
+            error: the lab directory [DIR]/lab belongs to another user (65534)
             hint: choose another directory with --lab-dir
             --- exit status: 5
             ");
@@ -448,7 +448,7 @@ fn a_range_without_brackets_in_an_inventory_is_warned_of() {
     inventory: inventory.toml
 
     NODE  AGENT               INTERFACE  ADDRESSES
-    n1-9  https://n1-9:20094  eno2       all that it has
+    n1-9  https://n1-9:20094  eno2       all
     --- stderr
     warning: `n1-9` is the name of one node
      --> inventory.toml:4:1

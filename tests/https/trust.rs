@@ -140,15 +140,15 @@ async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
             agent_of("n1"),
             valid(),
             "not a controller's",
-            "the certificate is that of the agent of n1, and not",
+            "the certificate is that of the agent of n1, not of",
         ),
-        (&site.authority, Role::Controller, past(), "has expired or does not hold yet", "its certificate expired "),
+        (&site.authority, Role::Controller, past(), "is expired or not yet valid", "its certificate expired "),
         (
             &site.authority,
             Role::Controller,
             future(),
-            "has expired or does not hold yet",
-            "its certificate does not hold before ",
+            "is expired or not yet valid",
+            "its certificate is not valid before ",
         ),
     ];
     for (issuer, role, validity, says, logs) in refused {
@@ -198,8 +198,7 @@ async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
         sentences.push(why.to_string());
     }
     let all = sentences.join("\n");
-    for says in
-        ["signed by another CA than ours", "expired 20", "does not hold before 20", "the agent of n1, not of n2"]
+    for says in ["signed by another CA than ours", "expired 20", "is not valid before 20", "the agent of n1, not of n2"]
     {
         assert_eq!(sentences.iter().filter(|said| said.contains(says)).count(), 1, "{says}: {all}");
     }
@@ -292,7 +291,7 @@ async fn an_agent_does_not_start_with_what_is_not_its_own_or_not_secret() {
     let of_n2 = folder.path().join("n2");
     write_identity(&of_n2, &own, &own, agent_of("n2"), valid());
     let error = start(of_n2).await;
-    assert!(error.ends_with("is the certificate of the agent of n2, and not of the agent of n1"), "{error}");
+    assert!(error.ends_with("is the certificate of the agent of n2, not of the agent of n1"), "{error}");
 
     let open = folder.path().join("open");
     write_identity(&open, &own, &own, agent_of("n1"), valid());

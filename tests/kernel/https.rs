@@ -106,7 +106,7 @@ fn inventory_check_by_a_viewers_certificate_says_that_it_tried_no_change() {
     assert_eq!(checked["ok"], true, "{checked}");
     assert_eq!(checked["nodes"]["n1"]["state"], "ok", "{checked}");
     let said = controller(&lab, &check).expect(0).stdout;
-    assert!(said.contains("\nno change was tried: the certificate is a viewer's, which may only read"), "{said}");
+    assert!(said.contains("\nno dry run: the certificate is a viewer's, which may only read"), "{said}");
     // A controller's certificate does try.
     assert_eq!(controller(&lab, "--json inventory check").expect(0).json()["untried"], Value::Null);
 }

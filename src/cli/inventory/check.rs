@@ -22,10 +22,10 @@ use crate::{
     wire::{ErrorCode, GetHost, Host, Routed},
 };
 
-/// Ask every agent and show the interface and the addresses that commands would use
+/// Ask every agent, and show the interfaces and addresses that commands use
 ///
-/// Each agent also tries a change against its config and its kernel, without making it. Exit codes are those of a change:
-/// 5 if a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
+/// Each agent also makes a dry run of a change, against its config and its kernel. Exit codes are those of a change: 5 if
+/// a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -95,10 +95,10 @@ impl Check {
         // They may name nodes that do not answer, and no link needs them.
         answering.zones.clear();
         let fleet = context.fleet_of(Agents::Placed(answering), whereabouts.file.tls())?;
-        let Tried { refusals, untried } = context.ask("trying a change", async |_| {
+        let Tried { refusals, untried } = context.ask("making a dry run", async |_| {
             let tried = try_out(&fleet);
             let Some(until) = context.patience().deadline else { return Ok(tried.await) };
-            Ok(timeout_at(until.into(), tried).await.unwrap_or_else(|_| Tried::not(&"the time is over")))
+            Ok(timeout_at(until.into(), tried).await.unwrap_or_else(|_| Tried::not(&"the timeout expired")))
         })?;
         let failing = silent.values().chain(refusals.values()).map(exit_of);
         let misfits = mismatches.keys().filter(|node| !silent.contains_key(node)).map(|_| Exit::Refused);
@@ -190,8 +190,8 @@ fn look(place: &NodeLocation, host: &Host) -> (Option<u32>, Vec<String>) {
         return (None, Vec::new());
     };
     let name = &interface.name;
-    let default_route = format!("interface {name} carries a default route, so its agent will refuse to shape it");
-    let down = format!("interface {name} does not carry packets at this moment");
+    let default_route = format!("interface {name} carries a default route, so its agent refuses to shape it");
+    let down = format!("interface {name} is down");
     let xdp = format!(
         "interface {name} has an XDP program: packets that it takes or redirects reach neither netemctl's ingress filters \
          nor the host"
@@ -236,7 +236,7 @@ fn draw(checked: &Checked) -> String {
         draw_nodes(&checked.inventory, &["INTERFACE", "ADDRESSES", "SPEED", "STATE"], &rows.collect::<Vec<_>>());
     let routed = checked.nodes.iter().filter_map(|(name, node)| Some((name, node.routed.as_ref()?)));
     details.extend(routed::warning(routed));
-    details.extend(checked.untried.iter().map(|why| format!("no change was tried: {}\n", on_one_line(why))));
+    details.extend(checked.untried.iter().map(|why| format!("no dry run: {}\n", on_one_line(why))));
     let line_break = if details.is_empty() { "" } else { "\n" };
     format!("{nodes}{line_break}{details}")
 }

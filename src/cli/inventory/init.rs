@@ -39,23 +39,23 @@ pub(super) struct Init {
     )]
     hosts: Vec<String>,
 
-    /// How to reach those that do not say it
+    /// Default transport
     #[arg(long, value_name = "TRANSPORT", default_value = "https", value_parser = ["https", "ssh"])]
     transport: String,
 
-    /// The port of those that do not say it
+    /// Default port
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Option<u16>,
 
-    /// The user of those that are reached by ssh and do not say it
+    /// Default user, with ssh
     #[arg(long, value_name = "USER")]
     user: Option<String>,
 
-    /// Write to this file, and not to stdout
+    /// Write to this file instead of stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Overwrite the file if it is there
+    /// Overwrite an existing file
     #[arg(long, requires = "output")]
     force: bool,
 }
@@ -90,7 +90,7 @@ impl Init {
         // That of the user's own CA goes without saying.
         let tls = context.tls_files().filter(|_| has_https);
         if has_https && context.certificate(None).is_none() {
-            return Err(Failure::new(Exit::Usage, "agents that listen for HTTPS are spoken to with certificates")
+            return Err(Failure::new(Exit::Usage, "agents with HTTPS require a controller's certificate")
                 .hint("make one: netemctl pki issue --controller; or name its folder: --tls-dir DIR")
                 .hint("or reach the hosts by ssh: --transport ssh"));
         }
@@ -118,7 +118,7 @@ impl Init {
         match file {
             Some(file) => context.answer(&initial, || {
                 let (file, nodes) = (file.display(), count(draft.nodes.len(), "node"));
-                format!("{file}: {nodes}; now look at it, then run: netemctl inventory check {file}")
+                format!("{file}: {nodes}; review it, then run: netemctl inventory check {file}")
             })?,
             None => context.answer_as_is(&initial, || draft.text.clone())?,
         }
@@ -184,7 +184,7 @@ impl Init {
 }
 
 fn exists(file: &Path) -> Failure {
-    Failure::new(Exit::Refused, format!("{} is there already; nothing was written", file.display()))
+    Failure::new(Exit::Refused, format!("{} exists already; nothing was written", file.display()))
         .hint("choose another name, or overwrite it with --force")
 }
 

@@ -16,10 +16,10 @@ use super::{
     whereabouts::{Given, Whence, Whereabouts, nowhere},
 };
 
-/// Say where the nodes are: write an inventory file from what the hosts say, or check one
+/// Write, check and show inventories: where the nodes are
 ///
-/// Commands take the first of these: the file after --inventory, the one that the environment names, the table
-/// `[inventory]` of the topology file that they are about, the lab that is up. docs/inventory.md has the language.
+/// Commands use the first of: the file of --inventory or its environment variable, the table `[inventory]` of their
+/// topology file, the lab that is up. docs/inventory.md describes the format.
 #[derive(Debug, clap::Args)]
 pub(super) struct InventoryArgs {
     #[command(subcommand)]
@@ -46,7 +46,7 @@ impl InventoryArgs {
 /// Which inventory `check` and `show` are about.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// The inventory file, or a topology with an [inventory] table; else the one that other commands would take
+    /// Inventory file, or topology with an [inventory] table [default: the inventory in use]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }

@@ -10,7 +10,7 @@ use crate::{
     topology::{NodeName, Problem, ZoneName, hostlist},
 };
 
-/// Show which inventory commands would take and what it says, without asking any agent
+/// Show the inventory in use, without asking agents
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     #[command(flatten)]
@@ -66,7 +66,7 @@ fn draw(shown: &Shown<'_>) -> String {
     let rows = shown.nodes.iter().map(|(name, node)| {
         let network = node.network.as_ref().map(|network| format!("the one in {network}"));
         let addresses = render::addresses(node.addresses);
-        let addresses = if addresses.is_empty() { "all that it has".to_owned() } else { addresses };
+        let addresses = if addresses.is_empty() { "all".to_owned() } else { addresses };
         let interface = node.interface.clone().or(network).unwrap_or_default();
         (*name, node.agent.as_str(), vec![interface, addresses])
     });

@@ -52,7 +52,7 @@ impl From<EndedProgram> for Gone {
 impl Gone {
     /// Which programs were ended, a line if there are any.
     pub(super) fn said(ended: &[Self]) -> String {
-        let lines = [(false, "ended"), (true, "killed, since SIGTERM did not end them")].map(|(killed, what)| {
+        let lines = [(false, "ended"), (true, "killed (SIGTERM did not end them)")].map(|(killed, what)| {
             let programs: Vec<&Self> = ended.iter().filter(|gone| gone.killed == killed).collect();
             let names = by_name(programs.iter().map(|gone| (&*gone.program, &gone.node)));
             if programs.is_empty() { String::new() } else { format!("{what}: {names}\n") }
@@ -72,16 +72,16 @@ pub(super) fn down(context: &Context, if_idle: bool) -> Result<Exit, Failure> {
     let down = Down { was_up: ended.was_up, ended: ended_programs, left: left.collect() };
     context.answer(&down, || {
         let rest = match &down.left[..] {
-            [] => "nothing of it is left".to_owned(),
+            [] => "its directory is removed".to_owned(),
             left => {
                 let names = by_name(left.iter().map(|left| (&*left.program, &left.node)));
-                format!("{names} is left, without a network, since this command runs in it")
+                format!("{names} still runs, without a network, because this command runs in it")
             }
         };
         let lab = match (down.was_up, &down.ended[..]) {
             (true, _) => format!("the lab is down; {rest}"),
             (false, []) => "no lab is up".to_owned(),
-            (false, _) => "no lab is up; nothing of the one that was killed is left".to_owned(),
+            (false, _) => "no lab is up; a killed lab was cleaned up".to_owned(),
         };
         format!("{}{lab}", Gone::said(&down.ended))
     })?;
@@ -101,11 +101,11 @@ pub(super) fn ending<T: Send + 'static>(
         tokio::select! {
             biased;
             () = interrupt.cancelled() => {
-                Err(Failure::new(Exit::Interrupted, "interrupted; the rest is done when this is repeated"))
+                Err(Failure::new(Exit::Interrupted, "interrupted; run the command again to finish"))
             }
             done = told => match done {
                 Ok(done) => Ok(done?),
-                Err(_panicked) => Err(Failure::new(Exit::Failed, format!("{what} broke off"))),
+                Err(_panicked) => Err(Failure::new(Exit::Failed, format!("{what} failed"))),
             },
         }
     })

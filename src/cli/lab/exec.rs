@@ -2,25 +2,17 @@
 
 use std::ffi::OsString;
 
-use serde::Serialize;
-
-use super::{
-    many::{self, Detached, Together},
-    single::{self, Ran},
-};
-use crate::{
-    cli::{Context, Exit, Failure, output::talk},
-    topology::NodeName,
-};
+use super::{many, single};
+use crate::cli::{Context, Exit, Failure, output::talk};
 
 /// Run a program inside a node, or in several at once
 ///
-/// In one node it has the terminal, and its exit code is that of the command. In several nodes it has no stdin, and each
-/// line that it prints begins with the node's name. The exit code is then that of the first node, in the order of their
-/// names, where it is not 0. Ctrl-C ends the program in all nodes.
+/// In one node, the program has the terminal, and the command returns its exit code. In several nodes, the program has no
+/// stdin, and each line of its output begins with the node's name. The command then returns the first exit code that is
+/// not 0, in the order of the nodes' names. Ctrl-C ends the program in all nodes.
 ///
-/// Exit code 127 means that there is no such program, 126 that it cannot be run. With --json the document has the exit
-/// code and what was printed. With --timeout the program and what it started are ended when the time is over.
+/// Exit code 127: no such program. Exit code 126: the program cannot be run. With --json, the document has the exit code
+/// and the output. With --timeout, the program and its child processes end when the timeout expires.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -29,15 +21,15 @@ Examples:
   netemctl lab exec Z1,Z2 -- uptime
   netemctl lab exec --detach n1 -- python3 -m http.server")]
 pub(super) struct ExecArgs {
-    /// Return at once; the program runs on, what it prints goes to a log file in the lab's directory
+    /// Run the program in the background, with a log file for its output
     ///
-    /// The program is ended and the log removed by lab down. lab ps shows the program.
+    /// The log file is in the lab's directory. lab ps shows the program. lab down ends it and removes the log file.
     #[arg(long)]
     detach: bool,
-    /// Be what runs in one of several nodes, and say on stdin if it cannot be run
+    /// Run in one node for another netemctl; report a failed start to stdin, a socket
     #[arg(long, hide = true, conflicts_with = "detach")]
-    apart: bool,
-    /// Where: a node, a hostlist, zones, `*` for all nodes, or `controller`
+    child: bool,
+    /// A node, a hostlist, zones, `*` for all nodes, or `controller`
     #[arg(value_name = "NODES")]
     nodes: String,
     /// The program and its arguments
@@ -45,50 +37,44 @@ pub(super) struct ExecArgs {
     program: Vec<OsString>,
 }
 
-/// What `lab exec` prints.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+/// The document of `lab exec`.
+#[cfg(test)]
+#[derive(schemars::JsonSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "it is the schema of documents that `single` and `many` write")]
 pub(in crate::cli) enum Executed {
     /// In one node.
-    Single(Ran),
+    Single(single::Ran),
     /// In several nodes.
-    Together(Together),
+    Together(many::RanInNodes),
     /// With `--detach`.
-    Detached(Detached),
+    Detached(many::Detached),
 }
 
 pub(super) fn exec(context: &Context, asked: &ExecArgs) -> Result<Exit, Failure> {
-    let ExecArgs { detach, apart, nodes, program } = asked;
-    if *apart {
-        return single::apart(context, nodes, program);
+    let ExecArgs { detach, child, nodes, program } = asked;
+    if *child {
+        return single::run_for_parent(context, nodes, program);
     }
     let hosts = context.lab()?.hosts(std::slice::from_ref(nodes))?;
     match &hosts[..] {
         hosts if *detach => many::detach(context, hosts, program),
-        [node] => one(context, node, program),
-        hosts => many::together(context, hosts, program),
-    }
-}
-
-fn one(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
-    if context.is_json() || context.is_limited() {
-        single::supervise(context, node, program)
-    } else {
-        single::become_it(context, node, program)
+        [node] if context.is_json() || context.is_limited() => single::supervise(context, node, program),
+        [node] => single::replace_process(context, node, program),
+        hosts => many::run(context, hosts, program),
     }
 }
 
 pub(super) fn shell(context: &Context, node: &str) -> Result<Exit, Failure> {
     if context.is_json() || context.is_limited() {
-        return Err(Failure::new(Exit::Usage, "a shell is for people, and has neither --json nor --timeout")
+        return Err(Failure::new(Exit::Usage, "lab shell takes neither --json nor --timeout")
             .hint("run a program: netemctl lab exec NODE -- PROGRAM"));
     }
     let shell = std::env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
     let hosts = context.lab()?.hosts(&[node.to_owned()])?;
     let [node] = &hosts[..] else {
-        return Err(Failure::new(Exit::Usage, format!("`{node}` is several nodes, and a shell is in one")));
+        return Err(Failure::new(Exit::Usage, format!("lab shell takes one node; `{node}` means several")));
     };
-    talk(&format!("a shell in {node}; other nodes are reached by their names; leave it with exit\n"));
-    single::become_it(context, node, &[shell])
+    talk(&format!("shell in {node}; leave it with exit\n"));
+    single::replace_process(context, node, &[shell])
 }

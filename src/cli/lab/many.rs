@@ -1,7 +1,7 @@
 //! Running the user's program in several nodes at once, or in the background.
 //!
-//! Each is a netemctl of its own that goes into the node and becomes the program (`single::apart`). This process stays
-//! outside, so it can wait for all of them.
+//! Each program starts as a child netemctl, which enters the node and replaces itself (`single::run_for_parent`). This
+//! process stays outside the nodes and waits for all children.
 
 use std::{
     collections::BTreeMap,
@@ -13,51 +13,43 @@ use std::{
     process::Stdio,
 };
 
-use nix::{
-    sys::signal::{Signal, killpg},
-    unistd::Pid,
-};
+use nix::unistd::Pid;
 use serde::Serialize;
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
     task::JoinSet,
-    time::timeout,
 };
 
-use super::{
-    exec::Executed,
-    single::{GRACE, Refusal, exit_code, text},
-};
+use super::single::{StartError, end_groups, exit_code, text};
 use crate::{
     cli::{Context, Exit, Failure, failure::Saying},
     lab::Lab,
     topology::{NodeName, hostlist},
 };
 
-/// A line that is longer is printed in pieces.
+/// The longest line, in bytes. Longer ones are printed in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
-/// What a program in several nodes came to.
+/// The exit codes and the output of a program in several nodes.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(in crate::cli) struct Together {
-    /// That of the first node where it is not 0.
+pub(in crate::cli) struct RanInNodes {
+    /// The first exit code that is not 0, in the order of the nodes.
     exit_code: u8,
-    nodes: BTreeMap<NodeName, InNode>,
+    nodes: BTreeMap<NodeName, RanInNode>,
 }
 
-/// What it came to in one of them.
+/// The exit code and the output in one node.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct InNode {
-    /// 128 and the signal's number if a signal ended it, as shells have it.
+struct RanInNode {
+    /// 128 plus the signal's number if a signal ended the program, as in shells.
     exit_code: u8,
-    /// What it printed on stdout; what is not UTF-8 is replaced by U+FFFD.
+    /// Bytes that are not UTF-8 are replaced by U+FFFD.
     stdout: String,
-    /// What it printed on stderr.
     stderr: String,
-    /// Why it could not be run.
+    /// The reason why the program could not be started.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
 }
@@ -66,7 +58,7 @@ struct InNode {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Detached {
-    /// 0, or that of the first node where the program cannot be run.
+    /// 0, or the exit code of the first node where the program cannot be started.
     exit_code: u8,
     nodes: BTreeMap<NodeName, Background>,
 }
@@ -76,24 +68,22 @@ pub(in crate::cli) struct Detached {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(untagged)]
 enum Background {
-    /// It runs.
+    /// The program runs.
     Runs {
-        /// Its process.
         pid: u32,
-        /// What it prints goes there; lab down removes it.
+        /// The file of its output, which lab down removes.
         log: PathBuf,
     },
-    /// It cannot be run.
+    /// The program cannot be started.
     Failed {
-        /// The exit code that says so.
+        /// 127: no such program; 126: it cannot be run.
         exit_code: u8,
-        /// Why.
         error: String,
     },
 }
 
 /// Runs the program in all hosts, and waits for all of them.
-pub(super) fn together(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
+pub(super) fn run(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
     let directory = context.lab_directory()?.path().to_owned();
     let is_json = context.is_json();
     let nodes = context.act(None, "ending the program in all nodes", async |interrupt| {
@@ -125,29 +115,21 @@ pub(super) fn together(context: &Context, hosts: &[NodeName], program: &[OsStrin
                 () = interrupt.cancelled() => {}
             }
         }
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            for group in &groups {
-                // A group that has just ended needs no signal.
-                let _gone = killpg(*group, signal);
-            }
-            if timeout(GRACE, &mut all).await.is_ok() {
-                break;
-            }
-        }
+        end_groups(&groups, &mut all).await;
         started.map_err(|error| Failure::new(Exit::Failed, format!("cannot start netemctl: {error}")))?;
         Err(Failure::new(Exit::Interrupted, "interrupted; the program was ended in all nodes"))
     })?;
     let exit_code = nodes.values().map(|ran| ran.exit_code).find(|code| *code != 0).unwrap_or(0);
     if is_json {
-        context.answer(&Executed::Together(Together { exit_code, nodes }), String::new)?;
+        context.answer(&RanInNodes { exit_code, nodes }, String::new)?;
         return Ok(Exit::OfProgram(exit_code));
     }
-    let said = |ran: &InNode| ran.error.clone().unwrap_or_else(|| format!("exit code {}", ran.exit_code));
+    let said = |ran: &RanInNode| ran.error.clone().unwrap_or_else(|| format!("exit code {}", ran.exit_code));
     let failures = nodes.iter().filter(|(_, ran)| ran.exit_code != 0);
     failed(exit_code, nodes.len(), failures.map(|(node, ran)| (node.clone(), said(ran))).collect())
 }
 
-/// The end of a command that did not do it everywhere.
+/// The result of a command, by the nodes in which it failed.
 fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Result<Exit, Failure> {
     if failures.is_empty() {
         return Ok(Exit::Ok);
@@ -186,30 +168,29 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
     });
     let exit_code = codes.into_iter().find(|code| *code != 0).unwrap_or(0);
     let name = program.first().map(|name| name.display().to_string()).unwrap_or_default();
-    let answer = Executed::Detached(Detached { exit_code, nodes });
-    let Executed::Detached(Detached { nodes, .. }) = &answer else { return Ok(Exit::Ok) };
-    let runs = nodes.iter().filter_map(|(node, background)| match background {
+    let detached = Detached { exit_code, nodes };
+    let runs = detached.nodes.iter().filter_map(|(node, background)| match background {
         Background::Runs { pid, log } => Some(format!("{node}: {name} runs as process {pid}, log {}\n", log.display())),
         Background::Failed { .. } => None,
     });
     let runs: String = runs.collect();
     if !runs.is_empty() || context.is_json() {
-        context.answer(&answer, || format!("{runs}netemctl lab down ends it and removes the log\n"))?;
+        context.answer(&detached, || format!("{runs}netemctl lab down ends the program and removes the log\n"))?;
     }
     if context.is_json() {
         return Ok(Exit::OfProgram(exit_code));
     }
-    let failures = nodes.iter().filter_map(|(node, background)| match background {
+    let failures = detached.nodes.iter().filter_map(|(node, background)| match background {
         Background::Failed { error, .. } => Some((node.clone(), error.clone())),
         Background::Runs { .. } => None,
     });
-    failed(exit_code, nodes.len(), failures.collect())
+    failed(exit_code, detached.nodes.len(), failures.collect())
 }
 
 async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[OsString]) -> io::Result<Background> {
     let about = |path: &Path, error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let folder = lab.folder(node);
-    // The controller host has no agent, and so no folder yet.
+    // The controller host has no agent, so its folder may be missing.
     fs::create_dir_all(&folder).map_err(|error| about(&folder, &error))?;
     let started = tempfile::Builder::new().prefix("started-").suffix(".log").tempfile_in(&folder);
     let started = started.map_err(|error| about(&folder, &error))?;
@@ -218,9 +199,9 @@ async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[
     command.stdout(log(started.as_file())?).stderr(log(started.as_file())?);
     let (mut child, report) = start(command)?;
     let pid = child.id().unwrap_or_default();
-    if let Some(refusal) = refusal(report).await {
+    if let Some(error) = start_error(report).await {
         let _status = child.wait().await?;
-        return Ok(Background::Failed { exit_code: refusal.exit_code, error: refusal.message });
+        return Ok(Background::Failed { exit_code: error.exit_code, error: error.message });
     }
     let name = program.first().map(|name| Path::new(name).file_name().unwrap_or(name).display().to_string());
     let log = folder.join(format!("{}-{pid}.log", name.unwrap_or_default()));
@@ -228,51 +209,50 @@ async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[
     Ok(Background::Runs { pid, log })
 }
 
-/// The netemctl that goes into the node.
+/// The child netemctl, which enters the node.
 #[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
 fn command(directory: &Path, node: &NodeName, program: &[OsString]) -> Command {
-    // This very program, even if another version of it has been installed in the meantime.
+    // The running program file, also if another version has been installed since.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("netemctl").arg("--lab-dir").arg(directory);
-    command.args(["lab", "exec", "--apart", node.as_str(), "--"]).args(program);
+    command.args(["lab", "exec", "--child", node.as_str(), "--"]).args(program);
     command
 }
 
-/// Starts it with a socket as its stdin, by which it says why the program cannot be run.
+/// Starts the child, with a socket as stdin on which it reports a [`StartError`].
 fn start(mut command: Command) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     Ok((command.stdin(OwnedFd::from(theirs)).spawn()?, ours))
 }
 
-/// Waits until the program runs, or for why it cannot.
-async fn refusal(report: UnixStream) -> Option<Refusal> {
+/// Waits until the program has started. Returns the error if it cannot start.
+async fn start_error(report: UnixStream) -> Option<StartError> {
     let mut said = Vec::new();
     let _length = tokio::net::UnixStream::from_std(report).ok()?.read_to_end(&mut said).await.ok()?;
     serde_json::from_slice(&said).ok()
 }
 
-/// Passes on what the program prints, or keeps it, until it ends.
-async fn attend(node: &NodeName, mut child: Child, report: UnixStream, keep: bool) -> InNode {
+/// Prints or keeps the program's output until it ends.
+async fn attend(node: &NodeName, mut child: Child, report: UnixStream, keep: bool) -> RanInNode {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let (refusal, stdout, stderr, ended) = tokio::join!(
-        refusal(report),
+    let (failure, stdout, stderr, ended) = tokio::join!(
+        start_error(report),
         take(node, stdout, (!keep).then(io::stdout)),
         take(node, stderr, (!keep).then(io::stderr)),
         child.wait(),
     );
-    let error = refusal.as_ref().map(|refusal| refusal.message.clone());
-    let exit_code = refusal.map_or_else(|| ended.map_or(u8::MAX, exit_code), |refusal| refusal.exit_code);
-    InNode { exit_code, stdout: text(&stdout), stderr: text(&stderr), error }
+    let ended = ended.map_or(u8::MAX, exit_code);
+    let (exit_code, error) = failure.map_or((ended, None), |error| (error.exit_code, Some(error.message)));
+    RanInNode { exit_code, stdout: text(&stdout), stderr: text(&stderr), error }
 }
 
-/// Reads to the end. Lines go on with the node's name before them if there is a place `to` which they go; what is kept is
-/// the answer.
+/// Reads to the end. Prints each line to `to` with the node's name before it; without `to`, returns the bytes.
 async fn take(node: &NodeName, from: Option<impl AsyncRead + Unpin>, to: Option<impl Write>) -> Vec<u8> {
     let Some(mut from) = from else { return Vec::new() };
     let mut kept = Vec::new();
     let Some(mut to) = to else {
-        // What was read before an error is what there is.
+        // An error ends the output.
         drop(from.read_to_end(&mut kept).await);
         return kept;
     };
@@ -280,7 +260,7 @@ async fn take(node: &NodeName, from: Option<impl AsyncRead + Unpin>, to: Option<
         let whole = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let whole = if kept.len() - whole > LONGEST_LINE { kept.len() } else { whole };
         if print(node, &kept[..whole], &mut to).is_err() {
-            // Whoever reads our output has had enough of it: the program learns it by its own next write.
+            // Our stdout is closed. The program gets EPIPE at its next write.
             return Vec::new();
         }
         drop(kept.drain(..whole));

@@ -16,9 +16,9 @@ pub(super) use self::{down::Down, exec::Executed, programs::Programs, restart::R
 
 /// Run the nodes of a topology as network namespaces on this machine, an agent in each
 ///
-/// Nothing of it appears on the host's network. Each node has an interface for the database, db0, and one for everything
-/// else, mgmt0; inside, the name of a node is its database address, and NODE.mgmt the other. Ordinary users can do this
-/// where the kernel allows them user namespaces.
+/// The host's network does not change. Each node has two interfaces: db0 for the database and mgmt0 for everything else.
+/// In the nodes, the name NODE resolves to the address on db0, and NODE.mgmt to that on mgmt0. Users other than root need
+/// a kernel that allows user namespaces.
 #[derive(Debug, clap::Args)]
 pub(super) struct LabArgs {
     #[command(subcommand)]
@@ -27,15 +27,15 @@ pub(super) struct LabArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Bring the nodes of a topology up; the links between them are a plain LAN until you apply it
+    /// Start the nodes of a topology, as a plain LAN until netemctl apply
     Up(up::UpArgs),
     /// Show the nodes, their addresses and whether their agents answer
     Status,
     /// Show the programs that run in the nodes
     ///
-    /// That is all that lab exec has started, and what these programs have started. Agents are not shown.
+    /// These are the programs that lab exec started, and their child processes. Agents are not shown.
     Ps {
-        /// Only in these: a hostlist, zones, `*`, or `controller`
+        /// Only in these nodes: a hostlist, zones, `*`, or `controller`
         #[arg(value_name = "NODES")]
         nodes: Vec<String>,
     },
@@ -45,19 +45,18 @@ enum Verb {
         /// The node, or `controller`
         node: String,
     },
-    /// End the programs in nodes and start their agents anew, as when a machine restarts
+    /// End the programs in nodes and restart their agents, as when a machine restarts
     ///
-    /// The programs are ended as by lab down: SIGTERM, and SIGKILL after 10 s. Then the agent is started anew and goes on
-    /// from its journal; an agent that has died comes back. What is in force stays in force all the time, and so do the
-    /// node's addresses and files. Nothing starts the programs again but you.
+    /// Programs get SIGTERM, and SIGKILL after 10 s. They are not started again. The agent restarts, also after a crash,
+    /// and continues from its journal. Topology, changes, addresses and files stay.
     Restart {
         /// Which nodes: a hostlist, zones, or `*`
         #[arg(required = true, value_name = "NODES")]
         nodes: Vec<String>,
     },
-    /// Take everything down, the programs in the nodes first; also what a lab that was killed left behind
+    /// End the programs in the nodes, then the lab; also cleans up after a killed lab
     ///
-    /// Programs have 10 s to end after SIGTERM, and are killed then. Those that run in the background are ended as well.
+    /// Programs get SIGTERM, and SIGKILL after 10 s. This includes programs in the background.
     Down {
         /// Refuse, with exit code 5, while programs run in the nodes
         #[arg(long, alias = "keep")]

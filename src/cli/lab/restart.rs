@@ -22,7 +22,7 @@ pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failu
     let lab = context.lab()?;
     let nodes = lab.hosts(words)?;
     if nodes.iter().any(|node| node.as_str() == CONTROLLER && lab.state.controller.is_some()) {
-        return Err(Failure::new(Exit::Usage, "the controller host has no agent to start anew"));
+        return Err(Failure::new(Exit::Usage, "the controller host has no agent to restart"));
     }
     let names = hostlist::fold(&nodes);
     let ended = ending(context, &format!("restarting {names}"), {
@@ -31,7 +31,7 @@ pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failu
     })?;
     let restarted = Restarted { nodes, ended: ended.into_iter().map(Gone::from).collect() };
     context.answer(&restarted, || {
-        format!("{}restarted {names}; what was in force is in force", Gone::said(&restarted.ended))
+        format!("{}restarted {names}; the topology and all changes stay in force", Gone::said(&restarted.ended))
     })?;
     Ok(Exit::Ok)
 }

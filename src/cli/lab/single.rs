@@ -15,74 +15,72 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::exec::Executed;
 use crate::{
     cli::{Context, Exit, Failure},
     kernel::Namespaces,
     topology::NodeName,
 };
 
-/// How long a program that is told to end may take over it.
+/// The time from SIGTERM to SIGKILL.
 pub(super) const GRACE: Duration = Duration::from_secs(2);
 
-/// What a program came to.
+/// The exit code and the output of a program.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Ran {
     node: NodeName,
-    /// 128 and the signal's number if a signal ended it, as shells have it; the command ends with the same.
+    /// 128 plus the signal's number if a signal ended the program, as in shells. The command returns the same.
     exit_code: u8,
-    /// What it printed on stdout; what is not UTF-8 is replaced by U+FFFD.
+    /// Bytes that are not UTF-8 are replaced by U+FFFD.
     stdout: String,
-    /// What it printed on stderr.
     stderr: String,
 }
 
-/// Why a program could not be run, for the process that waits for it.
+/// The reason why a program could not be started, for the parent netemctl.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Refusal {
+pub(super) struct StartError {
     pub(super) exit_code: u8,
     pub(super) message: String,
 }
 
-/// Replaces this process by the program: it has the terminal, and all signals reach it.
-pub(super) fn become_it(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
+/// Replaces this process by the program, which thereby has the terminal and gets all signals.
+pub(super) fn replace_process(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
     let (_entry, namespaces) = enter(context, node)?;
     let error = namespaces.exec(&mut command(context, node, program)?);
     Err(cannot_run(node, program, &error))
 }
 
-/// The same for one of several nodes, or in the background: without a stdin and a terminal, in a session of its own. Why
-/// the program cannot be run goes to stdin, which is a socket; nothing there means that the program runs.
-pub(super) fn apart(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
+/// Replaces this process, the child of another netemctl, by the program: in a session of its own, without a terminal.
+///
+/// Stdin is a socket to the parent. It carries a [`StartError`] if the program cannot be started, otherwise nothing.
+pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("stdin: {error}"));
-    // Closed when the program begins.
+    // The duplicate is close-on-exec: the parent reads the end of the stream when the program starts.
     let report = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
-    // Its process group is its own already if it is one of several.
+    // setsid(2) fails in a process that already leads a group, as the children of `many::run` do.
     let _already = nix::unistd::setsid();
     let run = || -> Result<Exit, Failure> {
         let node = node.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
         let (_entry, namespaces) = enter(context, &node)?;
         let mut command = command(context, &node, program)?;
         let error = namespaces.exec(command.stdin(Stdio::null()));
-        let (exit, message) = why(program, &error);
+        let (exit, message) = start_error(program, &error);
         Err(Failure::new(exit, message))
     };
     run().or_else(|failure| {
-        let refusal = Refusal { exit_code: failure.exit.code(), message: failure.message };
-        let line = serde_json::to_vec(&refusal).map_err(|error| failed(error.into()))?;
+        let error = StartError { exit_code: failure.exit.code(), message: failure.message };
+        let line = serde_json::to_vec(&error).map_err(|error| failed(error.into()))?;
         std::fs::File::from(report).write_all(&line).map_err(failed)?;
         Ok(failure.exit)
     })
 }
 
-/// Runs the program in a process group of its own, which ends when this is interrupted or its time is up. For a program,
-/// what it printed becomes one document.
+/// Runs the program in its own process group, which ends on an interrupt or the timeout. `--json` captures the output.
 pub(super) fn supervise(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
     let (entry, namespaces) = enter(context, node)?;
     let mut command = command(context, node, program)?;
     if io::stdin().is_terminal() {
-        // A group in the background cannot read from a terminal.
+        // The kernel stops a background process group that reads from the terminal.
         command.stdin(Stdio::null());
     }
     if context.is_json() {
@@ -100,36 +98,42 @@ pub(super) fn supervise(context: &Context, node: &NodeName, program: &[OsString]
             ended = &mut ends => return ended.map_err(failed),
             () = interrupt.cancelled() => {}
         }
-        for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            // A group that has just ended needs no signal.
-            let _gone = group.map(|group| killpg(group, signal));
-            if timeout(GRACE, &mut ends).await.is_ok() {
-                break;
-            }
-        }
+        end_groups(group.as_slice(), &mut ends).await;
         Err(Failure::new(Exit::Interrupted, "interrupted; the program was ended"))
     })?;
     let exit_code = exit_code(status);
     if context.is_json() {
         let ran = Ran { node: node.clone(), exit_code, stdout: text(&stdout), stderr: text(&stderr) };
-        context.answer(&Executed::Single(ran), String::new)?;
+        context.answer(&ran, String::new)?;
     }
     Ok(Exit::OfProgram(exit_code))
 }
 
-/// The namespaces of a node, and the right to start a program there.
+/// Sends SIGTERM to process groups, and SIGKILL after [`GRACE`], until `ended` is ready.
+pub(super) async fn end_groups(groups: &[Pid], ended: &mut (impl Future + Unpin)) {
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for group in groups {
+            // The group may have ended already.
+            let _gone = killpg(*group, signal);
+        }
+        if timeout(GRACE, &mut *ended).await.is_ok() {
+            return;
+        }
+    }
+}
+
+/// The namespaces of a node, and a shared lock: the lab stays up and its nodes do not restart until it is dropped.
 fn enter(context: &Context, node: &NodeName) -> Result<(impl Drop, Namespaces), Failure> {
     let entry = context.lab_directory()?.enter()?;
     Ok((entry, context.lab()?.namespaces(node)?))
 }
 
-/// What the command ends with if the program ended so.
+/// The exit code of the command for a program's status.
 pub(super) fn exit_code(status: ExitStatus) -> u8 {
     let signalled = || status.signal().map(|signal| 128 + signal);
     status.code().or_else(signalled).and_then(|code| u8::try_from(code).ok()).unwrap_or(u8::MAX)
 }
 
-/// What a program printed.
 pub(super) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
@@ -138,19 +142,19 @@ pub(super) fn text(bytes: &[u8]) -> String {
 fn command(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Command, Failure> {
     let (name, arguments) = program.split_first().ok_or_else(|| Failure::new(Exit::Usage, "no program is given"))?;
     let mut command = Command::new(name);
-    // The lab is the same in there, however it was named here.
+    // netemctl in the node uses the same lab, also if --lab-dir named it here.
     command.args(arguments).env("NETEMCTL_NODE", node.as_str());
     command.env("NETEMCTL_LAB_DIR", context.lab_directory()?.path());
     Ok(command)
 }
 
 fn cannot_run(node: &NodeName, program: &[OsString], error: &io::Error) -> Failure {
-    let (exit, message) = why(program, error);
+    let (exit, message) = start_error(program, error);
     Failure::new(exit, message.replacen(": ", &format!(" in {node}: "), 1))
 }
 
-fn why(program: &[OsString], error: &io::Error) -> (Exit, String) {
-    // As env(1) and shells have it, so that nobody takes these for the program's own.
+fn start_error(program: &[OsString], error: &io::Error) -> (Exit, String) {
+    // 127 and 126, as env(1) and shells return.
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
     let name = program.first().map(|name| name.display().to_string()).unwrap_or_default();
     (exit, format!("cannot run {name}: {error}"))

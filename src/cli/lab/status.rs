@@ -71,8 +71,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         let dead = folded(down.iter().map(|(node, error)| (node, error.into())));
         let mut details = String::new();
         details.extend(dead.into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n"));
-        let note =
-            "what a dead agent had put in force stays in force; start the agent anew: netemctl lab restart NODE\n";
+        let note = "the rules of a dead agent stay in force; restart the agent: netemctl lab restart NODE\n";
         format!("lab {}\n\n{nodes}{}", status.topology, if ok { String::new() } else { format!("\n{details}{note}") })
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })

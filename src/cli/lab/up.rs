@@ -39,16 +39,15 @@ pub(super) struct UpArgs {
     /// The topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
-    /// Add a host that is no node, on the management network alone: netemctl lab exec controller -- PROGRAM
+    /// Add a host `controller` to the management network: netemctl lab exec controller -- PROGRAM
     #[arg(long)]
     controller: bool,
-    /// Have the agents listen on the management network too, by TLS with certificates of the lab's own; includes
-    /// --controller
+    /// Agents also listen on the management network, with TLS and certificates of the lab; implies --controller
     #[arg(long)]
     tls: bool,
-    /// Which address of a name comes first in the nodes
+    /// Address family that names resolve to first
     ///
-    /// The C library heeds it. Programs with resolvers of their own, such as those in Go, take IPv4 first in any case.
+    /// The GNU C library follows this order. Programs with their own resolver, such as Go programs, prefer IPv4 always.
     #[arg(long, value_name = "FAMILY", default_value = "ipv4")]
     prefer: Preferred,
 }
@@ -94,7 +93,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         if came.interrupted {
             drop(exclusive);
             end(&directory)?;
-            return Err(Failure::new(Exit::Interrupted, "interrupted; nothing of the lab is left"));
+            return Err(Failure::new(Exit::Interrupted, "interrupted; the lab was removed"));
         }
         let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
         return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
