@@ -1,10 +1,10 @@
-//! What the fleet and an agent say to each other: one request and one reply type a call, errors with a stable code.
+//! The API of an agent: one request type and one reply type per call, and errors with a stable code.
 //!
-//! Each call is `POST` of the request's JSON to its path; the answer is the reply's JSON, or an [`ApiError`] with a
-//! status code from 400 up. Changing many nodes is a transaction under a ticket that the controller draws:
-//! [`Prepare`] on all, then [`Commit`] on all, then [`Confirm`] on all, or [`Rollback`] on all if any of them failed. What is
-//! committed and not confirmed in time is taken back by the agents themselves, as in NETCONF (RFC 6241, 8.4). All four
-//! may be repeated when an answer was lost. A last [`Confirm`] says that all nodes have confirmed it.
+//! A call is a `POST` of the request's JSON to its path. The answer is the reply's JSON, or an [`ApiError`] with a status
+//! code from 400 up. A change of many nodes is a transaction with a ticket that the controller draws: [`Prepare`] on all,
+//! then [`Commit`] on all, then [`Confirm`] on all, or [`Rollback`] on all after a failure. An agent rolls back a commit
+//! that is not confirmed in time, as in NETCONF (RFC 6241, section 8.4). All four may be repeated when an answer was lost.
+//! A last [`Confirm`] says that all nodes have confirmed.
 
 mod change;
 mod counters;
@@ -31,11 +31,11 @@ pub use self::{
 };
 use crate::plan::Stamp;
 
-/// A request that an agent answers.
+/// A request to an agent.
 pub trait Call: Serialize + DeserializeOwned + Send + 'static {
-    /// Where it is posted to.
+    /// The path of the `POST`.
     const PATH: &'static str;
-    /// What it is answered with.
+    /// The reply.
     type Reply: Serialize + DeserializeOwned + Send + 'static;
 }
 
@@ -68,14 +68,14 @@ calls! {
     Probe => "/v1/probe", Probed;
 }
 
-/// What `netemctl agent --stdio` says on a line of its own, its version behind, before it speaks HTTP. What comes before
-/// that line is a login shell's. The number rises with each change of the calls.
+/// The start of the line that `netemctl agent --stdio` prints before HTTP; the version follows. Text before that line is a
+/// login shell's. The number rises with each change of the calls.
 pub const GREETING: &str = "netemctl-agent 4 ";
 
-/// What an agent says in the `server` header of every answer, for those that do not understand the answer.
+/// The `server` header of every answer, by which a controller of another version recognizes the difference.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
 
-/// Names one transaction: drawn by the controller, told to every agent.
+/// The name of a transaction, drawn by the controller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]

@@ -193,28 +193,27 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += &table(styled, &header, listed.map(row).collect());
     let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
-    // Where chance is allowed for, the list has what it is allowed.
+    // The column ALLOWED has the wider band of each pair.
     let is_widened = |pair: &Pair| {
         let tolerated = pair.wanted.map(|wanted| report.tolerance.of_ns(wanted));
         pair.measured.iter().any(|measured| measured.allowed_error_ns > tolerated)
     };
     let is_random = report.pairs.iter().any(is_widened);
-    let chance = if is_random { ", and what jitter, slots and rates add" } else { "" };
-    let band = format!("{} % or {:.2} ms{chance}", share * 100.0, floor_ns as f64 / 1e6);
+    let wider = if is_random { ", wider where jitter, slots or low rates require it" } else { "" };
+    let tolerance = format!("(tolerance {} % or {:.2} ms{wider})", share * 100.0, floor_ns as f64 / 1e6);
     for Partition { name, ports, .. } in by_port(wanted) {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
     }
     text += &unjudged(report);
     text + &match report.wrong {
-        0 if right < report.pairs.len() => format!("\n{right} as wanted, within {band}\n"),
-        0 => format!("\nall {} are as wanted, within {band}\n", count(right, "pair")),
-        wrong => format!("\n{} not as wanted, {right} as wanted, within {band}\n", count(wrong, "pair")),
+        0 if right < report.pairs.len() => format!("\n{} OK {tolerance}\n", count(right, "pair")),
+        0 => format!("\nall {} OK {tolerance}\n", count(right, "pair")),
+        wrong => format!("\n{} wrong, {right} OK {tolerance}\n", count(wrong, "pair")),
     }
 }
 
-/// One cell of the matrix: the median, or the range of medians, or that nothing passes, or that requests are heard whose
-/// answers are cut.
+/// One cell of the matrix: the median, or the range of medians; `cut`; or `heard`, if requests arrive and answers are cut.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
     let mut range: Option<(Rtt, Rtt)> = None;
     let (mut cut, mut heard, mut wrong) = (false, false, false);
@@ -242,7 +241,7 @@ fn row(pair: &Pair) -> Vec<String> {
     let allowed = worst.and_then(|worst| worst.allowed_early_ns.zip(worst.allowed_error_ns));
     let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2}", early as f64 / 1e6, late as f64 / 1e6));
     let wanted_loss = match pair.wanted {
-        Some(_) if pair.wanted_loss > 0.0 => format!(" (of {:.3} %)", 100.0 * pair.wanted_loss),
+        Some(_) if pair.wanted_loss > 0.0 => format!(" ({} % expected)", (1e5 * pair.wanted_loss).round() / 1e3),
         _ => String::new(),
     };
     let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2}", error as f64 / 1e6));

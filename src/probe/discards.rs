@@ -1,26 +1,25 @@
-//! The packets that the node's own kernel kept from leaving, as the kernel counts them.
+//! The kernel's counter of outgoing packets that it dropped.
 
 use std::fs;
 
 use crate::wire::Discards;
 
-/// How many outgoing packets this network namespace has discarded so far, of both families: those that a firewall dropped
-/// at output or postrouting, those that a queue refused (`OutDiscards` of RFC 4293). What cannot be read is 0: a kernel
-/// without IPv6.
+/// The outgoing packets that this network namespace has dropped so far: by a firewall at output or postrouting, or by a
+/// full queue (`OutDiscards`, RFC 4293). Zero if there is no counter, as on a kernel without IPv6.
 pub(super) fn read() -> Discards {
-    // The namespace is that of the thread.
+    // The network namespace belongs to the thread.
     let text = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     Discards { ipv4: of_snmp(&text("snmp")).unwrap_or_default(), ipv6: of_snmp6(&text("snmp6")).unwrap_or_default() }
 }
 
-/// In `snmp`, a line has the names and the next one the values.
+/// `snmp` has a line of names and a line of values.
 fn of_snmp(text: &str) -> Option<u64> {
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Ip: ")).map(str::split_whitespace);
     let position = lines.next()?.position(|name| name == "OutDiscards")?;
     lines.next()?.nth(position)?.parse().ok()
 }
 
-/// In `snmp6`, a line has a name and its value.
+/// `snmp6` has a name and a value in each line.
 fn of_snmp6(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("Ip6OutDiscards"))?.trim().parse().ok()
 }
@@ -30,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_kernels_counters_are_found_by_their_names() {
+    fn the_counters_are_found_by_name() {
         let snmp = "Ip: Forwarding InReceives OutDiscards OutNoRoutes\nIp: 2 123 45 0\nIcmp: InMsgs\nIcmp: 7\n";
         assert_eq!(of_snmp(snmp), Some(45));
         assert_eq!(of_snmp6("Ip6InReceives   \t12\nIp6OutDiscards                  \t9\n"), Some(9));

@@ -1,5 +1,5 @@
-//! ICMP echo from one node to many, paced, each packet stamped by the kernel as it is sent and as it arrives; the
-//! requests of the others that arrive in the meantime; and how late this machine itself is.
+//! The prober of an agent: sends ICMP echo requests at a pace, with kernel timestamps. Also records the requests of other
+//! nodes, and the lateness of this machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,16 +20,14 @@ use crate::{
     wire::{Discards, Echoes, Heard, Mute, Probe, Probed},
 };
 
-/// Sends `probe.count` echo requests to each target and collects the answers, and counts the requests of the same run
-/// that arrive. Blocks for as long as that takes; what would take more than a day or 4,000,000 requests is
-/// `InvalidInput`.
+/// Sends `probe.count` echo requests to each target, collects the answers, and counts arriving requests of the same
+/// measurement. Blocks until the end. `InvalidInput`: more than a day, or more than 4,000,000 requests.
 ///
-/// Each request goes at a random moment of its interval: nodes that measure at once, at a fixed pace, would meet the
-/// same others in the same queues in every round, and the median would not help.
+/// Each request is sent at a random moment of its interval. At a fixed pace, nodes would meet the same other nodes in the
+/// same queues in every round, and the median would not remove that error.
 ///
-/// The prober does not add to the load of a machine that is behind: a send that is late delays all that follow, and it
-/// stops sending when it is late by [`GIVE_UP`] on average, or over its time. [`Echoes::sent`] says how many requests
-/// were really sent.
+/// The prober relieves a late machine: a late send delays all that follow, and sending stops when the average lateness
+/// reaches [`GIVE_UP`] or the time is over. [`Echoes::sent`] has the number of requests sent.
 pub fn echo(probe: &Probe) -> io::Result<Probed> {
     check(probe)?;
     let start = Instant::now() + probe.settle;
@@ -39,40 +37,40 @@ pub fn echo(probe: &Probe) -> io::Result<Probed> {
     prober.finish()
 }
 
-/// The most requests of one measurement: they are planned in memory.
+/// The largest number of requests in a measurement: they are planned in memory.
 const MOST_REQUESTS: u64 = 4_000_000;
 
-/// The most requests of one node in a second.
+/// The highest rate of requests of a node, per second.
 const MOST_RATE: f64 = 2_000.0;
 
-/// The longest that a measurement may take.
+/// The longest measurement.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// The longest sleep. A prober wakes for its sends and not for what arrives: the kernel has stamped that.
+/// The longest sleep. A prober does not wake for arrivals, because they have kernel timestamps.
 const TICK: Duration = Duration::from_millis(250);
 
-/// The prober stops sending when it is so late on average.
+/// The average lateness at which the prober stops sending.
 const GIVE_UP: Duration = Duration::from_millis(100);
 
-/// A prober that is less late than this sends the next request on time.
+/// The lateness below which the next request is not delayed.
 const CATCHES_UP: Duration = Duration::from_millis(50);
 
-/// So long after its time a late prober may send.
+/// The time after the planned end in which a late prober still sends.
 const OVERTIME: Duration = Duration::from_millis(500);
 
-/// The weight of a single delay in that average.
+/// The weight of one value in the average lateness.
 const WEIGHT: f64 = 1.0 / 8.0;
 
-/// The clock was stepped if it moved so far against the monotonic one.
+/// The difference from the monotonic clock that means a clock step.
 const STEP: Duration = Duration::from_millis(1);
 
-/// The kernel takes so long at the most to bring a packet from an interface to a socket.
+/// The longest time of a packet from an interface to a socket.
 const TO_SOCKET: Duration = Duration::from_millis(5);
 
-/// Marks the requests that the prober sends to its own machine.
+/// The bit of requests to the prober's own machine.
 const OWN: u32 = 1 << 31;
 
-/// Whoever asks for more has miscounted.
+/// Checks the limits of a measurement.
 fn check(probe: &Probe) -> io::Result<()> {
     let Probe { targets, count, interval, timeout, listen, settle, .. } = probe;
     let requests = u64::from(*count).saturating_mul(targets.len() as u64);
@@ -96,40 +94,40 @@ struct Prober<'a> {
     taps: Vec<Tap>,
     dice: Dice,
     clock: Clock,
-    /// The requests under way.
+    /// The requests without an answer so far.
     under_way: BTreeMap<u32, Sent>,
-    /// What came back from each target.
+    /// The answers of each target.
     echoes: Vec<Echoes>,
-    /// How many requests have arrived, by who sent them and to which address.
+    /// The source and destination → the requests that arrived.
     heard: BTreeMap<(IpAddr, IpAddr), u32>,
-    /// How many have arrived at an interface, before the firewall.
+    /// The requests that arrived at an interface, before the firewall.
     tapped: BTreeMap<(IpAddr, IpAddr), u32>,
-    /// What the kernel had discarded before.
+    /// The kernel's counters at the start.
     discarded: Discards,
     punctuality: Punctuality,
-    /// How many requests its own machine got.
+    /// The number of requests to the own machine.
     own_sent: u32,
 }
 
-/// A request under way.
+/// A request without an answer so far.
 struct Sent {
-    /// When, on the clock of the kernel's timestamps.
+    /// The time of sending, by the clock of the kernel's timestamps.
     at: Duration,
-    /// Whether the kernel says so. It stamps a packet in every packet scheduler that it meets; the first one counts.
+    /// True if `at` is the kernel's timestamp. Every qdisc stamps a packet; the first one counts.
     is_stamped: bool,
-    /// The same on the clock that nobody steps.
+    /// The time of sending, by the monotonic clock.
     since: Instant,
-    /// How far the former was ahead of the latter.
+    /// The difference of the two clocks.
     ahead: Duration,
-    /// Whether its answer has arrived at an interface, before the firewall.
+    /// True if the answer arrived at an interface, before the firewall.
     is_tapped: bool,
 }
 
 impl Sent {
-    /// The round trip of an answer; `None` if the clock was stepped meanwhile.
+    /// The RTT of an answer; `None`: the clock was stepped meanwhile.
     fn rtt(&self, answered: Duration, ahead: Duration) -> Option<Duration> {
         let rtt = answered.checked_sub(self.at)?;
-        // Steps to and fro do not show in how far the clock is ahead.
+        // Two opposite steps do not show in the difference of the clocks.
         let is_stepped = ahead.abs_diff(self.ahead) > STEP || rtt > self.since.elapsed() + STEP;
         (!is_stepped).then_some(rtt)
     }
@@ -142,7 +140,7 @@ impl<'a> Prober<'a> {
             sockets.extend(Socket::open(is_v4)?);
             taps.extend(Tap::open(is_v4, probe.run)?);
         }
-        // Two measurements differ in the process or in the time at which they start.
+        // The seed differs by process or by time.
         let dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
         let echoes =
             |address: &IpAddr| Echoes { address: *address, sent: 0, refused: 0, dropped: 0, rtts_ns: Vec::new() };
@@ -162,7 +160,7 @@ impl<'a> Prober<'a> {
         })
     }
 
-    /// Sends all requests on their time, and waits for the answers.
+    /// Sends all requests at their times, and waits for the answers.
     fn send_all(&mut self, start: Instant) -> io::Result<()> {
         let targets = u32::try_from(self.probe.targets.len()).map_err(io::Error::other)?;
         let Probe { count, interval, timeout, .. } = *self.probe;
@@ -183,7 +181,7 @@ impl<'a> Prober<'a> {
             self.send(request);
         }
         if targets > 0 {
-            // Later, the machine has less to do.
+            // The machine is idle later, so later values do not count.
             self.punctuality.is_over = true;
         }
         let deadline = Instant::now() + timeout;
@@ -201,7 +199,7 @@ impl<'a> Prober<'a> {
         }
     }
 
-    /// Says whether this machine lets it leave.
+    /// Sends a request. False if this machine's firewall refuses it.
     fn send_to(&mut self, target: IpAddr, request: u32) -> bool {
         let packet = packet::request(target, Mark { run: self.probe.run, request });
         let Some(socket) = self.sockets.iter().find(|socket| socket.is_v4() == target.is_ipv4()) else { return true };
@@ -214,7 +212,7 @@ impl<'a> Prober<'a> {
         leaves
     }
 
-    /// Sends an echo to its own machine now and then: no link delays it.
+    /// Sends an echo to the own machine, which no link delays, once per [`TICK`].
     fn send_to_itself(&mut self) {
         let due = TICK * self.own_sent;
         if self.clock.start.elapsed() < due {
@@ -229,7 +227,7 @@ impl<'a> Prober<'a> {
         self.send_to(own, OWN + self.own_sent);
     }
 
-    /// Sleeps and reads what arrives, until then.
+    /// Sleeps until then, and reads arrivals.
     fn wait_until(&mut self, until: Instant) -> io::Result<()> {
         loop {
             let due = until.min(Instant::now() + TICK);
@@ -243,7 +241,7 @@ impl<'a> Prober<'a> {
         }
     }
 
-    /// Reads whatever has arrived, at the interfaces first: what is not at a socket by then was dropped on the way.
+    /// Reads arrivals, at the interfaces first: packets that are not at a socket by then were dropped.
     fn receive(&mut self) -> io::Result<()> {
         for tap in &self.taps {
             while let Some(arrived) = tap.next()? {
@@ -289,7 +287,7 @@ impl<'a> Prober<'a> {
                         let echoes = &mut self.echoes[mark.request as usize % targets];
                         match rtt {
                             Some(rtt) => echoes.rtts_ns.push(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
-                            // It counts as if it had not been sent.
+                            // The request counts as not sent.
                             None => echoes.sent -= 1,
                         }
                     }
@@ -313,7 +311,7 @@ impl<'a> Prober<'a> {
             echoes.map(|echoes| u64::from(echoes.refused)).sum::<u64>()
         };
         let now = discards::read();
-        // What was refused to the prober itself is among them.
+        // The counters include the prober's own refused requests.
         let discards = Discards {
             ipv4: now.ipv4.saturating_sub(self.discarded.ipv4).saturating_sub(refused(true)),
             ipv6: now.ipv6.saturating_sub(self.discarded.ipv6).saturating_sub(refused(false)),
@@ -327,7 +325,7 @@ impl<'a> Prober<'a> {
         }
         let heard = heard.into_iter().map(|((from, to), requests)| {
             let dropped = self.tapped.get(&(from, to)).copied().unwrap_or_default().saturating_sub(requests);
-            // What was for an address that is gone was not dropped by a firewall.
+            // Packets to a removed address were not dropped by a firewall.
             Heard { from, to, requests, dropped: if dropped > 0 && tap::is_own(to) { dropped } else { 0 } }
         });
         Ok(Probed {
@@ -340,13 +338,13 @@ impl<'a> Prober<'a> {
     }
 }
 
-/// How late this machine is with what it does by itself.
+/// The lateness of this machine's timers and echoes to itself.
 #[derive(Default)]
 struct Punctuality {
     late: Vec<Duration>,
-    /// Of the latest ones.
+    /// The moving average.
     average: Duration,
-    /// Whether nothing counts any more.
+    /// True once values no longer count.
     is_over: bool,
 }
 
@@ -358,7 +356,7 @@ impl Punctuality {
         }
     }
 
-    /// Nine of ten are less late than this.
+    /// The 90th percentile, in nanoseconds.
     fn late_ns(mut self) -> u64 {
         self.late.sort_unstable();
         let ninth = self.late.get(self.late.len() * 9 / 10).copied().unwrap_or_default();
@@ -366,13 +364,13 @@ impl Punctuality {
     }
 }
 
-/// The clock of the kernel's timestamps, against one that nobody steps.
+/// The clock of the kernel's timestamps, compared with the monotonic clock.
 struct Clock {
     start: Instant,
 }
 
 impl Clock {
-    /// How far it is ahead. Read again if something came between the two readings.
+    /// The difference. Read again if too much time passed between the two readings.
     fn ahead(&self) -> Duration {
         const CLOSE: Duration = Duration::from_micros(200);
         let read = || {
@@ -391,8 +389,8 @@ impl Clock {
     }
 }
 
-/// By which settings of its network namespace this node does not answer echo requests. A setting that cannot be read is
-/// not there: a kernel without IPv6.
+/// The settings of this network namespace by which the node does not answer all echo requests. A missing file means a
+/// kernel without IPv6.
 fn mute() -> BTreeSet<Mute> {
     let read = |name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok();
     let is_set = |name, mask| {
@@ -412,7 +410,7 @@ fn mute() -> BTreeSet<Mute> {
 /// The type of an echo reply of `ICMPv6`.
 const ECHO_REPLY_V6: u8 = 129;
 
-/// Whether a bitmap has a bit, as the kernel writes bitmaps: `0-1,3-127`.
+/// True if a bitmap in the kernel's format, such as `0-1,3-127`, has the bit.
 fn has_bit(text: &str, bit: u8) -> bool {
     let number = |text: &str| text.trim().parse::<u8>().ok();
     text.split(',').any(|part| match part.split_once('-') {
@@ -421,7 +419,7 @@ fn has_bit(text: &str, bit: u8) -> bool {
     })
 }
 
-/// The time on the clock that the kernel stamps packets with.
+/// The time by the clock of the kernel's timestamps.
 fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -437,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_never_end_or_take_all_memory_is_refused() {
+    fn a_measurement_without_end_or_beyond_memory_is_refused() {
         assert!(check(&probe()).is_ok());
         let too_much = [
             Probe { count: u32::MAX, ..probe() },
@@ -457,14 +455,14 @@ mod tests {
     }
 
     #[test]
-    fn a_bitmap_of_the_kernel_has_ranges_and_single_bits() {
+    fn a_kernel_bitmap_has_ranges_and_single_bits() {
         assert!(!has_bit("0-1,3-127\n", 129));
         assert!(has_bit("0-1,3-127,129\n", 129) && has_bit("128-255", 129) && has_bit("129", 129));
         assert!(!has_bit("", 129));
     }
 
     #[test]
-    fn a_machine_is_as_late_as_it_is_one_time_in_ten() {
+    fn the_lateness_of_a_machine_is_the_90th_percentile() {
         let mut punctuality = Punctuality::default();
         for late in 0..100 {
             punctuality.late_by(Duration::from_millis(late));

@@ -1,7 +1,6 @@
-//! What is to be measured between two nodes whose links are as wanted: the median, how far it may be off by chance, how
-//! many round trips are lost.
+//! The expected measurement of two correct links: the median, its random error, and the losses.
 //!
-//! A probe is a small ICMP echo, sent now and then; what it meets is the link there and the link back, independently.
+//! A probe is a small ICMP echo. The links there and back affect it independently.
 
 use std::time::Duration;
 
@@ -9,102 +8,102 @@ use serde::Serialize;
 
 use crate::topology::{Delay, Distribution, Jitter, Link, LossModel, Rate, Reorder, Rtt, Spacing};
 
-/// How far a median may be off, apart from what chance does to it.
+/// The tolerance of a median, without its random error.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tolerance {
-    /// As a share of the wanted RTT; 0.02 is 2 %.
+    /// The share of the expected RTT; 0.02 is 2 %.
     pub share: f64,
-    /// At the least, in nanoseconds: several times what the network itself adds, and never more than 1 ms.
+    /// The smallest tolerance, in nanoseconds: a multiple of the network's own delay, at most 1 ms.
     pub floor_ns: u64,
 }
 
 impl Default for Tolerance {
-    /// 2 % or 1 ms, whichever is larger, as long as the network is not known better.
+    /// 2 % or 1 ms, whichever is larger, until the network's own delay is known.
     fn default() -> Self {
         Self { share: 0.02, floor_ns: 1_000_000 }
     }
 }
 
 impl Tolerance {
-    /// The same on a network that adds so much to most round trips.
+    /// The tolerance on a network whose own delay is `noise_ns` on most pairs.
     #[must_use]
     pub fn on_network(self, noise_ns: u64) -> Self {
         let floor_ns = noise_ns.saturating_mul(NOISES).max(LEAST_FLOOR_NS).min(self.floor_ns);
         Self { floor_ns, ..self }
     }
 
-    /// What is tolerated of a round trip, in nanoseconds.
+    /// The tolerance of an RTT, in nanoseconds.
     pub fn of_ns(self, rtt: Rtt) -> u64 {
         to_nanos(self.share * rtt.as_nanos() as f64).max(self.floor_ns)
     }
 }
 
-/// How many times what the network adds to most pairs it may add to any.
+/// The factor of the network's own delay that any pair may have.
 const NOISES: u64 = 4;
 
-/// No floor is lower, in nanoseconds.
+/// The lowest floor, in nanoseconds.
 const LEAST_FLOOR_NS: u64 = 100_000;
 
-/// Nothing makes a packet early, but the kernel's times are rounded, in nanoseconds.
+/// The rounding of the kernel's times, in nanoseconds.
 const ROUNDED_NS: u64 = 50_000;
 
-/// And the clocks of two machines may differ by 500 parts in a million each, so that one part of so many is allowed.
+/// The inverse of the allowed clock drift: two clocks may drift by 500 ppm each.
 const CLOCKS_DIFFER: u64 = 1_000;
 
-/// The standard error of a median of normally distributed values, in terms of that of their mean: √(π/2).
+/// The standard error of the median of normally distributed values, over that of their mean: √(π/2).
 const MEDIAN_TO_MEAN: f64 = 1.2533;
 
-/// How many standard deviations chance is granted: once in 16,000 it does more.
+/// The allowed standard deviations: one in 16,000 measurements exceeds them by chance.
 const SIGMAS: f64 = 4.0;
 
 /// The size of the largest probe as netem counts it, in bytes: Ethernet, IPv6, `ICMPv6`, the mark.
 const PROBE_BYTES: f64 = 74.0;
 
-/// How many probes may wait for each other where a rate is slow, although they are spaced.
+/// The number of probes that may queue on a slow rate, although they are spaced.
 const PROBES_AT_ONCE: f64 = 2.0;
 
-/// How many standard deviations of the jitter are between two probes, so that few would overtake.
+/// The time between two probes in standard deviations of the jitter, so that few overtake.
 const SPACING_SIGMAS: f64 = 4.0;
 
-/// How many times as long as it takes to send a probe is between two of them.
+/// The time between two probes in transmission times of one probe.
 const SPACING_TRANSMISSIONS: f64 = 4.0;
 
-/// The most that jitter spaces probes, lest a measurement takes minutes.
+/// The longest spacing because of jitter: more would take minutes.
 const MAX_JITTER_SPACING_NS: f64 = 250e6;
 
-/// How far from its mean a netem table reaches, in jitters (`tabledist`: 16 bits, scaled by 8192).
+/// The reach of a netem table from its mean, in jitters (`tabledist` of sch_netem.c: 16 bits, scaled by 8192).
 const TABLE_REACH: f64 = 4.0;
 
-/// The share of lost round trips beyond which nothing is to get through.
+/// The share of lost round trips from which nothing is expected to pass.
 const EVERYTHING: f64 = 1.0 - 1e-9;
 
-/// How likely it may be that chance alone loses every probe, for silence to say nothing about the link.
+/// The probability of losing every probe by chance above which silence is no evidence.
 const SILENCE: f64 = 1e-4;
 
-/// What is to be measured.
+/// The expected measurement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expectation {
-    /// The round trip that both delays add up to.
+    /// The sum of both delays.
     pub rtt: Rtt,
-    /// The share of round trips that are lost, 0 to 1.
+    /// The share of lost round trips, 0 to 1.
     pub loss: f64,
-    /// The share that is lost at the least, as a flipped bit may not be found and a copy may get through.
+    /// The lowest share of lost round trips: a flipped bit may go unnoticed, and a copy may pass.
     least_loss: f64,
-    /// The smaller delay of the two ways, of those that have one, in nanoseconds.
+    /// The smaller one of the delays above zero, in nanoseconds.
     pub least_delay_ns: Option<u64>,
     /// The standard deviation of the round trip, in nanoseconds.
     deviation_ns: f64,
-    /// How far the median is from `rtt` whatever chance does, at the most, in nanoseconds.
+    /// The largest systematic distance of the median from `rtt`, in nanoseconds.
     bias_ns: f64,
-    /// The share of round trips that skip a delay, and how much they skip, in nanoseconds.
+    /// The share of round trips that skip a delay, and the skipped time in nanoseconds.
     skip: (f64, f64),
-    /// How much less is known by `n` probes than by `n` independent ones, because losses come in bursts.
+    /// The variance of losses over that of independent ones, because losses come in bursts.
     burst: f64,
 }
 
 impl Expectation {
-    /// What probes meet, which follow each other through one leaf after `spacing` on average.
+    /// The expectation of probes with an average `spacing`.
     pub fn of(there: &Link, back: &Link, spacing: Duration) -> Self {
         let (a, b) = (Way::of(there, spacing), Way::of(back, spacing));
         let skip = 1.0 - (1.0 - a.skip) * (1.0 - b.skip);
@@ -126,68 +125,68 @@ impl Expectation {
         }
     }
 
-    /// Whether anything is to get through at all.
+    /// True if some probes are expected to pass.
     pub fn gets_through(&self) -> bool {
         self.loss < EVERYTHING
     }
 
-    /// Whether chance has no part in the delay.
+    /// True if the delay is constant.
     pub fn is_plain(&self) -> bool {
         self.deviation_ns == 0.0 && self.bias_ns == 0.0 && self.skip.0 == 0.0
     }
 
-    /// How far the median of so many answers may be late, in nanoseconds.
+    /// The largest error of a median above `rtt`, in nanoseconds.
     pub fn allowed_error_ns(&self, tolerance: Tolerance, answers: usize) -> u64 {
         tolerance.of_ns(self.rtt).saturating_add(self.chance_ns(answers))
     }
 
-    /// How far it may be early. No tolerance: nothing makes a packet early but chance.
+    /// The largest error below `rtt`, in nanoseconds. Without the tolerance, because only chance makes a packet early.
     pub fn allowed_early_ns(&self, answers: usize) -> u64 {
         (ROUNDED_NS + self.rtt.as_nanos() / CLOCKS_DIFFER).saturating_add(self.chance_ns(answers))
     }
 
-    /// How far chance may move the median of so many answers, in nanoseconds.
+    /// The random error of a median, in nanoseconds.
     fn chance_ns(&self, answers: usize) -> u64 {
         let answers = answers.max(1) as f64;
         let chance = SIGMAS * MEDIAN_TO_MEAN * self.deviation_ns / answers.sqrt();
-        // The median is among those that skip a delay once they are half of all.
+        // The median skips the delay once half of all packets do.
         let (share, skipped_ns) = self.skip;
         let most_skip = share + SIGMAS * (share * (1.0 - share) / answers).sqrt() >= 0.5;
         let skipped = if most_skip { skipped_ns } else { 0.0 };
         to_nanos(chance + self.bias_ns + skipped)
     }
 
-    /// How many of so many round trips may be lost: as many as chance allows, and a tenth for a busy machine.
+    /// The largest number of losses: by chance, and a tenth for a busy machine.
     pub fn allowed_losses(&self, sent: u32) -> u64 {
         let sent = f64::from(sent);
         let deviation = (sent * self.loss * (1.0 - self.loss) * self.burst).sqrt();
         to_nanos(sent * self.loss + SIGMAS * deviation + sent / 10.0)
     }
 
-    /// How many are to be lost at the least; 0: so few requests cannot tell.
+    /// The lowest number of losses; 0: too few requests to judge.
     pub fn least_losses(&self, sent: u32) -> u64 {
         let (sent, loss) = (f64::from(sent), self.least_loss);
         to_nanos(sent * loss - SIGMAS * (sent * loss * (1.0 - loss) * self.burst).sqrt())
     }
 
-    /// How many requests can tell the loss from none; `None`: there is none to be told, or only by chance.
+    /// The number of requests that distinguish the loss from none; `None`: no loss.
     pub fn requests_to_tell_loss(&self) -> Option<u64> {
         let loss = self.least_loss;
         (loss > 0.0).then(|| to_nanos(SIGMAS * SIGMAS * (1.0 - loss) * self.burst / loss).saturating_add(1))
     }
 
-    /// Whether it may well be chance that nothing came back.
+    /// True if silence may be chance.
     pub fn explains_silence(&self, sent: u32) -> bool {
         self.loss.powf(f64::from(sent) / self.burst) > SILENCE
     }
 }
 
-/// By when an answer is there, if it comes at all.
+/// The longest round trip.
 pub fn latest_answer(there: &Link, back: &Link) -> Duration {
     [there, back].into_iter().map(latest).sum()
 }
 
-/// How far apart probes are to follow each other, so that they hardly disturb each other.
+/// The time between probes, so that they hardly disturb each other.
 pub fn probe_spacing(there: &Link, back: &Link) -> Duration {
     let spacing = |link: &Link| {
         let jitter = ordered_jitter(link).map_or(0.0, |jitter| SPACING_SIGMAS * deviation_ns(jitter));
@@ -202,7 +201,7 @@ fn latest(link: &Link) -> Duration {
     Duration::from_nanos(to_nanos(nanos(link.delay) + jitter + longest_slot_ns(link) + wire))
 }
 
-/// One direction of the way.
+/// One direction.
 struct Way {
     loss: f64,
     least_loss: f64,
@@ -232,17 +231,17 @@ impl Way {
     }
 }
 
-/// The share of packets that are lost, and how much more their number varies than if each were lost by itself.
+/// The share of lost packets, and the variance of their number over that of independent losses.
 fn loss_of(link: &Link) -> (f64, f64) {
     let model = link.loss.map(|loss| loss.model);
     let lost = model.map_or(0.0, LossModel::mean);
     let persistence = match model {
-        // netem's correlation hardly makes losses cluster (docs/links.md).
+        // netem's correlation hardly clusters losses (docs/links.md).
         None | Some(LossModel::Random(_)) => 0.0,
         Some(LossModel::State { p31, p32, .. }) => 1.0 - p31.share() - p32.share(),
         Some(LossModel::GeModel { p, r, .. }) => 1.0 - p.share() - r.share(),
     };
-    // ICMP's checksum turns nearly every flipped bit into a loss.
+    // The ICMP checksum turns nearly every flipped bit into a loss.
     let corrupted = link.corrupt.map_or(0.0, |chance| chance.probability.share());
     let persistence = persistence.clamp(0.0, 0.99);
     (1.0 - (1.0 - lost) * (1.0 - corrupted), (1.0 + persistence) / (1.0 - persistence))
@@ -255,12 +254,12 @@ fn deviation_ns(jitter: Jitter) -> f64 {
     }
 }
 
-/// How far the median of a delay is from its mean, at the most.
+/// The largest distance of a delay's median from its mean.
 fn skew_ns(jitter: Jitter) -> f64 {
     let jitters = match jitter.distribution {
         Distribution::Uniform | Distribution::Normal => 0.0,
         Distribution::Pareto | Distribution::ParetoNormal => 0.35,
-        // Of any distribution, one standard deviation.
+        // For any distribution, at most one standard deviation.
         Distribution::Table(_) => 1.0,
     };
     jitters * nanos(jitter.amount)
@@ -271,18 +270,18 @@ fn ordered_jitter(link: &Link) -> Option<Jitter> {
     link.jitter.filter(|_| link.reorder != Some(Reorder::Jitter))
 }
 
-/// How much later probes come because none may overtake another: each waits for the latest of those before it.
+/// The extra delay of probes in order: each waits for the latest one before it.
 ///
-/// Of two whose delays differ by D, the later waits for D less what is between them, if that is positive. Over all that
-/// come before at random moments, the mean of that is E[D⁺²] / 2 / spacing, which is half of the variance of one delay
-/// by the spacing; twice as much is allowed. Never is it more than the longest delay.
+/// For two probes whose delays differ by D, the wait is D minus their distance in time, if that is positive. The mean over
+/// random moments is E[D⁺²] / 2 / spacing, which is half of the variance of one delay over the spacing. Twice as much is
+/// allowed, and at most the longest delay.
 fn order_ns(jitter: Jitter, spacing: Duration) -> f64 {
     let deviation = deviation_ns(jitter);
     let wait = deviation * deviation / (spacing.as_nanos() as f64).max(1.0);
     wait.min(reach(jitter.distribution) * nanos(jitter.amount))
 }
 
-/// How far from its mean a delay may be, in jitters.
+/// The largest distance of a delay from its mean, in jitters.
 fn reach(distribution: Distribution) -> f64 {
     if distribution == Distribution::Uniform { 1.0 } else { TABLE_REACH }
 }
@@ -297,7 +296,7 @@ fn longest_slot_ns(link: &Link) -> f64 {
     }
 }
 
-/// The share of packets that are not delayed: of every `gap`, the last may be.
+/// The share of packets that skip the delay: of every `gap`, the last may.
 fn skip_of(link: &Link) -> f64 {
     match link.reorder {
         Some(Reorder::Undelayed(undelayed)) if undelayed.chance.probability.share() > 0.0 => {
@@ -308,7 +307,7 @@ fn skip_of(link: &Link) -> f64 {
     }
 }
 
-/// As `packet_time_ns` of `sch_netem.c` has it.
+/// Follows `packet_time_ns` of `sch_netem.c`.
 fn transmission_ns(rate: Option<Rate>) -> f64 {
     let Some(rate) = rate else { return 0.0 };
     let mut bytes = PROBE_BYTES + f64::from(rate.packet_overhead.get());
@@ -323,7 +322,7 @@ fn nanos(delay: Delay) -> f64 {
     delay.as_nanos() as f64
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is meant")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates on purpose")]
 fn to_nanos(value: f64) -> u64 {
     value as u64
 }
@@ -365,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_link_is_given_the_tolerance_and_nothing_else() {
+    fn a_plain_link_has_the_tolerance_and_nothing_more() {
         let plain = Expectation::of(&link("75ms"), &link("25ms"), SPACING);
         assert_eq!(plain.rtt.to_string(), "100ms");
         assert_eq!(plain.allowed_error_ns(Tolerance::default(), 10), 2_000_000);
@@ -404,10 +403,10 @@ mod tests {
     }
 
     #[test]
-    fn a_median_may_be_late_but_hardly_early() {
+    fn a_median_may_be_late_and_hardly_early() {
         let near = Expectation::of(&link("1ms"), &link("1ms"), SPACING);
         assert_eq!((near.allowed_error_ns(Tolerance::default(), 10), near.allowed_early_ns(10)), (1_000_000, 52_000));
-        // A network that is quiet is judged by a narrower band, one that is not by the same as ever.
+        // A quiet network has a narrower band.
         let floor = |noise_ns| Tolerance::default().on_network(noise_ns).floor_ns;
         assert_eq!([floor(1_000), floor(60_000), floor(5_000_000)], [100_000, 240_000, 1_000_000]);
         assert_eq!(near.least_delay_ns, Some(1_000_000));

@@ -1,4 +1,4 @@
-//! What the nodes' own firewalls and kernels dropped of a measurement, which is not the network's fault.
+//! The packets of a measurement that the nodes' own firewalls and kernels dropped, and not the network.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -9,27 +9,27 @@ use crate::{
     wire::{Discards, Echoes, Probe, Probed},
 };
 
-/// What was dropped by the two ends of a way, by the firewall's hook.
+/// The packets that the two nodes of a pair dropped, by firewall hook.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Filtered {
-    /// Requests that did not leave the node that asks: its firewall refused them at output.
+    /// Requests that the sender's firewall dropped: output.
     pub requests_out: u64,
-    /// Requests that arrived at the interface of the other node and went no further: input, prerouting, or `rp_filter`.
+    /// Requests that arrived at the other node's interface and were dropped: input, prerouting, or `rp_filter`.
     pub requests_in: u64,
-    /// Answers that the other node's kernel discarded: output, postrouting, or a full queue.
+    /// Answers that the other node's kernel dropped: output, postrouting, or a full queue.
     pub answers_out: u64,
-    /// Answers that arrived at the interface of the node that asked and went no further.
+    /// Answers that arrived at the sender's interface and were dropped.
     pub answers_in: u64,
 }
 
 impl Filtered {
-    /// All of it.
+    /// The sum.
     pub fn total(&self) -> u64 {
         [self.requests_out, self.requests_in, self.answers_out, self.answers_in].into_iter().sum()
     }
 
-    /// Adds what was dropped at another time.
+    /// Adds another slice.
     pub fn add(&mut self, other: Self) {
         self.requests_out = self.requests_out.saturating_add(other.requests_out);
         self.requests_in = self.requests_in.saturating_add(other.requests_in);
@@ -38,13 +38,13 @@ impl Filtered {
     }
 }
 
-/// The answers of a slice that are missing, and what became of them at the node that was to give them.
+/// The missing answers of a slice.
 pub(super) struct Missing {
-    /// Who asked, and which address → the requests that got to it and those that were dropped there.
+    /// The sender and the address → the requests that arrived and those that were dropped.
     heard: BTreeMap<(NodeName, IpAddr), (u64, u64)>,
-    /// By the node that was to answer, and by family: how many answers are missing of all who asked.
+    /// The answering node and IPv4 → the missing answers to all senders.
     answers: BTreeMap<(NodeName, bool), u64>,
-    /// What the kernels discarded.
+    /// The packets that the kernels dropped.
     discards: BTreeMap<NodeName, Discards>,
     owners: BTreeMap<IpAddr, NodeName>,
 }
@@ -76,16 +76,15 @@ impl Missing {
         missing
     }
 
-    /// How many requests got to a node whose answers did not get back to the other one's interface.
+    /// The requests that arrived and whose answers did not reach the sender's interface.
     fn unanswered(heard: Option<&(u64, u64)>, echoes: &Echoes) -> u64 {
         let (requests, _) = heard.copied().unwrap_or_default();
         requests.saturating_sub(echoes.rtts_ns.len() as u64 + u64::from(echoes.dropped))
     }
 
-    /// What was dropped of what a node asked.
+    /// The packets of a pair that the two nodes dropped.
     ///
-    /// Nobody sees an answer that does not leave, and the kernel counts what it discards for all destinations together:
-    /// of the answers that are missing, a pair has its share.
+    /// The kernel counts dropped answers for all destinations together. Each pair gets a share by its missing answers.
     pub(super) fn filtered(&self, node: &NodeName, echoes: &Echoes) -> Filtered {
         let heard = self.heard.get(&(node.clone(), echoes.address));
         let owner = self.owners.get(&echoes.address);

@@ -1,4 +1,4 @@
-//! What was measured so far, slice by slice, kept apart by whether the machines that measured kept their time.
+//! The measurement so far. Slices in which a machine was late are kept apart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,43 +12,43 @@ use crate::{
     wire::{Echoes, Mute, Probe, Probed},
 };
 
-/// A machine whose own timers and echoes to itself are so late, one time in ten, disturbs what it measures.
+/// The lateness (90th percentile) from which a machine disturbs what it measures.
 pub(super) const LATE: Duration = Duration::from_millis(20);
 
-/// No answer is older.
+/// The largest plausible RTT.
 const OLDEST: Duration = Duration::from_hours(48);
 
-/// Who asked → which address → what came of it.
+/// The sender → the address → the requests.
 #[derive(Debug, Default)]
 pub struct Ledger(BTreeMap<NodeName, BTreeMap<IpAddr, Asked>>);
 
 /// The requests of one node to one address.
 #[derive(Debug, Default)]
 struct Asked {
-    /// Those that were sent while both machines kept their time.
+    /// The requests sent while both machines were punctual.
     calm: Sample,
     /// The others.
     late: Sample,
-    /// How many have arrived.
+    /// The requests that arrived.
     arrived: u32,
-    /// Why the other node does not answer.
+    /// The setting by which the other node does not answer.
     mute: Option<Mute>,
 }
 
-/// What was measured to one address.
+/// The measurement of one address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sample {
-    /// How many requests were sent.
+    /// The requests sent.
     pub sent: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,
-    /// How many requests have arrived, those of the first round included.
+    /// The requests that arrived, including the first round's.
     pub arrived: u32,
-    /// How late the later of the two machines was meanwhile, in nanoseconds.
+    /// The lateness of the later machine, in nanoseconds.
     pub late_ns: u64,
-    /// By which setting the other node does not answer, or not always.
+    /// The setting by which the other node does not answer all requests.
     pub mute: Option<Mute>,
-    /// What the two nodes themselves dropped.
+    /// The packets that the two nodes themselves dropped.
     pub filtered: Filtered,
 }
 
@@ -63,11 +63,9 @@ impl Sample {
 }
 
 impl Ledger {
-    /// Adds a slice: what each node answered to its request for a measurement. Says whether a machine was late, so that
-    /// the next slice is to be slower.
+    /// Adds a slice. True if a machine was late, so that the next slice is slower.
     ///
-    /// `owners` has the node of each address, `machines` the machine of each node; an address that is nobody's counts for
-    /// nobody.
+    /// `owners` has the node of each address, `machines` the machine of each node. Addresses without a node are ignored.
     pub fn add<M: Ord>(
         &mut self,
         owners: &BTreeMap<IpAddr, NodeName>,
@@ -83,7 +81,7 @@ impl Ledger {
         for late in late.values_mut() {
             late.sort_unstable();
         }
-        // Of one machine's nodes, most are as late as the middle one, and any may be as late as the last.
+        // The median lateness of a machine's nodes decides; the largest one bounds the error.
         let late_ns = |node: &NodeName| -> Option<(u64, u64)> {
             let late = late.get(machines.get(node)?)?;
             Some((late[late.len() / 2], *late.last()?))
@@ -115,14 +113,14 @@ impl Ledger {
         is_late
     }
 
-    /// Forgets what came back so far, but not what arrived: the first requests wait for the neighbours to be resolved.
+    /// Drops the answers so far and keeps the arrivals. The first requests wait for neighbour resolution.
     pub fn forget_answers(&mut self) {
         for asked in self.0.values_mut().flat_map(BTreeMap::values_mut) {
             (asked.calm, asked.late) = (Sample::default(), Sample::default());
         }
     }
 
-    /// What is known of the way from a node to an address: of `count` calm requests if there are so many, else of all.
+    /// The measurement from a node to an address: of punctual requests if there are `count`, else of all.
     pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
         let Asked { calm, late, arrived, mute } = self.0.get(from)?.get(to)?;
         let mut sample = Sample { arrived: *arrived, mute: *mute, ..calm.clone() };
@@ -133,7 +131,7 @@ impl Ledger {
     }
 }
 
-/// Why an answer to a request for a measurement makes no sense, if so. Nothing that a peer says is believed unseen.
+/// Checks an agent's measurement. The error says why it is invalid.
 pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
     let targets: BTreeSet<&IpAddr> = probe.targets.iter().collect();
     let mut seen = BTreeSet::new();
@@ -183,7 +181,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_answer_that_makes_no_sense_is_refused_and_overflows_nothing() {
+    fn an_invalid_measurement_is_refused_without_overflow() {
         let why = |probed| check(&probe(), &probed).err();
         assert_eq!(why(probed(2, &[1, 2], 0)), None);
         let more = why(probed(1, &[1, 2], 0));
@@ -200,7 +198,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_late_machine_measured_is_replaced_by_what_it_measures_later() {
+    fn measurements_of_a_late_machine_are_replaced_by_later_ones() {
         let owners = [(address(1), node(1)), (address(2), node(2))].into();
         let machines = [(node(1), 1), (node(2), 2)].into();
         let mut ledger = Ledger::default();

@@ -1,8 +1,8 @@
-//! Measuring: what the network between the nodes really does, compared with what is wanted.
+//! Measurement of the network between the nodes, compared with what is in force.
 //!
-//! [`echo`] is the agent's part, ICMP echo requests from one node; [`Report`] the controller's: every ordered pair
-//! judged by its [`Expectation`]. The kernel of the other node answers; that requests arrive where their answers die, on a
-//! way that is cut in one direction, only the agent there can tell. It also tells what its firewall drops.
+//! The agent sends ICMP echo requests ([`echo`]); the other node's kernel answers. The controller judges every ordered pair
+//! by its [`Expectation`] ([`Report`]). Agents also record the requests that arrive, because a one-way cut of the answers
+//! looks like a cut of both directions to the sender; and the packets that their own firewall drops.
 
 mod discards;
 mod echo;

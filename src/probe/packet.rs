@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use etherparse::checksum::Sum16BitWords;
 
-/// What identifies one request among all: the prober's own number and the request's.
+/// The payload that identifies a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark {
-    /// Drawn once per measurement.
+    /// The number of the measurement.
     pub(super) run: u64,
-    /// Counts the requests of a measurement.
+    /// The number of the request in the measurement.
     pub(super) request: u32,
 }
 
@@ -24,7 +24,7 @@ const ICMPV6: u8 = 58;
 /// An echo request to `target`, 20 bytes, with the mark as its payload.
 pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     let kind = if target.is_ipv4() { ECHO_REQUEST } else { ECHO_REQUEST_V6 };
-    // Type, code, checksum, identifier, sequence number: 16 bits of the latter two would not tell all requests apart.
+    // Type, code, checksum, identifier, sequence number. The last two are too short to identify a request.
     let mut packet = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     packet.extend(mark.run.to_be_bytes());
     packet.extend(mark.request.to_be_bytes());
@@ -36,24 +36,24 @@ pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     packet
 }
 
-/// The mark of a request that was sent, whatever headers are before it.
+/// The mark of a sent request, at the end of the packet.
 pub(super) fn mark_of_sent(packet: &[u8]) -> Option<Mark> {
     let (rest, request) = packet.split_last_chunk()?;
     Some(Mark { run: u64::from_be_bytes(*rest.last_chunk()?), request: u32::from_be_bytes(*request) })
 }
 
-/// What an echo message is.
+/// The kind of an echo message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Somebody asks.
+    /// An echo request.
     Request,
-    /// Somebody answers.
+    /// An echo reply.
     Reply,
 }
 
-/// What an echo message is, and its mark; or `None` for any other packet, and for one with flipped bits.
+/// The kind and the mark of an echo message; `None`: another packet, or flipped bits.
 ///
-/// A raw IPv4 socket gives the packet with its IP header, before anybody has checked it; an IPv6 one without, checked.
+/// A raw IPv4 socket passes unchecked packets with the IP header, an IPv6 socket checked ones without (raw(7), ipv6(7)).
 pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     let message = if is_v4 { packet.get(4 * usize::from(packet.first()? & 0xf)..)? } else { packet };
     let kind = match (*message.first()?, is_v4) {
@@ -69,20 +69,20 @@ pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     Some((kind, Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) }))
 }
 
-/// An echo message as it arrives, IP header and all.
+/// An echo message from the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
     pub(super) kind: Kind,
     pub(super) mark: Mark,
-    /// Source and destination.
+    /// The source and the destination.
     pub(super) ends: (IpAddr, IpAddr),
 }
 
-/// An echo message, if nothing in it is flipped.
+/// Reads an echo message with its IP header; `None`: another packet, or flipped bits.
 pub(super) fn arrived(packet: &[u8], is_v4: bool) -> Option<Arrived> {
     let length = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
     if is_v4 {
-        // A short frame is padded.
+        // Short Ethernet frames are padded.
         let packet = packet.get(..length(2)?)?;
         let header = packet.get(..4 * usize::from(packet.first()? & 0xf))?;
         let (kind, mark) = echo(packet, true).filter(|_| checksum(header) == 0)?;

@@ -1,4 +1,4 @@
-//! Every ordered pair, wanted against measured, judged.
+//! The verdict on every ordered pair.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
@@ -10,86 +10,84 @@ use crate::{
     wire::Mute,
 };
 
-/// What was measured from one node to another, over all of the other's addresses.
+/// The measurement from one node to all addresses of another.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Pair {
-    /// Who asked.
+    /// The node that sent requests.
     pub from: NodeName,
-    /// Who answered, or not.
+    /// The node that answers.
     pub to: NodeName,
-    /// The RTT that is wanted; `None`: no answer is to come back.
+    /// The expected RTT; `None`: no answer expected.
     #[serde(rename = "wanted_rtt_ms")]
     pub wanted: Option<Rtt>,
-    /// Whether requests are to arrive, whatever becomes of the answers.
+    /// True if requests are expected to arrive.
     pub arrives: bool,
-    /// The share of round trips that are to be lost, 0 to 1.
+    /// The expected share of lost round trips, 0 to 1.
     pub wanted_loss: f64,
-    /// How many requests to one address can tell this loss from none, if more than were sent: it is not judged then.
+    /// The number of requests that distinguish this loss from none. Set if fewer were sent, so the loss is not judged.
     pub requests_to_tell_loss: Option<u64>,
-    /// Each address, as measured.
+    /// The measurement of each address.
     pub measured: Vec<Measured>,
-    /// The judgement on the worst of them.
+    /// The worst verdict of all addresses.
     pub verdict: Verdict,
 }
 
-/// What was measured to one address.
+/// The measurement of one address.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Measured {
     /// The address.
     pub address: IpAddr,
-    /// How many requests were sent: fewer than asked for where the node was too late to send them.
+    /// The requests sent: fewer than asked for if the node was too late to send them.
     pub sent: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,
-    /// How many requests have arrived, those included that do not count because they had the neighbours resolved.
+    /// The requests that arrived, including those of the first round, which resolve neighbours.
     pub arrived: u32,
-    /// How late the later of the two machines was with its own timers and echoes to itself, in nanoseconds: nine of ten
-    /// were less late.
+    /// The lateness of the later machine's own timers and echoes to itself, in nanoseconds: the 90th percentile.
     pub late_ns: u64,
-    /// The median RTT, if there was an answer.
+    /// The median RTT; `None`: no answer.
     #[serde(rename = "median_rtt_ms")]
     pub median: Option<Rtt>,
-    /// Median less wanted, in nanoseconds, where both are.
+    /// The median minus the expected RTT, in nanoseconds.
     pub error_ns: Option<i64>,
-    /// How far the median may be late, in nanoseconds: the tolerance, and what jitter, slots and slow rates may add to
-    /// so many answers.
+    /// The largest error, in nanoseconds: the tolerance, wider where jitter, slots or low rates require it.
     pub allowed_error_ns: Option<u64>,
-    /// How far it may be early.
+    /// The largest error below the expected RTT, in nanoseconds.
     pub allowed_early_ns: Option<u64>,
-    /// By which setting the other node does not answer echo requests, or not always.
+    /// The setting by which the other node does not answer all echo requests.
     pub mute: Option<Mute>,
-    /// What the two nodes themselves dropped.
+    /// The packets that the two nodes themselves dropped.
     pub filtered: Filtered,
 }
 
-/// What a pair is, compared with what it should be. The worst sorts last.
+/// The verdict on a pair. The worst sorts last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// As wanted: within the tolerance, or unreachable where it is to be.
+    /// As expected: within the tolerance, or cut.
     Right,
-    /// The delay that is wanted is not more than what the network adds by itself, so that it cannot be told from none.
+    /// The configured delay is not larger than the network's own, so it does not show.
     NotJudged,
-    /// No answer, or too few: the other node's settings say that it does not answer echo requests.
+    /// Answers are missing: by its settings, the other node does not answer all echo requests.
     Mute,
-    /// No answer, or too few: a firewall of one of the two nodes drops the requests or the answers, all or some.
+    /// Answers are missing: a firewall of one of the two nodes drops requests or answers.
     Filtered,
-    /// Not as wanted, but a machine that measured was so late itself that this explains it; or too late to measure.
+    /// A machine was too late to measure, or its lateness explains the error.
     Busy,
-    /// The loss that is wanted is not there: fewer requests were lost than chance explains.
+    /// Fewer requests were lost than configured, beyond chance.
     Lossless,
-    /// Reached, but more requests were lost than the wanted loss and one in ten explain.
+    /// More requests were lost than configured, beyond chance and one in ten.
     Lossy,
     /// The median is outside the tolerance.
     Off,
-    /// Requests arrive, but no answer came back, although it should: the way back is broken.
+    /// Requests arrive, and no answer comes back, although expected.
     Unanswered,
-    /// Nothing arrived, although it should.
+    /// Nothing arrives, although expected.
     Unreachable,
-    /// A request or an answer got through a partition, or a link that loses everything.
+    /// A packet passed a partition, or a link with 100 % loss.
     Leaks,
 }
 
@@ -111,32 +109,32 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// All pairs, the worst first.
+/// The verdicts on all pairs, the worst first.
 #[derive(Clone, Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Report {
-    /// How far a median may be off.
+    /// The tolerance of medians.
     pub tolerance: Tolerance,
-    /// How many pairs are not as wanted.
+    /// The number of wrong pairs.
     pub wrong: usize,
-    /// How many pairs are not judged, because a machine was too busy to measure them.
+    /// The number of pairs that are not judged because a machine was busy.
     pub busy: usize,
-    /// How many pairs are not judged, because a node's settings say that it does not answer echo requests.
+    /// The number of pairs that are not judged because a node's settings stop its answers.
     pub mute: usize,
-    /// How many pairs are not judged, because a node's own firewall drops echo requests or answers.
+    /// The number of pairs that are not judged because a node's firewall drops echo packets.
     pub filtered: usize,
-    /// How many pairs are not judged, because their delay is not more than what the network adds by itself.
+    /// The number of pairs that are not judged because their delay is not larger than the network's own.
     pub not_judged: usize,
-    /// What the network and the machines themselves add to most medians at the most, in nanoseconds.
+    /// The network's own delay on most pairs, in nanoseconds.
     pub noise_ns: u64,
-    /// How late a machine was at the most, in nanoseconds, with its own timers and echoes to itself.
+    /// The largest lateness of a machine, in nanoseconds.
     pub late_ns: u64,
     /// The pairs.
     pub pairs: Vec<Pair>,
 }
 
 impl Report {
-    /// Judges and sorts: the worst verdict first, among equals the largest error.
+    /// Sorts the pairs: the worst verdict first, then the largest error.
     pub fn new(mut pairs: Vec<Pair>, tolerance: Tolerance, noise_ns: u64) -> Self {
         let error = |pair: &Pair| pair.measured.iter().filter_map(|m| m.error_ns).map(i64::unsigned_abs).max();
         pairs.sort_by(|a, b| {
@@ -152,14 +150,14 @@ impl Report {
         Self { tolerance, wrong, busy, mute, filtered, not_judged, noise_ns, late_ns, pairs }
     }
 
-    /// Whether every pair that can be judged at all is shown to be as wanted.
+    /// True if no pair is wrong, and none is left without a verdict except by a small delay.
     pub fn is_right(&self) -> bool {
         self.wrong + self.busy + self.mute + self.filtered == 0
     }
 
-    /// The pairs that are worth to be measured again.
+    /// The pairs to measure again.
     pub fn doubtful(&self) -> BTreeSet<(NodeName, NodeName)> {
-        // Where most is lost, silence may be right, and says little.
+        // On a link with heavy loss, silence may be chance.
         let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
         let doubtful = |pair: &&Pair| match pair.verdict {
             Verdict::Right | Verdict::Leaks => silent(pair),
@@ -169,29 +167,29 @@ impl Report {
         self.pairs.iter().filter(doubtful).map(|pair| (pair.from.clone(), pair.to.clone())).collect()
     }
 
-    /// The pair's measurement.
+    /// One pair.
     pub fn pair(&self, from: &NodeName, to: &NodeName) -> Option<&Pair> {
         self.pairs.iter().find(|pair| pair.from == *from && pair.to == *to)
     }
 }
 
-/// What is to be measured between two nodes.
+/// The expectation of one ordered pair.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected {
-    /// Of requests and answers; `None`: no answer is to come back.
+    /// Of round trips; `None`: no answer expected.
     pub echo: Option<Expectation>,
-    /// Of requests alone; `None`: none is to arrive.
+    /// Of requests; `None`: none expected to arrive.
     pub request: Option<Expectation>,
 }
 
-/// A machine that is late by this loses answers: requests are given up, and answers come when nobody waits any more.
+/// The lateness from which a machine loses answers, because it gives up requests or answers come too late.
 const LOSES: Duration = Duration::from_millis(100);
 
-/// An answer passes two delays and two more queues. Two of them may be as late as one in ten is.
+/// The factor of the lateness that an answer may have: it passes four queues, of which two may be as late as the 90th
+/// percentile.
 const TIMES_LATE: u64 = 2;
 
-/// What the network itself adds to most medians at the most, in nanoseconds, as links without jitter show. Links that are
-/// far too slow are not to move it.
+/// The network's own delay in nanoseconds: the median over links without jitter, so that a few wrong links do not move it.
 pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
     let added = |(expected, sample): (Expectation, &Sample)| {
         let median = median(&sample.rtts_ns).filter(|_| expected.is_plain())?;
@@ -202,8 +200,7 @@ pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -
     added.get(added.len() / 2).copied().unwrap_or_default()
 }
 
-/// Judges what came back from one node's addresses, and how many requests arrived at each, on a network that adds so
-/// much by itself.
+/// Judges one ordered pair. `noise_ns` is the network's own delay.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
     expected: Expected,
@@ -264,8 +261,8 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
     let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
-    // Without what the nodes dropped themselves, no more is lost than may be. Not every request is seen to arrive: a node
-    // that has its answers no longer listens.
+    // Filtered: without the packets that the nodes dropped, the loss is within bounds. Some arrivals go unseen, because a
+    // node that has all its answers stops listening.
     let allowed = expected.echo.or(expected.request).map_or(0, |expected| expected.allowed_losses(sent));
     let filtered = measured.filtered.total();
     let is_filtered = filtered > 0 && lost.saturating_sub(filtered) <= allowed.max(filtered / 3);
@@ -279,13 +276,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
         return match expected.request {
             _ if answers > 0 => Verdict::Leaks,
             None if arrived => Verdict::Leaks,
-            None => {
-                if sent == 0 {
-                    Verdict::Busy
-                } else {
-                    Verdict::Right
-                }
-            }
+            None if sent == 0 => Verdict::Busy,
             Some(request) if !arrived && !request.explains_silence(sent) => unless_it_loses(Verdict::Unreachable),
             _ => Verdict::Right,
         };
@@ -293,7 +284,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let is_early = |error: i64| error < 0 && Some(error.unsigned_abs()) > measured.allowed_early_ns;
     let is_late = |error: i64, allowed: u64| error > 0 && error.unsigned_abs() > allowed;
     let explained_ns = measured.late_ns.saturating_mul(TIMES_LATE);
-    // A delay that is too long makes every answer late; a machine that is late, only some.
+    // A wrong delay makes every answer late, a busy machine only some.
     let is_once_in_time = |allowed: u64| {
         let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
         let least = measured.rtts_ns.first().map(|least| least.saturating_sub(echo.rtt.as_nanos()));
@@ -317,7 +308,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     }
 }
 
-/// The middle of sorted values; of an even number, the mean of the two in the middle.
+/// The median of sorted values; of an even number, the mean of the middle two.
 fn median(sorted: &[u64]) -> Option<u64> {
     let last = sorted.len().checked_sub(1)?;
     Some(sorted[last / 2].midpoint(sorted[last.div_ceil(2)]))

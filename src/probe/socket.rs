@@ -1,5 +1,5 @@
-//! Raw ICMP sockets whose packets the kernel stamps: requests as they enter the packet scheduler, that is before netem
-//! delays them, and everything else as it arrives.
+//! Raw ICMP sockets with kernel timestamps: of requests as they enter the qdisc, before netem delays them, and of other
+//! packets as they arrive.
 
 use std::{
     io,
@@ -24,26 +24,26 @@ use nix::{
 
 use super::packet;
 
-/// Room for what arrives while the prober sleeps: some thousand packets.
+/// The receive buffer, for some thousand packets while the prober sleeps.
 pub(super) const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
-/// A raw socket for ICMP of one family.
+/// A raw ICMP socket of one address family.
 pub(super) struct Socket {
     fd: OwnedFd,
     is_v4: bool,
 }
 
-/// One packet that has arrived.
+/// A packet that has arrived.
 pub(super) struct Received {
     pub(super) packet: Vec<u8>,
-    /// When the kernel received it, if it says so.
+    /// The kernel's timestamp.
     pub(super) at: Option<Duration>,
-    /// Source and destination, if known.
+    /// The source and the destination, if known.
     pub(super) ends: Option<(IpAddr, IpAddr)>,
 }
 
 impl Socket {
-    /// Opens one; `None` if the host does not know the family.
+    /// Opens a socket; `None`: the host has no such address family.
     pub(super) fn open(is_v4: bool) -> io::Result<Option<Self>> {
         let (family, protocol) = if is_v4 {
             (AddressFamily::Inet, SockProtocol::Icmp)
@@ -55,7 +55,7 @@ impl Socket {
             Err(Errno::EAFNOSUPPORT) => return Ok(None),
             opened => opened?,
         };
-        // The default holds 250 packets.
+        // The default buffer holds 250 packets.
         setsockopt(&fd, RcvBufForce, &RECEIVE_BUFFER)?;
         let stamps = TimestampingFlag::SOF_TIMESTAMPING_SOFTWARE
             | TimestampingFlag::SOF_TIMESTAMPING_RX_SOFTWARE
@@ -71,8 +71,8 @@ impl Socket {
         self.is_v4
     }
 
-    /// Sends one. Says whether this machine lets it leave: a firewall that drops at output, and a route that prohibits,
-    /// tell the sender so. Errors about the way (no route, no neighbour) mean that the target is not reached.
+    /// Sends a packet. False if this machine refuses it by a firewall at output or a `prohibit` route. Errors such as no
+    /// route or no neighbour mean that the target is not reached.
     pub(super) fn send(&self, packet: &[u8], target: IpAddr) -> bool {
         let address = SockaddrStorage::from(SocketAddr::new(target, 0));
         let sent = sendto(self.fd.as_raw_fd(), packet, &address, MsgFlags::empty());
@@ -84,7 +84,7 @@ impl Socket {
         self.read(MsgFlags::empty())
     }
 
-    /// The next packet that was sent, with the time at which it entered the packet scheduler.
+    /// The next sent packet, with the time at which it entered the qdisc.
     pub(super) fn sent(&self) -> io::Result<Option<Received>> {
         self.read(MsgFlags::MSG_ERRQUEUE)
     }

@@ -1,7 +1,7 @@
-//! The echo messages that arrive at the node's interfaces, before its firewall has a say.
+//! The echo messages that arrive at the node's interfaces, before its firewall.
 //!
-//! A packet socket of one protocol gets what arrives after the filters of tc at ingress and before netfilter (`__netif_receive_skb_core`):
-//! past netemctl's cuts, and before any rule of nftables or iptables. A raw socket gets what these let through.
+//! A packet socket of one protocol receives packets after tc's ingress filters, so after netemctl's cuts, and before
+//! netfilter (`__netif_receive_skb_core` of net/core/dev.c). A raw socket receives what netfilter accepts.
 
 use std::{
     io::{self, Read},
@@ -19,14 +19,14 @@ use super::{
     socket::RECEIVE_BUFFER,
 };
 
-/// What arrives of one family.
+/// A packet socket of one address family.
 pub(super) struct Tap {
     socket: Socket,
     is_v4: bool,
 }
 
 impl Tap {
-    /// Opens one for the echo messages of a run; `None` if the agent may not have one, or the kernel has none.
+    /// Opens a socket for the echo messages of a measurement; `None`: not permitted, or not supported.
     pub(super) fn open(is_v4: bool, run: u64) -> io::Result<Option<Self>> {
         let protocol = if is_v4 { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
         let protocol = u16::try_from(protocol).map_err(io::Error::other)?.to_be();
@@ -39,7 +39,7 @@ impl Tap {
         Ok(Some(Self { socket, is_v4 }))
     }
 
-    /// The next echo message that has arrived. Those without a mark, or with flipped bits, are passed over.
+    /// The next echo message. Skips messages without a mark or with flipped bits.
     pub(super) fn next(&self) -> io::Result<Option<Arrived>> {
         let mut buffer = [0; 256];
         loop {
@@ -56,21 +56,21 @@ impl Tap {
     }
 }
 
-/// Whether packets to an address are for this network namespace.
+/// True if the address belongs to this network namespace.
 pub(super) fn is_own(address: std::net::IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 
-/// Lets the kernel pass on the ICMP messages of a run and nothing else: the socket costs other traffic no copy.
+/// A BPF filter for the ICMP messages of a measurement, so that other traffic is not copied.
 ///
-/// The packet begins with its IP header. The run is behind the ICMP header. A header of IPv6 that has extensions is not
-/// one of an echo message.
+/// The packet begins with its IP header. The measurement's number follows the ICMP header. Echo messages have no IPv6
+/// extension headers.
 fn filter(is_v4: bool, run: u64) -> Vec<SockFilter> {
     let load_byte = |at| step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, at);
-    // The run, as two words.
+    // The measurement's number as two words.
     let [high, low] = [run >> 32, run & u64::from(u32::MAX)].map(|word| u32::try_from(word).unwrap_or_default());
     let (mut steps, load_word, payload) = if is_v4 {
-        // The protocol; the length of the header, to which words are relative.
+        // The protocol, and the length of the header, which offsets words.
         let header = step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0);
         let protocol = vec![load_byte(9), unless_equal(libc::IPPROTO_ICMP.cast_unsigned(), 6), header];
         (protocol, libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 8)
@@ -87,7 +87,7 @@ fn step(code: u32, operand: u32) -> SockFilter {
     SockFilter::new(u16::try_from(code).unwrap_or_default(), 0, 0, operand)
 }
 
-/// Skips so many steps unless what was loaded is this.
+/// Skips steps unless the loaded value equals `value`.
 fn unless_equal(value: u32, skipped: u8) -> SockFilter {
     let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     SockFilter::new(u16::try_from(code).unwrap_or_default(), 0, skipped, value)

@@ -7,61 +7,60 @@ use serde::{Deserialize, Serialize};
 use super::Ticket;
 use crate::plan::{Absent, Change, IfName, Moment, Port, Stamp, TimedId, Wanted, nanos};
 
-/// Asks which wanted state is in force, by name: all nodes are asked for this, and one of them for the whole.
+/// Asks for the stamp of the wanted state. All nodes are asked for the stamp, and one for the document.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetStamp {}
 
-/// Asks for the wanted state, as a whole.
+/// Asks for the wanted state.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetWanted {}
 
-/// The wanted state that a node has. All nodes have the same, although what lasts for a time may end on one of them a
-/// few milliseconds before it ends on another.
+/// The wanted state of a node. All nodes have the same. Time limits may end some milliseconds apart on two nodes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document {
-    /// The document, as its stamp names it.
+    /// The document that the stamp names.
     pub wanted: Wanted,
-    /// What of it is not in force at this moment, as the node knows by its own clock.
+    /// The parts that are not in force at this moment, by the node's clock.
     pub absent: Absent,
-    /// When what has a time began or will, where the document only says that it is not before.
+    /// The begin of timed parts, where the document has only the earliest time.
     pub begins: Vec<Beginning>,
-    /// True if the node takes it back unless its controller confirms it.
+    /// True if the node rolls back unless its controller confirms.
     #[serde(default)]
     pub unconfirmed: bool,
-    /// For how long changes that leave out nodes wait for the controller that made the last change, which may still roll back
-    /// it; `None`: it said that all nodes have confirmed it.
+    /// The time in which the controller of the last change may still roll back. Changes that leave out nodes wait for its
+    /// end. `None`: all nodes have confirmed.
     #[serde(rename = "unfinished_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub unfinished: Option<Duration>,
 }
 
-/// When something of a document began or will.
+/// The begin of a timed part of a document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Beginning {
-    /// What.
+    /// The part.
     pub of: TimedId,
-    /// When.
+    /// The begin.
     pub at: Moment,
 }
 
 impl Document {
-    /// The document without what is over for good: what an edit starts from.
+    /// The document without parts that have ended: the base of an edit.
     pub fn lasting(&self) -> Wanted {
         self.on_time(self.wanted.without(&self.absent.ended))
     }
 
-    /// What is in force at this moment.
+    /// The parts that are in force at this moment.
     pub fn in_force(&self) -> Wanted {
         self.on_time(self.wanted.in_force(&self.absent))
     }
 
-    /// With every partition beginning when it does.
+    /// Sets the begin of every partition.
     fn on_time(&self, mut wanted: Wanted) -> Wanted {
         for partition in &mut wanted.partitions {
             let own = partition.id();
@@ -74,31 +73,31 @@ impl Document {
     }
 }
 
-/// Asks an agent what it would do, without a transaction: nothing waits for it, and nobody is kept out.
+/// Asks an agent for a dry run. Takes no lease, so other controllers' changes go on.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The document that the agent is believed to have; another one means that somebody else was faster.
+    /// The document that the agent should have. If the agent has another one, another controller was faster.
     pub base: Stamp,
-    /// The document that it would have.
+    /// The new document.
     pub wanted: Wanted,
 }
 
-/// Asks an agent to check everything and compute its change, without writing anything.
+/// Asks an agent to check and compute its change. Writes nothing.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Prepare {
     /// The transaction.
     pub ticket: Ticket,
-    /// The document that the agent is believed to have; another one means that somebody else was faster.
+    /// The document that the agent should have. If the agent has another one, another controller was faster.
     pub base: Stamp,
-    /// The document that it is to have.
+    /// The new document.
     pub wanted: Wanted,
 }
 
-/// What an agent would do.
+/// The change that an agent would make.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Prepared {
@@ -106,129 +105,129 @@ pub struct Prepared {
     pub interface: IfName,
     /// The steps.
     pub change: Change,
-    /// What the steps do not change, such as an interface that is down, or a qdisc that holds what somebody else put there.
+    /// Problems that the steps do not solve, such as an interface that is down or a foreign qdisc.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What the node's clock showed; `None`: the agent does not say so.
+    /// The node's clock; `None`: the agent does not report it.
     #[serde(default)]
     pub clock: Option<ClockReading>,
 }
 
-/// What a node's wall clock showed as it got a request and as it answered.
+/// A node's wall clock at a request and at its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockReading {
-    /// As it began with the request.
+    /// At the request.
     pub asked: Moment,
-    /// As it answered.
+    /// At the answer.
     pub answered: Moment,
 }
 
-/// Asks an agent to do what it prepared, and to read it back.
+/// Asks an agent to make the prepared change, and to read it back.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Commit {
     /// The transaction.
     pub ticket: Ticket,
-    /// When, on all nodes at once, by the controller's clock; `None`: as soon as possible.
+    /// The instant at which all nodes change, by the controller's clock; `None`: as soon as possible.
     #[serde(default)]
     pub at: Option<Moment>,
-    /// By how many nanoseconds the node's clock is ahead of the controller's. All moments of the change are by the
-    /// controller's clock: this one, those in the document, and those in the answer.
+    /// The nanoseconds by which the node's clock is ahead of the controller's. All moments in the request, the document and
+    /// the answer are by the controller's clock.
     #[serde(default)]
     pub clock_ahead_ns: i64,
-    /// How long the node then has it, unless it is told to keep it.
+    /// The time after which the node rolls back unless the change is confirmed.
     #[serde(rename = "confirm_within_ns", with = "nanos", default = "confirm_within")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub confirm_within: Duration,
 }
 
-/// How long a node has a change that nobody confirms. All nodes have to do it and to say so within that time.
+/// The time after which a node rolls back an unconfirmed change. All nodes have to commit and answer within that time.
 pub const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 
 fn confirm_within() -> Duration {
     CONFIRM_WITHIN
 }
 
-/// What an agent has done.
+/// The result of a commit.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Committed {
-    /// What is in force now, read back from the kernel.
+    /// The stamp in force, read back from the kernel.
     pub stamp: Stamp,
-    /// How many steps were written to the kernel.
+    /// The number of steps written to the kernel.
     pub writes: usize,
-    /// When packets began to fare otherwise; `None`: they do not.
+    /// When the change took effect on packets; `None`: no effect.
     pub onset: Option<Onset>,
-    /// How much later than the agreed instant it was by the node's clock when it was told, if that is too much for a
-    /// busy moment: the clocks differ.
+    /// The time from the agreed instant until the commit arrived, by the node's clock. Reported only if it is so long that
+    /// the clocks must differ.
     #[serde(rename = "told_late_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub told_late: Option<Duration>,
-    /// What the partitions had cut here that this change ends.
+    /// The packets that the ended partitions cut on this node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<PartitionEnded>,
 }
 
-/// What a partition has cut that is no longer in force.
+/// A partition that has ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PartitionEnded {
     /// Its name.
     pub name: String,
-    /// Which packets it cut; none: all.
+    /// The ports that it cut; none: all packets.
     pub ports: BTreeSet<Port>,
-    /// How many packets its filters had dropped, since they were written.
+    /// The packets that its filters dropped.
     pub cut: u64,
 }
 
-/// When a change took effect on a node, by its own clock.
+/// The time at which a change took effect on a node, by the node's clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Onset {
-    /// When the kernel acknowledged the first write that changes what becomes of packets.
+    /// The kernel's acknowledgement of the first write that affects packets.
     pub first: Moment,
-    /// When it acknowledged the last one.
+    /// The acknowledgement of the last such write.
     pub last: Moment,
 }
 
-/// Tells an agent that all nodes have the change, so that it keeps it, or that all have confirmed it.
+/// Tells an agent to keep the change, because all nodes have committed it; or that all nodes have confirmed.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// The transaction.
     pub ticket: Ticket,
-    /// True if all nodes have confirmed it. It can no longer be rolled back then, and neither can those before it.
+    /// True if all nodes have confirmed. Then this change and those before it can no longer be rolled back.
     #[serde(default)]
     pub by_all: bool,
 }
 
-/// The change is in force until another one comes.
+/// The change stays in force until the next change.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Confirmed {
-    /// What is in force.
+    /// The stamp in force.
     pub stamp: Stamp,
 }
 
-/// Asks an agent to forget what it prepared, or to go back to what it had before it committed.
+/// Asks an agent to cancel what it prepared, or to roll back what it committed.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rollback {
-    /// The transaction. One that the agent does not know needs no rolling back.
+    /// The transaction. An unknown ticket is no error.
     pub ticket: Ticket,
 }
 
-/// The transaction has left nothing on the node, or can no longer be rolled back.
+/// The node has nothing of the transaction, or the transaction can no longer be rolled back.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolledBack {
-    /// What is in force.
+    /// The stamp in force.
     pub stamp: Stamp,
-    /// True if all nodes keep the transaction: all have confirmed it, or another one on top of it.
+    /// True if all nodes keep the transaction: all have confirmed it, or a transaction on top.
     #[serde(default)]
     pub kept: bool,
 }

@@ -9,7 +9,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// Asks what the kernel has counted of what is in force.
+/// Asks for the kernel's counters of what is in force.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -23,34 +23,34 @@ pub struct Counted {
     pub node: NodeName,
     /// The interface.
     pub interface: IfName,
-    /// What was sent to other nodes, by what delays it.
+    /// The packets to other nodes, per leaf qdisc.
     pub links: Vec<LinkCounted>,
-    /// What was cut.
+    /// The packets that partitions cut.
     pub cuts: Vec<CutCounted>,
 }
 
-/// What became of the packets that one leaf delays.
+/// The counters of one leaf qdisc.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct LinkCounted {
-    /// What the leaf does.
+    /// The leaf's parameters.
     pub profile: Profile,
-    /// The addresses whose packets go through it.
+    /// The addresses whose packets pass the leaf.
     pub addresses: BTreeSet<IpAddr>,
-    /// What it has sent, since its class was made.
+    /// The packets sent, since the class was created.
     pub sent: Tally,
-    /// How many packets it has dropped: those that are lost as asked, and those that did not fit into its queue.
+    /// The packets dropped: by the configured loss, and by a full queue.
     pub dropped: u64,
-    /// How many of them did not fit, at the least; `None`: they cannot be told from losses in bursts or marks.
+    /// The least number that a full queue dropped; `None`: not distinguishable from losses in bursts or ECN marks.
     pub overflowed: Option<u64>,
 }
 
-/// What one filter has cut.
+/// The counter of one filter.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct CutCounted {
-    /// What it cuts.
+    /// The traffic that the filter cuts.
     pub cut: Cut,
-    /// What it has cut, since it was written.
+    /// The packets cut, since the filter was created.
     pub dropped: Tally,
 }

@@ -1,18 +1,18 @@
-//! Why an agent did not do what it was asked: a stable code and a sentence.
+//! The error of a call: a stable code and a sentence.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Why an agent did not do what it was asked.
+/// The error of a call.
 #[derive(Debug, Clone, Error, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[error("{message}")]
 pub struct ApiError {
-    /// What kind of failure; programs decide by it.
+    /// The kind of failure, for programs.
     pub code: ErrorCode,
-    /// A sentence for people: what is wrong, and what to do.
+    /// A sentence for people: the error and the remedy.
     pub message: String,
 }
 
@@ -21,18 +21,16 @@ impl ApiError {
     pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
     }
-}
 
-impl ApiError {
-    /// What an agent answered with this HTTP status, if it is an error of an agent. A kind that this version does not know is
-    /// told by the status, and the sentence is kept.
+    /// Reads an agent's answer with this HTTP status; `None`: not an error of an agent. The status replaces a code that this
+    /// version does not know.
     pub fn read(status: u16, body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
-        struct Said {
+        struct Answer {
             code: String,
             message: String,
         }
-        let Said { code, message } = serde_json::from_slice(body).ok()?;
+        let Answer { code, message } = serde_json::from_slice(body).ok()?;
         let known = serde_json::from_value(serde_json::Value::String(code));
         let by_status = |_| match status {
             400 => ErrorCode::BadRequest,
@@ -45,31 +43,31 @@ impl ApiError {
     }
 }
 
-/// The kinds of failure; they are part of the contract and never change their meaning.
+/// The kinds of failure. Their names and meanings are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum ErrorCode {
-    /// The request makes no sense.
+    /// The request is invalid.
     BadRequest,
-    /// The agent's guard refuses: the interface is not allowed, not the database's, or carries somebody else's work.
+    /// The agent's guard refuses the interface: not allowed, not the database's, or with foreign qdiscs or filters.
     Refused,
     /// The kernel cannot do what is asked.
     Unsupported,
     /// The certificate is a viewer's, which may only read.
     ReadOnly,
-    /// The agent lacks the right to do it.
+    /// The agent lacks a capability.
     Permission,
     /// Another controller changed the state, or is changing it.
     Conflict,
     /// The kernel failed; the node is as it was.
     Failed,
-    /// The kernel failed, and so did rolling it back: the node is neither as it was nor as wanted.
+    /// The kernel failed, and so did the rollback: the node is in an intermediate state.
     Broken,
 }
 
 impl ErrorCode {
-    /// The HTTP status that goes with it.
+    /// The HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {
             Self::BadRequest => 400,

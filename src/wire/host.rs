@@ -1,4 +1,4 @@
-//! What an agent says of its host: interfaces, addresses, what speaks against each.
+//! An agent's host: its interfaces, their addresses, and reasons not to shape them.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -10,26 +10,26 @@ use crate::{
     topology::NodeName,
 };
 
-/// Asks which machine this is: what an inventory is made of.
+/// Asks for the host's interfaces, for an inventory.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetHost {}
 
-/// The machine that an agent runs on.
+/// The host of an agent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
-    /// Which node it is, as the agent's config says.
+    /// The node, by the agent's config.
     pub node: NodeName,
-    /// Whether a config of the host says which node it is. Else the host is called so by itself or by its last command.
+    /// True if the agent's config names the node. Otherwise the name is the host's own or the last command's.
     #[serde(default)]
     pub is_configured: bool,
     /// The agent's version.
     pub version: String,
     /// The running kernel's release.
     pub kernel: String,
-    /// Its interfaces, the loopback aside.
+    /// The interfaces without the loopback.
     pub interfaces: Vec<HostInterface>,
 }
 
@@ -38,46 +38,46 @@ pub struct Host {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
 pub struct HostInterface {
-    /// Its name.
+    /// The name.
     pub name: IfName,
-    /// Its hardware address, as in `02:4e:7e:4e:00:01`; `None`: it has none.
+    /// The hardware address, such as `02:4e:7e:4e:00:01`.
     pub mac: Option<String>,
-    /// Its addresses, each with the length of its network's prefix, IPv4 first.
+    /// The addresses with their prefix lengths, IPv4 first.
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub addresses: Vec<IpNetwork>,
-    /// Whether it carries packets at this moment.
+    /// True if the interface is up and has a carrier.
     pub is_up: bool,
-    /// How many bytes a packet may have on it.
+    /// The largest packet, in bytes.
     pub mtu: u32,
-    /// Its speed in Mbit/s; `None`: it does not know.
+    /// The speed in Mbit/s; `None`: unknown.
     pub speed_mbit: Option<u32>,
-    /// Whether a default route leaves by it.
+    /// True if a default route uses the interface.
     pub carries_default_route: bool,
-    /// The routers of the routes by it.
+    /// The gateways of its routes.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gateways: BTreeSet<IpAddr>,
-    /// Whether packets that arrive by other interfaces may be sent on by it.
+    /// True if the host forwards packets from other interfaces to this one.
     #[serde(default)]
     pub forwards: bool,
-    /// Whether an XDP program sees what it receives before netemctl's filters do.
+    /// True if an XDP program sees received packets before netemctl's filters.
     #[serde(default)]
     pub has_xdp: bool,
-    /// Whether the agent's config allows to shape it.
+    /// True if the agent's config allows the interface.
     pub is_allowed: bool,
 }
 
-/// Packets that a node sends to networks behind other nodes. They are neither delayed nor cut.
+/// The routes of a node to networks behind other nodes. Packets on them are neither delayed nor cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Routed {
-    /// The nodes that are the routers.
+    /// The nodes that are gateways.
     pub through: BTreeSet<NodeName>,
-    /// Whether these may be packets of others, which the node forwards.
+    /// True if the node also forwards packets of others on these routes.
     pub forwards: bool,
 }
 
 impl Host {
-    /// What the host sends by its interface of the inventory to networks behind other nodes; `None`: no route leads there.
+    /// The routes on the inventory's interface to networks behind other nodes.
     pub fn routed(&self, inventory: &Inventory) -> Option<Routed> {
         let interface = &inventory.nodes.get(&self.node)?.interface;
         let interface = self.interfaces.iter().find(|own| own.name == *interface)?;
@@ -91,15 +91,14 @@ impl Host {
 }
 
 impl HostInterface {
-    /// The addresses that other nodes can send to: all but link-local ones of IPv6, which mean nothing without an
-    /// interface.
+    /// The addresses that other nodes can reach: all but IPv6 link-local ones, which need an interface.
     pub fn reachable(&self) -> impl Iterator<Item = IpAddr> {
         let mut seen = BTreeSet::new();
         let addresses = self.addresses.iter().map(IpNetwork::ip).filter(|address| !is_link_local(address));
         addresses.filter(move |address| seen.insert(*address))
     }
 
-    /// Its link-local addresses of IPv6, by which nodes on the same link reach it.
+    /// The IPv6 link-local addresses, which nodes on the same link can reach.
     pub fn link_local(&self) -> impl Iterator<Item = IpAddr> {
         self.addresses.iter().map(IpNetwork::ip).filter(is_link_local)
     }

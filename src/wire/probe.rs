@@ -1,4 +1,4 @@
-//! What a controller and an agent say to each other of a measurement.
+//! The call that measures.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
@@ -6,64 +6,64 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::nanos;
 
-/// Asks an agent to measure the way to other nodes by ICMP echo, and to listen for the requests of the others.
+/// Asks an agent to send ICMP echo requests to other nodes, and to record requests that arrive.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// Names the measurement: all nodes that measure together have the same.
+    /// The number of the measurement, the same on all nodes.
     pub run: u64,
-    /// Whom to ask.
+    /// The addresses to measure.
     pub targets: Vec<IpAddr>,
-    /// How many requests each gets.
+    /// The number of requests to each target.
     pub count: u32,
-    /// How long to wait before the first request, so that every node has been asked by then.
+    /// The time before the first request, until every node has this call.
     #[serde(rename = "settle_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub settle: Duration,
-    /// Time between two requests to the same target, on average.
+    /// The average time between two requests to the same target.
     #[serde(rename = "interval_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub interval: Duration,
-    /// How long an answer is waited for.
+    /// The time limit of an answer.
     #[serde(rename = "timeout_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub timeout: Duration,
-    /// How long to listen at least, once the requests begin.
+    /// The shortest time to listen, from the first request.
     #[serde(rename = "listen_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub listen: Duration,
 }
 
-/// What a node has measured.
+/// The measurement of a node.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Probed {
-    /// What came back from each target.
+    /// The answers of each target.
     pub echoes: Vec<Echoes>,
-    /// Whose requests have arrived here.
+    /// The requests that arrived.
     pub heard: Vec<Heard>,
-    /// Why the node does not answer echo requests as it should.
+    /// The settings by which the node does not answer all echo requests.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mute: BTreeSet<Mute>,
-    /// How many outgoing packets the node's kernel has discarded meanwhile, those of all programs: answers among them.
+    /// The outgoing packets of all programs that the kernel discarded meanwhile, including answers.
     #[serde(default)]
     pub discards: Discards,
-    /// How late the node's own timers and its echoes to itself were, in nanoseconds: nine of ten were less late.
+    /// The lateness of the node's own timers and echoes to itself, in nanoseconds: the 90th percentile.
     pub late_ns: u64,
 }
 
-/// Outgoing packets that a firewall dropped, or a queue refused (`IpOutDiscards`).
+/// Outgoing packets that a firewall or a full queue dropped (`IpOutDiscards`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Discards {
-    /// Of IPv4.
+    /// IPv4 packets.
     pub ipv4: u64,
-    /// Of IPv6.
+    /// IPv6 packets.
     pub ipv6: u64,
 }
 
-/// A setting by which a node does not answer echo requests, or not all of them.
+/// A setting by which a node does not answer all echo requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -79,61 +79,61 @@ pub enum Mute {
 }
 
 impl Mute {
-    /// Whether it concerns an address.
+    /// True if the setting concerns the address.
     pub fn concerns(self, address: &IpAddr) -> bool {
         address.is_ipv6() == matches!(self, Self::IgnoresIpv6 | Self::LimitsIpv6)
     }
 
-    /// The assignment for sysctl(8) that has the node answer.
-    pub fn remedy(self) -> &'static str {
+    /// The assignment for sysctl(8) by which the node answers.
+    pub fn remedy(self) -> String {
+        let (name, value) = self.sysctl();
+        format!("{name}={value}")
+    }
+
+    /// The setting, and the kernel's default.
+    fn sysctl(self) -> (&'static str, &'static str) {
         match self {
-            Self::IgnoresIpv4 => "net.ipv4.icmp_echo_ignore_all=0",
-            Self::IgnoresIpv6 => "net.ipv6.icmp.echo_ignore_all=0",
-            // The kernel's own.
-            Self::LimitsIpv4 => "net.ipv4.icmp_ratemask=6168",
-            Self::LimitsIpv6 => "net.ipv6.icmp.ratemask=0-1,3-127",
+            Self::IgnoresIpv4 => ("net.ipv4.icmp_echo_ignore_all", "0"),
+            Self::IgnoresIpv6 => ("net.ipv6.icmp.echo_ignore_all", "0"),
+            Self::LimitsIpv4 => ("net.ipv4.icmp_ratemask", "6168"),
+            Self::LimitsIpv6 => ("net.ipv6.icmp.ratemask", "0-1,3-127"),
         }
     }
 }
 
 impl fmt::Display for Mute {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::IgnoresIpv4 => "net.ipv4.icmp_echo_ignore_all",
-            Self::IgnoresIpv6 => "net.ipv6.icmp.echo_ignore_all",
-            Self::LimitsIpv4 => "net.ipv4.icmp_ratemask",
-            Self::LimitsIpv6 => "net.ipv6.icmp.ratemask",
-        })
+        f.write_str(self.sysctl().0)
     }
 }
 
-/// The requests of one node to one address that have arrived there, whether or not the answers got back.
+/// The requests of one node to one address that arrived, whether or not the answers got back.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heard {
-    /// The address that they came from.
+    /// The source address.
     pub from: IpAddr,
-    /// The address that they were for.
+    /// The destination address.
     pub to: IpAddr,
-    /// How many.
+    /// The number of requests.
     pub requests: u32,
-    /// How many more arrived at an interface and went no further: a firewall dropped them.
+    /// The requests that arrived at an interface and that a firewall dropped. `requests` does not count them.
     #[serde(default)]
     pub dropped: u32,
 }
 
-/// What came back from one target.
+/// The answers of one target.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Echoes {
     /// The target.
     pub address: IpAddr,
-    /// How many requests were sent: fewer than asked for where the node was too late to send them.
+    /// The requests sent: fewer than asked for if the node was too late to send them.
     pub sent: u32,
-    /// How many of these the node's own firewall kept from leaving.
+    /// The requests that the node's own firewall dropped.
     #[serde(default)]
     pub refused: u32,
-    /// How many answers arrived at an interface and went no further: a firewall dropped them.
+    /// The answers that arrived at an interface and that a firewall dropped.
     #[serde(default)]
     pub dropped: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.

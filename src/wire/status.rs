@@ -1,4 +1,4 @@
-//! What is in force on one node, and what drifted.
+//! The state of one node, and its drift.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -10,13 +10,13 @@ use crate::{
     topology::NodeName,
 };
 
-/// Asks what is in force, compared with the kernel at this moment.
+/// Asks for what is in force, compared with the kernel at this moment.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct GetStatus {}
 
-/// What is in force on one node, and whether the kernel agrees.
+/// The state of one node, compared with its kernel.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeStatus {
@@ -24,112 +24,112 @@ pub struct NodeStatus {
     pub node: NodeName,
     /// The agent's version.
     pub version: String,
-    /// Which wanted state it has.
+    /// The stamp of the wanted state.
     pub stamp: Stamp,
-    /// In how many seconds the node takes its last change back, which its controller has not confirmed; `None`: it has.
+    /// The seconds until the node rolls back its last change; `None`: the change is confirmed.
     #[serde(rename = "unconfirmed_s")]
     pub unconfirmed: Option<f64>,
-    /// The nodes that the last change left as they were, as its document says.
+    /// The nodes that the last change left out, by its document.
     pub missing: BTreeSet<NodeName>,
-    /// The name of the topology in force.
+    /// The topology in force.
     pub topology: Option<String>,
-    /// The overlays in force, in the order in which they were laid.
+    /// The overlays in force, oldest first.
     pub overlays: Vec<OverlayStatus>,
-    /// The partitions that are in force or will be, in the order in which they came.
+    /// The partitions that are in force or will be, oldest first.
     pub partitions: Vec<PartitionStatus>,
-    /// The interface that is shaped, or that would be.
+    /// The interface to shape.
     pub interface: IfName,
-    /// The profiles in the kernel, each with what it does now.
+    /// The profiles in the kernel.
     pub profiles: Vec<ProfileStatus>,
-    /// What the kernel drops.
+    /// The traffic that the kernel drops.
     pub cuts: Vec<Cut>,
-    /// What would have to be done for the kernel to have what is wanted; empty: no drift.
+    /// The steps that would remove the drift; empty: no drift.
     pub drift: Vec<String>,
-    /// How many of these, the first ones, are not the agent's to do: `netemctl apply` does not repair them.
+    /// The number of steps, the first ones, that `netemctl apply` does not repair.
     #[serde(default)]
     pub by_hand: usize,
-    /// What keeps packets away although the kernel has what is wanted.
+    /// Problems that stop packets although there is no drift.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// What somebody else put on the interface, where this is in our way.
+    /// Foreign objects on the interface that are in the way.
     pub foreign: Vec<ForeignObject>,
-    /// How many classes hold no traffic any more and go when they have drained.
+    /// The number of unused classes that are removed when their queues are empty.
     pub draining: usize,
-    /// Where the agent writes down what is in force; `None`: nowhere, so that it forgets that when it ends.
+    /// The journal of what is in force; `None`: the agent has none, and loses its state when it ends.
     pub journal: Option<PathBuf>,
-    /// The process that is the agent, if nobody installed one: started by ssh, it ends when it is not needed.
+    /// The process id of an agent that was started by ssh and ends when it is not needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<u32>,
-    /// What the agent has seen of what others do to the interface.
+    /// Changes of the interface by others.
     pub watch: WatchStatus,
-    /// What the agent found in its journal when it was started; `None`: nothing was in force.
+    /// The recovery at the agent's start; `None`: nothing was in force.
     pub recovered: Option<Recovered>,
-    /// What the node sends to networks behind other nodes; `None`: nothing, as far as its routes say.
+    /// The routes to networks behind other nodes; `None`: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub routed: Option<Routed>,
 }
 
-/// What is done when the kernel no longer has what is in force.
+/// The reaction to drift.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OnDrift {
-    /// Nothing is written; it shows in the status.
+    /// Report the drift in the status, and write nothing.
     #[default]
     Report,
-    /// It is brought in line again, as often as needed, but never in a tight loop.
+    /// Repair the drift, as often as needed, with pauses.
     Repair,
 }
 
-/// What an agent has seen of what others do to its interface.
+/// Changes of the interface by others, as the agent saw them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchStatus {
-    /// What is done about it.
+    /// The reaction to drift.
     pub on_drift: OnDrift,
-    /// Since when the kernel has not had what is in force, as far as is known, in UTC (RFC 3339); `None`: it has it.
+    /// The begin of the drift, as far as is known, in UTC (RFC 3339); `None`: no drift.
     pub since: Option<String>,
-    /// What has befallen the interface since the last change of ours, the newest last. The oldest are left out.
+    /// The incidents since netemctl's last change, the newest last. The oldest are left out.
     pub incidents: Vec<Incident>,
-    /// How often it was brought in line since the agent was started.
+    /// The number of repairs since the agent's start.
     pub repairs: u64,
-    /// Why it cannot be brought in line, or not be looked at.
+    /// The error of the last repair, or of the last look at the kernel.
     pub obstacle: Option<String>,
-    /// In how many seconds it is tried again at the earliest; `None`: as soon as something happens.
+    /// The seconds until the next attempt at the earliest; `None`: at the next event.
     #[serde(rename = "next_try_s")]
     pub next_try: Option<f64>,
-    /// Why the journal could not be written; it is tried again. `None`: it says what is in force.
+    /// The error of writing the journal, which is retried. `None`: the journal has what is in force.
     pub journal_behind: Option<String>,
 }
 
-/// What an incident says as drift begins.
+/// The text of the incident that begins drift.
 pub const DRIFTS: &str = "the kernel no longer has what is in force";
 
-/// Something that has befallen an interface.
+/// A change of an interface by others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Incident {
-    /// When the agent noticed, in UTC (RFC 3339).
+    /// The time at which the agent noticed, in UTC (RFC 3339).
     pub at: String,
-    /// What.
+    /// The change.
     pub what: String,
 }
 
-/// What an agent found in its journal, and what came of it.
+/// The recovery at an agent's start, from its journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Recovered {
-    /// When the agent was started, in UTC (RFC 3339).
+    /// The agent's start, in UTC (RFC 3339).
     pub at: String,
-    /// Whether the machine was started anew since the journal was written, and not only the agent.
+    /// True if the machine rebooted, and not only the agent restarted.
     pub after_reboot: bool,
-    /// Whether the agent had ended in the middle of a change, which was taken back.
+    /// True if the agent had ended during a change, which was rolled back.
     pub interrupted: bool,
-    /// Whether what was in force was forgotten, as the agent's config says (`after-reboot`).
+    /// True if the state was cleared because of `after-reboot` in the agent's config.
     pub cleared: bool,
-    /// What was over by then: names of changes and partitions.
+    /// The overlays and partitions whose time had ended.
     pub ended: Vec<String>,
-    /// How many steps it took until the kernel had what is in force; `None`: it does not have it yet.
+    /// The steps until the kernel had what is in force; `None`: not yet.
     pub writes: Option<usize>,
 }
 
@@ -137,9 +137,9 @@ pub struct Recovered {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct OverlayStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// In how many seconds the node takes it off; `None`: not by itself.
+    /// The seconds until the node removes the overlay; `None`: no limit.
     #[serde(rename = "left_s")]
     pub left: Option<f64>,
 }
@@ -148,17 +148,17 @@ pub struct OverlayStatus {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PartitionStatus {
-    /// Its name.
+    /// The name.
     pub name: String,
-    /// Whether it is in force at this moment, and not yet to begin or between two turns.
+    /// True if the partition is in force at this moment: begun, and not in a pause of a flap.
     pub is_on: bool,
-    /// In how many seconds it is over for good; `None`: not by itself.
+    /// The seconds until the partition ends; `None`: no limit.
     #[serde(rename = "left_s")]
     pub left: Option<f64>,
-    /// In how many seconds it comes into force or goes out of it; `None`: not by itself.
+    /// The seconds until the next begin, end or turn of a flap; `None`: none.
     #[serde(rename = "next_change_s")]
     pub next_change: Option<f64>,
-    /// How many packets its filters on this node have dropped, since they were written; `None`: it has no filters here.
+    /// The packets that its filters dropped on this node; `None`: no filters here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
 }
@@ -170,8 +170,8 @@ pub struct ProfileStatus {
     /// The parameters, read back.
     #[serde(flatten)]
     pub profile: Profile,
-    /// How many addresses are sent through it.
+    /// The number of addresses whose packets use the profile.
     pub addresses: usize,
-    /// How many packets are in it at this moment.
+    /// The number of packets in the queue at this moment.
     pub queued: u32,
 }

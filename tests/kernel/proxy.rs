@@ -47,13 +47,14 @@ impl Proxy {
             let socket = |lab: &Path| lab.join("nodes").join(node).join("agent.sock");
             let (front, behind) = (socket(&directory), socket(lab.directory()));
             fs::create_dir_all(front.parent().unwrap()).unwrap();
-            let listener = UnixListener::bind(front).unwrap();
+            let listener = UnixListener::bind(&front).unwrap();
             let (node, rule) = (node.clone(), Arc::clone(&rule));
             thread::spawn(move || {
                 for client in listener.incoming().flatten() {
-                    let (node, behind, rule) = (node.clone(), behind.clone(), Arc::clone(&rule));
+                    let (node, rule) = (node.clone(), Arc::clone(&rule));
+                    let (front, behind) = (front.clone(), behind.clone());
                     // Either side may hang up at any time.
-                    thread::spawn(move || pass(client, &behind, &node, &rule).ok());
+                    thread::spawn(move || pass(client, &front, &behind, &node, &rule).ok());
                 }
             });
         }
@@ -90,22 +91,29 @@ impl Drop for Proxy {
     }
 }
 
-/// One request and its answer: a controller makes a connection for each.
-fn pass(mut client: UnixStream, behind: &Path, node: &str, rule: &Mutex<Rule>) -> io::Result<()> {
+/// The requests of one connection and their answers, until either side closes or `front` is hidden.
+fn pass(mut client: UnixStream, front: &Path, behind: &Path, node: &str, rule: &Mutex<Rule>) -> io::Result<()> {
     let passes = |call: &str, is_answer| {
         let passing = Passing { node: node.to_owned(), call: call.to_owned(), is_answer };
         rule.lock().unwrap_or_else(PoisonError::into_inner)(&passing)
     };
-    let request = message(&mut BufReader::new(&client))?;
-    let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
-    let call = line.split_whitespace().nth(1).and_then(|path| path.strip_prefix("/v1/")).unwrap_or_default();
-    if !passes(call, false) {
-        return Ok(());
+    let mut requests = BufReader::new(client.try_clone()?);
+    while front.exists() {
+        let request = message(&mut requests)?;
+        let line = String::from_utf8_lossy(&request).lines().next().unwrap_or_default().to_owned();
+        let call = line.split_whitespace().nth(1).and_then(|path| path.strip_prefix("/v1/")).unwrap_or_default();
+        if !passes(call, false) {
+            break;
+        }
+        let mut agent = UnixStream::connect(behind)?;
+        agent.write_all(&request)?;
+        let answer = message(&mut BufReader::new(&agent))?;
+        if !passes(call, true) {
+            break;
+        }
+        client.write_all(&answer)?;
     }
-    let mut agent = UnixStream::connect(behind)?;
-    agent.write_all(&request)?;
-    let answer = message(&mut BufReader::new(&agent))?;
-    if passes(call, true) { client.write_all(&answer) } else { Ok(()) }
+    Ok(())
 }
 
 /// One HTTP message whose length its head says.
