@@ -72,7 +72,7 @@ const SPACING_TRANSMISSIONS: f64 = 4.0;
 /// The longest spacing because of jitter: more would take minutes.
 const MAX_JITTER_SPACING_NS: f64 = 250e6;
 
-/// The reach of a netem table from its mean, in jitters (`tabledist` of sch_netem.c: 16 bits, scaled by 8192).
+/// The reach of a netem table from its mean, in jitters (`tabledist` of `sch_netem.c`: 16 bits, scaled by 8192).
 const TABLE_REACH: f64 = 4.0;
 
 /// The share of lost round trips from which nothing is expected to pass.
