@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_above_a_link_at_any_height_goes_through_its_queues_and_what_is_below_does_not() {
+    fn packets_of_links_above_pass_the_queues_and_packets_of_links_below_do_not() {
         // 1 and 2 are ports of bond 3, on which VLAN 4 lies, which is a port of bridge 5; 6 is by itself.
         let links = vec![
             link(1, Some(3), None),
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cable_lies_on_nothing_and_neither_does_what_lies_in_another_namespace() {
+    fn a_veth_and_a_link_with_its_lower_link_elsewhere_lie_on_nothing() {
         let lies_on = |kind: InfoKind, others: &[LinkAttribute]| {
             let mut message = LinkMessage::default();
             message.attributes = vec![LinkAttribute::Link(7), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_router_is_told_with_its_link_whatever_the_route_and_a_link_says_whether_it_forwards() {
+    fn gateways_have_their_links_and_links_have_their_forwarding() {
         let router: IpAddr = [10, 0, 0, 2].into();
         let by = vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(3)];
         let pods = RouteNetlinkMessage::NewRoute(route(AddressFamily::Inet, 24, by.clone()));
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn a_default_route_is_one_in_any_table_by_any_way_and_by_halves() {
+    fn default_routes_are_found_in_any_table_with_any_next_hops_and_in_halves() {
         let router: IpAddr = [10, 0, 0, 254].into();
         let by = |link| vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(link)];
         let told = |message: &RouteMessage| -> Vec<_> {

@@ -32,7 +32,7 @@ pub use namespace::{
     Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs,
 };
 pub use namespace_socket::send_namespace_socket;
-pub use processes::{Process, network_number, own_line};
+pub use processes::{Process, ancestors, network_number};
 pub use rtnl::Rtnl;
 pub use watch::Event;
 

@@ -1,7 +1,7 @@
-//! Namespaces: the one module that makes them and enters them.
+//! Namespaces (`namespaces(7)`): no other module makes or enters them.
 //!
-//! A namespace is entered on a thread of its own, never on one of the async runtime: what a thread opens or starts
-//! there stays there, and the process does not move.
+//! A separate thread enters a namespace, never a thread of the async runtime. Sockets and processes of that thread stay in
+//! the namespace. The other threads stay outside.
 
 use std::{
     fs::{self, File},
@@ -21,7 +21,7 @@ use nix::{
     unistd::{Gid, Uid, getgid, gettid, getuid},
 };
 
-/// A network and a mount namespace that live as long as this value, each thing in them done by [`NodeNamespace::run`].
+/// A network and a mount namespace that end with this value. [`NodeNamespace::run`] runs code in them.
 pub struct NodeNamespace {
     jobs: Sender<Job>,
     network: File,
@@ -31,7 +31,7 @@ pub struct NodeNamespace {
 type Job = Box<dyn FnOnce() + Send>;
 
 impl NodeNamespace {
-    /// Makes them, with nothing but a loopback that is down.
+    /// Makes the namespaces. Their only interface is a loopback that is down.
     pub fn new() -> io::Result<Self> {
         let (jobs, inbox) = channel::<Job>();
         let (tell, told) = channel();
@@ -50,7 +50,7 @@ impl NodeNamespace {
         Ok(Self { jobs, network, thread })
     }
 
-    /// Runs `work` on the namespaces' thread. What it opens, mounts or starts is inside.
+    /// Runs `work` on the thread in the namespaces. Its sockets, mounts and processes are in the namespaces.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (tell, told) = channel();
         let job: Job = Box::new(move || drop(tell.send(work())));
@@ -63,7 +63,7 @@ impl NodeNamespace {
         self.network.as_fd()
     }
 
-    /// The thread that is in the namespaces, for [`Namespaces::of_thread`].
+    /// The id of the thread in the namespaces, for [`Namespaces::of_thread`].
     pub fn thread(&self) -> i32 {
         self.thread
     }
@@ -73,7 +73,7 @@ fn gone() -> io::Error {
     io::Error::other("the namespace's thread has ended")
 }
 
-/// The namespaces of another process's thread, to run a program in.
+/// The namespaces of a thread of another process, for running a program in them.
 pub struct Namespaces {
     user: Option<File>,
     mount: File,
@@ -81,10 +81,10 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// Opens those of thread `thread` of process `process`.
+    /// Opens the namespaces of a thread of a process.
     pub fn of_thread(process: i32, thread: i32) -> io::Result<Self> {
         let task = PathBuf::from(format!("/proc/{process}/task/{thread}/ns"));
-        // The kernel refuses to enter the user namespace that one is in.
+        // The kernel refuses to enter the current user namespace.
         let link = |path: &Path| fs::read_link(path).map_err(|error| with(path, &error));
         let open = |name| {
             let path = task.join(name);
@@ -94,16 +94,16 @@ impl Namespaces {
         Ok(Self { user: elsewhere.then(|| open("user")).transpose()?, mount: open("mnt")?, network: open("net")? })
     }
 
-    /// Whether the network of this process is that of another one's thread.
+    /// True if this process has the network namespace of a thread of another process.
     pub fn is_network_of_thread(process: i32, thread: i32) -> bool {
         let there = fs::read_link(format!("/proc/{process}/task/{thread}/ns/net"));
-        // Whoever is in another user namespace may not look.
+        // A process in another user namespace may not read the link.
         there.is_ok_and(|there| fs::read_link("/proc/self/ns/net").is_ok_and(|here| here == there))
     }
 
-    /// Moves this process into them, for good.
+    /// Moves this process into the namespaces.
     ///
-    /// The process must have one thread, as the kernel asks of whoever enters a user namespace.
+    /// The process must have one thread, because `setns(2)` into a user namespace needs that.
     #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
     pub fn enter(&self) -> io::Result<()> {
         let here = std::env::current_dir();
@@ -112,11 +112,11 @@ impl Namespaces {
         }
         setns(&self.network, CloneFlags::CLONE_NEWNET)?;
         setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
-        // Entering a mount namespace moves to its root; the folder is the same there.
+        // Entering a mount namespace changes the folder to its root.
         std::env::set_current_dir(here?)
     }
 
-    /// Replaces this process by `program` in them; returns only if that fails.
+    /// Replaces this process by a program in the namespaces. Returns only an error.
     pub fn exec(&self, program: &mut std::process::Command) -> io::Error {
         match self.enter() {
             Ok(()) => program.exec(),
@@ -125,7 +125,7 @@ impl Namespaces {
     }
 }
 
-/// Runs `work` in a new network namespace that ends with it.
+/// Runs `work` in a new network namespace, which ends with it.
 pub fn in_new_network<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let worker = scope.spawn(|| isolate(CloneFlags::CLONE_NEWNET).map(|()| work()));
@@ -133,7 +133,7 @@ pub fn in_new_network<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T>
     })
 }
 
-/// Moves the calling thread into new namespaces; mounts made there never reach those of the host.
+/// Moves the calling thread into new namespaces. Its mounts do not reach the host.
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
 fn isolate(namespaces: CloneFlags) -> io::Result<()> {
     unshare(namespaces)?;
@@ -143,17 +143,16 @@ fn isolate(namespaces: CloneFlags) -> io::Result<()> {
     Ok(())
 }
 
-/// Shows `file` in the place of `target`, in the mount namespace of the calling thread.
+/// Bind-mounts `file` over `target`, in the mount namespace of the calling thread.
 pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
     let mounted = mount(Some(file), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>);
     mounted.map_err(|errno| about(&format!("cannot mount {} on {}", file.display(), target.display()), &errno.into()))
 }
 
-/// Shows in the place of a folder one that has the same entries and empty files of these names besides, in the mount
-/// namespace of the calling thread. The host's folder stays as it is. `staging` is an empty folder for the time.
+/// Mounts a copy of a folder over the folder, with additional empty files, in the mount namespace of the calling thread. The
+/// host's folder does not change. `staging` is an empty folder for temporary use.
 ///
-/// Every entry is mounted by itself. One mount of the whole folder would be a second path to the host's own files, in
-/// a place whose contents are removed some day.
+/// Each entry has its own bind mount. One mount of the whole folder would make the host's files removable by a second path.
 pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()> {
     mount(Some("tmpfs"), staging, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .map_err(|errno| about(&format!("cannot mount a tmpfs on {}", staging.display()), &errno.into()))?;
@@ -162,7 +161,7 @@ pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()
         let (from, to) = (entry.path(), staging.join(entry.file_name()));
         let kind = entry.file_type().map_err(|error| with(&from, &error))?;
         if names.iter().any(|name| entry.file_name() == *name) {
-            // A symbolic link that leads nowhere.
+            // A dangling symbolic link.
         } else if kind.is_symlink() {
             fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, &error))?;
         } else {
@@ -178,26 +177,26 @@ pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()
         .map_err(|errno| about(&format!("cannot mount {} on {}", staging.display(), folder.display()), &errno.into()))
 }
 
-/// Mounts a sysfs that shows the interfaces of the calling thread's network namespace.
+/// Mounts a sysfs for the network namespace of the calling thread.
 pub fn mount_sysfs() -> io::Result<()> {
     let mounted = mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>);
     mounted.map_err(|errno| about("cannot mount a sysfs on /sys", &errno.into()))
 }
 
-/// The error, with the path that it is about.
+/// The error with its path.
 fn with(path: &Path, error: &io::Error) -> io::Error {
     about(&path.display().to_string(), error)
 }
 
-/// The error, with what it is about.
+/// The error with its subject.
 pub(super) fn about(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Makes an ordinary user root of a user namespace of its own; root stays what it is.
+/// Makes an unprivileged user root of a new user namespace. Has no effect for root and returns false then.
 ///
-/// The caller must have one thread and must execute a program next: only then does the kernel let the user look into
-/// the process's namespaces again (`ptrace(2)`, "dumpable"). Answers whether it did anything.
+/// The caller must have one thread and must execute a program next: only then may the user access the namespaces of the
+/// process again (`ptrace(2)`, "dumpable").
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
 pub fn as_root_of_user_namespace() -> io::Result<bool> {
     let (user, group): (Uid, Gid) = (getuid(), getgid());

@@ -1,7 +1,7 @@
-//! Processes by their network namespace, held and ended by pidfds.
+//! The processes of a network namespace, with pidfds to end them.
 //!
-//! A process that daemonised has another parent, session and group, but the network namespace stays. The number of a
-//! process may become another one's; a pidfd stays with its process.
+//! A daemon has another parent, session and group, but the same network namespace. A process id may be reused. A pidfd
+//! (`pidfd_open(2)`) stays with its process.
 
 use std::{
     collections::BTreeSet,
@@ -22,37 +22,37 @@ use rustix::{
 
 use super::namespace::about;
 
-/// A process in a network namespace of interest.
+/// A process.
 #[derive(Debug)]
 pub struct Process {
-    /// Its number.
+    /// The process id.
     pub pid: i32,
-    /// Its parent's number.
+    /// The process id of the parent.
     pub parent: i32,
-    /// The number of its network namespace ([`network_number`]).
+    /// The number of the network namespace ([`network_number`]).
     pub network: u64,
-    /// How long it has been running.
+    /// The time since the start.
     pub age: Duration,
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// Its start, in ticks since boot: with the number it names a process for good.
+    /// The start in clock ticks since boot. The start and the process id identify a process.
     pub started: u64,
     has_terminal: bool,
     handle: OwnedFd,
 }
 
-/// The number of the network namespace of a thread of a process.
+/// The number of the network namespace of a thread.
 pub fn network_number(process: i32, thread: i32) -> io::Result<u64> {
     number(&PathBuf::from(format!("/proc/{process}/task/{thread}")))
 }
 
-/// The number of a task's network namespace: the inode of its file (`namespaces(7)`).
+/// The number of the network namespace of a task: the inode of its file (`namespaces(7)`).
 fn number(task: &Path) -> io::Result<u64> {
     Ok(fs::metadata(task.join("ns/net"))?.ino())
 }
 
 impl Process {
-    /// All processes in network namespaces whose number is `wanted`, in the order of their numbers.
+    /// The processes in the wanted network namespaces, by process id.
     pub fn in_networks(wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Self>> {
         let uptime = uptime()?;
         let mut found = Vec::new();
@@ -66,7 +66,7 @@ impl Process {
                 Some(Err(rustix::io::Errno::SRCH)) | None => continue,
                 Some(Err(error)) => return Err(about(&format!("cannot look at process {pid}"), &error.into())),
             };
-            // Asked again, as the number may have become another process's before the handle was had.
+            // Checked again: the process id may have been reused before pidfd_open.
             if let Some(network) = is_wanted()
                 && let Some(stat) = Stat::of(pid)
             {
@@ -86,22 +86,21 @@ impl Process {
         Ok(found)
     }
 
-    /// The name of its program, without the folder.
+    /// The name of the program without its folder.
     pub fn name(&self) -> &str {
         let program = self.command.first().map_or("", String::as_str);
-        // A login shell has a dash before its name.
+        // The name of a login shell begins with a dash.
         program.rsplit('/').next().unwrap_or_default().trim_start_matches('-')
     }
 
-    /// Whether `file` is what it has at `place`.
+    /// True if the process sees `file` at the path `place`.
     pub fn sees(&self, file: &Path, place: &str) -> bool {
         let identity = |path: &Path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
         let there = identity(&PathBuf::from(format!("/proc/{}/root{place}", self.pid)));
         there.is_ok_and(|there| identity(file).is_ok_and(|here| here == there))
     }
 
-    /// Asks it to end, as a machine that shuts down does: SIGTERM, and SIGHUP if it has a terminal, which is what a shell
-    /// heeds. One that is stopped goes on, so that it can.
+    /// Sends the signals of a shutdown: SIGTERM, SIGHUP for shells with a terminal, and SIGCONT for stopped processes.
     pub fn ask_to_end(&self) -> io::Result<()> {
         self.send(Signal::TERM)?;
         if self.has_terminal {
@@ -110,7 +109,7 @@ impl Process {
         self.send(Signal::CONT)
     }
 
-    /// Kills it.
+    /// Sends SIGKILL.
     pub fn kill(&self) -> io::Result<()> {
         self.send(Signal::KILL)
     }
@@ -122,13 +121,13 @@ impl Process {
         }
     }
 
-    /// Waits until all of them have ended, but no longer than until `deadline`. Answers whether they have.
+    /// Waits until all processes have ended, or until the deadline. True if all have ended.
     pub fn wait_for_all(processes: &[Self], deadline: Instant) -> io::Result<bool> {
         for process in processes {
             loop {
                 let left = deadline.saturating_duration_since(Instant::now());
                 let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                // A pidfd is readable when its process has ended.
+                // A pidfd is readable after the end of its process.
                 match poll(&mut [PollFd::new(process.handle.as_fd(), PollFlags::POLLIN)], timeout) {
                     Ok(0) if left.is_zero() => return Ok(false),
                     Ok(0) | Err(nix::errno::Errno::EINTR) => {}
@@ -141,17 +140,17 @@ impl Process {
     }
 }
 
-/// This process and those that it comes from, up to the first.
-pub fn own_line() -> BTreeSet<i32> {
-    let mut line = BTreeSet::new();
+/// The process ids of this process and of its ancestors.
+pub fn ancestors() -> BTreeSet<i32> {
+    let mut ancestors = BTreeSet::new();
     let mut next = Some(std::process::id().cast_signed());
-    while let Some(pid) = next.filter(|pid| *pid > 0 && line.insert(*pid)) {
+    while let Some(pid) = next.filter(|pid| *pid > 0 && ancestors.insert(*pid)) {
         next = Stat::of(pid).map(|stat| stat.parent);
     }
-    line
+    ancestors
 }
 
-/// A process whose first thread has ended lives on in its others.
+/// The network namespace of a process. Its first thread may have ended before the others.
 fn network_of(pid: i32) -> Option<u64> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     match number(&process) {
@@ -164,7 +163,7 @@ fn network_of(pid: i32) -> Option<u64> {
     }
 }
 
-/// The entries of a folder that are numbers, ascending.
+/// The entries of a folder that are numbers, in ascending order.
 fn numbers(folder: &Path) -> io::Result<Vec<i32>> {
     let named = |error| about(&folder.display().to_string(), &error);
     let mut numbers = Vec::new();
@@ -193,7 +192,7 @@ fn uptime() -> io::Result<Duration> {
     Ok(Duration::try_from_secs_f64(seconds.unwrap_or_default()).unwrap_or_default())
 }
 
-/// What is needed of `/proc/PID/stat` (`proc_pid_stat(5)`).
+/// The needed fields of `/proc/PID/stat` (`proc_pid_stat(5)`).
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     parent: i32,
@@ -206,7 +205,7 @@ impl Stat {
         Self::parse(&String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/stat")).ok()?))
     }
 
-    /// The second field, the program's name in brackets, may have anything in it, brackets and spaces included.
+    /// Parses the fields. The second field, the program's name, may have brackets and spaces.
     fn parse(text: &str) -> Option<Self> {
         let (_, fields) = text.rsplit_once(')')?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
@@ -238,7 +237,7 @@ mod tests {
         let found = Process::in_networks(|other| other == network).unwrap();
         let this = found.iter().find(|process| process.pid == own).unwrap();
         assert!(!this.name().is_empty() && !this.name().contains('/'), "{this:?}");
-        assert!(own_line().contains(&own) && own_line().contains(&this.parent));
+        assert!(ancestors().contains(&own) && ancestors().contains(&this.parent));
         assert!(!Process::wait_for_all(&found, Instant::now()).unwrap());
     }
 }

@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn of_the_familys_groups_the_one_of_packets_is_taken() {
+    fn the_group_of_packets_is_found() {
         let group = |number: u16, name: &[u8], id: u32| {
             let group =
                 [(CTRL_ATTR_MCAST_GRP_ID, id.to_ne_bytes().to_vec()), (CTRL_ATTR_MCAST_GRP_NAME, name.to_vec())];
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_is_a_message_of_the_family_with_a_packet_of_one_group() {
+    fn a_sample_has_a_group_an_interface_and_a_packet() {
         let attributes = [
             (PSAMPLE_ATTR_OIFINDEX, 3_u16.to_ne_bytes().to_vec()),
             (PSAMPLE_ATTR_SAMPLE_GROUP, 20_094_u32.to_ne_bytes().to_vec()),

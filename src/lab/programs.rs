@@ -12,7 +12,7 @@ use std::{
 
 use super::{LabError, State, layout::node_directory};
 use crate::{
-    kernel::{Process, own_line},
+    kernel::{Process, ancestors},
     topology::{NodeName, hostlist},
 };
 
@@ -92,13 +92,13 @@ impl<'a> Census<'a> {
 
     /// The same without the calling process and those that it comes from: the shell in a node that it was typed in.
     pub(super) fn others(&self) -> Result<Vec<Program>, LabError> {
-        let own = own_line();
+        let own = ancestors();
         Ok(self.programs()?.into_iter().filter(|program| !own.contains(&program.process.pid)).collect())
     }
 
     /// Those of them that the calling process comes from.
     pub(super) fn own(&self) -> Result<Vec<Program>, LabError> {
-        let mut own = own_line();
+        let mut own = ancestors();
         let _itself = own.remove(&std::process::id().cast_signed());
         Ok(self.programs()?.into_iter().filter(|program| own.contains(&program.process.pid)).collect())
     }

@@ -1,9 +1,8 @@
-//! Answering what is cut with a refusal, as the router next to the node would: [`Refuser`].
+//! Refusals for cut packets, as from the router next to the node: [`Refuser`].
 //!
-//! The filter that drops such a packet at the root of the sender's own interface hands a sample of it to whoever
-//! listens. This listens, and sends the answer to the packet's sender: to this very node, by its loopback, where the
-//! kernel takes it for what came by the interface. So nothing goes out on the network, what is not cut costs nothing,
-//! and what is cut stays so without a listener: it is silent then.
+//! A filter at the root of the sender's interface samples the packet and drops it. The refuser reads the samples and sends
+//! the answers to its own node by loopback. The kernel accepts them as if they came by the interface. So nothing is sent on
+//! the network, and uncut packets cost nothing. Without a refuser, the cut is silent.
 
 pub(super) mod packet;
 
@@ -26,41 +25,41 @@ use tracing::{info, warn};
 use super::samples::{Sample, Samples};
 use crate::plan::SAMPLE_GROUP;
 
-/// How many packets are answered in a second, and at once. What is beyond is cut in silence, as a router does it: an
-/// application that tries again without a pause is not to take all of the processor.
+/// The maximum number of answers per second, and at once. More packets are dropped in silence, as by a router: an
+/// application that retries without a pause must not use up the processor.
 const RATE: u32 = 5_000;
 
-/// How often is said that there were more than that.
-const WARN_EVERY: Duration = Duration::from_secs(10);
+/// The interval of the warnings about more packets.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Answers until it is dropped.
+/// Answers until the value is dropped.
 pub(super) struct Refuser {
-    /// The other end of what the thread waits for; closing it ends the thread.
+    /// The write end of a pipe. Closing it ends the thread.
     end: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
     interface: u32,
 }
 
 impl Refuser {
-    /// Answers what is sampled at the interface of this index, in the network namespace of the calling thread.
+    /// Answers the samples of an interface, in the network namespace of the calling thread.
     pub(super) fn start(interface: u32) -> io::Result<Self> {
         let answering = Answering {
             samples: Samples::open()?,
             v4: raw(AddressFamily::Inet)?,
-            // A kernel may be without IPv6.
+            // The kernel may have no IPv6.
             v6: raw(AddressFamily::Inet6).ok(),
             interface,
         };
         let (ended, end) = pipe()?;
         let thread = thread::Builder::new().name("refuse".to_owned()).spawn(move || match answering.run(&ended) {
-            Ok(answered) => info!(answered, "What is cut is no longer answered with refusals."),
-            Err(error) => warn!(%error, "What is cut can no longer be answered with refusals; it is silent."),
+            Ok(answered) => info!(answered, "Cut packets are no longer refused."),
+            Err(error) => warn!(%error, "Cut packets can no longer be refused; they are dropped in silence."),
         })?;
-        info!("What is cut is answered with refusals.");
+        info!("Cut packets are refused.");
         Ok(Self { end: Some(end), thread: Some(thread), interface })
     }
 
-    /// Whether it answers what is sampled at this interface.
+    /// True if the refuser answers the samples of this interface.
     pub(super) fn is_at(&self, interface: u32) -> bool {
         let runs = self.thread.as_ref().is_some_and(|thread| !thread.is_finished());
         runs && self.interface == interface
@@ -71,13 +70,13 @@ impl Drop for Refuser {
     fn drop(&mut self) {
         drop(self.end.take());
         if let Some(thread) = self.thread.take() {
-            // One that panicked has ended as well.
+            // A panicked thread has ended too.
             drop(thread.join());
         }
     }
 }
 
-/// The thread's own.
+/// The state of the thread.
 struct Answering {
     samples: Samples,
     v4: OwnedFd,
@@ -86,10 +85,10 @@ struct Answering {
 }
 
 impl Answering {
-    /// Answers until the other end of `ended` is closed; how many packets.
+    /// Answers until the other end of `ended` is closed. Returns the number of answers.
     fn run(&self, ended: &OwnedFd) -> io::Result<u64> {
         let mut allowance = Allowance::new(Instant::now());
-        let (mut answered, mut passed_over, mut warned) = (0, 0_u64, None::<Instant>);
+        let (mut answered, mut unanswered, mut warned) = (0, 0_u64, None::<Instant>);
         loop {
             let mut fds = [self.samples.as_fd(), ended.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             match poll(&mut fds, PollTimeout::NONE) {
@@ -102,19 +101,19 @@ impl Answering {
             let now = Instant::now();
             while let Some(sample) = self.next()? {
                 if !allowance.take(now) {
-                    passed_over += 1;
+                    unanswered += 1;
                 } else if self.answer(&sample) {
                     answered += 1;
                 }
             }
-            if passed_over > 0 && warned.is_none_or(|before| now.saturating_duration_since(before) >= WARN_EVERY) {
-                warn!(passed_over, "More than {RATE} packets a second were cut; the others got no answer.");
-                (passed_over, warned) = (0, Some(now));
+            if unanswered > 0 && warned.is_none_or(|before| now.saturating_duration_since(before) >= WARNING_INTERVAL) {
+                warn!(unanswered, "More than {RATE} packets per second were cut; the others got no answer.");
+                (unanswered, warned) = (0, Some(now));
             }
         }
     }
 
-    /// The next sample that is ours, if there is one by now.
+    /// The next sample of the interface, if any.
     fn next(&self) -> io::Result<Option<Sample>> {
         loop {
             match self.samples.receive() {
@@ -122,8 +121,8 @@ impl Answering {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // The kernel had more samples than there was room for: those are lost, and others come.
-                Err(error) if error.raw_os_error() == Some(Errno::ENOBUFS as i32) => {}
+                // The receive buffer was full: some samples are lost.
+                Err(error) if error.raw_os_error().map(Errno::from_raw) == Some(Errno::ENOBUFS) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -133,7 +132,7 @@ impl Answering {
         sample.group == SAMPLE_GROUP && u32::from(sample.leaves_by) == self.interface & u32::from(u16::MAX)
     }
 
-    /// Whether the packet has an answer that could be sent.
+    /// Answers a sample. True if an answer was sent.
     fn answer(&self, sample: &Sample) -> bool {
         let Some(refusal) = packet::refuse(&sample.frame) else { return false };
         let socket = match refusal.to {
@@ -144,18 +143,18 @@ impl Answering {
             },
         };
         let to = SockaddrStorage::from(SocketAddr::new(refusal.to, 0));
-        // A sender that cannot be reached any more, or a full queue, leaves it silent.
+        // Without a route to the sender, or with a full queue, the cut is silent.
         sendto(socket.as_raw_fd(), &refusal.packet, &to, MsgFlags::empty()).is_ok()
     }
 }
 
-/// A socket that sends packets with their IP headers (raw(7), ipv6(7)) and receives none.
+/// A socket that sends packets with IP headers (raw(7), ipv6(7)).
 fn raw(family: AddressFamily) -> io::Result<OwnedFd> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     Ok(socket(family, SockType::Raw, flags, SockProtocol::Raw)?)
 }
 
-/// A token bucket of [`RATE`] a second that holds those of one second.
+/// A token bucket of [`RATE`] tokens per second, with room for one second.
 struct Allowance {
     left: u32,
     since: Instant,
@@ -171,12 +170,12 @@ impl Allowance {
         let earned = u32::try_from(elapsed.as_micros() * u128::from(RATE) / 1_000_000).unwrap_or(RATE).min(RATE);
         if earned > 0 {
             self.left = (self.left + earned).min(RATE);
-            // What is not a whole one counts on.
+            // Keep the fraction of a token.
             self.since = if earned == RATE { now } else { self.since + Duration::from_secs(1) * earned / RATE };
         }
-        let has_one = self.left > 0;
-        self.left -= u32::from(has_one);
-        has_one
+        let has_token = self.left > 0;
+        self.left -= u32::from(has_token);
+        has_token
     }
 }
 
@@ -185,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_has_its_allowance_and_no_more() {
+    fn answers_are_limited_per_second() {
         let start = Instant::now();
         let mut allowance = Allowance::new(start);
         let mut taken = |from: Duration, step: Duration, times: u32| {

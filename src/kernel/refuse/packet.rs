@@ -184,7 +184,7 @@ mod tests {
         if is_v4 { V4_HEADER } else { V6_HEADER }
     }
 
-    /// Checks everything of an answer's IP header and its checksums; its protocol and its message.
+    /// Checks the IP header and the checksums of an answer. Returns the protocol and the message.
     #[track_caller]
     fn message(is_v4: bool, refusal: &Refusal) -> (u8, Vec<u8>) {
         let Refusal { to, packet } = refusal;
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_that_does_not_is_acknowledged_with_all_that_it_takes_up() {
+    fn a_segment_without_an_acknowledgement_is_acknowledged_with_its_length() {
         for is_v4 in [true, false] {
             assert_eq!(reset_of(is_v4, &segment(1_000, 0, SYN, 0)), (0, 1_001, RST | ACK));
             // TCP Fast Open.
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn data_that_was_cut_off_the_sample_counts() {
+    fn the_length_of_a_segment_includes_data_beyond_the_sample() {
         for is_v4 in [true, false] {
             let mut sample = frame(is_v4, TCP, &segment(1_000, 0, FIN, 1_400));
             sample.truncate(ETHERNET + header(is_v4) + 20);
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_but_tcp_is_told_that_it_is_prohibited_with_as_much_of_it_as_fits() {
+    fn other_packets_get_an_icmp_error_with_the_longest_quote() {
         for (is_v4, protocol, most) in [(true, ICMP, 548), (false, ICMPV6, 1_232)] {
             for length in [8, 100, 3_000] {
                 let udp = frame(is_v4, 17, &vec![7; length]);
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn of_fragments_the_first_is_answered() {
+    fn the_first_fragment_gets_an_answer() {
         let mut v4 = frame(true, 17, &[0; 64]);
         v4[ETHERNET + 6] = 0x20;
         assert!(refuse(&v4).is_some());
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_answered_who_is_not_one_host() {
+    fn only_single_hosts_get_an_answer() {
         for (at, address) in [(12, [224, 0, 0, 1]), (12, [0; 4]), (16, [255; 4]), (16, [239, 1, 2, 3])] {
             let mut frame = frame(true, 17, &[0; 8]);
             frame[ETHERNET + at..ETHERNET + at + 4].copy_from_slice(&address);

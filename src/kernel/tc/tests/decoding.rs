@@ -1,7 +1,6 @@
-//! The decoders against messages as they come from a kernel: what is ours comes back, what is nearly ours does not.
+//! The decoders: our objects round-trip, similar objects are foreign.
 //!
-//! Every message goes through its bytes and the crate's own parser, which shows some attributes differently from how
-//! they were written.
+//! Each message goes through its bytes and the parser of the crate, which shows some attributes in another form.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -185,7 +184,7 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_comes_back_from_a_kernel_that_shows_all_that_it_does_not_do(profile in profiles(), drawn: u64) {
+    fn a_leaf_comes_back_from_a_kernel_that_shows_zeros(profile in profiles(), drawn: u64) {
         prop_assert_eq!(netem::decode_netem(&shown(&profile, drawn, |_, _| {}), profile.mark()), Some(profile));
     }
 
@@ -198,14 +197,14 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_that_was_to_have_a_seed_and_shows_none_has_none(profile in profiles(), seed: u64) {
+    fn a_leaf_without_a_shown_seed_has_none(profile in profiles(), seed: u64) {
         let profile = Profile { seed: Some(seed), ..profile };
         let without = shown(&profile, 0, |_, attributes| attributes.retain(|(kind, _)| *kind != TCA_NETEM_PRNG_SEED));
         prop_assert_eq!(netem::decode_netem(&without, profile.mark()), Some(Profile { seed: None, ..profile }));
     }
 
     #[test]
-    fn whatever_a_leaf_shows_is_said_by_the_profile_that_it_is_decoded_to(
+    fn a_profile_has_every_shown_parameter_of_its_leaf(
         profile in profiles(),
         (kind, at, bits) in (0..16_u16, 0..40_usize, 1..=u8::MAX),
     ) {
@@ -228,7 +227,7 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_with_an_attribute_that_nobody_knows_is_not_ours(
+    fn a_leaf_with_an_unknown_attribute_is_not_ours(
         profile in profiles(),
         kind in 15..40_u16,
         value in prop::collection::vec(any::<u8>(), 4..24),
@@ -239,7 +238,7 @@ proptest! {
     }
 
     #[test]
-    fn a_change_says_everything_but_the_tables(profile in profiles()) {
+    fn a_change_has_all_parameters_but_the_tables(profile in profiles()) {
         let options = super::super::options(&changed(2, &profile)).unwrap();
         let kinds: Vec<u16> = attributes_of(&options[QOPT..]).into_iter().map(|(kind, _)| kind).collect();
         for kind in [TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_SLOT] {
@@ -284,7 +283,7 @@ proptest! {
     }
 
     #[test]
-    fn a_delay_that_no_link_can_have_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
+    fn a_delay_beyond_the_limit_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
         let profile = Profile::plain(Delay::from_nanos(nanos), limit);
         prop_assert_eq!(netem::decode_netem(&shown(&profile, 0, |_, _| {}), profile.mark()), None);
     }
@@ -417,7 +416,7 @@ fn foreign_keys() -> impl Strategy<Value = Key> {
     ])
 }
 
-/// Actions that no filter of ours has.
+/// Foreign actions.
 fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     let code = |code: u32| action("gact", vec![(2, words(&[0, 0, code, 0, 0]))]);
     let drop = (2, words(&[0, 0, 2, 0, 0]));
@@ -435,7 +434,7 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     ]
 }
 
-/// Samples that are not ours, or not of every packet, or not before a drop.
+/// Foreign samples: of another group, of some packets, or without a drop.
 fn foreign_samples() -> impl Strategy<Value = Vec<TcAction>> {
     let [sample, drop] = action::encode(Verdict::SampleAndDrop).try_into().expect("two actions");
     let of = |code: u32, rate: u32, group: u32, length: u32| {
@@ -458,7 +457,7 @@ fn action(kind: &str, options: Vec<(u16, Vec<u8>)>) -> TcAction {
     action
 }
 
-/// Well-formed attributes of no sense, some with attributes in them, so that the inner parsers are reached as well.
+/// Random well-formed attributes, some of them nested, to reach the inner parsers.
 fn attributes() -> impl Strategy<Value = Vec<u8>> {
     let raw = prop::collection::vec(any::<u8>(), 0..24);
     let tree = raw.prop_recursive(4, 32, 4, |inner| {
@@ -468,7 +467,7 @@ fn attributes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec((0..110_u16, tree), 0..4).prop_map(|all| nested(&all))
 }
 
-/// What `filter` is decoded to after its keys were changed.
+/// The decoded filter after a change of its keys.
 fn altered(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter> {
     moved(filter, |message| {
         let options = message.attributes.iter_mut().find_map(|attribute| match attribute {
@@ -486,7 +485,7 @@ fn altered(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter>
     })
 }
 
-/// What `filter` is decoded to after its message was changed.
+/// The decoded filter after a change of its message.
 fn moved(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> {
     let RouteNetlinkMessage::NewTrafficFilter(mut message) = filter.add(INDEX).message else {
         panic!("{filter:?} is added by another message");
@@ -503,8 +502,7 @@ fn changed(class: ClassMinor, profile: &Profile) -> TcMessage {
     read_back(&netem::change_netem(INDEX, class, profile))
 }
 
-/// A netem leaf as `netem_dump` of a kernel from 6.6 on shows it, after `alter`: from a change, which says almost as
-/// much.
+/// A netem leaf as `netem_dump` of a kernel since 6.6 shows it, after `alter`.
 fn shown(profile: &Profile, drawn: u64, alter: impl FnOnce(&mut Vec<u8>, &mut Vec<(u16, Vec<u8>)>)) -> TcMessage {
     let mut qopt = super::super::options(&changed(2, profile)).expect("a leaf has options");
     let mut attributes = attributes_of(&qopt.split_off(QOPT));
@@ -561,7 +559,7 @@ fn parse(request: &Request) -> Option<TcMessage> {
     }
 }
 
-/// Attributes one after the other, each with its length and padded to four bytes.
+/// The bytes of attributes, each with its length and padded to four bytes.
 fn nested(attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (kind, value) in attributes {
