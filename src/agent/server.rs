@@ -1,8 +1,7 @@
 //! The agent behind HTTP.
 //!
-//! Requests that touch the kernel go through one lock, so they are done one after the other; probing goes beside it.
-//! Shutdown: on the signal no connection is accepted any more, the requests under way are finished, what nobody has
-//! confirmed is taken back, the socket's file goes. What is in force stays in the kernel.
+//! One lock serialises the requests to the node. Measurements run beside it. At shutdown the agent accepts no connection,
+//! finishes the requests under way, rolls back an unconfirmed change, and removes its socket. The state in the kernel stays.
 
 mod connections;
 mod credentials;
@@ -56,76 +55,75 @@ use crate::{
     },
 };
 
-/// How long requests under way may take once the agent is to stop; only a measurement takes so long.
+/// Time for requests under way at shutdown. Only a measurement takes so long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// How long what others do to the interface is collected before the agent looks: they may write thousands of filters.
-const COLLECTS: Duration = Duration::from_millis(50);
+/// Time to collect events before the interface is compared: other programs may write thousands of filters.
+const COLLECT: Duration = Duration::from_millis(50);
 
-/// The shortest time between two things that the agent does by itself, whatever the document says. The fastest `--flap`
-/// with the largest `--spread` has changes 5 ms apart.
+/// Shortest interval between two ticks. The fastest `--flap` with the largest `--spread` changes every 5 ms.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// How long before something changes by itself is computed what has to be written then.
-const LOOK_AHEAD: Duration = Duration::from_millis(100);
+/// Time before a timed change at which it is computed.
+const PRECOMPUTE: Duration = Duration::from_millis(100);
 
-/// How much of a wait is left to the thread that does the work: timers of the async runtime go by milliseconds.
-const LAST_BIT: Duration = Duration::from_millis(3);
+/// The last part of a wait, which the worker thread sleeps: timers of the async runtime have a resolution of 1 ms.
+const PRECISE_WAIT: Duration = Duration::from_millis(3);
 
-/// When that is tried again after it failed.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// Interval of retries after a failed tick.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// Why the agent cannot serve.
 #[derive(Debug, Error)]
 pub enum ServeError {
-    /// Somebody listens there already.
+    /// Another process listens on the socket.
     #[error("an agent is listening on {0} already")]
     Taken(PathBuf),
-    /// Something else is in its place.
+    /// The path is another kind of file.
     #[error("{0} is not a socket, so the agent does not remove it")]
     NotASocket(PathBuf),
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
-    /// What is left of it cannot be removed.
+    /// The keeper's folder cannot be removed.
     #[error("cannot remove {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
-    /// The socket cannot be opened to the group that the configuration names.
-    #[error("the socket cannot be opened to the group {0} of `socket-group`: {1}")]
+    /// The group cannot get access to the socket.
+    #[error("cannot give the socket to the group {0} of `socket-group`: {1}")]
     Group(String, #[source] io::Error),
-    /// What is in force cannot be written down.
+    /// The journal is unusable.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The port cannot be had.
+    /// The port is unavailable.
     #[error("cannot listen on {0}: {1}")]
     Port(SocketAddr, #[source] io::Error),
-    /// The agent's certificate cannot be used.
+    /// The certificate is unusable.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
-    /// Other agents could not learn that the interface has one.
-    #[error("cannot keep other agents from the interface: {0}")]
+    /// The interface cannot be claimed.
+    #[error("cannot claim the interface: {0}")]
     Claim(#[source] io::Error),
-    /// There is no timer.
-    #[error("cannot make a timer: {0}")]
+    /// No timer is available.
+    #[error("cannot create a timer: {0}")]
     Timer(#[source] io::Error),
 }
 
 type Shared<K> = Arc<Served<K>>;
 
-/// The node, and who wakes whoever tends it.
+/// The node, and the wake-up of its ticks.
 struct Served<K> {
     node: Mutex<Node<K>>,
-    /// A request may have changed what is due next.
-    asked: Notify,
+    /// Notified after each request, which may have changed the next deadline.
+    requested: Notify,
 }
 
 impl<K> Served<K> {
     fn new(node: Node<K>) -> Shared<K> {
-        Arc::new(Self { node: Mutex::new(node), asked: Notify::new() })
+        Arc::new(Self { node: Mutex::new(node), requested: Notify::new() })
     }
 }
 
-/// Serves `node` wherever its config says until `shutdown` ends, once it has brought its kernel in line with its journal.
+/// Reconciles the kernel with the journal, then serves `node` until `shutdown`.
 pub async fn serve<K: Kernel + 'static>(
     node: Node<K>,
     config: &Config,
@@ -134,7 +132,7 @@ pub async fn serve<K: Kernel + 'static>(
     serve_with(Limits::default(), node, config, shutdown).await
 }
 
-/// The same with other limits on what clients may do.
+/// As [`serve`], with other limits on clients.
 pub async fn serve_with<K: Kernel + 'static>(
     limits: Limits,
     mut node: Node<K>,
@@ -144,17 +142,17 @@ pub async fn serve_with<K: Kernel + 'static>(
     let service_manager = Arc::new(ServiceManager::of_environment());
     let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
-    // Not before the socket is this agent's, and so the kernel and the journal.
+    // Only the owner of the socket may write to the kernel and the journal.
     node.resume(Now::read());
-    let pulse = Heartbeat::new(Arc::clone(&service_manager), node.summary());
+    let heartbeat = Heartbeat::new(Arc::clone(&service_manager), node.summary());
     let claims = node.claims().collect::<io::Result<Vec<_>>>().map_err(ServeError::Claim)?;
     let node = Served::new(node);
     let router = router(&node, limits.body_size);
-    service_manager.ready(pulse.in_force());
-    let ticking = tokio::spawn(tick(Arc::clone(&node), pulse, alarm));
-    let mut callers = JoinSet::new();
+    service_manager.ready(heartbeat.in_force());
+    let ticking = tokio::spawn(tick(Arc::clone(&node), heartbeat, alarm));
+    let mut claimed = JoinSet::new();
     for claim in claims {
-        callers.spawn(hang_up_on(claim));
+        claimed.spawn(hang_up_on(claim));
     }
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
@@ -165,33 +163,33 @@ pub async fn serve_with<K: Kernel + 'static>(
     shutdown.await;
     service_manager.stopping();
     stop.cancel();
-    // Dropped with those that are not finished by then, their sockets with them.
+    // Drops unfinished requests with their sockets.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
     ticking.abort();
     if let Err(error) = on_node(&node, Node::end).await {
-        warn!(%error, "What nobody has confirmed could not be taken back; it is when an agent is started again.");
+        warn!(%error, "The unconfirmed change could not be rolled back; the next start of the agent does so.");
     }
-    info!("The agent has stopped; what was in force stays in the kernel.");
+    info!("The agent has stopped; the state in the kernel stays.");
     Ok(())
 }
 
-/// Takes the calls of other agents, which learn by that whose the interface is.
+/// Accepts and closes connections of other agents, which look up the owner of the interface.
 async fn hang_up_on(claim: UnixListener) {
     loop {
         drop(claim.accept().await);
-        // Every user of the machine may call.
+        // Any local user may connect; the pause limits their load.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Prepares a change, and says what the clock shows before and afterwards.
+/// Prepares a change. Adds the clock before and afterwards to the reply.
 fn prepare<K: Kernel>(node: &mut Node<K>, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
     let prepared = node.prepare_via(request, via, now)?;
     let clock = ClockReading { asked: now.wall, answered: Now::read().wall };
     Ok(Prepared { clock: Some(clock), ..prepared })
 }
 
-/// What is answered to whom.
+/// The paths of the API.
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
         .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _, _| node.host())))
@@ -210,17 +208,17 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
         .with_state(Arc::clone(node))
 }
 
-/// How many measurements may be under way at once.
+/// Largest number of measurements at the same time.
 const MEASUREMENTS: usize = 4;
 
-/// What a viewer may ask.
+/// The calls that a viewer may make.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// What a viewer that asks for more is told.
 const READ_ONLY: &str =
     "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
 
-/// Refuses whatever else a viewer asks.
+/// Refuses all other calls of a viewer.
 async fn only_reads(request: Request, next: Next) -> Response {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
@@ -229,52 +227,51 @@ async fn only_reads(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// Begins and ends what has its time, removes classes that nothing uses any more when they have drained, and looks when
-/// others have changed the interface. It sleeps until something of that is due, or a request has changed what is.
-async fn tick<K: Kernel + 'static>(node: Shared<K>, mut pulse: Heartbeat, alarm: Alarm) {
+/// Runs [`Node::tick`] at each deadline, after each request, and after events from the kernel.
+async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, alarm: Alarm) {
     let mut at = Duration::ZERO;
-    let mut ear: Option<EventWaiter> = None;
+    let mut events: Option<EventWaiter> = None;
     loop {
-        // Before the node looks, so that nothing goes unheard that comes after it.
-        if ear.is_none() {
+        // Before the tick, so that no event after it is lost.
+        if events.is_none() {
             let news = on_node(&node, |node, _| Ok(node.news())).await;
-            ear = news.ok().flatten().and_then(|news| EventWaiter::of(news).ok());
+            events = news.ok().flatten().and_then(|news| EventWaiter::of(news).ok());
         }
         let ticked = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tick(now), node.summary()))).await;
         let now = Now::read().uptime;
         let next = ticked.and_then(|(begun, ticked, summary)| {
-            // Not before the node was had: this is what cannot be said when it is stuck.
-            pulse.beat(summary, now);
+            // After the node was locked: a stuck agent sends no watchdog message.
+            heartbeat.beat(summary, now);
             Ok(ticked?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
         at = match next {
-            Ok(Some(next)) if next <= now + LOOK_AHEAD => {
+            Ok(Some(next)) if next <= now + PRECOMPUTE => {
                 if let Err(error) = on_node(&node, move |node, _| node.precompute(next)).await {
-                    warn!(%error, "What begins or ends in a moment cannot be computed.");
+                    warn!(%error, "The next timed change cannot be computed.");
                 }
                 next
             }
             Ok(next) => {
-                let due = next.map(|next| next.saturating_sub(LOOK_AHEAD)).into_iter().chain(pulse.due()).min();
+                let due = next.map(|next| next.saturating_sub(PRECOMPUTE)).into_iter().chain(heartbeat.due()).min();
                 tokio::select! {
                     () = alarm.at(due) => {}
-                    () = node.asked.notified() => {}
-                    () = EventWaiter::hear(ear.as_ref()) => {
-                        let collected = Now::read().uptime + COLLECTS;
+                    () = node.requested.notified() => {}
+                    () = EventWaiter::wait(events.as_ref()) => {
+                        let collected = Now::read().uptime + COLLECT;
                         alarm.at(due.into_iter().chain([collected]).min()).await;
                     }
                 }
                 Duration::ZERO
             }
             Err(error) => {
-                warn!(%error, "What has begun or is over could not be put in force, or what has drained not be removed; trying again.");
-                now + TRY_AGAIN_AFTER
+                warn!(%error, "A timed change, a rollback or the removal of drained classes failed; retrying.");
+                now + RETRY
             }
         };
     }
 }
 
-/// Commits at the agreed instant. While it waits, the node is free for a rollback, or for whoever asks how it is.
+/// Commits at the commit time. Other requests, such as a rollback, are served meanwhile.
 async fn commit<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     request: Result<Json<Commit>, JsonRejection>,
@@ -283,13 +280,13 @@ async fn commit<K: Kernel + 'static>(
         Ok(request) => request,
         Err(rejection) => return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
     };
-    // A task of its own: that the controller hangs up while all nodes wait must not stop some of them.
+    // In its own task: a controller that hangs up meanwhile must not stop some of the nodes.
     let committing = tokio::spawn(async move {
         let request = Arc::new(request);
         let waiting = Arc::clone(&request);
         let at = on_node(&node, move |node, now| Ok(now.uptime + node.make_ready(&waiting, now)?)).await?;
         let committed = on_node_at(&node, at, move |node, _| node.commit(&request, &Now::read)).await;
-        node.asked.notify_one();
+        node.requested.notify_one();
         committed
     });
     answer(committing.await.unwrap_or_else(|error| Err(broken(&error))))
@@ -297,13 +294,13 @@ async fn commit<K: Kernel + 'static>(
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// What a request has done on the node, at the moment at which the node is had.
+/// The work of a request, at the time at which the node was locked.
 type Work<K, C> = fn(&mut Node<K>, C, Via, Now) -> Result<<C as Call>::Reply, ApiError>;
 
-/// The connection of a request, which a listener of a network puts into the request's extensions.
+/// The connection of a request. Listeners of a network put it into the request's extensions.
 type Connection = Option<Extension<Via>>;
 
-/// A handler that does `work` on the node, under its lock and off the async runtime, since netlink blocks.
+/// A handler that does `work` on the locked node, in a worker thread, since netlink blocks.
 fn locked<K: Kernel + 'static, C: Call>(
     work: Work<K, C>,
 ) -> impl Fn(State<Shared<K>>, Connection, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
@@ -311,20 +308,20 @@ fn locked<K: Kernel + 'static, C: Call>(
         let via = via.map(|Extension(via)| via).unwrap_or_default();
         Box::pin(async move {
             match request {
-                Ok(Json(request)) => answer(asked(&node, move |node, now| work(node, request, via, now)).await),
+                Ok(Json(request)) => answer(requested(&node, move |node, now| work(node, request, via, now)).await),
                 Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
             }
         })
     }
 }
 
-/// Does what a request asks of the node, after which something else may be due next.
-async fn asked<K: Kernel + 'static, T: Send + 'static>(
+/// Does the work of a request, and wakes the ticks.
+async fn requested<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
     work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let done = on_node(node, work).await;
-    node.asked.notify_one();
+    node.requested.notify_one();
     done
 }
 
@@ -335,22 +332,22 @@ async fn on_node<K: Kernel + 'static, T: Send + 'static>(
     on_node_at(node, Duration::ZERO, work).await
 }
 
-/// Does `work` on the node, as soon as possible after an uptime.
+/// Does `work` on the locked node, at an uptime or as soon as possible afterwards.
 async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
     at: Duration,
     work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let wait = at.saturating_sub(Now::read().uptime);
-    if let Some(wait) = wait.checked_sub(LAST_BIT) {
+    if let Some(wait) = wait.checked_sub(PRECISE_WAIT) {
         tokio::time::sleep(wait).await;
     }
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // A request that panicked has not left the node half changed: every change is read back or rolled back.
+        // A panic leaves no half-written change: each is read back or rolled back.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
-        // The time at which the node is had, and not the one at which the request came.
+        // The time after the lock, not that of the request.
         work(&mut node, Now::read())
     });
     done.await.unwrap_or_else(|error| Err(broken(&error)))
@@ -360,7 +357,7 @@ fn broken(error: &JoinError) -> ApiError {
     ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))
 }
 
-/// Measures, beside whatever else is done, but not more than a few at once, and only the ways to nodes.
+/// Measures beside other requests. Limits the number of measurements and their targets.
 async fn run_probe<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     Extension(measurements): Extension<Arc<Semaphore>>,
@@ -370,7 +367,7 @@ async fn run_probe<K: Kernel + 'static>(
         return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, "not a probe")));
     };
     let Ok(permit) = measurements.try_acquire_owned() else {
-        let many = format!("{MEASUREMENTS} measurements are under way already");
+        let many = format!("{MEASUREMENTS} measurements are already running; try again");
         return answer::<()>(Err(ApiError::new(ErrorCode::Conflict, many)));
     };
     let targets = request.targets.clone();
@@ -379,7 +376,7 @@ async fn run_probe<K: Kernel + 'static>(
     }
     let measure = move || {
         let echoes = probe::echo(&request);
-        // A controller that hangs up does not end a measurement.
+        // The measurement continues if the controller hangs up.
         drop(permit);
         echoes
     };
@@ -401,7 +398,7 @@ fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
     match result {
         Ok(reply) => Json(reply).into_response(),
         Err(error) => {
-            // Whoever asks nonsense is told so, as often as he likes; a log would fill the disk.
+            // Clients cause these at any rate, which must not fill the disk.
             if error.code == ErrorCode::BadRequest {
                 debug!(code = ?error.code, "{error}.");
             } else {
@@ -420,9 +417,9 @@ mod tests {
     use super::*;
     use crate::{agent::Config, fake_kernel::FakeKernel};
 
-    /// Whether the service manager hears a sign of life within a time.
+    /// True if a watchdog message arrives within a time.
     async fn hears(socket: &UnixDatagram, within: Duration) -> bool {
-        // What was said before does not count.
+        // Drops earlier messages.
         let mut datagram = [0; 64];
         while socket.recv(&mut datagram).is_ok() {}
         for _ in 0..within.as_millis() / 10 {
@@ -435,7 +432,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_agent_that_cannot_have_its_node_gives_no_sign_of_life() {
+    async fn an_agent_whose_node_is_locked_sends_no_watchdog_message() {
         let config = Config::of("n1".parse().unwrap(), vec!["db0".parse().unwrap()]);
         let kernel = FakeKernel::new("db0".parse().unwrap());
         let node = Node::with_sandbox(config, kernel.clone(), kernel, "boot", Now::read()).unwrap();
@@ -455,7 +452,7 @@ mod tests {
             let _held = node.node.lock().unwrap();
             stuck.recv().unwrap_err();
         });
-        // One that is under way may still come.
+        // A message under way may still come.
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!hears(&ours, Duration::from_secs(2)).await);
         drop(stick);

@@ -1,5 +1,5 @@
-//! Agents on hosts where nobody has installed one: a [`bridge`] from the ssh session to an agent, and the [`keeper`], an
-//! agent that runs only as long as it is needed.
+//! Agents on hosts without an installed agent: a [`bridge`] from the ssh session to an agent, and the [`keeper`], an agent
+//! that runs only while it is needed.
 
 mod bridge;
 mod keeper;

@@ -1,4 +1,4 @@
-//! Clocks, and what waits for them: [`Now`] reads them, [`Timeline`] says what begins and ends, [`Alarm`] wakes the agent.
+//! Time: [`Now`] reads the clocks, [`Timeline`] computes the begin and end of timed changes, [`Alarm`] wakes the agent.
 
 mod alarm;
 mod clock;

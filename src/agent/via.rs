@@ -1,11 +1,10 @@
-//! How a controller's request came to this host: [`Via`].
+//! The connection of a request: [`Via`].
 
 use std::net::{IpAddr, SocketAddr};
 
-/// The two ends of the connection that a request came by, as far as it came over a network.
+/// Both ends of the network connection that a request came by. Empty for a Unix socket.
 ///
-/// The guard keeps the agent from shaping the interface that carries it. Nothing is known, and nothing is to be kept, of a
-/// Unix socket.
+/// The guard refuses to shape the interface that carries this connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Via {
     /// The address of this host.
@@ -15,12 +14,11 @@ pub struct Via {
 }
 
 impl Via {
-    /// The connection that sshd describes in `SSH_CONNECTION` (ssh(1)): the client's address and port, then the
-    /// server's; `None`: it is not that.
+    /// Parses `SSH_CONNECTION` (ssh(1)): address and port of the client, then of the server.
     pub fn of_ssh_connection(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let mut end = || -> Option<SocketAddr> {
-            // A link-local address has its link behind it: fe80::1%eno1.
+            // A link-local address ends with its link: fe80::1%eno1.
             let address = words.next()?.split('%').next()?.parse().ok()?;
             Some(SocketAddr::new(address, words.next()?.parse().ok()?))
         };
@@ -28,7 +26,7 @@ impl Via {
         peer.zip(local).map(|(peer, local)| Self { local: Some(local), peer: Some(peer) })
     }
 
-    /// The address of this host. One of IPv4 that a socket of IPv6 shows is one of IPv4.
+    /// The address of this host. An IPv4-mapped IPv6 address becomes IPv4.
     pub(super) fn local_address(&self) -> Option<IpAddr> {
         self.local.map(|local| local.ip().to_canonical()).filter(|address| !address.is_unspecified())
     }
@@ -38,7 +36,7 @@ impl Via {
         self.peer.map(|peer| peer.ip().to_canonical())
     }
 
-    /// The link that the connection names itself, which link-local addresses do.
+    /// The link of a link-local connection, from the scope id.
     pub(super) fn named_link(&self) -> Option<u32> {
         let scope = |end: Option<SocketAddr>| match end {
             Some(SocketAddr::V6(address)) => Some(address.scope_id()).filter(|link| *link > 0),
@@ -53,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_sshd_says_of_its_connection_is_the_client_first() {
+    fn ssh_connection_has_the_client_first() {
         let via = Via::of_ssh_connection("192.0.2.7 50022 192.0.2.1 22").unwrap();
         assert_eq!(via.peer_address(), Some([192, 0, 2, 7].into()));
         assert_eq!(via.local, Some("192.0.2.1:22".parse().unwrap()));
@@ -65,7 +63,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_is_the_one_that_the_host_has() {
+    fn an_ipv4_mapped_address_is_the_ipv4_address() {
         let via = Via { local: Some("[::ffff:10.0.0.1]:1".parse().unwrap()), peer: Some("[::]:0".parse().unwrap()) };
         assert_eq!(via.local_address(), Some([10, 0, 0, 1].into()));
         assert_eq!(Via { local: via.peer, ..via }.local_address(), None);

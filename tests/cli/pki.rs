@@ -285,7 +285,7 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     // A renewed one needs no restart, of the agent or of anything else.
     let _renew = lab.run(["pki", "issue", "n[1-3]", "--controller", "--force", "--dir", "lab/pki"]).ended(0);
     let _status = controller("status").ended(0);
-    assert_eq!(log().matches("The agent has a certificate.").count(), 2, "{}", log());
+    assert_eq!(log().matches("The agent's certificate is valid.").count(), 2, "{}", log());
 }
 
 /// As README has it: the certificate that every other command takes.

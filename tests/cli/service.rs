@@ -94,7 +94,7 @@ fn a_service_manager_hears_that_the_agent_is_ready_lives_and_ends() {
             break told;
         }
     };
-    assert_eq!(ending, "STOPPING=1\nSTATUS=ending; what is in force stays in the kernel");
+    assert_eq!(ending, "STOPPING=1\nSTATUS=stopping; the state in the kernel stays");
     assert_eq!(service.agent.wait().expect("it ends").code(), Some(0));
     assert!(!socket.exists());
 }
@@ -182,7 +182,7 @@ sys.stdin.read()
     let script = "mkfifo first; \"$NETEMCTL\" agent --until-stdin-closes --config other.toml <first & exec 4>first; \
                   while ! [ -S other.sock ]; do sleep 0.1; done; code=0; agent || code=$?; exec 4>&-; wait; exit $code";
     let answer = run(&sandbox, script).ended(9);
-    assert!(answer.stderr.contains("another agent has interface lo"), "{answer}");
+    assert!(answer.stderr.contains("another agent uses interface lo"), "{answer}");
 }
 
 #[test]

@@ -213,7 +213,7 @@ fn an_interface_that_is_deleted_and_made_again_shows_and_is_shaped_again_where_i
     let status = site.status(4);
     for node in ["n1", "n2"] {
         let drift = status["nodes"][node]["drift"][0].as_str().unwrap();
-        assert_eq!(drift, "make interface db0 again, with its addresses: it is gone");
+        assert_eq!(drift, "create interface db0 again, with its addresses: it is gone");
     }
     site.on_both("ip link add db0 type dummy");
     site.on_both("ip link set db0 up");

@@ -145,8 +145,8 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
     let config = home(&lab, "n1").join("another.toml");
     let elsewhere = text.replace("agent.sock", "another.sock");
     for (text, why) in [
-        (elsewhere.clone(), "another agent keeps the journal"),
-        (elsewhere.replace("journal.json", "another.json"), "another agent has interface db0"),
+        (elsewhere.clone(), "another agent uses the journal"),
+        (elsewhere.replace("journal.json", "another.json"), "another agent uses interface db0"),
     ] {
         fs::write(&config, text).unwrap();
         let refused = start(&lab, "n1", &config).expect(9);
@@ -164,8 +164,8 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
         let refused = start(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);
         assert!(refused.stderr.contains(why) && refused.stderr.contains("hint: "), "{}", refused.stderr);
     };
-    refused(&|| fs::write(&journal, "").unwrap(), "makes no sense: it is empty");
-    refused(&|| fs::write(&journal, &newer).unwrap(), "is of version 99");
+    refused(&|| fs::write(&journal, "").unwrap(), "is invalid: it is empty");
+    refused(&|| fs::write(&journal, &newer).unwrap(), "has version 99");
     refused(
         &|| {
             fs::remove_file(&journal).unwrap();

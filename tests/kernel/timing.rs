@@ -249,7 +249,7 @@ fn a_journal_that_is_torn_stops_an_agent_and_its_node_stays_as_it_is() {
     let output = lab.command(arguments).arg(config).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("journal.json makes no sense") && said.contains("hint: "), "{said}");
+    assert!(said.contains("journal.json is invalid") && said.contains("hint: "), "{said}");
     assert_eq!(lab.tc(), before);
     fs::write(&journal, whole).unwrap();
     let _agent = Restarted::start(&lab, "n7");

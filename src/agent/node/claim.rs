@@ -1,9 +1,9 @@
-//! One agent at a time: [`Claim`] keeps a second one from the same journal and from the same interface.
+//! [`Claim`] keeps a second agent from the same journal and the same interface.
 //!
-//! The journal is replaced as a whole, so what is locked (flock(2)) is a file beside it that stays. An interface is claimed
-//! by an abstract Unix socket (unix(7)): such names belong to a network namespace, as interfaces do, and a process loses
-//! its names as it ends, however it ends. Every user of the machine may take such a name. So each agent takes a random one,
-//! and then looks who has others of that interface: root, its own user and whoever may shape are agents, others are not.
+//! The lock of a journal (flock(2)) is a file beside it, since the journal itself is replaced at each write. An interface is
+//! claimed by an abstract Unix socket (unix(7)): like interfaces, such names belong to a network namespace, and they end
+//! with the process. Any local user can bind such a name. So each agent binds a random one, and then checks the owners of
+//! the others: root, the agent's own user, and processes with `CAP_NET_ADMIN` are agents.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -34,10 +34,10 @@ use tracing::warn;
 use super::{JournalError, journal};
 use crate::{agent::Config, plan::IfName};
 
-/// The names of all sockets of the network namespace.
+/// The sockets of the network namespace.
 const SOCKETS: &str = "/proc/thread-self/net/unix";
 
-/// What no other agent has while this value lives.
+/// The locks of one agent.
 #[derive(Debug, Default)]
 pub(super) struct Claim {
     _journal: Option<Flock<File>>,
@@ -45,20 +45,20 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Claims the journal of an agent, if it keeps one.
+    /// Claims the journal, if there is one.
     pub(super) fn of_journal(config: &Config) -> Result<Self, JournalError> {
         let journal = config.journal.as_deref().map(lock).transpose()?;
         Ok(Self { _journal: journal, ..Self::default() })
     }
 
-    /// Claims its interfaces as well, in the network namespace of the calling process.
+    /// Claims the interfaces as well, in this process's network namespace.
     pub(super) fn and_interfaces(self, config: &Config) -> Result<Self, JournalError> {
         let interfaces = config.interfaces.iter().map(claim).collect::<Result<_, _>>()?;
         Ok(Self { interfaces, ..self })
     }
 
-    /// What has to be accepted, and closed at once, as long as the agent runs. Where the queue is full, another agent does
-    /// not learn whose name it is.
+    /// The sockets of the claims. The agent must accept and close connections: with a full queue another agent cannot look
+    /// up the owner.
     pub(super) fn callers(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.interfaces.iter().map(UnixListener::try_clone)
     }
@@ -69,7 +69,7 @@ fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
     let unwritable = |error| JournalError::Unwritable(path.into(), error);
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
     let file = match made {
-        // To look after what is in force takes no write.
+        // A lock needs no write access.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&beside).map_err(|_| error),
         made => made,
     };
@@ -87,32 +87,35 @@ fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
     let listener = SocketAddr::from_abstract_name(&own).and_then(|own| UnixListener::bind_addr(&own));
     let listener = listener.map_err(unclaimed)?;
     listener.set_nonblocking(true).map_err(unclaimed)?;
-    // Of two agents that do this at once, each has its name before it looks.
+    // Binding comes first, so that two agents at the same time see each other.
     let sockets = fs::read(SOCKETS).map_err(unclaimed)?;
     let sockets = String::from_utf8_lossy(&sockets);
     let names = sockets.lines().filter_map(|line| line.split_once(" @")).map(|(_, name)| name);
     for name in names.filter(|name| name.starts_with(&prefix) && *name != own) {
         match holder(name) {
             Ok(holder) if is_agent(&holder) => return Err(JournalError::InterfaceInUse(interface.clone())),
-            Ok(holder) => warn!("User {} has the name of an agent of {interface} and is none.", holder.uid()),
+            Ok(holder) => warn!(
+                "User {} has bound the name of an agent of {interface} without the right to shape; ignored.",
+                holder.uid()
+            ),
             Err(Errno::ECONNREFUSED) => {}
-            Err(errno) => warn!("Cannot find out which process has an agent's name for {interface}: {errno}."),
+            Err(errno) => warn!("Cannot look up the owner of a claim on {interface}: {errno}."),
         }
     }
     Ok(listener)
 }
 
-/// Whose process listens at an abstract address.
+/// The owner of an abstract socket.
 fn holder(name: &str) -> nix::Result<UnixCredentials> {
-    // It must not wait: the queue may be full.
+    // Non-blocking: the queue may be full.
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
     getsockopt(&socket, PeerCredentials)
 }
 
-/// Whether a process may shape the interfaces of this network namespace. One in a user namespace of its own has all
-/// capabilities there, and none here.
+/// True if a process may shape the interfaces of this network namespace. Capabilities in another user namespace do not
+/// count.
 fn is_agent(holder: &UnixCredentials) -> bool {
     let users = |process: &str| fs::read_to_string(format!("/proc/{process}/uid_map")).ok();
     holder.uid() == 0
@@ -132,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_has_one_agent_until_it_is_gone() {
+    fn a_journal_has_one_agent_at_a_time() {
         let folder = tempfile::tempdir().unwrap();
         let (ours, other) = (folder.path().join("n1.json"), folder.path().join("n2.json"));
         let first = Claim::of_journal(&config(Some(&ours), "db0")).unwrap();
@@ -144,8 +147,8 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_has_one_agent_until_it_is_gone() {
-        // The name is that of no interface of any host, and of this process alone.
+    fn an_interface_has_one_agent_at_a_time() {
+        // No interface has this name, and no other process uses it.
         let name = format!("t{}", std::process::id());
         let claim = |name: &str| Claim::default().and_interfaces(&config(None, name));
         let first = claim(&name).unwrap();

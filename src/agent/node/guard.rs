@@ -1,9 +1,8 @@
-//! What the agent refuses, whatever the controller says. Each refusal says why and how to allow it.
+//! The guard: the changes that the agent refuses, whatever the controller says. Each refusal has its reason and its remedy.
 //!
-//! A change is admitted with all there is to know of the host at that moment: that its interface is one that the config
-//! allows and dedicated to the database, and that the addresses it concerns are the database's. To give an interface back,
-//! and to end what has its time on one that was admitted, needs no more than that it is allowed: nothing but what bears our
-//! mark is touched, and what has come in our way since must not keep it there.
+//! A change is admitted if the config allows the interface, the interface is dedicated to the database, and the addresses
+//! are the database's. Removing needs only the config's consent: netemctl removes only its own objects, and must be able to
+//! do so whatever has changed on the host since.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -15,7 +14,7 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Finds the interface that `wanted` has for this node, and checks that it may be touched.
+/// Finds the node's interface in `wanted`, and checks that it may be changed.
 pub(super) fn admit<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -46,8 +45,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     Ok(interface)
 }
 
-/// Finds the interface that `wanted` has for this node, if it is one that may be given back, which needs less. It may have
-/// another name since.
+/// Finds the node's interface in `wanted` for a change that only removes. The interface may have been renamed.
 pub(super) fn admit_own<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -71,9 +69,9 @@ pub(super) fn admit_own<K: Kernel + ?Sized>(
     }
 }
 
-/// Finds the interface that has what is in force on this node, where the name that it had is nobody's any more.
+/// Finds the interface with the state in force, if it was renamed.
 ///
-/// Another agent's interface has our mark too, but the filters of another node. So exactly what is in force must be there.
+/// Another agent's interface has netemctl's objects too, but for another node. So the state must match exactly.
 pub(super) fn renamed<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -82,7 +80,7 @@ pub(super) fn renamed<K: Kernel + ?Sized>(
     let links = kernel.host()?.links;
     for name in links.into_iter().filter_map(|link| IfName::try_from(link.name).ok()) {
         let seen = kernel.interface(&name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
-        // A link that is deleted meanwhile is none that has it.
+        // The link may be deleted meanwhile.
         let Ok((tree, interface)) = seen else { continue };
         let shaping = in_force.shaping(&config.node, interface.rate);
         if shaping.is_some() && diff(shaping.as_ref(), &tree).is_ok_and(|change| change.is_settled()) {
@@ -95,11 +93,11 @@ pub(super) fn renamed<K: Kernel + ?Sized>(
 fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, ApiError> {
     let node = &config.node;
     wanted.inventory.nodes.get(node).ok_or_else(|| {
-        ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, which is what this agent is"))
+        ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, the name of this agent"))
     })
 }
 
-/// Checks that every link of this node can be, now and when all that ends by itself has ended.
+/// Checks that the parameters of every link of this node are valid, now and after all timed changes.
 pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiError> {
     let timed: BTreeSet<_> = wanted.timed().collect();
     if let Some(link) = wanted.incoherent_link(&config.node) {
@@ -109,18 +107,18 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
         return Err(refused(loss.to_string()));
     }
     if let Some(link) = wanted.without(&timed).incoherent_link(&config.node) {
-        return Err(refused(format!("when what ends by itself has ended, {link}")));
+        return Err(refused(format!("after the end of all timed changes, {link}")));
     }
     Ok(())
 }
 
-/// An interface, the host that it belongs to, and who asks for it.
+/// An interface, its host, and the controller's connection.
 struct Admission<'a> {
     config: &'a Config,
     host: &'a HostNetwork,
     interface: &'a Interface,
     via: &'a Via,
-    /// The link by which packets leave for the controller.
+    /// The link of the route to the controller.
     way: Option<u32>,
 }
 
@@ -135,7 +133,7 @@ impl Admission<'_> {
         })
     }
 
-    /// The loopback is nobody's network, and a port's or a bridge's traffic is not the interface's own.
+    /// Refuses the loopback, ports, and bridges with ports.
     fn check_link(&self) -> Result<(), ApiError> {
         let name = &self.interface.name;
         let link = self.host.link(self.interface.index);
@@ -144,7 +142,7 @@ impl Admission<'_> {
             return Err(refused(format!("interface {name} is the loopback, which is never shaped")));
         }
         let kind = |link: &Link| link.kind.clone().unwrap_or_else(|| "link".to_owned());
-        // A VRF is a table of routes; what is in one sends packets all the same.
+        // A VRF is a routing table. Its members still send their own packets.
         let master = link.master.and_then(|master| self.host.link(master)).filter(|master| kind(master) != "vrf");
         if let Some(master) = master {
             self.unless(Exception::Bridge, || {
@@ -155,7 +153,7 @@ impl Admission<'_> {
                 )
             })?;
         }
-        // The ports of a bond carry nothing but its own packets.
+        // The ports of a bond carry only the bond's packets.
         if let (Some(port), false) = (self.host.ports(link.index).first(), matches!(&*kind(link), "bond" | "team")) {
             self.unless(Exception::Bridge, || {
                 format!(
@@ -175,8 +173,7 @@ impl Admission<'_> {
             let Some(index) = route.link else {
                 self.unless(Exception::DefaultRoute, || {
                     format!(
-                        "there is a default route (`ip route show table {}`) of which the kernel does not say by which \
-                         interface it leaves, so it may be {name}",
+                        "a default route (`ip route show table {}`) does not name its interface, which may be {name}",
                         route.table
                     )
                 })?;
@@ -194,11 +191,11 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// Whoever cuts the line to the controller cannot be told to mend it.
+    /// An agent that cuts its own connection to the controller cannot receive the heal.
     fn check_controller(&self) -> Result<(), ApiError> {
         let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
-        let lines: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
-        match self.carried().into_iter().find(|link| lines.contains(&link.index)) {
+        let links: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
+        match self.carried().into_iter().find(|link| links.contains(&link.index)) {
             Some(link) => self.unless(Exception::Controller, || {
                 format!(
                     "interface {} carries the controller's own connection{}",
@@ -212,7 +209,7 @@ impl Admission<'_> {
 
     fn check_own_addresses(&self, place: &NodeLocation) -> Result<(), ApiError> {
         let name = &self.interface.name;
-        // A link-local address is the interface's own affair, and another one after each start of a machine, say.
+        // Link-local addresses are not checked: they may change at each boot.
         match place.global().find(|address| !self.interface.addresses.contains(address)) {
             Some(address) => Err(refused(format!(
                 "interface {name} does not have the address {address} that the inventory gives it; correct the inventory"
@@ -221,7 +218,7 @@ impl Admission<'_> {
         }
     }
 
-    /// What is sent to another node's address is delayed and cut, so it must be nobody else's.
+    /// Packets to a node's address are delayed and cut, so no other host may have it.
     fn check_address(&self, node: &NodeName, address: IpAddr) -> Result<(), ApiError> {
         let given = format!("{address}, which the inventory gives to node {node}");
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
@@ -230,7 +227,7 @@ impl Admission<'_> {
         if *node == self.config.node {
             return Ok(());
         }
-        // A link-local address is one on this link; another link of this host may have the same.
+        // Another link of this host may have the same link-local address.
         let is_here = |link: Option<u32>| !is_link_local(&address) || link == Some(self.interface.index);
         if let Some(owner) = self.host.owner(address).filter(|owner| is_here(Some(owner.index))) {
             return Err(refused(format!("{given}, is this host's own ({}); correct the inventory", owner.name)));
@@ -244,7 +241,7 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// The links of which packets go through the interface, itself being one.
+    /// The links that send through the interface, itself included.
     fn carried(&self) -> Vec<&Link> {
         self.host.carried_by(self.interface.index)
     }
@@ -253,7 +250,7 @@ impl Admission<'_> {
         if link.index == self.interface.index { String::new() } else { format!(" (that of {} above it)", link.name) }
     }
 
-    /// Refuses, unless the config says that it may be.
+    /// Refuses unless the config has the exception.
     fn unless(&self, exception: Exception, why: impl FnOnce() -> String) -> Result<(), ApiError> {
         if self.config.allow.contains(&exception) {
             return Ok(());
@@ -266,7 +263,7 @@ impl Admission<'_> {
     }
 }
 
-/// The table of routes that is used where no rule says otherwise (`RT_TABLE_MAIN`).
+/// The main routing table (`RT_TABLE_MAIN`).
 const MAIN: u32 = 254;
 
 fn refused(message: String) -> ApiError {

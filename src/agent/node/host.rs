@@ -1,4 +1,4 @@
-//! Which machine the agent runs on, for an inventory: its interfaces, and which of them the agent may touch.
+//! The machine of an agent, for inventories: its interfaces, and which of them the agent may shape.
 
 use crate::{
     agent::Config,
@@ -6,7 +6,7 @@ use crate::{
     wire::{ApiError, Host, HostInterface},
 };
 
-/// The machine of an agent with that config and kernel. Nothing is written.
+/// Reads the machine's interfaces from the kernel.
 pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, ApiError> {
     let network = kernel.host()?;
     let links = network.links.iter().filter(|link| !link.is_loopback);

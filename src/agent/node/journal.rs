@@ -1,10 +1,9 @@
-//! What an agent must not forget: one file, from which the next one goes on.
+//! The journal: one file, from which the next agent continues.
 //!
-//! It has the document that the node has, the times of what is in it, and the transaction that led there, with what was
-//! before. It is replaced as a whole ([`write`]): before the first write of a commit to the kernel, with the transaction
-//! not done, and once the controller has confirmed it, with the transaction done. So whenever the agent is killed, the
-//! next one knows which of the two documents holds: a change that was not confirmed never was, as the controller tells
-//! all other nodes. What the kernel has is not written down; it is asked.
+//! It has the node's document, its timeline, and the last transaction with the document before. It is replaced atomically
+//! ([`write`]): before a commit writes to the kernel, with the transaction not done; and at the confirmation, with the
+//! transaction done. So the agent may be killed at any time: the next one rolls back a transaction that is not done, as all
+//! other nodes do. The state of the kernel is not in the journal; the agent reads it from the kernel.
 
 use std::{
     collections::BTreeSet,
@@ -27,52 +26,51 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the file's format. In the first three, times and the shapes of partitions
-/// were written in another way; entries without any are read all the same.
+/// The version of the format. Versions 1 to 3 are read unless they have timed changes or partitions, whose format changed.
 const VERSION: u32 = 4;
 
-/// A document and the times of what is in it.
+/// A document and its timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-    /// The addresses that the node's interface had and its place in the document did not name, when it was put there.
+    /// The interface addresses at the commit that the document does not name. They are no drift.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) left_out: BTreeSet<IpAddr>,
 }
 
-/// What is written down.
+/// The content of a journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JournalRecord {
-    /// Whose journal it is.
+    /// The owner of the journal.
     pub(super) node: NodeName,
-    /// The boot in which it was written, to which the uptimes in it belong.
+    /// The boot in which it was written, and to which its uptimes belong.
     pub(super) boot: String,
-    /// What the transaction leads to.
+    /// The document that the transaction leads to.
     pub(super) held: Held,
-    /// How it came to be; `None`: there is nothing to go back to.
+    /// The last transaction; `None`: there is nothing to roll back.
     pub(super) transaction: Option<Recorded<Held>>,
-    /// Earlier transactions that all nodes keep.
+    /// Earlier transactions that all nodes have confirmed.
     #[serde(default, rename = "superseded", skip_serializing_if = "Tickets::is_empty")]
     pub(super) finished: Tickets,
 }
 
 impl JournalRecord {
-    /// The entry of a node in a boot.
+    /// The journal of a node in a boot.
     pub(super) fn new(node: NodeName, boot: String, record: Record<Held>) -> Self {
         let Record { held, transaction, finished } = record;
         Self { node, boot, held, transaction, finished }
     }
 
-    /// What it says of the node's transactions.
+    /// The record of the node's transactions.
     pub(super) fn record(self) -> Record<Held> {
         let Self { held, transaction, finished, .. } = self;
         Record { held, transaction, finished }
     }
 
-    /// The entry, if it is that of this agent, and of a document that the agent would take.
+    /// Checks that this agent owns the journal, and that its documents are valid.
     pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
         let Some(path) = &config.journal else { return Ok(self) };
         if self.node != config.node {
@@ -91,13 +89,12 @@ impl JournalRecord {
         }
     }
 
-    /// Whether nothing is in force, and nothing was about to be.
+    /// True if the node is clear, without a change under way.
     pub(crate) fn is_clear(&self) -> bool {
         self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
     }
 
-    /// The entry with times that hold in this boot. In the one in which it was written they do; since another one, only
-    /// the wall clock knows how much time has passed.
+    /// Converts uptimes of another boot to this one, by the wall clock.
     pub(super) fn in_boot(self, boot: &str, now: Now) -> Self {
         if self.boot == boot && !boot.is_empty() {
             return self;
@@ -117,90 +114,90 @@ impl JournalRecord {
     }
 }
 
-/// A line of its own before the entry, so that a later format need not be understood to be told apart.
+/// The first line of the file, so that any version can read the version of any other.
 #[derive(Serialize, Deserialize)]
 struct Head {
     version: u32,
 }
 
-/// Why a journal is of no use. The agent ends then and changes nothing: what it does not know it must not roll back.
+/// An unusable journal or claim. The agent exits and changes nothing, as it does not know the node's document.
 #[derive(Debug, Error)]
 pub enum JournalError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read the journal {path}: {1}", path = .0.display())]
     Unreadable(PathBuf, #[source] io::Error),
-    /// It cannot be written.
+    /// The file cannot be written.
     #[error("cannot write the journal {path}: {1}", path = .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
-    /// Something else wrote it, or its disk has lost some of it.
-    #[error("the journal {path} makes no sense: {why}", path = .path.display())]
+    /// The content is torn, or another program wrote it.
+    #[error("the journal {path} is invalid: {why}", path = .path.display())]
     Malformed {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// In which way.
+        /// The reason.
         why: String,
     },
-    /// A later netemctl wrote it.
-    #[error("the journal {path} is of version {version}, and this netemctl reads version {VERSION}", path = .path.display())]
+    /// An older netemctl wrote it, in a format that this one cannot convert.
+    #[error("the journal {path} has version {version}, and this netemctl reads version {VERSION}", path = .path.display())]
     Older {
         /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
-    /// A later netemctl wrote it.
-    #[error("the journal {path} is of version {version}, and this netemctl knows versions up to {VERSION}", path = .path.display())]
+    /// A newer netemctl wrote it.
+    #[error("the journal {path} has version {version}, and this netemctl reads versions up to {VERSION}", path = .path.display())]
     Newer {
-        /// Which file.
+        /// The file.
         path: PathBuf,
         /// Its version.
         version: u32,
     },
-    /// Another agent has it.
-    #[error("another agent keeps the journal {path}", path = .0.display())]
+    /// Another agent runs with this journal.
+    #[error("another agent uses the journal {path}", path = .0.display())]
     InUse(PathBuf),
-    /// Another agent has an interface.
-    #[error("another agent has interface {0}")]
+    /// Another agent runs with this interface.
+    #[error("another agent uses interface {0}")]
     InterfaceInUse(IfName),
-    /// Nobody knows whether another agent has an interface.
+    /// The claim of the interface failed.
     #[error("cannot claim interface {0}: {1}")]
     Unclaimed(IfName, #[source] io::Error),
-    /// Another agent's journal.
-    #[error("the journal {path} is that of node {node}", path = .path.display())]
+    /// The journal of another node.
+    #[error("the journal {path} belongs to node {node}", path = .path.display())]
     Another {
-        /// Which file.
+        /// The file.
         path: PathBuf,
-        /// Whose it is.
+        /// The owner.
         node: NodeName,
     },
 }
 
 impl JournalError {
-    /// What to do about it.
+    /// The remedy.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::Unreadable(..) | Self::Unwritable(..) => {
-                "the agent needs to read and write that file and its folder, which must be there"
+                "the folder must exist, and the agent needs read and write access to it and to the file"
             }
             Self::InUse(_) | Self::InterfaceInUse(_) => {
-                "end that one first; two that change one interface would roll back each other's work"
+                "stop the other agent first; two agents of one interface would undo each other's changes"
             }
-            Self::Unclaimed(..) => "the agent makes a Unix socket to keep others from its interface",
+            Self::Unclaimed(..) => "the agent binds a Unix socket to keep other agents from its interface",
             Self::Older { .. } => {
-                "start the version of netemctl that wrote it, and netemctl clear; or remove it, and netemctl apply or clear \
-                 brings the node in line"
+                "start the version of netemctl that wrote it and run netemctl clear; or remove the file and run netemctl \
+                 apply or clear"
             }
             Self::Newer { .. } => "start the version of netemctl that wrote it",
             Self::Another { .. } => "give each agent a `journal` of its own in its config",
             Self::Malformed { .. } => {
-                "if it cannot be brought back, remove it: the agent then starts as if nothing were in force, and \
-                 netemctl apply or clear brings the node in line"
+                "restore it, or remove it: the agent then starts clear, and netemctl apply or clear brings the node in \
+                 line"
             }
         }
     }
 }
 
-/// Reads a journal; `None`: there is none yet.
+/// Reads a journal; `None`: the file does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
     match fs::read(path) {
         Ok(bytes) => decode(path, &bytes).map(Some),
@@ -209,12 +206,15 @@ pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
     }
 }
 
-/// Replaces a journal, so that whenever the machine stops there is the old one or the new one, whole.
-pub(super) fn write(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
+/// Replaces a journal atomically: after a crash there is the old or the new one.
+///
+/// The new file has a fixed name, and not a random one as from the crate `tempfile`: a killed agent leaves at most one, and
+/// the config can be checked against it.
+pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let replace = |new: &Path| -> io::Result<()> {
-        write_new(new, &encode(entry)?)?;
+        write_new(new, &encode(record)?)?;
         fs::rename(new, path)?;
-        // Without this, the machine may forget the new name, although not what is in the file.
+        // Without this, a crash may undo the rename.
         File::open(folder(path))?.sync_all()
     };
     let new = beside(path, "new");
@@ -224,15 +224,15 @@ pub(super) fn write(path: &Path, entry: &JournalRecord) -> Result<(), JournalErr
     })
 }
 
-/// Finds out whether the disk would take an entry, and leaves nothing of it.
-pub(super) fn check_write(path: &Path, entry: &JournalRecord) -> Result<(), JournalError> {
+/// Checks that the disk accepts a journal, and leaves no file.
+pub(super) fn check_write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let new = beside(path, "new");
-    let tried = encode(entry).and_then(|bytes| write_new(&new, &bytes));
+    let tried = encode(record).and_then(|bytes| write_new(&new, &bytes));
     drop(fs::remove_file(&new));
     tried.map_err(|error| JournalError::Unwritable(path.into(), error))
 }
 
-/// Writes a file that is not there, or is left over from an agent that was killed at this: there is only one at a time.
+/// Writes and syncs a new file. Removes one that a killed agent has left.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -243,7 +243,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A file of the journal's own, beside it.
+/// A file beside the journal.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".");
@@ -255,10 +255,10 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
-fn encode(entry: &JournalRecord) -> io::Result<Vec<u8>> {
+fn encode(record: &JournalRecord) -> io::Result<Vec<u8>> {
     let mut bytes = serde_json::to_vec(&Head { version: VERSION })?;
     bytes.push(b'\n');
-    serde_json::to_writer(&mut bytes, entry)?;
+    serde_json::to_writer(&mut bytes, record)?;
     bytes.push(b'\n');
     Ok(bytes)
 }
@@ -266,33 +266,33 @@ fn encode(entry: &JournalRecord) -> io::Result<Vec<u8>> {
 fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     let malformed = |why: String| JournalError::Malformed { path: path.into(), why };
     if bytes.is_empty() {
-        return Err(malformed("it is empty, as a disk that was full may leave a file".to_owned()));
+        return Err(malformed("it is empty (was the disk full?)".to_owned()));
     }
-    let head = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| malformed("it is cut short".to_owned()))?;
-    let (head, entry) = bytes.split_at(head);
+    let head = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| malformed("it is truncated".to_owned()))?;
+    let (head, record) = bytes.split_at(head);
     let Head { version } = serde_json::from_slice(head).map_err(|error| malformed(error.to_string()))?;
     match version {
         1..=VERSION => {}
         0 => return Err(malformed(format!("there is no version {version}"))),
         _ => return Err(JournalError::Newer { path: path.into(), version }),
     }
-    // An entry ends with a line break, so that one that is cut short is always seen to be.
-    let entry = entry.strip_suffix(b"\n").filter(|entry| !entry.is_empty());
-    let entry = entry.ok_or_else(|| malformed("it is cut short".to_owned()))?;
-    serde_json::from_slice(entry).map_err(|error| match version {
+    // The final line break shows that the file is not truncated.
+    let record = record.strip_suffix(b"\n").filter(|record| !record.is_empty());
+    let record = record.ok_or_else(|| malformed("it is truncated".to_owned()))?;
+    serde_json::from_slice(record).map_err(|error| match version {
         VERSION => malformed(error.to_string()),
         _ => JournalError::Older { path: path.into(), version },
     })
 }
 
-/// For fuzzing: what is read comes back as it would be written, and its times hold in another boot.
+/// For fuzzing: a journal that is read is written the same, and converts to another boot.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check(bytes: &[u8]) {
-    let Ok(entry) = decode(Path::new("journal"), bytes) else { return };
-    let again = encode(&entry).map(|bytes| decode(Path::new("journal"), &bytes).ok());
-    assert_eq!(again.ok().flatten().as_ref(), Some(&entry), "an entry comes back");
+    let Ok(record) = decode(Path::new("journal"), bytes) else { return };
+    let again = encode(&record).map(|bytes| decode(Path::new("journal"), &bytes).ok());
+    assert_eq!(again.ok().flatten().as_ref(), Some(&record), "a journal is written as it was read");
     let now = Now { uptime: Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
-    drop(entry.in_boot("another boot", now));
+    drop(record.in_boot("another boot", now));
 }
 
 #[cfg(test)]
@@ -319,14 +319,14 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_read_as_it_was_written_and_its_version_is_told_first() {
+    fn a_journal_is_read_as_it_was_written_and_starts_with_its_version() {
         let bytes = encode(&entry()).unwrap();
         assert!(bytes.starts_with(b"{\"version\":4}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 
     #[test]
-    fn half_an_entry_another_version_and_what_is_none_are_errors() {
+    fn a_truncated_journal_another_version_and_other_text_are_errors() {
         let bytes = encode(&entry()).unwrap();
         for length in 0..bytes.len() {
             assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed { .. })));
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_replaced_as_a_whole_and_nothing_is_left_beside_it() {
+    fn a_written_journal_replaces_the_old_one_and_leaves_no_other_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n1.json");
         assert!(read(&path).unwrap().is_none());

@@ -1,4 +1,4 @@
-//! What is in force on one node, compared with its kernel at this moment.
+//! The status of one node: the state in force, compared with the kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,15 +21,15 @@ use crate::{
     },
 };
 
-/// What there is on the interface, compared with what is in force.
+/// The interface, compared with the state in force.
 pub(super) struct Look {
     pub(super) interface: IfName,
     tree: Tree,
-    /// What would have to be written for the kernel to have what is in force.
+    /// The steps that a repair would write.
     steps: Vec<String>,
-    /// What would have to be done to the interface by others.
-    chores: Vec<String>,
-    /// What keeps packets away although the kernel has what is in force.
+    /// The repairs that only others can make.
+    by_hand: Vec<String>,
+    /// Other reasons why no packet passes.
     warnings: Vec<String>,
     foreign: Vec<ForeignObject>,
     draining: usize,
@@ -37,7 +37,7 @@ pub(super) struct Look {
 
 impl Look {
     pub(super) fn drift_state(&self) -> DriftState {
-        match (self.steps.is_empty(), self.chores.is_empty()) {
+        match (self.steps.is_empty(), self.by_hand.is_empty()) {
             (true, true) => DriftState::None,
             (true, false) => DriftState::ByHand,
             (false, _) => DriftState::Repairable,
@@ -45,8 +45,8 @@ impl Look {
     }
 }
 
-/// Looks at the interface. Where something is in force, one that is gone, or down, or without its address, or with one more
-/// than those that were left out, differs from what is wanted.
+/// Compares the interface with the state in force. Unless the node is clear, an interface differs if it is gone or down, or
+/// lacks its address, or has a new one that is not in `left_out`.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
     in_force: &Wanted,
@@ -64,7 +64,7 @@ pub(super) fn look<K: Kernel>(
         interface: name.clone(),
         tree: Tree::default(),
         steps: Vec::new(),
-        chores: Vec::new(),
+        by_hand: Vec::new(),
         warnings: Vec::new(),
         foreign: Vec::new(),
         draining: 0,
@@ -73,21 +73,20 @@ pub(super) fn look<K: Kernel>(
     let (tree, interface) = match seen {
         Err(KernelError::NoInterface(_)) if place.is_some() => {
             let renamed = guard::renamed(config, kernel, in_force)?;
-            let chore = match renamed {
+            let task = match renamed {
                 Some(Interface { name: now, .. }) => format!(
-                    "interface {name} is called {now} now: rename it to {name}, or run `netemctl clear` and change the \
+                    "interface {name} is now called {now}: rename it to {name}, or run `netemctl clear` and change the \
                      inventory and the agent's config"
                 ),
-                None => format!("make interface {name} again, with its addresses: it is gone"),
+                None => format!("create interface {name} again, with its addresses: it is gone"),
             };
-            return Ok(Look { chores: vec![chore], ..empty() });
+            return Ok(Look { by_hand: vec![task], ..empty() });
         }
         seen => seen?,
     };
-    // Where nothing is in force, all that can be is off.
-    let chores = place.map_or_else(|| tree.remaining(name), |place| chores(&interface, place, left_out));
+    let by_hand = place.map_or_else(|| tree.remaining(name), |place| by_hand(&interface, place, left_out));
     let warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
-    let mut look = Look { chores, warnings, ..empty() };
+    let mut look = Look { by_hand, warnings, ..empty() };
     match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
@@ -104,31 +103,31 @@ pub(super) fn look<K: Kernel>(
     Ok(Look { tree, ..look })
 }
 
-/// What has to be done to an interface before packets of the node go by it.
-fn chores(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
+/// The repairs of an interface that only others can make.
+fn by_hand(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
     let missing = place.global().filter(|address| !interface.addresses.contains(address));
-    let mut chores: Vec<String> =
+    let mut by_hand: Vec<String> =
         missing.map(|address| format!("give interface {name} its address {address} (ip address add)")).collect();
-    chores.extend(unnamed(interface, place).difference(left_out).map(|address| {
+    by_hand.extend(unnamed(interface, place).difference(left_out).map(|address| {
         format!(
             "apply again: address {address} of interface {name} is new, and packets to it are neither delayed nor cut (an \
              inventory that lists addresses must list it; or remove it)"
         )
     }));
     if !interface.is_up {
-        chores.push(format!("set interface {name} up (ip link set {name} up)"));
+        by_hand.push(format!("set interface {name} up (ip link set {name} up)"));
     }
-    chores
+    by_hand
 }
 
-/// That an interface is not connected. It has what is in force all the same, and a cable is no part of the kernel.
+/// A warning if the interface has no carrier, which is no drift.
 fn no_carrier(interface: &Interface) -> Option<String> {
     let Interface { name, is_up, has_carrier, .. } = interface;
     (*is_up && !has_carrier).then(|| format!("interface {name} has no carrier: no packet passes until it is connected"))
 }
 
-/// What is in the way of packets on an interface that is to have `wanted`: what the status will say then.
+/// The warnings of the status once `wanted` is in force.
 pub(super) fn warnings(
     node: &NodeName,
     interface: &Interface,
@@ -136,18 +135,17 @@ pub(super) fn warnings(
     left_out: &BTreeSet<IpAddr>,
 ) -> Vec<String> {
     let Some(place) = wanted.inventory.nodes.get(node).filter(|_| !wanted.is_clear()) else { return Vec::new() };
-    chores(interface, place, left_out).into_iter().chain(no_carrier(interface)).collect()
+    by_hand(interface, place, left_out).into_iter().chain(no_carrier(interface)).collect()
 }
 
-/// The addresses by which an interface can be reached and that its place does not name; those aside that each interface has
-/// by itself.
+/// The addresses of an interface that its location does not name, without link-local and tentative ones.
 pub(super) fn unnamed(interface: &Interface, place: &NodeLocation) -> BTreeSet<IpAddr> {
     let Interface { addresses, tentative, .. } = interface;
     let unnamed = addresses.iter().filter(|address| !place.addresses.contains(address) && !is_link_local(address));
     unnamed.filter(|address| !tentative.contains(address)).copied().collect()
 }
 
-/// The status of a node that has `held`, at an uptime, of which the interface was looked at.
+/// The status of a node with the document `held`, at an uptime.
 pub(super) fn status(
     config: &Config,
     held: &Held,
@@ -158,7 +156,7 @@ pub(super) fn status(
 ) -> NodeStatus {
     let Held { document, timeline, .. } = held;
     let in_force = document.in_force(&timeline.absent(uptime));
-    let Look { interface, tree, steps, chores, warnings, foreign, draining } = look;
+    let Look { interface, tree, steps, by_hand, warnings, foreign, draining } = look;
     NodeStatus {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -171,8 +169,8 @@ pub(super) fn status(
         interface,
         profiles: profiles(&tree),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
-        by_hand: chores.len(),
-        drift: [chores, steps].concat(),
+        by_hand: by_hand.len(),
+        drift: [by_hand, steps].concat(),
         warnings,
         foreign,
         draining,
@@ -184,7 +182,7 @@ pub(super) fn status(
     }
 }
 
-/// What the kernel has counted on an interface that was looked at.
+/// The counters of an interface.
 pub(super) fn counted(config: &Config, look: &Look) -> Counted {
     let Tree { classes, counters, .. } = &look.tree;
     let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();

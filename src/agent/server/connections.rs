@@ -1,9 +1,8 @@
-//! The clients of one listener, of which none can hold up another: [`Connections`].
+//! The connections of one listener, and their limits: [`Connections`].
 //!
-//! There are so many at most, and each is given so much time for its handshake, its header, its body, for taking its
-//! answer. What makes room when there are too many is whoever the agent has been waiting for the longest: so a flood of
-//! silent clients ends itself, while one that goes about its business passes through. The agent's own work is never
-//! broken off.
+//! The number of connections is limited, and so is the time for each handshake, header, body and reply. A new connection
+//! above the limit replaces the one that the agent has waited for longest. So a flood of silent clients replaces itself,
+//! and active clients get through. Requests that the agent works on are never aborted.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +16,24 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What clients are given.
+/// Limits on clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How many connections there are at once, handshakes under way included.
+    /// Number of connections, unfinished handshakes included.
     pub connections: usize,
-    /// For the TLS handshake.
+    /// Time for the TLS handshake.
     pub handshake: Duration,
-    /// For the first header.
+    /// Time for the first header.
     pub head: Duration,
-    /// For a body.
+    /// Time for a body.
     pub body: Duration,
-    /// For taking an answer and asking again.
+    /// Time to read a reply and send the next request.
     pub idle: Duration,
-    /// How large a header is, in bytes.
+    /// Size of a header in bytes.
     pub head_size: usize,
-    /// How large a body is, in bytes.
+    /// Size of a body in bytes.
     pub body_size: usize,
-    /// How large all bodies are together.
+    /// Size of all bodies together in bytes.
     pub bodies_size: usize,
 }
 
@@ -54,14 +53,14 @@ impl Default for Limits {
     }
 }
 
-/// What a connection is at.
+/// The current stage of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stage {
     Handshake,
     Head,
-    /// Timed where it is read, for the client to be told.
+    /// The reader has the time limit, as the client gets a reply.
     Body,
-    /// The agent's own, which takes as long as it takes.
+    /// The agent works on the request. No time limit.
     Work,
     Idle,
 }
@@ -77,7 +76,7 @@ struct Shared {
     room: Semaphore,
 }
 
-/// What room for bodies is counted in, as a semaphore has 32 bits at least.
+/// Bytes per permit of the semaphore, whose permits are limited to 32 bits.
 const UNIT: usize = 1024;
 
 #[derive(Default)]
@@ -91,7 +90,7 @@ struct Entry {
     end: CancellationToken,
 }
 
-/// A connection's place among the others, which it has until this is dropped.
+/// One connection. Dropping it makes room for another.
 pub(super) struct Client {
     number: u64,
     all: Connections,
@@ -109,7 +108,7 @@ impl Connections {
         &self.0.limits
     }
 
-    /// Takes one more in, if need be in the place of another; `None`: the agent is at work for all of them.
+    /// Admits a connection, and closes another one if there are too many; `None`: the agent works for all of them.
     pub(super) fn admit(&self, stage: Stage) -> Option<Client> {
         let mut open = self.open();
         if open.entries.len() >= self.limits().connections {
@@ -131,7 +130,7 @@ impl Connections {
         Some(Client { number, all: self.clone(), stage: receiver, end })
     }
 
-    /// Room for a body of so many bytes, if there is some in time.
+    /// Reserves room for a body; `None`: no room within the time limit.
     pub(super) async fn room(&self, bytes: usize) -> Option<impl Send + use<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         tokio::time::timeout(self.limits().body, self.0.room.acquire_many(units)).await.ok()?.ok()
@@ -147,7 +146,7 @@ impl Connections {
 }
 
 impl Client {
-    /// Says what the connection is at from now on.
+    /// Sets the stage.
     pub(super) fn enter(&self, stage: Stage) {
         if let Some(entry) = self.all.open().entries.get(&self.number) {
             entry.stage.send_replace((stage, Instant::now()));
@@ -158,7 +157,7 @@ impl Client {
         &self.all
     }
 
-    /// Ends when the connection has to, with why.
+    /// Waits until the connection must be closed. Returns the reason.
     pub(super) async fn end(&self) -> &'static str {
         let limits = self.all.limits();
         let mut watch = self.stage.clone();
@@ -178,7 +177,7 @@ impl Client {
             };
             tokio::select! {
                 () = late => return why,
-                () = self.end.cancelled() => return "others came, and it was waited for the longest",
+                () = self.end.cancelled() => return "too many connections, and the agent has waited for this one longest",
                 Ok(()) = watch.changed() => {}
             }
         }
@@ -195,14 +194,14 @@ impl Drop for Client {
 mod tests {
     use super::*;
 
-    /// Little time for headers, and as good as for ever for all else.
+    /// 20 ms for headers, an hour for the rest.
     fn of(connections: usize) -> Connections {
         let (head, long) = (Duration::from_millis(20), Duration::from_hours(1));
         Connections::new(Limits { connections, head, handshake: long, idle: long, ..Limits::default() })
     }
 
     #[test]
-    fn who_is_waited_for_the_longest_makes_room() {
+    fn a_new_connection_replaces_the_one_waited_for_longest() {
         let all = of(2);
         let pause = || std::thread::sleep(Duration::from_millis(2));
         let first = all.admit(Stage::Head).unwrap();
@@ -218,22 +217,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_is_never_broken_off() {
+    async fn a_request_under_way_is_never_aborted() {
         let all = of(1);
         let first = all.admit(Stage::Head).unwrap();
         first.enter(Stage::Work);
         assert!(all.admit(Stage::Head).is_none());
         let end = tokio::time::timeout(Duration::from_millis(100), first.end()).await;
-        assert!(end.is_err(), "nothing hurries it");
+        assert!(end.is_err(), "work has no time limit");
         first.enter(Stage::Head);
         assert_eq!(first.end().await, "its header took too long");
         first.enter(Stage::Idle);
         assert!(all.admit(Stage::Head).is_some());
-        assert!(first.end().await.starts_with("others came"));
+        assert!(first.end().await.starts_with("too many connections"));
     }
 
     #[tokio::test]
-    async fn room_for_bodies_is_given_back() {
+    async fn room_for_bodies_is_freed() {
         let limits = Limits { bodies_size: 10 * UNIT, body: Duration::from_millis(20), ..Limits::default() };
         let all = Connections::new(limits);
         let first = all.room(9 * UNIT + 1).await;

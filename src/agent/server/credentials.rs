@@ -1,4 +1,4 @@
-//! The agent's own certificate, read again when its files have changed: [`Credentials`].
+//! The agent's certificate, which is read again when its files change: [`Credentials`].
 
 use std::{
     fs,
@@ -17,29 +17,28 @@ use crate::{
     topology::NodeName,
 };
 
-/// How long before its certificate ends an agent that starts says so as a warning.
+/// Remaining validity below which the agent warns.
 const SOON: Duration = Duration::from_hours(14 * 24);
 
-/// Why the agent has no identity.
+/// A certificate that the agent cannot use.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// The files.
+    /// A file is unreadable or wrong.
     #[error(transparent)]
     Identity(#[from] IdentityError),
-    /// The library.
+    /// The TLS library refuses the identity.
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
 }
 
-/// An identity that follows its files, so that a certificate is renewed by replacing them.
+/// The agent's identity. Replacing the files renews it.
 pub(super) struct Credentials {
     files: TlsFiles,
     role: Role,
     read: Mutex<(Marks, TlsAcceptor)>,
 }
 
-/// What tells that a file is not the one that was read: its inode, its size, and the time of its last change (ctime, which
-/// `chown` and `chmod` set too: a file that could not be read is then tried again).
+/// Inode, size and ctime of each file. `chown` and `chmod` set the ctime too, so a file that was unreadable is read again.
 type Marks = [Option<(u64, u64, i64, i64)>; 3];
 
 impl Credentials {
@@ -51,7 +50,7 @@ impl Credentials {
         Ok(Self { files, role, read: Mutex::new((marks, acceptor)) })
     }
 
-    /// What the next connection is to be accepted with. Files that are of no use change nothing.
+    /// The acceptor for the next connection. If the new files are unusable, the old identity stays.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let marks = self.files.marks();
@@ -59,7 +58,7 @@ impl Credentials {
             read.0 = marks;
             match self.files.acceptor(&self.role) {
                 Ok(acceptor) => read.1 = acceptor,
-                Err(error) => warn!(%error, "The agent's new certificate is of no use; it goes on with the old one."),
+                Err(error) => warn!(%error, "The new certificate is unusable; the agent keeps the old one."),
             }
         }
         read.1.clone()
@@ -79,9 +78,9 @@ impl TlsFiles {
         let identity = Identity::read(self)?.only_of(role, &self.cert)?;
         let until = identity.validity().until;
         match identity.validity().left() {
-            None => warn!(%until, "The agent's certificate has expired: no controller will talk to it."),
-            Some(left) if left < SOON => warn!(%until, "The agent's certificate ends soon."),
-            Some(_) => info!(%until, "The agent has a certificate."),
+            None => warn!(%until, "The agent's certificate has expired; controllers reject it."),
+            Some(left) if left < SOON => warn!(%until, "The agent's certificate expires soon."),
+            Some(_) => info!(%until, "The agent's certificate is valid."),
         }
         Ok(TlsAcceptor::from(Arc::new(identity.server()?)))
     }
@@ -94,14 +93,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_that_could_not_be_read_is_read_once_its_mode_or_owner_is_right() {
+    fn a_key_is_read_again_after_chmod() {
         let folder = tempfile::tempdir().unwrap();
         for name in ["ca.pem", "cert.pem", "key.pem"] {
             fs::write(folder.path().join(name), name).unwrap();
         }
         let files = TlsFiles::in_folder(folder.path());
         let before = files.marks();
-        // The clock of files may stand still for some milliseconds.
+        // File timestamps advance in steps of some milliseconds.
         let is_told = (0..1_000).any(|_| {
             fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
             thread::sleep(Duration::from_millis(1));

@@ -1,4 +1,4 @@
-//! Where an agent listens: a Unix socket, a TCP port with mutual TLS, or one of the loopback without.
+//! The listeners of an agent: a Unix socket, a TCP port with mutual TLS, or a loopback port without TLS.
 
 use std::{
     fs::{self, Permissions},
@@ -22,17 +22,17 @@ use super::{
 };
 use crate::agent::Config;
 
-/// How long nothing is accepted after that has failed: of what it needs, such as file descriptors, there is none left.
+/// Pause after a failed accept, as when no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// One place where an agent listens, with a limit of its own on how many may come.
+/// One listener, with its own limits.
 pub(super) struct Listener {
     socket: Socket,
     pub(super) connections: Connections,
 }
 
 enum Socket {
-    /// The inode tells whether the file is still this agent's.
+    /// The inode identifies the agent's own file.
     Unix {
         listener: UnixListener,
         path: PathBuf,
@@ -44,10 +44,10 @@ enum Socket {
     },
 }
 
-/// Who has come.
+/// An accepted connection.
 pub(super) enum Accepted {
     Unix(UnixStream),
-    /// The credentials are what TLS is to be spoken with.
+    /// Without `tls`, the port is on the loopback.
     Tcp {
         stream: TcpStream,
         peer: SocketAddr,
@@ -56,7 +56,7 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    /// Opens all that a config asks for, the Unix socket last.
+    /// Opens all listeners of a config, the Unix socket last.
     pub(super) async fn open(config: &Config, limits: &Limits) -> Result<Vec<Self>, ServeError> {
         let mut sockets = Vec::new();
         if let Some(address) = config.listen {
@@ -80,7 +80,7 @@ impl Listener {
         Ok(sockets.into_iter().map(listener).collect())
     }
 
-    /// How a person would name it.
+    /// The listener's URL, for the log.
     pub(super) fn describe(&self) -> String {
         match &self.socket {
             Socket::Unix { path, .. } => format!("unix:{}", path.display()),
@@ -91,7 +91,7 @@ impl Listener {
         }
     }
 
-    /// The next one who comes.
+    /// Accepts the next connection.
     pub(super) async fn accept(&self) -> Accepted {
         loop {
             let arrival = match &self.socket {
@@ -104,7 +104,7 @@ impl Listener {
             match arrival {
                 Ok(arrival) => return arrival,
                 Err(error) => {
-                    tracing::debug!(%error, "Nobody can be accepted at the moment.");
+                    tracing::debug!(%error, "Cannot accept a connection; retrying.");
                     tokio::time::sleep(PAUSE).await;
                 }
             }
@@ -115,7 +115,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Socket::Unix { path, inode, .. } = &self.socket
-            // Another agent may have taken the place in the meantime.
+            // Another agent may have replaced the socket.
             && fs::metadata(path).is_ok_and(|now| now.ino() == *inode)
         {
             drop(fs::remove_file(path));
@@ -127,28 +127,28 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
     let failed = |error| ServeError::Socket(socket.into(), error);
     match UnixStream::connect(socket).await.map_err(|error| (error.kind(), error)) {
         Err((io::ErrorKind::NotFound, _)) => {}
-        // Nobody listens, or the file is no socket. An agent that was killed leaves a socket.
+        // No process listens, or the file is no socket. A killed agent leaves its socket.
         Err((io::ErrorKind::ConnectionRefused, _)) => {
             if !fs::symlink_metadata(socket).map_err(failed)?.file_type().is_socket() {
                 return Err(ServeError::NotASocket(socket.into()));
             }
             fs::remove_file(socket).map_err(failed)?;
         }
-        // A full queue is somebody's.
+        // A full queue has a listener.
         Ok(_) | Err((io::ErrorKind::WouldBlock, _)) => return Err(ServeError::Taken(socket.into())),
         Err((_, error)) => return Err(failed(error)),
     }
-    // Made with mode 0600 at once: changed afterwards, it would be open to others for a moment.
+    // Created with mode 0600: after a later chmod, others could have connected.
     let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
     let listener = UnixListener::bind(socket).map_err(failed);
     umask(before);
     listener
 }
 
-/// Lets a group use the socket.
+/// Gives a group access to the socket.
 fn open_to(group: &str, socket: &Path) -> io::Result<()> {
     let known = Group::from_name(group)?.ok_or_else(|| io::Error::other("there is no such group"))?;
-    // In the agent's own group it is already; to give it to another is a right that a service may lack.
+    // A service may lack the right to chown, and needs none for its own group.
     if fs::metadata(socket)?.gid() != known.gid.as_raw() {
         chown(socket, None, Some(known.gid.as_raw()))?;
     }

@@ -1,4 +1,4 @@
-//! From a client that has come to its requests: TLS, HTTP, bounds of time and of size on both.
+//! Connections to requests: TLS and HTTP, with limits of time and size.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,24 +35,24 @@ use crate::{
     wire::{ApiError, ErrorCode, SERVER},
 };
 
-/// How long a client that was refused is listened to, so that it can read why before the connection is reset.
+/// Time for a refused client to read the reason before the connection is closed.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// The extension of a request whose certificate is a viewer's.
+/// The extension of a request with a viewer's certificate.
 #[derive(Clone, Copy)]
 pub(super) struct ReadOnly;
 
-/// How a client has come, for the extensions of its requests.
+/// The extensions of a client's requests.
 #[derive(Clone, Copy, Default)]
 struct Origin {
     via: Option<Via>,
     read_only: Option<ReadOnly>,
 }
 
-/// Receives whoever comes until `stop`.
+/// Accepts and serves connections until `stop`.
 pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
     let refusals = Arc::new(Throttle::new());
     loop {
@@ -61,7 +61,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             () = stop.cancelled() => break,
         };
         let Some(client) = listener.connections.admit(arrival.first_stage()) else {
-            debug!("The agent is at work for as many clients as it has room for; one more was sent away.");
+            debug!("Refused a connection: the agent works for as many clients as it may.");
             continue;
         };
         let (router, stop, refusals) = (router.clone(), stop.clone(), Arc::clone(&refusals));
@@ -73,7 +73,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             }
         });
     }
-    // What is under way is finished; whoever waits for that also says how long.
+    // Requests under way are finished. The caller limits the time.
     while !listener.connections.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -85,7 +85,7 @@ impl Accepted {
     }
 }
 
-/// What one connection is served with.
+/// One connection.
 struct Session {
     client: Client,
     router: Router,
@@ -95,16 +95,16 @@ struct Session {
 impl Session {
     async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, refusals: &Throttle) {
         let Ok(local) = stream.local_addr() else { return };
-        // Answers are small and waited for; that it fails is none of their concern.
+        // Replies are small and urgent. They work without this option as well.
         drop(stream.set_nodelay(true));
         let via = Some(Via { local: Some(local), peer: Some(peer) });
         let Some(tls) = tls else { return self.serve(stream, Origin { via, read_only: None }, true).await };
-        let shaken = tokio::select! {
-            shaken = shake_hands(stream, &tls) => shaken,
+        let handshake = tokio::select! {
+            handshake = shake_hands(stream, &tls) => handshake,
             why = self.client.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
             () = self.stop.cancelled() => return,
         };
-        match shaken {
+        match handshake {
             Ok(stream) => {
                 self.client.enter(Stage::Head);
                 let certificates = stream.get_ref().1.peer_certificates();
@@ -112,15 +112,15 @@ impl Session {
                 let read_only = (role != Some(Role::Controller)).then_some(ReadOnly);
                 self.serve(*stream, Origin { via, read_only }, false).await;
             }
-            Err(None) => debug!(%peer, "Somebody came, said nothing and left."),
+            Err(None) => debug!(%peer, "A client closed its connection without a handshake."),
             Err(Some(Refusal { why, farewell })) => {
-                if let Some(unsaid) = refusals.pass() {
-                    let more = (unsaid > 0).then_some(unsaid);
+                if let Some(suppressed) = refusals.pass() {
+                    let more = (suppressed > 0).then_some(suppressed);
                     warn!(%peer, more, "Refused a connection: {why}.");
                 }
-                if let Some((stream, word)) = farewell {
+                if let Some((stream, reply)) = farewell {
                     tokio::select! {
-                        () = take_leave(stream, &word) => {}
+                        () = say_and_close(stream, &reply) => {}
                         _ = self.client.end() => {}
                     }
                 }
@@ -128,7 +128,7 @@ impl Session {
         }
     }
 
-    /// Serves requests. `checks_host`: only those that do not come by way of a web page.
+    /// Serves requests. `checks_host`: refuses those of web pages in a local browser.
     async fn serve<S>(self, stream: S, origin: Origin, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -141,8 +141,8 @@ impl Session {
             let client = &client;
             async move {
                 let response = if checks_host && !is_for_loopback(request.headers()) {
-                    let why = "without TLS the agent answers programs of its own machine only: the Host header has to be \
-                               a loopback address";
+                    let why = "without TLS the agent answers only programs on this machine: the Host header must be a loopback \
+                               address";
                     refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
                 } else {
                     handle(client, &service, request, origin).await
@@ -159,7 +159,7 @@ impl Session {
             tokio::select! {
                 ended = &mut connection => {
                     if let Err(error) = ended {
-                        debug!(%error, "A connection broke.");
+                        debug!(%error, "A connection failed.");
                     }
                     return;
                 }
@@ -173,13 +173,13 @@ impl Session {
     }
 }
 
-/// Why somebody was not taken for a controller, and what is still to be said, where there is a connection.
+/// Why a handshake failed, and the last reply if the connection is still open.
 struct Refusal {
     why: String,
     farewell: Option<(TcpStream, String)>,
 }
 
-/// TLS with a controller; no refusal is who has left.
+/// TLS with a controller. `Err(None)`: the client has closed the connection.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsAcceptor,
@@ -193,12 +193,12 @@ async fn shake_hands(
         }
         Ok(_) | Err(_) => return Err(None),
     }
-    // The alert that says why has been written by then.
+    // The TLS alert with the reason is already written.
     let refused = |(error, stream)| Some(Refusal { why: why_refused(&error), farewell: Some((stream, String::new())) });
     tls.accept(stream).into_fallible().await.map(Box::new).map_err(refused)
 }
 
-/// The answer to plain HTTP on a port that speaks TLS.
+/// The reply to plain HTTP on a TLS port.
 fn https_only() -> String {
     let error = ApiError::new(ErrorCode::BadRequest, "this port speaks HTTPS only: write https:// in the address");
     let text = serde_json::to_string(&error).unwrap_or_default();
@@ -206,18 +206,17 @@ fn https_only() -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len())
 }
 
-/// Says a last word and waits a moment for the other end to hang up: closed at once, with something of it unread, the
-/// connection would be reset and the word be lost.
-async fn take_leave(mut stream: TcpStream, word: &str) {
-    let leave = async {
-        stream.write_all(word.as_bytes()).await?;
+/// Sends a last reply and waits for the client to close. Closing with unread data would reset the connection and lose
+/// the reply.
+async fn say_and_close(mut stream: TcpStream, reply: &str) {
+    let close = async {
+        stream.write_all(reply.as_bytes()).await?;
         stream.shutdown().await?;
         let mut unread = [0; 4096];
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whatever comes of it, the connection ends.
-    drop(timeout(FAREWELL, leave).await);
+    drop(timeout(FAREWELL, close).await);
 }
 
 async fn handle(
@@ -240,7 +239,7 @@ async fn answered(
     client.enter(Stage::Body);
     let limits = client.connections().limits();
     let (mut parts, body) = request.into_parts();
-    // A body that does not say how large it is may be as large as any.
+    // A body without a length may have any size.
     let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
     let too_large = || {
         let why = format!("the body is larger than {} MiB", limits.body_size >> 20);
@@ -250,7 +249,7 @@ async fn answered(
         return too_large();
     }
     let Some(_room) = client.connections().room(size).await else {
-        let why = "the agent has no room for more requests of that size at the moment; try again";
+        let why = "the agent has no memory left for a request of this size; try again";
         return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Failed, why);
     };
     let bytes = match timeout(limits.body, Limited::new(body, limits.body_size).collect()).await {
@@ -281,13 +280,13 @@ async fn answered(
     }
 }
 
-/// An answer of the door itself, after which it closes: what is left of the request is not read.
+/// A reply that closes the connection. The rest of the request is not read.
 fn refuse(status: StatusCode, code: ErrorCode, why: &str) -> Response<Body> {
     (status, [(header::CONNECTION, "close")], Json(ApiError::new(code, why))).into_response()
 }
 
-/// Whether a request without TLS is from a program of this machine. A web page that a browser there shows can send
-/// requests to the loopback as well, but not with a host that it does not have, and not without saying where it is from.
+/// True if a request without TLS is from a program on this machine. A web page in a local browser can reach the loopback too,
+/// but not with a loopback `Host` and without `Origin`.
 fn is_for_loopback(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

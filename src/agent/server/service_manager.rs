@@ -1,5 +1,7 @@
-//! The service manager that started the agent, and what it is told (`sd_notify(3)`): that the agent is ready, what is in
-//! force, that it is not stuck, that it ends. Without one, nothing is said to anybody.
+//! Notifications to the service manager (sd_notify(3)): ready, status, watchdog, stopping. Without `NOTIFY_SOCKET` there are
+//! none.
+//!
+//! The crate `sd-notify` is not used: its socket blocks, so a service manager that does not read could block the agent.
 
 use std::{
     env, io,
@@ -17,106 +19,105 @@ use std::{
 
 use tracing::{info, warn};
 
-/// Of the time after which an agent is taken for stuck that has said nothing, the part after which it says something.
-const SHARE: u32 = 3;
+/// Number of watchdog messages in the watchdog timeout.
+const BEATS: u32 = 3;
 
-/// The service manager, if there is one.
+/// The service manager that started the agent, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
-    /// After what time it takes the agent for stuck, if it ever does.
-    patience: Option<Duration>,
+    /// The watchdog timeout, after which it restarts the agent.
+    watchdog: Option<Duration>,
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// Reads `NOTIFY_SOCKET` and the watchdog timeout from the environment.
     pub(super) fn of_environment() -> Self {
         let Some(address) = env::var_os("NOTIFY_SOCKET") else { return Self::default() };
         let socket = connect(address.as_bytes());
         if let Err(error) = &socket {
-            warn!(%error, "The service manager at {} cannot be told anything.", address.display());
+            warn!(%error, "Cannot connect to the service manager at {}.", address.display());
         }
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-        // Meant for another process, if it names one.
+        // The variables may be meant for another process.
         let is_ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(process::id()));
-        let patience = number("WATCHDOG_USEC").filter(|patience| is_ours && *patience > 0).map(Duration::from_micros);
-        Self { socket: socket.ok(), patience }
+        let watchdog = number("WATCHDOG_USEC").filter(|watchdog| is_ours && *watchdog > 0).map(Duration::from_micros);
+        Self { socket: socket.ok(), watchdog }
     }
 
     #[cfg(test)]
-    pub(super) fn at(socket: UnixDatagram, patience: Duration) -> Self {
-        Self { socket: Some(socket), patience: Some(patience) }
+    pub(super) fn at(socket: UnixDatagram, watchdog: Duration) -> Self {
+        Self { socket: Some(socket), watchdog: Some(watchdog) }
     }
 
-    /// The agent serves, and `in_force` is.
+    /// Tells that the agent is ready, with a status.
     pub(super) fn ready(&self, in_force: &str) {
         self.tell(&format!("READY=1\nSTATUS={in_force}"));
-        if let Some(patience) = self.patience {
-            info!("The service manager starts this agent again if it is stuck for {} s.", patience.as_secs_f64());
+        if let Some(watchdog) = self.watchdog {
+            info!("The service manager restarts this agent if it is stuck for {} s.", watchdog.as_secs_f64());
         }
     }
 
-    /// The agent ends.
+    /// Tells that the agent ends.
     pub(super) fn stopping(&self) {
-        self.tell("STOPPING=1\nSTATUS=ending; what is in force stays in the kernel");
+        self.tell("STOPPING=1\nSTATUS=stopping; the state in the kernel stays");
     }
 
     fn tell(&self, what: &str) {
         if let Some(socket) = &self.socket
             && let Err(error) = socket.send(what.as_bytes())
         {
-            // It will hear the next one, or find the agent stuck.
-            warn!(%error, "The service manager could not be told {what:?}.");
+            warn!(%error, "Cannot send {what:?} to the service manager.");
         }
     }
 }
 
-/// Connects to a path, or to an abstract address, which begins with `@`.
+/// Connects to a path, or to an abstract address that begins with `@`.
 fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
     let address = match address.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name)?,
         None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address))?,
     };
     let socket = UnixDatagram::unbound()?;
-    // A service manager that does not read must not be able to hold the agent up.
+    // A service manager that does not read must not block the agent.
     socket.set_nonblocking(true)?;
     socket.connect_addr(&address)?;
     Ok(socket)
 }
 
-/// Tells the service manager, now and then, that the agent does its work.
+/// The watchdog and status messages.
 pub(super) struct Heartbeat {
     service_manager: Arc<ServiceManager>,
-    /// The uptime at which it was told so last.
+    /// The uptime of the last watchdog message.
     last: Option<Duration>,
-    /// What it was told to be in force.
+    /// The last status.
     in_force: String,
 }
 
 impl Heartbeat {
-    /// Begins with what [`ServiceManager::ready`] was told.
+    /// Starts with the status of [`ServiceManager::ready`].
     pub(super) fn new(service_manager: Arc<ServiceManager>, in_force: String) -> Self {
         Self { service_manager, last: None, in_force }
     }
 
-    /// What is in force, as it was told.
+    /// The last status.
     pub(super) fn in_force(&self) -> &str {
         &self.in_force
     }
 
-    /// The uptime at which it is to be told so again, if it ever asks.
+    /// The uptime of the next watchdog message; `None`: the service manager has no watchdog.
     pub(super) fn due(&self) -> Option<Duration> {
-        Some(self.last? + self.service_manager.patience? / SHARE)
+        Some(self.last? + self.service_manager.watchdog? / BEATS)
     }
 
-    /// To be called by who has just had the node, at an uptime: whoever cannot have it is stuck.
+    /// Sends what is due. Call it only after the node was locked: a stuck agent must send nothing.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {
             self.service_manager.tell(&format!("STATUS={in_force}"));
             self.in_force = in_force;
         }
-        let Some(patience) = self.service_manager.patience else { return };
-        if self.last.is_none_or(|last| uptime.saturating_sub(last) >= patience / SHARE) {
+        let Some(watchdog) = self.service_manager.watchdog else { return };
+        if self.last.is_none_or(|last| uptime.saturating_sub(last) >= watchdog / BEATS) {
             self.service_manager.tell("WATCHDOG=1");
             self.last = Some(uptime);
         }
@@ -137,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_and_an_abstract_name_are_both_addresses() {
+    fn the_socket_may_be_a_path_or_an_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_pulse_beats_three_times_in_the_patience_and_says_what_is_new() {
+    fn three_watchdog_messages_are_sent_per_timeout_and_each_new_status() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let service_manager = Arc::new(ServiceManager::at(theirs, Duration::from_secs(30)));
         let mut pulse = Heartbeat::new(service_manager, "nothing".to_owned());
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_nobody_supervises_says_nothing() {
+    fn an_agent_without_a_service_manager_sends_nothing() {
         let mut pulse = Heartbeat::new(Arc::new(ServiceManager::default()), String::new());
         pulse.beat("generation 1".to_owned(), Duration::from_secs(1));
         assert_eq!(pulse.last, None);

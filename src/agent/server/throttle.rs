@@ -1,31 +1,31 @@
-//! Saying again and again what strangers do, without filling a disk: [`Throttle`].
+//! A limit on log messages that strangers cause: [`Throttle`].
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// How many messages go out at once.
+/// Number of messages that pass at once.
 const BURST: u32 = 20;
 
-/// How often one more may.
+/// Interval after which one more passes.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Lets so many messages pass and counts the others.
+/// Passes a limited number of messages and counts the others.
 pub(super) struct Throttle(Mutex<State>);
 
 struct State {
     left: u32,
     since: Instant,
-    unsaid: u64,
+    suppressed: u64,
 }
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Self(Mutex::new(State { left: BURST, since: Instant::now(), unsaid: 0 }))
+        Self(Mutex::new(State { left: BURST, since: Instant::now(), suppressed: 0 }))
     }
 
-    /// Whether a message may go out now, and how many were not let out since the last one.
+    /// Passes a message, with the number of messages suppressed since the last one; `None`: suppressed.
     pub(super) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
@@ -40,11 +40,11 @@ impl Throttle {
             state.since = now;
         }
         let Some(left) = state.left.checked_sub(1) else {
-            state.unsaid += 1;
+            state.suppressed += 1;
             return None;
         };
         state.left = left;
-        Some(std::mem::take(&mut state.unsaid))
+        Some(std::mem::take(&mut state.suppressed))
     }
 }
 
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_passes_as_a_few_messages_that_say_how_many_there_were() {
+    fn a_flood_passes_as_20_messages_and_the_number_of_suppressed_ones() {
         let throttle = Throttle::new();
         let start = Instant::now();
         let passed = (0..10_000).filter(|_| throttle.pass_at(start).is_some()).count();

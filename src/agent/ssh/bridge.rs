@@ -1,5 +1,5 @@
-//! `netemctl agent --stdio`: stdin and stdout, which ssh brought here, joined to the socket of this host's agent, or else
-//! of a keeper, which is started if none is there.
+//! `netemctl agent --stdio`: connects stdin and stdout of the ssh session to the socket of this host's agent, or of a keeper,
+//! which is started if there is none.
 
 use std::{
     fs::{self, File},
@@ -35,93 +35,91 @@ use crate::{
     wire::GREETING,
 };
 
-/// How long a keeper may take to listen, or to end.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// Time for a keeper to listen or to exit.
+const KEEPER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What the options asks this host to be.
+/// The caller's request: which node this host is.
 #[derive(Debug, Default)]
 pub struct BridgeOptions {
-    /// Which node.
+    /// The node's name.
     pub node: Option<NodeName>,
-    /// What may be shaped; no other interface is ever touched. None, if the options does not know it.
+    /// The interfaces that may be shaped. Empty if the caller does not know them.
     pub interfaces: Vec<IfName>,
-    /// Whether something is to be changed. A keeper that cannot make the change is replaced; a question replaces none.
+    /// True for a change. Replaces a keeper that cannot make it.
     pub changes: bool,
-    /// The same by the network that the interface has an address in, if there is one such interface.
+    /// The network of the interface that may be shaped, if exactly one interface has an address in it.
     pub network: Option<IpNetwork>,
-    /// The connection that the options came by, as sshd has it in `SSH_CONNECTION`: address and port of the client, then
-    /// of this host.
+    /// The caller's connection, as in `SSH_CONNECTION`: address and port of the client, then of this host.
     pub connection: Option<String>,
 }
 
-/// Why stdin and stdout lead nowhere.
+/// Why the bridge cannot connect.
 #[derive(Debug, Error)]
 pub enum BridgeError {
-    /// The host has no configuration, and the options does not say what it needs.
+    /// The host has no configuration, and the caller gave no node.
     #[error("this host has no {0}, so --node must say which node it is")]
     Unconfigured(PathBuf),
-    /// The host's configuration.
+    /// The host's configuration is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An agent that listens for TLS only.
+    /// The host's agent has no Unix socket.
     #[error("this host's agent has no `socket` in {0}; add one, or reach it by https")]
     NoSocket(PathBuf),
-    /// Another name.
+    /// The host is another node.
     #[error("this host is node {own} by {by}, not {asked}")]
     AnotherNode {
-        /// What it is.
+        /// The host's node.
         own: NodeName,
-        /// What it was to be.
+        /// The requested node.
         asked: NodeName,
-        /// What says so.
+        /// The source of `own`.
         by: String,
     },
-    /// A keeper that speaks otherwise.
-    #[error("the keeper there is of a netemctl with which this one cannot talk; a change by this one replaces it")]
+    /// The keeper has another protocol.
+    #[error("the keeper on this host has an incompatible version; any change by this netemctl replaces it")]
     AnotherWire,
-    /// The guard.
+    /// The session uses the interface.
     #[error(
         "interface {0} has the address that this ssh session came in by; shaping it would slow down or cut the session; \
          give the database an interface of its own"
     )]
     OwnConnection(IfName),
-    /// The folder.
+    /// The keeper's folder is unusable.
     #[error("cannot use {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
-    /// What is in force.
+    /// The keeper's journal is unusable.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// It cannot be started.
+    /// The keeper cannot be started.
     #[error("cannot start the keeper: {0}")]
     Start(#[source] io::Error),
-    /// It ended at once.
-    #[error("the keeper ended at once ({status})")]
+    /// The keeper exited at once.
+    #[error("the keeper exited at once ({status})")]
     Ended {
-        /// How.
+        /// The exit status.
         status: ExitStatus,
-        /// What it said.
+        /// The log.
         log: String,
     },
-    /// It does not listen, or does not end.
+    /// The keeper does not listen, or does not exit.
     #[error("the keeper (process {0}) does not {1}")]
     Stuck(u32, &'static str),
-    /// Stdin, stdout or the socket.
+    /// Stdin, stdout or the socket failed.
     #[error("the connection failed: {0}")]
     Broken(#[source] io::Error),
 }
 
-/// Which agent there is to be.
+/// The agent to connect to.
 struct Agent {
-    /// Where it listens.
     socket: PathBuf,
-    /// The configuration to start a keeper with.
+    /// The configuration for a keeper.
     config: PathBuf,
-    /// That configuration, if it is the keeper's own and not the host's.
+    /// The text of that configuration, unless it is the host's.
     text: Option<String>,
 }
 
-/// Joins stdin and stdout to the agent, until one of them ends. `config` is the host's own configuration, if there is
-/// one. Before a keeper is started, `may_start` says whether it could do anything.
+/// Connects stdin and stdout to the agent until one of them ends. `config`: the path of the host's configuration.
+/// `may_start`: checks the capabilities before a keeper is started.
 pub fn bridge<E: From<BridgeError>>(
     folder: &KeeperFolder,
     config: &Path,
@@ -133,7 +131,6 @@ pub fn bridge<E: From<BridgeError>>(
     check_connection(&options, kernel)?;
     let agent = find(folder, config, &options)?;
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
-    // Held to the end.
     let _presence: FolderLock = folder.enter().map_err(unusable)?;
     let starting = folder.starting().map_err(unusable)?;
     if let Some(text) = &agent.text {
@@ -149,8 +146,7 @@ pub fn bridge<E: From<BridgeError>>(
     Ok(join(&stream).map_err(BridgeError::Broken)?)
 }
 
-/// The interface that has an address in a network. Whether there is one, and only one, is the controller's to say, who
-/// asks for all of them.
+/// The interface with an address in a network; `None` unless there is exactly one. The controller reports that error.
 fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     let host = kernel.host().ok()?;
     let is_in = |link: &&Link| link.addresses.iter().any(|own| network.contains(own.ip()));
@@ -158,11 +154,11 @@ fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     fitting.next().filter(|_| fitting.next().is_none())?.name.parse().ok()
 }
 
-/// Never the interface that the options's connection came in by, be it by what lies on it.
+/// Refuses an interface that carries the caller's connection, directly or by an interface above it.
 fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
     let via = options.connection.as_deref().and_then(Via::of_ssh_connection);
     let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
-    // A host that cannot be looked at shapes nothing either.
+    // A host whose links cannot be read cannot be shaped either.
     let Ok(host) = kernel.host() else { return Ok(()) };
     let carries = |link: &Link| host.carried_by(link.index).iter().any(|above| above.has(own));
     let link = |name: &&IfName| host.links.iter().find(|link| link.name == name.as_str());
@@ -172,7 +168,7 @@ fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result
     }
 }
 
-/// The agent that the host's configuration has, or a keeper for the options.
+/// The agent of the host's configuration, or a keeper for the caller.
 fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result<Agent, BridgeError> {
     if config.exists() {
         let Config { node: own, socket, .. } = Config::read(config)?;
@@ -188,9 +184,9 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = options.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
-    // The first line tells a netemctl with which the keeper cannot talk; builds that speak alike share it.
+    // The first line has the protocol version, which compatible builds share.
     let text = format!(
-        "# {GREETING}: that of the agent that ssh started. It goes when nothing is in force any more.\n\
+        "# {GREETING}: config of the agent that ssh started. It is removed when the node is clear.\n\
          node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
         quoted(node.as_str()),
         interfaces.join(", "),
@@ -200,14 +196,14 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     Ok(Agent { socket: folder.socket(), config: folder.config(), text: Some(text) })
 }
 
-/// What a host calls itself, for those who ask before it has a name as a node.
+/// The host name, as the node's name if the caller gave none.
 fn host_name() -> Option<NodeName> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     name.trim().split('.').next()?.parse().ok()
 }
 
-/// Sees to it that the configuration of a keeper is this one, and that one with another (another interface, another way to
-/// talk) has ended: the next one goes on from its journal. Who only asks has what is there answer, if it can.
+/// Writes the keeper's configuration, and ends a keeper with another one (another interface, another protocol). The next
+/// keeper continues from its journal. A caller without a change uses the running keeper, if possible.
 fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = match fs::read_to_string(folder.config()) {
@@ -218,7 +214,7 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         return Ok(());
     }
     let running = UnixStream::connect(folder.socket()).ok();
-    // Before anything ends that knows when something is over.
+    // Before the keeper ends: an unreadable journal must not stop timed changes.
     let entry = journal::read(&folder.journal())?;
     let is_clear = entry.is_none_or(|entry| entry.is_clear());
     let only_asks = !options.changes || options.node.is_none();
@@ -233,9 +229,9 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         && (stays || !is_clear)
     {
         let by = if is_clear {
-            "its keeper, which ends when nobody has asked for 10 s"
+            "its keeper, which exits after 10 s without a request"
         } else {
-            "what is in force (netemctl clear by that name ends that)"
+            "the state in force (run netemctl clear by that name)"
         };
         return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), by: by.to_owned() });
     }
@@ -246,35 +242,34 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         end(folder, &running)?;
     }
     if other.is_some() {
-        // It has the other name, and says nothing.
+        // A clear journal with the other name.
         match fs::remove_file(folder.journal()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
             _ => {}
         }
     }
-    // Whole at any time, as this process may be killed.
+    // Atomic, as this process may be killed.
     let new = folder.path().join("agent.toml.new");
     fs::write(&new, text).and_then(|()| fs::rename(&new, folder.config())).map_err(unusable)
 }
 
-/// Ends the keeper at the other end of the connection.
+/// Ends the keeper and waits for its exit.
 fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
     let pid = getsockopt(running, PeerCredentials).map_err(|errno| BridgeError::Broken(errno.into()))?.pid();
-    // It may have ended at this very moment.
+    // It may have exited already.
     let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + KEEPER_TIMEOUT;
     while folder.is_kept() {
         if Instant::now() > deadline {
-            return Err(BridgeError::Stuck(pid.cast_unsigned(), "end"));
+            return Err(BridgeError::Stuck(pid.cast_unsigned(), "exit"));
         }
         thread::sleep(Duration::from_millis(10));
     }
     Ok(())
 }
 
-/// Starts a keeper that has nothing of this session: neither its stdin and stdout, which ssh waits for, nor its
-/// environment, its folder or, as it sees to itself, its session.
-#[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
+/// Starts a keeper without the stdin and stdout that ssh waits for, and without this session's environment and folder.
+#[expect(clippy::disallowed_methods, reason = "the keeper outlives this process")]
 fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
     let path = folder.log();
     let log = File::create(&path).map_err(|error| BridgeError::Folder(path, error))?;
@@ -293,7 +288,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
             .spawn()
     };
     let mut keeper = spawn().map_err(BridgeError::Start)?;
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + KEEPER_TIMEOUT;
     loop {
         if let Ok(stream) = UnixStream::connect(&agent.socket) {
             return Ok(stream);
@@ -303,7 +298,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
             return Err(BridgeError::Ended { status, log });
         }
         if Instant::now() > deadline {
-            // Nobody would know of it.
+            // No bridge would use it.
             drop(keeper.kill());
             return Err(BridgeError::Stuck(keeper.id(), "listen"));
         }
@@ -311,7 +306,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
     }
 }
 
-/// Carries bytes both ways until one way ends: then the session is over, as nobody is left to ask or to answer.
+/// Copies bytes both ways until one way ends.
 fn join(stream: &UnixStream) -> io::Result<()> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -319,15 +314,15 @@ fn join(stream: &UnixStream) -> io::Result<()> {
     let (tell, told) = mpsc::channel();
     let (requests, answers) = (stream.try_clone()?, stream.try_clone()?);
     let tell_too = tell.clone();
-    thread::spawn(move || drop(tell.send(carry(stdin, requests))));
-    thread::spawn(move || drop(tell_too.send(carry(answers, stdout))));
+    thread::spawn(move || drop(tell.send(copy(stdin, requests))));
+    thread::spawn(move || drop(tell_too.send(copy(answers, stdout))));
     let ended = told.recv().unwrap_or(Ok(()));
     drop(stream.shutdown(Shutdown::Both));
     ended
 }
 
-/// Carries what there is at once: `io::copy` may wait for more.
-fn carry(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
+/// Copies without buffering: `io::copy` may wait for more.
+fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {

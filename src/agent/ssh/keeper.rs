@@ -1,9 +1,8 @@
-//! The keeper: an agent that nobody installed. `netemctl agent --stdio` starts it when it is needed; it outlives the ssh
-//! session, since deadlines and what is under way must, and ends when it is not needed any more.
+//! The keeper: an agent on a host without an installed one. `netemctl agent --stdio` starts it. It outlives the ssh
+//! session, because timed changes and leases must end, and exits when it is no longer needed.
 //!
-//! Where it lives, [`KeeperFolder`], is below `/run`, as what the kernel has is gone after a reboot as well. Everybody
-//! who is connected holds a shared lock there for as long; the keeper ends only while it holds that lock alone, so
-//! nobody ever finds a keeper that is about to go.
+//! Its folder, [`KeeperFolder`], is below `/run`, which a reboot clears together with the kernel's state. Each bridge holds
+//! a shared lock there. The keeper exits only with the exclusive lock, so no bridge connects to a keeper that exits.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -25,25 +24,25 @@ use crate::{
     kernel::Kernel,
 };
 
-/// How long nothing may have been needed of it before it ends.
-const LINGERS: Duration = Duration::from_secs(10);
+/// Idle time after which the keeper exits.
+const IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// How often it is looked.
-const LOOKS_EVERY: Duration = Duration::from_millis(500);
+/// Interval of the check.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A keeper's folder, one for each network namespace.
+/// A keeper's folder. Each network namespace has its own.
 #[derive(Clone, Debug)]
 pub struct KeeperFolder(PathBuf);
 
-/// Says that somebody is connected, as long as it lives.
-#[must_use = "the keeper may end without it"]
+/// The shared lock of a bridge. Keeps the keeper from exiting.
+#[must_use = "the keeper may exit without it"]
 #[derive(Debug)]
 pub struct FolderLock {
     _lock: Flock<File>,
 }
 
 impl KeeperFolder {
-    /// That of the network namespace that this process is in.
+    /// The folder of this process's network namespace.
     pub fn of_this_network() -> io::Result<Self> {
         let own = "/proc/self/ns/net";
         let found = fs::metadata(own).map_err(|error| io::Error::new(error.kind(), format!("{own}: {error}")))?;
@@ -52,42 +51,42 @@ impl KeeperFolder {
             PathBuf::from("/run")
         } else {
             let folder = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-            folder.ok_or_else(|| io::Error::other("this user is not root, and has no XDG_RUNTIME_DIR either"))?
+            folder.ok_or_else(|| io::Error::other("this user is not root and has no XDG_RUNTIME_DIR"))?
         };
         Ok(Self(parent.join("netemctl-ssh").join(format!("net-{network}"))))
     }
 
-    /// The one at a path.
+    /// The folder at a path.
     pub fn at(path: PathBuf) -> Self {
         Self(path)
     }
 
-    /// Its path.
+    /// The path.
     pub fn path(&self) -> &Path {
         &self.0
     }
 
-    /// Where the keeper listens.
+    /// The keeper's socket.
     pub fn socket(&self) -> PathBuf {
         self.0.join("agent.sock")
     }
 
-    /// Where it keeps what is in force.
+    /// The keeper's journal.
     pub fn journal(&self) -> PathBuf {
         self.0.join("journal.json")
     }
 
-    /// Its configuration.
+    /// The keeper's configuration.
     pub fn config(&self) -> PathBuf {
         self.0.join("agent.toml")
     }
 
-    /// What it says.
+    /// The keeper's log.
     pub fn log(&self) -> PathBuf {
         self.0.join("keeper.log")
     }
 
-    /// Makes the folder, for this user alone, and keeps a keeper that is there from ending.
+    /// Creates the folder with mode 0700, and keeps its keeper from exiting.
     pub fn enter(&self) -> io::Result<FolderLock> {
         loop {
             if let Some(parent) = self.0.parent() {
@@ -96,7 +95,7 @@ impl KeeperFolder {
             make_private(&self.0)?;
             let lock = match self.lock_file() {
                 Ok(file) => Flock::lock(file, FlockArg::LockShared).map_err(|(_, errno)| io::Error::from(errno))?,
-                // The keeper has just ended and taken the folder along.
+                // The keeper has just exited and removed the folder.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(error),
             };
@@ -106,18 +105,18 @@ impl KeeperFolder {
         }
     }
 
-    /// Lets nobody else start a keeper at the same time.
+    /// The lock for starting a keeper.
     pub fn starting(&self) -> io::Result<Flock<File>> {
         let file = private().open(self.0.join("start"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
 
-    /// Waits until no other keeper is at work here, if one is still ending; none is as long as the answer lives.
+    /// Waits until a keeper that exits is gone, and takes its lock.
     pub fn sole(&self) -> io::Result<Flock<File>> {
         Flock::lock(self.keeper_file()?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
 
-    /// Whether a keeper is at work here.
+    /// True if a keeper runs here.
     pub(super) fn is_kept(&self) -> bool {
         self.keeper_file().is_ok_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err())
     }
@@ -130,18 +129,18 @@ impl KeeperFolder {
         private().open(self.0.join("use"))
     }
 
-    /// Whether the file that is locked is the one that others would lock.
+    /// True if the locked file is still in the folder.
     fn is_of_this_folder(&self, lock: &File) -> bool {
         let there = fs::metadata(self.0.join("use")).map(|there| there.ino());
         there.ok() == lock.metadata().map(|own| own.ino()).ok()
     }
 
-    /// The folder for oneself, if nobody is connected.
+    /// The exclusive lock, if no bridge is connected.
     fn alone(&self) -> Option<Flock<File>> {
         Flock::lock(self.lock_file().ok()?, FlockArg::LockExclusiveNonblock).ok()
     }
 
-    /// Waits until the agent has not been needed for a while. Nobody connects as long as the answer lives.
+    /// Waits until the agent has not been needed for [`IDLE_TIME`]. No bridge connects while the result is held.
     async fn until_not_needed(&self, mut need: watch::Receiver<Need>) -> Flock<File> {
         let mut needed = Instant::now();
         loop {
@@ -149,10 +148,10 @@ impl KeeperFolder {
                 drop(need.wait_for(|need| *need != Need::Process).await);
                 needed = Instant::now();
             }
-            tokio::time::sleep(LOOKS_EVERY).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             match self.alone() {
                 Some(alone) if *need.borrow() != Need::Process => {
-                    if needed.elapsed() >= LINGERS {
+                    if needed.elapsed() >= IDLE_TIME {
                         return alone;
                     }
                 }
@@ -161,7 +160,7 @@ impl KeeperFolder {
         }
     }
 
-    /// Removes everything, the folder that all are in as well if it is the last.
+    /// Removes the folder, and its parent if that is empty.
     fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.0)?;
         match self.0.parent().map(fs::remove_dir) {
@@ -177,25 +176,25 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Makes a folder for this user alone, or sees that it is one.
+/// Creates a folder with mode 0700, or checks an existing one.
 fn make_private(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
     let there = match fs::symlink_metadata(folder) {
-        // It has just been removed; whoever asks tries again.
+        // It has just been removed; the caller retries.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         there => there?,
     };
     if !there.is_dir() || there.uid() != geteuid().as_raw() || there.mode() & 0o077 != 0 {
-        let why = format!("{} is not a folder of this user alone; remove it", folder.display());
+        let why = format!("other users can access {}; remove it", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
     }
     Ok(())
 }
 
-/// Serves `node` until it is not needed, or until `end`. Leaves the journal if something is in force, and else nothing.
+/// Serves `node` until it is not needed, or until `end`. Removes the folder if the node is clear.
 pub async fn keep<K: Kernel + 'static>(
     node: Node<K>,
     config: &Config,
@@ -209,7 +208,7 @@ pub async fn keep<K: Kernel + 'static>(
         tokio::select! {
             () = end => {}
             alone = own.until_not_needed(watched) => {
-                info!("The keeper is not needed any more.");
+                info!("The keeper is no longer needed.");
                 drop(tell.send(alone));
             }
         }
@@ -218,7 +217,7 @@ pub async fn keep<K: Kernel + 'static>(
     let is_clear = *need.borrow() == Need::Nothing;
     let removed = match told.await {
         Ok(_alone) if is_clear => folder.remove(),
-        // Somebody is connected, and waits for the next keeper.
+        // A bridge is connected and waits for the next keeper.
         Err(_) if is_clear => fs::remove_file(folder.journal()),
         _ => Ok(()),
     };
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_is_never_alone_while_somebody_is_connected_and_somebody_may_come_after_it_has_gone() {
+    fn a_keeper_does_not_exit_while_a_bridge_is_connected_and_a_bridge_may_come_after_its_exit() {
         let parent = tempfile::tempdir().unwrap();
         let folder = folder(parent.path());
         let first = folder.enter().unwrap();
@@ -253,13 +252,13 @@ mod tests {
         folder.remove().unwrap();
         assert!(!parent.path().join("netemctl-ssh").exists());
         drop(alone);
-        // What it had waited for is not the folder that there is now.
+        // It has waited for the removed folder, and uses the new one.
         let (is_seen, _presence) = coming.join().unwrap().unwrap();
         assert!(is_seen && folder.path().exists());
     }
 
     #[test]
-    fn a_folder_that_others_can_enter_is_none_of_ours() {
+    fn a_folder_that_other_users_can_enter_is_refused() {
         let parent = tempfile::tempdir().unwrap();
         let folder = folder(parent.path());
         drop(folder.enter().unwrap());

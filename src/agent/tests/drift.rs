@@ -154,7 +154,7 @@ fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
     make_again(&mut node);
     node.kernel().is_gone = true;
     let status = node.status(now()).unwrap();
-    assert_eq!(status.drift, ["make interface db0 again, with its addresses: it is gone"]);
+    assert_eq!(status.drift, ["create interface db0 again, with its addresses: it is gone"]);
     assert_eq!((status.interface.as_str(), status.profiles.len()), ("db0", 0));
     let writes = node.kernel().writes;
     assert_eq!(node.tick(now() + 10 * SECOND).unwrap(), None);

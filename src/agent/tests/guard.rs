@@ -223,7 +223,7 @@ fn an_interface_that_lost_its_address_or_its_name_kept_what_was_put_there() {
 
     node.kernel().interface.name = "ens5".parse().unwrap();
     let drift = node.status(now()).unwrap().drift;
-    assert!(drift[0].starts_with("interface db0 is called ens5 now: "), "{drift:?}");
+    assert!(drift[0].starts_with("interface db0 is now called ens5: "), "{drift:?}");
     put(&mut node, "e", &Wanted { generation: 4, ..healed.cleared(inventory()).unwrap() });
     assert_eq!(node.kernel().tree, Tree::default());
 }

@@ -445,6 +445,6 @@ fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() 
     let base = wanted_of(&node);
     let later = laid(&base, "jitter = '11ms'", None);
     let later = refused(&mut node, &base, &later);
-    assert!(later.starts_with("when what ends by itself has ended, the link from n1 to n2 cannot be"), "{later}");
+    assert!(later.starts_with("after the end of all timed changes, the link from n1 to n2 cannot be"), "{later}");
     put_at(&mut node, "d", &laid(&base, "jitter = '10ms'", None), now);
 }

@@ -359,10 +359,10 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
     };
     assert_eq!(
         message("{\"version\":5}\nwhatever"),
-        "the journal FILE is of version 5, and this netemctl knows versions up to 4"
+        "the journal FILE has version 5, and this netemctl reads versions up to 4"
     );
-    assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE is that of node n2");
-    assert_eq!(message(""), "the journal FILE makes no sense: it is empty, as a disk that was full may leave a file");
+    assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE belongs to node n2");
+    assert_eq!(message(""), "the journal FILE is invalid: it is empty (was the disk full?)");
     fs::remove_file(machine.journal()).unwrap();
     fs::create_dir(machine.journal()).unwrap();
     assert!(matches!(machine.open(now()), Err(JournalError::Unreadable(..))));

@@ -1,12 +1,11 @@
-//! What wakes an agent that has nothing to do: a deadline ([`Alarm`]), and the kernel, which tells what others do ([`EventWaiter`]).
+//! The wake-ups of an idle agent: a deadline ([`Alarm`]) or an event from the kernel ([`EventWaiter`]).
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A timer of the clock by which the node counts, `CLOCK_BOOTTIME`: a machine that slept finds what is over by then. The
-/// timers of the async runtime stand still meanwhile.
+/// A timer of `CLOCK_BOOTTIME` (timerfd_create(2)), which counts during suspend. The timers of the async runtime do not.
 pub(crate) struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {
@@ -15,38 +14,38 @@ impl Alarm {
         readable(timer).map(Self)
     }
 
-    /// Ends at an uptime, or never.
+    /// Waits until an uptime; `None`: forever.
     pub(crate) async fn at(&self, uptime: Option<Duration>) {
         let Some(uptime) = uptime else { return std::future::pending().await };
-        // A timer of zero is none.
+        // Zero would disarm the timer.
         let at = uptime.max(Duration::from_nanos(1)).try_into();
-        // The uptime is beyond the end of all clocks.
+        // An uptime beyond the range of the clock never comes.
         let Ok(at) = at else { return std::future::pending().await };
         let time = Itimerspec { it_interval: Duration::ZERO.try_into().unwrap_or(at), it_value: at };
         if timerfd_settime(&self.0, TimerfdTimerFlags::ABSTIME, &time).is_err() {
             return;
         }
-        // How often it has gone off is no news.
+        // The value read is the number of expirations.
         let read = |timer: &OwnedFd| Ok(rustix::io::read(timer, &mut [0; 8])?);
         drop(self.0.async_io(Interest::READABLE, read).await);
     }
 }
 
-/// Hears that the kernel has something to tell.
+/// Waits for events from the kernel.
 pub(crate) struct EventWaiter(AsyncFd<OwnedFd>);
 
 impl EventWaiter {
-    /// `news` becomes readable then. Whoever hears reads all of it.
+    /// `news`: the descriptor that becomes readable. The caller reads all events after each wait.
     pub(crate) fn of(news: OwnedFd) -> io::Result<Self> {
         readable(news).map(Self)
     }
 
-    /// Ends when there is something. Without an ear, never.
-    pub(crate) async fn hear(ear: Option<&Self>) {
-        match ear {
+    /// Waits for an event; `None`: forever.
+    pub(crate) async fn wait(events: Option<&Self>) {
+        match events {
             Some(Self(news)) => match news.readable().await {
                 Ok(mut ready) => ready.clear_ready(),
-                // The runtime ends.
+                // The runtime shuts down.
                 Err(_) => std::future::pending().await,
             },
             None => std::future::pending().await,
@@ -75,7 +74,7 @@ mod tests {
         let alarm = Alarm::new().unwrap();
         for _ in 0..3 {
             let at = Now::read().uptime + MOMENT;
-            // An alarm that is given up right after it was set does not end the next one.
+            // An alarm that is dropped right after it was set does not end the next one.
             tokio::select! {
                 biased;
                 () = alarm.at(Some(at.saturating_sub(MOMENT / 2))) => {}
@@ -97,12 +96,12 @@ mod tests {
         let ear = EventWaiter::of(news.try_clone().unwrap().into()).unwrap();
         let begin = Instant::now();
         for _ in 0..2 {
-            assert!(timeout(MOMENT, EventWaiter::hear(Some(&ear))).await.is_err());
+            assert!(timeout(MOMENT, EventWaiter::wait(Some(&ear))).await.is_err());
             kernel.send(b"link").unwrap();
-            EventWaiter::hear(Some(&ear)).await;
+            EventWaiter::wait(Some(&ear)).await;
             assert_eq!(news.recv(&mut [0; 8]).unwrap(), 4);
         }
-        assert!(timeout(MOMENT, EventWaiter::hear(None)).await.is_err());
+        assert!(timeout(MOMENT, EventWaiter::wait(None)).await.is_err());
         assert!(begin.elapsed() >= 3 * MOMENT);
     }
 }

@@ -1,8 +1,7 @@
-//! What of the document is in force on this node at a given instant, and when that changes next: [`Timeline`].
+//! The parts of the document that are in force at a given uptime, and the next change: [`Timeline`].
 //!
-//! The document is the same on all nodes and says when something begins, how long it lasts and in which turns; from
-//! there on each node knows by itself, whoever else is gone. What has ended stays in the document, and is remembered
-//! here, until an edit drops it. Nothing here reads a clock: the instant is always given, as an uptime.
+//! The document says when a timed change begins, how long it lasts and how it flaps. Each node follows it alone. An ended
+//! change stays in the document until an edit drops it. Nothing here reads a clock.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,14 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::Now;
 use crate::plan::{Absent, Moment, TimedId, Timing, Wanted};
 
-/// The times of what does not stay in force until it is taken back.
+/// The timed changes of a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<(TimedId, Run)>", into = "Vec<(TimedId, Run)>")]
 pub(crate) struct Timeline(BTreeMap<TimedId, Run>);
 
-/// One thing's times, and what the clocks showed as it was committed.
-///
-/// That reading is what ties moments of the wall clock to uptimes, once and for all.
+/// A timed change, and the clocks at its commit. That reading converts wall-clock times to uptimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Run {
@@ -26,38 +23,38 @@ struct Run {
     committed: Now,
 }
 
-/// How it stands with one thing at some instant.
+/// The state of one change at an uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// Whether it is in force.
+    /// True if it is in force.
     pub(crate) is_on: bool,
-    /// Whether it is over for good.
+    /// True if it has ended.
     pub(crate) is_over: bool,
-    /// The uptime at which that changes; `None`: never.
+    /// The uptime of the next change; `None`: never.
     pub(crate) until: Option<Duration>,
-    /// How long until it is over for good; `None`: it has no end.
+    /// The time until it ends; `None`: it has no end.
     pub(crate) left: Option<Duration>,
 }
 
 impl Standing {
-    /// How it stands with what has no times.
-    pub(crate) const FOR_GOOD: Self = Self { is_on: true, is_over: false, until: None, left: None };
+    /// The state of a change without times.
+    pub(crate) const UNTIMED: Self = Self { is_on: true, is_over: false, until: None, left: None };
 }
 
 impl Timeline {
-    /// That of `wanted`, committed at the moment `at`, when the clocks show `now`. What had its times before keeps them,
-    /// over or not.
+    /// The timeline of `wanted`, committed at the wall-clock time `at`, when the clocks show `now`. Changes that were there
+    /// before keep their times.
     pub(crate) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
         let run = |(id, timing)| (self.0.get(&id).copied().unwrap_or(Run { timing, committed: now }), id);
         Self(wanted.timings(at).map(run).map(|(run, id)| (id, run)).collect())
     }
 
-    /// The same after a new start of the machine, which uptimes do not survive: the wall clock is believed once more.
+    /// The timeline after a reboot: uptimes start again, so the wall clock says how much time has passed.
     pub(crate) fn after_boot(&self, now: Now) -> Self {
         Self(self.0.iter().map(|(id, run)| (id.clone(), Run { committed: now, ..*run })).collect())
     }
 
-    /// What is not in force at an uptime.
+    /// The parts that are not in force at an uptime.
     pub(crate) fn absent(&self, uptime: Duration) -> Absent {
         let mut absent = Absent::default();
         for (id, run) in &self.0 {
@@ -71,17 +68,17 @@ impl Timeline {
         absent
     }
 
-    /// When each thing began or will.
+    /// The begin of each timed change.
     pub(crate) fn begins(&self) -> Vec<(TimedId, Moment)> {
         self.0.iter().map(|(id, run)| (id.clone(), run.timing.begins)).collect()
     }
 
-    /// How it stands with one thing.
+    /// The state of a change.
     pub(crate) fn standing(&self, id: &TimedId, uptime: Duration) -> Standing {
-        self.0.get(id).map_or(Standing::FOR_GOOD, |run| run.standing(uptime))
+        self.0.get(id).map_or(Standing::UNTIMED, |run| run.standing(uptime))
     }
 
-    /// The next uptime at which something changes.
+    /// The uptime of the next change.
     pub(crate) fn next(&self, uptime: Duration) -> Option<Duration> {
         self.0.values().filter_map(|run| run.standing(uptime).until).min()
     }
@@ -99,7 +96,7 @@ impl Run {
         Standing {
             is_on: phase.is_on,
             is_over: timing.is_over(elapsed),
-            // A flap without turns, or with ever so many, is what it is for good.
+            // A flap of zero length never changes.
             until: phase
                 .until
                 .filter(|until| *until > elapsed)
@@ -144,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_to_come_is_asleep_until_it_begins_and_ended_when_it_is_over() {
+    fn a_later_change_is_asleep_until_it_begins_and_ended_afterwards() {
         let timeline = timeline(&[("a", timing(NOW.wall.after(5 * SECOND), Some(10 * SECOND)))]);
         let at = |seconds| NOW.uptime + seconds * SECOND;
         let absent = |seconds| {
@@ -156,11 +153,11 @@ mod tests {
         assert_eq!(next, [Some(at(5)), Some(at(5)), Some(at(15)), Some(at(15)), None]);
         let left = [0, 5, 14, 15].map(|seconds| timeline.standing(&id("a"), at(seconds)).left);
         assert_eq!(left, [15, 10, 1, 0].map(|seconds| Some(seconds * SECOND)));
-        assert_eq!(timeline.standing(&id("b"), at(0)), Standing::FOR_GOOD);
+        assert_eq!(timeline.standing(&id("b"), at(0)), Standing::UNTIMED);
     }
 
     #[test]
-    fn what_began_before_it_was_committed_here_has_run_since() {
+    fn a_change_that_began_before_its_commit_has_run_since_its_begin() {
         let flap = Some(Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 });
         let began = Moment::from_nanos(NOW.wall.as_nanos() - 7_000_000_000);
         let timeline = timeline(&[("a", Timing { flap, ..timing(began, Some(20 * SECOND)) })]);
@@ -170,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flap_without_turns_changes_nothing_by_itself_and_is_not_waited_for() {
+    fn a_flap_of_zero_length_never_changes() {
         let tiny = Duration::from_nanos(1);
         for (down, up) in [(Duration::ZERO, Duration::ZERO), (tiny, Duration::ZERO), (Duration::ZERO, tiny)] {
             let flap = Some(Flap { down, up, spread: 0, seed: 1 });
@@ -183,17 +180,17 @@ mod tests {
     }
 
     #[test]
-    fn after_a_new_start_of_the_machine_the_wall_clock_says_how_long_it_has_run() {
+    fn after_a_reboot_the_wall_clock_says_how_long_a_change_has_run() {
         let before = timeline(&[("a", timing(NOW.wall, Some(10 * SECOND)))]);
         let now = Now { uptime: 2 * SECOND, wall: NOW.wall.after(4 * SECOND) };
         let after = before.after_boot(now);
         assert_eq!(after.next(now.uptime), Some(8 * SECOND));
-        // Were it not told, it would take the new uptime for one of long ago, and begin anew.
+        // The old timeline would take the new uptime for one before the begin.
         assert_eq!(before.standing(&id("a"), now.uptime).left, Some(10 * SECOND));
     }
 
     #[test]
-    fn a_time_beyond_the_end_of_all_clocks_never_comes() {
+    fn the_largest_begin_and_duration_do_not_overflow() {
         let timeline = timeline(&[("a", timing(Moment::from_nanos(u64::MAX), Some(Duration::MAX)))]);
         assert_eq!(timeline.absent(NOW.uptime).asleep.len(), 1);
         assert!(timeline.next(NOW.uptime) > Some(Duration::from_hours(24 * 365 * 100)));
