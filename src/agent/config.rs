@@ -1,4 +1,4 @@
-//! The agent's own configuration: what it may touch, whatever a controller asks.
+//! The agent's configuration: what the agent may change, whatever a controller asks.
 
 use std::{
     collections::BTreeMap,
@@ -24,47 +24,46 @@ use crate::{
 /// An agent's configuration file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Which node this is.
+    /// The node's name.
     pub node: NodeName,
-    /// The interfaces that may be shaped; no other is ever touched.
+    /// The interfaces that may be shaped.
     pub interfaces: Vec<IfName>,
-    /// The Unix socket to listen on. Whoever may open it may change this node's network; it is made with mode 0600.
+    /// The Unix socket to listen on, mode 0600. Every user who can open it can change this node's network.
     pub socket: Option<PathBuf>,
-    /// The group whose members may open it as well: it gets mode 0660 then.
+    /// The group that may open the socket too. The mode is then 0660.
     pub socket_group: Option<String>,
-    /// The TCP port to listen on; without [`tls`](Self::tls) one of the loopback, where everybody on this machine may
-    /// change this node's network.
+    /// The TCP port to listen on. Without [`tls`](Self::tls) it must be on the loopback, and every local user can change this
+    /// node's network.
     pub listen: Option<SocketAddr>,
-    /// What that port's TLS is spoken with; a relative path is one from the config file's folder.
+    /// The certificate files of the TCP port. Relative paths start at the config's folder.
     pub tls: Option<TlsFiles>,
-    /// The file in which the agent keeps what is in force, so that it goes on from there when it is started again;
-    /// `None`: it keeps nothing.
+    /// The journal, from which the next agent continues; `None`: a restart loses the state.
     pub journal: Option<PathBuf>,
-    /// Whether it ends when it is not needed; no key of the file, but how it was started.
+    /// True for a keeper, which exits when it is not needed. Not a key of the file.
     pub is_keeper: bool,
-    /// What the guard refuses otherwise and is to let pass.
+    /// Exceptions from the guard.
     pub allow: Vec<Exception>,
-    /// What becomes of what was in force when the machine is started anew.
+    /// The state after a reboot.
     pub after_reboot: AfterReboot,
-    /// What is done when the kernel no longer has what is in force.
+    /// The reaction to drift.
     pub on_drift: OnDrift,
 }
 
-/// Something that the guard lets pass if the config says so, each for the interfaces that the config allows.
+/// An exception from the guard, for all allowed interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// A default route leaves by the interface, or by what lies on it.
+    /// The interface, or one above it, has a default route.
     DefaultRoute,
-    /// The interface, or what lies on it, carries the controller's connection, or the controller's address is a node's.
+    /// The interface, or one above it, carries the controller's connection; or a node has the controller's address.
     Controller,
     /// The interface is a bridge with ports, or a port of a bridge or a bond.
     Bridge,
-    /// A node's address is that of the router of a default route.
+    /// A node's address is the router of a default route.
     Gateway,
 }
 
 impl Exception {
-    /// All of them, as the config has them.
+    /// All values with their names in the config.
     const ALL: [(&'static str, Self); 4] = [
         ("default-route", Self::DefaultRoute),
         ("controller", Self::Controller),
@@ -79,26 +78,26 @@ impl fmt::Display for Exception {
     }
 }
 
-/// What an agent makes of its journal when the machine was started anew since it was written.
+/// The state after a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterReboot {
-    /// What was in force is put in force again, with the time that is left.
+    /// The state before, with the remaining times.
     #[default]
     Restore,
-    /// It is forgotten, as if nothing had ever been in force.
+    /// Clear.
     Clear,
 }
 
 impl AfterReboot {
-    /// All of them, as the config has them.
+    /// All values with their names in the config.
     const ALL: [(&'static str, Self); 2] = [("restore", Self::Restore), ("clear", Self::Clear)];
 }
 
-/// What is done about drift, as the config has it.
+/// All values of `on-drift` with their names.
 const ON_DRIFT: [(&str, OnDrift); 2] = [("report", OnDrift::Report), ("repair", OnDrift::Repair)];
 
 impl Config {
-    /// The configuration of an agent of which nothing else is said. It does not say where to listen.
+    /// A configuration with defaults, and without a listener.
     pub fn of(node: NodeName, interfaces: Vec<IfName>) -> Self {
         Self {
             node,
@@ -151,7 +150,7 @@ pub enum ConfigError {
     Malformed(Box<Rejected>),
 }
 
-/// Reads a configuration from its table. What is wrong is reported and left out.
+/// Reads a configuration from its table. Wrong entries are reported and left out.
 fn read(mut top: Table<'_>, source: &Source, findings: &mut Vec<Finding>) -> Option<Config> {
     let node = required(&mut top, "node", findings)
         .and_then(|entry| parsed(&entry.string(findings)?, "a node's name", NAME_HELP, findings));
@@ -207,7 +206,7 @@ fn required<'t>(top: &mut Table<'t>, key: &'static str, findings: &mut Vec<Findi
     entry
 }
 
-/// What a word stands for.
+/// Parses a word.
 fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) -> Option<T> {
     let parsed = word.get_ref().parse().ok();
     if parsed.is_none() {
@@ -216,7 +215,7 @@ fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Ve
     parsed
 }
 
-/// Which of the words that a key takes this is.
+/// Parses one of the choices of a key.
 fn choice<T: Copy>(word: &Word<'_>, key: &str, all: &[(&'static str, T)], findings: &mut Vec<Finding>) -> Option<T> {
     let found = all.iter().find(|(name, _)| name == word.get_ref());
     if found.is_none() {
@@ -231,7 +230,7 @@ fn choice<T: Copy>(word: &Word<'_>, key: &str, all: &[(&'static str, T)], findin
     found.map(|(_, value)| *value)
 }
 
-/// That nobody can reach the agent, or somebody can who should not.
+/// The error of a config without a listener, or with one that is open to anybody.
 fn reach(
     socket: Option<TableEntry<'_>>,
     listen: Option<TableEntry<'_>>,
@@ -257,7 +256,7 @@ fn reach(
     }
 }
 
-/// Each file that the agent makes or replaces has a path of its own.
+/// The errors of files with the same path, one of which the agent creates.
 fn same_files(
     socket: Option<&Word<'_>>,
     journal: Option<&Word<'_>>,
@@ -293,7 +292,7 @@ fn same_files(
     findings
 }
 
-/// Where a file is, whatever it is called: its folder without symbolic links, and its name.
+/// The path of a file with symbolic links of its folder resolved.
 fn place(file: &Path) -> PathBuf {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     match (file.parent().and_then(|folder| folder.canonicalize().ok()), file.file_name()) {
@@ -311,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_says_what_the_agent_may_touch() {
+    fn a_minimal_configuration_has_defaults() {
         let config = parse("node = 'n1'\ninterfaces = ['db0']\nsocket = '/run/a.sock'").unwrap();
         assert_eq!(config.interfaces, ["db0".parse().unwrap()]);
         assert_eq!(config.journal, None);
@@ -321,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_a_network_needs_tls() {
+    fn a_port_beyond_the_loopback_needs_tls() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.toml");
         let read = |rest: &str| {
@@ -348,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_the_agent_makes_is_nothing_else_as_well() {
+    fn files_that_the_agent_creates_need_paths_of_their_own() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.toml");
         std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
@@ -374,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn the_config_that_is_shipped_is_one_and_has_every_key() {
+    fn the_shipped_config_is_valid_and_has_every_key() {
         let example = include_str!("../../packaging/agent.toml");
         let config = parse(example).unwrap();
         assert_eq!(config.socket.as_deref(), Some(Path::new("/run/netemctl/agent.sock")));
@@ -396,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn exceptions_and_what_is_done_about_a_reboot_and_drift_are_named_and_nothing_else_is() {
+    fn allow_after_reboot_and_on_drift_accept_only_their_choices() {
         let base = "node = 'n1'\nsocket = '/run/a.sock'\ninterfaces = ['db0']\n";
         let usual = parse(base).unwrap();
         assert_eq!((usual.allow, usual.after_reboot, usual.on_drift), (vec![], AfterReboot::Restore, OnDrift::Report));
@@ -412,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_or_an_impossible_interface_is_an_error() {
+    fn an_unknown_key_or_an_invalid_interface_name_is_an_error() {
         let base = "node = 'n1'\nsocket = '/run/a.sock'\n";
         assert!(parse(&format!("{base}interfaces = ['db0']\ninterface = 'db1'")).is_err());
         assert!(parse(&format!("{base}interfaces = ['no/such']")).is_err());

@@ -16,7 +16,7 @@ fn count(node: &mut Node<FakeKernel>, packets: u64) {
 }
 
 #[test]
-fn a_change_that_ends_a_partition_answers_what_that_had_cut_up_to_the_last_moment() {
+fn a_change_that_ends_a_partition_returns_the_packets_cut_until_then() {
     let mut node = n1();
     let partition = parted(&Wanted::default(), "n2", None);
     put(&mut node, "a", &partition);
@@ -39,7 +39,7 @@ fn a_change_that_ends_a_partition_answers_what_that_had_cut_up_to_the_last_momen
 }
 
 #[test]
-fn a_partition_tells_what_it_has_cut_and_a_link_what_it_has_sent() {
+fn counters_have_the_packets_cut_by_a_partition_and_sent_by_a_link() {
     let mut node = n1();
     let document = parted(&uniform(&Wanted::default(), "100ms"), "n2", None);
     put(&mut node, "a", &document);
@@ -57,7 +57,7 @@ fn a_partition_tells_what_it_has_cut_and_a_link_what_it_has_sent() {
 }
 
 #[test]
-fn a_route_by_way_of_another_node_is_told_while_something_is_in_force() {
+fn a_route_through_another_node_is_reported_unless_the_node_is_clear() {
     let mut node = n1();
     let index = node.kernel().interface.index;
     node.kernel().gateways = [(index, address(2))].into();

@@ -39,7 +39,7 @@ fn incidents(node: &mut Node<FakeKernel>, now: Now) -> Vec<String> {
 }
 
 #[test]
-fn what_somebody_else_has_changed_shows_since_when_and_nothing_is_written() {
+fn on_drift_report_shows_the_start_of_drift_and_writes_nothing() {
     let mut node = shaped(OnDrift::Report);
     disturb(&mut node);
     let (start, writes) = (now(), node.kernel().writes);
@@ -58,7 +58,7 @@ fn what_somebody_else_has_changed_shows_since_when_and_nothing_is_written() {
 }
 
 #[test]
-fn what_somebody_else_has_changed_is_rolled_back_at_once_and_told() {
+fn on_drift_repair_repairs_at_once_and_reports_it() {
     let mut node = shaped(OnDrift::Repair);
     let before = node.kernel().tree.clone();
     disturb(&mut node);
@@ -72,7 +72,7 @@ fn what_somebody_else_has_changed_is_rolled_back_at_once_and_told() {
 
 /// With it go the classes and the filters on the way out, and the hook for what comes in stays, with its cuts.
 #[test]
-fn when_somebody_deletes_our_root_the_rest_is_ours_all_the_same() {
+fn a_deleted_root_qdisc_is_repaired_and_the_rest_still_belongs_to_the_agent() {
     for on_drift in [OnDrift::Report, OnDrift::Repair] {
         let mut node = shaped(on_drift);
         let wanted = parted(&wanted_of(&node), "n2", None);
@@ -91,7 +91,7 @@ fn when_somebody_deletes_our_root_the_rest_is_ours_all_the_same() {
 }
 
 #[test]
-fn two_that_rollback_each_others_work_do_not_do_so_in_a_tight_loop() {
+fn repairs_that_are_undone_are_not_repeated_in_a_tight_loop() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
     for tick in 0..5 * 60 {
@@ -100,13 +100,13 @@ fn two_that_rollback_each_others_work_do_not_do_so_in_a_tight_loop() {
     }
     let repairs = node.status(now() + 60 * SECOND).unwrap().watch.repairs;
     assert_eq!((repairs, node.kernel().writes - writes), (6, 6 * 3), "in a minute");
-    // It is mended in the end, although nothing more happens.
+    // It is repaired in the end, without a further event.
     node.tick(now() + 63 * SECOND).unwrap();
     assert!(node.status(now() + 64 * SECOND).unwrap().drift.is_empty());
 }
 
 #[test]
-fn what_is_our_own_doing_is_no_drift() {
+fn the_agents_own_writes_are_no_drift() {
     let mut node = shaped(OnDrift::Repair);
     let timing = Timing { begins: now().wall, lasts: Some(SECOND), flap: None };
     let wanted = parted(&wanted_of(&node), "n2", Some(timing));
@@ -120,7 +120,7 @@ fn what_is_our_own_doing_is_no_drift() {
 }
 
 #[test]
-fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_then_when_it_has_its_address() {
+fn a_replaced_interface_is_repaired_only_with_on_drift_repair_and_once_it_has_its_address() {
     for on_drift in [OnDrift::Report, OnDrift::Repair] {
         let mut node = shaped(on_drift);
         let (before, writes) = (node.kernel().tree.clone(), node.kernel().writes);
@@ -147,7 +147,7 @@ fn an_interface_that_is_made_again_gets_nothing_unless_it_is_to_be_repaired_and_
 }
 
 #[test]
-fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
+fn a_deleted_interface_is_drift_and_timed_changes_end_without_it() {
     let mut node = shaped(OnDrift::Report);
     let wanted = delayed(&wanted_of(&node), "80ms", Some(10 * SECOND));
     put(&mut node, "b", &wanted);
@@ -168,7 +168,7 @@ fn an_interface_that_is_gone_shows_and_what_has_its_time_ends_without_it() {
 }
 
 #[test]
-fn a_link_that_went_down_and_up_shows() {
+fn a_link_that_went_down_and_up_is_an_incident() {
     let mut node = shaped(OnDrift::Repair);
     let mut link = |is_up| {
         let event = Event::Link { index: 2, name: "db0".to_owned(), is_up, has_carrier: is_up };
@@ -184,7 +184,7 @@ fn a_link_that_went_down_and_up_shows() {
 }
 
 #[test]
-fn an_interface_without_a_carrier_is_said_as_the_change_is_prepared_and_is_no_drift() {
+fn a_missing_carrier_is_a_warning_at_prepare_and_no_drift() {
     let mut node = node(OnDrift::Report);
     node.kernel().interface.has_carrier = false;
     let document = uniform(&Wanted::default(), "100ms");
@@ -197,7 +197,7 @@ fn an_interface_without_a_carrier_is_said_as_the_change_is_prepared_and_is_no_dr
 }
 
 #[test]
-fn an_interface_that_is_down_is_said_as_the_change_is_prepared_before_the_status_calls_it_drift() {
+fn a_link_that_is_down_is_a_warning_at_prepare_and_drift_afterwards() {
     let mut node = node(OnDrift::Report);
     node.kernel().interface.is_up = false;
     let document = uniform(&Wanted::default(), "100ms");
@@ -207,7 +207,7 @@ fn an_interface_that_is_down_is_said_as_the_change_is_prepared_before_the_status
 }
 
 #[test]
-fn a_kernel_that_does_not_answer_is_not_taken_for_one_that_has_nothing() {
+fn a_kernel_that_does_not_answer_is_not_taken_for_an_empty_one() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
     node.kernel().is_mute = true;
@@ -227,7 +227,7 @@ fn foreign(what: &str) -> ForeignObject {
 }
 
 #[test]
-fn what_is_foreign_stops_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() {
+fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() {
     let mut node = n1();
     let start = now();
     let lasts = Timing { begins: start.wall, lasts: Some(10 * SECOND), flap: None };
@@ -242,7 +242,7 @@ fn what_is_foreign_stops_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear()
     node.tick(start + 10 * SECOND).unwrap();
     assert_eq!(node.kernel().tree.cuts.len(), 2, "the first partition is over");
 
-    // Nothing can be added, and the refusal has the command that mends it.
+    // Nothing can be added, and the refusal has the command that removes the object.
     let before = wanted_of(&node);
     let refused = node.prepare(prepare("d", &before, &uniform(&before, "300ms")), start + 11 * SECOND).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Refused);
@@ -261,7 +261,7 @@ fn what_is_foreign_stops_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear()
 }
 
 #[test]
-fn what_is_foreign_is_never_repaired_away() {
+fn a_repair_never_removes_foreign_objects() {
     let mut node = shaped(OnDrift::Repair);
     disturb(&mut node);
     node.kernel().tree.foreign.push(foreign("filter pref 7"));
@@ -276,7 +276,7 @@ fn what_is_foreign_is_never_repaired_away() {
 }
 
 #[test]
-fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
+fn nothing_is_repaired_while_a_change_waits_for_its_commit_time() {
     let mut node = shaped(OnDrift::Repair);
     let base = wanted_of(&node);
     node.prepare(prepare("b", &base, &parted(&base, "n2", None)), now()).unwrap();
@@ -292,7 +292,7 @@ fn nothing_is_repaired_while_a_change_waits_for_its_moment() {
 
 /// A virtual address, a privacy address or a new lease passed every partition, and the status said ok.
 #[test]
-fn an_address_that_is_new_is_drift_until_the_document_names_it_and_one_that_was_there_is_not() {
+fn a_new_address_is_drift_until_the_document_names_it_and_an_earlier_one_is_not() {
     let mut node = node(OnDrift::Repair);
     let known: IpAddr = "192.0.2.1".parse().unwrap();
     node.kernel().interface.addresses.push(known);
@@ -320,7 +320,7 @@ fn an_address_that_is_new_is_drift_until_the_document_names_it_and_one_that_was_
         status.drift
     );
     assert!(status.watch.since.is_some() && status.watch.repairs == 0);
-    assert_eq!(node.kernel().writes, writes, "the agent cannot mend it");
+    assert_eq!(node.kernel().writes, writes, "the agent cannot repair it");
 
     let partition = parted(&document, "n2", None);
     put(&mut node, "b", &partition);

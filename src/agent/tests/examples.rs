@@ -36,7 +36,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     };
     exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
     exchanges.add(&confirm(ticket), &node.confirm(&confirm(ticket), now()).unwrap());
-    // The kernel's release is that of whoever runs this.
+    // The kernel release is that of the machine that runs the test.
     exchanges.add(&GetHost {}, &Host { kernel: "6.1.0-28-amd64".to_owned(), ..node.host().unwrap() });
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());

@@ -154,7 +154,7 @@ impl Site {
 }
 
 #[tokio::test]
-async fn all_nodes_write_at_the_agreed_instant_and_not_before() {
+async fn all_nodes_write_at_the_commit_time_and_not_before() {
     let site = Site::up().await;
     let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let onset = outcome.onset.unwrap();
@@ -165,7 +165,7 @@ async fn all_nodes_write_at_the_agreed_instant_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
+async fn a_timed_partition_is_reported_to_begin_when_it_does_on_the_nodes() {
     let site = Site::up().await;
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
@@ -179,7 +179,7 @@ async fn a_partition_with_a_time_is_said_to_begin_when_it_does_on_the_nodes() {
 /// The next document has the moment at which the partition began, so it is another one. It had the same generation, and was
 /// refused.
 #[tokio::test]
-async fn what_is_in_force_can_be_planned_and_made_again_while_a_partition_with_a_time_runs() {
+async fn the_document_in_force_can_be_planned_and_applied_again_during_a_timed_partition() {
     let site = Site::up().await;
     let never = CancellationToken::new();
     let inventory = site.fleet.inventory().clone();
@@ -194,7 +194,7 @@ async fn what_is_in_force_can_be_planned_and_made_again_while_a_partition_with_a
 }
 
 #[tokio::test]
-async fn nodes_that_wait_answer_and_can_be_told_to_forget_it() {
+async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     let site = Site::up().await;
     let transaction = site.fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let ticket = transaction.ticket.clone();
@@ -254,7 +254,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
 }
 
 #[tokio::test]
-async fn an_interruption_before_the_instant_leaves_no_trace() {
+async fn an_interruption_before_the_commit_time_leaves_no_trace() {
     let site = Site::up().await;
     let before = site.writes();
     let interrupt = CancellationToken::new();
@@ -273,7 +273,7 @@ async fn an_interruption_before_the_instant_leaves_no_trace() {
 
 /// The phases that a controller can die in, by what it did last: nothing goes on when it stops asking.
 #[tokio::test]
-async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_it_was() {
+async fn a_controller_that_dies_before_confirm_leaves_every_node_as_before() {
     let site = Site::up().await;
     let within = SECOND;
     for committed in 0..=3_u8 {
@@ -286,7 +286,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
         assert_eq!(site.generations().await, generations, "{committed} nodes have committed");
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
-        // Those that were prepared only would forget it by themselves, in 15 s.
+        // Nodes that have only prepared would cancel after 15 s.
         split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());
@@ -294,7 +294,7 @@ async fn a_controller_that_dies_in_any_phase_but_the_last_leaves_every_node_as_i
 }
 
 #[tokio::test]
-async fn a_controller_that_dies_while_it_confirms_leaves_nodes_that_differ_and_apply_mends_it() {
+async fn a_controller_that_dies_during_confirm_leaves_nodes_that_differ_until_the_next_apply() {
     let site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: SECOND };
@@ -308,7 +308,7 @@ async fn a_controller_that_dies_while_it_confirms_leaves_nodes_that_differ_and_a
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() {
+async fn an_agent_that_dies_between_prepare_and_commit_makes_all_others_roll_back() {
     let mut site = Site::up().await;
     let transaction = site.prepare().await;
     site.kill(2);
@@ -326,7 +326,7 @@ async fn an_agent_that_dies_between_prepare_and_commit_has_all_others_go_back() 
 }
 
 #[tokio::test]
-async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_is_started_again() {
+async fn an_agent_that_dies_after_its_commit_rolls_back_at_its_start_as_the_others_did() {
     let mut site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit =
@@ -341,7 +341,7 @@ async fn an_agent_that_dies_after_its_commit_goes_back_as_the_others_do_when_it_
 }
 
 #[tokio::test]
-async fn a_node_that_is_gone_can_be_left_out_and_is_brought_in_line_when_it_is_back() {
+async fn a_missing_node_can_be_left_out_and_is_brought_in_line_later() {
     let mut site = Site::up().await;
     site.kill(3);
     let refused = site.edit_within(&Scope::default()).await.unwrap_err();
@@ -398,7 +398,7 @@ async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict
 
 /// Of several controllers at once each succeeds or changes nothing, and what was changed adds up.
 #[tokio::test]
-async fn controllers_that_are_in_each_others_way_change_all_nodes_or_none() {
+async fn competing_controllers_change_all_nodes_or_none() {
     let site = Site::up().await;
     let begin = Instant::now();
     let controller = async || {
@@ -437,7 +437,7 @@ async fn controllers_that_are_in_each_others_way_change_all_nodes_or_none() {
 }
 
 #[tokio::test]
-async fn an_interruption_while_a_node_is_silent_is_heard_at_once_and_the_others_forget_what_they_prepared() {
+async fn an_interruption_while_a_node_is_silent_cancels_on_the_other_nodes_at_once() {
     let site = Site::up().await;
     let mut inventory = site.fleet.inventory().clone();
     let silent = site.folder.path().join("silent");
@@ -455,7 +455,7 @@ async fn an_interruption_while_a_node_is_silent_is_heard_at_once_and_the_others_
     let (outcome, ()) = tokio::join!(fleet.edit(&terms, &interrupt, site.edit()), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
     assert!(began.elapsed() < 8 * SECOND, "nobody waits until the call itself has timed out");
-    // Had they not forgotten it, this would be a conflict.
+    // A prepared change left over would be a conflict.
     drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
@@ -490,7 +490,7 @@ async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, i
 
 /// What a controller hears whose last confirmation was lost while another one has changed something on top of it.
 #[tokio::test]
-async fn a_change_that_all_nodes_kept_and_another_one_covers_is_not_said_to_be_rolled_back() {
+async fn a_covered_change_that_all_nodes_keep_is_not_reported_as_rolled_back() {
     let site = Site::up().await;
     let mut inventory = site.fleet.inventory().clone();
     let proxy = site.folder.path().join("proxy");
@@ -536,7 +536,7 @@ async fn confirmed_on_all(site: &Site) -> Ticket {
 }
 
 #[tokio::test]
-async fn a_change_that_was_prepared_on_what_is_rolled_back_does_not_bring_it_back() {
+async fn a_change_prepared_on_a_rolled_back_document_does_not_restore_it() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
     let prepared = site.prepare().await;
@@ -549,7 +549,7 @@ async fn a_change_that_was_prepared_on_what_is_rolled_back_does_not_bring_it_bac
 }
 
 #[tokio::test]
-async fn a_document_that_is_not_confirmed_is_not_edited() {
+async fn an_unconfirmed_document_is_not_edited() {
     let site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
@@ -567,7 +567,7 @@ async fn a_document_that_is_not_confirmed_is_not_edited() {
 }
 
 #[tokio::test]
-async fn what_may_still_be_rolled_back_is_not_built_on_by_some_nodes_and_not_said_to_be_in_force() {
+async fn an_unfinished_document_is_not_edited_on_some_nodes_and_not_reported_as_in_force() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
     let only = |number| Scope { only: Some([name(number)].into()), ..Scope::default() };

@@ -65,7 +65,7 @@ fn assert_refused(kernel: &FakeKernel, via: Via, exception: Exception, because: 
 }
 
 #[test]
-fn an_interface_beside_that_of_everything_else_is_admitted() {
+fn an_interface_beside_the_default_route_is_admitted() {
     let wanted = uniform(&Wanted::default(), "100ms");
     for via in [Via::default(), by_eth0()] {
         ask(&mut node(host(|_| {}), &[]), &wanted, via).unwrap();
@@ -73,7 +73,7 @@ fn an_interface_beside_that_of_everything_else_is_admitted() {
 }
 
 #[test]
-fn an_interface_with_a_default_route_is_refused_in_whatever_table_and_however_far_above_it_it_is() {
+fn a_default_route_in_any_table_on_the_interface_or_above_it_is_refused() {
     let carries = "interface db0 carries a default route";
     let directly = host(|kernel| kernel.default_routes.push(route(DB0)));
     assert_refused(&directly, Via::default(), Exception::DefaultRoute, &format!("{carries}, so"));
@@ -85,7 +85,7 @@ fn an_interface_with_a_default_route_is_refused_in_whatever_table_and_however_fa
     });
     assert_refused(&by_vlan, Via::default(), Exception::DefaultRoute, &format!("{carries} (that of db0.7 above it)"));
     let unknown = host(|kernel| kernel.default_routes.push(DefaultRoute { link: None, ..route(0) }));
-    assert_refused(&unknown, Via::default(), Exception::DefaultRoute, "does not say by which interface");
+    assert_refused(&unknown, Via::default(), Exception::DefaultRoute, "does not name its interface");
     // A VLAN has queues of its own, so what goes by the link below it is not disturbed.
     let below = host(|kernel| {
         kernel.others.push(Link { lies_on: Some(ETH0), ..link(7, "eth0.7") });
@@ -146,7 +146,7 @@ fn the_interface_that_carries_the_controllers_connection_is_refused() {
 }
 
 #[test]
-fn an_address_that_is_somebody_elses_is_no_nodes() {
+fn addresses_of_other_hosts_are_refused() {
     let of_n2 = |address: [u8; 4]| {
         let mut wanted = uniform(&Wanted::default(), "100ms");
         wanted.inventory.nodes.get_mut(&"n2".parse::<NodeName>().unwrap()).unwrap().addresses = vec![address.into()];
@@ -175,7 +175,7 @@ fn an_address_that_is_somebody_elses_is_no_nodes() {
 }
 
 #[test]
-fn what_has_come_in_the_way_since_does_not_keep_what_is_ours_there() {
+fn later_obstacles_do_not_stop_a_removal() {
     let mut node = node(host(|_| {}), &[]);
     let start = now();
     let topology = uniform(&Wanted::default(), "100ms");
@@ -195,7 +195,7 @@ fn what_has_come_in_the_way_since_does_not_keep_what_is_ours_there() {
 }
 
 #[test]
-fn an_interface_that_was_made_again_after_it_was_checked_is_not_changed() {
+fn an_interface_replaced_after_the_check_is_not_changed() {
     let mut node = node(host(|_| {}), &[]);
     let wanted = uniform(&Wanted::default(), "100ms");
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
@@ -206,7 +206,7 @@ fn an_interface_that_was_made_again_after_it_was_checked_is_not_changed() {
 }
 
 #[test]
-fn an_interface_that_lost_its_address_or_its_name_kept_what_was_put_there() {
+fn an_interface_that_lost_its_address_or_name_keeps_its_state() {
     let mut node = node(host(|_| {}), &[]);
     let topology = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &topology);
@@ -229,7 +229,7 @@ fn an_interface_that_lost_its_address_or_its_name_kept_what_was_put_there() {
 }
 
 #[test]
-fn an_interface_with_the_filters_of_another_node_is_not_taken_for_one_that_was_renamed() {
+fn an_interface_of_another_node_is_not_taken_for_a_renamed_one() {
     let mut node = node(host(|_| {}), &[]);
     let topology = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &topology);
@@ -243,9 +243,9 @@ fn an_interface_with_the_filters_of_another_node_is_not_taken_for_one_that_was_r
     assert_eq!(node.kernel().tree, before);
 }
 
-/// `/v1/probe` sent echo requests to any address, for whoever may call the agent.
+/// `/v1/probe` sent echo requests to any address, for every client of the agent.
 #[test]
-fn an_agent_measures_the_ways_to_nodes_and_to_nobody_else() {
+fn an_agent_measures_only_addresses_of_nodes() {
     let mut node = node(host(|_| {}), &[]);
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.may_measure(&[address(2), address(3)], now()).unwrap();

@@ -14,7 +14,7 @@ fn committed() -> (Node<FakeKernel>, Wanted, Wanted) {
 }
 
 #[test]
-fn a_change_that_nobody_confirms_is_taken_back_when_its_time_is_up_and_not_before() {
+fn an_unconfirmed_change_is_rolled_back_when_its_lease_expires_and_not_before() {
     let (mut node, before, after) = committed();
     let shaping = node.kernel().tree.shaping();
     let (soon, late) = (now() + 14 * SECOND, now() + CONFIRM_WITHIN);
@@ -32,14 +32,14 @@ fn a_change_that_nobody_confirms_is_taken_back_when_its_time_is_up_and_not_befor
 }
 
 #[test]
-fn a_confirmation_that_comes_too_late_takes_it_back_even_if_nobody_has_looked_since() {
+fn a_confirm_after_the_lease_rolls_back_even_without_a_tick() {
     let (mut node, before, _) = committed();
     assert_eq!(node.confirm(&confirm("b"), now() + CONFIRM_WITHIN).unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(node.stamp(), before.stamp());
 }
 
 #[test]
-fn a_change_that_is_confirmed_stays_and_can_be_confirmed_twice() {
+fn a_confirmed_change_stays_and_can_be_confirmed_twice() {
     let (mut node, _, after) = committed();
     for _ in 0..2 {
         assert_eq!(node.confirm(&confirm("b"), now()).unwrap().stamp, after.stamp());
@@ -50,7 +50,7 @@ fn a_change_that_is_confirmed_stays_and_can_be_confirmed_twice() {
 }
 
 #[test]
-fn what_was_not_committed_cannot_be_confirmed() {
+fn a_change_that_is_not_committed_cannot_be_confirmed() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
@@ -61,7 +61,7 @@ fn what_was_not_committed_cannot_be_confirmed() {
 }
 
 #[test]
-fn a_commit_of_which_the_answer_was_lost_may_be_repeated() {
+fn a_commit_can_be_repeated_after_a_lost_reply() {
     let (mut node, _, after) = committed();
     let writes = node.kernel().writes;
     assert_eq!(node.make_ready(&commit("b"), now()).unwrap(), Duration::ZERO);
@@ -72,20 +72,20 @@ fn a_commit_of_which_the_answer_was_lost_may_be_repeated() {
 }
 
 #[test]
-fn a_change_that_is_not_confirmed_yet_keeps_other_controllers_out() {
+fn an_unconfirmed_change_keeps_other_controllers_out() {
     let (mut node, before, after) = committed();
     let other = uniform(&after, "10ms");
     let error = node.prepare(prepare("c", &after, &other), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
     assert!(error.message.ends_with("its unconfirmed change is rolled back in 15 s"), "{error}");
-    // Then it is taken back first, so that the other one starts from what was before.
+    // Then it is rolled back first, and the other change starts from the document before.
     let late = now() + CONFIRM_WITHIN;
     assert_eq!(node.prepare(prepare("c", &after, &other), late).unwrap_err().code, ErrorCode::Conflict);
     node.prepare(prepare("c", &before, &uniform(&before, "10ms")), late).unwrap();
 }
 
 #[test]
-fn what_is_prepared_is_forgotten_when_nobody_comes_back_for_it() {
+fn a_prepared_change_is_cancelled_when_its_lease_expires() {
     let mut node = n1();
     let (ours, theirs) = (uniform(&Wanted::default(), "100ms"), uniform(&Wanted::default(), "300ms"));
     node.prepare(prepare("ours", &Wanted::default(), &ours), now()).unwrap();
@@ -99,7 +99,7 @@ fn what_is_prepared_is_forgotten_when_nobody_comes_back_for_it() {
 }
 
 #[test]
-fn an_agent_that_is_held_up_over_the_instant_makes_the_change_no_more() {
+fn an_agent_that_is_busy_past_the_commit_time_refuses_the_commit() {
     let (mut node, wanted) = (n1(), uniform(&Wanted::default(), "100ms"));
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     node.make_ready(&Commit { at: Some((now() + SECOND).wall), ..commit("a") }, now()).unwrap();
@@ -111,7 +111,7 @@ fn an_agent_that_is_held_up_over_the_instant_makes_the_change_no_more() {
 }
 
 #[test]
-fn a_change_cannot_be_asked_to_stay_unconfirmed_for_ever() {
+fn the_lease_of_an_unconfirmed_change_is_limited() {
     let (mut node, wanted) = (n1(), uniform(&Wanted::default(), "100ms"));
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     let request = Commit { confirm_within: 61 * SECOND, ..commit("a") };
@@ -120,7 +120,7 @@ fn a_change_cannot_be_asked_to_stay_unconfirmed_for_ever() {
 }
 
 #[test]
-fn a_rollback_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
+fn a_failed_rollback_is_reported_and_retried() {
     for is_confirmed in [false, true] {
         let (mut node, before, _) = committed();
         if is_confirmed {
@@ -141,7 +141,7 @@ fn a_rollback_that_fails_says_so_and_is_done_as_soon_as_it_can_be() {
 }
 
 #[test]
-fn a_commit_that_can_be_neither_done_nor_rolled_back_is_never_said_to_be_rolled_back() {
+fn a_commit_whose_rollback_fails_is_not_reported_as_rolled_back() {
     let wanted = uniform(&Wanted::default(), "100ms");
     let mut node = n1();
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
@@ -158,7 +158,7 @@ fn a_commit_that_can_be_neither_done_nor_rolled_back_is_never_said_to_be_rolled_
 }
 
 #[test]
-fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
+fn a_timed_change_ends_while_another_change_is_unconfirmed() {
     let mut node = n1();
     let timed = delayed(&Wanted::default(), "80ms", Some(2 * SECOND));
     node.prepare(prepare("a", &Wanted::default(), &timed), now()).unwrap();
@@ -170,7 +170,7 @@ fn what_has_its_time_ends_although_the_change_is_not_confirmed_yet() {
 }
 
 #[test]
-fn an_agent_that_ends_takes_back_what_nobody_has_confirmed_and_leaves_what_is_in_force() {
+fn an_agent_that_exits_rolls_back_an_unconfirmed_change_and_keeps_confirmed_ones() {
     let (mut node, before, _) = committed();
     assert_eq!(node.tick(now()).unwrap(), Some((now() + CONFIRM_WITHIN).uptime));
     node.end(now()).unwrap();
@@ -189,13 +189,13 @@ fn cover(node: &mut Node<FakeKernel>, ticket: &str, base: &Wanted) -> Wanted {
 }
 
 #[test]
-fn a_rollback_of_what_another_change_lies_on_is_not_answered_as_if_it_were_rolled_back() {
+fn a_rollback_of_a_covered_change_is_not_reported_as_rolled_back() {
     let by_all = |ticket| Confirm { by_all: true, ..confirm(ticket) };
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     let top = cover(&mut node, "c", &after);
     let error = node.rollback(&rollback("b"), now()).unwrap_err();
-    assert_eq!((error.code, node.stamp()), (ErrorCode::Conflict, top.stamp()), "c may be taken back: {error}");
+    assert_eq!((error.code, node.stamp()), (ErrorCode::Conflict, top.stamp()), "c may be rolled back: {error}");
     node.confirm(&confirm("c"), now()).unwrap();
     let error = node.rollback(&rollback("b"), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict, "another node may not have confirmed c: {error}");
@@ -234,7 +234,7 @@ fn a_rollback_of_what_another_change_lies_on_is_not_answered_as_if_it_were_rolle
 }
 
 #[test]
-fn what_nobody_finishes_can_be_rolled_back_until_eight_others_lie_on_it() {
+fn an_unfinished_change_can_be_rolled_back_until_eight_others_lie_on_it() {
     let (mut node, _, mut top) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     for number in 1..=8 {
@@ -247,7 +247,7 @@ fn what_nobody_finishes_can_be_rolled_back_until_eight_others_lie_on_it() {
 }
 
 #[test]
-fn what_is_prepared_is_dropped_with_the_document_that_it_was_prepared_on() {
+fn a_prepared_change_is_cancelled_with_the_document_that_it_was_prepared_on() {
     for is_ready in [false, true] {
         let (mut node, before, after) = committed();
         node.confirm(&confirm("b"), now()).unwrap();
@@ -265,7 +265,7 @@ fn what_is_prepared_is_dropped_with_the_document_that_it_was_prepared_on() {
 }
 
 #[test]
-fn a_message_of_a_transaction_that_is_over_begins_nothing() {
+fn a_late_message_of_an_ended_transaction_starts_nothing() {
     let (mut node, before, after) = committed();
     node.rollback(&rollback("b"), now()).unwrap();
     node.rollback(&rollback("never heard of"), now()).unwrap();
@@ -277,7 +277,7 @@ fn a_message_of_a_transaction_that_is_over_begins_nothing() {
 }
 
 #[test]
-fn a_document_that_is_not_confirmed_says_so() {
+fn an_unconfirmed_document_is_marked_as_such() {
     let (mut node, _, _) = committed();
     assert!(node.document(now()).unconfirmed);
     node.confirm(&confirm("b"), now()).unwrap();

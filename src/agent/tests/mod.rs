@@ -148,7 +148,7 @@ fn preparing_writes_nothing_and_committing_puts_it_in_force() {
 }
 
 #[test]
-fn an_edit_of_a_document_that_is_not_in_force_is_a_conflict() {
+fn a_change_of_an_older_document_is_a_conflict() {
     let mut node = n1();
     let first = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &first);
@@ -172,7 +172,7 @@ fn a_prepared_change_keeps_other_controllers_out_until_it_is_rolled_back() {
 }
 
 #[test]
-fn rolling_back_a_committed_change_goes_back_to_the_document_before() {
+fn rolling_back_a_committed_change_restores_the_document_before() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     let (before, tree) = (wanted_of(&node), node.kernel().tree.shaping());
@@ -187,7 +187,7 @@ fn rolling_back_a_committed_change_goes_back_to_the_document_before() {
 }
 
 #[test]
-fn rolling_back_the_first_change_gives_the_interface_back() {
+fn rolling_back_the_first_change_removes_all_objects() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.rollback(&rollback("a"), now()).unwrap();
@@ -196,7 +196,7 @@ fn rolling_back_the_first_change_gives_the_interface_back() {
 }
 
 #[test]
-fn a_change_that_the_kernel_fails_leaves_the_node_as_it_was() {
+fn a_change_that_fails_in_the_kernel_leaves_the_node_as_before() {
     let wanted = uniform(&Wanted::default(), "100ms");
     let steps = n1().prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap().change.steps.len();
     for step in 0..steps {
@@ -210,7 +210,7 @@ fn a_change_that_the_kernel_fails_leaves_the_node_as_it_was() {
 }
 
 #[test]
-fn what_is_in_force_already_costs_no_write() {
+fn applying_the_document_in_force_writes_nothing() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     let (wanted, writes) = (wanted_of(&node), node.kernel().writes);
@@ -219,7 +219,7 @@ fn what_is_in_force_already_costs_no_write() {
 }
 
 #[test]
-fn a_foreign_hand_shows_as_drift() {
+fn a_foreign_change_is_drift() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.kernel().tree.active = None;
@@ -227,7 +227,7 @@ fn a_foreign_hand_shows_as_drift() {
 }
 
 #[test]
-fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
+fn a_node_that_the_inventory_lacks_or_locates_elsewhere_is_refused() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
     let name: NodeName = "n1".parse().unwrap();
@@ -254,7 +254,7 @@ fn a_node_that_the_inventory_does_not_have_or_has_elsewhere_is_refused() {
 }
 
 #[test]
-fn classes_that_drain_are_swept_when_they_are_empty() {
+fn draining_classes_are_removed_when_they_are_empty() {
     let mut node = n1();
     let zones = |text: &str| {
         let text = format!("name = 'zones'\nzones.A = 'n[1-2]'\nzones.B = 'n3'\n[links]\n{text}\n");
@@ -291,7 +291,7 @@ fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
 }
 
 #[test]
-fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
+fn a_timed_change_ends_alone_and_leaves_the_tree_as_before() {
     let mut node = n1();
     let start = now();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
@@ -307,7 +307,7 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
     let stamp = node.stamp();
     assert_eq!(node.tick(start + 10 * SECOND).unwrap(), None);
     assert_eq!(node.kernel().tree, before);
-    assert_eq!(node.stamp(), stamp, "the document is the same on all nodes, whoever ends it first");
+    assert_eq!(node.stamp(), stamp, "the document stays the same on all nodes");
     let document = node.document(start + 10 * SECOND);
     let ended = document.absent.ended.len();
     assert_eq!((document.wanted.overlays.len(), ended, document.in_force().overlays.len()), (1, 1, 0));
@@ -319,7 +319,7 @@ fn a_timed_change_ends_by_itself_and_leaves_the_tree_as_it_was() {
 }
 
 #[test]
-fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
+fn a_timed_change_without_a_topology_removes_all_objects_at_its_end() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(SECOND)), start);
@@ -329,7 +329,7 @@ fn a_timed_change_of_a_bare_lan_gives_the_interface_back() {
 }
 
 #[test]
-fn an_edit_keeps_the_time_of_what_it_retains() {
+fn an_edit_keeps_the_times_of_other_changes() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
@@ -343,7 +343,7 @@ fn an_edit_keeps_the_time_of_what_it_retains() {
 }
 
 #[test]
-fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
+fn a_change_that_has_ended_here_stays_ended_in_a_late_edit() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
@@ -359,7 +359,7 @@ fn what_has_ended_here_stays_so_although_an_edit_still_has_it() {
 }
 
 #[test]
-fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
+fn an_end_that_fails_in_the_kernel_is_drift_and_is_retried() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "100ms"), start);
@@ -377,7 +377,7 @@ fn an_end_that_the_kernel_fails_shows_as_drift_and_is_tried_again() {
 }
 
 #[test]
-fn rolling_back_an_edit_brings_back_the_time_of_what_it_dropped() {
+fn rolling_back_an_edit_restores_the_times_of_removed_changes() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
@@ -397,7 +397,7 @@ fn rolling_back_an_edit_brings_back_the_time_of_what_it_dropped() {
 }
 
 #[test]
-fn rolling_back_a_timed_change_forgets_its_time() {
+fn rolling_back_a_timed_change_drops_its_times() {
     let mut node = n1();
     let start = now();
     let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));
@@ -409,7 +409,7 @@ fn rolling_back_a_timed_change_forgets_its_time() {
 }
 
 #[test]
-fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_line_that_asks_for_it() {
+fn unsupported_parameters_are_refused_before_any_write_with_their_lines() {
     let old = FakeKernel::new("db0".parse().unwrap());
     let mut node = n1_on(FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..old });
     let text = "name = 'wan'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms', seed = 42 }\n\
@@ -425,7 +425,7 @@ fn what_the_kernel_does_not_do_is_refused_before_anything_is_written_with_the_li
 }
 
 #[test]
-fn a_link_that_cannot_be_is_refused_now_and_for_when_a_timed_change_has_ended() {
+fn invalid_links_are_refused_now_and_after_the_end_of_a_timed_change() {
     let mut node = n1();
     let now = now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "20ms"), now);

@@ -40,7 +40,7 @@ enum Mutant {
     EditsAnything,
     /// An agent that says of a change that it is kept when another one on top of it is confirmed there, as it once did.
     SaysKept,
-    /// An agent that forgets that a change is to be rolled back that another one lies on.
+    /// An agent that does not record the rollback of a covered change.
     ForgetsRollback,
     /// An agent that takes a change of some nodes on top of one that is not finished.
     PartsUnfinished,
@@ -253,7 +253,7 @@ impl<const N: usize> Command<N> {
 }
 
 #[test]
-fn whatever_gets_lost_or_dies_all_nodes_have_one_document_and_what_was_said_is_true() {
+fn after_any_fault_all_nodes_have_one_document_and_reports_are_true() {
     for verb in [Verb::Adds, Verb::Replaces, Verb::Repeats] {
         assert_eq!(check(Mutant::None, [Command::<3>::all(Verb::Adds), Command::all(verb)], 1), None);
         assert_eq!(check(Mutant::None, [Command::<2>::all(Verb::Adds), Command::all(verb)], 2), None);
@@ -269,7 +269,7 @@ fn three_commands_on_top_of_each_other_leave_one_document() {
 }
 
 #[test]
-fn commands_on_some_nodes_change_all_of_those_or_none_and_what_was_said_is_true() {
+fn commands_on_some_nodes_change_all_of_those_or_none_and_reports_are_true() {
     for (one, other) in [
         // Disjoint, overlapping, one in the other.
         ([true, false, false], [false, true, true]),
@@ -287,7 +287,7 @@ fn commands_on_some_nodes_change_all_of_those_or_none_and_what_was_said_is_true(
 }
 
 #[test]
-fn the_check_finds_each_race_that_there_once_was() {
+fn the_check_finds_every_race_of_earlier_versions() {
     let whole = |verb| [Command::<2>::all(Verb::Adds), Command::all(verb)];
     let part = |verb| [Command::<2>::all(Verb::Adds), Command::only(verb, [true, false])];
     for (mutant, commands, faults) in [

@@ -11,7 +11,7 @@ fn refused(base: &Wanted, timing: Option<Timing>) -> Wanted {
 }
 
 #[test]
-fn refusals_are_answered_exactly_as_long_as_there_are_some() {
+fn rejected_packets_are_answered_exactly_while_a_partition_rejects() {
     let mut node = n1();
     let delayed = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &delayed);
@@ -29,7 +29,7 @@ fn refusals_are_answered_exactly_as_long_as_there_are_some() {
 }
 
 #[test]
-fn refusals_end_by_themselves_with_what_refuses() {
+fn the_reject_responder_ends_with_its_timed_partition() {
     let mut node = n1();
     let timing = Timing { begins: now().wall, lasts: Some(Duration::from_secs(10)), flap: None };
     put(&mut node, "a", &refused(&Wanted::default(), Some(timing)));
@@ -40,7 +40,7 @@ fn refusals_end_by_themselves_with_what_refuses() {
 }
 
 #[test]
-fn a_change_that_is_ready_and_rolled_back_leaves_nobody_who_answers() {
+fn a_cancelled_change_leaves_no_reject_responder() {
     let mut node = n1();
     let wanted = refused(&Wanted::default(), None);
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
@@ -53,7 +53,7 @@ fn a_change_that_is_ready_and_rolled_back_leaves_nobody_who_answers() {
 }
 
 #[test]
-fn a_kernel_that_cannot_answer_is_left_as_it_was() {
+fn a_kernel_without_a_reject_responder_is_left_as_before() {
     let mut node = n1();
     let delayed = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &delayed);

@@ -157,7 +157,7 @@ fn documents() -> Vec<Wanted> {
 }
 
 #[test]
-fn an_agent_that_is_killed_during_a_commit_goes_back_to_what_was_in_force() {
+fn an_agent_killed_during_a_commit_rolls_back_at_its_start() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         for writes in 0.. {
@@ -189,7 +189,7 @@ fn an_agent_that_is_killed_during_a_commit_goes_back_to_what_was_in_force() {
 }
 
 #[test]
-fn an_agent_that_is_killed_while_it_waits_for_the_instant_has_changed_nothing() {
+fn an_agent_killed_before_the_commit_time_has_changed_nothing() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     let [before, after] = &documents()[1..3] else { unreachable!() };
@@ -203,7 +203,7 @@ fn an_agent_that_is_killed_while_it_waits_for_the_instant_has_changed_nothing() 
 }
 
 #[test]
-fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_rollback_it() {
+fn an_agent_killed_after_a_confirm_keeps_the_change_and_can_still_roll_it_back() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         let machine = Machine::new();
@@ -222,7 +222,7 @@ fn an_agent_that_is_killed_after_it_confirmed_has_it_in_force_and_can_still_roll
 }
 
 #[test]
-fn an_agent_that_is_killed_during_a_rollback_ends_it_when_it_is_started() {
+fn an_agent_killed_during_a_rollback_finishes_it_at_its_start() {
     for pair in documents().windows(2) {
         let [before, after] = pair else { unreachable!() };
         for writes in 0.. {
@@ -246,7 +246,7 @@ fn an_agent_that_is_killed_during_a_rollback_ends_it_when_it_is_started() {
 }
 
 #[test]
-fn what_lasts_for_a_time_resumes_with_the_time_that_is_left() {
+fn a_timed_change_resumes_with_its_remaining_time() {
     let machine = Machine::new();
     let start = now();
     let timing = Timing { begins: start.wall, lasts: Some(10 * SECOND), flap: None };
@@ -275,7 +275,7 @@ fn what_lasts_for_a_time_resumes_with_the_time_that_is_left() {
 }
 
 #[test]
-fn a_machine_that_is_started_anew_goes_on_by_the_wall_clock() {
+fn after_a_reboot_timed_changes_continue_by_the_wall_clock() {
     let mut machine = Machine::new();
     let start = now();
     let flap = Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 };
@@ -301,7 +301,7 @@ fn a_machine_that_is_started_anew_goes_on_by_the_wall_clock() {
 }
 
 #[test]
-fn what_is_cleared_is_in_the_journal_no_more() {
+fn a_clear_removes_the_document_from_the_journal() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     for (ticket, wanted) in ["0", "1", "2", "3", "4"].iter().zip(documents()) {
@@ -315,7 +315,7 @@ fn what_is_cleared_is_in_the_journal_no_more() {
 }
 
 #[test]
-fn a_kernel_that_is_not_as_it_was_left_is_brought_in_line_as_soon_as_it_can_be() {
+fn a_kernel_that_differs_from_the_journal_is_reconciled_as_soon_as_possible() {
     let machine = Machine::new();
     put(&mut machine.start(now()), "a", &documents()[1], now());
     let was = machine.kernel.tree();
@@ -334,7 +334,7 @@ fn a_kernel_that_is_not_as_it_was_left_is_brought_in_line_as_soon_as_it_can_be()
 }
 
 #[test]
-fn a_journal_that_is_cut_short_anywhere_stops_the_agent_and_nothing_is_changed() {
+fn a_truncated_journal_stops_the_agent_without_a_change() {
     let machine = Machine::new();
     put(&mut machine.start(now()), "a", &documents()[1], now());
     let whole = fs::read(machine.journal()).unwrap();
@@ -349,7 +349,7 @@ fn a_journal_that_is_cut_short_anywhere_stops_the_agent_and_nothing_is_changed()
 }
 
 #[test]
-fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
+fn a_newer_foreign_or_unreadable_journal_stops_the_agent() {
     let machine = Machine::new();
     put(&mut machine.start(now()), "a", &documents()[1], now());
     let whole = fs::read_to_string(machine.journal()).unwrap();
@@ -369,7 +369,7 @@ fn a_journal_that_is_newer_anothers_or_unreadable_stops_the_agent() {
 }
 
 #[test]
-fn what_cannot_be_written_down_is_refused_before_any_node_has_changed() {
+fn a_full_disk_refuses_a_change_at_prepare() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
@@ -386,7 +386,7 @@ fn what_cannot_be_written_down_is_refused_before_any_node_has_changed() {
 }
 
 #[test]
-fn what_cannot_be_written_down_when_all_are_to_change_is_not_done_and_nobody_answers_for_it() {
+fn a_full_disk_at_commit_refuses_the_change_and_leaves_no_reject_responder() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
@@ -403,7 +403,7 @@ fn what_cannot_be_written_down_when_all_are_to_change_is_not_done_and_nobody_ans
 
 /// All other nodes go back, so a full disk must not part this one from them.
 #[test]
-fn a_rollback_that_cannot_be_written_down_is_done_all_the_same_and_written_down_later() {
+fn a_rollback_with_a_full_disk_is_done_and_journalled_later() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
@@ -424,7 +424,7 @@ fn a_rollback_that_cannot_be_written_down_is_done_all_the_same_and_written_down_
 }
 
 #[test]
-fn a_journal_in_use_keeps_a_second_agent_away() {
+fn a_journal_in_use_stops_a_second_agent() {
     let machine = Machine::new();
     let node = machine.start(now());
     let Err(error) = machine.open(now()) else { panic!("there are two") };
@@ -434,7 +434,7 @@ fn a_journal_in_use_keeps_a_second_agent_away() {
 }
 
 #[test]
-fn what_was_found_in_the_journal_is_told() {
+fn the_status_reports_the_recovery_from_the_journal() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     assert_eq!(node.status(now()).unwrap().recovered, None, "there was nothing");
@@ -457,7 +457,7 @@ fn what_was_found_in_the_journal_is_told() {
 }
 
 #[test]
-fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config_says_so() {
+fn after_reboot_clear_starts_clear_after_a_reboot() {
     for (after_reboot, boot) in
         [(AfterReboot::Clear, "second"), (AfterReboot::Clear, "first"), (AfterReboot::Restore, "second")]
     {
@@ -474,23 +474,23 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_forgotten_if_the_config
             machine.kernel.fake(|fake| fake.default_routes.push(route));
         }
         node.resume(now());
-        let forgets = after_reboot == AfterReboot::Clear && boot == "second";
-        if forgets {
+        let starts_clear = after_reboot == AfterReboot::Clear && boot == "second";
+        if starts_clear {
             assert_eq!((machine.kernel.tree(), node.stamp()), (Tree::default(), Wanted::default().stamp()));
         } else if after_reboot == AfterReboot::Restore {
             assert_eq!((machine.kernel.tree(), node.stamp()), (was, documents()[3].stamp()));
         }
         let recovered = node.status(now()).unwrap().recovered.unwrap();
-        assert_eq!((recovered.after_reboot, recovered.cleared), (boot == "second", forgets));
+        assert_eq!((recovered.after_reboot, recovered.cleared), (boot == "second", starts_clear));
         drop(node);
         let mut node = open();
         node.resume(now());
-        assert_eq!(node.status(now()).unwrap().recovered.is_none(), forgets, "it is forgotten for good");
+        assert_eq!(node.status(now()).unwrap().recovered.is_none(), starts_clear, "it stays clear");
     }
 }
 
 #[test]
-fn a_change_of_which_the_end_cannot_be_written_down_is_taken_back() {
+fn a_confirm_that_cannot_be_journalled_rolls_the_change_back() {
     let machine = Machine::new();
     let mut node = machine.start(now());
     put(&mut node, "a", &documents()[1], now());
@@ -534,7 +534,7 @@ fn a_journal_of_the_first_version_is_read() {
 }
 
 #[test]
-fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_rolled_back_and_what_can() {
+fn a_restarted_agent_knows_which_changes_can_be_rolled_back() {
     let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
     let machine = Machine::new();
     let mut node = machine.start(now());
@@ -547,7 +547,7 @@ fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_rolled_back_a
     node.prepare(prepare("c", second, third), now()).unwrap();
     node.commit(&commit("c"), &now).unwrap();
     drop(node);
-    // As it is killed, c is taken back, and b can be rolled back again.
+    // The next start rolls c back, so that b can be rolled back again.
     let mut node = machine.start(now());
     assert_eq!(node.stamp(), second.stamp());
     assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, first.stamp());
@@ -556,7 +556,7 @@ fn an_agent_that_is_started_anew_still_knows_what_can_no_longer_be_rolled_back_a
 }
 
 #[test]
-fn what_is_to_be_rolled_back_below_a_change_that_an_agent_was_killed_over_is_rolled_back_as_it_starts() {
+fn a_covered_rollback_is_done_at_the_start_with_the_interrupted_change_on_top() {
     let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
     for is_confirmed in [false, true] {
         let machine = Machine::new();

@@ -25,7 +25,7 @@ fn cuts(node: &mut Node<FakeKernel>) -> usize {
 }
 
 #[test]
-fn a_partition_begins_and_ends_by_itself_and_leaves_nothing() {
+fn a_timed_partition_begins_and_ends_alone_and_leaves_nothing() {
     let mut node = n1();
     let start = now();
     let wanted = parted(&Wanted::default(), "n2", Some(lasting((start + 5 * SECOND).wall, 10 * SECOND)));
@@ -45,13 +45,13 @@ fn a_partition_begins_and_ends_by_itself_and_leaves_nothing() {
 
     assert_eq!(node.tick(start + 15 * SECOND).unwrap(), None);
     assert_eq!(node.kernel().tree, Tree::default());
-    assert_eq!(node.stamp(), wanted.stamp(), "the document is the same on all nodes, whoever ends it first");
+    assert_eq!(node.stamp(), wanted.stamp(), "the document stays the same on all nodes");
     assert!(node.document(start + 15 * SECOND).lasting().partitions.is_empty());
     assert!(node.status(start + 15 * SECOND).unwrap().partitions.is_empty());
 }
 
 #[test]
-fn a_flap_is_in_force_by_turns_and_keeps_the_interface_in_between() {
+fn a_flap_keeps_the_interface_between_its_cuts() {
     let mut node = n1();
     let start = now();
     let flap = Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 };
@@ -70,7 +70,7 @@ fn a_flap_is_in_force_by_turns_and_keeps_the_interface_in_between() {
 }
 
 #[test]
-fn a_late_agent_skips_the_turns_that_it_missed() {
+fn a_late_agent_skips_missed_flaps() {
     let mut node = n1();
     let start = now();
     let flap = Flap { down: SECOND, up: SECOND, spread: 0, seed: 1 };
@@ -84,7 +84,7 @@ fn a_late_agent_skips_the_turns_that_it_missed() {
 }
 
 #[test]
-fn what_lasts_for_a_time_counts_from_the_agreed_instant_and_not_from_when_it_was_asked_for() {
+fn a_timed_change_counts_from_the_commit_time() {
     let mut node = n1();
     let start = now();
     let wanted = parted(&Wanted::default(), "n2", Some(lasting(start.wall, 10 * SECOND)));
@@ -103,7 +103,7 @@ fn what_lasts_for_a_time_counts_from_the_agreed_instant_and_not_from_when_it_was
 }
 
 #[test]
-fn the_wall_clock_moves_nothing_that_has_begun() {
+fn a_step_of_the_wall_clock_moves_no_change_that_has_begun() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(lasting(start.wall, 10 * SECOND))), start);
@@ -114,7 +114,7 @@ fn the_wall_clock_moves_nothing_that_has_begun() {
 }
 
 #[test]
-fn what_changes_next_is_computed_before_and_only_written_when_it_is_time() {
+fn the_next_timed_change_is_computed_before_its_time() {
     let mut node = n1();
     let start = now();
     let begins = start + 5 * SECOND;
@@ -128,7 +128,7 @@ fn what_changes_next_is_computed_before_and_only_written_when_it_is_time() {
 }
 
 #[test]
-fn what_was_computed_before_is_not_written_after_something_else_has_changed() {
+fn a_precomputed_change_is_dropped_after_another_change() {
     let mut node = n1();
     let start = now();
     let begins = start + 5 * SECOND;
@@ -153,14 +153,14 @@ fn prepared() -> (Node<FakeKernel>, Wanted) {
 }
 
 #[test]
-fn a_commit_waits_for_the_agreed_instant_and_says_when_it_took_effect() {
+fn a_commit_waits_for_its_time_and_returns_its_onset() {
     let (mut node, wanted) = prepared();
     let at = now() + SECOND;
     assert_eq!(node.make_ready(&commit_at("a", at.wall), now()).unwrap(), SECOND);
     assert_eq!(node.kernel().writes, 0);
     // Whoever asks while it waits is answered, with what is in force until then.
     assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
-    // What is prepared is forgotten 15 s later.
+    // The lease expires 15 s later.
     assert_eq!(node.tick(now()).unwrap(), Some((now() + 15 * SECOND).uptime));
     let readings = Cell::new(0);
     let clock = || {
@@ -185,7 +185,7 @@ fn a_commit_that_changes_nothing_has_no_onset() {
 }
 
 #[test]
-fn a_rollback_while_a_commit_waits_is_not_too_late() {
+fn a_waiting_commit_can_be_cancelled() {
     let (mut node, _) = prepared();
     let at = now() + SECOND;
     node.make_ready(&commit_at("a", at.wall), now()).unwrap();
@@ -196,7 +196,7 @@ fn a_rollback_while_a_commit_waits_is_not_too_late() {
 }
 
 #[test]
-fn an_instant_that_is_too_far_ahead_is_refused() {
+fn a_commit_time_too_far_ahead_is_refused() {
     let (mut node, _) = prepared();
     let error = node.make_ready(&commit_at("a", (now() + 6 * SECOND).wall), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
@@ -204,7 +204,7 @@ fn an_instant_that_is_too_far_ahead_is_refused() {
 }
 
 #[test]
-fn an_instant_that_is_over_is_not_waited_for_and_a_clock_that_differs_is_said() {
+fn a_past_commit_time_commits_at_once_and_a_clock_difference_is_reported() {
     for (late, told_late, left) in [(SECOND / 2, None, 9.5), (7 * SECOND, Some(7 * SECOND), 10.0)] {
         let mut node = n1();
         let at = now() + SECOND;
@@ -221,7 +221,7 @@ fn an_instant_that_is_over_is_not_waited_for_and_a_clock_that_differs_is_said() 
 }
 
 #[test]
-fn what_ends_while_a_commit_waits_ends_and_the_commit_is_computed_anew() {
+fn a_timed_change_that_ends_while_a_commit_waits_makes_it_computed_again() {
     let mut node = n1();
     let start = now();
     let first = parted(&Wanted::default(), "n2", Some(lasting(start.wall, 10 * SECOND)));
@@ -237,7 +237,7 @@ fn what_ends_while_a_commit_waits_ends_and_the_commit_is_computed_anew() {
 }
 
 #[test]
-fn partitions_that_overlap_may_end_in_either_order() {
+fn overlapping_partitions_may_end_in_either_order() {
     for (first_lasts, second_lasts) in [(5, 9), (9, 5)] {
         let mut node = n1();
         let start = now();
@@ -256,7 +256,7 @@ fn partitions_that_overlap_may_end_in_either_order() {
 
 /// A node whose clock is 4.8 s behind the controller's once made the change 4.8 s after all others.
 #[test]
-fn a_node_whose_clock_is_off_changes_at_the_instant_of_the_others() {
+fn a_node_with_a_wrong_clock_commits_with_the_others() {
     for ahead in [-4_800_000_000_i64, 4_800_000_000] {
         let mut node = n1();
         let by_node = |time: Now| time.by_controller(-ahead);
