@@ -1,4 +1,4 @@
-//! Notifications to the service manager (sd_notify(3)): ready, status, watchdog, stopping. Without `NOTIFY_SOCKET` there are
+//! Notifications to the service manager (`sd_notify(3)`): ready, status, watchdog, stopping. Without `NOTIFY_SOCKET` there are
 //! none.
 //!
 //! The crate `sd-notify` is not used: its socket blocks, so a service manager that does not read could block the agent.

@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd, time::Duration};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A timer of `CLOCK_BOOTTIME` (timerfd_create(2)), which counts during suspend. The timers of the async runtime do not.
+/// A timer of `CLOCK_BOOTTIME` (`timerfd_create(2)`), which counts during suspend. The timers of the async runtime do not.
 pub(crate) struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {

@@ -1,6 +1,6 @@
 //! The wall clock and the uptime, read together: [`Now`].
 //!
-//! Nodes agree on times of the wall clock. Elapsed time is measured by the uptime (`CLOCK_BOOTTIME`, clock_gettime(2)),
+//! Nodes agree on times of the wall clock. Elapsed time is measured by the uptime (`CLOCK_BOOTTIME`, `clock_gettime(2)`),
 //! which nobody sets, which counts during suspend, and which survives a restart of the agent. A step of the wall clock does
 //! not move a timed change that has begun.
 
