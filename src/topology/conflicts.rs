@@ -94,8 +94,8 @@ mod tests {
         let reorder =
             proptest::sample::select(vec!["", "", "", "reorder = '1%'", "reorder = '0%'", "reorder = 'jitter'"]);
         (delay, jitter, reorder).prop_map(|(delay, jitter, reorder)| {
-            let said: Vec<_> = [&delay[..], &jitter, reorder].into_iter().filter(|said| !said.is_empty()).collect();
-            if said.is_empty() { "delay = '4ms'".to_owned() } else { said.join(", ") }
+            let keys: Vec<_> = [&delay[..], &jitter, reorder].into_iter().filter(|key| !key.is_empty()).collect();
+            if keys.is_empty() { "delay = '4ms'".to_owned() } else { keys.join(", ") }
         })
     }
 

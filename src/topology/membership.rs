@@ -56,14 +56,6 @@ struct NodePosition<'g> {
     group: &'g str,
 }
 
-/// Nodes of one string that are in the topology already.
-struct DuplicateNodes {
-    first: NodeName,
-    /// The existing node with the name `first`.
-    earlier: NodeId,
-    count: usize,
-}
-
 impl<'g> MemberReader<'g> {
     /// Adds the zones before any node, so a node with the name of a zone is found in either order.
     fn add_zone_names(&mut self, groups: &[Group<'_>]) {
@@ -100,7 +92,7 @@ impl<'g> MemberReader<'g> {
             });
         }
 
-        let mut repeated: Option<DuplicateNodes> = None;
+        let mut duplicates = Vec::new();
         for name in list.names() {
             let node = match name.parse::<NodeName>() {
                 Ok(node) => node,
@@ -112,12 +104,10 @@ impl<'g> MemberReader<'g> {
                     self.positions.push(NodePosition { span: word.span(), group });
                 }
                 Some(Member::Zone(position)) => return Some(self.name_clash(&node, word, position)),
-                Some(Member::Node(earlier)) => {
-                    repeated.get_or_insert(DuplicateNodes { first: node, earlier, count: 0 }).count += 1;
-                }
+                Some(Member::Node(earlier)) => duplicates.push((node, earlier)),
             }
         }
-        repeated.map(|repeated| self.duplicate(&repeated, word, group))
+        self.duplicate(&duplicates, word, group)
     }
 
     fn name_clash(&self, node: &NodeName, word: &Word<'_>, zone: usize) -> Finding {
@@ -127,12 +117,13 @@ impl<'g> MemberReader<'g> {
             .help("rename one of them")
     }
 
-    fn duplicate(&self, repeated: &DuplicateNodes, word: &Word<'_>, group: &str) -> Finding {
-        let DuplicateNodes { first, earlier, count } = repeated;
+    /// The finding about nodes that are in the topology already, each with the number of the existing node.
+    fn duplicate(&self, nodes: &[(NodeName, NodeId)], word: &Word<'_>, group: &str) -> Option<Finding> {
+        let (first, earlier) = nodes.first()?;
         let position = &self.positions[*earlier as usize];
-        let who = match count {
+        let who = match nodes.len() {
             1 => format!("the node `{first}` is"),
-            _ => format!("`{first}` and {} more nodes are", count - 1),
+            count => format!("`{first}` and {} more nodes are", count - 1),
         };
         let message = if position.group == group {
             format!("{who} twice in `{group}`")
@@ -141,10 +132,11 @@ impl<'g> MemberReader<'g> {
         };
         let finding =
             Finding::new(word.span(), message).help("a node is in the topology once, and in at most one zone");
-        if position.span == word.span() {
-            return finding.label("twice in this list");
-        }
-        finding.label("again here").related(position.span.clone(), format!("`{first}` is here first"))
+        Some(if position.span == word.span() {
+            finding.label("twice in this list")
+        } else {
+            finding.label("again here").related(position.span.clone(), format!("`{first}` is here first"))
+        })
     }
 }
 

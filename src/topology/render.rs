@@ -73,8 +73,8 @@ impl Texts<'_> {
         };
         let title = level.primary_title(&problem.message);
         let (near, far) = split_by_distance(problem);
-        let places = near.iter().fold(problem.span.clone(), |window, related| hull(&window, &related.span));
-        let mut group = match self.excerpt(&problem.file, &places) {
+        let window = near.iter().fold(problem.span.clone(), |hull_so_far, related| hull(&hull_so_far, &related.span));
+        let mut group = match self.excerpt(&problem.file, &window) {
             Some((snippet, start)) => title.element(
                 snippet
                     .annotation(mark(AnnotationKind::Primary, &problem.span, &problem.label, start))

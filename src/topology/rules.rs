@@ -19,7 +19,7 @@ use super::{
     source::SourceSpan,
 };
 
-/// Everything that a topology says about its links.
+/// The rules of a topology's links.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
     /// The key `links`.

@@ -100,12 +100,12 @@ fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i
 
 /// The words outside comments, each with its first byte.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let place = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
+    let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     text.trim_start_matches('\u{feff}')
         .lines()
         .map(|line| line.split_once('#').map_or(line, |(values, _)| values))
         .flat_map(str::split_whitespace)
-        .map(move |word| (place(word), word))
+        .map(move |word| (offset(word), word))
 }
 
 /// The value of a word, or the message and the help about a mistake.

@@ -16,7 +16,7 @@ use super::{
     scopes::{self, LinkGroup},
 };
 
-/// How many scopes of links one warning names.
+/// The number of scopes that one warning names.
 const MAX_SCOPES: usize = 4;
 
 /// The number of names that are checked for a range without brackets. Each is compared with all nodes.

@@ -79,13 +79,13 @@ pub enum HostlistError {
     NameTooLong {
         /// The whole list.
         list: String,
-        /// How many it may have.
+        /// The largest number of characters.
         limit: usize,
     },
 }
 
 impl HostlistError {
-    /// What to write instead.
+    /// The remedy.
     pub fn help(&self) -> String {
         match self {
             Self::EmptyItem(_) => "write a name before and after every comma".to_owned(),

@@ -73,7 +73,7 @@ fn report_missing(entry: TableEntry<'_>, required: &str, help: &str, findings: &
     findings.push(Finding::new(entry.key_span(), message).label("missing here").help(help));
 }
 
-/// Reports a key that refines a parameter of which `zero` says that there is none.
+/// Reports a key that refines a parameter that `zero` removes.
 fn report_refined_zero(entry: TableEntry<'_>, zero: TableEntry<'_>, findings: &mut Vec<Finding>) {
     findings.push(
         Finding::new(entry.key_span(), format!("`{}` has no effect: `{}` is none", entry.key(), zero.key()))

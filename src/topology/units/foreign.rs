@@ -1,6 +1,6 @@
 //! Advice for values in units of other tools. The values are never accepted: a wrong guess would be silent.
 
-use super::{Decimal, decimal, rate::UNITS, with_unit};
+use super::{Decimal, RATE_UNITS, decimal, with_unit};
 
 /// Advice for a rate in an unknown unit. `None` if the unit has no known meaning.
 pub(super) fn rate(text: &str) -> Option<String> {
@@ -30,7 +30,7 @@ pub(super) fn rate(text: &str) -> Option<String> {
 fn in_bits(number: Decimal, factor: u128) -> Option<String> {
     let (scaled, divisor) = (number.digits.checked_mul(factor)?, 10_u128.checked_pow(number.decimals)?);
     let bits = (scaled > 0 && scaled % divisor == 0).then_some(scaled / divisor)?;
-    Some(with_unit(u64::try_from(bits).ok()?, UNITS))
+    Some(with_unit(u64::try_from(bits).ok()?, RATE_UNITS))
 }
 
 /// Advice for a time whose unit has another spelling.

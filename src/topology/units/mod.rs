@@ -46,7 +46,7 @@ impl QuantityError {
         self.mistake
     }
 
-    /// What to write instead.
+    /// The remedy.
     pub fn help(&self) -> &str {
         &self.help
     }
@@ -65,7 +65,7 @@ pub(super) trait Quantity: Sized {
     }
 }
 
-/// How a quantity is written, with the messages about texts that are not written so.
+/// The notation of a quantity, with the messages about other texts.
 pub(super) struct Notation {
     /// `a time`.
     pub(super) name: &'static str,
@@ -75,19 +75,22 @@ pub(super) struct Notation {
     /// The unit that is suggested for a number without one.
     usual_unit: &'static str,
     units_help: &'static str,
-    /// What a unit is called that is not among the units; `None`: a percentage has no other units.
+    /// The quantity in the message about an unknown unit: `time`. `None` for a percentage, which has one unit.
     unit_name: Option<&'static str>,
     range: &'static str,
     range_help: &'static str,
-    /// What is said of a number with too many decimals.
+    /// The end of the message about a number with too many decimals.
     too_precise: &'static str,
     precision_help: &'static str,
     /// Advice for a text with a unit of another tool, or without a unit.
     advice: fn(&str) -> Option<String>,
 }
 
-/// Units, largest first, each with the power of ten that makes it of the base unit.
+/// Units, largest first. Each is a power of ten of the base unit.
 type Units = &'static [(&'static str, u32)];
+
+/// The units of a rate (tc(8)).
+const RATE_UNITS: Units = &[("tbit", 12), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
 
 impl Notation {
     /// Reads a number in the base unit.

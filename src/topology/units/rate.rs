@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Decimal, Notation, Quantity, QuantityMistake, Units, foreign, notation, with_unit};
+use super::{Decimal, Notation, Quantity, QuantityMistake, RATE_UNITS, foreign, notation, with_unit};
 
 /// A rate in bits per second: `1gbit`. Never zero, and a whole number of bytes per second, which is the kernel's unit.
 ///
@@ -37,13 +37,11 @@ impl BitRate {
     }
 }
 
-pub(super) const UNITS: Units = &[("tbit", 12), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
-
 impl Quantity for BitRate {
     const NOTATION: Notation = Notation {
         name: "a rate",
         example: "100mbit",
-        units: UNITS,
+        units: RATE_UNITS,
         usual_unit: "mbit",
         units_help: "the units are bit, kbit, mbit, gbit and tbit (per second)",
         unit_name: Some("rate"),
@@ -65,7 +63,7 @@ impl Quantity for BitRate {
 
 impl fmt::Display for BitRate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&with_unit(self.0, UNITS))
+        f.pad(&with_unit(self.0, RATE_UNITS))
     }
 }
 
