@@ -33,7 +33,7 @@ fn is_hook(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
 }
 
-/// True if the clsact has all our ingress filters for neighbour discovery. Somebody may have deleted our root only.
+/// True if the clsact has all our ingress filters for neighbour discovery. Another program may have deleted our root only.
 fn is_left_over(filters: &[TcMessage]) -> bool {
     let passes = |filter: &&TcMessage| {
         matches!(Filter::decode(filter), Some(Filter::Pass { direction: Direction::Ingress, .. }))

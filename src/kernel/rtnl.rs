@@ -209,7 +209,7 @@ impl Kernel for Rtnl {
         if is_taken {
             dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
         }
-        // Somebody may have deleted our root and left our clsact.
+        // Another program may have deleted our root and left our clsact.
         if is_taken || observe::has_hook(&dumps.qdiscs) {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
                 // The lists of clsact are empty without a clsact.

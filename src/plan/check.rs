@@ -203,9 +203,9 @@ mod tests {
     /// A valid document with all parts.
     fn document() -> Wanted {
         let change = LinkChange::parse(Source::new("<set>", "rtt = '10ms'"), true).unwrap();
-        let wish =
+        let request =
             OverlayRequest { name: None, from: "n1".into(), to: "n2".into(), both_ways: true, change, lasts: None };
-        let mut wanted = Wanted::default().with_overlay(wish, inventory()).unwrap();
+        let mut wanted = Wanted::default().with_overlay(request, inventory()).unwrap();
         let flap = Flap { down: SHORTEST_TURN, up: SHORTEST_TURN, spread: 50, seed: 1 };
         let timing = Timing { begins: Moment::from_nanos(0), lasts: Some(*TIMES.end()), flap: Some(flap) };
         wanted.generation = 1;
@@ -313,7 +313,7 @@ mod tests {
             inventory
         };
         let before = Wanted { partitions: vec![cut_off("n3"), cut_off("n1")], ..document() };
-        // What named it is gone, and so is the node.
+        // Without the part that named the node, the node is gone.
         let healed = before.healed(&["n3".into()], without(&n3)).unwrap();
         assert!(!healed.inventory.nodes.contains_key(&n3) && healed.partitions.len() == 1);
         assert!(healed.only_removes_from(&before));

@@ -311,7 +311,7 @@ mod tests {
         assert_eq!(Profile::of(&Link { limit: Some(5), seed: Some(1), ..Link::LAN }, LineRate::UNKNOWN), None);
     }
 
-    /// How many packets of so many bytes a link without jitter carries at once.
+    /// The number of packets of a size in flight on a link without jitter.
     fn in_flight(mbit: u64, delay_ms: u64, bytes: u64) -> u64 {
         mbit * 1_000 * delay_ms / (8 * bytes)
     }

@@ -74,7 +74,7 @@ pub(crate) fn route_priority(address: IpAddr) -> u16 {
     if address.is_ipv4() { 10 } else { 11 }
 }
 
-/// Whether filters of netemctl have this priority.
+/// True if filters of netemctl have this priority.
 pub(crate) fn is_own_priority(priority: u16) -> bool {
     matches!(priority, PASS_PRIORITY..=5 | 10 | 11 | GATE_PRIORITY)
 }

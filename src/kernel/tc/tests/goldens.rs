@@ -141,10 +141,10 @@ fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
         }
         let mut theirs = golden(name);
         if profile.duplicate.is_some() && profile.jitter.is_none() {
-            // What tc 6.1 forgets to send.
+            // tc 6.1 does not send the correlation.
             assert_eq!(remove(&mut ours, TCA_NETEM_CORR), Some([[0; 4], [0; 4], [0xcc, 0xcc, 0xcc, 0x4c]].concat()));
         } else if (profile.corrupt.is_some() || profile.reorder.is_some()) && profile.jitter.is_none() {
-            // What it sends for nothing, where only these have a correlation.
+            // tc sends zeros if only these have a correlation.
             assert_eq!(remove(&mut theirs, TCA_NETEM_CORR), Some(vec![0; 12]));
         }
         assert_eq!(ours, theirs, "\n{name}\n ours   {ours:02x?}\n theirs {theirs:02x?}");
@@ -192,7 +192,7 @@ fn a_seed_is_the_last_attribute() {
 }
 
 #[test]
-fn a_table_that_nobody_has_or_that_is_too_long_is_refused() {
+fn unknown_tables_and_long_tables_are_refused() {
     let profile = Profile {
         jitter: Some(tabled(jitter("5ms", "0%"))),
         slot: Some(slot(distributed(TABLE_OF_SLOTS))),
@@ -379,7 +379,7 @@ fn command(name: &str) -> String {
 
 /// Takes an attribute out of the options of a netem message; answers with its value.
 fn remove(message: &mut Vec<u8>, kind: u16) -> Option<Vec<u8>> {
-    /// Where the options' length is; the options' header and `struct tc_netem_qopt` follow.
+    /// The offset of the options' length. The options' header and `struct tc_netem_qopt` follow.
     const OPTIONS: usize = 48;
     let mut at = OPTIONS + 4 + 24;
     while at < message.len() {
