@@ -372,9 +372,9 @@ pub(super) fn exit_of(error: &CallError) -> Exit {
         },
         CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
         CallError::Unreachable { .. }
-        | CallError::Barred { .. }
+        | CallError::Blocked { .. }
         | CallError::HungUp { .. }
         | CallError::TimedOut { .. } => Exit::Unreachable,
-        CallError::Garbled { .. } | CallError::NoFiles { .. } => Exit::Failed,
+        CallError::Unexpected { .. } | CallError::NoFiles { .. } => Exit::Failed,
     }
 }

@@ -51,7 +51,7 @@ pub enum CallError {
     },
     /// No connection until somebody changes a setting.
     #[error("no agent at {at}: {why}")]
-    Barred {
+    Blocked {
         /// The agent's address.
         at: String,
         /// The reason, with the remedy.
@@ -76,7 +76,7 @@ pub enum CallError {
     },
     /// The answer is not one of an agent of this version.
     #[error("unexpected answer from {at}: {why}")]
-    Garbled {
+    Unexpected {
         /// The agent's address.
         at: String,
         /// The reason.
@@ -102,10 +102,10 @@ impl CallError {
                 "not asked: this process has too many open files; raise the limit: ulimit -n".to_owned()
             }
             Self::Unreachable { error, .. } => format!("no agent: {error}"),
-            Self::Barred { why, .. } => format!("no agent: {why}"),
+            Self::Blocked { why, .. } => format!("no agent: {why}"),
             Self::HungUp { error, .. } => format!("the agent hung up: {error}"),
             Self::TimedOut { after, .. } => format!("no answer within {} s", tenths(*after)),
-            Self::Garbled { why, .. } => format!("unexpected answer: {why}"),
+            Self::Unexpected { why, .. } => format!("unexpected answer: {why}"),
         }
     }
 

@@ -143,7 +143,7 @@ async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, C
                 Some(why) => CallError::Untrusted { at, why },
                 None if lacks_files(&error) => CallError::NoFiles { at },
                 None if error.kind() == io::ErrorKind::PermissionDenied => {
-                    CallError::Barred { at, why: error.to_string() }
+                    CallError::Blocked { at, why: error.to_string() }
                 }
                 None => CallError::Unreachable { at, error },
             });
@@ -171,12 +171,12 @@ struct Connection {
 impl Connection {
     /// Makes one call to the agent at `at`.
     async fn exchange<C: Call>(&mut self, at: &str, body: Bytes) -> Result<C::Reply, CallError> {
-        let garbled = |why: String| CallError::Garbled { at: at.to_owned(), why };
+        let unexpected = |why: String| CallError::Unexpected { at: at.to_owned(), why };
         let request = Request::post(C::PATH)
             .header(header::HOST, "agent")
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(body))
-            .map_err(|error| garbled(error.to_string()))?;
+            .map_err(|error| unexpected(error.to_string()))?;
         let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
         let response = self.sender.send_request(request).await.map_err(broken)?;
         let status = response.status();
@@ -184,14 +184,14 @@ impl Connection {
         let body = Limited::new(response.into_body(), BODY_LIMIT).collect().await;
         let body = body.map_err(|error| match error.downcast::<hyper::Error>() {
             Ok(error) => broken(*error),
-            Err(error) => garbled(error.to_string()),
+            Err(error) => unexpected(error.to_string()),
         })?;
         let body = body.to_bytes();
         if status.is_success() {
-            return serde_json::from_slice(&body).map_err(|error| garbled(format!("{error}{version}")));
+            return serde_json::from_slice(&body).map_err(|error| unexpected(format!("{error}{version}")));
         }
         let Some(mut error) = ApiError::read(status.as_u16(), &body) else {
-            return Err(garbled(format!("status {status}")));
+            return Err(unexpected(format!("status {status}")));
         };
         if error.code == ErrorCode::BadRequest {
             error.message += &version;

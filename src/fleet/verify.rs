@@ -141,7 +141,7 @@ impl Fleet {
             let probe = probe(&node);
             match check(&probe, &probed) {
                 Ok(()) => drop(believed.insert(node, (probe, probed))),
-                Err(why) => drop(failures.insert(node.clone(), CallError::Garbled { at: node.to_string(), why })),
+                Err(why) => drop(failures.insert(node.clone(), CallError::Unexpected { at: node.to_string(), why })),
             }
         }
         if !failures.is_empty() {

@@ -104,7 +104,7 @@ struct Prober<'a> {
     tapped: BTreeMap<(IpAddr, IpAddr), u32>,
     /// The kernel's counters at the start.
     discarded: Discards,
-    punctuality: Punctuality,
+    lateness: Lateness,
     /// The number of requests to the own machine.
     own_sent: u32,
 }
@@ -155,7 +155,7 @@ impl<'a> Prober<'a> {
             heard: BTreeMap::new(),
             tapped: BTreeMap::new(),
             discarded: discards::read(),
-            punctuality: Punctuality::default(),
+            lateness: Lateness::default(),
             own_sent: 0,
         })
     }
@@ -175,14 +175,14 @@ impl<'a> Prober<'a> {
             let due = start + moment + late;
             self.wait_until(due)?;
             late += due.elapsed().checked_sub(CATCHES_UP).unwrap_or_default();
-            if self.punctuality.average > GIVE_UP || Instant::now() > end {
+            if self.lateness.average > GIVE_UP || Instant::now() > end {
                 break;
             }
             self.send(request);
         }
         if targets > 0 {
             // The machine is idle later, so later values do not count.
-            self.punctuality.is_over = true;
+            self.lateness.is_over = true;
         }
         let deadline = Instant::now() + timeout;
         while self.under_way.range(..OWN).next().is_some() && Instant::now() < deadline {
@@ -232,7 +232,7 @@ impl<'a> Prober<'a> {
         loop {
             let due = until.min(Instant::now() + TICK);
             thread::sleep(due.saturating_duration_since(Instant::now()));
-            self.punctuality.late_by(due.elapsed());
+            self.lateness.add(due.elapsed());
             self.receive()?;
             self.send_to_itself();
             if Instant::now() >= until {
@@ -279,7 +279,7 @@ impl<'a> Prober<'a> {
                         let rtt = sent.rtt(received.at.unwrap_or_else(now), ahead);
                         if mark.request >= OWN {
                             if let Some(rtt) = rtt {
-                                self.punctuality.late_by(rtt);
+                                self.lateness.add(rtt);
                             }
                             continue;
                         }
@@ -333,14 +333,14 @@ impl<'a> Prober<'a> {
             heard: heard.collect(),
             mute: mute(),
             discards,
-            late_ns: self.punctuality.late_ns(),
+            late_ns: self.lateness.late_ns(),
         })
     }
 }
 
 /// The lateness of this machine's timers and echoes to itself.
 #[derive(Default)]
-struct Punctuality {
+struct Lateness {
     late: Vec<Duration>,
     /// The moving average.
     average: Duration,
@@ -348,8 +348,8 @@ struct Punctuality {
     is_over: bool,
 }
 
-impl Punctuality {
-    fn late_by(&mut self, late: Duration) {
+impl Lateness {
+    fn add(&mut self, late: Duration) {
         if !self.is_over {
             self.late.push(late);
             self.average = self.average.mul_f64(1.0 - WEIGHT) + late.mul_f64(WEIGHT);
@@ -463,13 +463,13 @@ mod tests {
 
     #[test]
     fn the_lateness_of_a_machine_is_the_90th_percentile() {
-        let mut punctuality = Punctuality::default();
+        let mut lateness = Lateness::default();
         for late in 0..100 {
-            punctuality.late_by(Duration::from_millis(late));
+            lateness.add(Duration::from_millis(late));
         }
-        assert!(punctuality.average > Duration::from_millis(80), "the latest ones count");
-        punctuality.is_over = true;
-        punctuality.late_by(Duration::from_secs(9));
-        assert_eq!(punctuality.late_ns(), 90_000_000);
+        assert!(lateness.average > Duration::from_millis(80), "the latest ones count");
+        lateness.is_over = true;
+        lateness.add(Duration::from_secs(9));
+        assert_eq!(lateness.late_ns(), 90_000_000);
     }
 }

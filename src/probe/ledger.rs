@@ -26,7 +26,7 @@ pub struct Ledger(BTreeMap<NodeName, BTreeMap<IpAddr, Asked>>);
 #[derive(Debug, Default)]
 struct Asked {
     /// The requests sent while both machines were punctual.
-    calm: Sample,
+    punctual: Sample,
     /// The others.
     late: Sample,
     /// The requests that arrived.
@@ -104,10 +104,10 @@ impl Ledger {
                 let asked = self.0.entry(node.clone()).or_default().entry(address).or_default();
                 let mute = owners.get(&address).and_then(|owner| mutes.get(owner)).into_iter().flatten();
                 asked.mute = mute.copied().find(|mute| mute.concerns(&address));
-                let is_calm = u128::from(most) < LATE.as_nanos() && sent == probe.count;
-                is_late |= !is_calm;
+                let is_punctual = u128::from(most) < LATE.as_nanos() && sent == probe.count;
+                is_late |= !is_punctual;
                 let sample = Sample { sent, rtts_ns, late_ns, filtered, ..Sample::default() };
-                if is_calm { &mut asked.calm } else { &mut asked.late }.add(&sample);
+                if is_punctual { &mut asked.punctual } else { &mut asked.late }.add(&sample);
             }
         }
         is_late
@@ -116,15 +116,15 @@ impl Ledger {
     /// Drops the answers so far and keeps the arrivals. The first requests wait for neighbour resolution.
     pub fn forget_answers(&mut self) {
         for asked in self.0.values_mut().flat_map(BTreeMap::values_mut) {
-            (asked.calm, asked.late) = (Sample::default(), Sample::default());
+            (asked.punctual, asked.late) = (Sample::default(), Sample::default());
         }
     }
 
     /// The measurement from a node to an address: of punctual requests if there are `count`, else of all.
     pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
-        let Asked { calm, late, arrived, mute } = self.0.get(from)?.get(to)?;
-        let mut sample = Sample { arrived: *arrived, mute: *mute, ..calm.clone() };
-        if calm.sent < count {
+        let Asked { punctual, late, arrived, mute } = self.0.get(from)?.get(to)?;
+        let mut sample = Sample { arrived: *arrived, mute: *mute, ..punctual.clone() };
+        if punctual.sent < count {
             sample.add(late);
         }
         Some(sample)
