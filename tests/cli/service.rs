@@ -175,7 +175,10 @@ sys.stdin.read()
     let script =
         "mkfifo end taken; python3 squat.py <end >taken & exec 3>end; read taken <taken; agent; exec 3>&-; wait";
     let answer = run(&sandbox, script).ended(0);
-    assert!(answer.stderr.contains("User 65534 has the name of an agent of lo and is none"), "{answer}");
+    assert!(
+        answer.stderr.contains("User 65534 has bound the name of an agent of lo without the right to shape; ignored"),
+        "{answer}"
+    );
     assert!(answer.stderr.contains("is ready on"), "{answer}");
     // Another agent does, in a container's files or not.
     sandbox.write("other.toml", CONFIG.replace("agent.sock", "other.sock").replace("disk/", ""));

@@ -246,7 +246,7 @@ fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() 
     let before = wanted_of(&node);
     let refused = node.prepare(prepare("d", &before, &uniform(&before, "300ms")), start + 11 * SECOND).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Refused);
-    assert!(refused.message.contains("filter pref 7; remove it: tc del filter pref 7"), "{refused}");
+    assert!(refused.message.contains("filter pref 7; remove them: tc del filter pref 7"), "{refused}");
     let healed = Wanted { partitions: Vec::new(), generation: before.generation + 1, ..before };
     put_at(&mut node, "e", &healed, start + 11 * SECOND);
     assert_eq!(node.kernel().tree.cuts.len(), 0);
