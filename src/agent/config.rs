@@ -378,7 +378,7 @@ mod tests {
         let config = parse(example).unwrap();
         assert_eq!(config.socket.as_deref(), Some(Path::new("/run/netemctl/agent.sock")));
         assert_eq!((config.listen, config.socket_group, config.allow), (None, None, Vec::new()));
-        // What is commented out is as good as what is not.
+        // Lines that are commented out must be valid too.
         let all: String =
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let config = parse(&all).unwrap();

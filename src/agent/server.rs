@@ -214,7 +214,7 @@ const MEASUREMENTS: usize = 4;
 /// The calls that a viewer may make.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
-/// What a viewer that asks for more is told.
+/// The refusal of all other calls of a viewer.
 const READ_ONLY: &str =
     "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
 

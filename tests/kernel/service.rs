@@ -251,7 +251,7 @@ fn where_user_namespaces_are_not_allowed_nothing_new_is_put_in_force_but_what_is
 
     site.start_again("n1");
     let log = site.log("n1");
-    assert!(log.contains("WARN") && log.contains("cannot make a network namespace"), "{log}");
+    assert!(log.contains("WARN") && log.contains("cannot create a network namespace"), "{log}");
     site.assert_no_drift();
     assert_eq!(site.tc("n1"), shaped);
     let farther = |wanted: &Wanted, inventory: Inventory| {
