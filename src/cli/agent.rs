@@ -23,82 +23,83 @@ use crate::{
     topology::NodeName,
 };
 
-/// Run a node's agent: the privileged daemon that owns its network shaping
+/// Run the agent of a node
 ///
-/// It touches no interface but those that its config allows. SIGTERM and SIGINT end it; what is in force stays in force.
-/// Started again, it goes on from its journal, however it ended: what should be in force at that moment is, and what is
-/// over by then is not.
+/// The agent shapes only the interfaces in its config. SIGTERM and SIGINT end it and leave the kernel as it is. When the
+/// agent starts again, it restores the state in its journal and ends changes whose time is over.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 The config file:
-  node = \"n1\"                            # which node this is
-  interfaces = [\"eno2\"]                  # all that may be shaped
-  socket = \"/run/netemctl/agent.sock\"    # where to listen; mode 0600
-  socket-group = \"netemctl\"              # for a group too; mode 0660
-  listen = \"10.0.0.7:20094\"              # the same for controllers, by TLS
-  journal = \"/var/lib/netemctl/n1.json\"  # where to keep what is in force
+  node = \"n1\"                            # the name of this node
+  interfaces = [\"eno2\"]                  # the interfaces to shape
+  socket = \"/run/netemctl/agent.sock\"    # local API; mode 0600
+  socket-group = \"netemctl\"              # group with access; mode 0660
+  listen = \"10.0.0.7:20094\"              # API for controllers, by TLS
+  journal = \"/var/lib/netemctl/n1.json\"  # the state for restarts
   allow = []                             # or some of default-route,
                                          # controller, bridge, gateway
-  after-reboot = \"restore\"               # or clear: forget what was in force
-  on-drift = \"report\"                    # or repair: write it again
-  [tls]                                  # netemctl pki issue makes them
-  ca = \"/etc/netemctl/tls/ca.pem\"        # whose controllers to obey
-  cert = \"/etc/netemctl/tls/cert.pem\"    # read again when it is replaced
+  after-reboot = \"restore\"               # or clear
+  on-drift = \"report\"                    # or repair
+  [tls]                                  # made by netemctl pki issue
+  ca = \"/etc/netemctl/tls/ca.pem\"        # CA of the controllers
+  cert = \"/etc/netemctl/tls/cert.pem\"    # read again when replaced
   key = \"/etc/netemctl/tls/key.pem\"      # mode 0600
 
-One of socket and listen is needed; without [tls], listen takes addresses of the loopback only.
-It needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to answer what is rejected.
-It tries the kernel in a network namespace of its own, which takes user namespaces, or else
-CAP_SYS_ADMIN.
+Give at least one of socket and listen. Without [tls], listen must be a loopback address.
 
-With --stdio it is what netemctl runs over ssh, on hosts that have no daemon. What must outlive the
-session does so in a process that ends when nothing is in force or to come. A host that has a
-config in /etc/netemctl/agent.toml is what that says, whatever is asked for.
+The agent needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to reject. It tries changes in
+a network namespace of its own: this needs user namespaces or CAP_SYS_ADMIN.
 
-RUST_LOG sets how much it logs on stderr: error, warn, info (the default), debug.")]
+Over ssh, netemctl runs --stdio on hosts without a daemon. It starts a process that keeps the state
+and ends when nothing is in force or scheduled. The config in /etc/netemctl/agent.toml, if there is
+one, takes precedence over the options.
+
+RUST_LOG sets the log level on stderr: error, warn, info (default), debug.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct Agent {
-    /// The agent's config file
+    /// Config file of the agent
     #[arg(long, value_name = "FILE", required_unless_present = "stdio")]
     config: Option<PathBuf>,
 
-    /// Check the config, say what it lets the agent do, and end
+    /// Check the config and exit
     #[arg(long, requires = "config")]
     check: bool,
 
-    /// Speak on stdin and stdout for the agent of this host, and start one if there is none
+    /// Connect stdin and stdout to the agent of this host
+    ///
+    /// Starts an agent if there is none.
     #[arg(long, conflicts_with = "config")]
     stdio: bool,
 
-    /// Which node this host is, if it has no config
+    /// Node name for a host without a config
     #[arg(long, requires = "stdio")]
     node: Option<NodeName>,
 
-    /// What may be shaped, if this host has no config; can be given several times
+    /// Interface for a host without a config
     #[arg(long, value_name = "INTERFACE", requires = "stdio")]
     interface: Vec<IfName>,
 
-    /// The same by a network that the interface has an address in
+    /// Interface with an address in this network
     #[arg(long, value_name = "NETWORK", requires = "stdio", conflicts_with = "interface")]
     network: Option<IpNetwork>,
 
-    /// Something is to be changed: a keeper that cannot do that is replaced
+    /// Replace a keeper that cannot make changes
     #[arg(long, requires = "stdio", hide = true)]
     change: bool,
 
-    /// The connection that the caller came by, as sshd has it in the environment
+    /// The caller's connection, as sshd has it in SSH_CONNECTION
     #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
     from: Option<String>,
 
-    /// End when it is not needed, and leave nothing in this folder but what is in force (what --stdio starts)
+    /// Run as the keeper that --stdio starts, with its state in this folder
     #[arg(long, value_name = "FOLDER", hide = true)]
     keeper: Option<PathBuf>,
 
-    /// End when stdin is closed: for whoever starts the agent and must not leave it behind
+    /// End when stdin is closed
     #[arg(long, hide = true)]
     until_stdin_closes: bool,
 
-    /// Log to this file, of bounded size, and not to stderr
+    /// Log to this file of bounded size instead of stderr
     #[arg(long, value_name = "FILE", hide = true)]
     log: Option<PathBuf>,
 }
@@ -199,7 +200,7 @@ fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
         let socket = socket.map(|path| format!("socket {}", path.display()));
         let places = [socket, listen.map(|listen| format!("port {listen}"))].into_iter().flatten().collect::<Vec<_>>();
         let journal = journal.map_or_else(|| "none".to_owned(), |path| path.display().to_string());
-        let mut text = format!("{file}: ok\n  node: {node}\n  may shape: {}\n", names(interfaces));
+        let mut text = format!("{file}: ok\n  node: {node}\n  shapes: {}\n", names(interfaces));
         text += &format!("  listens on: {}\n  journal: {journal}\n", places.join(", "));
         for interface in absent {
             text += &format!("warning: interface {interface} does not exist; {}\n", existing());
@@ -266,7 +267,7 @@ impl From<ConfigError> for Failure {
         match error {
             ConfigError::Malformed(rejected) => (*rejected).into(),
             ConfigError::Unreadable(..) => {
-                Self::new(Exit::File, error).hint("netemctl agent --help shows what the file looks like")
+                Self::new(Exit::File, error).hint("see the format: netemctl agent --help")
             }
         }
     }

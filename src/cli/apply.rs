@@ -25,17 +25,17 @@ use crate::{
     wire::PartitionEnded,
 };
 
-/// Put a topology in force: on all nodes or on none, read back from every kernel
+/// Put a topology in force on all nodes, or on none
 ///
-/// Partitions stay in force, and so do changes that `set` has laid over links, between the same nodes as before, unless
-/// --fresh is given. Applying what is in force already changes nothing and writes nothing.
+/// Reads the result back from every kernel. Partitions and changes by `set` stay in force on the same nodes, unless --fresh
+/// is given. Applying the same topology twice writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
-    /// The topology file, or - for stdin
+    /// Topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
 
-    /// Start without the changes and partitions that lie over what is in force
+    /// Remove all changes and partitions
     #[arg(long)]
     fresh: bool,
 

@@ -10,10 +10,12 @@ use crate::{
     topology::{Topology, Warnings},
 };
 
-/// Check topology files: every error of each, with its line and what would be right
+/// Check topology files
+///
+/// Prints every error with its line and a correction.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
-    /// The topology files, or - for stdin
+    /// Topology files, or - for stdin
     #[arg(value_name = "TOPOLOGY", required = true)]
     files: Vec<PathBuf>,
 }
@@ -113,7 +115,7 @@ impl Answer {
             Self::Several { files } => {
                 let line = |file: &File| match file {
                     File::Right(checked) => checked.draw(),
-                    File::Wrong { file, .. } => format!("{file}: wrong\n"),
+                    File::Wrong { file, .. } => format!("{file}: invalid\n"),
                 };
                 files.iter().map(line).collect()
             }

@@ -1,9 +1,11 @@
-//! `netemctl clear`: give everything back.
+//! `netemctl clear`: remove everything and restore the interfaces.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::{fleet::Edit, plan::Wanted};
 
-/// Clear everything: no topology, no change, no partition, every interface as it was found
+/// Remove topology, changes and partitions
+///
+/// Restores every interface.
 #[derive(Debug, clap::Args)]
 pub(super) struct Clear {
     #[command(flatten, next_help_heading = "Fleet")]

@@ -3,10 +3,12 @@
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::fleet::Edit;
 
-/// Heal partitions: all of them, or those that are named
+/// End partitions
+///
+/// Without a name, ends all.
 #[derive(Debug, clap::Args)]
 pub(super) struct Heal {
-    /// The partition's name, as status shows it
+    /// Name of the partition, as status shows it
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 

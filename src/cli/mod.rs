@@ -46,14 +46,15 @@ pub use exit::Exit;
 
 use self::{context::Context, failure::Failure, output::JsonForm, whereabouts::Given};
 
-/// Turns a flat LAN into the WAN that a TOML file describes, cuts it, and measures that it is really there.
+/// Turn a LAN into the WAN of a topology file, partition it, and measure it
 #[derive(Debug, Parser)]
-#[command(name = "netemctl", version, max_term_width = 100, after_help = AFTER_HELP)]
+#[command(name = "netemctl", version, max_term_width = 100, after_long_help = AFTER_HELP)]
 struct Cli {
-    /// Print one JSON document on stdout, errors included; lines: on one line
+    /// Print JSON, errors included (=lines: on one line)
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         value_enum,
         value_name = "FORM",
         num_args = 0..=1,
@@ -66,29 +67,36 @@ struct Cli {
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         value_name = "DIR",
-        help = "The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]"
+        help = "Directory of the lab [env: NETEMCTL_LAB_DIR]"
     )]
     lab_dir: Option<PathBuf>,
 
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         value_name = "FILE",
-        help = "Where the nodes are: an inventory file, or a topology with an [inventory] table [env: NETEMCTL_INVENTORY]"
+        help = "Inventory of the nodes [env: NETEMCTL_INVENTORY]",
+        long_help = "Inventory of the nodes: an inventory file, or a topology with an [inventory] table [env: NETEMCTL_INVENTORY]"
     )]
     inventory: Option<PathBuf>,
 
     #[arg(
         long,
         global = true,
+        help_heading = GLOBAL,
         value_name = "DIR",
-        help = "The folder of the controller's certificate, as pki issue makes it [env: NETEMCTL_TLS_DIR]"
+        help = "Certificate folder [env: NETEMCTL_TLS_DIR]",
+        long_help = "Folder of the controller's certificate, as pki issue makes it [env: NETEMCTL_TLS_DIR]"
     )]
     tls_dir: Option<PathBuf>,
 
-    /// End after so many seconds with exit code 124, rolled back as by Ctrl-C
-    #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
+    /// Cancel and roll back after this many seconds
+    ///
+    /// The exit code is 124 then.
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -98,16 +106,18 @@ struct Cli {
     verb: Verb,
 }
 
+const GLOBAL: &str = "Global options";
+
 const AFTER_HELP: &str = "\
-A first session, on this machine alone:
-  netemctl new --zones 3 > wan.toml     nine nodes in three zones
-  netemctl lab up wan.toml              nine network namespaces
-  netemctl apply wan.toml               their LAN becomes a WAN
-  netemctl verify                       measured against wanted
-  netemctl set Z1 Z3 loss=5% --for 30s  a change, laid over the WAN
-  netemctl partition Z3                 Z3 reaches only itself
-  netemctl heal
-  netemctl clear                        every interface as found
+A first session on this machine:
+  netemctl new --zones 3 > wan.toml     describe nine nodes in three zones
+  netemctl lab up wan.toml              start nine network namespaces
+  netemctl apply wan.toml               delay packets as in a WAN
+  netemctl verify                       measure every pair of nodes
+  netemctl set Z1 Z3 loss=5% --for 30s  change some links for 30 s
+  netemctl partition Z3                 cut zone Z3 off
+  netemctl heal                         end all partitions
+  netemctl clear                        restore every interface
   netemctl lab down
 
 Exit codes:
@@ -140,7 +150,7 @@ enum Verb {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let parsed = Cli::command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
+    let parsed = command().try_get_matches().and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, matches)));
     let (cli, matches) = match parsed {
         Ok(parsed) => parsed,
         Err(error) => match wanted_json() {
@@ -161,10 +171,38 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The command line, in which the help of each command has only the global options that the command uses.
+fn command() -> clap::Command {
+    let mut root = Cli::command();
+    root.build();
+    let global: Vec<_> = root.get_arguments().filter(|argument| argument.is_global_set()).cloned().collect();
+    root.mut_subcommands(|command| {
+        let verb = command.get_name().to_owned();
+        with_hidden(command, &|id| {
+            let is_used = match (verb.as_str(), id) {
+                (_, "json") => true,
+                ("agent", _) => false,
+                ("new" | "check" | "show" | "pki", id) => id == "timeout",
+                ("lab", id) => matches!(id, "lab_dir" | "timeout"),
+                _ => true,
+            };
+            !is_used && global.iter().any(|argument| argument.get_id() == id)
+        })
+    })
+}
+
+/// Hides options of a command, and of the commands below it, from their help.
+fn with_hidden(command: clap::Command, is_hidden: &dyn Fn(&str) -> bool) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let hide = argument.is_hide_set() || is_hidden(argument.get_id().as_str());
+        argument.hide(hide)
+    });
+    command.mut_subcommands(|inner| with_hidden(inner, is_hidden))
+}
+
 /// The command that was called, with all of its options.
 fn called(mut matches: &ArgMatches) -> clap::Command {
-    let mut command = Cli::command();
-    command.build();
+    let mut command = command();
     while let Some((name, inner)) = matches.subcommand()
         && let Some(subcommand) = command.find_subcommand(name)
     {
@@ -213,7 +251,7 @@ fn answer_of_clap(form: JsonForm, error: &clap::Error) -> Exit {
 /// A usage error as a document: clap's first paragraph says what is wrong, the others what to do.
 fn usage(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        return Failure::new(Exit::Usage, "a command is missing").hint("see --help");
+        return Failure::new(Exit::Usage, "a command is missing").hint("list the commands: netemctl --help");
     }
     let text = error.to_string();
     let mut paragraphs = text.trim_start_matches("error: ").trim_end().split("\n\n").map(str::trim);
@@ -227,7 +265,7 @@ const LONGEST_TIMEOUT: f64 = 365.0 * 86_400.0;
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.strip_suffix('s').unwrap_or(text).parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= LONGEST_TIMEOUT => Ok(Duration::from_secs_f64(seconds)),
-        _ => Err("not a number of seconds above 0, such as 30 or 0.5".to_owned()),
+        _ => Err("write seconds above 0, such as 30 or 0.5".to_owned()),
     }
 }
 
@@ -245,12 +283,12 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match &verb {
         // It runs for as long as its node is to be shaped, and the end of a time must not end it silently.
         Verb::Agent(_) if context.is_limited() => {
-            return Err(Failure::new(Exit::Usage, "--timeout: an agent runs until it is told to end")
-                .hint("to end it after a time, have whatever starts it do so: SIGTERM ends it in good order"));
+            return Err(Failure::new(Exit::Usage, "--timeout does not apply to an agent")
+                .hint("an agent runs until SIGTERM"));
         }
         Verb::Agent(_) => {}
         Verb::Lab(verb) if verb.enters_namespaces() => {}
-        Verb::Lab(verb) if verb.ends_programs() => context.watch("the rest is done when this is repeated"),
+        Verb::Lab(verb) if verb.ends_programs() => context.watch("repeat the command to finish"),
         _ => context.watch("nothing was changed"),
     }
     match verb {
@@ -299,10 +337,8 @@ mod tests {
                 below(&[words, &[subcommand.get_name().to_owned()]].concat(), subcommand, all);
             }
         }
-        let mut root = Cli::command();
-        root.build();
         let mut all = Vec::new();
-        below(&[], &root, &mut all);
+        below(&[], &command(), &mut all);
         all
     }
 
@@ -368,7 +404,7 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

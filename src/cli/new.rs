@@ -5,11 +5,11 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, render::count};
 use crate::topology::{MAX_NODES, QuantityError, Rtt};
 
-/// Print a commented topology file to begin with
+/// Print a commented topology file
 ///
-/// The nodes are n1, n2, and so on. With --zones they are divided evenly into Z1, Z2, and so on.
+/// The nodes are n1, n2, and so on. --zones divides them evenly into Z1, Z2, and so on.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   netemctl new --nodes 5 --rtt 100ms                      all pairs alike
   netemctl new --zones 3 --nodes 9 --rtt 150ms > wan.toml
@@ -23,7 +23,9 @@ pub(super) struct New {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(2..=MAX_NODES as i64))]
     zones: Option<u32>,
 
-    /// RTT between nodes of different zones; without --zones, between all nodes
+    /// RTT between zones
+    ///
+    /// Without --zones, between all nodes.
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = rtt)]
     rtt: Rtt,
 

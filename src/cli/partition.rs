@@ -15,56 +15,63 @@ use crate::{
 /// What the nodes need to get ready for a moment that is said.
 const LEAD: Duration = Duration::from_secs(1);
 
-/// Cut zones or nodes off: each side reaches itself and nobody else
+/// Cut zones or nodes off from each other
 ///
-/// Each SIDE is a zone, a node, a hostlist, or several of them separated by commas. With a / among them, all that
-/// stands between two of them is one side. Nodes that no side names are together one more side, the rest.
+/// A node reaches only nodes on its own side. Each SIDE is a zone, a node, a hostlist, or several of them separated by
+/// commas. With a / among the words, all words between two slashes are one side. Nodes on no side form one more side, the
+/// rest.
 ///
-/// What is cut is dropped silently at both ends, packets in flight included, of established connections and new ones
-/// alike. Links keep their delays. Partitions add up, and heal one by one. One that is in force already changes
-/// nothing. A topology file may be applied under a partition, which stays.
+/// Packets between sides are dropped silently at both ends: new connections, established connections and packets in
+/// flight. Links keep their delays. Partitions add up and heal one by one. Repeating a partition changes nothing. apply
+/// keeps partitions.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
   netemctl partition Z3                     Z3 | the rest
   netemctl partition Z1 Z2                  Z1 | Z2 | the rest
   netemctl partition Z1,n4                  Z1 and n4 together | the rest
   netemctl partition Z1,Z2 / Z3,n4          Z1 and Z2 | Z3 and n4 | the rest
-  netemctl partition --one-way Z1 Z3        Z3 hears nothing from Z1
-  netemctl partition Z3 --port tcp/26257    replication dies, the rest lives
-  netemctl partition Z3 --loss 30%          three packets in ten die
-  netemctl partition n1 --flap 5s/10s       a bad contact
+  netemctl partition --one-way Z1 Z3        drop packets from Z1 to Z3
+  netemctl partition Z3 --port tcp/26257    cut this port only
+  netemctl partition Z3 --loss 30%          drop 30 % of the packets
+  netemctl partition n1 --flap 5s/10s       cut 5 s, heal 10 s, repeat
   netemctl partition --halves --for 30s     two random halves, for 30 s
-  netemctl partition --minority 2 --seed 7  the same two each time
+  netemctl partition --minority 2 --seed 7  the same 2 nodes each time
   netemctl partition --bridge n4            two halves that share n4
-  netemctl partition --ring --over zones    each zone sees a majority
+  netemctl partition --ring --over zones    each zone reaches a majority
   netemctl partition Z1 --isolate           one node of Z1, at random
   netemctl partition --isolate n3           n3 | the rest
 
-What is drawn is drawn from all nodes, or from those that the SIDEs name; the
-others are the rest. netemctl heal NAME ends a partition, netemctl heal all.")]
+Drawn sides come from all nodes, or from the nodes that SIDE names; other nodes
+are the rest. netemctl heal NAME ends a partition, netemctl heal ends all.")]
 pub(super) struct Partition {
-    /// A zone, a node, a hostlist, or several of them separated by commas
+    /// Zones, nodes or hostlists separated by commas
     #[arg(value_name = "SIDE", required_unless_present = "generator")]
     sides: Vec<String>,
 
-    /// Cut packets from the first side to the second only, or to the rest; those that come back pass
+    /// Cut packets from the first side to the second only
+    ///
+    /// With one side, cuts packets to the rest. Packets in the other direction pass.
     #[arg(long)]
     one_way: bool,
 
-    /// Cut only packets to or from this port: tcp/26257, udp/4567; may be said several times
+    /// Cut this port only, such as tcp/26257 (repeatable)
     #[arg(long = "port", value_name = "PROTOCOL/PORT")]
     ports: Vec<Port>,
 
-    /// Lose this share of the packets instead of all, on top of what the links lose
+    /// Drop this share of packets instead of all
+    ///
+    /// The share adds to the loss of the links.
     #[arg(long, value_name = "PERCENT", conflicts_with = "mode")]
     loss: Option<Probability>,
 
-    /// What becomes of packets: they vanish, or they are refused as by a router (TCP reset, ICMP unreachable)
-    #[arg(long, value_enum, default_value_t = ModeOption::Drop)]
+    /// drop or reject packets
+    ///
+    /// drop is silent. reject answers as a router does, with TCP reset or ICMP unreachable.
+    #[arg(long, value_enum, default_value_t = ModeOption::Drop, hide_possible_values = true)]
     mode: ModeOption,
 
-    /// What to call it when it is healed [default: the sides, or what is drawn and the seed]
+    /// Name for heal [default: such as Z1/Z2 or halves-7]
     #[arg(long)]
     name: Option<String>,
 
@@ -74,11 +81,13 @@ pub(super) struct Partition {
     #[command(flatten, next_help_heading = "Drawn sides")]
     generator: Generator,
 
-    /// Draw from single nodes [default], or from zones as wholes
+    /// Draw nodes [default] or whole zones
     #[arg(long, value_enum, value_name = "NODES|ZONES", hide_possible_values = true, help_heading = "Drawn sides")]
     over: Option<OverOption>,
 
-    /// What the dice start from: the same seed draws the same [default: drawn, and shown]
+    /// Seed of the draw [default: random, and shown]
+    ///
+    /// The same seed draws the same sides.
     #[arg(long, value_name = "NUMBER", help_heading = "Drawn sides")]
     seed: Option<u64>,
 
@@ -95,25 +104,25 @@ struct Generator {
     #[arg(long)]
     halves: bool,
 
-    /// So many at random | all others
+    /// This many random nodes | all others
     #[arg(long, value_name = "NUMBER")]
     minority: Option<usize>,
 
-    /// One alone: a random one, or this node or zone
+    /// One node or zone, random or given | all others
     #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option may be there without a value")]
     isolate: Option<Option<String>>,
 
-    /// Each alone
+    /// Each node alone
     #[arg(long)]
     isolate_each: bool,
 
-    /// Two random halves that share one: a random one, or this node or zone
+    /// Two random halves that share a node
     #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option may be there without a value")]
     bridge: Option<Option<String>>,
 
-    /// A circle in random order: each reaches a majority, and no two the same one
+    /// Random ring: each reaches a different majority
     #[arg(long)]
     ring: bool,
 
@@ -138,18 +147,18 @@ impl Partition {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let draw = self.generator.draw();
         if draw.is_some() && self.one_way {
-            let hint = "say both sides, as in netemctl partition --one-way Z1 Z3";
-            return Err(Failure::new(Exit::Usage, "--one-way: sides that are drawn have no order").hint(hint));
+            let hint = "name both sides: netemctl partition --one-way Z1 Z3";
+            return Err(Failure::new(Exit::Usage, "--one-way needs named sides: drawn sides have no order").hint(hint));
         }
         if draw.is_none() && self.over.is_some() {
-            let hint = "it is for drawn sides such as --halves";
-            return Err(Failure::new(Exit::Usage, "--over: nothing here is drawn").hint(hint));
+            let hint = "add drawn sides, such as --halves";
+            return Err(Failure::new(Exit::Usage, "--over needs drawn sides").hint(hint));
         }
         let is_random = draw.as_ref().is_some_and(Draw::is_random) || self.timing.is_random();
         let seed = match self.seed {
             Some(_) if !is_random => {
-                let hint = "it is for drawn sides such as --halves, and for --flap with a --spread";
-                return Err(Failure::new(Exit::Usage, "--seed: nothing here is left to chance").hint(hint));
+                let hint = "add drawn sides such as --halves, or --flap with --spread";
+                return Err(Failure::new(Exit::Usage, "--seed needs something random").hint(hint));
             }
             Some(seed) => seed,
             None => draw_seed(),

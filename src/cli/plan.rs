@@ -16,26 +16,25 @@ use crate::{
     topology::{NodeName, Problem, Topology, hostlist},
 };
 
-/// Show what apply would change on each node, without changing anything
+/// Show what apply would change
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Without an inventory and without a lab, no agent is asked: the plan is that of untouched interfaces,
-with the addresses that lab up gives. --offline asks no agent either, and takes the addresses of
-the inventory if it has them.")]
+#[command(after_long_help = "\
+Without an inventory and a lab, the plan is for unshaped interfaces with the addresses of lab up.
+--offline does the same with the addresses of the inventory, if there is one.")]
 pub(super) struct Plan {
-    /// The topology file, or - for stdin
+    /// Topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
 
-    /// Show it as the tc commands that would do the same
+    /// Print tc commands
     #[arg(long)]
     as_tc: bool,
 
-    /// Show only this node
+    /// Show this node only
     #[arg(long, value_name = "NODE")]
     node: Option<NodeName>,
 
-    /// Ask no agent: show what untouched interfaces would get
+    /// Ask no agent; plan for unshaped interfaces
     #[arg(long)]
     offline: bool,
 }
@@ -148,7 +147,7 @@ impl Plan {
         match self.node.as_ref().filter(|node| !inventory.nodes.contains_key(*node)) {
             Some(node) => {
                 let nodes = hostlist::fold(&inventory.nodes.keys().cloned().collect::<Vec<_>>());
-                Err(Failure::new(Exit::Usage, format!("the fleet has no node `{node}`; its nodes are {nodes}")))
+                Err(Failure::new(Exit::Usage, format!("no node `{node}`; the nodes are {nodes}")))
             }
             None => Ok(()),
         }
@@ -160,7 +159,7 @@ fn unreached(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }
-    failure.hint("ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY")
+    failure.hint("plan without agents: netemctl plan --offline TOPOLOGY")
 }
 
 /// The queue that a step makes or changes.
@@ -177,17 +176,17 @@ fn queue(step: &Step) -> Option<Queue> {
 
 fn draw(plan: &FleetPlan<'_>) -> String {
     if !plan.changed {
-        return "nothing to change: this is in force".to_owned();
+        return "nothing to change".to_owned();
     }
     let mut text = plan.offline.as_ref().map_or_else(String::new, |offline| format!("# {offline}\n"));
     for Planned { node, interface, steps, memory_at_stake, queues, tc } in &plan.nodes {
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),
-            megabytes => format!(", up to {megabytes} MB of kernel memory in full queues"),
+            megabytes => format!(", full queues take {megabytes} MB of kernel memory"),
         };
         // Of a link without a rate, no packet stays longer than its delay.
         let longest = queues.iter().filter_map(|queue| queue.time_ns).max();
-        let time = longest.map_or_else(String::new, |nanos| format!(", {} at their rate", time(nanos)));
+        let time = longest.map_or_else(String::new, |nanos| format!(", {} to drain", time(nanos)));
         text += &format!("# {node} {interface}: {}{memory}{time}\n", count(steps.len(), "step"));
         match tc {
             Some(commands) => text.extend(commands.iter().map(|command| format!("{command}\n"))),

@@ -21,15 +21,21 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The options of every change.
 #[derive(Debug, clap::Args)]
 pub(super) struct ScopeOptions {
-    /// Try again for so long, instead of failing, while another controller is at it or a node does not answer
+    /// Retry for this long
+    ///
+    /// Retries while another controller changes the nodes or a node does not answer.
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     wait: Option<Duration>,
 
-    /// Change these nodes only, a hostlist; status shows the others as behind
+    /// Change these nodes only (hostlist)
+    ///
+    /// status shows the other nodes as behind.
     #[arg(long, value_name = "NODES")]
     only: Vec<String>,
 
-    /// Change without the nodes that do not answer; status shows them as behind
+    /// Leave out nodes that do not answer
+    ///
+    /// status shows them as behind.
     #[arg(long)]
     allow_missing: bool,
 }
@@ -44,7 +50,7 @@ impl ScopeOptions {
                 let node = NodeName::try_from(name.clone()).ok().filter(|node| nodes.contains_key(node));
                 let node = node.ok_or_else(|| {
                     let nodes = hostlist::fold(&nodes.keys().cloned().collect::<Vec<_>>());
-                    Failure::new(Exit::Usage, format!("the fleet has no node `{name}`; its nodes are {nodes}"))
+                    Failure::new(Exit::Usage, format!("no node `{name}`; the nodes are {nodes}"))
                 })?;
                 only.insert(node);
             }

@@ -9,49 +9,50 @@ use crate::{
     topology::{LinkChange, Source},
 };
 
-/// Change links while they are in force: lay parameters over what the topology, or the bare LAN, has between FROM and TO
+/// Change link parameters between nodes
 ///
-/// Only the links named change, in place: nothing in flight is lost, and what a change does not name stays as it is.
-/// Changes lie one on top of the other, the later wins, parameter by parameter; one of the same name takes the earlier
-/// one's place, and its time starts anew. They stay when another topology is applied, on the nodes that were named.
-/// Repeating the change that is on top, if it has no time limit, changes nothing.
+/// The parameters replace those of the topology, or of the bare LAN, on links between FROM and TO. Other parameters and
+/// other links stay the same. The kernel changes links in place: no packet in flight is lost.
+///
+/// Later changes win, parameter by parameter. A change with the name of an earlier change replaces it and restarts its
+/// time limit. Changes stay on their nodes when another topology is applied. Repeating the latest change without a time
+/// limit changes nothing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
-  netemctl set Z1 Z3 loss=5% jitter=10ms      both ways
+  netemctl set Z1 Z3 loss=5% jitter=10ms      both directions
   netemctl set Z1 Z3 delay=200ms --one-way    packets from Z1 to Z3 only
-  netemctl set n1 '*' rate=100mbit --for 30s  n1 with everybody, for 30 s
+  netemctl set n1 '*' rate=100mbit --for 30s  all links of n1, for 30 s
   netemctl set Z1,n4 'n[7-9]' rtt=300ms --name storm
   netemctl set Z1 Z3 loss.gemodel.p=1% loss.gemodel.r=10%
-  netemctl set Z1 Z3 loss=0%                  no loss, whatever lies below
-  netemctl unset                              everything as the topology has it
+  netemctl set Z1 Z3 loss=0%                  no loss
+  netemctl unset                              remove all changes
 
-Each agent takes a change with a time limit off by itself when its time is up,
-whether or not anybody is there to tell it to, and if it is killed, when it is
-started again (netemctl agent --help).")]
+Each agent ends a change with --for by its own clock. An agent that was killed
+ends it when it starts again.")]
 pub(super) struct Set {
-    /// A zone, a node, a hostlist, several of them separated by commas, or * for every node
+    /// Zones, nodes or hostlists separated by commas; * for all
     from: String,
 
-    /// The other end, said in the same way
+    /// The other end, written in the same way
     to: String,
 
-    /// A link's parameter as in a topology file, such as loss=5% or reorder.gap=5
+    /// Link parameter as in a topology file, such as loss=5%
     ///
-    /// A key may have dots. A whole number, true and false stand for themselves, and so does what begins with {, [ or
-    /// a double quote, as TOML; anything else is text, as if it were quoted.
+    /// A key may have dots, as in reorder.gap=5. Whole numbers, true, false, and values that begin with {, [ or a double
+    /// quote are TOML. Every other value is text.
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = parameter)]
     parameters: Vec<Parameter>,
 
-    /// Change packets from FROM to TO only, and not those that come back
+    /// Change packets from FROM to TO only
     #[arg(long)]
     one_way: bool,
 
-    /// Take it off after this time: 500ms, 30s, 5m, 1h
+    /// End the change after this time: 500ms, 30s, 5m, 1h
     #[arg(long = "for", value_name = "TIME", value_parser = time_limit)]
     lasts: Option<Duration>,
 
-    /// What to call it when it is taken off [default: the ends and the parameters, such as Z1:Z3:jitter,loss]
+    /// Name for unset [default: such as Z1:Z3:jitter,loss]
     #[arg(long)]
     name: Option<String>,
 

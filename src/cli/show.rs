@@ -14,10 +14,10 @@ use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneNam
 /// How many rows a link may take that many scattered pairs of nodes have.
 const MAX_ROWS: usize = 12;
 
-/// Show a topology: its nodes, its zones, the RTT between them, its links
+/// Show the nodes, zones, RTTs and links of a topology
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
-    /// The topology file, or - for stdin
+    /// Topology file, or - for stdin
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
 }
@@ -97,7 +97,7 @@ fn links(topology: &Topology) -> String {
         let row = |scope| vec![scope, link.delay.to_string(), others(&link)];
         rows.extend(scopes.iter().take(MAX_ROWS).map(|scope| row(scope.to_string())));
         if let Some(more @ 1..) = scopes.len().checked_sub(MAX_ROWS) {
-            rows.push(row(format!("and in {more} more places")));
+            rows.push(row(format!("and {more} more")));
         }
     }
     table(Context::is_styled(&io::stdout()), &["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
@@ -112,8 +112,8 @@ fn others(link: &Link) -> String {
         (Some(_), Some(Reorder::Undelayed(_))) => Some("the other packets keep their order"),
     };
     let rate = link.rate.map(|_| match link.rate_per {
-        RatePer::Node => "the rate is each pair of nodes' own",
-        RatePer::Zone => "the rate is shared by a node's links to one zone",
+        RatePer::Node => "each pair of nodes has its own rate",
+        RatePer::Zone => "a node's links to one zone share the rate",
     });
     let loss = link.loss.and_then(|loss| loss.model.doubt());
     let notes: Vec<_> = [order, rate, loss].into_iter().flatten().collect();

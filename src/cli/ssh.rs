@@ -6,25 +6,30 @@ use super::output::talk;
 use crate::fleet::ssh::Options;
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Agents by ssh")]
+#[command(next_help_heading = "SSH options")]
 pub(super) struct Ssh {
     #[arg(
         long,
         global = true,
         value_name = "COMMAND",
-        help = "The ssh to run, with options if need be: a command for the shell [env: NETEMCTL_SSH]"
+        help = "SSH command to run [env: NETEMCTL_SSH]",
+        long_help = "SSH command to run, with its options, as a shell command [env: NETEMCTL_SSH]"
     )]
     ssh: Option<String>,
 
-    /// Run the agent there by sudo -n
+    /// Run the remote agent with sudo -n
     #[arg(long, global = true)]
     ssh_sudo: bool,
 
-    /// Copy this netemctl to hosts that have none or another build of it, to ~/.cache/netemctl
+    /// Copy this netemctl to hosts that lack this build
+    ///
+    /// The copy is in ~/.cache/netemctl.
     #[arg(long, global = true)]
     push: bool,
 
-    /// The same with another file, such as a static binary or one for the machines there
+    /// Copy this file instead of this netemctl
+    ///
+    /// Use a build for the architecture of the hosts.
     #[arg(long, global = true, value_name = "FILE")]
     push_binary: Option<PathBuf>,
 }

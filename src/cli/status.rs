@@ -21,13 +21,13 @@ use crate::{
     wire::{Counted, GetCounters, GetStatus, GetWanted, NodeStatus},
 };
 
-/// Show what is in force on each node, read from its kernel at this moment
+/// Show what is in force on each node
 ///
-/// Ends with exit code 4 if a kernel differs from what is wanted or the nodes do not agree, and 6 if an agent does not
-/// answer.
+/// Every agent compares its kernel with the configuration now. Exit code 4: a kernel differs, or the nodes do not agree.
+/// Exit code 6: an agent does not answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
-    /// Show what the kernels have counted: packets sent, lost, cut
+    /// Show kernel counters: packets sent, lost, cut
     #[arg(long)]
     counters: bool,
 }

@@ -11,21 +11,25 @@ use crate::{
 /// The options that say when.
 #[derive(Debug, clap::Args)]
 pub(super) struct TimingOptions {
-    /// End it by itself after this time: 500ms, 30s, 5m, 1h
+    /// Heal after this time: 500ms, 30s, 5m, 1h
     ///
-    /// Each agent ends it by its own clock, whether or not anybody is there to tell it to. Counted from its beginning.
+    /// The time counts from the beginning of the partition. Each agent ends the partition by its own clock.
     #[arg(long = "for", value_name = "TIME", value_parser = time_limit)]
     lasts: Option<Duration>,
 
-    /// Cut and heal by turns, like a bad contact: so long down, so long up, beginning down
+    /// Cut for DOWN, heal for UP, repeat
     #[arg(long, value_name = "DOWN/UP", value_parser = flap)]
     flap: Option<(Duration, Duration)>,
 
-    /// Let each change of --flap come early or late by chance, within so much of the shorter turn: up to 50%
+    /// Randomise the times of --flap by up to this share
+    ///
+    /// The share is of the shorter of DOWN and UP, and at most 50%.
     #[arg(long, value_name = "PERCENT", requires = "flap", value_parser = spread)]
     spread: Option<u8>,
 
-    /// Begin later, on all nodes at the same instant: +5s from now, or 2026-11-22T10:46:00Z
+    /// Begin at this time: +5s, or 2026-11-22T10:46:00Z
+    ///
+    /// All nodes begin at the same wall-clock time.
     #[arg(long, value_name = "TIME", value_parser = at)]
     at: Option<At>,
 }
@@ -60,9 +64,9 @@ impl TimingOptions {
                 Some(ago) => format!("{} ago", time(ago.as_secs_f64())),
                 None => format!("in {}", time(begins.since(now).unwrap_or_default().as_secs_f64())),
             };
-            let needs = format!("the nodes need {} to get ready", time(lead.as_secs_f64()));
-            let failure = Failure::new(Exit::Usage, format!("--at is {when}, and {needs}"));
-            return Err(failure.hint("leave --at out to begin as soon as they can"));
+            let needs = format!("the nodes need {} to prepare", time(lead.as_secs_f64()));
+            let failure = Failure::new(Exit::Usage, format!("--at is {when}; {needs}"));
+            return Err(failure.hint("omit --at to begin at once"));
         }
         let flap = flap.map(|(down, up)| Flap { down, up, spread: spread.unwrap_or(0), seed });
         Ok(Some(Timing { begins, lasts: *lasts, flap }))
@@ -77,19 +81,19 @@ fn at(text: &str) -> Result<At, String> {
 }
 
 fn flap(text: &str) -> Result<(Duration, Duration), String> {
-    let (down, up) = text.split_once('/').ok_or("write how long it is down and how long it is up, as in 5s/10s")?;
+    let (down, up) = text.split_once('/').ok_or("write DOWN/UP, as in 5s/10s")?;
     let (down, up) = (time_limit(down)?, time_limit(up)?);
     if down.min(up) < SHORTEST_TURN {
-        return Err(format!("nothing flaps faster than {} ms down and {0} ms up", SHORTEST_TURN.as_millis()));
+        return Err(format!("the shortest flap is {} ms down and {0} ms up", SHORTEST_TURN.as_millis()));
     }
     Ok((down, up))
 }
 
 fn spread(text: &str) -> Result<u8, String> {
-    let number = text.strip_suffix('%').ok_or("a unit is missing: write a percentage, as in 20%")?;
+    let number = text.strip_suffix('%').ok_or("write a percentage, as in 20%")?;
     match number.trim_end().parse() {
         Ok(percent @ 0..=50) => Ok(percent),
-        _ => Err("not a whole percentage between 0% and 50%".to_owned()),
+        _ => Err("write a whole percentage between 0% and 50%".to_owned()),
     }
 }
 
@@ -110,7 +114,7 @@ pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
     })?;
     match Duration::from(time).checked_mul(times) {
         Some(time) if TIMES.contains(&time) => Ok(time),
-        _ => Err("not between 1ms and 365 days (8760h)".to_owned()),
+        _ => Err("the time must be between 1ms and 8760h (365 days)".to_owned()),
     }
 }
 
@@ -157,9 +161,9 @@ mod tests {
         assert_eq!(begins("+5s").unwrap(), Some(NOW.after(Duration::from_secs(5))));
         assert_eq!(begins("1970-01-01T00:20:00Z").unwrap(), Some(Moment::from_nanos(1_200_000_000_000)));
         let late = begins("1970-01-01T00:16:00Z").unwrap_err();
-        assert_eq!(late.message, "--at is 40 s ago, and the nodes need 0.5 s to get ready");
+        assert_eq!(late.message, "--at is 40 s ago; the nodes need 0.5 s to prepare");
         let soon = begins("+100ms").unwrap_err();
-        assert_eq!(soon.message, "--at is in 0.1 s, and the nodes need 0.5 s to get ready");
+        assert_eq!(soon.message, "--at is in 0.1 s; the nodes need 0.5 s to prepare");
     }
 
     #[test]

@@ -3,17 +3,17 @@
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::fleet::Edit;
 
-/// Take changes off that were laid over links: all of them, or those that are named
+/// Remove changes made by set
 ///
-/// What lies below them is in force again. A name may be its beginning up to a colon.
+/// Without a name, removes all. A name may be shortened to its beginning up to a colon.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
+#[command(after_long_help = "\
 Examples:
-  netemctl unset            all of them
-  netemctl unset Z1:Z3      all whose names begin with Z1:Z3:
+  netemctl unset            remove all changes
+  netemctl unset Z1:Z3      remove changes with names that begin with Z1:Z3:
   netemctl unset storm")]
 pub(super) struct Unset {
-    /// The change's name, as status shows it
+    /// Name of the change, as status shows it
     #[arg(value_name = "NAME")]
     names: Vec<String>,
 

@@ -23,32 +23,33 @@ use crate::{
 /// How many pairs are listed with their figures; the matrix has them all.
 const LISTED: usize = 10;
 
-/// Measure every ordered pair by ICMP echo, on every address, and compare with what is in force
+/// Measure all pairs of nodes and compare with what is in force
 ///
-/// A pair is right if its median RTT is within the tolerance and not early, and at most one request in ten was lost, or if nothing
-/// arrives where a partition cuts it. Where links have jitter, slots or slow rates, the tolerance is widened by what
-/// they may do to the median of so many answers; where they lose packets, by what chance may lose of so many requests.
-/// Pairs that are not right are measured up to three more times and judged by all answers together. Ends with exit code
-/// 4 if any pair is not right then.
+/// Measures every ordered pair by ICMP echo, on every address. A pair is right if its median RTT is within the tolerance
+/// and at most one request in ten is lost. A pair that a partition cuts is right if nothing arrives. Jitter, slots and low
+/// rates widen the tolerance; configured loss widens the allowed loss. Wrong pairs are measured up to three more times
+/// and judged by all answers together. Exit code 4: a pair is wrong.
 ///
-/// A pair is filtered if what is missing was dropped by a firewall of one of its nodes. The answer names the node.
+/// A pair is filtered if a firewall of one of its nodes dropped the missing packets. The output names the node.
 ///
-/// The agents say how late their own timers and echoes to themselves are. If a machine is late, the requests are sent at
-/// a slower pace. A pair whose error the lateness explains is busy: the machine is too busy to measure it.
+/// The agents measure how late their own timers are. If a machine is late, requests are sent more slowly. A pair is busy
+/// if the lateness explains its error.
 ///
-/// Each agent also listens for the requests of the others, so that a cut in one direction is told from one in both:
-/// where only the way back is cut, the matrix says heard. What a partition cuts by port is not measured.
+/// Each agent also listens for requests, so one-way cuts are distinguished from two-way cuts. The matrix shows heard where
+/// only the way back is cut. Partitions by port are not measured.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
-    /// How many requests each address gets
+    /// Echo requests to each address
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     count: u32,
 
-    /// How far a median may be off, in percent of the wanted RTT (1 ms at least, less on a quiet network)
+    /// Tolerance in percent of the wanted RTT
+    ///
+    /// The least tolerance is 1 ms, or less on a quiet network.
     #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
     tolerance: f64,
 
-    /// Measure without the nodes that do not answer and those that a change has left out
+    /// Leave out nodes that do not answer or are behind
     #[arg(long)]
     allow_missing: bool,
 }
@@ -56,7 +57,7 @@ pub(super) struct Verify {
 fn percent(text: &str) -> Result<f64, String> {
     match text.trim_end_matches('%').parse::<f64>() {
         Ok(value) if (0.0..=100.0).contains(&value) => Ok(value),
-        _ => Err("not a percentage between 0 and 100".to_owned()),
+        _ => Err("write a percentage between 0 and 100".to_owned()),
     }
 }
 

@@ -9,16 +9,20 @@ fn the_help_of_every_command_is_as_it_was() {
 
 /// The help of a command and of all commands below it, found as a user would find them.
 fn help_of(sandbox: &Sandbox, command: &str, columns: &str) -> String {
-    let script = format!("COLUMNS={columns} \"$NETEMCTL\" {command} --help");
+    help_by(sandbox, command, "--help", columns)
+}
+
+fn help_by(sandbox: &Sandbox, command: &str, option: &str, columns: &str) -> String {
+    let script = format!("COLUMNS={columns} \"$NETEMCTL\" {command} {option}");
     let help = sandbox.run_other("sh", ["-c", &script]).ended(0);
     assert_eq!(help.stderr, "", "help that is asked for is data");
-    let mut text = format!("$ netemctl{command} --help\n{}\n", help.stdout);
+    let mut text = format!("$ netemctl{command} {option}\n{}\n", help.stdout);
     let commands = help.stdout.split_once("\nCommands:\n").map_or("", |(_, commands)| commands);
     // The name of a command is indented by two spaces, the second line of its description by more.
     let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let lines = commands.lines().take_while(|line| line.starts_with("  ")).filter(is_name);
     for name in lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
-        text += &help_of(sandbox, &format!("{command} {name}"), columns);
+        text += &help_by(sandbox, &format!("{command} {name}"), option, columns);
     }
     text
 }
@@ -77,6 +81,16 @@ fn the_short_help_is_the_summary_of_the_long_one() {
     --- stderr
     --- exit status: 0
     ");
+}
+
+#[test]
+fn the_short_help_has_one_line_an_option_on_a_terminal_of_80_columns() {
+    let sandbox = Sandbox::new();
+    let verbs = ["new", "check", "show", "plan", "apply", "verify", "status", "set", "unset", "partition", "heal", "agent"];
+    let help: String = verbs.iter().map(|verb| help_by(&sandbox, &format!(" {verb}"), "-h", "80")).collect();
+    // The second line of a description is indented as far as the descriptions.
+    let second: Vec<&str> = help.lines().filter(|line| line.starts_with("            ")).collect();
+    assert_eq!(second, [""; 0]);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use clap::{CommandFactory, Parser, error::ErrorKind};
+use clap::{Parser, error::ErrorKind};
 
 use super::{
     blocks::{Document, blocks, documents},
@@ -10,7 +10,7 @@ use super::{
     prose::spans,
     words::{Word, commands},
 };
-use crate::cli::Cli;
+use crate::cli::{Cli, command};
 
 /// What stands for a value in a command that is described rather than shown.
 const PLACEHOLDERS: [(&str, &str); 5] =
@@ -131,7 +131,7 @@ fn all_commands(command: clap::Command) -> Vec<clap::Command> {
 
 #[test]
 fn every_option_in_a_sentence_of_a_document_is_one() {
-    let commands = all_commands(Cli::command());
+    let commands = all_commands(command());
     let arguments = commands.iter().flat_map(clap::Command::get_arguments);
     let mut known: BTreeSet<String> =
         arguments.filter_map(clap::Arg::get_long).map(|long| format!("--{long}")).collect();
@@ -154,7 +154,7 @@ fn every_option_in_a_sentence_of_a_document_is_one() {
 fn every_example_in_the_help_is_understood() {
     let mut mistakes = Vec::new();
     let mut examples = 0;
-    for command in all_commands(Cli::command().max_term_width(1000)) {
+    for command in all_commands(command().max_term_width(1000)) {
         let help = command.clone().render_long_help().to_string();
         let lines = help.lines().filter_map(|line| line.trim_start().strip_prefix("netemctl "));
         for line in lines.map(|line| format!("netemctl {}", line.split("  ").next().unwrap_or_default())) {
