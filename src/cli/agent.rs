@@ -65,7 +65,7 @@ pub(super) struct Agent {
     #[arg(long, requires = "config")]
     check: bool,
 
-    /// Connect stdin and stdout to the agent of this host
+    /// Connect stdin and stdout to this host's agent
     ///
     /// Starts an agent if there is none.
     #[arg(long, conflicts_with = "config")]
@@ -266,9 +266,7 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         match error {
             ConfigError::Malformed(rejected) => (*rejected).into(),
-            ConfigError::Unreadable(..) => {
-                Self::new(Exit::File, error).hint("see the format: netemctl agent --help")
-            }
+            ConfigError::Unreadable(..) => Self::new(Exit::File, error).hint("see the format: netemctl agent --help"),
         }
     }
 }

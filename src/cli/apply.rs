@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::Serialize;
@@ -11,7 +11,6 @@ use serde::Serialize;
 use super::{
     Context, Exit, Failure,
     output::talk,
-    partition,
     partitions::{Parted, cut_nothing, parted, sentence},
     render::{by_saying, count, saying},
     scope::ScopeOptions,
@@ -20,7 +19,7 @@ use super::{
 };
 use crate::{
     fleet::{Edit, Fleet, FleetOnset, Outcome, Scope},
-    plan::{EditError, Inventory, Moment, Wanted},
+    plan::{EditError, Inventory, Moment, Partition, Wanted},
     topology::{NodeName, Problem, hostlist},
     wire::PartitionEnded,
 };
@@ -57,7 +56,7 @@ impl Apply {
         };
         let exit = change_on(context, fleet, &self.scope, Edit::replacing(), &warnings, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
-            talk(&format!("hint: other commands find these nodes with --inventory {file}, or NETEMCTL_INVENTORY\n"));
+            talk(&format!("hint: name these nodes in other commands: --inventory {file}, or NETEMCTL_INVENTORY\n"));
         }
         Ok(exit)
     }
@@ -182,7 +181,7 @@ fn change_on(
 ) -> Result<Exit, Failure> {
     terms.scope = within;
     let what = format!("changing {}", count(fleet.inventory().nodes.len(), "node"));
-    let outcome = context.act(Some(&what), "rolling back the change on all nodes", async |interrupt| {
+    let outcome = context.act(Some(&what), "rolling back on all nodes", async |interrupt| {
         let edit = |wanted: &Wanted| edit(wanted, fleet.inventory().clone());
         let attempt = async || fleet.edit(&terms, &interrupt, edit).await;
         Ok(Box::pin(scope.until_it_succeeds(&interrupt, attempt)).await?)
@@ -195,7 +194,7 @@ fn change_on(
         generation: wanted.generation,
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
         overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
-        partitions: parted(wanted, partition::now()),
+        partitions: parted(wanted, SystemTime::now().into()),
         seed: terms.seed,
         nodes: writes.len(),
         outside: wanted.outside(),
@@ -213,24 +212,28 @@ fn change_on(
         let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
         let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
         let stays = if terms.replaces { laid_over(wanted) } else { String::new() };
-        format!("{}; {}{seed}{stays}{ended}{exceptions}{outside}", in_force(wanted), what_it_took(&outcome))
+        format!("{}{seed}{stays}{ended}{exceptions}{outside}", summary(&outcome, terms.replaces))
     })?;
     Ok(Exit::Ok)
 }
 
-/// A clock that is off by as many nanoseconds is said to be.
+/// The least clock error that is reported, in nanoseconds.
 const CLOCK_OFF: u64 = 10_000_000;
 
-/// What it took to put something in force, in a clause or two.
-fn what_it_took(outcome: &Outcome) -> String {
+/// The state after a change, and the number of steps that led there.
+fn summary(outcome: &Outcome, replaces: bool) -> String {
+    let wanted = &outcome.wanted;
     let steps: usize = outcome.writes.values().sum();
+    let nodes = outcome.writes.values().filter(|steps| **steps > 0).count();
+    let is_cut = |partition: &Partition| partition.since == wanted.generation && partition.timing.is_none();
     let mut text = match steps {
-        0 if outcome.says_otherwise => "no kernel has anything to do for it now".to_owned(),
-        0 => "nothing to change".to_owned(),
-        _ => {
-            let nodes = outcome.writes.values().filter(|steps| **steps > 0).count();
-            format!("changed {}, {}", count(nodes, "node"), count(steps, "step"))
+        0 if !outcome.says_otherwise => format!("{}; nothing to change", in_force(wanted)),
+        0 if wanted.partitions.iter().any(is_cut) => {
+            format!("{}; recorded; these nodes were already cut off", in_force(wanted))
         }
+        0 => format!("{}; recorded; no node needs a change now", in_force(wanted)),
+        _ if replaces && wanted.is_clear() => format!("cleared; {} restored", count(nodes, "interface")),
+        _ => format!("{}; changed {}, {}", in_force(wanted), count(nodes, "node"), count(steps, "step")),
     };
     let Some(onset) = &outcome.onset else { return text };
     if let Some(spread) = onset.spread().filter(|_| onset.nodes.len() > 1) {
@@ -239,13 +242,13 @@ fn what_it_took(outcome: &Outcome) -> String {
     if let Some(late) = onset.told_late.values().max() {
         let nodes: Vec<_> = onset.told_late.keys().cloned().collect();
         let nodes = hostlist::fold(&nodes);
-        text += &format!("\n{nodes} heard of it up to {:.1} s after the agreed instant", late.as_secs_f64());
+        text += &format!("\n{nodes} received the change up to {:.1} s late", late.as_secs_f64());
     }
     for (node, ahead) in onset.clocks.iter().filter(|(_, ahead)| ahead.unsigned_abs() >= CLOCK_OFF) {
         let way = if *ahead < 0 { "behind" } else { "ahead of" };
         let seconds = ahead.unsigned_abs() as f64 / 1e9;
         text += &format!(
-            "\nthe clock of {node} is {seconds:.2} s {way} this machine's; the change allowed for it, but set the clock by NTP"
+            "\nwarning: the clock of {node} is {seconds:.2} s {way} this machine's (compensated); synchronise it by NTP"
         );
     }
     text
@@ -259,7 +262,7 @@ fn laid_over(wanted: &Wanted) -> String {
     if names.is_empty() {
         return String::new();
     }
-    format!("\nstays laid over it, from before: {}; apply --fresh starts without", names.join(", "))
+    format!("\nkept from before: {}; remove: netemctl apply --fresh TOPOLOGY", names.join(", "))
 }
 
 /// How many packets a partition has cut that is over.
@@ -274,10 +277,13 @@ fn exceptions(outcome: &Outcome) -> String {
     let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        text += &format!("\nleft out, until a change is made on all nodes: {}", names(&wanted.missing));
+        text += &format!(
+            "\nleft out: {}; to update them, make a change without --only and --allow-missing",
+            names(&wanted.missing)
+        );
     }
     if !caught_up.is_empty() {
-        text += &format!("\nbrought in line, having been left out before: {}", names(caught_up));
+        text += &format!("\nupdated, after earlier changes left them out: {}", names(caught_up));
     }
     for (warning, nodes) in
         by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))
@@ -285,7 +291,7 @@ fn exceptions(outcome: &Outcome) -> String {
         text += &format!("\nwarning: {}", saying(&warning, &nodes));
     }
     if *superseded {
-        text += "\nanother command has changed something since; see what is in force: netemctl status";
+        text += "\nanother command changed the nodes since; see netemctl status";
     }
     text
 }
@@ -294,20 +300,19 @@ fn exceptions(outcome: &Outcome) -> String {
 pub(super) fn outside(wanted: &Wanted) -> String {
     match &wanted.outside()[..] {
         [] => String::new(),
-        nodes => format!("\noutside the topology, without delay: {}", hostlist::fold(nodes)),
+        nodes => format!("\nno delay, as they are not in the topology: {}", hostlist::fold(nodes)),
     }
 }
 
 /// What is in force, in a sentence.
 pub(super) fn in_force(wanted: &Wanted) -> String {
     if wanted.is_clear() && !wanted.missing.is_empty() {
-        let left_out = hostlist::fold(&wanted.missing.iter().cloned().collect::<Vec<_>>());
         let has_it = |node: &&NodeName| !wanted.missing.contains(*node);
         let on = count(wanted.inventory.nodes.keys().filter(has_it).count(), "node");
-        return format!("nothing is in force on {on} (left out: {left_out}; what was in force there still is)");
+        return format!("nothing is in force on {on}");
     }
     if wanted.is_clear() {
-        return "nothing is in force: every interface is as it was found".to_owned();
+        return "nothing is in force".to_owned();
     }
     let topology = wanted.topology.as_ref().map(|topology| format!("topology {}", topology.name()));
     let partitions = wanted.partitions.iter().map(|partition| sentence(wanted, partition));

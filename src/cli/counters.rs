@@ -94,7 +94,7 @@ impl Overflow {
         let packets = count(usize::try_from(*packets).unwrap_or(usize::MAX), "packet");
         let to = fold(to);
         format!(
-            "warning: {from} dropped {packets} to {to} while this was measured: the queue was full (limit {limit} packets)\n"
+            "warning: {from} dropped {packets} to {to} during the measurement: the queue was full (limit {limit} packets)\n"
         )
     }
 }
@@ -276,7 +276,7 @@ mod tests {
         let overflows = Overflow::between(&inventory(), &before, &after);
         let warnings: Vec<_> = overflows.iter().map(Overflow::warning).collect();
         assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("warning: n1 dropped 3 packets to n[2-9] while "), "{warnings:?}");
+        assert!(warnings[0].starts_with("warning: n1 dropped 3 packets to n[2-9] during "), "{warnings:?}");
     }
 
     #[test]

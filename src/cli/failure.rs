@@ -119,17 +119,16 @@ impl Left {
         let error = &self.error;
         match self.state {
             RollbackState::Covered => {
-                format!("cannot roll it back now ({error}); it rolls it back if that change is rolled back")
+                format!("a later change is on top ({error}); rolls back if that change is rolled back")
             }
             RollbackState::RollsBack => format!(
-                "cannot be told to roll it back ({error}); what it has of it, it rolls back by itself within {} s, or when its \
-                 agent is started again",
+                "did not confirm the rollback ({error}); rolls back by itself within {} s, or when its agent restarts",
                 CONFIRM_WITHIN.as_secs()
             ),
             RollbackState::Unknown => {
-                format!("cannot be told to roll it back ({error}), and may have been told to keep it")
+                format!("did not confirm the rollback ({error}); may keep the change")
             }
-            RollbackState::Stuck => format!("cannot roll it back, and tries again by itself: {error}"),
+            RollbackState::Stuck => format!("rollback failed, the agent retries: {error}"),
         }
     }
 }
@@ -224,8 +223,8 @@ impl From<IdentityError> for Failure {
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
         match &error {
-            LabError::Down => Self::new(Exit::Unreachable, error).hint("bring one up: netemctl lab up TOPOLOGY"),
-            LabError::Up(_) => Self::new(Exit::Conflict, error).hint("take it down first: netemctl lab down"),
+            LabError::Down => Self::new(Exit::Unreachable, error).hint("start a lab: netemctl lab up TOPOLOGY"),
+            LabError::Up(_) => Self::new(Exit::Conflict, error).hint("stop it first: netemctl lab down"),
             LabError::Busy | LabError::Stuck(_) => Self::new(Exit::Conflict, error),
             LabError::Directory { error: cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
                 Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
@@ -243,7 +242,7 @@ impl From<LabError> for Failure {
             }
             LabError::InUse(_) => {
                 let failure = Self::new(Exit::Refused, error).hint("see them: netemctl lab ps");
-                failure.hint_at("if-idle", "end them: the same without --if-idle")
+                failure.hint_at("if-idle", "end them: omit --if-idle")
             }
             LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
             LabError::Namespaces { error: cause, .. } | LabError::Processes(cause)
@@ -256,9 +255,8 @@ impl From<LabError> for Failure {
             | LabError::Processes(_)
             | LabError::Immortal(_)
             | LabError::Control(ControlError::Failed(_)) => Self::new(Exit::Failed, error),
-            LabError::Control(ControlError::Silent(..)) => {
-                Self::new(Exit::Unreachable, error).hint("start the lab anew: netemctl lab down, then lab up")
-            }
+            LabError::Control(ControlError::Silent(..)) => Self::new(Exit::Unreachable, error)
+                .hint("restart the lab: netemctl lab down && netemctl lab up TOPOLOGY"),
         }
     }
 }
@@ -269,9 +267,9 @@ impl From<TransactionError> for Failure {
         match error {
             TransactionError::Edit(error) => error.into(),
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
-                .hint("bring them in line: netemctl apply TOPOLOGY, or netemctl clear")
-                .hint("see if a change is under way: netemctl status")
-                .hint_at("wait", "wait for the end of a change that is under way: --wait 30s"),
+                .hint("synchronise the nodes: netemctl apply TOPOLOGY, or netemctl clear")
+                .hint("look for a change in progress: netemctl status")
+                .hint_at("wait", "wait for a change in progress: --wait 30s"),
             TransactionError::Changing(_) => Self::new(Exit::Conflict, message)
                 .hint_at("wait", "retry until the other command has ended: --wait 30s"),
             TransactionError::NoTicket(_) => Self::new(Exit::Failed, message),
@@ -285,8 +283,7 @@ impl From<EditError> for Failure {
     fn from(error: EditError) -> Self {
         match &error {
             EditError::UnknownNodes { .. } => Self::new(Exit::Usage, error).hint(
-                "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has \
-                 those that it names",
+                "restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory",
             ),
             EditError::Nowhere(_, by) | EditError::Inherited { by, .. } => {
                 let remedy = by.remedy();
@@ -304,14 +301,13 @@ impl From<EditError> for Failure {
 fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTreeMap<NodeName, Leftover>) -> Failure {
     let left: BTreeMap<_, _> = left.iter().map(|(node, leftover)| (node.clone(), Left::of(leftover))).collect();
     let what = match phase {
-        Phase::Read => "could not be asked",
-        Phase::Prepare => "cannot do this",
+        Phase::Read => "did not answer",
+        Phase::Prepare => "cannot make this change",
         Phase::Commit => "failed",
-        Phase::Confirm => "could not be told to keep it",
+        Phase::Confirm => "did not confirm",
     };
     let fate = match phase {
-        Phase::Read => "nothing was changed".to_owned(),
-        Phase::Prepare => "nothing was changed on any node".to_owned(),
+        Phase::Read | Phase::Prepare => "nothing was changed".to_owned(),
         Phase::Commit | Phase::Confirm => fate(&left),
     };
     let exit = Exit::of_many(failures.values().map(exit_of)).unwrap_or(Exit::Failed);
@@ -324,10 +320,12 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
     failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.into())).collect();
     if !left.is_empty() {
         failure.exit = Exit::Failed;
-        failure = failure.hint("see what each node has: netemctl status; apply and clear bring all nodes in line");
+        failure = failure.hint(
+            "see the state of each node: netemctl status; synchronise them: netemctl apply TOPOLOGY, or netemctl clear",
+        );
     } else if exit == Exit::Unreachable {
         failure = failure
-            .hint("see which agents live: netemctl status")
+            .hint("see which agents answer: netemctl status")
             .hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing");
     }
     failure.left = Box::new(Leftovers(left));
@@ -343,20 +341,15 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
     let clauses = states.iter().map(|(state, nodes)| {
         let names = hostlist::fold(nodes);
         match state {
-            RollbackState::RollsBack => format!("{names} will be as it was"),
+            RollbackState::RollsBack => format!("{names} will roll back"),
             RollbackState::Covered | RollbackState::Unknown => format!("{names} may have the change"),
-            RollbackState::Stuck => format!("{names} could not go back to what it had"),
+            RollbackState::Stuck => format!("rollback failed on {names}"),
         }
     });
     let clauses: Vec<_> = clauses.collect();
     match states.keys().next_back() {
-        None => "every node is as it was".to_owned(),
-        Some(RollbackState::RollsBack) => format!("{}, and every other node is", clauses.join(", ")),
-        // The other command may have given it to all nodes.
-        Some(_) if states.contains_key(&RollbackState::Covered) => {
-            format!("{}, and every other node went back", clauses.join(", "))
-        }
-        Some(_) => format!("{}, and every other node is as it was", clauses.join(", ")),
+        None => "rolled back on all nodes".to_owned(),
+        Some(_) => format!("{}; rolled back on all other nodes", clauses.join(", ")),
     }
 }
 

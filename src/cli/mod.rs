@@ -283,8 +283,9 @@ fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match &verb {
         // It runs for as long as its node is to be shaped, and the end of a time must not end it silently.
         Verb::Agent(_) if context.is_limited() => {
-            return Err(Failure::new(Exit::Usage, "--timeout does not apply to an agent")
-                .hint("an agent runs until SIGTERM"));
+            return Err(
+                Failure::new(Exit::Usage, "--timeout does not apply to an agent").hint("an agent runs until SIGTERM")
+            );
         }
         Verb::Agent(_) => {}
         Verb::Lab(verb) if verb.enters_namespaces() => {}

@@ -81,7 +81,7 @@ pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
     let header = ["CHANGE", "LINKS", "SAYS", "OVER", "TIME LEFT"];
     let row = |laid: &Laid| {
         let over = match laid.over.as_deref() {
-            None => "links that differ",
+            None => "different links",
             Some("") => "the LAN",
             Some(link) => link,
         };

@@ -1,18 +1,19 @@
 //! `netemctl partition`: cut nodes off from each other.
 
-use std::{
-    process,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Duration, SystemTime};
 
-use super::{Context, Exit, Failure, apply, scope::ScopeOptions, timing::TimingOptions};
+use super::{
+    Context, Exit, Failure, apply,
+    scope::ScopeOptions,
+    timing::{TimingOptions, dice},
+};
 use crate::{
     fleet::Edit,
-    plan::{Dice, Division, Draw, Mode, Moment, Over, PartitionRequest, Port, sides},
+    plan::{Division, Draw, Mode, Over, PartitionRequest, Port, sides},
     topology::Probability,
 };
 
-/// What the nodes need to get ready for a moment that is said.
+/// The time that the nodes need to prepare for `--at`.
 const LEAD: Duration = Duration::from_secs(1);
 
 /// Cut zones or nodes off from each other
@@ -161,9 +162,10 @@ impl Partition {
                 return Err(Failure::new(Exit::Usage, "--seed needs something random").hint(hint));
             }
             Some(seed) => seed,
-            None => draw_seed(),
+            // Short, so that people can type it.
+            None => dice().throw() & 0xffff,
         };
-        let timing = self.timing.timing(now(), LEAD, seed)?;
+        let timing = self.timing.timing(SystemTime::now().into(), LEAD, seed)?;
         let division = match draw {
             Some(draw) => Division::Drawn {
                 draw,
@@ -179,10 +181,12 @@ impl Partition {
             (None, ModeOption::Drop) => Mode::Drop,
             (None, ModeOption::Reject) => Mode::Reject,
         };
-        let wish =
+        let request =
             PartitionRequest { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
         let terms = Edit { seed: is_random.then_some(seed), ..Edit::default() };
-        apply::change(context, &self.scope, terms, |wanted, inventory| wanted.with_partition(wish.clone(), inventory))
+        apply::change(context, &self.scope, terms, |wanted, inventory| {
+            wanted.with_partition(request.clone(), inventory)
+        })
     }
 }
 
@@ -205,15 +209,4 @@ impl From<OverOption> for Over {
             OverOption::Zones => Self::Zones,
         }
     }
-}
-
-/// A seed that nobody has chosen, short enough to be typed again.
-fn draw_seed() -> u64 {
-    Dice::new(now().as_nanos() ^ u64::from(process::id()) << 32).throw() & 0xffff
-}
-
-/// The time of the wall clock.
-pub(super) fn now() -> Moment {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Moment::from_nanos(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
 }

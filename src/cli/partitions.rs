@@ -151,7 +151,7 @@ pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
 pub(super) fn cut_nothing(ports: &BTreeSet<Port>) -> String {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let which = if ports.is_empty() { String::new() } else { format!(" to or from {}", ports.join(", ")) };
-    format!("nothing was sent{which} across it")
+    format!("no packet{which} was sent across it")
 }
 
 impl Parted {

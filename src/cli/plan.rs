@@ -130,7 +130,7 @@ impl Plan {
     fn ask(&self, context: &Context, whereabouts: &Whereabouts, topology: Topology) -> Result<Steps, Failure> {
         let fleet = whereabouts.fleet(context).map_err(unreached)?;
         self.check_node(fleet.inventory())?;
-        let preview = context.ask("asking the nodes", async |_| {
+        let preview = context.ask("reading the nodes", async |_| {
             // It keeps nobody out, so that there is nothing to put in order when it is dropped.
             let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());

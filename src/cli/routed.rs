@@ -24,7 +24,7 @@ pub(super) fn warning<'a>(nodes: impl IntoIterator<Item = (&'a NodeName, &'a Rou
     };
     Some(format!(
         "warning: the routes of {senders} lead to networks behind {routers}. Packets to these networks are neither delayed \
-         nor cut, and verify does not measure them.{forward}\n"
+         nor cut nor measured.{forward}\n"
     ))
 }
 

@@ -7,11 +7,13 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Exit, Failure, partition, timing::time_limit};
+use super::{
+    Exit, Failure,
+    timing::{dice, time_limit},
+};
 use crate::{
     fleet::{Scope, TransactionError},
     inventory::NodeEntry,
-    plan::Dice,
     topology::{NodeName, hostlist},
 };
 
@@ -66,7 +68,7 @@ impl ScopeOptions {
         attempt: impl AsyncFn() -> Result<T, TransactionError>,
     ) -> Result<T, TransactionError> {
         let deadline = Instant::now() + self.wait.unwrap_or_default();
-        let mut dice = Dice::new(partition::now().as_nanos() ^ u64::from(std::process::id()) << 32);
+        let mut dice = dice();
         loop {
             let failed = match attempt().await {
                 Err(error) if error.may_pass() => error,

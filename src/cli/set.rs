@@ -74,9 +74,9 @@ impl Set {
         // It is no file that is wrong but the command line, which the text shown is made of.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;
-        let wish = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
+        let request = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
         apply::change(context, &scope, Edit::default(), |wanted, inventory| {
-            wanted.with_overlay(wish.clone(), inventory)
+            wanted.with_overlay(request.clone(), inventory)
         })
     }
 }

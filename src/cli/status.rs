@@ -2,7 +2,10 @@
 
 mod draw;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::SystemTime,
+};
 
 use serde::Serialize;
 
@@ -10,14 +13,13 @@ use self::draw::draw;
 use super::{
     Context, Exit, Failure,
     overlays::{Laid, laid},
-    partition,
     partitions::{Parted, parted},
     whereabouts::Whence,
 };
 use crate::{
     fleet::{CallError, split},
     plan::Profile,
-    topology::{NodeName, Parameter},
+    topology::NodeName,
     wire::{Counted, GetCounters, GetStatus, GetWanted, NodeStatus},
 };
 
@@ -102,7 +104,7 @@ impl Status {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let whereabouts = context.whereabouts(None)?;
         let fleet = whereabouts.agents(context)?;
-        let (up, down, wanted, counters) = context.ask("asking the nodes", async |_| {
+        let (up, down, wanted, counters) = context.ask("reading the nodes", async |_| {
             let (up, down) = split(fleet.call(context.patience(), |_| GetStatus {}).await);
             let has_more =
                 |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
@@ -120,7 +122,7 @@ impl Status {
             Ok((up, down, wanted, counters))
         })?;
         let overlays = laid(&wanted, &up);
-        let partitions = parted(&wanted, partition::now()).into_iter();
+        let partitions = parted(&wanted, SystemTime::now().into()).into_iter();
         let partitions = partitions.map(|partition| partition.counted(up.values())).collect();
         let newest = up.values().max_by_key(|status| status.stamp.generation);
         let missing = newest.map(|status| status.missing.clone()).unwrap_or_default();
@@ -157,19 +159,19 @@ impl Status {
     }
 }
 
-/// A delay with its jitter, and the names of what else the leaf does: `75ms±5ms loss rate`.
+/// The parameters of a link in short: `75ms±5ms, 0.5% loss, 1gbit`.
 pub(super) fn described(profile: &Profile) -> String {
     let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
     let others = [
-        (Parameter::Loss, profile.loss.is_some()),
-        (Parameter::Corrupt, profile.corrupt.is_some()),
-        (Parameter::Duplicate, profile.duplicate.is_some()),
-        (Parameter::Reorder, profile.reorder.is_some()),
-        (Parameter::Rate, profile.rate.is_some() && !profile.is_ordered_by_rate()),
-        (Parameter::Slot, profile.slot.is_some()),
+        profile.loss.map(|loss| format!("{}% loss", (loss.model.mean() * 1e6).round() / 1e4)),
+        profile.corrupt.map(|chance| format!("{} corrupt", chance.probability)),
+        profile.duplicate.map(|chance| format!("{} duplicate", chance.probability)),
+        profile.reorder.map(|_| "reorder".to_owned()),
+        profile.rate.filter(|_| !profile.is_ordered_by_rate()).map(|rate| rate.bits.to_string()),
+        profile.slot.map(|_| "slot".to_owned()),
     ];
-    let others = others.into_iter().filter(|(_, is_there)| *is_there);
-    others.fold(format!("{}{jitter}", profile.delay), |text, (other, _)| format!("{text} {other}"))
+    let others = others.into_iter().flatten();
+    others.fold(format!("{}{jitter}", profile.delay), |text, other| format!("{text}, {other}"))
 }
 
 #[cfg(test)]
@@ -179,8 +181,7 @@ mod tests {
 
     /// A node with two profiles and a cut, as its agent says.
     pub(super) fn node(name: &NodeName) -> Node {
-        let profile =
-            |delay: f64| serde_json::json!({ "delay_ms": delay, "limit": 1_000, "addresses": 9, "queued": 0 });
+        let profile = |delay: f64| serde_json::json!({ "delay_ms": delay, "limit": 1_000, "addresses": 9, "nodes": 3, "queued": 0 });
         let status = serde_json::json!({
             "node": name, "version": "0.1.0", "stamp": { "generation": 3, "digest": "00" }, "unconfirmed_s": null,
             "missing": [], "topology": "hierarchical-9", "overlays": [],

@@ -1,10 +1,13 @@
 //! When a change is in force, as the command line says it: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
 
-use std::time::Duration;
+use std::{
+    process,
+    time::{Duration, SystemTime},
+};
 
 use super::{Exit, Failure, overlays::time};
 use crate::{
-    plan::{Flap, Moment, SHORTEST_TURN, TIMES, Timing},
+    plan::{Dice, Flap, Moment, SHORTEST_TURN, TIMES, Timing},
     topology::{Delay, QuantityMistake},
 };
 
@@ -71,6 +74,11 @@ impl TimingOptions {
         let flap = flap.map(|(down, up)| Flap { down, up, spread: spread.unwrap_or(0), seed });
         Ok(Some(Timing { begins, lasts: *lasts, flap }))
     }
+}
+
+/// Dice whose seed is the time and the process.
+pub(super) fn dice() -> Dice {
+    Dice::new(Moment::from(SystemTime::now()).as_nanos() ^ u64::from(process::id()) << 32)
 }
 
 fn at(text: &str) -> Result<At, String> {

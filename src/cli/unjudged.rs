@@ -12,8 +12,8 @@ use crate::{
 pub(super) fn too_busy(report: &Report) -> Option<String> {
     (report.busy > 0).then(|| {
         format!(
-            "too busy to measure: {} of {} not judged. A machine was up to {:.1} ms late with its own timers and echoes.\n\
-             End other work on it and run netemctl verify again.\n",
+            "too busy to measure: {} of {} not judged, a machine's timers were up to {:.1} ms late\n\
+             Stop other work on the machines, then run netemctl verify again.\n",
             report.busy,
             count(report.pairs.len(), "pair"),
             report.late_ns as f64 / 1e6
@@ -26,7 +26,7 @@ pub(super) fn unjudged(report: &Report) -> String {
     let mut text = mute(report) + &filtered(report);
     if report.not_judged > 0 {
         text += &format!(
-            "\n{} not judged: the delay is not more than the {:.2} ms that the network adds by itself\n",
+            "\n{} not judged: their delay is below the {:.2} ms of the network itself\n",
             count(report.not_judged, "pair"),
             report.noise_ns as f64 / 1e6
         );
@@ -34,8 +34,7 @@ pub(super) fn unjudged(report: &Report) -> String {
     let unknown: Vec<u64> = report.pairs.iter().filter_map(|pair| pair.requests_to_tell_loss).collect();
     if let Some(most) = unknown.iter().max() {
         let pairs = count(unknown.len(), "pair");
-        text +=
-            &format!("\nloss not judged on {pairs}: so few requests cannot tell it from none; try --count {most}\n");
+        text += &format!("\nloss not judged on {pairs}: too few requests; use --count {most}\n");
     }
     text
 }
@@ -57,13 +56,10 @@ fn mute(report: &Report) -> String {
     if nodes.is_empty() {
         return String::new();
     }
-    let mut text = format!("\n{} not judged: echo requests are not answered\n", count(report.mute, "pair"));
+    let mut text = format!("\n{} not judged: nodes ignore echo requests\n", count(report.mute, "pair"));
     for (mute, nodes) in nodes {
         let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
-        text += &format!(
-            "  {nodes} does not answer all echo requests: {mute} is set. To measure: sysctl -w {}\n",
-            mute.remedy()
-        );
+        text += &format!("  {nodes}: {mute} is set; to measure, run sysctl -w {}\n", mute.remedy());
     }
     text
 }
@@ -119,11 +115,11 @@ fn filtered(report: &Report) -> String {
         let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
         let (packets, chain) = hook.says();
         let (share, limit) = if dropped < of {
-            (format!("{dropped} of {of}"), "; a rate limit drops some and not all")
+            (format!("{dropped} of {of}"), "; look for a rate limit")
         } else {
             ("all".to_owned(), "")
         };
         text += &format!("  {nodes}: the {chain} rules drop {share} {packets}{limit}\n");
     }
-    text + "  Accept ICMP echo on the nodes' interfaces, or lift the limit. See the rules: nft list ruleset, iptables-save\n"
+    text + "  Accept ICMP echo on the interfaces. See the rules: nft list ruleset, iptables-save\n"
 }

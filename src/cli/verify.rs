@@ -106,7 +106,7 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report, seen) = context.ask("asking the nodes", async |progress| {
+        let (wanted, fleet, report, seen) = context.ask("reading the nodes", async |progress| {
             let (wanted, fleet) =
                 if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
             let nodes = fleet.inventory().nodes.len();
@@ -114,12 +114,12 @@ impl Verify {
             let pairs = count(nodes * nodes.saturating_sub(1), "pair");
             let most = fleet.most_requests();
             if self.count > most {
-                let message = format!("{pairs} with {} requests each are too many to keep", self.count);
-                return Err(Failure::new(Exit::Usage, message).hint(format!("--count is {most} at the most here")));
+                let message = format!("too many requests: {pairs} with {} each", self.count);
+                return Err(Failure::new(Exit::Usage, message).hint(format!("use --count {most} or less")));
             }
-            context.check_time_for(&format!("measuring {pairs}"), takes).map_err(|failure| {
-                failure.hint("give it more time, or ask for fewer requests with --count; pairs in doubt take longer")
-            })?;
+            context
+                .check_time_for(&format!("measuring {pairs}"), takes)
+                .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
             let before = split(fleet.call(context.patience(), |_| GetCounters {}).await).0;
             progress.says(format!("measuring {pairs}"));
             let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
@@ -132,8 +132,9 @@ impl Verify {
                 routed: hosts.into_iter().filter_map(routed).collect(),
             };
             if !fleet.wanted().await?.says_the_same(&wanted) {
-                return Err(Failure::new(Exit::Conflict, "what is in force has changed while it was measured")
-                    .hint("a change with a time limit may have ended, or another controller is at it; measure again"));
+                return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement").hint(
+                    "a time limit may have ended, or another controller made a change; run netemctl verify again",
+                ));
             }
             Ok((wanted, fleet, report, seen))
         })?;
@@ -165,8 +166,8 @@ impl Verify {
 
 /// What is under way.
 fn measuring(pairs: &str, Pace { slow, is_repeat, .. }: Pace) -> String {
-    let again = if is_repeat { ", those in doubt again" } else { "" };
-    let slow = if slow > 1 { format!(" ({slow} times slower: a machine is busy)") } else { String::new() };
+    let again = if is_repeat { " again where in doubt" } else { "" };
+    let slow = if slow > 1 { format!(" ({slow} times slower, as a machine is busy)") } else { String::new() };
     format!("measuring {pairs}{again}{slow}")
 }
 
@@ -204,7 +205,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     let tolerance = format!("(tolerance {} % or {:.2} ms{wider})", share * 100.0, floor_ns as f64 / 1e6);
     for Partition { name, ports, .. } in by_port(wanted) {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
-        text += &format!("\npartition {name} is not measured: it cuts {}, which echo does not use\n", ports.join(", "));
+        text += &format!("\npartition {name} not measured: verify cannot test ports ({})\n", ports.join(", "));
     }
     text += &unjudged(report);
     text + &match report.wrong {

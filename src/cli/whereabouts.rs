@@ -191,7 +191,7 @@ impl Whereabouts {
         agents.retain(|node, _| open.contains(node));
         let is_partial = open.len() < self.file.open_questions().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
-        context.ask("asking the nodes where they are", async |_| {
+        context.ask("reading the addresses of the nodes", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
             let (meant, others) = (fleet.of(&is_meant), fleet.of(|node| !is_meant(node)));
             let briefly = context.patience().at_most(OTHERS_TIMEOUT);
@@ -255,27 +255,24 @@ impl Whereabouts {
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
         let mut failure = if is_silent {
             let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
-            Failure::new(
-                exit,
-                format!("{names} could not be asked for what the inventory leaves open; nothing was changed"),
-            )
+            Failure::new(exit, format!("{names} did not answer, and the inventory is incomplete; nothing was changed"))
         } else {
-            Failure::new(Exit::Refused, format!("the inventory is not right for {names}; nothing was changed"))
+            Failure::new(Exit::Refused, format!("the inventory does not match {names}; nothing was changed"))
         };
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
         if is_silent {
-            failure = failure.hint("see which agents live: netemctl status");
+            failure = failure.hint("see which agents answer: netemctl status");
             failure = match needed {
                 [] => failure.hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing"),
                 needed => failure.hint(format!(
-                    "the topology names {0}, so --allow-missing needs `interface` and `addresses` of {0} in the inventory",
+                    "for --allow-missing, give `interface` and `addresses` of {0} in the inventory: the topology has {0}",
                     hostlist::fold(needed)
                 )),
             };
         }
         match self.from.file() {
-            Some(file) => failure.hint(format!("see what every node is: netemctl inventory check {file}")),
+            Some(file) => failure.hint(format!("check every node: netemctl inventory check {file}")),
             None => failure,
         }
     }
@@ -312,10 +309,9 @@ fn read(path: &Path) -> Result<InventoryFile, Failure> {
 
 /// That nothing says where the nodes are.
 pub(super) fn nowhere() -> Failure {
-    Failure::new(Exit::Unreachable, "nothing says where the nodes are, and no lab is up")
-        .hint("give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
-        .hint("or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too")
-        .hint("or bring a lab up on this machine: netemctl lab up TOPOLOGY")
+    Failure::new(Exit::Unreachable, "no inventory is given, and no lab is up")
+        .hint("give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
+        .hint("or start a lab on this machine: netemctl lab up TOPOLOGY")
 }
 
 impl Whence {

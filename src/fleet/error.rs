@@ -170,7 +170,7 @@ pub enum TransactionError {
         left: BTreeMap<NodeName, Leftover>,
     },
     /// The command was interrupted, and every node is as it was.
-    #[error("interrupted; every node is as it was")]
+    #[error("interrupted; rolled back on all nodes")]
     Interrupted,
 }
 

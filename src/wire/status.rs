@@ -172,6 +172,9 @@ pub struct ProfileStatus {
     pub profile: Profile,
     /// The number of addresses whose packets use the profile.
     pub addresses: usize,
+    /// The number of nodes that have these addresses.
+    #[serde(default)]
+    pub nodes: usize,
     /// The number of packets in the queue at this moment.
     pub queued: u32,
 }

@@ -45,7 +45,7 @@ fn apply_does_all_of_it_or_says_what_the_kernel_lacks_and_does_nothing() {
         assert_eq!((plan.code(), apply.code()), (7, 7), "{plan}\n{apply}");
         assert_eq!(apply.stdout, "");
         // What all nodes say alike is said once.
-        for text in ["n[1-3] cannot do this; nothing was changed on any node", "n[1-3]: ", "sch_netem", "cls_flower"] {
+        for text in ["n[1-3] cannot make this change; nothing was changed", "n[1-3]: ", "sch_netem", "cls_flower"] {
             assert_eq!(apply.stderr.matches(text).count(), 1, "{text} is not once in\n{apply}");
         }
         assert_eq!(planned["exit_code"], 7, "{planned}");
@@ -53,7 +53,7 @@ fn apply_does_all_of_it_or_says_what_the_kernel_lacks_and_does_nothing() {
         assert_eq!(document["exit_code"], 7);
         assert!(document["error"]["nodes"]["n2"].as_str().is_some_and(|said| said.contains("sch_netem")));
         let cut = lab.run(["partition", "n1"]).ended(7);
-        assert!(cut.stderr.contains("nothing was changed on any node"), "{cut}");
+        assert!(cut.stderr.contains("nothing was changed"), "{cut}");
         assert_eq!(lab.in_force(), before);
     }
 }
@@ -64,13 +64,13 @@ fn what_is_in_force_already_needs_no_kernel_that_can_shape() {
     let before = lab.in_force();
     insta::assert_snapshot!(lab.run(["clear"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; nothing to change
+    nothing is in force; nothing to change
     --- stderr
     --- exit status: 0
     ");
     insta::assert_snapshot!(lab.run(["heal"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; nothing to change
+    nothing is in force; nothing to change
     --- stderr
     --- exit status: 0
     ");
@@ -105,7 +105,7 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
     --- stdout
     --- stderr
     error: the topology's nodes n[4-9] do not exist; the fleet has n[1-3]
-    hint: a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names
+    hint: restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory
     --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["apply", "--json", &file]), @r#"
@@ -115,13 +115,13 @@ fn a_topology_with_more_nodes_than_the_lab_is_refused_and_nothing_changes() {
       "error": {
         "message": "the topology's nodes n[4-9] do not exist; the fleet has n[1-3]",
         "hints": [
-          "a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names"
+          "restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory"
         ]
       }
     }
     --- stderr
     error: the topology's nodes n[4-9] do not exist; the fleet has n[1-3]
-    hint: a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names
+    hint: restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory
     --- exit status: 2
     "#);
     let plan = lab.run(["plan", &file]).ended(2);
@@ -172,7 +172,7 @@ fn a_partition_that_cannot_be_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["plan", "hierarchical-9.toml", "--node", "n10"]), @"
     --- stdout
     --- stderr
-    error: the fleet has no node `n10`; its nodes are n[1-9]
+    error: no node `n10`; the nodes are n[1-9]
     --- exit status: 2
     ");
     assert_eq!(lab.in_force(), before);

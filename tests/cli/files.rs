@@ -36,8 +36,8 @@ fn of_several_files_each_is_checked_and_the_exit_code_is_the_worst() {
     insta::assert_snapshot!(sandbox.run(["check", &good, "bad.toml", "missing.toml", &other]), @r#"
     --- stdout
     hierarchical-9.toml: topology hierarchical-9, 9 nodes in 3 zones: ok
-    bad.toml: wrong
-    missing.toml: wrong
+    bad.toml: invalid
+    missing.toml: invalid
     uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes in 0 zones: ok
     --- stderr
     error: unknown key `rtt` in `links`
@@ -175,9 +175,9 @@ fn show_says_what_each_link_adds() {
     LINKS                  ONE-WAY DELAY  ALSO
     inside Z[1-2]          0ms            -
     between gw and Z[1-2]  0ms            -
-    from Z2 to Z1          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; the rate is each pair of nodes' own
-    from n2 to Z2          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; the rate is each pair of nodes' own
-    from n1 to Z2          20ms           jitter = "2ms", loss = { gemodel = { p = "1%", r = "99%", bad = "100%", good = "0%" } }, reorder = "jitter", rate = "1gbit"  # the rate is each pair of nodes' own
+    from Z2 to Z1          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; each pair of nodes has its own rate
+    from n2 to Z2          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; each pair of nodes has its own rate
+    from n1 to Z2          20ms           jitter = "2ms", loss = { gemodel = { p = "1%", r = "99%", bad = "100%", good = "0%" } }, reorder = "jitter", rate = "1gbit"  # each pair of nodes has its own rate
     --- stderr
     --- exit status: 0
     "#);

@@ -196,7 +196,7 @@ fn on_a_terminal_json_is_nothing_but_the_document_however_long_it_takes() {
     let fleet = Hanging::by_sockets();
     let status = "\"$NETEMCTL\" status --inventory fleet.toml --timeout 3";
     let drawn = on_terminal(&fleet.sandbox, status).ended(6);
-    assert!(drawn.stdout.contains("\rasking the nodes … "), "{drawn}");
+    assert!(drawn.stdout.contains("\rreading the nodes … "), "{drawn}");
     let document = on_terminal(&fleet.sandbox, &format!("{status} --json")).ended(6);
     assert_eq!(document.json()["nodes"]["n1"]["state"], "unreachable");
     let clear = "\"$NETEMCTL\" clear --inventory fleet.toml --timeout 3 --json";

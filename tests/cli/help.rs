@@ -46,38 +46,34 @@ fn the_short_help_is_the_summary_of_the_long_one() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["apply", "-h"]), @"
     --- stdout
-    Put a topology in force: on all nodes or on none, read back from every kernel
+    Put a topology in force on all nodes, or on none
 
     Usage: netemctl apply [OPTIONS] <TOPOLOGY>
 
     Arguments:
-      <TOPOLOGY>  The topology file, or - for stdin
+      <TOPOLOGY>  Topology file, or - for stdin
 
     Options:
-          --fresh             Start without the changes and partitions that lie over what is in force
-          --json[=<FORM>]     Print one JSON document on stdout, errors included; lines: on one line
-          --lab-dir <DIR>     The lab's directory, if it is not the usual one [env: NETEMCTL_LAB_DIR]
-          --inventory <FILE>  Where the nodes are: an inventory file, or a topology with an [inventory]
-                              table [env: NETEMCTL_INVENTORY]
-          --tls-dir <DIR>     The folder of the controller's certificate, as pki issue makes it [env:
-                              NETEMCTL_TLS_DIR]
-          --timeout <SECS>    End after so many seconds with exit code 124, rolled back as by Ctrl-C
-      -h, --help              Print help (see more with '--help')
+          --fresh  Remove all changes and partitions
+      -h, --help   Print help (see more with '--help')
 
     Fleet:
-          --wait <TIME>    Try again for so long, instead of failing, while another controller is at it
-                           or a node does not answer
-          --only <NODES>   Change these nodes only, a hostlist; status shows the others as behind
-          --allow-missing  Change without the nodes that do not answer; status shows them as behind
+          --wait <TIME>    Retry for this long
+          --only <NODES>   Change these nodes only (hostlist)
+          --allow-missing  Leave out nodes that do not answer
 
-    Agents by ssh:
-          --ssh <COMMAND>       The ssh to run, with options if need be: a command for the shell [env:
-                                NETEMCTL_SSH]
-          --ssh-sudo            Run the agent there by sudo -n
-          --push                Copy this netemctl to hosts that have none or another build of it, to
-                                ~/.cache/netemctl
-          --push-binary <FILE>  The same with another file, such as a static binary or one for the
-                                machines there
+    Global options:
+          --json[=<FORM>]     Print JSON, errors included (=lines: on one line)
+          --lab-dir <DIR>     Directory of the lab [env: NETEMCTL_LAB_DIR]
+          --inventory <FILE>  Inventory of the nodes [env: NETEMCTL_INVENTORY]
+          --tls-dir <DIR>     Certificate folder [env: NETEMCTL_TLS_DIR]
+          --timeout <SECS>    Cancel and roll back after this many seconds
+
+    SSH options:
+          --ssh <COMMAND>       SSH command to run [env: NETEMCTL_SSH]
+          --ssh-sudo            Run the remote agent with sudo -n
+          --push                Copy this netemctl to hosts that lack this build
+          --push-binary <FILE>  Copy this file instead of this netemctl
     --- stderr
     --- exit status: 0
     ");
@@ -86,7 +82,8 @@ fn the_short_help_is_the_summary_of_the_long_one() {
 #[test]
 fn the_short_help_has_one_line_an_option_on_a_terminal_of_80_columns() {
     let sandbox = Sandbox::new();
-    let verbs = ["new", "check", "show", "plan", "apply", "verify", "status", "set", "unset", "partition", "heal", "agent"];
+    let verbs =
+        ["new", "check", "show", "plan", "apply", "verify", "status", "set", "unset", "partition", "heal", "agent"];
     let help: String = verbs.iter().map(|verb| help_by(&sandbox, &format!(" {verb}"), "-h", "80")).collect();
     // The second line of a description is indented as far as the descriptions.
     let second: Vec<&str> = help.lines().filter(|line| line.starts_with("            ")).collect();

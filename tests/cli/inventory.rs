@@ -116,9 +116,9 @@ fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_chang
     insta::assert_snapshot!(lab.run(["--inventory", "other.toml", "partition", "Z1"]), @"
     --- stdout
     --- stderr
-    error: the inventory is not right for n[1-2]; nothing was changed
+    error: the inventory does not match n[1-2]; nothing was changed
       n[1-2]: its agent's config does not allow interface mgmt0, but db0; add it to `interfaces` there if it is dedicated to the database
-    hint: see what every node is: netemctl inventory check other.toml
+    hint: check every node: netemctl inventory check other.toml
     --- exit status: 5
     ");
     insta::assert_snapshot!(lab.run(["inventory", "check", "other.toml"]), @"
@@ -169,9 +169,7 @@ fn an_agent_that_does_not_answer_is_named_and_does_not_hide_the_others() {
     );
     let clear = lab.run(["--inventory", "net.toml", "clear"]).ended(6);
     assert!(
-        clear
-            .stderr
-            .starts_with("error: n2 could not be asked for what the inventory leaves open; nothing was changed\n"),
+        clear.stderr.starts_with("error: n2 did not answer, and the inventory is incomplete; nothing was changed\n"),
         "{clear}"
     );
     assert!(clear.stderr.contains("no agent at [DIR]/lab/nodes/n2/agent.sock"), "{clear}");
@@ -192,11 +190,11 @@ fn a_node_of_the_topology_whose_addresses_nobody_knows_is_not_said_to_be_no_node
     insta::assert_snapshot!(lab.run(["--inventory", "net.toml", "apply", "--allow-missing", "uniform-3-rtt0.toml"]), @"
     --- stdout
     --- stderr
-    error: n2 could not be asked for what the inventory leaves open; nothing was changed
+    error: n2 did not answer, and the inventory is incomplete; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111) (net.toml:7)
-    hint: see which agents live: netemctl status
-    hint: the topology names n2, so --allow-missing needs `interface` and `addresses` of n2 in the inventory
-    hint: see what every node is: netemctl inventory check net.toml
+    hint: see which agents answer: netemctl status
+    hint: for --allow-missing, give `interface` and `addresses` of n2 in the inventory: the topology has n2
+    hint: check every node: netemctl inventory check net.toml
     --- exit status: 6
     ");
 }

@@ -247,7 +247,7 @@ fn a_second_lab_is_refused_and_the_first_one_stays() {
     --- stdout
     --- stderr
     error: a lab is up already, of topology uniform-3-rtt0
-    hint: take it down first: netemctl lab down
+    hint: stop it first: netemctl lab down
     --- exit status: 9
     ");
     assert_eq!(lab.keeper(), before);

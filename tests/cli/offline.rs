@@ -17,7 +17,7 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n1"]), @"
     --- stdout
     # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them
-    # n1 db0: 8 steps, up to 537 MB of kernel memory in full queues
+    # n1 db0: 8 steps, full queues take 537 MB of kernel memory
       take the interface: root htb
       add class 1, undelayed
       never touch neighbour discovery at egress
@@ -32,7 +32,7 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n2", "--as-tc"]), @"
     --- stdout
     # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them
-    # n2 db0: 8 steps, up to 537 MB of kernel memory in full queues
+    # n2 db0: 8 steps, full queues take 537 MB of kernel memory
     tc qdisc add dev db0 root handle 4e7e: htb default 1
     tc class add dev db0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
     tc filter add dev db0 parent 4e7e: protocol ipv6 pref 1 handle 0x85 flower skip_hw ip_proto icmpv6 type 133 classid 4e7e:1
@@ -64,7 +64,7 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n9"]), @"
     --- stdout
     --- stderr
-    error: the fleet has no node `n9`; its nodes are n[1-3]
+    error: no node `n9`; the nodes are n[1-3]
     --- exit status: 2
     ");
 }
@@ -90,17 +90,17 @@ fn agents_that_do_not_answer_are_an_error_unless_the_plan_is_to_be_offline() {
     insta::assert_snapshot!(sandbox.run(["--inventory", "fleet.toml", "plan", &file]), @"
     --- stdout
     --- stderr
-    error: n[1-3] could not be asked; nothing was changed
+    error: n[1-3] did not answer; nothing was changed
       n[1-3]: no agent: No such file or directory (os error 2)
-    hint: see which agents live: netemctl status
-    hint: ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY
+    hint: see which agents answer: netemctl status
+    hint: plan without agents: netemctl plan --offline TOPOLOGY
     --- exit status: 6
     ");
     let offline = ["--inventory", "fleet.toml", "plan", "--offline", &file, "--node", "n1"];
     insta::assert_snapshot!(sandbox.run(offline), @"
     --- stdout
     # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses of fleet.toml (no link-local ones)
-    # n1 eno2: 8 steps, up to 537 MB of kernel memory in full queues
+    # n1 eno2: 8 steps, full queues take 537 MB of kernel memory
       take the interface: root htb
       add class 1, undelayed
       never touch neighbour discovery at egress
@@ -124,7 +124,7 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     insta::assert_snapshot!(sandbox.run(["--inventory", "fleet.toml", "plan", "--offline", &file, "--node", "n1"]), @"
     --- stdout
     # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them (fleet.toml does not say all)
-    # n1 db0: 8 steps, up to 537 MB of kernel memory in full queues
+    # n1 db0: 8 steps, full queues take 537 MB of kernel memory
       take the interface: root htb
       add class 1, undelayed
       never touch neighbour discovery at egress
@@ -139,11 +139,11 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     insta::assert_snapshot!(sandbox.run(["--inventory", "fleet.toml", "plan", &file]), @"
     --- stdout
     --- stderr
-    error: n3 could not be asked for what the inventory leaves open; nothing was changed
+    error: n3 did not answer, and the inventory is incomplete; nothing was changed
       n3: no agent at /no/such/n3.sock: No such file or directory (os error 2) (fleet.toml:8)
-    hint: see which agents live: netemctl status
-    hint: see what every node is: netemctl inventory check fleet.toml
-    hint: ask no agent, and see what untouched interfaces would get: netemctl plan --offline TOPOLOGY
+    hint: see which agents answer: netemctl status
+    hint: check every node: netemctl inventory check fleet.toml
+    hint: plan without agents: netemctl plan --offline TOPOLOGY
     --- exit status: 6
     ");
     // What could never be applied is told although nobody is asked.
@@ -152,7 +152,7 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     --- stdout
     --- stderr
     error: the topology's nodes n3 do not exist; the fleet has n[1-2]
-    hint: a lab has the nodes that it was brought up with: netemctl lab down && netemctl lab up FILE; an inventory has those that it names
+    hint: restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory
     --- exit status: 2
     ");
     sandbox.write("fleet.toml", inventory("{ addresses = '10.9.0.2' }"));

@@ -15,22 +15,22 @@ fn options_that_contradict_each_other_are_a_usage_error() {
     insta::assert_snapshot!(partition(&sandbox, "--halves --one-way"), @"
     --- stdout
     --- stderr
-    error: --one-way: sides that are drawn have no order
-    hint: say both sides, as in netemctl partition --one-way Z1 Z3
+    error: --one-way needs named sides: drawn sides have no order
+    hint: name both sides: netemctl partition --one-way Z1 Z3
     --- exit status: 2
     ");
     insta::assert_snapshot!(partition(&sandbox, "Z3 --over zones"), @"
     --- stdout
     --- stderr
-    error: --over: nothing here is drawn
-    hint: it is for drawn sides such as --halves
+    error: --over needs drawn sides
+    hint: add drawn sides, such as --halves
     --- exit status: 2
     ");
     insta::assert_snapshot!(partition(&sandbox, "Z3 --flap 5s/10s --seed 7"), @"
     --- stdout
     --- stderr
-    error: --seed: nothing here is left to chance
-    hint: it is for drawn sides such as --halves, and for --flap with a --spread
+    error: --seed needs something random
+    hint: add drawn sides such as --halves, or --flap with --spread
     --- exit status: 2
     ");
     for line in ["--halves --ring", "--isolate --bridge n1", "Z3 --loss 30% --mode reject", "Z3 --spread 20%"] {
@@ -49,15 +49,18 @@ fn ports_losses_and_times_say_how_they_are_written() {
     insta::assert_snapshot!(said("Z3 --port 26257"), @"error: invalid value '26257' for '--port <PROTOCOL/PORT>': `26257` is not a port: write the protocol and the number, as in tcp/26257 or udp/4567");
     insta::assert_snapshot!(said("Z3 --loss 30"), @r#"error: invalid value '30' for '--loss <PERCENT>': a unit is missing: write "30%""#);
     insta::assert_snapshot!(said("Z3 --for 30"), @"error: invalid value '30' for '--for <TIME>': a unit is missing: write 30s");
-    insta::assert_snapshot!(said("Z3 --flap 5s"), @"error: invalid value '5s' for '--flap <DOWN/UP>': write how long it is down and how long it is up, as in 5s/10s");
-    insta::assert_snapshot!(said("Z3 --flap 1ms/1s"), @"error: invalid value '1ms/1s' for '--flap <DOWN/UP>': nothing flaps faster than 10 ms down and 10 ms up");
-    insta::assert_snapshot!(said("Z3 --flap 5s/5s --spread 60%"), @"error: invalid value '60%' for '--spread <PERCENT>': not a whole percentage between 0% and 50%");
+    insta::assert_snapshot!(said("Z3 --flap 5s"), @"
+    error: invalid value '5s' for '--flap <DOWN/UP>': write DOWN/UP, as in 5s/10s
+    ");
+    insta::assert_snapshot!(said("Z3 --flap 1ms/1s"), @"
+    error: invalid value '1ms/1s' for '--flap <DOWN/UP>': the shortest flap is 10 ms down and 10 ms up
+    ");
+    insta::assert_snapshot!(said("Z3 --flap 5s/5s --spread 60%"), @"
+    error: invalid value '60%' for '--spread <PERCENT>': write a whole percentage between 0% and 50%
+    ");
     insta::assert_snapshot!(said("Z3 --at noon"), @"error: invalid value 'noon' for '--at <TIME>': `noon` is no time: write it as in 2026-11-22T10:46:00Z or 2026-11-22T11:46:00+01:00, or +5s");
     let past = said("Z3 --at 2020-01-01T00:00:00Z");
-    assert!(
-        past.starts_with("error: --at is ") && past.ends_with(" ago, and the nodes need 1.0 s to get ready"),
-        "{past}"
-    );
+    assert!(past.starts_with("error: --at is ") && past.ends_with(" ago; the nodes need 1.0 s to prepare"), "{past}");
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn what_exec_has_started_ends_with_the_lab() {
     --- stderr
     error: programs run in the lab: sh in n[1-3], sleep in n[1-3]; nothing was changed
     hint: see them: netemctl lab ps
-    hint: end them: the same without --if-idle
+    hint: end them: omit --if-idle
     --- exit status: 5
     ");
     assert_eq!(lab.run(["lab", "down", "--keep", "--json"]).ended(5).json()["exit_code"], 5);

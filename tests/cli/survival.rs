@@ -17,10 +17,9 @@ fn a_keeper_that_is_killed_takes_its_agents_along_and_leaves_room_for_another_la
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
     --- stderr
-    error: nothing says where the nodes are, and no lab is up
-    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
-    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
-    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
+    error: no inventory is given, and no lab is up
+    hint: give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or start a lab on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     ");
     insta::assert_snapshot!(lab.run(["lab", "up", "uniform-3-rtt0.toml"]), @"
@@ -83,7 +82,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    hint: change the other nodes without these: --allow-missing
+    hint: change the other nodes: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -104,9 +103,9 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     insta::assert_snapshot!(lab.run(["apply", "uniform-3-rtt100.toml"]), @"
     --- stdout
     --- stderr
-    error: n2 could not be asked; nothing was changed
+    error: n2 did not answer; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status
+    hint: see which agents answer: netemctl status
     hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     ");
@@ -115,9 +114,9 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     {
       "exit_code": 6,
       "error": {
-        "message": "n2 could not be asked; nothing was changed",
+        "message": "n2 did not answer; nothing was changed",
         "hints": [
-          "see which agents live: netemctl status",
+          "see which agents answer: netemctl status",
           "leave out nodes that do not answer: --allow-missing"
         ],
         "nodes": {
@@ -126,9 +125,9 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       }
     }
     --- stderr
-    error: n2 could not be asked; nothing was changed
+    error: n2 did not answer; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents live: netemctl status
+    hint: see which agents answer: netemctl status
     hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     "#);
@@ -169,12 +168,12 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
     wait_until("the agent's socket is closed", || UnixStream::connect(&socket).is_err());
     let begin = Instant::now();
     let refused = lab.run(["clear", "--wait", "2s"]).ended(6);
-    assert!(refused.stderr.contains("n2 could not be asked; nothing was changed"), "{refused}");
+    assert!(refused.stderr.contains("n2 did not answer; nothing was changed"), "{refused}");
     assert!(begin.elapsed() >= Duration::from_secs(1), "it was tried for {:?}", begin.elapsed());
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force on 2 nodes (left out: n2; what was in force there still is); no kernel has anything to do for it now
-    left out, until a change is made on all nodes: n2
+    nothing is in force on 2 nodes; recorded; no node needs a change now
+    left out: n2; to update them, make a change without --only and --allow-missing
     --- stderr
     --- exit status: 0
     ");
@@ -188,9 +187,9 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n2; the next change without --only and --allow-missing brings them in line
+    left out of the last change: n2; to update them, make a change without --only and --allow-missing
 
-    hint: change the other nodes without these: --allow-missing
+    hint: change the other nodes: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -214,9 +213,9 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n[2-3]; the next change without --only and --allow-missing brings them in line
+    left out of the last change: n[2-3]; to update them, make a change without --only and --allow-missing
 
-    hint: change the other nodes without these: --allow-missing
+    hint: change the other nodes: --allow-missing
     --- stderr
     --- exit status: 6
     ");
@@ -225,15 +224,15 @@ fn a_change_is_made_without_a_node_that_is_gone_only_if_that_is_said_and_the_oth
     insta::assert_snapshot!(lab.run(["clear", "--only", "n[3-4]"]), @"
     --- stdout
     --- stderr
-    error: the fleet has no node `n4`; its nodes are n[1-3]
+    error: no node `n4`; the nodes are n[1-3]
     --- exit status: 2
     ");
     // What is behind is brought in line without a word.
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force on 2 nodes (left out: n2; what was in force there still is); no kernel has anything to do for it now
-    left out, until a change is made on all nodes: n2
-    brought in line, having been left out before: n3
+    nothing is in force on 2 nodes; recorded; no node needs a change now
+    left out: n2; to update them, make a change without --only and --allow-missing
+    updated, after earlier changes left them out: n3
     --- stderr
     --- exit status: 0
     ");

@@ -11,7 +11,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
     let sandbox = Sandbox::new();
     let nothing = sandbox.run([]).ended(2);
     assert_eq!(nothing.stdout, "");
-    assert_eq!(nothing.stderr, sandbox.run(["--help"]).stdout, "the help is what is right");
+    assert_eq!(nothing.stderr, sandbox.run(["-h"]).stdout, "the help is what is right");
     insta::assert_snapshot!(sandbox.run(["aply", "wan.toml"]), @"
     --- stdout
     --- stderr
@@ -72,7 +72,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
     insta::assert_snapshot!(sandbox.run(["verify", "--tolerance", "lots"]), @"
     --- stdout
     --- stderr
-    error: invalid value 'lots' for '--tolerance <PERCENT>': not a percentage between 0 and 100
+    error: invalid value 'lots' for '--tolerance <PERCENT>': write a percentage between 0 and 100
 
     For more information, try '--help'.
     --- exit status: 2
@@ -95,10 +95,9 @@ fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     insta::assert_snapshot!(status, @"
     --- stdout
     --- stderr
-    error: nothing says where the nodes are, and no lab is up
-    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
-    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
-    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
+    error: no inventory is given, and no lab is up
+    hint: give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or start a lab on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     ");
     let others = [
@@ -120,7 +119,7 @@ fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     --- stdout
     --- stderr
     error: no lab is up
-    hint: bring one up: netemctl lab up TOPOLOGY
+    hint: start a lab: netemctl lab up TOPOLOGY
     --- exit status: 6
     ");
     assert_eq!(sandbox.run(["lab", "exec", "n1", "true"]).to_string(), of_a_lab.to_string());
@@ -129,19 +128,17 @@ fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     {
       "exit_code": 6,
       "error": {
-        "message": "nothing says where the nodes are, and no lab is up",
+        "message": "no inventory is given, and no lab is up",
         "hints": [
-          "give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE",
-          "or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too",
-          "or bring a lab up on this machine: netemctl lab up TOPOLOGY"
+          "give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE",
+          "or start a lab on this machine: netemctl lab up TOPOLOGY"
         ]
       }
     }
     --- stderr
-    error: nothing says where the nodes are, and no lab is up
-    hint: give an inventory file: --inventory FILE, or NETEMCTL_INVENTORY=FILE
-    hint: or apply a topology with an [inventory] table; other commands take that file as --inventory FILE, too
-    hint: or bring a lab up on this machine: netemctl lab up TOPOLOGY
+    error: no inventory is given, and no lab is up
+    hint: give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or start a lab on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     "#);
     assert!(!sandbox.lab_directory().exists(), "a verb that needs a lab makes none");
@@ -307,12 +304,12 @@ fn an_agent_that_has_no_config_says_where_to_see_one() {
     --- stdout
     --- stderr
     error: cannot read none.toml: No such file or directory (os error 2)
-    hint: netemctl agent --help shows what the file looks like
+    hint: see the format: netemctl agent --help
     --- exit status: 3
     ");
     sandbox.write("right.toml", "node = 'n1'\ninterfaces = ['lo', 'none7']\nsocket = 'agent.sock'\n");
     let checked = sandbox.run(["agent", "--config", "right.toml", "--check"]).ended(0).stdout;
-    assert!(checked.starts_with("right.toml: ok\n  node: n1\n  may shape: lo, none7\n"), "{checked}");
+    assert!(checked.starts_with("right.toml: ok\n  node: n1\n  shapes: lo, none7\n"), "{checked}");
     assert!(checked.contains("warning: interface none7 does not exist; this machine has "), "{checked}");
 }
 

@@ -105,7 +105,7 @@ fn a_partition_says_what_it_has_cut_and_one_that_has_cut_nothing_says_so() {
     let _listener = listen(&lab, 2, v4(2), 26257);
     drop(lab.netemctl("partition n2 --port tcp/26275").expect(0));
     assert!(connect(&lab, 1, v4(2), 26257, 5 * WAIT).0.is_ok(), "nothing was cut");
-    let nothing = "0 packets: nothing was sent to or from tcp/26275 across it";
+    let nothing = "0 packets: no packet to or from tcp/26275 was sent across it";
     let status = lab.netemctl("status").expect(0).stdout;
     assert!(status.contains(&format!("partition n2 has cut {nothing}")), "{status}");
     let (healed, _) = heal(&lab);

@@ -73,7 +73,7 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
     kill_agent(&lab, "n2");
     let arguments = ["--inventory".as_ref(), inventory.as_os_str(), "partition".as_ref(), "Z2".as_ref()];
     let partition = lab.run(arguments).expect(6);
-    assert!(partition.stderr.contains("n2 could not be asked; nothing was changed"), "{}", partition.stderr);
+    assert!(partition.stderr.contains("n2 did not answer; nothing was changed"), "{}", partition.stderr);
     let _again = Restarted::start(&lab, "n2");
     by(&lab, &inventory, "partition Z2");
     by(&lab, &inventory, "clear");

@@ -189,7 +189,7 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
     assert_eq!(delay("n4", "n9"), "100ms");
     let again = shipped("hierarchical-9.toml").display().to_string();
     let stays = lab.netemctl(&format!("apply {again}")).expect(0).stdout;
-    assert!(stays.contains("stays laid over it, from before: change near, change Z1:*:delay;"), "{stays}");
+    assert!(stays.contains("kept from before: change near, change Z1:*:delay;"), "{stays}");
     // A sweep that forgot `unset` measures the right network all the same.
     let fresh = lab.netemctl(&format!("--json apply --fresh {again}")).expect(0).json();
     assert_eq!(fresh["overlays"], serde_json::json!([]));

@@ -11,8 +11,8 @@ use crate::{
     agent::{Config, time::Timeline},
     kernel::{Interface, Kernel, KernelError},
     plan::{
-        Blocked, ForeignObject, IfName, Leaf, LeafCount, NodeLocation, Overlay, Partition, Tree, Wanted, diff,
-        is_link_local,
+        Blocked, ForeignObject, IfName, Inventory, Leaf, LeafCount, NodeLocation, Overlay, Partition, Tree, Wanted,
+        diff, is_link_local,
     },
     topology::NodeName,
     wire::{
@@ -167,7 +167,7 @@ pub(super) fn status(
         overlays: overlays(&in_force, timeline, uptime),
         partitions: partitions(&config.node, &in_force, &tree, timeline, uptime),
         interface,
-        profiles: profiles(&tree),
+        profiles: profiles(&tree, &in_force.inventory),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
         by_hand: by_hand.len(),
         drift: [by_hand, steps].concat(),
@@ -231,13 +231,15 @@ fn partitions(
     in_force.partitions.iter().map(status).collect()
 }
 
-fn profiles(tree: &Tree) -> Vec<ProfileStatus> {
+fn profiles(tree: &Tree, inventory: &Inventory) -> Vec<ProfileStatus> {
     let routes = tree.active_routes();
     let used = tree.classes_in_use();
     let status = |(class, leaf): (&u16, &Leaf)| {
+        let is_sent = |address: &IpAddr| routes.get(address).is_some_and(|target| target.class == *class);
         Some(ProfileStatus {
             profile: leaf.profile.filter(|_| used.contains(class))?,
-            addresses: routes.values().filter(|slot| slot.class == *class).count(),
+            addresses: routes.values().filter(|target| target.class == *class).count(),
+            nodes: inventory.nodes.values().filter(|location| location.addresses.iter().any(is_sent)).count(),
             queued: leaf.queued,
         })
     };

@@ -54,11 +54,11 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
     if !missing.is_empty() {
         let missing = hostlist::fold(&missing.iter().cloned().collect::<Vec<_>>());
         text += &format!(
-            "\nleft out of the last change: {missing}; the next change without --only and --allow-missing brings them in line\n"
+            "\nleft out of the last change: {missing}; to update them, make a change without --only and --allow-missing\n"
         );
     }
     if fleetwide.is_any(NodeState::Unreachable) {
-        text += "\nhint: change the other nodes without these: --allow-missing\n";
+        text += "\nhint: change the other nodes: --allow-missing\n";
     }
     text
 }
@@ -118,11 +118,11 @@ fn figures(node: &Node) -> Vec<String> {
     for leaf in &status.profiles {
         let what = described(&leaf.profile);
         match alike.iter_mut().find(|(other, _)| *other == what) {
-            Some((_, addresses)) => *addresses += leaf.addresses,
-            None => alike.push((what, leaf.addresses)),
+            Some((_, nodes)) => *nodes += leaf.nodes,
+            None => alike.push((what, leaf.nodes)),
         }
     }
-    let delays = alike.into_iter().map(|(what, addresses)| format!("{what} ×{addresses}"));
+    let delays = alike.into_iter().map(|(what, nodes)| format!("{what} ({})", count(nodes, "node")));
     let delays = wrapped(delays, ", ", DELAYS_WIDTH);
     let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
     let state = match (node.state, status.draining) {
@@ -166,14 +166,14 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
         nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name.clone()).collect();
     if !forgetful.is_empty() {
         text += &format!(
-            "no journal on {}: an agent that ends there forgets what is in force (netemctl agent --help)\n",
+            "no journal on {}: the state is lost when the agent ends (see netemctl agent --help)\n",
             hostlist::fold(&forgetful)
         );
     }
     let keepers: Vec<_> =
         nodes().filter_map(|(name, status)| Some(format!("{name} (keeper {})", status.keeper?))).collect();
     if !keepers.is_empty() {
-        text += &format!("by ssh, with no daemon; each keeper ends when it is not needed: {}\n", keepers.join(", "));
+        text += &format!("agents started by ssh: {}\n", keepers.join(", "));
     }
     if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
         text += &format!("inventory: {}\n", fleetwide.inventory);
@@ -184,7 +184,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
             .into_iter()
             .map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
         text += &format!(
-            "the nodes do not agree on what is in force; netemctl apply or clear brings them in line\n{}",
+            "the nodes do not agree on what is in force; synchronise them: netemctl apply TOPOLOGY, or netemctl clear\n{}",
             groups.collect::<String>()
         );
     }
@@ -216,7 +216,7 @@ fn matters(status: &NodeStatus) -> Vec<String> {
     let mut lines: Vec<String> = drift(status).into_iter().collect();
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     if let Some(left) = status.unconfirmed {
-        lines.push(format!("a change is under way; unless it is confirmed, it is rolled back in {left:.0} s"));
+        lines.push(format!("a change is in progress; rolled back in {left:.0} s unless confirmed"));
     }
     lines.extend(befell(status));
     lines
@@ -235,7 +235,7 @@ fn drift(status: &NodeStatus) -> Option<String> {
     let repair = if status.by_hand > 0 || !status.foreign.is_empty() {
         format!("to repair: {first}{more}")
     } else if status.topology.is_some() {
-        format!("to repair: netemctl apply TOPOLOGY, which does: {first}{more}")
+        format!("to repair: netemctl apply TOPOLOGY; missing: {first}{more}")
     } else {
         format!("to repair: repeat the last change, or netemctl clear; missing: {first}{more}")
     };
@@ -255,11 +255,11 @@ fn befell(status: &NodeStatus) -> Vec<String> {
         lines.push(format!("{at} {what}{before}"));
     }
     if let Some(why) = &watch.obstacle {
-        let next = watch.next_try.map(|left| format!("; tried again in {}", time(left))).unwrap_or_default();
-        lines.push(format!("cannot be looked at or repaired at this moment: {why}{next}"));
+        let next = watch.next_try.map(|left| format!("; next try in {}", time(left))).unwrap_or_default();
+        lines.push(format!("cannot check or repair: {why}{next}"));
     }
     if let Some(why) = &watch.journal_behind {
-        lines.push(format!("{why}; were its agent started anew now, it would go back to an earlier state"));
+        lines.push(format!("{why}; an agent restart would restore an older state"));
     }
     lines
 }
@@ -268,18 +268,18 @@ fn befell(status: &NodeStatus) -> Vec<String> {
 fn recovery(recovered: &Recovered) -> Option<String> {
     let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
     let came = match (after_reboot, interrupted) {
-        (true, _) => "was started after the machine",
-        (false, true) => "was started after it had ended in the middle of a change, which was taken back",
+        (true, _) => "started after a reboot",
+        (false, true) => "restarted during a change and rolled it back",
         (false, false) if *writes == Some(0) => return None,
-        (false, false) => "was started again",
+        (false, false) => "restarted",
     };
     let found = match (cleared, writes) {
-        (true, _) => ", and forgot what was in force, as its config says".to_owned(),
-        (false, None) => ", and cannot put in force yet what its journal has".to_owned(),
-        (false, Some(0)) => ", and found in force what its journal has".to_owned(),
-        (false, Some(writes)) => format!(", and put in force what its journal has, in {}", count(*writes, "step")),
+        (true, _) => "; cleared, as its config says".to_owned(),
+        (false, None) => "; cannot restore its journal yet".to_owned(),
+        (false, Some(0)) => "; the kernel matches its journal".to_owned(),
+        (false, Some(writes)) => format!("; restored its journal in {}", count(*writes, "step")),
     };
-    let ended = if ended.is_empty() { String::new() } else { format!("; over by then: {}", ended.join(", ")) };
+    let ended = if ended.is_empty() { String::new() } else { format!("; ended meanwhile: {}", ended.join(", ")) };
     Some(format!("{at} the agent {came}{found}{ended}"))
 }
 
@@ -295,8 +295,9 @@ mod tests {
         insta::assert_snapshot!(draw(&fleetwide(nodes.clone()), &Inventory::default(), false), @"
         in force on 20 nodes: topology hierarchical-9, partition Z3
 
-        NODE     INTERFACE  ONE-WAY DELAYS    CUT  STATE
-        n[1-20]  db0        10ms ×9, 75ms ×9  -    ok
+        NODE     INTERFACE  ONE-WAY DELAYS   CUT  STATE
+        n[1-20]  db0        10ms (3 nodes),  -    ok
+                            75ms (3 nodes)
         ");
         for number in (2..=20).step_by(2) {
             nodes.insert(name(number), unreachable(&name(number)));
@@ -305,15 +306,15 @@ mod tests {
         insta::assert_snapshot!(text, @"
         in force on 10 of 20 nodes: topology hierarchical-9, partition Z3
 
-        NODE                      INTERFACE  ONE-WAY DELAYS    CUT  STATE
-        n[1,3,5,7,9,11,13,15,17,  db0        10ms ×9, 75ms ×9  -    ok
-        19]
-        n[2,4,6,8,10,12,14,16,    -          -                 -    unreachable
+        NODE                      INTERFACE  ONE-WAY DELAYS   CUT  STATE
+        n[1,3,5,7,9,11,13,15,17,  db0        10ms (3 nodes),  -    ok
+        19]                                  75ms (3 nodes)
+        n[2,4,6,8,10,12,14,16,    -          -                -    unreachable
         18,20]
 
         n[2,4,6,8,10,12,14,16,18,20]: no agent: Connection refused (os error 111)
 
-        hint: change the other nodes without these: --allow-missing
+        hint: change the other nodes: --allow-missing
         ");
         let table = text.lines().take_while(|line| !line.contains("no agent"));
         assert!(table.into_iter().all(|line| line.chars().count() <= 80), "{text}");
