@@ -166,7 +166,7 @@ fn arguments_that_are_no_change_are_a_usage_error() {
     insta::assert_snapshot!(sandbox.run(["set", "Z1", "Z3", "loss=5%", "--for", "0s"]), @"
     --- stdout
     --- stderr
-    error: invalid value '0s' for '--for <TIME>': not between 1ms and 365 days (8760h)
+    error: invalid value '0s' for '--for <TIME>': the time must be between 1ms and 8760h (365 days)
 
     For more information, try '--help'.
     --- exit status: 2
@@ -215,7 +215,7 @@ fn ends_and_names_that_cannot_be_are_refused_and_nothing_changes() {
     ");
     insta::assert_snapshot!(lab.run(["unset"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; nothing to change
+    nothing is in force; nothing to change
     --- stderr
     --- exit status: 0
     ");
