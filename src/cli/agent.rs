@@ -87,7 +87,7 @@ pub(super) struct Agent {
     #[arg(long, requires = "stdio", hide = true)]
     change: bool,
 
-    /// The caller's connection, as sshd has it in SSH_CONNECTION
+    /// The caller's connection, as sshd has it in `SSH_CONNECTION`
     #[arg(long, value_name = "CONNECTION", requires = "stdio", hide = true)]
     from: Option<String>,
 
