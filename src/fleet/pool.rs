@@ -77,7 +77,7 @@ impl Pool {
     ) -> Result<C::Reply, CallError> {
         let at = transport.address();
         while let Some(idle) = self.take(node).await {
-            match within(transport, answer, self.exchange::<C>(node, idle, &at, body.clone())).await {
+            match within(transport, answer, self.exchange::<C, T>(node, idle, &at, body.clone())).await {
                 // The agent closed the connection at this moment, and nothing was sent.
                 Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
                 answer => return answer,
@@ -87,9 +87,9 @@ impl Pool {
         let share = self.files.take(T::FILES).await;
         if T::IS_LOGIN {
             let connection = open(transport, share).await?;
-            return within(transport, answer, self.exchange::<C>(node, connection, &at, body)).await;
+            return within(transport, answer, self.exchange::<C, T>(node, connection, &at, body)).await;
         }
-        let called = async { self.exchange::<C>(node, open(transport, share).await?, &at, body).await };
+        let called = async { self.exchange::<C, T>(node, open(transport, share).await?, &at, body).await };
         within(transport, answer, called).await
     }
 
@@ -105,7 +105,7 @@ impl Pool {
 
     /// Makes one call on a connection, and keeps the connection if files are left for other agents. An incomplete
     /// exchange closes the connection.
-    async fn exchange<C: Call>(
+    async fn exchange<C: Call, T: Transport>(
         &self,
         node: &NodeName,
         mut connection: Connection,
@@ -113,7 +113,7 @@ impl Pool {
         body: Bytes,
     ) -> Result<C::Reply, CallError> {
         let answer = connection.exchange::<C>(at, body).await;
-        if matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
+        if T::IS_KEPT && matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
             self.idle().entry(node.clone()).or_default().push(connection);
         }
         answer

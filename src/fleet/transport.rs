@@ -20,6 +20,9 @@ pub(super) trait Transport: Sync {
     /// True if connecting is a login with time limits of its own, so the agent's time to answer starts after it.
     const IS_LOGIN: bool = false;
 
+    /// True if connections stay open for the next call.
+    const IS_KEPT: bool = true;
+
     /// Connects. An error of kind `PermissionDenied` lasts until somebody changes a setting; others may be temporary.
     fn connect(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
@@ -37,6 +40,9 @@ pub(super) struct Unix(pub(super) PathBuf);
 
 impl Transport for Unix {
     type Stream = UnixStream;
+
+    // A new connection costs nothing, and shows whether the agent is gone. An open one to a dead agent only breaks.
+    const IS_KEPT: bool = false;
 
     async fn connect(&self) -> io::Result<UnixStream> {
         UnixStream::connect(&self.0).await
