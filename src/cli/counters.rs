@@ -8,10 +8,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    render::{count, table},
-    status::described,
-};
+use super::render::{count, described, table};
 use crate::{
     plan::{Cut, Direction, Inventory, Traffic},
     topology::{NodeName, hostlist},

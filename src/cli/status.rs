@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     fleet::{CallError, split},
-    plan::Profile,
     topology::NodeName,
     wire::{Counted, GetCounters, GetStatus, GetWanted, NodeStatus},
 };
@@ -157,21 +156,6 @@ impl Status {
         context.answer(&fleetwide, || draw(&fleetwide, &wanted.inventory, differ))?;
         Ok(exit)
     }
-}
-
-/// The parameters of a link in short: `75ms±5ms, 0.5% loss, 1gbit`.
-pub(super) fn described(profile: &Profile) -> String {
-    let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
-    let others = [
-        profile.loss.map(|loss| format!("{}% loss", (loss.model.mean() * 1e6).round() / 1e4)),
-        profile.corrupt.map(|chance| format!("{} corrupt", chance.probability)),
-        profile.duplicate.map(|chance| format!("{} duplicate", chance.probability)),
-        profile.reorder.map(|_| "reorder".to_owned()),
-        profile.rate.filter(|_| !profile.is_ordered_by_rate()).map(|rate| rate.bits.to_string()),
-        profile.slot.map(|_| "slot".to_owned()),
-    ];
-    let others = others.into_iter().flatten();
-    others.fold(format!("{}{jitter}", profile.delay), |text, other| format!("{text}, {other}"))
 }
 
 #[cfg(test)]

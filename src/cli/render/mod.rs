@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::failure::Saying;
 use crate::{
-    plan::is_link_local,
+    plan::{Profile, is_link_local},
     topology::{NodeName, Rtt, hostlist},
 };
 
@@ -65,6 +65,21 @@ pub(super) fn count(number: usize, noun: &str) -> String {
 pub(super) fn addresses(all: &[IpAddr]) -> String {
     let global = all.iter().filter(|address| !is_link_local(address));
     global.map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// The parameters of a link in short: `75ms±5ms, 0.5% loss, 1gbit`.
+pub(super) fn described(profile: &Profile) -> String {
+    let jitter = profile.jitter.map(|jitter| format!("±{}", jitter.amount)).unwrap_or_default();
+    let others = [
+        profile.loss.map(|loss| format!("{}% loss", (loss.model.mean() * 1e6).round() / 1e4)),
+        profile.corrupt.map(|chance| format!("{} corrupt", chance.probability)),
+        profile.duplicate.map(|chance| format!("{} duplicate", chance.probability)),
+        profile.reorder.map(|_| "reorder".to_owned()),
+        profile.rate.filter(|_| !profile.is_ordered_by_rate()).map(|rate| rate.bits.to_string()),
+        profile.slot.map(|_| "slot".to_owned()),
+    ];
+    let others = others.into_iter().flatten();
+    others.fold(format!("{}{jitter}", profile.delay), |text, other| format!("{text}, {other}"))
 }
 
 #[cfg(test)]

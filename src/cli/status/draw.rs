@@ -11,11 +11,11 @@ use super::{
         Context, counters,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
-        render::{by_saying, count, saying, table},
+        render::{by_saying, count, described, saying, table},
         routed,
         whereabouts::Whence,
     },
-    Fleetwide, Node, NodeState, described,
+    Fleetwide, Node, NodeState,
 };
 use crate::{
     plan::Inventory,
