@@ -455,7 +455,7 @@ fn a_command_whose_time_is_over_when_nodes_may_keep_its_change_says_so_and_waits
     let ran = trio.run(&format!("--timeout 5 apply {}", trio.topology(20).display())).expect(124);
     assert!(began.elapsed() > TOLD, "it waits until the change is rolled back");
     let said = [
-        "timed out after 5 s; rolling back the change on all nodes …\n",
+        "timed out after 5 s; rolling back on all nodes …\n",
         "error: timed out after 5 s; n2 did not confirm; rolled back on all nodes\n",
     ];
     assert!(said.iter().all(|said| ran.stderr.contains(said)), "{}", ran.stderr);
