@@ -1,7 +1,7 @@
-//! `netemctl pki`: a private CA, and the certificates by which agents and controllers know each other.
+//! `netemctl pki`: a private CA, and the certificates with which agents and controllers authenticate.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     io,
     path::{Path, PathBuf},
     time::Duration,
@@ -98,15 +98,15 @@ impl PkiArgs {
             Verb::Issue { nodes, controller, viewer, host, days, force } => {
                 let clients = [(controller, Role::Controller), (viewer, Role::Viewer)];
                 let clients = clients.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, role)| role);
-                let wishes = wishes(&nodes, clients, &host, days)?;
-                issue(context, &store, &wishes, force)
+                let requests = requests(&nodes, clients, &host, days)?;
+                issue(context, &store, &requests, force)
             }
             Verb::Show => show(context, &store),
         }
     }
 }
 
-/// The folder of the user's CA: the chosen one, or that in the folder for configuration (XDG Base Directory).
+/// The chosen folder, or the default in the user's folder for configuration (XDG Base Directory).
 pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = || {
@@ -129,7 +129,7 @@ fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit
     Ok(Exit::Ok)
 }
 
-fn wishes(
+fn requests(
     nodes: &[String],
     clients: impl Iterator<Item = Role>,
     hosts: &[String],
@@ -155,24 +155,24 @@ fn wishes(
     Ok(clients.map(of_client).chain(names.into_iter().map(of_node)).collect())
 }
 
-fn issue(context: &Context, store: &Store, wishes: &[CertificateRequest], force: bool) -> Result<Exit, Failure> {
-    // What is there already is in nobody's way, unless there is nothing else to do: that is then an error of the store.
-    let is_there = |wish: &CertificateRequest| !force && store.folder(&wish.role).exists();
+fn issue(context: &Context, store: &Store, requests: &[CertificateRequest], force: bool) -> Result<Exit, Failure> {
+    // Existing certificates are kept. If all exist, the store returns an error.
+    let is_there = |request: &CertificateRequest| !force && store.folder(&request.role).exists();
     let (mut kept, mut missing): (Vec<CertificateRequest>, Vec<CertificateRequest>) =
-        wishes.iter().cloned().partition(is_there);
+        requests.iter().cloned().partition(is_there);
     if missing.is_empty() {
         std::mem::swap(&mut kept, &mut missing);
     }
     let issued = store.issue(&missing, force)?;
-    let issued = Issued { issued, kept: kept.iter().map(|wish| store.folder(&wish.role)).collect() };
+    let issued = Issued { issued, kept: kept.iter().map(|request| store.folder(&request.role)).collect() };
     context.answer(&issued, || {
         let path = store.path().display();
         let mut text = format!("issued {} in {path}\n", count(issued.issued.len(), "certificate"));
         if !kept.is_empty() {
-            let roles: Vec<_> = kept.iter().map(|wish| &wish.role).collect();
+            let roles: Vec<_> = kept.iter().map(|request| &request.role).collect();
             text += &format!("kept the certificates of {}; --force replaces them\n", describe(&roles));
         }
-        if missing.iter().any(|wish| matches!(wish.role, Role::Agent(_))) {
+        if missing.iter().any(|request| matches!(request.role, Role::Agent(_))) {
             text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
         }
         text
@@ -180,19 +180,19 @@ fn issue(context: &Context, store: &Store, wishes: &[CertificateRequest], force:
     Ok(Exit::Ok)
 }
 
-/// A new CA.
+/// The document of `pki init`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiInit"))]
 pub(in crate::cli) struct Made<'a> {
     directory: &'a Path,
 }
 
-/// New certificates, the folder of each.
+/// The document of `pki issue`, with the folders of the new certificates.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiIssue"))]
 pub(in crate::cli) struct Issued {
     issued: Vec<PathBuf>,
-    /// The folders of those that were there already.
+    /// The folders of certificates that existed already.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kept: Vec<PathBuf>,
 }
@@ -201,14 +201,14 @@ pub(in crate::cli) struct Issued {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiShow"))]
 pub(in crate::cli) struct Shown {
     directory: PathBuf,
-    /// Whether all of them hold and are of the CA.
+    /// True if all are valid and signed by the CA.
     ok: bool,
     ca: Certificate,
     #[serde(skip_serializing_if = "Option::is_none")]
     controller: Option<Certificate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     viewer: Option<Certificate>,
-    nodes: std::collections::BTreeMap<NodeName, Certificate>,
+    nodes: BTreeMap<NodeName, Certificate>,
 }
 
 #[derive(Serialize)]
@@ -225,10 +225,10 @@ struct Certificate {
 #[serde(rename_all = "kebab-case")]
 enum State {
     Ok,
-    /// It holds for two weeks at most.
+    /// It expires within two weeks.
     EndsSoon,
     Expired,
-    /// The CA has been replaced since.
+    /// Another CA signed it, usually a replaced one.
     OtherCa,
 }
 
@@ -260,29 +260,28 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
         until: entry.validity.until.to_string(),
         state: State::of(entry),
     };
-    let is_good = |entry: &StoredIdentity| matches!(State::of(entry), State::Ok | State::EndsSoon);
-    let ok = entries.iter().all(is_good);
-    let mut ca = None;
-    let (mut shown_controller, mut shown_viewer) = (None, None);
-    let mut nodes = std::collections::BTreeMap::new();
-    for entry in &entries {
-        match &entry.role {
-            None => ca = Some(certificate(entry)),
-            Some(Role::Controller) => shown_controller = Some(certificate(entry)),
-            Some(Role::Viewer) => shown_viewer = Some(certificate(entry)),
-            Some(Role::Agent(node)) => drop(nodes.insert(node.clone(), certificate(entry))),
-        }
-    }
-    // The first entry is the CA's.
-    let Some(ca) = ca else { return Err(StoreError::NoCa(store.path().into()).into()) };
-    let shown =
-        Shown { directory: store.path().into(), ok, ca, controller: shown_controller, viewer: shown_viewer, nodes };
+    let ok = entries.iter().all(|entry| matches!(State::of(entry), State::Ok | State::EndsSoon));
+    let of = |role: Option<Role>| entries.iter().find(|entry| entry.role == role).map(certificate);
+    // `list` fails without a CA.
+    let Some(ca) = of(None) else { return Err(StoreError::NoCa(store.path().into()).into()) };
+    let node = |entry: &StoredIdentity| match &entry.role {
+        Some(Role::Agent(node)) => Some((node.clone(), certificate(entry))),
+        _ => None,
+    };
+    let shown = Shown {
+        directory: store.path().into(),
+        ok,
+        ca,
+        controller: of(Some(Role::Controller)),
+        viewer: of(Some(Role::Viewer)),
+        nodes: entries.iter().filter_map(node).collect(),
+    };
     context.answer(&shown, || {
         let row = |name: String, one: &Certificate| vec![name, one.until.clone(), one.state.describe().to_owned()];
-        let mut rows = vec![row("the CA".to_owned(), &shown.ca)];
-        rows.extend(shown.controller.iter().map(|one| row("the controller".to_owned(), one)));
-        rows.extend(shown.viewer.iter().map(|one| row("the viewer".to_owned(), one)));
-        rows.extend(shown.nodes.iter().map(|(node, one)| row(node.to_string(), one)));
+        let others = [("the controller", &shown.controller), ("the viewer", &shown.viewer)];
+        let others = others.into_iter().filter_map(|(name, one)| Some(row(name.to_owned(), one.as_ref()?)));
+        let nodes = shown.nodes.iter().map(|(node, one)| row(node.to_string(), one));
+        let rows = std::iter::once(row("the CA".to_owned(), &shown.ca)).chain(others).chain(nodes).collect();
         let table = table(Context::is_styled(&io::stdout()), &["OF", "VALID UNTIL", "STATE"], rows);
         format!("{}\n\n{table}", shown.directory.display())
     })?;

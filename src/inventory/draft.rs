@@ -1,10 +1,11 @@
-//! From what agents say of their hosts to an inventory file, with comments for the person who completes it: [`draft`].
+//! An inventory file from the agents' answers, with comments for its editor: [`draft`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
 };
 
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::{
@@ -14,51 +15,53 @@ use crate::{
     wire::{Host, HostInterface},
 };
 
-/// A file to be.
+/// A new inventory file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
     /// Its text.
     pub text: String,
-    /// What it says of each node.
+    /// Its nodes.
     pub nodes: BTreeMap<NodeName, Drafted>,
 }
 
-/// What a draft says of a node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A node of a draft.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInitNode"))]
 pub struct Drafted {
     /// Its agent's address.
     pub agent: String,
-    /// The interface that is proposed; `None`: none can be, and the file is not valid until somebody chooses one.
+    /// The proposed interface. `None`: no interface is suitable, and the file is invalid until the user names one.
     pub interface: Option<IfName>,
-    /// Its addresses there.
+    /// Its addresses on that interface.
     pub addresses: Vec<IpAddr>,
-    /// Why there is no proposal, or what is to be looked at before it is taken.
+    /// The reason why there is no proposal, or a doubt about the proposal.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
 
-/// Two hosts have one name.
+/// Two hosts have the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SameNode {
-    /// By their agents' configs.
+    /// In their agents' configs.
     #[error("the agents at {0} and {1} are both configured as node {2}; correct `node` in one config")]
     Configured(String, String, NodeName),
-    /// By themselves, as they have no config.
+    /// As their own host names, without configs.
     #[error("the hosts at {0} and {1} have the same name, {2}; give each its own host name")]
     Named(String, String, NodeName),
 }
 
-/// One node of the file to be.
+/// A node of the new file.
 struct Line<'h> {
     agent: &'h AgentAddress,
     host: &'h Host,
     proposal: Option<&'h HostInterface>,
 }
 
-/// Makes a file of where the agents were found and what they said.
+/// Makes a file from the agents' addresses and answers.
 ///
 /// # Errors
 ///
-/// When two of them are the same node.
+/// Two hosts have the same name.
 pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
     let names = names(found);
     let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
@@ -81,8 +84,8 @@ pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<D
     Ok(Draft { text: text(&lines, &nodes, tls), nodes })
 }
 
-/// Which node each host is to be: the one that its config says. A host without a config has the name by which it was found;
-/// one that was found by an address has its own, if no other host has that.
+/// The node name of each host: the name in its agent's config. A host without a config has the name that the user gave. A
+/// host that the user gave by address has its own host name if that is unique.
 fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
     let label = |agent: &AgentAddress| place_of(agent).split('.').next().unwrap_or_default().to_owned();
     let count = |is_so: &dyn Fn(&(AgentAddress, Host)) -> bool| found.iter().filter(|one| is_so(one)).count();
@@ -101,7 +104,7 @@ fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
     found.iter().map(name).collect()
 }
 
-/// The interface that the agent's config allows and that nothing speaks against; and what is to be said of that.
+/// The proposed interface: allowed by the agent's config, with an address, and without a default route. With a warning.
 fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
     let names = |interfaces: &[&HostInterface]| {
         interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")
@@ -133,13 +136,19 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
 }
 
 fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafted>, tls: Option<&TlsFiles>) -> String {
-    let common = Common::of(lines);
+    let keys: BTreeMap<_, _> = lines.iter().map(|(node, line)| (*node, keys(node, line))).collect();
+    // A key goes to `[defaults]` if all nodes have it with the same value.
+    let shared = |number: usize| {
+        let values = keys.values().map(|keys| &keys[number]);
+        the_only(values.map(|key| Some((key.name, key.in_defaults.as_deref()?))))
+    };
+    let common: [_; 5] = std::array::from_fn(shared);
     let mut text = format!(
         "# Inventory from the agents' answers (netemctl {}). An asterisk marks the proposed interface of each node.\n\
          # Review them, then run `netemctl inventory check` on this file. docs/inventory.md describes the format.\n\n",
         env!("CARGO_PKG_VERSION")
     );
-    let defaults = common.keys();
+    let defaults: Vec<_> = common.iter().flatten().filter(|key| **key != ("host", "\"{node}\"")).collect();
     if !defaults.is_empty() {
         text += "[defaults]\n";
         text.extend(defaults.iter().map(|(key, value)| format!("{key} = {value}\n")));
@@ -151,8 +160,12 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         text.extend(line.host.interfaces.iter().map(|interface| described(interface, line.proposal)));
         let warning = nodes.get(*node).and_then(|drafted| drafted.warning.as_ref());
         text.extend(warning.map(|warning| format!("# Warning: {warning}\n")));
-        let own: Vec<_> =
-            common.own_keys(node, line).into_iter().map(|(key, value)| format!("{key} = {value}")).collect();
+        let own = keys[node].iter().zip(&common).filter(|(_, common)| common.is_none());
+        let own = own.filter_map(|(key, _)| Some(format!("{} = {}", key.name, key.in_entry.as_ref()?)));
+        let addresses: Vec<_> =
+            line.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
+        let addresses = (!addresses.is_empty()).then(|| format!("addresses = [{}]", addresses.join(", ")));
+        let own: Vec<_> = own.chain(addresses).collect();
         let own = if own.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", own.join(", ")) };
         let name = if node.as_str().contains('.') { quoted(node.as_str()) } else { node.to_string() };
         text += &format!("{name} = {own}\n\n");
@@ -180,56 +193,35 @@ fn described(interface: &HostInterface, proposal: Option<&HostInterface>) -> Str
     format!("# {mark} {}: {}\n", interface.name, notes.join(", "))
 }
 
-/// What is the same for all nodes, and so goes into `[defaults]`.
-struct Common {
-    transport: Option<Transport>,
-    /// The hosts or sockets, with `{node}` for the node's name.
-    place: Option<String>,
-    port: Option<u16>,
-    user: Option<String>,
-    interface: Option<IfName>,
+/// A key of a node, with its TOML value as `[defaults]` have it and as an entry has it. `None`: no such line.
+struct Key {
+    name: &'static str,
+    in_defaults: Option<String>,
+    in_entry: Option<String>,
 }
 
-type Keys = Vec<(&'static str, String)>;
-
-impl Common {
-    fn of(lines: &BTreeMap<&NodeName, Line<'_>>) -> Self {
-        let transport = the_only(lines.values().map(|line| Some(line.agent.transport())));
-        let place = the_only(lines.iter().map(|(node, line)| pattern(&place_of(line.agent), node)));
-        Self {
-            transport,
-            // A host of one transport is no socket of another.
-            place: place.filter(|_| transport.is_some()),
-            port: the_only(lines.values().map(|line| port_of(line.agent))),
-            user: the_only(lines.values().map(|line| user_of(line.agent).map(str::to_owned))),
-            interface: the_only(lines.values().map(|line| Some(line.proposal?.name.clone()))),
-        }
-    }
-
-    fn keys(&self) -> Keys {
-        let place = self.transport.zip(self.place.clone()).and_then(|(transport, place)| place_key(transport, &place));
-        let transport = self.transport.map(|transport| ("transport", quoted(transport.name())));
-        let port = self.port.map(|port| ("port", port.to_string()));
-        let user = self.user.as_ref().map(|user| ("user", quoted(user)));
-        let interface = self.interface.as_ref().map(|interface| ("interface", quoted(interface.as_str())));
-        [transport, place, port, user, interface].into_iter().flatten().collect()
-    }
-
-    /// What is to be said of one node besides.
-    fn own_keys(&self, node: &NodeName, line: &Line<'_>) -> Keys {
-        let (transport, host) = (line.agent.transport(), place_of(line.agent));
-        let own_transport = self.transport.is_none().then(|| ("transport", quoted(transport.name())));
-        let is_named_so = transport != Transport::Unix && host == node.as_str();
-        let place = (self.place.is_none() && !is_named_so).then(|| place_key(transport, &host)).flatten();
-        let port = port_of(line.agent).filter(|_| self.port.is_none()).map(|port| ("port", port.to_string()));
-        let user = user_of(line.agent).filter(|_| self.user.is_none()).map(|user| ("user", quoted(user)));
-        let interface = line.proposal.filter(|_| self.interface.is_none());
-        let interface = interface.map(|interface| ("interface", quoted(interface.name.as_str())));
-        let addresses: Vec<_> =
-            line.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
-        let addresses = (!addresses.is_empty()).then(|| ("addresses", format!("[{}]", addresses.join(", "))));
-        [own_transport, place, port, user, interface, addresses].into_iter().flatten().collect()
-    }
+/// The keys that a node may share with the others.
+fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
+    let transport = line.agent.transport();
+    let key = |name, value: Option<String>| Key { name, in_defaults: value.clone(), in_entry: value };
+    let place = place_of(line.agent);
+    let is_implied = transport != Transport::Unix && place == node.as_str();
+    let port = line.agent.port().filter(|port| transport != Transport::Https || *port != AGENT_PORT);
+    let user = match line.agent {
+        AgentAddress::Ssh(address) => address.user(),
+        _ => None,
+    };
+    [
+        key("transport", Some(quoted(transport.name()))),
+        Key {
+            name: if transport == Transport::Unix { "socket" } else { "host" },
+            in_defaults: pattern(&place, node).as_deref().map(quoted),
+            in_entry: (!is_implied).then(|| quoted(&place)),
+        },
+        key("port", port.map(|port| port.to_string())),
+        key("user", user.map(quoted)),
+        key("interface", line.proposal.map(|interface| quoted(interface.name.as_str()))),
+    ]
 }
 
 /// The host of an agent, or the path of its socket.
@@ -240,28 +232,7 @@ fn place_of(agent: &AgentAddress) -> String {
     }
 }
 
-/// The port of an agent, unless the inventory may leave it out.
-fn port_of(agent: &AgentAddress) -> Option<u16> {
-    agent.port().filter(|port| agent.transport() != Transport::Https || *port != AGENT_PORT)
-}
-
-fn user_of(agent: &AgentAddress) -> Option<&str> {
-    match agent {
-        AgentAddress::Ssh(address) => address.user(),
-        _ => None,
-    }
-}
-
-/// The key that says where an agent is, unless it goes without saying.
-fn place_key(transport: Transport, place: &str) -> Option<(&'static str, String)> {
-    match transport {
-        Transport::Unix => Some(("socket", quoted(place))),
-        Transport::Https | Transport::Ssh if place == "{node}" => None,
-        Transport::Https | Transport::Ssh => Some(("host", quoted(place))),
-    }
-}
-
-/// The text with `{node}` for the node's name, where it is a word of its own in it.
+/// The text with `{node}` for the node's name, where the name is a whole word.
 fn pattern(text: &str, node: &NodeName) -> Option<String> {
     let is_word_character = |character: char| character.is_ascii_alphanumeric();
     text.match_indices(node.as_str()).find_map(|(start, name)| {
@@ -271,14 +242,14 @@ fn pattern(text: &str, node: &NodeName) -> Option<String> {
     })
 }
 
-/// What all of them are, if it is the same.
+/// The common value, if all are equal.
 fn the_only<T: Ord>(values: impl Iterator<Item = Option<T>>) -> Option<T> {
     let mut values: BTreeSet<Option<T>> = values.collect();
     let first = values.pop_first()?;
     first.filter(|_| values.is_empty())
 }
 
-/// A string of TOML. Those of JSON are strings of TOML, too.
+/// A TOML string. JSON strings are valid TOML strings.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

@@ -1,5 +1,4 @@
-//! The second pass over an inventory: which nodes there are, and what is said of each, by its own entry or else by the
-//! defaults.
+//! The second pass over an inventory: the nodes, each with the keys of its entry and the defaults.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -22,7 +21,7 @@ use crate::{
     },
 };
 
-/// Reads an inventory from its table, which is the whole file or begins at `place`.
+/// Reads an inventory from its table: the whole file, or a table at `place`.
 pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Result<InventoryFile, Vec<Finding>> {
     let mut findings = Vec::new();
     let document = words::read(table, &place, &mut findings);
@@ -82,23 +81,23 @@ fn part_of(word: &Word<'_>, text: &str, part: &Range<usize>) -> Option<Range<usi
     (is_verbatim && !part.is_empty()).then(|| start + part.start..start + part.end)
 }
 
-/// A value that is not there because it is wrong, which is reported.
+/// A missing value whose error is reported.
 struct Reported;
 
-/// Nodes in the making, with the places in the file that made them.
+/// The nodes so far, with their spans in the file.
 struct Gathering<'d, 't> {
     defaults: &'d Keys<'t>,
     path: &'d str,
     lines: Lines<'d>,
     nodes: BTreeMap<NodeName, Range<usize>>,
-    /// Whose agent is at an address, and the place of that node.
+    /// The node and its span, by the agent's address.
     agents: HashMap<AgentAddress, (NodeName, Range<usize>)>,
-    /// Whose an address is, and the place that says so.
+    /// The node and the span, by address.
     owners: HashMap<IpAddr, (NodeName, Range<usize>)>,
-    /// Where the values are that were found to be wrong: a default is wrong for every node, and reported once.
+    /// The positions of wrong values, each reported once: a wrong default is wrong for every node.
     wrong: BTreeSet<usize>,
     transports: BTreeSet<Transport>,
-    /// Whether those are the transports of all nodes.
+    /// True if `transports` has those of all nodes.
     transports_known: bool,
     entries: BTreeMap<NodeName, NodeEntry>,
     findings: Vec<Finding>,
@@ -124,7 +123,7 @@ impl<'d, 't> Gathering<'d, 't> {
         }
     }
 
-    /// Adds the nodes of an entry. Reports at most one thing, so that a long list does not make a long report.
+    /// Adds the nodes of an entry. Reports at most one error, so the report of a long list is short.
     fn add_names(&mut self, word: &Word<'_>) -> Option<Vec<NodeName>> {
         let finding = match Hostlist::parse(word.get_ref()) {
             Err(error) => Finding::new(word.span(), error.to_string()).help(error.help()),
@@ -200,7 +199,7 @@ impl<'d, 't> Gathering<'d, 't> {
             };
             match own_or_default(own.host.as_ref(), defaults.host.as_ref())? {
                 Some(host) => self.each(host, nodes, "a host", address)?,
-                // A node is called what its host is called, unless the file says otherwise.
+                // The default host is the node's name.
                 None => nodes.iter().filter_map(|node| address(node.as_str()).ok()).collect(),
             }
         };
@@ -239,7 +238,7 @@ impl<'d, 't> Gathering<'d, 't> {
         }
     }
 
-    /// Each node's addresses; none if its agent is to be asked.
+    /// Each node's addresses. Empty: the agent is asked.
     fn addresses(&mut self, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Vec<IpAddr>>, Reported> {
         let mut addresses = vec![Vec::new(); nodes.len()];
         for pattern in own_or_default(keys.addresses.as_ref(), None)?.into_iter().flatten() {
@@ -267,7 +266,7 @@ impl<'d, 't> Gathering<'d, 't> {
         Ok(addresses)
     }
 
-    /// What a pattern says of each node. Reports the first thing that is wrong with it.
+    /// The value of a pattern for each node. Reports its first error.
     fn each<T, E: Into<Wrong>>(
         &mut self,
         pattern: &Pattern<'_>,
@@ -294,7 +293,7 @@ impl<'d, 't> Gathering<'d, 't> {
     }
 }
 
-/// What is said: by the entry itself, else by the defaults, else nothing.
+/// The value of the entry, or of the defaults.
 fn own_or_default<'k, T>(own: Option<&'k Said<T>>, default: Option<&'k Said<T>>) -> Result<Option<&'k T>, Reported> {
     match own.or(default) {
         None => Ok(None),
@@ -312,7 +311,7 @@ fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding 
     }
 }
 
-/// Reads an address that packets of a database may go to.
+/// Reads an address that other nodes can reach.
 fn usable(text: &str) -> Result<IpAddr, &'static str> {
     let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"")?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
@@ -329,7 +328,7 @@ fn goes_with(key: &str) -> String {
     format!("`{key}` goes with the transport {}", transports.join(" or "))
 }
 
-/// The defaults that no node can have any use for.
+/// The defaults that no node uses.
 fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<Finding> {
     let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
     let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));

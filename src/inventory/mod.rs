@@ -1,31 +1,30 @@
-//! The inventory language: where the nodes are, from a TOML file to [`InventoryFile`], which cannot be invalid, and with
-//! what their agents say to an [`Inventory`](crate::plan::Inventory).
+//! The inventory format: a TOML file becomes an [`InventoryFile`], which is valid by construction, and with the agents'
+//! answers an [`Inventory`](crate::plan::Inventory).
 //!
 //! ```toml
-//! [defaults]                           # for every node that does not say otherwise
-//! host = "{node}.example.org"          # {node} is the node's name; `host = "{node}"` goes without saying
-//! network = "10.20.0.0/16"             # the interface that has an address in it, whatever it is called there
+//! [defaults]                           # for all nodes; entries override it
+//! host = "{node}.example.org"          # {node} is the node's name; the default is "{node}"
+//! network = "10.20.0.0/16"             # selects the interface with an address in it
 //!
-//! [nodes]                              # a node or a hostlist, and what is special about it
+//! [nodes]                              # a node or a hostlist, with its own keys
 //! "n[1-7]" = {}
 //! n8 = { host = "10.0.0.8", interface = "enp3s0f1" }
 //! n9 = { transport = "ssh", user = "root", addresses = "10.20.0.9" }
 //!
-//! [tls]                                # files, relative to the folder of this one
+//! [tls]                                # paths relative to this file's folder
 //! ca = "pki/ca.crt"
 //! cert = "pki/controller.crt"
 //! key = "pki/controller.key"
 //!
-//! [zones]                              # so that `netemctl partition Z3` works on a bare LAN, too
+//! [zones]                              # for `netemctl partition Z3` on a plain LAN
 //! Z3 = "n[7-9]"
 //! ```
 //!
 //! `docs/inventory.md` has every key. A topology may carry the same tables under `[inventory]`.
 //!
-//! The module is pure. A file passes through `words` (TOML to words) and `gather` (words to nodes), which report
-//! everything that they find by the machinery of [`crate::topology`]. What the file leaves open its agents answer:
-//! [`InventoryFile::resolve`] takes what they said. [`draft()`] goes the other way, from what they said to a file. First
-//! type to read: [`InventoryFile`].
+//! The module is pure. `words` reads TOML into words, and `gather` makes nodes of them. Both report all errors as
+//! [`crate::topology`] does. [`InventoryFile::resolve`] adds interfaces and addresses from the agents' answers. [`draft()`]
+//! makes a file of the answers. First type to read: [`InventoryFile`].
 
 mod agent;
 mod draft;
@@ -51,7 +50,7 @@ use crate::{
     topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, Warnings, ZoneName, parse_toml},
 };
 
-/// What a file says of where the nodes are. Valid by construction.
+/// An inventory as the file has it. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InventoryFile {
     nodes: BTreeMap<NodeName, NodeEntry>,
@@ -60,34 +59,34 @@ pub struct InventoryFile {
     warnings: Warnings,
 }
 
-/// What the file says of one node.
+/// One node of the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEntry {
     /// The address of its agent.
     pub agent: AgentAddress,
-    /// Which of its interfaces is dedicated to the database.
+    /// Its interface for the database.
     pub interface: Which,
-    /// Its addresses on that interface; empty: all that it has.
+    /// Its addresses on that interface. Empty: all of the interface.
     pub addresses: Vec<IpAddr>,
-    /// Where the file says all this; `None`: no file does.
+    /// The position in the file. `None`: the entry comes from no file.
     pub origin: Option<Origin>,
 }
 
-/// A node that can be asked although its place is not known.
+/// A node's agent, before the node is resolved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
     /// Its agent.
     pub agent: AgentAddress,
-    /// What is known of the interface that is the database's.
+    /// The interface for the database, if known.
     pub interface: Option<Which>,
 }
 
-/// How a file says which interface it means.
+/// How a file selects an interface.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
-    /// The one of this name.
+    /// By name.
     Named(IfName),
-    /// The one that has an address in this network.
+    /// By an address in this network.
     InNetwork(IpNetwork),
 }
 
@@ -96,7 +95,7 @@ impl InventoryFile {
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with it; of broken TOML, the first thing.
+    /// All errors of the file; of invalid TOML, the first.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
         let file = match parse_toml(&source.text) {
             Ok(file) => file,
@@ -111,13 +110,13 @@ impl InventoryFile {
         }
     }
 
-    /// Reads the `[inventory]` table of a topology file, if it has one. The rest of the file may be wrong in any way.
+    /// Reads the `[inventory]` table of a topology file, if it has one. Ignores the rest of the file.
     ///
     /// # Errors
     ///
-    /// Everything that is wrong with that table.
+    /// All errors of that table.
     pub fn of_topology(topology: &Source) -> Result<Option<Self>, Rejected> {
-        // What is no TOML at all is the topology's own matter.
+        // Invalid TOML is reported when the topology is read.
         let Ok(file) = parse_toml(&topology.text) else { return Ok(None) };
         let mut top = Table::open("a topology", file.get_ref());
         let Some(entry) = top.take("inventory") else { return Ok(None) };
@@ -129,12 +128,12 @@ impl InventoryFile {
         inventory.map(Some).map_err(|findings| Rejected::new(topology.clone(), findings))
     }
 
-    /// Whether a file's text is that of a topology with an `[inventory]` table, rather than an inventory file.
+    /// True for the text of a topology with an `[inventory]` table.
     pub fn is_in_topology(text: &str) -> bool {
         parse_toml(text).is_ok_and(|file| file.get_ref().contains_key("inventory"))
     }
 
-    /// What a file would say of an inventory of which everything is known.
+    /// The file that resolves to this inventory.
     pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
         let entry = |place: &NodeLocation| NodeEntry {
             agent: place.agent.clone(),
@@ -146,7 +145,7 @@ impl InventoryFile {
         Self { nodes, zones: inventory.zones.clone(), tls, warnings: Warnings::default() }
     }
 
-    /// With the zones of the topology that it belongs to, unless it has its own.
+    /// Takes the zones of its topology, unless it has its own.
     #[must_use]
     pub fn with_zones_of(mut self, topology: &Topology) -> Self {
         if self.zones.is_empty() {
@@ -168,12 +167,12 @@ impl InventoryFile {
         &self.zones
     }
 
-    /// What to speak TLS with, if the file says so.
+    /// The files for TLS, if the inventory names them.
     pub fn tls(&self) -> Option<&TlsFiles> {
         self.tls.as_ref()
     }
 
-    /// What is probably not meant in the file, although the file is right.
+    /// Warnings about the file.
     pub fn warnings(&self) -> &Warnings {
         &self.warnings
     }
@@ -185,8 +184,7 @@ impl InventoryFile {
         self.nodes.iter().map(|(node, entry)| (node.clone(), contact(entry))).collect()
     }
 
-    /// The nodes of which the file does not say everything, so that their agents are asked. No file has link-local
-    /// addresses.
+    /// The nodes whose agents must be asked: the file lacks the interface, or addresses, such as link-local ones.
     pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
         let is_open = |entry: &NodeEntry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
         self.nodes.iter().filter(move |(_, entry)| is_open(entry)).map(|(node, _)| node)
@@ -203,7 +201,7 @@ impl fmt::Display for Which {
 }
 
 impl NodeEntry {
-    /// Whether the node has a place although its agent says nothing.
+    /// True if the node resolves without an answer of its agent.
     pub fn is_complete(&self) -> bool {
         matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
     }

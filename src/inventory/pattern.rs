@@ -1,18 +1,18 @@
-//! A text for several nodes: the same for all, with `{node}` for each one's name, or a hostlist of as many as they are.
+//! A text for several nodes: one text with `{node}` for the node's name, or a hostlist with one text for each node.
 
 use crate::topology::{Finding, Hostlist, NodeName, Word};
 
-/// What stands for a node's name.
+/// The placeholder for a node's name.
 const NODE: &str = "{node}";
 
-/// How many characters one node's text may have: those of a DNS name, and more than of the path of a Unix socket.
+/// The longest text of a node: that of a DNS name, which is longer than the path of a Unix socket.
 const MAX_CHARS: usize = 253;
 
-/// A text that becomes one for each node.
+/// A text for several nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern<'t> {
     pub(super) word: Word<'t>,
-    /// One, or as many as nodes.
+    /// One text, or one for each node.
     texts: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl<'t> Pattern<'t> {
         Some(Self { word, texts })
     }
 
-    /// Each node's text; or what is wrong if they are neither one for all nor one for each.
+    /// The text of each node. Fails if the number of texts differs from the number of nodes.
     pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Box<Finding>> {
         let of_node = |(number, node): (usize, &NodeName)| {
             let text = self.texts.get(number).or_else(|| self.texts.first());

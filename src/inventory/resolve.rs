@@ -1,4 +1,4 @@
-//! What a file leaves open, answered by what the agents say of their hosts: [`InventoryFile::resolve`].
+//! Interfaces and addresses from the agents' answers: [`InventoryFile::resolve`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,20 +15,19 @@ use crate::{
     wire::{Host, HostInterface},
 };
 
-/// An inventory as far as it can be had, and why it cannot be had for the other nodes: every node of the file is in
-/// exactly one of the two.
+/// The resolved nodes, and the errors of the others. Each node of the file is in exactly one of the two.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
-    /// The nodes whose place is known.
+    /// The resolved nodes.
     pub inventory: Inventory,
-    /// Why not, for the others.
+    /// The errors of the other nodes.
     pub mismatches: BTreeMap<NodeName, Mismatch>,
 }
 
-/// Why what a file says of a node does not fit what the node's agent says.
+/// Why a node's entry does not fit its agent's answer.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum Mismatch {
-    /// There is no answer.
+    /// The agent does not answer.
     #[error("its agent did not answer, and the inventory lacks its `interface` or `addresses`")]
     Silent,
     /// The agent is another node's.
@@ -38,7 +37,7 @@ pub enum Mismatch {
     OtherNode {
         /// The address of the agent.
         agent: AgentAddress,
-        /// Which node it says it is.
+        /// The node in its config.
         found: NodeName,
     },
     /// The host has no such interface.
@@ -46,7 +45,7 @@ pub enum Mismatch {
     NoInterface {
         /// The name in the file.
         interface: IfName,
-        /// What it has.
+        /// The host's interfaces.
         found: Vec<HostInterface>,
     },
     /// No interface has an address in the network.
@@ -54,10 +53,10 @@ pub enum Mismatch {
     NoneInNetwork {
         /// The network in the file.
         network: IpNetwork,
-        /// What it has.
+        /// The host's interfaces.
         found: Vec<HostInterface>,
     },
-    /// Several interfaces have.
+    /// Several interfaces have an address in the network.
     #[error("several interfaces of its host have an address in {network}: {}; give this node an entry with `interface`", listed(.found))]
     SeveralInNetwork {
         /// The network in the file.
@@ -65,7 +64,7 @@ pub enum Mismatch {
         /// Those interfaces.
         found: Vec<HostInterface>,
     },
-    /// The agent's config does not allow it.
+    /// The agent's config does not allow the interface.
     #[error(
         "its agent's config does not allow interface {interface}, but {}; add it to `interfaces` there if it is dedicated \
          to the database",
@@ -74,7 +73,7 @@ pub enum Mismatch {
     NotAllowed {
         /// The interface.
         interface: IfName,
-        /// Those that it allows and that are there.
+        /// The host's interfaces that it allows.
         allowed: Vec<IfName>,
     },
     /// The interface has no address.
@@ -91,7 +90,7 @@ pub enum Mismatch {
         /// The interface.
         found: Box<HostInterface>,
     },
-    /// Two nodes have one address.
+    /// Two nodes have the same address.
     #[error("{address} is also an address of {other}; give both nodes their `addresses` in the inventory")]
     SharedAddress {
         /// The address.
@@ -102,16 +101,17 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// Whether two nodes are taken for each other.
+    /// True if two nodes are confused.
     pub fn is_about_two_nodes(&self) -> bool {
         matches!(self, Self::OtherNode { .. } | Self::SharedAddress { .. })
     }
 }
 
 impl InventoryFile {
-    /// The inventory that this file means, of what the agents of its nodes said. Nodes of which the file says everything
-    /// need no answer; where there is one, it has to fit. A node that does not answer is where it was when something was
-    /// put in force, if that is `remembered` and fits the file.
+    /// Resolves the file with the agents' answers. An answer must fit the file.
+    ///
+    /// A node without an answer has its `remembered` location, from when rules were last put in force, if that fits the
+    /// file. Otherwise, the file must have its interface and addresses.
     pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, NodeLocation>) -> Resolved {
         let mut nodes = BTreeMap::new();
         let mut mismatches = BTreeMap::new();
@@ -135,7 +135,7 @@ impl InventoryFile {
 }
 
 impl NodeEntry {
-    /// Whether a place is one that this entry may mean.
+    /// True if the location fits this entry.
     fn fits(&self, place: &NodeLocation) -> bool {
         let is_interface = match &self.interface {
             Which::Named(interface) => place.interface == *interface,
@@ -187,7 +187,7 @@ fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch
     }
 }
 
-/// A node's addresses on an interface: those of the file, else all that others can send to; and its link-local ones.
+/// A node's addresses on an interface: those of the file or all reachable ones, and the link-local ones.
 fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
     let mut own: Vec<IpAddr> = interface.reachable().collect();
     if let Some(address) = entry.global().find(|address| !own.contains(address)) {
@@ -196,7 +196,7 @@ fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>
     if !entry.addresses.is_empty() {
         own = entry.global().copied().collect();
     } else if let Which::InNetwork(network) = &entry.interface {
-        // The first one is the one that people are shown.
+        // Messages and tables show the first address.
         own.sort_by_key(|address| !network.contains(*address));
     }
     if own.is_empty() {
@@ -206,7 +206,7 @@ fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>
     Ok(own)
 }
 
-/// The nodes that have an address of another one.
+/// The nodes that share an address with another node.
 fn shared_addresses(nodes: &BTreeMap<NodeName, NodeLocation>) -> BTreeMap<NodeName, Mismatch> {
     let mut owners: BTreeMap<IpAddr, BTreeSet<&NodeName>> = BTreeMap::new();
     for (node, place) in nodes {
@@ -226,7 +226,7 @@ fn shared_addresses(nodes: &BTreeMap<NodeName, NodeLocation>) -> BTreeMap<NodeNa
     shared
 }
 
-/// Interfaces with their addresses, in a line.
+/// Interfaces with their addresses, for a message.
 fn listed(interfaces: &[HostInterface]) -> String {
     if interfaces.is_empty() {
         return "none".to_owned();

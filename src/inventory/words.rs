@@ -1,6 +1,6 @@
-//! The first pass over an inventory: from TOML to a [`Document`] of words with their places.
+//! The first pass over an inventory: from TOML to a [`Document`] of words with their spans.
 //!
-//! It knows the keys of the language and their types; it does not know which nodes there are.
+//! The pass checks keys and types, and does not expand node names.
 
 use std::ops::Range;
 
@@ -26,7 +26,7 @@ pub(super) struct Document<'t> {
 pub(super) struct Group<'t> {
     /// A name or a hostlist.
     pub(super) names: Word<'t>,
-    /// `None` if it is no table of keys, which is reported.
+    /// `None`: not a table, which is reported.
     pub(super) keys: Option<Keys<'t>>,
 }
 
@@ -36,14 +36,14 @@ pub(super) struct Zone<'t> {
     pub(super) members: Vec<Word<'t>>,
 }
 
-/// A key that is there, and its value, unless that is wrong and reported.
+/// A present key. `value` is `None` if the value is wrong, which is reported.
 #[derive(Clone, Debug)]
 pub(super) struct Said<T> {
     pub(super) key: Range<usize>,
     pub(super) value: Option<T>,
 }
 
-/// What is said of the nodes of one entry, or of all in `[defaults]`.
+/// The keys of one entry, or of `[defaults]`.
 #[derive(Default)]
 pub(super) struct Keys<'t> {
     pub(super) transport: Option<Said<Spanned<Transport>>>,
@@ -63,17 +63,15 @@ pub(super) enum Selector<'t> {
 }
 
 impl<'t> Keys<'t> {
-    /// The keys that say where the agent is, with their places.
+    /// The present keys of the agent's address, with their spans.
     pub(super) fn of_transports(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
-        let place = |key: Option<&Range<usize>>| key.cloned();
-        [
-            ("host", place(self.host.as_ref().map(|said| &said.key))),
-            ("port", place(self.port.as_ref().map(|said| &said.key))),
-            ("user", place(self.user.as_ref().map(|said| &said.key))),
-            ("socket", place(self.socket.as_ref().map(|said| &said.key))),
-        ]
-        .into_iter()
-        .filter_map(|(name, place)| Some((name, place?)))
+        let keys = [
+            ("host", self.host.as_ref().map(|said| &said.key)),
+            ("port", self.port.as_ref().map(|said| &said.key)),
+            ("user", self.user.as_ref().map(|said| &said.key)),
+            ("socket", self.socket.as_ref().map(|said| &said.key)),
+        ];
+        keys.into_iter().filter_map(|(name, key)| Some((name, key?.clone())))
     }
 
     fn take(table: &mut Table<'t>, is_default: bool, findings: &mut Vec<Finding>) -> Self {
@@ -88,7 +86,7 @@ impl<'t> Keys<'t> {
         let interface = table.take("interface").map(|entry| pattern(entry, findings));
         let network = table.take("network").map(|entry| said(entry, read_network(entry, findings)));
         let interface = one_of(interface, network, findings);
-        // Two nodes never share an address, so there is no default for it.
+        // Two nodes never share an address, so it has no default.
         let addresses = if is_default { None } else { table.take("addresses") };
         let addresses = addresses.map(|entry| said(entry, read_addresses(entry, findings)));
         let transport = table.take("transport").map(|entry| said(entry, read_transport(entry, findings)));
@@ -99,7 +97,7 @@ impl<'t> Keys<'t> {
     }
 }
 
-/// Reads a whole inventory. Where it is not a file of its own, `place` is where it begins.
+/// Reads a whole inventory. In a topology, `place` is its span.
 pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut Vec<Finding>) -> Document<'t> {
     let defaults = top.take("defaults").and_then(|entry| {
         let mut table = entry.table("`defaults`", findings)?;
@@ -140,7 +138,7 @@ fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Gro
         };
         let mut table = Table::open("a node", keys);
         let keys = Keys::take(&mut table, false, findings);
-        // TOML reads `n1.example.org = {}` as tables within each other.
+        // TOML reads `n1.example.org = {}` as nested tables.
         let dotted = table.take_tables();
         if let Some(dotted) = dotted.first() {
             let name = format!("{}.{}", group.key(), dotted.key());
@@ -219,7 +217,7 @@ fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Opt
     words.into_iter().map(|word| Pattern::read(word, findings)).collect()
 }
 
-/// `interface` or `network`, which say the same in two ways.
+/// Either `interface` or `network`. Both are an error.
 fn one_of<'t>(
     interface: Option<Said<Pattern<'t>>>,
     network: Option<Said<IpNetwork>>,

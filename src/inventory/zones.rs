@@ -1,4 +1,4 @@
-//! `[zones]`: names for sets of nodes, where no topology has them.
+//! `[zones]`: names for sets of nodes, for use without a topology.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -8,7 +8,7 @@ use std::{
 use super::words::Zone;
 use crate::topology::{Finding, Hostlist, NAME_HELP, NodeName, UnknownName, Word, ZoneName};
 
-/// Finds out who is in which zone. What is wrong is reported and left out.
+/// Reads the nodes of each zone. Reports and skips wrong members.
 pub(super) fn read(
     zones: &[Zone<'_>],
     nodes: &BTreeMap<NodeName, Range<usize>>,
@@ -47,7 +47,7 @@ pub(super) fn read(
     read
 }
 
-/// The nodes of one word, each of which is in no other zone; or the first thing that is wrong with it.
+/// The nodes of one word, each in no other zone; or the first error.
 fn members_of(
     word: &Word<'_>,
     nodes: &BTreeMap<NodeName, Range<usize>>,

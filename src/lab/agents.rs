@@ -1,4 +1,4 @@
-//! The agents of a lab: started in their nodes, started anew on request, ended with the keeper.
+//! The agents of a lab: children of the keeper, one in each node.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,13 @@ use crate::{
     topology::NodeName,
 };
 
-/// How long an agent may take to listen.
+/// The timeout for an agent to listen.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long agents may take to end before they are killed.
+/// The time from the request to end to SIGKILL.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// The agents, each ended when this is dropped.
+/// The running agents. Dropping it ends them.
 pub(super) struct Agents<'a> {
     directory: &'a Path,
     nodes: &'a BTreeMap<NodeName, NodeNamespace>,
@@ -38,30 +38,30 @@ pub(super) struct Agents<'a> {
 }
 
 impl<'a> Agents<'a> {
-    /// Starts one in every node, and waits until all are ready.
+    /// Starts an agent in every node, and waits until all listen.
     pub(super) fn start(
         directory: &'a Path,
         nodes: &'a BTreeMap<NodeName, NodeNamespace>,
         layout: &'a Layout,
     ) -> Result<Self, KeepError> {
         let mut agents = Self { directory, nodes, layout, children: BTreeMap::new() };
-        agents.start_of(layout.members.iter())?;
+        agents.start_all(layout.members.iter())?;
         Ok(agents)
     }
 
-    /// Ends those of these nodes and starts them anew. An agent goes on from its journal; one that has died comes back.
+    /// Restarts the agents of these nodes, also dead ones. Each continues from its journal.
     pub(super) fn restart(&mut self, nodes: &[NodeName]) -> Result<(), KeepError> {
         let (ending, staying) =
             std::mem::take(&mut self.children).into_iter().partition(|(node, _)| nodes.contains(node));
         self.children = staying;
         end(ending);
         let layout = self.layout;
-        self.start_of(layout.members.iter().filter(|member| nodes.contains(&member.node)))?;
-        info!(?nodes, "Agents were started anew.");
+        self.start_all(layout.members.iter().filter(|member| nodes.contains(&member.node)))?;
+        info!(?nodes, "The agents have restarted.");
         Ok(())
     }
 
-    /// Collects agents that have ended; the kernel keeps what was in force in their namespaces.
+    /// Reaps agents that have ended. The kernel keeps the rules in their namespaces.
     pub(super) fn collect(&mut self) {
         self.children.retain(|node, child| match child.try_wait() {
             Ok(Some(status)) => {
@@ -72,18 +72,18 @@ impl<'a> Agents<'a> {
         });
     }
 
-    fn start_of<'m>(&mut self, members: impl Iterator<Item = &'m Member> + Clone) -> Result<(), KeepError> {
+    fn start_all<'m>(&mut self, members: impl Iterator<Item = &'m Member> + Clone) -> Result<(), KeepError> {
         for member in members.clone() {
-            let child = self.start_one(member)?;
+            let child = self.spawn_agent(member)?;
             drop(self.children.insert(member.node.clone(), child));
         }
         let deadline = Instant::now() + READY_WITHIN;
         members.map(|member| &member.node).try_for_each(|node| self.wait_for(node, deadline))
     }
 
-    /// Starts the agent of a node inside its namespaces, in which the hosts file and sysfs are the node's.
+    /// Starts an agent inside the namespaces of its node.
     #[expect(clippy::disallowed_methods, reason = "the keeper is the parent of the agents")]
-    fn start_one(&self, member: &Member) -> Result<Child, KeepError> {
+    fn spawn_agent(&self, member: &Member) -> Result<Child, KeepError> {
         let node = &member.node;
         let failed = |path: PathBuf| {
             let node = node.clone();
@@ -95,11 +95,11 @@ impl<'a> Agents<'a> {
         fs::write(&config, self.config(member)).map_err(failed(config.clone()))?;
         let log = home.join("agent.log");
         let stderr = OpenOptions::new().append(true).create(true).open(&log).map_err(failed(log.clone()))?;
-        // The program is this very one, even if another version of it has been installed in the meantime.
+        // The running program file, also if another version has been installed since.
         let program = PathBuf::from("/proc/self/exe");
         let mut command = Command::new(&program);
         command.arg0("netemctl").args(["agent", "--until-stdin-closes", "--log"]).arg(&log).arg("--config").arg(config);
-        // What the lab's own service manager wants to hear is not for the agents to say.
+        // Only the lab's own process may notify its service manager (sd_notify(3)).
         command.env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let namespace = self.nodes.get(node).ok_or_else(|| failed(log)(io::ErrorKind::NotFound.into()))?;
@@ -152,7 +152,7 @@ impl Drop for Agents<'_> {
 
 fn end(mut children: BTreeMap<NodeName, Child>) {
     for child in children.values_mut() {
-        // Its end of the pipe closes, which asks it to end.
+        // The agent ends when its stdin closes.
         drop(child.stdin.take());
     }
     let deadline = Instant::now() + END_WITHIN;
@@ -161,7 +161,7 @@ fn end(mut children: BTreeMap<NodeName, Child>) {
         thread::sleep(Duration::from_millis(5));
     }
     for child in children.values_mut() {
-        // It may have ended at this very moment.
+        // The agent may have ended already.
         drop(child.kill());
         drop(child.wait());
     }

@@ -1,7 +1,7 @@
 //! The keeper: the process that makes a lab's namespaces, links and agents, and holds them until it ends.
 //!
-//! It never outlives its use and leaves nothing behind: the namespaces exist only through its threads, and every agent
-//! reads from a pipe that breaks when the keeper ends, even by `kill -9`, whereupon the agent ends too.
+//! The namespaces exist only through the keeper's threads. Each agent reads from a pipe of the keeper and ends when the
+//! pipe closes. So the kernel removes the lab when the keeper ends, also after `kill -9`.
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +23,9 @@ use tracing::info;
 use super::{
     CONTROLLER, LabDirectory, LabError, Layout, Member, State,
     agents::{Agents, READY_WITHIN},
-    control::{self, Request},
-    dress::Wardrobe,
+    control,
     layout::{CONTROLLER_NUMBER, DATABASE, MANAGEMENT, certificates, database_mac, management_mac},
+    node_files,
 };
 use crate::{
     kernel::{Cable, KernelError, Links, Mac, NodeNamespace, network_number},
@@ -33,22 +33,22 @@ use crate::{
     topology::NodeName,
 };
 
-/// Up to how many nodes resolve each other by ARP and neighbour discovery.
+/// The most nodes that resolve each other by ARP and neighbour discovery.
 ///
-/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). Beyond this
-/// many nodes a lab writes them down for good, which those tables do not count.
+/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). A lab of more
+/// nodes installs permanent entries, which do not count towards the limit.
 const RESOLVED_NODES: usize = 24;
 
-/// How long the links may take until they carry packets.
+/// The timeout for the links to carry packets.
 const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long the certificates of a lab hold.
+/// The validity of a lab's certificates.
 const CERTIFICATES_HOLD_DAYS: u32 = 3650;
 
 /// Why a lab did not come up.
 #[derive(Debug, Error)]
 pub enum KeepError {
-    /// The directory.
+    /// The lab's directory cannot be used.
     #[error(transparent)]
     Lab(#[from] LabError),
     /// A namespace could not be made.
@@ -60,34 +60,34 @@ pub enum KeepError {
     /// A link could not be made.
     #[error(transparent)]
     Kernel(#[from] KernelError),
-    /// The nodes could not be given the lab's files.
+    /// The lab's files could not be mounted in the nodes.
     #[error("cannot mount the lab's files in the nodes: {0}")]
-    Dress(#[source] io::Error),
+    Files(#[source] io::Error),
     /// An agent could not be started.
     #[error("cannot start the agent of {node}: {path}: {error}")]
     Start {
-        /// Whose.
+        /// The node.
         node: NodeName,
-        /// What the error is about.
+        /// The file that the error concerns.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         error: io::Error,
     },
     /// An agent ended at once.
     #[error("the agent of {node} ended at once ({status}); its log:\n{log}")]
     AgentEnded {
-        /// Whose.
+        /// The node.
         node: NodeName,
-        /// How.
+        /// Its exit status.
         status: ExitStatus,
-        /// The end of what it wrote.
+        /// Its log.
         log: String,
     },
     /// An agent does not listen.
     #[error("the agent of {0} did not become ready within {seconds} s", seconds = READY_WITHIN.as_secs())]
     AgentSilent(NodeName),
-    /// Whoever asked for the lab is gone.
+    /// `lab up` has ended.
     #[error("netemctl lab up ended before the lab was up: {0}")]
     Unwanted(#[source] io::Error),
     /// Waiting for signals failed.
@@ -95,17 +95,17 @@ pub enum KeepError {
     Signals(#[source] io::Error),
 }
 
-/// Brings a lab up, calls `ready`, and holds it until SIGTERM or SIGINT. If nobody hears that it is ready, it ends.
+/// Starts a lab, calls `ready`, and holds the lab until SIGTERM or SIGINT. Ends the lab if `ready` fails.
 pub fn keep(
     directory: &LabDirectory,
     layout: &Layout,
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), KeepError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(KeepError::Signals)?;
-    // From here on a signal is noted and heeded at the end of the step, so that nothing is half made.
+    // From here on, signals take effect after the lab is up, so that no step is interrupted.
     let signals = runtime.block_on(async { Signals::new() }).map_err(KeepError::Signals)?;
     let _lock = directory.lock()?;
-    let wardrobe = Wardrobe::fill(directory.path(), layout)?;
+    node_files::write(directory.path(), layout)?;
 
     let switch = NodeNamespace::new().map_err(KeepError::Namespace)?;
     let nodes = namespaces(layout)?;
@@ -113,7 +113,7 @@ pub fn keep(
     let controller = controller.map_err(KeepError::Namespace)?;
     wire(&switch, &nodes, controller.as_ref(), layout)?;
     for namespace in nodes.values().chain(&controller) {
-        wardrobe.dress(namespace).map_err(KeepError::Dress)?;
+        node_files::mount(directory.path(), namespace).map_err(KeepError::Files)?;
     }
     if layout.tls {
         issue(directory.path(), layout)?;
@@ -131,7 +131,7 @@ pub fn keep(
     Ok(())
 }
 
-/// What other processes are to know.
+/// The state that is published for other processes.
 fn state(
     nodes: &BTreeMap<NodeName, NodeNamespace>,
     controller: Option<&NodeNamespace>,
@@ -139,19 +139,14 @@ fn state(
 ) -> Result<State, KeepError> {
     let keeper = std::process::id().cast_signed();
     let number = |namespace: &NodeNamespace| network_number(keeper, namespace.thread()).map_err(KeepError::Namespace);
-    let mut networks = BTreeMap::new();
-    for (node, namespace) in nodes {
-        networks.insert(node.clone(), number(namespace)?);
-    }
-    // A constant that is a valid name.
-    if let (Some(namespace), Ok(name)) = (controller, CONTROLLER.parse()) {
-        networks.insert(name, number(namespace)?);
-    }
+    let nodes_of_lab = nodes.iter().map(|(node, namespace)| (node.clone(), namespace));
+    let hosts = nodes_of_lab.chain(CONTROLLER.parse().ok().zip(controller));
+    let networks = hosts.map(|(host, namespace)| Ok((host, number(namespace)?)));
     Ok(State {
         keeper,
         threads: nodes.iter().map(|(node, namespace)| (node.clone(), namespace.thread())).collect(),
         controller: controller.map(NodeNamespace::thread),
-        networks,
+        networks: networks.collect::<Result<_, KeepError>>()?,
         layout: layout.clone(),
     })
 }
@@ -161,8 +156,9 @@ fn namespaces(layout: &Layout) -> Result<BTreeMap<NodeName, NodeNamespace>, Keep
     layout.members.iter().map(make).collect()
 }
 
-/// Two bridges in the lab's own namespace, a cable from each to every node, addresses at the nodes' ends; a cable to the
-/// controller host from that for management.
+/// Makes two bridges in the lab's own namespace, with a veth pair from each to every node, and configures the nodes' ends.
+///
+/// The controller host gets a veth pair from the management bridge only.
 fn wire(
     switch: &NodeNamespace,
     nodes: &BTreeMap<NodeName, NodeNamespace>,
@@ -198,44 +194,44 @@ fn wire(
             known.iter().zip(1..).flat_map(|(member, number)| at(&member.management, management_mac(number)));
         let neighbours = neighbours.collect();
         of_controller = if known.is_empty() { Vec::new() } else { at(&own, mac) };
-        let configure = move || configure(&[(MANAGEMENT, Ends { addresses: own, neighbours })]);
+        let configure = move || configure(&[(MANAGEMENT, InterfaceSetup { addresses: own, neighbours })]);
         namespace.run(configure).map_err(KeepError::Namespace)??;
     }
     for member in &layout.members {
         let others = known.iter().zip(1..).filter(|(other, _)| *other != member);
         let neighbours = others.flat_map(|(other, number)| at(&other.database, database_mac(number))).collect();
-        let management = Ends { addresses: member.management.clone(), neighbours: of_controller.clone() };
-        let database = Ends { addresses: member.database.clone(), neighbours };
+        let management = InterfaceSetup { addresses: member.management.clone(), neighbours: of_controller.clone() };
+        let database = InterfaceSetup { addresses: member.database.clone(), neighbours };
         let configure = move || configure(&[(MANAGEMENT, management), (DATABASE, database)]);
         nodes[&member.node].run(configure).map_err(KeepError::Namespace)??;
     }
     Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 
-/// An interface's addresses, and the neighbours that it need not ask for.
-struct Ends {
+/// The addresses of an interface, and its permanent ARP and NDP entries.
+struct InterfaceSetup {
     addresses: Vec<IpNetwork>,
     neighbours: Vec<(IpAddr, Mac)>,
 }
 
-fn configure(interfaces: &[(&str, Ends)]) -> Result<(), KernelError> {
+fn configure(interfaces: &[(&str, InterfaceSetup)]) -> Result<(), KernelError> {
     let mut links = Links::open()?;
     links.configure("lo", &[])?;
-    for (interface, Ends { addresses, neighbours }) in interfaces {
+    for (interface, InterfaceSetup { addresses, neighbours }) in interfaces {
         links.configure(interface, addresses)?;
         links.add_neighbours(interface, neighbours)?;
     }
     Ok(())
 }
 
-/// Makes a CA for this lab alone, and certificates for all that are in it.
+/// Makes a CA for this lab, and certificates for its agents and its controller.
 fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
     let store = certificates(directory);
     let validity = Validity::days(CERTIFICATES_HOLD_DAYS);
-    let wish = |role| CertificateRequest { role, hosts: Vec::new(), validity };
-    let nodes = layout.members.iter().map(|member| wish(Role::Agent(member.node.clone())));
+    let request = |role| CertificateRequest { role, hosts: Vec::new(), validity };
+    let nodes = layout.members.iter().map(|member| request(Role::Agent(member.node.clone())));
     store.init(validity, false)?;
-    store.issue(&nodes.chain([wish(Role::Controller)]).collect::<Vec<_>>(), false)?;
+    store.issue(&nodes.chain([request(Role::Controller)]).collect::<Vec<_>>(), false)?;
     Ok(())
 }
 
@@ -254,16 +250,14 @@ impl Signals {
         })
     }
 
-    /// Does what is asked meanwhile. A signal that comes during that is heeded after it.
+    /// Handles requests and reaps agents until SIGTERM or SIGINT. A signal during a request takes effect after it.
     async fn wait_for_the_end(mut self, requests: &UnixListener, agents: &mut Agents<'_>) {
         loop {
             tokio::select! {
                 _ = self.terminate.recv() => return,
                 _ = self.interrupt.recv() => return,
                 _ = self.child.recv() => agents.collect(),
-                () = control::answer(requests, |Request::Restart(nodes)| {
-                    agents.restart(&nodes).map_err(|error| error.to_string())
-                }) => {}
+                () = control::answer(requests, |nodes| agents.restart(nodes).map_err(|error| error.to_string())) => {}
             }
         }
     }

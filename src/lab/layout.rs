@@ -1,4 +1,4 @@
-//! What a lab consists of: its nodes, their addresses, their files. Pure.
+//! The nodes of a lab, their addresses and their files. Pure.
 
 use std::{
     collections::BTreeMap,
@@ -25,9 +25,9 @@ pub(super) const DATABASE: &str = "db0";
 /// The name of the interface for everything else, in every node.
 pub(super) const MANAGEMENT: &str = "mgmt0";
 
-/// What the host that is no node is called, from which a controller reaches all of them.
+/// The name of the controller host, which is not a node and reaches all agents.
 pub const CONTROLLER: &str = "controller";
-/// Its number on the management network, where nodes have those up to [`MAX_NODES`].
+/// The number of the controller host on the management network. Nodes have 1 to [`MAX_NODES`].
 pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
 
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
@@ -49,7 +49,7 @@ pub struct Layout {
     /// Whether the agents listen on the management network, by TLS.
     #[serde(default)]
     pub tls: bool,
-    /// Which of a name's addresses comes first.
+    /// The address family that names resolve to first.
     #[serde(default)]
     pub prefer: Family,
 }
@@ -110,7 +110,7 @@ impl Layout {
         })
     }
 
-    /// The same with one more host, on the management network alone.
+    /// Adds the controller host to the management network.
     pub fn with_controller(mut self) -> Result<Self, LayoutError> {
         if self.members.iter().any(|member| member.node.as_str() == CONTROLLER) {
             return Err(LayoutError::NameTaken);
@@ -119,7 +119,7 @@ impl Layout {
         Ok(self)
     }
 
-    /// The hosts that a name means: a zone's, a node, the controller host, or with `*` all nodes.
+    /// The hosts of a name: a zone, a node, the controller host, or `*` for all nodes.
     pub(super) fn named(&self, name: &str) -> Option<Vec<NodeName>> {
         let node: Option<NodeName> = name.parse().ok();
         let nodes = || self.members.iter().map(|member| &member.node);
@@ -134,7 +134,7 @@ impl Layout {
         }
     }
 
-    /// The nodes and zones, for who has named another.
+    /// The names of the nodes and zones, for an error message.
     pub(super) fn names(&self) -> String {
         let nodes: Vec<&NodeName> = self.members.iter().map(|member| &member.node).collect();
         let zones: Vec<&ZoneName> = self.zones.keys().collect();
@@ -142,12 +142,12 @@ impl Layout {
         format!("{}{zones}", hostlist::fold(&nodes))
     }
 
-    /// The fleet that the lab is, if its files are in `directory`.
+    /// The inventory with Unix sockets in `directory` as agents.
     pub fn inventory(&self, directory: &Path) -> Inventory {
         self.inventory_by(|member| Some(AgentAddress::Unix(agent_socket(directory, &member.node))))
     }
 
-    /// The same by the management network, if the agents listen there.
+    /// The inventory with HTTPS agents on the management network.
     pub fn inventory_by_tls(&self) -> Inventory {
         let by_tls = |member: &Member| {
             let address = agent_port(member)?;
@@ -183,11 +183,10 @@ impl Layout {
         lines.join("\n") + "\n"
     }
 
-    /// The `gai.conf(5)` of every node: in which order the C library has a name's addresses.
+    /// The `gai.conf(5)` of every node: the order of a name's addresses in the GNU C library.
     ///
-    /// Its own table (RFC 3484) has IPv6 first, so a client of a server that listens on IPv4 alone is refused by one
-    /// address, which takes an RTT, before it tries the other. Programs with resolvers of their own (Go, musl) go by RFC
-    /// 6724, by which addresses such as `fd78::9` come after IPv4.
+    /// Its default (RFC 3484) prefers IPv6, so a client of a server on IPv4 alone loses one RTT to a refused connection.
+    /// Programs with their own resolvers (Go, musl) follow RFC 6724, which prefers IPv4 over addresses such as `fd78::9`.
     pub(super) fn address_order(&self) -> String {
         let of_ipv4 = match self.prefer {
             Family::Ipv4 => 100,
@@ -198,28 +197,27 @@ impl Layout {
     }
 }
 
-/// Where the agent of a node listens on the management network, in a lab with TLS.
+/// The address of a node's agent on the management network, in a lab with TLS.
 pub(super) fn agent_port(member: &Member) -> Option<SocketAddr> {
     Some(SocketAddr::new(member.management.first()?.ip(), AGENT_PORT))
 }
 
-/// Where the certificates of a lab with TLS are.
+/// The certificates of a lab with TLS.
 pub(super) fn certificates(directory: &Path) -> Store {
     Store::at(directory.join("pki"))
 }
 
-/// Where the agent of a node listens.
+/// The socket of a node's agent.
 pub(super) fn agent_socket(directory: &Path, node: &NodeName) -> PathBuf {
     node_directory(directory, node).join("agent.sock")
 }
 
-/// Where the files of a node are.
+/// The folder of a node's files.
 pub(super) fn node_directory(directory: &Path, node: &NodeName) -> PathBuf {
     directory.join("nodes").join(node.as_str())
 }
 
-/// The hardware address of node `number` on the database interface: locally administered, ours by its second and third
-/// byte.
+/// The MAC address of node `number` on the database interface, locally administered.
 pub(super) fn database_mac(number: u16) -> Mac {
     mac(DATABASE_NET.0, number)
 }
@@ -234,18 +232,18 @@ fn mac(network: u8, number: u16) -> Mac {
     [0x02, 0x4e, 0x7e, network, high, low]
 }
 
-/// The link-local address of node `number`, `fe80::9/64` for one.
+/// The link-local address of node `number`, such as `fe80::9/64`.
 fn link_local(number: u16) -> Option<IpNetwork> {
     Ipv6Network::new(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, number), 64).map(IpNetwork::V6).ok()
 }
 
-/// The addresses of node `number`, counted from 1, in two networks: 10.78.0.9/16 and `fd78::9/64`, for one.
+/// The addresses of node `number`, counted from 1, such as 10.78.0.9/16 and `fd78::9/64`.
 fn addresses((v4, v6): (u8, u16), number: u16) -> Vec<IpNetwork> {
-    // MAX_NODES addresses from the first on are far from the broadcast address of a /16.
+    // MAX_NODES is below the broadcast address of a /16.
     let v4 = Ipv4Addr::from_bits(Ipv4Addr::new(10, v4, 0, 0).to_bits() + u32::from(number));
     let v6 = Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, number);
     let v4 = Ipv4Network::new(v4, 16).map(IpNetwork::V4);
     let v6 = Ipv6Network::new(v6, 64).map(IpNetwork::V6);
-    // Both prefixes are within bounds.
+    // Both prefix lengths are valid.
     [v4, v6].into_iter().flatten().collect()
 }

@@ -1,15 +1,15 @@
 //! The lab: the nodes of a topology as network namespaces on this machine, an agent in each.
 //!
-//! Nothing of it appears on the host's network: two bridges, for management and for the database, are in a namespace of
-//! the lab's own. One process, the keeper, holds all namespaces open and is the parent of all agents; when it ends,
-//! however it ends, the kernel takes everything away. A lab may have one more host, the controller's, which is on the
-//! management network alone. [`State`] is what other processes know of it.
+//! The host's network does not change: two bridges, for management and for the database, are in a namespace of the lab.
+//! One process, the keeper, holds all namespaces and is the parent of all agents; when it ends, the kernel removes the
+//! lab. A lab may have one more host, the controller, on the management network only. Other processes find the lab by
+//! its [`State`].
 
 mod agents;
 mod control;
-mod dress;
 mod keeper;
 mod layout;
+mod node_files;
 mod programs;
 mod state;
 

@@ -1,7 +1,6 @@
-//! The programs in a lab's nodes: all that `lab exec` has started, and what these programs have started in turn.
+//! The programs in a lab's nodes: those that `lab exec` started, and their child processes.
 //!
-//! A program belongs to a node by its network namespace, so one that daemonised is found as well. The agents and the
-//! keeper are not programs of the lab.
+//! A program belongs to a node by its network namespace, so daemons are found too. Agents and the keeper do not count.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,19 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 use super::{LabError, State, layout::node_directory};
 use crate::{
     kernel::{Process, ancestors},
     topology::{NodeName, hostlist},
 };
 
-/// How long programs may take to end before they are killed.
+/// The time from SIGTERM to SIGKILL.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// How long a program that is killed may take.
+/// The timeout for programs to end after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// After this time a new look finds the processes that were started meanwhile.
+/// The interval between two scans, which find new processes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A program that runs in a node.
@@ -30,45 +31,46 @@ const LOOK_AGAIN: Duration = Duration::from_millis(200);
 pub struct Program {
     /// The node, or the controller host.
     pub node: NodeName,
-    /// Its process.
+    /// The process.
     pub process: Process,
 }
 
 /// A program that was ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct EndedProgram {
-    /// Where it ran.
+    /// The node, or the controller host.
     pub node: NodeName,
-    /// The number that its process had.
+    /// The number of its process.
     pub pid: i32,
-    /// Its name.
-    pub name: String,
-    /// Whether it had to be killed.
+    /// The name of its program file.
+    pub program: String,
+    /// True if SIGTERM did not end it, and SIGKILL did.
     pub killed: bool,
 }
 
-/// Who is asked for.
-pub(super) struct Census<'a> {
+/// A scan of the machine's processes for programs in a lab's nodes.
+pub(super) struct ProgramScan<'a> {
     directory: &'a Path,
-    /// The nodes by the numbers of their network namespaces.
+    /// The nodes by the inode numbers of their network namespaces.
     networks: BTreeMap<u64, &'a NodeName>,
     is_alive: bool,
 }
 
-impl<'a> Census<'a> {
-    /// The programs of a lab. If its keeper has ended, the kernel may give the numbers of its namespaces to others.
+impl<'a> ProgramScan<'a> {
+    /// A scan for the programs of all nodes. After the keeper's end, `is_alive` is false: the kernel reuses inode numbers.
     pub(super) fn of(directory: &'a Path, state: &'a State, is_alive: bool) -> Self {
         let networks = state.networks.iter().map(|(node, number)| (*number, node)).collect();
         Self { directory, networks, is_alive }
     }
 
-    /// Only those in these nodes.
+    /// Restricts the scan to these nodes.
     pub(super) fn only(mut self, nodes: &[NodeName]) -> Self {
         self.networks.retain(|_, node| nodes.contains(node));
         self
     }
 
-    /// The programs, by node.
+    /// All programs, sorted by node and process number.
     pub(super) fn programs(&self) -> Result<Vec<Program>, LabError> {
         let found = Process::in_networks(|number| self.networks.contains_key(&number)).map_err(LabError::Processes)?;
         let config = |process: &Process| {
@@ -82,7 +84,7 @@ impl<'a> Census<'a> {
         let mut programs: Vec<Program> = found
             .into_iter()
             .filter(|process| !agents.contains(&process.pid) && !agents.contains(&process.parent))
-            // The lab's own hosts file tells its programs from those of a later namespace with the same number.
+            // A later namespace may have the same number. Only programs of the lab see its hosts file.
             .filter(|process| self.is_alive || process.sees(&hosts, "/etc/hosts"))
             .filter_map(|process| Some(Program { node: (*self.networks.get(&process.network)?).clone(), process }))
             .collect();
@@ -90,25 +92,25 @@ impl<'a> Census<'a> {
         Ok(programs)
     }
 
-    /// The same without the calling process and those that it comes from: the shell in a node that it was typed in.
+    /// All programs but the calling process and its ancestors, such as the shell that runs the command.
     pub(super) fn others(&self) -> Result<Vec<Program>, LabError> {
         let own = ancestors();
         Ok(self.programs()?.into_iter().filter(|program| !own.contains(&program.process.pid)).collect())
     }
 
-    /// Those of them that the calling process comes from.
+    /// The ancestors of the calling process.
     pub(super) fn own(&self) -> Result<Vec<Program>, LabError> {
         let mut own = ancestors();
         let _itself = own.remove(&std::process::id().cast_signed());
         Ok(self.programs()?.into_iter().filter(|program| own.contains(&program.process.pid)).collect())
     }
 
-    /// Ends all others: SIGTERM, and SIGKILL after [`GRACE`]. It looks again until there is none.
+    /// Ends all [`others`](Self::others): SIGTERM, and SIGKILL after [`GRACE`]. Scans until none is left.
     pub(super) fn end_others(&self) -> Result<Vec<EndedProgram>, LabError> {
         let start = Instant::now();
         let mut ended: BTreeMap<(i32, u64), EndedProgram> = BTreeMap::new();
         let mut empty = 0;
-        // A single look can miss a process whose parent ends just then.
+        // A single scan can miss a process whose parent ends during the scan.
         while empty < 2 {
             let programs = self.others()?;
             let patience_is_over = start.elapsed() >= GRACE;
@@ -121,7 +123,7 @@ impl<'a> Census<'a> {
                 let program = entry.or_insert_with(|| EndedProgram {
                     node: node.clone(),
                     pid: process.pid,
-                    name: process.name().to_owned(),
+                    program: process.name().to_owned(),
                     killed: false,
                 });
                 let told = if patience_is_over {

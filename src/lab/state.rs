@@ -1,4 +1,4 @@
-//! What other processes know of a lab: its directory, whether its keeper lives, where its namespaces are.
+//! The lab as seen by other processes: its directory, its keeper's lock and its published state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,14 +16,14 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::{Pid, geteuid, getuid},
 };
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use thiserror::Error;
 
 use super::{
     CONTROLLER, EndedProgram, Layout, Program,
     control::{self, ControlError},
     layout::{certificates, node_directory},
-    programs::{Census, described},
+    programs::{ProgramScan, described},
 };
 use crate::{
     kernel::Namespaces,
@@ -32,48 +32,52 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// How long a keeper may take to end.
+/// The timeout for the keeper to end after a signal.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a command waits for another one that is at work on the lab.
+/// How long a command waits for the lock of another command.
 const ACCESS_WITHIN: Duration = Duration::from_secs(20);
 
-/// What the longest path below a lab's directory adds to it: `/nodes/<63 bytes>/agent.sock`.
+/// The length of the longest path below a lab's directory: `/nodes/<63 bytes>/agent.sock`.
 const LONGEST_SUFFIX: usize = 7 + 63 + 11;
 
-/// The longest path of a Unix socket (`sun_path`, less its NUL).
+/// The longest path of a Unix socket: `sun_path` in unix(7), without its NUL.
 const LONGEST_SOCKET: usize = 107;
 
-/// The folder that one lab lives in.
+const LAYOUT_FILE: &str = "layout.json";
+const LOCK_FILE: &str = "lock";
+const STATE_FILE: &str = "lab.json";
+
+/// The directory of one lab.
 #[derive(Clone, Debug)]
 pub struct LabDirectory(PathBuf);
 
-/// What the keeper writes down once everything is up.
+/// The state that the keeper publishes when the lab is up.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The keeper.
+    /// The process number of the keeper.
     pub keeper: i32,
-    /// The threads of the keeper that are in the nodes' namespaces.
+    /// The keeper's threads in the nodes' namespaces.
     pub threads: BTreeMap<NodeName, i32>,
-    /// The one that is in those of the controller host, if there is one.
+    /// The keeper's thread in the namespaces of the controller host.
     #[serde(default)]
     pub controller: Option<i32>,
-    /// The numbers of the network namespaces of all of them.
+    /// The inode numbers of all these network namespaces.
     #[serde(default)]
     pub networks: BTreeMap<NodeName, u64>,
-    /// What the lab consists of.
+    /// The nodes, their addresses and the options of the lab.
     pub layout: Layout,
 }
 
-/// What taking a lab down came to.
+/// The result of [`LabDirectory::end`].
 #[derive(Debug, Default)]
 pub struct Ended {
-    /// Whether a lab was up.
+    /// True if a lab was up.
     pub was_up: bool,
-    /// The programs in its nodes that were ended.
+    /// The programs in its nodes, which were ended.
     pub programs: Vec<EndedProgram>,
-    /// Those that the calling process comes from, which go on without a network.
+    /// The ancestors of the calling process, which continue without a network.
     pub left: Vec<Program>,
 }
 
@@ -81,29 +85,29 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Lab {
     directory: LabDirectory,
-    /// What its keeper wrote down.
+    /// The state that its keeper published.
     pub state: State,
 }
 
-/// Why there is no lab, or not that one.
+/// Why a lab cannot be found, started or ended.
 #[derive(Debug, Error)]
 pub enum LabError {
-    /// None is up.
+    /// No lab is up.
     #[error("no lab is up")]
     Down,
-    /// One is up or coming up.
+    /// A lab is up or starting.
     #[error("a lab is up already, of topology {0}")]
     Up(String),
-    /// One is coming up or ending at this moment.
+    /// A lab is starting or ending.
     #[error("another command is using the lab; retry in a moment")]
     Busy,
-    /// The keeper does not end.
+    /// The keeper does not end after SIGKILL.
     #[error("the lab's keeper (process {0}) does not end")]
     Stuck(i32),
-    /// The processes of the machine could not be looked at, or not be ended.
+    /// Processes could not be listed or signalled.
     #[error("{0}")]
     Processes(#[source] io::Error),
-    /// The way into a node is closed.
+    /// The namespaces of a node cannot be opened.
     #[error("cannot enter {node}: {error}")]
     Namespaces {
         /// The node.
@@ -112,22 +116,22 @@ pub enum LabError {
         #[source]
         error: io::Error,
     },
-    /// Programs run in its nodes.
+    /// Programs run in the nodes, and `--if-idle` is given.
     #[error("programs run in the lab: {0}; nothing was changed")]
     InUse(String),
-    /// Programs of a lab that was killed still run.
+    /// Programs of a killed lab still run.
     #[error("programs of a lab whose keeper was killed still run: {0}")]
     Orphans(String),
-    /// Programs do not end, even if they are killed.
+    /// Programs do not end after SIGKILL.
     #[error("programs still run after SIGKILL: {0}")]
     Immortal(String),
-    /// The keeper did not do what it was asked.
+    /// A request to the keeper failed.
     #[error(transparent)]
     Control(#[from] ControlError),
-    /// A word is no hostlist.
+    /// An argument is not a hostlist.
     #[error(transparent)]
     Hostlist(#[from] hostlist::HostlistError),
-    /// Its directory is of no use.
+    /// A file of the lab cannot be read or written.
     #[error("{path}: {error}")]
     Directory {
         /// The path.
@@ -136,13 +140,13 @@ pub enum LabError {
         #[source]
         error: io::Error,
     },
-    /// The directory has something else in it, which is not ours to remove.
+    /// The directory has files that are not a lab's, so it is not emptied.
     #[error("{0} is neither empty nor the directory of a lab; nothing was changed")]
     NotALab(PathBuf),
-    /// There is something else in its place.
+    /// The path is not a directory.
     #[error("{0} is not a directory")]
     NotADirectory(PathBuf),
-    /// The directory belongs to somebody else, who could have it lead anywhere.
+    /// The directory belongs to another user, who could replace its sockets.
     #[error("the lab directory {path} belongs to another user ({owner})")]
     NotOurs {
         /// The directory.
@@ -150,32 +154,32 @@ pub enum LabError {
         /// Its owner.
         owner: u32,
     },
-    /// Others may change what is in the directory.
+    /// Other users may write to the directory.
     #[error("other users may write to the lab directory {0}; run: chmod go-w {0}")]
     Open(PathBuf),
-    /// Sockets in that directory would have paths that are too long.
+    /// The paths of sockets in the directory are too long for unix(7).
     #[error("{0} is too long for the path of a socket; choose a shorter one with --lab-dir")]
     TooLong(PathBuf),
-    /// It has no controller host.
+    /// The lab has no controller host.
     #[error("the lab has no controller host")]
     NoController,
-    /// No node has the name.
+    /// No node or zone has the name.
     #[error("the lab has no node `{node}`; its nodes are {known}")]
     NoNode {
-        /// What was asked for.
+        /// The unknown name.
         node: String,
-        /// What there is.
+        /// The known names.
         known: String,
     },
 }
 
 impl LabDirectory {
-    /// The directory of the calling user's lab: `NETEMCTL_LAB_DIR`, or one that a reboot takes away.
+    /// The chosen directory, or the default of the calling user, which a reboot removes.
     pub fn of_user(chosen: Option<PathBuf>) -> Result<Self, LabError> {
         let default = || {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
             match runtime {
-                // Not below /run/netemctl: systemd deletes that folder when the agent's service stops.
+                // systemd deletes /run/netemctl when the agent's service stops.
                 _ if getuid().is_root() => PathBuf::from("/run/netemctl-lab"),
                 Some(runtime) => runtime.join("netemctl/lab"),
                 None => std::env::temp_dir().join(format!("netemctl-{}/lab", getuid())),
@@ -194,14 +198,14 @@ impl LabDirectory {
         &self.0
     }
 
-    /// What is written by the keeper as it comes up.
+    /// The keeper's log.
     pub fn log(&self) -> PathBuf {
         self.0.join("keeper.log")
     }
 
-    /// Makes the directory, for the user alone, and empties it of what a lab that was killed left there.
+    /// Creates the directory with mode 0700, or removes the files of a killed lab.
     ///
-    /// As long as the answer lives, nobody else can do this or [`end`](Self::end) the lab.
+    /// The returned lock excludes other calls of this and of [`end`](Self::end).
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
         self.create()?;
         let exclusive = self.exclusive()?;
@@ -211,7 +215,7 @@ impl LabDirectory {
             Err(error) => return Err(error),
         }
         if let Some(state) = self.last_state() {
-            let orphans = Census::of(&self.0, &state, false).programs()?;
+            let orphans = ProgramScan::of(&self.0, &state, false).programs()?;
             if !orphans.is_empty() {
                 return Err(LabError::Orphans(described(&orphans)));
             }
@@ -220,7 +224,7 @@ impl LabDirectory {
         Ok(exclusive)
     }
 
-    /// The right to start programs in the nodes. As long as the answer lives, nobody ends the lab or restarts a node.
+    /// A shared lock for starting programs in the nodes. While it is held, the lab does not end and no node restarts.
     pub fn enter(&self) -> Result<Flock<File>, LabError> {
         if !self.check()? {
             return Err(LabError::Down);
@@ -228,40 +232,33 @@ impl LabDirectory {
         self.access(FlockArg::LockSharedNonblock)
     }
 
-    /// Takes the lock that says that the lab is alive. It is free again when the process ends, however it ends.
+    /// Takes the keeper's lock, which shows that the lab is up. The kernel releases it when the process ends.
     pub fn lock(&self) -> Result<Flock<File>, LabError> {
-        let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.lock_file());
+        let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.0.join(LOCK_FILE));
         let file = open.map_err(|error| self.failed(error))?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
     }
 
-    /// The lab that is up, if one is.
+    /// The lab that is up.
     pub fn find(&self) -> Result<Lab, LabError> {
         if !self.check()? || !self.is_locked()? {
             return Err(LabError::Down);
         }
-        let state =
-            fs::read(self.state_file()).and_then(|text| serde_json::from_slice(&text).map_err(io::Error::other));
-        match state {
+        match self.read(STATE_FILE) {
             Ok(state) => Ok(Lab { directory: self.clone(), state }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LabError::Busy),
             Err(error) => Err(self.failed(error)),
         }
     }
 
-    /// Writes down what is up; from now on other processes see it.
+    /// Publishes the state. From now on, other processes find the lab.
     pub fn publish(&self, state: &State) -> Result<(), LabError> {
-        let write = || -> io::Result<()> {
-            let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-            file.write_all(&serde_json::to_vec_pretty(state)?)?;
-            file.persist(self.state_file())?;
-            Ok(())
-        };
-        write().map_err(|error| self.failed(error))
+        self.write(STATE_FILE, state)
     }
 
-    /// Ends the programs in the lab's nodes and the lab, and removes its directory, with what a lab that was killed left
-    /// there. If it is to be idle, programs are an error, and nothing is done.
+    /// Ends the programs in the nodes and the lab, and removes the directory, also of a killed lab.
+    ///
+    /// With `if_idle`, running programs are an error and nothing changes.
     pub fn end(&self, if_idle: bool) -> Result<Ended, LabError> {
         if !self.0.exists() {
             return Ok(Ended::default());
@@ -275,13 +272,13 @@ impl LabDirectory {
         let mut ended = Ended { was_up: lab.is_some(), ..Ended::default() };
         let state = lab.as_ref().map(|lab| lab.state.clone()).or_else(|| self.last_state());
         if let Some(state) = state {
-            let census = Census::of(&self.0, &state, lab.is_some());
-            let running = if if_idle { census.others()? } else { Vec::new() };
+            let scan = ProgramScan::of(&self.0, &state, lab.is_some());
+            let running = if if_idle { scan.others()? } else { Vec::new() };
             if !running.is_empty() {
                 return Err(LabError::InUse(described(&running)));
             }
-            ended.programs = census.end_others()?;
-            ended.left = census.own()?;
+            ended.programs = scan.end_others()?;
+            ended.left = scan.own()?;
         }
         if let Some(lab) = lab {
             lab.end_keeper()?;
@@ -291,15 +288,14 @@ impl LabDirectory {
         Ok(ended)
     }
 
-    /// What the last keeper wrote down, even if it has been killed since.
+    /// The state that the last keeper published, also if it has been killed since.
     fn last_state(&self) -> Option<State> {
-        serde_json::from_slice(&fs::read(self.state_file()).ok()?).ok()
+        self.read(STATE_FILE).ok()
     }
 
-    /// The right to make or end the lab: a lock on the directory itself, which needs no file of its own.
+    /// An exclusive lock on the directory itself, for starting and ending the lab.
     fn exclusive(&self) -> Result<Flock<File>, LabError> {
         self.check()?;
-        // Programs that are just being started hold it for a moment.
         self.access(FlockArg::LockExclusiveNonblock)
     }
 
@@ -312,7 +308,7 @@ impl LabDirectory {
             };
             let own = directory.metadata().map_err(|error| self.failed(error))?;
             if let Ok(lock) = Flock::lock(directory, how) {
-                // Whoever had the lock before may have removed the directory that was opened.
+                // The previous holder of the lock may have removed the opened directory.
                 match fs::symlink_metadata(&self.0) {
                     Ok(now) if (now.dev(), now.ino()) == (own.dev(), own.ino()) => return Ok(lock),
                     _ => continue,
@@ -325,8 +321,9 @@ impl LabDirectory {
         }
     }
 
-    /// Checks that nobody else says what is in the directory: in a folder that everybody may write to, another user could
-    /// have made it first. Answers whether it is there.
+    /// True if the directory exists. Fails if another user owns it or may write to it.
+    ///
+    /// In a folder like /tmp, another user could create the directory first.
     fn check(&self) -> Result<bool, LabError> {
         match fs::symlink_metadata(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -344,16 +341,15 @@ impl LabDirectory {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.failed(error))
     }
 
-    /// Empties the directory, if what is in it is a lab's.
+    /// Empties the directory if it is a lab's.
     fn empty(&self) -> Result<(), LabError> {
         let entries = fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let entries = entries.map_err(|error| self.failed(error))?;
-        let is_lab = fs::read(self.layout_file()).is_ok_and(|text| serde_json::from_slice::<Layout>(&text).is_ok());
-        if !entries.is_empty() && !is_lab {
+        if !entries.is_empty() && self.read::<Layout>(LAYOUT_FILE).is_err() {
             return Err(LabError::NotALab(self.0.clone()));
         }
-        // The layout goes last, so that a removal that is cut short can be taken up again.
-        let layout = self.layout_file();
+        // The layout is removed last, so a second call can finish an interrupted removal.
+        let layout = self.0.join(LAYOUT_FILE);
         for entry in entries.iter().map(fs::DirEntry::path).filter(|path| *path != layout).chain([layout.clone()]) {
             let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
             match removed {
@@ -364,37 +360,38 @@ impl LabDirectory {
         Ok(())
     }
 
-    /// Writes down what the lab is to be, for the keeper.
+    /// Writes the layout for the keeper.
     pub fn plan(&self, layout: &Layout) -> Result<(), LabError> {
-        let text = serde_json::to_vec_pretty(layout).map_err(|error| self.failed(error.into()))?;
-        fs::write(self.layout_file(), text).map_err(|error| self.failed(error))
+        self.write(LAYOUT_FILE, layout)
     }
 
-    /// What the lab is to be.
+    /// Reads the layout that [`plan`](Self::plan) wrote.
     pub fn planned(&self) -> Result<Layout, LabError> {
         self.check()?;
-        let text = fs::read(self.layout_file()).map_err(|error| self.failed(error))?;
-        serde_json::from_slice(&text).map_err(|error| self.failed(error.into()))
+        self.read(LAYOUT_FILE).map_err(|error| self.failed(error))
     }
 
-    fn layout_file(&self) -> PathBuf {
-        self.0.join("layout.json")
+    fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<T> {
+        Ok(serde_json::from_slice(&fs::read(self.0.join(file))?)?)
+    }
+
+    /// Writes a file atomically.
+    fn write(&self, file: &str, value: &impl Serialize) -> Result<(), LabError> {
+        let write = || -> io::Result<()> {
+            let mut temporary = tempfile::NamedTempFile::new_in(&self.0)?;
+            temporary.write_all(&serde_json::to_vec_pretty(value)?)?;
+            temporary.persist(self.0.join(file))?;
+            Ok(())
+        };
+        write().map_err(|error| self.failed(error))
     }
 
     fn is_locked(&self) -> Result<bool, LabError> {
-        match File::open(self.lock_file()) {
+        match File::open(self.0.join(LOCK_FILE)) {
             Ok(file) => Ok(Flock::lock(file, FlockArg::LockSharedNonblock).is_err()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(self.failed(error)),
         }
-    }
-
-    fn lock_file(&self) -> PathBuf {
-        self.0.join("lock")
-    }
-
-    fn state_file(&self) -> PathBuf {
-        self.0.join("lab.json")
     }
 
     fn failed(&self, error: io::Error) -> LabError {
@@ -406,29 +403,29 @@ impl LabDirectory {
 }
 
 impl Lab {
-    /// The fleet that the lab is.
+    /// The inventory of the lab, with Unix sockets as agents.
     pub fn inventory(&self) -> Inventory {
         self.state.layout.inventory(self.directory.path())
     }
 
-    /// The same for whoever is on its management network.
+    /// The same with agents on the management network.
     pub fn inventory_by_tls(&self) -> Inventory {
         self.state.layout.inventory_by_tls()
     }
 
-    /// The folder of the certificate by which its agents take somebody for a controller, if they ask for one.
+    /// The folder of the controller's certificate, in a lab with TLS.
     pub fn controller_identity(&self) -> Option<PathBuf> {
         let store = certificates(self.directory.path());
         self.state.layout.tls.then(|| store.folder(&Role::Controller))
     }
 
-    /// Whether this process is on the controller host.
+    /// True if this process is on the controller host.
     pub fn is_on_controller(&self) -> bool {
         let here = |thread| Namespaces::is_network_of_thread(self.state.keeper, thread);
         self.state.controller.is_some_and(here)
     }
 
-    /// The nodes that words mean: names, hostlists and zones, `*` for all nodes; or the controller host.
+    /// The hosts of hostlists, zones, `*` for all nodes, and `controller`.
     pub fn hosts(&self, words: &[String]) -> Result<Vec<NodeName>, LabError> {
         let mut hosts = BTreeSet::new();
         for name in words.iter().map(|word| hostlist::expand(word)).collect::<Result<Vec<_>, _>>()?.concat() {
@@ -451,17 +448,17 @@ impl Lab {
             .map_err(|error| LabError::Namespaces { node: host.clone(), error })
     }
 
-    /// The programs that run in these hosts.
+    /// The programs in these hosts.
     pub fn programs(&self, hosts: &[NodeName]) -> Result<Vec<Program>, LabError> {
-        Census::of(self.directory.path(), &self.state, true).only(hosts).programs()
+        ProgramScan::of(self.directory.path(), &self.state, true).only(hosts).programs()
     }
 
-    /// Ends the programs in these nodes and starts their agents anew.
+    /// Ends the programs in these nodes and restarts their agents.
     pub fn restart(&self, nodes: &[NodeName]) -> Result<Vec<EndedProgram>, LabError> {
         let _exclusive = self.directory.exclusive()?;
-        let ended = Census::of(self.directory.path(), &self.state, true).only(nodes).end_others()?;
-        let agents = nodes.iter().filter(|node| self.state.threads.contains_key(node));
-        control::ask(self.directory.path(), &control::Request::Restart(agents.cloned().collect()))?;
+        let ended = ProgramScan::of(self.directory.path(), &self.state, true).only(nodes).end_others()?;
+        let agents: Vec<_> = nodes.iter().filter(|node| self.state.threads.contains_key(node)).cloned().collect();
+        control::restart(self.directory.path(), &agents)?;
         Ok(ended)
     }
 
@@ -470,11 +467,11 @@ impl Lab {
         node_directory(self.directory.path(), node)
     }
 
-    /// Asks the keeper to end, and sees to it that it does.
+    /// Ends the keeper: SIGTERM, and SIGKILL after [`END_WITHIN`].
     fn end_keeper(&self) -> Result<(), LabError> {
         let keeper = Pid::from_raw(self.state.keeper);
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            // Its lock is held, so the process of that number is still the keeper.
+            // The keeper's lock is held, so the process number is still the keeper's.
             match kill(keeper, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(self.directory.failed(errno.into())),

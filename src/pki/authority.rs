@@ -1,4 +1,4 @@
-//! The private certificate authority: [`Authority`] makes keys and certificates. Nothing here touches a file.
+//! The private certificate authority: [`Authority`] makes keys and certificates, in memory.
 
 use std::{
     net::IpAddr,
@@ -25,14 +25,14 @@ pub struct Authority {
     validity: Validity,
 }
 
-/// What a certificate is to say.
+/// The contents of a new certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
-    /// Whose it is.
+    /// The role of its holder.
     pub role: Role,
-    /// Host names and addresses to add, for other programs; netemctl itself does not look at them.
+    /// Host names and addresses to add, for other HTTP clients. netemctl ignores them.
     pub hosts: Vec<String>,
-    /// How long it holds.
+    /// Its validity.
     pub validity: Validity,
 }
 
@@ -47,25 +47,25 @@ pub struct Issued {
 /// Why a certificate cannot be made.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
-    /// The certificate and the key of the authority are not what they should be.
+    /// The certificate or the key of the CA is malformed, or they do not match.
     #[error("the certificate or the key of the CA cannot be used: {0}")]
     Unusable(String),
-    /// It would outlive the CA, and so not be believed when the CA has expired.
+    /// The certificate would outlive the CA.
     #[error("the CA expires earlier, {0}; use fewer --days, or make a new CA")]
     Outlives(Moment),
-    /// A host name that no certificate can have.
+    /// The text is neither a host name nor an address.
     #[error("`{0}` is neither a host name nor an address")]
     Host(String),
-    /// Making it failed.
+    /// `rcgen` failed.
     #[error("cannot make a certificate: {0}")]
     Failed(#[from] rcgen::Error),
 }
 
 impl Authority {
-    /// Makes a new one, with a key of its own.
+    /// Makes a new CA with a new key.
     pub fn new(validity: Validity) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate()?;
-        // A name of its own, so that a certificate of another CA of ours is known by its issuer.
+        // The name is unique, so a certificate's issuer identifies its CA.
         let digest = Sha256::digest(key.public_key_raw());
         let mark = digest.iter().take(4).fold(0_u32, |mark, byte| mark << 8 | u32::from(*byte));
         let mut params = params(&format!("netemctl CA {mark:08x}"), validity);
@@ -76,7 +76,7 @@ impl Authority {
         Ok(Self { issuer: Issuer::new(params, key), certificate, key: pem, validity })
     }
 
-    /// The one whose certificate and key these are, as PEM.
+    /// Opens a CA from its certificate and key, both PEM.
     pub fn open(certificate: String, key: String) -> Result<Self, AuthorityError> {
         let unusable = |error: &dyn std::fmt::Display| AuthorityError::Unusable(error.to_string());
         let pair = KeyPair::from_pem(&key).map_err(|error| unusable(&error))?;
@@ -90,32 +90,32 @@ impl Authority {
         Ok(Self { issuer, certificate, key, validity })
     }
 
-    /// Its certificate, as PEM: what everybody has to trust.
+    /// The certificate that agents and controllers trust, as PEM.
     pub fn certificate(&self) -> &str {
         &self.certificate
     }
 
-    /// Its private key, as PEM.
+    /// The private key, as PEM.
     pub fn key(&self) -> &str {
         &self.key
     }
 
-    /// Makes a certificate, with a key of its own (ECDSA on P-256).
-    pub fn issue(&self, wish: &CertificateRequest) -> Result<Issued, AuthorityError> {
-        if wish.validity.until > self.validity.until {
+    /// Makes a certificate with a new key (ECDSA on P-256).
+    pub fn issue(&self, request: &CertificateRequest) -> Result<Issued, AuthorityError> {
+        if request.validity.until > self.validity.until {
             return Err(AuthorityError::Outlives(self.validity.until));
         }
         let key = KeyPair::generate()?;
-        let (name, usage) = match &wish.role {
+        let (name, usage) = match &request.role {
             Role::Controller => ("netemctl controller".to_owned(), ExtendedKeyUsagePurpose::ClientAuth),
             Role::Viewer => ("netemctl viewer".to_owned(), ExtendedKeyUsagePurpose::ClientAuth),
             Role::Agent(node) => (format!("netemctl agent {node}"), ExtendedKeyUsagePurpose::ServerAuth),
         };
-        let mut params = params(&name, wish.validity);
+        let mut params = params(&name, request.validity);
         params.extended_key_usages = vec![usage];
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        params.subject_alt_names = alternative_names(wish)?;
+        params.subject_alt_names = alternative_names(request)?;
         let certificate = params.signed_by(&key, &self.issuer)?.pem();
         Ok(Issued { certificate, key: key.serialize_pem() })
     }
@@ -125,20 +125,20 @@ fn params(name: &str, validity: Validity) -> CertificateParams {
     let time = |moment: Moment| UNIX_EPOCH + Duration::from_nanos(moment.as_nanos());
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    // The subject has room for 64 characters; the whole name is in the role.
+    // A common name has at most 64 characters (RFC 5280, ub-common-name). The role has the whole name.
     params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
     params.not_before = time(validity.from).into();
     params.not_after = time(validity.until).into();
     params
 }
 
-fn alternative_names(wish: &CertificateRequest) -> Result<Vec<SanType>, AuthorityError> {
-    let role = SanType::URI(wish.role.to_string().try_into()?);
-    let own = match &wish.role {
+fn alternative_names(request: &CertificateRequest) -> Result<Vec<SanType>, AuthorityError> {
+    let role = SanType::URI(request.role.to_string().try_into()?);
+    let own = match &request.role {
         Role::Agent(node) => host_name(node),
         Role::Controller | Role::Viewer => None,
     };
-    let hosts = wish.hosts.iter().map(|host| match host.parse::<IpAddr>() {
+    let hosts = request.hosts.iter().map(|host| match host.parse::<IpAddr>() {
         Ok(address) => Ok(SanType::IpAddress(address)),
         Err(_) if is_host_name(host) => Ok(SanType::DnsName(host.as_str().try_into()?)),
         Err(_) => Err(AuthorityError::Host(host.clone())),
@@ -146,12 +146,12 @@ fn alternative_names(wish: &CertificateRequest) -> Result<Vec<SanType>, Authorit
     std::iter::once(Ok(role)).chain(own.map(|own| Ok(SanType::DnsName(own.try_into()?)))).chain(hosts).collect()
 }
 
-/// The name of a node as a host name, if it is one.
+/// The name of a node, if it is a valid host name.
 fn host_name(node: &NodeName) -> Option<&str> {
     Some(node.as_str()).filter(|name| is_host_name(name))
 }
 
-/// Letters, digits and hyphens, in labels of 1 to 63 that neither begin nor end with a hyphen (RFC 1123, section 2.1).
+/// Labels of 1 to 63 letters, digits and hyphens, without a hyphen at either end (RFC 1123, section 2.1).
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! The files of an identity, and the table `[tls]` that names them in another file.
+//! The files of an identity, and the table `[tls]` that names them.
 
 use std::{
     ops::Range,
@@ -7,26 +7,26 @@ use std::{
 
 use crate::topology::{Finding, Source, TableEntry, Word};
 
-/// The CA's certificate, in a folder that has one identity.
+/// The CA's certificate, in the folder of an identity.
 pub const CA_FILE: &str = "ca.pem";
-/// One's own certificate there.
+/// The identity's own certificate.
 pub const CERTIFICATE_FILE: &str = "cert.pem";
-/// Its key.
+/// The private key.
 pub const KEY_FILE: &str = "key.pem";
 
 /// The files of an identity, PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The CA that the other side has to be of.
+    /// The certificates of trusted CAs.
     pub ca: PathBuf,
-    /// One's own certificate.
+    /// The identity's own certificate.
     pub cert: PathBuf,
-    /// Its key, which nobody else may be able to read.
+    /// The private key, which no other user may read.
     pub key: PathBuf,
 }
 
 impl TlsFiles {
-    /// Those of a folder as [`pki issue`](super::store) makes them.
+    /// The files of a folder that [`pki issue`](super::store) made.
     pub fn in_folder(folder: &Path) -> Self {
         Self { ca: folder.join(CA_FILE), cert: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
     }
@@ -34,14 +34,14 @@ impl TlsFiles {
 
 /// The table `[tls]` of a file.
 pub(crate) struct TlsTable<'t> {
-    /// The place of its key.
+    /// The span of its key.
     pub(crate) key: Range<usize>,
-    /// `ca`, `cert` and `key`; `None` where one is missing or no text.
+    /// `ca`, `cert` and `key`. `None`: missing or not a string, which is reported.
     pub(crate) files: [Option<Word<'t>>; 3],
 }
 
 impl<'t> TlsTable<'t> {
-    /// Reads the table. What is wrong is reported.
+    /// Reads the table and reports errors.
     pub(crate) fn read(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Self> {
         let mut table = entry.table("`tls`", findings)?;
         let files = ["ca", "cert", "key"].map(|key| {
@@ -59,7 +59,7 @@ impl<'t> TlsTable<'t> {
         Some(Self { key: entry.key_span(), files })
     }
 
-    /// The files. A relative path begins at the folder of the file that names them.
+    /// The files. Relative paths begin at the folder of `source`.
     pub(crate) fn files(&self, source: &Source) -> Option<TlsFiles> {
         let path = |word: &Option<Word<'_>>| Some(source.path_of(word.as_ref()?.get_ref()).into());
         let [ca, cert, key] = &self.files;

@@ -1,4 +1,4 @@
-//! One's own side of TLS: [`Identity`], the certificate, its key, and the CA that the other side has to be of.
+//! One end of a TLS connection: [`Identity`], a certificate with its key, and the trusted CAs.
 
 use std::{
     fs::File,
@@ -29,11 +29,11 @@ use thiserror::Error;
 
 use super::{
     Role, TlsFiles, Validity,
-    refusal::{Mistaken, mistaken},
+    refusal::{WrongRole, role_error},
 };
 use crate::topology::NodeName;
 
-/// Who one is, and whose word one takes for who the others are.
+/// A certificate with its key, and the trusted CAs.
 #[derive(Clone, Debug)]
 pub struct Identity {
     role: Role,
@@ -43,47 +43,47 @@ pub struct Identity {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why there is no identity in these files.
+/// Why an identity cannot be read from its files.
 #[derive(Debug, Error)]
 pub enum IdentityError {
-    /// One cannot be read.
+    /// A file cannot be read.
     #[error("cannot read {path}: {0}", path = .1.display())]
     Unreadable(#[source] io::Error, PathBuf),
-    /// Others may read the key.
+    /// Other users may read the key.
     #[error("other users may read the private key {path} (mode {mode:04o}); run chmod 600; if they may have read it, issue a new one",
         path = .0.display(), mode = .1)]
     Exposed(PathBuf, u32),
-    /// One has something else in it.
+    /// A file has no certificate or no key.
     #[error("{path} has no {what}: {why}", path = .path.display())]
     Malformed {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// What should be in it.
+        /// The expected contents.
         what: &'static str,
-        /// What is wrong.
+        /// The error.
         why: String,
     },
-    /// The certificate is of another key.
+    /// The certificate and the key do not match.
     #[error("{cert} is not the certificate of the key {key}; take both from one `netemctl pki issue`",
         cert = .0.display(), key = .1.display())]
     Mismatch(PathBuf, PathBuf),
-    /// The certificate says nothing of what it is for.
+    /// The certificate names no role.
     #[error("{path} is not a netemctl certificate: it names no controller, viewer or agent", path = .0.display())]
     NoRole(PathBuf),
-    /// It is for something else.
+    /// The certificate has another role.
     #[error("{path} is the certificate of {is}, not of {wanted}", path = .path.display(), is = .is.describe(), wanted = .wanted.describe())]
     OtherRole {
         /// The certificate.
         path: PathBuf,
-        /// Whose it is.
+        /// Its role.
         is: Role,
-        /// Whose it should be.
+        /// The expected role.
         wanted: Role,
     },
 }
 
 impl Identity {
-    /// Reads an identity. The key must not be readable by others; `ca` may have several certificates, all trusted.
+    /// Reads an identity. No other user may read the key. All certificates in `ca` are trusted.
     pub fn read(TlsFiles { ca, cert, key }: &TlsFiles) -> Result<Self, IdentityError> {
         let malformed = |path: &Path, what, error: &dyn std::fmt::Display| IdentityError::Malformed {
             path: path.into(),
@@ -108,12 +108,7 @@ impl Identity {
         Ok(Self { role, validity, roots: Arc::new(roots), key: Arc::new(certified), provider })
     }
 
-    /// Reads that of a folder as [`pki issue`](super::store) makes them.
-    pub fn in_folder(folder: &Path) -> Result<Self, IdentityError> {
-        Self::read(&TlsFiles::in_folder(folder))
-    }
-
-    /// The same, if it is that of `wanted`, or of a viewer where a controller is wanted; `cert` is for the error.
+    /// Fails unless the role is `wanted`, or a viewer where a controller is wanted. The error names `cert`.
     pub fn only_of(self, wanted: &Role, cert: &Path) -> Result<Self, IdentityError> {
         let is_client = *wanted == Role::Controller && self.role == Role::Viewer;
         if self.role == *wanted || is_client {
@@ -122,18 +117,17 @@ impl Identity {
         Err(IdentityError::OtherRole { path: cert.into(), is: self.role, wanted: wanted.clone() })
     }
 
-    /// What its certificate is for.
+    /// The role of the certificate.
     pub fn role(&self) -> &Role {
         &self.role
     }
 
-    /// How long its certificate holds.
+    /// The validity of the certificate.
     pub fn validity(&self) -> Validity {
         self.validity
     }
 
-    /// The TLS of a controller that means to talk to the agent of `node`, wherever that may be; `None`: to that of any
-    /// node, to learn which one it is.
+    /// The TLS configuration of a controller that accepts only the agent of `node`. `None`: the agent of any node.
     pub fn client(&self, node: Option<&NodeName>) -> Result<ClientConfig, TlsError> {
         let verifier = AgentVerifier {
             node: node.cloned(),
@@ -145,13 +139,13 @@ impl Identity {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
-        // Each connection proves anew who is there; and where it goes is nobody else's business.
+        // No resumption: each connection authenticates. No SNI: it would reveal the host name.
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
         Ok(config)
     }
 
-    /// The TLS of an agent, which listens to nobody but controllers and viewers.
+    /// The TLS configuration of an agent, which accepts only controllers and viewers.
     pub fn server(&self) -> Result<ServerConfig, TlsError> {
         let chain = WebPkiClientVerifier::builder_with_provider(Arc::clone(&self.roots), Arc::clone(&self.provider));
         let chain = chain.build().map_err(|error| TlsError::General(error.to_string()))?;
@@ -173,7 +167,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityErr
     if found.is_empty() { Err(malformed("no `BEGIN CERTIFICATE`".to_owned())) } else { Ok(found) }
 }
 
-/// A private key, if nobody else may read it.
+/// Reads a private key. Fails if other users may read the file.
 pub(super) fn secret(path: &Path) -> Result<Vec<u8>, IdentityError> {
     let unreadable = |error| IdentityError::Unreadable(error, path.into());
     let mut file = File::open(path).map_err(unreadable)?;
@@ -186,10 +180,10 @@ pub(super) fn secret(path: &Path) -> Result<Vec<u8>, IdentityError> {
     Ok(text)
 }
 
-/// Takes the agent of one node for it, and nobody else.
+/// Accepts the agent of one node only.
 #[derive(Debug)]
 struct AgentVerifier {
-    /// The node; `None`: any.
+    /// The node. `None`: any.
     node: Option<NodeName>,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -208,12 +202,12 @@ impl ServerCertVerifier for AgentVerifier {
         let chain =
             verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, self.algorithms.all);
         let role = Role::of(certificate);
-        chain.map_err(|error| mistaken(error, role.as_ref()))?;
+        chain.map_err(|error| role_error(error, role.as_ref()))?;
         match &role {
             Some(Role::Agent(node)) if self.node.as_ref().is_none_or(|meant| meant == node) => {
                 Ok(ServerCertVerified::assertion())
             }
-            _ => Err(Mistaken(role).into()),
+            _ => Err(WrongRole(role).into()),
         }
     }
 
@@ -240,7 +234,7 @@ impl ServerCertVerifier for AgentVerifier {
     }
 }
 
-/// Takes controllers and viewers of the right CA for what they are, and nobody else.
+/// Accepts controllers and viewers of trusted CAs only.
 #[derive(Debug)]
 struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,
@@ -259,10 +253,10 @@ impl ClientCertVerifier for ClientVerifier {
     ) -> Result<ClientCertVerified, TlsError> {
         let role = Role::of(certificate);
         let verified = self.chain.verify_client_cert(certificate, intermediates, now);
-        let verified = verified.map_err(|error| mistaken(error, role.as_ref()))?;
+        let verified = verified.map_err(|error| role_error(error, role.as_ref()))?;
         match role {
             Some(Role::Controller | Role::Viewer) => Ok(verified),
-            _ => Err(Mistaken(role).into()),
+            _ => Err(WrongRole(role).into()),
         }
     }
 

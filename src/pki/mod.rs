@@ -1,9 +1,9 @@
-//! Who may talk to whom over TLS: a private certificate authority, and certificates that say what they are for.
+//! Authentication over TLS: a private certificate authority, and certificates with roles.
 //!
 //! [`Authority`] makes certificates and [`store`] keeps them in a folder. Each names one [`Role`]: the agent of one node,
-//! or a controller. [`Identity`] is one's own certificate, key and trusted CA, from which both ends get their TLS
-//! configuration: a controller talks to nobody but the agent of the very node that it means, an agent listens to nobody
-//! but a controller. Host names and addresses play no part in that. TLS 1.3 only, by rustls with ring.
+//! a controller or a viewer. [`Identity`] is a certificate, its key and the trusted CAs, and makes the TLS configuration of
+//! each end. A controller accepts only the agent of the node that it calls. An agent accepts only controllers and viewers.
+//! Host names and addresses are ignored. TLS 1.3 only, by rustls with ring.
 
 mod authority;
 mod files;

@@ -1,7 +1,7 @@
-//! Why a TLS connection did not come about, in sentences that say what to do.
+//! Errors of TLS connections, as messages with remedies.
 //!
-//! rustls knows the reason as an error of its own or, where the other end has refused, as the alert that it sent
-//! (RFC 8446, section 6.2). In TLS 1.3 a client learns of the latter only when it reads the answer to its request.
+//! rustls returns an error of its own or the alert of the other end (RFC 8446, section 6.2). In TLS 1.3, a client gets the
+//! alert when it reads the answer to its request.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -10,11 +10,11 @@ use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessa
 use super::Role;
 use crate::{plan::Moment, topology::NodeName};
 
-/// A certificate of a CA that is trusted, for something else than what it is shown for.
+/// A certificate of a trusted CA has the wrong role.
 #[derive(Debug)]
-pub(super) struct Mistaken(pub(super) Option<Role>);
+pub(super) struct WrongRole(pub(super) Option<Role>);
 
-impl fmt::Display for Mistaken {
+impl fmt::Display for WrongRole {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Some(role) => write!(f, "the certificate is that of {}", role.describe()),
@@ -23,56 +23,56 @@ impl fmt::Display for Mistaken {
     }
 }
 
-impl Error for Mistaken {}
+impl Error for WrongRole {}
 
-impl From<Mistaken> for TlsError {
-    fn from(mistaken: Mistaken) -> Self {
-        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(mistaken))))
+impl From<WrongRole> for TlsError {
+    fn from(error: WrongRole) -> Self {
+        Self::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
     }
 }
 
-/// The error of a chain, where a wrong extended key usage is nothing but a wrong role.
-pub(super) fn mistaken(error: TlsError, role: Option<&Role>) -> TlsError {
+/// Replaces the error for a wrong extended key usage, which means a wrong role.
+pub(super) fn role_error(error: TlsError, role: Option<&Role>) -> TlsError {
     match error {
         TlsError::InvalidCertificate(
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
-        ) => Mistaken(role.cloned()).into(),
+        ) => WrongRole(role.cloned()).into(),
         error => error,
     }
 }
 
-/// Why a controller and an agent do not trust each other; each says what to do.
+/// Why a controller and an agent do not trust each other. Each message has a remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
-    /// What answers is no TLS.
+    /// The other end does not speak TLS.
     #[error(
         "it does not speak TLS: give the agent a [tls] section (netemctl agent --help), or correct its address in the \
          inventory"
     )]
     Plain,
-    /// The agent is of another CA.
+    /// Another CA signed the agent's certificate.
     #[error(
         "its certificate is signed by another CA than ours: issue it one of ours (netemctl pki issue {0}), or use the \
              other CA's controller certificate"
     )]
     OtherCa(NodeName),
-    /// Its certificate is over.
+    /// The agent's certificate has expired.
     #[error("its certificate expired {1}: renew it (netemctl pki issue {0} --force) and copy it to the node")]
     Expired(NodeName, String),
-    /// Its certificate does not hold yet.
+    /// The agent's certificate is not valid yet.
     #[error("its certificate is not valid before {0}: correct the clock of this machine")]
     Early(String),
-    /// It is the agent of another node.
+    /// The agent is another node's.
     #[error(
         "it is the agent of {other}, not of {node}: correct the address in the inventory, or the certificate on the node"
     )]
     OtherNode {
-        /// Who was meant.
+        /// The called node.
         node: NodeName,
-        /// Who is there.
+        /// The agent's node.
         other: NodeName,
     },
-    /// It is no agent.
+    /// The certificate is not an agent's.
     #[error("its certificate is not an agent's ({0}): give it one (netemctl pki issue {1})")]
     NoAgent(String, NodeName),
     /// The agent trusts another CA.
@@ -81,24 +81,24 @@ pub enum Untrusted {
              its CA (--tls-dir), or give it one of ours (netemctl pki issue {0})"
     )]
     OurCa(NodeName),
-    /// Our certificate is no controller's.
+    /// Our certificate is not a controller's.
     #[error("it refuses our certificate, which is not a controller's: make one with netemctl pki issue --controller")]
     OurRole,
-    /// Our certificate does not hold now.
+    /// Our certificate is expired or not yet valid.
     #[error(
         "it refuses our certificate, which is expired or not yet valid by the agent's clock: renew it (netemctl pki issue \
              --controller --force), or correct the clocks"
     )]
     OurValidity,
-    /// We have shown none.
+    /// We presented no certificate.
     #[error("it requires a certificate, and none was shown: name the folder of one with --tls-dir")]
     OurCertificate,
-    /// Anything else.
+    /// Another error.
     #[error("TLS failed: {0}")]
     Other(String),
 }
 
-/// Why a controller that meant to talk to `node` could not, if that is a matter of TLS.
+/// The TLS error of a controller's connection to `node`. `None`: not a TLS error.
 pub fn why_untrusted(error: &(dyn Error + 'static), node: &NodeName) -> Option<Untrusted> {
     use CertificateError as Bad;
     let tls = tls_error(error)?;
@@ -106,12 +106,10 @@ pub fn why_untrusted(error: &(dyn Error + 'static), node: &NodeName) -> Option<U
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => Untrusted::Plain,
         TlsError::InvalidCertificate(bad) => match bad {
             Bad::UnknownIssuer | Bad::BadSignature => Untrusted::OtherCa(node.clone()),
-            Bad::Expired => Untrusted::Expired(node.clone(), "by now".to_owned()),
             Bad::ExpiredContext { not_after, .. } => Untrusted::Expired(node.clone(), moment(not_after.as_secs())),
-            Bad::NotValidYet => Untrusted::Early("later".to_owned()),
             Bad::NotValidYetContext { not_before, .. } => Untrusted::Early(moment(not_before.as_secs())),
-            Bad::Other(OtherError(why)) => match why.downcast_ref::<Mistaken>() {
-                Some(Mistaken(Some(Role::Agent(other)))) if other != node => {
+            Bad::Other(OtherError(why)) => match why.downcast_ref::<WrongRole>() {
+                Some(WrongRole(Some(Role::Agent(other)))) if other != node => {
                     Untrusted::OtherNode { node: node.clone(), other: other.clone() }
                 }
                 _ => Untrusted::NoAgent(why.to_string(), node.clone()),
@@ -131,7 +129,7 @@ pub fn why_untrusted(error: &(dyn Error + 'static), node: &NodeName) -> Option<U
     })
 }
 
-/// Why an agent did not take a client for a controller, for its log.
+/// The TLS error of a client's connection to an agent, for the agent's log.
 pub fn why_refused(error: &io::Error) -> String {
     use CertificateError as Bad;
     match tls_error(error) {
@@ -141,9 +139,7 @@ pub fn why_refused(error: &io::Error) -> String {
         }
         Some(TlsError::InvalidCertificate(bad)) => match bad {
             Bad::UnknownIssuer | Bad::BadSignature => "its certificate is signed by another CA".to_owned(),
-            Bad::Expired => "its certificate has expired".to_owned(),
             Bad::ExpiredContext { not_after, .. } => format!("its certificate expired {}", moment(not_after.as_secs())),
-            Bad::NotValidYet => "its certificate is not valid yet".to_owned(),
             Bad::NotValidYetContext { not_before, .. } => {
                 format!("its certificate is not valid before {}", moment(not_before.as_secs()))
             }
@@ -163,14 +159,14 @@ fn moment(seconds: u64) -> String {
     Moment::from_nanos(seconds.saturating_mul(1_000_000_000)).to_string()
 }
 
-/// The error of rustls that this one comes from, however deep it is wrapped.
+/// The rustls error in the chain of sources.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(tls) = error.downcast_ref() {
             return Some(tls);
         }
-        // An I/O error shows its inner error's source as its own, and not that error.
+        // `io::Error::source` skips the inner error itself.
         let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         next = match inner {
             Some(inner) => Some(inner),

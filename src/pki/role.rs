@@ -1,4 +1,4 @@
-//! What a certificate is for: [`Role`].
+//! The role of a certificate's holder: [`Role`].
 
 use std::{fmt, str::FromStr};
 
@@ -6,24 +6,22 @@ use rustls::pki_types::CertificateDer;
 
 use crate::topology::NodeName;
 
-/// What every role is written with: URIs of a scheme of our own, in the certificate's subject alternative names.
+/// The scheme of role URIs, in the certificate's subject alternative names.
 const SCHEME: &str = "netemctl:";
 
-/// What the holder of a certificate is; written `netemctl:controller`, `netemctl:viewer` or `netemctl:agent/n7`.
+/// The role of a certificate's holder: `netemctl:controller`, `netemctl:viewer` or `netemctl:agent/n7`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Whoever may change the nodes' networks.
+    /// May change the nodes' networks.
     Controller,
-    /// Whoever may read what is in force, and change or measure nothing.
+    /// May read what is in force, and change or measure nothing.
     Viewer,
-    /// The agent of this node, and of no other.
+    /// Is the agent of this node only.
     Agent(NodeName),
 }
 
 impl Role {
-    /// The role that a certificate names; `None`: none, more than one, or nothing that this version knows.
-    ///
-    /// Says nothing of who signed it.
+    /// The role in a certificate, without a check of its signature. `None`: no role, several, or an unknown one.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
         let mut roles = certificate.valid_uri_names().filter(|uri| uri.starts_with(SCHEME));
@@ -31,7 +29,7 @@ impl Role {
         roles.next().is_none().then_some(role)
     }
 
-    /// The same for people: `the agent of n7`.
+    /// The role for people: `the agent of n7`.
     pub fn describe(&self) -> String {
         match self {
             Self::Controller => "a controller".to_owned(),

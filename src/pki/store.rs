@@ -1,14 +1,13 @@
-//! A private CA and all that it has issued, as a folder: [`Store`].
+//! The folder of a private CA and its certificates: [`Store`].
 //!
 //! ```text
-//! ca/cert.pem ca/key.pem                          the CA; whoever has its key is trusted by all
-//! controller/{ca,cert,key}.pem                    a folder is one identity, ready to be used or copied as it is
+//! ca/cert.pem ca/key.pem                          the CA
+//! controller/{ca,cert,key}.pem                    each folder is one identity, ready to use or copy
 //! viewer/{ca,cert,key}.pem
 //! nodes/n7/{ca,cert,key}.pem
 //! ```
 //!
-//! Folders have mode 0700 and keys 0600. A folder appears as a whole or not at all, and takes the place of another only
-//! if that is asked for.
+//! Folders have mode 0700 and keys 0600. A folder appears as a whole, and replaces another one only with `force`.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -36,32 +35,32 @@ const NODES: &str = "nodes";
 #[derive(Clone, Debug)]
 pub struct Store(PathBuf);
 
-/// What a store has of one identity, or of its CA.
+/// One identity in a store, or its CA.
 #[derive(Clone, Debug)]
 pub struct StoredIdentity {
     /// Its folder.
     pub folder: PathBuf,
-    /// What its certificate is for; `None`: it is the CA's.
+    /// The role of its certificate. `None`: the CA.
     pub role: Option<Role>,
-    /// How long it holds.
+    /// Its validity.
     pub validity: Validity,
-    /// Whether it was signed by the CA that the store has now.
+    /// True if the store's current CA signed it.
     pub is_ours: bool,
 }
 
-/// Why a store cannot do what is asked.
+/// Why an operation on a store failed.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// There is a CA already.
+    /// The store has a CA already.
     #[error("{0} has a CA already")]
     HasCa(PathBuf),
-    /// There is none.
+    /// The store has no CA.
     #[error("{0} has no CA")]
     NoCa(PathBuf),
-    /// There are certificates already.
+    /// The certificates exist already.
     #[error("certificates for {0} exist already")]
     Issued(String),
-    /// Others may look into the folder.
+    /// Other users have access to the folder.
     #[error("other users have access to {path} (mode {mode:04o}); run: chmod 700 {path}", path = .0.display(), mode = .1)]
     Open(PathBuf, u32),
     /// A certificate cannot be made.
@@ -70,7 +69,7 @@ pub enum StoreError {
     /// The CA's key cannot be read.
     #[error(transparent)]
     Key(#[from] IdentityError),
-    /// There is something else in a certificate's place.
+    /// The file is not a certificate of netemctl.
     #[error("{0} is not a netemctl certificate")]
     Odd(PathBuf),
     /// A file cannot be read or written.
@@ -79,7 +78,7 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// The store that is in this folder, or will be.
+    /// The store in this folder, which need not exist yet.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self(folder.into())
     }
@@ -89,7 +88,7 @@ impl Store {
         &self.0
     }
 
-    /// Where an identity is.
+    /// The folder of an identity.
     pub fn folder(&self, role: &Role) -> PathBuf {
         match role {
             Role::Controller => self.0.join(CONTROLLER),
@@ -98,9 +97,9 @@ impl Store {
         }
     }
 
-    /// Makes a CA. With `force` it takes the place of the one that there is, whose certificates nobody believes then.
+    /// Makes a CA. With `force`, it replaces the existing CA and thereby invalidates its certificates.
     pub fn init(&self, validity: Validity, force: bool) -> Result<(), StoreError> {
-        self.make_private(&self.0)?;
+        make_private(&self.0)?;
         let folder = self.0.join(CA);
         if folder.exists() && !force {
             return Err(StoreError::HasCa(self.0.clone()));
@@ -113,19 +112,19 @@ impl Store {
         )
     }
 
-    /// Makes identities; if one of them is there already and this is not `force`d, none.
-    pub fn issue(&self, wishes: &[CertificateRequest], force: bool) -> Result<Vec<PathBuf>, StoreError> {
+    /// Makes identities, with `force` also existing ones. Without `force`, an existing one is an error and none is made.
+    pub fn issue(&self, requests: &[CertificateRequest], force: bool) -> Result<Vec<PathBuf>, StoreError> {
         let authority = self.authority()?;
         let taken: Vec<&Role> =
-            wishes.iter().map(|wish| &wish.role).filter(|role| self.folder(role).exists()).collect();
+            requests.iter().map(|request| &request.role).filter(|role| self.folder(role).exists()).collect();
         if !taken.is_empty() && !force {
             return Err(StoreError::Issued(describe(&taken)));
         }
-        self.make_private(&self.0.join(NODES))?;
-        // All of them are made before the first one is put in its place.
-        let issued: Result<Vec<_>, _> = wishes.iter().map(|wish| authority.issue(wish)).collect();
-        let place = |(wish, issued): (&CertificateRequest, super::Issued)| {
-            let folder = self.folder(&wish.role);
+        make_private(&self.0.join(NODES))?;
+        // All are made before the first folder is replaced.
+        let issued: Result<Vec<_>, _> = requests.iter().map(|request| authority.issue(request)).collect();
+        let place = |(request, issued): (&CertificateRequest, super::Issued)| {
+            let folder = self.folder(&request.role);
             let files = [
                 (CA_FILE, authority.certificate(), 0o644),
                 (CERTIFICATE_FILE, issued.certificate.as_str(), 0o644),
@@ -133,10 +132,10 @@ impl Store {
             ];
             self.place(&folder, &files, force).map(|()| folder)
         };
-        wishes.iter().zip(issued?).map(place).collect()
+        requests.iter().zip(issued?).map(place).collect()
     }
 
-    /// What there is: the CA first, then the controller, the viewer, and the nodes in their order.
+    /// The CA, the controller, the viewer, and the nodes in order.
     pub fn list(&self) -> Result<Vec<StoredIdentity>, StoreError> {
         let ca = self.certificate(&self.0.join(CA))?;
         let subject = X509Certificate::from_der(&ca).map(|(_, ca)| ca.subject().as_raw().to_vec()).unwrap_or_default();
@@ -169,7 +168,7 @@ impl Store {
             entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
         };
         let entries = entries.map_err(|error| StoreError::File(error, folder))?;
-        // What has no node's name is none of ours.
+        // Other entries of the folder are ignored.
         Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
 
@@ -178,7 +177,7 @@ impl Store {
         if !folder.exists() {
             return Err(StoreError::NoCa(self.0.clone()));
         }
-        self.check_private(&self.0)?;
+        check_private(&self.0)?;
         let certificate = folder.join(CERTIFICATE_FILE);
         let text = fs::read_to_string(&certificate).map_err(|error| StoreError::File(error, certificate))?;
         let key = identity::secret(&folder.join(KEY_FILE))?;
@@ -194,24 +193,7 @@ impl Store {
         CertificateDer::from_pem_slice(&text).map_err(|_| StoreError::Odd(path))
     }
 
-    /// Makes a folder for the user alone, or checks that it is.
-    fn make_private(&self, folder: &Path) -> Result<(), StoreError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| StoreError::File(error, folder.into()))?;
-        self.check_private(folder)
-    }
-
-    #[expect(clippy::unused_self, reason = "it is a rule of stores")]
-    fn check_private(&self, folder: &Path) -> Result<(), StoreError> {
-        let metadata = fs::metadata(folder).map_err(|error| StoreError::File(error, folder.into()))?;
-        let mode = metadata.permissions().mode() & 0o7777;
-        if mode & 0o077 != 0 {
-            return Err(StoreError::Open(folder.into(), mode));
-        }
-        Ok(())
-    }
-
-    /// Puts a folder with these files in its place, as a whole.
+    /// Writes a folder with these files atomically.
     fn place(&self, target: &Path, files: &[(&str, &str, u32)], force: bool) -> Result<(), StoreError> {
         let failed = |error| StoreError::File(error, target.into());
         let private = || fs::Permissions::from_mode(0o700);
@@ -227,7 +209,7 @@ impl Store {
             write().map_err(failed)?;
         }
         if force && target.exists() {
-            // What was there goes with its folder, or comes back.
+            // The old folder is removed with `aside`, or restored after an error.
             let aside = beside().map_err(failed)?;
             let old = aside.path().join("old");
             fs::rename(target, &old).map_err(failed)?;
@@ -236,27 +218,45 @@ impl Store {
                 return Err(failed(error));
             }
         } else {
-            // A folder that is not empty is never replaced by this (rename(2)).
+            // rename(2) never replaces a folder that is not empty.
             fs::rename(staged.path(), target).map_err(failed)?;
         }
-        // It is somewhere else by now, and not to be removed.
+        // The folder has moved, so it must not be removed.
         let _moved = staged.keep();
         let parent = target.parent().unwrap_or(&self.0);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
     }
 }
 
-/// Whose certificates they are: `the controller and n[1-3]`.
+/// Makes a folder with mode 0700. Fails if an existing folder is open to other users.
+fn make_private(folder: &Path) -> Result<(), StoreError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.map_err(|error| StoreError::File(error, folder.into()))?;
+    check_private(folder)
+}
+
+fn check_private(folder: &Path) -> Result<(), StoreError> {
+    let metadata = fs::metadata(folder).map_err(|error| StoreError::File(error, folder.into()))?;
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(StoreError::Open(folder.into(), mode));
+    }
+    Ok(())
+}
+
+/// The holders of certificates, for people: `the controller and n[1-3]`.
 pub fn describe(roles: &[&Role]) -> String {
-    let nodes: Vec<NodeName> = roles
-        .iter()
-        .filter_map(|role| match role {
-            Role::Agent(node) => Some(node.clone()),
-            Role::Controller | Role::Viewer => None,
-        })
-        .collect();
-    let clients = [(Role::Controller, "the controller"), (Role::Viewer, "the viewer")];
-    let clients = clients.into_iter().filter(|(role, _)| roles.contains(&role)).map(|(_, name)| name.to_owned());
-    let nodes = Some(hostlist::fold(&nodes)).filter(|_| !nodes.is_empty());
-    clients.chain(nodes).collect::<Vec<_>>().join(" and ")
+    let mut parts = Vec::new();
+    let mut nodes = Vec::new();
+    for role in roles {
+        match role {
+            Role::Controller => parts.push("the controller".to_owned()),
+            Role::Viewer => parts.push("the viewer".to_owned()),
+            Role::Agent(node) => nodes.push(node),
+        }
+    }
+    if !nodes.is_empty() {
+        parts.push(hostlist::fold(&nodes));
+    }
+    parts.join(" and ")
 }

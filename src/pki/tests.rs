@@ -70,7 +70,6 @@ fn no_certificate_outlives_its_ca() {
         let left = validity.left().unwrap();
         assert!(left > Duration::from_hours(9 * 24 - 1) && left <= Duration::from_hours(9 * 24), "{left:?}");
         assert!(validity.from <= SystemTime::now().into(), "clocks that are a little behind believe it");
-        assert!(!validity.is_over());
     }
 }
 

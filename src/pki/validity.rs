@@ -1,4 +1,4 @@
-//! From when until when a certificate holds: [`Validity`].
+//! The validity of certificates: [`Validity`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -7,7 +7,7 @@ use x509_parser::{certificate::X509Certificate, prelude::FromDer, time::ASN1Time
 
 use crate::plan::Moment;
 
-/// From when until when a certificate holds.
+/// The period in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
     /// Not before.
@@ -17,18 +17,18 @@ pub struct Validity {
 }
 
 impl Validity {
-    /// How much sooner than now a new certificate begins to hold: the clocks of nodes may be behind.
+    /// New certificates are valid from this long ago, because the clocks of nodes may be behind.
     pub const LEAD: Duration = Duration::from_hours(1);
 
-    /// From a little before now, for that many days.
+    /// From [`Self::LEAD`] ago until `days` from now.
     pub fn days(days: u32) -> Self {
-        // Certificates know whole seconds.
+        // Certificates have whole seconds.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         Self { from: (now - Self::LEAD).into(), until: (now + Duration::from_hours(24) * days).into() }
     }
 
-    /// That of a certificate; `None` if it cannot be read.
+    /// The validity of a certificate. `None`: the certificate is malformed.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
         let moment = |time: ASN1Time| {
@@ -39,12 +39,7 @@ impl Validity {
         Some(Self { from: moment(validity.not_before), until: moment(validity.not_after) })
     }
 
-    /// Whether it is over by now.
-    pub fn is_over(&self) -> bool {
-        self.left().is_none()
-    }
-
-    /// How long it still holds; `None`: no longer.
+    /// The time that is left. `None`: expired.
     pub fn left(&self) -> Option<Duration> {
         self.until.since(SystemTime::now().into())
     }

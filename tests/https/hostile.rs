@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use netemctl::{agent::Limits, pki::Identity};
+use netemctl::{
+    agent::Limits,
+    pki::{Identity, TlsFiles},
+};
 use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -27,7 +30,7 @@ fn resident() -> u64 {
 }
 
 async fn tls(site: &Site) -> TlsStream<TcpStream> {
-    let identity = Identity::in_folder(&site.controller()).unwrap();
+    let identity = Identity::read(&TlsFiles::in_folder(&site.controller())).unwrap();
     let connector = TlsConnector::from(Arc::new(identity.client(Some(&name("n1"))).unwrap()));
     let stream = TcpStream::connect(site.address).await.unwrap();
     connector.connect(ServerName::try_from("agent").unwrap(), stream).await.unwrap()

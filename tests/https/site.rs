@@ -133,7 +133,7 @@ impl Site {
     }
 
     pub(crate) fn fleet_of(&self, node: &str, identity: Option<&Path>) -> Fleet {
-        let tls = identity.map(|folder| Arc::new(Identity::in_folder(folder).expect("an identity")));
+        let tls = identity.map(|folder| Arc::new(Identity::read(&TlsFiles::in_folder(folder)).expect("an identity")));
         let address = HostPort { host: self.address.ip().to_string(), port: self.address.port() };
         let agent = AgentAddress::Https(address);
         Fleet::new(inventory(node, agent), Access { tls, ..Access::default() })

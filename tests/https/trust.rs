@@ -12,7 +12,7 @@ use netemctl::{
     agent::{Config, Limits, ServeError},
     fleet::{Access, CallError, Fleet},
     inventory::{Contact, Which},
-    pki::{Identity, IdentityError, KEY_FILE, Role, Untrusted, Validity},
+    pki::{Identity, IdentityError, KEY_FILE, Role, TlsFiles, Untrusted, Validity},
     plan::{AgentAddress, HostPort, Wanted},
     wire::{
         ApiError, Call, Commit, Confirm, ErrorCode, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe,
@@ -54,7 +54,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let site = Site::up(Limits::default()).await;
     let folder = site.folder.path().join("viewer");
     write_identity(&folder, &site.authority, &site.authority, Role::Viewer, valid());
-    let identity = Identity::in_folder(&folder).unwrap().only_of(&Role::Controller, &folder);
+    let identity = Identity::read(&TlsFiles::in_folder(&folder)).unwrap().only_of(&Role::Controller, &folder);
     assert!(identity.is_ok(), "the commands take it where they want a controller's");
     let (viewer, n1) = (site.fleet(Some(&folder)), name("n1"));
     let stamp = viewer.call_one(PATIENCE, &n1, GetStamp {}).await.unwrap();
@@ -103,7 +103,7 @@ fn probe() -> Probe {
 async fn who_does_not_know_the_node_takes_any_agent_of_the_ca_and_nobody_else() {
     let ask = async |site: &Site| {
         let agent = AgentAddress::Https(HostPort { host: site.address.ip().to_string(), port: site.address.port() });
-        let identity = Identity::in_folder(&site.controller()).expect("an identity");
+        let identity = Identity::read(&TlsFiles::in_folder(&site.controller())).expect("an identity");
         let access = Access { tls: Some(Arc::new(identity)), ..Access::default() };
         let contact = |interface| [(name("host-1"), Contact { agent: agent.clone(), interface })].into();
         let unknown = Fleet::of_agents(contact(None), access.clone());
@@ -211,7 +211,7 @@ async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
     let own = authority();
     let folder = tempfile::tempdir().unwrap();
     write_identity(&folder.path().join("c"), &own, &own, Role::Controller, valid());
-    let identity = Identity::in_folder(&folder.path().join("c")).unwrap();
+    let identity = Identity::read(&TlsFiles::in_folder(&folder.path().join("c"))).unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(identity.server().unwrap()));
@@ -329,7 +329,7 @@ fn a_certificate_that_names_no_role_or_two_is_none_of_ours() {
         let certificate = params.self_signed(&key).unwrap().pem();
         std::fs::write(folder.path().join("cert.pem"), certificate).unwrap();
         std::fs::write(folder.path().join(KEY_FILE), key.serialize_pem()).unwrap();
-        Identity::in_folder(folder.path())
+        Identity::read(&TlsFiles::in_folder(folder.path()))
     };
     assert_eq!(read(&["netemctl:agent/n7"]).unwrap().role(), &agent_of("n7"));
     assert_eq!(read(&["https://example.org", "netemctl:controller"]).unwrap().role(), &Role::Controller);

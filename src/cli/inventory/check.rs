@@ -1,4 +1,4 @@
-//! `netemctl inventory check`: what the inventory says, compared with what every agent says.
+//! `netemctl inventory check`: the inventory compared with the agents' answers.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -35,14 +35,14 @@ pub(super) struct Check {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryCheck"))]
 pub(in crate::cli) struct Checked {
-    /// Whether every agent answers, every node is as the inventory has it, and no node is known to refuse a change.
+    /// True if all agents answer, all nodes fit the inventory, and no node refuses the dry run.
     ok: bool,
-    /// Why no change was tried on some node.
+    /// The reason why some nodes made no dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     untried: Option<String>,
     inventory: Whence,
     nodes: BTreeMap<NodeName, Node>,
-    /// What is probably not meant in the file, although it is right.
+    /// Warnings about the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<Problem>,
 }
@@ -55,19 +55,19 @@ struct Node {
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<IfName>,
     addresses: Vec<IpAddr>,
-    /// The interface's speed, where it knows it.
+    /// The interface's speed, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     speed_mbit: Option<u32>,
-    /// What is wrong.
+    /// The reason of any other state than `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     error: Option<Saying>,
-    /// What will be in the way, although the inventory is right.
+    /// Warnings about the interface and its addresses.
     warnings: Vec<String>,
-    /// What the node sends to networks behind other nodes.
+    /// The node's routes to networks behind other nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     routed: Option<Routed>,
-    /// What the agent said.
+    /// The agent's answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Host>,
 }
@@ -92,7 +92,7 @@ impl Check {
         let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
         let mut answering = inventory.clone();
         answering.nodes.retain(|node, _| hosts.contains_key(node));
-        // They may name nodes that do not answer, and no link needs them.
+        // Zones may have nodes that do not answer. No link needs the zones.
         answering.zones.clear();
         let fleet = context.fleet_of(Agents::Placed(answering), whereabouts.file.tls())?;
         let Tried { refusals, untried } = context.ask("making a dry run", async |_| {
@@ -138,11 +138,11 @@ impl Check {
     }
 }
 
-/// What nodes say of a change that is not made.
+/// The result of a dry run.
 #[derive(Default)]
 struct Tried {
     refusals: BTreeMap<NodeName, CallError>,
-    /// Why some of them were not asked.
+    /// The reason why some nodes made no dry run.
     untried: Option<String>,
 }
 
@@ -152,8 +152,7 @@ impl Tried {
     }
 }
 
-/// Asks every node whether its guard and its kernel take a change, as `plan` does. The change is what is in force, or delays
-/// between all nodes if nothing is in force.
+/// Makes a dry run on every node, as `plan` does: of what is in force, or of delays if nothing is in force.
 async fn try_out(fleet: &Fleet) -> Tried {
     let inventory = fleet.inventory();
     match inventory.nodes.len() {
@@ -177,14 +176,14 @@ async fn try_out(fleet: &Fleet) -> Tried {
     }
 }
 
-/// Some delay between all nodes.
+/// A topology with a delay between all nodes.
 fn delays(inventory: &Inventory) -> Option<Topology> {
     let nodes = serde_json::to_string(&inventory.nodes.keys().collect::<Vec<_>>()).ok()?;
     let text = format!("name = 'inventory-check'\nnodes = {nodes}\n[links]\ndefault = {{ rtt = '2ms' }}\n");
     Topology::parse(Source::new("inventory check", text)).ok()
 }
 
-/// The speed of a node's interface, and what is to be said of it.
+/// The speed of a node's interface, and warnings about the interface.
 fn look(place: &NodeLocation, host: &Host) -> (Option<u32>, Vec<String>) {
     let Some(interface) = host.interfaces.iter().find(|interface| interface.name == place.interface) else {
         return (None, Vec::new());

@@ -1,4 +1,4 @@
-//! What `check` and `show` draw alike: the inventory that it is, the agents, a table of the nodes.
+//! The output that `check` and `show` share: the inventory's origin, the agents, a table of the nodes.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::topology::NodeName;
 /// A node with its agent and its other columns.
 pub(super) type Row<'a> = (&'a NodeName, &'a str, Vec<String>);
 
-/// The table has a column for the agents if one line cannot say all of them.
+/// Draws the nodes. The agents have a column if one pattern cannot describe them all.
 pub(super) fn draw_nodes(from: &Whence, header: &[&str], nodes: &[Row<'_>]) -> String {
     let agents = in_one_line(nodes);
     let column = |text: &str| agents.is_none().then(|| text.to_owned());
@@ -22,7 +22,7 @@ pub(super) fn draw_nodes(from: &Whence, header: &[&str], nodes: &[Row<'_>]) -> S
     format!("inventory: {from}\n{agents}\n{nodes}")
 }
 
-/// The agents of several nodes, with `{node}` for each node's name, as an inventory file says it. `None`: they are not alike.
+/// The pattern of all agents, with `{node}` for the node's name. `None`: they differ otherwise.
 fn in_one_line(nodes: &[Row<'_>]) -> Option<String> {
     let [(first, agent, _), others @ ..] = nodes else { return None };
     let pattern = agent.replace(first.as_str(), "{node}");

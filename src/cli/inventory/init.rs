@@ -1,10 +1,9 @@
-//! `netemctl inventory init`: an inventory file of what the hosts say.
+//! `netemctl inventory init`: an inventory file from the agents' answers.
 
 use std::{
     collections::BTreeMap,
     fs::{self, OpenOptions},
     io::{self, Write},
-    net::IpAddr,
     path::{Path, PathBuf},
 };
 
@@ -13,9 +12,9 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, context::Agents, failure::exit_of, output::talk, render::count};
 use crate::{
     fleet::split,
-    inventory::{Contact, Draft, draft},
+    inventory::{Contact, Draft, Drafted, draft},
     pki::TlsFiles,
-    plan::{AddressDefaults, AgentAddress, IfName, Transport},
+    plan::{AddressDefaults, AgentAddress, Transport},
     topology::{Hostlist, NodeName},
     wire::GetHost,
 };
@@ -63,21 +62,11 @@ pub(super) struct Init {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInit"))]
 pub(in crate::cli) struct Initial<'a> {
-    /// What was written; `None`: it is in `text`.
+    /// The file that was written. `None`: the file's text is in `text`.
     file: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
-    nodes: BTreeMap<&'a NodeName, Node<'a>>,
-}
-
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInitNode"))]
-struct Node<'a> {
-    agent: &'a str,
-    interface: Option<&'a IfName>,
-    addresses: &'a [IpAddr],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    warning: Option<&'a str>,
+    nodes: &'a BTreeMap<NodeName, Drafted>,
 }
 
 impl Init {
@@ -87,7 +76,7 @@ impl Init {
         }
         let addresses = self.addresses()?;
         let has_https = addresses.iter().any(|address| address.transport() == Transport::Https);
-        // That of the user's own CA goes without saying.
+        // The file need not name the certificate of the user's own CA.
         let tls = context.tls_files().filter(|_| has_https);
         if has_https && context.certificate(None).is_none() {
             return Err(Failure::new(Exit::Usage, "agents with HTTPS require a controller's certificate")
@@ -103,18 +92,9 @@ impl Init {
     }
 
     fn answer(&self, context: &Context, draft: &Draft) -> Result<Exit, Failure> {
-        let nodes = draft.nodes.iter().map(|(name, drafted)| {
-            let node = Node {
-                agent: &drafted.agent,
-                interface: drafted.interface.as_ref(),
-                addresses: &drafted.addresses,
-                warning: drafted.warning.as_deref(),
-            };
-            (name, node)
-        });
         let file = self.output.as_deref();
         let text = file.is_none().then_some(&*draft.text);
-        let initial = Initial { file, text, nodes: nodes.collect() };
+        let initial = Initial { file, text, nodes: &draft.nodes };
         match file {
             Some(file) => context.answer(&initial, || {
                 let (file, nodes) = (file.display(), count(draft.nodes.len(), "node"));
@@ -130,14 +110,14 @@ impl Init {
         Ok(Exit::Ok)
     }
 
-    /// Where the agents are, each once.
+    /// The addresses of the agents, without duplicates.
     fn addresses(&self) -> Result<Vec<AgentAddress>, Failure> {
         let transport = Transport::ALL.into_iter().find(|transport| transport.name() == self.transport);
         let transport = transport.unwrap_or(Transport::Https);
         let defaults = AddressDefaults { transport, port: self.port, user: self.user.clone() };
         let mut addresses = Vec::new();
         for word in &self.hosts {
-            // Brackets of an address of IPv6 are none of a hostlist.
+            // The brackets of an IPv6 address are not a hostlist's.
             let texts = if word.contains("://[") {
                 vec![word.clone()]
             } else {
@@ -159,7 +139,7 @@ impl Init {
         Ok(addresses)
     }
 
-    /// The files as the inventory is to have them, for whom paths begin in its own folder.
+    /// The files as the inventory names them: relative paths begin at the inventory's folder.
     fn written(&self, tls: Option<TlsFiles>) -> Option<TlsFiles> {
         let folder = self.output.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         let written = |path: PathBuf| {
@@ -188,7 +168,7 @@ fn exists(file: &Path) -> Failure {
         .hint("choose another name, or overwrite it with --force")
 }
 
-/// What each agent says of its host.
+/// Asks each agent for its host.
 fn ask(
     context: &Context,
     addresses: &[AgentAddress],
@@ -198,7 +178,7 @@ fn ask(
     let mut agents = BTreeMap::new();
     for (number, address) in (1..).zip(addresses) {
         let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
-        // A socket is no name.
+        // The path of a socket is not a node's name.
         let given = address.host().and_then(|host| host.parse().ok()).filter(|name| !named.contains_key(name));
         let numbered = || format!("host-{number}").parse();
         let name: NodeName = given.map_or_else(numbered, Ok).map_err(|error| invalid(&error))?;

@@ -1,4 +1,4 @@
-//! `netemctl inventory`: where the nodes are, asked, written down, compared with what there is.
+//! `netemctl inventory`: writes, checks and shows inventories.
 
 mod check;
 mod draw;
@@ -43,7 +43,7 @@ impl InventoryArgs {
     }
 }
 
-/// Which inventory `check` and `show` are about.
+/// The inventory for `check` and `show`.
 #[derive(Debug, clap::Args)]
 struct Which {
     /// Inventory file, or topology with an [inventory] table [default: the inventory in use]

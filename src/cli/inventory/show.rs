@@ -1,4 +1,4 @@
-//! `netemctl inventory show`: what the inventory says, without asking anybody.
+//! `netemctl inventory show`: the inventory, without asking agents.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -23,7 +23,7 @@ pub(in crate::cli) struct Shown<'a> {
     inventory: &'a Whence,
     nodes: BTreeMap<&'a NodeName, Node<'a>>,
     zones: &'a BTreeMap<ZoneName, Vec<NodeName>>,
-    /// What is probably not meant in the file, although it is right.
+    /// Warnings about the file.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
 }
@@ -32,13 +32,13 @@ pub(in crate::cli) struct Shown<'a> {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryShowNode"))]
 struct Node<'a> {
     agent: String,
-    /// The interface's name.
+    /// The interface's name, if given.
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<String>,
-    /// The network that it is in.
+    /// The network that selects the interface.
     #[serde(skip_serializing_if = "Option::is_none")]
     network: Option<String>,
-    /// None: those that the interface has.
+    /// Empty: all addresses of the interface.
     addresses: &'a [IpAddr],
 }
 

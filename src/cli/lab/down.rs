@@ -9,28 +9,17 @@ use crate::{
     topology::NodeName,
 };
 
-/// A lab that was taken down.
+/// The document of `lab down`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Down {
-    /// Whether there was a lab to take down.
+    /// True if a lab was up.
     was_up: bool,
-    /// The programs in its nodes that were ended.
-    ended: Vec<Gone>,
-    /// Programs that go on without a network, since this command runs in them.
+    /// The programs in its nodes, which were ended.
+    ended: Vec<EndedProgram>,
+    /// Programs that continue without a network, because this command runs in them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     left: Vec<Left>,
-}
-
-/// A program that was ended.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct Gone {
-    node: NodeName,
-    pid: i32,
-    program: String,
-    /// Whether it had to be killed.
-    killed: bool,
 }
 
 /// A program that was not ended.
@@ -42,23 +31,14 @@ struct Left {
     program: String,
 }
 
-impl From<EndedProgram> for Gone {
-    fn from(ended: EndedProgram) -> Self {
-        let EndedProgram { node, pid, name: program, killed } = ended;
-        Self { node, pid, program, killed }
-    }
-}
-
-impl Gone {
-    /// Which programs were ended, a line if there are any.
-    pub(super) fn said(ended: &[Self]) -> String {
-        let lines = [(false, "ended"), (true, "killed (SIGTERM did not end them)")].map(|(killed, what)| {
-            let programs: Vec<&Self> = ended.iter().filter(|gone| gone.killed == killed).collect();
-            let names = by_name(programs.iter().map(|gone| (&*gone.program, &gone.node)));
-            if programs.is_empty() { String::new() } else { format!("{what}: {names}\n") }
-        });
-        lines.concat()
-    }
+/// The ended programs in at most two lines: those that SIGTERM ended, and those that SIGKILL did.
+pub(super) fn draw_ended(ended: &[EndedProgram]) -> String {
+    let lines = [(false, "ended"), (true, "killed (SIGTERM did not end them)")].map(|(killed, what)| {
+        let programs = ended.iter().filter(|program| program.killed == killed);
+        let names = by_name(programs.map(|ended| (&*ended.program, &ended.node)));
+        if names.is_empty() { names } else { format!("{what}: {names}\n") }
+    });
+    lines.concat()
 }
 
 pub(super) fn down(context: &Context, if_idle: bool) -> Result<Exit, Failure> {
@@ -68,8 +48,7 @@ pub(super) fn down(context: &Context, if_idle: bool) -> Result<Exit, Failure> {
         let name = program.process.name().to_owned();
         Left { node: program.node, pid: program.process.pid, program: name }
     });
-    let ended_programs = ended.programs.into_iter().map(Gone::from).collect();
-    let down = Down { was_up: ended.was_up, ended: ended_programs, left: left.collect() };
+    let down = Down { was_up: ended.was_up, ended: ended.programs, left: left.collect() };
     context.answer(&down, || {
         let rest = match &down.left[..] {
             [] => "its directory is removed".to_owned(),
@@ -83,12 +62,12 @@ pub(super) fn down(context: &Context, if_idle: bool) -> Result<Exit, Failure> {
             (false, []) => "no lab is up".to_owned(),
             (false, _) => "no lab is up; a killed lab was cleaned up".to_owned(),
         };
-        format!("{}{lab}", Gone::said(&down.ended))
+        format!("{}{lab}", draw_ended(&down.ended))
     })?;
     Ok(Exit::Ok)
 }
 
-/// Does work that ends programs, unless the command is interrupted; then a part of it may be done.
+/// Runs `work`, which ends programs. After an interrupt, the work may be partly done.
 pub(super) fn ending<T: Send + 'static>(
     context: &Context,
     what: &str,
@@ -96,7 +75,7 @@ pub(super) fn ending<T: Send + 'static>(
 ) -> Result<T, Failure> {
     context.act(Some(what), "ending the programs", async |interrupt| {
         let (tell, told) = oneshot::channel();
-        // A thread of its own, so that this process can end before the work does.
+        // In a thread, so that this process can end before the work does.
         std::thread::spawn(move || drop(tell.send(work())));
         tokio::select! {
             biased;

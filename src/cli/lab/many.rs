@@ -54,7 +54,7 @@ struct RanInNode {
     error: Option<String>,
 }
 
-/// Programs in the background.
+/// The programs in the background.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Detached {
@@ -82,7 +82,7 @@ enum Background {
     },
 }
 
-/// Runs the program in all hosts, and waits for all of them.
+/// Runs the program in all hosts, and waits until all programs have ended.
 pub(super) fn run(context: &Context, hosts: &[NodeName], program: &[OsString]) -> Result<Exit, Failure> {
     let directory = context.lab_directory()?.path().to_owned();
     let is_json = context.is_json();

@@ -40,7 +40,7 @@ enum Verb {
         nodes: Vec<String>,
     },
     Exec(exec::ExecArgs),
-    /// Open a shell inside a node
+    /// Open a shell in a node
     Shell {
         /// The node, or `controller`
         node: String,
@@ -50,7 +50,7 @@ enum Verb {
     /// Programs get SIGTERM, and SIGKILL after 10 s. They are not started again. The agent restarts, also after a crash,
     /// and continues from its journal. Topology, changes, addresses and files stay.
     Restart {
-        /// Which nodes: a hostlist, zones, or `*`
+        /// A hostlist, zones, or `*`
         #[arg(required = true, value_name = "NODES")]
         nodes: Vec<String>,
     },
@@ -62,18 +62,18 @@ enum Verb {
         #[arg(long, alias = "keep")]
         if_idle: bool,
     },
-    /// Hold a lab open (what `up` starts)
+    /// Run the keeper of a lab, for lab up
     #[command(hide = true)]
     Keep,
 }
 
 impl LabArgs {
-    /// Whether it moves the process into other namespaces, which only one that has a single thread can.
+    /// True if it enters other namespaces, which only a process with a single thread can.
     pub(super) fn enters_namespaces(&self) -> bool {
         matches!(self.verb, Verb::Exec(_) | Verb::Shell { .. } | Verb::Keep)
     }
 
-    /// Whether it ends what runs in the lab.
+    /// True if it ends programs in the lab.
     pub(super) fn ends_programs(&self) -> bool {
         matches!(self.verb, Verb::Down { .. } | Verb::Restart { .. })
     }

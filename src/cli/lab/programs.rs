@@ -14,7 +14,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// What runs in the nodes of a lab.
+/// The document of `lab ps`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Programs {
@@ -27,7 +27,7 @@ pub(in crate::cli) struct Programs {
 struct Running {
     node: NodeName,
     pid: i32,
-    /// How long it has been running.
+    /// The time since its start.
     age_s: f64,
     /// The program and its arguments.
     command: Vec<String>,
@@ -62,7 +62,7 @@ fn draw(programs: &[Running]) -> String {
     });
     let header = ["NODE", "PID", "AGE", "COMMAND"];
     let mut rows: Vec<Vec<String>> = rows.collect();
-    // As ps(1) has it: on a terminal a line is as long as the terminal is wide.
+    // Like ps(1), cuts lines at the width of the terminal.
     if let Some(columns) = columns(io::stdout()) {
         let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
         let others: usize = (0..3).map(|column| width(column).max(header[column].len()) + 2).sum();

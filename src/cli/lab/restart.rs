@@ -2,20 +2,20 @@
 
 use serde::Serialize;
 
-use super::down::{Gone, ending};
+use super::down::{draw_ended, ending};
 use crate::{
     cli::{Context, Exit, Failure},
-    lab::CONTROLLER,
+    lab::{CONTROLLER, EndedProgram},
     topology::{NodeName, hostlist},
 };
 
-/// Nodes that were restarted.
+/// The document of `lab restart`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Restarted {
     nodes: Vec<NodeName>,
-    /// The programs that were ended.
-    ended: Vec<Gone>,
+    /// The programs in these nodes, which were ended.
+    ended: Vec<EndedProgram>,
 }
 
 pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failure> {
@@ -29,9 +29,9 @@ pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failu
         let nodes = nodes.clone();
         move || lab.restart(&nodes)
     })?;
-    let restarted = Restarted { nodes, ended: ended.into_iter().map(Gone::from).collect() };
+    let restarted = Restarted { nodes, ended };
     context.answer(&restarted, || {
-        format!("{}restarted {names}; the topology and all changes stay in force", Gone::said(&restarted.ended))
+        format!("{}restarted {names}; the topology and all changes stay in force", draw_ended(&restarted.ended))
     })?;
     Ok(Exit::Ok)
 }

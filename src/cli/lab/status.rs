@@ -34,7 +34,7 @@ pub(in crate::cli) struct LabStatus {
 struct MemberStatus {
     database: Vec<String>,
     management: Vec<String>,
-    /// `up`, or why it is not.
+    /// `up`, or the error of the call to the agent.
     agent: String,
 }
 

@@ -28,12 +28,11 @@ pub(in crate::cli) struct Up<'a> {
     topology: &'a str,
     nodes: usize,
     directory: PathBuf,
-    /// How long it took.
     #[serde(rename = "took_s")]
     seconds: f64,
 }
 
-/// What `lab up` is given.
+/// The arguments of `lab up`.
 #[derive(Debug, clap::Args)]
 pub(super) struct UpArgs {
     /// The topology file, or - for stdin
@@ -78,23 +77,21 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     let mut keeper = start_keeper(&directory).map_err(failed)?;
     let said = keeper.stdout.take().map(OwnedFd::from);
     let what = format!("bringing up {}", count(layout.members.len(), "node"));
-    let came = context.act(Some(&what), "taking the lab down", async |interrupt| {
+    let said = context.act(Some(&what), "taking the lab down", async |interrupt| {
         tokio::select! {
-            said = first_line(said) => Ok(Came { up: said == READY, interrupted: false }),
-            () = interrupt.cancelled() => Ok(Came { up: false, interrupted: true }),
+            said = first_line(said) => Ok(Some(said)),
+            () = interrupt.cancelled() => Ok(None),
         }
     })?;
-    if !came.up {
-        if came.interrupted {
-            // Its namespaces end with it, and so do its agents.
-            keeper.kill().map_err(failed)?;
-        }
+    let Some(said) = said else {
+        // The kernel removes the namespaces with the keeper, and the agents end with it.
+        keeper.kill().and_then(|()| keeper.wait()).map_err(failed)?;
+        drop(exclusive);
+        end(&directory)?;
+        return Err(Failure::new(Exit::Interrupted, "interrupted; the lab was removed"));
+    };
+    if said != READY {
         let exit = keeper.wait().map_err(failed)?.code();
-        if came.interrupted {
-            drop(exclusive);
-            end(&directory)?;
-            return Err(Failure::new(Exit::Interrupted, "interrupted; the lab was removed"));
-        }
         let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
         return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
     }
@@ -111,10 +108,10 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// How long agents may take to end whose keeper is gone.
+/// The timeout for agents to end after their keeper.
 const AGENTS_END_WITHIN: Duration = Duration::from_secs(5);
 
-/// Removes what is left of a lab that did not come up, where an agent may still be about to make its socket.
+/// Removes the directory of a lab that did not come up. Retries, because an agent may still be creating its socket.
 fn end(directory: &LabDirectory) -> Result<(), Failure> {
     let deadline = Instant::now() + AGENTS_END_WITHIN;
     while let Err(error) = directory.end(false) {
@@ -126,26 +123,20 @@ fn end(directory: &LabDirectory) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How waiting for a lab ended.
-struct Came {
-    up: bool,
-    interrupted: bool,
-}
-
-/// What the keeper says first: [`READY`], or nothing before it ends.
+/// The keeper's first line: [`READY`], or nothing if it ends before.
 async fn first_line(stdout: Option<OwnedFd>) -> String {
     let mut line = String::new();
     if let Some(pipe) = stdout.and_then(|stdout| pipe::Receiver::from_owned_fd(stdout).ok()) {
-        // An error is as good as an end: the keeper's exit code and log say why.
+        // After a read error, the keeper's exit code and log have the reason.
         drop(BufReader::new(pipe).read_line(&mut line).await);
     }
     line.trim_end().to_owned()
 }
 
-/// What the keeper says on stdout once the lab is up.
+/// The keeper's line on stdout when the lab is up.
 const READY: &str = "ready";
 
-/// What the keeper said before it ended, in its own words.
+/// The keeper's own error and hints, from its log.
 fn why_not(directory: &LabDirectory, exit: Exit) -> Failure {
     let log = fs::read_to_string(directory.log()).unwrap_or_default();
     let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
@@ -169,10 +160,10 @@ fn about(path: &Path, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The keeper's process. It has one thread until its namespaces are made.
+/// Runs the keeper. The process has one thread until its namespaces are made.
 #[expect(clippy::disallowed_methods, reason = "to be seen by its user, a root of a user namespace must start anew")]
 pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
-    // A session of its own: the terminal's Ctrl-C and its end are not the lab's. The second start has one already.
+    // Ctrl-C and the end of the terminal must not reach the lab. After the second exec, setsid(2) fails.
     let _already = nix::unistd::setsid();
     let in_user_namespace = as_root_of_user_namespace().map_err(|error| {
         Failure::new(Exit::Permission, format!("the kernel allows this user no user namespace: {error}"))
