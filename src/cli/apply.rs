@@ -56,7 +56,7 @@ impl Apply {
         };
         let exit = change_on(context, fleet, &self.scope, Edit::replacing(), &warnings, edit)?;
         if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
-            talk(&format!("hint: name these nodes in other commands: --inventory {file}, or NETEMCTL_INVENTORY\n"));
+            talk(&format!("hint: other commands reach these nodes with --inventory {file}, or with NETEMCTL_INVENTORY\n"));
         }
         Ok(exit)
     }

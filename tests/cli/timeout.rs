@@ -55,7 +55,7 @@ fn a_lab_that_does_not_come_up_in_time_leaves_nothing() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("uniform-45-rtt0");
     let up = in_time(|| sandbox.run(["lab", "up", &file, "--timeout", "0.3"])).ended(124);
-    assert!(up.stderr.contains("error: timed out after 0.3 s; nothing"), "{up}");
+    assert!(up.stderr.contains("error: timed out after 0.3 s; the lab was removed"), "{up}");
     sandbox.wait_until_empty();
     let _up = sandbox.run(["lab", "status"]).ended(6);
 }

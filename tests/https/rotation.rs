@@ -22,7 +22,7 @@ async fn new_files_are_used_by_the_next_connection_and_bad_ones_by_none() {
     std::fs::copy(elsewhere.join(KEY_FILE), agent.join(KEY_FILE)).unwrap();
     assert!(site.ask().await.is_ok(), "it goes on with what it had");
     assert!(site.ask().await.is_ok());
-    assert_eq!(log.text().matches("new certificate is of no use").count(), 1, "{}", log.text());
+    assert_eq!(log.text().matches("new certificate is unusable").count(), 1, "{}", log.text());
 
     // All of it: another CA, whose controllers alone are listened to from now on.
     write_identity(&agent, &other, &other, agent_of("n1"), valid());

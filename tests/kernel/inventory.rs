@@ -66,7 +66,7 @@ fn by_an_inventory_that_leaves_addresses_open_all_is_done_as_in_the_lab() {
     let table = table.replace("[nodes]", "[inventory.nodes]").replace("[zones]", "[inventory.zones]");
     let carrying = lab.topology(&format!("{}{table}", WAN.replace("40ms", "60ms")));
     let applied = lab.run([Path::new("apply"), &carrying]).expect(0);
-    assert!(applied.stderr.contains("hint: other commands find these nodes with --inventory"), "{}", applied.stderr);
+    assert!(applied.stderr.contains("hint: other commands reach these nodes with --inventory"), "{}", applied.stderr);
     assert_eq!(cut(&by(&lab, &carrying, "verify --count 10 --tolerance 20")), 0);
 
     // What an agent cannot say now, the others remember: it is the transaction that fails, as in a lab.
@@ -89,7 +89,7 @@ fn inventory_check_says_what_every_change_would_refuse() {
     let before = lab.tc();
     let checked = lab.netemctl("inventory check").expect(5).stdout;
     assert!(
-        checked.contains("n2: interface db0: it carries") && checked.contains("tc qdisc del dev db0 ingress"),
+        checked.contains("n2: interface db0: it has objects of other programs") && checked.contains("tc qdisc del dev db0 ingress"),
         "{checked}"
     );
     assert!(checked.contains("n3: interface db0 carries a default route"), "{checked}");
