@@ -88,7 +88,7 @@ fn what_is_sent_what_is_lost_as_asked_and_what_did_not_fit_are_counted_and_told_
     let table = drawn.split("\n\n").find(|part| part.starts_with("NODE") && part.contains("OVERFLOW")).unwrap();
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     let line = |start: &str| table.lines().find(|line| line.starts_with(start)).unwrap_or_else(|| panic!("{table}"));
-    assert!(line("n1      n3").contains("50ms loss"), "{table}");
+    assert!(line("n1      n3").contains("50ms, 30% loss"), "{table}");
     assert!(line("n[2-4]").contains("n[1-4]"), "nodes with the same figures are one line: {table}");
     assert!(lab.netemctl("--json status").expect(0).json().get("counters").is_none());
 }
