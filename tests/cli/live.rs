@@ -251,8 +251,8 @@ fn what_is_laid_over_what_is_shown_or_the_kernel_that_cannot_shape_is_named() {
     insta::assert_snapshot!(overlays.join("\n"), @r#"
     CHANGE       LINKS    SAYS            OVER
     Z1:Z3:delay  Z1 ↔ Z3  delay = "60ms"  the LAN
-    storm        n7 → *   delay = "10ms"  links that differ
-    n1:n7:delay  n1 ↔ n7  delay = "5ms"   links that differ
+    storm        n7 → *   delay = "10ms"  different links
+    n1:n7:delay  n1 ↔ n7  delay = "5ms"   different links
     "#);
     let document = lab.run(["status", "--json"]).ended(0).json();
     assert!(document["overlays"][1]["left_s"].as_f64().is_some_and(|left| (3_500.0..=3_600.0).contains(&left)));
@@ -265,7 +265,7 @@ fn what_is_laid_over_what_is_shown_or_the_kernel_that_cannot_shape_is_named() {
     ");
     insta::assert_snapshot!(lab.run(["unset"]), @"
     --- stdout
-    nothing is in force: every interface is as it was found; changed 2 nodes, 17 steps
+    nothing is in force; changed 2 nodes, 17 steps
     --- stderr
     --- exit status: 0
     ");

@@ -34,7 +34,7 @@ fn prose_fits_the_terminal_and_has_one_line_a_statement_in_a_pipe() {
         // A terminal that does not say how wide it is.
         assert_eq!(on_terminal(&lab.sandbox, 0, arguments), piped, "{arguments}");
     }
-    assert!(wrapped > 2, "{wrapped} lines are longer than a terminal is wide");
+    assert!(wrapped > 0, "{wrapped} lines are longer than a terminal is wide");
     let _again = lab.run(["lab", "restart", "n3"]).ended(0);
 }
 
