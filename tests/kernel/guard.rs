@@ -201,7 +201,7 @@ fn somebody_elses_filter_among_ours_stops_what_adds_and_nothing_that_takes_off()
         drop(lab.exec("n2", &format!("tc filter add dev db0 {add}")));
         let before = lab.tc();
         let refused = lab.netemctl("partition n1").expect(5);
-        assert!(refused.stderr.contains("; remove it: tc filter del dev db0"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("; remove them: tc filter del dev db0"), "{}", refused.stderr);
         assert_eq!(lab.tc(), before);
         drop(lab.netemctl("status").expect(4));
 
