@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
+    inventory_in_use::InventoryOrigin,
     output::talk,
     partitions::{Parted, cut_nothing, parted, sentence},
     render::{by_saying, count, saying},
     scope::ScopeOptions,
     topology_file,
-    whereabouts::Whence,
 };
 use crate::{
     fleet::{Edit, Fleet, FleetOnset, Outcome, Scope},
@@ -47,16 +47,18 @@ impl Apply {
         let topology = topology_file::read(&self.file)?;
         let warnings = topology.warnings();
         context.mention(&warnings);
-        let whereabouts = context.whereabouts(Some(&topology))?;
-        let warnings = [warnings.problems(), whereabouts.file.warnings().problems()].concat();
-        let fleet = whereabouts.fleet_to_change(context, &self.scope, Some(&topology), false)?;
+        let inventory_in_use = context.inventory_in_use(Some(&topology))?;
+        let warnings = [warnings.problems(), inventory_in_use.file.warnings().problems()].concat();
+        let fleet = inventory_in_use.fleet_to_change(context, &self.scope, Some(&topology), false)?;
         let edit = |wanted: &Wanted, inventory| {
             let bare = self.fresh.then(|| wanted.bare());
             bare.as_ref().unwrap_or(wanted).with_topology(topology.clone(), inventory)
         };
         let exit = change_on(context, fleet, &self.scope, Edit::replacing(), &warnings, edit)?;
-        if let (Whence::Topology { file }, false) = (whereabouts.from, context.is_json()) {
-            talk(&format!("hint: other commands reach these nodes with --inventory {file}, or with NETEMCTL_INVENTORY\n"));
+        if let (InventoryOrigin::Topology { file }, false) = (inventory_in_use.from, context.is_json()) {
+            talk(&format!(
+                "hint: other commands reach these nodes with --inventory {file}, or with NETEMCTL_INVENTORY\n"
+            ));
         }
         Ok(exit)
     }
@@ -153,9 +155,9 @@ pub(super) fn change(
     terms: Edit,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let whereabouts = context.whereabouts(None)?;
-    let fleet = whereabouts.fleet_to_change(context, scope, None, false)?;
-    change_on(context, fleet, scope, terms, whereabouts.file.warnings().problems(), edit)
+    let inventory_in_use = context.inventory_in_use(None)?;
+    let fleet = inventory_in_use.fleet_to_change(context, scope, None, false)?;
+    change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
 }
 
 /// Makes an edit that only removes: nodes that differ from the inventory do not stop it.
@@ -165,9 +167,9 @@ pub(super) fn remove(
     terms: Edit,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
-    let whereabouts = context.whereabouts(None)?;
-    let fleet = whereabouts.fleet_to_change(context, scope, None, true)?;
-    change_on(context, fleet, scope, terms, whereabouts.file.warnings().problems(), edit)
+    let inventory_in_use = context.inventory_in_use(None)?;
+    let fleet = inventory_in_use.fleet_to_change(context, scope, None, true)?;
+    change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
 }
 
 /// `warnings`: those of the topology file and the inventory.

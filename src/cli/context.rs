@@ -1,4 +1,4 @@
-//! What every verb needs: how to print, where the fleet is, how long it may take.
+//! [`Context`]: the global options that every command gets, the time limit, and the access to agents.
 
 use std::{
     collections::BTreeMap,
@@ -12,23 +12,17 @@ use std::{
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use super::{
-    Exit, Failure,
-    output::JsonForm,
-    pki,
-    whereabouts::{Given, Whereabouts, nowhere},
-};
+use super::{Exit, Failure, inventory_in_use::InventoryArgument, output::JsonForm, pki};
 use crate::{
     fleet::{Access, CALL_TIMEOUT, Fleet, Timeouts, ssh},
     inventory::Contact,
     lab::{Lab, LabDirectory},
     pki::{Identity, Role, TlsFiles, store::Store},
     plan::{AgentAddress, Inventory},
-    topology::{NodeName, Topology},
+    topology::NodeName,
 };
 
-/// How much earlier than the whole command a question to the agents is over at the most, so that what they said is still
-/// printed.
+/// The time kept for printing, at most: questions to agents end this much before the command's time limit.
 const TO_PRINT: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
@@ -37,19 +31,19 @@ pub(super) struct Context {
     lab_dir: Option<PathBuf>,
     ssh: ssh::Options,
     tls_dir: Option<PathBuf>,
-    inventory: Option<Given>,
+    pub(super) inventory: Option<InventoryArgument>,
     pub(super) deadline: Option<Deadline>,
-    /// Whether the end of the time is no reason any more to end on the spot.
+    /// True once a timeout no longer ends the process at once.
     pub(super) settled: Arc<Mutex<bool>>,
-    /// Whether it was the end of the time that has interrupted something.
+    /// True if the timeout interrupted the command.
     pub(super) timed_out: Arc<AtomicBool>,
 }
 
-/// Agents to talk to.
+/// The agents of a fleet.
 pub(super) enum Agents {
-    /// Those of an inventory.
+    /// The agents of an inventory.
     Placed(Inventory),
-    /// Those whose interfaces and addresses are not known.
+    /// Agents whose interfaces and addresses are unknown.
     Unplaced(BTreeMap<NodeName, Contact>),
 }
 
@@ -63,7 +57,7 @@ impl Agents {
     }
 }
 
-/// When the whole command has to be over.
+/// The end of the command's time, from `--timeout`.
 #[derive(Clone)]
 pub(super) struct Deadline {
     given: Duration,
@@ -95,22 +89,22 @@ impl Context {
         }
     }
 
-    /// With what it takes to reach agents elsewhere.
+    /// Sets the options for agents on other hosts.
     pub(super) fn with_access(self, ssh: ssh::Options, tls_dir: Option<PathBuf>) -> Self {
         Self { ssh, tls_dir, ..self }
     }
 
-    /// With the inventory file that is given on the command line or in the environment.
-    pub(super) fn with_inventory(self, inventory: Option<Given>) -> Self {
+    /// Sets the inventory file of the command line or the environment.
+    pub(super) fn with_inventory(self, inventory: Option<InventoryArgument>) -> Self {
         Self { inventory, ..self }
     }
 
-    /// Whether the command has a time limit.
+    /// True if the command has a time limit.
     pub(super) fn is_limited(&self) -> bool {
         self.deadline.is_some()
     }
 
-    /// How long agents may take to answer a question, so that there is an answer before the time is up.
+    /// The time limits of questions to agents. They leave time to print the answers.
     pub(super) fn patience(&self) -> Timeouts {
         let deadline = self.deadline.as_ref().map(|deadline| {
             let left = deadline.left();
@@ -119,7 +113,7 @@ impl Context {
         Timeouts { answer: CALL_TIMEOUT, deadline }
     }
 
-    /// Fails at once if something takes longer than there is time.
+    /// Fails if `what` takes longer than the time that is left.
     pub(super) fn check_time_for(&self, what: &str, takes: Duration) -> Result<(), Failure> {
         match &self.deadline {
             Some(deadline) if deadline.left() < takes => Err(Failure::new(
@@ -134,7 +128,7 @@ impl Context {
         }
     }
 
-    /// Whether the answer is for a program.
+    /// True with `--json`.
     pub(super) fn is_json(&self) -> bool {
         self.json.is_some()
     }
@@ -149,36 +143,12 @@ impl Context {
         Ok(self.lab_directory()?.find()?)
     }
 
-    /// Where the nodes are, as the first of these says: the file given, the topology's own table, the lab.
-    pub(super) fn whereabouts(&self, topology: Option<&Topology>) -> Result<Whereabouts, Failure> {
-        self.whereabouts_if_any(topology)?.ok_or_else(nowhere)
-    }
-
-    /// The same; `None`: nothing says where the nodes are.
-    pub(super) fn whereabouts_if_any(&self, topology: Option<&Topology>) -> Result<Option<Whereabouts>, Failure> {
-        let found = self.find_nodes(topology)?;
-        if let Some(whereabouts) = &found {
-            self.mention(whereabouts.file.warnings());
-        }
-        Ok(found)
-    }
-
-    /// The same, without a word of what is probably not meant there.
-    pub(super) fn find_nodes(&self, topology: Option<&Topology>) -> Result<Option<Whereabouts>, Failure> {
-        Whereabouts::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
-    }
-
-    /// The fleet to talk to.
-    pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
-        self.whereabouts(None)?.fleet(self)
-    }
-
-    /// Who this controller is, as the command line or the environment says: a folder as `netemctl pki issue` makes it.
+    /// The certificate of `--tls-dir`: a folder as `netemctl pki issue` makes it.
     pub(super) fn tls_files(&self) -> Option<TlsFiles> {
         self.tls_dir.as_deref().map(TlsFiles::in_folder)
     }
 
-    /// A fleet: the one place where one is made.
+    /// Makes a fleet. No other function does.
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
         let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
         let access = Access { tls, ssh: self.ssh.clone() };
@@ -189,15 +159,13 @@ impl Context {
         })
     }
 
-    /// Who this controller is, to agents that are reached by HTTPS. Without a certificate it can ask only those that need
-    /// none.
+    /// The controller's identity for agents by HTTPS. `None`: it has no certificate.
     fn identity(&self, tls: Option<&TlsFiles>) -> Result<Option<Arc<Identity>>, Failure> {
         let Some(files) = self.certificate(tls) else { return Ok(None) };
         Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
     }
 
-    /// The certificate for agents that are reached by HTTPS: that of `--tls-dir`, of what says where the nodes are, or of
-    /// the user's own CA.
+    /// The certificate for agents by HTTPS: of `--tls-dir`, of the inventory, or of the user's own CA.
     pub(super) fn certificate(&self, tls: Option<&TlsFiles>) -> Option<TlsFiles> {
         let of_user = || {
             let folder = Store::at(pki::folder(None).ok()?).folder(&Role::Controller);
@@ -206,12 +174,12 @@ impl Context {
         self.tls_files().or_else(|| tls.cloned()).or_else(of_user)
     }
 
-    /// The failure, where it was not a person who has interrupted something but the end of the time.
+    /// The failure, or a timeout's if the timeout interrupted the command.
     pub(super) fn blaming_the_clock(&self, failure: Failure) -> Failure {
         if self.has_timed_out() { failure.because_of_time(&self.why_interrupted()) } else { failure }
     }
 
-    /// Why the command is interrupted: the beginning of a sentence.
+    /// The reason for the interruption, as the beginning of a sentence.
     pub(super) fn why_interrupted(&self) -> String {
         match &self.deadline {
             Some(deadline) if self.has_timed_out() => deadline.says(),
@@ -224,13 +192,13 @@ impl Context {
     }
 }
 
-/// Each agent is an open file, by ssh three. The soft limit of most systems is 1,024, for the sake of programs with
-/// select(2); the hard one is what a process may really have (getrlimit(2)).
+/// Raises the soft limit of open files to the hard limit (getrlimit(2)). Each agent needs one open file, or three by ssh.
+/// The soft limit is 1,024 on most systems, for programs that use select(2).
 fn allow_many_connections() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {
-        // Refused, it is as it was, which does for most fleets; a larger one has fewer connections at once.
+        // A failure is harmless: large fleets then use fewer connections at a time.
         let _refused = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
     }
 }

@@ -1,4 +1,4 @@
-//! Why a command failed, in one place: the exit code, the sentence, what to do about it.
+//! [`Failure`]: the exit code, the message and the hints of a failed command.
 
 use std::{collections::BTreeMap, fmt::Display};
 
@@ -20,32 +20,32 @@ use crate::{
 pub(super) struct Failure {
     #[serde(skip)]
     pub(super) exit: Exit,
-    /// The sentence, without a full stop.
+    /// The message, without a full stop.
     pub(super) message: String,
-    /// What to do about it.
+    /// The next commands or options.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[cfg_attr(test, schemars(with = "Vec<String>"))]
     pub(super) hints: Vec<Hint>,
-    /// What each node said.
+    /// The failure of each node.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[cfg_attr(test, schemars(with = "BTreeMap<NodeName, String>"))]
-    pub(super) nodes: BTreeMap<NodeName, Saying>,
-    /// What is left of a change that was rolled back, on each node that did not say that it has nothing of it.
+    pub(super) nodes: BTreeMap<NodeName, NodeFailure>,
+    /// The nodes that did not confirm the rollback of a change.
     #[serde(rename = "rollback", skip_serializing_if = "Leftovers::is_empty")]
     pub(super) left: Box<Leftovers>,
-    /// What is wrong with a file.
+    /// The mistakes of a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<Problem>,
-    /// The same for people, in place of the message.
+    /// The mistakes as text. It replaces the message on a terminal.
     #[serde(skip)]
     pub(super) rejected: Option<Box<Rejected>>,
 }
 
-/// What to do about a failure.
+/// A hint: the next command or option after a failure.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Hint {
     pub(super) text: String,
-    /// The option that it recommends, if only some commands have that.
+    /// The recommended option, if only some commands have it.
     option: Option<&'static str>,
 }
 
@@ -55,35 +55,35 @@ impl Serialize for Hint {
     }
 }
 
-/// What one node said.
+/// The failure of one node.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Saying {
-    /// The sentence.
+pub(super) struct NodeFailure {
+    /// The message.
     pub(super) text: String,
-    /// The same without what is the node's alone, such as its agent's address: what many nodes may have in common.
+    /// The message without details of the node, such as its agent's address. Equal reasons are printed once.
     pub(super) reason: String,
 }
 
-impl Saying {
-    /// A sentence that has nothing of the node alone.
+impl NodeFailure {
+    /// A failure whose message has no details of the node.
     pub(super) fn of(text: String) -> Self {
         Self { reason: text.clone(), text }
     }
 }
 
-impl From<&CallError> for Saying {
+impl From<&CallError> for NodeFailure {
     fn from(error: &CallError) -> Self {
         Self { text: error.to_string(), reason: error.reason() }
     }
 }
 
-impl Serialize for Saying {
+impl Serialize for NodeFailure {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         self.text.serialize(serializer)
     }
 }
 
-/// What is left of a change on each node that could not be made to roll it back.
+/// The nodes that may still have a change that was rolled back.
 #[derive(Debug, Default, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
@@ -94,18 +94,18 @@ impl Leftovers {
         self.0.is_empty()
     }
 
-    /// The same as a sentence for each node.
+    /// A sentence for each node.
     pub(super) fn said(&self) -> impl Iterator<Item = (&NodeName, String)> {
         self.0.iter().map(|(node, left)| (node, left.said()))
     }
 }
 
-/// What is left of a change on a node that could not be made to roll it back.
+/// A node that may still have a change that was rolled back.
 #[derive(Debug, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Left {
     state: RollbackState,
-    /// Why it could not be made to.
+    /// Why the rollback failed.
     error: String,
 }
 
@@ -114,7 +114,7 @@ impl Left {
         Self { state: leftover.state, error: leftover.error.to_string() }
     }
 
-    /// The same as a sentence.
+    /// The state as a sentence.
     fn said(&self) -> String {
         let error = &self.error;
         match self.state {
@@ -146,7 +146,7 @@ impl Failure {
         }
     }
 
-    /// The same failure, where it was not a person who interrupted but the time that was over.
+    /// The failure after a timeout instead of an interruption by a person.
     pub(super) fn because_of_time(mut self, says: &str) -> Self {
         if let Some(rest) = self.message.strip_prefix("interrupted") {
             self.message = format!("{says}{rest}");
@@ -157,7 +157,7 @@ impl Failure {
         self
     }
 
-    /// The failure of work during which the command was interrupted. A change that could not be rolled back stays a failure.
+    /// The failure of interrupted work. A change that could not be rolled back stays a failure.
     pub(super) fn of_interrupted(mut self) -> Self {
         if !self.message.starts_with("interrupted") {
             self.message = format!("interrupted; {}", self.message);
@@ -173,13 +173,13 @@ impl Failure {
         self
     }
 
-    /// Adds a hint at an option that only some commands have: [`Failure::of_command`] drops it for the others.
+    /// Adds a hint at an option. [`Failure::of_command`] drops the hint for commands without the option.
     pub(super) fn hint_at(mut self, option: &'static str, hint: impl Display) -> Self {
         self.hints.push(Hint { text: hint.to_string(), option: Some(option) });
         self
     }
 
-    /// The failure without the hints at options that the command lacks.
+    /// The failure without hints at options that the command lacks.
     pub(super) fn of_command(mut self, command: &clap::Command) -> Self {
         let has = |option| command.get_arguments().any(|argument| argument.get_long() == Some(option));
         self.hints.retain(|hint| hint.option.is_none_or(has));
@@ -332,7 +332,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
     failure
 }
 
-/// What every node has after a change was taken back.
+/// The state of the nodes after a rollback.
 fn fate(left: &BTreeMap<NodeName, Left>) -> String {
     let mut states: BTreeMap<RollbackState, Vec<NodeName>> = BTreeMap::new();
     for (node, left) in left {
@@ -353,7 +353,7 @@ fn fate(left: &BTreeMap<NodeName, Left>) -> String {
     }
 }
 
-/// What a command ends with because one call failed.
+/// The exit code for a failed call.
 pub(super) fn exit_of(error: &CallError) -> Exit {
     match error {
         CallError::Refused(error) => match error.code {

@@ -12,8 +12,10 @@ mod heal;
 mod inventory;
 mod lab;
 
+mod inventory_in_use;
 mod log;
 mod new;
+mod node_lookup;
 mod output;
 mod overlays;
 mod partition;
@@ -35,7 +37,6 @@ mod topology_file;
 mod unjudged;
 mod unset;
 mod verify;
-mod whereabouts;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -44,7 +45,7 @@ use serde::Serialize;
 
 pub use exit::Exit;
 
-use self::{context::Context, failure::Failure, output::JsonForm, whereabouts::Given};
+use self::{context::Context, failure::Failure, inventory_in_use::InventoryArgument, output::JsonForm};
 
 /// Turn a LAN into the WAN of a topology file, partition it, and measure it
 #[derive(Debug, Parser)]
@@ -164,7 +165,7 @@ pub fn main() -> ExitCode {
     let context = Context::new(cli.json, lab_dir, cli.timeout);
     let context = context
         .with_access(cli.ssh.options(cli.verb.changes_fleet(), cli.json.is_some()), tls_dir)
-        .with_inventory(Given::new(cli.inventory));
+        .with_inventory(InventoryArgument::new(cli.inventory));
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&context.blaming_the_clock(failure.of_command(&called(&matches)))).into(),
@@ -361,7 +362,7 @@ mod tests {
             nobody(Phase::Confirm),
         ];
         let of_changes = of_changes.into_iter().map(Failure::from);
-        labs.into_iter().map(Failure::from).chain(of_changes).chain([whereabouts::nowhere()]).collect()
+        labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::nowhere()]).collect()
     }
 
     /// The command that a clause of a hint is about: the one that it names, or else the one that has failed.

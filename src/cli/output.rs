@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    failure::Saying,
+    failure::NodeFailure,
     render::{columns, escape, fitted, folded, saying},
 };
 use crate::topology::{Problem, Warnings};
@@ -121,7 +121,7 @@ impl Context {
         }
         // What many nodes say alike is said once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
-        for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, Saying::of(said))))) {
+        for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, NodeFailure::of(said))))) {
             talk(&format!("  {}\n", saying(&said, &nodes)));
         }
         for hint in &failure.hints {

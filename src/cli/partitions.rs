@@ -32,7 +32,7 @@ pub(super) struct Parted {
     one_way: bool,
     /// Which packets; none: all.
     ports: BTreeSet<Port>,
-    mode: Fate,
+    mode: ModeKind,
     /// The share of packets that is lost, if not all are.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<Probability>,
@@ -58,7 +58,7 @@ enum Kind {
 #[derive(Clone, Copy, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
-enum Fate {
+enum ModeKind {
     Drop,
     Reject,
     Loss,
@@ -180,9 +180,9 @@ impl Parted {
             one_way: kind == Kind::OneWay,
             ports: ports.clone(),
             mode: match mode {
-                Mode::Drop => Fate::Drop,
-                Mode::Reject => Fate::Reject,
-                Mode::Loss { .. } => Fate::Loss,
+                Mode::Drop => ModeKind::Drop,
+                Mode::Reject => ModeKind::Reject,
+                Mode::Loss { .. } => ModeKind::Loss,
             },
             loss: match mode {
                 Mode::Loss { loss: share } => Some(*share),

@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::offline::Offline;
-use super::{Context, Exit, Failure, render::count, topology_file, whereabouts::Whereabouts};
+use super::{Context, Exit, Failure, inventory_in_use::InventoryInUse, render::count, topology_file};
 use crate::{
     fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
@@ -92,13 +92,14 @@ impl Plan {
         let topology = topology_file::read(&self.file)?;
         let warnings = topology.warnings();
         context.mention(&warnings);
-        let whereabouts = context.whereabouts_if_any(Some(&topology))?;
-        let of_inventory = whereabouts.as_ref().map(|whereabouts| whereabouts.file.warnings().problems());
+        let inventory_in_use = context.inventory_if_any(Some(&topology))?;
+        let of_inventory =
+            inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
         let warnings = [warnings.problems(), of_inventory.unwrap_or_default()].concat();
-        let (Steps { changed, nodes }, offline) = match whereabouts {
-            Some(whereabouts) if !self.offline => (self.ask(context, &whereabouts, topology)?, None),
-            whereabouts => {
-                let (offline, inventory) = Offline::of(&topology, whereabouts.as_ref(), context)?;
+        let (Steps { changed, nodes }, offline) = match inventory_in_use {
+            Some(inventory_in_use) if !self.offline => (self.ask(context, &inventory_in_use, topology)?, None),
+            inventory_in_use => {
+                let (offline, inventory) = Offline::of(&topology, inventory_in_use.as_ref(), context)?;
                 self.check_node(&inventory)?;
                 (offline::steps(topology, inventory)?, Some(offline))
             }
@@ -127,8 +128,8 @@ impl Plan {
     }
 
     /// Has the agents compute it.
-    fn ask(&self, context: &Context, whereabouts: &Whereabouts, topology: Topology) -> Result<Steps, Failure> {
-        let fleet = whereabouts.fleet(context).map_err(unreached)?;
+    fn ask(&self, context: &Context, inventory_in_use: &InventoryInUse, topology: Topology) -> Result<Steps, Failure> {
+        let fleet = inventory_in_use.fleet(context).map_err(unreached)?;
         self.check_node(fleet.inventory())?;
         let preview = context.ask("reading the nodes", async |_| {
             // It keeps nobody out, so that there is nothing to put in order when it is dropped.

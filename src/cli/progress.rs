@@ -1,4 +1,4 @@
-//! Saying on stderr what a command waits for, once a second has passed.
+//! Progress on stderr: the work that a command waits for, once a second has passed.
 
 use std::{
     cell::{Cell, RefCell},

@@ -12,9 +12,9 @@ use serde::Serialize;
 use self::draw::draw;
 use super::{
     Context, Exit, Failure,
+    inventory_in_use::InventoryOrigin,
     overlays::{Laid, laid},
     partitions::{Parted, parted},
-    whereabouts::Whence,
 };
 use crate::{
     fleet::{CallError, split},
@@ -39,7 +39,7 @@ pub(super) struct Fleetwide {
     /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
     ok: bool,
     /// Which nodes these are.
-    inventory: Whence,
+    inventory: InventoryOrigin,
     /// The nodes that the last change left as they were, because it was said so.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     missing: BTreeSet<NodeName>,
@@ -101,8 +101,8 @@ impl Node {
 
 impl Status {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        let whereabouts = context.whereabouts(None)?;
-        let fleet = whereabouts.agents(context)?;
+        let inventory_in_use = context.inventory_in_use(None)?;
+        let fleet = inventory_in_use.agents(context)?;
         let (up, down, wanted, counters) = context.ask("reading the nodes", async |_| {
             let (up, down) = split(fleet.call(context.patience(), |_| GetStatus {}).await);
             let has_more =
@@ -146,7 +146,7 @@ impl Status {
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
         let fleetwide = Fleetwide {
             ok: exit == Exit::Ok,
-            inventory: whereabouts.from,
+            inventory: inventory_in_use.from,
             missing,
             overlays,
             partitions,
@@ -184,7 +184,7 @@ mod tests {
     }
 
     pub(super) fn fleetwide(nodes: BTreeMap<NodeName, Node>) -> Fleetwide {
-        let inventory = Whence::Lab { topology: "hierarchical-9".to_owned() };
+        let inventory = InventoryOrigin::Lab { topology: "hierarchical-9".to_owned() };
         let (overlays, partitions) = (Vec::new(), Vec::new());
         Fleetwide { ok: true, inventory, missing: BTreeSet::new(), overlays, partitions, nodes, counters: None }
     }

@@ -25,7 +25,7 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let source = Source::new(name, text);
-    // Nobody may need the nodes' whereabouts now, but a file is right or it is not.
+    // The file must be valid as a whole, even if this command does not use its inventory.
     let inventory = InventoryFile::of_topology(&source).err();
     let topology = Topology::load(source, |name| open(&folder.join(name)).map_err(|error| error.why));
     match (topology, inventory) {

@@ -89,7 +89,8 @@ fn inventory_check_says_what_every_change_would_refuse() {
     let before = lab.tc();
     let checked = lab.netemctl("inventory check").expect(5).stdout;
     assert!(
-        checked.contains("n2: interface db0: it has objects of other programs") && checked.contains("tc qdisc del dev db0 ingress"),
+        checked.contains("n2: interface db0: it has objects of other programs")
+            && checked.contains("tc qdisc del dev db0 ingress"),
         "{checked}"
     );
     assert!(checked.contains("n3: interface db0 carries a default route"), "{checked}");

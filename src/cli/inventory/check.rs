@@ -7,10 +7,10 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit, Failure, Whence, Which,
+    Context, Exit, Failure, InventoryOrigin, Which,
     context::Agents,
     draw_nodes,
-    failure::{Saying, exit_of},
+    failure::{NodeFailure, exit_of},
     render::{addresses, escape::on_one_line, folded, saying},
     routed,
 };
@@ -40,7 +40,7 @@ pub(in crate::cli) struct Checked {
     /// The reason why some nodes made no dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     untried: Option<String>,
-    inventory: Whence,
+    inventory: InventoryOrigin,
     nodes: BTreeMap<NodeName, Node>,
     /// Warnings about the file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -61,7 +61,7 @@ struct Node {
     /// The reason of any other state than `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
-    error: Option<Saying>,
+    error: Option<NodeFailure>,
     /// Warnings about the interface and its addresses.
     warnings: Vec<String>,
     /// The node's routes to networks behind other nodes.
@@ -84,17 +84,17 @@ enum State {
 
 impl Check {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let whereabouts = self.which.whereabouts(context)?;
-        let fleet = whereabouts.agents(context)?;
+        let inventory_in_use = self.which.inventory_in_use(context)?;
+        let fleet = inventory_in_use.agents(context)?;
         let answers =
             context.ask("asking the nodes", async |_| Ok(fleet.call(context.patience(), |_| GetHost {}).await))?;
         let (mut hosts, silent) = split(answers);
-        let Resolved { inventory, mismatches } = whereabouts.file.resolve(&hosts, &BTreeMap::new());
+        let Resolved { inventory, mismatches } = inventory_in_use.file.resolve(&hosts, &BTreeMap::new());
         let mut answering = inventory.clone();
         answering.nodes.retain(|node, _| hosts.contains_key(node));
         // Zones may have nodes that do not answer. No link needs the zones.
         answering.zones.clear();
-        let fleet = context.fleet_of(Agents::Placed(answering), whereabouts.file.tls())?;
+        let fleet = context.fleet_of(Agents::Placed(answering), inventory_in_use.file.tls())?;
         let Tried { refusals, untried } = context.ask("making a dry run", async |_| {
             let tried = try_out(&fleet);
             let Some(until) = context.patience().deadline else { return Ok(tried.await) };
@@ -108,7 +108,7 @@ impl Check {
             let place = inventory.nodes.get(name).filter(|_| host.is_some());
             let (state, error) = match (silent.get(name), mismatches.get(name), refusals.get(name)) {
                 (Some(error), ..) => (State::Unreachable, Some(error.into())),
-                (None, Some(mismatch), _) => (State::Misfit, Some(whereabouts.said(name, mismatch, &silent))),
+                (None, Some(mismatch), _) => (State::Misfit, Some(inventory_in_use.said(name, mismatch, &silent))),
                 (None, None, Some(error)) if exit_of(error) == Exit::Unreachable => {
                     (State::Unreachable, Some(error.into()))
                 }
@@ -130,9 +130,9 @@ impl Check {
             };
             (name.clone(), checked)
         };
-        let nodes: BTreeMap<_, _> = whereabouts.file.nodes().iter().map(node).collect();
-        let warnings = whereabouts.file.warnings().problems().to_vec();
-        let checked = Checked { ok: exit == Exit::Ok, untried, inventory: whereabouts.from, nodes, warnings };
+        let nodes: BTreeMap<_, _> = inventory_in_use.file.nodes().iter().map(node).collect();
+        let warnings = inventory_in_use.file.warnings().problems().to_vec();
+        let checked = Checked { ok: exit == Exit::Ok, untried, inventory: inventory_in_use.from, nodes, warnings };
         context.answer(&checked, || draw(&checked))?;
         Ok(exit)
     }
@@ -210,7 +210,7 @@ fn draw(checked: &Checked) -> String {
     let error = |(name, node): (_, &Node)| node.error.clone().map(|error| (name, error));
     let warnings = |(name, node): (_, &Node)| {
         let warnings: Vec<_> = node.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
-        warnings.into_iter().map(move |warning| (name, Saying::of(warning)))
+        warnings.into_iter().map(move |warning| (name, NodeFailure::of(warning)))
     };
     let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
     let folded = folded(said).into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n");

@@ -2,14 +2,14 @@
 
 use std::io;
 
-use super::{Context, Whence, render::table};
+use super::{Context, InventoryOrigin, render::table};
 use crate::topology::NodeName;
 
 /// A node with its agent and its other columns.
 pub(super) type Row<'a> = (&'a NodeName, &'a str, Vec<String>);
 
 /// Draws the nodes. The agents have a column if one pattern cannot describe them all.
-pub(super) fn draw_nodes(from: &Whence, header: &[&str], nodes: &[Row<'_>]) -> String {
+pub(super) fn draw_nodes(from: &InventoryOrigin, header: &[&str], nodes: &[Row<'_>]) -> String {
     let agents = in_one_line(nodes);
     let column = |text: &str| agents.is_none().then(|| text.to_owned());
     let rows = nodes.iter().map(|(node, agent, others)| {
@@ -40,7 +40,7 @@ mod tests {
         let drawn = |agents: [&str; 2]| {
             let row = |(name, agent)| (name, agent, vec!["db0".to_owned()]);
             let rows: Vec<_> = names.iter().zip(agents).map(row).collect();
-            draw_nodes(&Whence::Lab { topology: "two".to_owned() }, &["INTERFACE"], &rows)
+            draw_nodes(&InventoryOrigin::Lab { topology: "two".to_owned() }, &["INTERFACE"], &rows)
         };
         insta::assert_snapshot!(drawn(["ssh://n1.example.org", "ssh://n2.example.org"]), @"
         inventory: the lab two

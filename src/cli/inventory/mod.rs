@@ -12,8 +12,10 @@ pub(super) use self::{check::Checked as InventoryCheck, init::Initial as Invento
 
 use self::draw::draw_nodes;
 use super::{
-    Context, Exit, Failure, context, failure, output, render, routed,
-    whereabouts::{Given, Whence, Whereabouts, nowhere},
+    Context, Exit, Failure, context, failure,
+    inventory_in_use::{InventoryArgument, InventoryInUse, InventoryOrigin},
+    node_lookup::nowhere,
+    output, render, routed,
 };
 
 /// Write, check and show inventories: where the nodes are
@@ -52,12 +54,12 @@ struct Which {
 }
 
 impl Which {
-    fn whereabouts(self, context: &Context) -> Result<Whereabouts, Failure> {
-        let whereabouts = match self.file {
-            Some(file) => Whereabouts::of_file(&Given::file(file))?,
+    fn inventory_in_use(self, context: &Context) -> Result<InventoryInUse, Failure> {
+        let inventory_in_use = match self.file {
+            Some(file) => InventoryInUse::of_file(&InventoryArgument::file(file))?,
             None => context.find_nodes(None)?.ok_or_else(nowhere)?,
         };
-        context.warn(whereabouts.file.warnings());
-        Ok(whereabouts)
+        context.warn(inventory_in_use.file.warnings());
+        Ok(inventory_in_use)
     }
 }

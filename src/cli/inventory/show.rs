@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Whence, Which, draw_nodes, render};
+use super::{Context, Exit, Failure, InventoryOrigin, Which, draw_nodes, render};
 use crate::{
     inventory::NodeEntry,
     topology::{NodeName, Problem, ZoneName, hostlist},
@@ -20,7 +20,7 @@ pub(super) struct Show {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryShow"))]
 pub(in crate::cli) struct Shown<'a> {
-    inventory: &'a Whence,
+    inventory: &'a InventoryOrigin,
     nodes: BTreeMap<&'a NodeName, Node<'a>>,
     zones: &'a BTreeMap<ZoneName, Vec<NodeName>>,
     /// Warnings about the file.
@@ -44,11 +44,11 @@ struct Node<'a> {
 
 impl Show {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let whereabouts = self.which.whereabouts(context)?;
-        let file = &whereabouts.file;
+        let inventory_in_use = self.which.inventory_in_use(context)?;
+        let file = &inventory_in_use.file;
         let nodes = file.nodes().iter().map(|(name, entry)| (name, node(entry))).collect();
         let warnings = file.warnings().problems();
-        let shown = Shown { inventory: &whereabouts.from, nodes, zones: file.zones(), warnings };
+        let shown = Shown { inventory: &inventory_in_use.from, nodes, zones: file.zones(), warnings };
         context.answer(&shown, || draw(&shown))?;
         Ok(Exit::Ok)
     }

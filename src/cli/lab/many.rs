@@ -23,7 +23,7 @@ use tokio::{
 
 use super::single::{StartError, end_groups, exit_code, text};
 use crate::{
-    cli::{Context, Exit, Failure, failure::Saying},
+    cli::{Context, Exit, Failure, failure::NodeFailure},
     lab::Lab,
     topology::{NodeName, hostlist},
 };
@@ -136,7 +136,7 @@ fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Res
     }
     let names = hostlist::fold(&failures.keys().collect::<Vec<_>>());
     let message = format!("failed in {names} ({} of {of} nodes)", failures.len());
-    let nodes = failures.into_iter().map(|(node, said)| (node, Saying::of(said))).collect();
+    let nodes = failures.into_iter().map(|(node, said)| (node, NodeFailure::of(said))).collect();
     Err(Failure { nodes, ..Failure::new(Exit::OfProgram(exit_code), message) })
 }
 

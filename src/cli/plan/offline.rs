@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{Context, Exit, Failure, Steps};
 use crate::{
-    cli::whereabouts::{Whence, Whereabouts},
+    cli::inventory_in_use::{InventoryInUse, InventoryOrigin},
     lab::Layout,
     plan::{Inventory, LineRate, Tree, Wanted, diff},
     topology::Topology,
@@ -39,18 +39,19 @@ impl Offline {
     /// Where the nodes are: as the inventory says, else where `lab up` would put them.
     pub(super) fn of(
         topology: &Topology,
-        whereabouts: Option<&Whereabouts>,
+        inventory_in_use: Option<&InventoryInUse>,
         context: &Context,
     ) -> Result<(Self, Inventory), Failure> {
-        let said = whereabouts.map(|whereabouts| whereabouts.said_of(topology)).transpose()?.flatten();
-        let (addresses, source, inventory) = match (said, whereabouts) {
-            (Some(inventory), Some(Whereabouts { from, .. })) => {
-                let without = if matches!(from, Whence::Lab { .. }) { "" } else { " (no link-local ones)" };
+        let said = inventory_in_use.map(|inventory_in_use| inventory_in_use.said_of(topology)).transpose()?.flatten();
+        let (addresses, source, inventory) = match (said, inventory_in_use) {
+            (Some(inventory), Some(InventoryInUse { from, .. })) => {
+                let without = if matches!(from, InventoryOrigin::Lab { .. }) { "" } else { " (no link-local ones)" };
                 (Addresses::Inventory, format!("of {from}{without}"), inventory)
             }
-            (_, whereabouts) => {
-                let why = whereabouts
-                    .map_or_else(String::new, |whereabouts| format!(" ({} does not say all)", whereabouts.from));
+            (_, inventory_in_use) => {
+                let why = inventory_in_use.map_or_else(String::new, |inventory_in_use| {
+                    format!(" ({} does not say all)", inventory_in_use.from)
+                });
                 let inventory = Layout::of(topology)?.inventory(context.lab_directory()?.path());
                 (Addresses::LabUp, format!("as lab up gives them{why}"), inventory)
             }

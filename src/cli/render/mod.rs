@@ -11,7 +11,7 @@ pub(super) use table::table;
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::failure::Saying;
+use super::failure::NodeFailure;
 use crate::{
     plan::{Profile, is_link_local},
     topology::{NodeName, Rtt, hostlist},
@@ -36,7 +36,7 @@ pub(super) fn by_saying<'a>(
 }
 
 /// The same of sayings: what a node says alone with what is its own.
-pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, Saying)>) -> Vec<(String, Vec<NodeName>)> {
+pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Vec<(String, Vec<NodeName>)> {
     let said: Vec<_> = said.into_iter().collect();
     let text = |reason: &str, node: &NodeName| {
         let own = said.iter().find(|(other, said)| *other == node && said.reason == reason);
@@ -91,10 +91,10 @@ mod tests {
         let dead = |number: u32| {
             let reason = "no agent: Connection refused".to_owned();
             let text = format!("no agent at /run/n{number}.sock: Connection refused");
-            (format!("n{number}").parse::<NodeName>().unwrap(), Saying { text, reason })
+            (format!("n{number}").parse::<NodeName>().unwrap(), NodeFailure { text, reason })
         };
         let said: Vec<_> = (1..=20).map(dead).collect();
-        let lines = |said: &[(NodeName, Saying)]| folded(said.iter().map(|(node, said)| (node, said.clone())));
+        let lines = |said: &[(NodeName, NodeFailure)]| folded(said.iter().map(|(node, said)| (node, said.clone())));
         let all = lines(&said);
         assert_eq!(all.len(), 1);
         assert_eq!(all[0].0, "no agent: Connection refused");

@@ -9,11 +9,11 @@ use std::{
 use super::{
     super::{
         Context, counters,
+        inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
         render::{by_saying, count, described, saying, table},
         routed,
-        whereabouts::Whence,
     },
     Fleetwide, Node, NodeState,
 };
@@ -175,7 +175,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     if !keepers.is_empty() {
         text += &format!("agents started by ssh: {}\n", keepers.join(", "));
     }
-    if !matches!(fleetwide.inventory, Whence::Lab { .. }) {
+    if !matches!(fleetwide.inventory, InventoryOrigin::Lab { .. }) {
         text += &format!("inventory: {}\n", fleetwide.inventory);
     }
     if differ {

@@ -1,0 +1,169 @@
+//! Finding the nodes of a command: the inventory in use, completed by the answers of the agents.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Context, Exit, Failure, context::Agents, inventory_in_use::InventoryInUse, scope::ScopeOptions};
+use crate::{
+    fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, split},
+    inventory::{Mismatch, Resolved},
+    plan::{NodeLocation, Wanted},
+    topology::{NodeName, Topology},
+    wire::{GetHost, GetWanted},
+};
+
+/// The result of a lookup.
+struct Found {
+    resolved: Resolved,
+    /// The nodes that did not answer.
+    silent: BTreeMap<NodeName, CallError>,
+    /// The documents of agents whose node does not match the file.
+    documents: BTreeMap<NodeName, Wanted>,
+}
+
+impl Context {
+    /// The inventory in use. Its warnings are printed.
+    pub(super) fn inventory_in_use(&self, topology: Option<&Topology>) -> Result<InventoryInUse, Failure> {
+        self.inventory_if_any(topology)?.ok_or_else(nowhere)
+    }
+
+    /// The same; `None`: there is no inventory, and no lab is up.
+    pub(super) fn inventory_if_any(&self, topology: Option<&Topology>) -> Result<Option<InventoryInUse>, Failure> {
+        let found = self.find_nodes(topology)?;
+        if let Some(inventory_in_use) = &found {
+            self.mention(inventory_in_use.file.warnings());
+        }
+        Ok(found)
+    }
+
+    /// The same, without its warnings.
+    pub(super) fn find_nodes(&self, topology: Option<&Topology>) -> Result<Option<InventoryInUse>, Failure> {
+        InventoryInUse::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
+    }
+
+    /// The fleet of the inventory in use.
+    pub(super) fn fleet(&self) -> Result<Fleet, Failure> {
+        self.inventory_in_use(None)?.fleet(self)
+    }
+}
+
+impl InventoryInUse {
+    /// The nodes' agents, for questions only: their interfaces and addresses are unknown.
+    pub(super) fn agents(&self, context: &Context) -> Result<Fleet, Failure> {
+        let agents = self.file.agents();
+        context.fleet_of(Agents::Unplaced(agents), self.file.tls())
+    }
+
+    /// The fleet of all nodes. The agents complete what the inventory leaves open.
+    pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
+        let open = self.file.open_questions().collect();
+        let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
+            self.find_nodes(context, &open, |_| true, false)?;
+        if mismatches.is_empty() {
+            context.fleet_of(Agents::Placed(inventory), self.file.tls())
+        } else {
+            Err(self.misfit(&mismatches, &silent, &[]))
+        }
+    }
+
+    /// The fleet and the scope of a change.
+    ///
+    /// A node that does not match the inventory stops no change that only removes. Such a change uses the place in the
+    /// document that the node's agent has in force, and leaves out a node without such a document. A node of `topology`
+    /// without a place is an error, because the other nodes need its addresses.
+    pub(super) fn fleet_to_change(
+        &self,
+        context: &Context,
+        options: &ScopeOptions,
+        topology: Option<&Topology>,
+        only_removes: bool,
+    ) -> Result<(Fleet, Scope), Failure> {
+        let mut scope = options.scope(self.file.nodes())?;
+        let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
+        let open = self.file.open_questions().filter(|node| !only_removes || is_meant(node)).collect();
+        let Found { resolved, silent, documents } = self.find_nodes(context, &open, is_meant, only_removes)?;
+        let Resolved { mut inventory, mut mismatches } = resolved;
+        if only_removes {
+            let agents = self.file.agents();
+            for (node, document) in &documents {
+                if let Some(place) = document.inventory.nodes.get(node) {
+                    let agent = agents[node].agent.clone();
+                    inventory.nodes.insert(node.clone(), NodeLocation { agent, ..place.clone() });
+                    mismatches.remove(node);
+                }
+            }
+        }
+        let has_nothing = |node: &NodeName| documents.get(node).is_some_and(Wanted::is_clear);
+        let is_needed = |node: &NodeName| topology.is_some_and(|topology| topology.contains(node));
+        let may_lack = |node: &NodeName| has_nothing(node) || scope.allow_missing || !is_meant(node);
+        let needed: Vec<_> = mismatches.keys().filter(|node| is_needed(node)).cloned().collect();
+        if inventory.nodes.is_empty() || !needed.is_empty() || !mismatches.keys().all(may_lack) {
+            return Err(self.misfit(&mismatches, &silent, &needed));
+        }
+        inventory.zones.retain(|_, nodes| {
+            nodes.retain(|node| inventory.nodes.contains_key(node));
+            !nodes.is_empty()
+        });
+        scope.left_out = mismatches.into_keys().collect();
+        Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
+    }
+
+    /// Asks the agents of the nodes in `open` for their hosts, with a short timeout for nodes outside `is_meant`. With
+    /// `with_documents`, agents whose host does not match the file are also asked for their document.
+    fn find_nodes(
+        &self,
+        context: &Context,
+        open: &BTreeSet<&NodeName>,
+        is_meant: impl Fn(&NodeName) -> bool,
+        with_documents: bool,
+    ) -> Result<Found, Failure> {
+        let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
+        if open.is_empty() {
+            return Ok(Found { resolved: said, silent: BTreeMap::new(), documents: BTreeMap::new() });
+        }
+        let mut agents = self.file.agents();
+        agents.retain(|node, _| open.contains(node));
+        let is_partial = open.len() < self.file.open_questions().count();
+        let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
+        context.ask("reading the addresses of the nodes", async |_| {
+            let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
+            let (meant, others) = (fleet.of(&is_meant), fleet.of(|node| !is_meant(node)));
+            let briefly = context.patience().at_most(OTHERS_TIMEOUT);
+            let host = |_: &NodeName| GetHost {};
+            let (answers, of_others) = tokio::join!(meant.call(context.patience(), host), others.call(briefly, host));
+            let (hosts, silent) = split(answers.into_iter().chain(of_others).collect());
+            let remembered = match hosts.keys().next() {
+                // The document of a node that answers has the places of the others.
+                Some(node) if is_partial || !silent.is_empty() => document(node).await,
+                _ => None,
+            };
+            let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
+            let mut resolved = self.file.resolve(&hosts, &remembered);
+            // A complete entry was asked for link-local addresses only. Its agent judges the rest.
+            resolved.mismatches.retain(|node, mismatch| {
+                let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
+                let is_said = place.is_some();
+                resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
+                !is_said
+            });
+            let mut documents = BTreeMap::new();
+            for (node, mismatch) in &resolved.mismatches {
+                // An agent of another node has no document of this one.
+                let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
+                if with_documents
+                    && is_its_own
+                    && let Some(document) = document(node).await
+                {
+                    documents.insert(node.clone(), document.wanted);
+                }
+            }
+            Ok(Found { resolved, silent, documents })
+        })
+    }
+}
+
+/// The failure without an inventory and a lab.
+pub(super) fn nowhere() -> Failure {
+    Failure::new(Exit::Unreachable, "no inventory is given, and no lab is up")
+        .hint("give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
+        .hint("or start a lab on this machine: netemctl lab up TOPOLOGY")
+}
