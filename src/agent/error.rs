@@ -15,7 +15,7 @@ impl From<KernelError> for ApiError {
     }
 }
 
-/// Steps that failed. [`ErrorCode::Broken`] if the steps before could not be rolled back either.
+/// A failed change. The code is [`ErrorCode::Broken`] if the rollback of the earlier steps failed too.
 impl From<ChangeFailure> for ApiError {
     fn from(failed: ChangeFailure) -> Self {
         if failed.error.is_permission() {

@@ -1,8 +1,8 @@
 //! The agent: the privileged daemon on a node, which owns the node's kernel state.
 //!
-//! [`Node`] is the behaviour without a transport: what it refuses, how it prepares, commits, rolls back and repairs, and
-//! what its journal holds. It reads no clock: [`time`] has the clocks and the timeline. [`dry_run`] tries the kernel in a
-//! scratch network namespace. [`server`] puts a node behind HTTP. [`ssh`] runs an agent on hosts where none is installed.
+//! [`Node`] is the agent without a transport: checks, changes, rollback, repair and the journal. [`Node`] reads no
+//! clock: [`time`] has the clocks and the timeline. [`dry_run`] tries changes in a scratch network namespace.
+//! [`server`] serves a node over HTTP. [`ssh`] runs an agent on hosts without an installed agent.
 
 mod config;
 mod dry_run;

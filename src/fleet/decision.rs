@@ -1,4 +1,4 @@
-//! The controller's side of the transaction protocol: pure functions of what the nodes answered.
+//! The controller's side of the transaction protocol, as pure functions of the nodes' answers.
 //!
 //! `Fleet` sends the messages. The protocol check (`agent/tests/protocol.rs`) drives the same functions.
 
@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Answers, CallError, RollbackState};
 use crate::topology::NodeName;
 
-/// The request to all nodes.
+/// A request that the controller sends to all nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Stage<N> {
     /// Check and compute the change.
@@ -16,7 +16,7 @@ pub(crate) enum Stage<N> {
     Commit,
     /// Keep the change.
     Confirm,
-    /// All nodes have confirmed. The change is made, whether the nodes hear this or not.
+    /// Tell the nodes that all nodes have confirmed. The change succeeds even if this message is lost.
     Finish,
     /// Cancel the change or roll it back.
     Rollback {
@@ -30,15 +30,15 @@ pub(crate) enum Stage<N> {
 pub(crate) enum Heard {
     /// Done.
     Yes,
-    /// The node keeps the change, as all nodes do.
+    /// The node can no longer roll back: all nodes have confirmed this change, or a change on top of it.
     Kept,
-    /// Another controller is in the way.
+    /// The node refuses because of another controller's change.
     Conflict,
     /// The node cannot do it.
     Failure,
-    /// No answer: the request may have been carried out or not.
+    /// No answer. The node may or may not have carried out the request.
     Silence,
-    /// Nothing listens there, so the request was not carried out.
+    /// Nothing listens at the node's address, so the request was not carried out.
     Absence,
 }
 
@@ -63,32 +63,32 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
         Stage::Finish => Next::Succeeded { superseded: false },
         Stage::Prepare | Stage::Commit => Next::Ask(Stage::Rollback { told: BTreeSet::new() }),
         Stage::Confirm => {
-            // A node that was absent, or has rolled back already, was certainly not told.
+            // An absent node did not get the request. A node that refuses the request does not keep the change.
             let may_keep = |heard: &Heard| matches!(heard, Heard::Yes | Heard::Silence);
             let told = heard.iter().filter(|(_, heard)| may_keep(heard)).map(|(node, _)| node.clone());
             Next::Ask(Stage::Rollback { told: told.collect() })
         }
-        // All nodes have confirmed another change on top, so all nodes have this change as well.
+        // `Kept` from one node: all nodes have confirmed another change on top, so all nodes have this change as well.
         Stage::Rollback { .. } if heard.values().any(|heard| *heard == Heard::Kept) => {
             Next::Succeeded { superseded: true }
         }
         Stage::Rollback { told } => {
             let left = heard.iter().filter_map(|(node, heard)| {
-                let left = match heard {
+                let state = match heard {
                     Heard::Yes | Heard::Kept => return None,
                     Heard::Conflict => RollbackState::Covered,
                     Heard::Failure => RollbackState::Stuck,
                     Heard::Silence | Heard::Absence if told.contains(node) => RollbackState::Unknown,
                     Heard::Silence | Heard::Absence => RollbackState::RollsBack,
                 };
-                Some((node.clone(), left))
+                Some((node.clone(), state))
             });
             Next::Failed(left.collect())
         }
     }
 }
 
-/// Each node's answer. `kept`: true if a reply says that the change can no longer be rolled back.
+/// Each node's answer. `kept` returns true if a reply says that the change can no longer be rolled back.
 pub(super) fn heard<T>(answers: &Answers<T>, kept: impl Fn(&T) -> bool) -> BTreeMap<NodeName, Heard> {
     let heard = |answer: &Result<T, CallError>| match answer {
         Ok(reply) if kept(reply) => Heard::Kept,

@@ -1,14 +1,16 @@
-//! The number of connections that are open at once, limited by the open files of this process.
+//! Limits the number of open connections by the open-file limit of this process.
+//!
+//! A file here is an open file descriptor.
 
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The files of this process that are not connections: its own, those of name services, those for starting a program.
+/// The files kept for other uses: files of netemctl, name look-ups, pipes to programs that netemctl starts.
 const OTHERS: usize = 64;
 
-/// The files for connections.
+/// The files that connections may use.
 #[derive(Clone, Debug)]
 pub(super) struct Files {
     free: Arc<Semaphore>,
@@ -22,7 +24,7 @@ pub(super) struct Share {
 }
 
 impl Files {
-    /// The files that the limit of this process leaves.
+    /// The open-file limit of this process without `OTHERS`, but at least half of the limit.
     pub(super) fn of_process() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
@@ -30,18 +32,18 @@ impl Files {
     }
 
     fn of(all: usize) -> Self {
-        // The largest share has to fit, or no call would ever be made.
+        // The largest share must fit. Otherwise `take` would wait forever.
         let all = all.max(4);
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
     /// Waits until `files` files are free.
     pub(super) async fn take(&self, files: u32) -> Share {
-        // The semaphore is never closed.
+        // Only a closed semaphore returns an error, and this semaphore is never closed.
         Share { _permit: Arc::clone(&self.free).acquire_many_owned(files).await.ok() }
     }
 
-    /// True if an idle connection may be kept: half of the files are for calls that wait.
+    /// True if an idle connection may stay open. Half of the files are kept for waiting calls.
     pub(super) fn has_spare(&self) -> bool {
         self.free.available_permits() * 2 >= self.all
     }

@@ -1,7 +1,8 @@
 //! HTTP calls to agents, over connections that stay open for the next call.
 //!
-//! A new connection takes longer than most calls, above all over a lossy network. The pool is not `hyper-util`'s: that one
-//! counts no open files, and hides the `hyper::Error` that tells a closed connection from a lost answer.
+//! A new connection takes longer than most calls, above all over a lossy network. `hyper-util`'s pool does not fit:
+//! `hyper-util` counts no open files and hides the `hyper::Error`. Only the `hyper::Error` distinguishes a closed
+//! connection from a lost answer.
 
 use std::{
     collections::BTreeMap,
@@ -31,7 +32,7 @@ use crate::{
     wire::{ApiError, Call, ErrorCode, SERVER},
 };
 
-/// The largest answer: a document of 10,000 nodes is about a megabyte.
+/// The size limit of an answer, in bytes. A document of 10,000 nodes is about 1 MB.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
 /// The idle connections to each node's agent.
@@ -57,8 +58,8 @@ impl Pool {
         let limit = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         let call = Box::pin(self.call_within::<C, _>(node, transport, body, answer));
         let called = within(transport, limit, call).await;
-        // The agent rejects a certificate only after the handshake, by closing the connection (RFC 8446, section 4.4.2.4
-        // and appendix E.1.2).
+        // The agent rejects a certificate only after the handshake, by closing the connection (RFC 8446, section
+        // 4.4.2.4 and appendix E.1.2).
         called.map_err(|error| match error {
             CallError::HungUp { at, error } => match transport.distrust(&error) {
                 Some(why) => CallError::Untrusted { at, why },
@@ -78,12 +79,12 @@ impl Pool {
         let at = transport.address();
         while let Some(idle) = self.take(node).await {
             match within(transport, answer, self.exchange::<C, T>(node, idle, &at, body.clone())).await {
-                // The agent closed the connection at this moment, and nothing was sent.
+                // The agent closed the idle connection before the request was sent: try the next connection.
                 Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
-                answer => return answer,
+                result => return result,
             }
         }
-        // The wait for files takes nothing of the agent's time.
+        // The wait for files does not count towards the agent's time to answer.
         let share = self.files.take(T::FILES).await;
         if T::IS_LOGIN {
             let connection = open(transport, share).await?;
@@ -103,7 +104,7 @@ impl Pool {
         }
     }
 
-    /// Makes one call on a connection, and keeps the connection if files are left for other agents. An incomplete
+    /// Makes one call on a connection. Keeps the connection if enough files are left for other calls. An incomplete
     /// exchange closes the connection.
     async fn exchange<C: Call, T: Transport>(
         &self,
@@ -120,11 +121,12 @@ impl Pool {
     }
 
     fn idle(&self) -> MutexGuard<'_, BTreeMap<NodeName, Vec<Connection>>> {
-        // A panic elsewhere leaves the map intact.
+        // The map is intact even if a thread panicked while holding the lock.
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// The result of a call, or [`CallError::TimedOut`] after the limit.
 async fn within<T>(
     transport: &impl Transport,
     limit: Duration,
@@ -134,6 +136,7 @@ async fn within<T>(
     timeout(limit, called).await.unwrap_or_else(timed_out)
 }
 
+/// Opens a connection. The connection keeps the share of files.
 async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, CallError> {
     let at = transport.address();
     let stream = match transport.connect().await {
@@ -155,7 +158,7 @@ async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, C
     }
 }
 
-/// True if this process or machine may open no more files, which says nothing about the agent.
+/// True if this process or this machine cannot open more files. The agent is then not the cause.
 fn lacks_files(error: &io::Error) -> bool {
     matches!(error.raw_os_error().map(Errno::from_raw), Some(Errno::EMFILE | Errno::ENFILE))
 }
@@ -164,6 +167,7 @@ fn lacks_files(error: &io::Error) -> bool {
 #[derive(Debug)]
 struct Connection {
     sender: SendRequest<Full<Bytes>>,
+    /// The task that reads from and writes to the stream.
     driver: JoinHandle<hyper::Result<()>>,
     _share: Share,
 }
@@ -200,7 +204,7 @@ impl Connection {
     }
 }
 
-/// A hint if the agent's `server` header names another version: then requests or answers may differ.
+/// A hint if the agent's `server` header names another version. Requests or answers may differ between versions.
 fn other_version(server: &HeaderValue) -> Option<String> {
     let version = server.to_str().ok().filter(|server| *server != SERVER)?.strip_prefix("netemctl/")?;
     Some(format!("; the agent is netemctl {version}, and this is {}: use one version", env!("CARGO_PKG_VERSION")))

@@ -1,6 +1,6 @@
-//! The times of a partition: the start, the duration and the turns. [`Timing`].
+//! The start, duration and flap of a partition: [`Timing`].
 //!
-//! No function reads a clock. All nodes have the same document and so the same times.
+//! No function here reads a clock. All nodes have the same document, so they compute the same times.
 
 use std::{
     collections::BTreeSet,
@@ -28,13 +28,13 @@ impl Moment {
         self.0
     }
 
-    /// The moment that is later by a duration.
+    /// The moment that is `time` later.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The moment by a clock that is behind by this many nanoseconds.
+    /// The reading of a clock that is `nanos` nanoseconds behind the clock of this moment.
     #[must_use]
     pub const fn by_a_clock_behind(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
@@ -53,7 +53,7 @@ impl From<SystemTime> for Moment {
     }
 }
 
-/// The identity of an overlay or partition. A new one of the same name has another identity, and its time restarts.
+/// The identity of an overlay or partition. If a name is used again, the identity differs and the times start anew.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -66,7 +66,7 @@ pub struct TimedId {
     pub since: u64,
 }
 
-/// The kind of an object with a time.
+/// The kind of a timed change: overlay or partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -77,13 +77,13 @@ pub enum TimedKind {
     Partition,
 }
 
-/// The parts of a document that are not in force at some moment.
+/// The parts (overlays and partitions) of a document that are not in force at some moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Absent {
     /// The parts that have ended.
     pub ended: BTreeSet<TimedId>,
-    /// The parts before their start or between two turns.
+    /// The parts before their start, or in the up time of their flap.
     pub asleep: BTreeSet<TimedId>,
 }
 
@@ -98,12 +98,12 @@ pub struct Timing {
     #[serde(rename = "lasts_ns", with = "super::nanos::option", default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub lasts: Option<Duration>,
-    /// The turns. `None`: always in force.
+    /// The flap. `None`: in force without interruption.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flap: Option<Flap>,
 }
 
-/// Turns: in force and not in force. The first turn is in force.
+/// The partition alternates between in force and not in force. The partition starts in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -116,23 +116,23 @@ pub struct Flap {
     #[serde(rename = "up_ns", with = "super::nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub up: Duration,
-    /// The variation of each change, in percent of the shorter turn; at most 50.
+    /// The random range of the time of each change, in percent of the shorter duration; at most 50.
     pub spread: u8,
-    /// The seed of the variation, the same on all nodes.
+    /// The seed of the random times, the same on all nodes.
     pub seed: u64,
 }
 
-/// The state at some moment, and its end.
+/// The state at some moment, and the end of that state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phase {
     /// True if in force.
     pub is_on: bool,
-    /// The time of the next change since the start. `None`: never.
+    /// The next change, as the time after the start. `None`: no change follows.
     pub until: Option<Duration>,
 }
 
 impl Timing {
-    /// The state at this time after the start. Callers know that it is off before the start.
+    /// The state at this time after the start. Callers handle times before the start.
     pub fn phase(&self, elapsed: Duration) -> Phase {
         if self.is_over(elapsed) {
             return Phase { is_on: false, until: None };
@@ -145,7 +145,7 @@ impl Timing {
         Phase { until, ..phase }
     }
 
-    /// True if it has ended at this time after the start.
+    /// True if the duration has passed at this time after the start.
     pub fn is_over(&self, elapsed: Duration) -> bool {
         self.lasts.is_some_and(|lasts| elapsed >= lasts)
     }
@@ -154,14 +154,16 @@ impl Timing {
 impl Flap {
     fn phase(&self, elapsed: Duration) -> Phase {
         let cycle = self.down.saturating_add(self.up).as_nanos().max(1);
-        // A change varies by at most half of the shorter turn, so only the nearest nominal changes matter.
+        // The change that begins the cycle of `elapsed`, without random times.
         let nominal = 2 * u64::try_from(elapsed.as_nanos() / cycle).unwrap_or(u64::MAX / 2);
+        // A change is early or late by at most a quarter of the shorter duration, so the next change is among these.
         let changes = nominal.saturating_sub(1)..nominal.saturating_add(4);
         let next = changes.clone().find(|change| self.change(*change) > elapsed).unwrap_or(changes.end);
         Phase { is_on: next % 2 == 1, until: Some(self.change(next)) }
     }
 
-    /// The time of a change. At even numbers the link goes down. Number 0 is the start.
+    /// The time of a change after the start. Change 0 is the start. Even changes take the link down. Odd changes bring
+    /// the link up.
     fn change(&self, number: u64) -> Duration {
         let cycle = u32::try_from(number / 2).unwrap_or(u32::MAX);
         let turn = if number % 2 == 1 { self.down } else { Duration::ZERO };
@@ -169,10 +171,10 @@ impl Flap {
         if number == 0 {
             return base;
         }
-        let room = self.down.min(self.up).mul_f64(f64::from(self.spread.min(50)) / 100.0);
-        // At most half of the room early or late.
-        let early_or_late = room.mul_f64(Dice::after(self.seed, number).roll());
-        base.saturating_add(early_or_late).saturating_sub(room / 2)
+        let range = self.down.min(self.up).mul_f64(f64::from(self.spread.min(50)) / 100.0);
+        // Early or late by at most half of the range.
+        let drawn = range.mul_f64(Dice::after(self.seed, number).roll());
+        base.saturating_add(drawn).saturating_sub(range / 2)
     }
 }
 
@@ -189,13 +191,13 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_end_is_on_for_good() {
+    fn a_partition_without_a_duration_stays_in_force() {
         let timing = Timing { begins: BEGINS, lasts: None, flap: None };
         assert_eq!(timing.phase(seconds(1e6)), Phase { is_on: true, until: None });
     }
 
     #[test]
-    fn what_lasts_for_a_time_is_over_then() {
+    fn a_partition_ends_after_its_duration() {
         let timing = Timing { begins: BEGINS, lasts: Some(seconds(30.0)), flap: None };
         assert_eq!(timing.phase(seconds(29.9)), Phase { is_on: true, until: Some(seconds(30.0)) });
         assert_eq!(timing.phase(seconds(30.0)), Phase { is_on: false, until: None });
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flap_goes_down_and_up_by_turns_until_its_end() {
+    fn a_flap_alternates_until_its_end() {
         let flap = Flap { down: seconds(5.0), up: seconds(10.0), spread: 0, seed: 1 };
         let timing = Timing { begins: BEGINS, lasts: Some(seconds(32.0)), flap: Some(flap) };
         let at = |now| timing.phase(seconds(now));

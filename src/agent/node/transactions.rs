@@ -4,11 +4,11 @@
 //! to do ([`Effect`]); the node does the work and reports the result as the next event. The protocol check
 //! (`tests/protocol.rs`) runs this code through every order of messages.
 //!
-//! A prepared change belongs to the document that it was prepared on. Replacing that document discards the change.
+//! A change is prepared for the node's document. If the node gets another document, the prepared change is discarded.
 //!
-//! A confirmed transaction can be rolled back until its controller finishes it: until all nodes have confirmed it. To
-//! finish a transaction finishes those below it as well. A transaction with another one on top is rolled back only
-//! together with that one.
+//! When all nodes have confirmed a transaction, its controller finishes the transaction. Until then, the node can roll
+//! the confirmed transaction back. Finishing a transaction also finishes the transactions below it. A transaction is
+//! rolled back only together with all transactions on top of it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,35 +16,37 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::Ticket;
 
-/// Number of remembered tickets of ended transactions. A controller retries for 15 s; a change takes 0.1 s.
+/// Number of remembered tickets of ended transactions. A controller retries for 15 s and a change takes 0.1 s, so about
+/// 150 transactions can end before a late message.
 const REMEMBERED: usize = 256;
 
-/// Largest number of unfinished transactions on top of each other. The lowest one is then finished.
+/// Largest number of unfinished transactions on top of each other. If there are more, the node finishes the lowest one.
 const UNFINISHED: usize = 8;
 
 /// The types that transactions carry.
 pub(crate) trait Payload {
     /// The document that all nodes have.
     type Document: Clone;
-    /// The name of a document.
+    /// The identity of a document.
     type Stamp: PartialEq;
     /// The result of preparing a change.
     type Prepared;
-    /// A change that only waits for its commit time.
+    /// A computed change that waits for its commit time.
     type Ready;
     /// The reply to a commit.
     type Answer: Clone;
 
-    /// The name of a document.
+    /// The identity of a document.
     fn stamp(document: &Self::Document) -> Self::Stamp;
 
-    /// True if `document` goes to all nodes that have `other`.
+    /// True if `document` is for all nodes of `other`.
     fn is_on_all_of(document: &Self::Document, other: &Self::Document) -> bool;
 }
 
 /// The transactions on one node.
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 pub(crate) struct Transactions<P: Payload> {
+    /// The node's document.
     held: P::Document,
     phase: Phase<P::Document, P::Prepared, P::Ready, P::Answer>,
     /// Transactions that all nodes have confirmed.
@@ -59,17 +61,18 @@ type PhaseOf<P> =
 /// The change under way. The parameters are the types of [`Payload`], so that `derive` finds their bounds.
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
 enum Phase<D, P, R, A> {
-    /// None. The controller of the last change may still roll that change back.
+    /// No change is under way. The controller of the last change may still roll that change back.
     AtRest(Last<D>),
-    /// A change is prepared. With `staged`, it waits for its commit time and leads to that document.
+    /// A change is prepared. With `staged`, the change is computed, waits for its commit time, and leads to the staged
+    /// document.
     Prepared { last: Last<D>, change: Change<P>, staged: Option<(D, R)> },
-    /// A change is committed. It is rolled back at the uptime `until` unless it is confirmed.
+    /// A change is committed. Without a confirmation, the node rolls the change back at the uptime `until`.
     Unconfirmed { change: Box<RollbackPoint<D>>, until: Duration, answer: A },
     /// A change must be rolled back, and the kernel still has it.
     RollingBack(Box<RollbackPoint<D>>),
 }
 
-/// The confirmed transaction that led to a document, while its controller may roll it back.
+/// The confirmed transaction that led to a document; `None`: there is nothing to roll back.
 pub(crate) type Last<D> = Option<Box<RollbackPoint<D>>>;
 
 #[cfg_attr(test, derive(Clone, PartialEq, Eq, Hash))]
@@ -86,12 +89,13 @@ struct Change<P> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RollbackPoint<D> {
     pub(crate) ticket: Ticket,
-    /// The document before.
+    /// The document before this transaction.
     pub(crate) before: D,
-    /// The uptime until which a change of only some nodes waits for the controller to finish this transaction.
+    /// Until this uptime, the node refuses changes that leave out nodes of this transaction, because the controller may
+    /// still roll back. Finishing the transaction ends the wait.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(crate) until: Duration,
-    /// True if the controller has asked to roll back. The node does so once nothing lies on top.
+    /// True if the controller has asked to roll back. The node rolls back once no transaction lies on top.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) is_unwanted: bool,
     /// The confirmed transaction that led to `before`.
@@ -103,7 +107,7 @@ pub(crate) struct RollbackPoint<D> {
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Record<D> {
-    /// The document that the transaction leads to.
+    /// The document that the transaction leads to. Without a transaction: the node's document.
     pub(crate) held: D,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(crate) transaction: Option<Recorded<D>>,
@@ -111,15 +115,15 @@ pub(crate) struct Record<D> {
     pub(crate) finished: Tickets,
 }
 
-/// The last transaction, committed or about to be.
+/// The last transaction, committed or about to be committed.
 #[cfg_attr(test, derive(Hash))]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Recorded<D> {
     pub(crate) ticket: Ticket,
-    /// The document before.
+    /// The document before this transaction.
     pub(crate) before: D,
-    /// True if the transaction is confirmed. If not, `before` is the node's document.
+    /// True if the transaction is confirmed and not being rolled back. If not, a restarted agent goes back to `before`.
     pub(crate) is_done: bool,
     /// As in [`RollbackPoint`].
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
@@ -156,28 +160,29 @@ impl Tickets {
 
 /// An input of [`Transactions::step`].
 pub(crate) enum Event<P: Payload> {
-    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the change goes to all nodes
-    /// of that document, or the document's controller is overdue.
+    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the change is for all
+    /// nodes of the node's document, or the node no longer waits for the controller of the last change.
     Prepare { ticket: Ticket, base: P::Stamp, on_all: bool },
-    /// The change is possible. It stays prepared until that uptime.
+    /// The change is possible and stays prepared until the given uptime.
     Checked(Ticket, Duration, P::Prepared),
     /// A controller asks to get ready for the commit time.
     GetReady(Ticket),
-    /// The change is computed and leads to that document.
+    /// The change is computed and leads to the given document.
     Staged(P::Document, P::Ready),
     /// The computed change no longer fits the kernel.
     Outdated,
     /// The commit time has come.
     Commit(Ticket),
-    /// The kernel has the change. It must be confirmed by that uptime.
+    /// The kernel has the change. A controller must confirm the change by the given uptime.
     Committed(Ticket, P::Document, Duration, P::Answer),
-    /// A controller says that all nodes have the change. It finishes or rolls back by that uptime.
+    /// A controller says that all nodes have the change. The controller finishes the change or rolls the change back by
+    /// the given uptime.
     Confirm(Ticket, Duration),
     /// A controller says that all nodes have confirmed the change.
     Finish(Ticket),
     /// A controller rolls the change back.
     Rollback(Ticket),
-    /// The kernel has the document before.
+    /// The kernel has the previous document again.
     RolledBack,
     /// The lease of the change under way has expired, or the agent ends.
     LeaseExpired,
@@ -197,7 +202,7 @@ pub(crate) enum Effect<P: Payload> {
     WriteJournal,
     /// Discard the computed change, if there is one.
     Discard(Option<P::Ready>),
-    /// Discard the computed change, if there is one, and restore the document before in the kernel.
+    /// Discard the computed change, if there is one, and restore the previous document in the kernel.
     RollBack(Option<P::Ready>),
     /// Write to the journal that the change is to be rolled back, and reply that another change lies on top.
     Covered,
@@ -212,7 +217,7 @@ pub(crate) enum Refusal {
     Prepared,
     /// Another controller has committed a change and not confirmed it.
     Unconfirmed,
-    /// The node has another document.
+    /// The node's document is not the one that the change was made for.
     AnotherDocument,
     /// The change is not prepared here.
     NotPrepared,
@@ -220,7 +225,7 @@ pub(crate) enum Refusal {
     NotInForce,
     /// Another change, which may still be rolled back, lies on top.
     Covered,
-    /// The last change may still be rolled back, and this change leaves out nodes that have the last one.
+    /// The last change may still be rolled back, and the new change leaves out some nodes of the last change.
     Unfinished,
 }
 
@@ -278,7 +283,7 @@ impl<P: Payload> Transactions<P> {
         let ready = |staged: Option<(P::Document, P::Ready)>| staged.map(|(_, ready)| ready);
         let phase = std::mem::replace(&mut self.phase, AtRest(None));
         let (phase, outcome) = match (phase, event) {
-            // A late message of a transaction that is over is refused, whatever is under way.
+            // A late `Prepare` of a transaction that is over is refused in every phase.
             (phase, Event::Prepare { ticket, .. }) if self.is_over(&ticket, &phase) => {
                 (phase, Err(Refusal::NotPrepared))
             }
@@ -291,7 +296,8 @@ impl<P: Payload> Transactions<P> {
             (phase, Event::Prepare { base, .. }) if base != P::stamp(&self.held) => {
                 (phase, Err(Refusal::AnotherDocument))
             }
-            // Rolling back the last change would fail: it would be covered here, and not on the nodes left out.
+            // A rollback of the last change would then fail: the new change would lie on top of the last change here,
+            // but not on the nodes that the new change leaves out.
             (phase, Event::Prepare { on_all: false, .. }) if phase.last().is_some() => {
                 (phase, Err(Refusal::Unfinished))
             }
@@ -321,14 +327,14 @@ impl<P: Payload> Transactions<P> {
             (Unconfirmed { change, until, answer }, Event::GetReady(ticket) | Event::Commit(ticket))
                 if change.ticket == ticket =>
             {
-                let again = answer.clone();
-                (Unconfirmed { change, until, answer }, Ok(Effect::Answer(again)))
+                let reply = answer.clone();
+                (Unconfirmed { change, until, answer }, Ok(Effect::Answer(reply)))
             }
 
             (Unconfirmed { mut change, .. }, Event::Confirm(ticket, until)) if change.ticket == ticket => {
                 change.until = until;
-                if let Some(lowest) = change.cut_below(UNFINISHED) {
-                    self.finished.add(lowest);
+                if let Some(dropped) = change.cut_below(UNFINISHED) {
+                    self.finished.add(dropped);
                 }
                 (AtRest(Some(change)), Ok(Effect::WriteJournal))
             }
@@ -340,7 +346,7 @@ impl<P: Payload> Transactions<P> {
             }
             (mut phase, Event::Finish(ticket)) if phase.has(&ticket) => {
                 self.finish(&mut phase, &ticket);
-                // No journal write: an agent that loses this only waits longer.
+                // No journal write. A restarted agent only treats the transaction as unfinished for longer.
                 (phase, Ok(Effect::None))
             }
             (phase, Event::Finish(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::None)),
@@ -348,7 +354,7 @@ impl<P: Payload> Transactions<P> {
             (AtRest(Some(last)), Event::Rollback(ticket)) if last.ticket == ticket => {
                 (RollingBack(last), Ok(Effect::RollBack(None)))
             }
-            // The change prepared on it is cancelled as well.
+            // The prepared change on top of the last change is cancelled as well.
             (Prepared { last: Some(last), change, staged }, Event::Rollback(ticket)) if last.ticket == ticket => {
                 self.rolled_back.add(change.ticket);
                 (RollingBack(last), Ok(Effect::RollBack(ready(staged))))
@@ -398,8 +404,8 @@ impl<P: Payload> Transactions<P> {
         outcome
     }
 
-    /// Finishes a transaction and those below it. Does nothing if one of those is on nodes that the one above is not on: this
-    /// node cannot know whether they confirmed it.
+    /// Finishes a transaction and the transactions below it. Does nothing if the transaction leaves out nodes of a
+    /// transaction below: this node cannot know whether those nodes have confirmed the transaction below.
     fn finish(&mut self, phase: &mut PhaseOf<P>, ticket: &Ticket) {
         let (mut document, mut last) = match phase {
             Phase::AtRest(last) | Phase::Prepared { last, .. } => (&self.held, last),
@@ -414,7 +420,7 @@ impl<P: Payload> Transactions<P> {
         if chain(last.as_deref()).all(are_all_on) {
             let finished: Vec<_> = chain(last.as_deref()).map(|point| point.ticket.clone()).collect();
             *last = None;
-            // The oldest first, as the oldest are dropped first.
+            // Add the oldest first: `Tickets` drops the first entries first.
             finished.into_iter().rev().for_each(|ticket| self.finished.add(ticket));
         }
     }
@@ -462,8 +468,8 @@ impl<P: Payload> Transactions<P> {
         self.lease().filter(|_| matches!(self.phase, Phase::Unconfirmed { .. } | Phase::RollingBack(_)))
     }
 
-    /// The uptime until which a change of only some nodes waits for the last change's controller; `None`: the last change can
-    /// no longer be rolled back.
+    /// The uptime until which the node refuses changes that leave out nodes of the last change; `None`: the last change
+    /// can no longer be rolled back.
     pub(crate) fn unfinished(&self) -> Option<Duration> {
         self.phase.last().map(|last| last.until)
     }
@@ -477,7 +483,8 @@ impl<D, P, R, A> Phase<D, P, R, A> {
         }
     }
 
-    /// The confirmed transaction that led to the document, or to the document before an unconfirmed change.
+    /// The confirmed transaction that led to the node's document. During an unconfirmed change or a rollback: the
+    /// transaction that led to the previous document.
     fn last(&self) -> Option<&RollbackPoint<D>> {
         match self {
             Self::AtRest(last) | Self::Prepared { last, .. } => last.as_deref(),
@@ -485,12 +492,12 @@ impl<D, P, R, A> Phase<D, P, R, A> {
         }
     }
 
-    /// True if a transaction is confirmed and may still be rolled back, alone or with those on top of it.
+    /// True if a transaction is confirmed and may still be rolled back, alone or with the transactions on top of it.
     fn has(&self, ticket: &Ticket) -> bool {
         chain(self.last()).any(|point| point.ticket == *ticket)
     }
 
-    /// The confirmed transaction with that ticket.
+    /// The confirmed transaction with this ticket.
     fn find(&mut self, ticket: &Ticket) -> Option<&mut RollbackPoint<D>> {
         let mut point = match self {
             Self::AtRest(last) | Self::Prepared { last, .. } => last.as_deref_mut(),
@@ -503,20 +510,21 @@ impl<D, P, R, A> Phase<D, P, R, A> {
     }
 }
 
-/// A transaction and those below it, the oldest last.
+/// A transaction and the transactions below it, the oldest last.
 pub(crate) fn chain<D>(last: Option<&RollbackPoint<D>>) -> impl Iterator<Item = &RollbackPoint<D>> {
     std::iter::successors(last, |point| point.below.as_deref())
 }
 
 impl<D> RollbackPoint<D> {
-    /// Applies a function to a transaction and those below it.
+    /// Applies a function to a transaction and the transactions below it.
     pub(crate) fn map_chain(last: Last<D>, change: &impl Fn(Self) -> Self) -> Last<D> {
         let mut point = change(*last?);
         point.below = Self::map_chain(point.below.take(), change);
         Some(Box::new(point))
     }
 
-    /// Drops the transactions below the first `most`. Returns the ticket of the uppermost one dropped.
+    /// Keeps the uppermost `most` transactions from this one down, and drops the rest. Returns the ticket of the
+    /// uppermost dropped transaction.
     fn cut_below(&mut self, most: usize) -> Option<Ticket> {
         let mut point = self;
         for _ in 1..most {

@@ -1,7 +1,7 @@
-//! The parts of the document that are in force at a given uptime, and the next change: [`Timeline`].
+//! The parts of the document that are in force at a given uptime, and when that set changes next: [`Timeline`].
 //!
-//! The document says when a timed change begins, how long it lasts and how it flaps. Each node follows it alone. An ended
-//! change stays in the document until an edit drops it. Nothing here reads a clock.
+//! The document has the start, duration and flap of each timed change. Each node follows the document without the
+//! controller. An ended change stays in the document until an edit removes the change. Nothing here reads a clock.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::plan::{Absent, Moment, TimedId, Timing, Wanted};
 #[serde(from = "Vec<(TimedId, Run)>", into = "Vec<(TimedId, Run)>")]
 pub(crate) struct Timeline(BTreeMap<TimedId, Run>);
 
-/// A timed change, and the clocks at its commit. That reading converts wall-clock times to uptimes.
+/// A timed change, and a reading of the clocks at its commit. The reading converts wall-clock times to uptimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Run {
@@ -23,33 +23,33 @@ struct Run {
     committed: Now,
 }
 
-/// The state of one change at an uptime.
+/// The state of one timed change at an uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// True if it is in force.
+    /// True if the change is in force.
     pub(crate) is_on: bool,
-    /// True if it has ended.
+    /// True if the change has ended.
     pub(crate) is_over: bool,
-    /// The uptime of the next change; `None`: never.
+    /// The uptime at which the state changes next; `None`: never.
     pub(crate) until: Option<Duration>,
-    /// The time until it ends; `None`: it has no end.
+    /// The time until the change ends; `None`: the change has no end.
     pub(crate) left: Option<Duration>,
 }
 
 impl Standing {
-    /// The state of a change without times.
+    /// The state of a change without times: in force, without an end.
     pub(crate) const UNTIMED: Self = Self { is_on: true, is_over: false, until: None, left: None };
 }
 
 impl Timeline {
-    /// The timeline of `wanted`, committed at the wall-clock time `at`, when the clocks show `now`. Changes that were there
-    /// before keep their times.
+    /// The timeline of the document `wanted`, if committed at the wall-clock time `at`. The clocks show `now`. Changes
+    /// that are already in this timeline keep their times.
     pub(crate) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
         let run = |(id, timing)| (self.0.get(&id).copied().unwrap_or(Run { timing, committed: now }), id);
         Self(wanted.timings(at).map(run).map(|(run, id)| (id, run)).collect())
     }
 
-    /// The timeline after a reboot: uptimes start again, so the wall clock says how much time has passed.
+    /// The timeline after a reboot. Uptimes restart at zero, so the wall clock tells how much time has passed.
     pub(crate) fn after_boot(&self, now: Now) -> Self {
         Self(self.0.iter().map(|(id, run)| (id.clone(), Run { committed: now, ..*run })).collect())
     }
@@ -68,7 +68,7 @@ impl Timeline {
         absent
     }
 
-    /// The begin of each timed change.
+    /// The start of each timed change.
     pub(crate) fn begins(&self) -> Vec<(TimedId, Moment)> {
         self.0.iter().map(|(id, run)| (id.clone(), run.timing.begins)).collect()
     }
@@ -78,7 +78,7 @@ impl Timeline {
         self.0.get(id).map_or(Standing::UNTIMED, |run| run.standing(uptime))
     }
 
-    /// The uptime of the next change.
+    /// The uptime at which any state changes next.
     pub(crate) fn next(&self, uptime: Duration) -> Option<Duration> {
         self.0.values().filter_map(|run| run.standing(uptime).until).min()
     }
@@ -96,7 +96,7 @@ impl Run {
         Standing {
             is_on: phase.is_on,
             is_over: timing.is_over(elapsed),
-            // A flap of zero length never changes.
+            // A flap of zero length has no next change.
             until: phase
                 .until
                 .filter(|until| *until > elapsed)
@@ -125,7 +125,7 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// An hour after the machine was started.
+    /// A reading of the clocks one hour after boot.
     const NOW: Now = Now { uptime: Duration::from_hours(1), wall: Moment::from_nanos(1_800_000_000_000_000_000) };
 
     fn id(name: &str) -> TimedId {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_change_is_asleep_until_it_begins_and_ended_afterwards() {
+    fn a_change_is_asleep_before_its_start_and_ended_after_its_duration() {
         let timeline = timeline(&[("a", timing(NOW.wall.after(5 * SECOND), Some(10 * SECOND)))]);
         let at = |seconds| NOW.uptime + seconds * SECOND;
         let absent = |seconds| {
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_that_began_before_its_commit_has_run_since_its_begin() {
+    fn a_change_that_started_before_its_commit_has_run_since_its_start() {
         let flap = Some(Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 });
         let began = Moment::from_nanos(NOW.wall.as_nanos() - 7_000_000_000);
         let timeline = timeline(&[("a", Timing { flap, ..timing(began, Some(20 * SECOND)) })]);
@@ -185,12 +185,12 @@ mod tests {
         let now = Now { uptime: 2 * SECOND, wall: NOW.wall.after(4 * SECOND) };
         let after = before.after_boot(now);
         assert_eq!(after.next(now.uptime), Some(8 * SECOND));
-        // The old timeline would take the new uptime for one before the begin.
+        // Without `after_boot`, no time seems to have passed: the new uptime is before the uptime of the commit.
         assert_eq!(before.standing(&id("a"), now.uptime).left, Some(10 * SECOND));
     }
 
     #[test]
-    fn the_largest_begin_and_duration_do_not_overflow() {
+    fn the_largest_start_and_duration_do_not_overflow() {
         let timeline = timeline(&[("a", timing(Moment::from_nanos(u64::MAX), Some(Duration::MAX)))]);
         assert_eq!(timeline.absent(NOW.uptime).asleep.len(), 1);
         assert!(timeline.next(NOW.uptime) > Some(Duration::from_hours(24 * 365 * 100)));

@@ -1,4 +1,4 @@
-//! Command lines: of the user's ssh, and of the shell on the host.
+//! The command lines of the user's ssh on this machine and of the shell on the host.
 
 use std::{
     ffi::OsString,
@@ -9,8 +9,8 @@ use std::{
 use super::{Options, Target};
 use crate::{inventory::Which, plan::SshAddress};
 
-/// Options that override the user's config: no prompts, no forwarded ports, no program but the agent, and a host that is
-/// gone is noticed.
+/// Options that override the user's config. They forbid prompts, forwarding and the user's `RemoteCommand`, and detect
+/// a dead host.
 const FIXED: [&str; 8] = [
     "BatchMode=yes",
     "ConnectTimeout=10",
@@ -34,7 +34,7 @@ pub(super) fn ssh(options: &Options, address: &SshAddress, remote: &str) -> toki
 }
 
 fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<OsString>) {
-    // A shell splits the option into words, as git does with GIT_SSH_COMMAND. exec replaces the shell by ssh.
+    // A shell splits `program` into words, like git's GIT_SSH_COMMAND. `exec` replaces the shell by ssh.
     let (program, mut words) = match &options.program {
         Some(program) => ("sh", vec!["-c".to_owned(), format!("exec {program} \"$@\""), "ssh".to_owned()]),
         None => ("ssh", Vec::new()),
@@ -51,10 +51,10 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
     (program.to_owned(), words.into_iter().map(Into::into).collect())
 }
 
-/// The command line of the agent on the host. `find` is a script that sets `netemctl` to the binary.
+/// The command line of the agent on the host. The script `find` sets the shell variable `netemctl` to the binary.
 pub(super) fn agent(options: &Options, target: &Target, find: &str) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
-    // A question about the host names no node.
+    // A call that only asks about the host needs neither a node nor an interface.
     let interface = match &target.interface {
         Some(Which::Named(name)) => format!("--node {} --interface {} ", target.node, quoted(name.as_str())),
         Some(Which::InNetwork(network)) => {
@@ -63,17 +63,17 @@ pub(super) fn agent(options: &Options, target: &Target, find: &str) -> String {
         None => String::new(),
     };
     let change = if options.changes { "--change " } else { "" };
-    // sshd sets SSH_CONNECTION, and sudo removes it.
+    // sshd sets SSH_CONNECTION. sudo removes the variable, so the value is an argument.
     let arguments = format!("agent --stdio {interface}{change}--from \"$SSH_CONNECTION\"");
     in_sh(&format!("{find}exec {sudo}\"$netemctl\" {arguments}"))
 }
 
-/// A script for a POSIX shell, started by any login shell.
+/// The command line that runs a script in a POSIX shell. Any login shell can run this command line.
 pub(super) fn in_sh(script: &str) -> String {
     format!("exec sh -c {}", quoted(script))
 }
 
-/// One word for a shell. The only error is a NUL, which no word has here.
+/// Quotes one word for a shell. Quoting fails only on a NUL byte, and no word here contains one.
 fn quoted(word: &str) -> String {
     shlex::try_quote(word).map(Into::into).unwrap_or_default()
 }
@@ -114,7 +114,7 @@ mod tests {
         let expected = "exec sudo -n \"$netemctl\" agent --stdio --node n1 --interface db0 --change \
                         --from \"$SSH_CONNECTION\"'";
         assert!(command("db0").starts_with("exec sh -c '") && command("db0").ends_with(expected), "{}", command("db0"));
-        // The login shell reads one word, and the POSIX shell reads the interface out of it.
+        // The login shell reads the script as one word. The POSIX shell reads the interface as one word of the script.
         let words = shlex::split(&command("a';id'")).unwrap();
         assert_eq!(words.len(), 4, "{words:?}");
         let script = shlex::split(&words[3]).unwrap();

@@ -1,9 +1,9 @@
-//! Agents by ssh, with no daemon on the host: the user's own `ssh` runs `netemctl agent --stdio`, which speaks the agent's
-//! HTTP on its stdin and stdout.
+//! Agents by ssh, with no daemon on the host. The user's own `ssh` runs `netemctl agent --stdio`, which speaks the
+//! agent's HTTP on its stdin and stdout.
 //!
-//! An ssh process stays open for the next call as long as the [`Fleet`](super::Fleet) lives. Calls at the same time have
-//! one process each. When the fleet is dropped or this process is killed, stdin closes, and ssh and the agent end. Nothing
-//! is left behind, such as a control socket.
+//! An ssh process stays open for the next call as long as the [`Fleet`](super::Fleet) lives. Concurrent calls use one
+//! process each. When the fleet is dropped or this process is killed, stdin closes, and ssh and `agent --stdio` end. No
+//! control socket is left behind.
 
 mod command;
 mod failure;
@@ -19,8 +19,8 @@ use self::{failure::LACKS, push::Binary, session::Session};
 use super::transport::Transport;
 use crate::{inventory::Which, plan::SshAddress, topology::NodeName};
 
-/// The logins that are under way at once. Nodes may share a jump host, whose sshd refuses some logins when ten are under
-/// way (`MaxStartups` of `sshd_config`).
+/// The largest number of concurrent logins. Nodes may share a jump host. Its sshd refuses some logins when ten are
+/// under way (`MaxStartups` of `sshd_config`).
 const LOGINS_AT_ONCE: usize = 8;
 
 /// The options of ssh.
@@ -30,15 +30,15 @@ pub struct Options {
     pub program: Option<String>,
     /// True to run the agent by `sudo -n`, for a user who may not configure interfaces.
     pub sudo: bool,
-    /// True if the command changes something.
+    /// True if the netemctl command changes nodes; false if the command only reads.
     pub changes: bool,
-    /// The binary to copy to hosts that lack that build; `None`: hosts must have netemctl.
+    /// The netemctl binary to copy to hosts that lack this build; `None`: no copies, hosts must have netemctl already.
     pub push: Option<PathBuf>,
-    /// Prints a line about each copy.
+    /// The function that prints a line about each copy.
     pub tell: Option<fn(&str)>,
 }
 
-/// The agent of one node by ssh.
+/// The way to one node's agent by ssh.
 pub(super) struct Ssh<'a> {
     pub(super) hosts: &'a Hosts,
     pub(super) target: Target,
