@@ -1,4 +1,6 @@
-//! The address of an agent: [`AgentAddress`]. Documents, inventories and command lines have the same parser.
+//! Parses and prints the address of an agent: [`AgentAddress`].
+//!
+//! Documents, inventories and command lines use the same parser.
 
 use std::{
     fmt,
@@ -12,13 +14,13 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// The default port of agents that listen for HTTPS: 0x4e7e, netemctl's mark.
+/// The default HTTPS port of agents: 0x4e7e, the same number as the handle of netemctl's root qdisc.
 pub const AGENT_PORT: u16 = 20_094;
 
-/// The longest path of a Unix socket in bytes (`sun_path` of unix(7), without its NUL).
+/// The longest path of a Unix socket in bytes (`sun_path` of unix(7), without the final NUL).
 const LONGEST_SOCKET: usize = 107;
 
-/// The longest name of a host in bytes (RFC 1035).
+/// The longest host name in bytes (RFC 1035).
 const LONGEST_HOST: usize = 253;
 
 /// The address of an agent: `unix:/path`, `https://HOST:PORT`, `http://127.0.0.1:PORT` or `ssh://[USER@]HOST[:PORT]`.
@@ -39,13 +41,13 @@ pub enum AgentAddress {
 /// A TCP port of a host: `n1.example:7946`, `10.0.0.1:7946` or `[fd77::1]:7946`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostPort {
-    /// A name or an address. An IPv6 address has no brackets here.
+    /// The host name or IP address. An IPv6 address is stored without brackets.
     pub host: String,
     /// The port.
     pub port: u16,
 }
 
-/// A host for the user's ssh: `[USER@]HOST[:PORT]`. The host may be an alias of the user's ssh config.
+/// The address of a host for the user's ssh: `[USER@]HOST[:PORT]`. The host may be an alias in the user's ssh config.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SshAddress {
     user: Option<String>,
@@ -60,18 +62,18 @@ pub enum Transport {
     Unix,
     /// HTTPS with mutual TLS.
     Https,
-    /// SSH, which starts an agent.
+    /// SSH. ssh starts the agent on the host.
     Ssh,
 }
 
-/// The parts that an address on a command line may leave out.
+/// The default values of the parts that an address on a command line may omit.
 #[derive(Clone, Debug)]
 pub struct AddressDefaults {
     /// The transport of an address without a scheme.
     pub transport: Transport,
-    /// The port of an address without a port. `None`: [`AGENT_PORT`], or the port of ssh.
+    /// The port of an address without a port. `None`: [`AGENT_PORT`] for HTTPS; ssh chooses the port for SSH.
     pub port: Option<u16>,
-    /// The user of an SSH address without a user.
+    /// The user of an SSH address without a user. `None`: ssh chooses the user.
     pub user: Option<String>,
 }
 
@@ -79,22 +81,22 @@ pub struct AddressDefaults {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{text}` is no agent address: {reason}")]
 pub struct AddressError {
-    /// The address.
+    /// The text that is not a valid address.
     text: String,
-    /// The bytes of the address that are wrong.
+    /// The range of the wrong bytes in the text.
     pub span: Range<usize>,
-    /// The reason.
+    /// The reason why the bytes are wrong.
     pub reason: String,
 }
 
-/// The wrong bytes of a part of an address, and the reason.
+/// An error in a part of an address: the range of the wrong bytes, and the reason.
 type Wrong = (Range<usize>, String);
 
 impl Transport {
     /// All transports.
     pub const ALL: [Self; 3] = [Self::Unix, Self::Https, Self::Ssh];
 
-    /// The name in inventories.
+    /// The name of the transport in inventories.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unix => "unix",
@@ -105,34 +107,36 @@ impl Transport {
 }
 
 impl AgentAddress {
-    /// Parses an address that may leave out the defaults.
+    /// Parses an address. The defaults replace omitted parts.
     pub fn parse(text: &str, defaults: &AddressDefaults) -> Result<Self, AddressError> {
         parse(text, Some(defaults)).map_err(error(text))
     }
 
-    /// The address of a Unix socket.
+    /// The address of the Unix socket with this path.
     pub fn unix(socket: &str) -> Result<Self, AddressError> {
         parse_socket(socket).map_err(error(socket))
     }
 
-    /// The HTTPS address of a host. The error is about the host.
+    /// The HTTPS address of a host. Fails if the host is not valid.
     pub fn https(host: &str, port: u16) -> Result<Self, AddressError> {
         let host = parse_host(host, Transport::Https).map_err(error(host))?;
         Ok(Self::Https(HostPort { host, port }))
     }
 
-    /// The SSH address of a host. `user` is checked by [`check_user`](Self::check_user). The error is about the host.
+    /// The SSH address of a host. Fails if the host is not valid.
+    ///
+    /// This function does not check `user`. Callers check `user` with [`check_user`](Self::check_user).
     pub fn ssh(user: Option<&str>, host: &str, port: Option<u16>) -> Result<Self, AddressError> {
         let host = parse_host(host, Transport::Ssh).map_err(error(host))?;
         Ok(Self::Ssh(SshAddress { user: user.map(str::to_owned), host, port: port.and_then(NonZeroU16::new) }))
     }
 
-    /// Checks the name of a user for ssh.
+    /// Checks that a user name is valid for ssh.
     pub fn check_user(user: &str) -> Result<(), AddressError> {
         check_user(user).map_err(error(user))
     }
 
-    /// The transport. HTTP counts as HTTPS.
+    /// The transport of the address. HTTP counts as HTTPS.
     pub fn transport(&self) -> Transport {
         match self {
             Self::Unix(_) => Transport::Unix,
@@ -141,7 +145,7 @@ impl AgentAddress {
         }
     }
 
-    /// The host, if the transport has one.
+    /// The host. `None` for a Unix socket.
     pub fn host(&self) -> Option<&str> {
         match self {
             Self::Unix(_) => None,
@@ -151,7 +155,7 @@ impl AgentAddress {
         }
     }
 
-    /// The port, if the address has one.
+    /// The port. `None` for a Unix socket, and for an SSH address without a port.
     pub fn port(&self) -> Option<u16> {
         match self {
             Self::Unix(_) => None,
@@ -162,24 +166,24 @@ impl AgentAddress {
 }
 
 impl HostPort {
-    /// True if the host is this machine.
+    /// True if the host is `localhost` or a loopback address.
     pub fn is_loopback(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 }
 
 impl SshAddress {
-    /// The user. `None`: ssh chooses.
+    /// The user. `None`: ssh chooses the user.
     pub fn user(&self) -> Option<&str> {
         self.user.as_deref()
     }
 
-    /// The host. An IPv6 address has no brackets.
+    /// The host. An IPv6 address is without brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port. `None`: ssh chooses.
+    /// The port. `None`: ssh chooses the port.
     pub fn port(&self) -> Option<NonZeroU16> {
         self.port
     }
@@ -208,12 +212,12 @@ fn error(text: &str) -> impl FnOnce(Wrong) -> AddressError {
     move |(span, reason)| AddressError { text: text.to_owned(), span, reason }
 }
 
-/// The same error in a text with `offset` bytes before this part.
+/// Converts an error in a part to an error in the whole text. `offset` is the position of the part in the text.
 fn behind(offset: usize) -> impl Fn(Wrong) -> Wrong {
     move |(span, reason)| (span.start + offset..span.end + offset, reason)
 }
 
-/// Parses an address. Without defaults, the scheme and the port of HTTPS are needed.
+/// Parses an address. Without defaults, the address must have a scheme, and an HTTPS address must have a port.
 fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return parse_socket(path).map_err(behind("unix:".len()));
@@ -248,7 +252,7 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
             }
         }
         Transport::Ssh => {
-            // Users of some domains have an @ in their names.
+            // A user name may contain an @ (`user@domain`), so the last @ separates user and host.
             let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
             if let Some(user) = user {
                 check_user(user).map_err(behind(at))?;
@@ -273,7 +277,7 @@ fn parse_socket(path: &str) -> Result<AgentAddress, Wrong> {
     Ok(AgentAddress::Unix(path.into()))
 }
 
-/// Parses `HOST[:PORT]`. An IPv6 address has brackets, or no port and `defaults`.
+/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if it has a port or if `defaults` is `None`.
 fn parse_authority(
     text: &str,
     transport: Transport,
@@ -300,7 +304,9 @@ fn parse_authority(
     }
 }
 
-/// Parses the name or the address of a host. An IPv6 address may have brackets, and a zone for ssh.
+/// Parses the name or the address of a host. An IPv6 address may have brackets.
+///
+/// With ssh, an IPv6 address may also have a zone: `fe80::1%eth0`.
 fn parse_host(text: &str, transport: Transport) -> Result<String, Wrong> {
     let host = text.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let unbracketed = host.unwrap_or(text);
@@ -316,7 +322,7 @@ fn parse_host(text: &str, transport: Transport) -> Result<String, Wrong> {
     if text.contains(['@', ':']) {
         return Err((0..text.len(), "only the host: `transport`, `user` and `port` are keys of their own".to_owned()));
     }
-    // ssh takes a leading `-` for an option.
+    // ssh reads a leading `-` as an option.
     if !text.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_') {
         let end = text.chars().next().map_or(0, char::len_utf8);
         return Err((0..end, "a host's name begins with a letter or a digit".to_owned()));
@@ -324,7 +330,7 @@ fn parse_host(text: &str, transport: Transport) -> Result<String, Wrong> {
     if text.len() > LONGEST_HOST {
         return Err((LONGEST_HOST..text.len(), format!("a host's name has at most {LONGEST_HOST} bytes")));
     }
-    // A shell may see the name (`ProxyCommand` in the user's ssh config).
+    // ssh may pass the name to a shell (`ProxyCommand` in the user's ssh config).
     match odd_character(text, if transport == Transport::Ssh { "-._+" } else { "-._" }) {
         Some((span, odd)) => Err((span, format!("a host's name has no {odd:?}"))),
         None => Ok(text.to_owned()),
@@ -335,19 +341,19 @@ fn check_user(user: &str) -> Result<(), Wrong> {
     match odd_character(user, "-._+@") {
         Some((span, odd)) => Err((span, format!("a user's name has no {odd:?}"))),
         None if user.is_empty() => Err((0..0, "the user's name is empty".to_owned())),
-        // ssh takes a leading `-` for an option.
+        // ssh reads a leading `-` as an option.
         None if user.starts_with('-') => Err((0..1, "a user's name does not begin with `-`".to_owned())),
         None => Ok(()),
     }
 }
 
-/// The first character that is no letter, no digit and not allowed.
+/// Finds the first character that is not allowed, with its range. ASCII letters and digits are always allowed.
 fn odd_character(text: &str, allowed: &str) -> Option<(Range<usize>, char)> {
     let (at, odd) = text.char_indices().find(|(_, c)| !c.is_ascii_alphanumeric() && !allowed.contains(*c))?;
     Some((at..at + odd.len_utf8(), odd))
 }
 
-/// For the tests of ssh.
+/// Parses an SSH address. Only tests use this parser.
 #[cfg(test)]
 impl FromStr for SshAddress {
     type Err = AddressError;
@@ -451,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_has_the_place_in_the_text() {
+    fn an_address_error_has_the_range_of_the_wrong_bytes() {
         for (text, wrong) in [
             ("https://n1", ""),
             ("https://n1:7946/", ":7946/"),
@@ -502,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_line_leaves_out_the_defaults() {
+    fn an_address_on_a_command_line_may_omit_the_defaults() {
         let read = |text: &str| AgentAddress::parse(text, &defaults(Transport::Ssh)).map(|address| address.to_string());
         assert_eq!(read("n1").as_deref(), Ok("ssh://root@n1"));
         assert_eq!(read("n1:2222").as_deref(), Ok("ssh://root@n1:2222"));
@@ -518,7 +524,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_of_an_inventory_is_a_name_or_an_address() {
+    fn an_inventory_host_is_a_name_or_an_ip_address() {
         let https = |host: &str, port| AgentAddress::https(host, port).map(|address| address.to_string());
         assert_eq!(https("n1.example.org", 20_094).as_deref(), Ok("https://n1.example.org:20094"));
         assert_eq!(https("10.0.0.1", 1).as_deref(), Ok("https://10.0.0.1:1"));
@@ -533,7 +539,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_that_ssh_would_take_for_an_option_is_refused() {
+    fn a_user_name_that_ssh_reads_as_an_option_is_refused() {
         assert!(AgentAddress::check_user("lab-admin").is_ok());
         assert!(AgentAddress::check_user("-lroot").is_err());
         assert!(AgentAddress::check_user("a b").is_err());

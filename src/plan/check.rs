@@ -1,6 +1,7 @@
-//! The checks of a document before an agent accepts it. Other clients may send only documents that netemctl could write.
+//! Checks a document before an agent accepts the document.
 //!
-//! The types check most of a document. These checks are about several parts of a document together.
+//! Agents accept only documents that netemctl could write, also from other clients. Parsing already checks each part of
+//! a document alone. The checks here compare several parts of a document.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
@@ -11,17 +12,18 @@ use super::{
 };
 use crate::topology::{LinkChange, NodeName, hostlist};
 
-/// The durations of overlays and partitions.
+/// The allowed durations of overlays and partitions.
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
-/// The shortest turn of a [`Flap`]. The filters of a large partition take about as long to write.
+/// The shortest turn of a [`Flap`]. An agent needs about 10 ms to write the filters of a large partition.
 pub const SHORTEST_TURN: Duration = Duration::from_millis(10);
 
 /// The largest spread of a [`Flap`], in percent.
 const LARGEST_SPREAD: u8 = 50;
 
-/// The largest step between two generations. A client that makes the largest steps has 2^32 changes until the generations
-/// run out.
+/// The largest step between two generations.
+///
+/// The limit leaves room for at least 2^32 changes, even if a faulty client always makes the largest step.
 const LONGEST_SKIP: u64 = 1 << 32;
 
 /// The reason why agents refuse a document.
@@ -36,22 +38,22 @@ pub enum Unfit {
     /// An error in a live change.
     #[error("change {0}: {1}")]
     Overlay(String, OverlayError),
-    /// A one-way change with a parameter for both directions, such as `rtt`.
+    /// A one-way change has a parameter for both directions, such as `rtt`.
     #[error("change {0} has one direction, but parameters for both")]
     OneWay(String),
-    /// Two partitions or two changes with the same name.
+    /// Two partitions or two changes have the same name.
     #[error("two partitions or two changes have the name `{0}`")]
     Twice(String),
-    /// A side without nodes.
+    /// A partition has no side, or a side without nodes.
     #[error("`{0}` has a side without a node")]
     EmptySide(String),
-    /// A duration that is too short or too long.
+    /// A duration is too short or too long.
     #[error("`{0}` lasts {1:?}; durations are between 1 ms and 365 days")]
     Lasts(String, Duration),
-    /// Turns that are too short or too long, or a spread that is too large.
+    /// A turn is too short or too long, or the spread is too large.
     #[error("`{0}` has turns of {down:?} and {up:?}, spread {spread} %; turns take 10 ms to 365 days, the spread is at most 50 %", down = .1.down, up = .1.up, spread = .1.spread)]
     Turns(String, Flap),
-    /// A part from a later generation than the document.
+    /// A part has a later generation than the document.
     #[error("`{name}` has generation {since}, the document has generation {generation}")]
     FromTheFuture {
         /// The name of the part.
@@ -61,13 +63,13 @@ pub enum Unfit {
         /// The generation of the document.
         generation: u64,
     },
-    /// Nodes that the document leaves out.
+    /// The document leaves out the agent's own node, or all nodes.
     #[error("the document leaves out {}", hostlist::fold(.0))]
     LeftOut(Vec<NodeName>),
-    /// Nodes that the inventory does not have.
+    /// The topology or a zone has nodes that are not in the inventory.
     #[error("the inventory does not have {}", hostlist::fold(.0))]
     UnknownNodes(Vec<NodeName>),
-    /// A generation that cannot follow the last one.
+    /// The generation of the document cannot follow the last generation.
     #[error("generation {next} cannot follow generation {generation}")]
     Generation {
         /// The generation of the document.
@@ -78,7 +80,7 @@ pub enum Unfit {
 }
 
 impl Wanted {
-    /// Checks the document for [`Unfit`] parts.
+    /// Checks that netemctl could write the document.
     pub fn check(&self) -> Result<(), Unfit> {
         self.inventory.check()?;
         let everyone: BTreeSet<&NodeName> = self.inventory.nodes.keys().collect();
@@ -88,7 +90,7 @@ impl Wanted {
         if !unknown.is_empty() {
             return Err(Unfit::UnknownNodes(unknown.into_iter().collect()));
         }
-        // A node without a known location can be left out, so the inventory may lack it.
+        // Missing nodes need not be in the inventory: a node without a known location can be left out.
         if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
             return Err(Unfit::LeftOut(self.missing.iter().cloned().collect()));
         }
@@ -109,12 +111,12 @@ impl Wanted {
         Ok(())
     }
 
-    /// Checks that the document does not leave out a node.
+    /// Checks that the document does not leave out this node.
     pub fn check_for(&self, node: &NodeName) -> Result<(), Unfit> {
         if self.missing.contains(node) { Err(Unfit::LeftOut(vec![node.clone()])) } else { Ok(()) }
     }
 
-    /// Checks that the document can follow the document with this stamp.
+    /// Checks that the document can follow an earlier document with this stamp.
     pub fn check_after(&self, before: &Stamp) -> Result<(), Unfit> {
         let same = || self.stamp().digest == before.digest;
         match self.generation.checked_sub(before.generation) {
@@ -200,7 +202,7 @@ mod tests {
         [node.parse().unwrap()].into()
     }
 
-    /// A valid document with all parts.
+    /// A valid document with an inventory, an overlay and a partition that flaps.
     fn document() -> Wanted {
         let change = LinkChange::parse(Source::new("<set>", "rtt = '10ms'"), true).unwrap();
         let request =
@@ -220,7 +222,7 @@ mod tests {
         wanted
     }
 
-    /// The error of a document with one wrong part.
+    /// The error of the valid document after `spoil` has made one part wrong.
     fn refused(spoil: impl FnOnce(&mut Wanted)) -> String {
         let mut wanted = document();
         assert_eq!(wanted.check(), Ok(()));
@@ -233,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn each_part_that_no_command_writes_is_refused() {
+    fn a_document_that_no_command_could_write_is_refused() {
         let of_sides =
             |sides: Vec<BTreeSet<NodeName>>| refused(|wanted| wanted.partitions[0].shape = Shape::Sides { sides });
         assert_eq!(of_sides(vec![side("n9")]), "partition p: there is no node n9");
@@ -280,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_a_document_leaves_out_does_not_take_it() {
+    fn a_node_refuses_a_document_that_leaves_out_the_node() {
         let missing = ["n2".parse().unwrap(), "nobody-knows-where".parse().unwrap()].into();
         let document = Wanted { missing, ..document() };
         assert_eq!(document.check(), Ok(()));
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_on_all_nodes_of_another_one_if_it_leaves_none_of_those_out() {
+    fn is_on_all_of_compares_the_nodes_of_two_documents_without_missing_nodes() {
         let leaving_out = |nodes: &[&str]| {
             let missing = nodes.iter().map(|node| node.parse().unwrap()).collect();
             Wanted { missing, ..document() }
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_left_the_inventory_stops_no_edit_and_stays_where_it_was_while_something_names_it() {
+    fn a_node_that_left_the_inventory_keeps_its_location_while_a_part_names_the_node() {
         let cut_off =
             |node: &str| Partition { shape: Shape::Sides { sides: vec![side(node)] }, name: node.into(), ..part("p") };
         let n3: NodeName = "n3".parse().unwrap();
@@ -313,7 +315,7 @@ mod tests {
             inventory
         };
         let before = Wanted { partitions: vec![cut_off("n3"), cut_off("n1")], ..document() };
-        // Without the part that named the node, the node is gone.
+        // No part names n3 after the heal, so n3 leaves the document.
         let healed = before.healed(&["n3".into()], without(&n3)).unwrap();
         assert!(!healed.inventory.nodes.contains_key(&n3) && healed.partitions.len() == 1);
         assert!(healed.only_removes_from(&before));
@@ -326,7 +328,7 @@ mod tests {
         ));
         assert_eq!(before.with_topology(topology.unwrap(), without(&n3)).unwrap().check(), Ok(()));
 
-        // The same host under another name.
+        // The host of n3 is now called n4.
         let mut renamed = without(&n3);
         renamed.nodes.insert("n4".parse().unwrap(), inventory().nodes[&n3].clone());
         let error = before.without_overlays(&[], renamed.clone()).unwrap_err();
@@ -340,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn a_generation_neither_goes_back_nor_skips_all_that_are_left() {
+    fn a_generation_grows_by_1_to_2_to_the_power_of_32() {
         let before = document();
         let after =
             |generation: u64| Wanted { generation, overlays: Vec::new(), ..document() }.check_after(&before.stamp());
@@ -348,6 +350,6 @@ mod tests {
         for generation in [0, 1, 2 + LONGEST_SKIP, u64::MAX] {
             assert_eq!(after(generation), Err(Unfit::Generation { next: generation, generation: 1 }));
         }
-        assert_eq!(before.check_after(&before.stamp()), Ok(()), "the same again");
+        assert_eq!(before.check_after(&before.stamp()), Ok(()), "same document");
     }
 }

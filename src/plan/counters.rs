@@ -1,4 +1,4 @@
-//! The kernel's counters of one interface: [`Counters`].
+//! Holds the kernel's packet counters of one interface ([`Counters`]) and estimates overflows of queues.
 
 use std::{
     collections::BTreeMap,
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::{ClassMinor, Cut, Profile};
 use crate::topology::LossModel;
 
-/// The tolerance in standard deviations. Chance exceeds it once in 30,000 counts.
+/// The tolerance in standard deviations. Random losses exceed the tolerance once in 30,000 counts.
 const SIGMAS: f64 = 4.0;
 
-/// A number of packets and of their bytes.
+/// A number of packets and the number of their bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tally {
-    /// The packets. Each segment of a large packet counts.
+    /// The number of packets. Each segment of a large packet (GSO) counts.
     pub packets: u64,
-    /// The bytes, with headers.
+    /// The number of bytes, with headers.
     pub bytes: u64,
 }
 
@@ -34,7 +34,7 @@ impl Add for Tally {
 impl Sub for Tally {
     type Output = Self;
 
-    /// The packets since the earlier count; 0 if the kernel has restarted the counter.
+    /// The packets and bytes since an earlier count. Returns 0 if the kernel has restarted the counter.
     fn sub(self, earlier: Self) -> Self {
         Self { packets: self.packets.saturating_sub(earlier.packets), bytes: self.bytes.saturating_sub(earlier.bytes) }
     }
@@ -43,9 +43,9 @@ impl Sub for Tally {
 /// The counters of a leaf since its class was added.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeafCount {
-    /// The packets that left the leaf.
+    /// The packets that have left the leaf.
     pub sent: Tally,
-    /// The dropped packets. A large packet counts once.
+    /// The number of dropped packets. A large packet (GSO) counts once.
     pub dropped: u64,
 }
 
@@ -69,8 +69,8 @@ impl Profile {
     /// The minimum number of packets that were dropped because the queue was full. `None`: unknown.
     ///
     /// netem has one counter for configured losses and for overflows. Without a configured loss, all drops are overflows.
-    /// With an independent loss, drops beyond the tolerance are overflows. Correlated losses and ECN marks cannot be told
-    /// apart from overflows.
+    /// With a loss without correlation, drops beyond the tolerance are overflows. With other loss models or ECN, the
+    /// number of overflows is unknown.
     pub fn overflowed(&self, sent: u64, dropped: u64) -> Option<u64> {
         let Some(loss) = self.loss else { return Some(dropped) };
         let share = match loss.model {
@@ -102,13 +102,13 @@ mod tests {
     }
 
     #[test]
-    fn without_a_loss_all_that_is_dropped_did_not_fit() {
+    fn without_a_configured_loss_all_drops_are_overflows() {
         assert_eq!(profile("delay = '10ms'").overflowed(0, 0), Some(0));
         assert_eq!(profile("delay = '10ms'").overflowed(90, 7), Some(7));
     }
 
     #[test]
-    fn with_a_loss_what_chance_may_lose_is_not_called_too_much() {
+    fn with_a_configured_loss_only_drops_beyond_the_tolerance_are_overflows() {
         let lossy = profile("loss = '10%'");
         assert_eq!(lossy.overflowed(900, 100), Some(0));
         assert_eq!(lossy.overflowed(870, 130), Some(0), "three standard deviations");
@@ -118,14 +118,14 @@ mod tests {
     }
 
     #[test]
-    fn losses_in_bursts_are_not_told_from_what_does_not_fit() {
+    fn with_a_loss_in_bursts_or_ecn_the_overflows_are_unknown() {
         for loss in ["{ gemodel = { p = '1%', r = '10%' } }", "{ probability = '1%', ecn = true }"] {
             assert_eq!(profile(&format!("loss = {loss}")).overflowed(1_000, 500), None, "{loss}");
         }
     }
 
     #[test]
-    fn what_is_not_there_is_not_nothing() {
+    fn the_sum_of_absent_cuts_is_none_and_the_sum_of_unused_cuts_is_zero() {
         let cut = |last: u8| Cut {
             direction: Direction::Egress,
             address: [10, 0, 0, last].into(),
@@ -137,6 +137,6 @@ mod tests {
         assert_eq!(counters.cut([cut(1)]), Some(tally(0)));
         assert_eq!(counters.cut([cut(1), cut(2), cut(3)]), Some(tally(3)));
         assert_eq!(counters.cut([cut(3)]), None);
-        assert_eq!(tally(3) - tally(5), tally(0), "a filter that was made anew counts from nothing");
+        assert_eq!(tally(3) - tally(5), tally(0), "a new filter counts from zero");
     }
 }

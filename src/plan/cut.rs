@@ -1,4 +1,4 @@
-//! The cuts of an interface: a [`Cut`] is one drop filter.
+//! Defines the cuts of an interface. A [`Cut`] is one filter that drops packets.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -7,22 +7,22 @@ use thiserror::Error;
 
 use super::Direction;
 
-/// The packets that one filter drops.
+/// A cut: the packets that one filter drops.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Cut {
-    /// The hook: egress for packets to the peer, ingress for packets from the peer.
+    /// The place of the filter: egress for packets to the peer, ingress for packets from the peer.
     pub direction: Direction,
     /// The address of the peer.
     pub address: IpAddr,
-    /// The packets of the peer.
+    /// The cut packets between the node and the peer.
     pub traffic: Traffic,
-    /// The answer to the sender.
+    /// The answer to the sender of a cut packet.
     #[serde(default, skip_serializing_if = "Answer::is_silence")]
     pub answer: Answer,
 }
 
-/// Packets between two addresses.
+/// The kind of packets between two addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
@@ -39,7 +39,9 @@ pub enum Traffic {
         /// The port.
         port: Port,
     },
-    /// The fragments of a protocol. Fragments have no ports, so a cut of any port cuts all fragments of the protocol.
+    /// The fragments of a protocol.
+    ///
+    /// Fragments have no port numbers. So a cut of a port cuts all fragments of the protocol.
     FragmentsOf {
         /// The protocol.
         protocol: Protocol,
@@ -51,30 +53,32 @@ pub enum Traffic {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// None.
+    /// The sender gets no answer.
     #[default]
     Silence,
-    /// A refusal, as from a router: TCP is reset, other packets get "destination unreachable". At egress only: the agent of
-    /// the sender's node sends it. Without the agent there is no answer.
+    /// The sender gets a refusal, as from a router: a TCP reset, or "destination unreachable" for other packets.
+    ///
+    /// Refusals exist at egress only. The agent of the sender's node sends the refusal. If the agent does not run, the
+    /// sender gets no answer.
     Refusal,
 }
 
 impl Answer {
-    /// For serde: the default.
+    /// True for the default answer. serde skips the default.
     #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
     fn is_silence(&self) -> bool {
         *self == Self::Silence
     }
 }
 
-/// A port of a protocol, written `tcp/26257`.
+/// A port of a protocol. The text form is `tcp/26257`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct Port {
     /// The protocol.
     pub protocol: Protocol,
-    /// The port's number, never 0.
+    /// The port number. Port 0 is not allowed.
     pub number: u16,
 }
 
@@ -83,9 +87,9 @@ pub struct Port {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
-    /// RFC 9293.
+    /// TCP (RFC 9293).
     Tcp,
-    /// RFC 768.
+    /// UDP (RFC 768).
     Udp,
 }
 
@@ -120,7 +124,7 @@ impl fmt::Display for Port {
     }
 }
 
-/// A text that is no port.
+/// The error for a text that is not a port.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{0}` is not a port: write the protocol and the number, as in tcp/26257 or udp/4567")]
 pub struct PortError(String);
@@ -157,7 +161,7 @@ impl From<Port> for String {
     }
 }
 
-/// A map with [`Cut`] keys in JSON: a list of pairs, because JSON keys are strings.
+/// Serializes a map with [`Cut`] keys as a list of pairs, because JSON keys must be strings.
 pub(super) mod as_list {
     use std::collections::BTreeMap;
 
@@ -179,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_port_has_its_protocol() {
+    fn a_port_needs_a_protocol_and_a_number() {
         let port: Port = "tcp/26257".parse().unwrap();
         assert_eq!((port.protocol, port.number, port.to_string().as_str()), (Protocol::Tcp, 26257, "tcp/26257"));
         for text in ["", "26257", "tcp", "tcp/", "tcp/0", "tcp/65536", "tcp/+1", "sctp/1", "TCP/1", "tcp/1/2"] {

@@ -1,8 +1,8 @@
-//! The difference between the wanted state of an interface and its state in the kernel: the ordered steps between them.
+//! Computes the ordered steps that change an interface from its state in the kernel to the wanted state: [`diff()`].
 //!
 //! The order is make-before-break: new cuts, new classes, in-place changes, a new chain, one flip, then the removal of
-//! unused objects. Delayed addresses are delayed at every moment. A class with packets stays until it has drained; the
-//! agent removes it later.
+//! unused objects. So an address with a delay before and after the change is never without a delay. The agent removes a
+//! class with packets later, when the packets have left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,40 +24,40 @@ use super::{
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The steps in order. Empty: the kernel has the wanted state.
+    /// The steps in order. An empty list means that the kernel has the wanted state.
     pub steps: Vec<Step>,
-    /// Unused classes that may hold packets. The agent removes them when they are empty.
+    /// Unused classes that may still hold packets. The agent removes these classes when they are empty.
     pub draining: BTreeSet<ClassMinor>,
 }
 
 impl Change {
-    /// True if the kernel has the wanted state, apart from drained classes.
+    /// True if the kernel has the wanted state. Unused classes may remain.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))
     }
 }
 
-/// The reason why an interface cannot get the wanted state.
+/// The reason why netemctl cannot bring an interface to the wanted state.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Blocked {
     /// The interface has foreign objects.
     #[error("it has objects of other programs: {}; remove them: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
-    /// More profiles than class numbers below our mark.
+    /// The links of the node need more profiles than class numbers are available.
     #[error("its links have {0} different profiles; the limit of a node is {MAX_PROFILES}")]
     TooManyProfiles(usize),
-    /// Draining classes have the numbers for the new classes.
+    /// Draining classes still occupy the class numbers that new classes need.
     #[error("no class number is free: {0} classes still hold packets; retry when they are empty")]
     NoClassLeft(usize),
 }
 
-/// The maximum number of profiles. Half of the class numbers are for new profiles while old classes drain.
+/// The maximum number of profiles: half of the class numbers. The other half is for old classes that drain.
 const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
-/// The steps from `tree` to `wanted`. `None`: without any object of ours.
+/// The steps from `tree` to `wanted`. If `wanted` is `None`, the steps remove all objects of netemctl.
 ///
-/// There are no steps exactly if the tree has the wanted state and no surplus objects of ours, apart from objects that hold
-/// foreign objects.
+/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state and no
+/// surplus objects of netemctl. Objects that hold foreign objects are not surplus.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
@@ -65,14 +65,14 @@ pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     diff_beside_foreign(wanted, tree)
 }
 
-/// Like [`diff`], beside foreign objects, which stay. For changes that only remove, and for rollbacks.
+/// Like [`diff`], but foreign objects are no error and stay. Used for changes that only remove, and for rollbacks.
 pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     let leaf_specs: BTreeSet<_> = wanted.into_iter().flat_map(|shaping| shaping.leaf_specs.values()).collect();
     if leaf_specs.len() > MAX_PROFILES {
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
-        // A foreign root has replaced our root.
+        // A foreign root has replaced our root, so only cuts can be removed.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
             Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
         }
@@ -110,7 +110,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     Ok(Change { steps, draining })
 }
 
-/// The missing objects that every shaped interface has.
+/// Adds the missing objects that every shaped interface needs.
 fn frame(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
     if !tree.taken {
@@ -132,7 +132,7 @@ fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
     (!types.is_empty()).then_some(Step::AddPass { direction, types })
 }
 
-/// Removes our objects, apart from objects that hold foreign objects, in the order that the kernel allows.
+/// Removes our objects in the order that the kernel allows. Objects that hold foreign objects stay.
 fn remove(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
     if tree.active.is_some() {
@@ -159,7 +159,7 @@ fn remove(tree: &Tree) -> Vec<Step> {
     steps
 }
 
-/// Adds the missing cuts. Each gets a handle that no other filter of its list has.
+/// Adds the missing cuts. Each new cut gets a handle that no other cut has.
 fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     let taken: BTreeSet<u32> = tree.cuts.values().copied().collect();
     let free = (1..).filter(|handle| !taken.contains(handle));
@@ -192,8 +192,12 @@ struct Assignment {
     steps: Vec<Step>,
 }
 
-/// Gives each wanted leaf a class: the class that has the leaf; else the class with the same addresses, changed in place;
-/// else an idle class, changed in place; else a new class.
+/// Gives each wanted leaf a class. The first possible choice wins:
+///
+/// 1. the class that already has the leaf
+/// 2. the class that serves the same addresses, changed in place
+/// 3. an idle class, changed in place
+/// 4. a new class
 fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, target)| (target.class, *address)));
@@ -220,7 +224,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
         if classes.contains_key(spec) {
             continue;
         }
-        // A changed leaf keeps its distribution tables, so another table needs a new leaf.
+        // An in-place change keeps the distribution tables of the leaf, so other tables need a new leaf.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
         let carrier =
             addresses.first().and_then(|address| tree.active_routes().get(address)).map(|target| target.class);
@@ -230,11 +234,11 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
             carrying.remove(&class);
             idle.remove(&class);
             let from = leaf_specs[&class].profile;
-            // An idle leaf may have the same profile, with the memory of other addresses.
+            // An idle leaf that served other addresses may already have this profile. No step is then necessary.
             steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {
-            // Half of the numbers are free, unless many classes drain.
+            // A number is always free unless many classes drain (see `MAX_PROFILES`).
             let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
             steps.push(Step::AddClass { class, profile: Some(spec.profile) });
             class
@@ -272,9 +276,9 @@ mod tests {
     use crate::plan::{Leaf, Profile};
 
     #[test]
-    fn class_numbers_that_run_out_are_an_error_before_the_first_write_and_not_a_number_that_is_taken() {
+    fn no_free_class_number_is_an_error() {
         let plain = Profile::plain("10ms".parse().unwrap(), 1_000);
-        // Every number belongs to a class that drains. Its mark is another one, so that it cannot be changed in place.
+        // Draining classes occupy all numbers. Their seed gives them another mark, which prevents in-place changes.
         let draining = Leaf { profile: Some(Profile { seed: Some(1), ..plain }), queued: 1 };
         let classes = (DEFAULT_CLASS + 1..MARK).map(|class| (class, draining.clone()));
         let mut tree = Tree { taken: true, classes: classes.collect(), ..Tree::default() };

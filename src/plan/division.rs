@@ -1,4 +1,6 @@
-//! The request of `partition`: [`PartitionRequest`], with the names of the command line.
+//! Turns a request of the command `partition` ([`PartitionRequest`]) into a partition of a document.
+//!
+//! A request has the selectors of the command line. A partition has the nodes.
 
 use std::collections::BTreeSet;
 
@@ -8,24 +10,26 @@ use crate::topology::NodeName;
 /// A request for a partition.
 #[derive(Clone, Debug)]
 pub struct PartitionRequest {
-    /// The name. `None`: made from the sides or from the draw.
+    /// The name. `None`: a name is made from the selectors of the sides or from the draw.
     pub name: Option<String>,
-    /// The nodes that are cut off from each other.
+    /// The division of the nodes.
     pub division: Division,
-    /// The ports whose packets are cut. None: all packets.
+    /// The ports whose packets are cut. An empty set cuts all packets.
     pub ports: BTreeSet<Port>,
     /// The effect on the packets.
     pub mode: Mode,
-    /// The times of the partition. `None`: always.
+    /// The times at which the partition is in force. `None`: always.
     pub timing: Option<Timing>,
 }
 
-/// A division of the nodes. A selector has zones, nodes, hostlists or `*`, separated by commas.
+/// A division of the nodes. Selectors name nodes: zones, nodes, hostlists or `*`, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Division {
     /// One selector for each side.
     Sides(Vec<String>),
-    /// The selector of the senders and the selector of the receivers. Without the latter, the receivers are the rest.
+    /// The selector of the senders and the selector of the receivers.
+    ///
+    /// With only one selector, all other nodes are receivers.
     OneWay(Vec<String>),
     /// Random sides.
     Drawn {
@@ -33,16 +37,17 @@ pub enum Division {
         draw: Draw,
         /// The units of the draw: nodes or zones.
         over: Over,
-        /// The selectors of the nodes to draw from. None: all nodes.
+        /// The selectors of the nodes to draw from. An empty list means all nodes.
         among: Vec<String>,
         /// The seed.
         seed: u64,
     },
 }
 
-/// The selectors of the sides in arguments. Without a slash, each argument is a side. Otherwise slashes separate the sides.
+/// The selectors of the sides in command-line arguments.
 ///
-/// `Z1 Z2`, `Z1,Z2 / Z3,n4` and `Z1 Z2/Z3 n4` have two sides each.
+/// If no argument has a slash, each argument is a side. Otherwise slashes separate the sides. So `Z1 Z2`,
+/// `Z1,Z2 / Z3,n4` and `Z1 Z2/Z3 n4` have two sides each.
 pub fn sides(arguments: &[String]) -> Vec<String> {
     if !arguments.iter().any(|argument| argument.contains('/')) {
         return arguments.to_vec();
@@ -52,12 +57,12 @@ pub fn sides(arguments: &[String]) -> Vec<String> {
 }
 
 impl PartitionRequest {
-    /// A request for a permanent, silent partition of all traffic.
+    /// A request for a partition that drops all packets and has no end.
     pub fn of(division: Division) -> Self {
         Self { name: None, division, ports: BTreeSet::new(), mode: Mode::Drop, timing: None }
     }
 
-    /// The requested partition of a document.
+    /// The requested partition, for the nodes and zones of a document.
     pub(super) fn partition(self, wanted: &Wanted) -> Result<Partition, EditError> {
         let Self { name, division, ports, mode, timing } = self;
         let partition = Partition {
@@ -134,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_sides_and_a_slash_parts_them() {
+    fn each_argument_is_a_side_unless_slashes_separate_the_sides() {
         let sides = |words: &str| sides(&words.split(' ').map(str::to_owned).collect::<Vec<_>>());
         assert_eq!(sides("Z1 Z2"), ["Z1", "Z2"]);
         assert_eq!(sides("Z1,Z2 / Z3,n4"), ["Z1,Z2", "Z3,n4"]);

@@ -1,6 +1,6 @@
-//! Random partitions: halves, minorities, bridges, rings. The same seed draws the same sides.
+//! Draws the sides of random partitions: halves, minorities, bridges, rings. The same seed draws the same sides.
 //!
-//! The result is a [`Shape`]. The document has the sides, not the draw.
+//! The result of a draw is a [`Shape`]. The wanted-state document stores only the shape.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -12,26 +12,26 @@ use crate::topology::NodeName;
 /// The maximum number of sides of [`Draw::Random`].
 const MOST_SIDES: usize = 5;
 
-/// A kind of random division.
+/// A kind of draw. A draw divides units: nodes or zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Draw {
-    /// Two sides of equal size. The second has the odd unit.
+    /// Two sides of equal size. With an odd number of units, the second side has one unit more.
     Halves,
-    /// A number of units, and all others.
+    /// Two sides: this number of units, and all other units.
     Minority(usize),
-    /// One unit alone: the named unit, or a random one.
+    /// One unit alone: the named unit. `None`: a random unit.
     Isolate(Option<String>),
     /// Each unit alone.
     IsolateEach,
-    /// Two halves with a common unit, the bridge: the named unit, or a random one.
+    /// Two halves with a common unit, the bridge: the named unit. `None`: a random unit.
     Bridge(Option<String>),
-    /// A ring in which each unit reaches a majority. No two units reach the same majority.
+    /// A ring in which each unit reaches a different majority.
     Ring,
-    /// Two to five sides of any size.
+    /// Two to five sides of random sizes.
     Random,
 }
 
-/// The units of a draw.
+/// The kind of the units of a draw.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Over {
     /// Nodes.
@@ -47,7 +47,7 @@ impl Draw {
         !matches!(self, Self::Isolate(Some(_)) | Self::IsolateEach)
     }
 
-    /// The name of the isolated unit or of the bridge.
+    /// The name of the isolated unit or of the bridge, if the user has named a unit.
     pub(super) fn named(&self) -> Option<&str> {
         match self {
             Self::Isolate(word) | Self::Bridge(word) => word.as_deref(),
@@ -55,7 +55,7 @@ impl Draw {
         }
     }
 
-    /// The name of the partition, from the kind and the seed: `halves-31546`.
+    /// The name of the partition. The name consists of the kind and, for a random draw, the seed: `halves-31546`.
     pub(super) fn name(&self, seed: u64) -> String {
         let kind = match self {
             Self::Halves => "halves".to_owned(),
@@ -71,7 +71,7 @@ impl Draw {
         if self.is_random() { format!("{kind}-{seed}") } else { kind }
     }
 
-    /// Draws the sides. A unit is the set of its nodes. `named` has the nodes of [`Self::named`].
+    /// Draws the sides. Each unit is a set of nodes. `named` has the nodes of the unit [`Self::named`].
     pub(super) fn draw(
         &self,
         over: Over,
@@ -105,7 +105,7 @@ impl Draw {
             }
             Self::IsolateEach => {
                 at_least(1, "isolating each needs")?;
-                // Sorted, because the result does not depend on the seed.
+                // Sorting undoes the shuffle, so that the result does not depend on the seed.
                 units.sort();
                 Ok(Shape::Sides { sides: units })
             }
@@ -125,7 +125,7 @@ impl Draw {
             }
             Self::Ring => {
                 at_least(4, "a ring of overlapping majorities needs")?;
-                // The fewest neighbours on each side for a majority.
+                // The smallest number of neighbours on each side that gives a majority.
                 let reach = (has / 2).div_ceil(2);
                 Ok(Shape::Ring { order: units, reach })
             }
@@ -158,29 +158,29 @@ impl fmt::Display for Over {
 /// An error in a draw.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DrawError {
-    /// Too few units.
+    /// There are too few units for this kind of draw.
     #[error("{what} at least {needs} {over}, and there are {has} to draw from")]
     TooFew {
-        /// The subject of the message.
+        /// The beginning of the message: the subject and the verb.
         what: &'static str,
-        /// The minimum number.
+        /// The minimum number of units.
         needs: usize,
         /// The number of units.
         has: usize,
         /// Nodes or zones.
         over: Over,
     },
-    /// A minority of half of the units or more, or of none.
+    /// The requested minority is zero, or at least half of the units.
     #[error("{number} of {has} {over} are no minority: 1 to {} are", (.has - 1) / 2)]
     NoMinority {
-        /// The requested number.
+        /// The requested number of units.
         number: usize,
         /// The number of units.
         has: usize,
         /// Nodes or zones.
         over: Over,
     },
-    /// Fewer than two units are not on the bridge.
+    /// The bridge leaves fewer than two units for the halves.
     #[error("a bridge needs at least two {over} that are not on it, one for each half")]
     NothingToBridge {
         /// Nodes or zones.
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_bridge_is_taken_out_of_the_halves() {
+    fn a_named_bridge_is_the_only_common_node_of_the_halves() {
         let named = |nodes: &[&str]| Some(nodes.iter().map(|node| node.parse().unwrap()).collect::<BTreeSet<_>>());
         let bridge = Draw::Bridge(Some("n2".to_owned()));
         let sides = sides(bridge.draw(Over::Nodes, units(5), named(&["n2"]), 1).unwrap());
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_name_of_a_draw_has_its_kind_and_the_seed_if_it_is_random() {
+    fn the_name_of_a_draw_has_the_kind_and_the_seed_of_a_random_draw() {
         assert_eq!(Draw::Minority(2).name(7), "minority-2-7");
         assert_eq!(Draw::Bridge(Some("n4".to_owned())).name(7), "bridge-n4-7");
         assert_eq!(Draw::Isolate(Some("Z3".to_owned())).name(7), "isolate-Z3");
@@ -255,7 +255,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_same_seed_draws_the_same(kind in draws(), number in 5..40_usize, seed: u64) {
+        fn the_same_seed_draws_the_same_sides(kind in draws(), number in 5..40_usize, seed: u64) {
             prop_assert_eq!(draw(&kind, number, seed).unwrap(), draw(&kind, number, seed).unwrap());
         }
 
@@ -283,7 +283,7 @@ mod tests {
         }
 
         #[test]
-        fn in_a_ring_each_reaches_a_majority_and_no_two_the_same(number in 4..25_usize, seed: u64) {
+        fn each_node_of_a_drawn_ring_reaches_a_different_majority(number in 4..25_usize, seed: u64) {
             let ring = draw(&Draw::Ring, number, seed).unwrap();
             let sides = ring.side_index();
             let nodes: Vec<NodeName> = units(number).into_iter().flatten().collect();
@@ -291,8 +291,8 @@ mod tests {
             for from in &nodes {
                 let reached: BTreeSet<_> = nodes.iter().filter(|to| !sides.cuts(from, to)).collect();
                 prop_assert!(2 * reached.len() > number && reached.len() < number);
-                prop_assert!(reached.iter().all(|to| !sides.cuts(to, from)), "both ways");
-                prop_assert!(seen.insert(reached), "two reach the same");
+                prop_assert!(reached.iter().all(|to| !sides.cuts(to, from)), "reachable in one direction only");
+                prop_assert!(seen.insert(reached), "two nodes reach the same majority");
             }
         }
     }

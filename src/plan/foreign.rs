@@ -1,4 +1,4 @@
-//! Foreign objects on an interface, and our objects that must stay as long as they do.
+//! Finds the objects of netemctl that must stay because they hold objects of other programs ([`ForeignObject`]).
 
 use std::collections::BTreeSet;
 
@@ -10,38 +10,41 @@ use super::{ClassMinor, DEFAULT_CLASS, IfName, MARK, Tree};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ForeignObject {
-    /// The name in the terms of `tc`.
+    /// The name of the object, as `tc` writes the name.
     pub what: String,
-    /// The command that removes it.
+    /// The command that removes the object.
     pub remove: String,
-    /// The place in our tree.
+    /// The object of netemctl that holds the foreign object.
     #[serde(skip)]
     pub within: Within,
 }
 
-/// The object of ours that holds a foreign object.
+/// The object of netemctl that holds a foreign object.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Within {
-    /// None.
+    /// No object of netemctl.
     #[default]
     Elsewhere,
     /// Our root qdisc.
     Root {
-        /// The class that the object is, hangs below or leads to.
+        /// The class number that the foreign object occupies or needs.
+        ///
+        /// A foreign class occupies its own number. A foreign qdisc needs its parent class. A foreign filter needs its
+        /// target class.
         class: Option<ClassMinor>,
-        /// The chain of the object, unless it is chain 0.
+        /// The chain of a foreign filter. `None` for chain 0.
         chain: Option<u32>,
     },
     /// The clsact qdisc.
     Hook,
 }
 
-/// The names of foreign objects.
+/// The names of foreign objects, separated by semicolons.
 pub(super) fn list(objects: &[ForeignObject]) -> String {
     objects.iter().map(|object| object.what.as_str()).collect::<Vec<_>>().join("; ")
 }
 
-/// The commands that remove foreign objects. One command may remove several.
+/// The commands that remove foreign objects, each command once. A command may remove several objects.
 pub(super) fn commands(objects: &[ForeignObject]) -> String {
     let mut commands: Vec<&str> = Vec::new();
     for object in objects {
@@ -63,7 +66,7 @@ impl Tree {
         self.foreign.iter().any(|object| object.within == Within::Hook)
     }
 
-    /// The chains with a foreign filter. A chain is removed as a whole.
+    /// The chains with a foreign filter. These chains must stay, because a chain can only be removed as a whole.
     pub(super) fn held_chains(&self) -> BTreeSet<u32> {
         let chain = |object: &ForeignObject| match object.within {
             Within::Root { chain, .. } => chain,
@@ -72,7 +75,7 @@ impl Tree {
         self.foreign.iter().filter_map(chain).collect()
     }
 
-    /// The classes that must stay: they hold a foreign object, or a remaining filter leads to them.
+    /// The classes that must stay. A class must stay if it holds a foreign object or if a remaining filter leads to it.
     pub(super) fn held_classes(&self) -> BTreeSet<ClassMinor> {
         let class = |object: &ForeignObject| match object.within {
             Within::Root { class, .. } => class,
@@ -82,12 +85,14 @@ impl Tree {
         let slots =
             self.chains.iter().filter(|(chain, _)| chains.contains(chain)).flat_map(|(_, slots)| slots.values());
         let by_filters = slots.map(|slot| slot.class);
-        // The class of packets that match no filter.
+        // A remaining root sends packets without a matching filter to the default class.
         let default = self.root_is_held().then_some(DEFAULT_CLASS);
         self.foreign.iter().filter_map(class).chain(by_filters).chain(default).collect()
     }
 
-    /// The objects of ours that stay on a cleared interface, with the reason and the remedy. They affect no packet.
+    /// The objects of netemctl that stay on a cleared interface, each with the reason and the remedy.
+    ///
+    /// These objects affect no packet.
     pub fn remaining(&self, interface: &IfName) -> Vec<String> {
         let of = |is_meant: &dyn Fn(&Within) -> bool| -> Vec<ForeignObject> {
             self.foreign.iter().filter(|object| is_meant(&object.within)).cloned().collect()

@@ -1,4 +1,4 @@
-//! The nodes: their agents, interfaces and addresses.
+//! Defines the inventory ([`Inventory`]): the agent, the interface and the addresses of each node.
 
 use std::{collections::BTreeMap, fmt, net::IpAddr, str::FromStr};
 
@@ -8,14 +8,14 @@ use thiserror::Error;
 use super::AgentAddress;
 use crate::topology::{NodeName, ZoneName};
 
-/// A network interface's name as the kernel accepts it: 1 to 15 bytes, no `/`, no white space (`dev_valid_name`).
+/// The name of a network interface: 1 to 15 bytes without `/`, `:` and white space (`dev_valid_name` of the kernel).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
 pub struct IfName(String);
 
 impl IfName {
-    /// The name as text.
+    /// The name as a string slice.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -53,46 +53,49 @@ impl fmt::Display for IfName {
     }
 }
 
-/// The location of a node.
+/// The location of a node: its agent, its interface and its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct NodeLocation {
     /// The node's agent.
     pub agent: AgentAddress,
-    /// The interface for the database. No other interface is shaped.
+    /// The interface that netemctl shapes. The node's other interfaces stay unchanged.
     pub interface: IfName,
-    /// The addresses of the interface, IPv4 and IPv6. Messages show the first. Link-local addresses are included: their
-    /// packets are delayed and cut too.
+    /// The IPv4 and IPv6 addresses of the interface. Messages show the first address.
+    ///
+    /// The list includes link-local addresses, because netemctl also delays and cuts their packets.
     pub addresses: Vec<IpAddr>,
 }
 
 impl NodeLocation {
-    /// The addresses that are not link-local. A link-local address has a meaning on its link only.
+    /// The addresses that are not link-local. A link-local address is valid only on its own network segment.
     pub fn global(&self) -> impl Iterator<Item = &IpAddr> {
         self.addresses.iter().filter(|address| !is_link_local(address))
     }
 }
 
-/// True if an IPv6 address is link-local (RFC 4291 section 2.5.6). Nodes on different links may have the same address.
+/// True if the address is an IPv6 link-local address (RFC 4291 section 2.5.6).
+///
+/// Nodes on different network segments may have the same link-local address.
 pub fn is_link_local(address: &IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// All nodes, whether or not a topology names them.
+/// The inventory: all nodes, inside and outside the topology.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Inventory {
     /// The location of each node.
     pub nodes: BTreeMap<NodeName, NodeLocation>,
-    /// The zones while no topology is in force, so that `partition Z3` works on a bare LAN.
+    /// The zones that commands use while the topology has no zones. So `partition Z3` works on a bare LAN.
     #[serde(default)]
     pub zones: BTreeMap<ZoneName, Vec<NodeName>>,
 }
 
 impl Inventory {
-    /// Checks that each node has an address and no two nodes share one, apart from link-local addresses.
+    /// Checks that each node has an address and that no two nodes have the same address. Ignores link-local addresses.
     pub fn check(&self) -> Result<(), InventoryError> {
         let mut owners = BTreeMap::new();
         for (node, location) in &self.nodes {
@@ -112,13 +115,13 @@ impl Inventory {
 /// An error in an inventory.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum InventoryError {
-    /// The kernel does not accept the interface name.
+    /// The text is not a valid interface name.
     #[error("`{0}` is no interface name: 1 to 15 bytes without `/`, `:` or white space")]
     Interface(String),
-    /// A node without an address.
+    /// A node has no address, or only link-local addresses.
     #[error("node {0} has no address")]
     NoAddress(NodeName),
-    /// An address of two nodes. Filters match addresses.
+    /// Two nodes have the same address. Filters match addresses, so each node needs its own addresses.
     #[error("{0} is the address of both {1} and {2}")]
     SharedAddress(IpAddr, NodeName, NodeName),
 }
@@ -128,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_name_is_what_the_kernel_accepts() {
+    fn an_interface_name_is_valid_if_the_kernel_accepts_the_name() {
         for good in ["eth0", "db0", "enp3s0f0np0", "a", "veth@x"] {
             assert_eq!(good.parse::<IfName>().unwrap().as_str(), good);
         }

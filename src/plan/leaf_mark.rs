@@ -1,7 +1,8 @@
-//! The parameters of a netem leaf that the kernel does not show, encoded in the class above the leaf.
+//! Encodes parameters of a netem leaf in the bursts of the class above the leaf ([`LeafMark`]).
 //!
-//! The kernel does not show distribution tables. It shows a seed also if it drew the seed itself. So the htb class of a leaf
-//! encodes both in its `burst` and `cburst`. Large bursts have no effect at the class's rate.
+//! The kernel does not show the distribution tables of a leaf. The kernel always shows a seed, also a seed that the
+//! kernel itself drew. So netemctl encodes the distributions and the presence of a configured seed in the `burst` and
+//! `cburst` of the htb class. Large bursts have no effect at the rate of the class.
 
 use super::{
     Profile,
@@ -9,41 +10,43 @@ use super::{
 };
 use crate::topology::{Distribution, Spacing, TableId};
 
-/// The bytes that a class sends in a microsecond.
+/// The number of bytes that a class sends in a microsecond.
 const BYTES_PER_MICROSECOND: u64 = CLASS_RATE / 1_000_000;
 
-/// The number of the first custom table. Lower numbers are the built-in distributions.
+/// The number of the first custom table. The built-in distributions have lower numbers.
 const FIRST_TABLE: u32 = 4;
 
-/// The parameters of a leaf that the kernel does not show.
+/// The mark of a leaf: the parameters that the kernel does not show.
 ///
-/// A leaf is changed in place only to a profile with the same mark, because the kernel keeps the tables and the class.
+/// An in-place change of a leaf keeps the tables and the class. So an in-place change requires a profile with the same
+/// mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafMark {
-    /// The distribution of the delay. Uniform without jitter.
+    /// The distribution of the delay. A leaf without jitter has the uniform distribution.
     pub delay: Distribution,
-    /// The distribution of the time between slots. Uniform without slots.
+    /// The distribution of the time between slots. A leaf without slots has the uniform distribution.
     pub slot: Distribution,
     /// True if the profile has a seed.
     pub seeded: bool,
 }
 
 impl LeafMark {
-    /// The `burst` and `cburst` of the class, in microseconds at the class's rate, as `tc` computes them.
+    /// The `burst` and `cburst` of the class, in microseconds at the rate of the class. `tc` computes the same values.
     ///
-    /// Both are 838 µs (10 MB) plus a number. `burst` has the number of the delay's distribution. `cburst` has twice the
-    /// number of the slots' distribution, plus 1 for a seed.
+    /// Each value is 838 µs (10 MiB) plus a number of microseconds. For `burst`, the number is the number of the delay
+    /// distribution. For `cburst`, the number is twice the number of the slot distribution, plus 1 for a seed.
     pub fn bursts(self) -> [u32; 2] {
         self.numbers().map(|number| u32::try_from(BURST / BYTES_PER_MICROSECOND).unwrap_or(u32::MAX) + number)
     }
 
-    /// The same in bytes, for the command line of `tc`. Some releases of `tc` read at most 4 GiB, which only custom tables
-    /// exceed.
+    /// The `burst` and `cburst` in bytes, for the command line of `tc`.
+    ///
+    /// Some releases of `tc` accept at most 4 GiB. Only marks of custom tables can exceed this limit.
     pub fn burst_bytes(self) -> [u64; 2] {
         self.numbers().map(|number| BURST + u64::from(number) * BYTES_PER_MICROSECOND)
     }
 
-    /// The mark in two bursts. `None`: no class of ours has these bursts.
+    /// Decodes the mark from `burst` and `cburst`. `None`: no class of netemctl has these bursts.
     pub fn from_bursts(bursts: [u32; 2]) -> Option<Self> {
         let [delay, slot] = bursts.map(|burst| u64::from(burst).checked_sub(BURST / BYTES_PER_MICROSECOND));
         let [delay, slot] = [u32::try_from(delay?).ok()?, u32::try_from(slot?).ok()?];
@@ -56,7 +59,7 @@ impl LeafMark {
 }
 
 impl Profile {
-    /// The parameters that the kernel does not show.
+    /// The mark of a leaf with this profile.
     pub fn mark(&self) -> LeafMark {
         let slot = match self.slot.map(|slot| slot.spacing) {
             Some(Spacing::Distributed { distribution, .. }) => distribution,
@@ -97,22 +100,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_leaf_that_hides_nothing_has_the_burst_of_ten_megabytes() {
+    fn the_default_mark_is_a_burst_of_10_mib() {
         assert_eq!(LeafMark::default().bursts(), [838, 838]);
         assert_eq!(LeafMark::default().burst_bytes(), [10_485_760; 2]);
     }
 
     proptest! {
         #[test]
-        fn every_mark_survives_its_bursts(delay in 0..4 + (1_u32 << 24), slot in 0..4 + (1_u32 << 24), seeded: bool) {
+        fn bursts_decode_to_the_same_mark(delay in 0..4 + (1_u32 << 24), slot in 0..4 + (1_u32 << 24), seeded: bool) {
             let mark = LeafMark { delay: distribution(delay).unwrap(), slot: distribution(slot).unwrap(), seeded };
             prop_assert_eq!(LeafMark::from_bursts(mark.bursts()), Some(mark));
-            // As tc computes it: bytes at 12.5 GB/s, in whole microseconds.
+            // tc converts bytes at 12.5 GB/s to whole microseconds.
             prop_assert_eq!(mark.burst_bytes().map(|bytes| bytes / 12_500), mark.bursts().map(u64::from));
         }
 
         #[test]
-        fn bursts_that_no_class_of_ours_has_are_no_mark(bursts: [u32; 2]) {
+        fn bursts_of_foreign_classes_are_no_mark(bursts: [u32; 2]) {
             prop_assert_eq!(LeafMark::from_bursts(bursts).is_none_or(|mark| mark.bursts() == bursts), true);
             prop_assert_eq!(LeafMark::from_bursts([bursts[0] % 838, 838]), None);
         }

@@ -1,21 +1,21 @@
-//! The losses of partial partitions in addition to the loss of a link.
+//! Adds the losses of partial partitions to the losses of links.
 
 use thiserror::Error;
 
 use super::{Partition, Wanted, partition::SideIndex};
 use crate::topology::{Chance, Link, Loss, LossModel, NodeName, Probability};
 
-/// The losses of all partial partitions, for queries about many links.
+/// The losses of all partial partitions, prepared for queries about many links.
 pub(super) struct Losses<'a>(Vec<(Probability, SideIndex<'a>)>);
 
 impl Losses<'_> {
-    /// The link from one node to another with the losses added. Losses that do not add up are left out.
+    /// The link from one node to another with the losses of the partitions. Leaves out each loss that cannot be added.
     pub(super) fn over(&self, from: &NodeName, to: &NodeName, link: Link) -> Link {
         lost_on(link, self.0.iter().filter(|(_, sides)| sides.cuts(from, to)).map(|(share, _)| *share))
     }
 }
 
-/// The link with the losses added. Losses that do not add up are left out.
+/// The link with these losses in addition to its own loss. Leaves out each loss that cannot be added.
 pub(super) fn lost_on(link: Link, losses: impl Iterator<Item = Probability>) -> Link {
     losses.fold(link, |link, more| with_loss(link, more).unwrap_or(link))
 }
@@ -28,7 +28,7 @@ impl Wanted {
         Losses(partial.collect())
     }
 
-    /// The first link from a node whose loss does not add up with a partial partition.
+    /// The first link from a node on which a partial partition cannot add its loss to the loss of the link.
     pub fn loss_that_does_not_add_up(&self, node: &NodeName) -> Option<UnaddableLoss> {
         let partial: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.is_partial()).collect();
         if partial.is_empty() {
@@ -42,7 +42,7 @@ impl Wanted {
     }
 }
 
-/// The link with a loss added.
+/// The link with another, independent loss in addition to its own loss.
 fn with_loss(link: Link, more: Probability) -> Result<Link, Unaddable> {
     let model = match link.loss {
         None => LossModel::Random(Chance { probability: more, correlation: Probability::ZERO }),
@@ -65,12 +65,12 @@ fn with_loss(link: Link, more: Probability) -> Result<Link, Unaddable> {
 fn either(one: Probability, other: Probability) -> Probability {
     let neither = u64::from(one.complement().parts()) * u64::from(other.complement().parts());
     let whole = u64::from(u32::MAX);
-    // The product is at most the whole squared.
+    // The product is at most `whole` squared, so the quotient fits into 32 bits.
     let neither = u32::try_from((neither + whole / 2) / whole).unwrap_or(u32::MAX);
     Probability::from_parts(neither).complement()
 }
 
-/// A partial partition and a link whose losses do not add up.
+/// A partial partition cannot add its loss to the loss of a link.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("partition {partition} cannot lose packets from {from} to {to}: {why}")]
 pub struct UnaddableLoss {
@@ -84,16 +84,16 @@ pub struct UnaddableLoss {
     pub why: Unaddable,
 }
 
-/// The reason why nothing can be added to the loss of a link.
+/// The reason why netemctl cannot add another loss to the loss of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Unaddable {
-    /// `loss.correlation`.
+    /// The loss of the link is correlated (`loss.correlation`).
     #[error("the loss of the link is correlated; use no --loss, or remove the correlation with netemctl set")]
     Correlated,
-    /// `loss.state`.
+    /// The loss of the link is a chain of four states (`loss.state`).
     #[error("the loss of the link is a chain of four states; use no --loss, or change the loss with netemctl set")]
     State,
-    /// `loss.ecn`.
+    /// The link marks packets instead of losing packets (`loss.ecn`).
     #[error(
         "the link marks packets (loss.ecn) instead of losing them; use no --loss, or change the loss with netemctl set"
     )]
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_twice_is_lost_once() {
+    fn the_sum_of_two_losses_counts_a_packet_lost_by_both_once() {
         assert_eq!(with_loss(Link::LAN, percent("30%")), Ok(link(random("30%", "0%"))));
         assert_eq!(with_loss(link(random("50%", "0%")), percent("20%")), Ok(link(random("60%", "0%"))));
         let [p, r, bad, good] = ["1%", "10%", "50%", "0%"].map(percent);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn correlated_losses_chains_of_four_states_and_marks_do_not_add_up() {
+    fn correlated_losses_chains_of_four_states_and_ecn_marks_cannot_be_added() {
         assert_eq!(with_loss(link(random("1%", "25%")), percent("20%")), Err(Unaddable::Correlated));
         let [p13, p31, p32, p23, p14] = ["1%"; 5].map(percent);
         let state = LossModel::State { p13, p31, p32, p23, p14 };
@@ -139,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn either_of_two_is_as_likely_as_computed(one: u32, other: u32) {
+        fn the_probability_of_either_event_matches_the_formula(one: u32, other: u32) {
             let [p, q] = [one, other].map(Probability::from_parts);
             let expected = 1.0 - (1.0 - p.share()) * (1.0 - q.share());
             prop_assert!((either(p, q).share() - expected).abs() < 1e-9);

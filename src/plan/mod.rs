@@ -1,12 +1,12 @@
-//! The plan: from the wanted-state document to the kernel steps of a node.
+//! Computes the kernel steps of a node from the wanted-state document.
 //!
 //! ```text
 //! Wanted ──shaping(node)──► Shaping ──diff(Tree)──► Change ──► kernel steps
 //! ```
 //!
 //! All functions are pure: no I/O, no clock, no randomness. Controller and agents run the same functions, so
-//! `netemctl apply` executes the steps that `netemctl plan` prints. Start with [`Wanted`] (the wanted network), then
-//! [`Tree`] (the state of the kernel) and [`diff()`].
+//! `netemctl apply` executes the steps that `netemctl plan` prints. New readers start with [`Wanted`] (the wanted
+//! network), then read [`Tree`] (the state of the kernel) and [`diff()`].
 
 mod agent_address;
 mod check;

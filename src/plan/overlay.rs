@@ -1,4 +1,4 @@
-//! Live changes of links: overlays over the topology in force, or over the bare LAN.
+//! Defines overlays ([`Overlay`]): live changes of link parameters over the topology in force, or over the bare LAN.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,12 +11,14 @@ use super::{
 };
 use crate::topology::{Link, LinkChange, NodeName};
 
-/// Parameters over the links between two sets of nodes. For each parameter of a link, the latest overlay wins.
+/// A live change: new parameters for the links between two sets of nodes.
+///
+/// If several overlays set the same parameter of a link, the latest overlay wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Overlay {
-    /// The name for `unset`.
+    /// The name, as an argument of `unset`.
     pub name: String,
     /// The senders of the packets.
     pub from: BTreeSet<NodeName>,
@@ -24,11 +26,11 @@ pub struct Overlay {
     pub to: BTreeSet<NodeName>,
     /// True if the overlay also applies to packets from `to` to `from`.
     pub both_ways: bool,
-    /// The parameters.
+    /// The new parameters.
     pub change: LinkChange,
     /// The generation of the document that added the overlay.
     pub since: u64,
-    /// The duration from the commit on a node. `None`: until `unset`.
+    /// The duration, counted from the commit on each node. `None`: until `unset`.
     #[serde(rename = "lasts_ns", with = "super::nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub lasts: Option<Duration>,
@@ -37,22 +39,22 @@ pub struct Overlay {
 /// A request of `set`.
 #[derive(Clone, Debug)]
 pub struct OverlayRequest {
-    /// The name. `None`: made from the ends and the parameters.
+    /// The name. `None`: a name is made from the selectors and the parameters.
     pub name: Option<String>,
     /// The selector of the senders: zones, nodes, hostlists or `*`, separated by commas.
     pub from: String,
     /// The selector of the receivers.
     pub to: String,
-    /// True if the request is also about packets in the other direction.
+    /// True if the request also applies to packets in the other direction.
     pub both_ways: bool,
-    /// The parameters.
+    /// The new parameters.
     pub change: LinkChange,
     /// The duration. `None`: until `unset`.
     pub lasts: Option<Duration>,
 }
 
 impl OverlayRequest {
-    /// The name, or a name from the ends and the parameters: `Z1:Z3:jitter,loss`, `Z1:Z3:loss:one-way`.
+    /// The requested name, or a name made from selectors and parameters: `Z1:Z3:jitter,loss`, `Z1:Z3:loss:one-way`.
     pub(super) fn name(&self) -> String {
         self.name.clone().unwrap_or_else(|| {
             let parameters: Vec<_> = self.change.parameters().map(|parameter| parameter.to_string()).collect();
@@ -83,7 +85,7 @@ impl Overlay {
         }
     }
 
-    /// The identity of the overlay. A later overlay of the same name has another one.
+    /// The identity of the overlay. A later overlay of the same name has another identity.
     pub fn id(&self) -> TimedId {
         TimedId { kind: TimedKind::Overlay, name: self.name.clone(), since: self.since }
     }
@@ -100,24 +102,24 @@ impl Overlay {
         self.receivers(node).next().is_some()
     }
 
-    /// The receivers of a node's packets, some of them twice.
+    /// The receivers of the links from `node` that the overlay changes. A receiver may occur twice.
     fn receivers<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NodeName> {
         let there = self.from.contains(node).then_some(&self.to);
         let back = (self.both_ways && self.to.contains(node)).then_some(&self.from);
         there.into_iter().chain(back).flatten().filter(move |other| *other != node)
     }
 
-    /// The link with this overlay.
+    /// The link after this overlay has changed its parameters.
     pub(super) fn over(&self, link: Link) -> Link {
         self.change.over(link)
     }
 
-    /// True for the name of the overlay, or its beginning up to a colon.
+    /// True if `name` is the name of the overlay, or the part of the name before some colon.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     }
 
-    /// True if both overlays set the same parameters on the same links and neither expires. Ignores when they were added.
+    /// True if both overlays are equal and have no end. Ignores [`since`](Self::since).
     pub(super) fn repeats(&self, other: &Self) -> bool {
         self.lasts.is_none() && Self { since: other.since, ..self.clone() } == *other
     }
@@ -126,23 +128,23 @@ impl Overlay {
 /// An error in a live change.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OverlayError {
-    /// The name is not fit for a command line.
+    /// The name is empty, is too long, or has a character that is not allowed.
     #[error(
         "`{0}` is no name for a change; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with --name"
     )]
     Name(String),
-    /// The inventory has no such node.
+    /// A node of the overlay is not in the inventory.
     #[error("there is no node {0}, but a change in force applies to it; remove the change with netemctl unset")]
     Unknown(NodeName),
-    /// A node has no link to itself.
+    /// Both ends of the overlay are the same single node, or an end is empty.
     #[error("both ends are {}, and a node has no link to itself", crate::topology::hostlist::fold(.0))]
     NoLink(Vec<NodeName>),
-    /// No overlay has the name.
+    /// No overlay has the requested name.
     #[error("no change is called `{name}`; in force: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
     NoSuchOverlay {
-        /// The name.
+        /// The requested name.
         name: String,
-        /// The names of the overlays in force.
+        /// The names of the existing overlays.
         known: Vec<String>,
     },
 }
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn one_way_and_both_ways_are_about_other_links() {
+    fn a_two_way_overlay_also_applies_to_the_links_back() {
         let both = Overlay::new(request("A", "B", true), set(&["n1", "n2"]), set(&["n2", "n3"]), 1).unwrap();
         let one = Overlay::new(request("A", "B", false), set(&["n1", "n2"]), set(&["n2", "n3"]), 1).unwrap();
         let pairs = |overlay: &Overlay| -> Vec<String> {
@@ -182,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_between_a_node_and_itself_is_refused() {
+    fn an_overlay_between_a_node_and_itself_is_refused() {
         for both_ways in [true, false] {
             let alone = Overlay::new(request("n1", "n1", both_ways), set(&["n1"]), set(&["n1"]), 1);
             assert_eq!(alone, Err(OverlayError::NoLink(vec![node("n1")])));
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_called_by_its_ends_and_its_parameters() {
+    fn the_default_name_of_an_overlay_has_the_selectors_and_the_parameters() {
         let overlay = Overlay::new(request("Z1", "n[7-9]", true), set(&["n1"]), set(&["n7"]), 1).unwrap();
         assert_eq!(overlay.name, "Z1:n[7-9]:delay");
         for name in ["Z1:n[7-9]:delay", "Z1:n[7-9]", "Z1"] {

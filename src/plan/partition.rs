@@ -1,4 +1,4 @@
-//! Partitions: the nodes that are cut off from each other, the packets, and the mode.
+//! Defines partitions ([`Partition`]): the separated nodes, the affected packets and the effect on these packets.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -11,22 +11,22 @@ use super::{
 };
 use crate::topology::{NodeName, Probability};
 
-/// Nodes that are cut off from each other.
+/// A partition: a set of nodes that are cut off from each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Partition {
-    /// The name for `heal`.
+    /// The name, as an argument of `heal`.
     pub name: String,
-    /// The nodes that are cut off from each other.
+    /// The separated nodes.
     pub shape: Shape,
-    /// The ports whose packets are cut. None: all packets.
+    /// The ports whose packets are cut. An empty set cuts all packets.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ports: BTreeSet<Port>,
     /// The effect on the packets.
     #[serde(default)]
     pub mode: Mode,
-    /// The times of the partition; `None`: always.
+    /// The times at which the partition is in force. `None`: always.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timing: Option<Timing>,
     /// The generation of the document that added the partition.
@@ -34,25 +34,26 @@ pub struct Partition {
     pub since: u64,
 }
 
-/// The nodes that are cut off from each other.
+/// The way in which a partition separates nodes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Shape {
-    /// Two nodes reach each other if one side has both. The nodes without a side are one more side, the rest. A node on two
-    /// sides is a bridge.
+    /// Several sides. Two nodes reach each other if a side contains both nodes.
+    ///
+    /// All nodes without a side form one more side, the rest. A node on two sides is a bridge.
     Sides {
         /// The sides.
         sides: Vec<BTreeSet<NodeName>>,
     },
-    /// Packets from the first nodes to the second nodes are cut. Packets in the other direction pass.
+    /// A one-way cut: packets from the senders to the receivers are cut. Packets in the other direction pass.
     OneWay {
         /// The senders.
         from: BTreeSet<NodeName>,
         /// The receivers.
         to: BTreeSet<NodeName>,
     },
-    /// A ring in which each position reaches its nearest neighbours. The nodes without a position are the rest.
+    /// A ring in which each position reaches its nearest neighbours. Nodes without a position reach each other only.
     Ring {
         /// The positions in order: single nodes or zones.
         order: Vec<BTreeSet<NodeName>>,
@@ -66,11 +67,12 @@ pub enum Shape {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Mode {
-    /// All packets are dropped, as by a cut cable.
+    /// All packets are dropped without an answer, as by a cut cable.
     #[default]
     Drop,
-    /// All packets are rejected at once, as by the sender's router: TCP is reset, other packets get "destination
-    /// unreachable".
+    /// All packets are rejected at once, as by the sender's router.
+    ///
+    /// A TCP connection is reset. The sender of another packet gets "destination unreachable".
     Reject,
     /// Some packets are lost.
     Loss {
@@ -80,7 +82,7 @@ pub enum Mode {
 }
 
 impl Partition {
-    /// Checks that the partition has a name and cuts something, with these nodes in the inventory.
+    /// Checks the partition against the nodes of the inventory. A valid partition cuts at least one link.
     pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
         self.check_alone()?;
         if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
@@ -97,7 +99,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Checks the same without the inventory. An inventory that loses nodes later may leave no rest.
+    /// Checks the parts of the partition that do not depend on the inventory.
+    ///
+    /// A partition stays valid if nodes leave the inventory later, even if the partition then cuts nothing.
     pub(super) fn check_alone(&self) -> Result<(), PartitionError> {
         if !is_name(&self.name) {
             return Err(PartitionError::Name(self.name.clone()));
@@ -120,28 +124,29 @@ impl Partition {
         }
     }
 
-    /// The identity of the partition. A later partition of the same name has another one.
+    /// The identity of the partition. A later partition of the same name has another identity.
     pub fn id(&self) -> TimedId {
         TimedId { kind: TimedKind::Partition, name: self.name.clone(), since: self.since }
     }
 
-    /// The partition between two turns: it cuts nothing. It keeps the interface taken, so that the next turn needs only its
-    /// filters.
+    /// The partition between two turns, which cuts nothing.
+    ///
+    /// The inactive partition keeps the root qdisc on the interface. So the next turn only adds filters.
     pub(super) fn inactive(&self) -> Self {
         Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
 
-    /// True if the partition cuts packets from one node to another, of all ports or of some.
+    /// True if the partition cuts some or all packets from one node to another.
     pub fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
         self.shape.cuts(from, to)
     }
 
-    /// True if both partitions cut the same packets and have no timing. Ignores when they were added.
+    /// True if both partitions are equal and have no timing. Ignores [`since`](Self::since).
     pub(super) fn repeats(&self, other: &Self) -> bool {
         self.timing.is_none() && Self { since: other.since, ..self.clone() } == *other
     }
 
-    /// True if the partition loses some packets and drops none for certain.
+    /// True if the partition loses a share of the packets at random ([`Mode::Loss`]).
     pub fn is_partial(&self) -> bool {
         self.lost().is_some()
     }
@@ -161,12 +166,13 @@ impl Partition {
 
     /// The packets between a node and a peer that the node's interface drops, and the answer to the sender.
     ///
-    /// The sender's own node sends the refusal. So packets that arrive, which were in flight, are dropped in silence.
+    /// The sender's own node sends the refusal. The receiver drops packets without an answer: these packets were in
+    /// flight when the cut began.
     pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic, Answer)> {
         self.drops(self.cuts(node, peer), self.cuts(peer, node))
     }
 
-    /// Like [`Self::cuts_at`], for known directions of the cut.
+    /// Like [`Self::cuts_at`]. The caller knows in which directions the partition cuts.
     pub(super) fn drops(
         &self,
         to_peer: bool,
@@ -191,7 +197,9 @@ impl Partition {
     }
 }
 
-/// The sides of all nodes of a shape, for many queries: a shape may have as many sides as nodes.
+/// An index from nodes to their sides in a shape.
+///
+/// The index makes many queries fast, because a shape may have as many sides as nodes.
 pub(super) struct SideIndex<'a> {
     shape: &'a Shape,
     sides: HashMap<&'a NodeName, Vec<usize>>,
@@ -206,7 +214,7 @@ impl SideIndex<'_> {
 }
 
 impl Shape {
-    /// Sides without a common node.
+    /// Creates a shape of sides. Fails if a node is on two sides.
     pub fn sides(sides: Vec<BTreeSet<NodeName>>) -> Result<Self, PartitionError> {
         let mut seen = BTreeSet::new();
         match sides.iter().flatten().find(|node| !seen.insert(*node)) {
@@ -215,12 +223,12 @@ impl Shape {
         }
     }
 
-    /// The nodes of the shape, some of them twice.
+    /// The nodes of the shape. A bridge occurs more than once.
     pub fn nodes(&self) -> impl Iterator<Item = &NodeName> {
         self.sets().into_iter().flatten()
     }
 
-    /// The sides, or the positions of a ring.
+    /// The sides, the positions of a ring, or the senders and the receivers.
     pub(super) fn sets(&self) -> Vec<&BTreeSet<NodeName>> {
         match self {
             Self::Sides { sides: sets } | Self::Ring { order: sets, .. } => sets.iter().collect(),
@@ -228,7 +236,7 @@ impl Shape {
         }
     }
 
-    /// The sides of all nodes, computed in linear time.
+    /// The index from nodes to their sides. Takes linear time.
     pub(super) fn side_index(&self) -> SideIndex<'_> {
         let mut sides: HashMap<&NodeName, Vec<usize>> = HashMap::new();
         for (side, set) in self.sets().into_iter().enumerate() {
@@ -239,14 +247,16 @@ impl Shape {
         SideIndex { shape: self, sides }
     }
 
-    /// True if packets from one node to another are cut. [`Self::side_index`] is faster for many pairs.
+    /// True if packets from one node to another are cut. For many pairs, [`Self::side_index`] is faster.
     pub(super) fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
         let sets = self.sets();
         let sides = |node| -> Vec<usize> { (0..sets.len()).filter(|side| sets[*side].contains(node)).collect() };
         from != to && self.separates(&sides(from), &sides(to))
     }
 
-    /// True if packets from a node on the sides `from` to a node on the sides `to` are cut. The rest has no side.
+    /// True if packets from a node on the sides `from` to a node on the sides `to` are cut.
+    ///
+    /// A node of the rest has an empty list of sides.
     fn separates(&self, from: &[usize], to: &[usize]) -> bool {
         match self {
             Self::Sides { .. } if from.is_empty() => !to.is_empty(),
@@ -254,7 +264,7 @@ impl Shape {
             Self::OneWay { .. } => from.contains(&0) && to.contains(&1),
             Self::Ring { order, reach } => match (from.first(), to.first()) {
                 (Some(a), Some(b)) => a.abs_diff(*b).min(order.len() - a.abs_diff(*b)) > *reach,
-                // The nodes of the rest reach each other only.
+                // Two nodes of the rest reach each other.
                 (None, None) => false,
                 _ => true,
             },
@@ -265,40 +275,40 @@ impl Shape {
 /// An error in a partition.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
-    /// The name is not fit for a command line.
+    /// The name is empty, is too long, or has a character that is not allowed.
     #[error(
         "`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with \
          --name"
     )]
     Name(String),
-    /// The inventory has no such node.
+    /// A node is not in the inventory.
     #[error("there is no node {0}")]
     Unknown(NodeName),
-    /// A node is on two sides.
+    /// A node is on two sides, which is not allowed here.
     #[error("node {0} is on two sides")]
     Twice(NodeName),
-    /// All nodes are on the same side.
+    /// The partition cuts no link, for example because all nodes are on one side.
     #[error("that cuts nothing: all nodes are on one side")]
     CutsNothing,
-    /// A side without a node.
+    /// A side has no selector.
     #[error("a side is empty: name zones or nodes before and after every /")]
     EmptySide,
-    /// A one-way partition needs one or two sides.
+    /// A one-way partition has no side or more than two sides.
     #[error("a one-way partition has one or two sides, not {0}; with one side, the other is the rest")]
     OneWaySides(usize),
-    /// There are no zones to draw from.
+    /// The draw is over zones, but there are no zones.
     #[error("there are no zones; leave out --over zones to draw from the nodes")]
     NoZones,
     /// The isolated node or the bridge is not among the nodes to draw from.
     #[error("node {0} is not among the nodes to draw from: add it, or name no nodes")]
     NotAmong(NodeName),
-    /// The draw failed.
+    /// The draw is not possible.
     #[error(transparent)]
     Draw(#[from] DrawError),
-    /// A loss of zero.
+    /// The loss is zero.
     #[error("a loss of 0% cuts nothing")]
     LosesNothing,
-    /// The queue that loses packets does not see ports.
+    /// The partition has a loss and ports. netem cannot limit a loss to ports.
     #[error("--loss applies to all packets of a link; leave out --port, or leave out --loss to cut the ports")]
     LossOfPorts,
 }
@@ -323,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_outside_every_side_are_one_side_of_their_own() {
+    fn nodes_without_a_side_form_one_more_side() {
         let all = set(&["n1", "n2", "n3", "n4"]);
         let cut = divided(vec![set(&["n1"]), set(&["n2"])], &all).unwrap();
         assert!(cut.cuts(&node("n1"), &node("n2")));
@@ -333,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_rejected_is_refused_by_its_sender_and_dropped_by_who_receives_it_nevertheless() {
+    fn the_sender_refuses_a_rejected_packet_and_the_receiver_drops_it() {
         let port = Port { protocol: Protocol::Tcp, number: 26257 };
         let cut = divided(vec![set(&["n1"])], &set(&["n1", "n2"])).unwrap();
         let cut = Partition { ports: [port].into(), mode: Mode::Reject, ..cut };
@@ -359,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_two_sides_or_unknown_is_refused() {
+    fn a_partition_with_an_unknown_node_or_a_node_on_two_sides_is_refused() {
         let all = set(&["n1", "n2", "n3"]);
         let twice = divided(vec![set(&["n1", "n2"]), set(&["n2"])], &all);
         assert_eq!(twice, Err(PartitionError::Twice(node("n2"))));
@@ -368,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_needs_a_share_and_knows_no_ports() {
+    fn a_partial_partition_needs_a_loss_above_zero_and_no_ports() {
         let all = set(&["n1", "n2"]);
         let cut = divided(vec![set(&["n1"])], &all).unwrap();
         let lossy = |percent: &str| Partition { mode: Mode::Loss { loss: percent.parse().unwrap() }, ..cut.clone() };
@@ -381,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_on_two_sides_is_a_bridge() {
+    fn a_node_on_two_sides_reaches_both_sides() {
         let shape = Shape::Sides { sides: vec![set(&["n1", "n2"]), set(&["n2", "n3"])] };
         let pairs = ["n1", "n2", "n3", "n4"].map(node);
         let parted = |from: &NodeName| pairs.iter().filter(|to| shape.cuts(from, to)).count();
@@ -389,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn one_way_cuts_one_way() {
+    fn a_one_way_partition_cuts_only_one_direction() {
         let shape = Shape::OneWay { from: set(&["n1"]), to: set(&["n2", "n3"]) };
         assert!(shape.cuts(&node("n1"), &node("n3")));
         assert!(!shape.cuts(&node("n3"), &node("n1")));
@@ -397,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn each_node_of_a_ring_reaches_its_neighbours() {
+    fn each_node_of_a_ring_reaches_only_its_neighbours() {
         let order = ["n1", "n2", "n3", "n4", "n5"].map(|name| set(&[name])).to_vec();
         let ring = Shape::Ring { order, reach: 1 };
         let reached = |from: &str| {

@@ -1,4 +1,6 @@
-//! Profiles: the netem parameters of a leaf, for all links that share the leaf.
+//! Computes the netem parameters of a leaf qdisc ([`Profile`]) from the parameters of a link.
+//!
+//! Several links may share a leaf.
 
 use std::{fmt, time::Duration};
 
@@ -10,33 +12,33 @@ use crate::topology::{
     Spacing, Undelayed,
 };
 
-/// The minimum queue of a link without a rate, in packets: tc's default limit.
+/// The minimum queue of a link without a rate, in packets: the default limit of `tc`.
 const MIN_ROOM: u32 = 1_000;
 
-/// The minimum queue of a link with a rate, in packets, as in routers.
+/// The minimum queue of a link with a rate, in packets: a usual queue of a router.
 const MIN_RATE_ROOM: u32 = 100;
 
-/// The maximum kernel memory for the full frames of a queue with a computed limit, in bytes.
+/// The maximum kernel memory of a queue of full frames with a computed limit, in bytes.
 ///
-/// 10 Gbit/s for 150 ms are 124,000 full frames in flight, which take half of this memory.
+/// A link with 10 Gbit/s and 150 ms has 124,000 full frames in flight. These frames take half of this memory.
 const MAX_MEMORY: u64 = 512 << 20;
 
 /// The largest computed netem `limit`, in packets.
 #[expect(clippy::cast_possible_truncation, reason = "244,032")]
 const MAX_LIMIT: u32 = (MAX_MEMORY / QUEUED_BYTES) as u32;
 
-/// The rate that keeps packets in order without delaying them: the rate of the classes.
+/// A rate that keeps packets in order and does not delay packets: the rate of the classes.
 ///
-/// A leaf with a rate sends packets in order (`netem_enqueue` of `sch_netem.c`).
+/// netem sends packets in order if the leaf has a rate (`netem_enqueue` of `sch_netem.c`).
 const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(CLASS_RATE));
 
-/// The smallest Ethernet frame in bytes. netem's limit counts packets of any size.
+/// The smallest Ethernet frame in bytes. The limit of netem counts packets of any size.
 const SMALLEST_FRAME: i32 = 64;
 
-/// A full Ethernet frame in bytes: 1,500 and the header.
+/// A full Ethernet frame in bytes: 1,500 bytes of payload and the header.
 const FULL_FRAME: i32 = 1_514;
 
-/// The kernel memory of a queued full frame in bytes (`skb` and data, measured).
+/// The measured kernel memory of a queued full frame in bytes (`skb` and data).
 const QUEUED_BYTES: u64 = 2_200;
 
 /// The line rate of an interface in bit/s.
@@ -46,7 +48,7 @@ const QUEUED_BYTES: u64 = 2_200;
 pub struct LineRate(u64);
 
 impl LineRate {
-    /// The assumed rate of an interface without a known speed (virtio, tun, Wi-Fi): 10 Gbit/s, as of veth.
+    /// The assumed rate of an interface without a known speed (virtio, tun, Wi-Fi): 10 Gbit/s, the speed of veth.
     pub const UNKNOWN: Self = Self::from_mbit(10_000);
 
     /// A rate of `mbit` Mbit/s, the unit of `/sys/class/net/<dev>/speed`.
@@ -60,11 +62,13 @@ impl LineRate {
     }
 }
 
-/// The parameters of a netem leaf (`tc-netem(8)`) in the kernel's terms: a profile that is read back compares equal.
+/// The parameters of a netem leaf (`tc-netem(8)`) in the kernel's terms.
+///
+/// A profile that is written to the kernel and read back is equal to the original.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
-    /// The one-way delay of each packet; with jitter, the mean.
+    /// The one-way delay of each packet. With jitter, the mean delay.
     #[serde(rename = "delay_ms")]
     pub delay: Delay,
     /// The variation of the delay.
@@ -82,7 +86,7 @@ pub struct Profile {
     /// The share of packets that are not delayed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reorder: Option<Undelayed>,
-    /// The rate. A leaf with a rate keeps packets in order.
+    /// The rate. A leaf with a rate also keeps packets in order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// The times at which packets are sent.
@@ -90,7 +94,7 @@ pub struct Profile {
     pub slot: Option<Slot>,
     /// The maximum number of packets in the queue.
     pub limit: u32,
-    /// The seed. `None`: the kernel draws one.
+    /// The seed. `None`: the kernel draws a seed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seed: Option<u64>,
 }
@@ -112,13 +116,16 @@ impl Profile {
         }
     }
 
-    /// The profile of a link on an interface with this line rate. `None`: the link is the plain LAN.
+    /// The profile of a link on an interface with this line rate. `None`: the link is plain LAN and needs no leaf.
     ///
-    /// Jitter keeps packets in order, by a rate that delays none, unless the link's `reorder` is jitter.
+    /// A link with jitter and without a rate gets `ORDER_RATE`, so that packets stay in order. Links with
+    /// `reorder = "jitter"` get no such rate.
     ///
-    /// The default limit has two parts. The first is the number of smallest frames in flight at the rate of the link or
-    /// interface, so that the leaf loses no packet that a real link carries. The second is a queue: the number of full frames
-    /// in flight, at least [`MIN_ROOM`] or [`MIN_RATE_ROOM`]. The limit is at most [`MAX_LIMIT`].
+    /// The default limit is the sum of two numbers of packets, and at most `MAX_LIMIT`:
+    ///
+    /// - The smallest frames in flight at the rate of the link or interface. So the leaf loses no packet that a real
+    ///   link carries.
+    /// - The queue: the full frames in flight, but at least `MIN_ROOM` or `MIN_RATE_ROOM`.
     pub fn of(link: &Link, line: LineRate) -> Option<Self> {
         if link.is_lan() {
             return None;
@@ -142,7 +149,9 @@ impl Profile {
         })
     }
 
-    /// True if the effect on a packet depends on earlier packets. Links that share such a leaf would disturb each other.
+    /// True if the effect on a packet depends on earlier packets.
+    ///
+    /// Links do not share a leaf with memory, because the packets of one link would affect the other link.
     pub fn has_memory(&self) -> bool {
         let is_correlated = |chance: Option<Chance>| chance.is_some_and(|c| c.correlation > Probability::ZERO);
         self.rate.is_some()
@@ -158,7 +167,7 @@ impl Profile {
             })
     }
 
-    /// True if the only purpose of the rate is to keep packets in order.
+    /// True if the only purpose of the rate is to keep packets in order (`ORDER_RATE`).
     pub fn is_ordered_by_rate(&self) -> bool {
         self.jitter.is_some() && self.rate == Some(ORDER_RATE)
     }
@@ -168,7 +177,7 @@ impl Profile {
         u64::from(self.limit) * QUEUED_BYTES
     }
 
-    /// The time to send a full queue of full frames at the leaf's rate. `None`: no rate.
+    /// The time to send a full queue of full frames at the rate of the leaf. `None`: the leaf has no configured rate.
     pub fn time_at_stake(&self) -> Option<Duration> {
         let rate = self.rate.filter(|_| !self.is_ordered_by_rate())?;
         let bits = u128::from(self.limit) * 8 * u128::from(frame(FULL_FRAME, rate));
@@ -177,7 +186,9 @@ impl Profile {
     }
 }
 
-/// A slot in the kernel's terms. A uniform distribution is a range. A limit of 31 one-bits is no limit.
+/// Converts a slot to the kernel's terms.
+///
+/// The kernel stores a uniform distribution as a range. A limit of `i32::MAX` packets or bytes means no limit.
 fn slot(slot: Slot) -> Slot {
     let spacing = match slot.spacing {
         Spacing::Distributed { delay, jitter, distribution: Distribution::Uniform } => {
@@ -201,7 +212,7 @@ fn limit(link: &Link, line: LineRate) -> u32 {
     u32::try_from(packets).unwrap_or(MAX_LIMIT).min(MAX_LIMIT)
 }
 
-/// The size of a frame for a rate, in bytes (`packet_time_ns` of `sch_netem.c`).
+/// The size of a frame with the overheads of a rate, in bytes (`packet_time_ns` of `sch_netem.c`).
 fn frame(bytes: i32, rate: Rate) -> u32 {
     let bytes = bytes.saturating_add(rate.packet_overhead.get()).max(1).unsigned_abs();
     match rate.cell_size.get().max(0).unsigned_abs() {
@@ -210,8 +221,10 @@ fn frame(bytes: i32, rate: Rate) -> u32 {
     }
 }
 
-/// The longest time of a packet in a leaf without a queue, in nanoseconds: the delay, four standard deviations of jitter and
-/// the wait for a slot.
+/// The longest time of a packet in a leaf without a queue, in nanoseconds.
+///
+/// The time is the sum of the delay, the largest jitter and the longest wait for a slot. The largest jitter is four
+/// standard deviations, or one jitter for a uniform distribution.
 fn longest_stay(link: &Link) -> u64 {
     let drawn = |amount: Delay, distribution| {
         amount.as_nanos().saturating_mul(if distribution == Distribution::Uniform { 1 } else { 4 })
@@ -226,7 +239,7 @@ fn longest_stay(link: &Link) -> u64 {
     link.delay.as_nanos().saturating_add(jitter).saturating_add(slot)
 }
 
-/// The arguments of `tc`.
+/// Writes the arguments of `tc`.
 impl fmt::Display for Profile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "delay {}", self.delay)?;
@@ -306,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_without_delay_needs_no_profile() {
+    fn a_plain_lan_link_needs_no_profile() {
         assert_eq!(Profile::of(&Link::LAN, LineRate::UNKNOWN), None);
         assert_eq!(Profile::of(&Link { limit: Some(5), seed: Some(1), ..Link::LAN }, LineRate::UNKNOWN), None);
     }
@@ -317,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_has_room_for_the_smallest_frames_in_flight_and_a_queue() {
+    fn the_limit_is_the_smallest_frames_in_flight_plus_a_queue() {
         let rate = |rate: &str| Some(Rate::plain(rate.parse().unwrap()));
         assert_eq!(in_flight(10, 75, 64), 1_464);
         assert_eq!(limit(10_000, &Link { rate: rate("10mbit"), ..link("75ms") }), 1_464 + MIN_RATE_ROOM);
@@ -330,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_bounded_by_memory_and_holds_full_frames_at_ten_gigabits_for_150_ms() {
+    fn a_computed_limit_takes_at_most_512_mib_and_holds_10_gbit_for_150_ms() {
         let most = Profile::plain(Delay::ZERO, limit(100_000, &link("60s")));
         assert_eq!(most.limit, MAX_LIMIT);
         assert!(most.memory_at_stake() <= MAX_MEMORY);
@@ -341,7 +354,7 @@ mod tests {
     fn the_limit_counts_jitter_slots_and_overheads() {
         let of = |link: Link| limit(1, &Link { rate: Some(Rate::plain("1mbit".parse().unwrap())), ..link });
         let plain = |delay: &str| of(link(delay));
-        assert_eq!(of(Link { jitter: Some(jitter("5ms")), ..link("50ms") }), plain("70ms"), "a normal draw has a tail");
+        assert_eq!(of(Link { jitter: Some(jitter("5ms")), ..link("50ms") }), plain("70ms"), "four deviations of 5 ms");
         let uniform = Jitter { distribution: Distribution::Uniform, ..jitter("5ms") };
         assert_eq!(of(Link { jitter: Some(uniform), ..link("50ms") }), plain("55ms"));
         let spacing = Spacing::Range { min: "5ms".parse().unwrap(), max: "10ms".parse().unwrap() };
@@ -354,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_how_long_it_is_at_its_rate() {
+    fn the_time_of_a_full_queue_depends_on_limit_and_rate() {
         let rate = Rate::plain("300kbit".parse().unwrap());
         let slow = Profile { rate: Some(rate), ..Profile::plain("10ms".parse().unwrap(), 100) };
         assert_eq!(slow.time_at_stake().map(|time| time.as_millis()), Some(4_037));
@@ -363,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_keeps_the_order_unless_it_is_asked_to_reorder() {
+    fn jitter_keeps_packets_in_order_unless_reorder_is_jitter() {
         let wild = Link { jitter: Some(jitter("5ms")), ..link("20ms") };
         let profile = Profile::of(&wild, LineRate::UNKNOWN).unwrap();
         assert_eq!(profile.rate, Some(ORDER_RATE));
@@ -377,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn a_profile_reads_as_tc_would_be_told() {
+    fn a_profile_prints_as_tc_arguments() {
         assert_eq!(Profile::plain("75ms".parse().unwrap(), 1_000).to_string(), "delay 75ms limit 1000");
         let chance = |probability: &str, correlation: &str| Chance {
             probability: probability.parse().unwrap(),

@@ -1,4 +1,4 @@
-//! Moments as text: `2026-11-22T10:46:00.25Z` (RFC 3339).
+//! Parses and prints moments as text of RFC 3339: `2026-11-22T10:46:00.25Z`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::Moment;
 
-/// A text that is no moment.
+/// The error for a text that is not a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{0}` is no time: write it as in 2026-11-22T10:46:00Z or 2026-11-22T11:46:00+01:00")]
 pub struct MomentError(String);
@@ -15,7 +15,7 @@ pub struct MomentError(String);
 impl FromStr for Moment {
     type Err = MomentError;
 
-    /// Moments are between 1970 and 2554.
+    /// Parses a moment between the years 1970 and 2554.
     fn from_str(text: &str) -> Result<Self, MomentError> {
         let time = OffsetDateTime::parse(text, &Rfc3339).ok();
         let nanos = time.and_then(|time| u64::try_from(time.unix_timestamp_nanos()).ok());
@@ -24,7 +24,7 @@ impl FromStr for Moment {
 }
 
 impl fmt::Display for Moment {
-    /// Writes UTC with milliseconds.
+    /// Writes the moment in UTC with milliseconds.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let time = OffsetDateTime::UNIX_EPOCH + std::time::Duration::from_nanos(self.as_nanos());
         let (hour, minute, second, milli) = time.to_hms_milli();
@@ -41,7 +41,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn a_time_is_read_in_any_zone_and_written_in_utc() {
+    fn a_moment_is_parsed_in_any_time_zone_and_printed_in_utc() {
         for (text, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-29T12:00:00Z", 951_825_600),
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn a_text_that_is_not_a_moment_is_refused() {
         for text in [
             "",
             "10:46",
@@ -78,13 +78,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_reads_back_the_same(millis in 0..18_446_744_073_709_u64) {
+        fn a_printed_moment_parses_to_the_same_moment(millis in 0..18_446_744_073_709_u64) {
             let moment = Moment::from_nanos(millis * 1_000_000);
             prop_assert_eq!(moment.to_string().parse(), Ok(moment));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in ".{0,40}", noise in "[0-9TZ:+. -]{0,30}") {
+        fn no_text_makes_the_parser_of_moments_panic(text in ".{0,40}", noise in "[0-9TZ:+. -]{0,30}") {
             drop(text.parse::<Moment>());
             drop(noise.parse::<Moment>());
         }

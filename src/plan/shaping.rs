@@ -1,4 +1,4 @@
-//! A node's part of the wanted state: the profile of each address, and the cuts.
+//! Computes the wanted state of a node's interface ([`Shaping`]): the leaf of each peer address, and the cuts.
 
 use std::{
     cell::LazyCell,
@@ -14,34 +14,36 @@ use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// The wanted state of a node's interface.
 ///
-/// Other packets pass as on the bare LAN, and so do ARP and ND.
+/// ARP, ND and packets to other addresses pass without delay and loss.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
-    /// The leaf of each destination address.
+    /// The specification of the leaf for each destination address.
     pub leaf_specs: BTreeMap<IpAddr, LeafSpec>,
     /// The cuts.
     pub cuts: BTreeSet<Cut>,
 }
 
 impl Shaping {
-    /// True if a cut has a refusal.
+    /// True if at least one cut answers with a refusal.
     pub fn has_refusals(&self) -> bool {
         self.cuts.iter().any(|cut| cut.answer == Answer::Refusal)
     }
 }
 
-/// The leaf of an address. Addresses with the same specification share a leaf.
+/// The specification of the leaf for an address. Addresses with equal specifications share a leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct LeafSpec {
     /// The parameters.
     pub profile: Profile,
-    /// The lowest of the addresses that share a leaf with memory. `None`: no memory, so all addresses share the leaf.
+    /// For a leaf with memory, the lowest address of the group that shares the leaf.
+    ///
+    /// `None`: the leaf has no memory, so all addresses with this profile share the leaf.
     pub shared_from: Option<IpAddr>,
 }
 
 impl LeafSpec {
-    /// The leaf of these addresses with this profile.
+    /// The specification of a leaf with this profile. A leaf with memory is for these addresses only.
     pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
         let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
         Self { profile, shared_from }
@@ -49,10 +51,10 @@ impl LeafSpec {
 }
 
 impl Wanted {
-    /// The wanted state of a node's interface. `None`: not shaped.
+    /// The wanted state of a node's interface. `None`: the interface is not shaped.
     ///
-    /// `line` is the line rate of the interface, for the limits of profiles. Time and memory are linear in the number of
-    /// nodes.
+    /// `line` is the line rate of the interface, which determines the limits of profiles. The function takes time and
+    /// memory linear in the number of nodes.
     pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
         let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
         let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
@@ -90,14 +92,14 @@ impl Wanted {
         cuts
     }
 
-    /// The zones of the nodes.
+    /// The zone of each node that has a zone.
     fn zone_index(&self) -> HashMap<&NodeName, &ZoneName> {
         let zones = self.zones().into_iter();
         zones.flat_map(|(zone, nodes)| nodes.iter().map(move |node| (node, zone))).collect()
     }
 }
 
-/// The name of the group that shares a leaf with a peer: the peer, or its zone.
+/// The name of the group that shares a leaf with a peer. For a rate per zone, the group is the zone; else, the peer.
 fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a ZoneName>) -> &'a str {
     match zone_of.get(peer) {
         Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),
@@ -105,9 +107,9 @@ fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a
     }
 }
 
-/// The seed of a link. With one seed for all links, all links would lose the same packets.
+/// Derives a different seed for each link. With the same seed, all links would lose packets at the same positions.
 fn own_seed(seed: u64, from: &NodeName, to: &str) -> u64 {
-    // Names have no slash.
+    // Names contain no slash, so the text is unique.
     let digest = Sha256::digest(format!("{seed}/{from}/{to}"));
     digest.iter().take(8).fold(0, |own, byte| own << 8 | u64::from(*byte))
 }

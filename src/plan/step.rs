@@ -1,4 +1,4 @@
-//! The steps of a change. Each step has an inverse.
+//! Defines the steps of a change ([`Step`]) and their inverses, which roll the steps back.
 
 use std::{fmt, net::IpAddr};
 
@@ -6,34 +6,34 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassMinor, Cut, Profile};
 
-/// One write to the kernel: one batch of netlink messages.
+/// A step: one write to the kernel, in one batch of netlink messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "step", rename_all = "kebab-case")]
 pub enum Step {
     /// Adds our root qdisc.
     AddRoot,
-    /// Removes our root qdisc. The kernel adds its default.
+    /// Removes our root qdisc. The kernel then adds its default qdisc.
     RemoveRoot,
     /// Adds the clsact qdisc.
     AddHook,
     /// Removes the clsact qdisc.
     RemoveHook,
-    /// Adds a class, with a netem leaf if there is a profile.
+    /// Adds a class. If `profile` is set, adds a netem leaf to the class.
     AddClass {
         /// The class.
         class: ClassMinor,
-        /// The parameters of the leaf.
+        /// The parameters of the leaf. `None`: no leaf.
         profile: Option<Profile>,
     },
     /// Removes a class and its leaf.
     RemoveClass {
         /// The class.
         class: ClassMinor,
-        /// The parameters of the leaf.
+        /// The parameters of the leaf. `None`: the class has no leaf.
         profile: Option<Profile>,
     },
-    /// Changes a leaf in place. Packets in flight keep their departure time.
+    /// Changes a leaf in place. Packets that are already in the leaf keep their departure time.
     ChangeLeaf {
         /// The class above the leaf.
         class: ClassMinor,
@@ -42,39 +42,39 @@ pub enum Step {
         /// The new parameters.
         to: Profile,
     },
-    /// Adds the filters for neighbour discovery.
+    /// Adds the filters that let neighbour discovery pass.
     AddPass {
-        /// The hook.
+        /// The place of the filters.
         direction: Direction,
-        /// The `ICMPv6` types.
+        /// The `ICMPv6` types that pass.
         types: Vec<u8>,
     },
-    /// Removes the filters for neighbour discovery.
+    /// Removes the filters that let neighbour discovery pass.
     RemovePass {
-        /// The hook.
+        /// The place of the filters.
         direction: Direction,
-        /// The `ICMPv6` types.
+        /// The `ICMPv6` types of the filters.
         types: Vec<u8>,
     },
-    /// Builds an unused chain.
+    /// Builds a chain, which packets do not use before the flip.
     BuildChain {
         /// The chain.
         chain: u32,
-        /// The filters.
+        /// The filters of the chain.
         routes: Vec<Route>,
     },
     /// Removes a chain that is no longer active.
     DropChain {
         /// The chain.
         chain: u32,
-        /// The filters.
+        /// The filters of the removed chain.
         routes: Vec<Route>,
     },
-    /// Sends all packets to another chain. All routes change at this write.
+    /// Makes another chain the active chain. All routes change with this one write.
     Flip {
-        /// The active chain.
+        /// The old active chain. `None`: no chain was active.
         from: Option<u32>,
-        /// The next active chain.
+        /// The new active chain. `None`: no chain is active.
         to: Option<u32>,
     },
     /// Adds a cut.
@@ -93,7 +93,7 @@ pub enum Step {
     },
 }
 
-/// The hook of an interface: the filters of our root, or of clsact's ingress.
+/// The place of a filter: our root qdisc (egress), or the ingress hook of clsact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -104,7 +104,7 @@ pub enum Direction {
     Ingress,
 }
 
-/// A filter of a chain.
+/// A filter of a chain. The filter assigns packets for an address to a class.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Route {
@@ -140,13 +140,14 @@ impl Step {
 }
 
 impl Step {
-    /// True if this step changes the effect on packets. Other steps prepare for these or remove unused objects.
+    /// True if the step changes the treatment of packets. Other steps add objects before use or remove unused objects.
     pub fn takes_effect(&self) -> bool {
         matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
     }
 
-    /// True if the step is one message, which the kernel performs completely or not at all. The steps of the root may also
-    /// set the queue length.
+    /// True if the step is one netlink message. The kernel performs one message completely or not at all.
+    ///
+    /// [`AddRoot`](Self::AddRoot) and [`RemoveRoot`](Self::RemoveRoot) may have a second message for the queue length.
     pub fn is_one_message(&self) -> bool {
         !matches!(
             self,

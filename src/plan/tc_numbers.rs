@@ -1,4 +1,7 @@
-//! The numbers of netemctl's objects in the kernel. Planner, encoders, decoders and `tc` texts take them from here.
+//! Defines the numbers of netemctl's objects in the kernel: handles, classes, chains and priorities.
+//!
+//! The planner, the encoders, the decoders and the `tc` texts use these numbers. The layout shows the objects of one
+//! interface. The numbers 1 to 5, 10, 11 and 100 at filters are priorities:
 //!
 //! ```text
 //! root htb 4e7e: default 1
@@ -13,53 +16,56 @@ use std::net::IpAddr;
 
 use super::Answer;
 
-/// The minor number of a class under the root. It is the major number of the handle of the class's netem leaf.
+/// The minor number of a class under the root. The handle of the class's netem leaf has this major number.
 pub type ClassMinor = u16;
 
-/// The major number of the root qdisc's handle ("N~" in ASCII). netemctl changes no object without this mark.
+/// The major number of the handle of netemctl's root qdisc ("N~" in ASCII). netemctl changes no root without this mark.
 pub const MARK: u16 = 0x4e7e;
 
-/// The class that delays nothing, the default of the root.
+/// The default class of the root, which does not delay packets.
 pub const DEFAULT_CLASS: ClassMinor = 1;
 
-/// The two chains of routes. One is active; the other is rebuilt.
+/// The two chains of routes. While one chain is active, netemctl builds the other chain.
 pub(crate) const CHAINS: [u32; 2] = [10, 11];
 
-/// The `ICMPv6` types of neighbour discovery (RFC 4861), which are never delayed and never cut. Each type is the handle
-/// of its filter.
+/// The `ICMPv6` types of neighbour discovery (RFC 4861). netemctl never delays or cuts these packets.
+///
+/// The filter for each type has the type as its handle.
 pub const ND_TYPES: [u8; 5] = [133, 134, 135, 136, 137];
 
-/// The priority of the neighbour-discovery filters, before all others.
+/// The priority of the neighbour-discovery filters. The kernel tries these filters first.
 pub(crate) const PASS_PRIORITY: u16 = 1;
 
 /// The priority of the filter that sends packets to the active chain.
 pub(crate) const GATE_PRIORITY: u16 = 100;
 
-/// The handle of that filter.
+/// The handle of the filter that sends packets to the active chain.
 pub(crate) const GATE_HANDLE: u32 = 1;
 
 /// The sample group of cuts with a refusal (`tc-sample(8)`).
 pub const SAMPLE_GROUP: u32 = MARK as u32;
 
-/// The bytes of each packet that a sample has: what an `ICMPv6` error quotes (RFC 4443 section 2.4) and the link-layer
-/// header.
+/// The maximum length of a sampled packet in bytes, including the link-layer header.
+///
+/// The length is enough for the quoted packet in an `ICMPv6` error (RFC 4443 section 2.4).
 pub const SAMPLE_LENGTH: u32 = 1280;
 
-/// The rate of every class, in bytes per second: 100 Gbit/s, which holds no packet back.
+/// The rate of every class, in bytes per second. 100 Gbit/s is so high that the class delays no packet.
 pub(crate) const CLASS_RATE: u64 = 12_500_000_000;
 
-/// The bytes that a class sends before the next class has its turn.
+/// The number of bytes that a class sends before the next class may send.
 pub(crate) const QUANTUM: u32 = 60_000;
 
-/// The burst of a class whose leaf hides nothing, in bytes: `10mb`.
+/// The burst of a class with the default mark, in bytes: `10mb`.
 ///
-/// Without a burst, each packet leaves the class in debt. A timer ends the debt before the next packet leaves
-/// (`overlimits` of `tc -s class show` counts them).
+/// Without a burst, the class waits for a timer after each packet, before the next packet may leave. The counter
+/// `overlimits` of `tc -s class show` counts these waits.
 pub(crate) const BURST: u64 = 10 * 1024 * 1024;
 
-/// The priority of a cut's filter. Each address family has its own, so that each list of filters has one mask.
+/// The priority of the filter of a cut.
 ///
-/// Refusals come after silent cuts: a packet of both is dropped in silence.
+/// Each address family has its own priority, so that all filters of a priority have the same mask. Silent cuts come
+/// before refusals. So a packet that matches both kinds of cut gets no answer.
 pub(crate) fn cut_priority(address: IpAddr, answer: Answer) -> u16 {
     match (answer, address) {
         (Answer::Silence, IpAddr::V4(_)) => 2,

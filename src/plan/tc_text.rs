@@ -1,6 +1,6 @@
-//! Steps as `tc` commands with the same effect, for `plan --as-tc`.
+//! Writes steps as `tc` commands with the same effect, for `plan --as-tc`.
 //!
-//! The encoders of the kernel module are tested byte for byte against the messages that `tc` sends for these commands.
+//! Tests compare the netlink messages of the kernel module with the messages of `tc` for these commands, byte for byte.
 
 use super::{
     Answer, ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, SAMPLE_GROUP, SAMPLE_LENGTH, Step, Traffic,
@@ -9,7 +9,7 @@ use super::{
     },
 };
 
-/// The commands for a step on an interface, in order.
+/// The `tc` commands for a step on an interface, in order.
 pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
     let dev = interface;
     let root = Direction::Egress;

@@ -1,5 +1,6 @@
-//! The state of one interface in the kernel: our objects, decoded, and the objects of others. `tc_numbers` shows the
-//! layout.
+//! Holds the state of one interface in the kernel ([`Tree`]): the objects of netemctl, decoded, and foreign objects.
+//!
+//! The module `tc_numbers` shows the layout of the objects.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,22 +11,25 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
 
-/// The objects of one interface that concern netemctl.
+/// The state of one interface in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tree {
-    /// True if the root qdisc is ours, by its handle.
+    /// True if the root qdisc has the handle of netemctl.
     pub taken: bool,
-    /// True if clsact is ours. A clsact has no mark: it is ours beside our root.
+    /// True if the clsact qdisc belongs to netemctl.
+    ///
+    /// clsact cannot carry a mark. So clsact belongs to netemctl if the root belongs to netemctl, or if clsact has all
+    /// neighbour-discovery filters of netemctl.
     pub hook: bool,
-    /// The classes of our root, with the default class.
+    /// The classes of our root, including the default class.
     pub classes: BTreeMap<ClassMinor, Leaf>,
-    /// The chains of our root except chain 0: chain → address → target.
+    /// The chains of our root except chain 0. Each chain maps addresses to targets.
     pub chains: BTreeMap<u32, BTreeMap<IpAddr, RouteTarget>>,
-    /// The active chain. `None`: all packets are undelayed.
+    /// The active chain. `None`: the root delays no packet.
     pub active: Option<u32>,
-    /// The neighbour-discovery types with a filter at our root.
+    /// The types of neighbour discovery that have a filter at our root.
     pub egress_passes: BTreeSet<u8>,
-    /// The neighbour-discovery types with a filter at ingress.
+    /// The types of neighbour discovery that have a filter at ingress.
     pub ingress_passes: BTreeSet<u8>,
     /// The cuts, with the handles of their filters.
     #[serde(with = "crate::plan::cut::as_list")]
@@ -33,7 +37,7 @@ pub struct Tree {
     /// The kernel's counters.
     #[serde(skip)]
     pub counters: Counters,
-    /// The foreign objects. Nothing is added beside them.
+    /// The foreign objects. netemctl adds no object to an interface with foreign objects.
     pub foreign: Vec<ForeignObject>,
 }
 
@@ -42,7 +46,7 @@ pub struct Tree {
 pub struct Leaf {
     /// The parameters of the leaf. `None`: no leaf.
     pub profile: Option<Profile>,
-    /// The number of waiting packets.
+    /// The number of packets in the queue of the leaf.
     pub queued: u32,
 }
 
@@ -56,7 +60,7 @@ pub struct RouteTarget {
 }
 
 impl Tree {
-    /// The classes of the active chain.
+    /// The classes to which the active chain sends packets.
     pub fn classes_in_use(&self) -> BTreeSet<ClassMinor> {
         self.active_routes().values().map(|target| target.class).collect()
     }
@@ -67,7 +71,7 @@ impl Tree {
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
-    /// The leaf of each class, with the addresses of the active chain.
+    /// The specification of each class's leaf. The addresses come from the active chain.
     pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
         for (address, target) in self.active_routes() {
@@ -80,7 +84,7 @@ impl Tree {
         self.classes.iter().filter_map(spec).collect()
     }
 
-    /// The state of the interface in the planner's terms. `None`: our root is missing.
+    /// The state of the interface as a [`Shaping`]. `None`: our root is missing.
     pub fn shaping(&self) -> Option<Shaping> {
         if !self.taken {
             return None;

@@ -1,4 +1,6 @@
-//! The wanted state: the document that all commands edit. Each node derives its part from it.
+//! Defines the wanted-state document ([`Wanted`]) and the edits that the commands make.
+//!
+//! Each node computes the state of its own interface from the document.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,9 +23,9 @@ use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownN
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Wanted {
-    /// The number of edits. Agents refuse edits of an older generation.
+    /// The number of edits so far. Agents refuse a document with a lower generation than their own.
     pub generation: u64,
-    /// The topology. `None`: the bare LAN.
+    /// The topology. `None`: no topology shapes the LAN.
     pub topology: Option<Topology>,
     /// The locations of the nodes.
     pub inventory: Inventory,
@@ -31,18 +33,18 @@ pub struct Wanted {
     pub overlays: Vec<Overlay>,
     /// The partitions in the order of their addition.
     pub partitions: Vec<Partition>,
-    /// The nodes that the last edit left out on request. They have an older document.
+    /// The nodes that the last edit left out on request. These nodes still have an older document.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub missing: BTreeSet<NodeName>,
 }
 
-/// The identity of a document. Documents with the same stamp are the same bytes.
+/// The identity of a document. Two documents with the same stamp have the same content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stamp {
     /// The generation.
     pub generation: u64,
-    /// The digest of the content.
+    /// The digest of the document's content.
     pub digest: Digest,
 }
 
@@ -53,8 +55,9 @@ pub struct Stamp {
 pub struct Digest(String);
 
 impl Stamp {
-    /// True if both are the same document, or if both documents are clear. A restarted agent does not know the generation of
-    /// a clear document.
+    /// True if both stamps are equal, or if both documents are clear.
+    ///
+    /// Generations of clear documents may differ, because a restarted agent does not know the last generation.
     pub fn agrees_with(&self, other: &Self) -> bool {
         self == other || self.digest == other.digest && self.digest == Wanted::default().stamp().digest
     }
@@ -63,21 +66,23 @@ impl Stamp {
 impl Wanted {
     /// The identity of the document.
     pub fn stamp(&self) -> Stamp {
-        // All clear documents have the same digest.
+        // All clear documents get the same digest, whatever their generation and inventory.
         let empty = Self::default();
         let content = if self.is_clear() { &empty } else { self };
-        // Serialization fails only for keys that are no strings.
+        // Serialization fails only for map keys that are not strings. The document has no such keys.
         let bytes = serde_json::to_vec(content).unwrap_or_default();
         let digest = Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect();
         Stamp { generation: self.generation, digest: Digest(digest) }
     }
 
-    /// True if no interface is shaped.
+    /// True if the document has no topology, no overlays and no partitions. A clear document shapes no interface.
     pub fn is_clear(&self) -> bool {
         self.topology.is_none() && self.overlays.is_empty() && self.partitions.is_empty()
     }
 
-    /// True if both documents want the same state on the same nodes. Ignores the generation.
+    /// True if both documents want the same network state and have the same [`missing`](Self::missing) nodes.
+    ///
+    /// Ignores the generation. Ignores the inventories of two clear documents.
     pub fn says_the_same(&self, other: &Self) -> bool {
         let both_clear = self.is_clear() && other.is_clear();
         let alike = self.topology == other.topology
@@ -87,11 +92,11 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
-    /// True if this document only removes parts of `other`, for the same nodes in the same locations.
+    /// True if this document lacks some parts of `other` and adds nothing. Nodes keep their locations.
     pub fn only_removes_from(&self, other: &Self) -> bool {
         let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
         let has_overlay = |overlay| other.overlays.contains(overlay);
-        // Between two turns, the partition in force differs from the partition of the document.
+        // A partition between two turns is in force as an inactive partition.
         let has_partition = |partition: &Partition| {
             let is_same = |known: &Partition| known == partition || *known == partition.inactive();
             other.partitions.iter().any(is_same)
@@ -104,13 +109,13 @@ impl Wanted {
             && !self.says_the_same(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
-    /// True if this document is for all nodes of `other`.
+    /// True if this document is for all nodes that `other` is for. A document is not for its missing nodes.
     pub fn is_on_all_of(&self, other: &Self) -> bool {
         let has = |wanted: &Self, node| wanted.inventory.nodes.contains_key(node) && !wanted.missing.contains(node);
         other.inventory.nodes.keys().filter(|node| has(other, node)).all(|node| has(self, node))
     }
 
-    /// True if no partition cuts all packets from one node to another. Ignores losses and cuts of ports.
+    /// False if a partition cuts all packets from one node to another. Ignores partial partitions and cuts of ports.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
         let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();
         !self.partitions.iter().any(|partition| is_cut(partition) && partition.cuts(from, to))
@@ -122,14 +127,14 @@ impl Wanted {
         lost_on(self.link_under(from, to, self.overlays.len()), losses)
     }
 
-    /// The link from one node to another without partitions and without the overlays from `position` on.
+    /// The link from one node to another with the first `position` overlays. Ignores all partitions.
     pub fn link_under(&self, from: &NodeName, to: &NodeName, position: usize) -> Link {
         let topology = self.topology.as_ref().and_then(|topology| topology.link(from, to));
         let overlays = self.overlays.iter().take(position).filter(|overlay| overlay.is_about(from, to));
         overlays.fold(topology.unwrap_or(Link::LAN), |link, overlay| overlay.over(link))
     }
 
-    /// The links from a node that the topology, an overlay or a partial partition changes.
+    /// The links from a node that the topology, an overlay or a partial partition may change, with their receivers.
     pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
         let losses = self.losses();
         self.own_links_from(node).map(move |(peer, link)| (peer, losses.over(node, peer, link)))
@@ -141,7 +146,7 @@ impl Wanted {
         let topology = self.topology.as_ref().filter(|topology| topology.contains(node));
         let of_topology = topology.into_iter().flat_map(|topology| topology.links_from(node));
         let is_outside = move |peer: &&NodeName| topology.is_none_or(|topology| !topology.contains(peer));
-        // Only overlays and partial partitions change links outside the topology.
+        // All links outside the topology are plain LAN if no overlay and no partial partition exists.
         let is_changed = !overlays.is_empty() || self.partitions.iter().any(Partition::is_partial);
         let others = is_changed.then(|| self.inventory.nodes.keys().filter(is_outside));
         let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::LAN));
@@ -151,8 +156,9 @@ impl Wanted {
         })
     }
 
-    /// The origin of a parameter of some link from a node: a file and a line, a live change or a partition. `None`: no link
-    /// has the parameter.
+    /// The origin of a parameter on the first link from a node that has the parameter.
+    ///
+    /// The origin is a file and a line, a live change or a partition. `None`: no link from the node has the parameter.
     pub fn origin(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
         let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|said| said == parameter))?;
         let says_so = |overlay: &&Overlay| {
@@ -168,7 +174,7 @@ impl Wanted {
         }
     }
 
-    /// The first link from a node whose parameters exclude each other because of overlays.
+    /// The first link from a node that has contradictory parameters because of overlays.
     pub fn incoherent_link(&self, node: &NodeName) -> Option<IncoherentLink> {
         if self.overlays.is_empty() {
             return None;
@@ -180,7 +186,7 @@ impl Wanted {
         Some(IncoherentLink { from: node.clone(), to: to.clone(), overlays, why })
     }
 
-    /// The zones of the topology, or those of the inventory if it has none.
+    /// The zones of the topology. If the topology has no zones, the zones of the inventory.
     pub fn zones(&self) -> BTreeMap<&ZoneName, &[NodeName]> {
         let zones: BTreeMap<_, _> = self.topology.iter().flat_map(Topology::zones).collect();
         if zones.is_empty() {
@@ -204,7 +210,7 @@ impl Wanted {
         rest
     }
 
-    /// The part of the document that is in force.
+    /// The document in force, without the ended parts. Partitions that are asleep become inactive.
     #[must_use]
     pub fn in_force(&self, absent: &Absent) -> Self {
         let mut in_force = self.without(&absent.ended);
@@ -216,15 +222,15 @@ impl Wanted {
         in_force
     }
 
-    /// The overlays and partitions with a time.
+    /// The overlays and partitions that have an end or a schedule.
     pub fn timed(&self) -> impl Iterator<Item = TimedId> {
         self.timings(Moment::from_nanos(0)).map(|(id, _)| id)
     }
 
-    /// The overlays and partitions with a time, and their times, for a document that is committed at this moment.
+    /// The times of the overlays and partitions, for a document that is committed at this moment.
     ///
-    /// An overlay begins at the commit. A partition that this document adds begins at the commit if its start has passed: so
-    /// it lasts its full duration after a slow preparation. An older partition keeps its start.
+    /// An overlay begins at the commit. A new partition whose start has passed also begins at the commit, so a slow
+    /// preparation does not shorten the partition. An older partition keeps its start.
     pub fn timings(&self, committed: Moment) -> impl Iterator<Item = (TimedId, Timing)> {
         let overlays = self.overlays.iter().filter_map(move |overlay| {
             let timing = Timing { begins: committed, lasts: Some(overlay.lasts?), flap: None };
@@ -242,14 +248,14 @@ impl Wanted {
         Some(if is_new { Timing { begins: timing.begins.max(committed), ..timing } } else { timing })
     }
 
-    /// The document with the starts of its partitions after the commit.
+    /// The document after its commit at this moment. New partitions begin at the commit or later.
     #[must_use]
     pub fn committed(&self, at: Moment) -> Self {
         let began = |partition: &Partition| Partition { timing: self.timing_of(partition, at), ..partition.clone() };
         Self { partitions: self.partitions.iter().map(began).collect(), ..self.clone() }
     }
 
-    /// The edit of `apply`: another topology and inventory. Overlays and partitions in force stay.
+    /// The edit of `apply`: replaces the topology and the inventory. Overlays and partitions stay.
     pub fn with_topology(&self, topology: Topology, inventory: Inventory) -> Result<Self, EditError> {
         let missing: Vec<_> =
             topology.nodes().iter().filter(|node| !inventory.nodes.contains_key(*node)).cloned().collect();
@@ -267,8 +273,8 @@ impl Wanted {
 
     /// The edit of `set`: adds an overlay on top of all others.
     ///
-    /// The overlay replaces the overlay of the same name, and its time restarts. The same overlay on top, without an end,
-    /// changes nothing.
+    /// The new overlay replaces an older overlay of the same name, and the duration restarts. The request changes
+    /// nothing if the top overlay is already the same and has no end.
     pub fn with_overlay(&self, request: OverlayRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let (from, to) = (edited.select(&request.from)?, edited.select(&request.to)?);
@@ -280,9 +286,9 @@ impl Wanted {
         Ok(edited)
     }
 
-    /// The edit of `unset`: removes the named overlays, or all overlays without a name.
+    /// The edit of `unset`: removes the named overlays. An empty list removes all overlays.
     ///
-    /// The beginning of a name up to a colon stands for all overlays that begin with it.
+    /// `Z1:Z3` also removes all overlays whose names begin with `Z1:Z3:`.
     pub fn without_overlays(&self, names: &[String], inventory: Inventory) -> Result<Self, EditError> {
         if let Some(name) = names.iter().find(|name| !self.overlays.iter().any(|overlay| overlay.is_called(name))) {
             let known = self.overlays.iter().map(|overlay| overlay.name.clone()).collect();
@@ -296,7 +302,7 @@ impl Wanted {
 
     /// The edit of `partition`: adds a partition.
     ///
-    /// The same partition in force, of the same name and without a time, changes nothing.
+    /// The request changes nothing if the document already has the same partition under this name, without a timing.
     pub fn with_partition(&self, request: PartitionRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let partition = request.partition(&edited)?;
@@ -308,7 +314,7 @@ impl Wanted {
         Ok(edited)
     }
 
-    /// The edit of `heal`: removes the named partitions, or all partitions without a name.
+    /// The edit of `heal`: removes the named partitions. An empty list removes all partitions.
     pub fn healed(&self, names: &[String], inventory: Inventory) -> Result<Self, EditError> {
         if let Some(name) = names.iter().find(|name| !self.partitions.iter().any(|p| p.name == **name)) {
             let known = self.partitions.iter().map(|partition| partition.name.clone()).collect();
@@ -319,13 +325,15 @@ impl Wanted {
         edited.on(inventory)
     }
 
-    /// The edit of `clear`: removes everything.
+    /// The edit of `clear`: removes the topology, all overlays and all partitions.
     pub fn cleared(&self, inventory: Inventory) -> Result<Self, EditError> {
         Self { topology: None, overlays: Vec::new(), partitions: Vec::new(), ..self.clone() }.on(inventory)
     }
 
-    /// The document with another inventory. A node that has left the inventory keeps its location while the document names it,
-    /// so that it stops no edit.
+    /// The document with another inventory.
+    ///
+    /// A node may be absent from the new inventory while a part of the document still names the node. The document then
+    /// keeps the node's old location, so that other edits remain possible.
     pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
         let owners: BTreeMap<IpAddr, NodeName> = inventory
@@ -348,7 +356,7 @@ impl Wanted {
         Ok(Self { inventory, ..self.clone() })
     }
 
-    /// The nodes that the document names, with the parts that name them.
+    /// The nodes that the document names, each with the part that names the node.
     fn named(&self) -> impl Iterator<Item = (&NodeName, NamedBy)> {
         let of_topology = self.topology.iter().flat_map(|topology| {
             topology.nodes().iter().map(|node| (node, NamedBy::Topology(topology.name().to_owned())))
@@ -362,7 +370,7 @@ impl Wanted {
         of_topology.chain(of_partitions).chain(of_overlays)
     }
 
-    /// The nodes of a selector: zones of the topology, or of the inventory if the topology has none; nodes; `*` for all.
+    /// The nodes of a selector. A selector has names of [zones](Self::zones), names of nodes, or `*` for all nodes.
     pub(super) fn select(&self, selector: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
         let zones: BTreeMap<&str, &[NodeName]> =
             self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
@@ -384,7 +392,7 @@ impl Wanted {
     }
 }
 
-/// A link whose parameters exclude each other.
+/// A link with contradictory parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("the link from {from} to {to} cannot be, with {} laid over it: {why}; {}", .overlays.join(", "), .why.help())]
 pub struct IncoherentLink {
@@ -394,7 +402,7 @@ pub struct IncoherentLink {
     pub to: NodeName,
     /// The names of the overlays on the link.
     pub overlays: Vec<String>,
-    /// The parameters that exclude each other.
+    /// The contradiction.
     pub why: Incoherence,
 }
 
@@ -411,16 +419,16 @@ impl fmt::Display for Stamp {
 /// A part of the document that names a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NamedBy {
-    /// The topology of this name.
+    /// The topology with this name.
     Topology(String),
-    /// A partition.
+    /// The partition with this name.
     Partition(String),
-    /// A live change.
+    /// The overlay with this name.
     Overlay(String),
 }
 
 impl NamedBy {
-    /// The command that removes the part.
+    /// The user's remedy: the command that removes the part.
     pub fn remedy(&self) -> String {
         match self {
             Self::Topology(_) => "apply a topology of the nodes that are there, or run: netemctl clear".to_owned(),
@@ -443,7 +451,7 @@ impl fmt::Display for NamedBy {
 /// An error in an edit.
 #[derive(Debug, Error)]
 pub enum EditError {
-    /// Nodes of the topology that the inventory does not have.
+    /// The topology has nodes that are not in the inventory.
     #[error("the topology's nodes {} do not exist; the fleet has {}", hostlist::fold(.missing), hostlist::fold(.known))]
     UnknownNodes {
         /// The missing nodes.
@@ -451,20 +459,20 @@ pub enum EditError {
         /// The nodes of the inventory.
         known: Vec<NodeName>,
     },
-    /// A node without a location.
+    /// A part of the document names a node without a known location.
     #[error("{1} names node {0}, which is not in the inventory")]
     Nowhere(NodeName, NamedBy),
-    /// A node that has left the inventory. Another node has its address.
+    /// A part of the document names a node that has left the inventory, and another node has its address.
     #[error("{by} names node {node}, which is not in the inventory any more, and {heir} has its address")]
     Inherited {
-        /// The node.
+        /// The node that has left the inventory.
         node: NodeName,
-        /// The node with the address.
+        /// The node that now has the address.
         heir: NodeName,
         /// The part that names the node.
         by: NamedBy,
     },
-    /// An unknown zone or node.
+    /// A selector has an unknown zone or node.
     #[error(transparent)]
     UnknownName(#[from] UnknownName),
     /// An error in a live change.
@@ -476,18 +484,18 @@ pub enum EditError {
     /// An error in the inventory.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
-    /// The name of another partition.
+    /// Another partition already has the name.
     #[error(
         "another partition is called `{0}`: heal it first (netemctl heal {0}), or give this one a name of its own with \
          --name"
     )]
     NameTaken(String),
-    /// No partition has the name.
+    /// No partition has the requested name.
     #[error("no partition is called `{name}`; in force: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
     NoSuchPartition {
-        /// The name.
+        /// The requested name.
         name: String,
-        /// The names of the partitions in force.
+        /// The names of the existing partitions.
         known: Vec<String>,
     },
 }
