@@ -1,4 +1,4 @@
-//! `netemctl agent`: the daemon on a node.
+//! `netemctl agent`: runs the agent of a node.
 
 use std::{
     io,
@@ -25,8 +25,8 @@ use crate::{
 
 /// Run the agent of a node
 ///
-/// The agent shapes only the interfaces in its config. SIGTERM and SIGINT end it and leave the kernel as it is. When the
-/// agent starts again, it restores the state in its journal and ends changes whose time is over.
+/// The agent shapes only the interfaces in its config. SIGTERM and SIGINT end it and leave the kernel as it is. When
+/// the agent starts again, it restores the state in its journal and ends changes whose time is over.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 The config file:
@@ -104,10 +104,12 @@ pub(super) struct Agent {
     log: Option<PathBuf>,
 }
 
-/// To shape and to measure.
+/// The capabilities that the agent needs: `CAP_NET_ADMIN` to shape, and `CAP_NET_RAW` to measure and to reject.
 const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
 
-/// A host's own config, which no caller can overrule.
+/// The host's own config file.
+///
+/// Its settings take precedence over the options of a caller.
 const OF_HOST: &str = "/etc/netemctl/agent.toml";
 
 impl Agent {
@@ -116,9 +118,9 @@ impl Agent {
         if self.check {
             return check(context, &config);
         }
-        // Started by way of /proc/self/exe, it would be called "exe" in what ps(1) and top(1) show.
+        // Without a new name, ps(1) and top(1) show "exe" for a process that was started as /proc/self/exe.
         let _cosmetic = nix::sys::prctl::set_name(c"netemctl");
-        // Whose session it was started in, its end is not the keeper's.
+        // A session of its own lets the keeper outlive the session of its caller.
         let keeper = self.keeper.map(KeeperFolder::at);
         if keeper.is_some() {
             let _already = nix::unistd::setsid();
@@ -134,7 +136,7 @@ impl Agent {
         }
         check_capabilities("run it as root, or as packaging/systemd does")?;
         let kernel = open_kernel()?;
-        // The one before it may still be ending; its journal is not whole until then.
+        // A previous keeper may still be exiting. Its journal is complete only after the exit.
         let sole = keeper.as_ref().map(KeeperFolder::sole).transpose();
         let _sole =
             sole.map_err(|error| Failure::new(Exit::Failed, format!("cannot lock the keeper's folder: {error}")))?;
@@ -156,7 +158,7 @@ impl Agent {
         served.map(|()| Exit::Ok)
     }
 
-    /// What ssh runs.
+    /// Runs `agent --stdio`, which ssh starts on a host: connects stdin and stdout to the host's agent.
     fn speak(self) -> Result<Exit, Failure> {
         let Self { node, interface: interfaces, network, change: changes, from: connection, .. } = self;
         let caller = BridgeOptions { node, interfaces, changes, network, connection };
@@ -168,21 +170,21 @@ impl Agent {
     }
 }
 
-/// What a config lets the agent do.
+/// The document of `agent --check`: the settings of a valid config.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "AgentCheck"))]
 pub(super) struct Checked<'a> {
     file: String,
     node: &'a NodeName,
     interfaces: &'a [IfName],
-    /// Those of `interfaces` that this machine does not have at this moment.
+    /// The interfaces of the config that do not exist on this machine now.
     absent: Vec<&'a IfName>,
     socket: Option<&'a Path>,
     listen: Option<SocketAddr>,
     journal: Option<&'a Path>,
 }
 
-/// Checks a config.
+/// Checks a config file and prints its settings.
 fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
     let config = Config::read(path)?;
     let checked = Checked {
@@ -210,12 +212,12 @@ fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The interfaces of a config that do not exist at this moment.
+/// The interfaces of a config that do not exist on this machine now.
 fn absent(config: &Config) -> Vec<&IfName> {
     config.interfaces.iter().filter(|interface| if_nametoindex(interface.as_str()).is_err()).collect()
 }
 
-/// Those that do, in a few words.
+/// A clause for warnings, with the names of this machine's interfaces.
 fn existing() -> String {
     let all = if_nameindex().ok();
     let names: Vec<_> = all.iter().flatten().map(|interface| interface.name().to_string_lossy().into_owned()).collect();
@@ -226,12 +228,14 @@ fn open_kernel() -> Result<Rtnl, Failure> {
     Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))
 }
 
-/// Fails at once, rather than at the first request, if a right is missing that the agent cannot do without; `hint` says
-/// how to give it.
+/// Fails if the agent lacks a capability that it needs.
+///
+/// `hint` tells the user how to grant the capability. Without this check, the agent would start, and its first request
+/// would fail.
 fn check_capabilities(hint: &str) -> Result<(), Failure> {
     let missing: Vec<String> = NEEDED
         .into_iter()
-        // An answer that cannot be had is left to the kernel to give.
+        // If the capabilities cannot be read, a later call fails in the kernel.
         .filter(|capability| !caps::has_cap(None, CapSet::Effective, *capability).unwrap_or(true))
         .map(|capability| capability.to_string())
         .collect();
@@ -241,14 +245,14 @@ fn check_capabilities(hint: &str) -> Result<(), Failure> {
     Err(Failure::new(Exit::Permission, format!("the agent lacks {}", missing.join(", "))).hint(hint))
 }
 
-/// Ends when the process is to end.
+/// A future that completes on SIGTERM or SIGINT; if `with_stdin` is set, also when stdin closes.
 fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         let stdin_closes = async {
             if with_stdin {
-                // An error is an end as well.
+                // A read error counts as the end of stdin.
                 drop(tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await);
             } else {
                 std::future::pending::<()>().await;
@@ -309,7 +313,7 @@ impl From<JournalError> for Failure {
         let exit = match error {
             JournalError::InUse(_) | JournalError::InterfaceInUse(_) => Exit::Conflict,
             JournalError::Unclaimed(..) => Exit::Failed,
-            // A disk may have room again, or be there, when a service manager starts the agent again.
+            // `Exit::Failed` lets systemd restart the agent. By then, the disk may have space or may be mounted.
             JournalError::Unreadable(_, ref cause) | JournalError::Unwritable(_, ref cause) => match cause.kind() {
                 io::ErrorKind::PermissionDenied => Exit::Permission,
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::File,
@@ -329,7 +333,7 @@ impl From<BridgeError> for Failure {
         match error {
             BridgeError::Config(error) => error.into(),
             BridgeError::Journal(error) => error.into(),
-            // What the keeper said of its own end, in its own words.
+            // The keeper's own error and hints are in its log.
             BridgeError::Ended { status, ref log } => {
                 let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
                 let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == status.code());

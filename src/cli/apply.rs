@@ -1,4 +1,4 @@
-//! `netemctl apply`, and what all verbs that change something have in common.
+//! `netemctl apply`, and the code that all commands share that change nodes.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,8 +26,8 @@ use crate::{
 
 /// Put a topology in force on all nodes, or on none
 ///
-/// Reads the result back from every kernel. Partitions and changes by `set` stay in force on the same nodes, unless --fresh
-/// is given. Applying the same topology twice writes nothing.
+/// Reads the result back from every kernel. Partitions and changes by `set` stay in force on the same nodes, unless
+/// --fresh is given. Applying the same topology twice writes nothing.
 #[derive(Debug, clap::Args)]
 pub(super) struct Apply {
     /// Topology file, or - for stdin
@@ -64,7 +64,7 @@ impl Apply {
     }
 }
 
-/// What is in force after a change, and what it took.
+/// The document of a command that changes nodes: the state after the change, and the steps of the change.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Changed<'a> {
@@ -73,65 +73,68 @@ pub(super) struct Changed<'a> {
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
     partitions: Vec<Parted>,
-    /// What the dice started from, if anything was drawn.
+    /// The seed of the random draw, if anything was drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
     nodes: usize,
-    /// The nodes of the inventory that the topology in force does not have: they have no delay.
+    /// The nodes of the inventory that are not in the topology in force.
+    ///
+    /// Their links have no delay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outside: Vec<NodeName>,
-    /// The nodes that were left as they were, because it was said so.
+    /// The nodes that `--only` or `--allow-missing` left out of the change.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     missing: &'a BTreeSet<NodeName>,
-    /// The nodes that earlier changes had left as they were, and that have it now.
+    /// The nodes that earlier changes left out, and that this change updated.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     caught_up: &'a BTreeSet<NodeName>,
-    /// True if another command has changed something on top of it since.
+    /// True if another command has since committed a change on top of this change.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     superseded: bool,
-    /// The partitions that were ended, and what they had cut on all nodes together.
+    /// The ended partitions, each with the number of packets that it cut on all nodes.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     ended: &'a [PartitionEnded],
-    /// What the change leaves on nodes for somebody to mend, such as an interface that is down.
+    /// Problems of nodes that the change cannot repair, such as an interface that is down.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     node_warnings: &'a BTreeMap<NodeName, Vec<String>>,
     writes: &'a BTreeMap<NodeName, usize>,
-    /// When packets began to fare otherwise; `None`: nothing was asked of the nodes.
+    /// When the change took effect; `None`: nothing was committed.
     onset: Option<ChangeOnset>,
-    /// What is probably not meant in the topology file or the inventory, although they are right.
+    /// Warnings about the topology file and the inventory.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
 }
 
-/// When a change took effect, against the instant that the nodes had agreed on.
+/// When a change took effect, relative to the instant on which the nodes agreed.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct ChangeOnset {
-    /// That instant, in seconds since 1970.
+    /// The agreed instant, in seconds since 1970.
     agreed: f64,
-    /// From the first effect on any node to the last one on any node; `None`: no node had to change.
+    /// The time from the first effect on any node to the last effect on any node; `None`: no effect.
     spread_us: Option<f64>,
     nodes: BTreeMap<NodeName, NodeOnset>,
-    /// By how many seconds clocks of nodes are ahead of this machine's, of those that are certainly not in step with it.
+    /// The seconds by which clocks are ahead, for clocks that are certainly not in step with this machine's.
     #[serde(rename = "clocks_ahead_s", skip_serializing_if = "BTreeMap::is_empty")]
     clocks_ahead: BTreeMap<NodeName, f64>,
 }
 
-/// When it took effect on one node, in microseconds after the agreed instant: by its own clock, if that may be in step with
-/// this machine's.
+/// When the change took effect on one node, in microseconds after the agreed instant.
+///
+/// The times are by this machine's clock. The node's own clock counts if it may be in step.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct NodeOnset {
-    /// The first write that changes what becomes of packets, acknowledged by the kernel.
+    /// The kernel's acknowledgement of the first write that affects packets.
     first_us: f64,
-    /// The last one.
+    /// The kernel's acknowledgement of the last write that affects packets.
     last_us: f64,
 }
 
 impl ChangeOnset {
     fn of(onset: &FleetOnset) -> Self {
         let microseconds = |time: Duration| time.as_nanos() as f64 / 1e3;
-        // A node whose clock was set in the meantime may have been early.
+        // The moment may be before the agreed instant if the node's clock was set meanwhile.
         let against = |moment: Moment| {
             let early = || onset.agreed.since(moment).map(|early| -microseconds(early));
             moment.since(onset.agreed).map(microseconds).or_else(early).unwrap_or_default()
@@ -160,7 +163,9 @@ pub(super) fn change(
     change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
 }
 
-/// Makes an edit that only removes: nodes that differ from the inventory do not stop it.
+/// Makes an edit that only removes.
+///
+/// Nodes that differ from the inventory do not prevent the edit.
 pub(super) fn remove(
     context: &Context,
     scope: &ScopeOptions,
@@ -172,7 +177,9 @@ pub(super) fn remove(
     change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
 }
 
-/// `warnings`: those of the topology file and the inventory.
+/// Makes an edit on the nodes of `fleet` and prints the outcome.
+///
+/// `warnings`: about the topology file and the inventory.
 fn change_on(
     context: &Context,
     (fleet, within): (Fleet, Scope),
@@ -222,7 +229,7 @@ fn change_on(
 /// The least clock error that is reported, in nanoseconds.
 const CLOCK_OFF: u64 = 10_000_000;
 
-/// The state after a change, and the number of steps that led there.
+/// A sentence about the state after a change, and about the steps of the change.
 fn summary(outcome: &Outcome, replaces: bool) -> String {
     let wanted = &outcome.wanted;
     let steps: usize = outcome.writes.values().sum();
@@ -256,7 +263,7 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
     text
 }
 
-/// What of earlier commands still lies over the topology, on a line of its own.
+/// A line about the overlays and partitions that earlier commands left in force; empty if there are none.
 fn laid_over(wanted: &Wanted) -> String {
     let overlays = wanted.overlays.iter().map(|overlay| format!("change {}", overlay.name));
     let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
@@ -267,13 +274,13 @@ fn laid_over(wanted: &Wanted) -> String {
     format!("\nkept from before: {}; remove: netemctl apply --fresh TOPOLOGY", names.join(", "))
 }
 
-/// How many packets a partition has cut that is over.
+/// A sentence with the number of packets that an ended partition cut.
 fn what_it_cut(PartitionEnded { name, ports, cut }: &PartitionEnded) -> String {
     let why = if *cut == 0 { format!(": {}", cut_nothing(ports)) } else { String::new() };
     format!("partition {name} cut {}{why}", count(usize::try_from(*cut).unwrap_or(usize::MAX), "packet"))
 }
 
-/// Who was left out, and who no longer is, each on a line of its own.
+/// Lines about nodes that were left out, nodes that were caught up, warnings of nodes, and a later change.
 fn exceptions(outcome: &Outcome) -> String {
     let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
     let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
@@ -298,7 +305,7 @@ fn exceptions(outcome: &Outcome) -> String {
     text
 }
 
-/// A line on the nodes that the topology does not have, if there are any.
+/// A line about the nodes that are not in the topology; empty if there are none.
 pub(super) fn outside(wanted: &Wanted) -> String {
     match &wanted.outside()[..] {
         [] => String::new(),
@@ -306,7 +313,7 @@ pub(super) fn outside(wanted: &Wanted) -> String {
     }
 }
 
-/// What is in force, in a sentence.
+/// A sentence about the state in force.
 pub(super) fn in_force(wanted: &Wanted) -> String {
     if wanted.is_clear() && !wanted.missing.is_empty() {
         let has_it = |node: &&NodeName| !wanted.missing.contains(*node);

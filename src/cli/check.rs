@@ -1,4 +1,4 @@
-//! `netemctl check`: are these files topologies?
+//! `netemctl check`: checks topology files and prints their errors.
 
 use std::path::PathBuf;
 
@@ -20,19 +20,19 @@ pub(super) struct Check {
     files: Vec<PathBuf>,
 }
 
-/// What is printed of one file, or of several.
+/// The document of `check`: the result for one file, or for several files.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Check"))]
 #[serde(untagged)]
 pub(super) enum Answer {
     One(Checked),
     Several {
-        /// In the order of the command line.
+        /// The results, in the order of the command line.
         files: Vec<File>,
     },
 }
 
-/// One of several files.
+/// The result for one of several files.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "CheckFile"))]
 #[serde(untagged)]
@@ -48,7 +48,7 @@ pub(super) struct Checked {
     topology: String,
     nodes: usize,
     zones: usize,
-    /// What is probably not meant, although the file is right.
+    /// Warnings about the valid file and its inventory.
     #[serde(serialize_with = "problems")]
     #[cfg_attr(test, schemars(with = "Vec<crate::topology::Problem>"))]
     warnings: Warnings,
@@ -71,7 +71,7 @@ impl Check {
                 File::Right(checked)
             }
             Err(failure) => {
-                // Nothing but a file can be wrong here.
+                // Every failure here is about a file, so all failures have the same exit code.
                 exit = failure.exit;
                 context.complain(&failure);
                 File::Wrong { file: path.display().to_string(), error: Box::new(failure) }
@@ -85,7 +85,7 @@ impl Check {
 
 impl Checked {
     fn of(topology: &Topology) -> Self {
-        // Its errors are the topology's, too.
+        // An inventory with errors fails earlier, in `topology_file::read`.
         let inventory = InventoryFile::of_topology(topology.source()).ok().flatten();
         let of_inventory = inventory.map(|inventory| inventory.warnings().clone()).unwrap_or_default();
         Self {

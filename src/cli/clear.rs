@@ -1,4 +1,4 @@
-//! `netemctl clear`: remove everything and restore the interfaces.
+//! `netemctl clear`: removes everything and restores the interfaces.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::{fleet::Edit, plan::Wanted};

@@ -1,5 +1,6 @@
-//! The kernel's counters as `status --counters` draws them: what was sent, lost and cut, nodes with the same figures in one
-//! line.
+//! Draws the tables of `status --counters`: the packets that the kernels sent, lost and cut.
+//!
+//! Nodes with the same figures share a line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ pub(super) fn draw(styled: bool, inventory: &Inventory, nodes: &BTreeMap<NodeNam
         for link in of_links {
             links.add(node, names.of_all(&link.addresses), link_figures(link));
         }
-        // All addresses of a peer are one line.
+        // The counts of all addresses of a peer are added up.
         let mut dropped: BTreeMap<(String, Direction, Traffic), u64> = BTreeMap::new();
         for counted in of_cuts {
             let Cut { direction, address, traffic, .. } = counted.cut;
@@ -50,22 +51,24 @@ pub(super) fn draw(styled: bool, inventory: &Inventory, nodes: &BTreeMap<NodeNam
     text
 }
 
-/// Packets of a node that did not fit into a queue.
+/// Packets that a node dropped because a queue was full.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Overflow {
-    /// Who sent them.
+    /// The node that sent the packets.
     from: NodeName,
-    /// To whom: all that share the queue.
+    /// The destinations that share the queue.
     to: BTreeSet<String>,
-    /// How many, at the least.
+    /// The least number of packets that a full queue dropped.
     packets: u64,
-    /// How many packets the queue holds.
+    /// The capacity of the queue, in packets.
     limit: u32,
 }
 
 impl Overflow {
-    /// What has overflowed between two readings. Where losses cannot be told apart, nothing has.
+    /// The overflows between two readings of the counters.
+    ///
+    /// Overflows that are not distinguishable from configured losses are left out.
     pub(super) fn between(
         inventory: &Inventory,
         before: &BTreeMap<NodeName, Counted>,
@@ -85,7 +88,7 @@ impl Overflow {
         links.filter_map(|(from, link)| overflow(from, link)).collect()
     }
 
-    /// A warning about each.
+    /// A warning about the overflow.
     pub(super) fn warning(&self) -> String {
         let Self { from, to, packets, limit } = self;
         let packets = count(usize::try_from(*packets).unwrap_or(usize::MAX), "packet");
@@ -114,7 +117,7 @@ fn packets_of(traffic: Traffic) -> String {
     }
 }
 
-/// `512 B`, `1.5 kB`, `20.3 GB`.
+/// A number of bytes with its unit: `512 B`, `1.5 kB`, `20.3 GB`.
 fn bytes(bytes: u64) -> String {
     let mut value = bytes as f64;
     let mut units = ["B", "kB", "MB", "GB", "TB"].into_iter();
@@ -127,7 +130,7 @@ fn bytes(bytes: u64) -> String {
     format!("{value:.digits$} {}", unit.unwrap_or_default())
 }
 
-/// Whose an address is.
+/// The node of each address.
 struct Names<'a>(BTreeMap<IpAddr, &'a NodeName>);
 
 impl<'a> Names<'a> {
@@ -136,7 +139,7 @@ impl<'a> Names<'a> {
         Self(places.flat_map(|(node, place)| place.addresses.iter().map(move |address| (*address, node))).collect())
     }
 
-    /// A node, or the address where no node has it.
+    /// The node that has the address, or the address itself if no node has it.
     fn name(&self, address: IpAddr) -> String {
         self.0.get(&address).map_or_else(|| address.to_string(), ToString::to_string)
     }
@@ -146,7 +149,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Figures → who has them → of whom.
+/// The lines of a table: figures → the nodes that have them → the peers of each node.
 #[derive(Default)]
 struct Lines(BTreeMap<Vec<String>, BTreeMap<NodeName, BTreeSet<String>>>);
 
@@ -155,8 +158,10 @@ impl Lines {
         self.0.entry(figures).or_default().entry(node.clone()).or_default().extend(peers);
     }
 
-    /// One line where all nodes with the same figures have the same peers, apart from themselves; else one for each set of
-    /// peers. In the order of the nodes.
+    /// The lines, in the order of the nodes.
+    ///
+    /// Nodes with the same figures and the same peers share a line. Nodes that are peers of each other also share a
+    /// line. No node is its own peer.
     fn rows(self) -> impl Iterator<Item = (String, String, Vec<String>)> {
         let mut rows = Vec::new();
         for (figures, nodes) in self.0 {
@@ -177,7 +182,7 @@ impl Lines {
     }
 }
 
-/// Names as a hostlist; addresses of no node as they are.
+/// The peers as a hostlist, or separated by commas if addresses are among them.
 fn fold(peers: &BTreeSet<String>) -> String {
     let names: Option<Vec<NodeName>> = peers.iter().map(|peer| peer.parse().ok()).collect();
     names.map_or_else(|| peers.iter().cloned().collect::<Vec<_>>().join(","), |names| hostlist::fold(&names))
@@ -206,7 +211,9 @@ mod tests {
         Inventory { nodes, ..Inventory::default() }
     }
 
-    /// Each node sends to each other, and n[1-6] are cut off from n[7-9].
+    /// Counters of nine nodes.
+    ///
+    /// Each node sends to all others, and n[1-6] are cut off from n[7-9].
     fn counted(packets: impl Fn(u8) -> u64) -> BTreeMap<NodeName, Counted> {
         let profile = profile();
         let of = |node: u8| {
@@ -236,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_with_the_same_figures_are_one_line() {
+    fn nodes_with_the_same_figures_share_a_line() {
         insta::assert_snapshot!(draw(false, &inventory(), &counted(|_| 0)), @"
         NODE    TO      ONE-WAY DELAY  PACKETS  BYTES  LOST  OVERFLOW
         n[1-9]  n[1-9]  75ms           0        0 B    0     0
@@ -260,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_fit_between_two_readings_is_told_and_what_was_before_is_not() {
+    fn a_warning_counts_only_overflows_between_the_two_readings() {
         let mut before = counted(|_| 0);
         let n1: NodeName = "n1".parse().unwrap();
         let drop = |counted: &mut BTreeMap<NodeName, Counted>, packets| {

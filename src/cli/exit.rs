@@ -1,46 +1,52 @@
-//! Exit codes. They are part of the contract with whatever calls netemctl and never change their meaning.
+//! The exit codes of netemctl.
+//!
+//! Programs rely on them, so their meanings never change.
 
 use std::process::ExitCode;
 
-/// How a command ended.
+/// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// It did what it was asked; what it says is in force is in force.
+    /// The command succeeded.
+    ///
+    /// The state that it prints as in force is in force.
     Ok,
-    /// Something failed that should not have. Unless the message says otherwise, nothing has changed.
+    /// An unexpected failure.
+    ///
+    /// Nothing has changed, unless the message says otherwise.
     Failed,
-    /// The command line makes no sense (clap's own code).
+    /// The command line is invalid. clap uses the same code.
     Usage,
-    /// A file is missing, unreadable or wrong.
+    /// A file is missing, unreadable or invalid.
     File,
-    /// What is measured or in the kernel differs from what is wanted.
+    /// A measurement or a kernel's state differs from the wanted state.
     Differs,
-    /// What is asked cannot be done on these nodes, or an agent's guard refused; nothing has changed.
+    /// These nodes cannot make the change, or an agent refused the change; nothing has changed.
     Refused,
-    /// There is no fleet, or an agent does not answer; nothing has changed.
+    /// There is no inventory and no lab, or an agent does not answer; nothing has changed.
     Unreachable,
-    /// A node's kernel lacks what is needed; nothing has changed.
+    /// A node's kernel lacks a needed feature; nothing has changed.
     Unsupported,
-    /// A right is missing; nothing has changed.
+    /// A permission is missing; nothing has changed.
     Permission,
-    /// Somebody else changed the state, or the nodes do not agree on it; nothing has changed.
+    /// Another command changed the state, or the nodes do not agree on the state; nothing has changed.
     Conflict,
-    /// It did what it was asked, and its answer could not be written to stdout.
+    /// The command succeeded, but its answer could not be written to stdout.
     Unwritten,
-    /// The time that `--timeout` gave was over; nothing has changed.
+    /// The time of `--timeout` expired; nothing has changed.
     TimedOut,
-    /// The program that `lab exec` was to run cannot be run.
+    /// `lab exec` cannot run the program.
     CannotRun,
-    /// There is no such program for `lab exec` to run.
+    /// The program of `lab exec` does not exist.
     NoProgram,
-    /// Interrupted; nothing has changed.
+    /// The command was interrupted; nothing has changed.
     Interrupted,
-    /// As the program did that `lab exec` has run.
+    /// The exit code of the program that `lab exec` ran.
     OfProgram(u8),
 }
 
 impl Exit {
-    /// All of netemctl's own.
+    /// All exit codes of netemctl itself, without those of programs.
     pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::Failed,
@@ -59,8 +65,10 @@ impl Exit {
         Self::Interrupted,
     ];
 
-    /// The one that counts where nodes fail for different reasons, whatever their order: what another try does not change
-    /// comes before what may pass by itself.
+    /// The exit code of a command whose nodes fail for different reasons.
+    ///
+    /// The order of the nodes does not matter. A failure that stays at a retry takes precedence over a failure that may
+    /// pass by itself.
     pub fn of_many(exits: impl IntoIterator<Item = Self>) -> Option<Self> {
         exits.into_iter().min_by_key(|exit| match exit {
             Self::Failed => 0,
@@ -69,12 +77,12 @@ impl Exit {
             Self::Unsupported => 3,
             Self::Unreachable => 4,
             Self::Conflict => 5,
-            // No node ends with another one.
+            // The failures of nodes have no other exit codes.
             _ => 6,
         })
     }
 
-    /// The number that the process ends with.
+    /// The exit code of the process, as a number.
     pub fn code(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -88,7 +96,7 @@ impl Exit {
             Self::Permission => 8,
             Self::Conflict => 9,
             Self::Unwritten => 10,
-            // As timeout(1) has it.
+            // timeout(1) uses the same code.
             Self::TimedOut => 124,
             Self::CannotRun => 126,
             Self::NoProgram => 127,
@@ -97,7 +105,7 @@ impl Exit {
         }
     }
 
-    /// What it means, in the words of `--help` and the README.
+    /// The meaning of the exit code, in the words of `--help` and the README.
     pub fn meaning(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -131,7 +139,7 @@ mod tests {
     use super::Exit::{self, Conflict, Failed, Permission, Refused, Unreachable, Unsupported};
 
     #[test]
-    fn of_several_nodes_the_exit_code_does_not_depend_on_their_order() {
+    fn the_exit_code_of_several_nodes_does_not_depend_on_their_order() {
         let in_order = [Failed, Permission, Refused, Unsupported, Unreachable, Conflict];
         for (position, first) in in_order.iter().enumerate() {
             for other in &in_order[position..] {

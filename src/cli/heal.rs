@@ -1,4 +1,4 @@
-//! `netemctl heal`: roll back partitions.
+//! `netemctl heal`: ends partitions.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::fleet::Edit;

@@ -1,4 +1,4 @@
-//! What processes that run on write down: on stderr, or in a file of bounded size.
+//! The log of long-running processes: on stderr, or in a file of bounded size.
 
 use std::{
     ffi::OsString,
@@ -10,15 +10,19 @@ use std::{
 
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
-/// How large a log file may become.
+/// The maximum size of a log file, in bytes.
 const LIMIT: u64 = 512 * 1024;
 
-/// Logs to stderr, by default what an operator wants to know.
+/// Logs to stderr.
+///
+/// The default level is `info`.
 pub(super) fn to_stderr() {
     start(io::stderr);
 }
 
-/// Logs to a file. When it is full it becomes `FILE.1`, in the place of the one before.
+/// Logs to a file.
+///
+/// A full file is renamed to `FILE.1`, which replaces an older `FILE.1`.
 pub(super) fn to_file(path: &Path) -> io::Result<()> {
     start(Mutex::new(BoundedLog::open(path, LIMIT)?));
     Ok(())
@@ -31,7 +35,9 @@ fn start(writer: impl for<'a> MakeWriter<'a> + Send + Sync + 'static) {
     drop(log.try_init());
 }
 
-/// A file that never becomes larger than its limit, with the one before it as `FILE.1`.
+/// A log file with a size limit.
+///
+/// The previous log file is kept as `FILE.1`.
 struct BoundedLog {
     path: PathBuf,
     limit: u64,
@@ -61,11 +67,13 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl Write for BoundedLog {
-    /// One event at a time.
+    /// Writes one event of the log.
+    ///
+    /// `event` is always a whole event.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
         let length = u64::try_from(event.len()).unwrap_or(u64::MAX);
         if self.size > 0 && self.size.saturating_add(length) > self.limit {
-            // Where that fails, a log that is too long is better than none.
+            // If the rename fails, the log exceeds its limit, which is better than no log.
             let _still_the_old_one = self.turn();
         }
         self.size = self.size.saturating_add(length);
@@ -83,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_is_full_begins_anew_and_keeps_the_one_before() {
+    fn a_full_log_starts_a_new_file_and_keeps_the_previous_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("agent.log");
         let text = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();

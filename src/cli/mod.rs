@@ -1,4 +1,6 @@
-//! The command line: one file a verb, each a clap struct and a `run`.
+//! The command line of netemctl.
+//!
+//! Each verb has a file with a clap struct and a `run` function.
 
 mod agent;
 mod apply;
@@ -159,7 +161,7 @@ pub fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    // Read here, since clap would show the variable as if it were given on the command line.
+    // Variables are read here, because clap would treat their values like options of the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
     let context = Context::new(cli.json, lab_dir, cli.timeout);
@@ -192,7 +194,7 @@ fn command() -> clap::Command {
     })
 }
 
-/// Hides options of a command, and of the commands below it, from their help.
+/// Hides options of a command and of its subcommands from the help.
 fn with_hidden(command: clap::Command, is_hidden: &dyn Fn(&str) -> bool) -> clap::Command {
     let command = command.mut_args(|argument| {
         let hide = argument.is_hide_set() || is_hidden(argument.get_id().as_str());
@@ -213,8 +215,10 @@ fn called(mut matches: &ArgMatches) -> clap::Command {
     command
 }
 
-/// The document that a command line asks for that clap has no answer to but words. What follows `--` is for another
-/// program.
+/// The JSON form in the command line, found without clap.
+///
+/// Arguments after `--` are for another program. clap prints its errors, the help and the version as text only. This
+/// form lets netemctl print them as a document.
 fn wanted_json() -> Option<JsonForm> {
     let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
     arguments.find_map(|argument| match argument.to_str()? {
@@ -224,18 +228,18 @@ fn wanted_json() -> Option<JsonForm> {
     })
 }
 
-/// What is asked of clap.
+/// The document of `--help` or `--version`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 enum Asked {
-    /// By `--help`.
+    /// The text of the help.
     Help(String),
-    /// By `--version`.
+    /// The version of netemctl.
     Version(&'static str),
 }
 
-/// What clap would print, as a document: an error, the help, or the version.
+/// Prints clap's answer as a document: an error, the help, or the version.
 fn answer_of_clap(form: JsonForm, error: &clap::Error) -> Exit {
     let context = Context::new(Some(form), None, None);
     let asked = match error.kind() {
@@ -249,7 +253,7 @@ fn answer_of_clap(form: JsonForm, error: &clap::Error) -> Exit {
     }
 }
 
-/// A usage error as a document: clap's first paragraph says what is wrong, the others what to do.
+/// A usage error from clap's text: the first paragraph is the message, and the other paragraphs are hints.
 fn usage(error: &clap::Error) -> Failure {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         return Failure::new(Exit::Usage, "a command is missing").hint("list the commands: netemctl --help");
@@ -260,7 +264,7 @@ fn usage(error: &clap::Error) -> Failure {
     paragraphs.fold(failure, Failure::hint)
 }
 
-/// The most that `--timeout` can say: a year.
+/// The longest `--timeout`, in seconds: one year.
 const LONGEST_TIMEOUT: f64 = 365.0 * 86_400.0;
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -271,7 +275,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 }
 
 impl Verb {
-    /// Whether the command changes what the agents have.
+    /// True if the command changes the state of the agents.
     fn changes_fleet(&self) -> bool {
         matches!(
             self,
@@ -282,7 +286,7 @@ impl Verb {
 
 fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match &verb {
-        // It runs for as long as its node is to be shaped, and the end of a time must not end it silently.
+        // An agent runs until SIGTERM. A timeout must not end the shaping of its node silently.
         Verb::Agent(_) if context.is_limited() => {
             return Err(
                 Failure::new(Exit::Usage, "--timeout does not apply to an agent").hint("an agent runs until SIGTERM")
@@ -329,7 +333,9 @@ mod tests {
         lab::LabError,
     };
 
-    /// Every command that has no commands of its own, by its words, with the options of those above it.
+    /// The commands without subcommands: the words of each command, and its options.
+    ///
+    /// The options include those of the parent commands.
     fn commands() -> Vec<(Vec<String>, clap::Command)> {
         fn below(words: &[String], command: &clap::Command, all: &mut Vec<(Vec<String>, clap::Command)>) {
             if !command.has_subcommands() {
@@ -344,7 +350,7 @@ mod tests {
         all
     }
 
-    /// A failure for each hint that several commands may give.
+    /// One failure for each hint that several commands can give.
     fn failures() -> Vec<Failure> {
         let nobody = |phase| TransactionError::Nodes {
             phase,
@@ -365,7 +371,7 @@ mod tests {
         labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::nowhere()]).collect()
     }
 
-    /// The command that a clause of a hint is about: the one that it names, or else the one that has failed.
+    /// The command that a clause of a hint is about: the command in the clause, or else the failed command.
     fn meant<'a>(clause: &str, all: &'a [(Vec<String>, clap::Command)], own: &'a clap::Command) -> &'a clap::Command {
         let Some((_, words)) = clause.split_once("netemctl ") else { return own };
         let named = all.iter().find(|(names, _)| words.starts_with(&names.join(" ")));
@@ -390,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hint_at_an_option_is_given_by_the_commands_that_have_it() {
+    fn every_command_with_an_option_gives_the_hint_about_the_option() {
         let hint_at = |option: &str| {
             let has_hint = |command: &clap::Command| {
                 let hints = failures().into_iter().flat_map(|failure| failure.of_command(command).hints);
@@ -412,14 +418,14 @@ mod tests {
     #[test]
     fn every_exit_code_is_in_the_help() {
         for exit in Exit::ALL {
-            // Line breaks are where they fit.
+            // The help may have a line break between any two words.
             let help = AFTER_HELP.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(help.contains(&format!("{} {}", exit.code(), exit.meaning())), "{exit:?}");
         }
     }
 
     #[test]
-    fn every_exit_code_is_in_the_readme_and_in_what_orchestrators_read() {
+    fn every_exit_code_is_in_the_readme_and_in_docs_orchestrating() {
         for text in [include_str!("../../README.md"), include_str!("../../docs/orchestrating.md")] {
             for exit in Exit::ALL {
                 assert!(text.contains(&format!("| {} | {} |", exit.code(), exit.meaning())), "{exit:?}");

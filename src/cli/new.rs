@@ -1,4 +1,4 @@
-//! `netemctl new`: a topology file to begin with.
+//! `netemctl new`: prints a topology file as a starting point.
 
 use serde::Serialize;
 
@@ -34,7 +34,7 @@ pub(super) struct New {
     rtt_within: Option<Rtt>,
 }
 
-/// What is printed.
+/// The document of `new`.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Template {
@@ -95,7 +95,9 @@ name = \"wan\"
     )
 }
 
-/// A line for each zone. The first zones have a node more if the nodes cannot be divided evenly.
+/// One line for each zone.
+///
+/// If the nodes cannot be divided evenly, the first zones have one node more.
 fn zone_lines(nodes: u32, zones: u32) -> String {
     let mut first = 1;
     let line = |zone: u32| {
@@ -144,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_the_topology_that_was_asked_for(
+        fn the_printed_file_is_the_requested_topology(
             (zones, nodes) in (2_u32..40).prop_flat_map(|zones| (Just(zones), zones..200)),
             rtt in rtts(),
             rtt_within in rtts(),
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_override_counts_once_it_is_no_comment() {
+    fn the_override_takes_effect_without_its_comment_marks() {
         let rtt = Rtt::from_nanos(100_000_000);
         for (zones, last) in [(None, 2), (Some(3), 6)] {
             let text = New { nodes: 9, zones, rtt, rtt_within: None }.text().unwrap();

@@ -1,4 +1,6 @@
-//! What a command prints: the answer on stdout, as data for programs or drawn for people; everything else on stderr.
+//! Prints the answer of a command on stdout, and everything else on stderr.
+//!
+//! The answer is a JSON document for programs, or a drawing for people.
 
 use std::{
     io::{self, IsTerminal, Write},
@@ -14,12 +16,12 @@ use super::{
 };
 use crate::topology::{Problem, Warnings};
 
-/// How wide the lines of files are drawn on stderr.
+/// The width of excerpts from files on stderr, in columns.
 fn width() -> usize {
     columns(io::stderr()).unwrap_or(100)
 }
 
-/// How documents are printed.
+/// The format of JSON documents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum JsonForm {
     /// Indented, for people to read.
@@ -28,27 +30,29 @@ pub(super) enum JsonForm {
     Lines,
 }
 
-/// What a command that failed prints.
+/// The document of a command that failed.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Report<'a> {
-    /// What the command ends with.
+    /// The exit code of the command.
     exit_code: u8,
     error: &'a Failure,
 }
 
 impl Context {
-    /// From now on nothing but the command itself says how it ends.
+    /// Stops [`Context::watch`]: from now on, the command itself reports how it ends.
     pub(super) fn settle(&self) {
         *self.settled.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 
-    /// Prints the answer: as data for programs, or drawn for people and fitted to their terminal, whichever is asked for.
+    /// Prints the answer: as JSON if `--json` is given, otherwise as a drawing that fits the terminal.
     pub(super) fn answer(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
         self.answer_within(columns(io::stdout()), data, drawn)
     }
 
-    /// The same for a text that is copied, a file or commands: its lines are as long as they are.
+    /// Like [`Self::answer`], for a text that users copy, such as a file or commands.
+    ///
+    /// Does not break its lines.
     pub(super) fn answer_as_is(&self, data: &impl Serialize, text: impl Fn() -> String) -> Result<(), Failure> {
         self.answer_within(None, data, text)
     }
@@ -61,7 +65,7 @@ impl Context {
     ) -> Result<(), Failure> {
         self.settle();
         self.print(columns, data, &drawn).map_err(|failure| {
-            // What was done is done, and stderr is all that is left to say so.
+            // The command has done its work, and only stderr can report this.
             let drawn = drawn();
             match drawn.lines().next() {
                 Some(first) => {
@@ -83,7 +87,7 @@ impl Context {
         let line_break = if text.ends_with('\n') { "" } else { "\n" };
         let printed = stdout.write_all(text.as_bytes()).and_then(|()| stdout.write_all(line_break.as_bytes()));
         match printed.and_then(|()| stdout.flush()) {
-            // Whoever reads our output has had enough of it.
+            // A broken pipe is no failure: the reader of stdout, such as head(1), has ended.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
                 Err(Failure::new(Exit::Unwritten, format!("cannot write the answer to stdout: {error}")))
             }
@@ -91,7 +95,7 @@ impl Context {
         }
     }
 
-    /// Reports a failure and answers with its exit code.
+    /// Reports a failure and returns its exit code.
     pub(super) fn report(&self, failure: &Failure) -> Exit {
         self.settle();
         self.say(failure)
@@ -100,16 +104,18 @@ impl Context {
     pub(super) fn say(&self, failure: &Failure) -> Exit {
         if self.json.is_some() {
             let report = Report { exit_code: failure.exit.code(), error: failure };
-            // There is nobody left to tell if stdout is gone.
+            // If stdout is closed, nobody reads the report.
             drop(self.print(None, &report, String::new));
         }
         self.complain(failure);
         failure.exit
     }
 
-    /// Says a failure on stderr, next to a document that has it as well.
+    /// Prints a failure on stderr.
+    ///
+    /// With `--json`, the document on stdout has the failure as well.
     pub(super) fn complain(&self, failure: &Failure) {
-        // On one terminal the sentences would be in the middle of the document.
+        // If both streams are the same terminal, these lines would be in the middle of the document.
         if self.json.is_some() && io::stdout().is_terminal() && io::stderr().is_terminal() {
             return;
         }
@@ -119,7 +125,7 @@ impl Context {
         } else {
             talk_marked("error:", "1;31", &failure.message);
         }
-        // What many nodes say alike is said once.
+        // An error of several nodes is printed once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
         for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, NodeFailure::of(said))))) {
             talk(&format!("  {}\n", saying(&said, &nodes)));
@@ -129,12 +135,14 @@ impl Context {
         }
     }
 
-    /// Whether colours are wanted on this stream (`NO_COLOR`: no-color.org).
+    /// True if the stream is a terminal, and the user has not disabled colours (`NO_COLOR`: no-color.org).
     pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
         stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 
-    /// Says on stderr what is probably not meant in a file, with the lines. For programs it is in the answer.
+    /// Prints warnings about a file on stderr, with the lines of the file.
+    ///
+    /// With `--json`, the answer has the warnings.
     pub(super) fn warn(&self, warnings: &Warnings) {
         if self.is_json() {
             return;
@@ -143,7 +151,7 @@ impl Context {
         talk_styled(&warnings.render(styled, width()), styled);
     }
 
-    /// The same, in a line each.
+    /// Like [`Self::warn`], but prints each warning on one line, without the lines of the file.
     pub(super) fn mention(&self, warnings: &Warnings) {
         if self.is_json() {
             return;
@@ -154,12 +162,12 @@ impl Context {
     }
 }
 
-/// Says what may have colours of ours.
+/// Prints a text on stderr that may have netemctl's own colours.
 fn talk_styled(text: &str, styled: bool) {
     talk_raw(&if styled { escape::coloured(text) } else { escape::escaped(text) });
 }
 
-/// Says a sentence behind a word that has a colour.
+/// Prints a coloured word and a sentence on stderr.
 fn talk_marked(word: &str, colour: &str, text: &str) {
     let text = spoken(&format!("{word} {text}\n"));
     match text.strip_prefix(word).filter(|_| Context::is_styled(&io::stderr())) {
@@ -168,18 +176,20 @@ fn talk_marked(word: &str, colour: &str, text: &str) {
     }
 }
 
-/// Says something that is not the answer.
+/// Prints a text on stderr that is not the answer.
 pub(super) fn talk(text: &str) {
     talk_raw(&spoken(text));
 }
 
-/// The text as stderr gets it.
+/// The text, escaped and fitted to the terminal of stderr.
 fn spoken(text: &str) -> String {
     fitted(&escape::escaped(text), columns(io::stderr()))
 }
 
-/// The same with colours, or with what moves the cursor: text of ours alone.
+/// Prints a text on stderr without changes.
+///
+/// Only for escaped text, and for netemctl's own escape sequences.
 pub(super) fn talk_raw(text: &str) {
-    // There is nobody left to tell if stderr is gone.
+    // If stderr is closed, nobody reads the text.
     drop(io::stderr().write_all(text.as_bytes()));
 }

@@ -1,4 +1,4 @@
-//! What is laid over the links, for `status`: between whom, what it says, over what, and for how long still.
+//! The overlays in force, as `status` shows them: nodes, parameters, the link under the overlay, and the time left.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ use crate::{
     wire::NodeStatus,
 };
 
-/// Of how many pairs the links are compared, to say over what a change is laid.
+/// The maximum number of pairs whose links are compared, to find the common link under an overlay.
 const COMPARED: usize = 10_000;
 
 /// One overlay in force.
@@ -22,18 +22,18 @@ pub(super) struct Laid {
     from: BTreeSet<NodeName>,
     to: BTreeSet<NodeName>,
     both_ways: bool,
-    /// What it says, as the language writes it.
+    /// The parameters of the overlay, as in a topology file.
     says: String,
-    /// The link that it is laid over, where that is one and the same for all pairs: empty for the bare LAN.
+    /// The link under the overlay, empty for the bare LAN; `None`: the pairs of nodes have different links.
     over: Option<String>,
-    /// In how many seconds the last node takes it off; `None`: not by itself.
+    /// The seconds until the last node ends the overlay; `None`: no time limit.
     #[serde(rename = "left_s")]
     left: Option<f64>,
     #[serde(skip)]
     ends: String,
 }
 
-/// The overlays of the document in force, with the time that the nodes give them.
+/// The overlays of the document in force, with the time left that the nodes report.
 pub(super) fn laid(wanted: &Wanted, nodes: &BTreeMap<NodeName, NodeStatus>) -> Vec<Laid> {
     let laid = |(position, overlay): (usize, &Overlay)| {
         let at_nodes = nodes.values().flat_map(|status| &status.overlays).filter(|other| other.name == overlay.name);
@@ -52,7 +52,7 @@ pub(super) fn laid(wanted: &Wanted, nodes: &BTreeMap<NodeName, NodeStatus>) -> V
     wanted.overlays.iter().enumerate().map(laid).collect()
 }
 
-/// The link under an overlay, if all pairs that it is about have the same one.
+/// The link under an overlay; `None`: the pairs have different links, or there are too many pairs to compare.
 fn link_under(wanted: &Wanted, position: usize, overlay: &Overlay) -> Option<Link> {
     let there = overlay.from.iter().flat_map(|from| overlay.to.iter().map(move |to| (from, to)));
     let back = overlay.to.iter().flat_map(|from| overlay.from.iter().map(move |to| (from, to)));
@@ -65,7 +65,7 @@ fn link_under(wanted: &Wanted, position: usize, overlay: &Overlay) -> Option<Lin
     (compared && pairs.next().is_none()).then_some(link)
 }
 
-/// The shortest name that the nodes have together: a zone's, or a hostlist.
+/// The shortest name for a set of nodes: a zone, `*` for all nodes, or a hostlist.
 pub(super) fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
     let is_all = |zone: &&[NodeName]| zone.len() == nodes.len() && zone.iter().all(|node| nodes.contains(node));
     let zone = wanted.zones().into_iter().find(|(_, members)| is_all(members));
@@ -76,7 +76,7 @@ pub(super) fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
     }
 }
 
-/// A line for each.
+/// Draws a table with a line for each overlay.
 pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
     let header = ["CHANGE", "LINKS", "SAYS", "OVER", "TIME LEFT"];
     let row = |laid: &Laid| {
@@ -91,7 +91,7 @@ pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
     table(styled, &header, overlays.iter().map(row).collect())
 }
 
-/// A time as people say it: `8.2 s`, `29 s`, `4 m 10 s`, `2 h 5 m`.
+/// A time in units that suit its length: `8.2 s`, `29 s`, `4 m 10 s`, `2 h 5 m`.
 pub(super) fn time(seconds: f64) -> String {
     #[expect(
         clippy::cast_possible_truncation,
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_is_said_in_the_units_that_matter() {
+    fn a_time_has_units_that_suit_its_length() {
         assert_eq!([0.04, 8.23, 29.4, 250.0, 7_500.0].map(time), ["0.0 s", "8.2 s", "29 s", "4 m 10 s", "2 h 5 m"]);
     }
 }

@@ -1,4 +1,4 @@
-//! `netemctl partition`: cut nodes off from each other.
+//! `netemctl partition`: cuts nodes off from each other.
 
 use std::time::{Duration, SystemTime};
 
@@ -19,8 +19,8 @@ const LEAD: Duration = Duration::from_secs(1);
 /// Cut zones or nodes off from each other
 ///
 /// A node reaches only nodes on its own side. Each SIDE is a zone, a node, a hostlist, or several of them separated by
-/// commas. With a / among the words, all words between two slashes are one side. Nodes on no side form one more side, the
-/// rest.
+/// commas. With a / among the words, all words between two slashes are one side. Nodes on no side form one more side,
+/// the rest.
 ///
 /// Packets between sides are dropped silently at both ends: new connections, established connections and packets in
 /// flight. Links keep their delays. Partitions add up and heal one by one. Repeating a partition changes nothing. apply
@@ -162,7 +162,7 @@ impl Partition {
                 return Err(Failure::new(Exit::Usage, "--seed needs something random").hint(hint));
             }
             Some(seed) => seed,
-            // Short, so that people can type it.
+            // A short seed is easy to type.
             None => dice().throw() & 0xffff,
         };
         let timing = self.timing.timing(SystemTime::now().into(), LEAD, seed)?;

@@ -1,4 +1,4 @@
-//! Partitions as `partition`, `heal` and `status` show them: who is cut from whom, which packets, how, and until when.
+//! The partitions in force, as `partition`, `heal` and `status` show them: sides, packets, mode and time left.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,25 +20,28 @@ use crate::{
 pub(super) struct Parted {
     name: String,
     kind: Kind,
-    /// The sides; of a one-way partition those who are not heard and those who do not hear; of a ring its nodes or zones
-    /// in their order.
+    /// The sides.
+    ///
+    /// A one-way partition has the senders first, then the receivers. A ring has its nodes or zones in their order.
     sides: Vec<BTreeSet<NodeName>>,
-    /// The nodes that are on no side: one more side, the rest. Empty for a one-way partition, where they reach all.
+    /// The nodes on no side, which form one more side.
+    ///
+    /// Empty for a one-way partition: its other nodes reach all nodes.
     rest: BTreeSet<NodeName>,
-    /// Of a ring, how many neighbours each reaches on either hand.
+    /// The number of neighbours that each position of a ring reaches on each side; absent: not a ring.
     #[serde(skip_serializing_if = "Option::is_none")]
     reach: Option<usize>,
-    /// Whether packets in the other direction pass.
+    /// True if packets in the other direction pass.
     one_way: bool,
-    /// Which packets; none: all.
+    /// The ports whose packets are cut; empty: all packets.
     ports: BTreeSet<Port>,
     mode: ModeKind,
-    /// The share of packets that is lost, if not all are.
+    /// The share of packets that is lost; absent: all packets are cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     loss: Option<Probability>,
-    /// `None`: at once, and until it is healed.
+    /// `None`: the partition began at once and lasts until `heal`.
     timing: Option<Timed>,
-    /// How many packets its filters have dropped, since they were written, on all nodes that answer.
+    /// The packets that the partition's filters have dropped since their creation, on all nodes that answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<u64>,
     #[serde(skip)]
@@ -64,21 +67,21 @@ enum ModeKind {
     Loss,
 }
 
-/// When a partition is in force that is not so for good.
+/// The times of a partition that begins later, ends by itself, or flaps.
 #[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Timed {
-    /// From when on, as in RFC 3339.
+    /// The beginning, in UTC (RFC 3339).
     begins: String,
-    /// For how many seconds from then on; `None`: until it is healed.
+    /// The duration from the beginning, in seconds; `None`: until `heal`.
     #[serde(rename = "lasts_s")]
     lasts: Option<f64>,
-    /// In how many seconds it is over; `None`: not by itself.
+    /// The seconds until the end; `None`: until `heal`.
     #[serde(rename = "left_s")]
     left: Option<f64>,
-    /// Whether it cuts at this moment.
+    /// True if the partition cuts now.
     is_on: bool,
-    /// In how many seconds that changes; `None`: never.
+    /// The seconds until `is_on` changes; `None`: never.
     #[serde(rename = "changes_in_s")]
     changes_in: Option<f64>,
     flap: Option<Flapping>,
@@ -87,18 +90,18 @@ struct Timed {
 #[derive(Clone, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Flapping {
-    /// For how many seconds it cuts.
+    /// The seconds for which the partition cuts.
     #[serde(rename = "down_s")]
     down: f64,
-    /// For how many seconds it does not.
+    /// The seconds for which the partition does not cut.
     #[serde(rename = "up_s")]
     up: f64,
-    /// How much each change may be off, in percent of the shorter of the two.
+    /// The variation of each change, in percent of the shorter of `down_s` and `up_s`.
     spread: u8,
     seed: u64,
 }
 
-/// The same for people.
+/// The texts about a partition, for people.
 struct Says {
     sides: String,
     packets: String,
@@ -106,12 +109,12 @@ struct Says {
     time: String,
 }
 
-/// The partitions of a document as they are at a moment of the controller's clock.
+/// The partitions of a document, with their times at `now` by the controller's clock.
 pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
     wanted.partitions.iter().map(|partition| Parted::of(partition, wanted, now)).collect()
 }
 
-/// What a partition is called, and, where the name does not say it, who is cut from whom and how.
+/// The name of a partition, followed by details that the name does not have: sides, ports, mode and times.
 pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
     let Says { sides, packets, fate, .. } = Says::of(partition, wanted, None);
     let mut details = Vec::new();
@@ -133,7 +136,7 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
     format!("partition {}{details}", partition.name)
 }
 
-/// A line for each, and for each that has cut nothing so far.
+/// Draws a table of the partitions, and a line for each partition that has cut nothing so far.
 pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
     let row = |Parted { name, says: Says { sides, packets, fate, time }, cut, .. }: &Parted| {
         let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
@@ -147,7 +150,7 @@ pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
     text
 }
 
-/// Why a partition with these ports has cut nothing.
+/// The reason why a partition with these ports has cut nothing.
 pub(super) fn cut_nothing(ports: &BTreeSet<Port>) -> String {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let which = if ports.is_empty() { String::new() } else { format!(" to or from {}", ports.join(", ")) };
@@ -155,7 +158,7 @@ pub(super) fn cut_nothing(ports: &BTreeSet<Port>) -> String {
 }
 
 impl Parted {
-    /// With what nodes have counted.
+    /// Adds the numbers of packets that the nodes have counted.
     pub(super) fn counted<'s>(self, nodes: impl Iterator<Item = &'s NodeStatus>) -> Self {
         let own = nodes.flat_map(|node| &node.partitions).filter(|partition| partition.name == self.name);
         Self { cut: own.filter_map(|partition| partition.cut).reduce(|one, other| one + other), ..self }
@@ -263,7 +266,7 @@ fn rest(shape: &Shape, wanted: &Wanted) -> BTreeSet<NodeName> {
     wanted.inventory.nodes.keys().filter(|node| !named.contains(node)).cloned().collect()
 }
 
-/// `Z3 | the rest`, `n[1-4] | n[4-7], bridged by n4`, `Z1 → Z3`, `ring of n3 n1 n5 n2 n4`.
+/// The sides in words: `Z3 | the rest`, `n[1-4] | n[4-7], bridged by n4`, `Z1 → Z3`, `ring of n3 n1 n5 n2 n4`.
 fn sides(shape: &Shape, wanted: &Wanted) -> String {
     let word = |nodes: &BTreeSet<NodeName>| word_for(wanted, nodes);
     let rest = if rest(shape, wanted).is_empty() { "" } else { " | the rest" };
@@ -284,7 +287,7 @@ fn sides(shape: &Shape, wanted: &Wanted) -> String {
     }
 }
 
-/// What a partition says of its time, at no moment in particular.
+/// The beginning, duration and flapping of a partition, independent of the present time.
 fn schedule(timing: Timing) -> String {
     let seconds = |time_of: Duration| time(time_of.as_secs_f64());
     let flap = timing.flap.map(|flap| format!("down {}, up {}", seconds(flap.down), seconds(flap.up)));

@@ -1,4 +1,4 @@
-//! `netemctl pki`: a private CA, and the certificates with which agents and controllers authenticate.
+//! `netemctl pki`: makes a private CA, and the certificates with which agents and controllers authenticate.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,8 +23,8 @@ use crate::{
 
 /// Make the certificates with which agents and controllers authenticate
 ///
-/// The PKI folder has a private CA, and a folder with ca.pem, cert.pem and key.pem for each node, the controller and the
-/// viewer. Keep the CA's key secret: whoever has it can change every node.
+/// The PKI folder has a private CA, and a folder with ca.pem, cert.pem and key.pem for each node, the controller and
+/// the viewer. Keep the CA's key secret: whoever has it can change every node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A fleet of nine:
@@ -201,7 +201,7 @@ pub(in crate::cli) struct Issued {
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "PkiShow"))]
 pub(in crate::cli) struct Shown {
     directory: PathBuf,
-    /// True if all are valid and signed by the CA.
+    /// True if all certificates are valid and signed by the CA.
     ok: bool,
     ca: Certificate,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -225,10 +225,10 @@ struct Certificate {
 #[serde(rename_all = "kebab-case")]
 enum State {
     Ok,
-    /// It expires within two weeks.
+    /// The certificate expires within two weeks.
     EndsSoon,
     Expired,
-    /// Another CA signed it, usually a replaced one.
+    /// Another CA signed the certificate, usually a CA that was replaced.
     OtherCa,
 }
 

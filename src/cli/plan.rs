@@ -1,5 +1,7 @@
-//! `netemctl plan`: what `apply` would do, computed by the agents from what their kernels have now, or without agents for
-//! interfaces that have nothing.
+//! `netemctl plan`: shows the steps that `apply` would make.
+//!
+//! The agents compute the steps from the present state of their kernels. Without agents, the plan is for unshaped
+//! interfaces.
 
 mod offline;
 
@@ -9,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::offline::Offline;
-use super::{Context, Exit, Failure, inventory_in_use::InventoryInUse, render::count, topology_file};
+use super::{Context, Exit, Failure, render::count, topology_file, inventory_in_use::InventoryInUse};
 use crate::{
     fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
@@ -42,13 +44,13 @@ pub(super) struct Plan {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct FleetPlan<'a> {
-    /// Whether apply would change anything.
+    /// True if `apply` would change anything.
     changed: bool,
-    /// What the plan goes by. Absent: by what the agents say.
+    /// The assumptions of a plan without agents; absent: the agents computed the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     offline: Option<Offline>,
     nodes: Vec<Planned<'a>>,
-    /// What is probably not meant in the topology file or the inventory, although they are right.
+    /// Warnings about the topology file and the inventory.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
 }
@@ -59,7 +61,7 @@ struct Planned<'a> {
     node: &'a NodeName,
     interface: &'a IfName,
     steps: &'a [Step],
-    /// The kernel memory that full queues of new or changed leaves hold, in bytes, all together.
+    /// The kernel memory that the queues of all new or changed leaves take when they are full, in bytes.
     memory_at_stake: u64,
     /// The queues of new or changed leaves.
     queues: Vec<Queue>,
@@ -67,21 +69,21 @@ struct Planned<'a> {
     tc: Option<Vec<String>>,
 }
 
-/// What a queue holds when it is full of frames of 1,514 bytes.
+/// A queue, and its use of memory and time when it is full of frames of 1,514 bytes.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Queue {
     class: ClassMinor,
-    /// In packets.
+    /// The capacity of the queue, in packets.
     limit: u32,
-    /// The kernel memory that they take, in bytes.
+    /// The kernel memory of the full queue, in bytes.
     memory: u64,
-    /// How long the link takes to send them at its rate, in nanoseconds. Absent: the link has no rate.
+    /// The time that the link takes to send the full queue, in nanoseconds; absent: the link has no rate.
     #[serde(skip_serializing_if = "Option::is_none")]
     time_ns: Option<u64>,
 }
 
-/// What would be done, and to which interface of each node.
+/// The steps of a plan, with the interface of each node.
 struct Steps {
     changed: bool,
     nodes: BTreeMap<NodeName, (IfName, Vec<Step>)>,
@@ -93,8 +95,7 @@ impl Plan {
         let warnings = topology.warnings();
         context.mention(&warnings);
         let inventory_in_use = context.inventory_if_any(Some(&topology))?;
-        let of_inventory =
-            inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
+        let of_inventory = inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
         let warnings = [warnings.problems(), of_inventory.unwrap_or_default()].concat();
         let (Steps { changed, nodes }, offline) = match inventory_in_use {
             Some(inventory_in_use) if !self.offline => (self.ask(context, &inventory_in_use, topology)?, None),
@@ -127,12 +128,12 @@ impl Plan {
         Ok(Exit::Ok)
     }
 
-    /// Has the agents compute it.
+    /// Lets the agents compute the plan.
     fn ask(&self, context: &Context, inventory_in_use: &InventoryInUse, topology: Topology) -> Result<Steps, Failure> {
         let fleet = inventory_in_use.fleet(context).map_err(unreached)?;
         self.check_node(fleet.inventory())?;
         let preview = context.ask("reading the nodes", async |_| {
-            // It keeps nobody out, so that there is nothing to put in order when it is dropped.
+            // A dry run locks no node, so it needs no cleanup after an interrupt.
             let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
             Ok(Box::pin(fleet.dry_run(&Edit::replacing(), &never, edit)).await?)
@@ -155,7 +156,7 @@ impl Plan {
     }
 }
 
-/// The failure with what helps where agents do not answer.
+/// The failure, with a hint about `--offline` if agents do not answer.
 fn unreached(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
@@ -163,7 +164,7 @@ fn unreached(failure: Failure) -> Failure {
     failure.hint("plan without agents: netemctl plan --offline TOPOLOGY")
 }
 
-/// The queue that a step makes or changes.
+/// The queue that a step creates or changes; `None`: the step has no queue.
 fn queue(step: &Step) -> Option<Queue> {
     let (class, profile) = match step {
         Step::AddClass { class, profile: Some(profile) } | Step::ChangeLeaf { class, to: profile, .. } => {
@@ -185,7 +186,7 @@ fn draw(plan: &FleetPlan<'_>) -> String {
             0 => String::new(),
             megabytes => format!(", full queues take {megabytes} MB of kernel memory"),
         };
-        // Of a link without a rate, no packet stays longer than its delay.
+        // Without a rate, no packet stays in the queue longer than the link's delay.
         let longest = queues.iter().filter_map(|queue| queue.time_ns).max();
         let time = longest.map_or_else(String::new, |nanos| format!(", {} to drain", time(nanos)));
         text += &format!("# {node} {interface}: {}{memory}{time}\n", count(steps.len(), "step"));
@@ -197,7 +198,7 @@ fn draw(plan: &FleetPlan<'_>) -> String {
     text
 }
 
-/// A time, to two digits at least.
+/// A time in milliseconds, or in seconds from 10 s on.
 fn time(nanos: u64) -> String {
     let millis = nanos / 1_000_000;
     if millis < 10_000 { format!("{millis} ms") } else { format!("{} s", millis / 1_000) }

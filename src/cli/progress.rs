@@ -1,4 +1,4 @@
-//! Progress on stderr: the work that a command waits for, once a second has passed.
+//! Prints on stderr what a command waits for, if the command takes longer than a second.
 
 use std::{
     cell::{Cell, RefCell},
@@ -10,17 +10,17 @@ use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::{output::talk_raw, render::columns};
 
-/// How long something may take before it says that it is at work.
+/// The time before the first message, and the interval between messages.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// What is under way at this moment.
+/// The activity of the command at this moment.
 pub(super) struct Progress {
-    /// `None`: nothing is said of it.
+    /// The name of the activity; `None`: no messages.
     label: RefCell<Option<String>>,
     since: Cell<Instant>,
-    /// When it is over at the earliest, if that is known.
+    /// The earliest end of the activity, if known.
     until: Cell<Option<Instant>>,
-    /// Whether the label has been printed as a line of its own.
+    /// True if the label has been printed on a line of its own.
     is_said: Cell<bool>,
 }
 
@@ -30,9 +30,9 @@ impl Progress {
         Self { label, since: Cell::new(Instant::now()), until: Cell::new(None), is_said: Cell::new(false) }
     }
 
-    /// From now on something else is under way.
+    /// Begins another activity.
     pub(super) fn says(&self, label: impl Into<String>) {
-        // Where nothing is to be said, that stays so.
+        // A progress without a label never prints messages.
         if let Some(old) = &mut *self.label.borrow_mut() {
             *old = label.into();
             self.since.set(Instant::now());
@@ -41,7 +41,7 @@ impl Progress {
         }
     }
 
-    /// The same goes on, by another label perhaps, and takes so long yet at the least.
+    /// Sets the least time left of the activity, and its label, which may be the same as before.
     pub(super) fn expects(&self, label: impl Into<String>, left: Duration) {
         let (label, since) = (label.into(), self.since.get());
         if self.label.borrow().as_ref() != Some(&label) {
@@ -51,7 +51,7 @@ impl Progress {
         self.until.set(Some(Instant::now() + left));
     }
 
-    /// Waits for `work`, and says every second what is under way.
+    /// Waits for `work`, and prints the activity every second.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
         let mut ticks = interval_at((Instant::now() + SILENCE).into(), SILENCE);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -71,7 +71,9 @@ impl Progress {
         }
     }
 
-    /// Answers whether there is something to be wiped away in the end.
+    /// Prints the activity.
+    ///
+    /// Returns true if the printed line must be erased at the end.
     fn draw(&self) -> bool {
         let seconds = self.since.get().elapsed().as_secs();
         let label = self.label.borrow();
@@ -81,7 +83,7 @@ impl Progress {
         let on_terminal = io::stderr().is_terminal();
         if on_terminal {
             let passed = format!(" … {seconds} s{left}");
-            // A line that goes on in the next row of the terminal would not be wiped away.
+            // A line that continues in the next row of the terminal could not be erased.
             let room = columns(io::stderr()).map_or(usize::MAX, |all| all.saturating_sub(passed.chars().count() + 1));
             let label: String = label.chars().take(room).collect();
             talk_raw(&format!("\r{label}{passed}\x1b[K"));

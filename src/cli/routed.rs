@@ -1,4 +1,6 @@
-//! What nodes send to networks behind other nodes, which is outside of the emulation: one warning for all nodes.
+//! The warning about routes to networks behind other nodes.
+//!
+//! Packets on these routes are not shaped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +9,7 @@ use crate::{
     wire::Routed,
 };
 
-/// A warning, if there is anything to warn of.
+/// One warning for all nodes that have such routes; `None`: no node has such routes.
 pub(super) fn warning<'a>(nodes: impl IntoIterator<Item = (&'a NodeName, &'a Routed)>) -> Option<String> {
     let nodes: BTreeMap<&NodeName, &Routed> = nodes.into_iter().collect();
     if nodes.is_empty() {
@@ -33,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nodes_that_route_by_each_other_are_one_warning() {
+    fn nodes_that_route_through_each_other_share_one_warning() {
         let node = |name: &str| name.parse::<NodeName>().unwrap();
         let routed = |through: &str, forwards| Routed { through: [node(through)].into(), forwards };
         let nodes = [(node("h1"), routed("h2", true)), (node("h2"), routed("h1", false))];

@@ -1,7 +1,7 @@
-//! Running what a command waits for: the one place that races it against Ctrl-C, SIGTERM and the end of `--timeout`.
+//! Runs the work of a command until it is done, or until Ctrl-C, SIGTERM or the end of `--timeout`.
 //!
-//! There are two ways to wait. [`Context::ask`] is for what changes nothing: an interruption drops it. [`Context::act`] is
-//! for what has something to put in order: an interruption tells it so, and it is waited for, within a bound.
+//! [`Context::ask`] is for work that changes nothing: an interrupt drops the work. [`Context::act`] is for work that
+//! must clean up: an interrupt cancels the work's token, and the command waits for the work within a time limit.
 
 use std::{io, process, sync::PoisonError, sync::atomic::Ordering, thread, time::Duration};
 
@@ -13,14 +13,17 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure, progress::Progress};
 
-/// How long work that was interrupted may take to put things in order. A change that all nodes may have been told to keep
-/// takes the longest to roll back: agents are waited for until another controller's change is confirmed or rolled back.
+/// The maximum time that interrupted work may take to clean up.
+///
+/// The longest cleanup is the rollback of a change that all nodes may have confirmed. This rollback waits for agents
+/// until another controller's change is confirmed or rolled back.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
 
 impl Context {
-    /// Ends the process when its time is up, unless by then it runs something that ends in good order, or prints its
-    /// answer: that is for files and pipes that somebody else never finishes to write. `fate` says what has become of
-    /// everything then.
+    /// Ends the process at the timeout, unless the process already runs work or prints its answer.
+    ///
+    /// This timeout is for reads of a file or pipe whose writer never ends. Work has its own timeout. `fate` is the end
+    /// of the message: the state after the timeout.
     pub(super) fn watch(&self, fate: &'static str) {
         let Some(deadline) = self.deadline.clone() else { return };
         let context = self.clone();
@@ -35,8 +38,9 @@ impl Context {
         });
     }
 
-    /// Runs work that changes nothing, and drops it when the command is interrupted. `what` is said if it takes over a
-    /// second.
+    /// Runs work that changes nothing.
+    ///
+    /// An interrupt drops the work. `what` is printed if the work takes over a second.
     pub(super) fn ask<T>(
         &self,
         what: &str,
@@ -51,8 +55,10 @@ impl Context {
         })
     }
 
-    /// Runs work that has something to put in order when the command is interrupted. The token that it gets is cancelled
-    /// then. `what` is said if the work takes over a second, and `order` if that takes over a second.
+    /// Runs work that must clean up after an interrupt.
+    ///
+    /// The interrupt cancels the token of the work. `what` is printed if the work takes over a second, and `order` if
+    /// the cleanup takes over a second.
     pub(super) fn act<T>(
         &self,
         what: Option<&str>,
@@ -107,7 +113,7 @@ impl Context {
                 }
                 cancel.cancel();
             });
-            // For a program, stderr may be the same terminal as stdout, and the document is all that it is to get.
+            // With --json, stderr may be the same terminal as stdout, which must have nothing but the document.
             let progress = Progress::new(what.filter(|_| !self.is_json()));
             Box::pin(progress.during(work(&interrupt, &progress))).await
         })

@@ -1,5 +1,4 @@
-//! What commands print with `--json`, as a JSON Schema, committed as `docs/api/cli.schema.json`; a part of the tests, not
-//! of the program.
+//! Tests that `docs/api/cli.schema.json` is the JSON Schema of the documents that commands print with `--json`.
 
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -20,7 +19,9 @@ use super::{
 };
 use crate::openapi::assert_is_committed;
 
-/// Every command that prints a document, and which. Those that change what is in force all print the same.
+/// Every command that prints a document, with the schema of the document.
+///
+/// All commands that change nodes print the same document.
 fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
     fn of<T: JsonSchema>(generator: &mut SchemaGenerator, commands: &[&str]) -> Vec<(String, Value)> {
         let schema = generator.subschema_for::<T>().to_value();
@@ -57,7 +58,7 @@ fn commands(generator: &mut SchemaGenerator) -> Map<String, Value> {
 }
 
 #[test]
-fn the_schema_of_what_commands_print_is_committed() {
+fn the_schema_of_the_documents_is_committed() {
     let mut generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
     let commands = commands(&mut generator);
     assert_is_committed(

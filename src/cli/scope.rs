@@ -1,4 +1,4 @@
-//! On which nodes a change is made, and how long it is tried: `--wait 30s`, `--only n[1-3]`, `--allow-missing`.
+//! The options for the nodes and the retries of a change: `--wait 30s`, `--only n[1-3]`, `--allow-missing`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,7 +17,9 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// The least time between two attempts. Two controllers that are in each other's way wait for different times.
+/// The minimum time between two attempts.
+///
+/// A random time is added, so two conflicting controllers wait differently.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// The options of every change.
@@ -43,7 +45,7 @@ pub(super) struct ScopeOptions {
 }
 
 impl ScopeOptions {
-    /// The nodes, of those of the inventory, that the change is for.
+    /// The scope of the change: the nodes of `--only`, or all nodes of the inventory.
     pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, NodeEntry>) -> Result<Scope, Failure> {
         let mut only = BTreeSet::new();
         for word in &self.only {
@@ -61,7 +63,7 @@ impl ScopeOptions {
         Ok(Scope { only, allow_missing: self.allow_missing, left_out: BTreeSet::new() })
     }
 
-    /// Makes attempts until one succeeds, fails for good, or the time is up.
+    /// Repeats the attempt until it succeeds, until it fails permanently, or until the time of `--wait` is over.
     pub(super) async fn until_it_succeeds<T>(
         &self,
         interrupt: &CancellationToken,

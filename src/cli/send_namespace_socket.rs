@@ -1,4 +1,6 @@
-//! `netemctl send-namespace-socket`, which an agent without `CAP_SYS_ADMIN` starts with a socket as its stdin.
+//! `netemctl send-namespace-socket`: makes a network namespace for an agent without `CAP_SYS_ADMIN`.
+//!
+//! The agent starts this command with a socket as stdin.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! `netemctl set`: lay a change over links while they are in force.
+//! `netemctl set`: changes parameters of links between nodes.
 
 use std::time::Duration;
 
@@ -39,8 +39,8 @@ pub(super) struct Set {
 
     /// Link parameter as in a topology file, such as loss=5%
     ///
-    /// A key may have dots, as in reorder.gap=5. Whole numbers, true, false, and values that begin with {, [ or a double
-    /// quote are TOML. Every other value is text.
+    /// A key may have dots, as in reorder.gap=5. Whole numbers, true, false, and values that begin with {, [ or a
+    /// double quote are TOML. Every other value is text.
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = parameter)]
     parameters: Vec<Parameter>,
 
@@ -60,7 +60,7 @@ pub(super) struct Set {
     scope: ScopeOptions,
 }
 
-/// One argument: a key, and its value as TOML.
+/// A parameter from the command line: its key, and its value as TOML.
 #[derive(Clone, Debug)]
 struct Parameter {
     key: String,
@@ -71,7 +71,7 @@ impl Set {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let lines = self.parameters.iter().map(|Parameter { key, value }| format!("{key} = {value}\n"));
         let change = LinkChange::parse(Source::new("<set>", lines.collect::<String>()), !self.one_way);
-        // It is no file that is wrong but the command line, which the text shown is made of.
+        // The parsed text is made from the command line, so an error in the text is a usage error.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;
         let request = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
@@ -91,7 +91,7 @@ fn parameter(text: &str) -> Result<Parameter, String> {
     let value = match value.parse::<i64>() {
         Ok(number) => number.to_string(),
         Err(_) if stands_for_itself => value.to_owned(),
-        // A JSON string is a TOML string as well, and a string can always be written as one.
+        // A JSON string is also a TOML string. Every text can be written as a JSON string.
         Err(_) => serde_json::to_string(value).unwrap_or_default(),
     };
     Ok(Parameter { key: key.to_owned(), value })

@@ -1,4 +1,6 @@
-//! `netemctl show`: what a topology says, without touching anything.
+//! `netemctl show`: shows the contents of a topology file.
+//!
+//! No agent is asked.
 
 use std::{io, path::PathBuf};
 
@@ -11,7 +13,7 @@ use super::{
 };
 use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
 
-/// How many rows a link may take that many scattered pairs of nodes have.
+/// The maximum number of rows for one link that many separate pairs of nodes have.
 const MAX_ROWS: usize = 12;
 
 /// Show the nodes, zones, RTTs and links of a topology
@@ -28,7 +30,7 @@ pub(super) struct Shown<'a> {
     topology: &'a str,
     zones: Vec<Zone<'a>>,
     nodes: &'a [NodeName],
-    /// Every ordered pair, one way.
+    /// The links of all ordered pairs of nodes, each one way.
     links: Vec<OneWay<'a>>,
 }
 
@@ -46,7 +48,7 @@ struct OneWay<'a> {
     to: &'a NodeName,
     #[serde(rename = "one_way_delay_ms")]
     one_way_delay: Delay,
-    /// Everything that the link adds, the delay once more.
+    /// All parameters of the link, including the delay.
     link: Link,
 }
 
@@ -58,7 +60,7 @@ impl Show {
             let one_way = move |(to, link): (_, Link)| OneWay { from, to, one_way_delay: link.delay, link };
             topology.links_from(from).map(one_way)
         });
-        // The list of pairs is for programs only: of 10,000 nodes it would be 100 million lines.
+        // Only programs get the list of pairs: for 10,000 nodes, the list has 100 million pairs.
         let links = if context.is_json() { links.collect() } else { Vec::new() };
         let shown = Shown { topology: topology.name(), zones: zones().collect(), nodes: topology.nodes(), links };
         context.answer(&shown, || draw(&topology))?;
@@ -90,7 +92,7 @@ fn draw(topology: &Topology) -> String {
     text + &links(topology)
 }
 
-/// What each distinct link adds, one way.
+/// A table of the distinct links, with their one-way parameters.
 fn links(topology: &Topology) -> String {
     let mut rows = Vec::new();
     for (link, scopes) in topology.distinct_links() {
@@ -103,7 +105,7 @@ fn links(topology: &Topology) -> String {
     table(Context::is_styled(&io::stdout()), &["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
 }
 
-/// What a link adds besides its delay, as the language says it, and what goes without saying there.
+/// The parameters of a link except its delay, as in a topology file, with notes about the implicit behaviour.
 fn others(link: &Link) -> String {
     let said = Link { delay: Delay::ZERO, ..*link }.notation();
     let order = match (link.jitter, link.reorder) {

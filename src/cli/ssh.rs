@@ -1,4 +1,4 @@
-//! How agents are reached by ssh, as the command line and the environment say.
+//! The options for agents that are reached by ssh, from the command line and the environment.
 
 use std::path::PathBuf;
 
@@ -38,7 +38,7 @@ impl Ssh {
     pub(super) fn options(self, changes: bool, is_quiet: bool) -> Options {
         let own = self.push.then(|| PathBuf::from("/proc/self/exe"));
         Options {
-            // Read here, since clap would show the variable as if it were given on the command line.
+            // The variable is read here, because clap would treat its value like an option of the command line.
             program: self.ssh.or_else(|| std::env::var("NETEMCTL_SSH").ok()).filter(|program| !program.is_empty()),
             sudo: self.ssh_sudo,
             changes,

@@ -1,4 +1,4 @@
-//! `netemctl status`: what is in force on each node, and whether its kernel agrees.
+//! `netemctl status`: shows the state in force on each node, and compares it with the node's kernel.
 
 mod draw;
 
@@ -12,9 +12,9 @@ use serde::Serialize;
 use self::draw::draw;
 use super::{
     Context, Exit, Failure,
-    inventory_in_use::InventoryOrigin,
     overlays::{Laid, laid},
     partitions::{Parted, parted},
+    inventory_in_use::InventoryOrigin,
 };
 use crate::{
     fleet::{CallError, split},
@@ -24,8 +24,8 @@ use crate::{
 
 /// Show what is in force on each node
 ///
-/// Every agent compares its kernel with the configuration now. Exit code 4: a kernel differs, or the nodes do not agree.
-/// Exit code 6: an agent does not answer.
+/// Every agent compares its kernel with the configuration now. Exit code 4: a kernel differs, or the nodes do not
+/// agree. Exit code 6: an agent does not answer.
 #[derive(Debug, clap::Args)]
 pub(super) struct Status {
     /// Show kernel counters: packets sent, lost, cut
@@ -36,19 +36,23 @@ pub(super) struct Status {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Fleetwide {
-    /// Whether every agent answers, all have the same document, and every kernel has what it asks for.
+    /// True if every agent answers, all agents have the same document, and every kernel matches the document.
     ok: bool,
-    /// Which nodes these are.
+    /// The source of the inventory.
     inventory: InventoryOrigin,
-    /// The nodes that the last change left as they were, because it was said so.
+    /// The nodes that `--only` or `--allow-missing` left out of the last change.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     missing: BTreeSet<NodeName>,
-    /// What is laid over the links, as one of the nodes has it; later wins.
+    /// The overlays in force, as one of the nodes has them.
+    ///
+    /// Later overlays take precedence.
     overlays: Vec<Laid>,
-    /// What is cut, as one of the nodes has it.
+    /// The partitions in force, as one of the nodes has them.
     partitions: Vec<Parted>,
     nodes: BTreeMap<NodeName, Node>,
-    /// With `--counters`: what the kernels have counted.
+    /// The counters of the kernels.
+    ///
+    /// Absent without `--counters`.
     #[serde(skip_serializing_if = "Option::is_none")]
     counters: Option<BTreeMap<NodeName, Counted>>,
 }
@@ -61,7 +65,9 @@ struct Node {
     status: Option<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<String>,
-    /// The same without the agent's address: what many nodes may have in common.
+    /// The error without the agent's address.
+    ///
+    /// Several nodes may have the same reason.
     #[serde(skip)]
     reason: Option<String>,
 }
@@ -78,7 +84,7 @@ impl Fleetwide {
 enum NodeState {
     Ok,
     Drifts,
-    /// It has an older document, as it was left out of a change.
+    /// The node was left out of a change, and has an older document.
     Behind,
     Unreachable,
 }
@@ -108,7 +114,7 @@ impl Status {
             let has_more =
                 |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {
-                // A node that has gone away just now has the document no more; its status has the names.
+                // If the node stops answering now, its document is missing, but its status has the names.
                 Some((node, _)) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
                 None => None,
             };
@@ -163,7 +169,7 @@ mod tests {
     use super::*;
     use crate::fleet::CallError;
 
-    /// A node with two profiles and a cut, as its agent says.
+    /// A node with two profiles and a partition, as its agent reports it.
     pub(super) fn node(name: &NodeName) -> Node {
         let profile = |delay: f64| serde_json::json!({ "delay_ms": delay, "limit": 1_000, "addresses": 9, "nodes": 3, "queued": 0 });
         let status = serde_json::json!({

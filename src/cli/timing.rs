@@ -1,4 +1,4 @@
-//! When a change is in force, as the command line says it: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
+//! The options for the times of a change: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
 
 use std::{
     process,
@@ -37,7 +37,7 @@ pub(super) struct TimingOptions {
     at: Option<At>,
 }
 
-/// When something is to begin.
+/// The value of `--at`: a time from now, or a moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum At {
     In(Duration),
@@ -45,13 +45,14 @@ enum At {
 }
 
 impl TimingOptions {
-    /// Whether any of it is left to chance.
+    /// True if the times have a random part.
     pub(super) fn is_random(&self) -> bool {
         self.spread.is_some_and(|spread| spread > 0)
     }
 
-    /// What the options say; `None`: at once and until further notice. What begins at once begins when the nodes are
-    /// ready; what is to begin at a moment of its own leaves them `lead` to be so.
+    /// The times of a change; `None`: the change begins at once and has no time limit.
+    ///
+    /// Without `--at`, the change begins when the nodes are ready. With `--at`, the nodes need `lead` to prepare.
     pub(super) fn timing(&self, now: Moment, lead: Duration, seed: u64) -> Result<Option<Timing>, Failure> {
         let Self { lasts, flap, spread, at } = self;
         if lasts.is_none() && flap.is_none() && at.is_none() {
@@ -76,7 +77,7 @@ impl TimingOptions {
     }
 }
 
-/// Dice whose seed is the time and the process.
+/// Dice with a seed from the time and the process ID.
 pub(super) fn dice() -> Dice {
     Dice::new(Moment::from(SystemTime::now()).as_nanos() ^ u64::from(process::id()) << 32)
 }
@@ -105,10 +106,10 @@ fn spread(text: &str) -> Result<u8, String> {
     }
 }
 
-/// The units beyond those of the language, in seconds.
+/// The units that topology files do not have, in seconds.
 const LONG_UNITS: [(char, u32); 2] = [('m', 60), ('h', 3_600)];
 
-/// A time that something lasts, in the units of the language or in minutes or hours.
+/// Parses a duration in a unit of topology files, in minutes, or in hours.
 pub(super) fn time_limit(text: &str) -> Result<Duration, String> {
     let long = LONG_UNITS.into_iter().find_map(|(unit, seconds)| {
         let number = text.strip_suffix(unit)?.trim_end();
@@ -149,7 +150,7 @@ mod tests {
     const NOTHING: TimingOptions = TimingOptions { lasts: None, flap: None, spread: None, at: None };
 
     #[test]
-    fn what_says_nothing_of_time_has_no_timing_and_what_does_begins_now() {
+    fn without_time_options_there_is_no_timing_and_without_at_it_begins_now() {
         assert_eq!(NOTHING.timing(NOW, LEAD, 7).unwrap(), None);
         let lasts = Some(Duration::from_secs(30));
         let timing = TimingOptions { lasts, ..NOTHING }.timing(NOW, LEAD, 7).unwrap();
@@ -161,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_at_the_moment_said_if_the_nodes_can_be_ready_by_then() {
+    fn at_sets_the_beginning_if_the_nodes_have_time_to_prepare() {
         let begins = |text: &str| {
             let options = TimingOptions { at: Some(at(text).unwrap()), ..NOTHING };
             options.timing(NOW, LEAD, 0).map(|timing| timing.map(|timing| timing.begins))

@@ -1,4 +1,4 @@
-//! What `verify` does not judge, why, and what to do about it.
+//! The pairs that `verify` does not judge, with the reasons and remedies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,9 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// That a machine was too busy to measure, if it was: the figures below are to be read with that in mind.
+/// A notice that a machine was too busy to measure; `None`: no machine was.
+///
+/// The figures below may be wrong then.
 pub(super) fn too_busy(report: &Report) -> Option<String> {
     (report.busy > 0).then(|| {
         format!(
@@ -21,7 +23,7 @@ pub(super) fn too_busy(report: &Report) -> Option<String> {
     })
 }
 
-/// The rest, each in a paragraph of its own.
+/// The other reasons, each in its own paragraph.
 pub(super) fn unjudged(report: &Report) -> String {
     let mut text = mute(report) + &filtered(report);
     if report.not_judged > 0 {
@@ -39,13 +41,13 @@ pub(super) fn unjudged(report: &Report) -> String {
     text
 }
 
-/// The pairs of a verdict, address by address.
+/// The measurements of all pairs with this verdict: one measurement for each address.
 fn measured(report: &Report, verdict: Verdict) -> impl Iterator<Item = (&Pair, &Measured)> {
     let pairs = report.pairs.iter().filter(move |pair| pair.verdict == verdict);
     pairs.flat_map(|pair| pair.measured.iter().map(move |measured| (pair, measured)))
 }
 
-/// Settings by which nodes do not answer.
+/// A paragraph about kernel settings that make nodes ignore echo requests.
 fn mute(report: &Report) -> String {
     let mut nodes: BTreeMap<_, BTreeSet<NodeName>> = BTreeMap::new();
     for (pair, measured) in measured(report, Verdict::Mute) {
@@ -64,7 +66,7 @@ fn mute(report: &Report) -> String {
     text
 }
 
-/// Where on its way a firewall drops a packet, and what it is.
+/// The place where a firewall drops a packet, and the type of the packet.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Hook {
     RequestsOut,
@@ -84,9 +86,9 @@ impl Hook {
     }
 }
 
-/// Firewalls that drop.
+/// A paragraph about firewalls that drop echo requests or replies.
 fn filtered(report: &Report) -> String {
-    // Where → the nodes, what was dropped, of how many.
+    // Hook → its nodes, the number of dropped packets, the number of all packets.
     let mut hooks: BTreeMap<Hook, (BTreeSet<NodeName>, u64, u64)> = BTreeMap::new();
     for (Pair { from, to, .. }, measured) in measured(report, Verdict::Filtered) {
         let dropped = &measured.filtered;

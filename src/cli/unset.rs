@@ -1,4 +1,4 @@
-//! `netemctl unset`: take changes of links off again.
+//! `netemctl unset`: removes changes that `set` made.
 
 use super::{Context, Exit, Failure, apply, scope::ScopeOptions};
 use crate::fleet::Edit;

@@ -1,4 +1,4 @@
-//! `netemctl verify`: is what is in force really there?
+//! `netemctl verify`: measures all pairs of nodes and compares them with the state in force.
 
 use std::{collections::BTreeMap, io};
 
@@ -20,23 +20,25 @@ use crate::{
     wire::{GetCounters, GetHost, Host, Routed},
 };
 
-/// How many pairs are listed with their figures; the matrix has them all.
+/// The maximum number of pairs that are listed with their figures.
+///
+/// The matrix has all pairs.
 const LISTED: usize = 10;
 
 /// Measure all pairs of nodes and compare with what is in force
 ///
-/// Measures every ordered pair by ICMP echo, on every address. A pair is right if its median RTT is within the tolerance
-/// and at most one request in ten is lost. A pair that a partition cuts is right if nothing arrives. Jitter, slots and low
-/// rates widen the tolerance; configured loss widens the allowed loss. Wrong pairs are measured up to three more times
-/// and judged by all answers together. Exit code 4: a pair is wrong.
+/// Measures every ordered pair by ICMP echo, on every address. A pair is right if its median RTT is within the
+/// tolerance and at most one request in ten is lost. A pair that a partition cuts is right if nothing arrives. Jitter,
+/// slots and low rates widen the tolerance; configured loss widens the allowed loss. Wrong pairs are measured up to
+/// three more times and judged by all answers together. Exit code 4: a pair is wrong.
 ///
 /// A pair is filtered if a firewall of one of its nodes dropped the missing packets. The output names the node.
 ///
-/// The agents measure how late their own timers are. If a machine is late, requests are sent more slowly. A pair is busy
-/// if the lateness explains its error.
+/// The agents measure how late their own timers are. If a machine is late, requests are sent more slowly. A pair is
+/// busy if the lateness explains its error.
 ///
-/// Each agent also listens for requests, so one-way cuts are distinguished from two-way cuts. The matrix shows heard where
-/// only the way back is cut. Partitions by port are not measured.
+/// Each agent also listens for requests, so one-way cuts are distinguished from two-way cuts. The matrix shows heard
+/// where only the way back is cut. Partitions by port are not measured.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     /// Echo requests to each address
@@ -69,13 +71,17 @@ pub(super) struct Verified<'a> {
     topology: Option<&'a str>,
     overlays: Vec<&'a str>,
     partitions: Vec<&'a str>,
-    /// The nodes that were not measured, because they do not answer or have another document.
+    /// The nodes that were not measured: they do not answer, or they have another document.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     missing: Vec<NodeName>,
-    /// The nodes of the inventory that the topology in force does not have: no delay is wanted there.
+    /// The nodes of the inventory that are not in the topology in force.
+    ///
+    /// Their links have no wanted delay.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     outside: Vec<NodeName>,
-    /// The partitions that echo does not show, as they cut by port.
+    /// The partitions that cut by port.
+    ///
+    /// ICMP echo cannot measure them.
     not_measured: Vec<&'a str>,
     #[serde(flatten)]
     seen: &'a Seen,
@@ -83,13 +89,15 @@ pub(super) struct Verified<'a> {
     report: &'a Report,
 }
 
-/// What else the agents say. It does not change the verdict.
+/// Other facts from the agents, which do not change the verdict.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Seen {
-    /// Packets that did not fit into a queue during the measurement.
+    /// The packets that full queues dropped during the measurement.
     overflowed: Vec<Overflow>,
-    /// What nodes send to networks behind other nodes, which is not measured.
+    /// The routes of nodes to networks behind other nodes.
+    ///
+    /// Packets on these routes are not measured.
     routed: BTreeMap<NodeName, Routed>,
 }
 
@@ -164,7 +172,7 @@ impl Verify {
     }
 }
 
-/// What is under way.
+/// The label of the measurement in progress messages.
 fn measuring(pairs: &str, Pace { slow, is_repeat, .. }: Pace) -> String {
     let again = if is_repeat { " again where in doubt" } else { "" };
     let slow = if slow > 1 { format!(" ({slow} times slower, as a machine is busy)") } else { String::new() };
@@ -195,7 +203,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += &table(styled, &header, listed.map(row).collect());
     let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
-    // The column ALLOWED has the wider band of each pair.
+    // Jitter, slots and low rates widen the allowed error of a pair. The column ALLOWED shows the allowed error.
     let is_widened = |pair: &Pair| {
         let tolerated = pair.wanted.map(|wanted| report.tolerance.of_ns(wanted));
         pair.measured.iter().any(|measured| measured.allowed_error_ns > tolerated)
@@ -215,7 +223,9 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     }
 }
 
-/// One cell of the matrix: the median, or the range of medians; `cut`; or `heard`, if requests arrive and answers are cut.
+/// One cell of the matrix: the median RTT, or the range of medians.
+///
+/// `cut`: no requests arrive. `heard`: requests arrive, and answers are cut. `!`: a pair is wrong.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
     let mut range: Option<(Rtt, Rtt)> = None;
     let (mut cut, mut heard, mut wrong) = (false, false, false);

@@ -1,4 +1,4 @@
-//! Every `netemctl` command in a document or in the help is one that the program understands.
+//! Tests that netemctl understands every `netemctl` command in the documents and in the help.
 
 use std::collections::BTreeSet;
 
@@ -12,17 +12,17 @@ use super::{
 };
 use crate::cli::{Cli, command};
 
-/// What stands for a value in a command that is described rather than shown.
+/// Placeholders in commands that a document describes, each with an example value.
 const PLACEHOLDERS: [(&str, &str); 5] =
     [("TIME", "1s"), ("SECS", "1"), ("PERCENT", "1"), ("N", "1"), ("NODES", "n[1-3]")];
 
-/// Options of scripts/install, curl and cargo that documents name alone.
+/// Options of scripts/install, curl and cargo that documents name without the program.
 const OF_OTHERS: [&str; 7] = ["--uninstall", "--dry-run", "--prefix", "--cacert", "--cert", "--key", "--lib"];
 
-/// Programs that documents name with their options.
+/// Other programs that documents name with their options.
 const OTHERS: [&str; 4] = ["cargo", "scripts/test", "ssh", "systemd-analyze"];
 
-/// Why a command of netemctl's is none; `None` for other programs' commands.
+/// The reason why a `netemctl` command is invalid; `None`: the command is valid, or is another program's.
 fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
     let is_before = |word: &&Word| {
         ["sudo", "time", "!", "if", "then", "do", "while"].contains(&&*word.text)
@@ -46,14 +46,14 @@ fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
     let value =
         |word: &str| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value).to_owned();
     let arguments: Vec<String> = words.iter().map(|word| value(&word.text)).collect();
-    // `netemctl COMMAND --help` is about every command.
+    // `netemctl COMMAND --help` stands for the help of any command.
     if may_be_described && arguments.first().is_none_or(|verb| verb == "COMMAND") {
         return None;
     }
     match Cli::try_parse_from(["netemctl".to_owned()].into_iter().chain(arguments)) {
         Ok(_) => None,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => None,
-        // A sentence may name a command without what it takes.
+        // A sentence may name a command without its required arguments.
         Err(error)
             if may_be_described
                 && matches!(
@@ -84,7 +84,7 @@ fn mistakes_in_blocks(document: &Document) -> Vec<String> {
                     look(step.line, &step.command, false);
                 }
             }
-            // A picture, which may have a command at the left, or the options of one.
+            // A block without a language is a picture. Its lines may begin with a command, or with options.
             "" => {
                 for (text, line) in block.lines.iter().zip(block.line..) {
                     let left = text.split("  ").next().unwrap_or_default();
@@ -121,7 +121,7 @@ fn every_command_in_a_sentence_of_a_document_is_understood() {
     assert!(mistakes.is_empty(), "{}", mistakes.join("\n"));
 }
 
-/// All commands, those below others included.
+/// The command and all its subcommands, at every level.
 fn all_commands(command: clap::Command) -> Vec<clap::Command> {
     let below: Vec<clap::Command> = command.get_subcommands().cloned().collect();
     let mut all = vec![command];
@@ -130,7 +130,7 @@ fn all_commands(command: clap::Command) -> Vec<clap::Command> {
 }
 
 #[test]
-fn every_option_in_a_sentence_of_a_document_is_one() {
+fn every_option_in_a_sentence_of_a_document_exists() {
     let commands = all_commands(command());
     let arguments = commands.iter().flat_map(clap::Command::get_arguments);
     let mut known: BTreeSet<String> =

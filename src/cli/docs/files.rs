@@ -1,8 +1,9 @@
-//! Every file in a document is valid: as a topology, an inventory or an agent's config, by what it has.
+//! Tests that every file in a document is valid: a topology, an inventory or an agent's config.
 //!
-//! A piece of a topology is completed. Where it has no name it gets one. Where it has neither nodes nor zones it gets Z1 to
-//! Z3 with nine nodes, or the zones of the matrix that it names. Lines with nothing but keys of a link are tried one by one,
-//! each on links with a delay and a jitter. A file that a topology names is a block of the same document.
+//! The tests complete a fragment of a topology. A fragment without a name gets a name. A fragment without nodes and
+//! zones gets the zones of the matrix that it names, or else nine nodes in Z1 to Z3. A fragment that has only keys of a
+//! link is tested line by line, on links with a delay and a jitter. A file that a topology names is a block of the same
+//! document.
 
 use std::{fmt::Display, fs};
 
@@ -13,13 +14,15 @@ use crate::{
     topology::{Source, Topology},
 };
 
-/// The languages of blocks that are no files: commands, comments of a document's source, and pictures.
+/// The languages of blocks that are not files: commands, HTML comments, and pictures.
 const LANGUAGES: [&str; 4] = ["console", "sh", "html", ""];
 
-/// The nodes of a piece that says none.
+/// The nodes for a fragment without nodes.
 const NINE: &str = "zones = { Z1 = 'n[1-3]', Z2 = 'n[4-6]', Z3 = 'n[7-9]' }\n";
 
-/// What is wrong with a block, by its language.
+/// The problem of a block; `None`: the block is valid.
+///
+/// The block's language selects the check.
 fn problem(block: &Block, others: &[Block]) -> Option<String> {
     let text = block.text();
     let why = match block.language.as_str() {
@@ -36,7 +39,7 @@ fn problem(block: &Block, others: &[Block]) -> Option<String> {
         )),
         "json" => rejected(serde_json::from_str::<serde_json::Value>(&text)),
         "ini" => block.lines.iter().find(|line| !line.starts_with(['[', '#']) && !line.contains('=')).cloned(),
-        // docs/examples; tests/kernel/orchestrators.rs runs them.
+        // A Python block is a copy of a file in docs/examples. tests/kernel/orchestrators.rs runs these files.
         "python" => (!is_example(&text)).then(|| "docs/examples has no such file".to_owned()),
         language => (!LANGUAGES.contains(&language)).then(|| "nothing checks a block of this language".to_owned()),
     };
@@ -57,7 +60,7 @@ fn is_example(text: &str) -> bool {
     files.any(|file| fs::read_to_string(file.path()).is_ok_and(|example| example == text))
 }
 
-/// The zones of a matrix, of a node each.
+/// A `zones` table for a matrix, with one node in each zone.
 fn zones(matrix: &str) -> String {
     let head = matrix.lines().find(|line| !line.starts_with('#')).unwrap_or_default();
     let zones = head.split(',').skip(1).zip(1..).map(|(zone, number)| format!("{} = 'n{number}'", zone.trim()));
@@ -100,7 +103,7 @@ fn toml_problem(text: &str, others: &[Block]) -> Option<String> {
     topology_problem(&format!("{name}{nodes}{text}"), others)
 }
 
-/// The same as `netemctl check` reports.
+/// The error that `netemctl check` reports for a topology; `None`: the topology is valid.
 fn topology_problem(text: &str, others: &[Block]) -> Option<String> {
     let source = source(text);
     let of_language = |name: &str| {
@@ -121,7 +124,7 @@ fn every_file_in_a_document_is_valid() {
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }
 
-/// The test above finds something: a key that does not exist, in a file of each kind and in a piece of one.
+/// Shows that the test above finds mistakes: unknown keys in every kind of file, and a matrix without a block.
 #[test]
 fn a_mistake_in_a_file_of_a_document_is_found() {
     let wrong = [

@@ -1,10 +1,10 @@
-//! Every message that docs/troubleshooting.md explains is one that the program prints.
+//! Tests that netemctl prints every message that docs/troubleshooting.md explains.
 
 use std::{fs, path::Path};
 
 use super::{blocks::documents, prose::prose};
 
-/// All of the program's code below a folder.
+/// The source code in a folder and its subfolders, except folders with the name `docs`.
 fn code(folder: &Path) -> String {
     let entries = fs::read_dir(folder).expect("the folder can be read").flatten().map(|entry| entry.path());
     let text = |path: &Path| fs::read_to_string(path).expect("the file can be read");
@@ -21,11 +21,11 @@ fn messages(row: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_message_that_is_explained_is_one_of_the_program() {
+fn the_program_prints_every_message_that_the_troubleshooting_guide_explains() {
     let code = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
-    // A text goes on below a line that ends in a backslash.
+    // A backslash at the end of a line continues the string literal on the next line.
     let code: String = code.split("\\\n").map(str::trim_start).collect();
-    let document = documents().into_iter().find(|(name, _)| name == "docs/troubleshooting.md").expect("it is there");
+    let document = documents().into_iter().find(|(name, _)| name == "docs/troubleshooting.md").expect("it exists");
     let rows = prose(&document);
     let explained: Vec<(usize, &str)> =
         rows.iter().flat_map(|(line, row)| messages(row).map(move |message| (*line, message))).collect();

@@ -1,4 +1,5 @@
-//! README.md and docs/*.md are held to the program: every command parses, every file is valid, every link leads somewhere.
+//! Tests of README.md and the files in docs/: every command parses, every file is valid, every link has a target.
+//!
 //! `tests/kernel/docs.rs` runs the commands.
 
 #[path = "../../../tests/docs/blocks.rs"]
@@ -48,7 +49,7 @@ The end.
 ";
 
 #[test]
-fn blocks_are_found_with_what_is_said_of_them() {
+fn blocks_are_found_with_their_annotations() {
     let blocks = blocks(&("docs/a.md".to_owned(), DOCUMENT.to_owned()));
     let [console, indented] = blocks.as_slice() else { panic!("{blocks:?}") };
     assert_eq!((console.place().as_str(), console.language.as_str()), ("docs/a.md:7", "console"));
@@ -66,7 +67,7 @@ fn blocks_are_found_with_what_is_said_of_them() {
 }
 
 #[test]
-fn what_is_printed_may_differ_in_numbers_and_where_the_document_leaves_text_out() {
+fn output_may_differ_from_a_document_in_numbers_and_in_omitted_text() {
     let is_as = |shown: &str, printed: &str| is_as_shown(&[shown.to_owned()], printed);
     assert!(is_as("n1  20.2 ms  +0.25 ms  0/20", "n12     1,120 ms -1.5 ms 3/20\n"));
     assert!(is_as("all 72 pairs, in 3.8 s.", "all 6 pairs, in 12 s."));

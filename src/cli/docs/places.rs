@@ -1,4 +1,4 @@
-//! Every link in a document, and every path of this project that it names, leads to something.
+//! Tests that every link in a document has a target, and that every path of this project in a document exists.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The name by which a heading is linked to: as GitHub makes it.
+/// The anchor that GitHub makes for a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|letter| letter.is_alphanumeric() || matches!(letter, ' ' | '-' | '_'));
@@ -24,7 +24,7 @@ fn targets(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_link_of_a_document_leads_somewhere() {
+fn every_link_of_a_document_has_a_target() {
     let documents = documents();
     let mut dead = Vec::new();
     for document in &documents {
@@ -52,7 +52,7 @@ fn every_link_of_a_document_leads_somewhere() {
 }
 
 #[test]
-fn every_path_that_a_document_names_is_there() {
+fn every_path_that_a_document_names_exists() {
     let folders = ["src/", "tests/", "scripts/", "docs/", "topologies/", "packaging/", "fuzz/"];
     let mut missing = Vec::new();
     for document in documents() {

@@ -1,4 +1,4 @@
-//! What stands between the blocks of a document.
+//! Finds the prose of a document, which is outside the blocks, and the code spans in the prose.
 
 use super::blocks::{Document, blocks};
 
@@ -11,7 +11,7 @@ pub(super) fn prose(document: &Document) -> Vec<(usize, String)> {
     lines.filter(|(text, _)| !text.starts_with("```")).map(|(text, line)| (line, text.to_owned())).collect()
 }
 
-/// What stands between backquotes in a document, each with the number of the line in which it begins.
+/// The code spans of a document, which are between backquotes, each with the number of its first line.
 pub(super) fn spans(document: &Document) -> Vec<(usize, String)> {
     let mut spans = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -30,7 +30,7 @@ pub(super) fn spans(document: &Document) -> Vec<(usize, String)> {
                 span.push_str(part);
             }
         }
-        // A span ends with its paragraph.
+        // A code span cannot continue after its paragraph.
         if text.is_empty() {
             open = None;
         }

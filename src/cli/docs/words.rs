@@ -1,14 +1,16 @@
-//! The commands of a shell line, as words.
+//! Splits a shell line into its commands, and each command into words.
 
 /// One word of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Word {
     pub(super) text: String,
-    /// Whether the shell may take it for the names of files: a `[`, `*` or `?` outside quotes.
+    /// True if the shell may replace the word by file names: it has a `[`, `*` or `?` outside quotes.
     pub(super) is_glob: bool,
 }
 
-/// The simple commands of a line, without its comment and its redirections: those before and behind `;`, `|` and `&`.
+/// The simple commands of a line, separated by `;`, `|` and `&`.
+///
+/// Comments and redirections are left out.
 pub(super) fn commands(line: &str) -> Vec<Vec<Word>> {
     let mut commands = vec![Vec::new()];
     let mut word: Option<Word> = None;
@@ -18,7 +20,7 @@ pub(super) fn commands(line: &str) -> Vec<Vec<Word>> {
         match (quote, character) {
             (Some(open), _) if character == open => quote = None,
             (None | Some('"'), '\\') => {
-                // A line that goes on is no new word.
+                // A backslash before a line break continues the line, and does not end the word.
                 match characters.next() {
                     Some('\n') | None => {}
                     Some(next) => word.get_or_insert_default().text.push(next),
@@ -34,11 +36,11 @@ pub(super) fn commands(line: &str) -> Vec<Vec<Word>> {
                 word.get_or_insert_default().text.push('&');
             }
             (None, ';' | '|' | '&' | '\n') => {
-                commands.last_mut().expect("there is one").extend(word.take());
+                commands.last_mut().expect("the list is not empty").extend(word.take());
                 commands.push(Vec::new());
             }
             (None, _) if character.is_whitespace() => {
-                commands.last_mut().expect("there is one").extend(word.take());
+                commands.last_mut().expect("the list is not empty").extend(word.take());
             }
             (None, _) => {
                 let word = word.get_or_insert_default();
@@ -47,7 +49,7 @@ pub(super) fn commands(line: &str) -> Vec<Vec<Word>> {
             }
         }
     }
-    commands.last_mut().expect("there is one").extend(word);
+    commands.last_mut().expect("the list is not empty").extend(word);
     commands.into_iter().map(without_redirections).filter(|words| !words.is_empty()).collect()
 }
 
@@ -58,7 +60,7 @@ fn without_redirections(words: Vec<Word>) -> Vec<Word> {
         let behind = word.text.trim_start_matches(|digit: char| digit.is_ascii_digit());
         match behind.trim_start_matches(['<', '>']) {
             _ if !behind.starts_with(['<', '>']) => kept.push(word),
-            // The file is the next word.
+            // The file of the redirection is the next word.
             "" => drop(words.next()),
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! `netemctl inventory check`: the inventory compared with the agents' answers.
+//! `netemctl inventory check`: compares the inventory with the agents' answers.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -24,8 +24,8 @@ use crate::{
 
 /// Ask every agent, and show the interfaces and addresses that commands use
 ///
-/// Each agent also makes a dry run of a change, against its config and its kernel. Exit codes are those of a change: 5 if
-/// a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
+/// Each agent also makes a dry run of a change, against its config and its kernel. Exit codes are those of a change: 5
+/// if a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -58,7 +58,7 @@ struct Node {
     /// The interface's speed, if known.
     #[serde(skip_serializing_if = "Option::is_none")]
     speed_mbit: Option<u32>,
-    /// The reason of any other state than `ok`.
+    /// The reason for a state other than `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     error: Option<NodeFailure>,
@@ -67,7 +67,7 @@ struct Node {
     /// The node's routes to networks behind other nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     routed: Option<Routed>,
-    /// The agent's answer.
+    /// The agent's answer about its host.
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<Host>,
 }
@@ -152,7 +152,9 @@ impl Tried {
     }
 }
 
-/// Makes a dry run on every node, as `plan` does: of what is in force, or of delays if nothing is in force.
+/// Makes a dry run on every node, as `plan` does.
+///
+/// The dry run applies the state in force, or a topology with delays if nothing is in force.
 async fn try_out(fleet: &Fleet) -> Tried {
     let inventory = fleet.inventory();
     match inventory.nodes.len() {

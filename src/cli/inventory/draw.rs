@@ -1,4 +1,4 @@
-//! The output that `check` and `show` share: the inventory's origin, the agents, a table of the nodes.
+//! Draws the output that `check` and `show` share: the inventory's source, the agents, and a table of the nodes.
 
 use std::io;
 
@@ -8,7 +8,9 @@ use crate::topology::NodeName;
 /// A node with its agent and its other columns.
 pub(super) type Row<'a> = (&'a NodeName, &'a str, Vec<String>);
 
-/// Draws the nodes. The agents have a column if one pattern cannot describe them all.
+/// Draws the nodes.
+///
+/// The agents have a column if no pattern describes all agents.
 pub(super) fn draw_nodes(from: &InventoryOrigin, header: &[&str], nodes: &[Row<'_>]) -> String {
     let agents = in_one_line(nodes);
     let column = |text: &str| agents.is_none().then(|| text.to_owned());
@@ -22,7 +24,7 @@ pub(super) fn draw_nodes(from: &InventoryOrigin, header: &[&str], nodes: &[Row<'
     format!("inventory: {from}\n{agents}\n{nodes}")
 }
 
-/// The pattern of all agents, with `{node}` for the node's name. `None`: they differ otherwise.
+/// The pattern of all agents, with `{node}` for the node's name; `None`: the agents have no common pattern.
 fn in_one_line(nodes: &[Row<'_>]) -> Option<String> {
     let [(first, agent, _), others @ ..] = nodes else { return None };
     let pattern = agent.replace(first.as_str(), "{node}");
@@ -35,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents_that_are_reached_alike_are_said_once_and_others_each() {
+    fn agents_with_a_common_pattern_share_a_line_and_others_have_a_column() {
         let names: Vec<NodeName> = ["n1", "n2"].iter().map(|name| name.parse().unwrap()).collect();
         let drawn = |agents: [&str; 2]| {
             let row = |(name, agent)| (name, agent, vec!["db0".to_owned()]);

@@ -1,4 +1,4 @@
-//! `netemctl inventory init`: an inventory file from the agents' answers.
+//! `netemctl inventory init`: writes an inventory file from the agents' answers.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use crate::{
     wire::GetHost,
 };
 
-/// The most characters of a host's name, or of an address.
+/// The maximum number of characters in a host's name or in an address.
 const MAX_CHARS: usize = 253;
 
 /// Ask hosts for their interfaces, addresses and speeds, and write an inventory file
@@ -62,7 +62,7 @@ pub(super) struct Init {
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInit"))]
 pub(in crate::cli) struct Initial<'a> {
-    /// The file that was written. `None`: the file's text is in `text`.
+    /// The written file; `None`: the text of the file is in `text`.
     file: Option<&'a Path>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
@@ -76,7 +76,7 @@ impl Init {
         }
         let addresses = self.addresses()?;
         let has_https = addresses.iter().any(|address| address.transport() == Transport::Https);
-        // The file need not name the certificate of the user's own CA.
+        // The inventory names only the certificate of --tls-dir. The default certificate needs no entry.
         let tls = context.tls_files().filter(|_| has_https);
         if has_https && context.certificate(None).is_none() {
             return Err(Failure::new(Exit::Usage, "agents with HTTPS require a controller's certificate")
@@ -117,7 +117,7 @@ impl Init {
         let defaults = AddressDefaults { transport, port: self.port, user: self.user.clone() };
         let mut addresses = Vec::new();
         for word in &self.hosts {
-            // The brackets of an IPv6 address are not a hostlist's.
+            // Brackets after :// belong to an IPv6 address, not to a hostlist.
             let texts = if word.contains("://[") {
                 vec![word.clone()]
             } else {
@@ -168,7 +168,7 @@ fn exists(file: &Path) -> Failure {
         .hint("choose another name, or overwrite it with --force")
 }
 
-/// Asks each agent for its host.
+/// Asks each agent about its host.
 fn ask(
     context: &Context,
     addresses: &[AgentAddress],

@@ -1,4 +1,4 @@
-//! `netemctl inventory show`: the inventory, without asking agents.
+//! `netemctl inventory show`: shows the inventory without asking agents.
 
 use std::{collections::BTreeMap, net::IpAddr};
 

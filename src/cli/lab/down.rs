@@ -1,4 +1,4 @@
-//! `netemctl lab down`: the programs in the nodes are ended, then the lab.
+//! `netemctl lab down`: ends the programs in the nodes, then the lab.
 
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -15,7 +15,7 @@ use crate::{
 pub(in crate::cli) struct Down {
     /// True if a lab was up.
     was_up: bool,
-    /// The programs in its nodes, which were ended.
+    /// The programs that were ended in the nodes.
     ended: Vec<EndedProgram>,
     /// Programs that continue without a network, because this command runs in them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -31,7 +31,7 @@ struct Left {
     program: String,
 }
 
-/// The ended programs in at most two lines: those that SIGTERM ended, and those that SIGKILL did.
+/// The ended programs in at most two lines: programs that SIGTERM ended, and programs that SIGKILL ended.
 pub(super) fn draw_ended(ended: &[EndedProgram]) -> String {
     let lines = [(false, "ended"), (true, "killed (SIGTERM did not end them)")].map(|(killed, what)| {
         let programs = ended.iter().filter(|program| program.killed == killed);
@@ -75,7 +75,7 @@ pub(super) fn ending<T: Send + 'static>(
 ) -> Result<T, Failure> {
     context.act(Some(what), "ending the programs", async |interrupt| {
         let (tell, told) = oneshot::channel();
-        // In a thread, so that this process can end before the work does.
+        // The work has its own thread, so that this process can end before the work ends.
         std::thread::spawn(move || drop(tell.send(work())));
         tokio::select! {
             biased;

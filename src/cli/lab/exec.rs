@@ -1,4 +1,4 @@
-//! `netemctl lab exec` and `lab shell`: programs inside nodes.
+//! `netemctl lab exec` and `lab shell`: run programs inside nodes.
 
 use std::ffi::OsString;
 
@@ -7,12 +7,12 @@ use crate::cli::{Context, Exit, Failure, output::talk};
 
 /// Run a program inside a node, or in several at once
 ///
-/// In one node, the program has the terminal, and the command returns its exit code. In several nodes, the program has no
-/// stdin, and each line of its output begins with the node's name. The command then returns the first exit code that is
-/// not 0, in the order of the nodes' names. Ctrl-C ends the program in all nodes.
+/// In one node, the program has the terminal, and the command returns its exit code. In several nodes, the program has
+/// no stdin, and each line of its output begins with the node's name. The command then returns the first exit code that
+/// is not 0, in the order of the nodes' names. Ctrl-C ends the program in all nodes.
 ///
-/// Exit code 127: no such program. Exit code 126: the program cannot be run. With --json, the document has the exit code
-/// and the output. With --timeout, the program and its child processes end when the timeout expires.
+/// Exit code 127: no such program. Exit code 126: the program cannot be run. With --json, the document has the exit
+/// code and the output. With --timeout, the program and its child processes end when the timeout expires.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

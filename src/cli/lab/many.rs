@@ -1,4 +1,4 @@
-//! Running the user's program in several nodes at once, or in the background.
+//! Runs the user's program in several nodes at once, or in the background.
 //!
 //! Each program starts as a child netemctl, which enters the node and replaces itself (`single::run_for_parent`). This
 //! process stays outside the nodes and waits for all children.
@@ -28,7 +28,9 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// The longest line, in bytes. Longer ones are printed in pieces.
+/// The longest line, in bytes.
+///
+/// A longer line is printed in pieces.
 const LONGEST_LINE: usize = 64 * 1024;
 
 /// The exit codes and the output of a program in several nodes.
@@ -71,7 +73,9 @@ enum Background {
     /// The program runs.
     Runs {
         pid: u32,
-        /// The file of its output, which lab down removes.
+        /// The log file of the program's output.
+        ///
+        /// `lab down` removes the file.
         log: PathBuf,
     },
     /// The program cannot be started.
@@ -129,7 +133,7 @@ pub(super) fn run(context: &Context, hosts: &[NodeName], program: &[OsString]) -
     failed(exit_code, nodes.len(), failures.map(|(node, ran)| (node.clone(), said(ran))).collect())
 }
 
-/// The result of a command, by the nodes in which it failed.
+/// The result of a command in `of` nodes, with the messages of the nodes in which it failed.
 fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Result<Exit, Failure> {
     if failures.is_empty() {
         return Ok(Exit::Ok);
@@ -212,7 +216,7 @@ async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[
 /// The child netemctl, which enters the node.
 #[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
 fn command(directory: &Path, node: &NodeName, program: &[OsString]) -> Command {
-    // The running program file, also if another version has been installed since.
+    // The running program file, even if another version has been installed since.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("netemctl").arg("--lab-dir").arg(directory);
     command.args(["lab", "exec", "--child", node.as_str(), "--"]).args(program);
@@ -233,7 +237,7 @@ async fn start_error(report: UnixStream) -> Option<StartError> {
     serde_json::from_slice(&said).ok()
 }
 
-/// Prints or keeps the program's output until it ends.
+/// Prints or keeps the output of the program until the program ends.
 async fn attend(node: &NodeName, mut child: Child, report: UnixStream, keep: bool) -> RanInNode {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let (failure, stdout, stderr, ended) = tokio::join!(
@@ -247,12 +251,14 @@ async fn attend(node: &NodeName, mut child: Child, report: UnixStream, keep: boo
     RanInNode { exit_code, stdout: text(&stdout), stderr: text(&stderr), error }
 }
 
-/// Reads to the end. Prints each line to `to` with the node's name before it; without `to`, returns the bytes.
+/// Reads to the end.
+///
+/// Prints each line to `to`, after the node's name; without `to`, returns the bytes.
 async fn take(node: &NodeName, from: Option<impl AsyncRead + Unpin>, to: Option<impl Write>) -> Vec<u8> {
     let Some(mut from) = from else { return Vec::new() };
     let mut kept = Vec::new();
     let Some(mut to) = to else {
-        // An error ends the output.
+        // A read error counts as the end of the output.
         drop(from.read_to_end(&mut kept).await);
         return kept;
     };
@@ -285,7 +291,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn every_line_has_the_nodes_name_and_ends_even_if_the_program_did_not_end_it() {
+    async fn every_line_begins_with_the_nodes_name_and_ends_with_a_line_break() {
         let node: NodeName = "n1".parse().unwrap();
         let mut printed = Vec::new();
         let kept = take(&node, Some(&b"one\n\ntwo \xff\nthree"[..]), Some(&mut printed)).await;

@@ -1,4 +1,6 @@
-//! `netemctl lab`: the nodes of a topology as network namespaces on this machine. One file a verb.
+//! `netemctl lab`: the nodes of a topology as network namespaces on this machine.
+//!
+//! Each verb has a file.
 
 mod down;
 mod exec;
@@ -16,9 +18,9 @@ pub(super) use self::{down::Down, exec::Executed, programs::Programs, restart::R
 
 /// Run the nodes of a topology as network namespaces on this machine, an agent in each
 ///
-/// The host's network does not change. Each node has two interfaces: db0 for the database and mgmt0 for everything else.
-/// In the nodes, the name NODE resolves to the address on db0, and NODE.mgmt to that on mgmt0. Users other than root need
-/// a kernel that allows user namespaces.
+/// The host's network does not change. Each node has two interfaces: db0 for the database and mgmt0 for everything
+/// else. In the nodes, the name NODE resolves to the address on db0, and NODE.mgmt to that on mgmt0. Users other than
+/// root need a kernel that allows user namespaces.
 #[derive(Debug, clap::Args)]
 pub(super) struct LabArgs {
     #[command(subcommand)]
@@ -47,8 +49,8 @@ enum Verb {
     },
     /// End the programs in nodes and restart their agents, as when a machine restarts
     ///
-    /// Programs get SIGTERM, and SIGKILL after 10 s. They are not started again. The agent restarts, also after a crash,
-    /// and continues from its journal. Topology, changes, addresses and files stay.
+    /// Programs get SIGTERM, and SIGKILL after 10 s. They are not started again. The agent restarts, also after a
+    /// crash, and continues from its journal. Topology, changes, addresses and files stay.
     Restart {
         /// A hostlist, zones, or `*`
         #[arg(required = true, value_name = "NODES")]
@@ -68,12 +70,14 @@ enum Verb {
 }
 
 impl LabArgs {
-    /// True if it enters other namespaces, which only a process with a single thread can.
+    /// True if the command enters other namespaces.
+    ///
+    /// Only a process with a single thread can enter them.
     pub(super) fn enters_namespaces(&self) -> bool {
         matches!(self.verb, Verb::Exec(_) | Verb::Shell { .. } | Verb::Keep)
     }
 
-    /// True if it ends programs in the lab.
+    /// True if the command ends programs in the lab.
     pub(super) fn ends_programs(&self) -> bool {
         matches!(self.verb, Verb::Down { .. } | Verb::Restart { .. })
     }

@@ -1,4 +1,4 @@
-//! `netemctl lab ps`: the programs that run in the nodes.
+//! `netemctl lab ps`: shows the programs that run in the nodes.
 
 use std::io;
 
@@ -21,13 +21,13 @@ pub(in crate::cli) struct Programs {
     programs: Vec<Running>,
 }
 
-/// A program.
+/// A running program.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 struct Running {
     node: NodeName,
     pid: i32,
-    /// The time since its start.
+    /// The seconds since the program's start.
     age_s: f64,
     /// The program and its arguments.
     command: Vec<String>,
@@ -38,7 +38,7 @@ pub(super) fn ps(context: &Context, words: &[String]) -> Result<Exit, Failure> {
     let mut hosts = lab.hosts(words)?;
     if words.is_empty() {
         hosts = lab.hosts(&["*".to_owned()])?;
-        // A constant that is a valid name.
+        // `CONTROLLER` is a valid name, so `parse` does not fail.
         hosts.extend(lab.state.controller.and_then(|_| CONTROLLER.parse().ok()));
     }
     let running = |program: crate::lab::Program| Running {

@@ -1,4 +1,4 @@
-//! `netemctl lab restart`: nodes as after a restart of their machines.
+//! `netemctl lab restart`: restarts nodes, as if their machines restarted.
 
 use serde::Serialize;
 
@@ -14,7 +14,7 @@ use crate::{
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Restarted {
     nodes: Vec<NodeName>,
-    /// The programs in these nodes, which were ended.
+    /// The programs that were ended in these nodes.
     ended: Vec<EndedProgram>,
 }
 

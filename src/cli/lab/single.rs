@@ -1,4 +1,4 @@
-//! Running the user's program inside one node of the lab.
+//! Runs the user's program inside one node of the lab.
 
 use std::{
     ffi::OsString,
@@ -29,7 +29,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(2);
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(in crate::cli) struct Ran {
     node: NodeName,
-    /// 128 plus the signal's number if a signal ended the program, as in shells. The command returns the same.
+    /// 128 plus the signal's number if a signal ended the program, as in shells.
+    ///
+    /// The command returns the same code.
     exit_code: u8,
     /// Bytes that are not UTF-8 are replaced by U+FFFD.
     stdout: String,
@@ -43,16 +45,18 @@ pub(super) struct StartError {
     pub(super) message: String,
 }
 
-/// Replaces this process by the program, which thereby has the terminal and gets all signals.
+/// Replaces this process by the program.
+///
+/// The program then has the terminal and gets all signals.
 pub(super) fn replace_process(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
     let (_entry, namespaces) = enter(context, node)?;
     let error = namespaces.exec(&mut command(context, node, program)?);
     Err(cannot_run(node, program, &error))
 }
 
-/// Replaces this process, the child of another netemctl, by the program: in a session of its own, without a terminal.
+/// Replaces this process, the child of another netemctl, by the program.
 ///
-/// Stdin is a socket to the parent. It carries a [`StartError`] if the program cannot be started, otherwise nothing.
+/// The program has its own session and no terminal. Stdin is a socket to the parent. If the program cannot be started, the socket carries a [`StartError`].
 pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("stdin: {error}"));
     // The duplicate is close-on-exec: the parent reads the end of the stream when the program starts.
@@ -75,7 +79,9 @@ pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]
     })
 }
 
-/// Runs the program in its own process group, which ends on an interrupt or the timeout. `--json` captures the output.
+/// Runs the program in its own process group.
+///
+/// An interrupt or the timeout ends the group. With `--json`, the output is captured.
 pub(super) fn supervise(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
     let (entry, namespaces) = enter(context, node)?;
     let mut command = command(context, node, program)?;
@@ -122,7 +128,9 @@ pub(super) async fn end_groups(groups: &[Pid], ended: &mut (impl Future + Unpin)
     }
 }
 
-/// The namespaces of a node, and a shared lock: the lab stays up and its nodes do not restart until it is dropped.
+/// The namespaces of a node, and a shared lock.
+///
+/// Until the lock is dropped, the lab stays up and its nodes do not restart.
 fn enter(context: &Context, node: &NodeName) -> Result<(impl Drop, Namespaces), Failure> {
     let entry = context.lab_directory()?.enter()?;
     Ok((entry, context.lab()?.namespaces(node)?))
@@ -142,7 +150,7 @@ pub(super) fn text(bytes: &[u8]) -> String {
 fn command(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Command, Failure> {
     let (name, arguments) = program.split_first().ok_or_else(|| Failure::new(Exit::Usage, "no program is given"))?;
     let mut command = Command::new(name);
-    // netemctl in the node uses the same lab, also if --lab-dir named it here.
+    // netemctl in the node uses the same lab, even if --lab-dir selected the lab here.
     command.args(arguments).env("NETEMCTL_NODE", node.as_str());
     command.env("NETEMCTL_LAB_DIR", context.lab_directory()?.path());
     Ok(command)

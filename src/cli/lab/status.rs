@@ -1,4 +1,4 @@
-//! `netemctl lab status`: the nodes, their addresses and their agents.
+//! `netemctl lab status`: shows the nodes, their addresses and their agents.
 
 use std::{collections::BTreeMap, io, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! `netemctl lab up`: the keeper is started, and says when the lab is up.
+//! `netemctl lab up`: starts the keeper of a lab, and waits until the lab is up.
 
 use std::{
     fs::{self, File},
@@ -84,7 +84,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         }
     })?;
     let Some(said) = said else {
-        // The kernel removes the namespaces with the keeper, and the agents end with it.
+        // When the keeper ends, the kernel removes the namespaces, and the agents end.
         keeper.kill().and_then(|()| keeper.wait()).map_err(failed)?;
         drop(exclusive);
         end(&directory)?;
@@ -108,7 +108,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     Ok(Exit::Ok)
 }
 
-/// The timeout for agents to end after their keeper.
+/// The time in which agents must end after their keeper.
 const AGENTS_END_WITHIN: Duration = Duration::from_secs(5);
 
 /// Removes the directory of a lab that did not come up. Retries, because an agent may still be creating its socket.
@@ -123,7 +123,7 @@ fn end(directory: &LabDirectory) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The keeper's first line: [`READY`], or nothing if it ends before.
+/// The keeper's first line: [`READY`], or an empty text if the keeper ends earlier.
 async fn first_line(stdout: Option<OwnedFd>) -> String {
     let mut line = String::new();
     if let Some(pipe) = stdout.and_then(|stdout| pipe::Receiver::from_owned_fd(stdout).ok()) {

@@ -1,4 +1,4 @@
-//! The plan without agents: what each node would get if its interface has nothing, and what is assumed of it.
+//! The plan without agents: the steps for unshaped interfaces, and the assumptions about the interfaces.
 
 use std::fmt;
 
@@ -12,31 +12,33 @@ use crate::{
     topology::Topology,
 };
 
-/// What a plan goes by for which no agent was asked.
+/// The assumptions of a plan without agents.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Offline {
-    /// The same as a sentence.
+    /// The assumptions, as a sentence.
     message: String,
-    /// Where the addresses and the interfaces come from.
+    /// The source of the addresses and the interfaces.
     addresses: Addresses,
-    /// The speed that is assumed of every interface. Only the limits that are chosen automatically depend on it.
+    /// The assumed speed of every interface.
+    ///
+    /// Only automatic queue limits depend on this speed.
     assumed_speed_mbit: u64,
 }
 
-/// Where the addresses and the interfaces come from.
+/// The source of the addresses and the interfaces.
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 enum Addresses {
-    /// The inventory, which has no link-local addresses, or the lab that is up.
+    /// The inventory file, which has no link-local addresses, or the lab that is up.
     Inventory,
-    /// What `lab up` would give the nodes.
+    /// The addresses and interfaces that `lab up` would give to the nodes.
     LabUp,
 }
 
 impl Offline {
-    /// Where the nodes are: as the inventory says, else where `lab up` would put them.
+    /// The nodes' addresses and interfaces: from the inventory if it is complete, otherwise as `lab up` gives them.
     pub(super) fn of(
         topology: &Topology,
         inventory_in_use: Option<&InventoryInUse>,
@@ -71,7 +73,7 @@ impl fmt::Display for Offline {
     }
 }
 
-/// The steps that put a topology in force on nodes that have nothing.
+/// The steps that put a topology in force on unshaped nodes.
 pub(super) fn steps(topology: Topology, inventory: Inventory) -> Result<Steps, Failure> {
     let wanted = Wanted::default().with_topology(topology, inventory)?;
     let nodes = wanted.inventory.nodes.iter().map(|(node, place)| {
@@ -80,6 +82,6 @@ pub(super) fn steps(topology: Topology, inventory: Inventory) -> Result<Steps, F
         Ok((node.clone(), (place.interface.clone(), change.steps)))
     });
     let nodes = nodes.collect::<Result<_, Failure>>()?;
-    // No node has any topology yet.
+    // No node has a topology yet, so there is always a change.
     Ok(Steps { changed: true, nodes })
 }

@@ -1,22 +1,23 @@
-//! Text that others have written, made harmless: a terminal obeys control characters, and bidirectional marks change the
-//! order in which text is read. Everything that is printed goes through here as it leaves.
+//! Escapes characters that a terminal obeys, in all text that netemctl prints.
+//!
+//! Control characters are commands for a terminal. Bidirectional marks change the order in which text is read.
 
 use std::fmt::Write as _;
 
 use super::fitted;
 
-/// At the beginning of a line that is to be bold; a character for private use.
+/// The mark at the beginning of a line that is drawn bold: a private-use character.
 pub(in crate::cli) const BOLD: char = '\u{e000}';
 
-/// Whether a character is an order rather than a sign.
+/// True if a terminal obeys the character instead of showing it.
 fn is_order(c: char) -> bool {
     let is_control = c.is_control() && !matches!(c, '\n' | '\t');
-    // Of bidirectional text, and the separators that are line breaks to some terminals.
+    // The ranges have the marks of bidirectional text, and separators that some terminals show as line breaks.
     is_control
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | BOLD)
 }
 
-/// The text with every order written out: `\u{1b}`.
+/// The text, in which every character that a terminal obeys is an escape sequence such as `\u{1b}`.
 pub(in crate::cli) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -25,12 +26,16 @@ pub(in crate::cli) fn escaped(text: &str) -> String {
     safe
 }
 
-/// The same on one line, whatever the text says.
+/// The escaped text on one line.
+///
+/// Line breaks become `\n`.
 pub(in crate::cli) fn on_one_line(text: &str) -> String {
     escaped(text.trim_end()).replace('\n', "\\n")
 }
 
-/// The same of a drawing, fitted to a terminal: a line that begins with [`BOLD`] is bold where colours are wanted.
+/// An escaped drawing, fitted to a terminal.
+///
+/// A line that begins with [`BOLD`] is bold if `styled` is set.
 pub(in crate::cli) fn drawing(text: &str, styled: bool, columns: Option<usize>) -> String {
     let line = |line: &str| match line.strip_prefix(BOLD).filter(|_| styled) {
         Some(bold) => {
@@ -42,7 +47,7 @@ pub(in crate::cli) fn drawing(text: &str, styled: bool, columns: Option<usize>) 
     text.split_inclusive('\n').map(line).collect()
 }
 
-/// The same of text that has colours of ours: of all sequences, only those that set colours are left (SGR).
+/// The escaped text with its colours: terminal sequences that set colours (SGR) are kept.
 pub(in crate::cli) fn coloured(text: &str) -> String {
     let mut pieces = text.split("\x1b[");
     let mut safe = pieces.next().map(escaped).unwrap_or_default();
@@ -59,12 +64,14 @@ pub(in crate::cli) fn coloured(text: &str) -> String {
     safe
 }
 
-/// A JSON document, in which such characters can be in strings only, with all of them as JSON's own escapes.
+/// A JSON document, in which every character that a terminal obeys is a JSON escape.
+///
+/// Such characters occur only in JSON strings, so the document has the same content.
 pub(in crate::cli) fn document(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if is_order(c) {
-            // Writing to a String cannot fail, and none of them is beyond the basic plane.
+            // Writing to a String cannot fail. Four digits suffice: these characters are in the basic plane.
             let _ = write!(safe, "\\u{:04x}", u32::from(c));
         } else {
             safe.push(c);
@@ -80,14 +87,14 @@ mod tests {
     const HOSTILE: &str = "a\x1b[2J\u{9b}2J\r\u{7f}\u{202e}b\u{2028}ü\tc";
 
     #[test]
-    fn what_a_terminal_would_obey_is_written_out() {
+    fn characters_that_a_terminal_obeys_are_escaped() {
         assert_eq!(escaped(HOSTILE), "a\\u{1b}[2J\\u{9b}2J\\u{d}\\u{7f}\\u{202e}b\\u{2028}ü\tc");
         assert_eq!(on_one_line("a\nhint: b\n"), "a\\nhint: b");
         assert_eq!(escaped("Z1 ↔ Z3 ± 5 ms …"), "Z1 ↔ Z3 ± 5 ms …");
     }
 
     #[test]
-    fn only_our_own_marks_and_colours_become_sequences() {
+    fn only_netemctls_own_marks_and_colours_become_terminal_sequences() {
         let text = format!("{BOLD}NODE\nn1 {BOLD}\x1b[1m\n");
         assert_eq!(drawing(&text, true, None), "\x1b[1mNODE\x1b[0m\nn1 \\u{e000}\\u{1b}[1m\n");
         assert!(drawing(&text, false, None).starts_with("\\u{e000}NODE\n"));
@@ -97,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_says_the_same_with_nothing_that_a_terminal_would_obey() {
+    fn an_escaped_document_has_the_same_content() {
         let printed = document(&serde_json::to_string_pretty(&[HOSTILE]).unwrap());
         assert!(!printed.chars().any(is_order), "{printed}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&printed).unwrap()[0], HOSTILE);

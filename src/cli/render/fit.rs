@@ -1,18 +1,23 @@
-//! Prose on a terminal: lines broken between words. What a pipe gets has one line a statement, for `grep`.
+//! Breaks lines of prose between words to fit a terminal.
+//!
+//! Lines for a pipe are not broken, so `grep` finds whole statements.
 
 use std::os::fd::AsFd;
 
 use rustix::termios::tcgetwinsize;
 
-/// The columns of the terminal that a stream is. `None`: it is no terminal, or one of unknown size, as by `ssh -tt` from a
-/// program.
+/// The width of the terminal of a stream, in columns; `None`: the stream is not a terminal, or the size is unknown.
+///
+/// The size is unknown if a program runs `ssh -tt`.
 pub(in crate::cli) fn columns(stream: impl AsFd) -> Option<usize> {
     let size = tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-/// The text with lines that fit `columns`, as far as words do. A row of a table stays as it is: it has two spaces between
-/// its columns.
+/// The text with lines broken between words to fit `columns`.
+///
+/// Longer words are not broken. Rows of tables are not broken either. They are recognised by two spaces between
+/// columns.
 pub(in crate::cli) fn fitted(text: &str, columns: Option<usize>) -> String {
     let Some(columns) = columns else { return text.to_owned() };
     let fits = |line: &str| line.trim_end().chars().count() <= columns || line.trim().contains("  ");
@@ -20,7 +25,9 @@ pub(in crate::cli) fn fitted(text: &str, columns: Option<usize>) -> String {
     lines.map(|line| if fits(line) { line.to_owned() } else { broken(line, columns) }).collect()
 }
 
-/// A line on several, of which all but the first are indented by two more spaces.
+/// The line, broken into several lines.
+///
+/// All lines except the first are indented by two more spaces.
 fn broken(line: &str, columns: usize) -> String {
     let text = line.trim_start_matches(' ');
     let mut margin = line.len() - text.len();
@@ -39,7 +46,9 @@ fn broken(line: &str, columns: usize) -> String {
     lines
 }
 
-/// What stays on one line: words, and commands of ours if they are not longer than `room`, since commands are copied.
+/// The parts of a text that are not broken: words, and netemctl commands shorter than `room`.
+///
+/// A command on one line can be copied.
 fn units(text: &str, room: usize) -> Vec<&str> {
     let mut units = Vec::new();
     let mut rest = text;
@@ -60,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prose_is_broken_between_words_and_rows_and_long_words_are_not() {
+    fn prose_is_broken_between_words_but_rows_and_long_words_stay_whole() {
         let text = "in force on 9 nodes: topology three\n  n1: no agent at /run/netemctl-lab/n1.sock here\n\
                     NODE  INTERFACE  STATE\n/run/netemctl-lab/nodes/n1\nÄÖÜ ÄÖÜ ÄÖÜ ÄÖÜ Ä\n";
         insta::assert_snapshot!(fitted(text, Some(17)), @r"

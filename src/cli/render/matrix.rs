@@ -1,19 +1,23 @@
-//! A matrix of ordered pairs that fits on a terminal: by node while there are few, by zone beyond.
+//! Draws a matrix of ordered pairs of nodes.
+//!
+//! With many nodes, the matrix has zones instead, to fit a terminal.
 
 use super::table;
 use crate::topology::{NodeName, Topology, hostlist};
 
-/// Up to how many nodes each has a row of its own.
+/// The maximum number of nodes for which each node has its own row.
 const SINGLE_ROWS: usize = 12;
 
-/// What a row and a column stand for: one node, or all nodes of a zone.
+/// The nodes of a row or a column: one node, or all nodes of a zone.
 pub(in crate::cli) struct Axis {
     label: String,
     nodes: Vec<NodeName>,
 }
 
 impl Axis {
-    /// The rows for `nodes`, grouped by the zones of `topology` where they are many.
+    /// The rows for `nodes`.
+    ///
+    /// Many nodes are grouped by the zones of `topology`.
     pub(in crate::cli) fn of(nodes: &[NodeName], topology: Option<&Topology>) -> Vec<Self> {
         if nodes.len() <= SINGLE_ROWS {
             return nodes.iter().map(|node| Self { label: node.to_string(), nodes: vec![node.clone()] }).collect();
@@ -31,9 +35,10 @@ impl Axis {
     }
 }
 
-/// Draws what `cell` makes of the ordered pairs of each row and column.
+/// Draws the matrix.
 ///
-/// `cell` gets at least one pair; where there is none (a node and itself) the matrix has a dash.
+/// `cell` makes the text of a cell from the ordered pairs of its row and column. `cell` gets at least one pair. A cell
+/// without pairs (a node and itself) has a dash.
 pub(in crate::cli) fn matrix(
     styled: bool,
     axes: &[Axis],

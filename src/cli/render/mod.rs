@@ -1,4 +1,4 @@
-//! Drawing for people: matrices of pairs, tables, times.
+//! Draws answers for people: matrices, tables, times, and errors of nodes.
 
 pub(super) mod escape;
 mod fit;
@@ -17,12 +17,14 @@ use crate::{
     topology::{NodeName, Rtt, hostlist},
 };
 
-/// An RTT in milliseconds with one decimal, as all measured times are shown.
+/// An RTT in milliseconds with one decimal.
+///
+/// All measured times have this format.
 pub(super) fn millis(rtt: Rtt) -> String {
     format!("{:.1}", rtt.as_nanos() as f64 / 1e6)
 }
 
-/// What nodes say, each thing once with the nodes that say it; in the order of the nodes.
+/// Groups nodes by their text: each text once, with its nodes, in the order of the nodes.
 pub(super) fn by_saying<'a>(
     said: impl IntoIterator<Item = (&'a NodeName, impl Into<String>)>,
 ) -> Vec<(String, Vec<NodeName>)> {
@@ -35,7 +37,9 @@ pub(super) fn by_saying<'a>(
     sayings
 }
 
-/// The same of sayings: what a node says alone with what is its own.
+/// Groups nodes by the reason of their error.
+///
+/// If only one node has a reason, the text is that node's whole error.
 pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Vec<(String, Vec<NodeName>)> {
     let said: Vec<_> = said.into_iter().collect();
     let text = |reason: &str, node: &NodeName| {
@@ -50,18 +54,18 @@ pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailu
     groups.into_iter().map(alone).collect()
 }
 
-/// What nodes say, in a line that begins with their names.
+/// A line with the names of nodes and their text.
 pub(super) fn saying(said: &str, nodes: &[NodeName]) -> String {
     format!("{}: {}", hostlist::fold(nodes), escape::on_one_line(said))
 }
 
-/// `1 node`, `2 nodes`, `2 addresses`.
+/// A number with its noun: `1 node`, `2 nodes`, `2 addresses`.
 pub(super) fn count(number: usize, noun: &str) -> String {
     let plural = if noun.ends_with('s') { "es" } else { "s" };
     if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}{plural}") }
 }
 
-/// A node's addresses for people, who do not use link-local ones.
+/// A node's addresses for people, without link-local addresses.
 pub(super) fn addresses(all: &[IpAddr]) -> String {
     let global = all.iter().filter(|address| !is_link_local(address));
     global.map(ToString::to_string).collect::<Vec<_>>().join(" ")
@@ -87,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_reason_of_many_nodes_is_said_once_in_natural_order_and_a_nodes_own_in_full() {
+    fn a_common_reason_is_shown_once_and_the_error_of_one_node_in_full() {
         let dead = |number: u32| {
             let reason = "no agent: Connection refused".to_owned();
             let text = format!("no agent at /run/n{number}.sock: Connection refused");

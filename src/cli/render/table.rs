@@ -1,10 +1,14 @@
-//! Tables without lines: columns that a person reads and `awk` can split.
+//! Draws tables without ruling lines.
+//!
+//! People can read their columns, and `awk` can split them.
 
 use comfy_table::{Table, presets};
 
 use super::escape::{BOLD, escaped};
 
-/// A table with a header, which is marked to be bold if the table is `styled`.
+/// A table with a header.
+///
+/// If `styled` is set, the header begins with the mark for bold lines.
 pub(in crate::cli) fn table(styled: bool, header: &[&str], rows: Vec<Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);

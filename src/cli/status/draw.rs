@@ -1,5 +1,6 @@
-//! What `netemctl status` draws: first what is in force, then the nodes, those that are alike on one line, then what is the
-//! matter with any of them.
+//! Draws the answer of `netemctl status`: the state in force, a table of the nodes, then the problems of nodes.
+//!
+//! Nodes with the same figures share a line.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,13 +24,19 @@ use crate::{
     wire::{DRIFTS, Incident, NodeStatus, Recovered},
 };
 
-/// How wide the profiles of a node may be before they take another line.
+/// The maximum width of a line with profiles, in columns.
+///
+/// More profiles take another line.
 const DELAYS_WIDTH: usize = 26;
 
-/// The same of the names of nodes.
+/// The maximum width of a line with names of nodes, in columns.
+///
+/// More names take another line.
 const NODES_WIDTH: usize = 24;
 
-/// Draws it. `differ`: the nodes do not agree on what is in force.
+/// Draws the answer.
+///
+/// `differ`: the nodes do not agree on the state in force.
 pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
     let styled = Context::is_styled(&io::stdout());
     let Fleetwide { nodes, overlays, partitions, counters, missing, .. } = fleetwide;
@@ -63,7 +70,7 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
     text
 }
 
-/// What is in force on those that have the newest document, in a sentence.
+/// A sentence about the state in force on the nodes that have the newest document.
 fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
     let statuses = || nodes.values().filter_map(|node| node.status.as_ref());
     let Some(newest) = statuses().max_by_key(|status| status.stamp.generation) else {
@@ -88,7 +95,9 @@ fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
     }
 }
 
-/// A line for all nodes that are alike.
+/// A table of the nodes.
+///
+/// Nodes with the same figures share a line.
 fn nodes_table(styled: bool, nodes: &BTreeMap<NodeName, Node>) -> String {
     let rows = by_figures(nodes).into_iter().map(|(figures, nodes)| {
         let names = hostlist::fold(&nodes);
@@ -97,7 +106,7 @@ fn nodes_table(styled: bool, nodes: &BTreeMap<NodeName, Node>) -> String {
     table(styled, &["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows.collect())
 }
 
-/// The figures of each node, with the nodes that have them, in the order of the nodes.
+/// Each set of figures, with the nodes that have these figures, in the order of the nodes.
 fn by_figures(nodes: &BTreeMap<NodeName, Node>) -> Vec<(Vec<String>, Vec<NodeName>)> {
     let mut alike: Vec<(Vec<String>, Vec<NodeName>)> = Vec::new();
     for (name, node) in nodes {
@@ -113,7 +122,7 @@ fn by_figures(nodes: &BTreeMap<NodeName, Node>) -> Vec<(Vec<String>, Vec<NodeNam
 fn figures(node: &Node) -> Vec<String> {
     let dash = || "-".to_owned();
     let Some(status) = &node.status else { return vec![dash(), dash(), dash(), "unreachable".to_owned()] };
-    // Links with a memory have a leaf each, and may be many that are alike.
+    // A link whose packets affect later packets has its own leaf, so many leaves may have the same parameters.
     let mut alike: Vec<(String, usize)> = Vec::new();
     for leaf in &status.profiles {
         let what = described(&leaf.profile);
@@ -139,7 +148,7 @@ fn figures(node: &Node) -> Vec<String> {
     ]
 }
 
-/// The parts one after the other, on as many lines as it takes.
+/// The parts with separators, on lines of at most `width` columns.
 fn wrapped(parts: impl IntoIterator<Item = String>, separator: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
@@ -158,7 +167,7 @@ fn wrapped(parts: impl IntoIterator<Item = String>, separator: &str, width: usiz
     lines.join("\n")
 }
 
-/// What concerns all nodes.
+/// Notes about the fleet: journals, keepers, the inventory, disagreement, and routes.
 fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     let nodes = || fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?)));
     let mut text = String::new();
@@ -193,7 +202,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     text
 }
 
-/// What is the matter with nodes: each thing once, with the nodes that it is the matter with.
+/// The problems of nodes: each problem once, with its nodes.
 fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
     let mut said: Vec<(&NodeName, String)> = Vec::new();
     for (name, node) in nodes {
@@ -205,7 +214,7 @@ fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
     }
     let mut text = String::new();
     text.extend(by_saying(said).into_iter().map(|(line, names)| {
-        // The address of the agent is for one node only.
+        // The error of a single node has the address of its agent.
         let alone = names.first().filter(|_| names.len() == 1).and_then(|name| nodes[name].error.as_deref());
         saying(alone.unwrap_or(&line), &names) + "\n"
     }));
@@ -222,7 +231,7 @@ fn matters(status: &NodeStatus) -> Vec<String> {
     lines
 }
 
-/// What differs on a node, since when, and what repairs it.
+/// The drift of a node in one line: its beginning, its cause, and the repair; `None`: no drift.
 fn drift(status: &NodeStatus) -> Option<String> {
     let first = status.drift.first()?;
     let since = status.watch.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
@@ -242,11 +251,11 @@ fn drift(status: &NodeStatus) -> Option<String> {
     Some(format!("drifts{since}{cause}; {repair}"))
 }
 
-/// What has befallen a node apart from changes of ours, in the order in which it did.
+/// Lines about events on a node that were not changes by netemctl: recovery, incidents, and failed repairs.
 fn befell(status: &NodeStatus) -> Vec<String> {
     let NodeStatus { watch, recovered, .. } = status;
     let mut lines: Vec<String> = recovered.iter().filter_map(recovery).collect();
-    // The line about drift has it.
+    // If the node drifts, the line about the drift has the incident.
     if let Some(Incident { at, what }) = watch.incidents.last().filter(|_| status.drift.is_empty()) {
         let before = match watch.incidents.len() - 1 {
             0 => String::new(),
@@ -264,7 +273,7 @@ fn befell(status: &NodeStatus) -> Vec<String> {
     lines
 }
 
-/// What an agent made of its journal, unless it only went on as if it had never ended.
+/// A line about an agent's recovery from its journal; `None`: a restart of the agent that had no effect.
 fn recovery(recovered: &Recovered) -> Option<String> {
     let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
     let came = match (after_reboot, interrupted) {
@@ -289,7 +298,7 @@ mod tests {
     use crate::cli::status::tests::{fleetwide, node, unreachable};
 
     #[test]
-    fn the_overview_says_first_what_is_in_force_and_fits_eighty_columns_with_nodes_that_are_alike_on_one_line() {
+    fn the_overview_fits_eighty_columns_and_shows_nodes_with_the_same_figures_on_one_line() {
         let name = |number: usize| format!("n{number}").parse::<NodeName>().unwrap();
         let mut nodes: BTreeMap<NodeName, Node> = (1..=20).map(|number| (name(number), node(&name(number)))).collect();
         insta::assert_snapshot!(draw(&fleetwide(nodes.clone()), &Inventory::default(), false), @"
