@@ -56,7 +56,8 @@ pub(super) fn replace_process(context: &Context, node: &NodeName, program: &[OsS
 
 /// Replaces this process, the child of another netemctl, by the program.
 ///
-/// The program has its own session and no terminal. Stdin is a socket to the parent. If the program cannot be started, the socket carries a [`StartError`].
+/// The program has its own session and no terminal. Stdin is a socket to the parent. If the program cannot be started,
+/// the socket carries a [`StartError`].
 pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
     let failed = |error: io::Error| Failure::new(Exit::Failed, format!("stdin: {error}"));
     // The duplicate is close-on-exec: the parent reads the end of the stream when the program starts.
