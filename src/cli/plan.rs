@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::offline::Offline;
-use super::{Context, Exit, Failure, render::count, topology_file, inventory_in_use::InventoryInUse};
+use super::{Context, Exit, Failure, inventory_in_use::InventoryInUse, render::count, topology_file};
 use crate::{
     fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
@@ -95,7 +95,8 @@ impl Plan {
         let warnings = topology.warnings();
         context.mention(&warnings);
         let inventory_in_use = context.inventory_if_any(Some(&topology))?;
-        let of_inventory = inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
+        let of_inventory =
+            inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
         let warnings = [warnings.problems(), of_inventory.unwrap_or_default()].concat();
         let (Steps { changed, nodes }, offline) = match inventory_in_use {
             Some(inventory_in_use) if !self.offline => (self.ask(context, &inventory_in_use, topology)?, None),

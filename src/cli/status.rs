@@ -12,9 +12,9 @@ use serde::Serialize;
 use self::draw::draw;
 use super::{
     Context, Exit, Failure,
+    inventory_in_use::InventoryOrigin,
     overlays::{Laid, laid},
     partitions::{Parted, parted},
-    inventory_in_use::InventoryOrigin,
 };
 use crate::{
     fleet::{CallError, split},

@@ -205,11 +205,7 @@ fn what_verify_called_right_is_told_apart() {
     let ran = lab.verify("--count 3 --tolerance 50").expect(4);
     assert_eq!(ran.json()["mute"], 2, "n1 and n2 with n3: {}", ran.stdout);
     assert_eq!(ran.json()["wrong"], 0, "the network is as it should be: {}", ran.stdout);
-    assert!(
-        lab.netemctl("verify --count 3")
-            .stdout
-            .contains("n3: net.ipv4.icmp_echo_ignore_all")
-    );
+    assert!(lab.netemctl("verify --count 3").stdout.contains("n3: net.ipv4.icmp_echo_ignore_all"));
     ignore("0");
 
     // netem's correlation leaves hardly anything of 20 % there and back.
