@@ -1,11 +1,11 @@
-//! Parameters that `set` lays over links of the running topology: [`LinkChange`], a table of link parameters.
+//! Reads the link parameters of the command `set`, which changes links of the running topology: [`LinkChange`].
 //!
 //! ```toml
 //! loss = "5%"
 //! jitter = "10ms"
 //! ```
 //!
-//! `plan` decides the links and the time.
+//! An overlay in `plan` has the links and the duration of the change.
 
 use serde::{Deserialize, Serialize};
 use toml::de::DeTable;
@@ -21,7 +21,9 @@ use super::{
     tables::TableIds,
 };
 
-/// Parameters that replace those of a link. At least one, and valid by construction. The wire form is the [`Source`].
+/// One or more parameters that replace the same parameters of a link.
+///
+/// Only the parser creates a change, so every change is valid. On the wire, a change has the form of its [`Source`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
@@ -31,11 +33,13 @@ pub struct LinkChange {
 }
 
 impl LinkChange {
-    /// Reads a table of link parameters. `both_ways`: the table describes both directions and may have an `rtt`.
+    /// Reads a table of link parameters.
+    ///
+    /// `both_ways`: the table describes both directions and may have an `rtt`.
     ///
     /// # Errors
     ///
-    /// All mistakes in the table; of invalid TOML, the first one.
+    /// All mistakes in the table. If the TOML is invalid, only its first mistake.
     pub fn parse(source: Source, both_ways: bool) -> Result<Self, Rejected> {
         match read(&source.text, both_ways) {
             Ok(patch) => Ok(Self { source, patch }),
@@ -43,7 +47,7 @@ impl LinkChange {
         }
     }
 
-    /// The link with these parameters replaced.
+    /// The link after the change.
     #[must_use]
     pub fn over(&self, link: Link) -> Link {
         self.patch.over(link)
@@ -60,7 +64,7 @@ impl LinkChange {
     }
 }
 
-/// The source determines the patch.
+/// Two changes are equal if their sources are equal.
 impl PartialEq for LinkChange {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source
@@ -72,7 +76,7 @@ impl Eq for LinkChange {}
 impl TryFrom<Source> for LinkChange {
     type Error = Rejected;
 
-    /// The sender has checked the direction.
+    /// Accepts an `rtt`: the sender has already refused an `rtt` for a change in one direction.
     fn try_from(source: Source) -> Result<Self, Rejected> {
         Self::parse(source, true)
     }
@@ -116,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wire_form_is_the_text() {
+    fn a_change_is_serialized_as_its_text() {
         for (text, both_ways) in [("rtt = '60ms'", true), ("delay = '60ms'", false)] {
             let change = parse(text, both_ways).unwrap();
             let json = serde_json::to_string(&change).unwrap();

@@ -1,7 +1,7 @@
-//! Parameters of one link that contradict each other: [`incoherence`].
+//! Finds parameters of one link that contradict each other: [`incoherence`].
 //!
-//! The parameters may come from several rules, or from a change of the running topology. `conflicts` finds the rules of a
-//! file that make such a link.
+//! The parameters may come from several rules, or from a change of the running topology. `conflicts` finds the rules of
+//! a file that together contradict each other.
 
 use super::{
     diagnostic::Finding,
@@ -11,10 +11,12 @@ use super::{
     units::Delay,
 };
 
-/// A contradiction between parameters of a link. The message fits a command line; [`help`](Self::help) is the remedy.
+/// A contradiction between two parameters of a link. [`help`](Self::help) is the remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Incoherence {
-    /// netem sends packets with a negative delay at once, so the mean would not be the delay.
+    /// The jitter is greater than the delay, so some packets have a negative delay.
+    ///
+    /// netem sends these packets at once. So the mean would be greater than the delay.
     #[error("the jitter of {jitter} is greater than the one-way delay of {delay}")]
     JitterBeyondDelay {
         /// The link's jitter.
@@ -22,10 +24,10 @@ pub enum Incoherence {
         /// The link's delay.
         delay: Delay,
     },
-    /// Packets without delay overtake others, but no packet has a delay.
+    /// `reorder` sends some packets without the delay of the link, but the link has no delay.
     #[error("`reorder` needs a delay")]
     ReorderWithoutDelay,
-    /// Packets overtake others by their jitter, but the link has none.
+    /// `reorder = "jitter"` changes the order of packets by their jitter, but the link has no jitter.
     #[error("`reorder = \"jitter\"` needs a jitter")]
     ReorderWithoutJitter,
 }
@@ -48,7 +50,7 @@ pub(super) fn incoherences(link: &Link) -> impl Iterator<Item = Incoherence> + u
     beyond.into_iter().chain(reorder)
 }
 
-/// Reports contradictions within one rule.
+/// Reports contradictions between parameters of one rule.
 pub(super) fn check_rule(patch: &LinkPatch, findings: &mut Vec<Finding>) {
     findings.extend(incoherences(&patch.over(Link::LAN)).filter_map(|incoherence| {
         let (parameter, other) = incoherence.parameters();
@@ -57,7 +59,7 @@ pub(super) fn check_rule(patch: &LinkPatch, findings: &mut Vec<Finding>) {
 }
 
 impl Incoherence {
-    /// The parameter that cannot be, and the parameter that contradicts it.
+    /// The dependent parameter, and the parameter that the dependent parameter needs.
     pub const fn parameters(self) -> (Parameter, Parameter) {
         match self {
             Self::JitterBeyondDelay { .. } => (Parameter::Jitter, Parameter::Delay),
@@ -80,8 +82,10 @@ impl Incoherence {
         }
     }
 
-    /// The finding at the later one of the two parameters' keys. `other_span` is `None` if no rule sets the other
-    /// parameter. The label `link` names an example.
+    /// The finding about the contradiction, at the later key of the two parameters.
+    ///
+    /// `span` is the key of the dependent parameter. `other_span` is the key of the other parameter; `None` if no rule
+    /// sets the other parameter. `link` is a text that names a link as an example.
     pub(super) fn finding(self, span: SourceSpan, other_span: Option<SourceSpan>, link: &str) -> Finding {
         let (parameter, other) = self.parameters();
         let finding = |caret| Finding::new(caret, self.to_string()).label(link).help(self.help());

@@ -1,7 +1,8 @@
-//! Checks for links that several rules make incoherent together: [`check`].
+//! Finds rules that together give a link contradictory parameters: [`check`].
 //!
-//! The jitter of one rule can meet the delay of another on some links only, so the links themselves are checked. There
-//! is one link for each pair of nodes: `check` looks at one node of each class, and only if a conflict is possible.
+//! Two rules may contradict each other on some links only: one rule sets the jitter, the other rule a smaller delay. So
+//! [`check`] looks at the links. To save time, [`check`] looks at one node of each class of [`Rules::classes`]. If no
+//! conflict is possible, [`check`] returns at once.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +17,7 @@ use super::{
     units::Delay,
 };
 
-/// Reports each pair of rules that makes an incoherent link, with one such link.
+/// Reports each pair of rules that contradict each other, with one link as an example.
 pub(super) fn check(rules: &Rules, members: &Members, findings: &mut Vec<Finding>) {
     if !is_conflict_possible(rules) {
         return;
@@ -43,7 +44,9 @@ fn example(from: NodeId, to: NodeId, members: &Members) -> String {
     format!("for example from {} to {}", name(from), name(to))
 }
 
-/// False if no combination of the rules can be incoherent. Takes one pass over the rules.
+/// False only if no rules can contradict each other.
+///
+/// The check takes one pass over the rules, so the result may be true even if there is no conflict.
 fn is_conflict_possible(rules: &Rules) -> bool {
     let set_delays = rules.patches().filter_map(|patch| Some(patch.delay.as_ref()?.value));
     let default_delay = rules.default.over(Link::LAN).delay;
@@ -71,7 +74,7 @@ mod tests {
         tables::TableIds,
     };
 
-    /// The rules of a file and its matrix, with the findings of the passes before.
+    /// Runs the passes before [`check`] over a topology file and its matrix.
     fn resolved(text: &str, csv: &str) -> (Rules, Members, Vec<Finding>) {
         let mut findings = Vec::new();
         let table = DeTable::parse(text).unwrap();
@@ -87,7 +90,7 @@ mod tests {
         (rules, members, findings)
     }
 
-    /// A rule of up to three parameters that can conflict.
+    /// A rule with one to three of the parameters that can contradict each other.
     fn any_rule() -> impl Strategy<Value = String> {
         let delay = prop_oneof![Just(String::new()), (0..9_u8).prop_map(|ms| format!("delay = '{ms}ms'"))];
         let jitter = prop_oneof![3 => Just(String::new()), 1 => (0..5_u8).prop_map(|ms| format!("jitter = '{ms}ms'"))];
@@ -123,7 +126,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
         #[test]
-        fn a_file_is_refused_if_and_only_if_a_link_is_incoherent(
+        fn each_contradiction_on_a_link_is_one_finding(
             text in any_file(), cells in proptest::option::of(proptest::collection::vec("|[0-5]", 6)),
         ) {
             let cells = cells.unwrap_or_default();
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn nodes_of_one_class_are_checked_once() {
+    fn one_node_of_each_class_is_checked() {
         let text = "name = 't'\nnodes = 'm[1-1000]'\nzones = { Z = 'n[1-1000]' }\n[links]\ndefault.delay = '1ms'\n\
                     [[links.override]]\nfrom = 'm[1,3,5,7-9,500]'\nto = 'Z'\njitter = '2ms'\n";
         let (rules, members, mut findings) = resolved(text, "");

@@ -1,7 +1,7 @@
-//! Comma-separated values with their spans: [`rows`] of [`Cell`]s.
+//! Reads comma-separated values (CSV), with the span of each cell: [`rows`].
 //!
-//! The format is RFC 4180 with these extensions: spaces around a cell, any line ends, a byte order mark, empty lines, and
-//! comment lines that begin with `#`. A cell is on one line.
+//! The format is RFC 4180 with these extensions: spaces around a cell, any line ends, a byte order mark, empty lines,
+//! and comment lines that begin with `#`. Unlike in RFC 4180, a cell cannot contain a line break.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -15,11 +15,11 @@ pub(super) struct Row<'t> {
 /// The text between two commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cell<'t> {
-    /// Without quotes and spaces around them.
+    /// The text without surrounding spaces and quotes.
     pub(super) text: Cow<'t, str>,
-    /// With its quotes.
+    /// The bytes of the cell in the file, with the quotes.
     pub(super) span: Range<usize>,
-    /// The mistake in its quotes.
+    /// The mistake in the quotes of the cell.
     pub(super) mistake: Option<&'static str>,
 }
 
@@ -34,7 +34,7 @@ pub(super) fn rows(text: &str) -> impl Iterator<Item = Row<'_>> {
     lines.filter(|row| !row.text.is_empty() && !row.text.trim_start().starts_with('#'))
 }
 
-/// True if a text is probably CSV: all lines have the same number of separators, and no line has `=`.
+/// True if a text is probably CSV: all lines have the same number of separators, and no line contains `=`.
 pub(super) fn is_probable(text: &str) -> bool {
     let lines: Vec<&str> = rows(text).map(|row| row.text).collect();
     let is_separator = |separator: char| {
@@ -63,7 +63,7 @@ impl<'t> Row<'t> {
     }
 }
 
-/// The first comma outside quotes, or the end.
+/// The position of the first comma outside quotes, or the end of the text.
 fn end_of_cell(text: &str) -> usize {
     let mut is_quoted = false;
     let opens = text.trim_start().starts_with('"');
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn all_line_ends_and_comments_are_read() {
+    fn line_ends_comments_and_empty_lines_are_not_cells() {
         let expected = [["ms", "a"], ["a", "1"]];
         for text in ["ms,a\r\na,1\r\n", "\u{feff}ms,a\na,1", "# source\n  # date\n\nms,a\n \t\na,1\n\n"] {
             assert_eq!(texts(text), expected, "{text:?}");
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_recognised() {
+    fn a_csv_file_is_recognised() {
         for table in ["ms,a,b\na,,1\nb,1,", "# from a spreadsheet\nms;a\na;", "ms\ta\na\t1\n"] {
             assert!(is_probable(table), "{table:?}");
         }
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn quotes_hold_commas_and_quotes() {
+    fn a_quoted_cell_can_contain_commas_and_quotes() {
         assert_eq!(texts(" \"a,b\" ,\"say \"\"so\"\"\",\"\"\n"), [["a,b", "say \"so\"", ""]]);
         assert_eq!(texts("a\"b\",c"), [["a\"b\"", "c"]]);
     }
 
     #[test]
-    fn wrong_quotes_are_reported() {
+    fn misplaced_quotes_are_reported() {
         let mistakes = |text| rows(text).flat_map(|row| row.cells().map(|cell| cell.mistake)).collect::<Vec<_>>();
         assert_eq!(mistakes("\"a\",b"), [None, None]);
         assert_eq!(mistakes("\"a,b"), [Some("the quotes do not end on this line")]);
@@ -152,7 +152,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[a1,\"# \r\n\t\u{feff}é]{0,40}|\\PC{0,40}") {
+        fn no_text_makes_the_csv_reader_panic(text in "[a1,\"# \r\n\t\u{feff}é]{0,40}|\\PC{0,40}") {
             for row in rows(&text) {
                 let cells: Vec<_> = row.cells().collect();
                 prop_assert!(!cells.is_empty());

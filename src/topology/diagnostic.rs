@@ -1,7 +1,7 @@
-//! Mistakes in a file: [`Problem`]s, collected into [`Rejected`] or, if the file is accepted, into [`Warnings`].
+//! The mistakes in a file: [`Rejected`] for a refused file, [`Warnings`] for an accepted file.
 //!
 //! The passes over a file create `Finding`s, which have spans in bytes. A [`Problem`] is a finding with its line and
-//! column. `render` prints problems for a terminal. First type to read: [`Rejected`].
+//! column. `render` formats problems for a terminal. First type to read: [`Rejected`].
 
 use std::{collections::BTreeMap, fmt, ops::Range};
 
@@ -10,15 +10,15 @@ use serde::Serialize;
 
 use super::source::{File, Lines, Source, SourceSpan};
 
-/// The mistakes in a file and in the files that it names, sorted by file and span.
+/// The mistakes in a refused file and its attached files, sorted by file and span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected(pub(super) Report);
 
-/// The warnings about an accepted file and the files that it names.
+/// The warnings about an accepted file and its attached files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Warnings(pub(super) Report);
 
-/// The problems of a file and the files that it names.
+/// The problems of a file and its attached files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) source: Source,
@@ -29,7 +29,9 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// The number of problems that are kept. It bounds the output for a file that is not a topology at all.
+    /// The largest number of problems that a report keeps.
+    ///
+    /// The limit bounds the output for a file that is no topology at all.
     const MAX_PROBLEMS: usize = 1_000;
 
     fn new(source: Source, mut findings: Vec<Finding>) -> Self {
@@ -42,7 +44,7 @@ impl Report {
         Self { source, problems, errors, warnings }
     }
 
-    /// The problems of both. `other` is about the same file.
+    /// The problems of two reports about the same file.
     fn and(mut self, other: Self) -> Self {
         self.problems.extend(other.problems);
         self.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
@@ -51,7 +53,7 @@ impl Report {
         self
     }
 
-    /// `topology.toml: 3 errors, 1 warning`.
+    /// The counts in one line: `topology.toml: 3 errors, 1 warning`.
     fn summary(&self) -> String {
         let path = normalize_untrusted_str(&self.source.path);
         let count = |count: usize, what: &str| match count {
@@ -69,46 +71,46 @@ impl Report {
 }
 
 impl Rejected {
-    /// At least one of `findings` is an error.
+    /// The mistakes in a refused file. At least one of `findings` must be an error.
     pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
         Self(Report::new(source, findings))
     }
 
-    /// The problems of both. `other` is about the same file.
+    /// The mistakes of two passes over the same file.
     #[must_use]
     pub fn and(self, Self(other): Self) -> Self {
         Self(self.0.and(other))
     }
 
-    /// The problems, at least one error. Sorted by file and span, the topology file first. At most 1,000.
+    /// The first 1,000 problems, sorted by file and span. The topology file comes first.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
 
-    /// The refused file, with the files that it names.
+    /// The refused file, with its attached files.
     pub fn source(&self) -> &Source {
         &self.0.source
     }
 
-    /// `topology.toml: 3 errors`.
+    /// The counts in one line: `topology.toml: 3 errors`.
     pub fn summary(&self) -> String {
         self.0.summary()
     }
 }
 
 impl Warnings {
-    /// None of `findings` is an error.
+    /// The warnings about an accepted file. No finding may be an error.
     pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
         Self(Report::new(source, findings))
     }
 
-    /// The warnings of both. `other` is about the same file.
+    /// The warnings of two passes over the same file.
     #[must_use]
     pub fn and(self, Self(other): Self) -> Self {
         Self(self.0.and(other))
     }
 
-    /// The warnings, sorted by file and span. At most 1,000.
+    /// The first 1,000 warnings, sorted by file and span.
     pub fn problems(&self) -> &[Problem] {
         &self.0.problems
     }
@@ -132,7 +134,7 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// The effect of a [`Problem`].
+/// The effect of a [`Problem`] on its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -147,13 +149,13 @@ pub enum Severity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
-    /// Tells if the file is refused.
+    /// The effect on the file: an error refuses the file.
     pub severity: Severity,
     /// The mistake, as one sentence without a full stop.
     pub message: String,
-    /// A few words for the span; may be empty.
+    /// A short text beside the span; may be empty.
     pub label: String,
-    /// The path of the file with the mistake: the topology file, or a file that it names.
+    /// The path of the file with the mistake: the topology file, or an attached file.
     pub path: String,
     #[serde(skip)]
     pub(super) file: File,
@@ -173,7 +175,7 @@ pub struct Problem {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Related {
-    /// The path of the file, which can differ from the problem's.
+    /// The path of the file with this span. The [`Problem`] may be in another file.
     pub path: String,
     #[serde(skip)]
     pub(super) file: File,
@@ -206,7 +208,7 @@ impl Finding {
         }
     }
 
-    /// A warning: the file is accepted.
+    /// A finding that does not refuse the file.
     pub(crate) fn warning(span: impl Into<SourceSpan>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::new(span, message) }
     }
@@ -225,7 +227,7 @@ impl Finding {
         self
     }
 
-    /// Tells the number of further findings of the same kind.
+    /// Adds the number of further findings of the same kind to the end of the message.
     pub(crate) fn and_more(mut self, more: usize) -> Self {
         self.message = format!("{} (and {more} more like this)", self.message);
         self
@@ -249,7 +251,7 @@ impl Finding {
     }
 }
 
-/// The files of a source with their lines. Each file is split into lines at most once.
+/// The files of a [`Source`] and their lines. Each file is split into lines at most once.
 struct SourceLines<'s> {
     source: &'s Source,
     lines: BTreeMap<File, Lines<'s>>,
@@ -261,14 +263,18 @@ impl<'s> SourceLines<'s> {
         self.lines.entry(file.clone()).or_insert_with(|| Lines::of(source.text_of(file).unwrap_or_default()))
     }
 
-    /// The path, without control characters, and the span with its ends on character boundaries.
+    /// The path of a span's file, and the span in bytes.
+    ///
+    /// The path has no control characters. The ends of the span are on character boundaries.
     fn locate(&self, span: &SourceSpan) -> (String, Range<usize>) {
         let text = self.source.text_of(&span.file).unwrap_or_default();
         (normalize_untrusted_str(&self.source.name_of(&span.file)), on_characters(&span.span, text))
     }
 }
 
-/// Removes control characters and shortens a text that quotes the file. Messages end with the quotation.
+/// Removes control characters from a text, and cuts off the end of a long text.
+///
+/// Messages, labels and helps can quote any text of the file.
 fn presentable(text: &str) -> String {
     const SHOWN_CHARS: usize = 320;
     let mut text = normalize_untrusted_str(text);
@@ -279,7 +285,7 @@ fn presentable(text: &str) -> String {
     text
 }
 
-/// The span with its ends on character boundaries. The span of a TOML syntax error can end inside a character.
+/// Moves the ends of a span to character boundaries. The span of a TOML syntax error can end inside a character.
 fn on_characters(span: &Range<usize>, text: &str) -> Range<usize> {
     let start = text.floor_char_boundary(span.start);
     start..text.ceil_char_boundary(span.end.max(start))
@@ -307,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_names_its_own_file() {
+    fn a_problem_names_the_file_with_the_mistake() {
         let mut source = Source::new("a/t.toml", "b = 2\n");
         source.files.insert("m.csv".to_owned(), "ms\nx,y\n".to_owned());
         let csv = |span| SourceSpan { file: File::Attached("m.csv".into()), span };
@@ -322,14 +328,14 @@ mod tests {
     }
 
     #[test]
-    fn problems_beyond_a_thousand_are_counted() {
+    fn a_report_keeps_a_thousand_problems_and_counts_all() {
         let rejected = rejected((0..1_500).map(|_| Finding::new(0..1, "x")).collect());
         assert_eq!(rejected.problems().len(), 1_000);
         assert_eq!(rejected.summary(), "t.toml: 1500 errors (the first 1000 are shown)");
     }
 
     #[test]
-    fn warnings_are_counted_apart_from_errors() {
+    fn errors_and_warnings_are_counted_separately() {
         let rejected = rejected(vec![Finding::new(7..8, "second"), Finding::warning(1..2, "first")]);
         assert_eq!(rejected.to_string(), "t.toml:1:1: warning: first\nt.toml:2:1: second");
         assert_eq!(rejected.summary(), "t.toml: 1 error, 1 warning");

@@ -1,7 +1,7 @@
-//! The first pass over a topology file: from TOML to a [`Document`].
+//! Reads the TOML of a topology file into a [`Document`]: the first pass.
 //!
-//! The pass knows the keys, their types and the link parameters. It does not know the nodes. It reports every mistake and
-//! continues, so one run shows all mistakes.
+//! The pass checks the keys, their types and the link parameters. It does not check the names of nodes and zones. The
+//! pass continues after a mistake, so one run reports all mistakes.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub(super) const MAX_TOPOLOGY_NAME_CHARS: usize = 64;
 /// The content of a topology file. Names of zones and nodes are not resolved yet.
 pub(super) struct Document<'t> {
     pub(super) name: &'t str,
-    /// The zones and the nodes outside them, in the file's order.
+    /// A group for each zone, and a group for the nodes outside zones. In the file's order.
     pub(super) groups: Vec<Group<'t>>,
     /// The number of zones, including those with an invalid name. `None` if `zones` is not a table.
     pub(super) zone_count: Option<usize>,
@@ -32,16 +32,16 @@ pub(super) struct Document<'t> {
 
 /// The nodes of a zone, or the nodes outside zones.
 pub(super) struct Group<'t> {
-    /// `None` outside zones, and if the zone's name is invalid.
+    /// The name of the zone. `None` for nodes outside zones, and for a zone with an invalid name.
     pub(super) zone: Option<ZoneName>,
     pub(super) key: Spanned<&'t str>,
     pub(super) members: Vec<Word<'t>>,
-    /// False if some members have mistakes and are left out.
+    /// False if `members` lacks some members because of mistakes.
     pub(super) is_complete: bool,
 }
 
 impl Group<'_> {
-    /// True for the key `nodes`, even if it is in `[zones]` by mistake.
+    /// True for nodes outside zones: the key is `nodes`, even below `[zones]` by mistake.
     fn is_outside(&self) -> bool {
         *self.key.get_ref() == "nodes"
     }
@@ -58,7 +58,7 @@ pub(super) struct Links<'t> {
     pub(super) overrides: Vec<Override<'t>>,
 }
 
-/// `matrix` and `matrix-is`.
+/// The values of `matrix` and `matrix-is`.
 pub(super) struct MatrixReference<'t> {
     pub(super) file: Word<'t>,
     /// `None` if the value of `matrix-is` is invalid.
@@ -74,7 +74,7 @@ pub(super) enum MatrixQuantity {
     Delay,
 }
 
-/// `intra-zone` or `inter-zone`.
+/// The rule `intra-zone` or `inter-zone`.
 pub(super) struct ZoneRule {
     pub(super) key: Range<usize>,
     pub(super) patch: LinkPatch,
@@ -82,7 +82,7 @@ pub(super) struct ZoneRule {
 
 /// One `[[links.override]]`.
 pub(super) struct Override<'t> {
-    /// The header, or the inline table.
+    /// The span of the header or of the inline table.
     pub(super) span: Range<usize>,
     pub(super) from: Vec<Word<'t>>,
     pub(super) to: Vec<Word<'t>>,
@@ -92,7 +92,7 @@ pub(super) struct Override<'t> {
 
 const ADD_LINKS: &str = "add `[links]` and `default = { rtt = \"0ms\" }`";
 
-/// Reads a whole file. `tables` are its distribution tables.
+/// Reads a topology file. `tables` are the distribution tables that the file names.
 pub(super) fn read<'t>(
     file: &'t DeTable<'t>,
     text: &str,
@@ -100,7 +100,7 @@ pub(super) fn read<'t>(
     findings: &mut Vec<Finding>,
 ) -> Document<'t> {
     let mut top = Table::open("a topology", file);
-    // A key below the wrong header is reported there, and not as missing.
+    // The readers of `[zones]` and `[links]` report a misplaced key, so the key is not reported as missing.
     let is_misplaced = |key: &str| {
         let inner = ["zones", "links"].into_iter().filter_map(|table| file.get(table)?.get_ref().as_table());
         inner.into_iter().any(|table| table.contains_key(key))
@@ -124,7 +124,7 @@ pub(super) fn read<'t>(
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
         Some(links) => read_links(links, tables, findings),
-        // Keys of `[links]` outside of it are reported as unknown keys.
+        // `Table::close` reports keys of `[links]` above the header as unknown keys.
         None if top.has_any(&key_advice::OF_LINKS_TABLE) => Links::default(),
         None => {
             let end = text.trim_end().len();
@@ -308,7 +308,7 @@ fn read_override<'t>(
     Some(Override { span, from, to, both_ways, patch })
 }
 
-/// The words of the two ends of an override.
+/// The words for the two ends of an override.
 type Ends<'t> = (Vec<Word<'t>>, Vec<Word<'t>>);
 
 fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
@@ -320,7 +320,7 @@ fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Optio
     let words = entry.words(findings)?;
     match &words[..] {
         [one, other] if array.len() == 2 => Some((vec![one.clone()], vec![other.clone()])),
-        // Elements of a wrong type are reported already.
+        // `words` has reported the elements of a wrong type.
         _ if array.len() != words.len() => None,
         _ => {
             let label = format!("{} here", array.len());

@@ -1,4 +1,6 @@
-//! The kind of a TOML file, by its keys: [`FileKind`]. A file that is given to the wrong command gets one clear error.
+//! Finds the kind of a TOML file from its keys: [`FileKind`].
+//!
+//! A user may give a file to the wrong command. With the kind, the command prints one clear error.
 
 use toml::de::{DeTable, DeValue};
 
@@ -13,7 +15,7 @@ pub(crate) enum FileKind {
 }
 
 impl FileKind {
-    /// The kind of a file. `None` if the keys fit no kind or several.
+    /// The kind of a file. `None` if the keys fit no kind, or several kinds.
     fn of(file: &DeTable<'_>) -> Option<Self> {
         let has = |key: &str| file.contains_key(key);
         let is_table = |key: &str| file.get(key).is_some_and(|value| matches!(value.get_ref(), DeValue::Table(_)));
@@ -28,7 +30,7 @@ impl FileKind {
         }
     }
 
-    /// The error for a file that is certainly of another kind.
+    /// The error for a file that is certainly of another kind. `None` for all other files.
     pub(crate) fn reject_other_kind(self, file: &DeTable<'_>) -> Option<Finding> {
         let found = Self::of(file).filter(|found| *found != self)?;
         let finding = Finding::new(0..0, format!("this is {}, not {}", found.name(), self.name()));
@@ -47,7 +49,7 @@ impl FileKind {
         }
     }
 
-    /// The commands for such a file.
+    /// The commands that read a file of this kind.
     fn commands(self) -> &'static str {
         match self {
             Self::Topology => "check it: netemctl check FILE; apply it: netemctl apply FILE",

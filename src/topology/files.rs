@@ -1,6 +1,6 @@
-//! The files that a topology file names: [`References`] finds the names, [`AttachedFiles`] has the texts.
+//! Finds the attached files of a topology file: [`References`] finds the names, [`AttachedFiles`] the texts.
 //!
-//! The module reads no disk: the texts are in the [`Source`].
+//! A topology file names its attached files. The module reads no disk: the texts are in the [`Source`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,8 +21,9 @@ use super::{
 };
 
 impl Source {
-    /// The names of files in the topology file, each once. Empty if the file is not valid TOML; other mistakes in the
-    /// file do not matter.
+    /// The names of the attached files in the topology file, each once.
+    ///
+    /// Empty if the TOML is invalid. Other mistakes in the topology file have no effect.
     pub fn references(&self) -> BTreeSet<String> {
         let text = Some(&self.text).filter(|text| text.len() <= MAX_FILE_BYTES);
         let Some(table) = text.and_then(|text| DeTable::parse(text).ok()) else { return BTreeSet::new() };
@@ -30,12 +31,12 @@ impl Source {
     }
 }
 
-/// The names of files in a topology file. The file may have any mistakes.
+/// The names of the attached files in a topology file, even if the topology file has mistakes.
 #[derive(Debug, Default)]
 pub(super) struct References<'t> {
-    /// `[links] matrix`.
+    /// The value of `matrix` in `[links]`.
     pub(super) matrix: Option<Word<'t>>,
-    /// Every `distribution = { table = ... }`.
+    /// The value of `table` in every `distribution = { table = ... }`.
     pub(super) tables: Vec<Word<'t>>,
 }
 
@@ -76,10 +77,10 @@ fn string<'t>(table: &'t DeTable<'t>, key: &str) -> Option<Word<'t>> {
     Some(Spanned::new(value.span(), value.get_ref().as_str()?))
 }
 
-/// The files of a source, and the reasons why some are missing.
+/// The attached files of a [`Source`], and the reasons why some files are missing.
 pub(super) struct AttachedFiles<'s> {
     source: &'s Source,
-    /// Read errors of the caller, by the names of the files.
+    /// The reasons why the caller could not read files, by the names of the files.
     unreadable: &'s BTreeMap<String, String>,
 }
 
@@ -97,7 +98,9 @@ impl AttachedFile<'_> {
 }
 
 impl<'s> AttachedFiles<'s> {
-    /// The files of a topology. Reports files that are too large together, and a file that the topology does not name.
+    /// The attached files of a topology.
+    ///
+    /// Reports attached files that are too large in total, and an attached file that the topology does not name.
     pub(super) fn of(
         source: &'s Source,
         unreadable: &'s BTreeMap<String, String>,
@@ -115,7 +118,7 @@ impl<'s> AttachedFiles<'s> {
         Self { source, unreadable }
     }
 
-    /// The file of this name. Reports a file that is missing or too large.
+    /// The attached file with this name. Reports a file that is missing or too large.
     pub(super) fn open(&self, word: &Word<'_>, findings: &mut Vec<Finding>) -> Option<AttachedFile<'s>> {
         let name = *word.get_ref();
         let reason = match (self.source.files.get(name), self.unreadable.get(name)) {

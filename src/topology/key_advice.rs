@@ -21,11 +21,11 @@ const PARAMETERS: [(&str, &str); 17] = [
     ("seed", "42"),
 ];
 
-/// The keys of `[links]` that users write above it by mistake.
+/// The keys of `[links]` that users write above `[links]` by mistake.
 pub(super) const OF_LINKS_TABLE: [&str; 9] =
     ["default", "intra-zone", "inter-zone", "matrix", "matrix-is", "override", "overrides", "rtt", "delay"];
 
-/// Keys of other tools, and what to write instead.
+/// Keys of other tools, and the advice to the user who wrote such a key.
 type Advice = (&'static [&'static str], &'static str);
 
 /// Link parameters of tc, tcconfig, `EnOSlib`, Pumba, Chaos Mesh, Toxiproxy, comcast, containerlab and Kollaps.
@@ -77,13 +77,13 @@ const OF_TOPOLOGIES: [Advice; 4] = [
     ),
 ];
 
-/// Names of the probability in an inner table.
+/// Wrong names of the key `probability` in an inner table.
 const OF_CHANCES: [Advice; 1] = [(
     &["loss", "percent", "percentage", "rate", "corrupt", "duplicate", "reorder", "random"],
     "write `probability = \"1%\"`",
 )];
 
-/// The advice for an unknown key of the table that messages call `what`.
+/// The advice for an unknown key. `what` is the name of the table in messages.
 pub(super) fn advice(what: &str, key: &str, value: Option<&str>) -> Option<String> {
     let spelled = key.to_lowercase().replace('_', "-");
     let find = |table: &[Advice]| {
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_key_has_two_entries_in_one_table() {
+    fn no_key_has_two_pieces_of_advice() {
         for words in [&OF_LINKS[..], &OF_ENDS, &OF_TOPOLOGIES, &OF_CHANCES] {
             let mut names: Vec<_> = words.iter().flat_map(|(names, _)| *names).collect();
             let count = names.len();
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_found_in_any_spelling() {
+    fn advice_does_not_depend_on_case_and_underscores() {
         assert_eq!(advice("a link", "Packet_Loss", None), advice("a link", "packet-loss", None));
         assert_eq!(
             advice("`links`", "rtt", Some("20ms")).as_deref(),

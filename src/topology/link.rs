@@ -1,6 +1,7 @@
 //! A link and its parameters (tc-netem(8)): [`Link`].
 //!
-//! `rules` computes the link of two nodes, `patch` holds the parameters of one rule, `parameters` reads them from TOML.
+//! `rules` computes the link between two nodes. `patch` has the parameters of one rule. `parameters` reads the
+//! parameters from TOML.
 
 use std::fmt;
 
@@ -8,12 +9,14 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{BitRate, Bytes, Delay, Probability, ShortTime};
 
-/// The network from one node to another, in addition to the LAN. One direction: the way back is a link of its own.
+/// The network from one node to another, in addition to the LAN.
+///
+/// A link has one direction. The opposite direction is a separate link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Link {
-    /// The one-way delay of packets; with jitter, the mean.
+    /// The one-way delay of packets. With jitter, the mean delay.
     #[serde(rename = "delay_ms")]
     pub delay: Delay,
     /// The variation of the delay.
@@ -31,7 +34,7 @@ pub struct Link {
     /// The packets that overtake others. `None`: packets keep their order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reorder: Option<Reorder>,
-    /// The rate. `None`: that of the LAN.
+    /// The rate of the link. `None`: the rate of the LAN.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
     /// The links that share the rate.
@@ -40,7 +43,7 @@ pub struct Link {
     /// The times at which the link sends, for shared media such as Wi-Fi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
-    /// The number of packets in flight and in the queue. `None`: computed from the rate and the delay.
+    /// The largest number of packets in flight and in the queue. `None`: computed from the rate and the delay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
     /// The seed of the random numbers, for losses that repeat from run to run.
@@ -64,7 +67,7 @@ impl Link {
         seed: None,
     };
 
-    /// True if nothing is added to the LAN. A limit and a seed alone add nothing.
+    /// True if the link adds nothing to the LAN. A limit and a seed alone add nothing.
     pub fn is_lan(&self) -> bool {
         Self { limit: None, seed: None, ..*self } == Self::LAN
     }
@@ -88,7 +91,9 @@ impl Link {
     }
 }
 
-/// The parameters of a link. A later rule replaces a parameter as a whole.
+/// A parameter of a link.
+///
+/// A rule that sets a parameter replaces the whole parameter of earlier rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -116,7 +121,7 @@ pub enum Parameter {
 }
 
 impl Parameter {
-    /// All parameters, in the order of messages.
+    /// All parameters, in the order in which messages name them.
     pub const ALL: [Self; 10] = [
         Self::Delay,
         Self::Jitter,
@@ -145,10 +150,12 @@ impl fmt::Display for Parameter {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Jitter {
-    /// The standard deviation; of the uniform distribution, half the width. Never zero, at most [`Jitter::MAX`].
+    /// The standard deviation. For the uniform distribution, half of the width.
+    ///
+    /// Never zero, at most [`Jitter::MAX`].
     #[serde(rename = "amount_ms")]
     pub amount: Delay,
-    /// The weight of the previous random number in each new one.
+    /// The weight of the previous random number in the next random number.
     pub correlation: Probability,
     /// The distribution of the delays around their mean.
     pub distribution: Distribution,
@@ -169,11 +176,11 @@ pub enum Distribution {
     Uniform,
     /// Normal (Gaussian).
     Normal,
-    /// Pareto with shape 3: most delays a little short, a few very long.
+    /// Pareto with shape 3: most delays are slightly below the mean, a few are far above the mean.
     Pareto,
-    /// A quarter normal, three quarters Pareto.
+    /// A mix of 25 % normal and 75 % Pareto.
     ParetoNormal,
-    /// A table of the user.
+    /// A distribution table of the user.
     Table(TableId),
 }
 
@@ -242,14 +249,14 @@ impl fmt::Display for TableId {
     }
 }
 
-/// The probability of something that happens to a packet.
+/// The probability that a packet is lost, corrupted, duplicated or reordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Chance {
-    /// The share of packets. Never zero.
+    /// The share of affected packets. Never zero.
     pub probability: Probability,
-    /// The weight of the previous random number in each new one.
+    /// The weight of the previous random number in the next random number.
     pub correlation: Probability,
 }
 
@@ -269,30 +276,30 @@ pub struct Loss {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum LossModel {
-    /// Each packet independently, unless there is a correlation.
+    /// All packets have the same probability of loss. Without a correlation, the losses are independent of each other.
     Random(Chance),
     /// A Markov chain of four states: 1 received in a gap, 2 received in a burst, 3 lost in a burst, 4 lost in a gap.
     State {
-        /// From 1 to 3.
+        /// The probability of the transition from state 1 to state 3.
         p13: Probability,
-        /// From 3 to 1.
+        /// The probability of the transition from state 3 to state 1.
         p31: Probability,
-        /// From 3 to 2.
+        /// The probability of the transition from state 3 to state 2.
         p32: Probability,
-        /// From 2 to 3.
+        /// The probability of the transition from state 2 to state 3.
         p23: Probability,
-        /// From 1 to 4.
+        /// The probability of the transition from state 1 to state 4.
         p14: Probability,
     },
-    /// The Gilbert-Elliott model: a chain of a good and a bad state.
+    /// The Gilbert-Elliott model: a Markov chain of a good state and a bad state.
     GeModel {
-        /// From good to bad.
+        /// The probability of the transition from the good state to the bad state.
         p: Probability,
-        /// From bad to good.
+        /// The probability of the transition from the bad state to the good state.
         r: Probability,
-        /// The loss in the bad state (`1-h`).
+        /// The share of lost packets in the bad state: `1-h` in tc-netem(8).
         bad: Probability,
-        /// The loss in the good state (`1-k`).
+        /// The share of lost packets in the good state: `1-k` in tc-netem(8).
         good: Probability,
     },
 }
@@ -317,7 +324,7 @@ impl LossModel {
         }
     }
 
-    /// The reason why the kernel loses fewer packets than the parameters suggest, if it does.
+    /// The reason why the kernel loses fewer packets than configured. `None` if there is no such reason.
     pub fn doubt(self) -> Option<&'static str> {
         match self {
             Self::Random(chance) if chance.correlation > Probability::ZERO => {
@@ -333,18 +340,18 @@ impl LossModel {
 
 /// The mean loss of netem's chain of four states: the share of packets that lead to state 3 or 4.
 ///
-/// State 4 is always followed by 1 (`loss_4state`). In equilibrium, transitions from 1 to 3 are as frequent as from 3 to
-/// 1, and from 2 to 3 as from 3 to 2.
+/// State 1 always follows state 4 (`loss_4state`). In equilibrium, the transitions between two states are equally
+/// frequent in both directions: between states 1 and 3, and between states 2 and 3.
 fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
     let [one, two, three, four] = [p31 * p23, p13 * p32, p13 * p23, p14 * p31 * p23];
     let all = one + two + three + four;
     if all > 0.0 {
         (three + four) / all
     } else if p13 + p31 > 0.0 {
-        // State 2 is never reached.
+        // The chain never reaches state 2.
         (p13 + p14 * p31) / (p31 + p13 + p14 * p31)
     } else {
-        // States 2 and 3 are never reached.
+        // The chain never reaches states 2 and 3.
         p14 / (1.0 + p14)
     }
 }
@@ -354,13 +361,13 @@ fn markov_loss(p13: f64, p31: f64, p32: f64, p23: f64, p14: f64) -> f64 {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Reorder {
-    /// Packets with less jitter.
+    /// Packets with a small random delay overtake packets with a large random delay.
     Jitter,
-    /// Packets without any delay. The others keep their order.
+    /// Packets without any delay overtake others. All other packets keep their order.
     Undelayed(Undelayed),
 }
 
-/// Packets without any delay.
+/// The choice of the packets without any delay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -376,11 +383,11 @@ pub struct Undelayed {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Rate {
-    /// The rate of the Ethernet frames, without preamble, checksum and gap.
+    /// The rate of Ethernet frames. The preamble, the checksum and the gap between frames do not count.
     pub bits: BitRate,
     /// Additional bytes of each packet; may be negative.
     pub packet_overhead: Bytes,
-    /// The payload of the cells that carry a packet; 0: no cells.
+    /// The payload of one of the cells that carry a packet; 0: no cells.
     pub cell_size: Bytes,
     /// Additional bytes of each cell; may be negative.
     pub cell_overhead: Bytes,
@@ -399,10 +406,10 @@ impl Rate {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RatePer {
-    /// Each pair of nodes has the rate, in each direction.
+    /// Each link has the whole rate: each pair of nodes in each direction.
     #[default]
     Node,
-    /// On each sending node, the equal links to the nodes of one zone share the rate.
+    /// On each sending node, equal links to the nodes of one zone share the rate.
     Zone,
 }
 
@@ -431,7 +438,7 @@ pub struct Slot {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Spacing {
-    /// Uniform between two times.
+    /// A uniform distribution between two times.
     Range {
         /// The shortest time.
         #[serde(rename = "min_ms")]
@@ -440,7 +447,7 @@ pub enum Spacing {
         #[serde(rename = "max_ms")]
         max: Delay,
     },
-    /// Around a mean.
+    /// Another distribution around a mean.
     Distributed {
         /// The mean.
         #[serde(rename = "delay_ms")]

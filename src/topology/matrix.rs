@@ -1,4 +1,4 @@
-//! A matrix of delays between zones or nodes, read from a CSV file: [`Matrix`].
+//! Reads a matrix of delays between zones or nodes from a CSV file: [`Matrix`].
 //!
 //! ```csv
 //! # source and date
@@ -8,8 +8,9 @@
 //! rome,  27ms,     ,
 //! ```
 //!
-//! The first cell is the unit of the numbers; it may be empty if every number has a unit. Packets go from the row to the
-//! column. An empty cell leaves the link to the other rules. A zone's cell on the diagonal is the link inside the zone.
+//! The first cell is the unit of all numbers without a unit. If every number has a unit, the first cell may be empty.
+//! The row is the sender of packets, the column the receiver. An empty cell sets no delay, so the other rules apply. A
+//! zone's cell on the diagonal sets the delay inside the zone.
 
 use std::{
     cmp::Reverse,
@@ -30,18 +31,20 @@ use super::{
     unknown_name::UnknownName,
 };
 
-/// Cells on the diagonal that people and tools write for "nothing".
+/// Texts that stand for an empty cell on the diagonal.
 const DASHES: [&str; 3] = ["-", "–", "—"];
 
 /// The reader stops after this many mistakes.
 const MAX_MISTAKES: usize = 100_000;
 
-/// The ratio of two RTTs of one pair from which on they are certainly one-way delays, and not two measurements.
+/// If the two cells of a pair differ by at least this factor, the cells are certainly one-way delays.
+///
+/// Two measurements of one RTT differ by a smaller factor.
 const CERTAINLY_ONE_WAY: u64 = 2;
 
 /// One-way delays between groups of nodes, with their spans in the file.
 ///
-/// The size is that of the file: a matrix of zones does not grow with the number of nodes.
+/// The size depends on the file only: a matrix of zones does not grow with the number of nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Matrix {
     file: Arc<str>,
@@ -66,13 +69,13 @@ pub(super) struct Cell {
 }
 
 impl Matrix {
-    /// The cells of the node's row.
+    /// The cells of the row that contains a node.
     pub(super) fn cells_from(&self, from: NodeId) -> &[Cell] {
         let next = self.rows.partition_point(|row| row.from.end <= from);
         self.rows.get(next).filter(|row| row.from.contains(&from)).map(|row| &row.cells[..]).unwrap_or_default()
     }
 
-    /// The cell of two nodes.
+    /// The cell that sets the delay from one node to another.
     pub(super) fn cell(&self, from: NodeId, to: NodeId) -> Option<&Cell> {
         let cells = self.cells_from(from);
         let next = cells.partition_point(|cell| cell.to.end <= to);
@@ -83,7 +86,7 @@ impl Matrix {
         SourceSpan { file: self.file(), span: cell.span.clone() }
     }
 
-    /// The span of two nodes' cell in the text of the file, even if the cell is empty.
+    /// The span of the cell for two nodes in the text of the file, even if the cell is empty.
     pub(super) fn cell_span(&self, text: &str, from: NodeId, to: NodeId, members: &Members) -> Option<SourceSpan> {
         let has = |name: &str, node| members.nodes_called(name).is_some_and(|nodes| nodes.contains(&node));
         let mut rows = csv::rows(text);
@@ -135,7 +138,7 @@ struct CellValue {
 }
 
 impl CellValue {
-    /// No two cells are of the same links, so the first nodes identify the cell.
+    /// The first node of the row and of the column. They identify the cell, because no two cells have a link in common.
     fn key(&self) -> (NodeId, NodeId) {
         (self.from.start, self.to.start)
     }
@@ -162,25 +165,27 @@ struct Reader<'r> {
     file: &'r AttachedFile<'r>,
     members: &'r Members,
     quantity: MatrixQuantity,
-    /// By the names, each with its first span.
+    /// The headings by name, each with its first span.
     headings: HashMap<String, Heading>,
-    /// The description of all members, computed for the first unknown name.
+    /// The text that lists all members, created for the first unknown name.
     choice: Option<String>,
     mistakes: Mistakes,
 }
 
-/// The mistakes in a matrix. Of several mistakes of one kind, the first is reported with the number of the others.
+/// The mistakes in a matrix, by kind.
+///
+/// One finding reports all mistakes of a kind: it shows the first mistake and the number of the others.
 #[derive(Default)]
 struct Mistakes {
-    /// Each with the number of further mistakes of its kind.
+    /// The first mistake of each kind, with the number of further mistakes of this kind.
     found: Vec<(Finding, usize)>,
-    /// The indexes in `found`.
+    /// The index in `found` of each kind.
     kinds: HashMap<String, usize>,
     count: usize,
 }
 
 impl Mistakes {
-    /// Adds a mistake, unless there is one of the same kind.
+    /// Adds a mistake. If a mistake of the same kind is known, only counts the new mistake.
     fn report(&mut self, kind: &str, finding: Finding) {
         self.count += 1;
         match self.kinds.entry(kind.to_owned()) {
@@ -198,7 +203,7 @@ impl Mistakes {
 }
 
 impl Reader<'_> {
-    /// The values of all cells. Each RTT has two: one for each direction.
+    /// The values of all cells. An RTT gives two values: one for each direction.
     fn read(&mut self) -> Vec<CellValue> {
         let mut rows = csv::rows(self.file.text);
         let Some(header) = rows.next() else {
@@ -254,7 +259,7 @@ impl Reader<'_> {
         Some(&cell.text)
     }
 
-    /// The unit of the numbers without a unit.
+    /// The unit in the first cell, for numbers without a unit.
     fn unit(&mut self, cell: &csv::Cell<'_>) -> Option<String> {
         let text = self.text(cell)?;
         if text.is_empty() {
@@ -277,7 +282,9 @@ impl Reader<'_> {
         self.report("empty", header.span(), "the matrix has no columns", help);
     }
 
-    /// The heading of a row or a column (`axis`). `names` are the rows or columns so far.
+    /// Reads the heading of a row or a column.
+    ///
+    /// `axis` is `row` or `column`. `names` are the headings of the previous rows or columns.
     fn heading(
         &mut self,
         axis: &str,
@@ -337,7 +344,7 @@ impl Reader<'_> {
             let delay = self.delay(&cell, unit);
             let (Some(from), Some(to), Some(delay)) = (&from, to, delay) else { continue };
             if is_diagonal && from.is_node {
-                // Most tools print 0 here.
+                // Most tools write 0 on the diagonal.
                 if delay != Delay::ZERO {
                     let help = "leave the cell empty or write 0: only zones have links inside";
                     self.report("itself", cell.span, "a node has no link to itself", help);
@@ -357,7 +364,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The one-way delay of a cell; `None` if the cell is empty. Reports a mistake.
+    /// The one-way delay of a cell. `None` if the cell is empty, or has a mistake, which is reported.
     fn delay(&mut self, cell: &csv::Cell<'_>, unit: Option<&str>) -> Option<Delay> {
         let text = self.text(cell)?;
         if text.is_empty() {
@@ -377,7 +384,7 @@ impl Reader<'_> {
         let (kind, help) = match error.mistake() {
             QuantityMistake::NoUnit => ("no unit", "write the unit of all numbers into the first cell of the header"),
             QuantityMistake::Malformed => (text, "to leave the link to the other rules, leave the cell empty"),
-            // The message has the unit, but not the number.
+            // The message has the unit but no number, so all uses of a wrong unit are one kind of mistake.
             QuantityMistake::UnknownUnit => (&*message, error.help()),
             QuantityMistake::OutOfRange => ("range", error.help()),
             QuantityMistake::TooPrecise => ("precision", error.help()),
@@ -407,7 +414,8 @@ impl Reader<'_> {
             let (a, b) = (first.delay.as_nanos(), second.delay.as_nanos());
             a.max(b) >= a.min(b).saturating_mul(CERTAINLY_ONE_WAY)
         });
-        // Delays that are taken for RTTs double every RTT, so the advice must be right.
+        // If the user declares RTTs as one-way delays, every RTT doubles. So the help suggests one-way delays only if
+        // certain.
         let help = if are_one_way {
             "leave one of them empty, or write `matrix-is = \"delay\"` if these are one-way delays"
         } else {
@@ -423,7 +431,9 @@ impl Reader<'_> {
         values.append(&mut opposites);
     }
 
-    /// Reports nodes that have a heading of their own beside their zone's: one link would have two cells.
+    /// Reports nodes with a heading if their zones have a heading, too: two cells would set one link.
+    ///
+    /// True if there are such nodes.
     fn report_overlaps(&mut self) -> bool {
         let mut headings: Vec<_> = self.headings.iter().collect();
         headings.sort_by_key(|(_, heading)| (heading.nodes.start, Reverse(heading.nodes.end), heading.is_node));

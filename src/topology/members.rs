@@ -1,6 +1,7 @@
 //! The nodes and zones of a topology: [`Members`].
 //!
-//! `membership` reads them from a file. [`Members::find`] resolves words, the same in a file and on the command line.
+//! `membership` reads the nodes and zones from a file. [`Members::find`] resolves the words of a file and of a command
+//! line in the same way.
 
 use std::{collections::HashMap, ops::Range, sync::Arc};
 
@@ -14,11 +15,11 @@ use super::{
 /// The nodes and zones of a topology.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Members {
-    /// In the file's order: the nodes of a zone are consecutive.
+    /// The nodes in the file's order. The nodes of a zone are consecutive.
     nodes: Vec<NodeName>,
-    /// In the file's order: their ranges ascend.
+    /// The zones in the file's order, so their ranges of nodes ascend.
     zones: Vec<Zone>,
-    /// Zones and nodes. The keys share the text of the names.
+    /// The zones and nodes by name. The keys share the text of the names.
     index: HashMap<Arc<str>, Member>,
 }
 
@@ -46,7 +47,7 @@ impl Members {
         &self.zones
     }
 
-    /// The number of nodes, which is also the next node's number.
+    /// The number of nodes. The next new node gets this number.
     pub(super) fn count(&self) -> NodeId {
         NodeId::try_from(self.nodes.len()).unwrap_or(NodeId::MAX)
     }
@@ -63,7 +64,7 @@ impl Members {
         self.nodes.push(name);
     }
 
-    /// Moves the nodes from `first` on into the zone.
+    /// Puts the nodes from `first` to the last node into the zone.
     pub(super) fn fill_zone(&mut self, name: &ZoneName, first: NodeId) {
         let nodes = first..self.count();
         if let Some(&Member::Zone(position)) = self.index.get(name.as_str()) {
@@ -71,7 +72,7 @@ impl Members {
         }
     }
 
-    /// The zone or node of this name.
+    /// The zone or node with this name.
     pub(super) fn named(&self, name: &str) -> Option<Member> {
         self.index.get(name).copied()
     }
@@ -83,7 +84,7 @@ impl Members {
         }
     }
 
-    /// The zone that the node is in.
+    /// The zone of a node. `None` if the node is in no zone.
     pub(super) fn zone_of(&self, node: NodeId) -> Option<&Zone> {
         let next = self.zones.partition_point(|zone| zone.nodes.end <= node);
         self.zones.get(next).filter(|zone| zone.nodes.contains(&node))
@@ -93,7 +94,7 @@ impl Members {
         self.nodes.get(nodes.start as usize..nodes.end as usize).unwrap_or_default()
     }
 
-    /// The nodes of a word: `*`, a zone, a node, or a hostlist of zones and nodes.
+    /// The nodes that a word names: `*`, a zone, a node, or a hostlist of zones and nodes.
     pub(super) fn find(&self, word: &str) -> Result<NodeSet, UnknownName> {
         if word == "*" {
             return Ok(std::iter::once(0..self.count()).collect());
@@ -108,7 +109,7 @@ impl Members {
         names.iter().map(|name| self.nodes_called(name).ok_or_else(|| UnknownName::new(name, self.names()))).collect()
     }
 
-    /// The nodes of the zone of this name, or the node of this name.
+    /// The nodes of the zone with this name, or the node with this name.
     pub(super) fn nodes_called(&self, name: &str) -> Option<Range<NodeId>> {
         match self.named(name)? {
             Member::Node(id) => Some(id..id + 1),

@@ -1,4 +1,4 @@
-//! The second pass over a file: from the groups of a `Document` to [`Members`].
+//! Reads the nodes and zones of a `Document` into [`Members`]: the second pass.
 //!
 //! The pass expands hostlists and checks names. Each name must be valid and unique.
 
@@ -16,7 +16,7 @@ use super::{
     warnings,
 };
 
-/// Reads the nodes and zones. Nodes with mistakes are reported and left out.
+/// Reads the nodes and zones. Reports nodes with mistakes, and omits these nodes.
 pub(super) fn read(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members {
     let before = findings.len();
     let mut reader = MemberReader::default();
@@ -44,20 +44,22 @@ pub(super) fn read(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members
 struct MemberReader<'g> {
     members: Members,
     zone_keys: Vec<Range<usize>>,
-    /// By the numbers of the nodes.
+    /// The position of each node, by the number of the node.
     positions: Vec<NodePosition<'g>>,
     has_too_many: bool,
 }
 
-/// The string and the group that contain a node.
+/// The position of a node in the file: its string and its group.
 struct NodePosition<'g> {
     span: Range<usize>,
-    /// The zone's name, or `nodes`.
+    /// The key of the group: the zone's name, or `nodes`.
     group: &'g str,
 }
 
 impl<'g> MemberReader<'g> {
-    /// Adds the zones before any node, so a node with the name of a zone is found in either order.
+    /// Adds all zones. The caller adds the nodes afterwards.
+    ///
+    /// In this order, a node with the name of a zone is reported even if the zone comes later in the file.
     fn add_zone_names(&mut self, groups: &[Group<'_>]) {
         for group in groups {
             if let Some(name) = &group.zone {
@@ -117,7 +119,7 @@ impl<'g> MemberReader<'g> {
             .help("rename one of them")
     }
 
-    /// The finding about nodes that are in the topology already, each with the number of the existing node.
+    /// The finding about repeated nodes. Each comes with the number of the first node with the same name.
     fn duplicate(&self, nodes: &[(NodeName, NodeId)], word: &Word<'_>, group: &str) -> Option<Finding> {
         let (first, earlier) = nodes.first()?;
         let position = &self.positions[*earlier as usize];

@@ -3,17 +3,17 @@
 //! ```toml
 //! name = "hierarchical-9"
 //!
-//! [zones]                            # nodes outside zones go into `nodes = "n[1-9]"` above
-//! Z1 = "n[1-3]"                      # a hostlist, or an array of names and hostlists
+//! [zones]                            # a node outside all zones: `nodes = "gw"` above this line
+//! Z1 = "n[1-3]"                      # a hostlist, or an array of node names and hostlists
 //! Z2 = ["n4", "n[5-6]"]
 //! Z3 = "n[7-9]"
 //!
 //! [links]
-//! default    = { rtt = "0ms" }       # every link; without a rule, a link is the LAN
+//! default    = { rtt = "0ms" }       # all links; netem does not shape a link without a rule
 //! intra-zone = { rtt = "20ms" }      # links inside a zone
 //! inter-zone = { delay = "75ms" }    # links between zones; `delay` is one way, `rtt` there and back
 //!
-//! [[links.override]]                 # later wins; zones, nodes, hostlists, or "*"
+//! [[links.override]]                 # ends: zones, nodes, hostlists or "*"; later overrides win
 //! between = ["Z1", "Z3"]             # both ways
 //! rtt = "210ms"
 //!
@@ -21,21 +21,22 @@
 //! from = "n1"                        # one way
 //! to = ["Z2", "n7"]
 //! delay = "5ms"
-//! jitter = "1ms"                     # each parameter replaces that of earlier rules as a whole
+//! jitter = "1ms"                     # replaces jitter, correlation and distribution of earlier rules
 //! distribution = "normal"
 //! loss = "0.1%"
 //! ```
 //!
 //! `docs/links.md` describes all parameters.
 //!
-//! The module is pure: it reads no disk and no clock, so it accepts the same files on all machines. The inventory has the
-//! hosts of the nodes; the plan computes the kernel's state.
+//! The module reads no disk and no clock, so all machines accept the same files. `inventory` maps nodes to hosts.
+//! `plan` computes the state of the kernel from a topology.
 //!
-//! `[links] matrix = "regions.csv"` reads delays from a file, and `distribution = { table = "wan.dist" }` the distribution
-//! of a jitter. The texts of these files are part of the [`Source`].
+//! A topology file can name other files: its attached files. `[links] matrix = "regions.csv"` names a matrix of delays.
+//! `distribution = { table = "wan.dist" }` names a distribution table. The [`Source`] has the texts of all files.
 //!
-//! The passes over a file: `document` reads the TOML, `membership` the nodes and zones, `resolve` the rules. If these find
-//! no error, `conflicts` checks the rules against each other. All passes report all mistakes, in one [`Rejected`].
+//! Three passes read a topology file: `document` reads the TOML, `membership` the nodes and zones, `resolve` the rules.
+//! If the passes find no error, `conflicts` checks the rules against each other. Each pass continues after a mistake,
+//! so one [`Rejected`] reports the mistakes of all passes.
 
 mod change;
 mod coherence;
@@ -89,7 +90,7 @@ pub use self::{
     units::{BitRate, Bytes, Delay, Probability, QuantityError, QuantityMistake, Rtt},
     unknown_name::UnknownName,
 };
-/// The reader, which inventories use as well.
+/// Items for the other readers of TOML files: `inventory` and the agent's configuration.
 pub(crate) use self::{
     diagnostic::Finding,
     file_kind::FileKind,
@@ -108,11 +109,14 @@ use self::{
     source::SourceSpan,
 };
 
-/// The largest size in bytes of a topology file, and of each file that it names. The largest topology needs about 1 MiB.
+/// The largest size in bytes of a topology file, and of each attached file.
+///
+/// The largest topology needs about 1 MiB.
 pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 
-/// The largest size in bytes of all files that a topology file names. With this limit a request to an agent fits into
-/// the agent's own limit.
+/// The largest total size in bytes of the attached files of a topology.
+///
+/// The limit keeps a request to an agent below the largest request that the agent accepts.
 pub const MAX_ATTACHED_BYTES: usize = 2 * MAX_FILE_BYTES;
 
 /// The largest number of nodes of a topology.
@@ -123,8 +127,8 @@ pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
 
 /// A network: nodes, zones, and the link from any node to any other.
 ///
-/// A topology is valid by construction. The form on the wire and in the journal is the [`Source`], so there is one parser
-/// and one validation.
+/// Only the parser creates a topology, so every topology is valid. On the wire and in the journal, a topology has the
+/// form of its [`Source`]. The receiver parses the [`Source`] again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
@@ -139,20 +143,22 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Reads a topology file, with all files that it names.
+    /// Reads a topology file and its attached files.
     ///
     /// # Errors
     ///
-    /// All mistakes in the files; of invalid TOML, the first one.
+    /// All mistakes in the files. If the TOML is invalid, only its first mistake.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
         Self::parse_without(source, &BTreeMap::new())
     }
 
-    /// Reads a topology file. `attach` reads each file that it names: it returns the text or the reason of a failure.
+    /// Reads a topology file, and its attached files with `attach`.
+    ///
+    /// `attach` takes the name of an attached file. It returns the text of the file, or the reason of a failure.
     ///
     /// # Errors
     ///
-    /// All mistakes in the files; of invalid TOML, the first one.
+    /// All mistakes in the files. If the TOML is invalid, only its first mistake.
     pub fn load(mut source: Source, mut attach: impl FnMut(&str) -> Result<String, String>) -> Result<Self, Rejected> {
         let mut unreadable = BTreeMap::new();
         for name in source.references() {
@@ -179,7 +185,7 @@ impl Topology {
         &self.name
     }
 
-    /// The file of the topology.
+    /// The topology file with its attached files.
     pub fn source(&self) -> &Source {
         &self.source
     }
@@ -194,7 +200,7 @@ impl Topology {
         self.members.zones().iter().map(|zone| (&zone.name, self.members.names_in(zone.nodes.clone())))
     }
 
-    /// The zone of a node. `None` outside zones, and for an unknown node.
+    /// The zone of a node. `None` if the node is in no zone, or unknown.
     pub fn zone_of(&self, node: &NodeName) -> Option<&ZoneName> {
         self.members.zone_of(self.members.id_of(node)?).map(|zone| &zone.name)
     }
@@ -204,7 +210,7 @@ impl Topology {
         self.members.id_of(node).is_some()
     }
 
-    /// The link from one node to another. `None` if a node is unknown, or both are the same.
+    /// The link from one node to another. `None` if a node is unknown, or if both nodes are the same.
     ///
     /// Takes time in proportion to the number of overrides. For all links of a node use
     /// [`links_from`](Self::links_from).
@@ -213,7 +219,7 @@ impl Topology {
         (from != to).then(|| self.rules.link(from, to, &self.members))
     }
 
-    /// The line that sets a parameter of a link. `None` if no rule sets it.
+    /// The line that sets a parameter of a link. `None` if no rule sets the parameter.
     pub fn origin(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<Origin> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         let SourceSpan { file, span } = self.rules.of_node(from, &self.members).span_of(to, parameter)?;
@@ -237,7 +243,7 @@ impl Topology {
         links.filter(move |&(id, ..)| Some(id) != from).map(|(_, node, link)| (node, link))
     }
 
-    /// Every distinct link with a description of the pairs of nodes that have it.
+    /// Every distinct link, with a description of the pairs of nodes that have this link.
     ///
     /// Takes time in proportion to the square of the number of zones.
     pub fn distinct_links(&self) -> Vec<(Link, Vec<Scope>)> {
@@ -253,25 +259,27 @@ impl Topology {
         Warnings::new(self.source.clone(), findings)
     }
 
-    /// The sum of the delays of two nodes' links. `None` if a node is unknown, or both are the same.
+    /// The round-trip time between two nodes: the sum of the delays of both directions.
+    ///
+    /// `None` if a node is unknown, or if both nodes are the same.
     pub fn rtt(&self, a: &NodeName, b: &NodeName) -> Option<Rtt> {
         Some(self.link(a, b)?.delay + self.link(b, a)?.delay)
     }
 
-    /// The nodes of a word: a zone, a node, a hostlist of zones and nodes, or `*` for all nodes.
+    /// The nodes that a word names: a zone, a node, a hostlist of zones and nodes, or `*` for all nodes.
     ///
-    /// Each node is there once, in the file's order.
+    /// The result has each node once, in the file's order.
     ///
     /// # Errors
     ///
-    /// An unknown name, with the nearest known name; a malformed hostlist.
+    /// The word has an unknown name, or is a malformed hostlist. The error about an unknown name suggests a known name.
     pub fn select(&self, word: &str) -> Result<Vec<NodeName>, UnknownName> {
         let nodes = self.members.find(word)?;
         Ok(nodes.ranges().iter().flat_map(|range| self.members.names_in(range.clone())).cloned().collect())
     }
 }
 
-/// The source determines the topology.
+/// Two topologies are equal if their sources are equal.
 impl PartialEq for Topology {
     fn eq(&self, other: &Self) -> bool {
         self.source == other.source

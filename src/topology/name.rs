@@ -6,22 +6,24 @@ use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// The largest number of characters of a name. It is that of a DNS label, so a node can have the name of its host.
+/// The largest number of characters of a name.
+///
+/// A DNS label has the same limit, so a node can have the name of its host.
 pub const MAX_NAME_CHARS: usize = 63;
 
-/// Why a text is not a name.
+/// The mistake in a text that is not a valid name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
-    /// The empty text.
+    /// The text is empty.
     #[error("a name cannot be empty")]
     Empty,
-    /// More than [`MAX_NAME_CHARS`] characters.
+    /// The text has more than [`MAX_NAME_CHARS`] characters.
     #[error("a name has at most {MAX_NAME_CHARS} characters")]
     TooLong,
-    /// A first character that is neither a letter nor a digit.
+    /// The first character is neither a letter nor a digit.
     #[error("a name cannot start with {0:?}")]
     Start(char),
-    /// A character that is not allowed in a name.
+    /// The text has a character that is not allowed in a name.
     #[error("a name cannot contain {0:?}")]
     Character(char),
 }
@@ -38,7 +40,7 @@ fn check(text: &str) -> Result<(), NameError> {
     if !first.is_ascii_alphanumeric() {
         return Err(NameError::Start(first));
     }
-    // All characters are ASCII: bytes are characters.
+    // All characters are ASCII, so the number of bytes is the number of characters.
     if text.len() > MAX_NAME_CHARS {
         return Err(NameError::TooLong);
     }
@@ -47,7 +49,8 @@ fn check(text: &str) -> Result<(), NameError> {
 
 /// Compares numbers by their values and other text by its bytes: `n2` comes before `n10`.
 ///
-/// Names with the same numbers (`n1`, `n01`) are compared by their bytes, so the order agrees with equality.
+/// Names that differ only in leading zeros (`n1`, `n01`) are compared by their bytes. So only the same names are equal
+/// in this order.
 fn natural_order(left: &str, right: &str) -> Ordering {
     let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
     loop {
@@ -71,7 +74,9 @@ fn natural_order(left: &str, right: &str) -> Ordering {
     }
 }
 
-/// Splits off the leading digits, without leading zeros. Of two such numbers the longer one is larger.
+/// Splits off the digits at the start of a text, and removes their leading zeros.
+///
+/// Without leading zeros, the longer of two numbers is the larger number.
 fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let zeros = text[..digits].iter().take_while(|&&byte| byte == b'0').count();
@@ -80,14 +85,14 @@ fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
 
 /// Defines a type for names. Nodes and zones have different types, so code cannot mix them.
 ///
-/// The types are not `Borrow<str>`: that would require the order of strings.
+/// The types do not implement `Borrow<str>`: `Borrow` requires the order of strings, but names have another order.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(try_from = "String", into = "String")]
-        // Shared: a name is stored in many places.
+        // An `Arc`, because many places store the same name.
         pub struct $name(Arc<str>);
 
         impl $name {
@@ -158,7 +163,9 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a node: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-`, `.` and `_`. Starts with a letter or digit.
+    /// The name of a node: 1 to [`MAX_NAME_CHARS`] ASCII letters, digits, `-`, `.` and `_`.
+    ///
+    /// The first character is a letter or a digit.
     NodeName
 }
 
@@ -178,14 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn names_of_clusters_are_valid() {
+    fn names_of_cluster_nodes_are_valid() {
         for text in ["n1", "1", "ecotype-1.nantes.grid5000.fr", "A_b", &"x".repeat(63)] {
             assert_eq!(node(text).to_string(), text);
         }
     }
 
     #[test]
-    fn an_invalid_name_has_the_wrong_character_in_its_error() {
+    fn the_error_about_a_name_has_the_invalid_character() {
         let error = |text: &str| text.parse::<NodeName>().expect_err(text);
         assert_eq!(error(""), NameError::Empty);
         assert_eq!(error("-n1"), NameError::Start('-'));
@@ -198,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_ordered_by_value() {
+    fn numbers_in_names_are_ordered_by_value() {
         let mut names = ["n10", "n2", "n", "n1", "n01", "n1-b", "a9", "n1.b", "N1", "n2a10", "n2a9"].map(node);
         names.sort();
         assert_eq!(
@@ -209,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_order_is_total_and_agrees_with_equality(
+        fn the_order_of_names_is_total_and_agrees_with_equality(
             a in "[n01.]{1,5}", b in "[n01.]{1,5}", c in "[n01.]{1,5}",
         ) {
             prop_assert_eq!(natural_order(&a, &b), natural_order(&b, &a).reverse());

@@ -1,6 +1,6 @@
 //! A set of a topology's nodes: [`NodeSet`].
 //!
-//! Nodes have numbers in the file's order, so the nodes of a zone are one range. A rule needs few ranges for many nodes.
+//! Nodes have numbers in the file's order, so the nodes of a zone are one range. A set needs few ranges for many nodes.
 
 use std::ops::Range;
 
@@ -40,7 +40,7 @@ impl NodeSet {
     }
 }
 
-/// The union of ranges in any order.
+/// The union of ranges, which can be in any order.
 impl FromIterator<Range<NodeId>> for NodeSet {
     fn from_iter<I: IntoIterator<Item = Range<NodeId>>>(ranges: I) -> Self {
         let mut ranges: Vec<_> = ranges.into_iter().filter(|range| !range.is_empty()).collect();

@@ -1,6 +1,6 @@
-//! A link in the notation of a topology file, on one line: `delay = "75ms", loss = "0.1%"`.
+//! Writes a link in the notation of a topology file, on one line: `delay = "75ms", loss = "0.1%"`.
 //!
-//! The inverse of `parameters`. Parameters that a link does not have are left out.
+//! The module is the inverse of `parameters`. It omits parameters that the link does not have.
 
 use std::fmt::Display;
 
@@ -9,7 +9,7 @@ use super::{
     units::{Bytes, Delay, Probability},
 };
 
-/// A key with its value; `None`: the key is left out.
+/// A key with its value. `None`: the notation omits the key.
 type Key = (&'static str, Option<String>);
 
 impl Link {
@@ -57,7 +57,7 @@ fn table<const N: usize>(inner: [Key; N]) -> String {
     format!("{{ {} }}", keys(inner))
 }
 
-/// A probability, or a table if there are more values.
+/// A probability, or a table if there is a correlation or the key `more`.
 fn chance_of(Chance { probability, correlation }: Chance, more: Key) -> String {
     let correlation = quoted_unless(Probability::ZERO, Some(correlation));
     if correlation.is_none() && more.1.is_none() {
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_has_the_notation_of_a_file() {
+    fn a_link_is_written_in_the_notation_of_a_topology_file() {
         assert_eq!(Link::LAN.notation(), "");
         let plain = Loss { model: LossModel::Random(chance("0.1%", "0%")), ecn: false };
         let link = Link { delay: "75ms".parse().unwrap(), loss: Some(plain), ..Link::LAN };

@@ -7,15 +7,17 @@ use super::{
     units::Delay,
 };
 
-/// The value that a rule gives a parameter.
+/// The value that a rule sets for a parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Setting<T> {
     pub(super) value: T,
-    /// The key.
+    /// The span of the key in the file.
     pub(super) span: Range<usize>,
 }
 
-/// The parameters that one rule sets. The value `None` removes the parameter from the link.
+/// The parameters that one rule sets. A field is `None` if the rule does not set the parameter.
+///
+/// A [`Setting`] with the value `None` removes the parameter from the link.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LinkPatch {
     pub(super) delay: Option<Setting<Delay>>,
@@ -31,7 +33,7 @@ pub(super) struct LinkPatch {
 }
 
 impl LinkPatch {
-    /// The link with each parameter that the rule sets replaced.
+    /// Replaces each parameter of a link that the rule sets.
     pub(super) fn over(&self, link: Link) -> Link {
         fn set<T: Copy>(setting: Option<&Setting<T>>, before: T) -> T {
             setting.map_or(before, |setting| setting.value)
@@ -57,7 +59,7 @@ impl LinkPatch {
         Parameter::ALL.into_iter().any(|parameter| self.span_of(parameter).is_some())
     }
 
-    /// The key that sets this parameter.
+    /// The span of the key that sets this parameter. `None` if the rule does not set the parameter.
     pub(super) fn span_of(&self, parameter: Parameter) -> Option<Range<usize>> {
         fn span<T>(setting: Option<&Setting<T>>) -> Option<Range<usize>> {
             setting.map(|setting| setting.span.clone())
@@ -82,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_patch_changes_nothing() {
+    fn a_patch_changes_only_the_parameters_that_it_sets() {
         let link = Link { delay: Delay::from_nanos(5), limit: Some(7), ..Link::LAN };
         assert_eq!(LinkPatch::default().over(link), link);
         let no_delay = LinkPatch { delay: Some(Setting { value: Delay::ZERO, span: 0..1 }), ..LinkPatch::default() };

@@ -1,7 +1,7 @@
-//! A reader for TOML tables: [`Table`].
+//! Reads TOML tables and reports unknown keys: [`Table`].
 //!
-//! The caller takes the keys that it knows. [`Table::close`] reports all others, so no part of a file is ignored. serde
-//! is no alternative: it stops at the first error and loses the spans of optional values.
+//! The caller takes each key that it knows. [`Table::close`] reports all other keys, so no part of a file is ignored.
+//! The module does not use serde, because serde stops at the first error and loses the spans of optional values.
 
 use std::ops::Range;
 
@@ -12,16 +12,16 @@ use toml::{
 
 use super::{diagnostic::Finding, key_advice, suggest};
 
-/// A string of the file, with its span including the quotes.
+/// A string of the file with its span, which includes the quotes.
 pub(crate) type Word<'t> = Spanned<&'t str>;
 
 /// A table with the entries that are not taken yet.
 pub(crate) struct Table<'t> {
     /// The name of the table in messages: "a link".
     what: &'static str,
-    /// In the file's order.
+    /// The entries that are not taken yet, in the file's order.
     rest: Vec<TableEntry<'t>>,
-    /// The keys that the table can have.
+    /// The keys that the caller has asked for.
     known: Vec<&'static str>,
 }
 
@@ -39,14 +39,14 @@ impl<'t> Table<'t> {
         Self { what, rest, known: Vec::new() }
     }
 
-    /// Takes the entry of this key.
+    /// Takes the entry with this key.
     pub(crate) fn take(&mut self, key: &'static str) -> Option<TableEntry<'t>> {
         self.known.push(key);
         let position = self.rest.iter().position(|entry| entry.key() == key)?;
         Some(self.rest.remove(position))
     }
 
-    /// Skips the entry of this key: another module reads it.
+    /// Skips the entry with this key, because another module reads the entry.
     pub(crate) fn skip(&mut self, key: &'static str) {
         self.known.push(key);
         self.rest.retain(|entry| entry.key() != key);
@@ -68,7 +68,7 @@ impl<'t> Table<'t> {
         self.rest.is_empty()
     }
 
-    /// True if the table has one of these keys, and it is not taken yet.
+    /// True if a remaining entry has one of these keys.
     pub(crate) fn has_any(&self, keys: &[&str]) -> bool {
         self.rest.iter().any(|entry| keys.contains(&entry.key()))
     }
@@ -124,7 +124,9 @@ impl<'t> TableEntry<'t> {
         Some(word)
     }
 
-    /// The value of one of these names. `expected` describes the value in the message about a value of another type.
+    /// Reads one of the names in `choices`, and returns its value.
+    ///
+    /// `expected` describes the value in the message about a value of another type.
     pub(super) fn choice<T: Copy>(
         &self,
         expected: &str,
@@ -149,7 +151,7 @@ impl<'t> TableEntry<'t> {
         self.expect("true or false", self.value.get_ref().as_bool(), findings)
     }
 
-    /// The value, if it is a table: for a key that takes other types as well.
+    /// The value as a table. `None` for a value of another type: the caller accepts other types as well.
     pub(crate) fn as_table(&self, what: &'static str) -> Option<Table<'t>> {
         self.value.get_ref().as_table().map(|table| Table::open(what, table))
     }
@@ -173,7 +175,7 @@ impl<'t> TableEntry<'t> {
         tables.collect()
     }
 
-    /// A string, or the strings of an array. Other elements of the array are reported.
+    /// A string, or the strings of an array. Reports elements of the array that are no strings.
     pub(crate) fn words(&self, findings: &mut Vec<Finding>) -> Option<Vec<Word<'t>>> {
         let array = match self.value.get_ref() {
             DeValue::String(text) => return Some(vec![Spanned::new(self.value.span(), text.as_ref())]),
@@ -200,12 +202,12 @@ impl<'t> TableEntry<'t> {
 
     pub(crate) fn wrong_type(&self, expected: &str) -> Finding {
         let value = self.value.get_ref();
-        // The text of a table or an array can be long: its key is a better span.
+        // The text of a table or an array can be long, so the span is the key.
         let span = if value.is_table() || value.is_array() { self.key_span() } else { self.value.span() };
         Finding::new(span, format!("`{}` must be {expected}", self.key())).label(format!("this is {}", describe(value)))
     }
 
-    /// A finding about two keys that exclude each other, at the later one.
+    /// A finding about two keys that exclude each other, at the later key.
     pub(super) fn conflict(self, other: Self, message: &str, help: &str) -> Finding {
         let is_in_order = self.key_span().start <= other.key_span().start;
         let (first, second) = if is_in_order { (self, other) } else { (other, self) };

@@ -1,4 +1,4 @@
-//! Problems on a terminal, in the format of rustc: each with its lines, carets and help.
+//! Formats problems for a terminal, like rustc: each problem with its lines, carets and help.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -9,11 +9,10 @@ use super::{
     source::{File, Lines},
 };
 
-/// The largest excerpt of a file in bytes. Spans that are farther apart have separate excerpts. A span on a longer line
-/// has no excerpt.
+/// The largest excerpt of a file in bytes.
 ///
-/// The renderer reads the whole excerpt. Without a bound, a thousand problems in a large file would read it a thousand
-/// times.
+/// Spans that are farther apart have separate excerpts. A span on a longer line has no excerpt. The renderer reads the
+/// whole excerpt. Without this limit, the renderer could read a large file once for each of a thousand problems.
 const MAX_EXCERPT: usize = 64 * 1024;
 
 impl Rejected {
@@ -59,7 +58,7 @@ impl Report {
 struct Texts<'s>(BTreeMap<File, Text<'s>>);
 
 struct Text<'s> {
-    /// Without control characters.
+    /// The path without control characters.
     path: String,
     text: &'s str,
     lines: Lines<'s>,
@@ -94,7 +93,7 @@ impl Texts<'_> {
         renderer.render(&[group])
     }
 
-    /// The lines of a span, and their first byte. `None` if the excerpt is too large.
+    /// The lines of a span, and the position of their first byte. `None` if the excerpt is too large.
     fn excerpt<'a>(&'a self, file: &File, span: &Range<usize>) -> Option<(Snippet<'a, Annotation<'a>>, usize)> {
         let Text { path, text, lines } = self.0.get(file)?;
         let (bytes, first_line) = lines.around(span);
@@ -106,9 +105,9 @@ impl Texts<'_> {
     }
 }
 
-/// The related spans that fit into the problem's excerpt, and the others.
+/// The related spans that fit into the problem's excerpt, and all other related spans.
 fn split_by_distance(problem: &Problem) -> (Vec<&Related>, Vec<&Related>) {
-    // Half of the bound on each side keeps the whole excerpt within the bound.
+    // Half of the limit on each side keeps the whole excerpt within the limit.
     let is_near = |span: &Range<usize>| hull(&problem.span, span).len() <= MAX_EXCERPT / 2;
     problem.related.iter().partition(|related| related.file == problem.file && is_near(&related.span))
 }

@@ -1,6 +1,6 @@
-//! The third pass over a file: from the rules of a `Document` to [`Rules`].
+//! Resolves the rules of a `Document` into [`Rules`]: the third pass.
 //!
-//! The pass resolves the names in overrides. It checks that each rule covers a link.
+//! The pass resolves the names in overrides, and checks that each rule covers a link.
 
 use std::{collections::HashMap, ops::Range};
 
@@ -15,7 +15,7 @@ use super::{
     unknown_name::UnknownName,
 };
 
-/// Resolves the rules of the file. Rules with mistakes are reported and left out.
+/// Resolves the rules of the file. Reports rules with mistakes, and omits these rules.
 pub(super) fn resolve(
     document: &Document<'_>,
     matrix: Option<Matrix>,
@@ -52,9 +52,9 @@ fn check_zone_rules(document: &Document<'_>, findings: &mut Vec<Finding>) {
 
 struct Resolver<'m, 't> {
     members: &'m Members,
-    /// The nodes of each word so far. Overrides repeat the same words.
+    /// The nodes of each known word. A cache, because overrides repeat the same words.
     found: HashMap<&'t str, Result<NodeSet, UnknownName>>,
-    /// The list of all members, computed for the first unknown name.
+    /// The text that lists all members, created for the first unknown name.
     choice: Option<String>,
 }
 
@@ -73,7 +73,7 @@ impl<'t> Resolver<'_, 't> {
         Some(rule)
     }
 
-    /// The nodes of all words together. `None` if a word is unknown, which is reported.
+    /// The nodes of all words together. Reports unknown words, and returns `None` for them.
     fn nodes(&mut self, words: &[Word<'t>], findings: &mut Vec<Finding>) -> Option<NodeSet> {
         let before = findings.len();
         let mut ranges = Vec::new();

@@ -1,7 +1,8 @@
-//! The rules of a topology and the link that results from them: [`Rules`].
+//! Computes the links of a topology from its rules: [`Rules`].
 //!
-//! Order: default, zone rule, matrix, overrides in the file's order. A later rule replaces each parameter that it
-//! names. A link that no rule covers is [`Link::LAN`]. Rules are never expanded into a table of all pairs of nodes.
+//! The order of the rules is: default, zone rule, matrix, overrides in the file's order. A later rule replaces each
+//! parameter that it sets. A link that no rule covers is [`Link::LAN`]. The module never creates a table of all pairs
+//! of nodes.
 
 use std::{
     collections::HashMap,
@@ -22,13 +23,13 @@ use super::{
 /// The rules of a topology's links.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Rules {
-    /// The key `links`.
+    /// The span of the key `links`.
     pub(super) span: Range<usize>,
     pub(super) default: LinkPatch,
     pub(super) intra_zone: LinkPatch,
     pub(super) inter_zone: LinkPatch,
     pub(super) matrix: Option<Matrix>,
-    /// In the file's order: a later override wins.
+    /// The overrides in the file's order. A later override wins.
     pub(super) overrides: Vec<Rule>,
 }
 
@@ -55,14 +56,14 @@ impl Rule {
     }
 }
 
-/// Consecutive nodes to which one node has the same link.
+/// Consecutive nodes to which a given node has the same link.
 pub(super) struct LinkRange {
     pub(super) nodes: Range<NodeId>,
     pub(super) link: Link,
 }
 
 impl LinkRange {
-    /// The link to a node, from ascending ranges without gaps.
+    /// The link to a node. `ranges` must ascend without gaps.
     pub(super) fn find(ranges: &[Self], to: NodeId) -> Option<Link> {
         ranges.get(ranges.partition_point(|range| range.nodes.end <= to)).map(|range| range.link)
     }
@@ -74,7 +75,9 @@ impl Rules {
         self.of_node(from, members).link(to)
     }
 
-    /// The rules that cover packets from one node. Use it for several links: it searches the overrides once.
+    /// The rules for packets from one node.
+    ///
+    /// For several links from one node, `of_node` is faster than `link`: it searches the overrides once.
     pub(super) fn of_node<'r>(&'r self, from: NodeId, members: &'r Members) -> NodeRules<'r> {
         let overrides = self.overrides.iter();
         let overrides = overrides.flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();
@@ -87,14 +90,17 @@ impl Rules {
         [&self.default, &self.intra_zone, &self.inter_zone].into_iter().chain(overrides)
     }
 
-    /// The nodes by the rules that cover them. Nodes of one set are in the same zone, matrix rows, matrix columns and
-    /// ends of overrides.
+    /// Divides the nodes into classes. The same rules cover all nodes of a class.
+    ///
+    /// Nodes of one class are in the same zone, the same rows and columns of the matrix, and the same ends of
+    /// overrides.
     pub(super) fn classes(&self, members: &Members) -> Vec<NodeSet> {
         let ends = self.overrides.iter().flat_map(|rule| [rule.from.ranges(), rule.to.ranges()]);
         let zones = members.zones().iter().map(|zone| &zone.nodes);
         let groups = zones.chain(self.matrix.iter().flat_map(Matrix::groups)).map(std::slice::from_ref);
         let borders = ends.chain(groups).enumerate().flat_map(|(set, ranges)| {
-            // Each set has a hash. The sum of the hashes of a node's sets identifies the class: 64 bits do not collide.
+            // Each zone, matrix heading and end has a hash. A node's class is the sum of the hashes of all sets with
+            // the node. Equal sums of different sets are too improbable in 64 bits to matter.
             let mut hasher = DefaultHasher::new();
             set.hash(&mut hasher);
             let hash = hasher.finish();
@@ -116,12 +122,12 @@ impl Rules {
     }
 }
 
-/// The rules that cover packets from one node.
+/// The rules for packets from one node.
 pub(super) struct NodeRules<'r> {
     rules: &'r Rules,
     members: &'r Members,
     from: NodeId,
-    /// The destinations of each override, with its parameters.
+    /// The destinations and the parameters of each override for these packets.
     overrides: Vec<(&'r NodeSet, &'r LinkPatch)>,
 }
 
@@ -135,9 +141,9 @@ impl<'r> NodeRules<'r> {
         self.overrides_to(to).fold(self.link_before_overrides(to), |link, patch| patch.over(link))
     }
 
-    /// The links to all nodes, as ascending ranges without gaps. The node itself is in one of them.
+    /// The links to all nodes, as ascending ranges without gaps. One range contains the node itself.
     ///
-    /// Takes time in proportion to the ranges of the overrides' destinations.
+    /// Takes time in proportion to the number of ranges in the destinations of the overrides.
     pub(super) fn link_ranges(&self) -> Vec<LinkRange> {
         let zones = self.members.zones().iter().map(|zone| &zone.nodes);
         let matrix = self.rules.matrix.iter().flat_map(|matrix| matrix.cells_from(self.from)).map(|cell| &cell.to);
@@ -159,14 +165,14 @@ impl<'r> NodeRules<'r> {
         ranges
     }
 
-    /// True if any rule covers the link to another node.
+    /// True if a rule covers the link to another node.
     pub(super) fn covers(&self, to: NodeId) -> bool {
         self.overrides_to(to).next().is_some()
             || self.cell(to).is_some()
             || self.general_rules(to).any(LinkPatch::has_settings)
     }
 
-    /// The key or the cell that sets this parameter of the link to another node.
+    /// The span of the key or the cell that sets this parameter of the link to another node.
     pub(super) fn span_of(&self, to: NodeId, parameter: Parameter) -> Option<SourceSpan> {
         let in_matrix = || {
             let cell = self.cell(to).filter(|_| parameter == Parameter::Delay)?;

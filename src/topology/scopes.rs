@@ -1,7 +1,7 @@
-//! Descriptions of sets of links: [`Scope`], as in `between any two of Z[1-3]`.
+//! Describes sets of links for people: [`Scope`], as in `between any two of Z[1-3]`.
 //!
-//! Nodes that the rules cover alike are one class. The classes of a zone are shown as the zone if their links are the
-//! same. Scopes are for people only: the plan uses each node's own links.
+//! Nodes that the same rules cover are one class. If all classes of a zone have the same links, a scope names the zone.
+//! The plan does not use scopes: it computes the links of each node.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -17,18 +17,18 @@ use super::{
     rules::{LinkRange, NodeRules, Rules},
 };
 
-/// A set of links. Nodes and zones are named by hostlists.
+/// A set of links. Hostlists name the nodes and zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// Every link of the topology.
     All,
-    /// The links inside each of the zones, or among the nodes.
+    /// The links inside each zone of the hostlist, or between its nodes.
     Inside(String),
-    /// The links from any of them to any other.
+    /// The links from any zone or node of the hostlist to any other.
     AnyTwoOf(String),
-    /// The links from the first to the second, and back.
+    /// The links from the first hostlist to the second hostlist, and back.
     Between(String, String),
-    /// The links from the first to the second.
+    /// The links from the first hostlist to the second hostlist.
     FromTo(String, String),
 }
 
@@ -53,7 +53,7 @@ pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec
     groups.into_iter().map(|group| (group.value, group.scopes)).collect()
 }
 
-/// The links that have the same value.
+/// Links with the same value.
 pub(super) struct LinkGroup<T> {
     pub(super) value: T,
     pub(super) scopes: Vec<Scope>,
@@ -63,7 +63,8 @@ pub(super) struct LinkGroup<T> {
 
 /// The links grouped by their values, in the file's order.
 ///
-/// `row` computes the values of the links from one node to some others. `None` in place of a node: there is no link.
+/// `row` computes the values of the links from one node to several other nodes. If another node is `None`, there is no
+/// link, and its value is `None`.
 pub(super) fn group_links<T: Copy + Eq + Hash>(
     rules: &Rules,
     members: &Members,
@@ -91,11 +92,11 @@ type ValueId = usize;
 struct LinkMap<'m, T> {
     members: &'m Members,
     classes: Vec<NodeSet>,
-    /// Indexes of classes: one group for each zone, and one for the nodes outside zones.
+    /// Groups of class indexes: one group for each zone, and one group for the nodes outside zones.
     groups: Vec<Vec<usize>>,
-    /// The distinct values, each with the first pair of nodes that has it.
+    /// The distinct values, each with the first pair of nodes that has this value.
     values: Vec<(T, (NodeId, NodeId))>,
-    /// The values by the indexes of the two classes; `None` where there is no link.
+    /// The values by the indexes of the two classes. `None` if there is no link.
     between: Vec<Vec<Option<ValueId>>>,
 }
 
@@ -129,8 +130,10 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
         Self { members, classes, groups: groups.into_values().collect(), values, between }
     }
 
-    /// The values of the links between vertices. A vertex is a group if all its classes have the same value, else a
-    /// class. Groups are numbered first, then classes.
+    /// The edges of a graph: the vertices of both ends, and the value of the links between these vertices.
+    ///
+    /// A vertex is a group or a class. An edge connects two groups if all links between the groups have the same value.
+    /// Otherwise edges connect the classes of the groups. Vertices have numbers: first the groups, then the classes.
     fn edges(&self) -> Vec<(usize, usize, ValueId)> {
         let mut edges = Vec::new();
         for (from_group, from_classes) in self.groups.iter().enumerate() {
@@ -158,6 +161,7 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
         if self.groups[group].len() == 1 { group } else { self.groups.len() + class }
     }
 
+    /// The scopes of the links between these pairs of vertices.
     fn scopes(&self, pairs: &BTreeSet<(usize, usize)>) -> Vec<Scope> {
         let mut scopes = Vec::new();
         let inside: Vec<_> = pairs.iter().filter(|(from, to)| from == to).map(|(from, _)| *from).collect();
@@ -185,7 +189,7 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
         scopes
     }
 
-    /// The hostlist of the vertices' zones and nodes, in the file's order.
+    /// The hostlist of the zones and nodes of some vertices, in the file's order.
     fn names(&self, vertices: impl IntoIterator<Item = usize>) -> String {
         let mut names: Vec<(NodeId, &str)> = Vec::new();
         for vertex in vertices {
@@ -207,7 +211,7 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
     }
 }
 
-/// Groups the vertices that lead to the same ends.
+/// Groups the vertices that have edges to the same vertices.
 fn with_equal_ends(edges: BTreeMap<usize, BTreeSet<usize>>) -> Vec<(BTreeSet<usize>, Vec<usize>)> {
     let mut together: BTreeMap<BTreeSet<usize>, Vec<usize>> = BTreeMap::new();
     for (from, to) in edges {
@@ -232,12 +236,12 @@ mod tests {
     }
 
     #[test]
-    fn equal_links_are_one_scope() {
+    fn a_topology_of_equal_links_has_one_scope() {
         assert_eq!(shown("name = 't'\nnodes = 'n[1-9]'\nlinks.default.delay = '5ms'"), ["5ms: between any two nodes"]);
     }
 
     #[test]
-    fn zones_are_named_and_folded() {
+    fn scopes_name_zones_in_hostlists() {
         let text = "name = 't'\nzones = { dc1 = 'a[1-3]', dc2 = 'b[1-3]', dc3 = 'c1' }\n[links]\n\
                     intra-zone.delay = '1ms'\ninter-zone.delay = '2ms'\n";
         assert_eq!(shown(text), ["1ms: inside dc[1-2]", "2ms: between any two of dc[1-3]"]);

@@ -1,30 +1,34 @@
-//! The texts of a topology file and of the files that it names: [`Source`]. The caller reads them from the disk.
+//! The texts of a topology file and its attached files: [`Source`].
+//!
+//! The caller reads these texts from the disk.
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, ops::Range, path::Path, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-/// A topology file with its path and the files that it names. A topology has this form on the wire and in the journal.
+/// A topology file with its path and its attached files.
+///
+/// A topology has this form on the wire and in the journal.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Source {
-    /// The path that the user typed, for messages. An agent reads no file by this path.
+    /// The path that the user typed, for messages. An agent does not open this path.
     pub path: String,
     /// The text of the file.
     pub text: String,
-    /// Matrices and distribution tables, by their names in the topology file.
+    /// The texts of the attached files: matrices and distribution tables, by their names in the topology file.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
 }
 
 impl Source {
-    /// A file that names no other files.
+    /// A topology file without attached files.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into(), files: BTreeMap::new() }
     }
 
-    /// The path of a file that the topology file names: relative to the folder of the topology file.
+    /// The path of an attached file. `name` is relative to the folder of the topology file.
     pub fn path_of(&self, name: &str) -> String {
         let folder = Path::new(&self.path).parent().unwrap_or_else(|| Path::new(""));
         folder.join(name).display().to_string()
@@ -53,18 +57,18 @@ pub(crate) enum File {
     /// The topology file.
     #[default]
     Topology,
-    /// The file that the topology file names so.
+    /// The attached file with this name in the topology file.
     Attached(Arc<str>),
 }
 
-/// A range of bytes in one of the files. `Range<usize>` converts to a range in the topology file.
+/// A range of bytes in one of the files. A `Range<usize>` becomes a range in the topology file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SourceSpan {
     pub(crate) file: File,
     pub(crate) span: Range<usize>,
 }
 
-/// The topology file comes first.
+/// Spans are ordered by file, then by position. The topology file comes first.
 impl Ord for SourceSpan {
     fn cmp(&self, other: &Self) -> Ordering {
         let order = |span: &Self| (span.span.start, span.span.end);
@@ -99,7 +103,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The starts of a text's lines, to convert bytes to lines and columns.
+/// The start of each line of a text, to convert byte positions to lines and columns.
 pub(crate) struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
@@ -134,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn positions_count_characters() {
+    fn columns_count_characters() {
         let lines = Lines::of("é = 1\n\nxyz");
         assert_eq!(lines.position(0), (1, 1));
         assert_eq!(lines.position(3), (1, 3));

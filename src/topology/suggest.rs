@@ -1,6 +1,8 @@
-//! Suggestions for unknown words: the nearest known word.
+//! Suggests the nearest known word for an unknown word.
 
-/// The candidate with the smallest edit distance, at most one edit in three characters. The first of several.
+/// The candidate with the smallest edit distance. The first candidate, if several have the same distance.
+///
+/// `None` if all distances are greater than one edit in three characters.
 pub(crate) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let reach = match length {

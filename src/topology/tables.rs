@@ -1,8 +1,9 @@
-//! Distribution tables of the user: [`read`].
+//! Reads the distribution tables of the user: [`read`].
 //!
-//! The format is that of iproute2 (`get_distribution` in `tc/q_netem.c`): whole numbers in units of 1/8192 of the jitter,
-//! separated by white space, with comments from `#` to the end of the line. tc wraps a number that is too large, reads a
-//! leading 0 as octal, and skips a line after an invalid word. Here these are errors.
+//! A table has the format of iproute2 (`get_distribution` in `tc/q_netem.c`). It contains whole numbers in units of
+//! 1/8192 of the jitter, separated by white space. A comment reaches from `#` to the end of the line. tc wraps a number
+//! that is too large, reads a leading 0 as octal, and skips a line after an invalid word. This module reports all three
+//! as errors.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -19,7 +20,7 @@ use super::{
 /// The largest number of values (`NETEM_DIST_MAX` of `sch_netem.c`).
 const MAX_VALUES: usize = 16_384;
 
-/// The number of mistakes that are reported for one table.
+/// The largest number of mistakes to report for one table.
 const MAX_MISTAKES: usize = 20;
 
 /// The identities of the tables, by their names in the topology file. `None`: the table has mistakes.
@@ -29,11 +30,11 @@ pub(super) type TableIds<'t> = BTreeMap<&'t str, Option<TableId>>;
 #[derive(Default)]
 pub(super) struct NamedTables<'t> {
     pub(super) ids: TableIds<'t>,
-    /// The values.
+    /// The values of each table, by its identity.
     pub(super) tables: Tables,
 }
 
-/// Reads each table once. Mistakes are reported at the first use of its name.
+/// Reads each table once, even if several rules name the same table.
 pub(super) fn read<'t>(
     references: &[Word<'t>],
     files: &AttachedFiles<'_>,
@@ -69,6 +70,7 @@ fn identity(values: &[i16]) -> TableId {
     TableId::new(u32::from_be_bytes([0, hash[0], hash[1], hash[2]]))
 }
 
+/// The values of one table. `None` if the table has mistakes, which are reported.
 fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i16]>> {
     let before = findings.len();
     let mut values = Vec::new();
@@ -98,7 +100,7 @@ fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i
     (findings.len() == before).then(|| values.into())
 }
 
-/// The words outside comments, each with its first byte.
+/// The words outside comments, each with the position of its first byte.
 fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let offset = |part: &str| part.as_ptr().addr() - text.as_ptr().addr();
     text.trim_start_matches('\u{feff}')
@@ -108,7 +110,7 @@ fn words(text: &str) -> impl Iterator<Item = (usize, &str)> {
         .map(move |word| (offset(word), word))
 }
 
-/// The value of a word, or the message and the help about a mistake.
+/// The value of a word. For a mistake, the message and the help.
 fn value(word: &str) -> Result<i16, (String, &'static str)> {
     let digits = word.strip_prefix(['-', '+']).unwrap_or(word);
     if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -134,13 +136,13 @@ mod tests {
     }
 
     #[test]
-    fn a_table_is_what_iproute2_takes_for_one() {
+    fn a_table_has_the_format_of_iproute2() {
         let text = "# a comment\n-32768 -1  0\t1 # four\r\n\n   32767\n+7";
         assert_eq!(table(text).unwrap().as_ref(), [-32768, -1, 0, 1, 32767, 7]);
     }
 
     #[test]
-    fn mistakes_have_their_places() {
+    fn words_have_positions_and_each_mistake_is_reported() {
         assert_eq!(words("\u{feff}# x\n 12 é#3\n 4").collect::<Vec<_>>(), [(8, "12"), (11, "é"), (17, "4")]);
         let mistakes = |text| table(text).expect_err(text).len();
         assert_eq!(mistakes("1 32768 2.5 x 010 --1 -"), 6);
@@ -149,13 +151,13 @@ mod tests {
     }
 
     #[test]
-    fn the_kernel_takes_16384_values() {
+    fn a_table_has_at_most_16384_values() {
         assert_eq!(table(&"1 ".repeat(MAX_VALUES)).unwrap().len(), MAX_VALUES);
         assert_eq!(table(&"1 ".repeat(MAX_VALUES + 2)).unwrap_err().len(), 1);
     }
 
     #[test]
-    fn the_identity_is_that_of_the_values() {
+    fn the_identity_is_a_hash_of_the_values() {
         // printf '\x01\x00\xff\xff' | sha256sum
         assert_eq!(identity(&[1, -1]).to_string(), "16b8cb");
         assert_ne!(identity(&[1, -1]), identity(&[-1, 1]));
@@ -169,7 +171,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_is_too_strange(text in "[-+0-9# \r\n\u{feff}é]{0,40}|\\PC{0,40}") {
+        fn no_text_makes_the_table_reader_panic(text in "[-+0-9# \r\n\u{feff}é]{0,40}|\\PC{0,40}") {
             prop_assert!(words(&text).all(|(start, word)| text[start..].starts_with(word)));
             drop(table(&text));
         }

@@ -32,7 +32,7 @@ fn delay(topology: &Topology, from: &str, to: &str) -> String {
 }
 
 #[test]
-fn the_example_of_the_documentation_is_valid() {
+fn the_example_in_the_documentation_of_topology_files_is_valid() {
     let documentation = include_str!("mod.rs").lines().map_while(|line| line.strip_prefix("//!"));
     let example = documentation.skip_while(|line| !line.contains("```toml")).skip(1);
     let lines: Vec<_> = example.take_while(|line| !line.contains("```")).collect();
@@ -54,7 +54,7 @@ fn zones_have_their_nodes_in_the_order_of_the_file() {
 }
 
 #[test]
-fn nodes_have_the_order_of_the_file() {
+fn nodes_and_zones_are_in_the_order_of_the_file() {
     let topology =
         topology("name = 't'\nzones.b = 'x'\nnodes = ['z', 'y']\nzones.a = 'w'\nlinks.default.rtt = '0ms'\n");
     let nodes: Vec<_> = topology.nodes().iter().map(NodeName::as_str).collect();
@@ -92,7 +92,7 @@ fn zone_rules_do_not_cover_nodes_outside_zones() {
 }
 
 #[test]
-fn later_overrides_win() {
+fn the_last_override_of_a_link_wins() {
     let text = HIERARCHICAL.to_owned()
         + r#"
         [[links.override]]
@@ -128,7 +128,7 @@ fn from_and_to_are_one_way() {
 }
 
 #[test]
-fn a_word_is_a_zone_or_a_node_or_a_hostlist() {
+fn a_word_names_a_zone_or_a_node_or_a_hostlist() {
     let topology = topology(HIERARCHICAL);
     let selected = |word: &str| hostlist::fold(&topology.select(word).unwrap());
     assert_eq!(selected("Z2"), "n[4-6]");
@@ -150,7 +150,7 @@ fn an_unknown_word_gets_a_suggestion() {
 }
 
 #[test]
-fn the_wire_form_is_the_source() {
+fn a_topology_is_serialized_as_its_source() {
     let topology = topology(HIERARCHICAL);
     let json = serde_json::to_value(&topology).unwrap();
     assert_eq!(json, serde_json::to_value(source(HIERARCHICAL)).unwrap());
@@ -221,29 +221,29 @@ fn with_matrix(rules: &str, csv: &str) -> Result<Topology, Rejected> {
 }
 
 #[test]
-fn a_matrix_overrides_zones_and_is_overridden_by_overrides() {
+fn a_matrix_wins_over_zone_rules_and_an_override_wins_over_a_matrix() {
     let rules = "default.rtt = '1ms'\nintra-zone.rtt = '2ms'\ninter-zone.rtt = '4ms'\n\
                  [[links.override]]\nbetween = ['n1', 'n7']\nrtt = '40ms'\n";
     let topology = with_matrix(rules, "ms,Z1,Z2,Z3\nZ1,8,10,20\nZ2,,,\nZ3,,,\n").unwrap();
-    assert_eq!(delay(&topology, "n1", "n2"), "4ms", "the diagonal is the link inside the zone");
-    assert_eq!(delay(&topology, "n4", "n5"), "1ms", "an empty cell leaves the link to `intra-zone`");
+    assert_eq!(delay(&topology, "n1", "n2"), "4ms", "a cell on the diagonal sets the links inside the zone");
+    assert_eq!(delay(&topology, "n4", "n5"), "1ms", "`intra-zone` applies to an empty cell");
     assert_eq!(delay(&topology, "n1", "n4"), "5ms");
-    assert_eq!(delay(&topology, "n4", "n1"), "5ms", "one cell of an rtt is enough");
-    assert_eq!(delay(&topology, "n4", "n7"), "2ms", "an empty cell leaves the link to `inter-zone`");
+    assert_eq!(delay(&topology, "n4", "n1"), "5ms", "one cell sets the RTT of both directions");
+    assert_eq!(delay(&topology, "n4", "n7"), "2ms", "`inter-zone` applies to an empty cell");
     assert_eq!(delay(&topology, "n2", "n7"), "10ms");
     assert_eq!(delay(&topology, "n7", "n1"), "20ms");
     assert_eq!(topology.source().references().into_iter().collect::<Vec<_>>(), ["m.csv"]);
 }
 
 #[test]
-fn a_matrix_of_delays_has_two_directions() {
+fn a_matrix_of_delays_sets_each_direction_separately() {
     let topology = with_matrix("matrix-is = 'delay'\n", "us,Z1,n7\nZ1,,3\nn7,4,\n").unwrap();
     assert_eq!((delay(&topology, "n2", "n7"), delay(&topology, "n7", "n2")), ("3us".into(), "4us".into()));
     assert_eq!(topology.link(&node("n2"), &node("n8")), Some(Link::LAN));
 }
 
 #[test]
-fn a_delay_comes_from_a_line_of_the_matrix_or_of_the_topology() {
+fn the_origin_of_a_delay_is_a_line_of_the_matrix_or_of_the_topology() {
     let rules = "inter-zone.rtt = '4ms'\n[[links.override]]\nbetween = ['n1', 'n7']\nrtt = '40ms'\n";
     let topology = with_matrix(rules, "# source\nms,Z1,Z2,Z3\nZ1,,10,20\n").unwrap();
     let origin = |from, to| topology.origin(&node(from), &node(to), Parameter::Delay).map(|place| place.to_string());
@@ -274,7 +274,7 @@ fn a_topology_needs_exactly_the_files_that_it_names() {
 }
 
 #[test]
-fn each_file_is_read_once() {
+fn each_attached_file_is_read_once() {
     let text = "name = 't'\nnodes = 'n[1-2]'\n[links]\nmatrix = 'm.csv'\n";
     let mut asked = Vec::new();
     let loaded = Topology::load(source(text), |name| {
@@ -288,7 +288,7 @@ fn each_file_is_read_once() {
 }
 
 #[test]
-fn the_files_of_a_broken_topology_are_found() {
+fn the_names_of_files_in_an_invalid_topology_are_found() {
     let references = |text| source(text).references().into_iter().collect::<Vec<_>>();
     let text = "nonsense = 1\n[links]\nmatrix = 'm.csv'\ndefault = { jitter = 5, distribution = { table = 'd.dist' } }\n\
                 inter-zone.slot.distribution.table = 's.dist'\n\
@@ -324,7 +324,7 @@ fn mistakes_of_one_kind_in_a_matrix_are_one_error() {
     assert_eq!(rejected, expected);
 }
 
-/// A valid file of up to 12 nodes with every construct of the language.
+/// A file of 12 nodes with most keys of the language. It is valid unless an override covers no link.
 fn any_topology() -> impl Strategy<Value = String> {
     let end = prop_oneof![
         Just("*".to_owned()),
@@ -357,7 +357,7 @@ fn any_topology() -> impl Strategy<Value = String> {
     })
 }
 
-/// A coherent link without distribution tables.
+/// A link without contradictory parameters and without distribution tables.
 fn any_link() -> impl Strategy<Value = Link> {
     let parts = || prop_oneof![0..100_u32, any::<u32>(), Just(1 << 31)];
     let probability = move || parts().prop_map(Probability::from_parts);
@@ -368,7 +368,7 @@ fn any_link() -> impl Strategy<Value = Link> {
             correlation: Probability::from_parts(correlation),
         })
     };
-    // Two exits of a state, at most 100 % together.
+    // Two exits of a state, with a sum of at most 100 %.
     let ways = move || {
         (1..=u32::MAX, any::<u32>())
             .prop_map(|(one, other)| [one, other.min(u32::MAX - one)].map(Probability::from_parts))
@@ -507,7 +507,7 @@ proptest! {
 
     #[test]
     fn links_from_agrees_with_link(text in any_topology()) {
-        // An override can cover no link, which is an error.
+        // The file is invalid if an override covers no link.
         let Ok(topology) = Topology::parse(source(&text)) else { return Ok(()) };
         for from in topology.nodes() {
             let together: Vec<_> = topology.links_from(from).collect();

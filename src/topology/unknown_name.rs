@@ -11,9 +11,9 @@ use super::{
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.describe())]
 pub struct UnknownName {
-    /// The unknown name: of a hostlist, the first one.
+    /// The unknown name. For a hostlist, the first unknown name.
     pub word: String,
-    /// The nearest known name.
+    /// The known name, or the hostlist of known names, that the user probably means.
     pub suggestion: Option<String>,
     /// The mistake in a malformed hostlist.
     #[source]
@@ -38,7 +38,7 @@ impl UnknownName {
         Self { word: word.to_owned(), suggestion: None, malformed: Some(error) }
     }
 
-    /// The mistake, without the suggestion.
+    /// The message about the mistake, without the suggestion.
     pub(super) fn message(&self) -> String {
         match &self.malformed {
             Some(error) => error.to_string(),

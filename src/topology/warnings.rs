@@ -1,6 +1,7 @@
-//! Warnings about a valid topology as a whole: [`find`].
+//! Finds probable mistakes in a valid topology: [`find`].
 //!
-//! The passes over the file add the warnings about words. Only commands show the other warnings: agents never compute them.
+//! The passes over a file add the warnings about single words. [`find`] adds the warnings about the rules. Commands
+//! call [`find`]; agents do not.
 
 use super::{
     Topology,
@@ -16,13 +17,17 @@ use super::{
     scopes::{self, LinkGroup},
 };
 
-/// The number of scopes that one warning names.
+/// The largest number of scopes that one warning names.
 const MAX_SCOPES: usize = 4;
 
-/// The number of names that are checked for a range without brackets. Each is compared with all nodes.
+/// The largest number of names to check for a range without brackets.
+///
+/// The check compares each of these names with all nodes.
 const MAX_RANGE_CHECKS: usize = 100;
 
-/// Warns of names such as `eu1-3`, which are probably ranges, unless other nodes have similar names.
+/// The warnings about names such as `eu1-3`, which are probably ranges.
+///
+/// If another node has a similar name, there is no warning.
 pub(crate) fn ranges_without_brackets<'f>(
     words: impl Iterator<Item = &'f Word<'f>>,
     nodes: &(impl Iterator<Item = &'f NodeName> + Clone),
@@ -46,7 +51,7 @@ pub(super) fn find(topology: &Topology, findings: &mut Vec<Finding>) {
     findings.extend(ineffective_losses(topology));
 }
 
-/// Loss models that lose fewer packets than their parameters suggest, each once.
+/// The warnings about loss models that lose fewer packets than configured, one for each model.
 fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
     let Topology { members, rules, .. } = topology;
     let groups = scopes::group_links(rules, members, |from, others| {
@@ -64,7 +69,7 @@ fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
     groups.into_iter().filter_map(finding).collect()
 }
 
-/// Links that no rule covers: the file may lack a rule.
+/// The warning about links that no rule covers: the file may lack a rule.
 fn uncovered_links(topology: &Topology) -> Option<Finding> {
     let Topology { source, members, rules, .. } = topology;
     let groups = scopes::group_links(rules, members, |from, others| {
@@ -88,9 +93,10 @@ fn uncovered_links(topology: &Topology) -> Option<Finding> {
     )
 }
 
-/// True if no rule covers a link that should have one: a link between zones, or one that a matrix should have.
+/// True if no rule covers a link that should have a rule.
 ///
-/// A link inside a zone needs no rule, and neither do nodes without zones and without a matrix.
+/// A link inside a zone needs a rule only if the matrix has headings for both nodes. A link between two nodes outside
+/// zones needs a rule only if there is a matrix. All other links need a rule.
 fn is_rule_missing(rules: &Rules, members: &Members, from: &NodeRules<'_>, to: NodeId) -> bool {
     let is_in_matrix = |node: NodeId| {
         let mut groups = rules.matrix.iter().flat_map(Matrix::groups);

@@ -1,10 +1,11 @@
-//! The inverse of [`expand`](super::expand): [`fold`].
+//! Writes names as a hostlist: [`fold`], the inverse of [`expand`](super::expand).
 
 use std::fmt::{self, Write as _};
 
-/// The hostlist of some names: `n[1-9]`. It expands to the same names in the same order.
+/// Writes names as a hostlist, such as `n[1-9]`.
 ///
-/// Only adjacent names are folded, so sorted names give the shortest text.
+/// The hostlist expands to the same names in the same order. Only adjacent names are folded, so sorted names give the
+/// shortest text.
 pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
     let mut text = String::new();
     let mut rest = names;
@@ -24,12 +25,12 @@ pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
 struct Family<'a> {
     prefix: &'a str,
     suffix: &'a str,
-    /// One for each name, as written. The whole name, if the family has only one.
+    /// The digits of each name, as written. If the family has one name, the whole name.
     numbers: Vec<&'a str>,
 }
 
 impl<'a> Family<'a> {
-    /// The longest family that the names begin with. `names` is not empty.
+    /// The longest family at the start of `names`. `names` must not be empty.
     fn at_start_of<N: AsRef<str>>(names: &'a [N]) -> Self {
         let first = names[0].as_ref();
         let Some((prefix, suffix)) = names.get(1).and_then(|second| frame(first, second.as_ref())) else {
@@ -65,7 +66,7 @@ impl fmt::Display for Family<'_> {
     }
 }
 
-/// The text before and after the number in which two names differ. `None` if they differ elsewhere, too.
+/// The text before and after the only number in which two names differ. `None` if the names differ elsewhere.
 fn frame<'a>(a: &'a str, b: &str) -> Option<(&'a str, &'a str)> {
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let same = a.bytes().zip(b.bytes()).take_while(|(x, y)| x == y).count();
@@ -78,13 +79,15 @@ fn frame<'a>(a: &'a str, b: &str) -> Option<(&'a str, &'a str)> {
     alike.then_some((prefix, suffix))
 }
 
-/// The value of digits in a hostlist.
+/// The value of decimal digits. `None` for other text, and for a number of more than 64 bits.
 fn value(digits: &str) -> Option<u64> {
     let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| all_digits)
 }
 
-/// The length of the range at the start: at least 1. The range expands to the numbers as they are written.
+/// The count of numbers at the start that one range can replace: at least 1.
+///
+/// The range expands to the same numbers with the same leading zeros.
 fn run_length(numbers: &[&str]) -> usize {
     let is_padded = |digits: &str| digits.len() > 1 && digits.starts_with('0');
     let first = numbers[0];
@@ -137,7 +140,7 @@ mod tests {
         }
 
         #[test]
-        fn a_range_has_the_padding_of_its_names(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
+        fn a_range_keeps_the_padding_of_its_names(first in 0_u32..120, more in 1_u32..120, padding in 1_usize..5) {
             let names: Vec<String> = (first..first + more).map(|number| format!("n{number:0padding$}")).collect();
             let nodes: Vec<NodeName> = names.iter().map(|name| name.parse().unwrap()).collect();
             prop_assert_eq!(expand(&fold(&nodes)).unwrap(), names);

@@ -1,8 +1,9 @@
-//! Hostlists, the notation of clusters: `ecotype-[1-3,7].site` is four names.
+//! Reads and writes hostlists, a short notation for many names: `ecotype-[1-3,7].site` stands for four names.
 //!
-//! A hostlist is items separated by commas. An item is text with any number of brackets. A bracket has numbers and ranges.
-//! Several brackets multiply; the last one changes fastest. A leading zero pads: `n[01-15]`. First functions to read:
-//! [`expand`] and its inverse, [`fold()`].
+//! A hostlist is a list of items, separated by commas. An item is text with any number of brackets. A bracket contains
+//! numbers and ranges. An item with several brackets stands for all combinations: `r[1-2]n[1-2]` is `r1n1`, `r1n2`,
+//! `r2n1` and `r2n2`. A leading zero gives all numbers of a range the same width: `n[08-10]` is `n08`, `n09` and `n10`.
+//! First functions to read: [`expand`] and its inverse, [`fold()`].
 
 mod fold;
 
@@ -12,12 +13,13 @@ use super::{MAX_NODES, name::MAX_NAME_CHARS};
 
 /// The names of a hostlist in its order, with repetitions.
 ///
-/// The names are counted before they are expanded: `n[1-4000000000]` is an error at once.
+/// The function counts the names before it expands the hostlist, so `n[1-4000000000]` is an error at once. The function
+/// does not check the characters of the names.
 ///
 /// # Errors
 ///
-/// A malformed hostlist, one with more than [`MAX_NODES`] names, and one with a name of more than [`MAX_NAME_CHARS`]
-/// characters. The characters of the names are not checked.
+/// The hostlist is malformed, has more than [`MAX_NODES`] names, or has a name of more than [`MAX_NAME_CHARS`]
+/// characters.
 ///
 /// ```
 /// use netemctl::topology::hostlist;
@@ -28,7 +30,9 @@ pub fn expand(text: &str) -> Result<Vec<String>, HostlistError> {
     Hostlist::parse(text).map(|list| list.names())
 }
 
-/// The hostlist for a range without brackets: `n[1-3]` for `n1-3`, `n1-n3` or `n1..3`.
+/// The hostlist that the user probably means by a name without brackets: `n[1-3]` for `n1-3`, `n1-n3` or `n1..3`.
+///
+/// `None` for a name that is probably no range.
 pub(crate) fn meant_as_range(name: &str) -> Option<String> {
     let split = |text: &str| {
         let stem = text.trim_end_matches(|last: char| last.is_ascii_digit()).len();
@@ -53,7 +57,7 @@ pub(crate) fn meant_as_range(name: &str) -> Option<String> {
 /// A mistake in a hostlist.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HostlistError {
-    /// No name before, between or after commas.
+    /// An empty list, or a comma without a name before or after the comma.
     #[error("a name is missing in `{0}`")]
     EmptyItem(String),
     /// `[` without `]`, `]` without `[`, or `[` inside brackets.
@@ -132,7 +136,7 @@ impl<'a> Hostlist<'a> {
         Self::parse_up_to(list, MAX_NAME_CHARS)
     }
 
-    /// Parses a list of names with at most `limit` characters.
+    /// Parses a list of names, each with at most `limit` characters.
     pub(crate) fn parse_up_to(list: &'a str, limit: usize) -> Result<Self, HostlistError> {
         let items = split_outside_brackets(list)?
             .into_iter()
@@ -276,7 +280,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_without_brackets_is_recognised() {
+    fn a_probable_range_without_brackets_is_recognised() {
         for name in ["n1-3", "n1-n3", "n1..3", "n1..n3"] {
             assert_eq!(meant_as_range(name).as_deref(), Some("n[1-3]"), "{name}");
         }
@@ -301,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
+    fn each_mistake_in_a_hostlist_has_its_own_error() {
         let fails = |list: &str, text: &str| assert_eq!(expand(list).expect_err(list).to_string(), text);
         fails("", "a name is missing in ``");
         fails("n1,,n2", "a name is missing in `n1,,n2`");
@@ -333,7 +337,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_makes_the_reader_panic(list in "[n0-9,\\[\\] -]{0,24}|\\PC{0,12}") {
+        fn no_text_makes_the_hostlist_parser_panic(list in "[n0-9,\\[\\] -]{0,24}|\\PC{0,12}") {
             if let Ok(parsed) = Hostlist::parse(&list) {
                 prop_assert_eq!(parsed.names().len(), parsed.count());
             }

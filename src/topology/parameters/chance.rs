@@ -1,4 +1,4 @@
-//! Probabilities with a correlation: `corrupt`, `duplicate`, `reorder`, and the random model of `loss`.
+//! Reads probabilities with a correlation: `corrupt`, `duplicate`, `reorder`, and the random model of `loss`.
 
 use super::{
     super::{
@@ -66,7 +66,7 @@ pub(super) fn take_reorder(table: &mut Table<'_>, findings: &mut Vec<Finding>) -
     Some(setting(entry, undelayed(chance.ok()?, gap?)))
 }
 
-/// A chance without correlation; `None` if it is zero.
+/// A chance without correlation. `None` if the probability is zero.
 pub(super) fn uncorrelated(probability: Probability) -> Option<Chance> {
     (probability > Probability::ZERO).then_some(Chance { probability, correlation: Probability::ZERO })
 }
@@ -76,12 +76,12 @@ impl<'t> ChanceKeys<'t> {
         Self { probability: table.take("probability"), correlation: table.take("correlation") }
     }
 
-    /// The key that represents both in messages.
+    /// The key for messages about the whole chance: `probability`, or else `correlation`.
     pub(super) fn first(&self) -> Option<TableEntry<'t>> {
         self.probability.or(self.correlation)
     }
 
-    /// Reads the chance of the parameter `whole`. A probability of zero is `None`.
+    /// Reads the chance of the parameter `whole`. `None` if the probability is zero.
     pub(super) fn read(&self, whole: TableEntry<'_>, findings: &mut Vec<Finding>) -> Result<Option<Chance>, Reported> {
         let example = || format!("write `{} = {{ probability = \"1%\", correlation = \"25%\" }}`", whole.key());
         let probability = self.probability.map(|entry| quantity(entry, findings));

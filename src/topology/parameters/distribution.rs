@@ -1,4 +1,4 @@
-//! `distribution`: a name, or the user's own table.
+//! Reads `distribution`: a name, or the user's own table.
 
 use super::{
     super::{
@@ -41,6 +41,6 @@ fn read_table(
         );
         return None;
     };
-    // Mistakes in the table itself are reported already.
+    // `tables::read` has reported the mistakes in the table.
     id.map(Distribution::Table)
 }

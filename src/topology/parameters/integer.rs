@@ -1,4 +1,4 @@
-//! Whole numbers without a unit: `limit`, `seed`, and the counts inside other parameters.
+//! Reads whole numbers without a unit: `limit`, `seed`, and the counts inside other parameters.
 
 use std::{fmt::Display, ops::RangeInclusive};
 
@@ -51,7 +51,7 @@ where
     T::try_from(number?).ok()
 }
 
-/// Reads a whole number in a range, or one word that stands for `None`.
+/// Reads a whole number in a range, or `word`, which stands for `None`.
 fn take_or<T>(
     word: &'static str,
     entry: TableEntry<'_>,

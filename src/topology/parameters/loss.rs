@@ -1,4 +1,4 @@
-//! `loss`: one of three models.
+//! Reads `loss`, which has one of three models.
 
 use super::{
     super::{
@@ -17,7 +17,9 @@ use super::{
 const HELP: &str =
     "write `probability = \"0.1%\"`, `gemodel = { p = \"1%\", r = \"10%\" }` or `state = { p13 = \"1%\" }`";
 
-/// Takes `loss`: `"0.1%"`, or a table of one model and optionally `ecn`. A loss of zero is none.
+/// Takes `loss`: `"0.1%"`, or a table of one model and optionally `ecn`.
+///
+/// The value `None` stands for a loss of zero.
 pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option<Setting<Option<Loss>>> {
     let entry = table.take("loss")?;
     let Some(mut inner) = entry.as_table("a loss") else {
@@ -91,11 +93,11 @@ fn read_gemodel(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Result<Op
     Ok(loses.then_some(LossModel::GeModel { p, r, bad, good }))
 }
 
-/// One transition probability of a Markov chain.
+/// A key of a loss model with its probability.
 struct Transition<'t> {
     key: &'static str,
     entry: Option<TableEntry<'t>>,
-    /// `None` if the key is missing, or has a mistake that is reported.
+    /// The probability, or the default. `None` if there is no default, or if a mistake is reported.
     value: Option<Probability>,
 }
 
@@ -121,10 +123,11 @@ impl<'t> Transition<'t> {
         }
     }
 
-    /// Ensures that two exits of one state have at most 100 % together.
+    /// Reports two exits of one state whose sum is more than 100 %.
     ///
-    /// `loss_4state` of `sch_netem.c` adds them in 32 bits, which must not overflow. If only the rounding makes the sum
-    /// too large (50 % and 50 % are both rounded up), this one loses one part.
+    /// The kernel (`loss_4state` of `sch_netem.c`) adds the two probabilities in 32 bits, which must not overflow. Two
+    /// probabilities of 50 % are both rounded up, so their sum is one part too large. In this case `self` gets one part
+    /// less.
     fn limit_sum_with(&mut self, other: &Self, help: &str, findings: &mut Vec<Finding>) {
         let (Some(one), Some(two)) = (self.value, other.value) else { return };
         let excess = (u64::from(one.parts()) + u64::from(two.parts())).saturating_sub(u64::from(u32::MAX));

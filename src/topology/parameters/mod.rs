@@ -1,7 +1,7 @@
-//! The parameters of a link, read from a TOML table into a `LinkPatch`. To add a parameter, start here.
+//! Reads the parameters of a link from a TOML table into a `LinkPatch`.
 //!
-//! Each file reads one group of keys that belong together. A value is checked by itself and against the other keys of the
-//! table. `conflicts` checks the rules of a file against each other.
+//! Each submodule reads one group of keys. It checks each value alone, and against the other keys of the table.
+//! `conflicts` checks the rules of a file against each other.
 
 mod chance;
 mod distribution;
@@ -29,8 +29,8 @@ const PARAMETERS: &str = "a link has one or more of `rtt` or `delay`, `jitter`, 
 
 /// Takes the parameters of a link from a table at `span`. `tables` are the distribution tables of the file.
 ///
-/// `both_ways`: the table describes both directions, so an `rtt` can be halved. A parameter with a mistake is reported
-/// and left out: a file with errors is never applied.
+/// `both_ways`: the table describes both directions, so the table may have an `rtt`. A parameter with a mistake is
+/// reported and omitted. The omission does no harm, because a file with errors is refused.
 pub(super) fn take(
     table: &mut Table<'_>,
     span: Range<usize>,
@@ -51,7 +51,7 @@ pub(super) fn take(
         limit: integer::take_limit(table, findings),
         seed: integer::take_seed(table, findings),
     };
-    // An unknown key is probably a misspelled parameter, and is reported as such.
+    // A table with an unknown key is not reported as empty: the key is probably a misspelled parameter.
     if table.len() == before && table.is_empty() {
         findings.push(Finding::new(span, "this link has no parameters").label("no parameter").help(PARAMETERS));
     }
@@ -59,7 +59,7 @@ pub(super) fn take(
     patch
 }
 
-/// A value is missing because of a mistake that is among the findings.
+/// An error about a value: the findings already contain the mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Reported;
 
@@ -67,13 +67,13 @@ fn setting<T>(entry: TableEntry<'_>, value: T) -> Setting<T> {
     Setting { value, span: entry.key_span() }
 }
 
-/// Reports a key that requires another one, which is missing.
+/// Reports a key that needs another key, if the other key is missing.
 fn report_missing(entry: TableEntry<'_>, required: &str, help: &str, findings: &mut Vec<Finding>) {
     let message = format!("`{}` needs {required}", entry.key());
     findings.push(Finding::new(entry.key_span(), message).label("missing here").help(help));
 }
 
-/// Reports a key that refines a parameter that `zero` removes.
+/// Reports a key without effect: the value of the key `zero` is zero.
 fn report_refined_zero(entry: TableEntry<'_>, zero: TableEntry<'_>, findings: &mut Vec<Finding>) {
     findings.push(
         Finding::new(entry.key_span(), format!("`{}` has no effect: `{}` is none", entry.key(), zero.key()))
@@ -82,7 +82,7 @@ fn report_refined_zero(entry: TableEntry<'_>, zero: TableEntry<'_>, findings: &m
     );
 }
 
-/// Reports an inner table without any of its keys.
+/// Reports an inner table that has none of the known keys.
 fn report_empty(entry: TableEntry<'_>, help: &str, findings: &mut Vec<Finding>) {
     findings.push(Finding::new(entry.key_span(), format!("`{}` is empty", entry.key())).label("no value").help(help));
 }

@@ -1,4 +1,4 @@
-//! Values with units: [`quantity`].
+//! Reads values with units: [`quantity`].
 
 use toml::de::DeValue;
 
@@ -17,7 +17,7 @@ pub(super) fn quantity<T: Quantity>(entry: TableEntry<'_>, findings: &mut Vec<Fi
     read(entry, None, findings).ok().flatten()
 }
 
-/// Reads a quantity or one word. `None` is the word.
+/// Reads a quantity, or `word`, which stands for `None`.
 pub(super) fn quantity_or<T: Quantity>(
     word: &'static str,
     entry: TableEntry<'_>,

@@ -1,4 +1,4 @@
-//! `rate`, with the overheads that count against it, and `rate-per`.
+//! Reads `rate`, the overheads that count against the rate, and `rate-per`.
 
 use std::ops::RangeInclusive;
 
@@ -14,15 +14,16 @@ use super::{
     report_missing, report_refined_zero, setting,
 };
 
-/// The smallest overhead: minus the Ethernet and IPv4 headers of the smallest packet.
+/// The smallest packet overhead: minus the size of the smallest packet, an Ethernet and an IPv4 header.
 ///
-/// The kernel takes a packet of negative size for a very long one (`packet_time_ns`).
+/// A smaller overhead would make packet sizes negative. The kernel reads a negative size as a very large size
+/// (`packet_time_ns`).
 const LEAST_OVERHEAD: i32 = -34;
 
-/// The largest cell or overhead: the size of the largest packet.
+/// The largest cell size and the largest overhead: the size of the largest packet.
 const MOST_BYTES: i32 = 65_535;
 
-/// Takes `rate` and its companions.
+/// Takes `rate`, `packet-overhead`, `cell-size`, `cell-overhead` and `rate-per`.
 pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option<Setting<(Option<Rate>, RatePer)>> {
     let entry = table.take("rate");
     let companions = ["packet-overhead", "cell-size", "cell-overhead", "rate-per"].map(|key| table.take(key));

@@ -1,4 +1,4 @@
-//! `slot`: the times at which a link sends.
+//! Reads `slot`: the times at which a link sends.
 
 use super::{
     super::{
@@ -19,7 +19,9 @@ use super::{
 const HELP: &str =
     "write `min = \"8ms\", max = \"12ms\"`, or `delay = \"10ms\", jitter = \"2ms\", distribution = \"normal\"`";
 
-/// Takes `slot`: `"10ms"`, or a table of one form with optional `packets` and `bytes`. A slot of zero is none.
+/// Takes `slot`: `"10ms"`, or a table with a spacing and optional `packets` and `bytes`.
+///
+/// The value `None` stands for a slot of zero.
 pub(super) fn take(
     table: &mut Table<'_>,
     tables: &TableIds<'_>,
@@ -118,7 +120,7 @@ fn read_distributed(
     not_zero(jitter, Spacing::Distributed { delay: mean, jitter: deviation, distribution }, deviation, findings)
 }
 
-/// The spacing, unless its `decisive` time is zero: the kernel would have no slots (`get_slot`).
+/// Reports a `decisive` time of zero: the kernel would have no slots (`get_slot`). Otherwise returns the spacing.
 fn not_zero(entry: TableEntry<'_>, spacing: Spacing, decisive: Delay, findings: &mut Vec<Finding>) -> Option<Spacing> {
     if decisive > Delay::ZERO {
         return Some(spacing);

@@ -1,4 +1,4 @@
-//! `rtt` or `delay`, and `jitter` with `jitter-correlation` and `distribution`.
+//! Reads `rtt` or `delay`, and `jitter` with `jitter-correlation` and `distribution`.
 
 use super::{
     super::{
@@ -40,7 +40,9 @@ pub(super) fn take_delay(
     }
 }
 
-/// Takes `jitter`, `jitter-correlation` and `distribution`. A jitter of zero is none.
+/// Takes `jitter`, `jitter-correlation` and `distribution`.
+///
+/// The value `None` stands for a jitter of zero.
 pub(super) fn take_jitter(
     table: &mut Table<'_>,
     tables: &TableIds<'_>,

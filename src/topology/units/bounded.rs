@@ -1,4 +1,4 @@
-//! Quantities with the bounds of the link parameter that they are for.
+//! Quantities with the bounds of a link parameter, such as [`OneWayDelay`] and [`Correlation`].
 
 use super::{
     Decimal, Notation, Quantity, QuantityMistake,
@@ -22,7 +22,9 @@ impl Quantity for OneWayDelay {
     }
 }
 
-/// Half of the round-trip time of two links. An odd number of nanoseconds has no exact half.
+/// Half of a round-trip time: the one-way delay of both directions.
+///
+/// An RTT with an odd number of nanoseconds is an error: it has no exact half.
 pub(in super::super) struct HalfRtt(pub(in super::super) Delay);
 
 impl Quantity for HalfRtt {
@@ -57,7 +59,7 @@ impl Quantity for ShortTime {
     }
 }
 
-/// A correlation, less than 100 %: at 100 % the kernel would repeat its first draw for ever.
+/// A correlation, less than 100 %. At 100 % the kernel would repeat its first random number for ever.
 pub(in super::super) struct Correlation(pub(in super::super) Probability);
 
 impl Quantity for Correlation {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decimal, Notation, Quantity, QuantityMistake, Units, notation};
 
-/// A number of bytes: `20B`, `64kB` (64,000). Negative for an overhead that makes packets smaller: `-14B`.
+/// A number of bytes: `20B`, `64kB` (64,000 bytes). An overhead that makes packets smaller is negative: `-14B`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
+    fn each_mistake_in_a_size_has_its_own_error() {
         let error = |text: &str| text.parse::<Bytes>().expect_err(text).to_string();
         assert_eq!(error("20"), "a unit is missing: write \"20B\"");
         assert_eq!(error("20KiB"), "`KiB` is not a unit of size");
@@ -85,12 +85,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_size_survives_its_notation(bytes in -i32::MAX..=i32::MAX) {
+        fn every_size_is_read_back(bytes in -i32::MAX..=i32::MAX) {
             prop_assert_eq!(Bytes::new(bytes).to_string().parse(), Ok(Bytes::new(bytes)));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[-+0-9.kMB ]{0,24}|\\PC{0,12}") {
+        fn no_text_makes_the_size_parser_panic(text in "[-+0-9.kMB ]{0,24}|\\PC{0,12}") {
             drop(text.parse::<Bytes>());
         }
     }

@@ -1,4 +1,6 @@
-//! Advice for values in units of other tools. The values are never accepted: a wrong guess would be silent.
+//! Advice for values in units of other tools.
+//!
+//! The parsers refuse such values, because a user would not notice a wrong guess.
 
 use super::{Decimal, RATE_UNITS, decimal, with_unit};
 
@@ -33,7 +35,7 @@ fn in_bits(number: Decimal, factor: u128) -> Option<String> {
     Some(with_unit(u64::try_from(bits).ok()?, RATE_UNITS))
 }
 
-/// Advice for a time whose unit has another spelling.
+/// Advice for a time with another spelling of a unit. `None` if the unit has no known meaning.
 pub(super) fn time(text: &str) -> Option<String> {
     let (_, unit) = Decimal::split(text)?;
     let number = text.strip_suffix(unit)?;
@@ -47,7 +49,7 @@ pub(super) fn time(text: &str) -> Option<String> {
     Some(format!("write \"{number}{ours}\""))
 }
 
-/// Advice for a number without a percent sign that may be a share of 1: `0.01` is `1%`.
+/// Advice for a number without a percent sign, which may be a share of 1: `0.01` may mean `1%`.
 pub(super) fn percent(text: &str) -> Option<String> {
     let (Decimal { digits, decimals, .. }, "") = Decimal::split(text)? else { return None };
     let is_share = digits > 0 && digits <= 10_u128.pow(decimals);

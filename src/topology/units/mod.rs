@@ -1,7 +1,7 @@
 //! Quantities with units, each with its own type: [`Delay`] and [`Rtt`], [`Probability`], [`BitRate`], [`Bytes`].
 //!
-//! A quantity is written as a decimal number and a unit. The unit is mandatory. The printed text reads back as the same
-//! value. First type to read: [`Notation`].
+//! The text of a quantity is a decimal number and a unit. The unit is mandatory. The parser reads a printed text back
+//! as the same value. First type to read: [`Notation`].
 
 mod bounded;
 mod bytes;
@@ -16,7 +16,7 @@ pub use probability::Probability;
 pub use rate::BitRate;
 pub use time::{Delay, Rtt};
 
-/// Why a text is not a quantity. The message fits a command line; [`help`](Self::help) tells what to write.
+/// The mistake in a text that is not a quantity. [`help`](Self::help) is the remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct QuantityError {
@@ -32,9 +32,9 @@ pub enum QuantityMistake {
     NoUnit,
     /// A number with a word that is not a unit of the quantity.
     UnknownUnit,
-    /// A negative value, or one that is too small or too large.
+    /// A negative value, or a value that is too small or too large.
     OutOfRange,
-    /// More decimals than the resolution.
+    /// A number with more decimals than the resolution of the quantity.
     TooPrecise,
     /// Any other text.
     Malformed,
@@ -52,11 +52,11 @@ impl QuantityError {
     }
 }
 
-/// A type that is written as a number and a unit.
+/// A type whose text is a number and a unit.
 pub(super) trait Quantity: Sized {
     const NOTATION: Notation;
 
-    /// The value of a number in the base unit.
+    /// The value of a number that is in the base unit.
     fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake>;
 
     fn parse(text: &str) -> Result<Self, QuantityError> {
@@ -65,17 +65,17 @@ pub(super) trait Quantity: Sized {
     }
 }
 
-/// The notation of a quantity, with the messages about other texts.
+/// The notation of a quantity, and the messages about texts with another notation.
 pub(super) struct Notation {
-    /// `a time`.
+    /// The quantity in messages: `a time`.
     pub(super) name: &'static str,
-    /// `75ms`.
+    /// A valid text: `75ms`.
     pub(super) example: &'static str,
     units: Units,
-    /// The unit that is suggested for a number without one.
+    /// The unit that messages suggest for a number without a unit.
     usual_unit: &'static str,
     units_help: &'static str,
-    /// The quantity in the message about an unknown unit: `time`. `None` for a percentage, which has one unit.
+    /// The quantity in the message about an unknown unit: `time`. `None` for a percentage: it has only one unit.
     unit_name: Option<&'static str>,
     range: &'static str,
     range_help: &'static str,
@@ -86,14 +86,14 @@ pub(super) struct Notation {
     advice: fn(&str) -> Option<String>,
 }
 
-/// Units, largest first. Each is a power of ten of the base unit.
+/// Units, largest first. Each unit has its power of ten of the base unit.
 type Units = &'static [(&'static str, u32)];
 
 /// The units of a rate (tc(8)).
 const RATE_UNITS: Units = &[("tbit", 12), ("gbit", 9), ("mbit", 6), ("kbit", 3), ("bit", 0)];
 
 impl Notation {
-    /// Reads a number in the base unit.
+    /// Reads a number with its unit, and converts the number to the base unit.
     fn read(&self, text: &str) -> Result<Decimal, QuantityMistake> {
         let magnitude =
             text.strip_prefix('-').filter(|rest| rest.starts_with(|c: char| c.is_ascii_digit() || c == '.'));
@@ -140,7 +140,7 @@ impl Notation {
     }
 }
 
-/// A decimal number: `digits` × 10^-`decimals`. No trailing zeros behind the point.
+/// A decimal number: `digits` × 10^-`decimals`. It has no trailing zeros behind the point.
 #[derive(Clone, Copy)]
 pub(super) struct Decimal {
     is_negative: bool,
@@ -149,8 +149,9 @@ pub(super) struct Decimal {
 }
 
 impl Decimal {
-    /// The number at the start of a text, and the rest of the text. `None` if there is no number, or if it has more than
-    /// 20 digits before or 18 behind the point.
+    /// The number at the start of a text, and the rest of the text.
+    ///
+    /// `None` if there is no number, or if the number has more than 20 digits before or 18 digits behind the point.
     fn split(text: &str) -> Option<(Self, &str)> {
         let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
         let (number, rest) = text.split_at(end);
@@ -167,13 +168,13 @@ impl Decimal {
         Some((Self { is_negative: false, digits, decimals: u32::try_from(fraction.len()).ok()? }, rest))
     }
 
-    /// `None` if the number is too large.
+    /// The number times 10^`power`. `None` if the product is too large.
     fn times_ten_to(self, power: u32) -> Option<Self> {
         let digits = self.digits.checked_mul(10_u128.pow(power.saturating_sub(self.decimals)))?;
         Some(Self { digits, decimals: self.decimals.saturating_sub(power), ..self })
     }
 
-    /// The magnitude, which must be a whole number that fits into `T`.
+    /// The number without its sign, which must be a whole number that fits into `T`.
     fn whole<T: TryFrom<u128>>(self) -> Result<T, QuantityMistake> {
         match self.decimals {
             0 => T::try_from(self.digits).map_err(|_| QuantityMistake::OutOfRange),
@@ -182,7 +183,7 @@ impl Decimal {
     }
 }
 
-/// Writes a value in the largest unit that it fills, with the decimals that it needs.
+/// Writes a value in the largest unit that is not greater than the value, with the necessary decimals.
 fn with_unit(value: u64, units: Units) -> String {
     let fills = |&(_, power): &(&'static str, u32)| value >= 10_u64.pow(power);
     let (unit, power) = units.iter().copied().find(fills).unwrap_or(units[units.len() - 1]);
@@ -201,7 +202,7 @@ fn decimal(digits: u128, decimals: u32) -> String {
     }
 }
 
-/// Gives a quantity its notation in texts, on the command line and in JSON strings.
+/// Implements the conversions between a quantity and its text, for the command line and for JSON strings.
 macro_rules! notation {
     ($quantity:ident) => {
         impl std::str::FromStr for $quantity {

@@ -8,8 +8,8 @@ use super::{Decimal, Notation, Quantity, QuantityMistake, decimal, foreign, nota
 
 /// A probability in the kernel's unit, 1/4,294,967,295 (`loss` of `struct tc_netem_qopt`).
 ///
-/// Written in percent: `0.1%`. The text is rounded to the nearest unit as tc(8) does. The printed text has as few
-/// decimals as identify the value.
+/// The text is in percent: `0.1%`. The parser rounds to the nearest unit, as tc(8) does. The printed text has the
+/// fewest decimals that identify the value.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
@@ -37,7 +37,7 @@ impl Probability {
         f64::from(self.0) / f64::from(u32::MAX)
     }
 
-    /// The probability of the opposite.
+    /// The probability that the event does not happen: 100 % minus the probability.
     #[must_use]
     pub const fn complement(self) -> Self {
         Self(u32::MAX - self.0)
@@ -104,20 +104,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentage_is_read_as_tc_reads_it() {
+    fn a_percentage_is_rounded_as_in_tc() {
         let parts = |text: &str| text.parse::<Probability>().unwrap().parts();
         assert_eq!(parts("0%"), 0);
         assert_eq!(parts("1%"), 42_949_673);
         assert_eq!(parts("25 %"), 1_073_741_824);
         assert_eq!(parts("0.1%"), 4_294_967);
-        // These are half a part from the parts next to them.
+        // These percentages are exactly in the middle between two numbers of parts.
         assert_eq!((parts("10%"), parts("30%"), parts("70%")), (429_496_730, 0x4ccc_cccc, 0xb333_3332));
         assert_eq!(parts("100.0%"), u32::MAX);
         assert_eq!("0.10%".parse::<Probability>().unwrap().to_string(), "0.1%");
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
+    fn each_mistake_in_a_percentage_has_its_own_error() {
         let error = |text: &str| text.parse::<Probability>().expect_err(text).to_string();
         assert_eq!(error("5"), "a unit is missing: write \"5%\"");
         assert_eq!(error("0.01"), "a unit is missing: write \"0.01%\", or \"1%\" if it is a share of 1");
@@ -131,13 +131,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_probability_survives_its_notation(parts in prop_oneof![any::<u32>(), 0..100_u32, u32::MAX - 100..]) {
+        fn every_probability_is_read_back(parts in prop_oneof![any::<u32>(), 0..100_u32, u32::MAX - 100..]) {
             let probability = Probability::from_parts(parts);
             prop_assert_eq!(probability.to_string().parse(), Ok(probability));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[-+0-9.% e]{0,24}|\\PC{0,12}") {
+        fn no_text_makes_the_percentage_parser_panic(text in "[-+0-9.% e]{0,24}|\\PC{0,12}") {
             drop(text.parse::<Probability>());
         }
     }

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decimal, Notation, Quantity, QuantityMistake, RATE_UNITS, foreign, notation, with_unit};
 
-/// A rate in bits per second: `1gbit`. Never zero, and a whole number of bytes per second, which is the kernel's unit.
+/// A rate in bits per second: `1gbit`.
 ///
-/// The units are those of tc(8): `bit`, `kbit`, `mbit`, `gbit` and `tbit`, each 1,000 times the one before.
+/// A rate is greater than zero. It is a whole number of bytes per second, which is the kernel's unit. tc(8) has the
+/// same units: `bit`, `kbit`, `mbit`, `gbit` and `tbit`. Each unit is 1,000 times the previous unit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "String", into = "String")]
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_prints_in_the_largest_unit_that_it_fills() {
+    fn a_rate_is_printed_in_the_largest_unit_below_it() {
         let prints = |text: &str, as_text: &str, bytes| {
             let rate: BitRate = text.parse().unwrap();
             assert_eq!((rate.to_string().as_str(), rate.bytes_per_second()), (as_text, bytes));
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
+    fn each_mistake_in_a_rate_has_its_own_error() {
         let error = |text: &str| text.parse::<BitRate>().expect_err(text).to_string();
         assert_eq!(error("100"), "a unit is missing: write \"100mbit\"");
         assert_eq!(error("1Gbps"), "`Gbps` is not a unit of rate");
@@ -105,13 +106,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_rate_survives_its_notation(bytes in 1..=BitRate::MAX.bytes_per_second()) {
+        fn every_rate_is_read_back(bytes in 1..=BitRate::MAX.bytes_per_second()) {
             let rate = BitRate::from_bytes_per_second(bytes);
             prop_assert_eq!(rate.to_string().parse(), Ok(rate));
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[-+0-9.kmgtbi ]{0,24}|\\PC{0,12}") {
+        fn no_text_makes_the_rate_parser_panic(text in "[-+0-9.kmgtbi ]{0,24}|\\PC{0,12}") {
             drop(text.parse::<BitRate>());
         }
     }

@@ -1,7 +1,7 @@
 //! Times with units: [`Delay`] (one way) and [`Rtt`] (there and back).
 //!
-//! The two types prevent a mix-up. They share one notation: `75ms`. For clocks and durations of the machine see
-//! [`std::time`].
+//! There are two types, so code cannot confuse a one-way delay with an RTT. Both types have one notation: `75ms`. For
+//! clocks and durations of the machine see [`std::time`].
 
 use std::{fmt, ops::Add, time::Duration};
 
@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decimal, Notation, Quantity, QuantityError, QuantityMistake, foreign, notation, with_unit};
 
+/// The notation of a time.
+///
 /// Unicode has two letters for micro: the micro sign (U+00B5) and the Greek letter mu (U+03BC).
 pub(super) const NOTATION: Notation = Notation {
     name: "a time",
@@ -87,7 +89,7 @@ macro_rules! time {
 }
 
 time! {
-    /// The time of a packet in one direction, in whole nanoseconds.
+    /// A one-way delay, in whole nanoseconds.
     Delay
 }
 
@@ -97,7 +99,7 @@ time! {
 }
 
 impl Delay {
-    /// The longest delay of a link: one minute. The type can hold longer times, so that messages can show them.
+    /// The longest delay of a link: one minute. The type can hold longer times, so messages can show longer times.
     pub const MAX: Self = Self(60_000_000_000);
 }
 
@@ -111,7 +113,7 @@ impl Rtt {
     }
 }
 
-/// The sum of the two directions. Saturates after 584 years.
+/// The sum of the delays of the two directions. Saturates after 584 years.
 impl Add for Delay {
     type Output = Rtt;
 
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_prints_in_the_largest_unit_that_it_fills() {
+    fn a_time_is_printed_in_the_largest_unit_below_it() {
         let prints = |nanos, text: &str| assert_eq!(Delay::from_nanos(nanos).to_string(), text);
         prints(0, "0ms");
         prints(1, "1ns");
@@ -150,14 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn every_spelling_of_a_microsecond_is_read() {
+    fn all_spellings_of_a_microsecond_are_read() {
         for text in ["150us", "150µs", "150μs", "0.15ms", "150 us", "150000ns", "0.000150s"] {
             assert_eq!(text.parse(), Ok(Delay::from_nanos(150_000)), "{text}");
         }
     }
 
     #[test]
-    fn each_mistake_has_its_own_error() {
+    fn each_mistake_in_a_time_has_its_own_error() {
         let error = |text: &str| text.parse::<Rtt>().expect_err(text);
         assert_eq!(error("150").to_string(), "a unit is missing: write \"150ms\"");
         assert_eq!(error("1.5").to_string(), "a unit is missing: write \"1.5ms\"");
@@ -184,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn in_json_a_time_is_a_number_of_milliseconds_to_the_nanosecond() {
+    fn a_time_in_json_is_in_milliseconds_and_keeps_each_nanosecond() {
         let json = |nanos| serde_json::to_string(&Delay::from_nanos(nanos)).unwrap();
         assert_eq!([1_500_000, 75_000_000, 1].map(json), ["1.5", "75.0", "1e-6"]);
         for nanos in [0, 1, 333_333, 1_500_001, Delay::MAX.as_nanos() - 1, Delay::MAX.as_nanos()] {
@@ -198,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_time_survives_its_notation(nanos in prop_oneof![any::<u64>(), 0..10_000_000_u64]) {
+        fn every_time_is_read_back(nanos in prop_oneof![any::<u64>(), 0..10_000_000_u64]) {
             let delay = Delay::from_nanos(nanos);
             prop_assert_eq!(delay.to_string().parse(), Ok(delay));
             let rtt = Rtt::from_nanos(nanos);
@@ -206,7 +208,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_reader_panic(text in "[-+0-9.nums eµ]{0,24}|\\PC{0,12}") {
+        fn no_text_makes_the_time_parser_panic(text in "[-+0-9.nums eµ]{0,24}|\\PC{0,12}") {
             drop(text.parse::<Delay>());
         }
     }
