@@ -1,4 +1,4 @@
-//! The agent's configuration: what the agent may change, whatever a controller asks.
+//! Reads the agent's configuration, which limits the changes that controllers can make.
 
 use std::{
     collections::BTreeMap,
@@ -28,18 +28,18 @@ pub struct Config {
     pub node: NodeName,
     /// The interfaces that may be shaped.
     pub interfaces: Vec<IfName>,
-    /// The Unix socket to listen on, mode 0600. Every user who can open it can change this node's network.
+    /// The Unix socket to listen on, mode 0600. Every user who can open the socket can change this node's network.
     pub socket: Option<PathBuf>,
-    /// The group that may open the socket too. The mode is then 0660.
+    /// The group that may also open the socket. The socket's mode is then 0660.
     pub socket_group: Option<String>,
-    /// The TCP port to listen on. Without [`tls`](Self::tls) it must be on the loopback, and every local user can change this
-    /// node's network.
+    /// The TCP port to listen on. Without [`tls`](Self::tls) the port must be on the loopback. Every local
+    /// user can then change this node's network.
     pub listen: Option<SocketAddr>,
     /// The certificate files of the TCP port. Relative paths start at the config's folder.
     pub tls: Option<TlsFiles>,
-    /// The journal, from which the next agent continues; `None`: a restart loses the state.
+    /// The journal, from which a restarted agent continues; `None`: a restart loses the state.
     pub journal: Option<PathBuf>,
-    /// True for a keeper, which exits when it is not needed. Not a key of the file.
+    /// True for a keeper, which exits when it is not needed. The file has no key for this value.
     pub is_keeper: bool,
     /// Exceptions from the guard.
     pub allow: Vec<Exception>,
@@ -52,13 +52,14 @@ pub struct Config {
 /// An exception from the guard, for all allowed interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// The interface, or one above it, has a default route.
+    /// The interface, or an interface above it, has a default route.
     DefaultRoute,
-    /// The interface, or one above it, carries the controller's connection; or a node has the controller's address.
+    /// The interface, or an interface above it, carries the controller's connection, or a node has the
+    /// controller's address.
     Controller,
     /// The interface is a bridge with ports, or a port of a bridge or a bond.
     Bridge,
-    /// A node's address is the router of a default route.
+    /// A node has the address of the router of a default route.
     Gateway,
 }
 
@@ -81,10 +82,10 @@ impl fmt::Display for Exception {
 /// The state after a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterReboot {
-    /// The state before, with the remaining times.
+    /// The state from before the reboot. Timed changes continue with their remaining time.
     #[default]
     Restore,
-    /// Clear.
+    /// No state: the node starts clear.
     Clear,
 }
 
@@ -139,18 +140,18 @@ impl Config {
     }
 }
 
-/// Why an agent cannot start from a configuration file.
+/// The reason why an agent cannot use a configuration file.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// It cannot be read.
+    /// The file cannot be read.
     #[error("cannot read {path}: {1}", path = .0.display())]
     Unreadable(PathBuf, #[source] std::io::Error),
-    /// It is not a configuration.
+    /// The file is not a valid configuration.
     #[error(transparent)]
     Malformed(Box<Rejected>),
 }
 
-/// Reads a configuration from its table. Wrong entries are reported and left out.
+/// Reads a configuration from its table. Adds an error to `findings` for each invalid entry.
 fn read(mut top: Table<'_>, source: &Source, findings: &mut Vec<Finding>) -> Option<Config> {
     let node = required(&mut top, "node", findings)
         .and_then(|entry| parsed(&entry.string(findings)?, "a node's name", NAME_HELP, findings));
@@ -206,7 +207,7 @@ fn required<'t>(top: &mut Table<'t>, key: &'static str, findings: &mut Vec<Findi
     entry
 }
 
-/// Parses a word.
+/// Parses a word, or adds an error to `findings`.
 fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) -> Option<T> {
     let parsed = word.get_ref().parse().ok();
     if parsed.is_none() {
@@ -215,7 +216,7 @@ fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Ve
     parsed
 }
 
-/// Parses one of the choices of a key.
+/// Finds a word among the choices of a key, or adds an error to `findings`.
 fn choice<T: Copy>(word: &Word<'_>, key: &str, all: &[(&'static str, T)], findings: &mut Vec<Finding>) -> Option<T> {
     let found = all.iter().find(|(name, _)| name == word.get_ref());
     if found.is_none() {
@@ -230,7 +231,7 @@ fn choice<T: Copy>(word: &Word<'_>, key: &str, all: &[(&'static str, T)], findin
     found.map(|(_, value)| *value)
 }
 
-/// The error of a config without a listener, or with one that is open to anybody.
+/// The error of a config without a listener, or with a listener that is open to everybody.
 fn reach(
     socket: Option<TableEntry<'_>>,
     listen: Option<TableEntry<'_>>,
@@ -256,7 +257,7 @@ fn reach(
     }
 }
 
-/// The errors of files with the same path, one of which the agent creates.
+/// The errors of entries that name the same file, if the agent creates this file.
 fn same_files(
     socket: Option<&Word<'_>>,
     journal: Option<&Word<'_>>,
@@ -292,7 +293,7 @@ fn same_files(
     findings
 }
 
-/// The path of a file with symbolic links of its folder resolved.
+/// The absolute path of a file, with symbolic links in the folder's path resolved.
 fn place(file: &Path) -> PathBuf {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     match (file.parent().and_then(|folder| folder.canonicalize().ok()), file.file_name()) {
@@ -347,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_the_agent_creates_need_paths_of_their_own() {
+    fn a_file_that_the_agent_creates_cannot_have_the_path_of_another_file() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("agent.toml");
         std::os::unix::fs::symlink(folder.path(), folder.path().join("link")).unwrap();
@@ -383,7 +384,7 @@ mod tests {
             example.lines().map(|line| line.strip_prefix("#:").unwrap_or(line).to_owned() + "\n").collect();
         let config = parse(&all).unwrap();
         assert_eq!(config.socket_group.as_deref(), Some("netemctl"));
-        // The parser itself knows all keys.
+        // The parser's error for an unknown key names all keys.
         let rejected = parse("unknown = 1").unwrap_err();
         let unknown = rejected.problems().iter().find(|problem| problem.message.starts_with("unknown key")).unwrap();
         let known: Vec<&str> = unknown.help.iter().flat_map(|help| help.split('`').skip(1).step_by(2)).collect();

@@ -1,8 +1,10 @@
-//! Dry runs: what the running kernel supports, found by trying, since versions do not tell.
+//! Dry runs: tries in a scratch network namespace whether the running kernel supports a change.
 //!
-//! A sample of the agent's objects is installed on the loopback of a scratch network namespace, read back and compared. The
-//! namespace ends with the trial, so nothing has to be cleaned up. Parameters other than a delay are tried for each
-//! change, by [`DryRun`].
+//! The version of a kernel does not show which objects the kernel supports. A trial therefore installs a sample of the
+//! agent's objects on the loopback of the namespace, reads them back and compares them. The namespace ends with the
+//! trial, so there is nothing to clean up.
+//!
+//! The samples have only delays and cuts. [`DryRun`] tries the other parameters of each change.
 
 mod links;
 
@@ -18,7 +20,7 @@ use crate::{
 
 /// A place for trials: a kernel like the node's, and an interface without traffic.
 pub(super) trait Sandbox: Send {
-    /// Runs a trial on an interface that is gone afterwards.
+    /// Runs a trial on an interface that exists only for the trial.
     fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError>;
 }
 
@@ -30,7 +32,7 @@ pub(super) type Trial<'t> = dyn Fn(&mut dyn Kernel, &Interface) -> Result<(), Tr
 pub(super) enum TrialError {
     /// The kernel refused a step.
     Kernel(KernelError),
-    /// The kernel accepted all steps and reads back something else.
+    /// The kernel accepted all steps, but the objects read back differ from those installed.
     NotReadBack,
     /// The agent cannot create a network namespace.
     NoNamespace(io::Error),
@@ -45,22 +47,22 @@ impl From<KernelError> for TrialError {
 /// The sandbox of an agent: the loopback of a new network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScratchNamespace {
-    /// The agent creates it. Needs `CAP_SYS_ADMIN`.
+    /// The agent itself creates the namespace. Needs `CAP_SYS_ADMIN`.
     Direct,
-    /// A child process creates it in a user namespace.
+    /// A child process creates the namespace in a user namespace.
     InUserNamespace,
 }
 
 impl ScratchNamespace {
-    /// The kind that this agent may create.
+    /// The kind of namespace that this agent may create.
     ///
-    /// An interface in the node's own network is no alternative: other programs would see it come and go, and `kill -9`
-    /// would leave it there.
+    /// An interface in the node's own network is no alternative. Other programs would see the interface, and an agent
+    /// killed by `kill -9` would not remove it.
     pub(super) fn find() -> Result<Self, io::Error> {
         let add_root = |kernel: &mut dyn Kernel, loopback: &Interface| Ok(kernel.perform(loopback, &Step::AddRoot)?);
         match in_new_network(|| ()) {
             Ok(()) => Ok(Self::Direct),
-            // A security module may permit user namespaces and deny all work in them.
+            // A security module may permit a user namespace and deny all work in it, so a step is tried.
             Err(_) => match Self::InUserNamespace.run(&add_root) {
                 Err(TrialError::NoNamespace(error)) => Err(error),
                 Err(TrialError::Kernel(error)) if error.is_permission() => Err(io::Error::other(error)),
@@ -99,7 +101,7 @@ pub(super) fn try_shaping(sandbox: &dyn Sandbox) -> Result<(), ApiError> {
     try_sample(sandbox, Answer::Silence, "shape", modules)
 }
 
-/// Checks that the kernel can pass packets to the agent for rejection as well.
+/// Checks that the kernel can also pass rejected packets to the agent, which answers them.
 pub(super) fn try_refusals(sandbox: &dyn Sandbox) -> Result<(), ApiError> {
     try_sample(sandbox, Answer::Refusal, "pass rejected packets to the agent", "act_sample and psample")
 }
@@ -139,7 +141,7 @@ fn try_on(kernel: &mut dyn Kernel, interface: &Interface, sample: &Shaping) -> R
     if tree.shaping().as_ref() == Some(sample) { Ok(()) } else { Err(TrialError::NotReadBack) }
 }
 
-/// One address of each family, delayed, and cut in every way.
+/// A sample with one address of each family. Each address has a delay and every kind of cut.
 fn sample(answer: Answer) -> Shaping {
     let spec = LeafSpec::of(Profile::plain(Delay::from_nanos(1_234_567), 1_000), []);
     let addresses = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])];
@@ -159,7 +161,7 @@ fn sample(answer: Answer) -> Shaping {
     Shaping { leaf_specs: addresses.map(|address| (address, spec)).into(), cuts: cuts.into_iter().collect() }
 }
 
-/// The sandbox of tests: another kernel in memory with the same abilities.
+/// The sandbox of tests: a second kernel in memory that supports the same objects.
 #[cfg(test)]
 impl Sandbox for crate::fake_kernel::FakeKernel {
     fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError> {

@@ -1,7 +1,10 @@
-//! One node: its state, and the changes that happen by time. [`changing`] has the changes of controllers, [`keeping`]
-//! confirmation and rollback, [`watching`] drift and repair, [`writing`] the journal.
+//! One node: its state, and the changes that begin and end at a set time.
 //!
-//! No clock is read here. The caller passes the time, or the clock.
+//! Further methods of [`Node`] are in submodules. [`changing`] prepares and commits the changes of controllers.
+//! [`keeping`] confirms these changes or rolls them back. [`watching`] finds drift and repairs it. [`writing`] writes
+//! the journal.
+//!
+//! A node reads no clock. The caller passes the time, or a function that reads the clock.
 
 mod changing;
 mod claim;
@@ -46,38 +49,38 @@ use crate::{
 /// Interval between checks whether unused classes have drained.
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
-/// A node's need for a running agent when nobody is connected.
+/// The need of a node for a running agent while no client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The process must run: a change is under way, will begin or end, or rejected packets must be answered.
+    /// The process must run: a change is under way or will begin or end, or the agent must answer rejected packets.
     Process,
-    /// The journal suffices: the state in the kernel does not change.
+    /// The journal is enough: the state in the kernel does not change.
     Journal,
     /// None: the node is clear.
     Nothing,
 }
 
-/// A node: its configuration, its kernel, and the state in force. It handles one request at a time.
+/// A node: its configuration, its kernel, and the state in force. The node handles one request at a time.
 pub struct Node<K> {
     enforcer: Enforcer<K>,
     /// The id of this boot.
     boot: String,
     transactions: Transactions<NodePayload>,
-    /// The parts of the document that are not in force now.
+    /// The timed parts of the document that are not in force now.
     absent: Absent,
     /// The document without the absent parts.
     in_force: Wanted,
-    /// The next change by time, computed.
+    /// The next timed change, already computed.
     precomputed: Option<(Absent, Staged)>,
-    /// Set while the kernel may differ from the document: after a start from the journal, or after a change whose rollback
-    /// failed. A document that names the interface.
+    /// Set while the kernel may differ from the document: after a start from the journal, or after a failed rollback.
+    /// The value is a document that names the node's interface.
     unreconciled: Option<Wanted>,
-    /// Tells a keeper when it may end.
+    /// The need for an agent. A keeper exits when the node no longer needs an agent.
     need: watch::Sender<Need>,
     /// The recovery from the journal, for the status.
     recovered: Option<Recovered>,
     drift_watch: DriftWatch,
-    /// Why the last journal write failed, and the uptime of the next try.
+    /// The error of the last journal write, and the uptime of the next try.
     journal_error: Option<(String, Duration)>,
     /// Keeps other agents from the journal and the interfaces.
     claim: Claim,
@@ -116,15 +119,17 @@ struct Ready {
     at: Duration,
     absent: Absent,
     staged: Staged,
+    /// The delay of the request after the commit time, if the delay is so long that the clocks differ.
     told_late: Option<Duration>,
 }
 
 impl<K: Kernel> Node<K> {
-    /// A node that continues from its journal, or is clear. Writes nothing yet, neither to the kernel nor to the journal.
-    /// Claims the journal and the interfaces.
+    /// Opens a node that continues from its journal, or is clear without a journal.
+    ///
+    /// Claims the journal and the interfaces. Writes neither to the kernel nor to the journal.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
-        // Without a sandbox the agent refuses changes, but still ends timed changes.
+        // Without a sandbox the agent refuses changes, but it still ends timed changes.
         let sandbox = match ScratchNamespace::find() {
             Ok(sandbox) => {
                 info!("Dry runs use {sandbox}.");
@@ -173,7 +178,7 @@ impl<K: Kernel> Node<K> {
         let after_reboot = !record.boot.is_empty() && !node.boot.is_empty() && record.boot != node.boot;
         let record = record.in_boot(&node.boot, now);
         let interrupted = record.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
-        // A clear document names no interface, or one that the change was free to replace.
+        // If the document before the change is clear, the document of the change names the interface.
         let names_interface = match &record.transaction {
             Some(Recorded { is_done: false, before, .. }) if !before.document.is_clear() => before.document.clone(),
             _ => record.held.document.clone(),
@@ -206,18 +211,18 @@ impl<K: Kernel> Node<K> {
         &mut self.enforcer.kernel
     }
 
-    /// True if unused classes remain.
+    /// True if unused classes remain in the kernel.
     #[cfg(test)]
     pub(super) fn drains(&self) -> bool {
         self.enforcer.drains()
     }
 
-    /// The sockets that claim the node's interfaces. The server must accept their connections.
+    /// The sockets that claim the node's interfaces. The server must accept connections to these sockets.
     pub(super) fn claims(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.claim.callers().map(|claim| UnixListener::from_std(claim?))
     }
 
-    /// A descriptor that becomes readable when the network changes. Call [`Node::tick`] then.
+    /// A descriptor that becomes readable when the network changes. The caller then calls [`Node::tick`].
     pub fn news(&mut self) -> Option<OwnedFd> {
         self.enforcer.kernel.event_descriptor()
     }
@@ -257,7 +262,7 @@ impl<K: Kernel> Node<K> {
         self.held().document.stamp()
     }
 
-    /// One line for the service manager.
+    /// The state in force as one line, for the service manager.
     pub fn summary(&self) -> String {
         let Wanted { topology, overlays, partitions, .. } = &self.in_force;
         let some = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count}"));
@@ -272,7 +277,7 @@ impl<K: Kernel> Node<K> {
         format!("generation {}: {parts}{unreconciled}", self.held().document.generation)
     }
 
-    /// The node's document, and the parts that are not in force.
+    /// The node's document, and the parts of the document that are not in force.
     pub fn document(&self, now: Now) -> Document {
         let Held { document, timeline, .. } = self.held();
         Document {
@@ -284,20 +289,21 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Reconciles the kernel with the journal, and writes the first journal. [`Node::tick`] retries both: an agent with a full
-    /// disk still ends timed changes.
+    /// Reconciles the kernel with the journal, and writes the first journal.
+    ///
+    /// [`Node::tick`] retries both if they fail, so an agent with a full disk still ends timed changes.
     pub fn resume(&mut self, now: Now) {
         if self.unreconciled.is_none() {
-            // The first commit needs a journal to roll back to.
+            // The agent can roll back the first commit only with a journal.
             self.update_journal(now);
         } else if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal; retrying.");
         }
     }
 
-    /// Does the work that no request asks for: rolls back unconfirmed changes, begins and ends timed changes, removes
-    /// drained classes, repairs drift.
+    /// Does the work that depends on time and events, not on a request.
     ///
+    /// Rolls back unconfirmed changes, begins and ends timed changes, removes drained classes, and repairs drift.
     /// Returns the uptime of the next work. After an error the next call retries.
     pub fn tick(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
@@ -319,14 +325,14 @@ impl<K: Kernel> Node<K> {
     fn next(&self, now: Now) -> Option<Duration> {
         let change = self.held().timeline.next(now.uptime);
         let journal = self.journal_error.as_ref().map(|(_, again)| *again);
-        // A change that waits for its commit time was computed from the interface as it is.
+        // A change that waits for its commit time is already computed, so the interface must not change until then.
         let is_free = !self.transactions.is_ready();
         let look = self.drift_watch.next_look().filter(|_| is_free && self.interface_name().is_some());
         let sweep = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
         [change, self.transactions.lease(), journal, look, sweep].into_iter().flatten().min()
     }
 
-    /// Computes the change at an uptime to come, so that only the writes remain to be done then.
+    /// Computes the timed change of a future uptime in advance. At that uptime only the writes remain.
     pub fn precompute(&mut self, uptime: Duration) -> Result<(), ApiError> {
         let absent = self.held().timeline.absent(uptime);
         if self.unreconciled.is_none() && absent != self.absent && !self.is_interface_replaced()? {
@@ -336,7 +342,7 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// Writes the parts of the document that have begun or ended. The document itself stays the same on all nodes.
+    /// Writes to the kernel the timed changes that have begun or ended. The document itself does not change.
     fn apply_timeline(&mut self, now: Now) -> Result<(), ApiError> {
         self.reconcile(now)?;
         let absent = self.held().timeline.absent(now.uptime);
@@ -344,7 +350,7 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         if self.is_interface_replaced()? {
-            // The state went with the interface. A repair or the next change writes to the new one.
+            // The state was deleted with the interface. A repair or the next change writes to the new interface.
             self.set_absent(absent);
             return Ok(());
         }
@@ -371,12 +377,12 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// After a start from the journal: writes the state that is in force now.
+    /// Writes the state in force to the kernel if the kernel may have another state (`unreconciled`).
     fn reconcile(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(names_interface) = &self.unreconciled else { return Ok(()) };
         let absent = self.held().timeline.absent(now.uptime);
         let mut writes = 0;
-        // A node outside the inventory was never changed.
+        // The agent has never changed a node that is not in the inventory.
         if names_interface.inventory.nodes.contains_key(self.name()) {
             let in_force = self.held().document.in_force(&absent);
             let interface = if in_force.is_clear() {
@@ -410,7 +416,7 @@ impl<K: Kernel> Node<K> {
         Ok(status::counted(&self.enforcer.config, &look))
     }
 
-    /// Refuses to measure addresses that no node has and that are not on a network of an allowed interface.
+    /// Refuses to measure an address unless a node has it or a network of an allowed interface contains it.
     pub fn may_measure(&mut self, targets: &[IpAddr], now: Now) -> Result<(), ApiError> {
         let document = self.document(now);
         let places = document.wanted.inventory.nodes.values();
@@ -432,7 +438,7 @@ impl<K: Kernel> Node<K> {
 
     /// The state in force, compared with the kernel.
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
-        // A change that is due now is no drift, unless the write fails.
+        // Writes the changes that are due, so that the status does not report them as drift.
         if let Err(error) = self.expire(now).and_then(|()| self.apply_timeline(now)) {
             warn!(%error, "A timed change could not be written.");
         }
@@ -445,7 +451,7 @@ impl<K: Kernel> Node<K> {
         Ok(NodeStatus { unconfirmed, routed: self.routed(), ..status })
     }
 
-    /// The nodes that this node reaches by way of other nodes.
+    /// The nodes that this node reaches through other nodes.
     fn routed(&mut self) -> Option<Routed> {
         if self.in_force.is_clear() {
             return None;
@@ -458,7 +464,7 @@ impl<K: Kernel> Node<K> {
         (self.absent, self.precomputed) = (absent, None);
     }
 
-    /// Computes the change to the document without `absent`. An end needs no admission; a beginning is admitted again.
+    /// Computes the change to the document without `absent`. The guard checks a change again if a part of it begins.
     fn stage_without(&mut self, absent: &Absent) -> Result<Staged, ApiError> {
         let mut begins = self.absent.asleep.difference(&absent.asleep);
         let (interface, foreign) = if begins.any(|id| !absent.ended.contains(id)) {
@@ -470,7 +476,7 @@ impl<K: Kernel> Node<K> {
         self.enforcer.stage(interface, self.held().document.in_force(absent), foreign)
     }
 
-    /// The next step of the transactions.
+    /// Passes an event to the transactions.
     fn step(&mut self, event: Event<NodePayload>, now: Now) -> Result<Effect<NodePayload>, ApiError> {
         self.step_at(event, &|| now)
     }

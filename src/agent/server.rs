@@ -1,7 +1,8 @@
-//! The agent behind HTTP.
+//! Serves the agent's API over HTTP: runs the node, its listeners, and its ticks.
 //!
-//! One lock serialises the requests to the node. Measurements run beside it. At shutdown the agent accepts no connection,
-//! finishes the requests under way, rolls back an unconfirmed change, and removes its socket. The state in the kernel stays.
+//! One lock serialises the requests to the node. Measurements run without the lock. At shutdown the agent accepts no
+//! further connection, finishes the requests under way, rolls back an unconfirmed change, and removes its socket. The
+//! state in the kernel stays.
 
 mod connections;
 mod credentials;
@@ -55,31 +56,31 @@ use crate::{
     },
 };
 
-/// Time for requests under way at shutdown. Only a measurement takes so long.
+/// Longest time for the requests under way at shutdown. Only a measurement takes this long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Time to collect events before the interface is compared: other programs may write thousands of filters.
+/// Time to collect events before the interface is compared. Another program may write thousands of filters at once.
 const COLLECT: Duration = Duration::from_millis(50);
 
 /// Shortest interval between two ticks. The fastest `--flap` with the largest `--spread` changes every 5 ms.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// Time before a timed change at which it is computed.
+/// Time before a timed change at which the agent computes the change.
 const PRECOMPUTE: Duration = Duration::from_millis(100);
 
-/// The last part of a wait, which the worker thread sleeps: timers of the async runtime have a resolution of 1 ms.
+/// The last part of a wait, spent in a worker thread: timers of the async runtime have a resolution of only 1 ms.
 const PRECISE_WAIT: Duration = Duration::from_millis(3);
 
 /// Interval of retries after a failed tick.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Why the agent cannot serve.
+/// The reason why the agent cannot serve.
 #[derive(Debug, Error)]
 pub enum ServeError {
     /// Another process listens on the socket.
     #[error("an agent is listening on {0} already")]
     Taken(PathBuf),
-    /// The path is another kind of file.
+    /// The file at the socket's path is no socket.
     #[error("{0} is not a socket, so the agent does not remove it")]
     NotASocket(PathBuf),
     /// The socket cannot be created.
@@ -88,13 +89,13 @@ pub enum ServeError {
     /// The keeper's folder cannot be removed.
     #[error("cannot remove {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
-    /// The group cannot get access to the socket.
+    /// The agent cannot give the group access to the socket.
     #[error("cannot give the socket to the group {0} of `socket-group`: {1}")]
     Group(String, #[source] io::Error),
     /// The journal is unusable.
     #[error(transparent)]
     Journal(#[from] JournalError),
-    /// The port is unavailable.
+    /// The agent cannot listen on the port.
     #[error("cannot listen on {0}: {1}")]
     Port(SocketAddr, #[source] io::Error),
     /// The certificate is unusable.
@@ -110,10 +111,10 @@ pub enum ServeError {
 
 type Shared<K> = Arc<Served<K>>;
 
-/// The node, and the wake-up of its ticks.
+/// The node, and the signal that starts its next tick.
 struct Served<K> {
     node: Mutex<Node<K>>,
-    /// Notified after each request, which may have changed the next deadline.
+    /// The signal after each request. A request may change the next deadline.
     requested: Notify,
 }
 
@@ -142,7 +143,7 @@ pub async fn serve_with<K: Kernel + 'static>(
     let service_manager = Arc::new(ServiceManager::of_environment());
     let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
-    // Only the owner of the socket may write to the kernel and the journal.
+    // The agent writes to the kernel and the journal only when the socket is its own.
     node.resume(Now::read());
     let heartbeat = Heartbeat::new(Arc::clone(&service_manager), node.summary());
     let claims = node.claims().collect::<io::Result<Vec<_>>>().map_err(ServeError::Claim)?;
@@ -163,7 +164,7 @@ pub async fn serve_with<K: Kernel + 'static>(
     shutdown.await;
     service_manager.stopping();
     stop.cancel();
-    // Drops unfinished requests with their sockets.
+    // After `GRACE`, unfinished requests are dropped together with their connections.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
     ticking.abort();
     if let Err(error) = on_node(&node, Node::end).await {
@@ -173,16 +174,16 @@ pub async fn serve_with<K: Kernel + 'static>(
     Ok(())
 }
 
-/// Accepts and closes connections of other agents, which look up the owner of the interface.
+/// Accepts and closes the connections by which other agents look up the owner of the interface.
 async fn hang_up_on(claim: UnixListener) {
     loop {
         drop(claim.accept().await);
-        // Any local user may connect; the pause limits their load.
+        // Any local user may connect, so a pause limits the load.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }
 
-/// Prepares a change. Adds the clock before and afterwards to the reply.
+/// Prepares a change. The reply has the wall-clock time before and after the work.
 fn prepare<K: Kernel>(node: &mut Node<K>, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
     let prepared = node.prepare_via(request, via, now)?;
     let clock = ClockReading { asked: now.wall, answered: Now::read().wall };
@@ -211,14 +212,14 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 /// Largest number of measurements at the same time.
 const MEASUREMENTS: usize = 4;
 
-/// The calls that a viewer may make.
+/// The paths of the calls that a viewer may make.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
-/// The refusal of all other calls of a viewer.
+/// The error for a viewer's call that is not in [`READS`].
 const READ_ONLY: &str =
     "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
 
-/// Refuses all other calls of a viewer.
+/// Refuses a viewer's call that is not in [`READS`].
 async fn only_reads(request: Request, next: Next) -> Response {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
@@ -232,7 +233,7 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
     let mut at = Duration::ZERO;
     let mut events: Option<EventWaiter> = None;
     loop {
-        // Before the tick, so that no event after it is lost.
+        // The descriptor is opened before the tick, so that no event after the tick is lost.
         if events.is_none() {
             let news = on_node(&node, |node, _| Ok(node.news())).await;
             events = news.ok().flatten().and_then(|news| EventWaiter::of(news).ok());
@@ -240,7 +241,7 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
         let ticked = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tick(now), node.summary()))).await;
         let now = Now::read().uptime;
         let next = ticked.and_then(|(begun, ticked, summary)| {
-            // After the node was locked: a stuck agent sends no watchdog message.
+            // This line is reached only after the node was locked, so a stuck agent sends no watchdog message.
             heartbeat.beat(summary, now);
             Ok(ticked?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
@@ -280,7 +281,7 @@ async fn commit<K: Kernel + 'static>(
         Ok(request) => request,
         Err(rejection) => return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
     };
-    // In its own task: a controller that hangs up meanwhile must not stop some of the nodes.
+    // A commit has its own task, so that it continues if the controller closes the connection.
     let committing = tokio::spawn(async move {
         let request = Arc::new(request);
         let waiting = Arc::clone(&request);
@@ -294,13 +295,13 @@ async fn commit<K: Kernel + 'static>(
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// The work of a request, at the time at which the node was locked.
+/// The work of a request. The time is the time at which the node was locked.
 type Work<K, C> = fn(&mut Node<K>, C, Via, Now) -> Result<<C as Call>::Reply, ApiError>;
 
-/// The connection of a request. Listeners of a network put it into the request's extensions.
+/// The network connection of a request, which the TCP listener puts into the request's extensions.
 type Connection = Option<Extension<Via>>;
 
-/// A handler that does `work` on the locked node, in a worker thread, since netlink blocks.
+/// A handler that does `work` on the locked node. It uses a worker thread, because netlink calls block.
 fn locked<K: Kernel + 'static, C: Call>(
     work: Work<K, C>,
 ) -> impl Fn(State<Shared<K>>, Connection, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
@@ -315,7 +316,7 @@ fn locked<K: Kernel + 'static, C: Call>(
     }
 }
 
-/// Does the work of a request, and wakes the ticks.
+/// Does the work of a request, then starts a tick.
 async fn requested<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
     work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
@@ -332,7 +333,7 @@ async fn on_node<K: Kernel + 'static, T: Send + 'static>(
     on_node_at(node, Duration::ZERO, work).await
 }
 
-/// Does `work` on the locked node, at an uptime or as soon as possible afterwards.
+/// Does `work` on the locked node at an uptime, or as soon as possible after this uptime.
 async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
     at: Duration,
@@ -345,9 +346,9 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // A panic leaves no half-written change: each is read back or rolled back.
+        // The node stays usable after a panic: every change is read back or rolled back.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
-        // The time after the lock, not that of the request.
+        // The work gets the time after the lock, not the time of the request.
         work(&mut node, Now::read())
     });
     done.await.unwrap_or_else(|error| Err(broken(&error)))
@@ -357,7 +358,7 @@ fn broken(error: &JoinError) -> ApiError {
     ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))
 }
 
-/// Measures beside other requests. Limits the number of measurements and their targets.
+/// Measures while other requests go on. Limits the number of measurements and checks their targets.
 async fn run_probe<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     Extension(measurements): Extension<Arc<Semaphore>>,
@@ -376,7 +377,7 @@ async fn run_probe<K: Kernel + 'static>(
     }
     let measure = move || {
         let echoes = probe::echo(&request);
-        // The measurement continues if the controller hangs up.
+        // The permit lasts as long as the measurement, which continues if the controller closes the connection.
         drop(permit);
         echoes
     };
@@ -398,7 +399,7 @@ fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
     match result {
         Ok(reply) => Json(reply).into_response(),
         Err(error) => {
-            // Clients cause these at any rate, which must not fill the disk.
+            // Clients can cause many bad requests, whose log messages must not fill the disk.
             if error.code == ErrorCode::BadRequest {
                 debug!(code = ?error.code, "{error}.");
             } else {
@@ -417,9 +418,9 @@ mod tests {
     use super::*;
     use crate::{agent::Config, fake_kernel::FakeKernel};
 
-    /// True if a watchdog message arrives within a time.
+    /// True if a watchdog message arrives within the time `within`.
     async fn hears(socket: &UnixDatagram, within: Duration) -> bool {
-        // Drops earlier messages.
+        // Earlier messages do not count.
         let mut datagram = [0; 64];
         while socket.recv(&mut datagram).is_ok() {}
         for _ in 0..within.as_millis() / 10 {
@@ -452,7 +453,7 @@ mod tests {
             let _held = node.node.lock().unwrap();
             stuck.recv().unwrap_err();
         });
-        // A message under way may still come.
+        // A message that was sent before the lock may still arrive.
         tokio::time::sleep(Duration::from_millis(300)).await;
         assert!(!hears(&ours, Duration::from_secs(2)).await);
         drop(stick);

@@ -1,5 +1,6 @@
-//! Agents on hosts without an installed agent: a [`bridge`] from the ssh session to an agent, and the [`keeper`], an agent
-//! that runs only while it is needed.
+//! Connects ssh sessions to agents, also on hosts without an installed agent.
+//!
+//! The [`bridge`] connects an ssh session to an agent. The [`keeper`] is an agent that runs only while it is needed.
 
 mod bridge;
 mod keeper;

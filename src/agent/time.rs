@@ -1,4 +1,4 @@
-//! Time: [`Now`] reads the clocks, [`Timeline`] computes the begin and end of timed changes, [`Alarm`] wakes the agent.
+//! Time: [`Now`] reads the clocks, [`Timeline`] computes when timed changes begin and end, [`Alarm`] wakes the agent.
 
 mod alarm;
 mod clock;

@@ -1,4 +1,4 @@
-//! The connection of a request: [`Via`].
+//! [`Via`]: the two ends of the network connection of a request.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -36,7 +36,7 @@ impl Via {
         self.peer.map(|peer| peer.ip().to_canonical())
     }
 
-    /// The link of a link-local connection, from the scope id.
+    /// The index of the link of a link-local connection, from the address's scope id.
     pub(super) fn named_link(&self) -> Option<u32> {
         let scope = |end: Option<SocketAddr>| match end {
             Some(SocketAddr::V6(address)) => Some(address.scope_id()).filter(|link| *link > 0),

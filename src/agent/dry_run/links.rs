@@ -1,5 +1,7 @@
-//! The links of one change, tried on this kernel. Some kernels refuse a netem parameter, or refuse it next to other netem
-//! qdiscs, or accept it and ignore it. A change of some nodes must not fail for that after the others have committed.
+//! [`DryRun`] tries the netem parameters of one change on this kernel.
+//!
+//! A kernel may refuse a netem parameter, refuse it next to other netem qdiscs, or accept and ignore it. The trial
+//! comes before the commit, so that the change does not fail on this node after other nodes have committed.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +13,7 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// How many leaves with the same transition are tried. Two, as kernels may refuse the second.
+/// Number of leaves to try with the same transition. Two, because a kernel may accept the first and refuse the second.
 const ALIKE: usize = 2;
 
 /// The class of the first leaf in the sandbox.
@@ -31,10 +33,10 @@ const PARAMETERS: [Parameter; 8] = [
 
 /// A change to try.
 pub(in crate::agent) struct DryRun<'a> {
-    /// The interface before.
+    /// The objects on the interface before the change.
     pub(in crate::agent) tree: &'a Tree,
     pub(in crate::agent) change: &'a Change,
-    /// The interface afterwards.
+    /// The shaping of the interface after the change.
     pub(in crate::agent) shaping: Option<&'a Shaping>,
     pub(in crate::agent) node: &'a NodeName,
     /// The document that requests the change.
@@ -43,7 +45,7 @@ pub(in crate::agent) struct DryRun<'a> {
 }
 
 impl DryRun<'_> {
-    /// Checks that the kernel accepts the change. The error names each parameter that it does not, and its line.
+    /// Checks that the kernel supports the change. The error names each unsupported parameter and its line.
     pub(in crate::agent) fn check(&self, sandbox: &dyn Sandbox) -> Result<(), ApiError> {
         let leaves = Leaves::of(self.tree, self.change, &self.tables);
         if !leaves.need_trial() {
@@ -103,15 +105,18 @@ impl DryRun<'_> {
     }
 }
 
-/// The leaves of an interface, each with its profile before and after. A new leaf has only the latter, an unchanged one
-/// only the former.
+/// The leaves of an interface, each with its profile before and after the change.
+///
+/// A new leaf has no profile before the change. An unchanged leaf has only the profile before the change.
 struct Leaves {
     transitions: Vec<(Option<Profile>, Option<Profile>)>,
     tables: Tables,
 }
 
 impl Leaves {
-    /// The leaves that stay, then those of the change in its order; at most [`ALIKE`] with the same transition.
+    /// The unchanged leaves, then the new and changed leaves in the order of the change.
+    ///
+    /// At most [`ALIKE`] leaves have the same transition.
     fn of(tree: &Tree, change: &Change, tables: &Tables) -> Self {
         let mut present: BTreeMap<ClassMinor, Profile> =
             tree.classes.iter().filter_map(|(class, leaf)| Some((*class, leaf.profile?))).collect();
@@ -132,8 +137,9 @@ impl Leaves {
         Self { transitions, tables: tables.clone() }.with_missing_tables()
     }
 
-    /// Adds a dummy for each distribution table that is not known: a restarted agent does not have those of the leaves it
-    /// finds, and any table serves for a trial.
+    /// Adds a dummy for each unknown distribution table.
+    ///
+    /// A restarted agent does not have the tables of the leaves that it finds. Any table is good enough for a trial.
     fn with_missing_tables(mut self) -> Self {
         let marks: Vec<_> = self.transitions.iter().filter_map(|(now, _)| Some((*now)?.mark())).collect();
         for distribution in marks.into_iter().flat_map(|mark| [mark.delay, mark.slot]) {
@@ -153,7 +159,7 @@ impl Leaves {
         self.transitions.iter().flat_map(|(now, then)| [*now, *then]).flatten()
     }
 
-    /// True if a leaf changes, and any leaf has more than a delay.
+    /// True if a leaf is new or changes, and any leaf has more than a delay and a limit.
     fn need_trial(&self) -> bool {
         self.transitions.iter().any(|(_, then)| then.is_some())
             && self.profiles().any(|profile| profile != plain(profile))
@@ -195,7 +201,7 @@ fn only(profile: Profile, parameter: Parameter) -> Profile {
     match parameter {
         Parameter::Delay | Parameter::Limit => plain,
         Parameter::Jitter => {
-            // Jitter may come with a rate that keeps packets in order.
+            // A rate that only keeps packets in order belongs to the jitter.
             let rate = profile.rate.filter(|_| profile.is_ordered_by_rate());
             Profile { jitter: profile.jitter, rate, ..plain }
         }
@@ -209,7 +215,7 @@ fn only(profile: Profile, parameter: Parameter) -> Profile {
     }
 }
 
-/// The kernel's message (extended ack), if it has one.
+/// The reason of a failure: the kernel's own message (extended ack), if there is one.
 fn reason(error: &TrialError) -> String {
     match error {
         TrialError::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),
@@ -245,13 +251,13 @@ mod tests {
         Profile { seed: Some(42), ..plain(delay) }
     }
 
-    /// As Linux 6.1.176, which refuses duplicates next to other netem and ignores seeds.
+    /// A kernel like Linux 6.1.176, which refuses duplicates next to other netem qdiscs and ignores seeds.
     fn old() -> FakeKernel {
         let kernel = FakeKernel::new("db0".parse().unwrap());
         FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..kernel }
     }
 
-    /// One address for each profile.
+    /// A shaping with one address for each profile.
     fn shaping(profiles: &[Profile]) -> Shaping {
         let address = |number: u8| IpAddr::from([10, 0, 0, number]);
         let spec = |(number, profile): (u8, &Profile)| (address(number), LeafSpec::of(*profile, &[address(number)]));
@@ -288,7 +294,7 @@ mod tests {
         apply(&mut kernel, &[plain("5ms")]);
         let tree = kernel.tree.clone();
         assert_eq!(check(&kernel, &[plain("5ms"), plain("10ms")]), Ok(()));
-        assert_eq!(check(&kernel, &[duplicating("5ms")]), Ok(()), "the only leaf is changed in place");
+        assert_eq!(check(&kernel, &[duplicating("5ms")]), Ok(()), "the only leaf changes in place");
         assert_eq!(kernel.tree, tree);
         let able = FakeKernel::new("db0".parse().unwrap());
         assert_eq!(check(&able, &[duplicating("1ms"), duplicating("2ms"), seeded("3ms")]), Ok(()));
@@ -303,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_duplicating_leaf_is_named_when_a_plain_one_is_refused_next_to_it() {
+    fn a_plain_leaf_refused_next_to_a_duplicating_leaf_is_reported_as_duplicate() {
         let mut kernel = old();
         apply(&mut kernel, &[duplicating("5ms")]);
         let error = check(&kernel, &[duplicating("5ms"), plain("10ms")]).unwrap_err();
@@ -311,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_an_empty_interface_would_accept_are_told_to_clear_first() {
+    fn the_hint_is_to_clear_if_an_empty_interface_would_accept_the_links() {
         let mut kernel = old();
         apply(&mut kernel, &[plain("5ms"), plain("10ms")]);
         let error = check(&kernel, &[duplicating("20ms"), duplicating("20ms")]).unwrap_err();
@@ -333,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn many_equal_leaves_are_tried_as_two() {
+    fn only_two_of_many_equal_leaves_are_tried() {
         let tree = Tree::default();
         let shaping = shaping(&vec![seeded("5ms"); 200]);
         let change = diff(Some(&shaping), &tree).unwrap();

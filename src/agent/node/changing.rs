@@ -1,4 +1,6 @@
-//! A change on one node: plan, prepare, get ready, commit. Each step checks everything before it has an effect.
+//! Makes a change on one node in steps: plan, prepare, get ready, commit.
+//!
+//! Each step checks its request before it writes anything.
 
 use std::{collections::BTreeSet, net::IpAddr, time::Duration};
 
@@ -19,25 +21,25 @@ use crate::{
     wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared},
 };
 
-/// Lease of a prepared change.
+/// Time after which a prepared change is cancelled.
 const PREPARED_FOR: Duration = Duration::from_secs(15);
 
-/// Largest delay after the commit time. A controller does not wait longer for a busy agent.
+/// Largest delay of a commit after the commit time. A controller does not wait longer for a busy agent.
 const LATEST: Duration = Duration::from_secs(10);
 
-/// Largest lease of an unconfirmed change.
+/// Longest time to confirm a committed change.
 const LONGEST_UNCONFIRMED: Duration = Duration::from_mins(1);
 
 /// Largest time from now to the commit time. Controllers choose two seconds at most.
 const FURTHEST: Duration = Duration::from_secs(5);
 
-/// Pause between the writes and reading back. Other nodes on this machine write at the same time.
+/// Pause between the writes and the reads that check them. Other nodes on this machine write at the same time.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// A request this long after the commit time means that the clocks differ. A shorter delay may be a busy machine.
+/// Delay of a request after the commit time from which the clocks differ. A busy machine may cause a shorter delay.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
-/// A change that passed all checks and the dry run.
+/// A change that has passed all checks and the dry run.
 struct Possible {
     held: Held,
     interface: Interface,
@@ -59,7 +61,7 @@ impl<K: Kernel> Node<K> {
         let on_all = !waits || wanted.is_on_all_of(&self.held().document);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
         let Possible { held, interface, change, warnings } = self.check(wanted, &via, now)?;
-        // A full disk must show before any node changes.
+        // Detects a full disk before any node changes.
         self.check_journal(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface: interface.index };
         let until = now.uptime.saturating_add(PREPARED_FOR);
@@ -70,7 +72,7 @@ impl<K: Kernel> Node<K> {
     /// Checks and computes a change without preparing it. Takes no lease.
     pub fn plan(&mut self, request: Plan, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
-        // The plan would be outdated in a moment, and would delay the writes of the other change.
+        // The other change would soon make the plan outdated. The work on the plan would delay the other change.
         if self.transactions.is_ready() {
             return Err(self.refused(Refusal::Prepared, now));
         }
@@ -95,7 +97,7 @@ impl<K: Kernel> Node<K> {
         let wanted = document.without(&absent.ended);
         let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
-        // Later changes are tried now as well: nobody would see their errors.
+        // The dry run includes the timed changes that start later: no controller would see their errors.
         let (mut change, left) = self.enforcer.dry_run(&interface, &self.in_force, &wanted)?;
         if !absent.asleep.is_empty() {
             let foreign = Foreign::to_change(&self.in_force, &wanted);
@@ -107,8 +109,9 @@ impl<K: Kernel> Node<K> {
         Ok(Possible { held: Held { document, timeline, left_out }, interface, change, warnings })
     }
 
-    /// The interface addresses that a document does not name and that are no drift: the interface had them when the node was
-    /// put in force.
+    /// The addresses of the interface that the document does not name and that are no drift.
+    ///
+    /// The interface had them when a document first gave this node its interface and its addresses.
     fn left_out(&self, document: &Wanted, interface: &Interface) -> BTreeSet<IpAddr> {
         let place = document.inventory.nodes.get(self.name());
         let Held { document: before, left_out, .. } = self.held();
@@ -120,7 +123,7 @@ impl<K: Kernel> Node<K> {
         place.map(|place| status::unnamed(interface, place)).unwrap_or_default()
     }
 
-    /// Does all of a commit except the writes to the kernel. Returns the time until the commit time.
+    /// Does all the work of a commit except the kernel writes. Returns the time until the commit time.
     pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
         self.expire(now)?;
         if let Effect::Answer(_) = self.step(Event::GetReady(request.ticket.clone()), now)? {
@@ -173,10 +176,10 @@ impl<K: Kernel> Node<K> {
         Ok(wait)
     }
 
-    /// Writes the prepared change and reads it back. The node rolls back unless the change is confirmed in time. A repeated
-    /// request gets the same reply.
+    /// Writes the prepared change to the kernel and reads it back. A repeated request gets the same reply.
     ///
-    /// Timed changes start at the commit time, unless they started before or start later.
+    /// The node rolls the change back unless the controller confirms it in time. A timed change that is new in the
+    /// document starts at the commit time, unless it has a later start.
     pub fn commit(&mut self, request: &Commit, clock: &dyn Fn() -> Now) -> Result<Committed, ApiError> {
         let mut effect = self.step_at(Event::Commit(request.ticket.clone()), clock)?;
         if matches!(effect, Effect::Compute) {
@@ -197,7 +200,7 @@ impl<K: Kernel> Node<K> {
             return Err(ApiError::new(ErrorCode::Failed, message));
         }
         let mut ended = self.ended_by(&staged);
-        // A packet may have come since. A partition must not be reported to have cut nothing if it has.
+        // The partition may have cut its first packet after the counters were read.
         if ended.iter().any(|ended| ended.cut == 0) {
             self.enforcer.count_again(&mut staged);
             ended = self.ended_by(&staged);
@@ -226,7 +229,7 @@ impl<K: Kernel> Node<K> {
         Ok(committed)
     }
 
-    /// The packets cut by the partitions that a change ends.
+    /// The partitions that a change ends, each with the number of packets it has cut.
     fn ended_by(&self, staged: &Staged) -> Vec<PartitionEnded> {
         let lasts: BTreeSet<TimedId> = staged.wanted.partitions.iter().map(Partition::id).collect();
         let ended = |partition: &Partition| {

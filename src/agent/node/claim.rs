@@ -1,9 +1,11 @@
-//! [`Claim`] keeps a second agent from the same journal and the same interface.
+//! [`Claim`]: the locks that keep a second agent from the same journal and the same interface.
 //!
-//! The lock of a journal (flock(2)) is a file beside it, since the journal itself is replaced at each write. An interface is
-//! claimed by an abstract Unix socket (unix(7)): like interfaces, such names belong to a network namespace, and they end
-//! with the process. Any local user can bind such a name. So each agent binds a random one, and then checks the owners of
-//! the others: root, the agent's own user, and processes with `CAP_NET_ADMIN` are agents.
+//! The lock of a journal (flock(2)) is a file beside the journal, because each write replaces the journal itself.
+//!
+//! An abstract Unix socket (unix(7)) claims an interface. The socket's name belongs to a network namespace, as an
+//! interface does, and the name ends with the process. Any local user can bind such a name, so a name alone proves no
+//! agent. Each agent therefore binds a random name for its interface and checks the owners of the other sockets for the
+//! same interface. The owner is an agent if it is root, the agent's own user, or a process with `CAP_NET_ADMIN`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -34,7 +36,7 @@ use tracing::warn;
 use super::{JournalError, journal};
 use crate::{agent::Config, plan::IfName};
 
-/// The sockets of the network namespace.
+/// The list of all Unix sockets in the network namespace.
 const SOCKETS: &str = "/proc/thread-self/net/unix";
 
 /// The locks of one agent.
@@ -51,14 +53,15 @@ impl Claim {
         Ok(Self { _journal: journal, ..Self::default() })
     }
 
-    /// Claims the interfaces as well, in this process's network namespace.
+    /// Also claims the interfaces, in the network namespace of this process.
     pub(super) fn and_interfaces(self, config: &Config) -> Result<Self, JournalError> {
         let interfaces = config.interfaces.iter().map(claim).collect::<Result<_, _>>()?;
         Ok(Self { interfaces, ..self })
     }
 
-    /// The sockets of the claims. The agent must accept and close connections: with a full queue another agent cannot look
-    /// up the owner.
+    /// The sockets that claim the interfaces.
+    ///
+    /// The agent must accept and close their connections. If the queue is full, another agent cannot look up the owner.
     pub(super) fn callers(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.interfaces.iter().map(UnixListener::try_clone)
     }
@@ -69,7 +72,7 @@ fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
     let unwritable = |error| JournalError::Unwritable(path.into(), error);
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
     let file = match made {
-        // A lock needs no write access.
+        // A lock needs no write access, so a read-only file system is no error.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&beside).map_err(|_| error),
         made => made,
     };
@@ -87,7 +90,7 @@ fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
     let listener = SocketAddr::from_abstract_name(&own).and_then(|own| UnixListener::bind_addr(&own));
     let listener = listener.map_err(unclaimed)?;
     listener.set_nonblocking(true).map_err(unclaimed)?;
-    // Binding comes first, so that two agents at the same time see each other.
+    // The agent binds before it reads the list, so that two agents that start together see each other.
     let sockets = fs::read(SOCKETS).map_err(unclaimed)?;
     let sockets = String::from_utf8_lossy(&sockets);
     let names = sockets.lines().filter_map(|line| line.split_once(" @")).map(|(_, name)| name);
@@ -107,15 +110,16 @@ fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
 
 /// The owner of an abstract socket.
 fn holder(name: &str) -> nix::Result<UnixCredentials> {
-    // Non-blocking: the queue may be full.
+    // Non-blocking, because the queue may be full.
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     connect(socket.as_raw_fd(), &UnixAddr::new_abstract(name.as_bytes())?)?;
     getsockopt(&socket, PeerCredentials)
 }
 
-/// True if a process may shape the interfaces of this network namespace. Capabilities in another user namespace do not
-/// count.
+/// True if a process may shape the interfaces of this network namespace.
+///
+/// Capabilities in another user namespace do not count.
 fn is_agent(holder: &UnixCredentials) -> bool {
     let users = |process: &str| fs::read_to_string(format!("/proc/{process}/uid_map")).ok();
     holder.uid() == 0
@@ -135,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_has_one_agent_at_a_time() {
+    fn a_second_agent_cannot_claim_the_same_journal() {
         let folder = tempfile::tempdir().unwrap();
         let (ours, other) = (folder.path().join("n1.json"), folder.path().join("n2.json"));
         let first = Claim::of_journal(&config(Some(&ours), "db0")).unwrap();
@@ -147,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_has_one_agent_at_a_time() {
+    fn a_second_agent_cannot_claim_the_same_interface() {
         // No interface has this name, and no other process uses it.
         let name = format!("t{}", std::process::id());
         let claim = |name: &str| Claim::default().and_interfaces(&config(None, name));

@@ -1,12 +1,14 @@
-//! Drift: changes that other programs make to the interface. [`DriftWatch`] decides when to compare and when to repair.
+//! [`DriftWatch`] decides when to compare the interface with the state in force, and when to repair drift.
 //!
-//! Nothing here reads the kernel or writes to it. The node passes on the kernel's events and the result of each comparison
-//! and repair.
+//! Drift is any difference from the state in force that another program has made.
 //!
-//! Repairs are limited, so that two programs that undo each other's work never do so in a tight loop. The second repair
-//! waits one second, each further one twice as long, a minute at most. Two minutes without a repair reset the wait. A repair
-//! that was refused before it wrote anything (the new interface has no address yet, say) is retried at the next event and
-//! every second.
+//! This module neither reads the kernel nor writes to it. The node passes on the kernel's events and the result of each
+//! comparison and repair.
+//!
+//! The number of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and
+//! each further repair waits twice as long as the one before, 1 min at most. After 2 min without a repair the next
+//! repair does not wait. A repair may be refused before it writes, for example because the new interface has no
+//! address. The agent retries a refused repair at the next event and every second.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -19,7 +21,7 @@ use crate::{
     wire::{DRIFTS, Incident, OnDrift, WatchStatus},
 };
 
-/// Number of incidents that are kept.
+/// Largest number of incidents in the status.
 const REMEMBERED: usize = 16;
 
 /// Wait before the second repair.
@@ -38,21 +40,21 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct DriftWatch {
     on_drift: OnDrift,
-    /// The interface with the state in force, if any state is.
+    /// The index of the interface with the state in force; `None`: the node is clear.
     ours: Option<u32>,
-    /// That interface as last seen; `None`: it is gone.
+    /// The interface as last seen; `None`: it is gone.
     seen: Option<Seen>,
-    /// Start of the drift.
+    /// Start of the present drift.
     since: Option<Moment>,
     incidents: VecDeque<(Moment, String)>,
     repairs: u64,
-    /// Number of repairs that wrote something since the last calm.
+    /// Number of repairs that wrote to the kernel. A time of [`CALM`] without a repair resets the number.
     tries: u32,
-    /// The uptime of the last such repair.
+    /// The uptime of the last repair that wrote to the kernel.
     last_try: Option<Duration>,
     /// The uptime of the next comparison if no event comes first.
     compare_at: Option<Duration>,
-    /// Why the last repair was refused.
+    /// The reason why the last repair was refused or failed.
     obstacle: Option<String>,
 }
 
@@ -68,9 +70,9 @@ struct Seen {
 pub(super) enum DriftState {
     /// The interface has the state in force.
     None,
-    /// It differs, and the agent can repair it.
+    /// The interface differs, and the agent can repair it.
     Repairable,
-    /// It differs, and only others can repair it: it is down or gone.
+    /// The interface differs, and the agent cannot repair it, for example because it is down or gone.
     ByHand,
 }
 
@@ -79,7 +81,7 @@ impl DriftWatch {
         Self { on_drift, ..Self::default() }
     }
 
-    /// Starts again after a change: index, up and carrier of the interface; `None`: the node is clear.
+    /// Starts again after a change. `ours`: index, up and carrier of the interface; `None`: the node is clear.
     pub(super) fn begin(&mut self, ours: Option<(u32, bool, bool)>) {
         let Self { on_drift, repairs, tries, last_try, .. } = *self;
         let seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
@@ -92,7 +94,7 @@ impl DriftWatch {
         self.ours
     }
 
-    /// Receives events. True if the interface `name` must be compared.
+    /// Receives events of the kernel. True if the interface `name` must be compared.
     pub(super) fn receive(&mut self, events: &[Event], name: &IfName, now: Now) -> bool {
         let mut concerns = false;
         for event in events {
@@ -138,7 +140,7 @@ impl DriftWatch {
         true
     }
 
-    /// Notes that the interface is gone, if it is the one that was seen last.
+    /// Notes an incident and returns true, if the lost interface is the interface seen last.
     fn lose(&mut self, index: u32, incident: impl FnOnce() -> String, now: Now) -> bool {
         let is_seen = self.is_seen(index);
         if is_seen {
@@ -157,7 +159,7 @@ impl DriftWatch {
         self.since.is_some()
     }
 
-    /// Makes a comparison due, if there is drift to repair.
+    /// Makes a comparison due at once if there is drift to repair.
     pub(super) fn compare_soon(&mut self, now: Now) {
         if self.differs() && self.on_drift == OnDrift::Repair {
             self.compare_at.get_or_insert(now.uptime);
@@ -189,7 +191,7 @@ impl DriftWatch {
         wait.is_zero()
     }
 
-    /// A comparison failed or a repair was refused before it wrote anything.
+    /// Receives the error of a comparison, or of a repair that was refused before it wrote.
     pub(super) fn refused(&mut self, why: String, now: Now) {
         // Retries must not fill the log.
         if self.obstacle.as_ref() != Some(&why) {
@@ -199,20 +201,20 @@ impl DriftWatch {
         self.compare_at = Some(now.uptime + COMPARE_AGAIN);
     }
 
-    /// A repair starts to write.
+    /// Notes that a repair starts to write.
     pub(super) fn tried(&mut self, now: Now) {
         let was_calm = self.last_try.is_none_or(|last| now.uptime.saturating_sub(last) > CALM);
         self.tries = if was_calm { 1 } else { self.tries.saturating_add(1) };
         self.last_try = Some(now.uptime);
     }
 
-    /// A repair failed as it wrote.
+    /// Receives the error of a repair that had started to write.
     pub(super) fn failed(&mut self, why: String, now: Now) {
         self.refused(why, now);
         self.compare_at = self.next_try();
     }
 
-    /// A repair has succeeded. `ours`: the interface, which may be a new one.
+    /// Notes that a repair has succeeded. `ours`: the index of the interface, which may be new.
     pub(super) fn repaired(&mut self, writes: usize, ours: u32, now: Now) {
         self.repairs += 1;
         self.ours = Some(ours);
@@ -222,14 +224,14 @@ impl DriftWatch {
         (self.obstacle, self.compare_at) = (None, None);
     }
 
-    /// The uptime before which no repair starts.
+    /// The earliest uptime of the next repair.
     fn next_try(&self) -> Option<Duration> {
         let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX));
         self.last_try.filter(|_| self.tries > 0).map(|last| last + wait.min(LONGEST_WAIT))
     }
 
     fn note(&mut self, now: Now, incident: String) {
-        // Changes of an interface without our state are no incident.
+        // A clear node has no incidents.
         if self.ours.is_none() {
             return;
         }
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn incidents_of_the_interface_are_kept_and_those_of_others_are_not() {
+    fn only_incidents_of_the_own_interface_are_kept() {
         let mut drift_watch = on(OnDrift::Report);
         let others = [
             link(8, "eth0", false, false),
@@ -298,7 +300,7 @@ mod tests {
         assert!(!drift_watch.receive(&others[..3], &db0(), at(0)));
         assert!(
             drift_watch.receive(&others[3..], &db0(), at(0)),
-            "an event of the interface without a change of its state is compared"
+            "an event of the own interface requires a comparison even if its state is the same"
         );
         assert_eq!(told(&drift_watch), [""; 0]);
         let events = [
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_of_a_clear_node_has_no_incidents() {
+    fn a_clear_node_has_no_incidents() {
         let mut drift_watch = DriftWatch::new(OnDrift::Repair);
         let events = [link(7, "db0", true, true), Event::Lost, Event::Gone { index: 7 }];
         assert!(!drift_watch.receive(&events, &db0(), at(0)));
@@ -337,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_with_on_drift_report_is_never_repaired_and_has_a_start() {
+    fn drift_is_not_repaired_with_on_drift_report_and_its_start_is_in_the_status() {
         let mut drift_watch = on(OnDrift::Report);
         for second in 3..100 {
             assert!(!drift_watch.found(DriftState::Repairable, at(second)));
@@ -347,11 +349,11 @@ mod tests {
         assert_eq!(drift_watch.status(at(102), None).since, None);
         assert_eq!(told(&drift_watch).len(), 2);
         drift_watch.begin(Some((7, true, true)));
-        assert_eq!(told(&drift_watch), [""; 0], "a change starts a new list");
+        assert_eq!(told(&drift_watch), [""; 0], "a change empties the list of incidents");
     }
 
     #[test]
-    fn repairs_that_are_undone_wait_longer_each_time_until_two_minutes_pass_without_one() {
+    fn each_undone_repair_doubles_the_wait_and_two_minutes_without_a_repair_reset_it() {
         let mut drift_watch = on(OnDrift::Repair);
         let mut repairs = Vec::new();
         // Another program undoes each repair at once.
@@ -366,8 +368,8 @@ mod tests {
         assert_eq!(drift_watch.status(at(400), None).repairs, 12);
         assert!(!drift_watch.found(DriftState::Repairable, at(400)));
         assert_eq!(drift_watch.status(at(400), None).next_try, Some(23.0));
-        assert!(drift_watch.receive(&[], &db0(), at(423)), "it is compared when the wait is over");
-        assert!(drift_watch.found(DriftState::Repairable, at(500)), "after two minutes the first repair does not wait");
+        assert!(drift_watch.receive(&[], &db0(), at(423)), "a comparison is due after the wait");
+        assert!(drift_watch.found(DriftState::Repairable, at(500)), "two minutes without a repair reset the wait");
     }
 
     #[test]
@@ -386,7 +388,7 @@ mod tests {
     }
 
     #[test]
-    fn drift_that_only_others_can_repair_is_not_tried() {
+    fn drift_that_the_agent_cannot_repair_starts_no_repair() {
         let mut drift_watch = on(OnDrift::Repair);
         assert!(!drift_watch.found(DriftState::ByHand, at(0)));
         assert!(drift_watch.status(at(0), None).since.is_some());
@@ -398,7 +400,7 @@ mod tests {
         drift_watch.refused("the kernel did not answer".to_owned(), at(0));
         let status = drift_watch.status(at(0), None);
         assert_eq!((status.since, status.incidents.len()), (None, 0));
-        assert!(drift_watch.receive(&[], &db0(), at(1)), "it is compared again");
+        assert!(drift_watch.receive(&[], &db0(), at(1)), "a comparison is due again after a second");
     }
 
     #[test]

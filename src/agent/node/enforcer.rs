@@ -1,4 +1,4 @@
-//! The interface in the kernel: computes the steps of a change, writes them, reads them back.
+//! [`Enforcer`] computes the steps of a change to the interface, writes them to the kernel, and reads the result back.
 
 use std::{thread, time::Duration};
 
@@ -15,7 +15,7 @@ use crate::{
     wire::{ApiError, ErrorCode, Onset},
 };
 
-/// A kernel, and the config that says which node's part of a document it gets.
+/// The kernel of one node, the agent's config, and the sandbox for dry runs.
 pub(super) struct Enforcer<K> {
     pub(super) config: Config,
     pub(super) kernel: K,
@@ -28,12 +28,12 @@ pub(super) struct Enforcer<K> {
     drains: bool,
 }
 
-/// The treatment of foreign objects on the interface.
+/// The treatment of objects on the interface that other programs have installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Foreign {
-    /// The change is refused.
+    /// Refuse the change.
     Refuse,
-    /// They stay in place: the change only removes.
+    /// Keep the foreign objects: the change only removes netemctl's own.
     Keep,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Staged {
     before: Tree,
     change: Change,
     foreign: Foreign,
-    /// True if some packets are rejected rather than dropped.
+    /// True if the change rejects packets, so the agent must answer them.
     rejects: bool,
 }
 
@@ -68,7 +68,7 @@ impl Staged {
 pub(super) struct Written {
     /// The number of steps.
     pub(super) writes: usize,
-    /// The time at which it took effect.
+    /// The times of the first and the last step that took effect.
     pub(super) onset: Option<Onset>,
 }
 
@@ -87,12 +87,12 @@ impl<K: Kernel> Enforcer<K> {
         guard::admit(&self.config, &mut self.kernel, in_force, wanted, via)
     }
 
-    /// The node's interface, for a change that only removes, or that was admitted before.
+    /// The node's interface, for a change that only removes or that the guard has admitted before.
     pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
         guard::admit_own(&self.config, &mut self.kernel, wanted, wanted)
     }
 
-    /// The steps to `wanted`, checked by a dry run, and a warning for each own object that must stay.
+    /// The steps to `wanted`, checked by a dry run, and a warning for each object of netemctl that stays.
     pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
@@ -102,7 +102,7 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
-        // Removing needs no dry run.
+        // A change that only removes needs no dry run.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
@@ -140,7 +140,7 @@ impl<K: Kernel> Enforcer<K> {
         Ok(self.kernel.observe(interface)?)
     }
 
-    /// Computes the change to `wanted`. Writes no filter, class or qdisc.
+    /// Computes the change to `wanted`, and prepares answers to rejected packets. Writes no filter, class or qdisc.
     pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
@@ -150,8 +150,8 @@ impl<K: Kernel> Enforcer<K> {
         let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
         if rejects {
-            // Before the first packet is cut, so that each gets an answer. Fails if the first filter loads the kernel
-            // module; then the call after the write succeeds.
+            // The answers start before the first packet is cut, so that each packet gets an answer. The call fails if
+            // the kernel module is not loaded yet. The first filter loads the module, and `write` repeats the call.
             drop(self.kernel.set_refusals(&interface, true));
         }
         Ok(Staged { wanted, interface, before, change, foreign, rejects })
@@ -172,8 +172,9 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Writes a computed change and reads it back `pause` later: other nodes, perhaps on this machine, write at the same
-    /// time. Rolls back on any failure.
+    /// Writes a computed change, and reads it back after `pause`. Rolls back on any failure.
+    ///
+    /// The pause keeps the reading from delaying other nodes on this machine, which write at the same time.
     pub(super) fn write(
         &mut self,
         staged: &Staged,
@@ -203,7 +204,7 @@ impl<K: Kernel> Enforcer<K> {
             Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Err(error) => error.message,
         };
-        // The kernel has something else than was written, so the rollback is computed from its state.
+        // The kernel's state differs from the written state, so the rollback starts from the state that it reads.
         let code = match self.restore(interface, before) {
             Ok(()) => ErrorCode::Failed,
             Err(_) => ErrorCode::Broken,
@@ -211,7 +212,9 @@ impl<K: Kernel> Enforcer<K> {
         Err(ApiError::new(code, format!("the kernel accepted every step but reads back something else: {why}")))
     }
 
-    /// Writes the tree `before` again. Answering rejected packets may go on: without filters there are none.
+    /// Writes the tree `before` again.
+    ///
+    /// The answers to rejected packets may continue: without filters no packet is rejected.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
         let change = diff_beside_foreign(before.shaping().as_ref(), &tree)
@@ -219,7 +222,7 @@ impl<K: Kernel> Enforcer<K> {
         Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
-    /// Removes unused classes that have drained.
+    /// Removes unused classes that hold no more packets.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
         let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force, Foreign::Keep)?;

@@ -1,8 +1,10 @@
-//! The guard: the changes that the agent refuses, whatever the controller says. Each refusal has its reason and its remedy.
+//! The guard: refuses changes to unsuitable interfaces and addresses, even if a controller asks for them.
 //!
-//! A change is admitted if the config allows the interface, the interface is dedicated to the database, and the addresses
-//! are the database's. Removing needs only the config's consent: netemctl removes only its own objects, and must be able to
-//! do so whatever has changed on the host since.
+//! Each refusal has a reason and a remedy. The guard admits a change under three conditions. The config allows the
+//! interface. The interface is dedicated to the database. The addresses belong to the database's nodes.
+//!
+//! A change that only removes needs only the first condition. netemctl removes only its own objects, and must be able
+//! to remove them after any other change on the host.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -14,7 +16,7 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Finds the node's interface in `wanted`, and checks that it may be changed.
+/// Finds the node's interface in `wanted`, and checks that the agent may change it.
 pub(super) fn admit<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -45,7 +47,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     Ok(interface)
 }
 
-/// Finds the node's interface in `wanted` for a change that only removes. The interface may have been renamed.
+/// Finds the node's interface in `wanted` for a change that only removes, even if the interface was renamed.
 pub(super) fn admit_own<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -71,7 +73,7 @@ pub(super) fn admit_own<K: Kernel + ?Sized>(
 
 /// Finds the interface with the state in force, if it was renamed.
 ///
-/// Another agent's interface has netemctl's objects too, but for another node. So the state must match exactly.
+/// The state must match exactly, because an interface of another agent also has objects of netemctl.
 pub(super) fn renamed<K: Kernel + ?Sized>(
     config: &Config,
     kernel: &mut K,
@@ -80,7 +82,7 @@ pub(super) fn renamed<K: Kernel + ?Sized>(
     let links = kernel.host()?.links;
     for name in links.into_iter().filter_map(|link| IfName::try_from(link.name).ok()) {
         let seen = kernel.interface(&name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
-        // The link may be deleted meanwhile.
+        // The link may have been deleted since the links were listed.
         let Ok((tree, interface)) = seen else { continue };
         let shaping = in_force.shaping(&config.node, interface.rate);
         if shaping.is_some() && diff(shaping.as_ref(), &tree).is_ok_and(|change| change.is_settled()) {
@@ -97,7 +99,7 @@ fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, Ap
     })
 }
 
-/// Checks that the parameters of every link of this node are valid, now and after all timed changes.
+/// Checks that the parameters of every link of this node are valid, now and after the end of all timed changes.
 pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiError> {
     let timed: BTreeSet<_> = wanted.timed().collect();
     if let Some(link) = wanted.incoherent_link(&config.node) {
@@ -112,13 +114,13 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
     Ok(())
 }
 
-/// An interface, its host, and the controller's connection.
+/// The facts for one decision of the guard: the interface, its host, and the controller's connection.
 struct Admission<'a> {
     config: &'a Config,
     host: &'a HostNetwork,
     interface: &'a Interface,
     via: &'a Via,
-    /// The link of the route to the controller.
+    /// The index of the link that the route to the controller uses.
     way: Option<u32>,
 }
 
@@ -133,7 +135,7 @@ impl Admission<'_> {
         })
     }
 
-    /// Refuses the loopback, ports, and bridges with ports.
+    /// Refuses the loopback, ports of other interfaces, and bridges with ports.
     fn check_link(&self) -> Result<(), ApiError> {
         let name = &self.interface.name;
         let link = self.host.link(self.interface.index);
@@ -142,7 +144,7 @@ impl Admission<'_> {
             return Err(refused(format!("interface {name} is the loopback, which is never shaped")));
         }
         let kind = |link: &Link| link.kind.clone().unwrap_or_else(|| "link".to_owned());
-        // A VRF is a routing table. Its members still send their own packets.
+        // A VRF is a routing table: a member of a VRF still sends only its own packets.
         let master = link.master.and_then(|master| self.host.link(master)).filter(|master| kind(master) != "vrf");
         if let Some(master) = master {
             self.unless(Exception::Bridge, || {
@@ -153,7 +155,7 @@ impl Admission<'_> {
                 )
             })?;
         }
-        // The ports of a bond carry only the bond's packets.
+        // A bond has ports too, but they carry only the bond's packets.
         if let (Some(port), false) = (self.host.ports(link.index).first(), matches!(&*kind(link), "bond" | "team")) {
             self.unless(Exception::Bridge, || {
                 format!(
@@ -191,7 +193,7 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// An agent that cuts its own connection to the controller cannot receive the heal.
+    /// Refuses an interface that carries the controller's connection: the agent could not receive the heal.
     fn check_controller(&self) -> Result<(), ApiError> {
         let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
         let links: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
@@ -218,7 +220,7 @@ impl Admission<'_> {
         }
     }
 
-    /// Packets to a node's address are delayed and cut, so no other host may have it.
+    /// Checks that a node's address belongs to no other host, because packets to the address are delayed and cut.
     fn check_address(&self, node: &NodeName, address: IpAddr) -> Result<(), ApiError> {
         let given = format!("{address}, which the inventory gives to node {node}");
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
@@ -241,7 +243,7 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// The links that send through the interface, itself included.
+    /// The links that send through the interface, and the interface itself.
     fn carried(&self) -> Vec<&Link> {
         self.host.carried_by(self.interface.index)
     }
@@ -250,7 +252,7 @@ impl Admission<'_> {
         if link.index == self.interface.index { String::new() } else { format!(" (that of {} above it)", link.name) }
     }
 
-    /// Refuses unless the config has the exception.
+    /// Refuses the change for the reason `why`, unless the config has the exception.
     fn unless(&self, exception: Exception, why: impl FnOnce() -> String) -> Result<(), ApiError> {
         if self.config.allow.contains(&exception) {
             return Ok(());

@@ -1,4 +1,4 @@
-//! The machine of an agent, for inventories: its interfaces, and which of them the agent may shape.
+//! Lists the interfaces of the agent's machine, for inventories, and marks those that the agent may shape.
 
 use crate::{
     agent::Config,

@@ -1,9 +1,12 @@
-//! The journal: one file, from which the next agent continues.
+//! Reads and writes the journal: the file from which a restarted agent continues.
 //!
-//! It has the node's document, its timeline, and the last transaction with the document before. It is replaced atomically
-//! ([`write`]): before a commit writes to the kernel, with the transaction not done; and at the confirmation, with the
-//! transaction done. So the agent may be killed at any time: the next one rolls back a transaction that is not done, as all
-//! other nodes do. The state of the kernel is not in the journal; the agent reads it from the kernel.
+//! The journal has the node's document, its timeline, and the last transaction with the document before it. The state
+//! of the kernel is not in the journal, because the agent reads it from the kernel.
+//!
+//! [`write`] replaces the file atomically. Before a commit writes to the kernel, the agent writes the journal with the
+//! transaction not done. At the confirmation, the agent writes the journal with the transaction done.
+//! The agent may therefore be killed at any time. The next agent rolls back a transaction that is not done, as all
+//! other nodes do.
 
 use std::{
     collections::BTreeSet,
@@ -26,7 +29,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the format. Versions 1 to 3 are read unless they have timed changes or partitions, whose format changed.
+/// The version of the format. The agent also reads versions 1 to 3, unless they have timed changes or partitions.
 const VERSION: u32 = 4;
 
 /// A document and its timeline.
@@ -35,7 +38,7 @@ const VERSION: u32 = 4;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-    /// The interface addresses at the commit that the document does not name. They are no drift.
+    /// The interface's addresses at the commit that the document does not name, and that are therefore no drift.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) left_out: BTreeSet<IpAddr>,
 }
@@ -44,11 +47,11 @@ pub(super) struct Held {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct JournalRecord {
-    /// The owner of the journal.
+    /// The node that owns the journal.
     pub(super) node: NodeName,
-    /// The boot in which it was written, and to which its uptimes belong.
+    /// The id of the boot in which the journal was written. The journal's uptimes count from this boot.
     pub(super) boot: String,
-    /// The document that the transaction leads to.
+    /// The document after the transaction.
     pub(super) held: Held,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(super) transaction: Option<Recorded<Held>>,
@@ -58,13 +61,13 @@ pub(crate) struct JournalRecord {
 }
 
 impl JournalRecord {
-    /// The journal of a node in a boot.
+    /// The journal of a node, with the id of the present boot.
     pub(super) fn new(node: NodeName, boot: String, record: Record<Held>) -> Self {
         let Record { held, transaction, finished } = record;
         Self { node, boot, held, transaction, finished }
     }
 
-    /// The record of the node's transactions.
+    /// The transactions of the journal.
     pub(super) fn record(self) -> Record<Held> {
         let Self { held, transaction, finished, .. } = self;
         Record { held, transaction, finished }
@@ -89,12 +92,12 @@ impl JournalRecord {
         }
     }
 
-    /// True if the node is clear, without a change under way.
+    /// True if the node is clear and no change is under way.
     pub(crate) fn is_clear(&self) -> bool {
         self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
     }
 
-    /// Converts uptimes of another boot to this one, by the wall clock.
+    /// Converts the uptimes of another boot to uptimes of this boot, by the wall clock.
     pub(super) fn in_boot(self, boot: &str, now: Now) -> Self {
         if self.boot == boot && !boot.is_empty() {
             return self;
@@ -114,13 +117,13 @@ impl JournalRecord {
     }
 }
 
-/// The first line of the file, so that any version can read the version of any other.
+/// The first line of the file. Every version of netemctl can read this line.
 #[derive(Serialize, Deserialize)]
 struct Head {
     version: u32,
 }
 
-/// An unusable journal or claim. The agent exits and changes nothing, as it does not know the node's document.
+/// The error of an unusable journal or claim. The agent then exits and changes nothing.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file cannot be read.
@@ -129,7 +132,7 @@ pub enum JournalError {
     /// The file cannot be written.
     #[error("cannot write the journal {path}: {1}", path = .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
-    /// The content is torn, or another program wrote it.
+    /// The content is truncated, or another program wrote the file.
     #[error("the journal {path} is invalid: {why}", path = .path.display())]
     Malformed {
         /// The file.
@@ -137,7 +140,7 @@ pub enum JournalError {
         /// The reason.
         why: String,
     },
-    /// An older netemctl wrote it, in a format that this one cannot convert.
+    /// An older netemctl wrote the journal, in a format that this version cannot convert.
     #[error("the journal {path} has version {version}, and this netemctl reads version {VERSION}", path = .path.display())]
     Older {
         /// The file.
@@ -145,7 +148,7 @@ pub enum JournalError {
         /// Its version.
         version: u32,
     },
-    /// A newer netemctl wrote it.
+    /// A newer netemctl wrote the journal.
     #[error("the journal {path} has version {version}, and this netemctl reads versions up to {VERSION}", path = .path.display())]
     Newer {
         /// The file.
@@ -159,10 +162,10 @@ pub enum JournalError {
     /// Another agent runs with this interface.
     #[error("another agent uses interface {0}")]
     InterfaceInUse(IfName),
-    /// The claim of the interface failed.
+    /// The agent could not claim the interface.
     #[error("cannot claim interface {0}: {1}")]
     Unclaimed(IfName, #[source] io::Error),
-    /// The journal of another node.
+    /// The journal belongs to another node.
     #[error("the journal {path} belongs to node {node}", path = .path.display())]
     Another {
         /// The file.
@@ -206,15 +209,15 @@ pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
     }
 }
 
-/// Replaces a journal atomically: after a crash there is the old or the new one.
+/// Replaces a journal atomically: after a crash the file is the old journal or the new one.
 ///
-/// The new file has a fixed name, and not a random one as from the crate `tempfile`: a killed agent leaves at most one, and
-/// the config can be checked against it.
+/// The new file has a fixed name, unlike a file of the crate `tempfile`. A killed agent thus leaves at most one file,
+/// and the config check knows the name.
 pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let replace = |new: &Path| -> io::Result<()> {
         write_new(new, &encode(record)?)?;
         fs::rename(new, path)?;
-        // Without this, a crash may undo the rename.
+        // Without this sync, a crash may undo the rename.
         File::open(folder(path))?.sync_all()
     };
     let new = beside(path, "new");
@@ -224,7 +227,7 @@ pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalEr
     })
 }
 
-/// Checks that the disk accepts a journal, and leaves no file.
+/// Checks that the disk accepts a journal: writes a file and removes it.
 pub(super) fn check_write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let new = beside(path, "new");
     let tried = encode(record).and_then(|bytes| write_new(&new, &bytes));
@@ -232,7 +235,7 @@ pub(super) fn check_write(path: &Path, record: &JournalRecord) -> Result<(), Jou
     tried.map_err(|error| JournalError::Unwritable(path.into(), error))
 }
 
-/// Writes and syncs a new file. Removes one that a killed agent has left.
+/// Writes and syncs a new file. First removes a file that a killed agent has left.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -243,7 +246,7 @@ fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A file beside the journal.
+/// The path of a file beside the journal.
 pub(crate) fn beside(path: &Path, extension: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(".");
@@ -285,12 +288,12 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     })
 }
 
-/// For fuzzing: a journal that is read is written the same, and converts to another boot.
+/// For fuzzing: checks that a valid journal is written as it was read, and converts to another boot.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(record) = decode(Path::new("journal"), bytes) else { return };
     let again = encode(&record).map(|bytes| decode(Path::new("journal"), &bytes).ok());
-    assert_eq!(again.ok().flatten().as_ref(), Some(&record), "a journal is written as it was read");
+    assert_eq!(again.ok().flatten().as_ref(), Some(&record), "a valid journal is written as it was read");
     let now = Now { uptime: Duration::from_mins(1), wall: crate::plan::Moment::from_nanos(1 << 60) };
     drop(record.in_boot("another boot", now));
 }
@@ -319,14 +322,14 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_read_as_it_was_written_and_starts_with_its_version() {
+    fn a_written_journal_starts_with_its_version_and_reads_back_the_same() {
         let bytes = encode(&entry()).unwrap();
         assert!(bytes.starts_with(b"{\"version\":4}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 
     #[test]
-    fn a_truncated_journal_another_version_and_other_text_are_errors() {
+    fn a_truncated_or_newer_or_invalid_journal_is_an_error() {
         let bytes = encode(&entry()).unwrap();
         for length in 0..bytes.len() {
             assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed { .. })));

@@ -1,8 +1,10 @@
-//! The end of a committed change: confirmation, rollback by the controller, or rollback when the lease expires.
+//! Ends a committed change: confirms it, rolls it back for the controller, or rolls it back when its lease expires.
 //!
-//! A node keeps a committed change only if its controller, which knows that all nodes have it, confirms it in time. A
-//! node therefore never stays alone with a change, whatever happens to the controller. The journal marks a change as done
-//! when it is confirmed, so an agent that is killed before that rolls back as well.
+//! A node keeps a committed change only if its controller confirms the change in time. A controller confirms only after
+//! all nodes have committed the change. If the controller fails before it confirms, all nodes roll back.
+//!
+//! The journal marks a change as done at the confirmation. An agent that is killed before the confirmation also rolls
+//! back.
 
 use std::time::Duration;
 
@@ -20,13 +22,13 @@ use crate::{
     wire::{ApiError, Confirm, Confirmed, ErrorCode, Rollback, RolledBack},
 };
 
-/// Time in which a controller finishes a confirmed change or rolls it back.
+/// Longest time for a controller to finish a confirmed change or to roll it back.
 const FINISHED_WITHIN: Duration = Duration::from_mins(1);
 
 impl<K: Kernel> Node<K> {
-    /// Confirms or finishes a committed change. Both may be repeated.
+    /// Confirms or finishes a committed change. The controller may repeat the request.
     pub fn confirm(&mut self, request: &Confirm, now: Now) -> Result<Confirmed, ApiError> {
-        // After the lease, the controller may have given up already.
+        // If the lease has expired, the controller may have given up.
         self.expire(now)?;
         let Confirm { ticket, by_all } = request;
         let until = now.uptime.saturating_add(FINISHED_WITHIN);
@@ -50,17 +52,17 @@ impl<K: Kernel> Node<K> {
         Ok(Confirmed { stamp: self.stamp() })
     }
 
-    /// Cancels a prepared change, or rolls a committed one back. Timed changes that are over by now stay over.
+    /// Cancels a prepared change, or rolls back a committed change. Timed changes that have ended do not start again.
     pub fn rollback(&mut self, request: &Rollback, now: Now) -> Result<RolledBack, ApiError> {
         let effect = self.step(Event::Rollback(request.ticket.clone()), now)?;
         if matches!(effect, Effect::Covered) {
-            // The node rolls back together with the change on top, without a further request.
+            // The node rolls this change back together with the change on top, without a further request.
             self.update_journal(now);
             return Err(self.refused(Refusal::Covered, now));
         }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
-        // The commit may have failed, and so may its rollback.
+        // The commit may have failed, and the rollback of the failed commit too.
         self.reconcile(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
         Ok(RolledBack { stamp: self.stamp(), kept })
     }
@@ -74,7 +76,7 @@ impl<K: Kernel> Node<K> {
         Ok(())
     }
 
-    /// Cancels or rolls back the change under way, as the agent ends.
+    /// Cancels or rolls back the change under way, because its lease has expired or the agent ends.
     pub fn end(&mut self, now: Now) -> Result<(), ApiError> {
         let effect = self.step(Event::LeaseExpired, now)?;
         self.carry_out(effect, now)
@@ -85,7 +87,7 @@ impl<K: Kernel> Node<K> {
         self.transactions.rolls_back_at().map(|until| until.saturating_sub(now.uptime))
     }
 
-    /// Discards the computed change and rolls back, as the effect requires.
+    /// Does what the effect requires: discards the computed change, rolls back, or both.
     fn carry_out(&mut self, effect: Effect<NodePayload>, now: Now) -> Result<(), ApiError> {
         let (discarded, rolls_back) = match effect {
             Effect::Discard(discarded) => (discarded, false),
@@ -99,13 +101,15 @@ impl<K: Kernel> Node<K> {
         if rolls_back { self.roll_back(now) } else { Ok(()) }
     }
 
-    /// Rolls back the last transaction, and those below it that are to be rolled back. [`Node::tick`] retries failures.
+    /// Rolls back the last transaction, then each transaction below it that must also be rolled back.
+    ///
+    /// [`Node::tick`] retries a rollback that fails.
     fn roll_back(&mut self, now: Now) -> Result<(), ApiError> {
         loop {
             self.restore(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
             let effect = self.step(Event::RolledBack, now)?;
             self.set_absent(self.held().timeline.absent(now.uptime));
-            // A restart before this write rolls back as well.
+            // If the agent is killed before this write, the next agent rolls back again.
             self.update_journal(now);
             warn!(node = %self.name(), "Rolled back to {}.", self.stamp());
             if !matches!(effect, Effect::RollBack(_)) {
@@ -114,12 +118,12 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Writes the document before to the kernel.
+    /// Writes the document from before the change to the kernel.
     fn restore(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));
         if let Err(error) = self.write_journal() {
-            // All other nodes roll back, so a full disk must not stop this one.
+            // All other nodes roll back, so a full disk must not stop the rollback on this node.
             warn!(%error, "The journal does not record the rollback.");
         }
         self.precomputed = None;

@@ -1,4 +1,4 @@
-//! The status of one node: the state in force, compared with the kernel.
+//! Computes the status of one node: compares the state in force with the kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,9 +27,9 @@ pub(super) struct Look {
     tree: Tree,
     /// The steps that a repair would write.
     steps: Vec<String>,
-    /// The repairs that only others can make.
+    /// The repairs that only the user can make.
     by_hand: Vec<String>,
-    /// Other reasons why no packet passes.
+    /// Warnings of conditions that stop all packets but are no drift.
     warnings: Vec<String>,
     foreign: Vec<ForeignObject>,
     draining: usize,
@@ -45,8 +45,10 @@ impl Look {
     }
 }
 
-/// Compares the interface with the state in force. Unless the node is clear, an interface differs if it is gone or down, or
-/// lacks its address, or has a new one that is not in `left_out`.
+/// Compares the interface with the state in force.
+///
+/// The interface of a clear node differs only in its objects. Any other interface also differs if it is gone, is down,
+/// lacks an address of the inventory, or has an address that is neither in the inventory nor in `left_out`.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
     in_force: &Wanted,
@@ -103,7 +105,7 @@ pub(super) fn look<K: Kernel>(
     Ok(Look { tree, ..look })
 }
 
-/// The repairs of an interface that only others can make.
+/// The repairs of an interface that only the user can make.
 fn by_hand(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
     let missing = place.global().filter(|address| !interface.addresses.contains(address));
@@ -121,13 +123,13 @@ fn by_hand(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAd
     by_hand
 }
 
-/// A warning if the interface has no carrier, which is no drift.
+/// A warning if the interface has no carrier. A missing carrier is no drift.
 fn no_carrier(interface: &Interface) -> Option<String> {
     let Interface { name, is_up, has_carrier, .. } = interface;
     (*is_up && !has_carrier).then(|| format!("interface {name} has no carrier: no packet passes until it is connected"))
 }
 
-/// The warnings of the status once `wanted` is in force.
+/// The warnings that the status will show when `wanted` is in force.
 pub(super) fn warnings(
     node: &NodeName,
     interface: &Interface,
@@ -138,14 +140,14 @@ pub(super) fn warnings(
     by_hand(interface, place, left_out).into_iter().chain(no_carrier(interface)).collect()
 }
 
-/// The addresses of an interface that its location does not name, without link-local and tentative ones.
+/// The addresses of an interface that the inventory does not name, except link-local and tentative addresses.
 pub(super) fn unnamed(interface: &Interface, place: &NodeLocation) -> BTreeSet<IpAddr> {
     let Interface { addresses, tentative, .. } = interface;
     let unnamed = addresses.iter().filter(|address| !place.addresses.contains(address) && !is_link_local(address));
     unnamed.filter(|address| !tentative.contains(address)).copied().collect()
 }
 
-/// The status of a node with the document `held`, at an uptime.
+/// The status of a node at an uptime. `held`: its document. `look`: the result of the comparison.
 pub(super) fn status(
     config: &Config,
     held: &Held,
@@ -182,7 +184,7 @@ pub(super) fn status(
     }
 }
 
-/// The counters of an interface.
+/// The packet counters of an interface, by link and by cut.
 pub(super) fn counted(config: &Config, look: &Look) -> Counted {
     let Tree { classes, counters, .. } = &look.tree;
     let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();

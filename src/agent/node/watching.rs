@@ -1,4 +1,4 @@
-//! Drift on a node: events from the kernel, the comparison, and the repair.
+//! Finds drift on a node and repairs it: reads the kernel's events, compares the interface, and writes the state again.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl<K: Kernel> Node<K> {
-    /// Reads the kernel's events, compares the interface if one concerns it, and repairs drift if the config says so.
+    /// Reads the kernel's events, compares the interface if an event requires it, and repairs drift if configured.
     pub(super) fn watch_drift(&mut self, now: Now) {
         if !self.read_events(now) || self.unreconciled.is_some() {
             return;
@@ -46,7 +46,7 @@ impl<K: Kernel> Node<K> {
     /// Writes the state in force to the interface again.
     fn repair(&mut self, now: Now) {
         if self.transactions.is_ready() {
-            // The waiting change was computed from the interface as it is.
+            // The waiting change is computed from the present interface, so a repair would make the change outdated.
             return self.drift_watch.compare_soon(now);
         }
         let interface = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default());
@@ -63,7 +63,7 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Compares the interface now. The next [`Node::tick`] repairs drift.
+    /// Compares the interface now. If there is drift to repair, the next [`Node::tick`] repairs it.
     pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
         let is_due = self.read_events(now);
         let held = self.transactions.held();
@@ -78,7 +78,7 @@ impl<K: Kernel> Node<K> {
         Ok(look)
     }
 
-    /// Starts watching the interface if `in_force` is not clear.
+    /// Starts to watch the interface, or stops if `in_force` is clear.
     pub(super) fn reset_drift_watch(&mut self, interface: &Interface, in_force: &Wanted) {
         let Interface { index, is_up, has_carrier, .. } = *interface;
         self.drift_watch.begin((!in_force.is_clear()).then_some((index, is_up, has_carrier)));
@@ -94,7 +94,7 @@ impl<K: Kernel> Node<K> {
         let Some((ours, name)) = self.drift_watch.ours().zip(self.interface_name().cloned()) else { return Ok(false) };
         match self.enforcer.kernel.interface(&name) {
             Ok(interface) => Ok(interface.index != ours),
-            // A renamed interface still has the state.
+            // An interface that was only renamed still has the state.
             Err(KernelError::NoInterface(_)) => Ok(self.enforcer.kernel.host()?.link(ours).is_none()),
             Err(error) => Err(error.into()),
         }

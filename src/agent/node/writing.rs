@@ -1,4 +1,4 @@
-//! A node's journal writes, and the retry when one fails.
+//! Writes the journal of a node, and retries a write that fails.
 
 use std::time::Duration;
 
@@ -15,28 +15,30 @@ use crate::{
     wire::{ApiError, ErrorCode, Ticket},
 };
 
-/// Interval between journal writes that fail.
+/// Interval of retries after a failed journal write.
 const WRITE_AGAIN: Duration = Duration::from_secs(1);
 
 impl<K: Kernel> Node<K> {
-    /// Writes to the journal that a transaction is about to lead to `held`.
+    /// Writes the journal before a transaction writes `held` to the kernel.
     pub(super) fn write_journal_before(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         self.write(self.transactions.leading_to(held.clone(), ticket)).map_err(|error| unwritable(&error))
     }
 
-    /// Checks that this record can be written, and leaves the journal as it is.
+    /// Checks that the journal of a transaction to `held` can be written. Does not replace the present journal.
     pub(super) fn check_journal(&self, held: &Held, ticket: &Ticket) -> Result<(), ApiError> {
         let Some(path) = &self.enforcer.config.journal else { return Ok(()) };
         let record = self.journal_record(self.transactions.leading_to(held.clone(), ticket));
         journal::check_write(path, &record).map_err(|error| unwritable(&error))
     }
 
-    /// Writes the document and the change under way.
+    /// Writes the journal with the node's document and the change under way.
     pub(super) fn write_journal(&self) -> Result<(), JournalError> {
         self.write(self.transactions.record())
     }
 
-    /// As [`write_journal`](Self::write_journal), for a state that is in force already. [`Node::tick`] retries failures.
+    /// As [`write_journal`](Self::write_journal), for a state that is already in force.
+    ///
+    /// [`Node::tick`] retries a failed write.
     pub(super) fn update_journal(&mut self, now: Now) {
         let was_behind = self.journal_error.take().is_some();
         match self.write_journal() {

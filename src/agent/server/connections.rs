@@ -1,8 +1,8 @@
-//! The connections of one listener, and their limits: [`Connections`].
+//! [`Connections`] keeps the connections of one listener and limits their number and times.
 //!
-//! The number of connections is limited, and so is the time for each handshake, header, body and reply. A new connection
-//! above the limit replaces the one that the agent has waited for longest. So a flood of silent clients replaces itself,
-//! and active clients get through. Requests that the agent works on are never aborted.
+//! Limits apply to the number of connections, and to the time for each handshake, header, body and reply. A new
+//! connection above the limit replaces the connection whose client the agent has waited for longest. Many silent
+//! clients thus replace each other, and active clients are served. The agent never aborts a request that it works on.
 
 use std::{
     collections::BTreeMap,
@@ -16,10 +16,10 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Limits on clients.
+/// Limits on the clients of one listener.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Number of connections, unfinished handshakes included.
+    /// Number of connections, including unfinished handshakes.
     pub connections: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
@@ -27,7 +27,7 @@ pub struct Limits {
     pub head: Duration,
     /// Time for a body.
     pub body: Duration,
-    /// Time to read a reply and send the next request.
+    /// Time for the client to read a reply and send the next request.
     pub idle: Duration,
     /// Size of a header in bytes.
     pub head_size: usize,
@@ -58,9 +58,9 @@ impl Default for Limits {
 pub(super) enum Stage {
     Handshake,
     Head,
-    /// The reader has the time limit, as the client gets a reply.
+    /// No time limit here: the reader of the body has the limit, so that the client gets a reply.
     Body,
-    /// The agent works on the request. No time limit.
+    /// The agent works on the request. This stage has no time limit.
     Work,
     Idle,
 }
@@ -72,11 +72,11 @@ pub(super) struct Connections(Arc<Shared>);
 struct Shared {
     limits: Limits,
     open: Mutex<Open>,
-    /// Room for bodies, in units of [`UNIT`].
+    /// Free memory for bodies, in units of [`UNIT`].
     room: Semaphore,
 }
 
-/// Bytes per permit of the semaphore, whose permits are limited to 32 bits.
+/// Bytes per permit of the semaphore. The number of permits has only 32 bits.
 const UNIT: usize = 1024;
 
 #[derive(Default)]
@@ -90,7 +90,7 @@ struct Entry {
     end: CancellationToken,
 }
 
-/// One connection. Dropping it makes room for another.
+/// One connection. The connection counts towards the limit until this value is dropped.
 pub(super) struct Client {
     number: u64,
     all: Connections,
@@ -108,7 +108,7 @@ impl Connections {
         &self.0.limits
     }
 
-    /// Admits a connection, and closes another one if there are too many; `None`: the agent works for all of them.
+    /// Admits a connection, and closes another if there are too many; `None`: the agent works for all of them.
     pub(super) fn admit(&self, stage: Stage) -> Option<Client> {
         let mut open = self.open();
         if open.entries.len() >= self.limits().connections {
@@ -130,7 +130,7 @@ impl Connections {
         Some(Client { number, all: self.clone(), stage: receiver, end })
     }
 
-    /// Reserves room for a body; `None`: no room within the time limit.
+    /// Reserves memory for a body; `None`: no memory became free within the time limit.
     pub(super) async fn room(&self, bytes: usize) -> Option<impl Send + use<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         tokio::time::timeout(self.limits().body, self.0.room.acquire_many(units)).await.ok()?.ok()
@@ -146,7 +146,7 @@ impl Connections {
 }
 
 impl Client {
-    /// Sets the stage.
+    /// Sets the stage of the connection.
     pub(super) fn enter(&self, stage: Stage) {
         if let Some(entry) = self.all.open().entries.get(&self.number) {
             entry.stage.send_replace((stage, Instant::now()));
@@ -194,14 +194,14 @@ impl Drop for Client {
 mod tests {
     use super::*;
 
-    /// 20 ms for headers, an hour for the rest.
+    /// Time limits of 20 ms for headers, and of an hour for handshakes and idle clients.
     fn of(connections: usize) -> Connections {
         let (head, long) = (Duration::from_millis(20), Duration::from_hours(1));
         Connections::new(Limits { connections, head, handshake: long, idle: long, ..Limits::default() })
     }
 
     #[test]
-    fn a_new_connection_replaces_the_one_waited_for_longest() {
+    fn a_new_connection_replaces_the_connection_that_has_waited_longest() {
         let all = of(2);
         let pause = || std::thread::sleep(Duration::from_millis(2));
         let first = all.admit(Stage::Head).unwrap();
@@ -223,7 +223,7 @@ mod tests {
         first.enter(Stage::Work);
         assert!(all.admit(Stage::Head).is_none());
         let end = tokio::time::timeout(Duration::from_millis(100), first.end()).await;
-        assert!(end.is_err(), "work has no time limit");
+        assert!(end.is_err(), "a request under way has no time limit");
         first.enter(Stage::Head);
         assert_eq!(first.end().await, "its header took too long");
         first.enter(Stage::Idle);
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn room_for_bodies_is_freed() {
+    async fn a_body_waits_for_memory_until_an_earlier_body_is_dropped() {
         let limits = Limits { bodies_size: 10 * UNIT, body: Duration::from_millis(20), ..Limits::default() };
         let all = Connections::new(limits);
         let first = all.room(9 * UNIT + 1).await;

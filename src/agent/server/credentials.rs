@@ -1,4 +1,4 @@
-//! The agent's certificate, which is read again when its files change: [`Credentials`].
+//! [`Credentials`] reads the agent's certificate, and reads it again when its files change.
 
 use std::{
     fs,
@@ -17,13 +17,13 @@ use crate::{
     topology::NodeName,
 };
 
-/// Remaining validity below which the agent warns.
+/// Remaining validity of the certificate below which the agent logs a warning.
 const SOON: Duration = Duration::from_hours(14 * 24);
 
-/// A certificate that the agent cannot use.
+/// The reason why the agent cannot use its certificate.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// A file is unreadable or wrong.
+    /// A file is unreadable or invalid.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// The TLS library refuses the identity.
@@ -31,18 +31,18 @@ pub enum CredentialsError {
     Tls(#[from] rustls::Error),
 }
 
-/// The agent's identity. Replacing the files renews it.
+/// The agent's certificate, key and CA. The agent uses new files without a restart.
 pub(super) struct Credentials {
     files: TlsFiles,
     role: Role,
     read: Mutex<(Marks, TlsAcceptor)>,
 }
 
-/// Inode, size and ctime of each file. `chown` and `chmod` set the ctime too, so a file that was unreadable is read again.
+/// Inode, size and ctime of each file. `chown` and `chmod` also set the ctime, so a file made readable is read again.
 type Marks = [Option<(u64, u64, i64, i64)>; 3];
 
 impl Credentials {
-    /// Reads the identity of the agent of `node`.
+    /// Reads the files, and checks that the certificate is for the agent of `node`.
     pub(super) fn read(files: TlsFiles, node: &NodeName) -> Result<Self, CredentialsError> {
         let role = Role::Agent(node.clone());
         let marks = files.marks();
@@ -50,7 +50,7 @@ impl Credentials {
         Ok(Self { files, role, read: Mutex::new((marks, acceptor)) })
     }
 
-    /// The acceptor for the next connection. If the new files are unusable, the old identity stays.
+    /// The acceptor for the next connection. If changed files are unusable, the old certificate stays in use.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let marks = self.files.marks();

@@ -1,4 +1,4 @@
-//! The listeners of an agent: a Unix socket, a TCP port with mutual TLS, or a loopback port without TLS.
+//! Opens the listeners of an agent: a Unix socket, a TCP port with mutual TLS, or a loopback port without TLS.
 
 use std::{
     fs::{self, Permissions},
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::agent::Config;
 
-/// Pause after a failed accept, as when no file descriptor is left.
+/// Pause after an accept that failed, for example because no file descriptor was free.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// One listener, with its own limits.
@@ -32,7 +32,7 @@ pub(super) struct Listener {
 }
 
 enum Socket {
-    /// The inode identifies the agent's own file.
+    /// The inode tells the agent's own socket file from a file of the same name that replaced it.
     Unix {
         listener: UnixListener,
         path: PathBuf,
@@ -47,7 +47,7 @@ enum Socket {
 /// An accepted connection.
 pub(super) enum Accepted {
     Unix(UnixStream),
-    /// Without `tls`, the port is on the loopback.
+    /// A port without `tls` is on the loopback.
     Tcp {
         stream: TcpStream,
         peer: SocketAddr,
@@ -115,7 +115,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Socket::Unix { path, inode, .. } = &self.socket
-            // Another agent may have replaced the socket.
+            // Another agent may have replaced the file by its own socket.
             && fs::metadata(path).is_ok_and(|now| now.ino() == *inode)
         {
             drop(fs::remove_file(path));
@@ -127,18 +127,18 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
     let failed = |error| ServeError::Socket(socket.into(), error);
     match UnixStream::connect(socket).await.map_err(|error| (error.kind(), error)) {
         Err((io::ErrorKind::NotFound, _)) => {}
-        // No process listens, or the file is no socket. A killed agent leaves its socket.
+        // The file is a socket that a killed agent has left, or is no socket.
         Err((io::ErrorKind::ConnectionRefused, _)) => {
             if !fs::symlink_metadata(socket).map_err(failed)?.file_type().is_socket() {
                 return Err(ServeError::NotASocket(socket.into()));
             }
             fs::remove_file(socket).map_err(failed)?;
         }
-        // A full queue has a listener.
+        // A full queue also shows that a process listens.
         Ok(_) | Err((io::ErrorKind::WouldBlock, _)) => return Err(ServeError::Taken(socket.into())),
         Err((_, error)) => return Err(failed(error)),
     }
-    // Created with mode 0600: after a later chmod, others could have connected.
+    // The umask creates the socket with mode 0600. With a chmod afterwards, other users could connect before the chmod.
     let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
     let listener = UnixListener::bind(socket).map_err(failed);
     umask(before);
@@ -148,7 +148,7 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
 /// Gives a group access to the socket.
 fn open_to(group: &str, socket: &Path) -> io::Result<()> {
     let known = Group::from_name(group)?.ok_or_else(|| io::Error::other("there is no such group"))?;
-    // A service may lack the right to chown, and needs none for its own group.
+    // A service may lack the right to call chown, and needs no chown if the group is its own.
     if fs::metadata(socket)?.gid() != known.gid.as_raw() {
         chown(socket, None, Some(known.gid.as_raw()))?;
     }

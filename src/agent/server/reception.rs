@@ -1,4 +1,4 @@
-//! Connections to requests: TLS and HTTP, with limits of time and size.
+//! Serves the connections of a listener: TLS, HTTP, and their limits of time and size.
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -35,17 +35,17 @@ use crate::{
     wire::{ApiError, ErrorCode, SERVER},
 };
 
-/// Time for a refused client to read the reason before the connection is closed.
+/// Time for a refused client to read the reason before the agent closes the connection.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// The extension of a request with a viewer's certificate.
+/// Marks a request from a client that may only read, such as a viewer. An extension of the request.
 #[derive(Clone, Copy)]
 pub(super) struct ReadOnly;
 
-/// The extensions of a client's requests.
+/// The extensions that the agent adds to each request of a connection.
 #[derive(Clone, Copy, Default)]
 struct Origin {
     via: Option<Via>,
@@ -73,7 +73,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             }
         });
     }
-    // Requests under way are finished. The caller limits the time.
+    // The agent finishes the requests under way. The caller limits the time.
     while !listener.connections.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -95,7 +95,7 @@ struct Session {
 impl Session {
     async fn serve_tcp(self, stream: TcpStream, peer: SocketAddr, tls: Option<TlsAcceptor>, refusals: &Throttle) {
         let Ok(local) = stream.local_addr() else { return };
-        // Replies are small and urgent. They work without this option as well.
+        // The option only makes small replies faster, so an error does not matter.
         drop(stream.set_nodelay(true));
         let via = Some(Via { local: Some(local), peer: Some(peer) });
         let Some(tls) = tls else { return self.serve(stream, Origin { via, read_only: None }, true).await };
@@ -128,7 +128,7 @@ impl Session {
         }
     }
 
-    /// Serves requests. `checks_host`: refuses those of web pages in a local browser.
+    /// Serves requests. `checks_host`: refuses the requests of web pages in a local browser.
     async fn serve<S>(self, stream: S, origin: Origin, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -173,13 +173,13 @@ impl Session {
     }
 }
 
-/// Why a handshake failed, and the last reply if the connection is still open.
+/// The reason why a handshake failed, and the last reply if the connection is still open.
 struct Refusal {
     why: String,
     farewell: Option<(TcpStream, String)>,
 }
 
-/// TLS with a controller. `Err(None)`: the client has closed the connection.
+/// Does the TLS handshake. `Err(None)`: the client has closed the connection.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsAcceptor,
@@ -193,7 +193,7 @@ async fn shake_hands(
         }
         Ok(_) | Err(_) => return Err(None),
     }
-    // The TLS alert with the reason is already written.
+    // The TLS library has already sent an alert with the reason, so the last reply is empty.
     let refused = |(error, stream)| Some(Refusal { why: why_refused(&error), farewell: Some((stream, String::new())) });
     tls.accept(stream).into_fallible().await.map(Box::new).map_err(refused)
 }
@@ -206,8 +206,9 @@ fn https_only() -> String {
     format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len())
 }
 
-/// Sends a last reply and waits for the client to close. Closing with unread data would reset the connection and lose
-/// the reply.
+/// Sends a last reply and waits for the client to close the connection.
+///
+/// If the agent closed a connection with unread data, the kernel would reset it and the reply would be lost.
 async fn say_and_close(mut stream: TcpStream, reply: &str) {
     let close = async {
         stream.write_all(reply.as_bytes()).await?;
@@ -239,7 +240,7 @@ async fn answered(
     client.enter(Stage::Body);
     let limits = client.connections().limits();
     let (mut parts, body) = request.into_parts();
-    // A body without a length may have any size.
+    // A request without a content length may have a body of any size, so the largest size is reserved.
     let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
     let too_large = || {
         let why = format!("the body is larger than {} MiB", limits.body_size >> 20);
@@ -280,13 +281,14 @@ async fn answered(
     }
 }
 
-/// A reply that closes the connection. The rest of the request is not read.
+/// An error reply that closes the connection, because the agent does not read the rest of the request.
 fn refuse(status: StatusCode, code: ErrorCode, why: &str) -> Response<Body> {
     (status, [(header::CONNECTION, "close")], Json(ApiError::new(code, why))).into_response()
 }
 
-/// True if a request without TLS is from a program on this machine. A web page in a local browser can reach the loopback too,
-/// but not with a loopback `Host` and without `Origin`.
+/// True if a request without TLS comes from a program on this machine, not from a web page in a local browser.
+///
+/// A web page can also reach the loopback. But its requests have another `Host`, or have an `Origin`.
 fn is_for_loopback(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

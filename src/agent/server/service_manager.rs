@@ -1,7 +1,9 @@
-//! Notifications to the service manager (`sd_notify(3)`): ready, status, watchdog, stopping. Without `NOTIFY_SOCKET` there are
-//! none.
+//! Notifies the service manager (`sd_notify(3)`): ready, status, watchdog, stopping.
 //!
-//! The crate `sd-notify` is not used: its socket blocks, so a service manager that does not read could block the agent.
+//! Without `NOTIFY_SOCKET` the agent sends no notification.
+//!
+//! The agent does not use the crate `sd-notify`. Its socket blocks, so a service manager that does not read would block
+//! the agent.
 
 use std::{
     env, io,
@@ -19,14 +21,14 @@ use std::{
 
 use tracing::{info, warn};
 
-/// Number of watchdog messages in the watchdog timeout.
+/// Number of watchdog messages that the agent sends per watchdog timeout.
 const BEATS: u32 = 3;
 
 /// The service manager that started the agent, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
-    /// The watchdog timeout, after which it restarts the agent.
+    /// The watchdog timeout: without a message for this time, the service manager restarts the agent.
     watchdog: Option<Duration>,
 }
 
@@ -39,7 +41,7 @@ impl ServiceManager {
             warn!(%error, "Cannot connect to the service manager at {}.", address.display());
         }
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-        // The variables may be meant for another process.
+        // The variables may be inherited from another process.
         let is_ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|watchdog| is_ours && *watchdog > 0).map(Duration::from_micros);
         Self { socket: socket.ok(), watchdog }
@@ -50,7 +52,7 @@ impl ServiceManager {
         Self { socket: Some(socket), watchdog: Some(watchdog) }
     }
 
-    /// Tells that the agent is ready, with a status.
+    /// Reports that the agent is ready, with a status.
     pub(super) fn ready(&self, in_force: &str) {
         self.tell(&format!("READY=1\nSTATUS={in_force}"));
         if let Some(watchdog) = self.watchdog {
@@ -58,7 +60,7 @@ impl ServiceManager {
         }
     }
 
-    /// Tells that the agent ends.
+    /// Reports that the agent ends.
     pub(super) fn stopping(&self) {
         self.tell("STOPPING=1\nSTATUS=stopping; the state in the kernel stays");
     }
@@ -85,7 +87,7 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
     Ok(socket)
 }
 
-/// The watchdog and status messages.
+/// Sends the watchdog and status messages when they are due.
 pub(super) struct Heartbeat {
     service_manager: Arc<ServiceManager>,
     /// The uptime of the last watchdog message.
@@ -95,7 +97,7 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Starts with the status of [`ServiceManager::ready`].
+    /// Starts with the status that [`ServiceManager::ready`] reports.
     pub(super) fn new(service_manager: Arc<ServiceManager>, in_force: String) -> Self {
         Self { service_manager, last: None, in_force }
     }
@@ -110,7 +112,7 @@ impl Heartbeat {
         Some(self.last? + self.service_manager.watchdog? / BEATS)
     }
 
-    /// Sends what is due. Call it only after the node was locked: a stuck agent must send nothing.
+    /// Sends the messages that are due. The caller has locked the node before: a stuck agent must send nothing.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {
             self.service_manager.tell(&format!("STATUS={in_force}"));
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn the_socket_may_be_a_path_or_an_abstract_name() {
+    fn the_notify_socket_may_be_a_path_or_an_abstract_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("notify");
         let by_path = UnixDatagram::bind(&path).unwrap();
@@ -153,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn three_watchdog_messages_are_sent_per_timeout_and_each_new_status() {
+    fn each_timeout_has_three_watchdog_messages_and_each_new_status_is_sent() {
         let (ours, theirs) = UnixDatagram::pair().unwrap();
         let service_manager = Arc::new(ServiceManager::at(theirs, Duration::from_secs(30)));
         let mut pulse = Heartbeat::new(service_manager, "nothing".to_owned());

@@ -1,17 +1,17 @@
-//! A limit on log messages that strangers cause: [`Throttle`].
+//! [`Throttle`] limits the log messages that unauthenticated clients can cause.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// Number of messages that pass at once.
+/// Largest number of messages that pass without a pause.
 const BURST: u32 = 20;
 
-/// Interval after which one more passes.
+/// Interval after which one more message passes.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Passes a limited number of messages and counts the others.
+/// Passes a limited number of messages, and counts the messages that it suppresses.
 pub(super) struct Throttle(Mutex<State>);
 
 struct State {
@@ -25,7 +25,9 @@ impl Throttle {
         Self(Mutex::new(State { left: BURST, since: Instant::now(), suppressed: 0 }))
     }
 
-    /// Passes a message, with the number of messages suppressed since the last one; `None`: suppressed.
+    /// Passes or suppresses a message; `None`: suppressed.
+    ///
+    /// The value is the number of messages that were suppressed since the last message that passed.
     pub(super) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }
@@ -53,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_passes_as_20_messages_and_the_number_of_suppressed_ones() {
+    fn twenty_messages_pass_at_once_and_the_next_reports_the_number_suppressed() {
         let throttle = Throttle::new();
         let start = Instant::now();
         let passed = (0..10_000).filter(|_| throttle.pass_at(start).is_some()).count();

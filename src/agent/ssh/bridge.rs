@@ -1,5 +1,6 @@
-//! `netemctl agent --stdio`: connects stdin and stdout of the ssh session to the socket of this host's agent, or of a keeper,
-//! which is started if there is none.
+//! `netemctl agent --stdio`: connects the stdin and stdout of an ssh session to the socket of an agent.
+//!
+//! This agent is the host's installed agent, or else a keeper. The bridge starts a keeper if none runs.
 
 use std::{
     fs::{self, File},
@@ -38,28 +39,28 @@ use crate::{
 /// Time for a keeper to listen or to exit.
 const KEEPER_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The caller's request: which node this host is.
+/// The options of `netemctl agent --stdio`, which the caller gives in its ssh command.
 #[derive(Debug, Default)]
 pub struct BridgeOptions {
     /// The node's name.
     pub node: Option<NodeName>,
-    /// The interfaces that may be shaped. Empty if the caller does not know them.
+    /// The interfaces that may be shaped. Empty if the caller does not know their names.
     pub interfaces: Vec<IfName>,
-    /// True for a change. Replaces a keeper that cannot make it.
+    /// True if the caller will make a change. The bridge then replaces a keeper that cannot make the change.
     pub changes: bool,
-    /// The network of the interface that may be shaped, if exactly one interface has an address in it.
+    /// A network. The interface with an address in this network may also be shaped, if only one interface has one.
     pub network: Option<IpNetwork>,
     /// The caller's connection, as in `SSH_CONNECTION`: address and port of the client, then of this host.
     pub connection: Option<String>,
 }
 
-/// Why the bridge cannot connect.
+/// The reason why the bridge cannot connect.
 #[derive(Debug, Error)]
 pub enum BridgeError {
     /// The host has no configuration, and the caller gave no node.
     #[error("this host has no {0}, so --node must say which node it is")]
     Unconfigured(PathBuf),
-    /// The host's configuration is wrong.
+    /// The host's configuration is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The host's agent has no Unix socket.
@@ -75,10 +76,10 @@ pub enum BridgeError {
         /// The source of `own`.
         by: String,
     },
-    /// The keeper has another protocol.
+    /// The keeper speaks another version of the protocol.
     #[error("the keeper on this host has an incompatible version; any change by this netemctl replaces it")]
     AnotherWire,
-    /// The session uses the interface.
+    /// The interface carries the ssh session itself.
     #[error(
         "interface {0} has the address that this ssh session came in by; shaping it would slow down or cut the session; \
          give the database an interface of its own"
@@ -114,12 +115,14 @@ struct Agent {
     socket: PathBuf,
     /// The configuration for a keeper.
     config: PathBuf,
-    /// The text of that configuration, unless it is the host's.
+    /// The text of the keeper's configuration; `None`: the configuration is the host's own.
     text: Option<String>,
 }
 
-/// Connects stdin and stdout to the agent until one of them ends. `config`: the path of the host's configuration.
-/// `may_start`: checks the capabilities before a keeper is started.
+/// Connects stdin and stdout to the agent until one side closes the connection.
+///
+/// `config`: the path of the host's configuration. `may_start`: checks the capabilities before the bridge starts a
+/// keeper.
 pub fn bridge<E: From<BridgeError>>(
     folder: &KeeperFolder,
     config: &Path,
@@ -146,7 +149,7 @@ pub fn bridge<E: From<BridgeError>>(
     Ok(join(&stream).map_err(BridgeError::Broken)?)
 }
 
-/// The interface with an address in a network; `None` unless there is exactly one. The controller reports that error.
+/// The interface with an address in a network; `None`: no interface, or several. The controller then reports the error.
 fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     let host = kernel.host().ok()?;
     let is_in = |link: &&Link| link.addresses.iter().any(|own| network.contains(own.ip()));
@@ -154,11 +157,11 @@ fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     fitting.next().filter(|_| fitting.next().is_none())?.name.parse().ok()
 }
 
-/// Refuses an interface that carries the caller's connection, directly or by an interface above it.
+/// Refuses an interface that carries the caller's connection, itself or through an interface above it.
 fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
     let via = options.connection.as_deref().and_then(Via::of_ssh_connection);
     let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
-    // A host whose links cannot be read cannot be shaped either.
+    // If the links cannot be read, the agent cannot shape this host either.
     let Ok(host) = kernel.host() else { return Ok(()) };
     let carries = |link: &Link| host.carried_by(link.index).iter().any(|above| above.has(own));
     let link = |name: &&IfName| host.links.iter().find(|link| link.name == name.as_str());
@@ -168,7 +171,7 @@ fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result
     }
 }
 
-/// The agent of the host's configuration, or a keeper for the caller.
+/// Finds the agent to connect to: the agent of the host's configuration, or a keeper.
 fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result<Agent, BridgeError> {
     if config.exists() {
         let Config { node: own, socket, .. } = Config::read(config)?;
@@ -184,7 +187,7 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = options.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
-    // The first line has the protocol version, which compatible builds share.
+    // The first line has the protocol version, so compatible builds of netemctl write the same text.
     let text = format!(
         "# {GREETING}: config of the agent that ssh started. It is removed when the node is clear.\n\
          node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
@@ -196,14 +199,16 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     Ok(Agent { socket: folder.socket(), config: folder.config(), text: Some(text) })
 }
 
-/// The host name, as the node's name if the caller gave none.
+/// The host name. It is the node's name if the caller gives no name.
 fn host_name() -> Option<NodeName> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     name.trim().split('.').next()?.parse().ok()
 }
 
-/// Writes the keeper's configuration, and ends a keeper with another one (another interface, another protocol). The next
-/// keeper continues from its journal. A caller without a change uses the running keeper, if possible.
+/// Writes the keeper's configuration, and ends a keeper that runs with another configuration.
+///
+/// Configurations differ if, for example, the interface or the protocol differs. The next keeper continues from the
+/// journal of the keeper that ends. A caller that makes no change uses the running keeper, if possible.
 fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = match fs::read_to_string(folder.config()) {
@@ -214,7 +219,7 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         return Ok(());
     }
     let running = UnixStream::connect(folder.socket()).ok();
-    // Before the keeper ends: an unreadable journal must not stop timed changes.
+    // The journal is read before the keeper ends: if the journal is unreadable, the keeper must end its timed changes.
     let entry = journal::read(&folder.journal())?;
     let is_clear = entry.is_none_or(|entry| entry.is_clear());
     let only_asks = !options.changes || options.node.is_none();
@@ -242,13 +247,13 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         end(folder, &running)?;
     }
     if other.is_some() {
-        // A clear journal with the other name.
+        // The journal is clear and belongs to the other node.
         match fs::remove_file(folder.journal()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
             _ => {}
         }
     }
-    // Atomic, as this process may be killed.
+    // The write is atomic, because this process may be killed.
     let new = folder.path().join("agent.toml.new");
     fs::write(&new, text).and_then(|()| fs::rename(&new, folder.config())).map_err(unusable)
 }
@@ -256,7 +261,7 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
 /// Ends the keeper and waits for its exit.
 fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
     let pid = getsockopt(running, PeerCredentials).map_err(|errno| BridgeError::Broken(errno.into()))?.pid();
-    // It may have exited already.
+    // The keeper may have exited already.
     let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
     let deadline = Instant::now() + KEEPER_TIMEOUT;
     while folder.is_kept() {
@@ -268,7 +273,9 @@ fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
     Ok(())
 }
 
-/// Starts a keeper without the stdin and stdout that ssh waits for, and without this session's environment and folder.
+/// Starts a keeper without the stdin, stdout, environment and working folder of the session.
+///
+/// ssh would wait for a process that holds the session's stdin or stdout.
 #[expect(clippy::disallowed_methods, reason = "the keeper outlives this process")]
 fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
     let path = folder.log();
@@ -298,7 +305,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
             return Err(BridgeError::Ended { status, log });
         }
         if Instant::now() > deadline {
-            // No bridge would use it.
+            // No bridge would use this keeper.
             drop(keeper.kill());
             return Err(BridgeError::Stuck(keeper.id(), "listen"));
         }
@@ -306,7 +313,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
     }
 }
 
-/// Copies bytes both ways until one way ends.
+/// Copies bytes in both directions until one direction ends.
 fn join(stream: &UnixStream) -> io::Result<()> {
     let stdin = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
@@ -321,7 +328,7 @@ fn join(stream: &UnixStream) -> io::Result<()> {
     ended
 }
 
-/// Copies without buffering: `io::copy` may wait for more.
+/// Copies bytes as soon as they are read. `io::copy` may wait for more bytes.
 fn copy(mut from: impl Read, mut to: impl Write) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {

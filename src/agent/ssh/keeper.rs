@@ -1,8 +1,11 @@
-//! The keeper: an agent on a host without an installed one. `netemctl agent --stdio` starts it. It outlives the ssh
-//! session, because timed changes and leases must end, and exits when it is no longer needed.
+//! Runs the keeper: an agent on a host without an installed agent.
 //!
-//! Its folder, [`KeeperFolder`], is below `/run`, which a reboot clears together with the kernel's state. Each bridge holds
-//! a shared lock there. The keeper exits only with the exclusive lock, so no bridge connects to a keeper that exits.
+//! `netemctl agent --stdio` starts the keeper. The keeper outlives the ssh session, because timed changes and leases
+//! must end. The keeper exits when it is no longer needed.
+//!
+//! The keeper's folder, [`KeeperFolder`], is below `/run`. A reboot clears `/run` together with the kernel's state.
+//! Each bridge holds a shared lock in this folder. The keeper exits only with the exclusive lock, so no bridge connects
+//! to a keeper that exits.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -27,10 +30,10 @@ use crate::{
 /// Idle time after which the keeper exits.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
-/// Interval of the check.
+/// Interval of the check whether the keeper is needed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A keeper's folder. Each network namespace has its own.
+/// A keeper's folder. Each network namespace has its own folder.
 #[derive(Clone, Debug)]
 pub struct KeeperFolder(PathBuf);
 
@@ -86,7 +89,7 @@ impl KeeperFolder {
         self.0.join("keeper.log")
     }
 
-    /// Creates the folder with mode 0700, and keeps its keeper from exiting.
+    /// Creates the folder with mode 0700, and takes the shared lock that keeps the keeper from exiting.
     pub fn enter(&self) -> io::Result<FolderLock> {
         loop {
             if let Some(parent) = self.0.parent() {
@@ -105,13 +108,13 @@ impl KeeperFolder {
         }
     }
 
-    /// The lock for starting a keeper.
+    /// Takes the lock that lets only one bridge at a time start a keeper.
     pub fn starting(&self) -> io::Result<Flock<File>> {
         let file = private().open(self.0.join("start"))?;
         Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
 
-    /// Waits until a keeper that exits is gone, and takes its lock.
+    /// Takes the lock of the only keeper in this folder. Waits until an exiting keeper has released the lock.
     pub fn sole(&self) -> io::Result<Flock<File>> {
         Flock::lock(self.keeper_file()?, FlockArg::LockExclusive).map_err(|(_, errno)| errno.into())
     }
@@ -129,7 +132,7 @@ impl KeeperFolder {
         private().open(self.0.join("use"))
     }
 
-    /// True if the locked file is still in the folder.
+    /// True if the folder still has the locked file. A keeper may have removed the folder.
     fn is_of_this_folder(&self, lock: &File) -> bool {
         let there = fs::metadata(self.0.join("use")).map(|there| there.ino());
         there.ok() == lock.metadata().map(|own| own.ino()).ok()
@@ -140,7 +143,9 @@ impl KeeperFolder {
         Flock::lock(self.lock_file().ok()?, FlockArg::LockExclusiveNonblock).ok()
     }
 
-    /// Waits until the agent has not been needed for [`IDLE_TIME`]. No bridge connects while the result is held.
+    /// Waits until the agent has not been needed for [`IDLE_TIME`].
+    ///
+    /// Returns the exclusive lock, which keeps bridges from connecting.
     async fn until_not_needed(&self, mut need: watch::Receiver<Need>) -> Flock<File> {
         let mut needed = Instant::now();
         loop {
@@ -160,7 +165,7 @@ impl KeeperFolder {
         }
     }
 
-    /// Removes the folder, and its parent if that is empty.
+    /// Removes the folder, and its parent if the parent is empty.
     fn remove(&self) -> io::Result<()> {
         fs::remove_dir_all(&self.0)?;
         match self.0.parent().map(fs::remove_dir) {
@@ -176,14 +181,14 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Creates a folder with mode 0700, or checks an existing one.
+/// Creates a folder with mode 0700, or checks an existing folder.
 fn make_private(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
     let there = match fs::symlink_metadata(folder) {
-        // It has just been removed; the caller retries.
+        // A keeper has just removed the folder; the caller retries.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         there => there?,
     };
@@ -194,7 +199,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves `node` until it is not needed, or until `end`. Removes the folder if the node is clear.
+/// Serves `node` until the node needs no agent, or until `end`. Removes the folder if the node is clear.
 pub async fn keep<K: Kernel + 'static>(
     node: Node<K>,
     config: &Config,
@@ -217,7 +222,7 @@ pub async fn keep<K: Kernel + 'static>(
     let is_clear = *need.borrow() == Need::Nothing;
     let removed = match told.await {
         Ok(_alone) if is_clear => folder.remove(),
-        // A bridge is connected and waits for the next keeper.
+        // A bridge may wait in this folder for the next keeper, so only the journal is removed.
         Err(_) if is_clear => fs::remove_file(folder.journal()),
         _ => Ok(()),
     };
@@ -235,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_does_not_exit_while_a_bridge_is_connected_and_a_bridge_may_come_after_its_exit() {
+    fn a_keeper_exits_only_without_bridges_and_a_later_bridge_creates_the_folder_again() {
         let parent = tempfile::tempdir().unwrap();
         let folder = folder(parent.path());
         let first = folder.enter().unwrap();
@@ -252,7 +257,7 @@ mod tests {
         folder.remove().unwrap();
         assert!(!parent.path().join("netemctl-ssh").exists());
         drop(alone);
-        // It has waited for the removed folder, and uses the new one.
+        // The bridge has waited for the lock in the removed folder, and then created a new folder.
         let (is_seen, _presence) = coming.join().unwrap().unwrap();
         assert!(is_seen && folder.path().exists());
     }

@@ -1,4 +1,4 @@
-//! What the kernel counts, as the agent tells it.
+//! Tests of the packet counters that the agent reports.
 
 use super::{address, commit, confirm, n1, now, parted, prepare, put, uniform};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     wire::{PartitionEnded, Routed},
 };
 
-/// Has each filter of a cut count so many packets.
+/// Sets the packet counter of each filter of a cut.
 fn count(node: &mut Node<FakeKernel>, packets: u64) {
     for tally in node.kernel().tree.counters.cuts.values_mut() {
         tally.packets = packets;
@@ -25,17 +25,17 @@ fn a_change_that_ends_a_partition_returns_the_packets_cut_until_then() {
 
     node.prepare(prepare("b", &partition, &healed), now()).unwrap();
     node.make_ready(&commit("b"), now()).unwrap();
-    // Nothing was cut until it was ready; then a packet came.
+    // Both filters cut their first packet after `make_ready` has read the counters.
     count(&mut node, 1);
     let committed = node.commit(&commit("b"), &|| now()).unwrap();
-    assert_eq!(committed.ended, [ended(2)], "by both filters");
+    assert_eq!(committed.ended, [ended(2)], "one packet by each of the two filters");
     node.confirm(&confirm("b"), now()).unwrap();
 
     let again = parted(&healed, "n2", None);
     put(&mut node, "c", &again);
     let another = parted(&again, "n3", None);
     node.prepare(prepare("d", &again, &another), now()).unwrap();
-    assert_eq!(node.commit(&commit("d"), &|| now()).unwrap().ended, [], "it goes on");
+    assert_eq!(node.commit(&commit("d"), &|| now()).unwrap().ended, [], "the first partition continues");
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn counters_have_the_packets_cut_by_a_partition_and_sent_by_a_link() {
     let counted = node.counted(now()).unwrap();
     assert_eq!(counted.cuts.len(), 2);
     let [link] = &counted.links[..] else { panic!("{:?}", counted.links) };
-    assert_eq!((link.sent, link.dropped, link.overflowed), (sent, 10, Some(10)), "no loss is asked for");
+    assert_eq!((link.sent, link.dropped, link.overflowed), (sent, 10, Some(10)), "all drops are overflow");
     assert_eq!(link.addresses.len(), 2);
 }
 

@@ -1,4 +1,4 @@
-//! What others do to the interface shows at once, and is rolled back where the config says so.
+//! Tests of drift: the agent reports changes of other programs at once, and repairs them if the config says so.
 
 use super::*;
 use crate::{
@@ -18,13 +18,13 @@ fn shaped(on_drift: OnDrift) -> Node<FakeKernel> {
     node
 }
 
-/// Somebody takes the gate to the filters away, and the kernel says that there was something.
+/// Another program deactivates the agent's chain of filters, and the kernel sends an event.
 fn disturb(node: &mut Node<FakeKernel>) {
     node.kernel().tree.active = None;
     node.kernel().events.push(Event::Shaping { index: 2 });
 }
 
-/// The interface is deleted, and made again under another index, without an address.
+/// Deletes the interface, and creates it again with another index and without an address.
 fn make_again(node: &mut Node<FakeKernel>) {
     let kernel = node.kernel();
     kernel.tree = Tree::default();
@@ -51,7 +51,7 @@ fn on_drift_report_shows_the_start_of_drift_and_writes_nothing() {
     }
     assert_eq!(node.status(start + 300 * SECOND).unwrap().watch.since, Some((start + SECOND).wall.to_string()));
     assert_eq!(node.kernel().writes, writes);
-    // A change of ours is the end of it.
+    // A change by a controller ends the drift.
     let document = Wanted { generation: 5, ..wanted_of(&node) };
     put(&mut node, "b", &document);
     assert_eq!((node.status(now()).unwrap().drift, incidents(&mut node, now())), (vec![], vec![]));
@@ -70,9 +70,9 @@ fn on_drift_repair_repairs_at_once_and_reports_it() {
     assert!(told[0].starts_with("the kernel no longer") && told[1].starts_with("repaired in 3 steps"), "{told:?}");
 }
 
-/// With it go the classes and the filters on the way out, and the hook for what comes in stays, with its cuts.
+/// Together with a root qdisc, the kernel deletes its classes and filters. The qdisc clsact and its cuts stay.
 #[test]
-fn a_deleted_root_qdisc_is_repaired_and_the_rest_still_belongs_to_the_agent() {
+fn a_deleted_root_qdisc_is_repaired_and_a_clear_removes_the_other_objects() {
     for on_drift in [OnDrift::Report, OnDrift::Repair] {
         let mut node = shaped(on_drift);
         let wanted = parted(&wanted_of(&node), "n2", None);
@@ -99,8 +99,8 @@ fn repairs_that_are_undone_are_not_repeated_in_a_tight_loop() {
         node.tick(now() + tick * Duration::from_millis(200)).unwrap();
     }
     let repairs = node.status(now() + 60 * SECOND).unwrap().watch.repairs;
-    assert_eq!((repairs, node.kernel().writes - writes), (6, 6 * 3), "in a minute");
-    // It is repaired in the end, without a further event.
+    assert_eq!((repairs, node.kernel().writes - writes), (6, 6 * 3), "repairs and writes in a minute");
+    // The next repair needs no further event.
     node.tick(now() + 63 * SECOND).unwrap();
     assert!(node.status(now() + 64 * SECOND).unwrap().drift.is_empty());
 }
@@ -120,7 +120,7 @@ fn the_agents_own_writes_are_no_drift() {
 }
 
 #[test]
-fn a_replaced_interface_is_repaired_only_with_on_drift_repair_and_once_it_has_its_address() {
+fn with_on_drift_repair_a_replaced_interface_is_repaired_when_it_has_its_address() {
     for on_drift in [OnDrift::Report, OnDrift::Repair] {
         let mut node = shaped(on_drift);
         let (before, writes) = (node.kernel().tree.clone(), node.kernel().writes);
@@ -132,7 +132,7 @@ fn a_replaced_interface_is_repaired_only_with_on_drift_repair_and_once_it_has_it
             "{:?}",
             status.drift
         );
-        assert_eq!(node.kernel().writes, writes, "whose it is now is not known yet");
+        assert_eq!(node.kernel().writes, writes, "an interface without the address is not changed");
         let told = incidents(&mut node, now());
         assert_eq!(told[..2], ["interface db0 was deleted", "interface db0 was replaced by a new one"]);
 
@@ -161,8 +161,8 @@ fn a_deleted_interface_is_drift_and_timed_changes_end_without_it() {
     node.kernel().is_gone = false;
     node.tick(now() + 20 * SECOND).unwrap();
     assert!(node.status(now() + 20 * SECOND).unwrap().overlays.is_empty());
-    assert_eq!(node.kernel().writes, writes, "an end writes nothing to an interface that never had what ends");
-    // The change can still be rolled back, although there is nothing left to roll back.
+    assert_eq!(node.kernel().writes, writes, "an end writes nothing to a new interface");
+    // A rollback of the change succeeds and writes nothing.
     node.rollback(&rollback("b"), now() + 21 * SECOND).unwrap();
     assert_eq!(node.kernel().writes, writes);
 }
@@ -180,7 +180,7 @@ fn a_link_that_went_down_and_up_is_an_incident() {
     };
     assert_eq!(link(false), (vec!["set interface db0 up (ip link set db0 up)".to_owned()], 2));
     assert_eq!(link(true), (vec![], 4));
-    assert_eq!(node.status(now()).unwrap().watch.repairs, 0, "nothing was to be written");
+    assert_eq!(node.status(now()).unwrap().watch.repairs, 0, "the agent cannot set a link up");
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_link_that_is_down_is_a_warning_at_prepare_and_drift_afterwards() {
 }
 
 #[test]
-fn a_kernel_that_does_not_answer_is_not_taken_for_an_empty_one() {
+fn nothing_is_repaired_while_the_kernel_does_not_answer() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
     node.kernel().is_mute = true;
@@ -242,7 +242,7 @@ fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() 
     node.tick(start + 10 * SECOND).unwrap();
     assert_eq!(node.kernel().tree.cuts.len(), 2, "the first partition is over");
 
-    // Nothing can be added, and the refusal has the command that removes the object.
+    // A change that adds is refused. The refusal has the command that removes the foreign object.
     let before = wanted_of(&node);
     let refused = node.prepare(prepare("d", &before, &uniform(&before, "300ms")), start + 11 * SECOND).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Refused);
@@ -290,15 +290,15 @@ fn nothing_is_repaired_while_a_change_waits_for_its_commit_time() {
     assert!(node.status(now() + SECOND).unwrap().drift.is_empty());
 }
 
-/// A virtual address, a privacy address or a new lease passed every partition, and the status said ok.
+/// Partitions do not cut packets to an unnamed address, such as a virtual address or a new lease.
 #[test]
-fn a_new_address_is_drift_until_the_document_names_it_and_an_earlier_one_is_not() {
+fn an_address_added_after_the_commit_is_drift_until_the_document_names_it() {
     let mut node = node(OnDrift::Repair);
     let known: IpAddr = "192.0.2.1".parse().unwrap();
     node.kernel().interface.addresses.push(known);
     let document = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &document);
-    assert_eq!(node.status(now()).unwrap().drift, [""; 0], "it was left out knowingly");
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0], "the interface had the address at the commit");
 
     let add = |node: &mut Node<FakeKernel>, address: &str| {
         node.kernel().interface.addresses.push(address.parse().unwrap());
@@ -320,11 +320,11 @@ fn a_new_address_is_drift_until_the_document_names_it_and_an_earlier_one_is_not(
         status.drift
     );
     assert!(status.watch.since.is_some() && status.watch.repairs == 0);
-    assert_eq!(node.kernel().writes, writes, "the agent cannot repair it");
+    assert_eq!(node.kernel().writes, writes, "the agent cannot repair a new address");
 
     let partition = parted(&document, "n2", None);
     put(&mut node, "b", &partition);
-    assert_eq!(node.status(now()).unwrap().drift.len(), 2, "a change that leaves it out is no consent");
+    assert_eq!(node.status(now()).unwrap().drift.len(), 2, "another change does not accept the address");
     let mut named = Wanted { generation: 9, ..partition };
     let place = named.inventory.nodes.get_mut(&node_name()).unwrap();
     place.addresses.extend(["2001:db8::7", "10.0.0.77"].map(|address| address.parse::<IpAddr>().unwrap()));

@@ -1,4 +1,4 @@
-//! An exchange of every call, for the documentation of the API: what an agent answers in its first change.
+//! One request and its reply for each call, for the documentation of the API.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -36,7 +36,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     };
     exchanges.add(&commit, &node.commit(&commit, &now).unwrap());
     exchanges.add(&confirm(ticket), &node.confirm(&confirm(ticket), now()).unwrap());
-    // The kernel release is that of the machine that runs the test.
+    // A fixed kernel release, because the real release depends on the machine that runs the test.
     exchanges.add(&GetHost {}, &Host { kernel: "6.1.0-28-amd64".to_owned(), ..node.host().unwrap() });
     exchanges.add(&GetStamp {}, &node.stamp());
     exchanges.add(&GetStatus {}, &node.status(now()).unwrap());
@@ -57,7 +57,7 @@ impl Exchanges {
     }
 }
 
-/// What only a network can answer.
+/// A sample request to measure. [`probed`] has an invented reply, because only a network could answer.
 fn probe() -> Probe {
     Probe {
         run: 7_340_032,

@@ -1,4 +1,4 @@
-//! Agents behind their sockets, and a controller that changes them all at one instant.
+//! Tests of a controller with three agents that listen on Unix sockets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -33,7 +33,7 @@ struct Site {
     folder: TempDir,
 }
 
-/// An agent with a runtime of its own, so that nothing of it goes on when it is killed.
+/// An agent with its own runtime, so that all its tasks end when it is killed.
 struct Agent {
     killed: CancellationToken,
     thread: Option<thread::JoinHandle<()>>,
@@ -89,7 +89,7 @@ impl Site {
         site
     }
 
-    /// Starts an agent, on what another one may have left.
+    /// Starts an agent with the journal and the kernel that an earlier agent may have left.
     async fn start(&mut self, number: u8) {
         let node = name(number);
         let path = self.folder.path();
@@ -102,14 +102,14 @@ impl Site {
     }
 
     fn kill(&mut self, number: u8) {
-        self.agents.remove(&name(number)).expect("it lives");
+        self.agents.remove(&name(number)).expect("the agent runs");
     }
 
     async fn stamps(&self) -> Answers<Stamp> {
         self.fleet.call(SOON, |_| GetStamp {}).await
     }
 
-    /// The generation of each node, and that no two nodes have different documents of the same one.
+    /// The generation of each node. Nodes of the same generation must have the same document.
     async fn generations(&self) -> Vec<u64> {
         let (stamps, silent) = split(self.stamps().await);
         assert!(silent.is_empty(), "{silent:?}");
@@ -119,12 +119,12 @@ impl Site {
         stamps.values().map(|stamp| stamp.generation).collect()
     }
 
-    /// Which nodes have something on their interface.
+    /// True for each node whose interface has objects of netemctl.
     fn taken(&self) -> Vec<bool> {
         self.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.taken)).collect()
     }
 
-    /// Waits until the nodes have those generations.
+    /// Waits until the nodes have these generations.
     async fn wait_for(&self, generations: &[u64], within: Duration) {
         let deadline = Instant::now() + within;
         while self.generations().await != generations {
@@ -146,7 +146,7 @@ impl Site {
         self.kernels.values().map(|kernel| kernel.fake(|fake| fake.writes)).collect()
     }
 
-    /// Cuts n2 off on top of what is in force.
+    /// An edit that adds a partition around n2 to the document in force.
     fn edit(&self) -> impl FnOnce(&Wanted) -> Result<Wanted, EditError> + use<> {
         let inventory = self.fleet.inventory().clone();
         move |wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", None) })
@@ -165,7 +165,7 @@ async fn all_nodes_write_at_the_commit_time_and_not_before() {
 }
 
 #[tokio::test]
-async fn a_timed_partition_is_reported_to_begin_when_it_does_on_the_nodes() {
+async fn a_timed_partition_begins_at_the_commit_time_on_all_nodes() {
     let site = Site::up().await;
     let inventory = site.fleet.inventory().clone();
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
@@ -176,8 +176,7 @@ async fn a_timed_partition_is_reported_to_begin_when_it_does_on_the_nodes() {
     assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, said);
 }
 
-/// The next document has the moment at which the partition began, so it is another one. It had the same generation, and was
-/// refused.
+/// The document in force has the real start of the partition, so it differs from the document of the first edit.
 #[tokio::test]
 async fn the_document_in_force_can_be_planned_and_applied_again_during_a_timed_partition() {
     let site = Site::up().await;
@@ -208,14 +207,14 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
         confirm_within: CONFIRM_WITHIN,
     });
     let others = async {
-        // All of them are waiting by then, or have at least been told.
+        // By then all nodes have received the request.
         tokio::time::sleep(SECOND).await;
         let statuses = split(site.fleet.call(SOON, |_| GetStatus {}).await);
         assert_eq!((statuses.0.len(), statuses.1.len()), (3, 0));
         assert!(statuses.0.values().all(|status| status.partitions.is_empty()));
         let rolled_back = split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
         assert_eq!((rolled_back.0.len(), rolled_back.1.len()), (3, 0));
-        assert!(asked.elapsed() < 3 * SECOND, "nobody had to wait for the instant");
+        assert!(asked.elapsed() < 3 * SECOND, "no reply waited for the commit time");
     };
     let (commits, ()) = tokio::join!(commits, others);
     let (committed, failures) = split(commits);
@@ -224,8 +223,7 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
-/// A plan was a transaction of its own: it was refused while another was under way, and kept others out for 15 s if it was
-/// killed.
+/// A plan is no transaction: a prepared change does not stop a plan, and a plan does not block a change.
 #[tokio::test]
 async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     let site = Site::up().await;
@@ -236,7 +234,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     let (fleet, ticket) = (&site.fleet, transaction.ticket.clone());
     drop(transaction.commit(&never).await.unwrap());
     let is_over = fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await;
-    assert!(split(is_over).1.is_empty(), "the plan has left the transaction alone");
+    assert!(split(is_over).1.is_empty(), "the plan did not affect the transaction");
 
     let ticket = fleet
         .prepare(&Edit::replacing(), &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() }))
@@ -246,7 +244,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     assert!(split(fleet.call(SOON, commit).await).1.is_empty());
     let refused = fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap_err();
-    assert!(refused.may_pass(), "nobody has confirmed what it would be planned on: {refused}");
+    assert!(refused.may_pass(), "a plan on an unconfirmed document is refused: {refused}");
     assert!(split(fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
 
     drop(fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap());
@@ -254,7 +252,7 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
 }
 
 #[tokio::test]
-async fn an_interruption_before_the_commit_time_leaves_no_trace() {
+async fn an_interruption_before_the_commit_time_changes_no_node() {
     let site = Site::up().await;
     let before = site.writes();
     let interrupt = CancellationToken::new();
@@ -268,10 +266,10 @@ async fn an_interruption_before_the_commit_time_leaves_no_trace() {
     tokio::time::sleep(SECOND / 2).await;
     let trees: Vec<Tree> = site.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect();
     assert_eq!(trees, vec![Tree::default(); 3]);
-    assert_eq!(site.writes(), before, "the lead is longer than ten milliseconds");
+    assert_eq!(site.writes(), before, "the commit time is more than 10 ms ahead");
 }
 
-/// The phases that a controller can die in, by what it did last: nothing goes on when it stops asking.
+/// The controller has committed on 0, 1, 2 or 3 nodes, and then sends no further request.
 #[tokio::test]
 async fn a_controller_that_dies_before_confirm_leaves_every_node_as_before() {
     let site = Site::up().await;
@@ -294,7 +292,7 @@ async fn a_controller_that_dies_before_confirm_leaves_every_node_as_before() {
 }
 
 #[tokio::test]
-async fn a_controller_that_dies_during_confirm_leaves_nodes_that_differ_until_the_next_apply() {
+async fn nodes_differ_after_a_controller_has_died_during_confirm_until_the_next_apply() {
     let site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: SECOND };
@@ -314,7 +312,7 @@ async fn an_agent_that_dies_between_prepare_and_commit_makes_all_others_roll_bac
     site.kill(2);
     let asked = Instant::now();
     let failed = transaction.commit(&CancellationToken::new()).await.unwrap_err();
-    assert!(asked.elapsed() < 5 * SECOND, "nobody waits for the dead");
+    assert!(asked.elapsed() < 5 * SECOND, "the controller does not wait for a dead agent");
     let TransactionError::Nodes { phase: Phase::Commit, failures, left } = failed else { panic!("{failed:?}") };
     assert_eq!(failures.keys().collect::<Vec<_>>(), [&name(2)]);
     assert_eq!(left[&name(2)].state, RollbackState::RollsBack, "{left:?}");
@@ -341,7 +339,7 @@ async fn an_agent_that_dies_after_its_commit_rolls_back_at_its_start_as_the_othe
 }
 
 #[tokio::test]
-async fn a_missing_node_can_be_left_out_and_is_brought_in_line_later() {
+async fn a_node_that_was_left_out_gets_the_document_of_the_next_change() {
     let mut site = Site::up().await;
     site.kill(3);
     let refused = site.edit_within(&Scope::default()).await.unwrap_err();
@@ -363,7 +361,7 @@ async fn a_missing_node_can_be_left_out_and_is_brought_in_line_later() {
 }
 
 #[tokio::test]
-async fn a_change_can_be_made_on_some_nodes_only_one_after_the_other() {
+async fn changes_can_be_made_on_single_nodes_one_after_the_other() {
     let site = Site::up().await;
     let only = |number: u8| Scope { only: Some([name(number)].into()), ..Scope::default() };
     let outcome = site.edit_within(&only(1)).await.unwrap();
@@ -377,7 +375,7 @@ async fn a_change_can_be_made_on_some_nodes_only_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict() {
+async fn a_node_that_was_left_out_and_got_another_change_is_a_conflict() {
     let mut site = Site::up().await;
     let only = |numbers: &[u8]| Scope {
         only: Some(numbers.iter().map(|number| name(*number)).collect::<BTreeSet<_>>()),
@@ -396,7 +394,7 @@ async fn a_node_that_was_left_out_and_got_another_change_meanwhile_is_a_conflict
     assert_eq!(site.generations().await, [2, 2, 2]);
 }
 
-/// Of several controllers at once each succeeds or changes nothing, and what was changed adds up.
+/// Each edit changes all nodes or none, so the generation is the number of successful edits.
 #[tokio::test]
 async fn competing_controllers_change_all_nodes_or_none() {
     let site = Site::up().await;
@@ -420,7 +418,7 @@ async fn competing_controllers_change_all_nodes_or_none() {
             let status = site.fleet.call(SOON, |_| GetStatus {}).await;
             let (status, silent) = split(status);
             assert!(silent.is_empty());
-            // A node that is changing says so.
+            // The status shows an unconfirmed change.
             if status.values().all(|status| status.unconfirmed.is_none()) {
                 let oldest = status.values().map(|status| status.stamp.generation).min();
                 seen = seen.max(oldest.unwrap());
@@ -441,7 +439,7 @@ async fn an_interruption_while_a_node_is_silent_cancels_on_the_other_nodes_at_on
     let site = Site::up().await;
     let mut inventory = site.fleet.inventory().clone();
     let silent = site.folder.path().join("silent");
-    // Whoever connects is never answered, as by an agent that was stopped.
+    // This listener never replies, like an agent that was stopped by SIGSTOP.
     let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
     inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(silent);
     let fleet = Fleet::new(inventory, Access::default());
@@ -454,13 +452,12 @@ async fn an_interruption_while_a_node_is_silent_cancels_on_the_other_nodes_at_on
     let terms = Edit::default();
     let (outcome, ()) = tokio::join!(fleet.edit(&terms, &interrupt, site.edit()), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
-    assert!(began.elapsed() < 8 * SECOND, "nobody waits until the call itself has timed out");
-    // A prepared change left over would be a conflict.
+    assert!(began.elapsed() < 8 * SECOND, "the interruption does not wait for the timeout of the call");
+    // A change that was still prepared would be a conflict.
     drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
-/// Stands before an agent's socket and passes calls on. Once an answer to *confirm* has been given, that and all later
-/// ones are lost, until it is told that the network is back.
+/// A proxy of an agent's socket. It loses the first reply to a confirm and all later calls until `is_back`.
 async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, is_back: CancellationToken) {
     let listener = UnixListener::bind(at).unwrap();
     let is_lost = CancellationToken::new();
@@ -475,7 +472,7 @@ async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, i
             }
             let mut server = UnixStream::connect(agent).await.unwrap();
             server.write_all(&request[..size]).await.unwrap();
-            // The agent's answer comes in one piece.
+            // One read returns the whole reply.
             let mut reply = vec![0; 1 << 20];
             let size = server.read(&mut reply).await.unwrap();
             if request.starts_with(b"POST /v1/confirm") && !is_lost.is_cancelled() {
@@ -488,7 +485,7 @@ async fn lose_after_confirm(at: std::path::PathBuf, agent: std::path::PathBuf, i
     }
 }
 
-/// What a controller hears whose last confirmation was lost while another one has changed something on top of it.
+/// The last confirmation of a controller is lost, and another controller makes a change on top.
 #[tokio::test]
 async fn a_covered_change_that_all_nodes_keep_is_not_reported_as_rolled_back() {
     let site = Site::up().await;
@@ -513,7 +510,7 @@ async fn a_covered_change_that_all_nodes_keep_is_not_reported_as_rolled_back() {
                 Err(error) => assert!(error.may_pass(), "{error}"),
             }
         };
-        // By then the first one has given up confirming it.
+        // By then the first controller has given up its confirmation.
         tokio::time::sleep(SECOND).await;
         is_back.cancel();
         outcome
@@ -525,7 +522,7 @@ async fn a_covered_change_that_all_nodes_keep_is_not_reported_as_rolled_back() {
     passes.abort();
 }
 
-/// Makes a change as a controller would that got no further than to confirm it.
+/// Makes a change that all nodes confirm and that the controller does not finish.
 async fn confirmed_on_all(site: &Site) -> Ticket {
     let ticket = site.prepare().await.ticket;
     let commit =
@@ -536,7 +533,7 @@ async fn confirmed_on_all(site: &Site) -> Ticket {
 }
 
 #[tokio::test]
-async fn a_change_prepared_on_a_rolled_back_document_does_not_restore_it() {
+async fn a_change_prepared_on_a_document_that_was_rolled_back_is_not_committed() {
     let site = Site::up().await;
     let ticket = confirmed_on_all(&site).await;
     let prepared = site.prepare().await;
@@ -554,7 +551,7 @@ async fn an_unconfirmed_document_is_not_edited() {
     let ticket = site.prepare().await.ticket;
     let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
     site.fleet.call_one(SOON, &name(1), commit).await.unwrap();
-    // Only this node has it, and a command that replaces everything, on other nodes, could still read it.
+    // Only n1 has the unconfirmed document. An edit of n2 could still read this document.
     let only = Scope { only: Some([name(2)].into()), ..Scope::default() };
     let refused = site
         .fleet

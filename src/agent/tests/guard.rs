@@ -1,4 +1,4 @@
-//! What an agent refuses, whatever it is asked, and what it lets pass if its config says so.
+//! Tests of the guard: the changes that it refuses, and the exceptions that the config may allow.
 
 use super::*;
 use crate::{
@@ -6,9 +6,9 @@ use crate::{
     kernel::{DefaultRoute, Link},
 };
 
-/// The interface in question.
+/// The index of the database's interface.
 const DB0: u32 = 2;
-/// Another one, which carries what is none of our business.
+/// The index of another interface, which carries other traffic.
 const ETH0: u32 = 3;
 
 fn link(index: u32, name: &str) -> Link {
@@ -23,7 +23,7 @@ fn route(link: u32) -> DefaultRoute {
     DefaultRoute { link: Some(link), gateway: Some([192, 0, 2, 254].into()), table: 254 }
 }
 
-/// A host with two interfaces, of which one is the database's, and a kernel that is made otherwise by a test.
+/// The kernel of a host with two interfaces, one of them the database's. `make` changes the kernel for a test.
 fn host(make: impl FnOnce(&mut FakeKernel)) -> FakeKernel {
     let mut kernel = untouched();
     kernel.others.push(eth0());
@@ -54,7 +54,7 @@ fn ask(node: &mut Node<FakeKernel>, wanted: &Wanted, via: Via) -> Result<(), Str
     result
 }
 
-/// Expects a refusal, and that it says how to allow what it refuses, which then is allowed.
+/// Expects a refusal that names the exception, and that the agent admits the change with this exception.
 #[track_caller]
 fn assert_refused(kernel: &FakeKernel, via: Via, exception: Exception, because: &str) {
     let wanted = uniform(&Wanted::default(), "100ms");
@@ -65,7 +65,7 @@ fn assert_refused(kernel: &FakeKernel, via: Via, exception: Exception, because: 
 }
 
 #[test]
-fn an_interface_beside_the_default_route_is_admitted() {
+fn an_interface_without_a_default_route_is_admitted() {
     let wanted = uniform(&Wanted::default(), "100ms");
     for via in [Via::default(), by_eth0()] {
         ask(&mut node(host(|_| {}), &[]), &wanted, via).unwrap();
@@ -86,7 +86,7 @@ fn a_default_route_in_any_table_on_the_interface_or_above_it_is_refused() {
     assert_refused(&by_vlan, Via::default(), Exception::DefaultRoute, &format!("{carries} (that of db0.7 above it)"));
     let unknown = host(|kernel| kernel.default_routes.push(DefaultRoute { link: None, ..route(0) }));
     assert_refused(&unknown, Via::default(), Exception::DefaultRoute, "does not name its interface");
-    // A VLAN has queues of its own, so what goes by the link below it is not disturbed.
+    // A VLAN has its own queues, so shaping the VLAN does not affect other traffic of the link below it.
     let below = host(|kernel| {
         kernel.others.push(Link { lies_on: Some(ETH0), ..link(7, "eth0.7") });
     });
@@ -127,7 +127,7 @@ fn the_interface_that_carries_the_controllers_connection_is_refused() {
     let via = Via { local: end("10.0.0.1:7000"), peer: end("10.0.0.77:50000") };
     let carries = "interface db0 carries the controller's own connection";
     assert_refused(&host(|_| {}), via, Exception::Controller, carries);
-    // The same address as a socket of IPv6 shows it, and a link-local one, which names its link.
+    // An IPv6 socket shows an IPv4 address as IPv4-mapped. A link-local address names its link.
     let mapped = Via { local: end("[::ffff:10.0.0.1]:7000"), peer: None };
     assert_refused(&host(|_| {}), mapped, Exception::Controller, carries);
     let link_local = Via { local: end("[fe80::1%2]:7000"), peer: None };
@@ -175,17 +175,17 @@ fn addresses_of_other_hosts_are_refused() {
 }
 
 #[test]
-fn later_obstacles_do_not_stop_a_removal() {
+fn a_default_route_added_later_stops_neither_an_end_nor_a_clear() {
     let mut node = node(host(|_| {}), &[]);
     let start = now();
     let topology = uniform(&Wanted::default(), "100ms");
     put_at(&mut node, "a", &delayed(&topology, "80ms", Some(10 * SECOND)), start);
     let during = node.kernel().tree.shaping();
     node.kernel().default_routes.push(route(DB0));
-    // What ends by itself does.
+    // The timed change still ends by itself.
     node.tick(start + 10 * SECOND).unwrap();
     assert_ne!(node.kernel().tree.shaping(), during);
-    // Nothing new comes there, but the interface is given back.
+    // The agent refuses a new partition, but a clear still restores the interface.
     let base = wanted_of(&node);
     let error = node.prepare(prepare("b", &base, &parted(&base, "n2", None)), start + 10 * SECOND).unwrap_err();
     assert_eq!(error.code, ErrorCode::Refused);
@@ -229,7 +229,7 @@ fn an_interface_that_lost_its_address_or_name_keeps_its_state() {
 }
 
 #[test]
-fn an_interface_of_another_node_is_not_taken_for_a_renamed_one() {
+fn the_interface_of_another_node_is_not_mistaken_for_the_renamed_interface() {
     let mut node = node(host(|_| {}), &[]);
     let topology = uniform(&Wanted::default(), "100ms");
     put(&mut node, "a", &topology);
@@ -243,7 +243,7 @@ fn an_interface_of_another_node_is_not_taken_for_a_renamed_one() {
     assert_eq!(node.kernel().tree, before);
 }
 
-/// `/v1/probe` sent echo requests to any address, for every client of the agent.
+/// Without this check, every client of the agent could send echo requests to any address by `/v1/probe`.
 #[test]
 fn an_agent_measures_only_addresses_of_nodes() {
     let mut node = node(host(|_| {}), &[]);

@@ -1,8 +1,8 @@
-//! What becomes of a change that is prepared or committed and then left alone, and of what is asked twice or too late.
+//! Tests of leases, confirmations and rollbacks, and of requests that are repeated or late.
 
 use super::*;
 
-/// A node on which the first document is in force and the second is committed, and both.
+/// A node with a confirmed document and an unconfirmed change to a second document, and these two documents.
 fn committed() -> (Node<FakeKernel>, Wanted, Wanted) {
     let mut node = n1();
     let before = uniform(&Wanted::default(), "100ms");
@@ -26,7 +26,7 @@ fn an_unconfirmed_change_is_rolled_back_when_its_lease_expires_and_not_before() 
     assert_ne!(node.kernel().tree.shaping(), shaping);
     let status = node.status(late).unwrap();
     assert_eq!((status.unconfirmed, status.drift), (None, vec![]));
-    // A controller that was asleep meanwhile is told so.
+    // A controller that confirms too late gets an error.
     assert_eq!(node.confirm(&confirm("b"), late).unwrap_err().code, ErrorCode::Conflict);
     assert_eq!(node.stamp(), before.stamp());
 }
@@ -67,7 +67,7 @@ fn a_commit_can_be_repeated_after_a_lost_reply() {
     assert_eq!(node.make_ready(&commit("b"), now()).unwrap(), Duration::ZERO);
     let again = node.commit(&commit("b"), &now).unwrap();
     assert_eq!((again.stamp, node.kernel().writes), (after.stamp(), writes));
-    assert!(again.writes > 0, "the answer is the first one's");
+    assert!(again.writes > 0, "the reply is that of the first commit");
     node.confirm(&confirm("b"), now()).unwrap();
 }
 
@@ -78,7 +78,7 @@ fn an_unconfirmed_change_keeps_other_controllers_out() {
     let error = node.prepare(prepare("c", &after, &other), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
     assert!(error.message.ends_with("its unconfirmed change is rolled back in 15 s"), "{error}");
-    // Then it is rolled back first, and the other change starts from the document before.
+    // After the lease the node rolls back first. The other change must start from the document before.
     let late = now() + CONFIRM_WITHIN;
     assert_eq!(node.prepare(prepare("c", &after, &other), late).unwrap_err().code, ErrorCode::Conflict);
     node.prepare(prepare("c", &before, &uniform(&before, "10ms")), late).unwrap();
@@ -106,7 +106,7 @@ fn an_agent_that_is_busy_past_the_commit_time_refuses_the_commit() {
     let error = node.commit(&commit("a"), &|| now() + 13 * SECOND).unwrap_err();
     assert_eq!(error.message, "the agent was busy until 12.0 s after the commit time");
     assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
-    // It is out of nobody's way.
+    // The refused commit does not block another change.
     node.prepare(prepare("b", &Wanted::default(), &wanted), now() + 13 * SECOND).unwrap();
 }
 
@@ -131,7 +131,7 @@ fn a_failed_rollback_is_reported_and_retried() {
             assert_eq!(node.rollback(&rollback("b"), now()).unwrap_err().code, ErrorCode::Broken);
         }
         assert!(node.tick(now() + SECOND).is_err());
-        assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Broken, "it is decided");
+        assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Broken, "the rollback has begun");
         node.kernel().fails_from = None;
         node.tick(now() + 2 * SECOND).unwrap();
         assert_eq!(node.stamp(), before.stamp());
@@ -180,7 +180,7 @@ fn an_agent_that_exits_rolls_back_an_unconfirmed_change_and_keeps_confirmed_ones
     assert_eq!((node.tick(now()).unwrap(), &node.kernel().tree), (None, &tree));
 }
 
-/// Another controller makes a change on top of what `b` has confirmed, as far as it is told to.
+/// Prepares and commits a change on top of `base`, as another controller does. Returns the new document.
 fn cover(node: &mut Node<FakeKernel>, ticket: &str, base: &Wanted) -> Wanted {
     let wanted = uniform(base, "10ms");
     node.prepare(prepare(ticket, base, &wanted), now()).unwrap();
@@ -203,11 +203,11 @@ fn a_rollback_of_a_covered_change_is_not_reported_as_rolled_back() {
     for ticket in ["b", "c"] {
         let rolled_back = node.rollback(&rollback(ticket), now()).unwrap();
         assert_eq!((rolled_back.kept, rolled_back.stamp), (true, top.stamp()));
-        // A confirmation that is repeated late is true, too.
+        // A late, repeated confirmation also succeeds.
         node.confirm(&confirm(ticket), now()).unwrap();
     }
 
-    // Taken back, it takes along what was asked to be rolled back, once and for all.
+    // The rollback of c also rolls back b if a rollback of b was requested.
     for (is_asked, is_confirmed) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut node, _, after) = committed();
         node.confirm(&confirm("b"), now()).unwrap();
@@ -224,7 +224,7 @@ fn a_rollback_of_a_covered_change_is_not_reported_as_rolled_back() {
         let rolled_back = node.rollback(&rollback("b"), now()).unwrap();
         assert_eq!((rolled_back.kept, rolled_back.stamp), (false, before.stamp()));
     }
-    // So does one that nobody confirms.
+    // The rollback of c when its lease expires also rolls back b.
     let (mut node, before, after) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     cover(&mut node, "c", &after);
@@ -234,7 +234,7 @@ fn a_rollback_of_a_covered_change_is_not_reported_as_rolled_back() {
 }
 
 #[test]
-fn an_unfinished_change_can_be_rolled_back_until_eight_others_lie_on_it() {
+fn an_unfinished_change_can_be_rolled_back_until_eight_others_lie_on_top() {
     let (mut node, _, mut top) = committed();
     node.confirm(&confirm("b"), now()).unwrap();
     for number in 1..=8 {
@@ -247,7 +247,7 @@ fn an_unfinished_change_can_be_rolled_back_until_eight_others_lie_on_it() {
 }
 
 #[test]
-fn a_prepared_change_is_cancelled_with_the_document_that_it_was_prepared_on() {
+fn a_rollback_also_cancels_the_change_prepared_on_top() {
     for is_ready in [false, true] {
         let (mut node, before, after) = committed();
         node.confirm(&confirm("b"), now()).unwrap();
@@ -259,7 +259,7 @@ fn a_prepared_change_is_cancelled_with_the_document_that_it_was_prepared_on() {
         assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
         assert_eq!(node.commit(&commit("c"), &now).unwrap_err().code, ErrorCode::Conflict);
         assert_eq!(node.stamp(), before.stamp());
-        // Another one is in nobody's way.
+        // No prepared change blocks the next change.
         cover(&mut node, "d", &before);
     }
 }
@@ -277,7 +277,7 @@ fn a_late_message_of_an_ended_transaction_starts_nothing() {
 }
 
 #[test]
-fn an_unconfirmed_document_is_marked_as_such() {
+fn an_unconfirmed_document_is_marked_as_unconfirmed() {
     let (mut node, _, _) = committed();
     assert!(node.document(now()).unconfirmed);
     node.confirm(&confirm("b"), now()).unwrap();

@@ -1,4 +1,4 @@
-//! The transaction on one node, over a kernel in memory.
+//! Tests of one node on a kernel in memory, and helpers for all tests of the agent.
 
 mod counters;
 mod drift;
@@ -24,7 +24,7 @@ use crate::{
     wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Rollback, Ticket},
 };
 
-/// When the tests begin: an hour after the machine was started.
+/// The time at which the tests begin: one hour after boot.
 fn now() -> Now {
     Now { uptime: Duration::from_hours(1), wall: Moment::from_nanos(1_800_000_000_000_000_000) }
 }
@@ -51,7 +51,7 @@ fn inventory() -> Inventory {
     Inventory { nodes: (1..=3).map(node).collect(), ..Inventory::default() }
 }
 
-/// The document under which every pair has this RTT.
+/// The document `base` with a topology that gives every pair of nodes this RTT.
 fn uniform(base: &Wanted, rtt: &str) -> Wanted {
     let text = format!("name = 'uniform'\nnodes = 'n[1-3]'\n[links]\ndefault = {{ rtt = '{rtt}' }}\n");
     let topology = Topology::parse(Source::new("uniform.toml", text)).unwrap();
@@ -59,7 +59,7 @@ fn uniform(base: &Wanted, rtt: &str) -> Wanted {
     Wanted { generation: base.generation + 1, ..wanted }
 }
 
-/// The document with those nodes parted from all others.
+/// The document `base` with a partition between the nodes of `side` and all other nodes.
 fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
     let side = hostlist::expand(side).unwrap().into_iter().map(|name| name.parse().unwrap()).collect();
     let mut wanted = Wanted { generation: base.generation + 1, inventory: inventory(), ..base.clone() };
@@ -76,7 +76,7 @@ fn parted(base: &Wanted, side: &str, timing: Option<Timing>) -> Wanted {
     wanted
 }
 
-/// What `n1` is configured to be.
+/// The configuration of the agent of `n1`.
 fn config(journal: Option<&Path>) -> Config {
     let socket = Some("/run/n1.sock".into());
     let config = Config::of("n1".parse().unwrap(), vec!["db0".parse().unwrap()]);
@@ -120,7 +120,7 @@ fn put(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted) {
     put_at(node, ticket, wanted, now());
 }
 
-/// Puts a document in force at a moment.
+/// Puts a document in force at the time `now`.
 fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Now) {
     let base = wanted_of(node);
     node.prepare(prepare(ticket, &base, wanted), now).unwrap();
@@ -134,7 +134,7 @@ fn wanted_of(node: &Node<FakeKernel>) -> Wanted {
 }
 
 #[test]
-fn preparing_writes_nothing_and_committing_puts_it_in_force() {
+fn prepare_writes_nothing_and_commit_puts_the_document_in_force() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
     let prepared = node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
@@ -167,7 +167,7 @@ fn a_prepared_change_keeps_other_controllers_out_until_it_is_rolled_back() {
     assert_eq!(error.code, ErrorCode::Conflict);
     node.rollback(&rollback("ours"), now()).unwrap();
     node.prepare(prepare("theirs", &Wanted::default(), &theirs), now()).unwrap();
-    // What was rolled back cannot be committed any more.
+    // A change that was rolled back cannot be committed.
     assert_eq!(node.commit(&commit("ours"), &|| now()).unwrap_err().code, ErrorCode::Conflict);
 }
 
@@ -178,7 +178,7 @@ fn rolling_back_a_committed_change_restores_the_document_before() {
     let (before, tree) = (wanted_of(&node), node.kernel().tree.shaping());
     put(&mut node, "b", &uniform(&before, "300ms"));
     assert_ne!(node.kernel().tree.shaping(), tree);
-    // Rolling it back twice is rolling it back once; rolling back another transaction is nothing.
+    // The second rollback of a transaction changes nothing, and so does the rollback of an unknown transaction.
     for ticket in ["b", "b", "unknown"] {
         let rolled_back = node.rollback(&rollback(ticket), now()).unwrap();
         assert_eq!(rolled_back.stamp, before.stamp());
@@ -219,7 +219,7 @@ fn applying_the_document_in_force_writes_nothing() {
 }
 
 #[test]
-fn a_foreign_change_is_drift() {
+fn a_change_by_another_program_is_drift() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
     node.kernel().tree.active = None;
@@ -227,7 +227,7 @@ fn a_foreign_change_is_drift() {
 }
 
 #[test]
-fn a_node_that_the_inventory_lacks_or_locates_elsewhere_is_refused() {
+fn a_document_whose_inventory_lacks_the_node_or_moves_it_is_refused() {
     let mut node = n1();
     let wanted = uniform(&Wanted::default(), "100ms");
     let name: NodeName = "n1".parse().unwrap();
@@ -268,21 +268,21 @@ fn draining_classes_are_removed_when_they_are_empty() {
     put(&mut node, "b", &wanted);
     assert!(node.drains());
     node.tick(now()).unwrap();
-    assert!(node.drains(), "it still holds a packet");
+    assert!(node.drains(), "a draining class still holds a packet");
     node.kernel().tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
     node.tick(now()).unwrap();
     assert!(!node.drains());
-    assert_eq!(node.kernel().tree.classes.len(), 2, "the default class and the one in use");
+    assert_eq!(node.kernel().tree.classes.len(), 2, "the default class and the class in use");
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The document with a delay laid over all links of node n2, for a time.
+/// The document `base` with an overlay that delays all links of node n2 for the time `lasts`.
 fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
     laid(base, &format!("delay = '{delay}'"), lasts)
 }
 
-/// The document with a change laid over all links of node n2, for a time.
+/// The document `base` with an overlay on all links of node n2 for the time `lasts`.
 fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
     let change = LinkChange::parse(Source::new("<set>", says), true).unwrap();
     let wish = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
@@ -291,7 +291,7 @@ fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
 }
 
 #[test]
-fn a_timed_change_ends_alone_and_leaves_the_tree_as_before() {
+fn a_timed_change_ends_by_itself_and_restores_the_tree() {
     let mut node = n1();
     let start = now();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
@@ -315,7 +315,7 @@ fn a_timed_change_ends_alone_and_leaves_the_tree_as_before() {
     assert!(status.overlays.is_empty() && status.drift.is_empty());
     let writes = node.kernel().writes;
     node.tick(start + 11 * SECOND).unwrap();
-    assert_eq!(node.kernel().writes, writes, "it ends once");
+    assert_eq!(node.kernel().writes, writes, "a timed change ends only once");
 }
 
 #[test]
@@ -336,18 +336,18 @@ fn an_edit_keeps_the_times_of_other_changes() {
     let edited = uniform(&wanted_of(&node), "100ms");
     put_at(&mut node, "b", &edited, start + 6 * SECOND);
     assert_eq!(node.status(start + 6 * SECOND).unwrap().overlays[0].left, Some(4.0));
-    // Laid anew, it is another one, whose time starts anew.
+    // A second overlay with the same content is another timed change, which lasts its full time.
     let anew = delayed(&edited, "80ms", Some(10 * SECOND));
     put_at(&mut node, "c", &anew, start + 7 * SECOND);
     assert_eq!(node.status(start + 7 * SECOND).unwrap().overlays[0].left, Some(10.0));
 }
 
 #[test]
-fn a_change_that_has_ended_here_stays_ended_in_a_late_edit() {
+fn a_late_edit_does_not_restart_a_timed_change_that_has_ended() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &delayed(&Wanted::default(), "80ms", Some(10 * SECOND)), start);
-    // The controller asked a node that was a moment behind.
+    // The controller has read the document from a node on which the timed change had not ended yet.
     let retained = uniform(&wanted_of(&node), "100ms");
     let now = start + 11 * SECOND;
     node.tick(now).unwrap();
@@ -359,7 +359,7 @@ fn a_change_that_has_ended_here_stays_ended_in_a_late_edit() {
 }
 
 #[test]
-fn an_end_that_fails_in_the_kernel_is_drift_and_is_retried() {
+fn a_failed_end_of_a_timed_change_is_drift_and_is_retried() {
     let mut node = n1();
     let start = now();
     put_at(&mut node, "a", &uniform(&Wanted::default(), "100ms"), start);
@@ -389,7 +389,7 @@ fn rolling_back_an_edit_restores_the_times_of_removed_changes() {
     assert_eq!(node.kernel().tree.shaping(), during);
     assert_eq!(node.status(start + 2 * SECOND).unwrap().overlays[0].left, Some(8.0));
 
-    // Its time does not wait for a rollback that is late.
+    // A late rollback does not extend the time of the timed change.
     put_at(&mut node, "c", &Wanted { generation: 2, ..dropped }, start + 3 * SECOND);
     node.rollback(&rollback("c"), start + 11 * SECOND).unwrap();
     assert_eq!(node.kernel().tree, Tree::default());
@@ -397,7 +397,7 @@ fn rolling_back_an_edit_restores_the_times_of_removed_changes() {
 }
 
 #[test]
-fn rolling_back_a_timed_change_drops_its_times() {
+fn a_timed_change_applied_again_after_a_rollback_lasts_its_full_time() {
     let mut node = n1();
     let start = now();
     let timed = delayed(&Wanted::default(), "80ms", Some(10 * SECOND));

@@ -1,9 +1,9 @@
-//! Who answers what is refused, and for how long.
+//! Tests of the answers to rejected packets: when the agent starts and stops to send them.
 
 use super::*;
 use crate::plan::{Answer, Timing};
 
-/// The document with node n1 refusing, and being refused by, all others.
+/// The document `base` with a partition that rejects all packets between node n1 and the other nodes.
 fn refused(base: &Wanted, timing: Option<Timing>) -> Wanted {
     let mut wanted = parted(base, "n1", timing);
     wanted.partitions.iter_mut().for_each(|partition| partition.mode = Mode::Reject);
@@ -24,7 +24,7 @@ fn rejected_packets_are_answered_exactly_while_a_partition_rejects() {
     put(&mut node, "c", &Wanted { partitions: Vec::new(), generation: 9, ..wanted });
     assert_eq!(node.kernel().answers, Some(false));
     node.rollback(&rollback("c"), now()).unwrap();
-    assert_eq!(node.kernel().answers, Some(true), "going back brings it back");
+    assert_eq!(node.kernel().answers, Some(true), "the rollback starts the answers again");
     node.rollback(&rollback("b"), now()).unwrap();
 }
 
@@ -46,7 +46,7 @@ fn a_cancelled_change_leaves_no_reject_responder() {
     node.prepare(prepare("a", &Wanted::default(), &wanted), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(false));
     node.make_ready(&commit("a"), now()).unwrap();
-    assert_eq!(node.kernel().answers, Some(true), "before the first packet is cut");
+    assert_eq!(node.kernel().answers, Some(true), "answers start before the first packet is cut");
     node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.kernel().answers, Some(false));
     assert_eq!(node.kernel().writes, 0);

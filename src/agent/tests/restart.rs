@@ -1,4 +1,4 @@
-//! An agent that is killed, at any point, and the next one, which has the journal and the kernel as they were left.
+//! Tests of restarts: an agent is killed at any point, and the next agent continues from the journal and the kernel.
 
 use std::{
     fs,
@@ -16,11 +16,11 @@ use crate::{
     topology::Tables,
 };
 
-/// A kernel that outlives the agents which use it, and at which an agent can be made to die.
+/// A kernel that outlives its agents, and that can kill an agent after a number of writes.
 #[derive(Clone)]
 pub(super) struct Outliving {
     fake: Arc<Mutex<FakeKernel>>,
-    /// After how many writes the agent dies: at the next write, of which half is done, or as it reads back.
+    /// The number of writes after which the agent dies: in the middle of the next write, or at the next read.
     dies_after: Arc<Mutex<Option<usize>>>,
 }
 
@@ -45,7 +45,7 @@ impl Outliving {
         self.tree().shaping()
     }
 
-    /// Has the agent die after so many writes from now on; `None`: it lives.
+    /// Kills the agent after this number of further writes; `None`: does not kill the agent.
     fn dies_after(&self, writes: Option<usize>) {
         let done = self.fake(|fake| fake.writes);
         *self.dies_after.lock().unwrap() = writes.map(|writes| done + writes);
@@ -75,7 +75,7 @@ impl Kernel for Outliving {
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
-        assert!(!self.is_time(), "killed as it reads back");
+        assert!(!self.is_time(), "killed while it reads back");
         self.fake(|fake| fake.observe(interface))
     }
 
@@ -101,7 +101,7 @@ impl Kernel for Outliving {
     }
 }
 
-/// A machine: what is left when an agent ends.
+/// A machine: the files and the kernel that remain when an agent ends.
 struct Machine {
     folder: TempDir,
     kernel: Outliving,
@@ -128,7 +128,7 @@ impl Machine {
         node
     }
 
-    /// The machine is started anew: its kernel has nothing, and its uptime begins from nothing.
+    /// Reboots the machine: its kernel has no objects, and its boot id is new.
     fn reboot(&mut self, boot: &'static str) {
         self.kernel = Outliving::new();
         self.boot = boot;
@@ -144,7 +144,7 @@ fn put(node: &mut Node<Outliving>, ticket: &str, wanted: &Wanted, now: Now) {
     }
 }
 
-/// Documents of which each leads to the next: an interface is taken, reshaped, cut, given back.
+/// A sequence of documents. Their changes shape the interface, cut it, reshape it, clear it, and cut it again.
 fn documents() -> Vec<Wanted> {
     let nothing = Wanted::default();
     let slow = uniform(&nothing, "100ms");
@@ -171,13 +171,13 @@ fn an_agent_killed_during_a_commit_rolls_back_at_its_start() {
             let died = catch_unwind(AssertUnwindSafe(|| node.commit(&commit("b"), &now))).is_err();
             machine.kernel.dies_after(None);
             drop(node);
-            // Also if all of it was done and read back: it was not confirmed.
+            // The next agent rolls back even a complete commit, because the commit was not confirmed.
             let mut node = machine.start(now());
             assert_eq!(node.stamp(), before.stamp(), "killed after {writes} writes");
             assert_eq!(machine.kernel.shaping(), was.shaping(), "killed after {writes} writes");
             assert_eq!(machine.kernel.tree().taken, was.taken, "killed after {writes} writes");
             assert!(node.status(now()).unwrap().drift.is_empty());
-            // The controller, which had no answer, takes it back everywhere; here nothing is left of it.
+            // The controller got no reply, so it rolls back on all nodes. This node has rolled back already.
             assert_eq!(node.confirm(&confirm("b"), now()).unwrap_err().code, ErrorCode::Conflict);
             assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
             put(&mut node, "c", after, now());
@@ -215,7 +215,7 @@ fn an_agent_killed_after_a_confirm_keeps_the_change_and_can_still_roll_it_back()
         let writes = machine.kernel.fake(|fake| fake.writes);
         let mut node = machine.start(now());
         assert_eq!(node.stamp(), after.stamp());
-        assert_eq!(machine.kernel.fake(|fake| fake.writes), writes, "the kernel has it already");
+        assert_eq!(machine.kernel.fake(|fake| fake.writes), writes, "the kernel already has the document");
         assert_eq!(node.rollback(&rollback("b"), now()).unwrap().stamp, before.stamp());
         assert_eq!(machine.kernel.shaping(), was);
     }
@@ -254,7 +254,7 @@ fn a_timed_change_resumes_with_its_remaining_time() {
     put(&mut machine.start(start), "a", &wanted, start);
     let during = machine.kernel.shaping();
 
-    // Somebody sets the wall clock while no agent is there, which knows better.
+    // The wall clock is set while no agent runs. The next agent counts by the uptime.
     let later = Now { wall: Moment::from_nanos(7), ..start + 4 * SECOND };
     let mut node = machine.start(later);
     assert_eq!(machine.kernel.shaping(), during);
@@ -269,7 +269,7 @@ fn a_timed_change_resumes_with_its_remaining_time() {
     drop(node);
 
     let mut node = machine.start(start + 60 * SECOND);
-    assert_eq!(machine.kernel.tree(), Tree::default(), "not a filter is left");
+    assert_eq!(machine.kernel.tree(), Tree::default(), "no object is left");
     assert_eq!(node.stamp(), wanted.stamp());
     assert!(node.status(start + 60 * SECOND).unwrap().drift.is_empty());
 }
@@ -287,7 +287,7 @@ fn after_a_reboot_timed_changes_continue_by_the_wall_clock() {
     machine.reboot("second");
     let up = Now { uptime, wall: start.wall.after(17 * SECOND) };
     let mut node = machine.start(up);
-    assert_eq!(machine.kernel.shaping(), during, "17 seconds later it is down again");
+    assert_eq!(machine.kernel.shaping(), during, "the flap cuts again at 17 s");
     assert_eq!(node.status(up).unwrap().partitions[0].left, Some(83.0));
     assert_eq!(node.tick(up).unwrap(), Some(uptime + 3 * SECOND));
     drop(node);
@@ -296,7 +296,7 @@ fn after_a_reboot_timed_changes_continue_by_the_wall_clock() {
     let up = Now { uptime, wall: start.wall.after(60 * 60 * SECOND) };
     let mut node = machine.start(up);
     assert!(machine.kernel.tree().cuts.is_empty());
-    assert!(machine.kernel.tree().active.is_some(), "the topology has no end");
+    assert!(machine.kernel.tree().active.is_some(), "the topology does not end");
     assert!(node.status(up).unwrap().partitions.is_empty());
 }
 
@@ -341,7 +341,7 @@ fn a_truncated_journal_stops_the_agent_without_a_change() {
     let (writes, tree) = (machine.kernel.fake(|fake| fake.writes), machine.kernel.tree());
     for length in 0..whole.len() {
         fs::write(machine.journal(), &whole[..length]).unwrap();
-        let Err(error) = machine.open(now()) else { panic!("{length} bytes of {} are enough", whole.len()) };
+        let Err(error) = machine.open(now()) else { panic!("{length} of {} bytes are accepted", whole.len()) };
         assert!(matches!(error, JournalError::Malformed { .. }), "{error}");
         assert_eq!(fs::read(machine.journal()).unwrap(), whole[..length]);
     }
@@ -381,7 +381,7 @@ fn a_full_disk_refuses_a_change_at_prepare() {
     assert_eq!((machine.kernel.fake(|fake| fake.writes), node.stamp()), (writes, stamp));
     drop(node);
     let Err(JournalError::Unwritable(..)) = machine.open(now()) else {
-        panic!("an agent that cannot keep a journal does not start")
+        panic!("an agent has started without a writable journal")
     };
 }
 
@@ -401,7 +401,7 @@ fn a_full_disk_at_commit_refuses_the_change_and_leaves_no_reject_responder() {
     assert_eq!(machine.kernel.fake(|fake| fake.answers), Some(false));
 }
 
-/// All other nodes go back, so a full disk must not part this one from them.
+/// All other nodes roll back, so a full disk must not stop the rollback on this node.
 #[test]
 fn a_rollback_with_a_full_disk_is_done_and_journalled_later() {
     let machine = Machine::new();
@@ -427,7 +427,7 @@ fn a_rollback_with_a_full_disk_is_done_and_journalled_later() {
 fn a_journal_in_use_stops_a_second_agent() {
     let machine = Machine::new();
     let node = machine.start(now());
-    let Err(error) = machine.open(now()) else { panic!("there are two") };
+    let Err(error) = machine.open(now()) else { panic!("a second agent has started") };
     assert!(matches!(error, JournalError::InUse(_)), "{error}");
     drop(node);
     machine.start(now());
@@ -437,7 +437,7 @@ fn a_journal_in_use_stops_a_second_agent() {
 fn the_status_reports_the_recovery_from_the_journal() {
     let machine = Machine::new();
     let mut node = machine.start(now());
-    assert_eq!(node.status(now()).unwrap().recovered, None, "there was nothing");
+    assert_eq!(node.status(now()).unwrap().recovered, None, "a clear node has no recovery");
     put(&mut node, "a", &delayed(&documents()[1], "80ms", Some(SECOND)), now());
     drop(node);
 
@@ -468,7 +468,7 @@ fn after_reboot_clear_starts_clear_after_a_reboot() {
         let config = Config { after_reboot, ..config(Some(&machine.journal())) };
         let open = || Node::with_sandbox(config.clone(), machine.kernel.clone(), untouched(), boot, now()).unwrap();
         let mut node = open();
-        // Whatever has come in the way, what is ours is taken off.
+        // A default route added since then must not stop the removal of the agent's objects.
         if after_reboot == AfterReboot::Clear {
             let route = DefaultRoute { link: Some(2), gateway: None, table: 254 };
             machine.kernel.fake(|fake| fake.default_routes.push(route));
@@ -485,7 +485,7 @@ fn after_reboot_clear_starts_clear_after_a_reboot() {
         drop(node);
         let mut node = open();
         node.resume(now());
-        assert_eq!(node.status(now()).unwrap().recovered.is_none(), starts_clear, "it stays clear");
+        assert_eq!(node.status(now()).unwrap().recovered.is_none(), starts_clear, "a cleared node stays clear");
     }
 }
 
@@ -505,7 +505,7 @@ fn a_confirm_that_cannot_be_journalled_rolls_the_change_back() {
 }
 
 #[test]
-fn an_agent_without_a_journal_says_so() {
+fn the_status_has_the_path_of_the_journal_if_there_is_one() {
     assert_eq!(n1().status(now()).unwrap().journal, None);
     let machine = Machine::new();
     assert_eq!(machine.start(now()).status(now()).unwrap().journal, Some(machine.journal()));
@@ -556,7 +556,7 @@ fn a_restarted_agent_knows_which_changes_can_be_rolled_back() {
 }
 
 #[test]
-fn a_covered_rollback_is_done_at_the_start_with_the_interrupted_change_on_top() {
+fn a_restart_rolls_back_a_covered_change_with_the_unconfirmed_change_on_top() {
     let [_, first, second, third, ..] = &documents()[..] else { unreachable!() };
     for is_confirmed in [false, true] {
         let machine = Machine::new();

@@ -1,4 +1,4 @@
-//! What begins and ends by itself, and what waits for an agreed instant.
+//! Tests of timed changes, and of commits that wait for their commit time.
 
 use std::cell::Cell;
 
@@ -8,12 +8,12 @@ use crate::{
     wire::{Onset, PartitionStatus},
 };
 
-/// A time that ends.
+/// A timing with an end.
 fn lasting(begins: Moment, lasts: Duration) -> Timing {
     Timing { begins, lasts: Some(lasts), flap: None }
 }
 
-/// How it stands with the only partition of a node.
+/// The status of the node's only partition. The node must have no drift.
 fn partition(node: &mut Node<FakeKernel>, now: Now) -> PartitionStatus {
     let status = node.status(now).unwrap();
     assert_eq!(status.drift, [""; 0]);
@@ -25,7 +25,7 @@ fn cuts(node: &mut Node<FakeKernel>) -> usize {
 }
 
 #[test]
-fn a_timed_partition_begins_and_ends_alone_and_leaves_nothing() {
+fn a_timed_partition_begins_and_ends_by_itself_and_removes_all_objects() {
     let mut node = n1();
     let start = now();
     let wanted = parted(&Wanted::default(), "n2", Some(lasting((start + 5 * SECOND).wall, 10 * SECOND)));
@@ -40,7 +40,7 @@ fn a_timed_partition_begins_and_ends_alone_and_leaves_nothing() {
     assert_eq!(cuts(&mut node), 0);
 
     assert_eq!(node.tick(start + 5 * SECOND).unwrap(), Some((start + 15 * SECOND).uptime));
-    assert_eq!(cuts(&mut node), 2, "to n2 and from it");
+    assert_eq!(cuts(&mut node), 2, "one cut to n2 and one from n2");
     assert_eq!(partition(&mut node, start + 6 * SECOND), status(true, Some(9.0), Some(9.0)));
 
     assert_eq!(node.tick(start + 15 * SECOND).unwrap(), None);
@@ -78,9 +78,9 @@ fn a_late_agent_skips_missed_flaps() {
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(timing)), start);
     let writes = node.kernel().writes;
     assert_eq!(node.tick(start + 100 * SECOND).unwrap(), Some((start + 101 * SECOND).uptime));
-    assert_eq!(node.kernel().writes, writes, "it is down again");
+    assert_eq!(node.kernel().writes, writes, "the partition is in force at 100 s as at 0 s");
     node.tick(start + 101 * SECOND).unwrap();
-    assert_eq!(node.kernel().writes, writes + 2, "two filters");
+    assert_eq!(node.kernel().writes, writes + 2, "one write for each of two filters");
 }
 
 #[test]
@@ -94,8 +94,8 @@ fn a_timed_change_counts_from_the_commit_time() {
     node.commit(&commit_at("a", at.wall), &|| at).unwrap();
     assert_eq!(partition(&mut node, at).left, Some(10.0));
     let begins = node.document(at).lasting().partitions[0].timing.map(|timing| timing.begins);
-    assert_eq!(begins, Some(at.wall), "so that the next document says when it really began");
-    // A node that hears of it by a later document was told late, and it ends there when it ends elsewhere.
+    assert_eq!(begins, Some(at.wall), "the next document has the real start");
+    // A node that gets the partition by a later document counts from the start in that document.
     let mut other = n1();
     let later = Wanted { generation: 2, ..wanted };
     put_at(&mut other, "b", &later, at);
@@ -122,7 +122,7 @@ fn the_next_timed_change_is_computed_before_its_time() {
     let (writes, tree) = (node.kernel().writes, node.kernel().tree.clone());
     node.precompute(begins.uptime).unwrap();
     assert_eq!(node.kernel().writes, writes);
-    assert!(tree.taken && tree.cuts.is_empty(), "the interface is taken for it");
+    assert!(tree.taken && tree.cuts.is_empty(), "the root qdisc is installed in advance");
     node.tick(begins).unwrap();
     assert_eq!(cuts(&mut node), 2);
 }
@@ -144,7 +144,7 @@ fn commit_at(ticket: &str, at: Moment) -> Commit {
     Commit { at: Some(at), ..commit(ticket) }
 }
 
-/// A node with a partition that is prepared.
+/// A node with a prepared partition, and the document of this change.
 fn prepared() -> (Node<FakeKernel>, Wanted) {
     let mut node = n1();
     let wanted = parted(&uniform(&Wanted::default(), "100ms"), "n2", None);
@@ -158,7 +158,7 @@ fn a_commit_waits_for_its_time_and_returns_its_onset() {
     let at = now() + SECOND;
     assert_eq!(node.make_ready(&commit_at("a", at.wall), now()).unwrap(), SECOND);
     assert_eq!(node.kernel().writes, 0);
-    // Whoever asks while it waits is answered, with what is in force until then.
+    // While the commit waits, the status has the document that is still in force.
     assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
     // The lease expires 15 s later.
     assert_eq!(node.tick(now()).unwrap(), Some((now() + 15 * SECOND).uptime));
@@ -169,7 +169,7 @@ fn a_commit_waits_for_its_time_and_returns_its_onset() {
     };
     let committed = node.commit(&commit_at("a", at.wall), &clock).unwrap();
     assert_eq!(committed.stamp, wanted.stamp());
-    // Two cuts and the flip.
+    // Three steps take effect: two cuts, and the activation of the delays.
     let after = |milliseconds| at.wall.after(Duration::from_millis(milliseconds));
     assert_eq!(committed.onset, Some(Onset { first: after(2), last: after(4) }));
     assert_eq!(committed.told_late, None);
@@ -215,13 +215,13 @@ fn a_past_commit_time_commits_at_once_and_a_clock_difference_is_reported() {
         assert_eq!(
             partition(&mut node, at + late).left,
             Some(left),
-            "of a clock that differs only the lengths are used"
+            "if the clocks differ, the node uses only the durations"
         );
     }
 }
 
 #[test]
-fn a_timed_change_that_ends_while_a_commit_waits_makes_it_computed_again() {
+fn a_waiting_commit_is_computed_again_after_a_timed_change_has_ended() {
     let mut node = n1();
     let start = now();
     let first = parted(&Wanted::default(), "n2", Some(lasting(start.wall, 10 * SECOND)));
@@ -243,7 +243,7 @@ fn overlapping_partitions_may_end_in_either_order() {
         let start = now();
         let one = parted(&Wanted::default(), "n2", Some(lasting(start.wall, first_lasts * SECOND)));
         put_at(&mut node, "a", &one, start);
-        // n1 is parted from n2 by both, and from n3 by the second.
+        // Both partitions part n1 from n2, and the second also parts n1 from n3.
         let both = parted(&one, "n[2-3]", Some(lasting(start.wall, second_lasts * SECOND)));
         put_at(&mut node, "b", &both, start);
         assert_eq!(cuts(&mut node), 4);
@@ -254,7 +254,7 @@ fn overlapping_partitions_may_end_in_either_order() {
     }
 }
 
-/// A node whose clock is 4.8 s behind the controller's once made the change 4.8 s after all others.
+/// The commit time is a time of the controller's clock. The node's clock is 4.8 s ahead or behind.
 #[test]
 fn a_node_with_a_wrong_clock_commits_with_the_others() {
     for ahead in [-4_800_000_000_i64, 4_800_000_000] {
@@ -267,11 +267,11 @@ fn a_node_with_a_wrong_clock_commits_with_the_others() {
         let request = Commit { at: Some((now() + SECOND).wall), clock_ahead_ns: ahead, ..commit("a") };
         assert_eq!(node.make_ready(&request, by_node(now())).unwrap(), SECOND);
         let committed = node.commit(&request, &|| by_node(now() + SECOND)).unwrap();
-        // What the answer says is by the controller's clock, too.
+        // The onset in the reply is also a time of the controller's clock.
         assert_eq!(committed.onset.unwrap().first, (now() + SECOND).wall);
         assert_eq!(committed.told_late, None);
         node.confirm(&confirm("a"), by_node(now() + SECOND)).unwrap();
-        // So is what is to begin later.
+        // A later start is also a time of the controller's clock.
         assert_eq!(node.tick(by_node(now() + 2 * SECOND)).unwrap(), Some((now() + 60 * SECOND).uptime));
     }
 }

@@ -1,11 +1,13 @@
-//! The wake-ups of an idle agent: a deadline ([`Alarm`]) or an event from the kernel ([`EventWaiter`]).
+//! Wakes an idle agent at a deadline ([`Alarm`]) or after an event from the kernel ([`EventWaiter`]).
 
 use std::{io, os::fd::OwnedFd, time::Duration};
 
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use tokio::io::{Interest, unix::AsyncFd};
 
-/// A timer of `CLOCK_BOOTTIME` (`timerfd_create(2)`), which counts during suspend. The timers of the async runtime do not.
+/// A timer of `CLOCK_BOOTTIME` (`timerfd_create(2)`), which also counts during suspend.
+///
+/// The timers of the async runtime do not count during suspend.
 pub(crate) struct Alarm(AsyncFd<OwnedFd>);
 
 impl Alarm {
@@ -17,7 +19,7 @@ impl Alarm {
     /// Waits until an uptime; `None`: forever.
     pub(crate) async fn at(&self, uptime: Option<Duration>) {
         let Some(uptime) = uptime else { return std::future::pending().await };
-        // Zero would disarm the timer.
+        // An expiration of zero would disarm the timer.
         let at = uptime.max(Duration::from_nanos(1)).try_into();
         // An uptime beyond the range of the clock never comes.
         let Ok(at) = at else { return std::future::pending().await };
@@ -35,7 +37,7 @@ impl Alarm {
 pub(crate) struct EventWaiter(AsyncFd<OwnedFd>);
 
 impl EventWaiter {
-    /// `news`: the descriptor that becomes readable. The caller reads all events after each wait.
+    /// Waits on `news`, a descriptor that becomes readable at an event. The caller reads all events after each wait.
     pub(crate) fn of(news: OwnedFd) -> io::Result<Self> {
         readable(news).map(Self)
     }
@@ -53,7 +55,7 @@ impl EventWaiter {
     }
 }
 
-#[expect(deprecated, reason = "its successor is unsafe, for what does not own its descriptor")]
+#[expect(deprecated, reason = "its replacement is unsafe for types that do not own their descriptor")]
 fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
@@ -70,11 +72,11 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn an_alarm_goes_off_at_its_time_again_and_again_and_never_without_one() {
+    async fn an_alarm_can_be_set_many_times_and_never_expires_without_a_time() {
         let alarm = Alarm::new().unwrap();
         for _ in 0..3 {
             let at = Now::read().uptime + MOMENT;
-            // An alarm that is dropped right after it was set does not end the next one.
+            // A wait that was cancelled after it had set the timer must not end the next wait.
             tokio::select! {
                 biased;
                 () = alarm.at(Some(at.saturating_sub(MOMENT / 2))) => {}
@@ -90,15 +92,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_read_is_not_heard_again_and_what_comes_then_is() {
+    async fn each_event_ends_exactly_one_wait() {
         let (kernel, news) = UnixDatagram::pair().unwrap();
         news.set_nonblocking(true).unwrap();
-        let ear = EventWaiter::of(news.try_clone().unwrap().into()).unwrap();
+        let waiter = EventWaiter::of(news.try_clone().unwrap().into()).unwrap();
         let begin = Instant::now();
         for _ in 0..2 {
-            assert!(timeout(MOMENT, EventWaiter::wait(Some(&ear))).await.is_err());
+            assert!(timeout(MOMENT, EventWaiter::wait(Some(&waiter))).await.is_err());
             kernel.send(b"link").unwrap();
-            EventWaiter::wait(Some(&ear)).await;
+            EventWaiter::wait(Some(&waiter)).await;
             assert_eq!(news.recv(&mut [0; 8]).unwrap(), 4);
         }
         assert!(timeout(MOMENT, EventWaiter::wait(None)).await.is_err());

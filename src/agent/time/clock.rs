@@ -1,8 +1,8 @@
-//! The wall clock and the uptime, read together: [`Now`].
+//! [`Now`]: one reading of the wall clock and the uptime together.
 //!
-//! Nodes agree on times of the wall clock. Elapsed time is measured by the uptime (`CLOCK_BOOTTIME`, `clock_gettime(2)`),
-//! which nobody sets, which counts during suspend, and which survives a restart of the agent. A step of the wall clock does
-//! not move a timed change that has begun.
+//! The nodes agree on times of the wall clock. Each node measures elapsed time by its uptime (`CLOCK_BOOTTIME`,
+//! `clock_gettime(2)`). Nobody can set the uptime. The uptime also counts during suspend, and across a restart of the
+//! agent. A step of the wall clock therefore does not move a timed change that has begun.
 
 use std::{
     fs,
@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Moment;
 
-/// Longest time between the readings of the two clocks.
+/// Longest time between the readings of the two clocks that needs no retry.
 const TOGETHER: Duration = Duration::from_micros(100);
 
-/// Number of retries after slower readings. A busy machine uses the fastest one.
+/// Largest number of retries. If all readings are slow, the fastest of them is used.
 const MORE_READINGS: usize = 9;
 
 /// One reading of both clocks.
@@ -45,23 +45,23 @@ impl Now {
         best.now
     }
 
-    /// The reading after that much time, unless the wall clock is set.
+    /// The reading after the duration `time`, if nobody sets the wall clock.
     #[must_use]
     pub fn after(self, time: Duration) -> Self {
         Self { uptime: self.uptime.saturating_add(time), wall: self.wall.after(time) }
     }
 
-    /// The reading with the controller's wall clock, which the node's is `ahead` nanoseconds ahead of.
+    /// The reading with the controller's wall clock. `ahead`: nanoseconds by which the node's clock is ahead of it.
     pub(crate) fn by_controller(self, ahead: i64) -> Self {
         Self { wall: self.wall.by_a_clock_behind(ahead), ..self }
     }
 
-    /// The wall clock at an uptime, unless it was set since this reading.
+    /// The wall clock at an uptime, if nobody has set the wall clock since this reading.
     pub(crate) fn wall_at(self, uptime: Duration) -> Moment {
         self.wall.after(uptime.saturating_sub(self.uptime))
     }
 
-    /// The uptime at a wall-clock time that is not before this reading.
+    /// The uptime at a wall-clock time. A time before this reading gives the uptime of this reading.
     pub(crate) fn uptime_of(self, moment: Moment) -> Duration {
         self.uptime.saturating_add(moment.since(self.wall).unwrap_or_default())
     }
@@ -87,7 +87,7 @@ fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
-/// The id of this boot (random(4)); empty: unknown. Uptimes of one boot can be compared.
+/// The id of this boot (random(4)); empty: unknown. Only uptimes of the same boot can be compared.
 pub(crate) fn boot() -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id");
     boot.map(|text| text.trim().to_owned()).unwrap_or_default()
