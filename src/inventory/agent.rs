@@ -1,4 +1,4 @@
-//! The keys of an inventory that make the address of an agent.
+//! Lists the inventory keys for the address of an agent, by transport.
 
 use crate::plan::Transport;
 
@@ -11,7 +11,7 @@ pub(super) fn keys(transport: Transport) -> &'static [&'static str] {
     }
 }
 
-/// The transports with a key.
+/// The transports that use this key.
 pub(super) fn with_key(key: &str) -> impl Iterator<Item = Transport> {
     Transport::ALL.into_iter().filter(move |transport| keys(*transport).contains(&key))
 }

@@ -1,4 +1,4 @@
-//! An inventory file from the agents' answers, with comments for its editor: [`draft`].
+//! Writes a new inventory file from the agents' answers, with comments for the user: [`draft`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,9 +18,9 @@ use crate::{
 /// A new inventory file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Draft {
-    /// Its text.
+    /// The text of the file.
     pub text: String,
-    /// Its nodes.
+    /// The nodes of the file.
     pub nodes: BTreeMap<NodeName, Drafted>,
 }
 
@@ -28,13 +28,14 @@ pub struct Draft {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "InventoryInitNode"))]
 pub struct Drafted {
-    /// Its agent's address.
+    /// The address of the node's agent.
     pub agent: String,
-    /// The proposed interface. `None`: no interface is suitable, and the file is invalid until the user names one.
+    /// The proposed interface. `None`: no interface is suitable. The file is then invalid until the user adds an
+    /// interface.
     pub interface: Option<IfName>,
-    /// Its addresses on that interface.
+    /// The node's addresses on the proposed interface.
     pub addresses: Vec<IpAddr>,
-    /// The reason why there is no proposal, or a doubt about the proposal.
+    /// The reason why no interface is proposed, or why the proposed interface may be wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
 }
@@ -42,22 +43,22 @@ pub struct Drafted {
 /// Two hosts have the same name.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum SameNode {
-    /// In their agents' configs.
+    /// Two agents' configs have the same node name.
     #[error("the agents at {0} and {1} are both configured as node {2}; correct `node` in one config")]
     Configured(String, String, NodeName),
-    /// As their own host names, without configs.
+    /// Two hosts without an agent config have the same host name.
     #[error("the hosts at {0} and {1} have the same name, {2}; give each its own host name")]
     Named(String, String, NodeName),
 }
 
-/// A node of the new file.
+/// An entry of the new file.
 struct Line<'h> {
     agent: &'h AgentAddress,
     host: &'h Host,
     proposal: Option<&'h HostInterface>,
 }
 
-/// Makes a file from the agents' addresses and answers.
+/// Makes an inventory file from the agents' addresses and answers.
 ///
 /// # Errors
 ///
@@ -84,8 +85,15 @@ pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<D
     Ok(Draft { text: text(&lines, &nodes, tls), nodes })
 }
 
-/// The node name of each host: the name in its agent's config. A host without a config has the name that the user gave. A
-/// host that the user gave by address has its own host name if that is unique.
+/// The node name of each host.
+///
+/// - A host with an agent config has the name in the config.
+/// - A host that the user gave by name has the first label of this name. If the label is not unique, the host
+///   has the whole name.
+/// - A host that the user gave by address has its own host name. If the host name is not unique, the host has the
+///   address.
+///
+/// If the result is not a valid node name, the host has its own host name.
 fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
     let label = |agent: &AgentAddress| place_of(agent).split('.').next().unwrap_or_default().to_owned();
     let count = |is_so: &dyn Fn(&(AgentAddress, Host)) -> bool| found.iter().filter(|one| is_so(one)).count();
@@ -104,7 +112,9 @@ fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
     found.iter().map(name).collect()
 }
 
-/// The proposed interface: allowed by the agent's config, with an address, and without a default route. With a warning.
+/// The proposed interface and a warning.
+///
+/// The agent's config allows the interface. The interface has an address and carries no default route.
 fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
     let names = |interfaces: &[&HostInterface]| {
         interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")
@@ -137,7 +147,7 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
 
 fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafted>, tls: Option<&TlsFiles>) -> String {
     let keys: BTreeMap<_, _> = lines.iter().map(|(node, line)| (*node, keys(node, line))).collect();
-    // A key goes to `[defaults]` if all nodes have it with the same value.
+    // A key goes to `[defaults]` if all nodes have the same value for this key.
     let shared = |number: usize| {
         let values = keys.values().map(|keys| &keys[number]);
         the_only(values.map(|key| Some((key.name, key.in_defaults.as_deref()?))))
@@ -193,14 +203,14 @@ fn described(interface: &HostInterface, proposal: Option<&HostInterface>) -> Str
     format!("# {mark} {}: {}\n", interface.name, notes.join(", "))
 }
 
-/// A key of a node, with its TOML value as `[defaults]` have it and as an entry has it. `None`: no such line.
+/// A key of a node, with its TOML value in `[defaults]` and its TOML value in an entry. `None`: the key is left out.
 struct Key {
     name: &'static str,
     in_defaults: Option<String>,
     in_entry: Option<String>,
 }
 
-/// The keys that a node may share with the others.
+/// The keys of a node that may move to `[defaults]`.
 fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
     let transport = line.agent.transport();
     let key = |name, value: Option<String>| Key { name, in_defaults: value.clone(), in_entry: value };
@@ -232,7 +242,7 @@ fn place_of(agent: &AgentAddress) -> String {
     }
 }
 
-/// The text with `{node}` for the node's name, where the name is a whole word.
+/// The text with the node's name replaced by `{node}`. `None`: the name is not a whole word of the text.
 fn pattern(text: &str, node: &NodeName) -> Option<String> {
     let is_word_character = |character: char| character.is_ascii_alphanumeric();
     text.match_indices(node.as_str()).find_map(|(start, name)| {
@@ -242,7 +252,7 @@ fn pattern(text: &str, node: &NodeName) -> Option<String> {
     })
 }
 
-/// The common value, if all are equal.
+/// The common value, if all values are equal.
 fn the_only<T: Ord>(values: impl Iterator<Item = Option<T>>) -> Option<T> {
     let mut values: BTreeSet<Option<T>> = values.collect();
     let first = values.pop_first()?;

@@ -1,4 +1,4 @@
-//! The second pass over an inventory: the nodes, each with the keys of its entry and the defaults.
+//! Makes the nodes of an inventory from the entries and the defaults: the second pass, after `words`.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -21,7 +21,7 @@ use crate::{
     },
 };
 
-/// Reads an inventory from its table: the whole file, or a table at `place`.
+/// Reads an inventory from a table: a whole file, or the table at `place` of a topology.
 pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Result<InventoryFile, Vec<Finding>> {
     let mut findings = Vec::new();
     let document = words::read(table, &place, &mut findings);
@@ -57,7 +57,7 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
 
 /// An error in the text of a value.
 struct Wrong {
-    /// The wrong bytes of the text; `None`: all of it.
+    /// The wrong bytes of the text. `None`: the whole text is wrong.
     span: Option<Range<usize>>,
     reason: String,
 }
@@ -74,30 +74,30 @@ impl From<AddressError> for Wrong {
     }
 }
 
-/// The place of a part of a value, if the file has the value's text as it is, between quotes.
+/// The span of a part of a value in the file. `None`: the value has escapes or placeholders, or the part is empty.
 fn part_of(word: &Word<'_>, text: &str, part: &Range<usize>) -> Option<Range<usize>> {
     let start = word.span().start + 1;
     let is_verbatim = *word.get_ref() == text && word.span().len() == text.len() + 2;
     (is_verbatim && !part.is_empty()).then(|| start + part.start..start + part.end)
 }
 
-/// A missing value whose error is reported.
+/// A value is missing, and the error has been reported.
 struct Reported;
 
-/// The nodes so far, with their spans in the file.
+/// The state of the pass: the nodes so far and the findings.
 struct Gathering<'d, 't> {
     defaults: &'d Keys<'t>,
     path: &'d str,
     lines: Lines<'d>,
     nodes: BTreeMap<NodeName, Range<usize>>,
-    /// The node and its span, by the agent's address.
+    /// The node and its span, by the address of its agent.
     agents: HashMap<AgentAddress, (NodeName, Range<usize>)>,
-    /// The node and the span, by address.
+    /// The node and the span of the address, by address.
     owners: HashMap<IpAddr, (NodeName, Range<usize>)>,
-    /// The positions of wrong values, each reported once: a wrong default is wrong for every node.
+    /// The positions of wrong values. A wrong default concerns every node, but is reported once.
     wrong: BTreeSet<usize>,
     transports: BTreeSet<Transport>,
-    /// True if `transports` has those of all nodes.
+    /// True if `transports` has the transports of all nodes.
     transports_known: bool,
     entries: BTreeMap<NodeName, NodeEntry>,
     findings: Vec<Finding>,
@@ -238,7 +238,7 @@ impl<'d, 't> Gathering<'d, 't> {
         }
     }
 
-    /// Each node's addresses. Empty: the agent is asked.
+    /// The addresses of each node. Empty: the agent is asked.
     fn addresses(&mut self, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Vec<IpAddr>>, Reported> {
         let mut addresses = vec![Vec::new(); nodes.len()];
         for pattern in own_or_default(keys.addresses.as_ref(), None)?.into_iter().flatten() {
@@ -266,7 +266,7 @@ impl<'d, 't> Gathering<'d, 't> {
         Ok(addresses)
     }
 
-    /// The value of a pattern for each node. Reports its first error.
+    /// The value of a pattern for each node. Reports the first error.
     fn each<T, E: Into<Wrong>>(
         &mut self,
         pattern: &Pattern<'_>,
@@ -293,7 +293,7 @@ impl<'d, 't> Gathering<'d, 't> {
     }
 }
 
-/// The value of the entry, or of the defaults.
+/// The value of the entry, or else the value of the defaults.
 fn own_or_default<'k, T>(own: Option<&'k Said<T>>, default: Option<&'k Said<T>>) -> Result<Option<&'k T>, Reported> {
     match own.or(default) {
         None => Ok(None),
@@ -311,7 +311,7 @@ fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding 
     }
 }
 
-/// Reads an address that other nodes can reach.
+/// Reads an address. Fails if other nodes cannot reach the address.
 fn usable(text: &str) -> Result<IpAddr, &'static str> {
     let address: IpAddr = text.parse().map_err(|_| "write it as in \"10.20.0.1\" or \"fd20::1\"")?;
     if address.is_unspecified() || address.is_multicast() || address.is_loopback() {
@@ -328,7 +328,7 @@ fn goes_with(key: &str) -> String {
     format!("`{key}` goes with the transport {}", transports.join(" or "))
 }
 
-/// The defaults that no node uses.
+/// The findings about defaults that no node uses.
 fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<Finding> {
     let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
     let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));

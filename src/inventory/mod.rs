@@ -1,12 +1,11 @@
-//! The inventory format: a TOML file becomes an [`InventoryFile`], which is valid by construction, and with the agents'
-//! answers an [`Inventory`](crate::plan::Inventory).
+//! Reads an inventory file (TOML) as an [`InventoryFile`], and resolves it to an [`Inventory`](crate::plan::Inventory).
 //!
 //! ```toml
-//! [defaults]                           # for all nodes; entries override it
+//! [defaults]                           # for all nodes; an entry of a node overrides these
 //! host = "{node}.example.org"          # {node} is the node's name; the default is "{node}"
-//! network = "10.20.0.0/16"             # selects the interface with an address in it
+//! network = "10.20.0.0/16"             # selects the interface with an address in this network
 //!
-//! [nodes]                              # a node or a hostlist, with its own keys
+//! [nodes]                              # each key is a node name or a hostlist
 //! "n[1-7]" = {}
 //! n8 = { host = "10.0.0.8", interface = "enp3s0f1" }
 //! n9 = { transport = "ssh", user = "root", addresses = "10.20.0.9" }
@@ -22,9 +21,9 @@
 //!
 //! `docs/inventory.md` has every key. A topology may carry the same tables under `[inventory]`.
 //!
-//! The module is pure. `words` reads TOML into words, and `gather` makes nodes of them. Both report all errors as
-//! [`crate::topology`] does. [`InventoryFile::resolve`] adds interfaces and addresses from the agents' answers. [`draft()`]
-//! makes a file of the answers. First type to read: [`InventoryFile`].
+//! This module does no I/O. `words` checks keys and types, and `gather` makes the nodes. Both report all errors, as
+//! [`crate::topology`] does. [`InventoryFile::resolve`] adds interfaces and addresses from the agents' answers.
+//! [`draft()`] writes a new file from the agents' answers. First type to read: [`InventoryFile`].
 
 mod agent;
 mod draft;
@@ -50,7 +49,7 @@ use crate::{
     topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, Warnings, ZoneName, parse_toml},
 };
 
-/// An inventory as the file has it. Valid by construction.
+/// The content of an inventory file. Valid by construction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InventoryFile {
     nodes: BTreeMap<NodeName, NodeEntry>,
@@ -59,29 +58,29 @@ pub struct InventoryFile {
     warnings: Warnings,
 }
 
-/// One node of the file.
+/// One node of an inventory file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeEntry {
-    /// The address of its agent.
+    /// The address of the node's agent.
     pub agent: AgentAddress,
-    /// Its interface for the database.
+    /// The node's interface for the database.
     pub interface: Which,
-    /// Its addresses on that interface. Empty: all of the interface.
+    /// The node's addresses on this interface. Empty: all addresses of the interface.
     pub addresses: Vec<IpAddr>,
     /// The position in the file. `None`: the entry comes from no file.
     pub origin: Option<Origin>,
 }
 
-/// A node's agent, before the node is resolved.
+/// The agent of a node that is not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contact {
-    /// Its agent.
+    /// The agent's address.
     pub agent: AgentAddress,
     /// The interface for the database, if known.
     pub interface: Option<Which>,
 }
 
-/// How a file selects an interface.
+/// The selection of an interface in a file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Which {
     /// By name.
@@ -95,7 +94,7 @@ impl InventoryFile {
     ///
     /// # Errors
     ///
-    /// All errors of the file; of invalid TOML, the first.
+    /// All errors of the file. If the file is not valid TOML, only the first error.
     pub fn parse(source: Source) -> Result<Self, Rejected> {
         let file = match parse_toml(&source.text) {
             Ok(file) => file,
@@ -114,7 +113,7 @@ impl InventoryFile {
     ///
     /// # Errors
     ///
-    /// All errors of that table.
+    /// All errors of the `[inventory]` table.
     pub fn of_topology(topology: &Source) -> Result<Option<Self>, Rejected> {
         // Invalid TOML is reported when the topology is read.
         let Ok(file) = parse_toml(&topology.text) else { return Ok(None) };
@@ -128,12 +127,12 @@ impl InventoryFile {
         inventory.map(Some).map_err(|findings| Rejected::new(topology.clone(), findings))
     }
 
-    /// True for the text of a topology with an `[inventory]` table.
+    /// True if the text of a topology has an `[inventory]` table.
     pub fn is_in_topology(text: &str) -> bool {
         parse_toml(text).is_ok_and(|file| file.get_ref().contains_key("inventory"))
     }
 
-    /// The file that resolves to this inventory.
+    /// Makes a file that resolves to this inventory.
     pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
         let entry = |place: &NodeLocation| NodeEntry {
             agent: place.agent.clone(),
@@ -145,7 +144,7 @@ impl InventoryFile {
         Self { nodes, zones: inventory.zones.clone(), tls, warnings: Warnings::default() }
     }
 
-    /// Takes the zones of its topology, unless it has its own.
+    /// Adds the zones of the topology, unless the file has zones.
     #[must_use]
     pub fn with_zones_of(mut self, topology: &Topology) -> Self {
         if self.zones.is_empty() {
@@ -162,7 +161,7 @@ impl InventoryFile {
         &self.nodes
     }
 
-    /// The zones with their nodes. A node may be in none.
+    /// The zones with their nodes. A node may be in no zone.
     pub fn zones(&self) -> &BTreeMap<ZoneName, Vec<NodeName>> {
         &self.zones
     }
@@ -184,7 +183,9 @@ impl InventoryFile {
         self.nodes.iter().map(|(node, entry)| (node.clone(), contact(entry))).collect()
     }
 
-    /// The nodes whose agents must be asked: the file lacks the interface, or addresses, such as link-local ones.
+    /// The nodes whose agents must be asked, because the file lacks the interface's name or addresses.
+    ///
+    /// A node without link-local addresses in the file is included.
     pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
         let is_open = |entry: &NodeEntry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
         self.nodes.iter().filter(move |(_, entry)| is_open(entry)).map(|(node, _)| node)
@@ -201,7 +202,7 @@ impl fmt::Display for Which {
 }
 
 impl NodeEntry {
-    /// True if the node resolves without an answer of its agent.
+    /// True if the node can be resolved without an answer of its agent.
     pub fn is_complete(&self) -> bool {
         matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
     }

@@ -1,18 +1,18 @@
-//! A text for several nodes: one text with `{node}` for the node's name, or a hostlist with one text for each node.
+//! Reads a text for several nodes: a hostlist with one text for each node, or one text with the placeholder `{node}`.
 
 use crate::topology::{Finding, Hostlist, NodeName, Word};
 
 /// The placeholder for a node's name.
 const NODE: &str = "{node}";
 
-/// The longest text of a node: that of a DNS name, which is longer than the path of a Unix socket.
+/// The longest text of a node: the length of the longest DNS name. The path of a Unix socket is shorter.
 const MAX_CHARS: usize = 253;
 
 /// A text for several nodes.
 #[derive(Clone, Debug)]
 pub(super) struct Pattern<'t> {
     pub(super) word: Word<'t>,
-    /// One text, or one for each node.
+    /// One text for all nodes, or one text for each node.
     texts: Vec<String>,
 }
 
@@ -43,7 +43,7 @@ impl<'t> Pattern<'t> {
         Some(Self { word, texts })
     }
 
-    /// The text of each node. Fails if the number of texts differs from the number of nodes.
+    /// The text of each node. Fails if a hostlist has another number of texts than there are nodes.
     pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Box<Finding>> {
         let of_node = |(number, node): (usize, &NodeName)| {
             let text = self.texts.get(number).or_else(|| self.texts.first());

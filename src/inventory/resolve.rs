@@ -1,4 +1,4 @@
-//! Interfaces and addresses from the agents' answers: [`InventoryFile::resolve`].
+//! Resolves the interface and addresses of each node from the agents' answers: [`InventoryFile::resolve`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     wire::{Host, HostInterface},
 };
 
-/// The resolved nodes, and the errors of the others. Each node of the file is in exactly one of the two.
+/// The resolved nodes, and the errors of the others. Each node of the file is either in `inventory` or in `mismatches`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The resolved nodes.
@@ -24,20 +24,20 @@ pub struct Resolved {
     pub mismatches: BTreeMap<NodeName, Mismatch>,
 }
 
-/// Why a node's entry does not fit its agent's answer.
+/// The reason why a node cannot be resolved.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum Mismatch {
-    /// The agent does not answer.
+    /// The agent does not answer, and the file is not complete without an answer.
     #[error("its agent did not answer, and the inventory lacks its `interface` or `addresses`")]
     Silent,
-    /// The agent is another node's.
+    /// The agent belongs to another node.
     #[error(
         "the agent at {agent} is that of {found}; correct `host` in the inventory, or `node` in the agent's config"
     )]
     OtherNode {
         /// The address of the agent.
         agent: AgentAddress,
-        /// The node in its config.
+        /// The node in the agent's config.
         found: NodeName,
     },
     /// The host has no such interface.
@@ -61,7 +61,7 @@ pub enum Mismatch {
     SeveralInNetwork {
         /// The network in the file.
         network: IpNetwork,
-        /// Those interfaces.
+        /// The interfaces with an address in the network.
         found: Vec<HostInterface>,
     },
     /// The agent's config does not allow the interface.
@@ -73,7 +73,7 @@ pub enum Mismatch {
     NotAllowed {
         /// The interface.
         interface: IfName,
-        /// The host's interfaces that it allows.
+        /// The interfaces that the config allows.
         allowed: Vec<IfName>,
     },
     /// The interface has no address.
@@ -101,7 +101,7 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// True if two nodes are confused.
+    /// True if one node may have been taken for another.
     pub fn is_about_two_nodes(&self) -> bool {
         matches!(self, Self::OtherNode { .. } | Self::SharedAddress { .. })
     }
@@ -110,8 +110,9 @@ impl Mismatch {
 impl InventoryFile {
     /// Resolves the file with the agents' answers. An answer must fit the file.
     ///
-    /// A node without an answer has its `remembered` location, from when rules were last put in force, if that fits the
-    /// file. Otherwise, the file must have its interface and addresses.
+    /// `remembered` has the locations from the last time that rules were put in force. A node without an answer keeps
+    /// its remembered location, if the location fits the file. Otherwise, the file must have the node's interface and
+    /// addresses.
     pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, NodeLocation>) -> Resolved {
         let mut nodes = BTreeMap::new();
         let mut mismatches = BTreeMap::new();
@@ -187,7 +188,9 @@ fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch
     }
 }
 
-/// A node's addresses on an interface: those of the file or all reachable ones, and the link-local ones.
+/// A node's addresses on an interface: the addresses of the file, or else all reachable addresses.
+///
+/// The link-local addresses of the interface come last.
 fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>, Mismatch> {
     let mut own: Vec<IpAddr> = interface.reachable().collect();
     if let Some(address) = entry.global().find(|address| !own.contains(address)) {
@@ -196,7 +199,7 @@ fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>
     if !entry.addresses.is_empty() {
         own = entry.global().copied().collect();
     } else if let Which::InNetwork(network) = &entry.interface {
-        // Messages and tables show the first address.
+        // An address in the network comes first, because messages and tables show the first address.
         own.sort_by_key(|address| !network.contains(*address));
     }
     if own.is_empty() {

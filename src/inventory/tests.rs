@@ -1,4 +1,4 @@
-//! What a valid file means with what agents say. What an invalid file is told is in `tests/inventories/`.
+//! Tests of valid inventory files with agents' answers. `tests/inventories/` has invalid files with their errors.
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -37,7 +37,7 @@ fn host(name: &str, interfaces: Vec<HostInterface>) -> Host {
     Host { node: node(name), is_configured: true, version: "1".to_owned(), kernel: "6.1".to_owned(), interfaces }
 }
 
-/// The usual one: eno1 for everything, with the default route, and eno2 for the database.
+/// A typical host: eno1 carries the default route, and eno2 is dedicated to the database.
 fn usual(name: &str, number: u8) -> Host {
     let eno1 = HostInterface {
         carries_default_route: true,
@@ -87,20 +87,20 @@ fn the_example_of_the_documentation_is_valid() {
 }
 
 #[test]
-fn a_network_finds_the_interface_and_all_its_addresses() {
+fn a_network_selects_the_interface_and_all_its_addresses() {
     let resolved = resolve(&parse(BY_NETWORK), [("n1", usual("n1", 1)), ("n2", usual("n2", 2))]);
     assert_eq!(
         shown(&resolved),
         ["n1 unix:/run/n1.sock eno2 10.20.0.1 fd20::1 fe80::1", "n2 unix:/run/n2.sock eno2 10.20.0.2 fd20::2 fe80::2"]
     );
-    // The address in the network is the one that people are shown.
+    // The address in the network comes first, because messages show the first address.
     let by_ipv6 = BY_NETWORK.replace("10.20.0.0/16", "fd20::/64");
     let resolved = resolve(&parse(&by_ipv6), [("n1", usual("n1", 1)), ("n2", usual("n2", 2))]);
     assert_eq!(shown(&resolved)[0], "n1 unix:/run/n1.sock eno2 fd20::1 10.20.0.1 fe80::1");
 }
 
 #[test]
-fn a_file_that_says_interface_and_addresses_needs_no_answer() {
+fn a_file_with_interfaces_and_addresses_needs_no_answer() {
     let file = parse(
         &BY_NETWORK
             .replace("network = \"10.20.0.0/16\"", "interface = \"eno2\"")
@@ -110,7 +110,7 @@ fn a_file_that_says_interface_and_addresses_needs_no_answer() {
         shown(&resolve(&file, [])),
         ["n1 unix:/run/n1.sock eno2 10.20.0.1", "n2 unix:/run/n2.sock eno2 10.20.0.2"]
     );
-    // An answer that is there has to fit, and adds the link-local addresses.
+    // An answer must fit the file, and adds the link-local addresses.
     assert_eq!(shown(&resolve(&file, [("n1", usual("n1", 1))]))[0], "n1 unix:/run/n1.sock eno2 10.20.0.1 fe80::1");
     let resolved = resolve(&file, [("n1", usual("n1", 3))]);
     assert_eq!(
@@ -120,7 +120,7 @@ fn a_file_that_says_interface_and_addresses_needs_no_answer() {
 }
 
 #[test]
-fn what_does_not_fit_says_why_and_what_to_do() {
+fn a_mismatch_has_a_reason_and_a_remedy() {
     let file = parse(BY_NETWORK);
     let say = |found: Host| {
         let resolved = resolve(&file, [("n1", found), ("n2", usual("n2", 2))]);
@@ -149,7 +149,7 @@ fn what_does_not_fit_says_why_and_what_to_do() {
 }
 
 #[test]
-fn an_interface_that_is_not_there_or_has_no_address_is_a_mismatch() {
+fn a_missing_interface_or_a_missing_address_is_a_mismatch() {
     let file = parse(&BY_NETWORK.replace("network = \"10.20.0.0/16\"", "interface = \"eno2\""));
     let hosts = [
         ("n1", host("n1", vec![interface("eno3", &["10.20.0.1/16"])])),
@@ -165,7 +165,7 @@ fn an_interface_that_is_not_there_or_has_no_address_is_a_mismatch() {
 }
 
 #[test]
-fn two_nodes_of_one_address_are_both_told() {
+fn two_nodes_with_the_same_address_are_both_mismatches() {
     let resolved = resolve(&parse(BY_NETWORK), [("n1", usual("n1", 1)), ("n2", usual("n2", 1))]);
     let of = |node: &str, other: &str| {
         format!("{node}: 10.20.0.1 is also an address of {other}; give both nodes their `addresses` in the inventory")
@@ -174,7 +174,7 @@ fn two_nodes_of_one_address_are_both_told() {
 }
 
 #[test]
-fn a_silent_node_is_where_it_was_if_that_fits_the_file() {
+fn a_silent_node_keeps_its_remembered_location_if_the_location_fits_the_file() {
     let file = parse(BY_NETWORK);
     let place = |agent: &str, address: &str| NodeLocation {
         agent: agent.to_owned().try_into().unwrap(),
@@ -188,14 +188,14 @@ fn a_silent_node_is_where_it_was_if_that_fits_the_file() {
     for other in [place("unix:/run/other.sock", "10.20.0.2"), place("unix:/run/n2.sock", "10.21.0.2")] {
         assert_eq!(resolve(other).mismatches[&node("n2")], Mismatch::Silent);
     }
-    // What an agent says now is truer than what was.
+    // The answer of an agent takes precedence over the remembered location.
     let hosts = [(node("n1"), usual("n1", 1)), (node("n2"), usual("n2", 9))].into();
     let resolved = file.resolve(&hosts, &[(node("n2"), place("unix:/run/n2.sock", "10.20.0.2"))].into());
     assert_eq!(shown(&resolved)[1], "n2 unix:/run/n2.sock eno2 10.20.0.9 fd20::9 fe80::9");
 }
 
 #[test]
-fn a_topology_lends_its_zones_to_its_inventory() {
+fn an_inventory_without_zones_takes_the_zones_of_its_topology() {
     let text = "name = 't'\nzones = { A = 'n1', B = 'n[2-3]', C = 'n4' }\nlinks.default.rtt = '1ms'\n\
                 [inventory]\ndefaults = { transport = 'ssh', interface = 'eno2' }\nnodes = { 'n[1-2]' = {} }\n";
     let topology = Topology::parse(Source::new("t.toml", text)).unwrap();
@@ -217,7 +217,7 @@ fn address(text: &str) -> AgentAddress {
 }
 
 #[test]
-fn a_draft_says_what_nodes_have_in_common_once() {
+fn a_draft_writes_common_values_once_in_defaults() {
     let found = [
         (address("https://n1.example.org:4433"), usual("n1", 1)),
         (address("https://n2.example.org:4433"), usual("n2", 2)),
@@ -250,11 +250,11 @@ fn a_draft_says_what_nodes_have_in_common_once() {
 }
 
 #[test]
-fn a_draft_proposes_nothing_that_speaks_against_itself() {
+fn a_draft_proposes_only_suitable_interfaces() {
     let propose = |interfaces: Vec<HostInterface>| {
         let draft = draft(&[(address("n1"), host("n1", interfaces))], None).unwrap();
         let Drafted { interface, warning, .. } = draft.nodes[&node("n1")].clone();
-        // Without a proposal, the file asks for one.
+        // Without a proposal, the file is invalid.
         let parsed = InventoryFile::parse(Source::new("draft.toml", &*draft.text));
         assert_eq!(parsed.is_ok(), interface.is_some(), "{}", draft.text);
         (interface.map(|interface| interface.to_string()), warning.unwrap_or_default())
@@ -281,7 +281,7 @@ fn a_draft_proposes_nothing_that_speaks_against_itself() {
 }
 
 #[test]
-fn two_agents_of_one_node_are_no_draft() {
+fn two_agents_with_the_same_node_name_are_an_error() {
     let found = [(address("a"), usual("n1", 1)), (address("b"), usual("n1", 1))];
     assert_eq!(
         draft(&found, None).unwrap_err().to_string(),
@@ -290,7 +290,7 @@ fn two_agents_of_one_node_are_no_draft() {
 }
 
 #[test]
-fn hosts_without_a_config_are_called_as_they_were_named_and_not_by_their_equal_hostnames() {
+fn hosts_without_a_config_have_the_given_name_or_a_unique_host_name() {
     let names = |found: &[&str]| {
         let host = |own: &str| Host { is_configured: false, ..usual(own, 1) };
         let found: Vec<_> = found.iter().map(|host| host.split_once(' ').unwrap()).collect();
@@ -310,7 +310,7 @@ fn hosts_without_a_config_are_called_as_they_were_named_and_not_by_their_equal_h
     );
 }
 
-/// Interfaces as no sane host has them, but any might.
+/// Random interfaces, also in unusual combinations.
 fn interfaces() -> impl Strategy<Value = Vec<HostInterface>> {
     let address = prop_oneof![
         4 => (0_u8..3, 1_u8..9).prop_map(|(network, number)| format!("10.{network}.0.{number}/16")),
@@ -328,7 +328,7 @@ fn interfaces() -> impl Strategy<Value = Vec<HostInterface>> {
     })
 }
 
-/// An entry of a file, for one node.
+/// A random entry of a file, for one node.
 fn entries() -> impl Strategy<Value = String> {
     let which = prop_oneof![
         (0_u8..4).prop_map(|number| format!("interface = 'eno{number}'")),
@@ -342,14 +342,14 @@ fn entries() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn every_node_has_a_place_that_its_host_has_or_a_reason(
+    fn every_node_has_a_location_on_its_host_or_a_mismatch(
         nodes in vec((entries(), option::of(interfaces())), 1..5),
     ) {
         let lines = nodes.iter().enumerate().map(|(number, (entry, _))| {
             format!("n{number} = {{ transport = 'ssh', host = 'h{number}', {entry} }}\n")
         });
         let text = format!("[nodes]\n{}", lines.collect::<String>());
-        // Two nodes may have one address by the file already, which is its own error.
+        // The file is invalid if it gives two nodes the same address.
         let Ok(file) = InventoryFile::parse(Source::new("test.toml", text)) else {
             return Ok(());
         };
@@ -368,7 +368,7 @@ proptest! {
                 continue;
             };
             let interface = host.interfaces.iter().find(|interface| interface.name == place.interface);
-            let interface = interface.expect("a place is on an interface of the host");
+            let interface = interface.expect("a location is on an interface of the host");
             prop_assert!(interface.is_allowed);
             let own: Vec<_> = interface.reachable().collect();
             prop_assert!(place.global().all(|address| own.contains(address)));
@@ -377,18 +377,18 @@ proptest! {
     }
 
     #[test]
-    fn what_a_draft_says_is_what_it_comes_to(hosts in vec(interfaces(), 1..5)) {
+    fn a_draft_resolves_to_its_proposals(hosts in vec(interfaces(), 1..5)) {
         let found: Vec<_> = (1..).zip(&hosts).map(|(number, interfaces)| {
             let name = format!("n{number}");
             (address(&format!("unix:/run/{name}/agent.sock")), host(&name, interfaces.clone()))
         }).collect();
-        let draft = draft(&found, None).expect("every node is there once");
+        let draft = draft(&found, None).expect("every node name is unique");
         let parsed = InventoryFile::parse(Source::new("draft.toml", &*draft.text));
         if draft.nodes.values().any(|drafted| drafted.interface.is_none()) {
             prop_assert!(parsed.is_err(), "{}", draft.text);
             return Ok(());
         }
-        // Hosts that have one address are found when the file is read.
+        // The file is invalid if two hosts have the same address.
         let Ok(file) = parsed else { return Ok(()) };
         let answers = found.iter().map(|(_, host)| (host.node.clone(), host.clone())).collect();
         let resolved = file.resolve(&answers, &BTreeMap::new());

@@ -1,6 +1,6 @@
-//! The first pass over an inventory: from TOML to a [`Document`] of words with their spans.
+//! Reads the TOML of an inventory into a [`Document`]: the first pass, before `gather`.
 //!
-//! The pass checks keys and types, and does not expand node names.
+//! The pass checks keys and types. It does not expand node names. A word is a string with its span in the file.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::{
     topology::{Finding, Table, TableEntry, Word, integer, nearest},
 };
 
-/// A file that has the shape of an inventory.
+/// An inventory with checked keys and types.
 pub(super) struct Document<'t> {
     pub(super) defaults: Keys<'t>,
     pub(super) groups: Vec<Group<'t>>,
@@ -26,7 +26,7 @@ pub(super) struct Document<'t> {
 pub(super) struct Group<'t> {
     /// A name or a hostlist.
     pub(super) names: Word<'t>,
-    /// `None`: not a table, which is reported.
+    /// `None`: the value is not a table. The error is reported.
     pub(super) keys: Option<Keys<'t>>,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Zone<'t> {
     pub(super) members: Vec<Word<'t>>,
 }
 
-/// A present key. `value` is `None` if the value is wrong, which is reported.
+/// A key that the file has. `value` is `None` if the value is wrong. The error is reported.
 #[derive(Clone, Debug)]
 pub(super) struct Said<T> {
     pub(super) key: Range<usize>,
@@ -55,7 +55,7 @@ pub(super) struct Keys<'t> {
     pub(super) addresses: Option<Said<Vec<Pattern<'t>>>>,
 }
 
-/// `interface` or `network`.
+/// The selection of an interface, by `interface` or by `network`.
 #[derive(Clone, Debug)]
 pub(super) enum Selector<'t> {
     Interface(Pattern<'t>),
@@ -63,7 +63,7 @@ pub(super) enum Selector<'t> {
 }
 
 impl<'t> Keys<'t> {
-    /// The present keys of the agent's address, with their spans.
+    /// The keys for the agent's address that the file has, with their spans.
     pub(super) fn of_transports(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
         let keys = [
             ("host", self.host.as_ref().map(|said| &said.key)),
@@ -86,7 +86,7 @@ impl<'t> Keys<'t> {
         let interface = table.take("interface").map(|entry| pattern(entry, findings));
         let network = table.take("network").map(|entry| said(entry, read_network(entry, findings)));
         let interface = one_of(interface, network, findings);
-        // Two nodes never share an address, so it has no default.
+        // Two nodes never share an address, so `addresses` has no default.
         let addresses = if is_default { None } else { table.take("addresses") };
         let addresses = addresses.map(|entry| said(entry, read_addresses(entry, findings)));
         let transport = table.take("transport").map(|entry| said(entry, read_transport(entry, findings)));
@@ -97,7 +97,7 @@ impl<'t> Keys<'t> {
     }
 }
 
-/// Reads a whole inventory. In a topology, `place` is its span.
+/// Reads a whole inventory. `place` is the span of the inventory in a topology.
 pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut Vec<Finding>) -> Document<'t> {
     let defaults = top.take("defaults").and_then(|entry| {
         let mut table = entry.table("`defaults`", findings)?;
@@ -217,7 +217,7 @@ fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Opt
     words.into_iter().map(|word| Pattern::read(word, findings)).collect()
 }
 
-/// Either `interface` or `network`. Both are an error.
+/// Returns `interface` or `network`. Reports an error if both are present.
 fn one_of<'t>(
     interface: Option<Said<Pattern<'t>>>,
     network: Option<Said<IpNetwork>>,

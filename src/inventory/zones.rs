@@ -1,4 +1,4 @@
-//! `[zones]`: names for sets of nodes, for use without a topology.
+//! Reads `[zones]`: names for sets of nodes, for use without a topology.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -47,7 +47,7 @@ pub(super) fn read(
     read
 }
 
-/// The nodes of one word, each in no other zone; or the first error.
+/// The nodes of one word. Fails if a node is unknown, or is in a zone already.
 fn members_of(
     word: &Word<'_>,
     nodes: &BTreeMap<NodeName, Range<usize>>,

@@ -1,11 +1,11 @@
-//! Integers and attributes in the bytes of netlink messages (netlink(7)), in the machine's byte order.
+//! Encodes and decodes the integers and attributes of netlink messages (netlink(7)), in the machine's byte order.
 
 use rtnetlink::packet_core::{DefaultNla, Emitable, Nla, NlasIterator};
 
 /// The type of an attribute and its value.
 pub(super) type Attribute = (u16, Vec<u8>);
 
-/// The first item of a list that matches a pattern, as an expression of the pattern's variables.
+/// Finds the first item of a list that matches a pattern, and evaluates an expression with the pattern's variables.
 macro_rules! first {
     ($list:expr, $pattern:pat $(if $guard:expr)? => $value:expr) => {
         $list.iter().find_map(|item| match item {
@@ -26,12 +26,12 @@ pub(super) fn u32_at(bytes: &[u8], offset: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(offset..)?.first_chunk()?))
 }
 
-/// The 64-bit integer that the bytes are.
+/// The bytes as one 64-bit integer.
 pub(super) fn read_u64(bytes: &[u8]) -> Option<u64> {
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
 
-/// The `N` 32-bit integers that the bytes are.
+/// The bytes as `N` 32-bit integers.
 pub(super) fn read<const N: usize>(bytes: &[u8]) -> Option<[u32; N]> {
     let (words, []) = bytes.as_chunks::<4>() else { return None };
     Some(<[[u8; 4]; N]>::try_from(words).ok()?.map(u32::from_ne_bytes))
@@ -50,7 +50,7 @@ pub(super) fn nested(attributes: &[Attribute]) -> Vec<u8> {
     bytes
 }
 
-/// The attributes in the bytes, up to the first malformed one.
+/// The attributes in the bytes, up to the first malformed attribute.
 pub(super) fn attributes(bytes: &[u8]) -> Vec<Attribute> {
     let attributes = NlasIterator::new(bytes).map_while(Result::ok);
     attributes.map(|attribute| (attribute.kind(), attribute.value().to_vec())).collect()

@@ -1,4 +1,4 @@
-//! Performs a change step by step, and rolls it back if a step fails.
+//! Performs a change step by step, and rolls the change back if a step fails.
 
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -13,7 +13,7 @@ pub struct ChangeFailure {
     /// The error of the failed step.
     #[source]
     pub error: KernelError,
-    /// The errors of the rollback. Empty: the interface has its old state.
+    /// The errors of the rollback. Empty: the interface has its old state again.
     pub rollback: Vec<KernelError>,
 }
 
@@ -25,15 +25,15 @@ fn failed_rollback(rollback: &[KernelError]) -> String {
     format!("; the rollback failed too: {}", errors.join("; "))
 }
 
-/// Performs `steps` in order. If one fails, rolls back the earlier steps and the done part of this one, last first.
+/// Performs `steps` in order. If a step fails, rolls back the done steps, also a partly done step, in reverse order.
 ///
-/// Steps that were not done are not rolled back: that could remove objects of others. The rollback continues after errors
-/// and reports all of them.
+/// Steps that were not done are not rolled back, because their rollback could remove foreign objects. The rollback
+/// continues after errors and reports all errors.
 pub fn execute<K: Kernel + ?Sized>(kernel: &mut K, interface: &Interface, steps: &[Step]) -> Result<(), ChangeFailure> {
     execute_with(kernel, interface, steps, |_| {})
 }
 
-/// Like [`execute`], and calls `acknowledged` for each step as soon as the kernel has acknowledged it.
+/// Like [`execute`], and calls `acknowledged` for each step after the kernel has acknowledged the step.
 pub fn execute_with<K: Kernel + ?Sized>(
     kernel: &mut K,
     interface: &Interface,

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::plan::diff;
 
-/// The index of the interface.
+/// The interface index in encoded filters.
 const INDEX: u32 = 7;
 
-/// Decodes a datagram of route messages.
+/// Decodes a datagram of route messages. A decoded filter must be encoded to the same filter.
 pub(crate) fn route(bytes: &[u8]) {
     let Ok(messages) = split(bytes) else { return };
     let mut dumps = observe::Dumps::default();
@@ -55,7 +55,8 @@ fn read_back(request: &Request) -> Option<Filter> {
     })
 }
 
-/// Decodes a datagram about the family of samples, or a sample, and answers the packet.
+/// Decodes a datagram as a description of the `psample` family, and as a sample. Makes the refusal of the sampled
+/// packet.
 pub(crate) fn sample(bytes: &[u8]) {
     let _group = samples::family(bytes);
     let kind = bytes.get(4..6).map_or(0, |kind| u16::from_ne_bytes([kind[0], kind[1]]));

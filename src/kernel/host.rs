@@ -1,6 +1,7 @@
-//! The links, addresses and routes of a host: [`HostNetwork`]. They decide which interface may be shaped.
+//! Decodes the links, addresses and routes of a host: [`HostNetwork`].
 //!
-//! [`Kernel::host`](super::Kernel::host) reads them. All functions here are pure.
+//! [`Kernel::host`](super::Kernel::host) reads the dumps. The agent decides from the result which interface may be
+//! shaped. Only [`Link::speed_mbit`] does I/O in this module.
 
 use std::{collections::BTreeSet, fs, net::IpAddr};
 
@@ -54,7 +55,7 @@ pub struct Link {
     pub mtu: u32,
     /// The queue length in packets (`txqueuelen`).
     pub queue_length: u32,
-    /// True if an XDP program sees received packets before the filters.
+    /// True if the link has an XDP program. The program sees received packets before the filters.
     pub has_xdp: bool,
     /// The addresses with their prefixes: IPv4 first, otherwise in the kernel's order.
     pub addresses: Vec<IpNetwork>,
@@ -65,7 +66,7 @@ pub struct Link {
 /// A default route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DefaultRoute {
-    /// The index of the outgoing link. `None`: the kernel does not say.
+    /// The index of the outgoing link. `None`: the kernel does not report the link.
     pub link: Option<u32>,
     /// The gateway, if any.
     pub gateway: Option<IpAddr>,
@@ -74,12 +75,12 @@ pub struct DefaultRoute {
 }
 
 impl Link {
-    /// True if the address is one of the link's.
+    /// True if the link has this address.
     pub fn has(&self, address: IpAddr) -> bool {
         self.addresses.iter().any(|network| network.ip() == address)
     }
 
-    /// The speed in Mbit/s from sysfs. `None`: unknown, or sysfs shows another namespace.
+    /// The speed in Mbit/s from sysfs. `None`: the speed is unknown, or sysfs shows another namespace.
     pub fn speed_mbit(&self) -> Option<u32> {
         /// The constant speed of tun and tap (`tun_default_link_ksettings`).
         const TUN_MBIT: u32 = 10;
@@ -90,18 +91,19 @@ impl Link {
 }
 
 impl HostNetwork {
-    /// The link of an index.
+    /// The link with this index.
     pub fn link(&self, index: u32) -> Option<&Link> {
         self.links.iter().find(|link| link.index == index)
     }
 
-    /// The link with an address.
+    /// The link with this address.
     pub fn owner(&self, address: IpAddr) -> Option<&Link> {
         self.links.iter().find(|link| link.has(address))
     }
 
-    /// The links whose packets pass the queues of this link: the link itself, its master, the links on it, and so on
-    /// upwards.
+    /// The links whose packets pass the queues of this link: the link itself and all links above it.
+    ///
+    /// A master is above its ports. A VLAN or tunnel is above its lower link.
     pub fn carried_by(&self, index: u32) -> Vec<&Link> {
         let mut carried = BTreeSet::from([index]);
         let mut found: Vec<&Link> = self.link(index).into_iter().collect();
@@ -114,19 +116,19 @@ impl HostNetwork {
         found
     }
 
-    /// The gateways of the routes by a link or by the links above it.
+    /// The gateways of the routes over this link, or over the links above this link.
     pub fn gateways_by(&self, index: u32) -> BTreeSet<IpAddr> {
         let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
         self.gateways.iter().filter(|(link, _)| carried.contains(link)).map(|(_, gateway)| *gateway).collect()
     }
 
-    /// True if packets from other links may leave by this link.
+    /// True if the host may forward packets from other links to this link.
     pub fn forwards_to(&self, index: u32) -> bool {
         let carried: BTreeSet<u32> = self.carried_by(index).iter().map(|link| link.index).collect();
         self.links.iter().any(|link| link.forwards && !link.is_loopback && !carried.contains(&link.index))
     }
 
-    /// The ports of a link.
+    /// The ports of a bridge or bond.
     pub fn ports(&self, index: u32) -> Vec<&Link> {
         self.links.iter().filter(|link| link.master == Some(index)).collect()
     }
@@ -158,7 +160,7 @@ pub(super) fn decode(messages: impl IntoIterator<Item = RouteNetlinkMessage>) ->
     host
 }
 
-/// A link without its addresses, which have their own messages.
+/// Decodes a link without its addresses. Addresses have their own messages.
 pub(super) fn link(message: &LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -221,7 +223,7 @@ pub(super) fn address(message: &AddressMessage) -> Option<IpNetwork> {
     IpNetwork::new(local.or_else(address)?, message.header.prefix_len).ok()
 }
 
-/// True if the kernel uses the address: duplicate address detection has passed or is not waited for.
+/// True if the kernel uses the address: duplicate address detection has passed, or the address is optimistic.
 pub(super) fn is_used(message: &AddressMessage) -> bool {
     let flags = first!(message.attributes, AddressAttribute::Flags(flags) => *flags);
     let has = |flag| flags.is_some_and(|flags| flags.contains(flag));
@@ -247,7 +249,7 @@ pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
 
 /// The next hops of a route: the link of each, and its gateway.
 fn next_hops(message: &RouteMessage) -> Vec<(Option<u32>, Option<IpAddr>)> {
-    // Other routes drop packets (`blackhole`) or are for this host.
+    // Routes of other types drop packets (`blackhole`) or deliver packets to this host.
     if message.header.kind != RouteType::Unicast {
         return Vec::new();
     }
@@ -282,8 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn packets_of_links_above_pass_the_queues_and_packets_of_links_below_do_not() {
-        // 1 and 2 are ports of bond 3, on which VLAN 4 lies, which is a port of bridge 5; 6 is by itself.
+    fn a_link_carries_the_packets_of_links_above_and_not_of_links_below() {
+        // Links 1 and 2 are ports of bond 3. VLAN 4 is above bond 3 and is a port of bridge 5. Link 6 is separate.
         let links = vec![
             link(1, Some(3), None),
             link(2, Some(3), None),
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_veth_and_a_link_with_its_lower_link_elsewhere_lie_on_nothing() {
+    fn a_veth_and_a_link_with_a_lower_link_in_another_namespace_have_no_lower_link() {
         let lies_on = |kind: InfoKind, others: &[LinkAttribute]| {
             let mut message = LinkMessage::default();
             message.attributes = vec![LinkAttribute::Link(7), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(kind)])];
@@ -319,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_another_host_may_have_is_not_used_yet() {
+    fn tentative_and_duplicate_addresses_are_not_used() {
         let used = |flags: AddressFlags| {
             let mut message = AddressMessage::default();
             message.attributes.push(AddressAttribute::Flags(flags));
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_xdp_program_is_seen_in_any_mode() {
+    fn an_xdp_program_is_detected_in_any_mode() {
         let has_xdp = |mode| {
             let mut message = LinkMessage::default();
             message.attributes = vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(mode), LinkXdp::ProgId(7)])];
@@ -353,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn gateways_have_their_links_and_links_have_their_forwarding() {
+    fn gateways_are_found_by_link_and_forwarding_is_from_other_links() {
         let router: IpAddr = [10, 0, 0, 2].into();
         let by = vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(3)];
         let pods = RouteNetlinkMessage::NewRoute(route(AddressFamily::Inet, 24, by.clone()));
@@ -370,13 +372,13 @@ mod tests {
         let host = decode([link(3, 1), link(4, 1), link(5, 0), pods, network]);
         assert_eq!(host.gateways_by(3), [router].into());
         assert_eq!(host.gateways_by(4), [].into());
-        assert!(host.forwards_to(3), "what arrives by link 4");
+        assert!(host.forwards_to(3), "link 4 forwards to link 3");
         let alone = decode([link(3, 1), link(5, 0)]);
-        assert!(!alone.forwards_to(3), "what it receives it does not send back");
+        assert!(!alone.forwards_to(3), "a link does not forward to itself");
     }
 
     #[test]
-    fn default_routes_are_found_in_any_table_with_any_next_hops_and_in_halves() {
+    fn default_routes_are_found_in_all_tables_with_all_next_hops_and_as_halves() {
         let router: IpAddr = [10, 0, 0, 254].into();
         let by = |link| vec![RouteAttribute::Gateway(router.into()), RouteAttribute::Oif(link)];
         let told = |message: &RouteMessage| -> Vec<_> {
@@ -395,7 +397,7 @@ mod tests {
         };
         let both = route(AddressFamily::Inet, 0, vec![RouteAttribute::MultiPath(vec![hop(3), hop(4)])]);
         assert_eq!(told(&both), [(Some(3), None, 254), (Some(4), None, 254)]);
-        // By a next hop object of which the kernel does not tell the way.
+        // A route over a next hop object: the kernel does not report the link.
         assert_eq!(told(&route(AddressFamily::Inet, 0, vec![RouteAttribute::NhId(9)])), [(None, None, 254)]);
         let mut dropped = route(AddressFamily::Inet, 0, Vec::new());
         dropped.header.kind = RouteType::BlackHole;

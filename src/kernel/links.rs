@@ -1,4 +1,4 @@
-//! Links and addresses for the lab (rtnetlink(7)): bridges, and veth pairs into other namespaces.
+//! Makes the links of a lab (rtnetlink(7)): bridges, veth pairs into other namespaces, addresses and neighbours.
 
 use std::{
     io,
@@ -29,7 +29,7 @@ pub struct Links {
     socket: Socket,
 }
 
-/// A bridge by its interface index.
+/// The interface index of a bridge.
 #[derive(Clone, Copy, Debug)]
 pub struct Bridge(u32);
 
@@ -63,7 +63,7 @@ impl Links {
         self.index(name).map(Bridge)
     }
 
-    /// Adds veth pairs. Their ports at the bridge are up.
+    /// Adds veth pairs, and sets their bridge ports up.
     pub fn add_cables(&mut self, cables: &[Cable<'_>]) -> Result<(), KernelError> {
         let requests: Vec<Request> = cables
             .iter()
@@ -84,9 +84,10 @@ impl Links {
         self.write("add the cables", &requests)
     }
 
-    /// Gives an interface its addresses and sets it up. With a link-local address among them, the kernel makes none.
+    /// Adds addresses to an interface, and sets the interface up.
     ///
-    /// Duplicate address detection is off: it delays the use of an IPv6 address by a second.
+    /// If one of the addresses is link-local, the kernel does not generate a link-local address. Duplicate address
+    /// detection is off, because the detection delays the use of an IPv6 address by one second.
     pub fn configure(&mut self, interface: &str, addresses: &[IpNetwork]) -> Result<(), KernelError> {
         let index = self.index(interface)?;
         let up = LinkMessageBuilder::<LinkUnspec>::new().index(index).up().build();
@@ -127,7 +128,7 @@ impl Links {
         self.write(&format!("add the neighbours of {interface}"), &requests)
     }
 
-    /// Waits until all links that are set up are operational. The port of a bridge takes some time.
+    /// Waits until all links that are set up are operational. Bridge ports become operational after a delay.
     pub fn wait_until_up(&mut self, within: Duration) -> Result<(), KernelError> {
         let deadline = Instant::now() + within;
         loop {
@@ -159,8 +160,10 @@ fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 
-/// The name of a link that is set up and not yet operational. Loopback is never waited for. Links that are not set up are
-/// skipped: the kernel adds some to each new namespace (`gre0` with the module of GRE).
+/// The name of a link that is set up and not yet operational. `None` for all other links.
+///
+/// The operational state of loopback is never `Up`. Links that are not set up are ignored: the kernel adds some to each
+/// new namespace, such as `gre0` if the GRE module is loaded.
 pub(super) fn not_up(message: &RouteNetlinkMessage) -> Option<String> {
     let RouteNetlinkMessage::NewLink(link) = message else { return None };
     let is_set_up = link.header.flags.contains(LinkFlags::Up) && !link.header.flags.contains(LinkFlags::Loopback);

@@ -1,7 +1,8 @@
-//! The Linux kernel: the only modules that use netlink or enter a namespace.
+//! Reads and changes the network configuration of the Linux kernel, by netlink.
 //!
-//! [`Kernel`] is the interface, [`Rtnl`] its implementation. Tests have one in memory (`tests/fake_kernel`). [`execute()`]
-//! performs a change and rolls it back if a step fails. `tc/` encodes and decodes traffic-control messages.
+//! No other module uses netlink or enters a namespace. [`Kernel`] is the trait, and [`Rtnl`] implements it for Linux.
+//! Tests use an implementation in memory (`tests/fake_kernel`). [`execute()`] performs a change, and rolls the change
+//! back if a step fails. `tc/` encodes and decodes traffic-control messages.
 
 mod bytes;
 mod execute;
@@ -47,7 +48,7 @@ pub fn release() -> String {
         .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
-/// The operations of a kernel that the agent needs. Calls block. One object serves one network namespace.
+/// The kernel operations that the agent needs. Calls block. One object serves one network namespace.
 pub trait Kernel: Send {
     /// Looks an interface up by its name.
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError>;
@@ -55,15 +56,17 @@ pub trait Kernel: Send {
     /// Reads the links, addresses and routes of the host.
     fn host(&mut self) -> Result<HostNetwork, KernelError>;
 
-    /// The index of the link for packets to an address, from one of the host's addresses or from any. `None`: no route
-    /// leads there.
+    /// The index of the outgoing link for packets to an address. `None`: no route leads to the address.
+    ///
+    /// `from` is the source address of the packets, if known.
     fn route_to(&mut self, address: IpAddr, from: Option<IpAddr>) -> Result<Option<u32>, KernelError>;
 
-    /// The events of the host's links since the last call, without the effects of this object's own writes. The first call
-    /// starts the recording.
+    /// The events of the host's links since the last call. The first call starts the recording.
+    ///
+    /// Changes that this object makes are not events.
     fn events(&mut self) -> Result<Vec<Event>, KernelError>;
 
-    /// A descriptor that is readable when there are more [`events`](Kernel::events). `None`: the kernel has none.
+    /// A descriptor that is readable when there are new [`events`](Kernel::events). `None`: there is no descriptor.
     fn event_descriptor(&mut self) -> Option<OwnedFd> {
         None
     }
@@ -71,14 +74,14 @@ pub trait Kernel: Send {
     /// Reads our objects and foreign objects of an interface. An interface that no longer exists is an error.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
-    /// Adds custom distribution tables, which later steps name by their content.
+    /// Adds custom distribution tables. Later steps refer to a table by its [`TableId`].
     fn add_tables(&mut self, tables: &Tables);
 
     /// Performs one step. The kernel acknowledges each of its messages.
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 
-    /// Performs steps of one message each ([`Step::is_one_message`]) in order, as fast as possible. The kernel continues
-    /// after a refused step.
+    /// Performs steps of one message each ([`Step::is_one_message`]) in order, as fast as possible. The kernel
+    /// continues after a refused step.
     fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
         for (position, step) in steps.iter().enumerate() {
             if let Err(error) = self.perform(interface, step) {
@@ -88,15 +91,16 @@ pub trait Kernel: Send {
         Ok(())
     }
 
-    /// Starts or stops the refusals for the interface's cuts with [`Answer::Refusal`](crate::plan::Answer). Has no effect
-    /// in the wanted state.
+    /// Starts or stops the refusals for the interface's cuts with [`Answer::Refusal`](crate::plan::Answer).
+    ///
+    /// Has no effect if the refusals are in the wanted state already.
     fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
 
-    /// Rolls back one step, which may be done in part. Missing objects and existing objects are no errors.
+    /// Rolls back one step. Missing and existing objects are no errors, because the step may have been done in part.
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 }
 
-/// A failure of some of several steps.
+/// A failure of [`Kernel::perform_all`], with the steps that were done.
 #[derive(Debug)]
 pub struct PartialFailure {
     /// The first error.
@@ -112,11 +116,11 @@ pub struct Interface {
     pub index: u32,
     /// The name.
     pub name: IfName,
-    /// The speed: the current one, the last known one, or the assumed one.
+    /// The current speed, or else the last known speed, or else the assumed speed.
     pub rate: LineRate,
     /// The addresses.
     pub addresses: Vec<IpAddr>,
-    /// The addresses that the kernel does not use yet, or at all (IPv6 duplicate address detection).
+    /// The addresses that the kernel does not use: IPv6 duplicate address detection is running or has failed.
     pub tentative: BTreeSet<IpAddr>,
     /// `IFF_UP`.
     pub is_up: bool,
@@ -130,7 +134,7 @@ pub enum KernelError {
     /// No interface has the name.
     #[error("there is no interface {0}")]
     NoInterface(IfName),
-    /// An alternative name of an interface.
+    /// The name is an alternative name of an interface.
     #[error(
         "{asked} is an alternative name of interface {name}; write {name} in the inventory and in the agent's config"
     )]
@@ -150,7 +154,7 @@ pub enum KernelError {
         /// The text of the extended acknowledgement, if any.
         sentence: Option<String>,
     },
-    /// A leaf's distribution table is unknown.
+    /// The distribution table of a leaf is unknown.
     #[error("the agent does not have the distribution table {0}; apply the topology with this table again")]
     UnknownTable(TableId),
     /// The tables of a leaf have more values than a netlink message holds.

@@ -1,7 +1,8 @@
-//! Namespaces (`namespaces(7)`): no other module makes or enters them.
+//! Makes and enters namespaces (`namespaces(7)`).
 //!
-//! A separate thread enters a namespace, never a thread of the async runtime. Sockets and processes of that thread stay in
-//! the namespace. The other threads stay outside.
+//! `namespace_socket` makes namespaces too, in a child process. No other module makes or enters
+//! namespaces. Threads of the async runtime never enter a namespace. A separate thread enters the namespace instead.
+//! Sockets and child processes of this thread are in the namespace. Other threads are not affected.
 
 use std::{
     fs::{self, File},
@@ -50,7 +51,7 @@ impl NodeNamespace {
         Ok(Self { jobs, network, thread })
     }
 
-    /// Runs `work` on the thread in the namespaces. Its sockets, mounts and processes are in the namespaces.
+    /// Runs `work` on the thread in the namespaces. Sockets, mounts and processes of `work` are in the namespaces.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let (tell, told) = channel();
         let job: Job = Box::new(move || drop(tell.send(work())));
@@ -58,7 +59,7 @@ impl NodeNamespace {
         told.recv().map_err(|_| gone())
     }
 
-    /// The network namespace, to move interfaces into.
+    /// The network namespace, as a destination for interfaces.
     pub fn network(&self) -> BorrowedFd<'_> {
         self.network.as_fd()
     }
@@ -84,7 +85,7 @@ impl Namespaces {
     /// Opens the namespaces of a thread of a process.
     pub fn of_thread(process: i32, thread: i32) -> io::Result<Self> {
         let task = PathBuf::from(format!("/proc/{process}/task/{thread}/ns"));
-        // The kernel refuses to enter the current user namespace.
+        // The kernel refuses to enter the current user namespace, so only another user namespace is opened.
         let link = |path: &Path| fs::read_link(path).map_err(|error| with(path, &error));
         let open = |name| {
             let path = task.join(name);
@@ -94,7 +95,7 @@ impl Namespaces {
         Ok(Self { user: elsewhere.then(|| open("user")).transpose()?, mount: open("mnt")?, network: open("net")? })
     }
 
-    /// True if this process has the network namespace of a thread of another process.
+    /// True if this process is in the network namespace of a thread of another process.
     pub fn is_network_of_thread(process: i32, thread: i32) -> bool {
         let there = fs::read_link(format!("/proc/{process}/task/{thread}/ns/net"));
         // A process in another user namespace may not read the link.
@@ -103,7 +104,7 @@ impl Namespaces {
 
     /// Moves this process into the namespaces.
     ///
-    /// The process must have one thread, because `setns(2)` into a user namespace needs that.
+    /// The process must have only one thread. Otherwise, `setns(2)` refuses to enter a user namespace.
     #[expect(clippy::disallowed_methods, reason = "this is the module that enters namespaces")]
     pub fn enter(&self) -> io::Result<()> {
         let here = std::env::current_dir();
@@ -112,7 +113,7 @@ impl Namespaces {
         }
         setns(&self.network, CloneFlags::CLONE_NEWNET)?;
         setns(&self.mount, CloneFlags::CLONE_NEWNS)?;
-        // Entering a mount namespace changes the folder to its root.
+        // setns into a mount namespace changes the current folder to the root of the namespace.
         std::env::set_current_dir(here?)
     }
 
@@ -125,7 +126,7 @@ impl Namespaces {
     }
 }
 
-/// Runs `work` in a new network namespace, which ends with it.
+/// Runs `work` in a new network namespace. The namespace ends with `work`.
 pub fn in_new_network<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     thread::scope(|scope| {
         let worker = scope.spawn(|| isolate(CloneFlags::CLONE_NEWNET).map(|()| work()));
@@ -133,7 +134,7 @@ pub fn in_new_network<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T>
     })
 }
 
-/// Moves the calling thread into new namespaces. Its mounts do not reach the host.
+/// Moves the calling thread into new namespaces. Mounts of the thread do not appear on the host.
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
 fn isolate(namespaces: CloneFlags) -> io::Result<()> {
     unshare(namespaces)?;
@@ -149,10 +150,13 @@ pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
     mounted.map_err(|errno| about(&format!("cannot mount {} on {}", file.display(), target.display()), &errno.into()))
 }
 
-/// Mounts a copy of a folder over the folder, with additional empty files, in the mount namespace of the calling thread. The
-/// host's folder does not change. `staging` is an empty folder for temporary use.
+/// Adds empty files to a folder, in the mount namespace of the calling thread only.
 ///
-/// Each entry has its own bind mount. One mount of the whole folder would make the host's files removable by a second path.
+/// A copy of the folder with the additional files is mounted over the folder. The host's folder does not change.
+/// `staging` is an empty folder for temporary use.
+///
+/// Each entry has its own bind mount. With one mount of the whole folder, programs could remove the host's files by a
+/// second path.
 pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()> {
     mount(Some("tmpfs"), staging, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .map_err(|errno| about(&format!("cannot mount a tmpfs on {}", staging.display()), &errno.into()))?;
@@ -161,7 +165,7 @@ pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()
         let (from, to) = (entry.path(), staging.join(entry.file_name()));
         let kind = entry.file_type().map_err(|error| with(&from, &error))?;
         if names.iter().any(|name| entry.file_name() == *name) {
-            // A dangling symbolic link.
+            // A dangling symbolic link. The empty file below replaces it.
         } else if kind.is_symlink() {
             fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, &error))?;
         } else {
@@ -183,20 +187,20 @@ pub fn mount_sysfs() -> io::Result<()> {
     mounted.map_err(|errno| about("cannot mount a sysfs on /sys", &errno.into()))
 }
 
-/// The error with its path.
+/// Adds a path to an error.
 fn with(path: &Path, error: &io::Error) -> io::Error {
     about(&path.display().to_string(), error)
 }
 
-/// The error with its subject.
+/// Adds the subject to an error.
 pub(super) fn about(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }
 
-/// Makes an unprivileged user root of a new user namespace. Has no effect for root and returns false then.
+/// Makes an unprivileged user root of a new user namespace. For root, has no effect and returns false.
 ///
-/// The caller must have one thread and must execute a program next: only then may the user access the namespaces of the
-/// process again (`ptrace(2)`, "dumpable").
+/// The process must have only one thread, and must execute a program next. Before that, the user may not access the
+/// namespaces of the process (`ptrace(2)`, "dumpable").
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
 pub fn as_root_of_user_namespace() -> io::Result<bool> {
     let (user, group): (Uid, Gid) = (getuid(), getgid());

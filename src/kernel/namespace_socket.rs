@@ -1,9 +1,10 @@
-//! The netlink socket of a new network namespace, for an agent without `CAP_SYS_ADMIN`.
+//! Opens a netlink socket in a new network namespace, for an agent without `CAP_SYS_ADMIN`.
 //!
-//! Making a network namespace takes `CAP_SYS_ADMIN`, which every user has in a user namespace of their own
-//! (`user_namespaces(7)`). Only a process with one thread may enter one. So a child process makes both namespaces, opens a
-//! netlink socket, sends the socket to the agent and ends. The socket alone keeps the namespaces: they end with the agent.
-//! The maker of a user namespace has all capabilities in it, so the agent may write by that socket.
+//! A new network namespace requires `CAP_SYS_ADMIN`. Every user has this capability in a user namespace of their own
+//! (`user_namespaces(7)`). Only a process with one thread may make a user namespace, and the agent has several threads.
+//! So a child process makes both namespaces, opens a netlink socket, sends the socket to the agent and ends. The open
+//! socket keeps the namespaces, so they end with the agent. The agent's user made the user namespace and has all
+//! capabilities in it. So the agent may change the network by this socket.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -33,8 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// The longest error text of a child, in bytes.
 const ERROR_LENGTH: usize = 256;
 
-/// Makes a network namespace in a new user namespace, and sends a netlink socket of it to the peer of the socket `to`. The
-/// peer gets the error otherwise. The process must have one thread.
+/// Makes a network namespace in a new user namespace, and sends a netlink socket of the namespace to the peer of `to`.
+///
+/// After an error, the peer gets the text of the error. The process must have only one thread.
 pub fn send_namespace_socket(to: impl AsFd) -> io::Result<()> {
     let made = new_namespace_socket();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
@@ -55,7 +57,7 @@ fn new_namespace_socket() -> io::Result<Socket> {
     Socket::open()
 }
 
-/// The netlink socket of a new network namespace, made by a child process.
+/// Starts a child process that makes a network namespace, and returns the netlink socket that the child sends.
 pub(super) fn request_namespace_socket() -> io::Result<Socket> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_read_timeout(Some(TIMEOUT))?;

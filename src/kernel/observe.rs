@@ -19,12 +19,13 @@ pub(super) struct Dumps {
     pub(super) filters: Vec<TcMessage>,
 }
 
-/// Our root qdisc, by its handle and kind.
+/// Our root qdisc, identified by its handle and kind.
 pub(super) fn own_root(qdiscs: &[TcMessage]) -> Option<&TcMessage> {
     qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
-/// True if the interface has a clsact. A clsact has no mark: it is ours beside our root, or by its filters.
+/// True if the interface has a clsact. A clsact has no mark. The clsact is ours if our root or our ingress filters
+/// exist.
 pub(super) fn has_hook(qdiscs: &[TcMessage]) -> bool {
     qdiscs.iter().any(is_hook)
 }
@@ -33,7 +34,9 @@ fn is_hook(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
 }
 
-/// True if the clsact has all our ingress filters for neighbour discovery. Another program may have deleted our root only.
+/// True if the clsact has all our ingress filters for neighbour discovery.
+///
+/// Another program may have deleted our root and left our clsact.
 fn is_left_over(filters: &[TcMessage]) -> bool {
     let passes = |filter: &&TcMessage| {
         matches!(Filter::decode(filter), Some(Filter::Pass { direction: Direction::Ingress, .. }))
@@ -60,7 +63,7 @@ pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
     for qdisc in &dumps.qdiscs {
         add_qdisc(&mut tree, qdisc, &marks, interface);
     }
-    // The kernel also lists each priority as a filter without handle and options.
+    // The kernel also lists each priority, as a filter without handle and options. These entries are ignored.
     let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
     for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
         match Filter::decode(filter) {
@@ -80,7 +83,7 @@ fn add_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, 
     let TcHandle { major: parent, minor: class } = message.header.parent;
     let is_default = message.header.handle == TcHandle::UNSPEC;
     if tree.taken && is_root(message) || tree.hook && is_hook(message) {
-        // The tree has a flag for these.
+        // The flags `taken` and `hook` of the tree stand for these qdiscs.
     } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
         let leaf = tree.classes.entry(class).or_default();
         leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));

@@ -1,7 +1,7 @@
-//! The processes of a network namespace, with pidfds to end them.
+//! Finds the processes of network namespaces, and ends them by pidfds.
 //!
-//! A daemon has another parent, session and group, but the same network namespace. A process id may be reused. A pidfd
-//! (`pidfd_open(2)`) stays with its process.
+//! A daemon changes its parent, session and process group, but not its network namespace. A process id may be reused. A
+//! pidfd (`pidfd_open(2)`) always refers to the same process.
 
 use std::{
     collections::BTreeSet,
@@ -52,7 +52,7 @@ fn number(task: &Path) -> io::Result<u64> {
 }
 
 impl Process {
-    /// The processes in the wanted network namespaces, by process id.
+    /// The processes in the wanted network namespaces, sorted by process id.
     pub fn in_networks(wanted: impl Fn(u64) -> bool) -> io::Result<Vec<Self>> {
         let uptime = uptime()?;
         let mut found = Vec::new();
@@ -66,7 +66,7 @@ impl Process {
                 Some(Err(rustix::io::Errno::SRCH)) | None => continue,
                 Some(Err(error)) => return Err(about(&format!("cannot look at process {pid}"), &error.into())),
             };
-            // Checked again: the process id may have been reused before pidfd_open.
+            // The namespace is checked again, because the process id may have been reused before pidfd_open.
             if let Some(network) = is_wanted()
                 && let Some(stat) = Stat::of(pid)
             {
@@ -150,7 +150,7 @@ pub fn ancestors() -> BTreeSet<i32> {
     ancestors
 }
 
-/// The network namespace of a process. Its first thread may have ended before the others.
+/// The number of the network namespace of a process. If the first thread has ended, another thread is read.
 fn network_of(pid: i32) -> Option<u64> {
     let process = PathBuf::from(format!("/proc/{pid}"));
     match number(&process) {
@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_with_brackets_and_spaces_does_not_move_the_fields() {
+    fn fields_are_parsed_after_a_name_with_brackets_and_spaces() {
         let text = "42 (a) b (c) S 7 42 42 34816 42 4194304 90 0 0 0 1 2 0 0 20 0 1 0 123456 2 3";
         assert_eq!(Stat::parse(text), Some(Stat { parent: 7, has_terminal: true, started: 123_456 }));
         assert_eq!(Stat::parse("42 (a"), None);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn this_process_is_in_its_network_and_comes_from_its_parent() {
+    fn this_process_is_found_in_its_network_with_its_parent() {
         let own = std::process::id().cast_signed();
         let network = network_of(own).unwrap();
         let found = Process::in_networks(|other| other == network).unwrap();

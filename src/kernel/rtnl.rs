@@ -1,4 +1,4 @@
-//! The running kernel, over one rtnetlink socket (rtnetlink(7)).
+//! Implements [`Kernel`] for the running kernel, over one rtnetlink socket (rtnetlink(7)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,7 @@ use crate::{
     topology::Tables,
 };
 
-/// The errors for objects that are missing or exist already. A missing qdisc is EINVAL (`tc_get_qdisc`: "Invalid handle").
+/// The errors for missing and existing objects, which a rollback ignores. A missing qdisc is EINVAL (`tc_get_qdisc`).
 const ROLLED_BACK: [Errno; 3] = [Errno::ENOENT, Errno::EEXIST, Errno::EINVAL];
 
 /// The default queue length of links (`DEFAULT_TX_QUEUE_LEN`).
@@ -46,11 +46,11 @@ pub struct Rtnl {
     socket: Socket,
     /// The custom distribution tables.
     tables: Tables,
-    /// The sender of refusals, if any are wanted.
+    /// The sender of refusals, if refusals are wanted.
     refuser: Option<Refuser>,
-    /// The notifications, after the first call of `events`.
+    /// The socket for notifications. `None` before the first call of `events`.
     watch: Option<Watch>,
-    /// The last known speed of each interface, by index. An interface without a carrier has none.
+    /// The last known speed of each interface, by index. An interface without a carrier reports no speed.
     speeds: BTreeMap<u32, LineRate>,
 }
 
@@ -60,8 +60,9 @@ impl Rtnl {
         Ok(Self::on(Socket::open()?))
     }
 
-    /// Opens a socket in a new network namespace, which ends with the socket. Needs no `CAP_SYS_ADMIN`, but the right to
-    /// make user namespaces.
+    /// Opens a socket in a new network namespace. The namespace ends with the socket.
+    ///
+    /// Requires the right to make user namespaces, but not `CAP_SYS_ADMIN`.
     pub fn open_in_new_namespace() -> io::Result<Self> {
         Ok(Self::on(namespace_socket::request_namespace_socket()?))
     }
@@ -88,7 +89,7 @@ impl Rtnl {
     }
 
     fn write(&mut self, step: &Step, index: u32, tolerated: &[Errno]) -> Result<(), KernelError> {
-        // Our classes have the queue length of the interface. A queue of length 0 drops everything.
+        // Our classes take the queue length of the interface. A queue of length 0 would drop all packets.
         let length = match step {
             Step::AddRoot if self.is_queueless(index)? => Some(QUEUE_LENGTH),
             Step::RemoveRoot if self.was_queueless(index)? => Some(0),
@@ -134,7 +135,7 @@ impl Kernel for Rtnl {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         let link = self.socket.link_by_name(name.as_str())?.ok_or_else(|| KernelError::NoInterface(name.clone()))?;
         let link = host::link(&link);
-        // The kernel finds a link by any of its names. Claims and journals have the main name.
+        // The kernel finds a link by its alternative names too. Claims and journals need the main name.
         if link.name != name.as_str() {
             return Err(KernelError::AlternativeName { asked: name.clone(), name: link.name });
         }
@@ -212,11 +213,11 @@ impl Kernel for Rtnl {
         // Another program may have deleted our root and left our clsact.
         if is_taken || observe::has_hook(&dumps.qdiscs) {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
-                // The lists of clsact are empty without a clsact.
+                // Without a clsact, the lists of its filters are empty.
                 dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
             }
         }
-        // All dumps of a removed link are empty.
+        // All dumps of a removed link are empty, as for a link without our objects.
         if self.socket.link_by_index(index)?.is_none() {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
@@ -235,7 +236,7 @@ impl Kernel for Rtnl {
         let failed = |error, is_done| PartialFailure { error, done: vec![is_done; steps.len()] };
         let requests = steps.iter().map(|step| encode(step, interface.index, &self.tables));
         let requests = requests.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error, false))?.concat();
-        // A message without an acknowledgement may have had its effect.
+        // A message without an acknowledgement may have taken effect.
         let refusals = self.socket.batch(&requests).map_err(|error| failed(error, true))?;
         let refused: BTreeSet<usize> = refusals.iter().map(|(position, _)| *position).collect();
         match refusals.into_iter().next() {

@@ -1,4 +1,4 @@
-//! Samples of packets, which the kernel sends by generic netlink (`net/psample/psample.c`).
+//! Receives samples of packets from the kernel, by generic netlink (`net/psample/psample.c`).
 
 use std::{
     io,
@@ -33,13 +33,13 @@ const PSAMPLE_ATTR_OIFINDEX: u16 = 1;
 const PSAMPLE_ATTR_SAMPLE_GROUP: u16 = 3;
 const PSAMPLE_ATTR_DATA: u16 = 6;
 
-/// The lengths of `struct nlmsghdr` and `struct genlmsghdr`.
+/// The total length of `struct nlmsghdr` and `struct genlmsghdr`.
 const HEADERS: usize = HEADER + 4;
 
-/// The buffer for a datagram in bytes. Our samples are shorter.
+/// The size of the buffer for a datagram, in bytes. Our samples are shorter.
 const DATAGRAM: usize = 8 * 1024;
 
-/// A socket for all samples of its network namespace, also those of other programs.
+/// A socket for all samples of its network namespace, including the samples for other programs.
 pub(super) struct Samples {
     socket: Socket,
     family: u16,
@@ -59,7 +59,8 @@ pub(super) struct Sample {
 impl Samples {
     /// Opens a socket in the network namespace of the calling thread.
     ///
-    /// Fails with `ENOENT` until the kernel has loaded the module, which the first filter with a sample does.
+    /// Fails with `ENOENT` until the kernel has loaded the psample module. The first filter with a sample loads the
+    /// module.
     pub(super) fn open() -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_GENERIC)?;
         socket.bind_auto()?;
@@ -86,7 +87,7 @@ impl AsFd for Samples {
     }
 }
 
-/// The request for the numbers of the family and of its groups.
+/// The request for the numbers of the psample family and of its multicast groups.
 fn request() -> Vec<u8> {
     let attributes = nested(&[(CTRL_ATTR_FAMILY_NAME, FAMILY.to_vec())]);
     let length = u32::try_from(HEADERS + attributes.len()).unwrap_or(u32::MAX);
@@ -100,7 +101,7 @@ fn request() -> Vec<u8> {
     message
 }
 
-/// The numbers of the family and of its group of packets.
+/// The numbers of the psample family and of its multicast group for packets.
 pub(super) fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     if kind(answer) == Some(NLMSG_ERROR) {
         let code = u32_at(answer, HEADER).map(u32::cast_signed);
@@ -116,7 +117,7 @@ pub(super) fn family(answer: &[u8]) -> io::Result<(u16, u32)> {
     family.zip(group).ok_or_else(|| Errno::ENOENT.into())
 }
 
-/// The sample in a datagram of the family.
+/// The sample in a datagram of the psample family.
 pub(super) fn sample(datagram: &[u8], family: u16) -> Option<Sample> {
     let attributes = attributes(datagram.get(HEADERS..).filter(|_| kind(datagram) == Some(family))?);
     Some(Sample {
@@ -146,14 +147,14 @@ mod tests {
     }
 
     #[test]
-    fn the_family_is_asked_for_by_its_name() {
+    fn the_request_has_the_name_of_the_family() {
         let mut expected = vec![32, 0, 0, 0, 16, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 1, 0, 0, 12, 0, 2, 0];
         expected.extend(b"psample\0");
         assert_eq!(request(), expected);
     }
 
     #[test]
-    fn the_group_of_packets_is_found() {
+    fn the_multicast_group_for_packets_is_found() {
         let group = |number: u16, name: &[u8], id: u32| {
             let group =
                 [(CTRL_ATTR_MCAST_GRP_ID, id.to_ne_bytes().to_vec()), (CTRL_ATTR_MCAST_GRP_NAME, name.to_vec())];

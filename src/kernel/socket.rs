@@ -1,4 +1,4 @@
-//! A blocking netlink socket (netlink(7)): consistent dumps, and batches with an acknowledgement for each message.
+//! Sends and receives on a blocking netlink socket (netlink(7)): consistent dumps, and batches with acknowledgements.
 
 use std::{
     io,
@@ -25,13 +25,13 @@ use super::{
     tc::Request,
 };
 
-/// The number of messages in one send. Their acknowledgements must fit the default receive buffer (208 KiB).
+/// The maximum number of messages in one send. Their acknowledgements must fit the default receive buffer (208 KiB).
 const BATCH: usize = 64;
 
-/// The buffer for a datagram in bytes. The kernel's largest one has 32 KiB (`netlink_dump`).
+/// The size of the buffer for a datagram, in bytes. The largest datagram of the kernel has 32 KiB (`netlink_dump`).
 const DATAGRAM: usize = 64 * 1024;
 
-/// The number of attempts at a dump that changes during the reading.
+/// The maximum number of attempts at a dump. A dump is repeated if it changes during the reading.
 const DUMP_ATTEMPTS: usize = 5;
 
 /// The header flag of a dump that changed during the reading (`NLM_F_DUMP_INTR`).
@@ -43,6 +43,7 @@ const ATTR_SENTENCE: u16 = 1;
 /// The length of `struct nlmsghdr`.
 pub(super) const HEADER: usize = 16;
 
+/// A blocking netlink socket.
 pub(super) struct Socket {
     descriptor: OwnedFd,
     sequence: u32,
@@ -54,7 +55,7 @@ impl AsFd for Socket {
     }
 }
 
-/// A socket that [`Socket::open`] has opened, in this process or in another.
+/// Makes a socket of a descriptor that [`Socket::open`] has opened, in this or another process.
 impl From<OwnedFd> for Socket {
     fn from(descriptor: OwnedFd) -> Self {
         Self { descriptor, sequence: 0 }
@@ -120,14 +121,14 @@ impl Socket {
         Ok(refusals)
     }
 
-    /// The link of a name.
+    /// The link with this name.
     pub(super) fn link_by_name(&mut self, name: &str) -> Result<Option<LinkMessage>, KernelError> {
         let mut link = LinkMessage::default();
         link.attributes.push(LinkAttribute::IfName(name.to_owned()));
         self.link(link, || format!("look up interface {name}"))
     }
 
-    /// The link of an index.
+    /// The link with this index.
     pub(super) fn link_by_index(&mut self, index: u32) -> Result<Option<LinkMessage>, KernelError> {
         let mut link = LinkMessage::default();
         link.header.index = index;
@@ -146,7 +147,7 @@ impl Socket {
         }
     }
 
-    /// The answer to a dump or a get request.
+    /// Sends a dump or a get request, and returns the answer.
     ///
     /// A dump that changes during the reading is repeated, so that the result is consistent.
     pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
@@ -202,7 +203,7 @@ pub(super) struct RawMessage<'a> {
     pub(super) bytes: &'a [u8],
 }
 
-/// The messages of a datagram. Each begins with its length. `None` ends a malformed datagram.
+/// The messages of a datagram. Each message begins with its length. The last item of a malformed datagram is `None`.
 pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Option<RawMessage<'_>>> {
     std::iter::from_fn(move || {
         if bytes.is_empty() {
@@ -224,7 +225,9 @@ pub(super) fn split(bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessa
     messages(bytes).map(message).collect()
 }
 
-/// The result of an answer, if this payload ends the answer. A dump may fail later: its last message has the error then.
+/// The result of an answer. `None`: this payload does not end the answer.
+///
+/// A dump may fail after some messages. The last message of the dump then has the error.
 fn end(payload: &NetlinkPayload<RouteNetlinkMessage>) -> Option<Result<(), Refusal>> {
     match payload {
         NetlinkPayload::Done(done) if done.code < 0 => Some(Err(extended(done.code, &done.extended_ack))),
@@ -239,7 +242,7 @@ pub(super) fn refusal(code: i32, acknowledgement: &[u8]) -> Refusal {
     extended(code, acknowledgement.get(HEADER..).unwrap_or_default())
 }
 
-/// A refusal with the text among the attributes of an acknowledgement.
+/// The refusal with the text from the attributes of an extended acknowledgement.
 fn extended(code: i32, acknowledgement: &[u8]) -> Refusal {
     let sentence = find(&attributes(acknowledgement), ATTR_SENTENCE).map(|text| {
         let text = text.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -1,7 +1,7 @@
-//! Notifications of the kernel about links, addresses and traffic control: [`Watch`].
+//! Receives the kernel's notifications about links, addresses and traffic control (rtnetlink(7)): [`Watch`].
 //!
-//! The socket of the multicast groups of rtnetlink(7) is apart from the request socket, where notifications would mix with
-//! answers. An event has the link and the state of the link. The agent reads the interface again after an event.
+//! Notifications have a socket of their own. On the request socket, they would mix with answers. After an event, the
+//! agent reads the interface again.
 
 use std::{
     io,
@@ -38,10 +38,12 @@ const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWCHAIN: u16 = 100;
 const RTM_DELCHAIN: u16 = 101;
 
-/// The buffer for a datagram in bytes. Events are shorter.
+/// The size of the buffer for a datagram, in bytes. Notifications are shorter.
 const DATAGRAM: usize = 64 * 1024;
 
-/// The receive buffer in bytes: the notifications for 10,000 filters. More notifications become [`Event::Lost`].
+/// The size of the receive buffer, in bytes. The buffer holds the notifications for 10,000 filters.
+///
+/// If the buffer is full, the kernel drops notifications, and the events have [`Event::Lost`].
 const BUFFER: usize = 4 * 1024 * 1024;
 
 /// A change of a link.
@@ -80,19 +82,20 @@ pub enum Event {
 /// A socket for the notifications of its network namespace.
 pub(super) struct Watch {
     socket: Socket,
-    /// The port of the socket for our own changes, which are no events.
+    /// The port of the socket for our own changes. Our own changes are no events.
     own: u32,
 }
 
 impl Watch {
-    /// Opens a socket in the network namespace of the calling thread. Changes by the socket with the port `own` are left out.
+    /// Opens a socket in the network namespace of the calling thread. Changes by the socket with the port `own` are
+    /// left out.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
         for group in [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
-        // Without CAP_NET_ADMIN the default buffer has to do.
+        // Without CAP_NET_ADMIN, the socket keeps the default buffer size.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         socket.set_non_blocking(true)?;
         Ok(Self { socket, own })
@@ -128,7 +131,7 @@ impl Watch {
     }
 }
 
-/// The events of a datagram, without the changes by the socket of that port.
+/// The events of a datagram, without the changes by the socket with the port `own`.
 fn decode(bytes: &[u8], own: u32) -> Vec<Event> {
     messages(bytes).filter_map(|message| message.map_or(Some(Event::Lost), |message| event(&message, own))).collect()
 }
@@ -192,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_by_others_are_events_and_own_changes_are_not() {
+    fn changes_by_other_sockets_are_events_and_own_changes_are_not() {
         let both = [bytes(new_link(), 0), bytes(filter(), 1), bytes(filter(), OWN)].concat();
         let link = Event::Link { index: 7, name: "db0".to_owned(), is_up: true, has_carrier: false };
         assert_eq!(decode(&both, OWN), [link, Event::Shaping { index: 7 }]);

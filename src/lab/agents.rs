@@ -1,4 +1,4 @@
-//! The agents of a lab: children of the keeper, one in each node.
+//! Starts, restarts and ends the agents of a lab. Each node has one agent, a child process of the keeper.
 
 use std::{
     collections::BTreeMap,
@@ -23,13 +23,13 @@ use crate::{
     topology::NodeName,
 };
 
-/// The timeout for an agent to listen.
+/// The timeout for all agents to listen.
 pub(super) const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The time from the request to end to SIGKILL.
+/// The time for agents to end before SIGKILL.
 const END_WITHIN: Duration = Duration::from_secs(5);
 
-/// The running agents. Dropping it ends them.
+/// The running agents. They end when this value is dropped.
 pub(super) struct Agents<'a> {
     directory: &'a Path,
     nodes: &'a BTreeMap<NodeName, NodeNamespace>,
@@ -49,7 +49,7 @@ impl<'a> Agents<'a> {
         Ok(agents)
     }
 
-    /// Restarts the agents of these nodes, also dead ones. Each continues from its journal.
+    /// Restarts the agents of these nodes, also agents that have ended. Each agent continues from its journal.
     pub(super) fn restart(&mut self, nodes: &[NodeName]) -> Result<(), KeepError> {
         let (ending, staying) =
             std::mem::take(&mut self.children).into_iter().partition(|(node, _)| nodes.contains(node));
@@ -95,7 +95,7 @@ impl<'a> Agents<'a> {
         fs::write(&config, self.config(member)).map_err(failed(config.clone()))?;
         let log = home.join("agent.log");
         let stderr = OpenOptions::new().append(true).create(true).open(&log).map_err(failed(log.clone()))?;
-        // The running program file, also if another version has been installed since.
+        // The executable of this process, even if another version has replaced its file.
         let program = PathBuf::from("/proc/self/exe");
         let mut command = Command::new(&program);
         command.arg0("netemctl").args(["agent", "--until-stdin-closes", "--log"]).arg(&log).arg("--config").arg(config);

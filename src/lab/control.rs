@@ -1,7 +1,7 @@
-//! Requests to the keeper of a running lab, on a socket in the lab's directory.
+//! Sends and answers requests to the keeper of a running lab, on a socket in the lab's directory.
 //!
-//! A request is a JSON list of the nodes whose agents restart. The answer is a JSON `Result<(), String>`. Each side ends its
-//! value by closing its half of the connection.
+//! A request is a JSON list of the nodes whose agents restart. The answer is a JSON `Result<(), String>`. After its
+//! value, each side closes its half of the connection.
 
 use std::{
     io::{self, BufReader, Read, Write},
@@ -26,7 +26,7 @@ const REQUEST_WITHIN: Duration = Duration::from_secs(2);
 /// The longest request or answer, in bytes: the names of a thousand nodes.
 const LONGEST: u64 = 256 * 1024;
 
-/// Why a request to the keeper failed.
+/// The error of a request to the keeper.
 #[derive(Debug, Error)]
 pub enum ControlError {
     /// The keeper does not answer.
@@ -42,7 +42,7 @@ pub(super) fn socket(directory: &Path) -> PathBuf {
     directory.join("keeper.sock")
 }
 
-/// Asks the keeper to restart the agents of these nodes, and waits until it has done so.
+/// Asks the keeper to restart the agents of these nodes, and waits for the answer.
 pub(super) fn restart(directory: &Path, nodes: &[NodeName]) -> Result<(), ControlError> {
     let socket = socket(directory);
     let ask = || -> io::Result<Result<(), String>> {
@@ -58,10 +58,10 @@ pub(super) fn restart(directory: &Path, nodes: &[NodeName]) -> Result<(), Contro
 pub(super) async fn answer(listener: &UnixListener, restart: impl FnOnce(&[NodeName]) -> Result<(), String>) {
     let Ok((stream, _)) = listener.accept().await else { return };
     let Ok(stream) = stream.into_std() else { return };
-    // Only the user can enter the directory of the socket, so the client is the user's own netemctl.
+    // Only the user can enter the directory of the socket, so the client belongs to the user.
     let prepared = stream.set_nonblocking(false).and_then(|()| stream.set_read_timeout(Some(REQUEST_WITHIN)));
     if let Ok(nodes) = prepared.and_then(|()| receive::<Vec<NodeName>>(&stream)) {
-        // The client may be gone by now.
+        // The client may have ended.
         drop(send(&stream, &restart(&nodes)));
     }
 }

@@ -1,7 +1,7 @@
-//! The keeper: the process that makes a lab's namespaces, links and agents, and holds them until it ends.
+//! Runs the keeper, the process that makes and holds a lab's namespaces, links and agents: [`keep`].
 //!
 //! The namespaces exist only through the keeper's threads. Each agent reads from a pipe of the keeper and ends when the
-//! pipe closes. So the kernel removes the lab when the keeper ends, also after `kill -9`.
+//! pipe closes. So the whole lab ends with the keeper, also after `kill -9`.
 
 use std::{
     collections::BTreeMap,
@@ -33,19 +33,19 @@ use crate::{
     topology::NodeName,
 };
 
-/// The most nodes that resolve each other by ARP and neighbour discovery.
+/// The maximum number of nodes that resolve each other by ARP and neighbour discovery.
 ///
-/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). A lab of more
-/// nodes installs permanent entries, which do not count towards the limit.
+/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). A larger
+/// lab installs permanent entries, which do not count towards the limit.
 const RESOLVED_NODES: usize = 24;
 
-/// The timeout for the links to carry packets.
+/// The timeout for the links to become operational.
 const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
 
-/// The validity of a lab's certificates.
+/// The validity of a lab's certificates, in days.
 const CERTIFICATES_HOLD_DAYS: u32 = 3650;
 
-/// Why a lab did not come up.
+/// The error of a lab that did not start.
 #[derive(Debug, Error)]
 pub enum KeepError {
     /// The lab's directory cannot be used.
@@ -87,7 +87,7 @@ pub enum KeepError {
     /// An agent does not listen.
     #[error("the agent of {0} did not become ready within {seconds} s", seconds = READY_WITHIN.as_secs())]
     AgentSilent(NodeName),
-    /// `lab up` has ended.
+    /// `lab up` ended before the lab was up.
     #[error("netemctl lab up ended before the lab was up: {0}")]
     Unwanted(#[source] io::Error),
     /// Waiting for signals failed.
@@ -102,7 +102,7 @@ pub fn keep(
     ready: impl FnOnce() -> io::Result<()>,
 ) -> Result<(), KeepError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(KeepError::Signals)?;
-    // From here on, signals take effect after the lab is up, so that no step is interrupted.
+    // From here on, SIGTERM and SIGINT take effect only after the lab is up, so that no step is interrupted.
     let signals = runtime.block_on(async { Signals::new() }).map_err(KeepError::Signals)?;
     let _lock = directory.lock()?;
     node_files::write(directory.path(), layout)?;
@@ -156,9 +156,10 @@ fn namespaces(layout: &Layout) -> Result<BTreeMap<NodeName, NodeNamespace>, Keep
     layout.members.iter().map(make).collect()
 }
 
-/// Makes two bridges in the lab's own namespace, with a veth pair from each to every node, and configures the nodes' ends.
+/// Makes the links of the lab, and configures the interfaces of the nodes.
 ///
-/// The controller host gets a veth pair from the management bridge only.
+/// The namespace `switch` gets two bridges. A veth pair connects each node to each bridge, and the controller host to
+/// the management bridge.
 fn wire(
     switch: &NodeNamespace,
     nodes: &BTreeMap<NodeName, NodeNamespace>,
@@ -250,7 +251,8 @@ impl Signals {
         })
     }
 
-    /// Handles requests and reaps agents until SIGTERM or SIGINT. A signal during a request takes effect after it.
+    /// Handles requests and reaps agents until SIGTERM or SIGINT. A signal during a request takes effect after the
+    /// request.
     async fn wait_for_the_end(mut self, requests: &UnixListener, agents: &mut Agents<'_>) {
         loop {
             tokio::select! {

@@ -1,4 +1,4 @@
-//! The nodes of a lab, their addresses and their files. Pure.
+//! Computes the nodes of a lab, their addresses and their files. This module does no I/O.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use crate::{
     topology::{NodeName, Topology, ZoneName, hostlist},
 };
 
-/// A bridge takes 1,023 ports.
+/// The maximum number of nodes in a lab. A bridge has at most 1,023 ports.
 pub const MAX_NODES: usize = 1_000;
 
 /// The name of the interface dedicated to the database, in every node.
@@ -25,7 +25,7 @@ pub(super) const DATABASE: &str = "db0";
 /// The name of the interface for everything else, in every node.
 pub(super) const MANAGEMENT: &str = "mgmt0";
 
-/// The name of the controller host, which is not a node and reaches all agents.
+/// The name of the controller host. The controller host is not a node, and reaches all agents.
 pub const CONTROLLER: &str = "controller";
 /// The number of the controller host on the management network. Nodes have 1 to [`MAX_NODES`].
 pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
@@ -33,20 +33,20 @@ pub(super) const CONTROLLER_NUMBER: u16 = 0xfffe;
 const DATABASE_NET: (u8, u16) = (78, 0xfd78);
 const MANAGEMENT_NET: (u8, u16) = (77, 0xfd77);
 
-/// A lab's nodes and zones, as its directory keeps them.
+/// The nodes, zones and options of a lab. The lab's directory stores them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Layout {
-    /// The topology that the nodes come from.
+    /// The name of the lab's topology.
     pub topology: String,
-    /// Its nodes, in its order.
+    /// The nodes, in the order of the topology.
     pub members: Vec<Member>,
-    /// Its zones.
+    /// The zones.
     pub zones: BTreeMap<ZoneName, Vec<NodeName>>,
-    /// The addresses of the [`CONTROLLER`] host on the management network, if there is one.
+    /// The addresses of the [`CONTROLLER`] host on the management network. `None`: the lab has no controller host.
     #[serde(default)]
     pub controller: Option<Vec<IpNetwork>>,
-    /// Whether the agents listen on the management network, by TLS.
+    /// True if the agents listen on the management network, by TLS.
     #[serde(default)]
     pub tls: bool,
     /// The address family that names resolve to first.
@@ -58,10 +58,10 @@ pub struct Layout {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// 10.78.0.9.
+    /// IPv4, such as 10.78.0.9.
     #[default]
     Ipv4,
-    /// `fd78::9`.
+    /// IPv6, such as `fd78::9`.
     Ipv6,
 }
 
@@ -69,18 +69,18 @@ pub enum Family {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Its name.
+    /// The name of the node.
     pub node: NodeName,
-    /// Its addresses on the database interface, IPv4 first, the link-local one last.
+    /// The node's addresses on the database interface: IPv4, IPv6, then the link-local address.
     pub database: Vec<IpNetwork>,
-    /// Its addresses on the management interface, IPv4 first.
+    /// The node's addresses on the management interface: IPv4, then IPv6.
     pub management: Vec<IpNetwork>,
 }
 
-/// Why a topology cannot be a lab.
+/// The reason why a topology cannot be a lab.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LayoutError {
-    /// More nodes than a bridge has ports.
+    /// The topology has more than [`MAX_NODES`] nodes.
     #[error("the topology has {0} nodes; a lab has at most {MAX_NODES}")]
     TooMany(usize),
     /// A node has the name of the controller host.
@@ -89,7 +89,7 @@ pub enum LayoutError {
 }
 
 impl Layout {
-    /// The lab of a topology.
+    /// The layout of a lab for a topology.
     pub fn of(topology: &Topology) -> Result<Self, LayoutError> {
         let nodes = topology.nodes();
         if nodes.len() > MAX_NODES {
@@ -119,7 +119,7 @@ impl Layout {
         Ok(self)
     }
 
-    /// The hosts of a name: a zone, a node, the controller host, or `*` for all nodes.
+    /// The hosts that a name stands for: a zone, a node, the controller host, or `*` for all nodes.
     pub(super) fn named(&self, name: &str) -> Option<Vec<NodeName>> {
         let node: Option<NodeName> = name.parse().ok();
         let nodes = || self.members.iter().map(|member| &member.node);
@@ -142,12 +142,12 @@ impl Layout {
         format!("{}{zones}", hostlist::fold(&nodes))
     }
 
-    /// The inventory with Unix sockets in `directory` as agents.
+    /// The inventory of the lab. The agents' addresses are Unix sockets in `directory`.
     pub fn inventory(&self, directory: &Path) -> Inventory {
         self.inventory_by(|member| Some(AgentAddress::Unix(agent_socket(directory, &member.node))))
     }
 
-    /// The inventory with HTTPS agents on the management network.
+    /// The inventory of the lab. The agents' addresses are HTTPS addresses on the management network.
     pub fn inventory_by_tls(&self) -> Inventory {
         let by_tls = |member: &Member| {
             let address = agent_port(member)?;
@@ -158,7 +158,7 @@ impl Layout {
 
     fn inventory_by(&self, agent: impl Fn(&Member) -> Option<AgentAddress>) -> Inventory {
         let place = |member: &Member| {
-            // A constant that is a valid name.
+            // The constant is a valid interface name.
             let interface: IfName = DATABASE.parse().ok()?;
             let place = NodeLocation {
                 agent: agent(member)?,
@@ -170,7 +170,7 @@ impl Layout {
         Inventory { nodes: self.members.iter().filter_map(place).collect(), zones: self.zones.clone() }
     }
 
-    /// The hosts file of every node: `n4` is the database address, `n4.mgmt` the management one.
+    /// The hosts file of every node: `n4` has the database addresses, and `n4.mgmt` the management addresses.
     pub(super) fn hosts_file(&self) -> String {
         let mut lines = vec!["127.0.0.1 localhost".to_owned(), "::1 localhost ip6-localhost ip6-loopback".to_owned()];
         for Member { node, database, management } in &self.members {
@@ -185,8 +185,9 @@ impl Layout {
 
     /// The `gai.conf(5)` of every node: the order of a name's addresses in the GNU C library.
     ///
-    /// Its default (RFC 3484) prefers IPv6, so a client of a server on IPv4 alone loses one RTT to a refused connection.
-    /// Programs with their own resolvers (Go, musl) follow RFC 6724, which prefers IPv4 over addresses such as `fd78::9`.
+    /// The library's default (RFC 3484) prefers IPv6. With this default, a client of a server that listens only on IPv4
+    /// loses one RTT to a refused connection. Programs with their own resolvers (Go, musl) follow RFC 6724. RFC 6724
+    /// prefers IPv4 over addresses such as `fd78::9`.
     pub(super) fn address_order(&self) -> String {
         let of_ipv4 = match self.prefer {
             Family::Ipv4 => 100,
@@ -222,7 +223,7 @@ pub(super) fn database_mac(number: u16) -> Mac {
     mac(DATABASE_NET.0, number)
 }
 
-/// The same on the management interface.
+/// The MAC address of node `number` on the management interface, locally administered.
 pub(super) fn management_mac(number: u16) -> Mac {
     mac(MANAGEMENT_NET.0, number)
 }
@@ -239,7 +240,7 @@ fn link_local(number: u16) -> Option<IpNetwork> {
 
 /// The addresses of node `number`, counted from 1, such as 10.78.0.9/16 and `fd78::9/64`.
 fn addresses((v4, v6): (u8, u16), number: u16) -> Vec<IpNetwork> {
-    // MAX_NODES is below the broadcast address of a /16.
+    // All numbers, also that of the controller host, are below the broadcast address of a /16.
     let v4 = Ipv4Addr::from_bits(Ipv4Addr::new(10, v4, 0, 0).to_bits() + u32::from(number));
     let v6 = Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, number);
     let v4 = Ipv4Network::new(v4, 16).map(IpNetwork::V4);

@@ -1,9 +1,9 @@
-//! The lab: the nodes of a topology as network namespaces on this machine, an agent in each.
+//! Runs a lab on this machine: each node of a topology is a network namespace with an agent.
 //!
-//! The host's network does not change: two bridges, for management and for the database, are in a namespace of the lab.
-//! One process, the keeper, holds all namespaces and is the parent of all agents; when it ends, the kernel removes the
-//! lab. A lab may have one more host, the controller, on the management network only. Other processes find the lab by
-//! its [`State`].
+//! The host's network does not change. A namespace of the lab has two bridges, for management and for the database. One
+//! process, the keeper, holds all namespaces and is the parent of all agents. When the keeper ends, the kernel removes
+//! the lab. A lab may have one more host, the controller, on the management network only. Other processes find the lab
+//! by its [`State`].
 
 mod agents;
 mod control;

@@ -1,4 +1,4 @@
-//! The files of the host that differ in a node: `/etc/hosts`, `/etc/gai.conf` and `/sys`.
+//! Replaces files of the host in the nodes of a lab: `/etc/hosts`, `/etc/gai.conf` and `/sys`.
 
 use std::{
     fs, io,
@@ -15,7 +15,7 @@ const ETC: &str = "/etc";
 /// The files in /etc that the lab replaces.
 const FILES: [&str; 2] = ["hosts", "gai.conf"];
 
-/// Writes the files into the lab's directory. They are the same for all nodes.
+/// Writes the files into the lab's directory. All nodes have the same files.
 pub(super) fn write(directory: &Path, layout: &Layout) -> Result<(), LabError> {
     for (file, text) in FILES.into_iter().zip([layout.hosts_file(), layout.address_order()]) {
         let path = directory.join(file);
@@ -36,7 +36,7 @@ pub(super) fn mount(directory: &Path, namespace: &NodeNamespace) -> io::Result<(
         for file in FILES {
             mount_over(&directory.join(file), &Path::new(ETC).join(file))?;
         }
-        // The agent reads only the interface's speed there, and has a default for it.
+        // The agent reads only the interface's speed in sysfs, and has a default speed.
         if let Err(error) = mount_sysfs() {
             warn!(%error, "The node has no sysfs of its own.");
         }

@@ -1,6 +1,7 @@
-//! The programs in a lab's nodes: those that `lab exec` started, and their child processes.
+//! Finds and ends the programs in a lab's nodes: the programs that `lab exec` started, and their child processes.
 //!
-//! A program belongs to a node by its network namespace, so daemons are found too. Agents and the keeper do not count.
+//! The network namespace of a program determines its node, so daemons are found too. Agents and the keeper are not
+//! counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(10);
 /// The timeout for programs to end after SIGKILL.
 const KILLED_WITHIN: Duration = Duration::from_secs(10);
 
-/// The interval between two scans, which find new processes.
+/// The maximum interval between two scans. Each scan also finds new processes.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
 /// A program that runs in a node.
@@ -41,11 +42,11 @@ pub struct Program {
 pub struct EndedProgram {
     /// The node, or the controller host.
     pub node: NodeName,
-    /// The number of its process.
+    /// The process id.
     pub pid: i32,
-    /// The name of its program file.
+    /// The name of the program file.
     pub program: String,
-    /// True if SIGTERM did not end it, and SIGKILL did.
+    /// True if SIGTERM did not end the program, so that SIGKILL was sent.
     pub killed: bool,
 }
 
@@ -58,7 +59,9 @@ pub(super) struct ProgramScan<'a> {
 }
 
 impl<'a> ProgramScan<'a> {
-    /// A scan for the programs of all nodes. After the keeper's end, `is_alive` is false: the kernel reuses inode numbers.
+    /// A scan for the programs of all nodes. `is_alive` is false if the keeper has ended.
+    ///
+    /// After the keeper's end, the kernel may reuse the inode numbers.
     pub(super) fn of(directory: &'a Path, state: &'a State, is_alive: bool) -> Self {
         let networks = state.networks.iter().map(|(node, number)| (*number, node)).collect();
         Self { directory, networks, is_alive }
@@ -70,7 +73,7 @@ impl<'a> ProgramScan<'a> {
         self
     }
 
-    /// All programs, sorted by node and process number.
+    /// All programs, sorted by node and process id.
     pub(super) fn programs(&self) -> Result<Vec<Program>, LabError> {
         let found = Process::in_networks(|number| self.networks.contains_key(&number)).map_err(LabError::Processes)?;
         let config = |process: &Process| {
@@ -84,7 +87,7 @@ impl<'a> ProgramScan<'a> {
         let mut programs: Vec<Program> = found
             .into_iter()
             .filter(|process| !agents.contains(&process.pid) && !agents.contains(&process.parent))
-            // A later namespace may have the same number. Only programs of the lab see its hosts file.
+            // Another namespace may have the same number by now. Only programs of the lab see the lab's hosts file.
             .filter(|process| self.is_alive || process.sees(&hosts, "/etc/hosts"))
             .filter_map(|process| Some(Program { node: (*self.networks.get(&process.network)?).clone(), process }))
             .collect();
@@ -92,20 +95,20 @@ impl<'a> ProgramScan<'a> {
         Ok(programs)
     }
 
-    /// All programs but the calling process and its ancestors, such as the shell that runs the command.
+    /// All programs except the calling process and its ancestors, such as the shell that runs the command.
     pub(super) fn others(&self) -> Result<Vec<Program>, LabError> {
         let own = ancestors();
         Ok(self.programs()?.into_iter().filter(|program| !own.contains(&program.process.pid)).collect())
     }
 
-    /// The ancestors of the calling process.
+    /// The programs that are ancestors of the calling process.
     pub(super) fn own(&self) -> Result<Vec<Program>, LabError> {
         let mut own = ancestors();
         let _itself = own.remove(&std::process::id().cast_signed());
         Ok(self.programs()?.into_iter().filter(|program| own.contains(&program.process.pid)).collect())
     }
 
-    /// Ends all [`others`](Self::others): SIGTERM, and SIGKILL after [`GRACE`]. Scans until none is left.
+    /// Ends all [`others`](Self::others): SIGTERM, and SIGKILL after [`GRACE`]. Scans until no program is left.
     pub(super) fn end_others(&self) -> Result<Vec<EndedProgram>, LabError> {
         let start = Instant::now();
         let mut ended: BTreeMap<(i32, u64), EndedProgram> = BTreeMap::new();
@@ -151,12 +154,12 @@ fn about(node: &NodeName, process: &Process, error: &io::Error) -> LabError {
     LabError::Processes(io::Error::new(error.kind(), text))
 }
 
-/// `etcd in n[1-3], sleep in n2`.
+/// The programs with their nodes, for a message: `etcd in n[1-3], sleep in n2`.
 pub(super) fn described(programs: &[Program]) -> String {
     by_name(programs.iter().map(|program| (program.process.name(), &program.node)))
 }
 
-/// Names of programs with the nodes that they are in: `etcd in n[1-3], sleep in n2`.
+/// The names of programs with their nodes, for a message: `etcd in n[1-3], sleep in n2`.
 pub fn by_name<'a>(programs: impl IntoIterator<Item = (&'a str, &'a NodeName)>) -> String {
     let mut nodes: BTreeMap<&str, BTreeSet<&NodeName>> = BTreeMap::new();
     for (name, node) in programs {

@@ -1,4 +1,4 @@
-//! The lab as seen by other processes: its directory, its keeper's lock and its published state.
+//! Finds, prepares and ends a lab, by its directory, its keeper's lock and its published state.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,7 @@ use crate::{
 /// The timeout for the keeper to end after a signal.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a command waits for the lock of another command.
+/// The timeout for the lock of another command.
 const ACCESS_WITHIN: Duration = Duration::from_secs(20);
 
 /// The length of the longest path below a lab's directory: `/nodes/<63 bytes>/agent.sock`.
@@ -56,14 +56,14 @@ pub struct LabDirectory(PathBuf);
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
-    /// The process number of the keeper.
+    /// The process id of the keeper.
     pub keeper: i32,
     /// The keeper's threads in the nodes' namespaces.
     pub threads: BTreeMap<NodeName, i32>,
     /// The keeper's thread in the namespaces of the controller host.
     #[serde(default)]
     pub controller: Option<i32>,
-    /// The inode numbers of all these network namespaces.
+    /// The inode numbers of the network namespaces of all nodes and of the controller host.
     #[serde(default)]
     pub networks: BTreeMap<NodeName, u64>,
     /// The nodes, their addresses and the options of the lab.
@@ -75,9 +75,9 @@ pub struct State {
 pub struct Ended {
     /// True if a lab was up.
     pub was_up: bool,
-    /// The programs in its nodes, which were ended.
+    /// The programs in the lab's nodes that were ended.
     pub programs: Vec<EndedProgram>,
-    /// The ancestors of the calling process, which continue without a network.
+    /// The programs that were not ended: ancestors of the calling process. They continue without a network.
     pub left: Vec<Program>,
 }
 
@@ -85,11 +85,11 @@ pub struct Ended {
 #[derive(Debug)]
 pub struct Lab {
     directory: LabDirectory,
-    /// The state that its keeper published.
+    /// The state that the keeper published.
     pub state: State,
 }
 
-/// Why a lab cannot be found, started or ended.
+/// The error of finding, starting or ending a lab.
 #[derive(Debug, Error)]
 pub enum LabError {
     /// No lab is up.
@@ -112,7 +112,7 @@ pub enum LabError {
     Namespaces {
         /// The node.
         node: NodeName,
-        /// Why.
+        /// The cause.
         #[source]
         error: io::Error,
     },
@@ -136,11 +136,11 @@ pub enum LabError {
     Directory {
         /// The path.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         #[source]
         error: io::Error,
     },
-    /// The directory has files that are not a lab's, so it is not emptied.
+    /// The directory has other files than those of a lab. The directory is not emptied.
     #[error("{0} is neither empty nor the directory of a lab; nothing was changed")]
     NotALab(PathBuf),
     /// The path is not a directory.
@@ -174,7 +174,7 @@ pub enum LabError {
 }
 
 impl LabDirectory {
-    /// The chosen directory, or the default of the calling user, which a reboot removes.
+    /// The chosen directory, or the default directory of the calling user. A reboot removes the default directory.
     pub fn of_user(chosen: Option<PathBuf>) -> Result<Self, LabError> {
         let default = || {
             let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
@@ -205,7 +205,7 @@ impl LabDirectory {
 
     /// Creates the directory with mode 0700, or removes the files of a killed lab.
     ///
-    /// The returned lock excludes other calls of this and of [`end`](Self::end).
+    /// The returned lock excludes other calls of `prepare` and of [`end`](Self::end).
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
         self.create()?;
         let exclusive = self.exclusive()?;
@@ -256,7 +256,7 @@ impl LabDirectory {
         self.write(STATE_FILE, state)
     }
 
-    /// Ends the programs in the nodes and the lab, and removes the directory, also of a killed lab.
+    /// Ends the lab and the programs in its nodes, and removes the directory. Also cleans up after a killed keeper.
     ///
     /// With `if_idle`, running programs are an error and nothing changes.
     pub fn end(&self, if_idle: bool) -> Result<Ended, LabError> {
@@ -288,7 +288,7 @@ impl LabDirectory {
         Ok(ended)
     }
 
-    /// The state that the last keeper published, also if it has been killed since.
+    /// The state that the last keeper published, even if the keeper has been killed since.
     fn last_state(&self) -> Option<State> {
         self.read(STATE_FILE).ok()
     }
@@ -321,7 +321,7 @@ impl LabDirectory {
         }
     }
 
-    /// True if the directory exists. Fails if another user owns it or may write to it.
+    /// True if the directory exists. Fails if another user owns the directory or may write to it.
     ///
     /// In a folder like /tmp, another user could create the directory first.
     fn check(&self) -> Result<bool, LabError> {
@@ -341,7 +341,7 @@ impl LabDirectory {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.failed(error))
     }
 
-    /// Empties the directory if it is a lab's.
+    /// Empties the directory if it belongs to a lab.
     fn empty(&self) -> Result<(), LabError> {
         let entries = fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>);
         let entries = entries.map_err(|error| self.failed(error))?;
@@ -408,7 +408,7 @@ impl Lab {
         self.state.layout.inventory(self.directory.path())
     }
 
-    /// The same with agents on the management network.
+    /// The inventory of the lab, with HTTPS addresses on the management network as agents.
     pub fn inventory_by_tls(&self) -> Inventory {
         self.state.layout.inventory_by_tls()
     }
@@ -425,7 +425,7 @@ impl Lab {
         self.state.controller.is_some_and(here)
     }
 
-    /// The hosts of hostlists, zones, `*` for all nodes, and `controller`.
+    /// The hosts that the words stand for: hostlists of nodes, zones, `*` for all nodes, and `controller`.
     pub fn hosts(&self, words: &[String]) -> Result<Vec<NodeName>, LabError> {
         let mut hosts = BTreeSet::new();
         for name in words.iter().map(|word| hostlist::expand(word)).collect::<Result<Vec<_>, _>>()?.concat() {
@@ -471,7 +471,7 @@ impl Lab {
     fn end_keeper(&self) -> Result<(), LabError> {
         let keeper = Pid::from_raw(self.state.keeper);
         for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-            // The keeper's lock is held, so the process number is still the keeper's.
+            // The keeper's lock is held, so the process id still belongs to the keeper.
             match kill(keeper, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
                 Err(errno) => return Err(self.directory.failed(errno.into())),

@@ -1,4 +1,4 @@
-//! The private certificate authority: [`Authority`] makes keys and certificates, in memory.
+//! Makes keys and certificates in memory, as a private certificate authority: [`Authority`].
 
 use std::{
     net::IpAddr,
@@ -28,11 +28,11 @@ pub struct Authority {
 /// The contents of a new certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CertificateRequest {
-    /// The role of its holder.
+    /// The role of the certificate's holder.
     pub role: Role,
     /// Host names and addresses to add, for other HTTP clients. netemctl ignores them.
     pub hosts: Vec<String>,
-    /// Its validity.
+    /// The validity of the certificate.
     pub validity: Validity,
 }
 
@@ -44,7 +44,7 @@ pub struct Issued {
     pub key: String,
 }
 
-/// Why a certificate cannot be made.
+/// The error of making a certificate.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// The certificate or the key of the CA is malformed, or they do not match.
@@ -151,7 +151,7 @@ fn host_name(node: &NodeName) -> Option<&str> {
     Some(node.as_str()).filter(|name| is_host_name(name))
 }
 
-/// Labels of 1 to 63 letters, digits and hyphens, without a hyphen at either end (RFC 1123, section 2.1).
+/// True if each label has 1 to 63 letters, digits and hyphens, without a hyphen at either end (RFC 1123, section 2.1).
 fn is_host_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())

@@ -1,4 +1,4 @@
-//! The files of an identity, and the table `[tls]` that names them.
+//! Names the files of an identity, and reads the table `[tls]` with their paths.
 
 use std::{
     ops::Range,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::topology::{Finding, Source, TableEntry, Word};
 
-/// The CA's certificate, in the folder of an identity.
+/// The file name of the CA's certificate, in the folder of an identity.
 pub const CA_FILE: &str = "ca.pem";
-/// The identity's own certificate.
+/// The file name of the identity's own certificate.
 pub const CERTIFICATE_FILE: &str = "cert.pem";
-/// The private key.
+/// The file name of the private key.
 pub const KEY_FILE: &str = "key.pem";
 
-/// The files of an identity, PEM.
+/// The paths of an identity's files, all PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     /// The certificates of trusted CAs.
@@ -26,7 +26,7 @@ pub struct TlsFiles {
 }
 
 impl TlsFiles {
-    /// The files of a folder that [`pki issue`](super::store) made.
+    /// The files in a folder that [`pki issue`](super::store) made.
     pub fn in_folder(folder: &Path) -> Self {
         Self { ca: folder.join(CA_FILE), cert: folder.join(CERTIFICATE_FILE), key: folder.join(KEY_FILE) }
     }
@@ -34,9 +34,9 @@ impl TlsFiles {
 
 /// The table `[tls]` of a file.
 pub(crate) struct TlsTable<'t> {
-    /// The span of its key.
+    /// The span of the key `tls`.
     pub(crate) key: Range<usize>,
-    /// `ca`, `cert` and `key`. `None`: missing or not a string, which is reported.
+    /// `ca`, `cert` and `key`. `None`: the value is missing or not a string. The error is reported.
     pub(crate) files: [Option<Word<'t>>; 3],
 }
 

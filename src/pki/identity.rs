@@ -1,4 +1,4 @@
-//! One end of a TLS connection: [`Identity`], a certificate with its key, and the trusted CAs.
+//! Makes the TLS configuration of an agent or a client from its certificate, its key and the trusted CAs: [`Identity`].
 
 use std::{
     fs::File,
@@ -43,7 +43,7 @@ pub struct Identity {
     provider: Arc<CryptoProvider>,
 }
 
-/// Why an identity cannot be read from its files.
+/// The error of reading an identity from its files.
 #[derive(Debug, Error)]
 pub enum IdentityError {
     /// A file cannot be read.
@@ -108,7 +108,7 @@ impl Identity {
         Ok(Self { role, validity, roots: Arc::new(roots), key: Arc::new(certified), provider })
     }
 
-    /// Fails unless the role is `wanted`, or a viewer where a controller is wanted. The error names `cert`.
+    /// Fails if the role is not `wanted`. If a controller is wanted, a viewer is accepted too. The error names `cert`.
     pub fn only_of(self, wanted: &Role, cert: &Path) -> Result<Self, IdentityError> {
         let is_client = *wanted == Role::Controller && self.role == Role::Viewer;
         if self.role == *wanted || is_client {
@@ -180,10 +180,10 @@ pub(super) fn secret(path: &Path) -> Result<Vec<u8>, IdentityError> {
     Ok(text)
 }
 
-/// Accepts the agent of one node only.
+/// Accepts only agents of trusted CAs: the agent of one node, or of any node.
 #[derive(Debug)]
 struct AgentVerifier {
-    /// The node. `None`: any.
+    /// The node. `None`: any node.
     node: Option<NodeName>,
     roots: Arc<RootCertStore>,
     algorithms: WebPkiSupportedAlgorithms,
@@ -234,7 +234,7 @@ impl ServerCertVerifier for AgentVerifier {
     }
 }
 
-/// Accepts controllers and viewers of trusted CAs only.
+/// Accepts only controllers and viewers of trusted CAs.
 #[derive(Debug)]
 struct ClientVerifier {
     chain: Arc<dyn ClientCertVerifier>,

@@ -1,9 +1,10 @@
-//! Authentication over TLS: a private certificate authority, and certificates with roles.
+//! Authenticates controllers, viewers and agents over TLS, with certificates of a private certificate authority.
 //!
-//! [`Authority`] makes certificates and [`store`] keeps them in a folder. Each names one [`Role`]: the agent of one node,
-//! a controller or a viewer. [`Identity`] is a certificate, its key and the trusted CAs, and makes the TLS configuration of
-//! each end. A controller accepts only the agent of the node that it calls. An agent accepts only controllers and viewers.
-//! Host names and addresses are ignored. TLS 1.3 only, by rustls with ring.
+//! [`Authority`] makes certificates and [`store`] keeps them in a folder. Each certificate names one [`Role`]: the
+//! agent of one node, a controller or a viewer. [`Identity`] is a certificate with its key and the trusted CAs. It
+//! makes the TLS configuration of one end. A controller accepts only the agent of the node that it calls. An agent
+//! accepts only controllers and viewers. Host names and addresses in certificates are ignored. Only TLS 1.3 is used, by
+//! rustls with ring.
 
 mod authority;
 mod files;

@@ -1,7 +1,7 @@
-//! Errors of TLS connections, as messages with remedies.
+//! Describes errors of TLS connections in messages with remedies.
 //!
-//! rustls returns an error of its own or the alert of the other end (RFC 8446, section 6.2). In TLS 1.3, a client gets the
-//! alert when it reads the answer to its request.
+//! rustls returns an error of its own or the alert of the other end (RFC 8446, section 6.2). In TLS 1.3, a client gets
+//! the alert when it reads the answer to its request.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -31,7 +31,7 @@ impl From<WrongRole> for TlsError {
     }
 }
 
-/// Replaces the error for a wrong extended key usage, which means a wrong role.
+/// Replaces an error about the extended key usage by [`WrongRole`], because the usage depends on the role.
 pub(super) fn role_error(error: TlsError, role: Option<&Role>) -> TlsError {
     match error {
         TlsError::InvalidCertificate(
@@ -41,7 +41,7 @@ pub(super) fn role_error(error: TlsError, role: Option<&Role>) -> TlsError {
     }
 }
 
-/// Why a controller and an agent do not trust each other. Each message has a remedy.
+/// The reason why a controller and an agent do not trust each other. Each message has a remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Untrusted {
     /// The other end does not speak TLS.
@@ -62,7 +62,7 @@ pub enum Untrusted {
     /// The agent's certificate is not valid yet.
     #[error("its certificate is not valid before {0}: correct the clock of this machine")]
     Early(String),
-    /// The agent is another node's.
+    /// The agent belongs to another node.
     #[error(
         "it is the agent of {other}, not of {node}: correct the address in the inventory, or the certificate on the node"
     )]
@@ -72,7 +72,7 @@ pub enum Untrusted {
         /// The agent's node.
         other: NodeName,
     },
-    /// The certificate is not an agent's.
+    /// The other end's certificate does not belong to an agent.
     #[error("its certificate is not an agent's ({0}): give it one (netemctl pki issue {1})")]
     NoAgent(String, NodeName),
     /// The agent trusts another CA.
@@ -81,7 +81,7 @@ pub enum Untrusted {
              its CA (--tls-dir), or give it one of ours (netemctl pki issue {0})"
     )]
     OurCa(NodeName),
-    /// Our certificate is not a controller's.
+    /// Our certificate does not belong to a controller.
     #[error("it refuses our certificate, which is not a controller's: make one with netemctl pki issue --controller")]
     OurRole,
     /// Our certificate is expired or not yet valid.
@@ -98,7 +98,7 @@ pub enum Untrusted {
     Other(String),
 }
 
-/// The TLS error of a controller's connection to `node`. `None`: not a TLS error.
+/// The TLS error of a controller's connection to `node`. `None`: the error is not a TLS error.
 pub fn why_untrusted(error: &(dyn Error + 'static), node: &NodeName) -> Option<Untrusted> {
     use CertificateError as Bad;
     let tls = tls_error(error)?;
@@ -129,7 +129,7 @@ pub fn why_untrusted(error: &(dyn Error + 'static), node: &NodeName) -> Option<U
     })
 }
 
-/// The TLS error of a client's connection to an agent, for the agent's log.
+/// The text about a failed TLS connection of a client, for the agent's log.
 pub fn why_refused(error: &io::Error) -> String {
     use CertificateError as Bad;
     match tls_error(error) {

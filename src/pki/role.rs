@@ -1,4 +1,4 @@
-//! The role of a certificate's holder: [`Role`].
+//! Reads and writes the role of a certificate's holder: [`Role`].
 
 use std::{fmt, str::FromStr};
 
@@ -14,14 +14,15 @@ const SCHEME: &str = "netemctl:";
 pub enum Role {
     /// May change the nodes' networks.
     Controller,
-    /// May read what is in force, and change or measure nothing.
+    /// May read the rules in force, but may not change or measure anything.
     Viewer,
-    /// Is the agent of this node only.
+    /// The agent of this node.
     Agent(NodeName),
 }
 
 impl Role {
-    /// The role in a certificate, without a check of its signature. `None`: no role, several, or an unknown one.
+    /// The role in a certificate, without a check of its signature. `None`: the certificate has no role, several roles,
+    /// or an unknown role.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let certificate = webpki::EndEntityCert::try_from(certificate).ok()?;
         let mut roles = certificate.valid_uri_names().filter(|uri| uri.starts_with(SCHEME));
@@ -29,7 +30,7 @@ impl Role {
         roles.next().is_none().then_some(role)
     }
 
-    /// The role for people: `the agent of n7`.
+    /// The role in words, for a message: `the agent of n7`.
     pub fn describe(&self) -> String {
         match self {
             Self::Controller => "a controller".to_owned(),

@@ -1,4 +1,4 @@
-//! The folder of a private CA and its certificates: [`Store`].
+//! Keeps a private CA and its certificates in a folder: [`Store`].
 //!
 //! ```text
 //! ca/cert.pem ca/key.pem                          the CA
@@ -7,7 +7,8 @@
 //! nodes/n7/{ca,cert,key}.pem
 //! ```
 //!
-//! Folders have mode 0700 and keys 0600. A folder appears as a whole, and replaces another one only with `force`.
+//! Folders have mode 0700 and keys 0600. Each folder is written atomically. A folder replaces an existing
+//! folder only with `force`.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -35,20 +36,20 @@ const NODES: &str = "nodes";
 #[derive(Clone, Debug)]
 pub struct Store(PathBuf);
 
-/// One identity in a store, or its CA.
+/// One identity in a store, or the CA of the store.
 #[derive(Clone, Debug)]
 pub struct StoredIdentity {
-    /// Its folder.
+    /// The folder of the identity.
     pub folder: PathBuf,
-    /// The role of its certificate. `None`: the CA.
+    /// The role of the certificate. `None`: the CA.
     pub role: Option<Role>,
-    /// Its validity.
+    /// The validity of the certificate.
     pub validity: Validity,
-    /// True if the store's current CA signed it.
+    /// True if the certificate names the store's current CA as its issuer.
     pub is_ours: bool,
 }
 
-/// Why an operation on a store failed.
+/// The error of an operation on a store.
 #[derive(Debug, Error)]
 pub enum StoreError {
     /// The store has a CA already.
@@ -78,7 +79,7 @@ pub enum StoreError {
 }
 
 impl Store {
-    /// The store in this folder, which need not exist yet.
+    /// The store in this folder. The folder may be missing.
     pub fn at(folder: impl Into<PathBuf>) -> Self {
         Self(folder.into())
     }
@@ -97,7 +98,9 @@ impl Store {
         }
     }
 
-    /// Makes a CA. With `force`, it replaces the existing CA and thereby invalidates its certificates.
+    /// Makes a CA. With `force`, the new CA replaces an existing CA.
+    ///
+    /// Nodes that trust the new CA reject certificates of the old CA.
     pub fn init(&self, validity: Validity, force: bool) -> Result<(), StoreError> {
         make_private(&self.0)?;
         let folder = self.0.join(CA);
@@ -112,7 +115,9 @@ impl Store {
         )
     }
 
-    /// Makes identities, with `force` also existing ones. Without `force`, an existing one is an error and none is made.
+    /// Makes identities. With `force`, replaces existing identities.
+    ///
+    /// Without `force`, an existing identity is an error, and no identity is made.
     pub fn issue(&self, requests: &[CertificateRequest], force: bool) -> Result<Vec<PathBuf>, StoreError> {
         let authority = self.authority()?;
         let taken: Vec<&Role> =
@@ -121,7 +126,7 @@ impl Store {
             return Err(StoreError::Issued(describe(&taken)));
         }
         make_private(&self.0.join(NODES))?;
-        // All are made before the first folder is replaced.
+        // All certificates are made before the first folder is replaced.
         let issued: Result<Vec<_>, _> = requests.iter().map(|request| authority.issue(request)).collect();
         let place = |(request, issued): (&CertificateRequest, super::Issued)| {
             let folder = self.folder(&request.role);
@@ -221,7 +226,7 @@ impl Store {
             // rename(2) never replaces a folder that is not empty.
             fs::rename(staged.path(), target).map_err(failed)?;
         }
-        // The folder has moved, so it must not be removed.
+        // The temporary folder has moved to `target`, so the removal of its old path is turned off.
         let _moved = staged.keep();
         let parent = target.parent().unwrap_or(&self.0);
         File::open(parent).and_then(|parent| parent.sync_all()).map_err(failed)
@@ -244,7 +249,7 @@ fn check_private(folder: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The holders of certificates, for people: `the controller and n[1-3]`.
+/// The holders of certificates, for a message: `the controller and n[1-3]`.
 pub fn describe(roles: &[&Role]) -> String {
     let mut parts = Vec::new();
     let mut nodes = Vec::new();

@@ -1,3 +1,5 @@
+//! Tests of roles and certificates.
+
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
@@ -31,7 +33,7 @@ fn a_role_is_written_as_one_uri_and_read_back() {
 }
 
 #[test]
-fn a_certificate_says_what_it_is_for_and_nothing_more() {
+fn a_certificate_has_only_its_role_and_its_names() {
     let authority = Authority::new(Validity::days(2)).unwrap();
     let names = |wish: &CertificateRequest| {
         let certificate = der(&authority.issue(wish).unwrap().certificate);
@@ -55,7 +57,7 @@ fn a_certificate_says_what_it_is_for_and_nothing_more() {
     let n7 = ("uri netemctl:agent/n7, dns n7, dns n7.example.org, ip [10, 0, 0, 7]".to_owned(), true, false);
     assert_eq!(names(&of(agent("n7"), &["n7.example.org", "10.0.0.7"])), n7);
     let odd = ("uri netemctl:agent/n_7".to_owned(), true, false);
-    assert_eq!(names(&of(agent("n_7"), &[])), odd, "no host has that name");
+    assert_eq!(names(&of(agent("n_7"), &[])), odd, "not a host name");
 }
 
 #[test]
@@ -69,12 +71,12 @@ fn no_certificate_outlives_its_ca() {
         let validity = Validity::of(&der(&issued.certificate)).unwrap();
         let left = validity.left().unwrap();
         assert!(left > Duration::from_hours(9 * 24 - 1) && left <= Duration::from_hours(9 * 24), "{left:?}");
-        assert!(validity.from <= SystemTime::now().into(), "clocks that are a little behind believe it");
+        assert!(validity.from <= SystemTime::now().into(), "a clock that is slightly behind accepts it");
     }
 }
 
 #[test]
-fn a_key_and_a_certificate_that_do_not_belong_together_are_no_ca() {
+fn a_certificate_and_the_key_of_another_ca_are_refused() {
     let one = Authority::new(Validity::days(1)).unwrap();
     let nonsense = Authority::open(one.certificate().to_owned(), "nonsense".to_owned());
     assert!(matches!(nonsense, Err(AuthorityError::Unusable(_))));

@@ -1,4 +1,4 @@
-//! The validity of certificates: [`Validity`].
+//! Reads and computes the validity of certificates: [`Validity`].
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,19 +10,19 @@ use crate::plan::Moment;
 /// The period in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// Not before.
+    /// The certificate is not valid before this time.
     pub from: Moment,
-    /// Not after.
+    /// The certificate is not valid after this time.
     pub until: Moment,
 }
 
 impl Validity {
-    /// New certificates are valid from this long ago, because the clocks of nodes may be behind.
+    /// New certificates are valid from one hour ago, because the clocks of nodes may be behind.
     pub const LEAD: Duration = Duration::from_hours(1);
 
-    /// From [`Self::LEAD`] ago until `days` from now.
+    /// The validity from [`Self::LEAD`] ago until `days` from now.
     pub fn days(days: u32) -> Self {
-        // Certificates have whole seconds.
+        // The times in certificates are whole seconds.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         Self { from: (now - Self::LEAD).into(), until: (now + Duration::from_hours(24) * days).into() }

@@ -1,8 +1,9 @@
-//! Refusals for cut packets, as from the router next to the node: [`Refuser`].
+//! Answers cut packets with refusals, as a router next to the node would: [`Refuser`].
 //!
-//! A filter at the root of the sender's interface samples the packet and drops it. The refuser reads the samples and sends
-//! the answers to its own node by loopback. The kernel accepts them as if they came by the interface. So nothing is sent on
-//! the network, and uncut packets cost nothing. Without a refuser, the cut is silent.
+//! A filter at the root of the sender's interface samples each cut packet and drops it. The refuser reads the samples
+//! and sends the answers to its own node by loopback. The kernel accepts the answers as if the interface had received
+//! them. So nothing is sent on the network, and other packets have no overhead. Without a refuser, cut packets get no
+//! answer.
 
 pub(super) mod packet;
 
@@ -25,23 +26,24 @@ use tracing::{info, warn};
 use super::samples::{Sample, Samples};
 use crate::plan::SAMPLE_GROUP;
 
-/// The maximum number of answers per second, and at once. More packets are dropped in silence, as by a router: an
-/// application that retries without a pause must not use up the processor.
+/// The maximum number of answers per second, and in one burst. Further packets get no answer, as from a router.
+///
+/// The limit bounds the CPU time if an application retries without a pause.
 const RATE: u32 = 5_000;
 
-/// The interval of the warnings about more packets.
+/// The minimum interval between two warnings about unanswered packets.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Answers until the value is dropped.
+/// Answers cut packets until this value is dropped.
 pub(super) struct Refuser {
-    /// The write end of a pipe. Closing it ends the thread.
+    /// The write end of a pipe. The thread ends when this end is closed.
     end: Option<OwnedFd>,
     thread: Option<JoinHandle<()>>,
     interface: u32,
 }
 
 impl Refuser {
-    /// Answers the samples of an interface, in the network namespace of the calling thread.
+    /// Starts a thread that answers the samples of an interface, in the network namespace of the calling thread.
     pub(super) fn start(interface: u32) -> io::Result<Self> {
         let answering = Answering {
             samples: Samples::open()?,
@@ -76,7 +78,7 @@ impl Drop for Refuser {
     }
 }
 
-/// The state of the thread.
+/// The state of the thread that answers.
 struct Answering {
     samples: Samples,
     v4: OwnedFd,
@@ -143,7 +145,7 @@ impl Answering {
             },
         };
         let to = SockaddrStorage::from(SocketAddr::new(refusal.to, 0));
-        // Without a route to the sender, or with a full queue, the cut is silent.
+        // Without a route to the sender, or with a full queue, the packet gets no answer.
         sendto(socket.as_raw_fd(), &refusal.packet, &to, MsgFlags::empty()).is_ok()
     }
 }
@@ -154,7 +156,7 @@ fn raw(family: AddressFamily) -> io::Result<OwnedFd> {
     Ok(socket(family, SockType::Raw, flags, SockProtocol::Raw)?)
 }
 
-/// A token bucket of [`RATE`] tokens per second, with room for one second.
+/// A token bucket. It gets [`RATE`] tokens per second and holds at most [`RATE`] tokens.
 struct Allowance {
     left: u32,
     since: Instant,
@@ -190,11 +192,11 @@ mod tests {
         let mut taken = |from: Duration, step: Duration, times: u32| {
             (0..times).filter(|number| allowance.take(start + from + step * *number)).count()
         };
-        assert_eq!(taken(Duration::ZERO, Duration::ZERO, 2 * RATE), RATE as usize, "at once");
-        // Ten times as many as are allowed, for half a second.
+        assert_eq!(taken(Duration::ZERO, Duration::ZERO, 2 * RATE), RATE as usize, "one burst");
+        // Ten times the allowed rate, for half a second.
         let step = Duration::from_secs(1) / (10 * RATE);
         let half = taken(step, step, 5 * RATE);
         assert!(half.abs_diff(RATE as usize / 2) <= 1, "{half}");
-        assert_eq!(taken(Duration::from_mins(1), Duration::ZERO, 2 * RATE), RATE as usize, "it does not grow for ever");
+        assert_eq!(taken(Duration::from_mins(1), Duration::ZERO, 2 * RATE), RATE as usize, "the bucket is bounded");
     }
 }

@@ -1,8 +1,8 @@
-//! The answer of a router to a packet that it does not forward: a TCP reset (RFC 9293 section 3.10.7.1), or ICMP
-//! "communication administratively prohibited" (RFC 1812 section 5.2.7.1, RFC 4443 section 3.1).
+//! Makes the refusal of a packet: a TCP reset, or an ICMP error "communication administratively prohibited".
 //!
-//! This code of "destination unreachable" is an immediate error for applications, also on UDP sockets. Linux only
-//! remembers most other codes (`icmp_err_convert` of `net/ipv4/icmp.c`).
+//! RFC 9293 section 3.10.7.1 defines the reset. RFC 1812 section 5.2.7.1 and RFC 4443 section 3.1 define the ICMP
+//! error. Linux reports this ICMP code to the application at once, also on UDP sockets. Most other codes of
+//! "destination unreachable" are only soft errors (`icmp_err_convert` of `net/ipv4/icmp.c`).
 
 use std::net::IpAddr;
 
@@ -11,14 +11,15 @@ use etherparse::{
     PacketBuilder, TcpHeader, TcpHeaderSlice, icmpv4, icmpv6,
 };
 
-/// The bytes of a packet that an ICMP error quotes: the error has at most 576 bytes (RFC 1812 section 4.3.2.3).
+/// The maximum quote in an ICMP error, in bytes. The error has at most 576 bytes (RFC 1812 section 4.3.2.3).
 const QUOTE_V4: usize = 576 - 20 - 8;
-/// An `ICMPv6` error has at most 1,280 bytes (RFC 4443 section 2.4).
+/// The maximum quote in an `ICMPv6` error, in bytes. The error has at most 1,280 bytes (RFC 4443 section 2.4).
 const QUOTE_V6: usize = 1280 - 40 - 8;
 
-/// The ICMP types of requests and replies. Errors about errors are forbidden (RFC 1122 section 3.2.2).
+/// The ICMP types of requests and replies. Other types get no answer: errors about errors are forbidden (RFC 1122
+/// section 3.2.2).
 const ICMP_QUERIES: [u8; 10] = [0, 8, 9, 10, 13, 14, 15, 16, 17, 18];
-/// `ICMPv6` types from here on are no errors. Neighbour discovery is never cut.
+/// The lowest `ICMPv6` type that is not an error. Neighbour discovery needs no exception, because it is never cut.
 const ICMPV6_QUERIES: u8 = 128;
 
 const TTL: u8 = 64;
@@ -34,8 +35,8 @@ pub(in crate::kernel) struct Refusal {
 
 /// The answer to a packet. `frame` is the beginning of the packet, link-layer header first.
 ///
-/// Resets, ICMP errors, later fragments, packets from or to addresses of several hosts and unreadable packets get no
-/// answer.
+/// These packets get no answer: TCP resets, ICMP errors, fragments after the first, unreadable packets, and packets
+/// with a multicast, broadcast or unspecified address.
 pub(in crate::kernel) fn refuse(frame: &[u8]) -> Option<Refusal> {
     let packet = ip_packet(frame);
     let (ip, None) = LaxIpSlice::from_slice(packet).ok()? else { return None };
@@ -99,7 +100,7 @@ fn is_later_fragment(extensions: &Ipv6ExtensionsSlice<'_>) -> bool {
     })
 }
 
-/// The reset of a closed port, for a segment of `length` bytes. The sample may hold less of the segment.
+/// The reset that a closed port sends for a segment of `length` bytes. `sample` may be only the start of the segment.
 fn reset(sample: &[u8], length: usize) -> Option<TcpHeader> {
     let segment = TcpHeaderSlice::from_slice(sample).ok()?;
     if segment.rst() {
@@ -211,12 +212,12 @@ mod tests {
     fn reset_of(is_v4: bool, segment: &[u8]) -> (u32, u32, u8) {
         let (protocol, reset) = message(is_v4, &refuse(&frame(is_v4, TCP, segment)).unwrap());
         assert_eq!((protocol, reset.len()), (TCP, 20));
-        assert_eq!(reset[..4], [0x66, 0x91, 0x13, 0x88], "the ports are the other way round");
+        assert_eq!(reset[..4], [0x66, 0x91, 0x13, 0x88], "the ports are swapped");
         (word(&reset, 4), word(&reset, 8), reset[13])
     }
 
     #[test]
-    fn a_segment_that_acknowledges_is_reset_at_what_its_sender_expects() {
+    fn the_reset_of_an_acknowledging_segment_has_the_acknowledged_sequence_number() {
         for is_v4 in [true, false] {
             assert_eq!(reset_of(is_v4, &segment(1_000, 77, ACK, 500)), (77, 0, RST));
             assert_eq!(reset_of(is_v4, &segment(1_000, 77, SYN | ACK, 0)), (77, 0, RST));
@@ -225,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_segment_without_an_acknowledgement_is_acknowledged_with_its_length() {
+    fn the_reset_of_a_segment_without_acknowledgement_acknowledges_its_length() {
         for is_v4 in [true, false] {
             assert_eq!(reset_of(is_v4, &segment(1_000, 0, SYN, 0)), (0, 1_001, RST | ACK));
             // TCP Fast Open.
@@ -258,12 +259,12 @@ mod tests {
                 assert_eq!(error[8..], packet[..packet.len().min(most)]);
             }
         }
-        // SCTP has ports, and no reset that a router would know of.
+        // SCTP packets get an ICMP error too.
         assert_eq!(message(true, &refuse(&frame(true, 132, &[0; 12])).unwrap()).0, ICMP);
     }
 
     #[test]
-    fn an_echo_is_answered_and_an_error_never() {
+    fn icmp_queries_get_an_answer_and_errors_get_none() {
         for kind in 0..=u8::MAX {
             let is_answered = |is_v4, protocol| refuse(&frame(is_v4, protocol, &[kind, 0, 0, 0, 0, 0, 0, 0])).is_some();
             assert_eq!(is_answered(true, ICMP), [0, 8, 9, 10, 13, 14, 15, 16, 17, 18].contains(&kind), "{kind}");
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_never_answered() {
+    fn an_answer_gets_no_answer() {
         for (is_v4, protocol) in [(true, 17), (true, TCP), (false, 17), (false, TCP)] {
             let answer = refuse(&frame(is_v4, protocol, &segment(1, 2, ACK, 0))).unwrap();
             assert_eq!(refuse(&answer.packet), None);
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fragment_gets_an_answer() {
+    fn only_the_first_fragment_gets_an_answer() {
         let mut v4 = frame(true, 17, &[0; 64]);
         v4[ETHERNET + 6] = 0x20;
         assert!(refuse(&v4).is_some());
@@ -306,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_packet_is_found_behind_vlan_tags_and_without_any_header() {
+    fn a_packet_is_found_behind_vlan_tags_and_without_a_link_layer_header() {
         let plain = frame(true, TCP, &segment(1_000, 0, SYN, 0));
         let tag = [0x81, 0, 0, 7];
         let tagged = [&plain[..12], &tag, &tag, &plain[12..]].concat();
@@ -327,7 +328,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_sample_makes_it_panic(
+        fn no_sample_makes_refuse_panic(
             bytes in prop::collection::vec(any::<u8>(), 0..120),
             (is_v4, protocol) in (any::<bool>(), prop::sample::select(vec![TCP, ICMP, ICMPV6, 17, 0, 43, 44, 60])),
             length in 0..200_usize,
@@ -339,7 +340,7 @@ mod tests {
         }
 
         #[test]
-        fn no_answer_is_longer_than_the_smallest_packet_that_every_link_carries(
+        fn an_answer_has_at_most_576_bytes_for_ipv4_and_1280_bytes_for_ipv6(
             payload in prop::collection::vec(any::<u8>(), 0..1_300),
             (is_v4, protocol) in (any::<bool>(), any::<u8>()),
         ) {

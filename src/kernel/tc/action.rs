@@ -1,5 +1,6 @@
-//! Actions of filters: gact (pass, drop, go to another chain) and a sample before a drop (`tc-actions(8)`,
-//! `tc-sample(8)`, `include/uapi/linux/tc_act/tc_gact.h`, `tc_sample.h`).
+//! Encodes and decodes the actions of filters: gact (pass, drop, go to another chain), and a sample before a drop.
+//!
+//! See `tc-actions(8)`, `tc-sample(8)` and `include/uapi/linux/tc_act/` (`tc_gact.h`, `tc_sample.h`).
 
 use rtnetlink::packet_core::{DefaultNla, Nla};
 use rtnetlink::packet_route::tc::{TcAction, TcActionAttribute, TcActionOption};
@@ -15,7 +16,7 @@ use crate::{
 pub(in crate::kernel) enum Verdict {
     /// The packet skips the later filters.
     Pass,
-    /// The packet is dropped. The sender gets no error: only clsact's egress reports one.
+    /// The packet is dropped, and the sender gets no error. Only a drop at clsact's egress reports an error.
     Drop,
     /// The listeners of our sample group get the beginning of the packet, and the packet is dropped.
     SampleAndDrop,
@@ -57,7 +58,7 @@ pub(super) fn encode(verdict: Verdict) -> Vec<TcAction> {
     (1..).zip(actions).map(|(number, (kind, options))| action(number, kind, options)).collect()
 }
 
-/// The verdict of a filter's actions. Actions of others have none.
+/// The verdict of a filter's actions. `None`: the actions are foreign.
 pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
     match actions {
         [action] => generic(action),
@@ -112,7 +113,7 @@ fn parms(code: u32) -> Vec<u8> {
     words(&[0, 0, code, 0, 0])
 }
 
-/// The action code of such a structure.
+/// The action code of a `tc_gen`.
 fn code(parms: &[u8]) -> Option<u32> {
     u32_at(parms, 8)
 }

@@ -1,4 +1,4 @@
-//! Flower filters: exact keys and a class or an action (`tc-flower(8)`, `net/sched/cls_flower.c`).
+//! Encodes and decodes flower filters: exact keys, and a class or an action (`tc-flower(8)`, `net/sched/cls_flower.c`).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -37,7 +37,7 @@ pub(in crate::kernel) enum Filter {
     Pass {
         /// The hook.
         direction: Direction,
-        /// The `ICMPv6` type. It is the handle of the filter too.
+        /// The `ICMPv6` type, which is also the handle of the filter.
         icmp_type: u8,
     },
     /// Drops packets.
@@ -139,7 +139,7 @@ impl Filter {
         }
     }
 
-    /// The filter in a dump. A filter that netemctl would not write exactly so has none.
+    /// Decodes a filter of a dump. `None`: netemctl would not write exactly this filter.
     ///
     /// The decoded filter is encoded again and compared. So a filter with an unknown key, mask or action is foreign.
     pub(in crate::kernel) fn decode(message: &TcMessage) -> Option<Self> {
@@ -220,7 +220,7 @@ struct Seen {
     address: Option<IpAddr>,
     class: Option<ClassMinor>,
     verdict: Option<Verdict>,
-    /// The number of keys and masks, so that the comparison covers all of them.
+    /// The number of keys and masks, so that the comparison covers keys without a field here.
     keys: usize,
 }
 
@@ -257,7 +257,7 @@ impl Seen {
                     let [id] = read(&value(other))?;
                     seen.class = class_of(id);
                 }
-                // The use of hardware does not change the effect. The kernel adds the exact mask of a port.
+                // Hardware offload does not change the effect of a filter. The kernel adds the exact mask of a port.
                 Key::Flags(_)
                 | Key::InHwCount(_)
                 | Key::TcpDstMask(u16::MAX)

@@ -1,4 +1,4 @@
-//! Foreign objects: their names in the terms of `tc`, and the commands that remove them.
+//! Describes foreign objects: their names in the terms of `tc`, and the `tc` commands that remove them.
 
 use rtnetlink::{
     packet_core::Nla as _,
@@ -43,7 +43,7 @@ pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken
     }
 }
 
-/// A foreign class of our root. `what` is its name and the difference from our classes.
+/// A foreign class of our root. `what` is the name of the class and its difference from our classes.
 pub(in crate::kernel) fn class(message: &TcMessage, interface: &IfName, what: String) -> ForeignObject {
     let handle = message.header.handle;
     ForeignObject {
@@ -68,7 +68,7 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
         remove += &format!(" chain {chain}");
     }
     remove += &format!(" protocol {} pref {pref}", protocol_name(u16::from_be(protocol)));
-    // A foreign priority is removed as a whole, with the hash tables of u32.
+    // The command removes all filters of a foreign priority, with the hash tables of u32.
     if is_own_priority(pref) {
         remove += &format!(" handle {} {}", handle(message), kind(message));
     }
@@ -104,7 +104,7 @@ fn class_of(message: &TcMessage) -> Option<ClassMinor> {
     let options: Vec<Attribute> = options
         .iter()
         .flat_map(|option| match option {
-            // The one option of a kind that the crate does not know has all attributes.
+            // If the crate does not know the kind, one option contains all attributes.
             TcOption::Other(option) => attributes(&value(option)),
             option => vec![(option.kind(), value(option))],
         })

@@ -1,8 +1,8 @@
-//! Traffic-control messages that rtnetlink has no builder for.
+//! Encodes and decodes traffic-control messages for which rtnetlink has no builder.
 //!
 //! `netlink-packet-route` has types for flower, but none for htb, netem and gact. Their options are encoded here, after
 //! `include/uapi/linux/pkt_sched.h` and `pkt_cls.h`. The tests compare every encoder byte for byte with iproute2's `tc`
-//! (`tests/goldens/tc`). Every decoder is total: it returns `None` for unknown input.
+//! (`tests/goldens/tc`). No decoder panics. A decoder returns `None` or an error for unknown input.
 
 mod action;
 pub(super) mod filter;
@@ -35,7 +35,7 @@ pub(super) const INGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::
 /// The parent of clsact's egress filters, `ffff:fff3`.
 pub(super) const CLSACT_EGRESS: TcHandle = TcHandle { major: 0xffff, minor: TcHandle::MIN_EGRESS };
 
-/// The attribute for the options of a kind.
+/// The attribute with the options of a qdisc, class or filter.
 const TCA_OPTIONS: u16 = 2;
 
 /// A tick of the psched clock in nanoseconds (`/proc/net/psched`): the unit of bursts and of netem's 32-bit times.
@@ -114,14 +114,14 @@ fn class_id(class: ClassMinor) -> TcHandle {
     TcHandle { major: MARK, minor: class }
 }
 
-/// `message` with the kind of the object and its options.
+/// Adds the kind and the options of an object to `message`.
 fn with_options(mut message: TcMessage, kind: &str, options: &[u8]) -> TcMessage {
     message.attributes.push(TcAttribute::Kind(kind.to_owned()));
     message.attributes.push(TcAttribute::Other(DefaultNla::new(TCA_OPTIONS, options.to_vec())));
     message
 }
 
-/// The body of `TCA_OPTIONS` of a kind that the crate does not know.
+/// The bytes of `TCA_OPTIONS`. `None`: the crate knows the kind and has parsed the options.
 fn options(message: &TcMessage) -> Option<Vec<u8>> {
     match first!(message.attributes, TcAttribute::Options(options) => options.first()?)? {
         TcOption::Other(attribute) => Some(value(attribute)),

@@ -1,7 +1,7 @@
-//! The netem leaf: every parameter of a [`Profile`], to the kernel and back (`net/sched/sch_netem.c`).
+//! Encodes and decodes netem leaves with every parameter of a [`Profile`] (`net/sched/sch_netem.c`).
 //!
-//! [`Settings`] has the leaf in the kernel's terms. A decoded leaf is encoded again and compared, so that a profile says
-//! every bit of its leaf.
+//! [`Settings`] has the leaf in the kernel's terms. A decoded leaf is encoded again and compared, so that a profile
+//! describes its leaf completely.
 
 use rtnetlink::packet_core::NLA_F_NESTED;
 use rtnetlink::packet_core::NlasIterator;
@@ -101,7 +101,7 @@ struct SlotConfig {
 ///
 /// # Errors
 ///
-/// A distribution table that is not among `tables`, or tables that are too long for a message.
+/// A distribution table is not among `tables`, or the tables are too long for a message.
 pub(in crate::kernel) fn add_netem(
     index: u32,
     class: ClassMinor,
@@ -112,22 +112,22 @@ pub(in crate::kernel) fn add_netem(
     Ok(Request::add(RouteNetlinkMessage::NewQueueDiscipline(netem(index, class, &options))))
 }
 
-/// `tc qdisc change dev D parent 4e7e:C handle C: netem …` with all parameters but the tables, which the kernel keeps.
+/// `tc qdisc change dev D parent 4e7e:C handle C: netem …` with all parameters except the tables.
 ///
-/// The kernel keeps the old value of a parameter that is not in the message (`netem_change`). So unset parameters are
-/// written as zeros, which tc cannot do.
+/// The kernel keeps the old tables, and the old value of each parameter that is not in the message (`netem_change`). So
+/// unset parameters are written as zeros, which tc cannot do.
 pub(in crate::kernel) fn change_netem(index: u32, class: ClassMinor, profile: &Profile) -> Request {
     let options = Settings::from(profile).encode(Extent::All, &[]);
     Request::existing(RouteNetlinkMessage::NewQueueDiscipline(netem(index, class, &options)))
 }
 
-/// The profile of a netem leaf, or `None` if no profile describes the leaf. `mark` is the mark of its class, with the
-/// parameters that the kernel does not show.
+/// The profile of a netem leaf. `None`: no profile describes the leaf.
 ///
-/// Kernels before 6.6 have no seeds: the profile is without a seed then.
+/// `mark` is the mark of the leaf's class, with the parameters that the kernel does not show. Kernels before 6.6 have
+/// no seeds, so the profile has no seed there.
 pub(in crate::kernel) fn decode_netem(message: &TcMessage, mark: LeafMark) -> Option<Profile> {
     let shown = Settings::decode(&options(message)?)?;
-    // The kernel draws a seed for a leaf without one.
+    // The kernel draws a random seed for a leaf without a seed. Only the mark tells if the seed is configured.
     let shown = Settings { seed: shown.seed.filter(|_| mark.seeded), ..shown };
     let profile = shown.profile(mark);
     let hidden = LeafMark { seeded: mark.seeded, ..profile.mark() };
@@ -145,7 +145,7 @@ fn distributions(mark: LeafMark, tables: &Tables) -> Result<Vec<Attribute>, Kern
     let mut values = 0;
     for (kind, distribution) in [(TCA_NETEM_DELAY_DIST, mark.delay), (TCA_NETEM_SLOT_DIST, mark.slot)] {
         let table = match distribution {
-            // The kernel divides by the length of a table.
+            // An empty table is an error, because the kernel divides by the length of a table.
             Distribution::Table(id) => match tables.get(&id) {
                 Some(table) if !table.is_empty() => Some(table.as_ref()),
                 _ => return Err(KernelError::UnknownTable(id)),
@@ -158,7 +158,7 @@ fn distributions(mark: LeafMark, tables: &Tables) -> Result<Vec<Attribute>, Kern
     if values > MAX_TABLE_VALUES { Err(KernelError::TablesTooLong(values)) } else { Ok(attributes) }
 }
 
-/// The parameters that a message has.
+/// The set of parameters in a message.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
     /// The parameters that are not zero.
@@ -205,7 +205,7 @@ impl Settings {
         [words(&qopt), nested(&attributes)].concat()
     }
 
-    /// The settings in the options of `netem_dump`. An unknown attribute must be zero: newer kernels show their unset
+    /// Decodes the options of `netem_dump`. Unknown attributes must be zero, because newer kernels show unset
     /// parameters.
     fn decode(options: &[u8]) -> Option<Self> {
         let (qopt, attributes) = options.split_at_checked(QOPT)?;
@@ -292,7 +292,7 @@ impl From<&Profile> for Settings {
             Some(LossModel::State { p13, p31, p32, p23, p14 }) => {
                 ([0, 0], Model::State([p13, p31, p32, p14, p23].map(Probability::parts)))
             }
-            // The kernel has the share that passes in the bad state and the share that is lost in the good state.
+            // The kernel takes the share that passes in the bad state, and the share that is lost in the good state.
             Some(LossModel::GeModel { p, r, bad, good }) => {
                 ([0, 0], Model::Gilbert([p, r, bad.complement(), good].map(Probability::parts)))
             }
@@ -357,7 +357,7 @@ impl SlotConfig {
         Some(Self { min_delay, max_delay, max_packets, max_bytes, dist_delay, dist_jitter })
     }
 
-    /// The slots, if any. `netem_dump` shows no slots without a range and a jitter.
+    /// The slots, if any. `netem_dump` shows slots only with a range or a jitter.
     fn slot(self, distribution: Distribution) -> Option<Slot> {
         let nanos = Delay::from_nanos;
         let spacing = match (self.min_delay | self.max_delay, self.dist_jitter) {

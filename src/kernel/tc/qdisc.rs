@@ -1,4 +1,4 @@
-//! Qdiscs and classes: the root htb, its classes, and clsact. The leaves are in `netem`.
+//! Encodes and decodes the root htb, its classes, and clsact. `netem` has the leaves.
 
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
@@ -21,15 +21,16 @@ const TCA_HTB_DIRECT_QLEN: u16 = 5;
 const TCA_HTB_RATE64: u16 = 6;
 const TCA_HTB_CEIL64: u16 = 7;
 
-/// The place of the two bursts in `struct tc_htb_opt`.
+/// The byte range of the two bursts in `struct tc_htb_opt`.
 const BURSTS: std::ops::Range<usize> = 24..32;
 
-/// The queue length for packets without a class, which do not exist here. This length marks that the queue of the
-/// interface had the length 0. Other roots have the interface's queue length.
+/// The `direct_qlen` of a root on an interface whose queue had the length 0.
+///
+/// `direct_qlen` is the queue length for packets without a class. Every packet has a class here, so the value is only a
+/// mark. On other interfaces, the value is the interface's queue length.
 const QUEUELESS: u32 = MARK as u32;
 
-/// `tc qdisc add dev D root handle 4e7e: htb default 1`. An interface whose queue had the length 0 gets
-/// ` direct_qlen 20094` too.
+/// `tc qdisc add dev D root handle 4e7e: htb default 1`. With `was_queueless`, also `direct_qlen 20094`.
 pub(in crate::kernel) fn add_root(index: u32, was_queueless: bool) -> Request {
     // struct tc_htb_glob: version, rate2quantum, defcls, debug, direct_pkts.
     let glob = words(&[3, 10, u32::from(DEFAULT_CLASS), 0, 0]);
@@ -62,7 +63,8 @@ pub(in crate::kernel) fn delete_clsact(index: u32) -> Request {
 
 /// `tc class add dev D parent 4e7e: classid 4e7e:C htb rate 100gbit burst 10mb cburst 10mb quantum 60000`
 ///
-/// The bursts encode the mark of the leaf. The 1,024-byte rate tables of tc are left out: kernels since 3.8 ignore them.
+/// The bursts encode the mark of the leaf. The 1,024-byte rate tables of tc are left out: kernels since 3.8 ignore
+/// them.
 pub(in crate::kernel) fn add_class(index: u32, class: ClassMinor, mark: LeafMark) -> Request {
     // struct tc_ratespec: cell_log, linklayer (1: Ethernet), overhead, cell_align, mpu; rate, saturated for RATE64.
     let mut ratespec = vec![3, 1, 0, 0, 0xff, 0xff, 0, 0];
@@ -101,7 +103,7 @@ fn clsact(index: u32) -> TcMessage {
 ///
 /// # Errors
 ///
-/// The difference from the classes of [`add_class`].
+/// [`add_class`] would not write this class. The text describes the difference.
 pub(in crate::kernel) fn decode_class(message: &TcMessage) -> Result<LeafMark, String> {
     let id = hex(message.header.handle);
     if kind(message) != "htb" {
@@ -118,12 +120,12 @@ pub(in crate::kernel) fn decode_class(message: &TcMessage) -> Result<LeafMark, S
     mark.ok_or_else(|| format!("class {id} with a burst of its own"))
 }
 
-/// A burst in ticks, as tc computes it from whole microseconds.
+/// Converts a burst from microseconds to ticks, as tc does.
 fn ticks(microseconds: u32) -> u32 {
     u32::try_from(u64::from(microseconds) * 1_000 / TICK_NANOS).unwrap_or(u32::MAX)
 }
 
-/// The microseconds of a burst. Only bursts of whole microseconds have them.
+/// Converts a burst from ticks to microseconds. `None`: the burst is not a whole number of microseconds.
 fn microseconds(burst: u32) -> Option<u32> {
     let microseconds = u32::try_from((u64::from(burst) * TICK_NANOS).div_ceil(1_000)).ok()?;
     (ticks(microseconds) == burst).then_some(microseconds)
@@ -131,7 +133,7 @@ fn microseconds(burst: u32) -> Option<u32> {
 
 /// The number of packets that wait in a qdisc.
 pub(in crate::kernel) fn queued(message: &TcMessage) -> u32 {
-    // An unknown length counts as 1: only an empty class is removed.
+    // An unknown length counts as 1, because the agent removes a class only if its queue is empty.
     stats::queue(stats::of(message)).map_or(1, |queue| queue.qlen)
 }
 

@@ -1,4 +1,4 @@
-//! The counters of an object in the kernel (`include/uapi/linux/gen_stats.h`).
+//! Reads the counters of qdiscs, classes and actions (`include/uapi/linux/gen_stats.h`).
 
 use rtnetlink::packet_core::Nla;
 use rtnetlink::packet_route::tc::{TcAttribute, TcMessage, TcStats2, TcStatsQueue};
@@ -16,7 +16,7 @@ pub(super) fn of(message: &TcMessage) -> &[TcStats2] {
     first!(message.attributes, TcAttribute::Stats2(stats) => stats.as_slice()).unwrap_or_default()
 }
 
-/// The packets that left the object.
+/// The packets and bytes that left the object.
 pub(super) fn tally(stats: &[TcStats2]) -> Tally {
     let mut tally = Tally::default();
     for stat in stats {
@@ -34,7 +34,7 @@ pub(super) fn tally(stats: &[TcStats2]) -> Tally {
     tally
 }
 
-/// The state of a queue.
+/// The state of the object's queue, if the counters have it.
 pub(super) fn queue(stats: &[TcStats2]) -> Option<&TcStatsQueue> {
     first!(stats, TcStats2::Queue(queue) => queue)
 }

@@ -1,6 +1,7 @@
-//! The decoders: our objects round-trip, similar objects are foreign.
+//! Tests of the decoders: our objects round-trip, and similar objects are foreign.
 //!
-//! Each message goes through its bytes and the parser of the crate, which shows some attributes in another form.
+//! Each message is converted to bytes and parsed again, because the crate's parser changes the form of some
+//! attributes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -59,17 +60,17 @@ const BURSTS: [u32; 2] = [13_093; 2];
 
 proptest! {
     #[test]
-    fn a_filter_of_ours_comes_back(filter in filters()) {
+    fn our_filters_round_trip(filter in filters()) {
         prop_assert_eq!(Filter::decode(&read_back(&filter.add(INDEX))), Some(filter));
     }
 
     #[test]
-    fn a_filter_with_one_more_key_is_not_ours(filter in filters(), key in foreign_keys()) {
+    fn a_filter_with_an_additional_key_is_foreign(filter in filters(), key in foreign_keys()) {
         prop_assert_eq!(altered(filter, |keys| keys.push(key)), None);
     }
 
     #[test]
-    fn a_filter_with_another_mask_is_not_ours(filter in filters(), bits in 0..u8::MAX) {
+    fn a_filter_with_another_mask_is_foreign(filter in filters(), bits in 0..u8::MAX) {
         let decoded = altered(filter, |keys| for key in keys {
             match key {
                 Key::Icmpv6TypeMask(mask) => *mask = bits,
@@ -80,12 +81,12 @@ proptest! {
                 _ => {}
             }
         });
-        // A gate has no mask that could differ.
+        // A gate has no mask.
         prop_assert_eq!(decoded, matches!(filter, Filter::Gate { .. }).then_some(filter));
     }
 
     #[test]
-    fn a_port_is_exact_whether_its_mask_is_shown_or_not(
+    fn a_port_has_no_mask_or_the_exact_mask(
         cut in cuts(),
         (bits, handle) in (prop_oneof![Just(u16::MAX), any::<u16>()], 1..u32::MAX),
     ) {
@@ -102,7 +103,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_with_another_action_is_not_ours(filter in filters(), actions in foreign_actions()) {
+    fn a_filter_with_another_action_is_foreign(filter in filters(), actions in foreign_actions()) {
         prop_assert_eq!(altered(filter, |keys| {
             keys.retain(|key| !matches!(key, Key::Actions(_)));
             keys.push(Key::Actions(actions));
@@ -110,7 +111,7 @@ proptest! {
     }
 
     #[test]
-    fn a_verdict_that_another_kind_of_filter_has_is_not_taken_for_this_one(filter in filters(), verdict in verdicts()) {
+    fn a_filter_with_the_verdict_of_another_kind_is_foreign(filter in filters(), verdict in verdicts()) {
         let expected = match (filter, verdict) {
             (Filter::Pass { direction: Direction::Ingress, .. }, Verdict::Pass)
             | (Filter::Cut { cut: Cut { answer: Answer::Silence, .. }, .. }, Verdict::Drop)
@@ -125,7 +126,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_to_a_class_of_another_qdisc_is_not_ours(filter in filters(), major in 1..MARK, minor: u16) {
+    fn a_filter_to_a_class_of_another_qdisc_is_foreign(filter in filters(), major in 1..MARK, minor: u16) {
         let mut has_class = false;
         let decoded = altered(filter, |keys| for key in keys {
             if let Key::ClassId(id) = key {
@@ -136,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_of_another_priority_or_protocol_is_not_ours(filter in filters(), pref: u16, protocol: u16) {
+    fn a_filter_of_another_priority_or_protocol_is_foreign(filter in filters(), pref: u16, protocol: u16) {
         let info = filter_info(pref, protocol);
         let mut own = 0;
         let decoded = moved(filter, |message| own = std::mem::replace(&mut message.header.info, info));
@@ -144,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_at_another_hook_is_not_ours(
+    fn a_filter_at_another_hook_is_foreign(
         filter in filters(),
         parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS, CLSACT_EGRESS, TcHandle { major: 1, minor: 0 }]),
     ) {
@@ -154,7 +155,7 @@ proptest! {
     }
 
     #[test]
-    fn a_filter_in_a_chain_where_we_have_none_of_its_kind_is_not_ours(filter in filters(), chain in 1..u32::MAX) {
+    fn a_filter_in_an_unexpected_chain_is_foreign(filter in filters(), chain in 1..u32::MAX) {
         let chain = if matches!(filter, Filter::Route { .. }) { 0 } else { chain };
         prop_assert_eq!(moved(filter, |message| {
             message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Chain(_)));
@@ -163,7 +164,7 @@ proptest! {
     }
 
     #[test]
-    fn a_handle_is_free_only_where_there_are_many_filters(filter in filters(), handle in 0x1_0000..u32::MAX) {
+    fn only_cuts_and_routes_have_arbitrary_handles(filter in filters(), handle in 0x1_0000..u32::MAX) {
         let expected = match filter {
             Filter::Pass { .. } | Filter::Gate { .. } => None,
             Filter::Cut { cut, .. } => Some(Filter::Cut { cut, handle }),
@@ -173,10 +174,10 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_of_ours_comes_back(class: ClassMinor, profile in profiles()) {
+    fn our_leaves_round_trip(class: ClassMinor, profile in profiles()) {
         let mut options = super::super::options(&added(class, &profile)).unwrap();
         let mut attributes = attributes_of(&options.split_off(QOPT));
-        // No kernel shows the tables; the class's mark has their names.
+        // No kernel shows the tables. The mark of the class has their names.
         attributes.retain(|(kind, _)| ![TCA_NETEM_DELAY_DIST, TCA_NETEM_SLOT_DIST].contains(kind));
         let added = with_options("netem", [options, nested(&attributes)].concat());
         prop_assert_eq!(netem::decode_netem(&added, profile.mark()), Some(profile));
@@ -184,12 +185,12 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_comes_back_from_a_kernel_that_shows_zeros(profile in profiles(), drawn: u64) {
+    fn a_leaf_is_decoded_from_a_kernel_that_shows_zeros(profile in profiles(), drawn: u64) {
         prop_assert_eq!(netem::decode_netem(&shown(&profile, drawn, |_, _| {}), profile.mark()), Some(profile));
     }
 
     #[test]
-    fn a_leaf_under_a_class_with_another_mark_is_not_that_one(profile in profiles(), mark in marks(), drawn: u64) {
+    fn a_leaf_with_another_mark_does_not_decode_to_its_profile(profile in profiles(), mark in marks(), drawn: u64) {
         prop_assume!(mark != profile.mark() && profile.seed != Some(drawn));
         let decoded = netem::decode_netem(&shown(&profile, drawn, |_, _| {}), mark);
         prop_assert_ne!(decoded, Some(profile));
@@ -197,19 +198,19 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_without_a_shown_seed_has_none(profile in profiles(), seed: u64) {
+    fn a_leaf_without_a_seed_attribute_has_no_seed(profile in profiles(), seed: u64) {
         let profile = Profile { seed: Some(seed), ..profile };
         let without = shown(&profile, 0, |_, attributes| attributes.retain(|(kind, _)| *kind != TCA_NETEM_PRNG_SEED));
         prop_assert_eq!(netem::decode_netem(&without, profile.mark()), Some(Profile { seed: None, ..profile }));
     }
 
     #[test]
-    fn a_profile_has_every_shown_parameter_of_its_leaf(
+    fn a_changed_byte_changes_the_decoded_profile(
         profile in profiles(),
         (kind, at, bits) in (0..16_u16, 0..40_usize, 1..=u8::MAX),
     ) {
-        // One byte is not as it was written: then it is another profile or none, and only what the kernel does not
-        // care for (the old ticks, which the nanoseconds override) may differ.
+        // One byte of the message is changed. The decoded profile must then be different or `None`. The 32-bit ticks
+        // are not changed, because the 64-bit nanoseconds override them.
         let mut has_changed = false;
         let message = shown(&profile, 0, |qopt, attributes| {
             let value = match kind {
@@ -227,7 +228,7 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_with_an_unknown_attribute_is_not_ours(
+    fn a_leaf_with_an_unknown_attribute_is_foreign(
         profile in profiles(),
         kind in 15..40_u16,
         value in prop::collection::vec(any::<u8>(), 4..24),
@@ -242,7 +243,7 @@ proptest! {
         let options = super::super::options(&changed(2, &profile)).unwrap();
         let kinds: Vec<u16> = attributes_of(&options[QOPT..]).into_iter().map(|(kind, _)| kind).collect();
         for kind in [TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_SLOT] {
-            prop_assert!(kinds.contains(&kind), "{} is missing, so the kernel would keep it", kind);
+            prop_assert!(kinds.contains(&kind), "{} is missing, so the kernel would keep the old value", kind);
         }
         prop_assert!(!kinds.contains(&TCA_NETEM_DELAY_DIST) && !kinds.contains(&TCA_NETEM_SLOT_DIST));
         let has_model = profile.loss.is_some_and(|loss| !matches!(loss.model, LossModel::Random(_)));
@@ -268,7 +269,7 @@ proptest! {
     }
 
     #[test]
-    fn a_leaf_of_a_kernel_without_nanoseconds_is_read_in_its_ticks(
+    fn a_leaf_of_a_kernel_without_nanoseconds_is_decoded_from_ticks(
         ticks in 0..900_000_000_u32,
         jitter in 0..33_000_000_u32,
         limit: u32,
@@ -283,7 +284,7 @@ proptest! {
     }
 
     #[test]
-    fn a_delay_beyond_the_limit_is_not_ours(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
+    fn a_leaf_with_a_delay_beyond_the_limit_is_foreign(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
         let profile = Profile::plain(Delay::from_nanos(nanos), limit);
         prop_assert_eq!(netem::decode_netem(&shown(&profile, 0, |_, _| {}), profile.mark()), None);
     }
@@ -300,11 +301,11 @@ proptest! {
     }
 
     #[test]
-    fn a_class_says_its_mark_in_its_bursts(class in 2..MARK, mark in marks(), bursts: [u32; 2], off in 1..15_u32) {
+    fn the_bursts_of_a_class_encode_its_mark(class in 2..MARK, mark in marks(), bursts: [u32; 2], off in 1..15_u32) {
         prop_assert_eq!(qdisc::decode_class(&read_back(&qdisc::add_class(INDEX, class, mark))), Ok(mark));
         let undelayed = qdisc::decode_class(&read_back(&qdisc::add_class(INDEX, 1, mark)));
         prop_assert_eq!(undelayed.is_ok(), mark == LeafMark::default());
-        // A microsecond is more than 15 ticks, so that most bursts are none of ours.
+        // A microsecond has more than 15 ticks, so most bursts are foreign.
         let ticks = |mark: LeafMark| mark.bursts().map(|burst| u32::try_from(u64::from(burst) * 1_000 / 64).unwrap());
         let [burst, cburst] = ticks(mark);
         for near in [[burst + off, cburst], [burst, cburst + off]] {
@@ -317,7 +318,7 @@ proptest! {
     }
 
     #[test]
-    fn no_decoder_panics_whatever_the_options_are(
+    fn no_options_make_a_decoder_panic(
         kind in prop::sample::select(vec!["flower", "netem", "htb", "clsact", "matchall", "u32"]),
         parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS]),
         options in prop_oneof![prop::collection::vec(any::<u8>(), 0..80), attributes()],
@@ -337,7 +338,7 @@ proptest! {
 }
 
 #[test]
-fn a_class_of_another_kind_or_without_options_is_not_ours() {
+fn a_class_of_another_kind_or_without_options_is_foreign() {
     assert!(qdisc::decode_class(&with_options("hfsc", Vec::new())).is_err());
     assert!(qdisc::decode_class(&with_options("htb", Vec::new())).is_err());
     assert!(qdisc::decode_class(&TcMessage::default()).is_err());
@@ -416,14 +417,14 @@ fn foreign_keys() -> impl Strategy<Value = Key> {
     ])
 }
 
-/// Foreign actions.
+/// Lists of actions that netemctl never writes.
 fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     let code = |code: u32| action("gact", vec![(2, words(&[0, 0, code, 0, 0]))]);
     let drop = (2, words(&[0, 0, 2, 0, 0]));
     prop_oneof![
         Just(Vec::new()),
         verdicts().prop_map(|verdict| [action::encode(verdict), action::encode(verdict)].concat()),
-        // TC_ACT_RECLASSIFY, PIPE, STOLEN, QUEUED, REPEAT, REDIRECT, TRAP; TC_ACT_JUMP, 1 action on.
+        // TC_ACT_RECLASSIFY, PIPE, STOLEN, QUEUED, REPEAT, REDIRECT, TRAP; TC_ACT_JUMP over 1 action.
         prop::sample::select(vec![1, 3, 4, 5, 6, 7, 8, 0x1000_0001]).prop_map(move |other| vec![code(other)]),
         Just(vec![action("police", vec![drop.clone()])]),
         // `action drop random netrand pass 10`: struct tc_gact_p has ptype, pval and paction.
@@ -502,11 +503,11 @@ fn changed(class: ClassMinor, profile: &Profile) -> TcMessage {
     read_back(&netem::change_netem(INDEX, class, profile))
 }
 
-/// A netem leaf as `netem_dump` of a kernel since 6.6 shows it, after `alter`.
+/// A netem leaf in the form that `netem_dump` shows since Linux 6.6, changed by `alter`.
 fn shown(profile: &Profile, drawn: u64, alter: impl FnOnce(&mut Vec<u8>, &mut Vec<(u16, Vec<u8>)>)) -> TcMessage {
     let mut qopt = super::super::options(&changed(2, profile)).expect("a leaf has options");
     let mut attributes = attributes_of(&qopt.split_off(QOPT));
-    // Shown where there are any only.
+    // The kernel shows these attributes only if they are not zero.
     let is_nothing = |value: &[u8]| value.iter().all(|byte| *byte == 0);
     attributes.retain(|(kind, value)| ![TCA_NETEM_ECN, TCA_NETEM_SLOT].contains(kind) || !is_nothing(value));
     if profile.jitter.is_none() {
@@ -544,7 +545,7 @@ fn with_raw(kind: &str, options: Vec<u8>) -> TcMessage {
 }
 
 fn read_back(request: &Request) -> TcMessage {
-    parse(request).expect("what we write can be read")
+    parse(request).expect("an encoded message can be parsed")
 }
 
 fn parse(request: &Request) -> Option<TcMessage> {

@@ -1,4 +1,4 @@
-//! The encoders against what iproute2's `tc` sends, captured by `scripts/capture-tc-goldens`.
+//! Compares the encoders with messages of iproute2's `tc`, captured by `scripts/capture-tc-goldens`.
 
 use std::net::IpAddr;
 
@@ -18,14 +18,14 @@ const TCA_NETEM_CORR: u16 = 1;
 const TCA_NETEM_LATENCY64: u8 = 10;
 const TCA_NETEM_JITTER64: u8 = 11;
 
-/// The captures' interface index.
+/// The interface index in the captures.
 const INDEX: u32 = 10;
 
 fn capture(name: &str) -> String {
     format!("{}/tests/goldens/tc/{name}.txt", env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The bytes of a capture; its first line has the command.
+/// The bytes of a capture. The first line of the file has the command.
 fn golden(name: &str) -> Vec<u8> {
     let path = capture(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"));
@@ -46,7 +46,7 @@ fn address(text: &str) -> IpAddr {
 }
 
 #[test]
-fn qdiscs_and_deletions_are_what_tc_sends() {
+fn qdiscs_and_deletions_are_encoded_as_by_tc() {
     // tc qdisc add dev v0 root handle 4e7e: htb default 1
     assert_same("htb-root", &qdisc::add_root(INDEX, false));
     // tc qdisc add dev v0 root handle 4e7e: htb default 1 direct_qlen 20094
@@ -64,7 +64,7 @@ fn qdiscs_and_deletions_are_what_tc_sends() {
 }
 
 #[test]
-fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
+fn a_class_is_encoded_as_by_tc_without_the_two_unused_rate_tables() {
     /// `TCA_HTB_RTAB` and `TCA_HTB_CTAB` of 256 words each, with their headers.
     const TABLES: usize = 2 * (4 + 1024);
     let jitter = |distribution| Some(Jitter { distribution, ..jitter("5ms", "0%") });
@@ -95,7 +95,7 @@ fn a_class_is_what_tc_sends_without_its_two_dead_rate_tables() {
 }
 
 #[test]
-fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
+fn netem_is_encoded_as_by_tc_followed_by_the_times_in_nanoseconds() {
     let cases = [
         // tc qdisc add dev v0 parent 4e7e:2 handle 2: netem delay 75ms limit 100000
         ("netem-75ms", Profile::plain(time("75ms"), 100_000)),
@@ -136,7 +136,7 @@ fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
         let jitter64 = profile.jitter.map(|jitter| (TCA_NETEM_JITTER64, nanos(jitter.amount)));
         let behind: Vec<_> = [(TCA_NETEM_LATENCY64, nanos(profile.delay))].into_iter().chain(jitter64).collect();
         for (kind, nanos) in behind.into_iter().rev() {
-            assert_eq!(ours[ours.len() - 12..][..4], [12, 0, kind, 0], "{name}: it comes last");
+            assert_eq!(ours[ours.len() - 12..][..4], [12, 0, kind, 0], "{name}: the time is last");
             assert_eq!(remove(&mut ours, u16::from(kind)), Some(nanos), "{name}");
         }
         let mut theirs = golden(name);
@@ -144,7 +144,7 @@ fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
             // tc 6.1 does not send the correlation.
             assert_eq!(remove(&mut ours, TCA_NETEM_CORR), Some([[0; 4], [0; 4], [0xcc, 0xcc, 0xcc, 0x4c]].concat()));
         } else if (profile.corrupt.is_some() || profile.reorder.is_some()) && profile.jitter.is_none() {
-            // tc sends zeros if only these have a correlation.
+            // tc sends zero correlations if only `corrupt` or `reorder` has a correlation.
             assert_eq!(remove(&mut theirs, TCA_NETEM_CORR), Some(vec![0; 12]));
         }
         assert_eq!(ours, theirs, "\n{name}\n ours   {ours:02x?}\n theirs {theirs:02x?}");
@@ -160,8 +160,8 @@ fn netem_is_what_tc_sends_and_the_times_in_nanoseconds_behind_it() {
 }
 
 #[test]
-fn a_change_is_what_tc_sends_and_zeros_for_all_that_the_kernel_would_keep() {
-    /// The length of each that is always there, but for the nanoseconds.
+fn a_change_is_encoded_as_by_tc_with_zeros_for_unset_parameters() {
+    /// The attributes that every change has, with their lengths. The times in nanoseconds are left out here.
     const KEPT: [(u16, usize); 6] = [(TCA_NETEM_CORR, 12), (3, 8), (7, 4), (4, 8), (12, 40), (6, 16)];
     // tc qdisc change dev v0 parent 4e7e:2 handle 2: netem delay 10ms limit 100000
     let to = Profile::plain(time("10ms"), 100_000);
@@ -185,7 +185,7 @@ fn a_change_is_what_tc_sends_and_zeros_for_all_that_the_kernel_would_keep() {
 
 #[test]
 fn a_seed_is_the_last_attribute() {
-    // struct nlattr: length 12, TCA_NETEM_PRNG_SEED 14; the seed. tc knows it from 6.7 on.
+    // struct nlattr: length 12, TCA_NETEM_PRNG_SEED 14; the seed. tc has seeds since 6.7.
     let seeded = Profile { seed: Some(0x0102_0304_0506_0708), ..plain("10ms") };
     let ours = netem::add_netem(INDEX, 2, &seeded, &tables()).unwrap().to_bytes(0);
     assert_eq!(ours[ours.len() - 12..], [12, 0, 14, 0, 8, 7, 6, 5, 4, 3, 2, 1]);
@@ -208,13 +208,13 @@ fn unknown_tables_and_long_tables_are_refused() {
 
 /// The tables that the script gives to tc.
 fn tables() -> Tables {
-    let Distribution::Table(of_slots) = TABLE_OF_SLOTS else { panic!("it is a table") };
+    let Distribution::Table(of_slots) = TABLE_OF_SLOTS else { panic!("not a table") };
     [(TableId::new(0xff), vec![-8_192, -1, 0, 1, 8_192].into()), (of_slots, vec![-32_768, 32_767].into())].into()
 }
 
 const TABLE_OF_SLOTS: Distribution = Distribution::Table(TableId::new(0x00ab_cdef));
 
-/// Everything that a change can say.
+/// A profile with every parameter that a change can set.
 fn all() -> Profile {
     Profile {
         jitter: Some(jitter("5ms", "25%")),
@@ -292,7 +292,7 @@ fn bounded(spacing: Spacing) -> Slot {
 }
 
 #[test]
-fn filters_are_what_tc_sends() {
+fn filters_are_encoded_as_by_tc() {
     let v4 = address("10.9.0.2");
     let v6 = address("fd09::2");
     let route = |address| Filter::Route { chain: 10, address, class: 2, handle: 1 };
@@ -351,8 +351,8 @@ fn filters_are_what_tc_sends() {
 }
 
 #[test]
-fn deleting_a_filter_is_what_tc_sends_without_its_empty_options() {
-    /// `TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }`: tc writes them whatever it deletes.
+fn a_filter_deletion_is_encoded_as_by_tc_without_the_empty_options() {
+    /// `TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }`: tc sends these options with every deletion.
     const OPTIONS: usize = 20;
     let cases = [
         // tc filter del dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower
@@ -377,7 +377,7 @@ fn command(name: &str) -> String {
     text.lines().next().unwrap().trim_start_matches("# ").to_owned()
 }
 
-/// Takes an attribute out of the options of a netem message; answers with its value.
+/// Removes an attribute from the options of a netem message, and returns the value of the attribute.
 fn remove(message: &mut Vec<u8>, kind: u16) -> Option<Vec<u8>> {
     /// The offset of the options' length. The options' header and `struct tc_netem_qopt` follow.
     const OPTIONS: usize = 48;
@@ -397,7 +397,7 @@ fn remove(message: &mut Vec<u8>, kind: u16) -> Option<Vec<u8>> {
     None
 }
 
-/// Corrects the message's length and that of the attribute at `at` after `by` bytes were cut off the end.
+/// Subtracts `by` from the length of the message and from the length of the attribute at `at`.
 fn shorten(message: &mut [u8], by: usize, at: usize) {
     let length = u32::try_from(message.len()).unwrap();
     message[..4].copy_from_slice(&length.to_le_bytes());
