@@ -1,9 +1,9 @@
-//! Everything that comes from outside, made up: what `fuzz/` runs with bytes that libFuzzer thinks of, and the tests
-//! with those that are kept in `fuzz/corpus`. Not a part of the program.
+//! Fuzz targets: functions that pass arbitrary bytes to the parsers of input from outside. Not a part of the program.
 //!
-//! Each takes any bytes, must not panic, and asserts what holds of whatever was accepted.
+//! `fuzz/` runs the targets with bytes from libFuzzer. The tests run the targets with the bytes in `fuzz/corpus`. A
+//! target must not panic. If the parser accepts the bytes, the target asserts properties of the result.
 
-#![expect(clippy::missing_panics_doc, reason = "a panic is what is looked for")]
+#![expect(clippy::missing_panics_doc, reason = "fuzzing searches for panics")]
 
 use std::{collections::BTreeMap, fmt::Debug, time::Duration};
 
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// Does something with any bytes.
+/// A fuzz target: takes arbitrary bytes.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is that of its file in `fuzz/fuzz_targets` and of its folder in `fuzz/corpus`.
+/// All targets with their names. A target's file in `fuzz/fuzz_targets` and folder in `fuzz/corpus` have the same name.
 pub const TARGETS: [(&str, Target); 9] = [
     ("topology", topology),
     ("inventory", inventory),
@@ -37,10 +37,11 @@ pub const TARGETS: [(&str, Target); 9] = [
     ("sample", sample),
 ];
 
-/// Parts a topology file from the files that it refers to: a line of this and the name.
+/// The start of a separator line between a topology file and each file that the topology refers to. The file's name
+/// follows.
 const NEXT_FILE: &str = "\n=== ";
 
-/// A topology file, with matrices and tables.
+/// Loads a topology file with its matrices and tables.
 pub fn topology(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let mut parts = text.split(NEXT_FILE);
@@ -64,12 +65,12 @@ pub fn topology(bytes: &[u8]) {
     }
 }
 
-/// An inventory file, also as a part of a topology.
+/// Reads an inventory from its own file or from a topology file.
 pub fn inventory(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     let source = Source::new("fuzz.toml", text);
     let read = if InventoryFile::is_in_topology(text) {
-        InventoryFile::of_topology(&source).map(|file| file.expect("it has an inventory"))
+        InventoryFile::of_topology(&source).map(|file| file.expect("the topology has an inventory"))
     } else {
         InventoryFile::parse(source)
     };
@@ -79,14 +80,14 @@ pub fn inventory(bytes: &[u8]) {
                 assert_eq!(
                     contact.agent.to_string().parse().as_ref(),
                     Ok(&contact.agent),
-                    "an accepted address round-trips"
+                    "an accepted address can be written and parsed again"
                 );
             }
             let silent = file.resolve(&BTreeMap::new(), &BTreeMap::new());
             for (node, entry) in file.nodes() {
                 let is_placed = silent.inventory.nodes.contains_key(node);
-                assert_ne!(is_placed, silent.mismatches.contains_key(node), "{node} has a place, or lacks something");
-                assert!(!is_placed || entry.is_complete(), "nobody said where {node} is");
+                assert_ne!(is_placed, silent.mismatches.contains_key(node), "{node} has a location or a mismatch");
+                assert!(!is_placed || entry.is_complete(), "{node} has a location that the file does not have");
             }
             survives_the_wire(&silent.inventory);
         }
@@ -94,20 +95,20 @@ pub fn inventory(bytes: &[u8]) {
     }
 }
 
-/// What was accepted is the same on every node.
+/// Asserts that an accepted value is the same after JSON, as every node gets it.
 fn survives_the_wire<T: Serialize + DeserializeOwned + PartialEq + Debug>(here: &T) {
-    let json = serde_json::to_vec(here).expect("it is JSON");
-    let there: T = serde_json::from_slice(&json).expect("what one node accepts all accept");
+    let json = serde_json::to_vec(here).expect("an accepted value is JSON");
+    let there: T = serde_json::from_slice(&json).expect("the JSON of an accepted value can be read");
     assert_eq!(there, *here);
 }
 
-/// A file is rejected for something, which can be drawn in every way.
+/// Asserts that a rejected file has a problem, and that the problems can be printed in every format.
 fn refused(rejected: &Rejected) {
-    assert!(!rejected.problems().is_empty(), "a file is rejected for something");
+    assert!(!rejected.problems().is_empty(), "a rejected file has at least one problem");
     drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
 }
 
-/// A hostlist.
+/// Expands a hostlist.
 pub fn hostlist(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     match hostlist::expand(text) {
@@ -116,18 +117,18 @@ pub fn hostlist(bytes: &[u8]) {
                 return;
             };
             if nodes.len() < 1_000 {
-                let mut again = hostlist::expand(&hostlist::fold(&nodes)).expect("what is folded is a hostlist");
+                let mut again = hostlist::expand(&hostlist::fold(&nodes)).expect("a folded list is a hostlist");
                 let mut names = names;
                 again.sort_unstable();
                 names.sort_unstable();
-                assert_eq!(again, names, "folded and expanded, it is the same");
+                assert_eq!(again, names, "folding and expanding gives the same names");
             }
         }
         Err(error) => drop((error.to_string(), error.help())),
     }
 }
 
-/// What `set` lays over a link.
+/// Parses the link parameters of `netemctl set`.
 pub fn link_change(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for both_ways in [true, false] {
@@ -138,12 +139,12 @@ pub fn link_change(bytes: &[u8]) {
     }
 }
 
-/// An agent's journal.
+/// Reads an agent's journal.
 pub fn journal(bytes: &[u8]) {
     agent::journal::check(bytes);
 }
 
-/// An agent's configuration file.
+/// Parses an agent's configuration file.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Err(error) = agent::Config::parse(Source::new("agent.toml", text)) {
@@ -151,7 +152,7 @@ pub fn config(bytes: &[u8]) {
     }
 }
 
-/// A request to an agent: its path, a line break, its body.
+/// Reads a request to an agent. The bytes are the path, a line break and the body.
 pub fn request(bytes: &[u8]) {
     let Some(end) = bytes.iter().position(|byte| *byte == b'\n') else { return };
     let (path, body) = (&bytes[..end], &bytes[end + 1..]);
@@ -174,7 +175,7 @@ pub fn request(bytes: &[u8]) {
     if path == Prepare::PATH.as_bytes()
         && let Ok(Prepare { wanted, .. }) = serde_json::from_slice(body)
     {
-        // What every agent does with a document, whatever is in it.
+        // Every agent does this with any document.
         drop((wanted.stamp(), wanted.zones(), wanted.is_clear()));
         for node in wanted.inventory.nodes.keys().take(3) {
             drop((wanted.shaping(node, LineRate::from_mbit(10_000)), wanted.incoherent_link(node)));
@@ -188,22 +189,22 @@ pub fn request(bytes: &[u8]) {
     }
 }
 
-/// Reads a body as the request of that path, if it is the one; what is read is written again as the same.
+/// Reads a body as the request `C` if the path is that of `C`. Asserts that the request survives writing and reading.
 fn read<C: Call>(path: &[u8], body: &[u8]) -> Option<()> {
     let request: C = serde_json::from_slice(body).ok().filter(|_| path == C::PATH.as_bytes())?;
     let value = |request: &C| -> Value { serde_json::to_value(request).expect("a request is JSON") };
     let first = value(&request);
-    let again: C = serde_json::from_value(first.clone()).expect("what is written can be read");
+    let again: C = serde_json::from_value(first.clone()).expect("a written request can be read");
     assert_eq!(value(&again), first);
     Some(())
 }
 
-/// What the kernel says of qdiscs, classes, filters, links, addresses and routes.
+/// Decodes the kernel's messages about qdiscs, classes, filters, links, addresses and routes.
 pub fn route(bytes: &[u8]) {
     kernel::fuzz::route(bytes);
 }
 
-/// What the kernel says of packets that it has sampled.
+/// Decodes the kernel's messages with sampled packets.
 pub fn sample(bytes: &[u8]) {
     kernel::fuzz::sample(bytes);
 }
@@ -215,7 +216,7 @@ mod tests {
     use super::*;
     use crate::plan::Dice;
 
-    /// A few bytes changed, cut out, or put in twice.
+    /// Changes, removes or repeats a few random bytes.
     fn mutate(bytes: &mut Vec<u8>, dice: &mut Dice) {
         for _ in 0..=dice.throw() % 4 {
             let mut place = || usize::try_from(dice.throw()).unwrap_or_default() % bytes.len().max(1);
@@ -233,9 +234,9 @@ mod tests {
         }
     }
 
-    /// What libFuzzer does better, but not on every compiler; for longer with `NETEMCTL_MUTATIONS=3000`.
+    /// Runs without libFuzzer, which needs a nightly compiler. `NETEMCTL_MUTATIONS=3000` runs more mutations.
     #[test]
-    fn every_target_stands_what_is_nearly_what_is_kept_of_it() {
+    fn no_target_panics_with_mutated_inputs_of_the_corpus() {
         let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus");
         let times = std::env::var("NETEMCTL_MUTATIONS").ok().and_then(|times| times.parse().ok()).unwrap_or(20);
         for (name, target) in TARGETS {
@@ -249,23 +250,23 @@ mod tests {
                     let mut bytes = original.clone();
                     mutate(&mut bytes, &mut dice);
                     let stood = std::panic::catch_unwind(|| target(&bytes));
-                    assert!(stood.is_ok(), "{name} does not stand {:?}", String::from_utf8_lossy(&bytes));
+                    assert!(stood.is_ok(), "{name} panics with {:?}", String::from_utf8_lossy(&bytes));
                 }
             }
         }
     }
 
-    /// Whatever once was found is in there as well.
+    /// The corpus includes every input that once made a target panic.
     #[test]
-    fn every_target_stands_what_is_kept_of_it() {
+    fn no_target_panics_with_inputs_of_the_corpus() {
         let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
         for (name, target) in TARGETS {
             let corpus: Vec<_> = fs::read_dir(fuzz.join("corpus").join(name)).unwrap().map(Result::unwrap).collect();
-            assert!(corpus.len() > 3, "{name} has something to start from");
+            assert!(corpus.len() > 3, "the corpus of {name} has too few inputs");
             for input in corpus {
                 target(&fs::read(input.path()).unwrap());
             }
-            assert!(fuzz.join("fuzz_targets").join(format!("{name}.rs")).exists(), "{name} is fuzzed");
+            assert!(fuzz.join("fuzz_targets").join(format!("{name}.rs")).exists(), "{name} has no target file");
         }
         assert_eq!(fs::read_dir(fuzz.join("fuzz_targets")).unwrap().count(), TARGETS.len());
     }

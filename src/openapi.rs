@@ -1,5 +1,6 @@
-//! The agent's HTTP API as an `OpenAPI` 3.1 document, made from the types of [`crate::wire`] and committed as
-//! `docs/api/openapi.json`; a part of the tests, not of the program.
+//! Generates an `OpenAPI` 3.1 document of the agent's HTTP API from the types of [`crate::wire`].
+//!
+//! The document is committed as `docs/api/openapi.json`. This module is a part of the tests, not of the program.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -11,7 +12,7 @@ use crate::{
     wire::{ApiError, Call, ErrorCode, describe_calls},
 };
 
-/// Collects the calls.
+/// Collects the schemas and examples of all calls.
 pub(crate) struct Describer {
     generator: SchemaGenerator,
     paths: Map<String, Value>,
@@ -87,34 +88,35 @@ fn description(schema: &Schema) -> String {
     text.split("\n\n").next().unwrap_or_default().replace('\n', " ")
 }
 
-/// Which HTTP status goes with which code, as in `403 refused`.
+/// The HTTP status and the name of each error code, as in `403 refused`.
 fn statuses(codes: &Schema) -> Vec<String> {
-    let codes = codes.get("oneOf").and_then(Value::as_array).expect("the codes are an enum");
+    let codes = codes.get("oneOf").and_then(Value::as_array).expect("the schema of the codes is an enum");
     let status = |code: &Value| {
-        let code: ErrorCode = serde_json::from_value(code["const"].clone()).expect("a code is its own JSON");
-        format!("{} {}", code.status(), serde_json::to_value(code).expect("a code").as_str().expect("a text"))
+        let code: ErrorCode = serde_json::from_value(code["const"].clone()).expect("the program has this code");
+        format!("{} {}", code.status(), serde_json::to_value(code).expect("a code is JSON").as_str().expect("a string"))
     };
     codes.iter().map(status).collect()
 }
 
-/// Holds a generated file to what is committed, or commits it: one command for all of them.
+/// Asserts that a committed file is equal to the generated document. Writes the file first if `NETEMCTL_BLESS` is set.
 #[track_caller]
 pub(crate) fn assert_is_committed(path: &str, document: &Value) {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     let mut document = document.clone();
     for_readers_of_json(&mut document);
-    let text = serde_json::to_string_pretty(&document).expect("JSON") + "\n";
+    let text = serde_json::to_string_pretty(&document).expect("the document is JSON") + "\n";
     if std::env::var_os("NETEMCTL_BLESS").is_some() {
-        fs::write(&file, &text).expect("the project can be written");
+        fs::write(&file, &text).expect("the file can be written");
     }
     let committed = fs::read_to_string(&file).unwrap_or_default();
     assert!(
         committed == text,
-        "{path} is not what the types say; look at the difference after: NETEMCTL_BLESS=1 cargo test --lib is_committed"
+        "{path} is outdated; write it and check the difference: NETEMCTL_BLESS=1 cargo test --lib is_committed"
     );
 }
 
-/// Puts what Rust's documentation says in the terms of JSON.
+/// Changes descriptions from Rust's documentation for readers of JSON: no line breaks, no links, `null` instead of
+/// `None`.
 fn for_readers_of_json(value: &mut Value) {
     match value {
         Value::Object(object) => {
@@ -135,7 +137,7 @@ fn for_readers_of_json(value: &mut Value) {
 }
 
 #[test]
-fn every_call_and_every_code_is_in_what_orchestrators_read() {
+fn docs_orchestrating_has_every_call_and_every_error_code() {
     let text = include_str!("../docs/orchestrating.md");
     let mut describer = Describer::new();
     describe_calls(&mut describer);
@@ -143,7 +145,7 @@ fn every_call_and_every_code_is_in_what_orchestrators_read() {
         assert!(text.contains(&format!("\n| `{path}` | ")), "{path} is not in docs/orchestrating.md");
     }
     for code in statuses(&ErrorCode::json_schema(&mut SchemaGenerator::default())) {
-        let (status, code) = code.split_once(' ').expect("a status and a code");
+        let (status, code) = code.split_once(' ').expect("an entry is a status and a code");
         assert!(text.contains(&format!("\n| `{code}` | {status} | ")), "{code} is not in docs/orchestrating.md");
     }
 }
@@ -155,13 +157,13 @@ fn the_schema_of_the_agents_api_is_committed() {
     assert_is_committed("docs/api/openapi.json", &describer.document());
 }
 
-/// A schema that fits anything would be current for ever.
+/// The unknown key shows that a request's schema does not accept everything.
 #[test]
-fn the_examples_fit_the_schema_and_would_not_with_another_key() {
+fn the_examples_match_their_schemas_and_requests_with_an_unknown_key_do_not() {
     let mut describer = Describer::new();
     describe_calls(&mut describer);
     let document = describer.document();
-    let paths = document["paths"].as_object().expect("there are paths");
+    let paths = document["paths"].as_object().expect("the document has paths");
     assert!(paths.len() >= 7, "{paths:?}");
     for (path, call) in paths {
         let request = &call["post"]["requestBody"]["content"]["application/json"];
@@ -169,7 +171,7 @@ fn the_examples_fit_the_schema_and_would_not_with_another_key() {
         for part in [request, reply] {
             let mut schema = part["schema"].clone();
             schema["components"] = document["components"].clone();
-            let validator = jsonschema::draft202012::new(&schema).expect("it is a JSON Schema");
+            let validator = jsonschema::draft202012::new(&schema).expect("the schema is a valid JSON Schema");
             let mut example = part["example"].clone();
             assert!(
                 validator.is_valid(&example),
@@ -178,7 +180,7 @@ fn the_examples_fit_the_schema_and_would_not_with_another_key() {
             );
             if part == request {
                 example["no-such-key"] = json!(1);
-                assert!(!validator.is_valid(&example), "{path} takes anything");
+                assert!(!validator.is_valid(&example), "the request schema of {path} accepts an unknown key");
             }
         }
     }

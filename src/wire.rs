@@ -1,10 +1,13 @@
-//! The API of an agent: one request type and one reply type per call, and errors with a stable code.
+//! Defines the API of an agent: a request type and a reply type for each call, and errors with a stable code.
 //!
-//! A call is a `POST` of the request's JSON to its path. The answer is the reply's JSON, or an [`ApiError`] with a status
-//! code from 400 up. A change of many nodes is a transaction with a ticket that the controller draws: [`Prepare`] on all,
-//! then [`Commit`] on all, then [`Confirm`] on all, or [`Rollback`] on all after a failure. An agent rolls back a commit
-//! that is not confirmed in time, as in NETCONF (RFC 6241, section 8.4). All four may be repeated when an answer was lost.
-//! A last [`Confirm`] says that all nodes have confirmed.
+//! A call is a `POST` of the request's JSON to its path. The answer is the reply's JSON, or an [`ApiError`] with a
+//! status code from 400 up.
+//!
+//! A change of many nodes is a transaction. The controller draws its [`Ticket`]. The controller sends [`Prepare`] to
+//! all nodes, then [`Commit`] to all, then [`Confirm`] to all. A last [`Confirm`] tells the nodes that all nodes have
+//! confirmed. After a failure, the controller sends [`Rollback`] to all nodes. An agent rolls back a commit that is not
+//! confirmed in time, as in NETCONF (RFC 6241, section 8.4). Each of these requests may be repeated after a lost
+//! answer.
 
 mod change;
 mod counters;
@@ -46,7 +49,7 @@ macro_rules! calls {
             type Reply = $reply;
         })*
 
-        /// Every call, for its schema.
+        /// Adds every call to the description of the API.
         #[cfg(test)]
         pub(crate) fn describe_calls(schema: &mut crate::openapi::Describer) {
             $(schema.describe::<$request>();)*
@@ -68,11 +71,12 @@ calls! {
     Probe => "/v1/probe", Probed;
 }
 
-/// The start of the line that `netemctl agent --stdio` prints before HTTP; the version follows. Text before that line is a
-/// login shell's. The number rises with each change of the calls.
+/// The start of the line that `netemctl agent --stdio` prints before HTTP. The program's version follows.
+///
+/// Text before this line is the output of a login shell. The number is increased with each change of the API.
 pub const GREETING: &str = "netemctl-agent 4 ";
 
-/// The `server` header of every answer, by which a controller of another version recognizes the difference.
+/// The `server` header of every answer. A controller of another version recognizes the difference by this header.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
 
 /// The name of a transaction, drawn by the controller.

@@ -1,4 +1,4 @@
-//! The offset of a node's clock from this machine's, bounded by the time of a call, as in NTP (RFC 5905, section 8).
+//! Computes the offset of a node's clock from the times of a call, as in NTP (RFC 5905, section 8).
 
 use std::collections::BTreeMap;
 
@@ -17,23 +17,25 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// The nanoseconds by which the node's clock is ahead. The order of events gives the bounds: the node read its clock
-    /// after the request was sent, and again before the answer arrived. Zero if both clocks may agree, else the middle of
-    /// the bounds.
+    /// The nanoseconds by which the node's clock is ahead of this machine's clock; 0: both clocks may agree.
+    ///
+    /// The node reads its clock after the request is sent, and again before the answer arrives. The two readings give
+    /// an upper and a lower bound of the offset. If 0 is outside the bounds, the result is their middle.
     fn clock_ahead(self, reading: ClockReading) -> i64 {
         let least = difference(reading.answered, self.received);
         let most = difference(reading.asked, self.sent);
-        // A clock that was set meanwhile gives no bounds.
+        // If a clock is set during the call, the lower bound may be above the upper bound.
         if least > most || (least <= 0 && most >= 0) { 0 } else { least.midpoint(most) }
     }
 }
 
+/// `one` minus `other` in nanoseconds, limited to the range of `i64`.
 fn difference(one: Moment, other: Moment) -> i64 {
     let nanos = i128::from(one.as_nanos()) - i128::from(other.as_nanos());
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// The nanoseconds by which clocks are ahead, for clocks that are certainly not in step with this machine's.
+/// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this machine's.
 pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, Exchange>) -> BTreeMap<NodeName, i64> {
     let ahead = |(node, answer): (&NodeName, &Result<Prepared, _>)| {
         let (reading, exchange) = (answer.as_ref().ok()?.clock?, exchanges.get(node)?);

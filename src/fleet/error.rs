@@ -1,4 +1,4 @@
-//! Why a call or a transaction failed.
+//! The errors of calls and transactions.
 
 use std::{collections::BTreeMap, io, time::Duration};
 
@@ -12,13 +12,13 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Why a call got no reply.
+/// The error of a call without a reply.
 #[derive(Debug, Error)]
 pub enum CallError {
     /// The agent answered with an error.
     #[error(transparent)]
     Refused(#[from] ApiError),
-    /// One end does not trust the other's certificate.
+    /// The controller or the agent rejects the certificate of the other.
     #[error("the agent at {at}: {why}")]
     Untrusted {
         /// The agent's address.
@@ -40,7 +40,7 @@ pub enum CallError {
         /// The agent's address.
         at: String,
     },
-    /// No connection, which may be temporary.
+    /// No connection. A retry may succeed.
     #[error("no agent at {at}: {error}")]
     Unreachable {
         /// The agent's address.
@@ -49,7 +49,7 @@ pub enum CallError {
         #[source]
         error: io::Error,
     },
-    /// No connection until somebody changes a setting.
+    /// No connection. A retry fails until somebody changes a setting.
     #[error("no agent at {at}: {why}")]
     Blocked {
         /// The agent's address.
@@ -74,7 +74,7 @@ pub enum CallError {
         /// The time limit.
         after: Duration,
     },
-    /// The answer is not one of an agent of this version.
+    /// The answer is not a valid answer of an agent of this version.
     #[error("unexpected answer from {at}: {why}")]
     Unexpected {
         /// The agent's address.
@@ -109,23 +109,23 @@ impl CallError {
         }
     }
 
-    /// True if the agent did not reply, so the request may have been carried out or not.
+    /// True if the agent did not reply. The agent may still have carried out the request.
     pub(super) fn is_silence(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }
 
-    /// True if nothing listens at the address, so the request was not carried out.
+    /// True if nothing listens at the address. Then the request was not carried out.
     pub(super) fn is_absence(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         matches!(self, Self::Unreachable { error, .. } if matches!(error.kind(), ConnectionRefused | NotFound))
     }
 
-    /// True if another controller's change is in the way.
+    /// True if the agent refused the call because of another controller's change.
     pub(super) fn is_conflict(&self) -> bool {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::Conflict)
     }
 
-    /// True if the same call may succeed in a moment. A lack of trust or an unexpected answer lasts.
+    /// True if a retry may succeed soon. A rejected certificate or an unexpected answer is not temporary.
     pub(super) fn is_temporary(&self) -> bool {
         matches!(self, Self::HungUp { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } | Self::NoFiles { .. })
     }
@@ -134,7 +134,7 @@ impl CallError {
 /// The phase in which a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading what is in force.
+    /// Reading the documents in force.
     Read,
     /// Checking the change; nothing was written.
     Prepare,
@@ -144,7 +144,7 @@ pub enum Phase {
     Confirm,
 }
 
-/// Why a transaction failed. All nodes are unchanged, except those in `left`.
+/// The error of a transaction. All nodes are unchanged, except those in `left`.
 #[derive(Debug, Error)]
 pub enum TransactionError {
     /// The edit itself is impossible.
@@ -153,10 +153,10 @@ pub enum TransactionError {
     /// The nodes have different documents, so there is no document to edit.
     #[error("the nodes do not agree on what is in force: {}", disagreement(.0))]
     Disagreement(BTreeMap<NodeName, Stamp>),
-    /// A node's document differs from the stamp that it named a moment before, or is not confirmed.
+    /// Another controller is changing this node. The node's document is not confirmed, or its stamp has just changed.
     #[error("another controller is changing {0}; try again in a moment")]
     Changing(NodeName),
-    /// The kernel gives no random numbers.
+    /// The kernel returned no random numbers for the transaction's name.
     #[error("cannot draw a name for the transaction: {0}")]
     NoTicket(#[source] io::Error),
     /// Some nodes failed.
@@ -166,21 +166,23 @@ pub enum TransactionError {
         phase: Phase,
         /// The nodes that failed.
         failures: BTreeMap<NodeName, CallError>,
-        /// The nodes that did not confirm the rollback; empty: every node is as it was.
+        /// The nodes that did not confirm the rollback; empty: all nodes are unchanged.
         left: BTreeMap<NodeName, Leftover>,
     },
-    /// The command was interrupted, and every node is as it was.
+    /// The command was interrupted, and all nodes are unchanged.
     #[error("interrupted; rolled back on all nodes")]
     Interrupted,
 }
 
 impl TransactionError {
-    /// A failure to read what is in force.
+    /// The error if nodes did not answer while their documents were read.
     pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> Self {
         Self::Nodes { phase: Phase::Read, failures, left: BTreeMap::new() }
     }
 
-    /// True if every node is as it was and a retry may succeed: another controller was faster, or a node did not answer.
+    /// True if all nodes are unchanged and a retry may succeed.
+    ///
+    /// The cause is then another controller that was faster, or a node that did not answer.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Disagreement(_) | Self::Changing(_) => true,
@@ -201,23 +203,24 @@ fn disagreement(stamps: &BTreeMap<NodeName, Stamp>) -> String {
     groups.collect::<Vec<_>>().join(", ")
 }
 
-/// The state of a rolled back change on a node that did not confirm the rollback.
+/// A node that did not confirm a rollback.
 #[derive(Debug)]
 pub struct Leftover {
-    /// The state.
+    /// The state of the rolled-back change on the node.
     pub state: RollbackState,
-    /// Why the node did not confirm the rollback.
+    /// The error of the call that asked for the rollback.
     pub error: CallError,
 }
 
-/// The state of a rolled back change on a node that did not confirm the rollback.
+/// The state of a rolled-back change on a node that did not confirm the rollback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RollbackState {
-    /// The node was never told to keep the change. Its agent rolls back by itself, at the latest when it restarts.
+    /// The node was never told to keep the change. Its agent rolls back without a call, at its next restart at the
+    /// latest.
     RollsBack,
-    /// Another command has committed a change on top. The node has this change as long as it has that one.
+    /// Another command has committed a second change on top. The node keeps both changes or none.
     Covered,
     /// The node may have been told to keep the change, and may keep it.
     Unknown,

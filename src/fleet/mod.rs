@@ -1,7 +1,7 @@
 //! The controller: asks the agents of all nodes in parallel, and changes all nodes or none.
 //!
-//! The controller stores nothing between two commands: the agents know what is in force. [`Fleet::edit`] makes every
-//! change, [`Fleet::verify`] every measurement.
+//! The controller stores nothing between two commands. Each agent stores the document in force on its node.
+//! [`Fleet::edit`] makes every change. [`Fleet::verify`] makes every measurement.
 
 mod clocks;
 pub(crate) mod decision;
@@ -47,13 +47,13 @@ use crate::{
     wire::Call,
 };
 
-/// The time limit of an agent's answer, measurements excepted.
+/// The time limit of an agent's answer. Measurements have their own limits.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The time limit for nodes that `--only` does not name, including a login by ssh.
+/// The time limit of a call to a node that `--only` does not name. Includes a login by ssh.
 pub const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The means of access to agents on other machines.
+/// The settings for access to agents on other machines.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The controller's certificate, for HTTPS.
@@ -66,7 +66,7 @@ pub struct Access {
 #[derive(Clone)]
 pub struct Fleet {
     inventory: Inventory,
-    /// The agents of nodes whose interfaces and addresses are not known yet.
+    /// The agents of nodes that are not in `inventory`: their interfaces and addresses are not known yet.
     unplaced: BTreeMap<NodeName, Contact>,
     network: Arc<Network>,
 }
@@ -82,14 +82,14 @@ struct Network {
 pub type Answers<T> = BTreeMap<NodeName, Result<T, CallError>>;
 
 impl Fleet {
-    /// The fleet of an inventory. Makes no call.
+    /// Creates the fleet of an inventory. Makes no call.
     pub fn new(inventory: Inventory, access: Access) -> Self {
         let Access { tls, ssh } = access;
         let network = Network { tls, ssh: ssh::Hosts::new(ssh), pool: Pool::new() };
         Self { inventory, unplaced: BTreeMap::new(), network: Arc::new(network) }
     }
 
-    /// A fleet of agents that can only be asked: an inventory is made of their answers.
+    /// Creates a fleet of agents without an inventory. Their answers are used to make an inventory.
     pub fn of_agents(agents: BTreeMap<NodeName, Contact>, access: Access) -> Self {
         Self { unplaced: agents, ..Self::new(Inventory::default(), access) }
     }
@@ -107,7 +107,7 @@ impl Fleet {
         part
     }
 
-    /// Asks every node in parallel.
+    /// Calls every node in parallel.
     pub async fn call<C: Call>(
         &self,
         timeouts: impl Into<Timeouts>,
@@ -116,7 +116,7 @@ impl Fleet {
         self.call_timed(timeouts.into(), request).await.0
     }
 
-    /// Asks every node in parallel. Also returns the times of each call.
+    /// Calls every node in parallel. Also returns the times of each call.
     async fn call_timed<C: Call>(
         &self,
         timeouts: Timeouts,
@@ -140,7 +140,7 @@ impl Fleet {
         (answers, exchanges)
     }
 
-    /// Asks one node.
+    /// Calls one node.
     pub async fn call_one<C: Call>(
         &self,
         timeouts: impl Into<Timeouts>,
@@ -151,7 +151,7 @@ impl Fleet {
         self.network.call::<C>(node, agent, interface, body(&request), timeouts.into()).await
     }
 
-    /// A node's agent, and the interface that it may shape, if that is known.
+    /// The address of a node's agent, and the interface that the agent may shape, if known.
     fn agent(&self, node: &NodeName) -> (AgentAddress, Option<Which>) {
         match self.inventory.nodes.get(node) {
             Some(place) => (place.agent.clone(), Some(Which::Named(place.interface.clone()))),

@@ -18,20 +18,21 @@ pub struct Preview {
     pub wanted: Wanted,
     /// Each node's change.
     pub nodes: BTreeMap<NodeName, Prepared>,
-    /// True if all nodes have a document that says this already.
+    /// True if the documents of all nodes that take part already have the same content.
     pub said_already: bool,
-    /// True if the edited document may still be rolled back. Then even an edit without effect has to be committed.
+    /// True if the document before the edit may still be rolled back. Then an edit without effect is committed too: its
+    /// confirmation also confirms the earlier document.
     pub(crate) is_unfinished: bool,
-    /// The generation that is in force now.
+    /// The generation of the document that is in force now.
     pub generation: u64,
-    /// The nodes that earlier changes had left out, and that this one includes.
+    /// The nodes that earlier changes left out and this change includes.
     pub caught_up: BTreeSet<NodeName>,
     /// The nodes that left the inventory while something was in force on them.
     pub departed: BTreeSet<NodeName>,
 }
 
 impl Preview {
-    /// True if there is nothing to do: the documents say it, and the kernels have it.
+    /// True if there is nothing to do: no document and no kernel would change.
     pub fn is_empty(&self) -> bool {
         self.said_already && self.nodes.values().all(|node| node.change.is_settled())
     }
@@ -49,32 +50,36 @@ impl Preview {
 pub struct Outcome {
     /// The document in force.
     pub wanted: Wanted,
-    /// The number of steps in each node's kernel; all zero: everything was in force already.
+    /// The number of steps written to each node's kernel; all zero: every kernel already had the change.
     pub writes: BTreeMap<NodeName, usize>,
-    /// True if the document says something else than before.
+    /// True if the content of the document changed.
     pub says_otherwise: bool,
-    /// When the change took effect; `None`: nothing was committed.
+    /// The times at which the change took effect; `None`: nothing was committed.
     pub onset: Option<FleetOnset>,
-    /// The nodes that earlier changes had left out, and that are included now.
+    /// The nodes that earlier changes left out and this change includes.
     pub caught_up: BTreeSet<NodeName>,
-    /// True if another controller committed a change on top before all nodes had confirmed this one.
+    /// True if another controller committed a second change before all nodes had confirmed this change.
     pub superseded: bool,
-    /// The partitions that the change ended, with the packets that they cut on all nodes together.
+    /// The partitions that the change ended, each with the sum of the packets that it cut on all nodes.
     pub ended: Vec<PartitionEnded>,
     /// Problems that the change does not solve, such as an interface that is down.
     pub warnings: BTreeMap<NodeName, Vec<String>>,
 }
 
-/// When a change took effect on the nodes, by this machine's clock. A node's own clock counts if it may be in step.
+/// The times at which a change took effect on the nodes, by this machine's clock.
+///
+/// A node reports the time of its own clock, corrected by the node's offset in `clocks`. The clock of a node without an
+/// offset may agree with this machine's clock, so its time is not corrected.
 #[derive(Debug)]
 pub struct FleetOnset {
     /// The agreed instant.
     pub agreed: Moment,
-    /// When the change took effect on each node that it changed.
+    /// The times at which the change took effect, for each node that it changed.
     pub nodes: BTreeMap<NodeName, Onset>,
-    /// The time from the agreed instant until a node was told, for nodes that were told too late.
+    /// The time from the agreed instant to the commit's arrival, for nodes where the commit arrived too late.
     pub told_late: BTreeMap<NodeName, Duration>,
-    /// The nanoseconds by which clocks are ahead, for clocks that are certainly not in step with this machine's.
+    /// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this
+    /// machine's.
     pub clocks: BTreeMap<NodeName, i64>,
 }
 
@@ -96,12 +101,12 @@ impl FleetOnset {
     }
 }
 
-/// The partitions that ended, each with the packets that all nodes cut.
+/// The partitions that ended, each with the sum of the packets that it cut on all nodes.
 pub(super) fn ended(committed: &BTreeMap<NodeName, Committed>) -> Vec<PartitionEnded> {
     let mut all: BTreeMap<&str, PartitionEnded> = BTreeMap::new();
     for ended in committed.values().flat_map(|committed| &committed.ended) {
-        let of_none = || PartitionEnded { cut: 0, ..ended.clone() };
-        all.entry(&ended.name).or_insert_with(of_none).cut += ended.cut;
+        let uncounted = || PartitionEnded { cut: 0, ..ended.clone() };
+        all.entry(&ended.name).or_insert_with(uncounted).cut += ended.cut;
     }
     all.into_values().collect()
 }

@@ -1,4 +1,4 @@
-//! Retries of calls that got no answer. All calls of a transaction may be repeated.
+//! Retries calls that fail temporarily or by a conflict. Every call of a transaction may be repeated.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,14 +18,14 @@ pub(super) struct RetryPolicy {
     pub(super) timeout: Duration,
     /// The time limit of all attempts at a node that does not answer.
     pub(super) total: Duration,
-    /// True to retry also where nothing listens, because the agent may be restarting.
+    /// True to retry also if nothing listens at the address: the agent may be restarting.
     pub(super) awaits_agents: bool,
     /// The time limit of all attempts at a node that another controller is changing.
     pub(super) conflict: Duration,
 }
 
 impl Fleet {
-    /// Asks every node in parallel, and retries.
+    /// Calls every node in parallel, with retries.
     pub(super) async fn retry<C: Call>(
         &self,
         policy: RetryPolicy,
@@ -34,7 +34,7 @@ impl Fleet {
         self.retry_timed(policy, request).await.0
     }
 
-    /// Asks every node in parallel, and retries. Also returns the times of each node's last call.
+    /// Calls every node in parallel, with retries. Also returns the times of each node's last call.
     pub(super) async fn retry_timed<C: Call>(
         &self,
         policy: RetryPolicy,
@@ -58,7 +58,8 @@ impl Fleet {
             let (again, timed) = again.call_timed(policy.timeout.into(), request).await;
             exchanges.extend(timed);
             for (node, answer) in again {
-                // The first error stays: an agent that hung up and is gone may have carried out the request.
+                // If nothing listens any more, the earlier error stays: the agent may have carried out the request
+                // before it ended.
                 if answer.as_ref().is_err_and(CallError::is_absence) {
                     gone.insert(node);
                 } else {

@@ -1,4 +1,4 @@
-//! Cancelling or rolling back a transaction on every node.
+//! Cancels or rolls back a transaction on every node.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,7 +24,9 @@ impl Fleet {
         self.roll_back(ticket, BTreeSet::new(), Duration::ZERO).await.unwrap_or_default()
     }
 
-    /// Rolls back a transaction. The nodes in `told` may have been told to keep it, and can roll back only for the time
+    /// Rolls back a transaction, and returns the nodes that did not confirm the rollback.
+    ///
+    /// The nodes in `told` may have been told to keep the transaction. These nodes can roll back only for the time
     /// `within`. `None`: all nodes keep the transaction, because another change was committed on top.
     pub(super) async fn roll_back(
         &self,
@@ -33,15 +35,16 @@ impl Fleet {
         within: Duration,
     ) -> Option<BTreeMap<NodeName, Leftover>> {
         let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
-        // These nodes roll back by themselves if they do not hear of it. The call makes them do it sooner.
+        // Nodes that were not told to keep the transaction roll back by themselves. The call makes them roll back
+        // sooner.
         let brief =
             RetryPolicy { timeout: TIMEOUT, total: TIMEOUT / 3, awaits_agents: false, conflict: Duration::ZERO };
-        // An agent that restarts after `within` hears too late. Another controller's change on top is finished or rolled
-        // back within twice that time.
+        // After `within`, an agent can no longer roll back, so a longer wait for its restart is useless. A change of
+        // another controller on top is finished or rolled back within twice `within`.
         let thorough = RetryPolicy { timeout: TIMEOUT, total: within, awaits_agents: true, conflict: within * 2 };
-        let (others, told_ones) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
-        let (others, told_ones) = tokio::join!(others.retry(brief, &rollback), told_ones.retry(thorough, &rollback));
-        let answers: Answers<RolledBack> = others.into_iter().chain(told_ones).collect();
+        let (others, told_nodes) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
+        let (others, told_nodes) = tokio::join!(others.retry(brief, &rollback), told_nodes.retry(thorough, &rollback));
+        let answers: Answers<RolledBack> = others.into_iter().chain(told_nodes).collect();
         let heard = heard(&answers, |rolled_back| rolled_back.kept);
         let Next::Failed(left) = next(&Stage::Rollback { told }, &heard) else { return None };
         let leftover = |(node, answer): (NodeName, Result<RolledBack, CallError>)| {

@@ -1,4 +1,6 @@
-//! What the nodes have, read once: [`Snapshot`]. Everything that a transaction does is checked against it.
+//! The nodes that a change includes ([`Scope`]), and the state of the nodes before the change ([`Snapshot`]).
+//!
+//! The controller reads the snapshot once. Agents refuse the change if their document differs from the snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,16 +11,17 @@ use crate::{
     wire::Document,
 };
 
-/// The nodes that a change is made on: all, unless the command line names exceptions.
+/// The nodes that a change includes: all, unless the command line names exceptions.
 ///
-/// Nodes that are left out stay as they are. The document names them as missing until a change is made on them.
+/// Nodes that are left out stay unchanged. The document names them as missing until a later change includes them.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// Only these nodes; `None`: all.
     pub only: Option<BTreeSet<NodeName>>,
     /// True to leave out the nodes that do not answer.
     pub allow_missing: bool,
-    /// Nodes that are not in the fleet, because their interface or addresses are unknown. The document names them as missing.
+    /// Nodes that are not in the fleet, because their interface or addresses are unknown. The document names these
+    /// nodes as missing.
     pub left_out: BTreeSet<NodeName>,
 }
 
@@ -40,7 +43,7 @@ impl Scope {
     }
 }
 
-/// The first node that has the document of the highest generation.
+/// The first node with the highest generation.
 pub(crate) fn newest(stamps: &BTreeMap<NodeName, Stamp>) -> Option<&NodeName> {
     stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation).map(|(node, _)| node)
 }
@@ -52,14 +55,17 @@ pub(super) fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
     first.is_none_or(|first| all.all(|stamp| stamp.agrees_with(first)))
 }
 
-/// True if a node's document can be edited: it is the one of the node's stamp, and no rollback of it is possible. A node
-/// that does not take part could roll back while others get a document that builds on it.
+/// True if an edit can build on a node's document.
+///
+/// The document has to match the node's stamp and has to be confirmed. If the node does not take part in the edit, a
+/// rollback of its document must be impossible. Otherwise, the node could roll back while other nodes get a document
+/// that builds on the rolled-back document.
 pub(crate) fn is_base(document: &Document, stamp: &Stamp, takes_part: bool) -> bool {
     let is_awaited = document.unfinished.is_some_and(|time| !time.is_zero());
     !document.unconfirmed && (takes_part || !is_awaited) && document.wanted.stamp() == *stamp
 }
 
-/// What the nodes have.
+/// The state of the nodes before a change.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
     /// The stamp of each node's document.
@@ -69,7 +75,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The nodes that an earlier change left out. An error if any other node has another document.
+    /// The nodes with an older document, because an earlier change left them out. An error if any other node differs
+    /// from the newest document.
     pub(super) fn behind(&self) -> Result<BTreeSet<NodeName>, TransactionError> {
         let newest = &self.document.wanted;
         let stamp = newest.stamp();
@@ -86,7 +93,7 @@ impl Snapshot {
         }
     }
 
-    /// The edited document for the nodes that take part. An edit that `replaces` everything needs no agreement.
+    /// The edited document for the nodes that take part. If the edit `replaces` everything, the nodes need not agree.
     pub(crate) fn edited(
         &self,
         takes_part: impl Fn(&NodeName) -> bool,
@@ -105,11 +112,11 @@ impl Snapshot {
         let mut wanted = edit(&lasting)?;
         let has_left = |node: &&NodeName| !document.wanted.is_clear() && !takes_part(node) && !missing.contains(*node);
         let departed = document.wanted.inventory.nodes.keys().filter(has_left).cloned().collect();
-        // A node that left the inventory stays in the document as long as the document names it.
+        // A node that left the fleet counts as missing as long as the document's inventory has the node.
         wanted.missing =
             wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
         let said_already = agreed && lasting.says_the_same(&wanted);
-        // A document that says the same may still differ: an overlay has ended, or a partition has begun.
+        // The stamp may differ although the content is the same: an overlay has ended, or a partition has begun.
         wanted.generation = lasting.generation;
         wanted.generation += u64::from(!said_already || wanted.stamp() != stamp);
         Ok(Preview {

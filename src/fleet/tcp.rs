@@ -1,4 +1,4 @@
-//! Agents by TCP: [`Https`] with mutual TLS, [`Http`] without TLS, for this machine only.
+//! Connects to agents by TCP: [`Https`] with mutual TLS, [`Http`] without TLS to agents of this machine only.
 
 use std::{error::Error, io, sync::Arc};
 
@@ -18,7 +18,7 @@ pub(super) struct Https {
     pub(super) address: HostPort,
     /// The node whose certificate the agent has to show.
     pub(super) node: NodeName,
-    /// False while the node's name is not known: the agent of any node is accepted then.
+    /// True if the node's name is known. Otherwise, the certificate of any node is accepted.
     pub(super) is_named: bool,
     /// The controller's certificate.
     pub(super) identity: Arc<Identity>,
@@ -29,7 +29,7 @@ impl Transport for Https {
 
     async fn connect(&self) -> io::Result<Self::Stream> {
         let config = self.identity.client(Some(&self.node).filter(|_| self.is_named)).map_err(io::Error::other)?;
-        // rustls requires a server name. The certificate's role and node are checked instead.
+        // rustls requires a server name, which is not checked. The certificate's role and node are checked instead.
         let name = ServerName::try_from("agent").map_err(io::Error::other)?;
         let stream = connect(&self.address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await
@@ -44,7 +44,7 @@ impl Transport for Https {
     }
 }
 
-/// HTTP without TLS.
+/// HTTP without TLS, to an agent of this machine.
 pub(super) struct Http(pub(super) HostPort);
 
 impl Transport for Http {

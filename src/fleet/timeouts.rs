@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 /// The time limits of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeouts {
-    /// The agent's time to answer. Includes connecting, but not a login by ssh.
+    /// The time limit of the agent's answer. Includes connecting, but not a login by ssh.
     pub answer: Duration,
-    /// The end of the whole call, including the wait for files and the login. `None`: no limit.
+    /// The deadline of the whole call, including the wait for free file descriptors and the login. `None`: no limit.
     pub deadline: Option<Instant>,
 }
 

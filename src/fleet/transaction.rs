@@ -1,4 +1,4 @@
-//! Changing many nodes: prepare on all, commit on all, confirm on all. A failure anywhere leaves all as they were.
+//! Changes all nodes or none: prepares on all, commits on all, confirms on all. After a failure, rolls back on all.
 
 use std::{
     collections::BTreeMap,
@@ -23,15 +23,15 @@ use crate::{
     wire::{CONFIRM_WITHIN, Commit, Confirm, GetStamp, GetWanted, Plan, Prepare, Ticket},
 };
 
-/// The time until the agreed instant, beyond the time that the slowest node took to prepare. Telling all nodes may take
-/// as long again.
+/// The reserve before the agreed instant. Commits are sent earlier by this reserve plus the time of the slowest
+/// prepare, because a commit may take as long to arrive as a prepare.
 const LEAD: Duration = Duration::from_millis(50);
 
 /// The longest time until the agreed instant. Agents refuse to wait for more than five seconds.
 const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
-/// Retries of everything up to the commit. An agent that hangs up is asked again, because its answer may be lost. An agent
-/// that is not there is not waited for.
+/// Retries of all calls up to the commit. A call is repeated if the connection breaks, because only the answer may be
+/// lost. A call is not repeated if nothing listens at the address.
 const ASKED: RetryPolicy = RetryPolicy {
     timeout: CALL_TIMEOUT,
     total: Duration::from_secs(2),
@@ -39,22 +39,22 @@ const ASKED: RetryPolicy = RetryPolicy {
     conflict: Duration::ZERO,
 };
 
-/// The time limit for telling nodes something that they find out by themselves later.
+/// The time limit of calls that only speed up a step that nodes take by themselves later.
 const NOTICE: Duration = Duration::from_secs(2);
 
-/// Retries of telling the nodes that all of them have confirmed.
+/// Retries of the last call, which tells the nodes that all nodes have confirmed.
 const FINISH: RetryPolicy =
     RetryPolicy { timeout: NOTICE, total: NOTICE, awaits_agents: false, conflict: Duration::ZERO };
 
-/// The terms of an edit of the document in force.
+/// The options of an edit of the document in force.
 #[derive(Clone, Debug, Default)]
 pub struct Edit {
-    /// The nodes that the edit is made on.
+    /// The nodes that the edit includes.
     pub scope: Scope,
-    /// True if the edit replaces everything, so the nodes need not agree on what it replaces. Such an edit brings nodes
-    /// back in line that disagree, for example after an agent's restart.
+    /// True if the edit replaces the whole document. Then the nodes need not have the same document before the edit.
+    /// Such an edit repairs nodes that disagree, for example after an agent's restart.
     pub replaces: bool,
-    /// The seed of the edit's random draws, if there are any.
+    /// The seed of the edit's random draws; `None`: the edit draws nothing.
     pub seed: Option<u64>,
 }
 
@@ -73,9 +73,10 @@ pub struct Transaction {
     pub(crate) ticket: Ticket,
     /// The time that the slowest node took to prepare.
     slowest: Duration,
-    /// The nanoseconds by which clocks are ahead, for clocks that are certainly not in step with this machine's.
+    /// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this
+    /// machine's.
     clocks: BTreeMap<NodeName, i64>,
-    /// The time after which a node rolls back unless it is told to keep the change.
+    /// The time after which a node rolls back unless the controller confirms the change.
     pub(crate) confirm_within: Duration,
     /// What the transaction would change.
     pub preview: Preview,
@@ -94,7 +95,7 @@ impl Fleet {
         Ok(self.snapshot(stamps, None).await?.document.in_force())
     }
 
-    /// The document in force at this moment, and the fleet of the nodes that answer and have it.
+    /// The document in force at this moment, and the fleet of the nodes that answer and have this document.
     pub async fn wanted_where_it_is(&self) -> Result<(Wanted, Self), TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if stamps.is_empty() {
@@ -106,7 +107,8 @@ impl Fleet {
         Ok((snapshot.document.in_force(), others))
     }
 
-    /// What an edit would change on each node. Takes no lease, so other controllers' changes go on meanwhile.
+    /// Computes the changes that an edit would make on each node. Takes no lease, so other controllers can make
+    /// changes.
     pub async fn dry_run(
         &self,
         terms: &Edit,
@@ -122,7 +124,7 @@ impl Fleet {
         Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() })
     }
 
-    /// Prepares an edit on every node. Cancels if it is interrupted.
+    /// Prepares an edit on every node. Cancels on an interrupt.
     pub async fn prepare(
         &self,
         terms: &Edit,
@@ -142,7 +144,7 @@ impl Fleet {
         let (answers, exchanges) = match answers {
             Ok(answers) => answers,
             Err(interrupted) => {
-                // Nothing was written, and an agent cancels by itself what is not committed.
+                // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
                 drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
                 return Err(interrupted);
             }
@@ -158,7 +160,7 @@ impl Fleet {
         Ok(Transaction { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, preview })
     }
 
-    /// Makes an edit on every node, or on none. Rolls back if it is interrupted.
+    /// Makes an edit on every node, or on none. Rolls back on an interrupt.
     pub async fn edit(
         &self,
         terms: &Edit,
@@ -193,7 +195,8 @@ impl Fleet {
         Ok((fleet, snapshot.stamps, preview))
     }
 
-    /// Each node's stamp. Nodes outside the scope are asked as well, but only briefly: one may have a newer document.
+    /// Reads each node's stamp. Nodes outside the scope may have a newer document, so they are asked too, with a
+    /// shorter time limit.
     async fn stamps(&self, scope: &Scope) -> Answers<Stamp> {
         let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
         let (meant, others) = (self.of(is_meant), self.of(|node| !is_meant(node)));
@@ -203,7 +206,7 @@ impl Fleet {
         answers.into_iter().chain(of_others).collect()
     }
 
-    /// Reads the newest document. With `participants`, the document has to be one that they can edit.
+    /// Reads the newest document. If there are `participants`, their edit must be able to build on this document.
     async fn snapshot(
         &self,
         stamps: BTreeMap<NodeName, Stamp>,
@@ -221,11 +224,12 @@ impl Fleet {
         if is_usable { Ok(Snapshot { stamps, document }) } else { Err(TransactionError::Changing(newest.clone())) }
     }
 
-    /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already. True if
-    /// another controller has committed a change on top.
+    /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already.
+    ///
+    /// True if another controller has committed a second change on top.
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
         let confirm = |by_all: bool| move |_: &NodeName| Confirm { ticket: ticket.clone(), by_all };
-        // A third of the time, so that no node has rolled back by then, however long the slowest took to commit.
+        // All attempts end within a third of `within`. So no node rolls back meanwhile, even after a slow commit.
         let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..ASKED };
         let answers = self.retry(policy, &confirm(false)).await;
         let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
@@ -249,8 +253,8 @@ impl Transaction {
             let clock_ahead_ns = clocks.get(node).copied().unwrap_or_default();
             Commit { ticket: ticket.clone(), at: Some(agreed), clock_ahead_ns, confirm_within }
         };
-        // A rollback cancels the change on agents that still wait for the instant. A commit that arrives after the rollback
-        // finds no transaction.
+        // A rollback cancels the change on agents that still wait for the agreed instant. If a commit arrives after the
+        // rollback, the agent refuses it.
         let Ok(answers) = unless(interrupt, fleet.retry(ASKED, &commit)).await else {
             let left = fleet.cancel(&ticket).await;
             if left.is_empty() {
@@ -277,7 +281,7 @@ impl Transaction {
         })
     }
 
-    /// Cancels on every node. An agent that does not hear this cancels by itself.
+    /// Cancels on every node. An agent that the call does not reach cancels by itself.
     pub async fn cancel(self) -> Preview {
         drop(self.fleet.cancel(&self.ticket).await);
         self.preview

@@ -1,4 +1,4 @@
-//! The ways to an agent: [`Transport`] opens a stream of bytes, over which the agent's HTTP runs.
+//! Connects to agents: a [`Transport`] opens a stream of bytes for the agent's HTTP. [`Unix`] is the local transport.
 
 use std::{error::Error, io, path::PathBuf};
 
@@ -9,27 +9,29 @@ use tokio::{
 
 use crate::pki::Untrusted;
 
-/// A way to an agent. `Pool` does the rest for all transports: HTTP, idle connections, time limits, open files.
+/// A transport to an agent. `Pool` does the rest for all transports: HTTP, idle connections, time limits, open files.
 pub(super) trait Transport: Sync {
     /// The stream of bytes.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The number of files that a connection takes, including a look-up of the host's name.
+    /// The number of file descriptors that a connection takes, including the look-up of the host's name.
     const FILES: u32 = 2;
 
-    /// True if connecting is a login with time limits of its own, so the agent's time to answer starts after it.
+    /// True if connecting is a login with its own time limits. Then the time limit of the answer starts after the
+    /// login.
     const IS_LOGIN: bool = false;
 
-    /// True if connections stay open for the next call.
+    /// True if a connection stays open for the next call.
     const IS_KEPT: bool = true;
 
-    /// Connects. An error of kind `PermissionDenied` lasts until somebody changes a setting; others may be temporary.
+    /// Connects. An error of kind `PermissionDenied` lasts until somebody changes a setting. Other errors may be
+    /// temporary.
     fn connect(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
     /// The agent's address, as messages show it.
     fn address(&self) -> String;
 
-    /// The reason, if `error` says that one end does not trust the other.
+    /// The reason, if `error` is the rejection of a certificate by the controller or the agent.
     fn distrust(&self, _error: &(dyn Error + 'static)) -> Option<Untrusted> {
         None
     }
@@ -41,7 +43,8 @@ pub(super) struct Unix(pub(super) PathBuf);
 impl Transport for Unix {
     type Stream = UnixStream;
 
-    // A new connection costs nothing, and shows whether the agent is gone. An open one to a dead agent only breaks.
+    // A new connection is cheap, and its error shows if the agent has ended. An open connection to an ended agent
+    // breaks during the call, and the cause is unknown.
     const IS_KEPT: bool = false;
 
     async fn connect(&self) -> io::Result<UnixStream> {

@@ -1,4 +1,4 @@
-//! Measures every ordered pair of nodes, and compares with what is in force.
+//! Measures every ordered pair of nodes, and compares the results with the document in force.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,7 +15,7 @@ use crate::{
     wire::Probe,
 };
 
-/// The highest rate of echo requests from all nodes of one machine, per second. In a lab, one machine answers them all.
+/// The highest rate of echo requests from all nodes of one machine, per second. In a lab, all nodes are on one machine.
 const MACHINE_RATE: u64 = 1_000;
 
 /// The largest number of answers in memory: 256 MB.
@@ -27,19 +27,19 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 /// The time after the expected RTT at which an answer counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The number of repeats for pairs that differ. All answers together are judged.
+/// The largest number of repeats for pairs that differ. The answers of all repeats are judged together.
 const MORE_ROUNDS: u32 = 3;
 
-/// The approximate time of a slice, after which the agents report how late their machines were.
+/// The approximate length of a slice. After each slice, the agents report the lateness of their machines.
 const SLICE: Duration = Duration::from_secs(4);
 
-/// The slowest pace, as a divisor. A machine that is late even then is busy with something else.
+/// The largest divisor of the pace. A machine that is late even at this pace is busy with other work.
 const MOST_SLOW: u32 = 8;
 
-/// The time that an agent has to answer after the end of a slice.
+/// The time limit of an agent's answer after the end of a slice.
 const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
 
-/// The time per node until every node has the request.
+/// The share of one node in the time until all nodes have the request.
 const SETTLE_EACH: Duration = Duration::from_millis(20);
 
 /// One slice of a measurement.
@@ -47,7 +47,7 @@ struct Slice<'a> {
     rounds: u32,
     interval: Duration,
     timeout: Duration,
-    /// True if nodes without targets record the requests of others.
+    /// True if every node records arriving requests for the whole slice.
     listens: bool,
     /// The pairs (from, to) to measure; `None`: all.
     pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
@@ -56,23 +56,24 @@ struct Slice<'a> {
 /// The pace of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// The shortest remaining time at the current pace.
+    /// The remaining time at the current pace, if no machine is late.
     pub left: Duration,
-    /// The divisor of the pace, raised when a machine was late.
+    /// The divisor of the pace. A slice with a late machine increases the divisor.
     pub slow: u32,
-    /// True if pairs that differ are measured again.
+    /// True while pairs that differ are measured again.
     pub is_repeat: bool,
 }
 
 impl Fleet {
     /// Measures all pairs at once, and judges them.
     ///
-    /// The first round resolves neighbours; only its arrivals count. The requests are sent in slices. After each slice, the
-    /// agents report how late their machines were, and the next slice is slower if one was late.
+    /// The requests of the first round wait for neighbour resolution (ARP, NDP), so its answers do not count. Requests
+    /// that arrive in the first round count. All further requests are sent in slices. After each slice, the agents
+    /// report the lateness of their machines. If a machine was late, the next slice is slower.
     ///
-    /// Pairs that differ are measured again and judged by the median of all answers: so a machine that was busy for a
-    /// second is not reported as a wrong link. Answers of a late machine no longer count when there are enough others. A
-    /// request that arrived through a partition stays a leak. `tell` is called before each slice.
+    /// Pairs that differ are measured again. The median of all answers decides, so a machine that is busy for a second
+    /// does not cause the report of a wrong link. Answers of a late machine do not count if there are enough other
+    /// answers. A request that arrived through a partition remains a leak. `tell` is called before each slice.
     pub async fn verify(
         &self,
         wanted: &Wanted,
@@ -81,7 +82,7 @@ impl Fleet {
         tell: impl Fn(Pace),
     ) -> Result<Report, TransactionError> {
         let mut ledger = Ledger::default();
-        // With a partition, every node listens for the whole slice, because requests may arrive without an answer.
+        // With a partition, a request may arrive although its answer is cut. So every node listens for the whole slice.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
         let schedule = self.schedule(wanted);
         let Schedule { interval, timeout, spacing } = schedule;
@@ -176,19 +177,19 @@ impl Fleet {
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
-    /// The shortest time of a measurement: all pairs match, and no machine is late.
+    /// The shortest time of a measurement: without a late machine, and without pairs that are measured again.
     pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
         let schedule = self.schedule(wanted);
         self.takes(&schedule, 1, 1) + self.takes(&schedule, count, 1)
     }
 
-    /// The time of `count` rounds if every answer comes in time.
+    /// The time of `count` rounds at a pace, if every answer comes in time.
     fn takes(&self, schedule: &Schedule, count: u32, slow: u32) -> Duration {
         let (interval, latest) = (schedule.interval * slow, schedule.timeout.saturating_sub(GRACE));
         interval * count + (self.settle() + latest) * count.div_ceil(rounds(interval))
     }
 
-    /// The largest number of requests to each address.
+    /// The largest number of requests to each address for which memory suffices.
     pub fn most_requests(&self) -> u32 {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
@@ -196,7 +197,7 @@ impl Fleet {
         u32::try_from(MOST_ANSWERS / ways).unwrap_or(u32::MAX)
     }
 
-    /// The time until every node has the request.
+    /// The time until all nodes have the request.
     fn settle(&self) -> Duration {
         SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
     }
@@ -214,7 +215,7 @@ impl Fleet {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
             pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
         };
-        // In one interval, each node of a pair sends a request and an answer to each address of the other.
+        // In one interval, each node of a pair sends a request and an answer to each address of the other node.
         let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
         let packets = addresses_each.saturating_mul(2).max(1);
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
@@ -224,6 +225,7 @@ impl Fleet {
     }
 }
 
+/// The times of a measurement.
 struct Schedule {
     /// The time between two requests to one target.
     interval: Duration,
@@ -265,7 +267,7 @@ mod tests {
         Fleet::new(Inventory { nodes: (1..=1_000).map(node).collect(), ..Inventory::default() }, Access::default())
     }
 
-    /// Once, both took six hours, because all nodes counted as one machine.
+    /// Regression test: the machines took as long as the lab, because all nodes counted as one machine.
     #[test]
     fn a_thousand_machines_take_two_minutes_and_a_thousand_nodes_of_one_machine_take_hours() {
         let machines = fleet(|number| format!("https://host-{number}:7433"));
@@ -285,7 +287,7 @@ mod tests {
             spacing: Duration::from_secs(1),
             timeout: GRACE + Duration::from_secs(1),
         };
-        // Each slice of 4 s takes 20 s more, until 1,000 nodes have the request.
+        // Before each slice of 4 s, 20 s pass until all 1,000 nodes have the request.
         assert_eq!(lab.takes(&schedule, 10, 1), Duration::from_secs(10 + 3 * (20 + 1)));
         assert_eq!(lab.takes(&schedule, 10, 4), Duration::from_secs(40 + 10 * (20 + 1)));
     }

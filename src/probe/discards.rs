@@ -1,4 +1,4 @@
-//! The kernel's counter of outgoing packets that it dropped.
+//! Reads the kernel's counters of dropped outgoing packets.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use crate::wire::Discards;
 /// The outgoing packets that this network namespace has dropped so far: by a firewall at output or postrouting, or by a
 /// full queue (`OutDiscards`, RFC 4293). Zero if there is no counter, as on a kernel without IPv6.
 pub(super) fn read() -> Discards {
-    // The network namespace belongs to the thread.
+    // Each thread may be in another network namespace.
     let text = |name| fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap_or_default();
     Discards { ipv4: of_snmp(&text("snmp")).unwrap_or_default(), ipv6: of_snmp6(&text("snmp6")).unwrap_or_default() }
 }

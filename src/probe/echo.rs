@@ -1,5 +1,6 @@
-//! The prober of an agent: sends ICMP echo requests at a pace, with kernel timestamps. Also records the requests of other
-//! nodes, and the lateness of this machine.
+//! Sends an agent's ICMP echo requests, and measures the answers with kernel timestamps.
+//!
+//! Also records the requests of other nodes, and the lateness of this machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,13 +22,14 @@ use crate::{
 };
 
 /// Sends `probe.count` echo requests to each target, collects the answers, and counts arriving requests of the same
-/// measurement. Blocks until the end. `InvalidInput`: more than a day, or more than 4,000,000 requests.
+/// measurement. Blocks until the end. The error is of kind `InvalidInput` if the measurement takes more than a day, has
+/// more than 4,000,000 requests, or sends more than 2,000 requests per second.
 ///
-/// Each request is sent at a random moment of its interval. At a fixed pace, nodes would meet the same other nodes in the
-/// same queues in every round, and the median would not remove that error.
+/// Each request is sent at a random moment of its interval. At a fixed pace, requests of the same nodes would meet in
+/// the same queues in every round. The median does not remove a delay that is the same in every round.
 ///
-/// The prober relieves a late machine: a late send delays all that follow, and sending stops when the average lateness
-/// reaches [`GIVE_UP`] or the time is over. [`Echoes::sent`] has the number of requests sent.
+/// The prober reduces the load of a late machine: a late request delays all later requests. Sending stops if the
+/// average lateness exceeds `GIVE_UP` or the time is over. [`Echoes::sent`] has the number of requests sent.
 pub fn echo(probe: &Probe) -> io::Result<Probed> {
     check(probe)?;
     let start = Instant::now() + probe.settle;
@@ -37,7 +39,7 @@ pub fn echo(probe: &Probe) -> io::Result<Probed> {
     prober.finish()
 }
 
-/// The largest number of requests in a measurement: they are planned in memory.
+/// The largest number of requests in a measurement. The plan of all requests is in memory.
 const MOST_REQUESTS: u64 = 4_000_000;
 
 /// The highest rate of requests of a node, per second.
@@ -46,28 +48,28 @@ const MOST_RATE: f64 = 2_000.0;
 /// The longest measurement.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// The longest sleep. A prober does not wake for arrivals, because they have kernel timestamps.
+/// The longest sleep. An arrival does not wake the prober, because the kernel records its time.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The average lateness at which the prober stops sending.
 const GIVE_UP: Duration = Duration::from_millis(100);
 
-/// The lateness below which the next request is not delayed.
+/// The lateness of a request up to which later requests are not delayed.
 const CATCHES_UP: Duration = Duration::from_millis(50);
 
 /// The time after the planned end in which a late prober still sends.
 const OVERTIME: Duration = Duration::from_millis(500);
 
-/// The weight of one value in the average lateness.
+/// The weight of a new value in the moving average of the lateness.
 const WEIGHT: f64 = 1.0 / 8.0;
 
-/// The difference from the monotonic clock that means a clock step.
+/// The largest change against the monotonic clock that does not count as a clock step.
 const STEP: Duration = Duration::from_millis(1);
 
-/// The longest time of a packet from an interface to a socket.
+/// The longest time in which a packet gets from an interface to a socket.
 const TO_SOCKET: Duration = Duration::from_millis(5);
 
-/// The bit of requests to the prober's own machine.
+/// The bit in the numbers of requests to the prober's own machine.
 const OWN: u32 = 1 << 31;
 
 /// Checks the limits of a measurement.
@@ -88,6 +90,7 @@ fn check(probe: &Probe) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, most))
 }
 
+/// The state of a measurement.
 struct Prober<'a> {
     probe: &'a Probe,
     sockets: Vec<Socket>,
@@ -98,11 +101,11 @@ struct Prober<'a> {
     under_way: BTreeMap<u32, Sent>,
     /// The answers of each target.
     echoes: Vec<Echoes>,
-    /// The source and destination → the requests that arrived.
+    /// The number of requests that arrived at a socket, by source and destination.
     heard: BTreeMap<(IpAddr, IpAddr), u32>,
-    /// The requests that arrived at an interface, before the firewall.
+    /// The number of requests that arrived at an interface, before the firewall, by source and destination.
     tapped: BTreeMap<(IpAddr, IpAddr), u32>,
-    /// The kernel's counters at the start.
+    /// The kernel's counters of dropped packets at the start.
     discarded: Discards,
     lateness: Lateness,
     /// The number of requests to the own machine.
@@ -113,21 +116,21 @@ struct Prober<'a> {
 struct Sent {
     /// The time of sending, by the clock of the kernel's timestamps.
     at: Duration,
-    /// True if `at` is the kernel's timestamp. Every qdisc stamps a packet; the first one counts.
+    /// True if `at` is the kernel's timestamp. Every qdisc on the path stamps a packet. The first timestamp counts.
     is_stamped: bool,
     /// The time of sending, by the monotonic clock.
     since: Instant,
-    /// The difference of the two clocks.
+    /// The difference of the two clocks at the time of sending.
     ahead: Duration,
     /// True if the answer arrived at an interface, before the firewall.
     is_tapped: bool,
 }
 
 impl Sent {
-    /// The RTT of an answer; `None`: the clock was stepped meanwhile.
+    /// The RTT of an answer; `None`: the clock was stepped between the request and the answer.
     fn rtt(&self, answered: Duration, ahead: Duration) -> Option<Duration> {
         let rtt = answered.checked_sub(self.at)?;
-        // Two opposite steps do not show in the difference of the clocks.
+        // Two opposite clock steps leave the difference of the clocks unchanged. So the RTT is checked too.
         let is_stepped = ahead.abs_diff(self.ahead) > STEP || rtt > self.since.elapsed() + STEP;
         (!is_stepped).then_some(rtt)
     }
@@ -140,7 +143,7 @@ impl<'a> Prober<'a> {
             sockets.extend(Socket::open(is_v4)?);
             taps.extend(Tap::open(is_v4, probe.run)?);
         }
-        // The seed differs by process or by time.
+        // Two measurements differ in the process id or in the time, so their seeds differ.
         let dice = Dice::new(u64::from(process::id()) << 32 ^ u64::from(now().subsec_nanos()));
         let echoes =
             |address: &IpAddr| Echoes { address: *address, sent: 0, refused: 0, dropped: 0, rtts_ns: Vec::new() };
@@ -181,7 +184,7 @@ impl<'a> Prober<'a> {
             self.send(request);
         }
         if targets > 0 {
-            // The machine is idle later, so later values do not count.
+            // After the last request, the machine is idle. Its lateness then says nothing about the measurement.
             self.lateness.is_over = true;
         }
         let deadline = Instant::now() + timeout;
@@ -212,7 +215,7 @@ impl<'a> Prober<'a> {
         leaves
     }
 
-    /// Sends an echo to the own machine, which no link delays, once per [`TICK`].
+    /// Sends an echo to the own machine, at most once per [`TICK`]. No link delays this echo.
     fn send_to_itself(&mut self) {
         let due = TICK * self.own_sent;
         if self.clock.start.elapsed() < due {
@@ -227,7 +230,7 @@ impl<'a> Prober<'a> {
         self.send_to(own, OWN + self.own_sent);
     }
 
-    /// Sleeps until then, and reads arrivals.
+    /// Sleeps until `until`, and reads arrivals meanwhile.
     fn wait_until(&mut self, until: Instant) -> io::Result<()> {
         loop {
             let due = until.min(Instant::now() + TICK);
@@ -241,7 +244,8 @@ impl<'a> Prober<'a> {
         }
     }
 
-    /// Reads arrivals, at the interfaces first: packets that are not at a socket by then were dropped.
+    /// Reads arrivals at the interfaces, and then arrivals at the sockets. A packet that arrives at an interface but at
+    /// no socket was dropped by the firewall.
     fn receive(&mut self) -> io::Result<()> {
         for tap in &self.taps {
             while let Some(arrived) = tap.next()? {
@@ -287,7 +291,7 @@ impl<'a> Prober<'a> {
                         let echoes = &mut self.echoes[mark.request as usize % targets];
                         match rtt {
                             Some(rtt) => echoes.rtts_ns.push(u64::try_from(rtt.as_nanos()).unwrap_or(u64::MAX)),
-                            // The request counts as not sent.
+                            // The clock was stepped, so the request counts as not sent.
                             None => echoes.sent -= 1,
                         }
                     }
@@ -311,7 +315,7 @@ impl<'a> Prober<'a> {
             echoes.map(|echoes| u64::from(echoes.refused)).sum::<u64>()
         };
         let now = discards::read();
-        // The counters include the prober's own refused requests.
+        // The counters include the prober's own refused requests, which are reported as `refused`.
         let discards = Discards {
             ipv4: now.ipv4.saturating_sub(self.discarded.ipv4).saturating_sub(refused(true)),
             ipv6: now.ipv6.saturating_sub(self.discarded.ipv6).saturating_sub(refused(false)),
@@ -325,7 +329,7 @@ impl<'a> Prober<'a> {
         }
         let heard = heard.into_iter().map(|((from, to), requests)| {
             let dropped = self.tapped.get(&(from, to)).copied().unwrap_or_default().saturating_sub(requests);
-            // Packets to a removed address were not dropped by a firewall.
+            // If the address was removed, the packets were not dropped by a firewall.
             Heard { from, to, requests, dropped: if dropped > 0 && tap::is_own(to) { dropped } else { 0 } }
         });
         Ok(Probed {
@@ -342,9 +346,9 @@ impl<'a> Prober<'a> {
 #[derive(Default)]
 struct Lateness {
     late: Vec<Duration>,
-    /// The moving average.
+    /// The moving average of the lateness.
     average: Duration,
-    /// True once values no longer count.
+    /// True if new values no longer count.
     is_over: bool,
 }
 
@@ -370,7 +374,7 @@ struct Clock {
 }
 
 impl Clock {
-    /// The difference. Read again if too much time passed between the two readings.
+    /// The difference of the two clocks. Reads both again if more than 200 µs passed between the two readings.
     fn ahead(&self) -> Duration {
         const CLOSE: Duration = Duration::from_micros(200);
         let read = || {
@@ -389,8 +393,8 @@ impl Clock {
     }
 }
 
-/// The settings of this network namespace by which the node does not answer all echo requests. A missing file means a
-/// kernel without IPv6.
+/// The settings of this network namespace by which the node does not answer all echo requests. If a file is missing,
+/// the kernel has no IPv6.
 fn mute() -> BTreeSet<Mute> {
     let read = |name| fs::read_to_string(format!("/proc/sys/net/{name}")).ok();
     let is_set = |name, mask| {
@@ -400,14 +404,14 @@ fn mute() -> BTreeSet<Mute> {
     let settings = [
         (Mute::IgnoresIpv4, is_set("ipv4/icmp_echo_ignore_all", !0)),
         (Mute::IgnoresIpv6, is_set("ipv6/icmp/echo_ignore_all", !0)),
-        // The type of an echo reply is 0.
+        // The type of an echo reply is 0, so its bit is the lowest.
         (Mute::LimitsIpv4, is_set("ipv4/icmp_ratemask", 1)),
         (Mute::LimitsIpv6, read("ipv6/icmp/ratemask").is_some_and(|text| has_bit(&text, ECHO_REPLY_V6))),
     ];
     settings.into_iter().filter_map(|(mute, is_set)| is_set.then_some(mute)).collect()
 }
 
-/// The type of an echo reply of `ICMPv6`.
+/// The type of an `ICMPv6` echo reply.
 const ECHO_REPLY_V6: u8 = 129;
 
 /// True if a bitmap in the kernel's format, such as `0-1,3-127`, has the bit.
@@ -449,7 +453,7 @@ mod tests {
             Probe { targets: vec![[192, 0, 2, 1].into(); 500_000], ..probe() },
         ];
         for probe in too_much {
-            let error = echo(&probe).expect_err("it is refused before anything is sent");
+            let error = echo(&probe).expect_err("the measurement is refused before a request is sent");
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         }
     }
@@ -467,7 +471,7 @@ mod tests {
         for late in 0..100 {
             lateness.add(Duration::from_millis(late));
         }
-        assert!(lateness.average > Duration::from_millis(80), "the latest ones count");
+        assert!(lateness.average > Duration::from_millis(80), "the latest values have the largest weight");
         lateness.is_over = true;
         lateness.add(Duration::from_secs(9));
         assert_eq!(lateness.late_ns(), 90_000_000);

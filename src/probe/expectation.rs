@@ -1,6 +1,7 @@
-//! The expected measurement of two correct links: the median, its random error, and the losses.
+//! Computes the expected measurement of two correct links: the median, its random error, and the losses.
 //!
-//! A probe is a small ICMP echo. The links there and back affect it independently.
+//! A probe is a small ICMP echo. The outbound link affects the request, and the return link affects the answer. Both
+//! effects are independent.
 
 use std::time::Duration;
 
@@ -8,11 +9,11 @@ use serde::Serialize;
 
 use crate::topology::{Delay, Distribution, Jitter, Link, LossModel, Rate, Reorder, Rtt, Spacing};
 
-/// The tolerance of a median, without its random error.
+/// The tolerance of a median. The random error of the median is added to it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Tolerance {
-    /// The share of the expected RTT; 0.02 is 2 %.
+    /// The tolerance as a share of the expected RTT; 0.02 is 2 %.
     pub share: f64,
     /// The smallest tolerance, in nanoseconds: a multiple of the network's own delay, at most 1 ms.
     pub floor_ns: u64,
@@ -39,46 +40,46 @@ impl Tolerance {
     }
 }
 
-/// The factor of the network's own delay that any pair may have.
+/// The smallest tolerance as a multiple of the network's own delay.
 const NOISES: u64 = 4;
 
-/// The lowest floor, in nanoseconds.
+/// The lowest `floor_ns`, in nanoseconds.
 const LEAST_FLOOR_NS: u64 = 100_000;
 
-/// The rounding of the kernel's times, in nanoseconds.
+/// The largest rounding error of the kernel's times, in nanoseconds.
 const ROUNDED_NS: u64 = 50_000;
 
 /// The inverse of the allowed clock drift: two clocks may drift by 500 ppm each.
 const CLOCKS_DIFFER: u64 = 1_000;
 
-/// The standard error of the median of normally distributed values, over that of their mean: √(π/2).
+/// For normally distributed values, the standard error of the median divided by the standard error of the mean: √(π/2).
 const MEDIAN_TO_MEAN: f64 = 1.2533;
 
-/// The allowed standard deviations: one in 16,000 measurements exceeds them by chance.
+/// The number of allowed standard deviations. One in 16,000 measurements exceeds this limit by chance.
 const SIGMAS: f64 = 4.0;
 
 /// The size of the largest probe as netem counts it, in bytes: Ethernet, IPv6, `ICMPv6`, the mark.
 const PROBE_BYTES: f64 = 74.0;
 
-/// The number of probes that may queue on a slow rate, although they are spaced.
+/// The number of probes that may queue at a slow rate in spite of their spacing.
 const PROBES_AT_ONCE: f64 = 2.0;
 
-/// The time between two probes in standard deviations of the jitter, so that few overtake.
+/// The time between two probes, in standard deviations of the jitter. At this spacing, few probes overtake others.
 const SPACING_SIGMAS: f64 = 4.0;
 
-/// The time between two probes in transmission times of one probe.
+/// The time between two probes, in transmission times of one probe.
 const SPACING_TRANSMISSIONS: f64 = 4.0;
 
-/// The longest spacing because of jitter: more would take minutes.
+/// The longest spacing because of jitter, in nanoseconds. With a longer spacing, a measurement would take minutes.
 const MAX_JITTER_SPACING_NS: f64 = 250e6;
 
 /// The reach of a netem table from its mean, in jitters (`tabledist` of `sch_netem.c`: 16 bits, scaled by 8192).
 const TABLE_REACH: f64 = 4.0;
 
-/// The share of lost round trips from which nothing is expected to pass.
+/// The share of lost round trips from which no probe is expected to pass.
 const EVERYTHING: f64 = 1.0 - 1e-9;
 
-/// The probability of losing every probe by chance above which silence is no evidence.
+/// Silence is no evidence if the probability that every probe is lost by chance is above this value.
 const SILENCE: f64 = 1e-4;
 
 /// The expected measurement.
@@ -88,9 +89,10 @@ pub struct Expectation {
     pub rtt: Rtt,
     /// The share of lost round trips, 0 to 1.
     pub loss: f64,
-    /// The lowest share of lost round trips: a flipped bit may go unnoticed, and a copy may pass.
+    /// The lowest share of lost round trips. Lower than `loss`, because a packet may arrive in spite of a flipped bit,
+    /// or as a duplicate.
     least_loss: f64,
-    /// The smaller one of the delays above zero, in nanoseconds.
+    /// The smallest delay of the two links that is above zero, in nanoseconds.
     pub least_delay_ns: Option<u64>,
     /// The standard deviation of the round trip, in nanoseconds.
     deviation_ns: f64,
@@ -98,12 +100,13 @@ pub struct Expectation {
     bias_ns: f64,
     /// The share of round trips that skip a delay, and the skipped time in nanoseconds.
     skip: (f64, f64),
-    /// The variance of losses over that of independent ones, because losses come in bursts.
+    /// The variance of the number of losses, divided by the variance of independent losses. Above 1 for losses in
+    /// bursts.
     burst: f64,
 }
 
 impl Expectation {
-    /// The expectation of probes with an average `spacing`.
+    /// Computes the expectation of probes with an average `spacing`.
     pub fn of(there: &Link, back: &Link, spacing: Duration) -> Self {
         let (a, b) = (Way::of(there, spacing), Way::of(back, spacing));
         let skip = 1.0 - (1.0 - a.skip) * (1.0 - b.skip);
@@ -130,63 +133,65 @@ impl Expectation {
         self.loss < EVERYTHING
     }
 
-    /// True if the delay is constant.
+    /// True if the delay is the same for all probes.
     pub fn is_plain(&self) -> bool {
         self.deviation_ns == 0.0 && self.bias_ns == 0.0 && self.skip.0 == 0.0
     }
 
-    /// The largest error of a median above `rtt`, in nanoseconds.
+    /// The largest allowed difference of a median above `rtt`, in nanoseconds.
     pub fn allowed_error_ns(&self, tolerance: Tolerance, answers: usize) -> u64 {
         tolerance.of_ns(self.rtt).saturating_add(self.chance_ns(answers))
     }
 
-    /// The largest error below `rtt`, in nanoseconds. Without the tolerance, because only chance makes a packet early.
+    /// The largest allowed difference of a median below `rtt`, in nanoseconds.
+    ///
+    /// The tolerance is not added: the network's own delay only makes packets later.
     pub fn allowed_early_ns(&self, answers: usize) -> u64 {
         (ROUNDED_NS + self.rtt.as_nanos() / CLOCKS_DIFFER).saturating_add(self.chance_ns(answers))
     }
 
-    /// The random error of a median, in nanoseconds.
+    /// The largest random and systematic error of a median, in nanoseconds.
     fn chance_ns(&self, answers: usize) -> u64 {
         let answers = answers.max(1) as f64;
         let chance = SIGMAS * MEDIAN_TO_MEAN * self.deviation_ns / answers.sqrt();
-        // The median skips the delay once half of all packets do.
+        // If half of all packets skip the delay, the median skips it too.
         let (share, skipped_ns) = self.skip;
         let most_skip = share + SIGMAS * (share * (1.0 - share) / answers).sqrt() >= 0.5;
         let skipped = if most_skip { skipped_ns } else { 0.0 };
         to_nanos(chance + self.bias_ns + skipped)
     }
 
-    /// The largest number of losses: by chance, and a tenth for a busy machine.
+    /// The largest allowed number of losses: the expected losses, their random error, and a tenth for a busy machine.
     pub fn allowed_losses(&self, sent: u32) -> u64 {
         let sent = f64::from(sent);
         let deviation = (sent * self.loss * (1.0 - self.loss) * self.burst).sqrt();
         to_nanos(sent * self.loss + SIGMAS * deviation + sent / 10.0)
     }
 
-    /// The lowest number of losses; 0: too few requests to judge.
+    /// The lowest allowed number of losses; 0: there are too few requests to judge.
     pub fn least_losses(&self, sent: u32) -> u64 {
         let (sent, loss) = (f64::from(sent), self.least_loss);
         to_nanos(sent * loss - SIGMAS * (sent * loss * (1.0 - loss) * self.burst).sqrt())
     }
 
-    /// The number of requests that distinguish the loss from none; `None`: no loss.
+    /// The number of requests that is needed to distinguish the loss from no loss; `None`: no loss is expected.
     pub fn requests_to_tell_loss(&self) -> Option<u64> {
         let loss = self.least_loss;
         (loss > 0.0).then(|| to_nanos(SIGMAS * SIGMAS * (1.0 - loss) * self.burst / loss).saturating_add(1))
     }
 
-    /// True if silence may be chance.
+    /// True if all probes may be lost by chance.
     pub fn explains_silence(&self, sent: u32) -> bool {
         self.loss.powf(f64::from(sent) / self.burst) > SILENCE
     }
 }
 
-/// The longest round trip.
+/// The longest round trip over two links.
 pub fn latest_answer(there: &Link, back: &Link) -> Duration {
     [there, back].into_iter().map(latest).sum()
 }
 
-/// The time between probes, so that they hardly disturb each other.
+/// The time between two probes at which probes hardly delay each other.
 pub fn probe_spacing(there: &Link, back: &Link) -> Duration {
     let spacing = |link: &Link| {
         let jitter = ordered_jitter(link).map_or(0.0, |jitter| SPACING_SIGMAS * deviation_ns(jitter));
@@ -195,13 +200,14 @@ pub fn probe_spacing(there: &Link, back: &Link) -> Duration {
     Duration::from_nanos(to_nanos(spacing(there).max(spacing(back))))
 }
 
+/// The longest one-way delay of a probe on a link.
 fn latest(link: &Link) -> Duration {
     let jitter = link.jitter.map_or(0.0, |jitter| reach(jitter.distribution) * nanos(jitter.amount));
     let wire = PROBES_AT_ONCE * transmission_ns(link.rate);
     Duration::from_nanos(to_nanos(nanos(link.delay) + jitter + longest_slot_ns(link) + wire))
 }
 
-/// One direction.
+/// The expectation of one direction. Its fields are those of [`Expectation`].
 struct Way {
     loss: f64,
     least_loss: f64,
@@ -231,7 +237,7 @@ impl Way {
     }
 }
 
-/// The share of lost packets, and the variance of their number over that of independent losses.
+/// The share of lost packets, and `burst`: the variance of their number divided by the variance of independent losses.
 fn loss_of(link: &Link) -> (f64, f64) {
     let model = link.loss.map(|loss| loss.model);
     let lost = model.map_or(0.0, LossModel::mean);
@@ -254,27 +260,27 @@ fn deviation_ns(jitter: Jitter) -> f64 {
     }
 }
 
-/// The largest distance of a delay's median from its mean.
+/// The largest distance of the median delay from the mean delay, in nanoseconds.
 fn skew_ns(jitter: Jitter) -> f64 {
     let jitters = match jitter.distribution {
         Distribution::Uniform | Distribution::Normal => 0.0,
         Distribution::Pareto | Distribution::ParetoNormal => 0.35,
-        // For any distribution, at most one standard deviation.
+        // In any distribution, the median is at most one standard deviation from the mean.
         Distribution::Table(_) => 1.0,
     };
     jitters * nanos(jitter.amount)
 }
 
-/// The jitter of a link on which no packet overtakes another.
+/// The jitter of a link if packets keep their order on this link.
 fn ordered_jitter(link: &Link) -> Option<Jitter> {
     link.jitter.filter(|_| link.reorder != Some(Reorder::Jitter))
 }
 
-/// The extra delay of probes in order: each waits for the latest one before it.
+/// The extra delay if probes keep their order: each probe waits for the latest of all earlier probes.
 ///
-/// For two probes whose delays differ by D, the wait is D minus their distance in time, if that is positive. The mean over
-/// random moments is E[D⁺²] / 2 / spacing, which is half of the variance of one delay over the spacing. Twice as much is
-/// allowed, and at most the longest delay.
+/// For two probes whose delays differ by D, the wait is D minus their distance in time, if that is positive. The mean
+/// over random moments is E[D⁺²] / 2 / spacing, which is half of the variance of one delay over the spacing. Twice this
+/// mean is allowed, up to the longest delay.
 fn order_ns(jitter: Jitter, spacing: Duration) -> f64 {
     let deviation = deviation_ns(jitter);
     let wait = deviation * deviation / (spacing.as_nanos() as f64).max(1.0);
@@ -296,7 +302,7 @@ fn longest_slot_ns(link: &Link) -> f64 {
     }
 }
 
-/// The share of packets that skip the delay: of every `gap`, the last may.
+/// The share of packets that skip the delay. After `gap - 1` delayed packets, each next packet may skip the delay.
 fn skip_of(link: &Link) -> f64 {
     match link.reorder {
         Some(Reorder::Undelayed(undelayed)) if undelayed.chance.probability.share() > 0.0 => {
@@ -307,7 +313,7 @@ fn skip_of(link: &Link) -> f64 {
     }
 }
 
-/// Follows `packet_time_ns` of `sch_netem.c`.
+/// The transmission time of a probe, in nanoseconds, as in `packet_time_ns` of `sch_netem.c`.
 fn transmission_ns(rate: Option<Rate>) -> f64 {
     let Some(rate) = rate else { return 0.0 };
     let mut bytes = PROBE_BYTES + f64::from(rate.packet_overhead.get());
@@ -332,9 +338,10 @@ mod tests {
     use super::*;
     use crate::topology::{Bytes, Chance, Loss, Probability, Slot, Undelayed};
 
-    /// Far apart.
+    /// A spacing at which probes do not delay each other.
     const SPACING: Duration = Duration::from_secs(1);
 
+    /// No tolerance: only the random error is left.
     const TIGHT: Tolerance = Tolerance { share: 0.0, floor_ns: 0 };
 
     fn link(delay: &str) -> Link {
@@ -364,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_link_has_the_tolerance_and_nothing_more() {
+    fn a_plain_link_allows_only_the_tolerance() {
         let plain = Expectation::of(&link("75ms"), &link("25ms"), SPACING);
         assert_eq!(plain.rtt.to_string(), "100ms");
         assert_eq!(plain.allowed_error_ns(Tolerance::default(), 10), 2_000_000);
@@ -388,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_that_may_not_overtake_each_other_come_later_than_their_delay() {
+    fn probes_that_keep_their_order_may_be_later_than_their_delay() {
         let wild = jittery("50ms", "20ms", Distribution::Uniform);
         let close = Duration::from_millis(10);
         let ordered = Expectation::of(&wild, &link("0ms"), close).allowed_error_ns(TIGHT, 100);
@@ -403,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_median_may_be_late_and_hardly_early() {
+    fn a_median_may_be_later_than_expected_but_hardly_earlier() {
         let near = Expectation::of(&link("1ms"), &link("1ms"), SPACING);
         assert_eq!((near.allowed_error_ns(Tolerance::default(), 10), near.allowed_early_ns(10)), (1_000_000, 52_000));
         // A quiet network has a narrower band.
@@ -414,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn too_little_loss_is_known_when_enough_requests_were_sent() {
+    fn too_little_loss_is_detected_after_enough_requests() {
         let tenth = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::LAN, SPACING);
         let requests = tenth.requests_to_tell_loss().unwrap();
         assert!((144..=146).contains(&requests), "{requests}");
@@ -424,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn slots_rates_and_undelayed_packets_are_allowed_for() {
+    fn slots_rates_and_undelayed_packets_increase_the_allowed_error() {
         let allowed = |link: &Link| Expectation::of(link, &Link::LAN, SPACING).allowed_error_ns(TIGHT, 20);
         let spacing = Spacing::Range { min: "1ms".parse().unwrap(), max: "10ms".parse().unwrap() };
         let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Bytes::default() }), ..Link::LAN };
@@ -443,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_are_lost_on_either_way_and_by_a_flipped_bit() {
+    fn round_trips_are_lost_in_either_direction_and_by_a_flipped_bit() {
         let loss = |there: &Link, back: &Link| Expectation::of(there, back, SPACING).loss;
         let tenth = lossy(LossModel::Random(chance("10%")));
         assert_near(loss(&tenth, &Link::LAN), 0.1);
@@ -452,7 +459,7 @@ mod tests {
     }
 
     #[test]
-    fn the_loss_of_a_chain_is_that_of_its_stationary_distribution() {
+    fn the_loss_of_a_markov_chain_follows_from_its_stationary_distribution() {
         let loss = |model| Expectation::of(&lossy(model), &Link::LAN, SPACING).loss;
         let gilbert = |p: &str, r: &str, bad: &str, good: &str| LossModel::GeModel {
             p: share(p),
@@ -471,21 +478,22 @@ mod tests {
             p14: share(p14),
         };
         assert_near(loss(state("1%", "99%", "0%", "100%", "0%")), 0.01);
-        // From 1 to 3 and back half of the times; from 3 to 2 half of the times, and back at once.
+        // State 1 goes to state 3 with 50 %. State 3 goes to state 1 or 2 with 50 % each. State 2 goes to state 3 at
+        // once.
         assert_near(loss(state("50%", "50%", "50%", "100%", "0%")), 0.4);
         assert_near(loss(state("0%", "100%", "0%", "100%", "50%")), 1.0 / 3.0);
-        // It stays where it has no way out.
+        // The chain stays in a state without a way out.
         assert_near(loss(state("10%", "0%", "0%", "100%", "0%")), 1.0);
         assert_near(loss(state("10%", "50%", "50%", "0%", "0%")), 0.0);
         assert_near(loss(state("0%", "0%", "0%", "0%", "0%")), 0.0);
         assert_near(loss(state("20%", "20%", "0%", "0%", "0%")), 0.5);
     }
 
-    /// The chain as the kernel walks it (`loss_4state`), for the closed form to be checked against.
+    /// Checks the closed form against the steps of the kernel's function `loss_4state`.
     #[test]
-    fn a_walk_through_the_four_states_loses_what_the_closed_form_says() {
+    fn a_simulation_of_the_four_states_loses_as_much_as_the_closed_form() {
         let (p13, p31, p32, p23, p14) = (0.05, 0.3, 0.2, 0.4, 0.02);
-        // The distribution after many steps, from state 1.
+        // The probabilities of the four states, at first state 1.
         let mut at = [1.0, 0.0, 0.0, 0.0];
         for _ in 0..10_000 {
             let [one, two, three, four] = at;
@@ -501,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn losses_within_the_binomial_band_and_a_tenth_are_allowed() {
+    fn the_allowed_losses_include_the_random_error_and_a_tenth() {
         let half = Expectation::of(&lossy(LossModel::Random(chance("50%"))), &Link::LAN, SPACING);
         assert_eq!(half.allowed_losses(100), 80);
         let bursts = LossModel::GeModel { p: share("1%"), r: share("9%"), bad: share("100%"), good: share("0%") };
@@ -511,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_chance_where_most_is_lost_and_few_were_sent() {
+    fn silence_may_be_chance_only_with_high_loss_and_few_requests() {
         let most = Expectation::of(&lossy(LossModel::Random(chance("90%"))), &Link::LAN, SPACING);
         assert!(most.explains_silence(40) && !most.explains_silence(200));
         assert!(!Expectation::of(&Link::LAN, &Link::LAN, SPACING).explains_silence(1));

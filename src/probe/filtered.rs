@@ -1,4 +1,4 @@
-//! The packets of a measurement that the nodes' own firewalls and kernels dropped, and not the network.
+//! Counts the packets of a measurement that the nodes' own firewalls and kernels dropped: [`Filtered`].
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -24,12 +24,12 @@ pub struct Filtered {
 }
 
 impl Filtered {
-    /// The sum.
+    /// The sum of all four counts.
     pub fn total(&self) -> u64 {
         [self.requests_out, self.requests_in, self.answers_out, self.answers_in].into_iter().sum()
     }
 
-    /// Adds another slice.
+    /// Adds the counts of another slice.
     pub fn add(&mut self, other: Self) {
         self.requests_out = self.requests_out.saturating_add(other.requests_out);
         self.requests_in = self.requests_in.saturating_add(other.requests_in);
@@ -38,14 +38,15 @@ impl Filtered {
     }
 }
 
-/// The missing answers of a slice.
+/// The requests and answers of a slice that arrived, are missing or were dropped.
 pub(super) struct Missing {
-    /// The sender and the address → the requests that arrived and those that were dropped.
+    /// By sender and address: the number of requests that arrived, and the number that the other node dropped.
     heard: BTreeMap<(NodeName, IpAddr), (u64, u64)>,
-    /// The answering node and IPv4 → the missing answers to all senders.
+    /// By answering node and address family (true: IPv4): the number of missing answers to all senders.
     answers: BTreeMap<(NodeName, bool), u64>,
-    /// The packets that the kernels dropped.
+    /// The outgoing packets that each node's kernel dropped.
     discards: BTreeMap<NodeName, Discards>,
+    /// The node of each address.
     owners: BTreeMap<IpAddr, NodeName>,
 }
 
@@ -76,7 +77,7 @@ impl Missing {
         missing
     }
 
-    /// The requests that arrived and whose answers did not reach the sender's interface.
+    /// The number of requests that arrived and whose answers did not reach the sender's interface.
     fn unanswered(heard: Option<&(u64, u64)>, echoes: &Echoes) -> u64 {
         let (requests, _) = heard.copied().unwrap_or_default();
         requests.saturating_sub(echoes.rtts_ns.len() as u64 + u64::from(echoes.dropped))
@@ -84,7 +85,8 @@ impl Missing {
 
     /// The packets of a pair that the two nodes dropped.
     ///
-    /// The kernel counts dropped answers for all destinations together. Each pair gets a share by its missing answers.
+    /// The kernel counts dropped answers for all destinations together. Each pair gets a share in proportion to its
+    /// missing answers.
     pub(super) fn filtered(&self, node: &NodeName, echoes: &Echoes) -> Filtered {
         let heard = self.heard.get(&(node.clone(), echoes.address));
         let owner = self.owners.get(&echoes.address);
@@ -117,7 +119,8 @@ mod tests {
         wire::Heard,
     };
 
-    /// Node 1 and node 2 each ask node 3 for ten answers and get so many; node 3 has heard so many, and discarded so many.
+    /// Nodes 1 and 2 each send ten requests to node 3, and receive `got` answers. Node 3 receives `heard` requests of
+    /// each node, and discards `discarded` packets.
     fn filtered(got: [usize; 2], heard: u32, discarded: u64) -> [Filtered; 2] {
         let owners: BTreeMap<IpAddr, NodeName> = (1..=3).map(|number| (address(number), node(number))).collect();
         let second = Duration::from_secs(1);
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_got_no_further_than_the_interface_were_dropped_there() {
+    fn requests_that_arrive_at_an_interface_but_at_no_socket_count_as_dropped() {
         let all = Filtered { requests_in: 10, ..Filtered::default() };
         assert_eq!(filtered([0, 0], 0, 0), [all, all]);
         let some = Filtered { requests_in: 7, ..Filtered::default() };
@@ -151,12 +154,12 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_a_kernel_discarded_are_not_the_ways_fault_and_are_counted_once() {
+    fn discarded_answers_are_divided_among_pairs_by_their_missing_answers() {
         let out = |answers_out| Filtered { answers_out, ..Filtered::default() };
         assert_eq!(filtered([0, 0], 10, 20), [out(10), out(10)]);
-        assert_eq!(filtered([10, 0], 10, 10), [out(0), out(10)], "only those to one node");
-        assert_eq!(filtered([10, 0], 10, 0), [out(0), out(0)], "it is the way that is broken");
-        assert_eq!(filtered([0, 0], 10, 10), [out(5), out(5)], "half of it is");
-        assert_eq!(filtered([10, 10], 10, 500), [out(0), out(0)], "those of other programs");
+        assert_eq!(filtered([10, 0], 10, 10), [out(0), out(10)], "only answers to node 2 are missing");
+        assert_eq!(filtered([10, 0], 10, 0), [out(0), out(0)], "no packet was discarded: the network lost answers");
+        assert_eq!(filtered([0, 0], 10, 10), [out(5), out(5)], "each pair gets half of the discarded packets");
+        assert_eq!(filtered([10, 10], 10, 500), [out(0), out(0)], "all answers came: the discards are of others");
     }
 }

@@ -1,4 +1,4 @@
-//! The measurement so far. Slices in which a machine was late are kept apart.
+//! Collects the results of all slices of a measurement: [`Ledger`]. Results of late machines are kept apart.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,26 +12,26 @@ use crate::{
     wire::{Echoes, Mute, Probe, Probed},
 };
 
-/// The lateness (90th percentile) from which a machine disturbs what it measures.
+/// The lateness (90th percentile) from which a machine distorts its measurements.
 pub(super) const LATE: Duration = Duration::from_millis(20);
 
 /// The largest plausible RTT.
 const OLDEST: Duration = Duration::from_hours(48);
 
-/// The sender → the address → the requests.
+/// The results so far, by sender and address.
 #[derive(Debug, Default)]
 pub struct Ledger(BTreeMap<NodeName, BTreeMap<IpAddr, Asked>>);
 
-/// The requests of one node to one address.
+/// The requests of one node to one address, and their answers.
 #[derive(Debug, Default)]
 struct Asked {
     /// The requests sent while both machines were punctual.
     punctual: Sample,
-    /// The others.
+    /// The requests sent while one of the two machines was late.
     late: Sample,
     /// The requests that arrived.
     arrived: u32,
-    /// The setting by which the other node does not answer.
+    /// The setting by which the other node does not answer all requests.
     mute: Option<Mute>,
 }
 
@@ -63,9 +63,10 @@ impl Sample {
 }
 
 impl Ledger {
-    /// Adds a slice. True if a machine was late, so that the next slice is slower.
+    /// Adds the results of a slice. True if a machine was late: the next slice should be slower.
     ///
-    /// `owners` has the node of each address, `machines` the machine of each node. Addresses without a node are ignored.
+    /// `owners` has the node of each address. `machines` has the machine of each node. Addresses without a node are
+    /// ignored.
     pub fn add<M: Ord>(
         &mut self,
         owners: &BTreeMap<IpAddr, NodeName>,
@@ -81,7 +82,8 @@ impl Ledger {
         for late in late.values_mut() {
             late.sort_unstable();
         }
-        // The median lateness of a machine's nodes decides; the largest one bounds the error.
+        // All nodes of a machine report its lateness. The median decides if the machine is late. The largest value is
+        // the bound of the error.
         let late_ns = |node: &NodeName| -> Option<(u64, u64)> {
             let late = late.get(machines.get(node)?)?;
             Some((late[late.len() / 2], *late.last()?))
@@ -113,14 +115,15 @@ impl Ledger {
         is_late
     }
 
-    /// Drops the answers so far and keeps the arrivals. The first requests wait for neighbour resolution.
+    /// Drops the answers so far, because the first requests wait for neighbour resolution. Keeps the arrivals.
     pub fn forget_answers(&mut self) {
         for asked in self.0.values_mut().flat_map(BTreeMap::values_mut) {
             (asked.punctual, asked.late) = (Sample::default(), Sample::default());
         }
     }
 
-    /// The measurement from a node to an address: of punctual requests if there are `count`, else of all.
+    /// The measurement from a node to an address. Requests of late machines count only if there are fewer than `count`
+    /// punctual requests.
     pub fn sample(&self, from: &NodeName, to: &IpAddr, count: u32) -> Option<Sample> {
         let Asked { punctual, late, arrived, mute } = self.0.get(from)?.get(to)?;
         let mut sample = Sample { arrived: *arrived, mute: *mute, ..punctual.clone() };
@@ -131,7 +134,7 @@ impl Ledger {
     }
 }
 
-/// Checks an agent's measurement. The error says why it is invalid.
+/// Checks an agent's measurement. The error is the reason why the measurement is invalid.
 pub fn check(probe: &Probe, probed: &Probed) -> Result<(), String> {
     let targets: BTreeSet<&IpAddr> = probe.targets.iter().collect();
     let mut seen = BTreeSet::new();
@@ -188,7 +191,7 @@ pub(super) mod tests {
         assert_eq!(more.as_deref(), Some("measured to 192.0.2.2: more answers than requests"));
         assert!(why(probed(3, &[], 0)).is_some());
         assert!(why(probed(1, &[1 << 63], 0)).is_some());
-        assert!(why(Probed::default()).is_some(), "nothing was measured");
+        assert!(why(Probed::default()).is_some(), "a measurement without results is invalid");
         let mut twice = probed(1, &[], 0);
         twice.echoes.extend(twice.echoes.clone());
         assert!(why(twice).is_some());
@@ -198,7 +201,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn measurements_of_a_late_machine_are_replaced_by_later_ones() {
+    fn results_of_a_late_machine_count_only_without_enough_punctual_results() {
         let owners = [(address(1), node(1)), (address(2), node(2))].into();
         let machines = [(node(1), 1), (node(2), 2)].into();
         let mut ledger = Ledger::default();
@@ -208,9 +211,9 @@ pub(super) mod tests {
             ledger.add(&owners, &machines, [(node(1), (probe(), mine)), (node(2), (nobody, other))].into())
         };
         let late = 30_000_000;
-        assert!(add(probed(2, &[7, 8], late), 0), "the one that asks is late");
-        assert!(add(probed(2, &[7, 9], 0), late), "the one that answers is late");
-        assert!(add(probed(1, &[1], 0), 0), "it was too late to send all requests");
+        assert!(add(probed(2, &[7, 8], late), 0), "the sender is late");
+        assert!(add(probed(2, &[7, 9], 0), late), "the answering node is late");
+        assert!(add(probed(1, &[1], 0), 0), "the sender was too late to send all requests");
         assert!(!add(probed(2, &[1, 2], 3), 4));
         let sample = |count| ledger.sample(&node(1), &address(2), count).unwrap();
         assert_eq!(sample(2), Sample { sent: 2, rtts_ns: vec![1, 2], late_ns: 4, ..Sample::default() });

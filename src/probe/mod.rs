@@ -1,8 +1,10 @@
-//! Measurement of the network between the nodes, compared with what is in force.
+//! Measures the network between the nodes, and compares the results with the document in force.
 //!
-//! The agent sends ICMP echo requests ([`echo`]); the other node's kernel answers. The controller judges every ordered pair
-//! by its [`Expectation`] ([`Report`]). Agents also record the requests that arrive, because a one-way cut of the answers
-//! looks like a cut of both directions to the sender; and the packets that their own firewall drops.
+//! The agent sends ICMP echo requests ([`echo`]); the other node's kernel answers. The controller compares every
+//! ordered pair with its [`Expectation`], and makes a [`Report`].
+//!
+//! Agents also record arriving requests. Without these records, a cut of only the answers would look to the sender like
+//! a cut in both directions. Agents also count the packets that their own firewall drops.
 
 mod discards;
 mod echo;

@@ -1,4 +1,4 @@
-//! ICMP and `ICMPv6` echo messages (RFC 792, RFC 4443 section 4).
+//! Encodes and decodes ICMP and `ICMPv6` echo messages (RFC 792, RFC 4443 section 4).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -24,11 +24,12 @@ const ICMPV6: u8 = 58;
 /// An echo request to `target`, 20 bytes, with the mark as its payload.
 pub(super) fn request(target: IpAddr, mark: Mark) -> Vec<u8> {
     let kind = if target.is_ipv4() { ECHO_REQUEST } else { ECHO_REQUEST_V6 };
-    // Type, code, checksum, identifier, sequence number. The last two are too short to identify a request.
+    // Type, code, checksum, identifier, sequence number. The identifier and the sequence number are too short to
+    // identify a request.
     let mut packet = vec![kind, 0, 0, 0, 0, 0, 0, 0];
     packet.extend(mark.run.to_be_bytes());
     packet.extend(mark.request.to_be_bytes());
-    // The kernel computes the checksum of ICMPv6, whose pseudo header has the source address (RFC 3542 section 3.1).
+    // The checksum of ICMPv6 includes the source address, so the kernel computes this checksum (RFC 3542 section 3.1).
     if target.is_ipv4() {
         let checksum = checksum(&packet);
         packet[2..4].copy_from_slice(&checksum.to_be_bytes());
@@ -53,7 +54,8 @@ pub(super) enum Kind {
 
 /// The kind and the mark of an echo message; `None`: another packet, or flipped bits.
 ///
-/// A raw IPv4 socket passes unchecked packets with the IP header, an IPv6 socket checked ones without (raw(7), ipv6(7)).
+/// A raw IPv4 socket passes packets with their IP header, and does not check the ICMP checksum (raw(7)). An IPv6 socket
+/// passes packets without their IP header, and checks the checksum (ipv6(7)).
 pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     let message = if is_v4 { packet.get(4 * usize::from(packet.first()? & 0xf)..)? } else { packet };
     let kind = match (*message.first()?, is_v4) {
@@ -69,7 +71,7 @@ pub(super) fn echo(packet: &[u8], is_v4: bool) -> Option<(Kind, Mark)> {
     Some((kind, Mark { run: u64::from_be_bytes(*run), request: u32::from_be_bytes(*request) }))
 }
 
-/// An echo message from the interface.
+/// An echo message that arrived at an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Arrived {
     pub(super) kind: Kind,
@@ -82,7 +84,7 @@ pub(super) struct Arrived {
 pub(super) fn arrived(packet: &[u8], is_v4: bool) -> Option<Arrived> {
     let length = |at: usize| Some(usize::from(u16::from_be_bytes(*packet.get(at..)?.first_chunk()?)));
     if is_v4 {
-        // Short Ethernet frames are padded.
+        // Short Ethernet frames have padding after the IP packet.
         let packet = packet.get(..length(2)?)?;
         let header = packet.get(..4 * usize::from(packet.first()? & 0xf))?;
         let (kind, mark) = echo(packet, true).filter(|_| checksum(header) == 0)?;
@@ -119,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_checksum_of_a_request_with_its_checksum_is_zero() {
+    fn a_request_has_a_valid_checksum() {
         let packet = request("192.0.2.1".parse().unwrap(), Mark { run: 0xdead_beef_0123_4567, request: 7 });
         assert_eq!(checksum(&packet), 0);
     }
@@ -150,11 +152,11 @@ mod tests {
         }
 
         #[test]
-        fn what_arrives_is_read_with_its_padding_and_not_with_a_flipped_bit(
+        fn a_packet_with_padding_is_decoded_and_a_packet_with_a_flipped_bit_is_not(
             run: u64, number: u32, source: [u8; 16], flipped in 0..54_usize, padding in 0..9_usize
         ) {
             let mark = Mark { run, request: number };
-            // IPv4: 20 bytes of header, the checksum in the middle.
+            // IPv4: the header has 20 bytes, with its checksum in bytes 10 and 11.
             let v4 = |last| IpAddr::from([192, 0, 2, last]);
             let mut packet = vec![0x45, 0, 0, 40, 0, 0, 0, 0, 64, 1, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2];
             let sum = checksum(&packet);
@@ -166,7 +168,7 @@ mod tests {
             packet[flipped % 40] ^= 0x10;
             prop_assert_eq!(arrived(&packet, true), None);
 
-            // IPv6: the checksum is in the message and has the addresses.
+            // IPv6: the checksum is in the message and covers the addresses.
             let mut packet = vec![0x60, 0, 0, 0, 0, 20, 58, 64];
             let destination = [0xfd; 16];
             packet.extend(source.iter().chain(&destination));

@@ -1,4 +1,4 @@
-//! The verdict on every ordered pair.
+//! Judges the measurement of every ordered pair of nodes, and collects the verdicts in a [`Report`].
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
@@ -25,7 +25,8 @@ pub struct Pair {
     pub arrives: bool,
     /// The expected share of lost round trips, 0 to 1.
     pub wanted_loss: f64,
-    /// The number of requests that distinguish this loss from none. Set if fewer were sent, so the loss is not judged.
+    /// The number of requests that is needed to distinguish this loss from no loss. Set only if fewer requests were
+    /// sent. Too little loss is not reported then.
     pub requests_to_tell_loss: Option<u64>,
     /// The measurement of each address.
     pub measured: Vec<Measured>,
@@ -39,11 +40,11 @@ pub struct Pair {
 pub struct Measured {
     /// The address.
     pub address: IpAddr,
-    /// The requests sent: fewer than asked for if the node was too late to send them.
+    /// The number of requests sent. A node that is too late sends fewer requests than planned.
     pub sent: u32,
     /// The round-trip times of the answers, in nanoseconds, in ascending order.
     pub rtts_ns: Vec<u64>,
-    /// The requests that arrived, including those of the first round, which resolve neighbours.
+    /// The number of requests that arrived. Includes the requests of the first round, which resolves neighbours.
     pub arrived: u32,
     /// The lateness of the later machine's own timers and echoes to itself, in nanoseconds: the 90th percentile.
     pub late_ns: u64,
@@ -52,9 +53,9 @@ pub struct Measured {
     pub median: Option<Rtt>,
     /// The median minus the expected RTT, in nanoseconds.
     pub error_ns: Option<i64>,
-    /// The largest error, in nanoseconds: the tolerance, wider where jitter, slots or low rates require it.
+    /// The largest allowed error, in nanoseconds: the tolerance, wider where jitter, slots or low rates require it.
     pub allowed_error_ns: Option<u64>,
-    /// The largest error below the expected RTT, in nanoseconds.
+    /// The largest allowed error below the expected RTT, in nanoseconds.
     pub allowed_early_ns: Option<u64>,
     /// The setting by which the other node does not answer all echo requests.
     pub mute: Option<Mute>,
@@ -67,25 +68,25 @@ pub struct Measured {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// As expected: within the tolerance, or cut.
+    /// The measurement is as expected: within the tolerance, or cut.
     Right,
-    /// The configured delay is not larger than the network's own, so it does not show.
+    /// The configured delay is not larger than the network's own delay, so the measurement cannot confirm it.
     NotJudged,
-    /// Answers are missing: by its settings, the other node does not answer all echo requests.
+    /// Answers are missing: by a setting, the other node does not answer all echo requests.
     Mute,
     /// Answers are missing: a firewall of one of the two nodes drops requests or answers.
     Filtered,
     /// A machine was too late to measure, or its lateness explains the error.
     Busy,
-    /// Fewer requests were lost than configured, beyond chance.
+    /// Fewer round trips were lost than configured, beyond chance.
     Lossless,
-    /// More requests were lost than configured, beyond chance and one in ten.
+    /// More round trips were lost than configured, beyond chance and an extra tenth.
     Lossy,
     /// The median is outside the tolerance.
     Off,
-    /// Requests arrive, and no answer comes back, although expected.
+    /// Requests arrive, but no answer comes back, although answers are expected.
     Unanswered,
-    /// Nothing arrives, although expected.
+    /// No request arrives, although requests are expected.
     Unreachable,
     /// A packet passed a partition, or a link with 100 % loss.
     Leaks,
@@ -123,18 +124,18 @@ pub struct Report {
     pub mute: usize,
     /// The number of pairs that are not judged because a node's firewall drops echo packets.
     pub filtered: usize,
-    /// The number of pairs that are not judged because their delay is not larger than the network's own.
+    /// The number of pairs that are not judged because their delay is not larger than the network's own delay.
     pub not_judged: usize,
     /// The network's own delay on most pairs, in nanoseconds.
     pub noise_ns: u64,
     /// The largest lateness of a machine, in nanoseconds.
     pub late_ns: u64,
-    /// The pairs.
+    /// The pairs, the worst first.
     pub pairs: Vec<Pair>,
 }
 
 impl Report {
-    /// Sorts the pairs: the worst verdict first, then the largest error.
+    /// Creates a report. Sorts the pairs: the worst verdict first, then the largest error.
     pub fn new(mut pairs: Vec<Pair>, tolerance: Tolerance, noise_ns: u64) -> Self {
         let error = |pair: &Pair| pair.measured.iter().filter_map(|m| m.error_ns).map(i64::unsigned_abs).max();
         pairs.sort_by(|a, b| {
@@ -150,14 +151,14 @@ impl Report {
         Self { tolerance, wrong, busy, mute, filtered, not_judged, noise_ns, late_ns, pairs }
     }
 
-    /// True if no pair is wrong, and none is left without a verdict except by a small delay.
+    /// True if no pair is wrong, busy, mute or filtered. Pairs with [`Verdict::NotJudged`] are allowed.
     pub fn is_right(&self) -> bool {
         self.wrong + self.busy + self.mute + self.filtered == 0
     }
 
     /// The pairs to measure again.
     pub fn doubtful(&self) -> BTreeSet<(NodeName, NodeName)> {
-        // On a link with heavy loss, silence may be chance.
+        // With heavy loss, silence may be chance. More requests may get an answer.
         let silent = |pair: &Pair| pair.wanted.is_some() && pair.measured.iter().any(|m| m.median.is_none());
         let doubtful = |pair: &&Pair| match pair.verdict {
             Verdict::Right | Verdict::Leaks => silent(pair),
@@ -167,7 +168,7 @@ impl Report {
         self.pairs.iter().filter(doubtful).map(|pair| (pair.from.clone(), pair.to.clone())).collect()
     }
 
-    /// One pair.
+    /// The pair of two nodes; `None`: the pair was not measured.
     pub fn pair(&self, from: &NodeName, to: &NodeName) -> Option<&Pair> {
         self.pairs.iter().find(|pair| pair.from == *from && pair.to == *to)
     }
@@ -176,20 +177,21 @@ impl Report {
 /// The expectation of one ordered pair.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Expected {
-    /// Of round trips; `None`: no answer expected.
+    /// The expectation of round trips; `None`: no answer is expected.
     pub echo: Option<Expectation>,
-    /// Of requests; `None`: none expected to arrive.
+    /// The expectation of requests; `None`: no request is expected to arrive.
     pub request: Option<Expectation>,
 }
 
-/// The lateness from which a machine loses answers, because it gives up requests or answers come too late.
+/// The lateness from which a machine loses answers. Such a machine sends fewer requests, or reads answers too late.
 const LOSES: Duration = Duration::from_millis(100);
 
-/// The factor of the lateness that an answer may have: it passes four queues, of which two may be as late as the 90th
-/// percentile.
+/// The largest delay that a late machine adds to an answer, as a multiple of the lateness. An answer passes four
+/// queues, of which two may be as late as the 90th percentile.
 const TIMES_LATE: u64 = 2;
 
-/// The network's own delay in nanoseconds: the median over links without jitter, so that a few wrong links do not move it.
+/// The network's own delay in nanoseconds: the median over all links without jitter. A few wrong links do not change
+/// it.
 pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
     let added = |(expected, sample): (Expectation, &Sample)| {
         let median = median(&sample.rtts_ns).filter(|_| expected.is_plain())?;
@@ -200,7 +202,7 @@ pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -
     added.get(added.len() / 2).copied().unwrap_or_default()
 }
 
-/// Judges one ordered pair. `noise_ns` is the network's own delay.
+/// Judges one ordered pair. `noise_ns` is the network's own delay, in nanoseconds.
 pub fn judge(
     (from, to): (&NodeName, &NodeName),
     expected: Expected,
@@ -261,8 +263,8 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
     let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
-    // Filtered: without the packets that the nodes dropped, the loss is within bounds. Some arrivals go unseen, because a
-    // node that has all its answers stops listening.
+    // A pair is filtered if the loss without the packets that the nodes dropped is within bounds. Some of these packets
+    // are not counted, because a node stops recording arrivals when it has all answers.
     let allowed = expected.echo.or(expected.request).map_or(0, |expected| expected.allowed_losses(sent));
     let filtered = measured.filtered.total();
     let is_filtered = filtered > 0 && lost.saturating_sub(filtered) <= allowed.max(filtered / 3);
@@ -284,7 +286,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let is_early = |error: i64| error < 0 && Some(error.unsigned_abs()) > measured.allowed_early_ns;
     let is_late = |error: i64, allowed: u64| error > 0 && error.unsigned_abs() > allowed;
     let explained_ns = measured.late_ns.saturating_mul(TIMES_LATE);
-    // A wrong delay makes every answer late, a busy machine only some.
+    // A wrong delay makes every answer late. A busy machine makes only some answers late.
     let is_once_in_time = |allowed: u64| {
         let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
         let least = measured.rtts_ns.first().map(|least| least.saturating_sub(echo.rtt.as_nanos()));
@@ -308,7 +310,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     }
 }
 
-/// The median of sorted values; of an even number, the mean of the middle two.
+/// The median of sorted values. The median of an even number of values is the mean of the middle two.
 fn median(sorted: &[u64]) -> Option<u64> {
     let last = sorted.len().checked_sub(1)?;
     Some(sorted[last / 2].midpoint(sorted[last.div_ceil(2)]))
@@ -326,7 +328,7 @@ mod tests {
         judged_on(sent, rtts_ms, wanted.map(link))
     }
 
-    /// The verdict on what came back where both ways are such a link.
+    /// The verdict on RTTs if the links in both directions are `link`; `None`: both directions are cut.
     fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
         let echo = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
         let request = link.map(|link| Expectation::of(&link, &Link::LAN, Duration::from_secs(1)));
@@ -348,13 +350,13 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_arrive_through_a_cut_are_a_leak_although_nobody_hears_an_answer() {
+    fn requests_that_arrive_through_a_cut_are_a_leak_even_without_an_answer() {
         assert_eq!(judged_as(Expected::default(), 20, &[], 0), Verdict::Right);
         assert_eq!(judged_as(Expected::default(), 20, &[], 1), Verdict::Leaks);
     }
 
     #[test]
-    fn where_only_the_way_back_is_cut_requests_are_to_arrive_and_answers_are_not() {
+    fn with_only_the_return_direction_cut_requests_must_arrive_and_answers_must_not() {
         let one_way = Expected { echo: None, request: Some(lan()) };
         assert_eq!(judged_as(one_way, 20, &[], 21), Verdict::Right);
         assert_eq!(judged_as(one_way, 20, &[], 0), Verdict::Unreachable);
@@ -362,14 +364,14 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_arrive_without_an_answer_show_which_way_is_broken() {
+    fn requests_that_arrive_without_an_answer_show_the_broken_direction() {
         let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
         assert_eq!(judged_as(both_ways, 20, &[], 21), Verdict::Unanswered);
         assert_eq!(judged_as(both_ways, 20, &[], 0), Verdict::Unreachable);
     }
 
     #[test]
-    fn what_a_late_machine_measured_is_not_the_networks_fault() {
+    fn a_long_rtt_or_a_loss_on_a_late_machine_is_busy() {
         let [link, slower] = ["10ms", "20ms"].map(|delay| Link { delay: delay.parse().unwrap(), ..Link::LAN });
         let expected =
             |link| Expected { echo: Some(Expectation::of(link, link, Duration::from_secs(1))), request: None };
@@ -378,26 +380,26 @@ mod tests {
             let late_ns = late_ms * 1_000_000;
             verdict_on(expected(link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, ..Sample::default() })
         };
-        assert_eq!(judged(&link, 30, 20), Verdict::Right, "a late machine makes no link faster");
+        assert_eq!(judged(&link, 30, 20), Verdict::Right, "the median is as expected");
         assert_eq!(judged(&link, 1, 60), Verdict::Off);
         assert_eq!(judged(&link, 30, 60), Verdict::Busy);
         assert_eq!(judged(&link, 700, 1_400), Verdict::Busy);
-        assert_eq!(judged(&slower, 700, 20), Verdict::Off, "nothing makes a packet early");
+        assert_eq!(judged(&slower, 700, 20), Verdict::Off, "an early answer is a wrong delay even on a late machine");
         let once_in_time = |late_ns| {
             let rtts_ns = vec![20_100_000, 150_000_000, 190_000_000];
             verdict_on(expected(&link), Sample { sent: 3, rtts_ns, arrived: 4, late_ns, ..Sample::default() })
         };
-        assert_eq!(once_in_time(51_000_000), Verdict::Busy, "the link is not that long");
-        assert_eq!(once_in_time(1_000_000), Verdict::Off, "nor is the machine that late");
+        assert_eq!(once_in_time(51_000_000), Verdict::Busy, "one answer came in time, so the delay is correct");
+        assert_eq!(once_in_time(1_000_000), Verdict::Off, "the machine is not late, so the delay is wrong");
         let lost = |late_ms: u64| {
             verdict_on(expected(&link), Sample { sent: 3, late_ns: late_ms * 1_000_000, ..Sample::default() })
         };
         assert_eq!((lost(30), lost(300)), (Verdict::Unreachable, Verdict::Busy));
-        assert_eq!(verdict_on(expected(&link), Sample::default()), Verdict::Busy, "nothing was sent");
+        assert_eq!(verdict_on(expected(&link), Sample::default()), Verdict::Busy, "no request was sent");
     }
 
     #[test]
-    fn two_milliseconds_of_which_one_is_missing_are_off() {
+    fn an_rtt_of_1_ms_instead_of_2_ms_is_off() {
         let link = |delay: &str| Link { delay: delay.parse().unwrap(), ..Link::LAN };
         let judged = |delay: &str, rtt_us: u64| {
             let echo = Some(Expectation::of(&link(delay), &link(delay), Duration::from_secs(1)));
@@ -405,19 +407,19 @@ mod tests {
             verdict_on(Expected { echo, request: echo }, Sample { sent: 10, rtts_ns, arrived: 11, ..Sample::default() })
         };
         assert_eq!([judged("1ms", 2_150), judged("1ms", 1_200)], [Verdict::Right, Verdict::Off]);
-        // The network adds 0.2 ms by itself, in which 0.1 ms does not show.
+        // The network's own delay is 0.2 ms. A measurement cannot confirm a delay of 0.1 ms.
         assert_eq!(judged("100us", 250), Verdict::NotJudged);
     }
 
     #[test]
-    fn a_node_that_ignores_echo_requests_is_no_broken_way_back() {
+    fn a_node_that_ignores_echo_requests_is_mute_and_not_unanswered() {
         let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
         let sample = Sample { sent: 10, arrived: 11, mute: Some(Mute::IgnoresIpv4), ..Sample::default() };
         assert_eq!(verdict_on(both_ways, sample), Verdict::Mute);
     }
 
     #[test]
-    fn what_a_nodes_own_firewall_drops_is_no_broken_way() {
+    fn packets_that_a_nodes_own_firewall_drops_are_filtered_and_not_lossy() {
         let both_ways = Expected { echo: Some(lan()), request: Some(lan()) };
         let judged = |answers: usize, arrived, filtered| {
             verdict_on(
@@ -426,24 +428,24 @@ mod tests {
             )
         };
         let input = |requests_in| Filtered { requests_in, ..Filtered::default() };
-        assert_eq!(judged(0, 11, input(10)), Verdict::Filtered, "all");
-        assert_eq!(judged(3, 11, input(7)), Verdict::Filtered, "a limit of the rate");
-        assert_eq!(judged(3, 11, input(2)), Verdict::Lossy, "and the network loses as many");
+        assert_eq!(judged(0, 11, input(10)), Verdict::Filtered, "the firewall drops all requests");
+        assert_eq!(judged(3, 11, input(7)), Verdict::Filtered, "the firewall drops some requests");
+        assert_eq!(judged(3, 11, input(2)), Verdict::Lossy, "the network loses more packets than the firewall drops");
         assert_eq!(judged(0, 11, input(2)), Verdict::Unanswered);
         assert_eq!(judged(9, 11, input(1)), Verdict::Right);
         let output = Filtered { requests_out: 10, ..Filtered::default() };
         assert_eq!(judged(0, 0, output), Verdict::Filtered);
         let leaks = Sample { sent: 10, arrived: 3, filtered: input(3), ..Sample::default() };
-        assert_eq!(verdict_on(Expected::default(), leaks), Verdict::Leaks, "it got through the cut");
+        assert_eq!(verdict_on(Expected::default(), leaks), Verdict::Leaks, "requests passed the partition");
     }
 
     #[test]
-    fn a_loss_that_is_not_there_is_not_right() {
+    fn a_missing_loss_is_lossless_and_not_right() {
         let probability = "20%".parse().unwrap();
         let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
         let link = Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN };
         assert_eq!(judged_on(200, &[0; 200], Some(link)), Verdict::Lossless);
-        assert_eq!(judged_on(10, &[0; 10], Some(link)), Verdict::Right, "10 requests cannot tell");
+        assert_eq!(judged_on(10, &[0; 10], Some(link)), Verdict::Right, "10 requests are too few to judge the loss");
     }
 
     #[test]
@@ -468,7 +470,7 @@ mod tests {
     }
 
     #[test]
-    fn loss_that_is_wanted_is_right_and_answers_through_a_link_that_loses_everything_are_leaks() {
+    fn configured_loss_is_right_and_answers_through_a_link_with_full_loss_are_leaks() {
         let lossy = |percent: &str| {
             let probability = percent.parse().unwrap();
             let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
@@ -483,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn the_median_of_an_even_number_is_the_mean_of_the_two_in_the_middle() {
+    fn the_median_of_an_even_number_of_values_is_the_mean_of_the_middle_two() {
         assert_eq!(median(&[]), None);
         assert_eq!(median(&[7]), Some(7));
         assert_eq!(median(&[1, 3, 5, 100]), Some(4));

@@ -1,5 +1,7 @@
-//! Raw ICMP sockets with kernel timestamps: of requests as they enter the qdisc, before netem delays them, and of other
-//! packets as they arrive.
+//! Sends and receives packets on raw ICMP sockets with kernel timestamps.
+//!
+//! The timestamp of a request is the time at which the request enters the qdisc, before netem delays it. The timestamp
+//! of a received packet is its arrival.
 
 use std::{
     io,
@@ -24,7 +26,7 @@ use nix::{
 
 use super::packet;
 
-/// The receive buffer, for some thousand packets while the prober sleeps.
+/// The size of the receive buffer, in bytes: some thousand packets may arrive while the prober sleeps.
 pub(super) const RECEIVE_BUFFER: usize = 4 * 1024 * 1024;
 
 /// A raw ICMP socket of one address family.
@@ -33,10 +35,10 @@ pub(super) struct Socket {
     is_v4: bool,
 }
 
-/// A packet that has arrived.
+/// A packet that arrived, or a sent packet that the kernel returned with its timestamp.
 pub(super) struct Received {
     pub(super) packet: Vec<u8>,
-    /// The kernel's timestamp.
+    /// The kernel's timestamp, if any.
     pub(super) at: Option<Duration>,
     /// The source and the destination, if known.
     pub(super) ends: Option<(IpAddr, IpAddr)>,
@@ -71,20 +73,20 @@ impl Socket {
         self.is_v4
     }
 
-    /// Sends a packet. False if this machine refuses it by a firewall at output or a `prohibit` route. Errors such as no
-    /// route or no neighbour mean that the target is not reached.
+    /// Sends a packet. False if a firewall or a `prohibit` route of this machine refuses the packet. True for other
+    /// errors, such as no route or no neighbour: the packet then counts as lost on the network.
     pub(super) fn send(&self, packet: &[u8], target: IpAddr) -> bool {
         let address = SockaddrStorage::from(SocketAddr::new(target, 0));
         let sent = sendto(self.fd.as_raw_fd(), packet, &address, MsgFlags::empty());
         !matches!(sent, Err(Errno::EACCES | Errno::EPERM))
     }
 
-    /// The next packet that has arrived.
+    /// Reads the next packet that has arrived.
     pub(super) fn receive(&self) -> io::Result<Option<Received>> {
         self.read(MsgFlags::empty())
     }
 
-    /// The next sent packet, with the time at which it entered the qdisc.
+    /// Reads the next sent packet, with the time at which the packet entered the qdisc.
     pub(super) fn sent(&self) -> io::Result<Option<Received>> {
         self.read(MsgFlags::MSG_ERRQUEUE)
     }

@@ -1,7 +1,8 @@
-//! The echo messages that arrive at the node's interfaces, before its firewall.
+//! Receives the echo messages that arrive at the node's interfaces, before the node's firewall.
 //!
-//! A packet socket of one protocol receives packets after tc's ingress filters, so after netemctl's cuts, and before
-//! netfilter (`__netif_receive_skb_core` of net/core/dev.c). A raw socket receives what netfilter accepts.
+//! A packet socket of one protocol receives packets after tc's ingress filters and before netfilter
+//! (`__netif_receive_skb_core` of net/core/dev.c). netemctl's cuts are ingress filters. A raw socket receives only
+//! packets that netfilter accepts.
 
 use std::{
     io::{self, Read},
@@ -26,7 +27,8 @@ pub(super) struct Tap {
 }
 
 impl Tap {
-    /// Opens a socket for the echo messages of a measurement; `None`: not permitted, or not supported.
+    /// Opens a socket for the echo messages of a measurement; `None`: packet sockets are not permitted or not
+    /// supported.
     pub(super) fn open(is_v4: bool, run: u64) -> io::Result<Option<Self>> {
         let protocol = if is_v4 { libc::ETH_P_IP } else { libc::ETH_P_IPV6 };
         let protocol = u16::try_from(protocol).map_err(io::Error::other)?.to_be();
@@ -39,7 +41,7 @@ impl Tap {
         Ok(Some(Self { socket, is_v4 }))
     }
 
-    /// The next echo message. Skips messages without a mark or with flipped bits.
+    /// Reads the next echo message. Skips messages without a mark or with flipped bits.
     pub(super) fn next(&self) -> io::Result<Option<Arrived>> {
         let mut buffer = [0; 256];
         loop {
@@ -70,7 +72,7 @@ fn filter(is_v4: bool, run: u64) -> Vec<SockFilter> {
     // The measurement's number as two words.
     let [high, low] = [run >> 32, run & u64::from(u32::MAX)].map(|word| u32::try_from(word).unwrap_or_default());
     let (mut steps, load_word, payload) = if is_v4 {
-        // The protocol, and the length of the header, which offsets words.
+        // Loads the protocol, and the header's length as the offset of the words after the header.
         let header = step(libc::BPF_LDX | libc::BPF_B | libc::BPF_MSH, 0);
         let protocol = vec![load_byte(9), unless_equal(libc::IPPROTO_ICMP.cast_unsigned(), 6), header];
         (protocol, libc::BPF_LD | libc::BPF_W | libc::BPF_IND, 8)
@@ -87,7 +89,7 @@ fn step(code: u32, operand: u32) -> SockFilter {
     SockFilter::new(u16::try_from(code).unwrap_or_default(), 0, 0, operand)
 }
 
-/// Skips steps unless the loaded value equals `value`.
+/// Skips `skipped` steps unless the loaded value equals `value`.
 fn unless_equal(value: u32, skipped: u8) -> SockFilter {
     let code = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
     SockFilter::new(u16::try_from(code).unwrap_or_default(), 0, skipped, value)

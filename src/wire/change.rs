@@ -1,4 +1,4 @@
-//! The document of a node, and the transaction that changes it.
+//! The requests that read a node's document, and the requests of a transaction that changes the document.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::Ticket;
 use crate::plan::{Absent, Change, IfName, Moment, Port, Stamp, TimedId, Wanted, nanos};
 
-/// Asks for the stamp of the wanted state. All nodes are asked for the stamp, and one for the document.
+/// Asks for the stamp of the wanted state. A controller asks all nodes for the stamp, but only one node for the
+/// document.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -19,21 +20,22 @@ pub struct GetStamp {}
 #[serde(deny_unknown_fields)]
 pub struct GetWanted {}
 
-/// The wanted state of a node. All nodes have the same. Time limits may end some milliseconds apart on two nodes.
+/// The wanted state of a node. All nodes have the same wanted state. A timed part may end some milliseconds apart on
+/// two nodes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document {
-    /// The document that the stamp names.
+    /// The whole wanted state, with the parts that are not in force.
     pub wanted: Wanted,
     /// The parts that are not in force at this moment, by the node's clock.
     pub absent: Absent,
-    /// The begin of timed parts, where the document has only the earliest time.
+    /// The actual begin of timed parts. `wanted` has only the earliest possible begin.
     pub begins: Vec<Beginning>,
-    /// True if the node rolls back unless its controller confirms.
+    /// True if the node rolls back unless the controller confirms the last change.
     #[serde(default)]
     pub unconfirmed: bool,
-    /// The time in which the controller of the last change may still roll back. Changes that leave out nodes wait for its
-    /// end. `None`: all nodes have confirmed.
+    /// The remaining time in which the controller of the last change may roll back. A change that leaves out nodes
+    /// waits for the end of this time. `None`: all nodes have confirmed.
     #[serde(rename = "unfinished_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub unfinished: Option<Duration>,
@@ -50,17 +52,17 @@ pub struct Beginning {
 }
 
 impl Document {
-    /// The document without parts that have ended: the base of an edit.
+    /// The wanted state without parts that have ended: the base of an edit.
     pub fn lasting(&self) -> Wanted {
         self.on_time(self.wanted.without(&self.absent.ended))
     }
 
-    /// The parts that are in force at this moment.
+    /// The wanted state with only the parts that are in force at this moment.
     pub fn in_force(&self) -> Wanted {
         self.on_time(self.wanted.in_force(&self.absent))
     }
 
-    /// Sets the begin of every partition.
+    /// Sets the actual begin of every partition.
     fn on_time(&self, mut wanted: Wanted) -> Wanted {
         for partition in &mut wanted.partitions {
             let own = partition.id();
@@ -73,12 +75,13 @@ impl Document {
     }
 }
 
-/// Asks an agent for a dry run. Takes no lease, so other controllers' changes go on.
+/// Asks an agent for a dry run. Takes no lease, so other controllers can make changes.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// The document that the agent should have. If the agent has another one, another controller was faster.
+    /// The stamp of the document that the change builds on. If the agent has another document, another controller was
+    /// faster, and the agent refuses the request.
     pub base: Stamp,
     /// The new document.
     pub wanted: Wanted,
@@ -91,7 +94,8 @@ pub struct Plan {
 pub struct Prepare {
     /// The transaction.
     pub ticket: Ticket,
-    /// The document that the agent should have. If the agent has another one, another controller was faster.
+    /// The stamp of the document that the change builds on. If the agent has another document, another controller was
+    /// faster, and the agent refuses the request.
     pub base: Stamp,
     /// The new document.
     pub wanted: Wanted,
@@ -103,12 +107,12 @@ pub struct Prepare {
 pub struct Prepared {
     /// The interface.
     pub interface: IfName,
-    /// The steps.
+    /// The steps to write to the kernel.
     pub change: Change,
     /// Problems that the steps do not solve, such as an interface that is down or a foreign qdisc.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// The node's clock; `None`: the agent does not report it.
+    /// The readings of the node's clock; `None`: the agent does not report its clock.
     #[serde(default)]
     pub clock: Option<ClockReading>,
 }
@@ -117,13 +121,13 @@ pub struct Prepared {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ClockReading {
-    /// At the request.
+    /// The time at which the agent received the request.
     pub asked: Moment,
-    /// At the answer.
+    /// The time at which the agent answered.
     pub answered: Moment,
 }
 
-/// Asks an agent to make the prepared change, and to read it back.
+/// Asks an agent to make the prepared change, and to read back the kernel's state.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -133,8 +137,8 @@ pub struct Commit {
     /// The instant at which all nodes change, by the controller's clock; `None`: as soon as possible.
     #[serde(default)]
     pub at: Option<Moment>,
-    /// The nanoseconds by which the node's clock is ahead of the controller's. All moments in the request, the document and
-    /// the answer are by the controller's clock.
+    /// The nanoseconds by which the node's clock is ahead of the controller's clock. All moments in the request, the
+    /// document and the answer are by the controller's clock.
     #[serde(default)]
     pub clock_ahead_ns: i64,
     /// The time after which the node rolls back unless the change is confirmed.
@@ -143,7 +147,7 @@ pub struct Commit {
     pub confirm_within: Duration,
 }
 
-/// The time after which a node rolls back an unconfirmed change. All nodes have to commit and answer within that time.
+/// The time after which a node rolls back an unconfirmed change. All nodes have to commit and answer within this time.
 pub const CONFIRM_WITHIN: Duration = Duration::from_secs(15);
 
 fn confirm_within() -> Duration {
@@ -158,14 +162,14 @@ pub struct Committed {
     pub stamp: Stamp,
     /// The number of steps written to the kernel.
     pub writes: usize,
-    /// When the change took effect on packets; `None`: no effect.
+    /// The times at which the change took effect on packets; `None`: no effect.
     pub onset: Option<Onset>,
-    /// The time from the agreed instant until the commit arrived, by the node's clock. Reported only if it is so long that
-    /// the clocks must differ.
+    /// The time from the agreed instant to the commit's arrival, by the node's clock. Reported only if this time is so
+    /// long that the clocks must differ.
     #[serde(rename = "told_late_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub told_late: Option<Duration>,
-    /// The packets that the ended partitions cut on this node.
+    /// The partitions that the change ended, with the packets that they cut on this node.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ended: Vec<PartitionEnded>,
 }
@@ -174,7 +178,7 @@ pub struct Committed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct PartitionEnded {
-    /// Its name.
+    /// The name.
     pub name: String,
     /// The ports that it cut; none: all packets.
     pub ports: BTreeSet<Port>,
@@ -182,29 +186,30 @@ pub struct PartitionEnded {
     pub cut: u64,
 }
 
-/// The time at which a change took effect on a node, by the node's clock.
+/// The times at which a change took effect on a node, by the node's clock minus `clock_ahead_ns` of the commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Onset {
-    /// The kernel's acknowledgement of the first write that affects packets.
+    /// The time of the kernel's acknowledgement of the first write that affects packets.
     pub first: Moment,
-    /// The acknowledgement of the last such write.
+    /// The time of the kernel's acknowledgement of the last write that affects packets.
     pub last: Moment,
 }
 
-/// Tells an agent to keep the change, because all nodes have committed it; or that all nodes have confirmed.
+/// Tells an agent to keep the change, because all nodes have committed. With `by_all`, tells the agent that all nodes
+/// have confirmed.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Confirm {
     /// The transaction.
     pub ticket: Ticket,
-    /// True if all nodes have confirmed. Then this change and those before it can no longer be rolled back.
+    /// True if all nodes have confirmed. Then this change and all earlier changes can no longer be rolled back.
     #[serde(default)]
     pub by_all: bool,
 }
 
-/// The change stays in force until the next change.
+/// The reply to a confirm: the change stays in force until the next change.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Confirmed {
@@ -212,7 +217,7 @@ pub struct Confirmed {
     pub stamp: Stamp,
 }
 
-/// Asks an agent to cancel what it prepared, or to roll back what it committed.
+/// Asks an agent to cancel a prepared change, or to roll back a committed change.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -221,13 +226,13 @@ pub struct Rollback {
     pub ticket: Ticket,
 }
 
-/// The node has nothing of the transaction, or the transaction can no longer be rolled back.
+/// The reply to a rollback: the node has undone the transaction, or (`kept`) can no longer roll it back.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct RolledBack {
     /// The stamp in force.
     pub stamp: Stamp,
-    /// True if all nodes keep the transaction: all have confirmed it, or a transaction on top.
+    /// True if all nodes keep the transaction, because all nodes have confirmed it or a later transaction.
     #[serde(default)]
     pub kept: bool,
 }

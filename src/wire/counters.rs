@@ -1,4 +1,4 @@
-//! The kernel's counters of one node.
+//! The request for the kernel's counters of one node.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -9,7 +9,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// Asks for the kernel's counters of what is in force.
+/// Asks for the kernel's counters of the links and partitions in force.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -25,7 +25,7 @@ pub struct Counted {
     pub interface: IfName,
     /// The packets to other nodes, per leaf qdisc.
     pub links: Vec<LinkCounted>,
-    /// The packets that partitions cut.
+    /// The packets that partitions cut, per filter.
     pub cuts: Vec<CutCounted>,
 }
 
@@ -39,9 +39,10 @@ pub struct LinkCounted {
     pub addresses: BTreeSet<IpAddr>,
     /// The packets sent, since the class was created.
     pub sent: Tally,
-    /// The packets dropped: by the configured loss, and by a full queue.
+    /// The packets dropped since the class was created, by the configured loss or by a full queue.
     pub dropped: u64,
-    /// The least number that a full queue dropped; `None`: not distinguishable from losses in bursts or ECN marks.
+    /// The lowest possible number of packets that a full queue dropped; `None`: unknown, because these packets cannot
+    /// be distinguished from losses in bursts or from ECN marks.
     pub overflowed: Option<u64>,
 }
 

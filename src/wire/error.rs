@@ -17,13 +17,13 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// An error of kind `code`.
+    /// Creates an error of kind `code`.
     pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
         Self { code, message: message.to_string() }
     }
 
-    /// Reads an agent's answer with this HTTP status; `None`: not an error of an agent. The status replaces a code that this
-    /// version does not know.
+    /// Reads the error in an agent's answer; `None`: the answer has no error of an agent. If this version does not know
+    /// the error's code, the HTTP status determines the code.
     pub fn read(status: u16, body: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Answer {
@@ -50,19 +50,20 @@ impl ApiError {
 pub enum ErrorCode {
     /// The request is invalid.
     BadRequest,
-    /// The agent's guard refuses the interface: not allowed, not the database's, or with foreign qdiscs or filters.
+    /// The agent refuses the request or the interface. For example, the agent's config does not allow the interface, or
+    /// the interface has qdiscs or filters of another program.
     Refused,
-    /// The kernel cannot do what is asked.
+    /// The kernel lacks a feature that the request needs.
     Unsupported,
-    /// The certificate is a viewer's, which may only read.
+    /// The caller's certificate is for viewers, which may only read.
     ReadOnly,
     /// The agent lacks a capability.
     Permission,
     /// Another controller changed the state, or is changing it.
     Conflict,
-    /// The kernel failed; the node is as it was.
+    /// A write to the kernel failed, and the node is unchanged.
     Failed,
-    /// The kernel failed, and so did the rollback: the node is in an intermediate state.
+    /// A write to the kernel failed, and its rollback failed too. The node is in an intermediate state.
     Broken,
 }
 

@@ -1,4 +1,4 @@
-//! An agent's host: its interfaces, their addresses, and reasons not to shape them.
+//! The request for an agent's host: the interfaces, their addresses, and reasons not to shape an interface.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -20,16 +20,17 @@ pub struct GetHost {}
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Host {
-    /// The node, by the agent's config.
+    /// The name of the node.
     pub node: NodeName,
-    /// True if the agent's config names the node. Otherwise the name is the host's own or the last command's.
+    /// True if the agent's config names the node. Otherwise, the name is the host name, or the name that the last
+    /// command used.
     #[serde(default)]
     pub is_configured: bool,
     /// The agent's version.
     pub version: String,
     /// The running kernel's release.
     pub kernel: String,
-    /// The interfaces without the loopback.
+    /// The interfaces, except the loopback.
     pub interfaces: Vec<HostInterface>,
 }
 
@@ -53,10 +54,10 @@ pub struct HostInterface {
     pub speed_mbit: Option<u32>,
     /// True if a default route uses the interface.
     pub carries_default_route: bool,
-    /// The gateways of its routes.
+    /// The gateways of the routes on this interface.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub gateways: BTreeSet<IpAddr>,
-    /// True if the host forwards packets from other interfaces to this one.
+    /// True if the host forwards packets from other interfaces to this interface.
     #[serde(default)]
     pub forwards: bool,
     /// True if an XDP program sees received packets before netemctl's filters.
@@ -66,13 +67,13 @@ pub struct HostInterface {
     pub is_allowed: bool,
 }
 
-/// The routes of a node to networks behind other nodes. Packets on them are neither delayed nor cut.
+/// The routes of a node to networks behind other nodes. Packets on these routes are neither delayed nor cut.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Routed {
     /// The nodes that are gateways.
     pub through: BTreeSet<NodeName>,
-    /// True if the node also forwards packets of others on these routes.
+    /// True if the node also forwards packets of other hosts on these routes.
     pub forwards: bool,
 }
 
@@ -91,7 +92,8 @@ impl Host {
 }
 
 impl HostInterface {
-    /// The addresses that other nodes can reach: all but IPv6 link-local ones, which need an interface.
+    /// The addresses that other nodes can reach. IPv6 link-local addresses are left out, because they need an
+    /// interface.
     pub fn reachable(&self) -> impl Iterator<Item = IpAddr> {
         let mut seen = BTreeSet::new();
         let addresses = self.addresses.iter().map(IpNetwork::ip).filter(|address| !is_link_local(address));

@@ -1,4 +1,4 @@
-//! The call that measures.
+//! The request for a measurement of the network, and its results.
 
 use std::{collections::BTreeSet, fmt, net::IpAddr, time::Duration};
 
@@ -11,13 +11,13 @@ use crate::plan::nanos;
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Probe {
-    /// The number of the measurement, the same on all nodes.
+    /// The number of the measurement. All nodes get the same number.
     pub run: u64,
     /// The addresses to measure.
     pub targets: Vec<IpAddr>,
     /// The number of requests to each target.
     pub count: u32,
-    /// The time before the first request, until every node has this call.
+    /// The time before the first request. In this time, all nodes get this call.
     #[serde(rename = "settle_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub settle: Duration,
@@ -29,7 +29,7 @@ pub struct Probe {
     #[serde(rename = "timeout_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub timeout: Duration,
-    /// The shortest time to listen, from the first request.
+    /// The shortest time in which arriving requests are recorded, from the first request.
     #[serde(rename = "listen_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub listen: Duration,
@@ -41,12 +41,12 @@ pub struct Probe {
 pub struct Probed {
     /// The answers of each target.
     pub echoes: Vec<Echoes>,
-    /// The requests that arrived.
+    /// The requests of other nodes that arrived.
     pub heard: Vec<Heard>,
     /// The settings by which the node does not answer all echo requests.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mute: BTreeSet<Mute>,
-    /// The outgoing packets of all programs that the kernel discarded meanwhile, including answers.
+    /// The outgoing packets of all programs that the kernel discarded during the measurement. Includes answers.
     #[serde(default)]
     pub discards: Discards,
     /// The lateness of the node's own timers and echoes to itself, in nanoseconds: the 90th percentile.
@@ -72,9 +72,9 @@ pub enum Mute {
     IgnoresIpv4,
     /// `net.ipv6.icmp.echo_ignore_all` is set.
     IgnoresIpv6,
-    /// `net.ipv4.icmp_ratemask` has the bit of echo replies.
+    /// `net.ipv4.icmp_ratemask` has the bit of echo replies, so the kernel limits their rate.
     LimitsIpv4,
-    /// `net.ipv6.icmp.ratemask` has the bit of echo replies.
+    /// `net.ipv6.icmp.ratemask` has the bit of echo replies, so the kernel limits their rate.
     LimitsIpv6,
 }
 
@@ -84,13 +84,13 @@ impl Mute {
         address.is_ipv6() == matches!(self, Self::IgnoresIpv6 | Self::LimitsIpv6)
     }
 
-    /// The assignment for sysctl(8) by which the node answers.
+    /// The assignment for sysctl(8) that makes the node answer.
     pub fn remedy(self) -> String {
         let (name, value) = self.sysctl();
         format!("{name}={value}")
     }
 
-    /// The setting, and the kernel's default.
+    /// The name of the setting, and the kernel's default value.
     fn sysctl(self) -> (&'static str, &'static str) {
         match self {
             Self::IgnoresIpv4 => ("net.ipv4.icmp_echo_ignore_all", "0"),
@@ -107,7 +107,7 @@ impl fmt::Display for Mute {
     }
 }
 
-/// The requests of one node to one address that arrived, whether or not the answers got back.
+/// The requests of one node that arrived at one address, with or without an answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Heard {
@@ -117,7 +117,8 @@ pub struct Heard {
     pub to: IpAddr,
     /// The number of requests.
     pub requests: u32,
-    /// The requests that arrived at an interface and that a firewall dropped. `requests` does not count them.
+    /// The requests that arrived at an interface and that a firewall dropped. `requests` does not include these
+    /// requests.
     #[serde(default)]
     pub dropped: u32,
 }
@@ -128,7 +129,7 @@ pub struct Heard {
 pub struct Echoes {
     /// The target.
     pub address: IpAddr,
-    /// The requests sent: fewer than asked for if the node was too late to send them.
+    /// The number of requests sent. A node that is too late sends fewer requests than `count`.
     pub sent: u32,
     /// The requests that the node's own firewall dropped.
     #[serde(default)]

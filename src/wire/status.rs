@@ -1,4 +1,4 @@
-//! The state of one node, and its drift.
+//! The request for the state of one node, including its drift.
 
 use std::{collections::BTreeSet, path::PathBuf};
 
@@ -10,7 +10,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// Asks for what is in force, compared with the kernel at this moment.
+/// Asks for the state in force, compared with the kernel at this moment.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -29,7 +29,7 @@ pub struct NodeStatus {
     /// The seconds until the node rolls back its last change; `None`: the change is confirmed.
     #[serde(rename = "unconfirmed_s")]
     pub unconfirmed: Option<f64>,
-    /// The nodes that the last change left out, by its document.
+    /// The nodes that the document names as missing, because a change left them out.
     pub missing: BTreeSet<NodeName>,
     /// The topology in force.
     pub topology: Option<String>,
@@ -39,25 +39,26 @@ pub struct NodeStatus {
     pub partitions: Vec<PartitionStatus>,
     /// The interface to shape.
     pub interface: IfName,
-    /// The profiles in the kernel.
+    /// The profiles in the kernel, one for each leaf qdisc in use.
     pub profiles: Vec<ProfileStatus>,
     /// The traffic that the kernel drops.
     pub cuts: Vec<Cut>,
     /// The steps that would remove the drift; empty: no drift.
     pub drift: Vec<String>,
-    /// The number of steps, the first ones, that `netemctl apply` does not repair.
+    /// The number of steps at the start of `drift` that `netemctl apply` does not repair.
     #[serde(default)]
     pub by_hand: usize,
     /// Problems that stop packets although there is no drift.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
-    /// Foreign objects on the interface that are in the way.
+    /// Qdiscs, classes and filters of other programs that prevent changes of the interface.
     pub foreign: Vec<ForeignObject>,
     /// The number of unused classes that are removed when their queues are empty.
     pub draining: usize,
-    /// The journal of what is in force; `None`: the agent has none, and loses its state when it ends.
+    /// The path of the journal; `None`: the agent has no journal, and loses its state when it ends.
     pub journal: Option<PathBuf>,
-    /// The process id of an agent that was started by ssh and ends when it is not needed.
+    /// The process id of the agent if ssh started it; `None`: an installed agent. An agent that ssh started ends when
+    /// no controller is connected and no timed change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<u32>,
     /// Changes of the interface by others.
@@ -87,22 +88,22 @@ pub enum OnDrift {
 pub struct WatchStatus {
     /// The reaction to drift.
     pub on_drift: OnDrift,
-    /// The begin of the drift, as far as is known, in UTC (RFC 3339); `None`: no drift.
+    /// The earliest known time of the drift, in UTC (RFC 3339); `None`: no drift.
     pub since: Option<String>,
-    /// The incidents since netemctl's last change, the newest last. The oldest are left out.
+    /// The incidents since netemctl's last change, the newest last. If there are many, the oldest are left out.
     pub incidents: Vec<Incident>,
     /// The number of repairs since the agent's start.
     pub repairs: u64,
-    /// The error of the last repair, or of the last look at the kernel.
+    /// The error of the last repair, or of the last read of the kernel's state.
     pub obstacle: Option<String>,
-    /// The seconds until the next attempt at the earliest; `None`: at the next event.
+    /// The lowest number of seconds until the next repair; `None`: the agent waits for an event.
     #[serde(rename = "next_try_s")]
     pub next_try: Option<f64>,
-    /// The error of writing the journal, which is retried. `None`: the journal has what is in force.
+    /// The error of the last write of the journal. The agent retries the write. `None`: the journal is up to date.
     pub journal_behind: Option<String>,
 }
 
-/// The text of the incident that begins drift.
+/// The text of the incident at the begin of drift.
 pub const DRIFTS: &str = "the kernel no longer has what is in force";
 
 /// A change of an interface by others.
@@ -121,15 +122,15 @@ pub struct Incident {
 pub struct Recovered {
     /// The agent's start, in UTC (RFC 3339).
     pub at: String,
-    /// True if the machine rebooted, and not only the agent restarted.
+    /// True if the machine rebooted. False if only the agent restarted.
     pub after_reboot: bool,
-    /// True if the agent had ended during a change, which was rolled back.
+    /// True if the agent had ended during a change. The change was rolled back.
     pub interrupted: bool,
     /// True if the state was cleared because of `after-reboot` in the agent's config.
     pub cleared: bool,
     /// The overlays and partitions whose time had ended.
     pub ended: Vec<String>,
-    /// The steps until the kernel had what is in force; `None`: not yet.
+    /// The number of steps that restored the kernel's state; `None`: the state is not restored yet.
     pub writes: Option<usize>,
 }
 
@@ -158,7 +159,7 @@ pub struct PartitionStatus {
     /// The seconds until the next begin, end or turn of a flap; `None`: none.
     #[serde(rename = "next_change_s")]
     pub next_change: Option<f64>,
-    /// The packets that its filters dropped on this node; `None`: no filters here.
+    /// The packets that the partition's filters dropped on this node; `None`: the node has no such filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cut: Option<u64>,
 }
@@ -167,7 +168,7 @@ pub struct PartitionStatus {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct ProfileStatus {
-    /// The parameters, read back.
+    /// The parameters, read from the kernel.
     #[serde(flatten)]
     pub profile: Profile,
     /// The number of addresses whose packets use the profile.

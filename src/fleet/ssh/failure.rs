@@ -1,23 +1,24 @@
-//! Failures of ssh, sudo, a shell or the agent on a host, as one sentence with the remedy.
+//! Describes failures of ssh, sudo, a shell or the agent on a host in one sentence with the remedy.
 
 use std::io;
 
 use super::Options;
 use crate::plan::SshAddress;
 
-/// The exit code of a shell on the host that does not find the binary to run. No other program uses it: `EX_UNAVAILABLE`
-/// of sysexits.h(3head).
+/// The exit code of the script on the host if netemctl is missing: `EX_UNAVAILABLE` of sysexits.h(3head). ssh, sudo,
+/// shells and the agent do not use this code.
 pub(super) const LACKS: i32 = 69;
 
-/// ssh's own failures (ssh(1)).
+/// The exit code of ssh if ssh itself fails (ssh(1)).
 const OF_SSH: i32 = 255;
-/// A shell's: there is no such program, or it cannot be run.
+/// The exit code of a shell if a program does not exist.
 const NOT_FOUND: i32 = 127;
+/// The exit code of a shell if a program exists but cannot be run.
 const NOT_RUN: i32 = 126;
 
 /// The end of a program that ran on a host.
 pub(super) struct Ended<'a> {
-    /// The exit code of the host's command, or ssh's own 255; `None`: by a signal.
+    /// The exit code of the command on the host; 255: ssh failed; `None`: a signal ended the program.
     pub(super) code: Option<i32>,
     pub(super) stderr: &'a str,
     /// The start of stdout, without a greeting.
@@ -29,7 +30,7 @@ pub(super) fn lasting(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
 
-/// The failure that an end means.
+/// Translates the end of a program into an error.
 pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> io::Error {
     let Ended { code, stderr, .. } = ended;
     let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
@@ -40,7 +41,7 @@ pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>
             "Permission denied (",
             "Too many authentication failures",
         ]),
-        // The agent's own errors may be temporary.
+        // Errors that the agent prints may be temporary.
         Some(LACKS | NOT_FOUND | NOT_RUN) => !says(&["error: "]),
         _ => says(&["sudo:"]),
     };
@@ -82,7 +83,7 @@ fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> Strin
              in that folder",
             last_line(stderr)
         ),
-        // The agent prints the error and the remedy.
+        // The agent prints a line with the error, and lines with the remedy.
         _ if says("error: ") => {
             let said = |prefix: &'static str| stderr.lines().filter_map(move |line| line.strip_prefix(prefix));
             said("error: ").take(1).chain(said("hint: ")).collect::<Vec<_>>().join("; ")

@@ -1,4 +1,4 @@
-//! An ssh process.
+//! Starts and ends ssh processes: [`Process`].
 
 use std::{
     io,
@@ -21,10 +21,10 @@ use tokio::{
 use super::{Options, command, failure::lasting};
 use crate::plan::SshAddress;
 
-/// The largest part of stderr that is kept.
+/// The largest part of stderr that is kept, in bytes.
 const STDERR_LIMIT: usize = 16 * 1024;
 
-/// The time that ssh has to end after its stdout did.
+/// The time limit for ssh to exit after its stdout has ended.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
 /// An ssh process. Dropping it sends SIGTERM.
@@ -36,7 +36,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `remote` on a host by ssh. Also returns the process's stdin and stdout.
+    /// Starts the command `remote` on a host by ssh. Also returns the stdin and stdout of ssh.
     pub(super) fn start(
         options: &Options,
         address: &SshAddress,
@@ -53,10 +53,10 @@ impl Process {
         Ok((process, stdin, stdout))
     }
 
-    /// Waits for the end. `None`: ssh does not end in time.
+    /// Waits until ssh exits. `None`: ssh does not exit in time.
     pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
         let status = timeout(END_WITHIN, self.child.wait()).await.ok()?.ok();
-        // A control master of the user keeps the pipe open, so the end of stderr may never come.
+        // The user's control master (ssh_config(5)) may keep stderr open, so this wait has a limit.
         drop(timeout(END_WITHIN / 10, &mut self.listener).await);
         status
     }
@@ -70,7 +70,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // SIGTERM, because ssh then ends its proxies. The id is valid until the process was waited for.
+        // On SIGTERM, ssh also ends its proxies. The child's process id is valid until its exit status is read.
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

@@ -1,4 +1,4 @@
-//! Copying netemctl to a host that lacks the same build: [`Binary`].
+//! Copies netemctl to a host that lacks the same build: [`Binary`].
 
 use std::{fs, io, path::PathBuf, time::Duration};
 
@@ -18,17 +18,17 @@ use crate::plan::SshAddress;
 /// The time limit of copying.
 const SENT_WITHIN: Duration = Duration::from_mins(5);
 
-/// The largest part of the host's output that is read.
+/// The largest part of the host's output that is read, in bytes.
 const ANSWER_LIMIT: u64 = 64 * 1024;
 
-/// The hexadecimal digits of the hash in the file's name: 64 bits tell any two builds apart.
+/// The number of hexadecimal digits of the hash in the file's name. 64 bits distinguish any two builds.
 const HASH_IN_NAME: usize = 16;
 
-/// The path of a pushed binary of this version below the user's home. The start of its hash follows.
+/// The path of a pushed binary of this version, below the user's home, without the hash at its end.
 const PUSHED: &str = concat!(".cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-");
 
-/// A script that sets `netemctl` to the newest pushed binary of this version, or else to the installed one. So a command
-/// without `--push` finds the binary that an earlier command copied.
+/// A shell script that sets `$netemctl` to the newest pushed binary of this version, or else to the installed binary.
+/// So a command without `--push` finds the binary that an earlier command copied.
 pub(super) fn find_any() -> String {
     format!(
         "netemctl=$(ls -t \"$HOME\"/{PUSHED}* 2>/dev/null | head -n 1); [ -x \"$netemctl\" ] || netemctl=netemctl; "
@@ -62,7 +62,7 @@ impl Binary {
         format!("{PUSHED}{}", &self.hash[..HASH_IN_NAME])
     }
 
-    /// A script that sets `netemctl` to this build, pushed or installed, or exits with [`LACKS`].
+    /// A shell script that sets `$netemctl` to this build, pushed or installed. Exits with [`LACKS`] if there is none.
     pub(super) fn find(&self) -> String {
         format!(
             "netemctl=$HOME/{path}; \
@@ -73,7 +73,8 @@ impl Binary {
         )
     }
 
-    /// A script that writes its stdin to the path: to a temporary file first, until the file is complete and runs.
+    /// A shell script that writes its stdin to a temporary file, checks that the file is complete and runs, and then
+    /// moves the file to the path.
     fn receive(&self) -> String {
         format!(
             "set -e; umask 077; netemctl=$HOME/{path}; folder=${{netemctl%/*}}; mkdir -p \"$folder\"; \
@@ -100,11 +101,11 @@ impl Binary {
     async fn copy(&self, options: &Options, address: &SshAddress) -> io::Result<()> {
         let (mut process, mut stdin, stdout) = Process::start(options, address, &command::in_sh(&self.receive()))?;
         let send = async move {
-            // If the host stops reading, its exit code and stderr say why.
+            // A write error needs no report: the exit code and stderr show the cause.
             drop(stdin.write_all(&self.bytes).await);
             drop(stdin.shutdown().await);
         };
-        // Closes stdout at the limit, which ends a program that writes without end.
+        // At the limit, stdout is closed. This ends a program that writes without end.
         let listen = async move {
             let mut said = Vec::new();
             drop(stdout.take(ANSWER_LIMIT).read_to_end(&mut said).await);

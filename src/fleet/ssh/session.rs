@@ -1,4 +1,4 @@
-//! The agent's HTTP on the stdin and stdout of an ssh process.
+//! Opens a stream to an agent by ssh. The agent's HTTP runs on the stdin and stdout of the ssh process.
 
 use std::{
     io,
@@ -23,7 +23,7 @@ use crate::wire::GREETING;
 /// The time limit from the start of ssh until the agent is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The largest text of a login shell before the agent's greeting.
+/// The largest text of a login shell before the agent's greeting, in bytes.
 const PREAMBLE_LIMIT: usize = 64 * 1024;
 
 /// The stream of bytes to and from an agent.
@@ -42,7 +42,7 @@ impl AsyncRead for Output {
     }
 }
 
-/// Why there is no session.
+/// The error of opening a session.
 pub(super) struct NotReady {
     /// The exit code of ssh, if it ended.
     pub(super) code: Option<i32>,
@@ -55,7 +55,8 @@ impl From<io::Error> for NotReady {
     }
 }
 
-/// Starts ssh, and waits until the agent on the host is ready. `find` is a script that sets `netemctl` to the binary.
+/// Starts ssh, and waits until the agent on the host is ready. `find` is a shell script that sets `$netemctl` to the
+/// path of the binary.
 pub(super) async fn open(options: &Options, target: &Target, find: &str) -> Result<Session, NotReady> {
     let too_late = |_| {
         let why = format!("not ready within {} s", READY_WITHIN.as_secs());
@@ -78,7 +79,8 @@ async fn start(options: &Options, target: &Target, find: &str) -> Result<Session
     Ok(tokio::io::join(Output { pipe, _process: process }, stdin))
 }
 
-/// Reads up to the greeting. A login shell may print something before it. Without a greeting, that text is the error.
+/// Reads stdout up to the agent's greeting. A login shell may print text before the greeting. If no greeting comes, the
+/// error is the text so far.
 async fn greeted(stdout: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> Result<(), String> {
     let mut preamble = Vec::new();
     loop {
