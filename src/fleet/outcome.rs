@@ -11,7 +11,7 @@ use crate::{
     wire::{Committed, Onset, PartitionEnded, Prepared},
 };
 
-/// What would change on each node.
+/// The changes that an edit would make on each node.
 #[derive(Debug)]
 pub struct Preview {
     /// The document that would be in force.

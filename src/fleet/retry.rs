@@ -11,7 +11,7 @@ use crate::{topology::NodeName, wire::Call};
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long and for which errors calls are retried.
+/// The time limits of calls and of their retries.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RetryPolicy {
     /// The time limit of one call.

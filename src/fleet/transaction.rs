@@ -23,8 +23,8 @@ use crate::{
     wire::{CONFIRM_WITHIN, Commit, Confirm, GetStamp, GetWanted, Plan, Prepare, Ticket},
 };
 
-/// The reserve before the agreed instant. Commits are sent earlier by this reserve plus the time of the slowest
-/// prepare, because a commit may take as long to arrive as a prepare.
+/// The reserve before the agreed instant. The controller sends the commits before that instant, by this reserve plus
+/// the time of the slowest prepare, because a commit may take as long to arrive as a prepare.
 const LEAD: Duration = Duration::from_millis(50);
 
 /// The longest time until the agreed instant. Agents refuse to wait for more than five seconds.
@@ -78,7 +78,7 @@ pub struct Transaction {
     clocks: BTreeMap<NodeName, i64>,
     /// The time after which a node rolls back unless the controller confirms the change.
     pub(crate) confirm_within: Duration,
-    /// What the transaction would change.
+    /// The changes that the transaction would make.
     pub preview: Preview,
 }
 

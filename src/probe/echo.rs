@@ -439,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn a_measurement_without_end_or_beyond_memory_is_refused() {
+    fn a_measurement_that_is_too_long_too_fast_or_too_large_is_refused() {
         assert!(check(&probe()).is_ok());
         let too_much = [
             Probe { count: u32::MAX, ..probe() },

@@ -73,7 +73,8 @@ const SPACING_TRANSMISSIONS: f64 = 4.0;
 /// The longest spacing because of jitter, in nanoseconds. With a longer spacing, a measurement would take minutes.
 const MAX_JITTER_SPACING_NS: f64 = 250e6;
 
-/// The reach of a netem table from its mean, in jitters (`tabledist` of `sch_netem.c`: 16 bits, scaled by 8192).
+/// The largest distance of a value in a netem table from the mean, in multiples of the jitter (`tabledist` of
+/// `sch_netem.c`: 16 bits, scaled by 8192).
 const TABLE_REACH: f64 = 4.0;
 
 /// The share of lost round trips from which no probe is expected to pass.
@@ -287,7 +288,7 @@ fn order_ns(jitter: Jitter, spacing: Duration) -> f64 {
     wait.min(reach(jitter.distribution) * nanos(jitter.amount))
 }
 
-/// The largest distance of a delay from its mean, in jitters.
+/// The largest distance of a delay from the mean delay, in multiples of the jitter.
 fn reach(distribution: Distribution) -> f64 {
     if distribution == Distribution::Uniform { 1.0 } else { TABLE_REACH }
 }
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_widens_the_band_by_four_standard_errors_of_the_median() {
+    fn jitter_increases_the_allowed_error_by_four_standard_errors_of_the_median() {
         let free = |link| Link { reorder: Some(Reorder::Jitter), ..link };
         let normal = free(jittery("50ms", "3ms", Distribution::Normal));
         let back = free(jittery("50ms", "4ms", Distribution::Normal));

@@ -190,8 +190,8 @@ const LOSES: Duration = Duration::from_millis(100);
 /// queues, of which two may be as late as the 90th percentile.
 const TIMES_LATE: u64 = 2;
 
-/// The network's own delay in nanoseconds: the median over all links without jitter. A few wrong links do not change
-/// it.
+/// The network's own delay, in nanoseconds: the median over all links without jitter. A few wrong links hardly change
+/// this median.
 pub fn noise_ns<'a>(measured: impl Iterator<Item = (Expectation, &'a Sample)>) -> u64 {
     let added = |(expected, sample): (Expectation, &Sample)| {
         let median = median(&sample.rtts_ns).filter(|_| expected.is_plain())?;

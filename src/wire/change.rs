@@ -87,7 +87,7 @@ pub struct Plan {
     pub wanted: Wanted,
 }
 
-/// Asks an agent to check and compute its change. Writes nothing.
+/// Asks an agent to check a new document, and to compute the steps for the node's kernel. Writes nothing.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -164,8 +164,8 @@ pub struct Committed {
     pub writes: usize,
     /// The times at which the change took effect on packets; `None`: no effect.
     pub onset: Option<Onset>,
-    /// The time from the agreed instant to the commit's arrival, by the node's clock. Reported only if this time is so
-    /// long that the clocks must differ.
+    /// The time from the agreed instant to the commit's arrival, by the node's clock minus `clock_ahead_ns`. Reported
+    /// only if this time is so long that the clocks must differ.
     #[serde(rename = "told_late_ns", with = "nanos::option", default)]
     #[cfg_attr(test, schemars(with = "Option<u64>"))]
     pub told_late: Option<Duration>,
@@ -180,9 +180,9 @@ pub struct Committed {
 pub struct PartitionEnded {
     /// The name.
     pub name: String,
-    /// The ports that it cut; none: all packets.
+    /// The ports that the partition cut; empty: the partition cut all packets.
     pub ports: BTreeSet<Port>,
-    /// The packets that its filters dropped.
+    /// The packets that the partition's filters dropped.
     pub cut: u64,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct GetStatus {}
 
-/// The state of one node, compared with its kernel.
+/// The state in force on one node, compared with the kernel's state.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct NodeStatus {
@@ -48,7 +48,7 @@ pub struct NodeStatus {
     /// The number of steps at the start of `drift` that `netemctl apply` does not repair.
     #[serde(default)]
     pub by_hand: usize,
-    /// Problems that stop packets although there is no drift.
+    /// Problems that are no drift but stop packets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Qdiscs, classes and filters of other programs that prevent changes of the interface.
@@ -61,7 +61,7 @@ pub struct NodeStatus {
     /// no controller is connected and no timed change is pending.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keeper: Option<u32>,
-    /// Changes of the interface by others.
+    /// The changes of the interface by other programs.
     pub watch: WatchStatus,
     /// The recovery at the agent's start; `None`: nothing was in force.
     pub recovered: Option<Recovered>,
@@ -82,7 +82,7 @@ pub enum OnDrift {
     Repair,
 }
 
-/// Changes of the interface by others, as the agent saw them.
+/// The changes of the interface by other programs, and the agent's repairs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct WatchStatus {
@@ -106,7 +106,7 @@ pub struct WatchStatus {
 /// The text of the incident at the begin of drift.
 pub const DRIFTS: &str = "the kernel no longer has what is in force";
 
-/// A change of an interface by others.
+/// A change of an interface by another program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Incident {
