@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Cuts a node off and heals it again through the agents' HTTP API, as one transaction over all of them each time.
+"""Cuts a node off and heals it through the agents' HTTP API, with one transaction over all agents each time.
 
 Python 3.11, standard library only. Usage:
   through_the_api.py CUT NODE=unix:/run/netemctl/agent.sock...
   through_the_api.py CUT NODE=https://10.1.0.7:20094... with CA, CERT and KEY in the environment
-Where nothing was in force yet, it asks each host for its interface, the one that its agent's config allows.
+Before the first change, it asks each host for the interface that the agent's config allows.
 """
 
 import copy
@@ -25,7 +25,7 @@ WORTH_ANOTHER_TRY = {"conflict"}
 
 
 class ApiError(Exception):
-    """What an agent did not do. Decide by `code`; `message` is for people."""
+    """An agent's error. Decide by `code`; `message` is for people."""
 
     def __init__(self, node, code, message):
         super().__init__(f"{node}: {message} ({code})")
@@ -46,10 +46,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def controller_context():
-    """Mutual TLS: the fleet's own CA and nobody else's, and a certificate that says `netemctl:controller`."""
+    """Mutual TLS: trusts only the fleet's CA, and shows a certificate with the URI `netemctl:controller`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    # What counts is not the host's name but whose agent it is, which is looked at below.
+    # TlsConnection checks the node of the agent instead of the host's name.
     context.check_hostname = False
     context.load_verify_locations(cafile=os.environ["CA"])
     context.load_cert_chain(os.environ["CERT"], os.environ["KEY"])
@@ -72,7 +72,7 @@ class TlsConnection(http.client.HTTPSConnection):
 
 
 class Fleet:
-    """Some agents, asked in parallel."""
+    """The agents of some nodes, called in parallel."""
 
     def __init__(self, addresses):
         self.addresses = addresses
@@ -95,23 +95,23 @@ class Fleet:
         return body
 
     def call_all(self, path, request):
-        """Every node's answer; `request` makes each node's. The first error is raised when all have answered."""
+        """Sends `request(node)` to each node. Returns all answers, or raises the first error when all have answered."""
         with ThreadPoolExecutor(max_workers=len(self.addresses)) as pool:
             asked = {node: pool.submit(self.call, node, path, request(node)) for node in self.addresses}
         return {node: answer.result() for node, answer in asked.items()}
 
     def edit(self, change):
-        """Changes the document that is in force, on all nodes or on none; answers with the new one."""
+        """Changes the document in force, on all nodes or on none. Returns the new document."""
         stamps = self.call_all("/v1/stamp", lambda node: {})
         if len({stamp["digest"] for stamp in stamps.values()}) != 1:
             raise ApiError("the fleet", "conflict", "the nodes do not agree on what is in force")
         first = next(iter(self.addresses))
         document = self.call(first, "/v1/wanted", {})
         wanted = document["wanted"]
-        # Another controller may be changing it, and may still take that back.
+        # Another controller may be changing the document, and may still roll back its change.
         if document["unconfirmed"] or wanted["generation"] != stamps[first]["generation"]:
             raise ApiError(first, "conflict", "another controller is changing this node")
-        # Of nodes that were never told anything, the document does not say where they are.
+        # Before the first change, the document has no inventory.
         if set(wanted["inventory"]["nodes"]) != set(self.addresses):
             if wanted["topology"] or wanted["overlays"] or wanted["partitions"]:
                 raise ApiError("the fleet", "bad-request", "what is in force is of other nodes; name them all")
@@ -119,18 +119,18 @@ class Fleet:
         wanted = change(copy.deepcopy(wanted), wanted["generation"] + 1)
         ticket = f"example-{uuid.uuid4()}"
         try:
-            # Nothing is written yet: each agent checks, and computes what it would do.
+            # Each agent checks and computes the change, and writes nothing.
             prepared = self.call_all(
                 "/v1/prepare", lambda node: {"ticket": ticket, "base": stamps[node], "wanted": wanted}
             )
             steps = {node: len(answer["change"]["steps"]) for node, answer in prepared.items()}
-            # All at one instant, by each node's own clock; five seconds ahead at most.
+            # All nodes switch at this time, by their own clocks. It may be five seconds ahead at most.
             at = time.time_ns() + 200_000_000
             self.call_all("/v1/commit", lambda node: {"ticket": ticket, "at": at})
-            # All nodes have it. One that does not hear this goes back by itself, 15 s after the commit.
+            # A node that does not receive this rolls back by itself, 15 s after the commit.
             self.call_all("/v1/confirm", lambda node: {"ticket": ticket})
         except BaseException:
-            # Whatever happened, Ctrl-C as well: nobody keeps half of it. Rolling back twice is rolling back once.
+            # After any error and after Ctrl-C, all nodes roll back. A second rollback does nothing.
             for node in self.addresses:
                 try:
                     self.call(node, "/v1/rollback", {"ticket": ticket})
@@ -138,7 +138,7 @@ class Fleet:
                     log.error("%s could not roll back, and will have forgotten in 30 s what it prepared: %s", node, error)
             raise
         try:
-            # All nodes have confirmed it, so nobody will roll it back. Whoever does not hear this keeps it as well.
+            # All nodes have confirmed. A node that does not receive this keeps the change too.
             self.call_all("/v1/confirm", lambda node: {"ticket": ticket, "by_all": True})
         except (OSError, ApiError) as error:
             log.warning("a node was not told that all have confirmed it: %s", error)
@@ -146,7 +146,7 @@ class Fleet:
         return wanted
 
     def inventory(self):
-        """Where the nodes are: of each its agent, the interface that may be shaped, and all addresses of that."""
+        """The inventory: each node's agent, the interface that may be shaped, and all addresses of that interface."""
         nodes = {}
         for node, host in self.call_all("/v1/host", lambda node: {}).items():
             interfaces = [interface for interface in host["interfaces"] if interface["is_allowed"]]
@@ -154,13 +154,13 @@ class Fleet:
                 allowed = [interface["name"] for interface in interfaces]
                 raise ApiError(node, "bad-request", f"the host is node {host['node']}, and allows {allowed}; it needs one")
             addresses = [address.split("/")[0] for address in interfaces[0]["addresses"]]
-            # The first one is the one that people are shown.
+            # netemctl displays the first address, so put link-local addresses last.
             addresses.sort(key=lambda address: address.startswith("fe80"))
             nodes[node] = {"agent": self.addresses[node], "interface": interfaces[0]["name"], "addresses": addresses}
         return {"nodes": nodes, "zones": {}}
 
     def edit_until_done(self, change, tries=5):
-        """The same, again after somebody else was faster: the edit is made anew on what they left."""
+        """Like `edit`. After a conflict, repeats the edit on the current document."""
         for left in reversed(range(tries)):
             try:
                 return self.edit(change)
@@ -192,7 +192,7 @@ def heal(name):
 def main(node, *addresses):
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
     fleet = Fleet(dict(address.split("=", 1) for address in addresses))
-    # Nobody else's: another run beside this one heals its own cut only.
+    # With a unique name, simultaneous runs heal only their own cuts.
     name = f"example-{uuid.uuid4()}"
     fleet.edit_until_done(cut(node, name))
     try:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A benchmark under a WAN and under a partition, driven through netemctl's command line.
+"""Runs a benchmark with a WAN and with a partition, through netemctl's command line.
 
 Python 3.11, standard library only. Usage: through_the_cli.py TOPOLOGY SIDE RESULT.json
 """
@@ -20,7 +20,7 @@ WORTH_ANOTHER_TRY = {UNREACHABLE, CONFLICT, TIMED_OUT}
 
 
 class Failed(Exception):
-    """What ends an experiment, with the exit code that says why."""
+    """The error that ends an experiment, with its exit code."""
 
     def __init__(self, code, why):
         super().__init__(why)
@@ -28,19 +28,19 @@ class Failed(Exception):
 
 
 def failed(command, code, document):
-    """A command that failed: nothing has changed, unless its message says otherwise."""
+    """The error of a failed command. Nothing has changed, unless its message says otherwise."""
     error = document["error"]
     details = [f"{node}: {said}" for node, said in error.get("nodes", {}).items()]
     return Failed(code, "; ".join([f"{command} ended with {code}: {error['message']}", *details]))
 
 
 def netemctl(*arguments, seconds=60, tries=3):
-    """Runs one command to its end; answers with its exit code (0, or 4: something differs) and its document."""
+    """Runs one command. Returns its exit code (0, or 4: something differs) and its document."""
     command = [NETEMCTL, "--json", "--timeout", str(seconds), *arguments]
     for left in reversed(range(tries)):
         began = time.monotonic()
-        # It ends by itself when its time is up, and then needs ten seconds at most to take back what it had begun.
-        # So this limit is never reached; killed in the middle, it could not take back anything.
+        # After --timeout, the command rolls back and ends by itself, so it does not reach this limit.
+        # A command that is killed cannot roll back.
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds + 30)
         document = json.loads(done.stdout)
         log.info("%s: exit code %d after %.1f s", " ".join(arguments), done.returncode, time.monotonic() - began)
@@ -53,7 +53,7 @@ def netemctl(*arguments, seconds=60, tries=3):
 
 
 def verified():
-    """Measures every pair; answers with the document, or raises if the network is not as wanted."""
+    """Measures every pair. Returns the document, or raises if a pair differs from the wanted network."""
     code, report = netemctl("verify", "--tolerance", os.environ.get("TOLERANCE", "2"), seconds=300)
     if code == DIFFERS:
         wrong = [f"{pair['from']} to {pair['to']}: {pair['verdict']}" for pair in report["pairs"]]
@@ -62,7 +62,7 @@ def verified():
 
 
 def surroundings():
-    """What a result needs so that somebody else can have it again."""
+    """The data that another person needs to repeat a result."""
     version = subprocess.run([NETEMCTL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     code, status = netemctl("status")
     if code != OK:
@@ -72,7 +72,7 @@ def surroundings():
         "netemctl": version,
         "agents": sorted({node["version"] for node in status["nodes"].values()}),
         "controller_kernel": platform.release(),
-        # The same generation and digest are the same document: topology, changes, partitions, inventory.
+        # Equal stamps mean the same document: topology, changes, partitions, inventory.
         "stamp": node["stamp"],
         "topology": node["topology"],
         "partitions": status["partitions"],
@@ -82,7 +82,7 @@ def surroundings():
 
 
 def benchmark(phase):
-    """Your own goes here."""
+    """Put your own benchmark here."""
     time.sleep(0.1)
     return {"phase": phase}
 
@@ -97,16 +97,16 @@ def main(topology, side, result):
         medians = {f"{pair['from']}-{pair['to']}": [each["median_rtt_ms"] for each in pair["measured"]] for pair in report["pairs"]}
         at = {"began": time.time(), "onset": change["onset"], "seed": change.get("seed")}
         runs.append({"surroundings": surroundings(), "measured": medians, "at": at, "result": benchmark(phase)})
-        # What was measured is kept, whatever becomes of the next phase.
+        # Keep the results even if the next phase fails.
         with open(f"{result}.new", "w", encoding="utf-8") as file:
             json.dump(runs, file, indent=2)
         os.replace(f"{result}.new", result)
 
-    # Whatever was in force before is no part of this experiment.
+    # Start from a known state.
     netemctl("clear")
     try:
         run("wan", "apply", topology)
-        # A name of its own, so that repeating it changes nothing and healing it heals nothing else.
+        # With its own name, a repeated partition changes nothing, and heal ends no other partition.
         run("partition", "partition", side, "--name", "experiment")
         run("healed", "heal", "experiment")
     finally:
@@ -119,5 +119,5 @@ if __name__ == "__main__":
         main(*sys.argv[1:])
     except Failed as error:
         log.error("%s", error)
-        # An orchestrator above this one sees the same exit code.
+        # The caller gets the exit code of the command that failed.
         sys.exit(error.code)
