@@ -166,9 +166,13 @@ impl Sandbox {
 fn has_ended(process: i32) -> bool {
     // proc_pid_stat(5): the state is behind the name, which may have anything in it but ends with a bracket.
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    stat.rsplit(')')
+    // The first thread may have ended before the others, which still hold the files.
+    let threads = fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
+    let has_ended = stat
+        .rsplit(')')
         .next()
-        .is_none_or(|fields| fields.is_empty() || fields.starts_with(" Z") || fields.starts_with(" X"))
+        .is_none_or(|fields| fields.is_empty() || fields.starts_with(" Z") || fields.starts_with(" X"));
+    has_ended && threads <= 1
 }
 
 impl Drop for Sandbox {
