@@ -59,7 +59,8 @@ use crate::{
 /// Longest time for the requests under way at shutdown. Only a measurement takes this long.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Time to collect events before the interface is compared. Another program may write thousands of filters at once.
+/// Time to collect events before the interface is checked for drift. Another program may write thousands of filters at
+/// once.
 const COLLECT: Duration = Duration::from_millis(50);
 
 /// Shortest interval between two ticks. The fastest `--flap` with the largest `--spread` changes every 5 ms.
@@ -241,7 +242,7 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
         let ticked = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tick(now), node.summary()))).await;
         let now = Now::read().uptime;
         let next = ticked.and_then(|(begun, ticked, summary)| {
-            // This line is reached only after the node was locked, so a stuck agent sends no watchdog message.
+            // A tick needs the node's lock. If another task keeps the lock, the agent sends no watchdog message.
             heartbeat.beat(summary, now);
             Ok(ticked?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
@@ -295,7 +296,7 @@ async fn commit<K: Kernel + 'static>(
 
 type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
-/// The work of a request. The time is the time at which the node was locked.
+/// The work of a request. `Now` is the time at which the request got the node's lock.
 type Work<K, C> = fn(&mut Node<K>, C, Via, Now) -> Result<<C as Call>::Reply, ApiError>;
 
 /// The network connection of a request, which the TCP listener puts into the request's extensions.
@@ -346,7 +347,7 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // The node stays usable after a panic: every change is read back or rolled back.
+        // The node stays usable after a panic: every change is either checked against the kernel or rolled back.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
         // The work gets the time after the lock, not the time of the request.
         work(&mut node, Now::read())

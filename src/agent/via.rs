@@ -18,7 +18,7 @@ impl Via {
     pub fn of_ssh_connection(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let mut end = || -> Option<SocketAddr> {
-            // A link-local address ends with its link: fe80::1%eno1.
+            // A link-local address ends with the interface: fe80::1%eno1.
             let address = words.next()?.split('%').next()?.parse().ok()?;
             Some(SocketAddr::new(address, words.next()?.parse().ok()?))
         };

@@ -12,7 +12,7 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// The error of a call without a reply.
+/// The error of a failed call.
 #[derive(Debug, Error)]
 pub enum CallError {
     /// The agent answered with an error.
@@ -206,19 +206,19 @@ fn disagreement(stamps: &BTreeMap<NodeName, Stamp>) -> String {
 /// A node that did not confirm a rollback.
 #[derive(Debug)]
 pub struct Leftover {
-    /// The state of the rolled-back change on the node.
+    /// The state of the change on the node.
     pub state: RollbackState,
     /// The error of the call that asked for the rollback.
     pub error: CallError,
 }
 
-/// The state of a rolled-back change on a node that did not confirm the rollback.
+/// The state of a change on a node that did not confirm the rollback of the change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum RollbackState {
-    /// The node was never told to keep the change. Its agent rolls back without a call, at its next restart at the
-    /// latest.
+    /// The node was never told to keep the change. The node's agent rolls back by itself when the time to confirm is
+    /// over, or when the agent restarts.
     RollsBack,
     /// Another command has committed a second change on top. The node keeps both changes or none.
     Covered,

@@ -18,7 +18,7 @@ pub struct Preview {
     pub wanted: Wanted,
     /// Each node's change.
     pub nodes: BTreeMap<NodeName, Prepared>,
-    /// True if the documents of all nodes that take part already have the same content.
+    /// True if the documents of all nodes that take part already have the content of `wanted`.
     pub said_already: bool,
     /// True if the document before the edit may still be rolled back. Then an edit without effect is committed too: its
     /// confirmation also confirms the earlier document.
@@ -60,7 +60,7 @@ pub struct Outcome {
     pub caught_up: BTreeSet<NodeName>,
     /// True if another controller committed a second change before all nodes had confirmed this change.
     pub superseded: bool,
-    /// The partitions that the change ended, each with the sum of the packets that it cut on all nodes.
+    /// The partitions that the change ended. The packets that a partition cut are summed over all nodes.
     pub ended: Vec<PartitionEnded>,
     /// Problems that the change does not solve, such as an interface that is down.
     pub warnings: BTreeMap<NodeName, Vec<String>>,
@@ -68,8 +68,8 @@ pub struct Outcome {
 
 /// The times at which a change took effect on the nodes, by this machine's clock.
 ///
-/// A node reports the time of its own clock, corrected by the node's offset in `clocks`. The clock of a node without an
-/// offset may agree with this machine's clock, so its time is not corrected.
+/// Each node subtracts its offset in `clocks` from the time of its own clock, and reports the result. A node without an
+/// offset reports the time of its own clock, which may agree with this machine's clock.
 #[derive(Debug)]
 pub struct FleetOnset {
     /// The agreed instant.
@@ -101,7 +101,7 @@ impl FleetOnset {
     }
 }
 
-/// The partitions that ended, each with the sum of the packets that it cut on all nodes.
+/// The partitions that ended. The packets that a partition cut are summed over all nodes.
 pub(super) fn ended(committed: &BTreeMap<NodeName, Committed>) -> Vec<PartitionEnded> {
     let mut all: BTreeMap<&str, PartitionEnded> = BTreeMap::new();
     for ended in committed.values().flat_map(|committed| &committed.ended) {

@@ -34,7 +34,7 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The reading of a clock that is `nanos` nanoseconds behind the clock of this moment.
+    /// The time at this moment by a clock that is `nanos` nanoseconds behind.
     #[must_use]
     pub const fn by_a_clock_behind(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
@@ -53,7 +53,8 @@ impl From<SystemTime> for Moment {
     }
 }
 
-/// The identity of an overlay or partition. If a name is used again, the identity differs and the times start anew.
+/// The identity of an overlay or partition. A later one with the same name has another identity, so its times start
+/// anew.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -83,7 +84,7 @@ pub enum TimedKind {
 pub struct Absent {
     /// The parts that have ended.
     pub ended: BTreeSet<TimedId>,
-    /// The parts before their start, or in the up time of their flap.
+    /// The parts that have not started, and the partitions whose flap has the link up.
     pub asleep: BTreeSet<TimedId>,
 }
 
@@ -116,7 +117,8 @@ pub struct Flap {
     #[serde(rename = "up_ns", with = "super::nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub up: Duration,
-    /// The random range of the time of each change, in percent of the shorter duration; at most 50.
+    /// The width of the range in which the time of each change is random, in percent of the shorter of the two
+    /// durations; at most 50.
     pub spread: u8,
     /// The seed of the random times, the same on all nodes.
     pub seed: u64,
@@ -154,15 +156,15 @@ impl Timing {
 impl Flap {
     fn phase(&self, elapsed: Duration) -> Phase {
         let cycle = self.down.saturating_add(self.up).as_nanos().max(1);
-        // The change that begins the cycle of `elapsed`, without random times.
+        // The number of the change that would begin the cycle of `elapsed` if no time were random.
         let nominal = 2 * u64::try_from(elapsed.as_nanos() / cycle).unwrap_or(u64::MAX / 2);
-        // A change is early or late by at most a quarter of the shorter duration, so the next change is among these.
+        // A change is early or late by at most a quarter of the shorter duration, so `changes` has the next change.
         let changes = nominal.saturating_sub(1)..nominal.saturating_add(4);
         let next = changes.clone().find(|change| self.change(*change) > elapsed).unwrap_or(changes.end);
         Phase { is_on: next % 2 == 1, until: Some(self.change(next)) }
     }
 
-    /// The time of a change after the start. Change 0 is the start. Even changes take the link down. Odd changes bring
+    /// The time from the start to a change. Change 0 is the start. Even changes take the link down. Odd changes bring
     /// the link up.
     fn change(&self, number: u64) -> Duration {
         let cycle = u32::try_from(number / 2).unwrap_or(u32::MAX);

@@ -36,7 +36,7 @@ use crate::{
     wire::GREETING,
 };
 
-/// Time for a keeper to listen or to exit.
+/// The time limit for a keeper to start listening, or to exit.
 const KEEPER_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The options of `netemctl agent --stdio`, which the caller gives in its ssh command.
@@ -48,7 +48,7 @@ pub struct BridgeOptions {
     pub interfaces: Vec<IfName>,
     /// True if the caller will make a change. The bridge then replaces a keeper that cannot make the change.
     pub changes: bool,
-    /// A network. The interface with an address in this network may also be shaped, if only one interface has one.
+    /// A network. If exactly one interface has an address in this network, that interface may also be shaped.
     pub network: Option<IpNetwork>,
     /// The caller's connection, as in `SSH_CONNECTION`: address and port of the client, then of this host.
     pub connection: Option<String>,
@@ -113,9 +113,9 @@ pub enum BridgeError {
 /// The agent to connect to.
 struct Agent {
     socket: PathBuf,
-    /// The configuration for a keeper.
+    /// The path of the configuration for a new process of this agent.
     config: PathBuf,
-    /// The text of the keeper's configuration; `None`: the configuration is the host's own.
+    /// The text that a keeper's `config` must have; `None`: `config` is the host's own configuration.
     text: Option<String>,
 }
 
@@ -149,7 +149,9 @@ pub fn bridge<E: From<BridgeError>>(
     Ok(join(&stream).map_err(BridgeError::Broken)?)
 }
 
-/// The interface with an address in a network; `None`: no interface, or several. The controller then reports the error.
+/// The interface with an address in a network; `None`: no interface, or several.
+///
+/// `None` is not an error here. The controller looks for the interface too, and reports the error.
 fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     let host = kernel.host().ok()?;
     let is_in = |link: &&Link| link.addresses.iter().any(|own| network.contains(own.ip()));
@@ -219,7 +221,8 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         return Ok(());
     }
     let running = UnixStream::connect(folder.socket()).ok();
-    // The journal is read before the keeper ends: if the journal is unreadable, the keeper must end its timed changes.
+    // The journal is read before the keeper is ended. If the journal is unreadable, the keeper must stay: no other
+    // process can end its timed changes.
     let entry = journal::read(&folder.journal())?;
     let is_clear = entry.is_none_or(|entry| entry.is_clear());
     let only_asks = !options.changes || options.node.is_none();
@@ -305,7 +308,7 @@ fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError
             return Err(BridgeError::Ended { status, log });
         }
         if Instant::now() > deadline {
-            // No bridge would use this keeper.
+            // No bridge can use a keeper that does not listen.
             drop(keeper.kill());
             return Err(BridgeError::Stuck(keeper.id(), "listen"));
         }

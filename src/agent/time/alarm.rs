@@ -72,11 +72,11 @@ mod tests {
     const MOMENT: Duration = Duration::from_millis(50);
 
     #[tokio::test]
-    async fn an_alarm_can_be_set_many_times_and_never_expires_without_a_time() {
+    async fn an_alarm_can_be_set_repeatedly_and_without_a_time_it_never_expires() {
         let alarm = Alarm::new().unwrap();
         for _ in 0..3 {
             let at = Now::read().uptime + MOMENT;
-            // A wait that was cancelled after it had set the timer must not end the next wait.
+            // The first wait sets the timer and is cancelled. The second wait must not end at the time of the first.
             tokio::select! {
                 biased;
                 () = alarm.at(Some(at.saturating_sub(MOMENT / 2))) => {}

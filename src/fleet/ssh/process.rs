@@ -70,7 +70,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // On SIGTERM, ssh also ends its proxies. The child's process id is valid until its exit status is read.
+        // On SIGTERM, ssh also ends its proxies. `id` is `None` after the exit status is read, so the signal cannot
+        // reach another process.
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

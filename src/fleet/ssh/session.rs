@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_greeting_the_text_of_the_host_is_the_error_up_to_a_limit() {
+    async fn without_a_greeting_the_error_is_the_text_up_to_the_limit() {
         assert_eq!(greeted(&mut BufReader::new(&b"no such\ncommand"[..])).await, Err("no such\ncommand".to_owned()));
         let much = vec![b'x'; 3 * PREAMBLE_LIMIT];
         assert_eq!(greeted(&mut BufReader::new(&much[..])).await.unwrap_err().len(), PREAMBLE_LIMIT);
