@@ -105,7 +105,7 @@ impl Context {
     }
 
     /// The time limits of questions to agents. They leave time to print the answers.
-    pub(super) fn patience(&self) -> Timeouts {
+    pub(super) fn timeouts(&self) -> Timeouts {
         let deadline = self.deadline.as_ref().map(|deadline| {
             let left = deadline.left();
             Instant::now() + left.saturating_sub((left / 4).min(TO_PRINT))

@@ -306,16 +306,16 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         Phase::Commit => "failed",
         Phase::Confirm => "did not confirm",
     };
-    let fate = match phase {
+    let state = match phase {
         Phase::Read | Phase::Prepare => "nothing was changed".to_owned(),
-        Phase::Commit | Phase::Confirm => fate(&left),
+        Phase::Commit | Phase::Confirm => state(&left),
     };
     let exit = Exit::of_many(failures.values().map(exit_of)).unwrap_or(Exit::Failed);
     let mut failure = if failures.is_empty() {
-        Failure::new(Exit::Failed, format!("interrupted; {fate}"))
+        Failure::new(Exit::Failed, format!("interrupted; {state}"))
     } else {
         let failed = hostlist::fold(&failures.keys().cloned().collect::<Vec<_>>());
-        Failure::new(exit, format!("{failed} {what}; {fate}"))
+        Failure::new(exit, format!("{failed} {what}; {state}"))
     };
     failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.into())).collect();
     if !left.is_empty() {
@@ -333,7 +333,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
 }
 
 /// The state of the nodes after a rollback.
-fn fate(left: &BTreeMap<NodeName, Left>) -> String {
+fn state(left: &BTreeMap<NodeName, Left>) -> String {
     let mut states: BTreeMap<RollbackState, Vec<NodeName>> = BTreeMap::new();
     for (node, left) in left {
         states.entry(left.state).or_default().push(node.clone());

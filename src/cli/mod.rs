@@ -12,9 +12,8 @@ mod exit;
 mod failure;
 mod heal;
 mod inventory;
-mod lab;
-
 mod inventory_in_use;
+mod lab;
 mod log;
 mod new;
 mod node_lookup;

@@ -47,7 +47,7 @@ const RTT_WITHIN: Rtt = Rtt::from_nanos(20_000_000);
 impl New {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let template = Template { text: self.text()? };
-        context.answer(&template, || template.text.clone())?;
+        context.answer_as_is(&template, || template.text.clone())?;
         Ok(Exit::Ok)
     }
 
@@ -118,7 +118,7 @@ fn rtt(text: &str) -> Result<Rtt, String> {
     if rtt > Rtt::MAX {
         return Err(format!("the longest RTT is {}", Rtt::MAX));
     }
-    if rtt.one_way() + rtt.one_way() != rtt {
+    if rtt.exact_half().is_none() {
         return Err(format!("half of {rtt} is not a whole nanosecond"));
     }
     Ok(rtt)

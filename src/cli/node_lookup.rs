@@ -125,11 +125,11 @@ impl InventoryInUse {
         let is_partial = open.len() < self.file.open_questions().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.ask("reading the addresses of the nodes", async |_| {
-            let document = async |node: &NodeName| fleet.call_one(context.patience(), node, GetWanted {}).await.ok();
+            let document = async |node: &NodeName| fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok();
             let (meant, others) = (fleet.of(&is_meant), fleet.of(|node| !is_meant(node)));
-            let briefly = context.patience().at_most(OTHERS_TIMEOUT);
+            let briefly = context.timeouts().at_most(OTHERS_TIMEOUT);
             let host = |_: &NodeName| GetHost {};
-            let (answers, of_others) = tokio::join!(meant.call(context.patience(), host), others.call(briefly, host));
+            let (answers, of_others) = tokio::join!(meant.call(context.timeouts(), host), others.call(briefly, host));
             let (hosts, silent) = split(answers.into_iter().chain(of_others).collect());
             let remembered = match hosts.keys().next() {
                 // The document of a node that answers has the places of the others.

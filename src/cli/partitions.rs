@@ -105,7 +105,7 @@ struct Flapping {
 struct Says {
     sides: String,
     packets: String,
-    fate: String,
+    effect: String,
     time: String,
 }
 
@@ -116,7 +116,7 @@ pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
 
 /// The name of a partition, followed by details that the name does not have: sides, ports, mode and times.
 pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
-    let Says { sides, packets, fate, .. } = Says::of(partition, wanted, None);
+    let Says { sides, packets, effect, .. } = Says::of(partition, wanted, None);
     let mut details = Vec::new();
     let words = match &partition.shape {
         Shape::Sides { sides } => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
@@ -129,7 +129,7 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
         details.push(packets);
     }
     if partition.mode != Mode::Drop {
-        details.push(fate);
+        details.push(effect);
     }
     details.extend(partition.timing.map(schedule));
     let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
@@ -138,9 +138,9 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
 
 /// Draws a table of the partitions, and a line for each partition that has cut nothing so far.
 pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
-    let row = |Parted { name, says: Says { sides, packets, fate, time }, cut, .. }: &Parted| {
+    let row = |Parted { name, says: Says { sides, packets, effect, time }, cut, .. }: &Parted| {
         let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
-        [name, sides, packets, fate, &cut, time].map(String::clone).to_vec()
+        [name, sides, packets, effect, &cut, time].map(String::clone).to_vec()
     };
     let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
     let mut text = table(styled, &header, partitions.iter().map(row).collect());
@@ -239,7 +239,7 @@ impl Says {
         Self {
             sides: sides(&partition.shape, wanted),
             packets: if ports.is_empty() { "all".to_owned() } else { ports.join(", ") },
-            fate: match partition.mode {
+            effect: match partition.mode {
                 Mode::Drop => "dropped".to_owned(),
                 Mode::Reject => "rejected".to_owned(),
                 Mode::Loss { loss: share } => format!("lost, {share} of them"),

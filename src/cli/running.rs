@@ -22,16 +22,16 @@ const ORDER_WITHIN: Duration = Duration::from_secs(90);
 impl Context {
     /// Ends the process at the timeout, unless the process already runs work or prints its answer.
     ///
-    /// This timeout is for reads of a file or pipe whose writer never ends. Work has its own timeout. `fate` is the end
+    /// This timeout is for reads of a file or pipe whose writer never ends. Work has its own timeout. `state` is the end
     /// of the message: the state after the timeout.
-    pub(super) fn watch(&self, fate: &'static str) {
+    pub(super) fn watch(&self, state: &'static str) {
         let Some(deadline) = self.deadline.clone() else { return };
         let context = self.clone();
         thread::spawn(move || {
             thread::sleep(deadline.left());
             let settled = context.settled.lock().unwrap_or_else(PoisonError::into_inner);
             if !*settled {
-                let failure = Failure::new(Exit::TimedOut, format!("{}; {fate}", deadline.says()));
+                let failure = Failure::new(Exit::TimedOut, format!("{}; {state}", deadline.says()));
                 let exit = context.say(&failure);
                 process::exit(i32::from(exit.code()));
             }

@@ -110,17 +110,17 @@ impl Status {
         let inventory_in_use = context.inventory_in_use(None)?;
         let fleet = inventory_in_use.agents(context)?;
         let (up, down, wanted, counters) = context.ask("reading the nodes", async |_| {
-            let (up, down) = split(fleet.call(context.patience(), |_| GetStatus {}).await);
+            let (up, down) = split(fleet.call(context.timeouts(), |_| GetStatus {}).await);
             let has_more =
                 |status: &NodeStatus| self.counters || !(status.overlays.is_empty() && status.partitions.is_empty());
             let wanted = match up.iter().find(|(_, status)| has_more(status)) {
                 // If the node stops answering now, its document is missing, but its status has the names.
-                Some((node, _)) => fleet.call_one(context.patience(), node, GetWanted {}).await.ok(),
+                Some((node, _)) => fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok(),
                 None => None,
             };
             let wanted = wanted.map(|document| document.lasting()).unwrap_or_default();
             let counters = if self.counters {
-                Some(split(fleet.call(context.patience(), |_| GetCounters {}).await).0)
+                Some(split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0)
             } else {
                 None
             };

@@ -128,12 +128,12 @@ impl Verify {
             context
                 .check_time_for(&format!("measuring {pairs}"), takes)
                 .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
-            let before = split(fleet.call(context.patience(), |_| GetCounters {}).await).0;
+            let before = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
             progress.says(format!("measuring {pairs}"));
             let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
             let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
-            let after = split(fleet.call(context.patience(), |_| GetCounters {}).await).0;
-            let hosts = split(fleet.call(context.patience(), |_| GetHost {}).await).0;
+            let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
+            let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
             let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
             let seen = Seen {
                 overflowed: Overflow::between(&wanted.inventory, &before, &after),

@@ -11,7 +11,7 @@ use super::pattern::Pattern;
 use crate::{
     pki::TlsTable,
     plan::Transport,
-    topology::{Finding, Table, TableEntry, Word, integer, nearest},
+    topology::{Finding, Table, TableEntry, Word, did_you_mean, integer},
 };
 
 /// An inventory with checked keys and types.
@@ -171,10 +171,9 @@ fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<
     let word = entry.string(findings)?;
     let found = Transport::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
     if found.is_none() {
-        let near = nearest(word.get_ref(), Transport::ALL.map(Transport::name));
         findings.push(
             Finding::new(word.span(), format!("unknown transport `{}`", word.get_ref()))
-                .label(near.map(|near| format!("did you mean `{near}`?")).unwrap_or_default())
+                .label(did_you_mean(word.get_ref(), Transport::ALL.map(Transport::name)))
                 .help("the transports are \"https\", \"ssh\" and, on this machine, \"unix\""),
         );
     }

@@ -58,9 +58,9 @@ fn members_of(
     let mut members = Vec::new();
     for name in list.names() {
         let Some((node, _)) = name.parse().ok().and_then(|node: NodeName| nodes.get_key_value(&node)) else {
-            let meant = UnknownName::new(&name, nodes.keys().map(NodeName::as_str)).suggestion;
+            let unknown = UnknownName::new(&name, nodes.keys().map(NodeName::as_str));
             return Err(Finding::new(word.span(), format!("no node is called `{name}`"))
-                .label(meant.map(|meant| format!("did you mean `{meant}`?")).unwrap_or_default())
+                .label(unknown.label())
                 .help("a zone has nodes of `[nodes]`")
                 .into());
         };

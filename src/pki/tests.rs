@@ -35,8 +35,8 @@ fn a_role_is_written_as_one_uri_and_read_back() {
 #[test]
 fn a_certificate_has_only_its_role_and_its_names() {
     let authority = Authority::new(Validity::days(2)).unwrap();
-    let names = |wish: &CertificateRequest| {
-        let certificate = der(&authority.issue(wish).unwrap().certificate);
+    let names = |request: &CertificateRequest| {
+        let certificate = der(&authority.issue(request).unwrap().certificate);
         let (_, parsed) = X509Certificate::from_der(&certificate).unwrap();
         let names = parsed.subject_alternative_name().unwrap().unwrap().value.general_names.clone();
         let names: Vec<String> = names

@@ -187,7 +187,7 @@ pub struct Expected {
 const LOSES: Duration = Duration::from_millis(100);
 
 /// The largest delay that a late machine adds to an answer, as a multiple of the lateness. An answer passes four
-/// queues, of which two may be as late as the 90th percentile.
+/// queues. Two of the queues may be as late as the 90th percentile.
 const TIMES_LATE: u64 = 2;
 
 /// The network's own delay, in nanoseconds: the median over all links without jitter. A few wrong links hardly change

@@ -99,7 +99,7 @@ pub(crate) use self::{
     parameters::integer,
     reader::{Table, TableEntry, Word},
     source::Lines,
-    suggest::nearest,
+    suggest::{did_you_mean, nearest},
     warnings::ranges_without_brackets,
 };
 use self::{

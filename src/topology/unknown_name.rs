@@ -47,7 +47,7 @@ impl UnknownName {
     }
 
     /// The suggestion, as the label of a finding.
-    pub(super) fn label(&self) -> String {
+    pub(crate) fn label(&self) -> String {
         self.suggestion.as_ref().map(|name| format!("did you mean `{name}`?")).unwrap_or_default()
     }
 

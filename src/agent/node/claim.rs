@@ -72,7 +72,7 @@ fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
     let unwritable = |error| JournalError::Unwritable(path.into(), error);
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
     let file = match made {
-        // A lock needs no write access, so a read-only file system is no error.
+        // flock(2) needs no write access, so the lock also works on a read-only file system.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&beside).map_err(|_| error),
         made => made,
     };

@@ -236,7 +236,7 @@ impl<P: Payload> Transactions<P> {
         Self { held, phase: Phase::AtRest(None), finished, rolled_back }
     }
 
-    /// The transactions after a restart. A change that was not confirmed is rolled back.
+    /// The transactions of a restarted agent. An unconfirmed change is rolled back.
     pub(crate) fn recovered(record: Record<P::Document>) -> Self {
         let Record { held, transaction, finished } = record;
         let mut recovered = Self { finished, ..Self::of(held) };

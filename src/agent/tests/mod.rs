@@ -285,8 +285,8 @@ fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
 /// The document `base` with an overlay on all links of node n2 for the time `lasts`.
 fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
     let change = LinkChange::parse(Source::new("<set>", says), true).unwrap();
-    let wish = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
-    let wanted = base.with_overlay(wish, inventory()).unwrap();
+    let request = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
+    let wanted = base.with_overlay(request, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
 }
 

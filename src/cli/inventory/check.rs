@@ -87,7 +87,7 @@ impl Check {
         let inventory_in_use = self.which.inventory_in_use(context)?;
         let fleet = inventory_in_use.agents(context)?;
         let answers =
-            context.ask("asking the nodes", async |_| Ok(fleet.call(context.patience(), |_| GetHost {}).await))?;
+            context.ask("asking the nodes", async |_| Ok(fleet.call(context.timeouts(), |_| GetHost {}).await))?;
         let (mut hosts, silent) = split(answers);
         let Resolved { inventory, mismatches } = inventory_in_use.file.resolve(&hosts, &BTreeMap::new());
         let mut answering = inventory.clone();
@@ -97,7 +97,7 @@ impl Check {
         let fleet = context.fleet_of(Agents::Placed(answering), inventory_in_use.file.tls())?;
         let Tried { refusals, untried } = context.ask("making a dry run", async |_| {
             let tried = try_out(&fleet);
-            let Some(until) = context.patience().deadline else { return Ok(tried.await) };
+            let Some(until) = context.timeouts().deadline else { return Ok(tried.await) };
             Ok(timeout_at(until.into(), tried).await.unwrap_or_else(|_| Tried::not(&"the timeout expired")))
         })?;
         let failing = silent.values().chain(refusals.values()).map(exit_of);

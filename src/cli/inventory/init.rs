@@ -187,7 +187,7 @@ fn ask(
     }
     let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
     let (hosts, silent) = context.ask(&format!("asking {}", count(addresses.len(), "host")), async |_| {
-        Ok(split(fleet.call(context.patience(), |_| GetHost {}).await))
+        Ok(split(fleet.call(context.timeouts(), |_| GetHost {}).await))
     })?;
     if !silent.is_empty() {
         let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);

@@ -42,7 +42,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
     let lab = context.lab()?;
     let fleet = context.fleet_of(Agents::Placed(lab.inventory()), None)?;
     let (_, down) =
-        context.ask("asking the nodes", async |_| Ok(split(fleet.call(context.patience(), |_| GetStatus {}).await)))?;
+        context.ask("asking the nodes", async |_| Ok(split(fleet.call(context.timeouts(), |_| GetStatus {}).await)))?;
     let texts = |networks: &[ipnetwork::IpNetwork]| {
         let global = networks.iter().map(ipnetwork::IpNetwork::ip).filter(|address| !is_link_local(address));
         global.map(|address| address.to_string()).collect()

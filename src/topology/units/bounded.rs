@@ -38,8 +38,7 @@ impl Quantity for HalfRtt {
 
     fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake> {
         let rtt: Rtt = at_most(Rtt::MAX, decimal)?;
-        let half = rtt.one_way();
-        if half + half == rtt { Ok(Self(half)) } else { Err(QuantityMistake::TooPrecise) }
+        rtt.exact_half().map(Self).ok_or(QuantityMistake::TooPrecise)
     }
 }
 

@@ -111,6 +111,11 @@ impl Rtt {
     pub const fn one_way(self) -> Delay {
         Delay(self.0 / 2)
     }
+
+    /// Half of the round-trip time. `None` for an odd number of nanoseconds.
+    pub(crate) const fn exact_half(self) -> Option<Delay> {
+        if self.0.is_multiple_of(2) { Some(self.one_way()) } else { None }
+    }
 }
 
 /// The sum of the delays of the two directions. Saturates after 584 years.

@@ -116,7 +116,7 @@ pub(super) enum Answer {
     Waits,
 }
 
-/// What an agent has of a controller's change for good, or until it is rolled back.
+/// The last state of a controller's change on an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Gone,
