@@ -1,14 +1,21 @@
-//! The protocol, checked: controllers and agents, through every order of messages and a number of faults.
+//! The protocol check: runs controllers and agents through every order of messages, with a limited number of faults.
 //!
-//! What an agent does is `Transactions::step`, what a controller does is `fleet::decision`: the code itself, not a model of
-//! it. The only things that are made up are the kernel, which does as it is told, and the network. It may lose a message or
-//! its answer, deliver it late or twice; an agent may be killed and started again, a lease may be over early, a controller
-//! may be killed or be held up for a minute.
+//! Agents run `Transactions::step`, and controllers run `fleet::decision`: the product's code, not a model of the code.
+//! Only the kernel and the network are simulated. The kernel never fails. A fault is one of these:
 //!
-//! After every history, when everything has come to rest, all nodes have one document, and what each controller has said
-//! is true ([`verdict`]). The exceptions are what no protocol can rule out. Nodes may differ after a controller was killed
-//! when some nodes had its *confirm* or *roll back* and others had not, and after one has said `unknown` of a node. So they may
-//! after one was held up for a minute between its *confirm* and its *roll back*, and a command on some nodes has not waited.
+//! - The network loses a message or an answer, or delivers a message late or twice.
+//! - An agent is killed and started again.
+//! - A lease expires early.
+//! - A controller is killed, or stops for a minute.
+//!
+//! A history is one sequence of messages and faults. At the end of each history, all nodes must have the same document,
+//! and each controller's report must be true ([`verdict`]). No protocol can prevent these exceptions, after which nodes
+//! may differ:
+//!
+//! - A controller was killed after some nodes, but not all, received its *confirm* or *roll back*.
+//! - A controller reported a node as `unknown`.
+//! - A controller stopped for a minute between its *confirm* and its *roll back*, and a command on some of the nodes did
+//!   not wait for the controller.
 
 mod agents;
 mod controllers;
@@ -18,55 +25,55 @@ mod verdict;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use self::{
-    agents::{Agent, AgentId, Answer, Happening},
+    agents::{Agent, AgentId, Answer, Input},
     controllers::{Controller, ControllerId, Known},
 };
 use super::*;
 use crate::{fleet::snapshot::Snapshot, plan::Stamp, wire::Document};
 
-/// A document, by its place in [`Check::documents`].
+/// An index in [`Check::documents`].
 type DocumentId = u8;
 
-/// What is checked.
+/// An error that the test adds to the code, to show that the check finds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mutant {
-    /// The code as it is.
+    /// No error.
     None,
-    /// An agent that says of what it keeps that it is rolled back, as it once did.
+    /// An agent answers that a change is rolled back although the agent keeps it. An earlier version did this.
     SaysRolledBack,
-    /// An agent that keeps what is prepared when it rolls back the document below.
+    /// An agent rolls back a document and does not cancel the change prepared on top.
     KeepsPrepared,
-    /// A controller that edits whatever document it reads.
+    /// A controller edits any document, also an unconfirmed one.
     EditsAnything,
-    /// An agent that says of a change that it is kept when another one on top of it is confirmed there, as it once did.
+    /// An agent answers that a change is kept as soon as this agent confirms a change on top. An earlier version did this.
     SaysKept,
-    /// An agent that does not record the rollback of a covered change.
+    /// An agent does not record the rollback of a covered change.
     ForgetsRollback,
-    /// An agent that takes a change of some nodes on top of one that is not finished.
-    PartsUnfinished,
-    /// A controller that says of a document that it is in force without asking whether it is finished.
+    /// An agent accepts a change on top of an unfinished change although the new change leaves out some nodes.
+    AcceptsSubset,
+    /// A controller reports a document as in force although the document may still be rolled back.
     TrustsUnfinished,
 }
 
-/// What a command does.
+/// The kind of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verb {
-    /// Adds something, as `partition` does.
+    /// Adds an entry to the document, as `partition` does.
     Adds,
-    /// The same, and brings nodes in line that do not agree, as `apply` does.
+    /// Adds an entry, and also works if the nodes have different documents, as `apply` does.
     Replaces,
-    /// Asks for what is there, as a repeated `apply` does.
+    /// Asks for the document in force, as a repeated `apply` does.
     Repeats,
 }
 
-/// A controller's command, and the nodes that it is made on.
+/// A controller's command, and the nodes that it changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Command<const N: usize> {
     verb: Verb,
     on: [bool; N],
 }
 
-/// All orders of the nodes.
+/// All permutations of the nodes.
 fn permutations<const N: usize>() -> impl Iterator<Item = [usize; N]> {
     let size = u32::try_from(N).unwrap();
     let places = move |number: usize| std::array::from_fn(|place| number / N.pow(place.try_into().unwrap()) % N);
@@ -82,7 +89,7 @@ impl<const N: usize> Command<N> {
         Self { verb, on: [true; N] }
     }
 
-    /// One with `--only`.
+    /// A command with `--only`.
     fn only(verb: Verb, on: [bool; N]) -> Self {
         Self { verb, on }
     }
@@ -92,11 +99,11 @@ impl<const N: usize> Command<N> {
 #[derive(Clone, Copy)]
 struct Draft {
     wanted: DocumentId,
-    /// Whether nothing is to be done for it to be in force.
+    /// True if all nodes have the document in force, so that no change is necessary.
     is_in_force: bool,
 }
 
-/// Who edits which document, what all nodes have, and whether the document is not finished.
+/// The controller, the document of each node, the document to edit, and whether that document is unfinished.
 type DraftKey<const N: usize> = (u8, [Option<DocumentId>; N], DocumentId, bool);
 
 struct Check<const N: usize, const C: usize> {
@@ -105,23 +112,23 @@ struct Check<const N: usize, const C: usize> {
     documents: Vec<(Wanted, Stamp)>,
     drafts: HashMap<DraftKey<N>, Option<Draft>>,
     agents: Vec<Agent>,
-    /// Whose change is under way on each of them.
-    holders: Vec<Option<u8>>,
+    /// For each agent, the controller whose change is under way.
+    lease_holders: Vec<Option<u8>>,
     agent_ids: HashMap<Agent, AgentId>,
-    happened: HashMap<(AgentId, Happening), (AgentId, Answer)>,
+    agent_steps: HashMap<(AgentId, Input), (AgentId, Answer)>,
     controllers: Vec<Known<N>>,
     controller_ids: HashMap<Controller<N>, ControllerId>,
-    answered: HashMap<(ControllerId, usize, Answer), ControllerId>,
-    /// The ways in which nodes can be called otherwise so that each command is on the same nodes as before: they make
-    /// no difference.
-    names: Vec<[usize; N]>,
-    /// How many histories lead on from a state.
+    controller_steps: HashMap<(ControllerId, usize, Answer), ControllerId>,
+    /// The permutations of the nodes that leave each command on the same nodes. States that differ only by such a
+    /// permutation are equivalent.
+    renamings: Vec<[usize; N]>,
+    /// The number of histories from each visited state.
     visited: HashMap<u64, f64>,
     transitions: u64,
-    rests: u64,
-    /// The states at rest in which nodes may differ, and those of them in which they do.
-    residues: [u64; 2],
-    wrong: Option<String>,
+    final_states: u64,
+    /// The number of final states in which nodes may differ, and the number of those in which nodes do differ.
+    exceptions: [u64; 2],
+    violation: Option<String>,
 }
 
 fn ticket(who: u8) -> Ticket {
@@ -137,7 +144,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let mut inventory = inventory();
         inventory.nodes.retain(|name, _| (0..N).any(|number| node(number) == *name));
         let nothing = Wanted { inventory, ..Wanted::default() };
-        // Something is in force, so that documents differ in more than their generation.
+        // A document is in force at the start, so that documents differ in more than their generation.
         let base = Wanted { inventory: nothing.inventory.clone(), ..parted(&nothing, "n2", None) };
         let stamp = base.stamp();
         Self {
@@ -146,18 +153,20 @@ impl<const N: usize, const C: usize> Check<N, C> {
             documents: vec![(base, stamp)],
             drafts: HashMap::new(),
             agents: Vec::new(),
-            holders: Vec::new(),
+            lease_holders: Vec::new(),
             agent_ids: HashMap::new(),
-            happened: HashMap::new(),
+            agent_steps: HashMap::new(),
             controllers: Vec::new(),
             controller_ids: HashMap::new(),
-            answered: HashMap::new(),
-            names: permutations().filter(|names| commands.iter().all(|command| command.is_same_under(names))).collect(),
+            controller_steps: HashMap::new(),
+            renamings: permutations()
+                .filter(|names| commands.iter().all(|command| command.is_same_under(names)))
+                .collect(),
             visited: HashMap::new(),
             transitions: 0,
-            rests: 0,
-            residues: [0; 2],
-            wrong: None,
+            final_states: 0,
+            exceptions: [0; 2],
+            violation: None,
         }
     }
 
@@ -170,12 +179,12 @@ impl<const N: usize, const C: usize> Check<N, C> {
         (0..N).filter_map(|number| Some((node(number), stamp(stamps[number]?)))).collect()
     }
 
-    /// Whether a document has a controller's change.
+    /// True if a document has a controller's change.
     fn has(&self, document: DocumentId, who: u8) -> bool {
         self.wanted(document).partitions.iter().any(|partition| partition.name == ticket(who).0)
     }
 
-    /// Edits the document that was read, as `Fleet` does.
+    /// Edits the document `read`, as `Fleet` does.
     fn draft(
         &mut self,
         who: u8,
@@ -222,29 +231,29 @@ impl<const N: usize, const C: usize> Check<N, C> {
     }
 }
 
-/// Goes through every history with that many faults.
-#[expect(clippy::print_stdout, reason = "says how much was enumerated")]
+/// Runs every history with at most this many faults. Returns a violation, if there is one.
+#[expect(clippy::print_stdout, reason = "reports the number of histories")]
 fn check<const N: usize, const C: usize>(mutant: Mutant, commands: [Command<N>; C], faults: u8) -> Option<String> {
     let mut check = Check::new(mutant, commands);
     let began = std::time::Instant::now();
     let histories = check.run(faults);
-    let said: Vec<String> = commands.iter().map(Command::said).collect();
+    let described: Vec<String> = commands.iter().map(Command::describe).collect();
     println!(
         "{N} agents, {C} controllers ({}), up to {faults} faults: {histories:.1e} histories, {} states, {} transitions; \
-         at rest in {} states, in {} of them nodes may differ, in {} they do; {:.1?}",
-        said.join(", "),
+         {} final states; nodes may differ in {} of them, and differ in {}; {:.1?}",
+        described.join(", "),
         check.visited.len(),
         check.transitions,
-        check.rests,
-        check.residues[0],
-        check.residues[1],
+        check.final_states,
+        check.exceptions[0],
+        check.exceptions[1],
         began.elapsed()
     );
-    check.wrong
+    check.violation
 }
 
 impl<const N: usize> Command<N> {
-    fn said(&self) -> String {
+    fn describe(&self) -> String {
         let nodes: Vec<String> =
             (0..N).filter(|number| self.on[*number]).map(|number| node(number).to_string()).collect();
         let only = if nodes.len() < N { format!(" only {}", nodes.join(" ")) } else { String::new() };
@@ -271,7 +280,7 @@ fn three_commands_on_top_of_each_other_leave_one_document() {
 #[test]
 fn commands_on_some_nodes_change_all_of_those_or_none_and_reports_are_true() {
     for (one, other) in [
-        // Disjoint, overlapping, one in the other.
+        // Disjoint, overlapping, nested twice.
         ([true, false, false], [false, true, true]),
         ([true, true, false], [false, true, true]),
         ([true, true, true], [true, false, false]),
@@ -296,7 +305,7 @@ fn the_check_finds_every_race_of_earlier_versions() {
         (Mutant::EditsAnything, whole(Verb::Replaces), 1),
         (Mutant::SaysKept, whole(Verb::Adds), 2),
         (Mutant::ForgetsRollback, whole(Verb::Adds), 2),
-        (Mutant::PartsUnfinished, part(Verb::Adds), 1),
+        (Mutant::AcceptsSubset, part(Verb::Adds), 1),
         (Mutant::EditsAnything, part(Verb::Replaces), 1),
         (Mutant::TrustsUnfinished, whole(Verb::Repeats), 1),
     ] {

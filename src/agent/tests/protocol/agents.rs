@@ -1,4 +1,4 @@
-//! What happens to an agent of the check, and what it answers: `Transactions::step`, and what `Node` does about it.
+//! The agents of the protocol check. They run `Transactions::step`, and do the resulting work as `Node` does.
 
 use super::{super::*, Check, DocumentId, Mutant, ticket};
 use crate::{
@@ -6,20 +6,20 @@ use crate::{
     fleet::decision::Heard,
 };
 
-/// What an agent has, by its place in [`Check::agents`].
+/// A state of an agent: an index in [`Check::agents`].
 pub(super) type AgentId = u16;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Toy;
+pub(super) struct TestPayload;
 
-/// A document, and the nodes that it is for.
+/// A document, and the nodes that it is for, one bit for each node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Held {
     pub(super) document: DocumentId,
     pub(super) on: u8,
 }
 
-impl Payload for Toy {
+impl Payload for TestPayload {
     type Document = Held;
     type Stamp = DocumentId;
     type Prepared = Held;
@@ -35,26 +35,26 @@ impl Payload for Toy {
     }
 }
 
-/// An agent, and its journal.
+/// An agent and its journal.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Agent {
-    pub(super) transactions: Transactions<Toy>,
+    pub(super) transactions: Transactions<TestPayload>,
     journal: Record<Held>,
 }
 
-/// What is asked of an agent, by the controller of that number.
+/// A request to an agent, by the controller with the number `who`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Message {
     Stamp,
-    /// `is_patient`: the controller of the last change is still waited for.
+    /// `agent_waits`: the agent still waits for the controller of its last change.
     Document {
-        is_patient: bool,
+        agent_waits: bool,
     },
     Prepare {
         who: u8,
         base: DocumentId,
         wanted: DocumentId,
-        is_patient: bool,
+        agent_waits: bool,
     },
     Commit {
         who: u8,
@@ -70,25 +70,25 @@ pub(super) enum Message {
     },
 }
 
-/// What happens to an agent.
+/// An input of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Happening {
-    Asked(Message),
-    /// The instant of a commit has come.
-    Instant {
+pub(super) enum Input {
+    Received(Message),
+    /// The commit time of the controller `who` has come.
+    CommitTime {
         who: u8,
     },
-    LeaseOver,
+    LeaseExpired,
     Killed,
 }
 
-/// Whether the controller that made the document may still roll it back.
+/// Says whether the controller that made a document may still roll it back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Unfinished {
     No,
-    IsWaitedFor,
-    /// It has not said that all nodes have confirmed it, and is no longer waited for.
-    IsOverdue,
+    AgentWaits,
+    /// The controller has not finished the change, and the agent no longer waits for the controller.
+    Overdue,
 }
 
 impl Unfinished {
@@ -110,18 +110,18 @@ pub(super) enum Answer {
         is_unconfirmed: bool,
         unfinished: Unfinished,
     },
-    /// A change of some nodes has to wait for the controller of the last change.
+    /// The change leaves out nodes of the last change, so it must wait for the controller of the last change.
     Unfinished,
-    /// The commit waits for its instant.
+    /// The commit waits for its commit time.
     Waits,
 }
 
-/// The last state of a controller's change on an agent.
+/// The state of a controller's change on an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    Gone,
+pub(super) enum ChangeState {
+    Absent,
     Kept,
-    /// It goes with the change on top of it.
+    /// The agent rolls the change back together with the change on top.
     Unwanted,
 }
 
@@ -136,7 +136,7 @@ impl Agent {
         self.transactions.prepared(ticket).is_some() || under_way.is_some_and(|under_way| under_way.ticket == *ticket)
     }
 
-    pub(super) fn standing(&self, ticket: &Ticket) -> Standing {
+    pub(super) fn change_state(&self, ticket: &Ticket) -> ChangeState {
         let record = self.transactions.record();
         let last = record.transaction.as_ref();
         let top = last.filter(|last| last.is_done && last.ticket == *ticket).map(|_| false);
@@ -144,21 +144,21 @@ impl Agent {
             .and_then(|last| chain(last.below.as_deref()).find(|made| made.ticket == *ticket))
             .map(|made| made.is_unwanted);
         match top.or(below) {
-            Some(true) => Standing::Unwanted,
-            Some(false) => Standing::Kept,
-            None if record.finished.has(ticket) => Standing::Kept,
-            None => Standing::Gone,
+            Some(true) => ChangeState::Unwanted,
+            Some(false) => ChangeState::Kept,
+            None if record.finished.has(ticket) => ChangeState::Kept,
+            None => ChangeState::Absent,
         }
     }
 
-    fn happen(&mut self, happening: Happening, on: impl Fn(DocumentId) -> u8, mutant: Mutant) -> Answer {
-        let heard = match happening {
-            Happening::Asked(Message::Stamp) => return Answer::Stamp(self.transactions.held().document),
-            Happening::Asked(Message::Document { is_patient }) => {
+    fn handle(&mut self, input: Input, on: impl Fn(DocumentId) -> u8, mutant: Mutant) -> Answer {
+        let heard = match input {
+            Input::Received(Message::Stamp) => return Answer::Stamp(self.transactions.held().document),
+            Input::Received(Message::Document { agent_waits }) => {
                 let unfinished = match self.transactions.unfinished() {
                     None => Unfinished::No,
-                    Some(_) if is_patient => Unfinished::IsWaitedFor,
-                    Some(_) => Unfinished::IsOverdue,
+                    Some(_) if agent_waits => Unfinished::AgentWaits,
+                    Some(_) => Unfinished::Overdue,
                 };
                 return Answer::Document {
                     document: self.transactions.held().document,
@@ -166,17 +166,17 @@ impl Agent {
                     unfinished,
                 };
             }
-            Happening::Asked(Message::Prepare { who, base, wanted, is_patient }) => {
+            Input::Received(Message::Prepare { who, base, wanted, agent_waits }) => {
                 let wanted = Held { document: wanted, on: on(wanted) };
-                let is_on_all = Toy::is_on_all_of(&wanted, self.transactions.held());
-                let on_all = !is_patient || is_on_all || mutant == Mutant::PartsUnfinished;
+                let is_on_all = TestPayload::is_on_all_of(&wanted, self.transactions.held());
+                let on_all = !agent_waits || is_on_all || mutant == Mutant::AcceptsSubset;
                 match self.transactions.step(Event::Prepare { ticket: ticket(who), base, on_all }) {
                     Ok(_) => self.step(Event::Checked(ticket(who), Duration::ZERO, wanted)),
                     Err(Refusal::Unfinished) => return Answer::Unfinished,
                     Err(_) => Heard::Conflict,
                 }
             }
-            Happening::Asked(Message::Commit { who }) => match self.transactions.step(Event::GetReady(ticket(who))) {
+            Input::Received(Message::Commit { who }) => match self.transactions.step(Event::GetReady(ticket(who))) {
                 Ok(Effect::Answer(())) => Heard::Yes,
                 Ok(_) => {
                     self.stage(who);
@@ -184,12 +184,12 @@ impl Agent {
                 }
                 Err(_) => Heard::Conflict,
             },
-            Happening::Instant { who } => self.commit(who),
-            Happening::Asked(Message::Confirm { who }) => self.step(Event::Confirm(ticket(who), Duration::ZERO)),
-            Happening::Asked(Message::Finish { who }) => self.step(Event::Finish(ticket(who))),
-            Happening::Asked(Message::Rollback { who }) => self.rollback(who, mutant),
-            Happening::LeaseOver => self.step(Event::LeaseExpired),
-            Happening::Killed => {
+            Input::CommitTime { who } => self.commit(who),
+            Input::Received(Message::Confirm { who }) => self.step(Event::Confirm(ticket(who), Duration::ZERO)),
+            Input::Received(Message::Finish { who }) => self.step(Event::Finish(ticket(who))),
+            Input::Received(Message::Rollback { who }) => self.rollback(who, mutant),
+            Input::LeaseExpired => self.step(Event::LeaseExpired),
+            Input::Killed => {
                 self.transactions = Transactions::recovered(self.journal.clone());
                 self.journal = self.transactions.record();
                 Heard::Absence
@@ -198,8 +198,8 @@ impl Agent {
         Answer::Heard(heard)
     }
 
-    /// Takes a step, and does what there is to do, as `Node` does.
-    fn step(&mut self, event: Event<Toy>) -> Heard {
+    /// Runs a step and does the resulting work, as `Node` does.
+    fn step(&mut self, event: Event<TestPayload>) -> Heard {
         match self.transactions.step(event) {
             Ok(Effect::RollBack(_)) => {
                 self.journal = self.transactions.record();
@@ -276,7 +276,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         }
         let id = AgentId::try_from(self.agents.len()).unwrap();
         let who = (0..C).filter_map(|who| u8::try_from(who).ok());
-        self.holders.push(who.into_iter().find(|who| agent.is_leased_to(&ticket(*who))));
+        self.lease_holders.push(who.into_iter().find(|who| agent.is_leased_to(&ticket(*who))));
         self.agents.push(agent.clone());
         self.agent_ids.insert(agent, id);
         id
@@ -286,7 +286,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         &self.agents[usize::from(agent)]
     }
 
-    /// The nodes that a document is for, as bits.
+    /// The nodes that a document is for, one bit for each node.
     pub(super) fn on(&self, document: DocumentId) -> u8 {
         let wanted = self.wanted(document);
         let is_on = |number: &usize| {
@@ -296,15 +296,15 @@ impl<const N: usize, const C: usize> Check<N, C> {
         (0..N).filter(is_on).map(|number| 1 << number).sum()
     }
 
-    /// What happens to an agent, and what it answers.
-    pub(super) fn happen(&mut self, agent: AgentId, happening: Happening) -> (AgentId, Answer) {
-        if let Some(known) = self.happened.get(&(agent, happening)) {
+    /// The agent's state after an input, and its answer.
+    pub(super) fn agent_step(&mut self, agent: AgentId, input: Input) -> (AgentId, Answer) {
+        if let Some(known) = self.agent_steps.get(&(agent, input)) {
             return *known;
         }
         let mut after = self.agent(agent).clone();
-        let answer = after.happen(happening, |document| self.on(document), self.mutant);
+        let answer = after.handle(input, |document| self.on(document), self.mutant);
         let result = (self.agent_id(after), answer);
-        self.happened.insert((agent, happening), result);
+        self.agent_steps.insert((agent, input), result);
         result
     }
 }

@@ -1,4 +1,4 @@
-//! What a controller of the check asks, and what it does with the answers: `fleet::decision`, and what `Fleet` does.
+//! The controllers of the protocol check. They run `fleet::decision`, and send its requests as `Fleet` does.
 
 use std::collections::BTreeMap;
 
@@ -16,14 +16,14 @@ use crate::{
     wire::Document,
 };
 
-/// A controller, by its place in [`Check::controllers`].
+/// A state of a controller: an index in [`Check::controllers`].
 pub(super) type ControllerId = u16;
 
-/// What a controller is at.
+/// The current request of a controller, or its final report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Phase<const N: usize> {
     Stamps,
-    /// It asks one of those that have the newest document, whichever that is.
+    /// The controller reads the document from any of the nodes with the newest document.
     Document {
         from: [bool; N],
     },
@@ -35,17 +35,17 @@ pub(super) enum Phase<const N: usize> {
         told: [bool; N],
         after_confirm: bool,
     },
-    /// It has said that every node has that document.
+    /// The controller has reported that all nodes have this document.
     Succeeded {
         wanted: DocumentId,
     },
-    /// It has said that every node had its change, and that another one lies on top of it.
+    /// The controller has reported that all nodes have its change, and that another change is on top.
     Superseded,
-    /// It has said what each node has of it.
+    /// The controller has reported a failure, and the state of the rollback on each node.
     Failed {
         left: [Option<RollbackState>; N],
     },
-    /// `halfway`: some nodes had been told to keep the change or to roll it back, and others had not.
+    /// `halfway`: some nodes, but not all, had received the *confirm* or the *roll back*.
     Killed {
         halfway: bool,
     },
@@ -57,7 +57,7 @@ pub(super) struct Controller<const N: usize> {
     pub(super) phase: Phase<N>,
     stamps: [Option<DocumentId>; N],
     wanted: DocumentId,
-    /// Whether nothing is to be done for that to be in force.
+    /// True if `wanted` is in force already, so that no change is necessary.
     is_in_force: bool,
     pub(super) answers: [Option<Answer>; N],
 }
@@ -87,12 +87,12 @@ impl<const N: usize> Controller<N> {
         Self { who, phase: Phase::Stamps, stamps: [None; N], wanted: 0, is_in_force: false, answers: [None; N] }
     }
 
-    /// What it knows makes no difference any more.
+    /// The controller at its end. Its knowledge is dropped, so that equal ends are equal states.
     pub(super) fn ended(self, phase: Phase<N>) -> Self {
         Self { phase, ..Self::new(self.who) }
     }
 
-    /// The same where the nodes are called otherwise.
+    /// The same controller with the nodes in another order.
     fn renamed(self, names: [usize; N]) -> Self {
         let phase = match self.phase {
             Phase::Document { from } => Phase::Document { from: names.map(|name| from[name]) },
@@ -107,13 +107,13 @@ impl<const N: usize> Controller<N> {
     }
 }
 
-/// What is known of a controller without looking at it again.
+/// A controller and values computed from it once.
 pub(super) struct Known<const N: usize> {
     pub(super) controller: Controller<N>,
     pub(super) is_over: bool,
-    /// What it asks each node that has not answered.
+    /// The request to each node that has not answered.
     pub(super) asks: [Option<Message>; N],
-    /// The same controller under each of the [`Check::names`].
+    /// The same controller under each of [`Check::renamings`].
     pub(super) renamed: Vec<ControllerId>,
 }
 
@@ -128,7 +128,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         });
         self.controller_ids.insert(controller, id);
         self.controllers.push(Known { controller, is_over: controller.phase.is_over(), asks, renamed: Vec::new() });
-        let renamed = self.names.clone().into_iter().map(|names| self.controller_id(controller.renamed(names)));
+        let renamed = self.renamings.clone().into_iter().map(|names| self.controller_id(controller.renamed(names)));
         self.controllers[usize::from(id)].renamed = renamed.collect();
         id
     }
@@ -137,16 +137,16 @@ impl<const N: usize, const C: usize> Check<N, C> {
         &self.controllers[usize::from(controller)]
     }
 
-    /// What a controller asks a node; `None`: nothing.
+    /// The request of a controller to a node; `None`: no request.
     fn message(&self, controller: &Controller<N>, number: usize) -> Option<Message> {
         let who = controller.who;
         let takes_part = self.commands[usize::from(who)].on[number];
         match (controller.phase, controller.stamps[number]) {
             (Phase::Stamps, _) => Some(Message::Stamp),
-            (Phase::Document { from }, _) => from[number].then_some(Message::Document { is_patient: true }),
+            (Phase::Document { from }, _) => from[number].then_some(Message::Document { agent_waits: true }),
             _ if !takes_part => None,
             (Phase::Prepare, Some(base)) => {
-                Some(Message::Prepare { who, base, wanted: controller.wanted, is_patient: true })
+                Some(Message::Prepare { who, base, wanted: controller.wanted, agent_waits: true })
             }
             (Phase::Commit, _) => Some(Message::Commit { who }),
             (Phase::Confirm, _) => Some(Message::Confirm { who }),
@@ -156,21 +156,21 @@ impl<const N: usize, const C: usize> Check<N, C> {
         }
     }
 
-    /// What becomes of a controller that gets an answer.
-    pub(super) fn heard(&mut self, id: ControllerId, number: usize, answer: Answer) -> ControllerId {
-        if let Some(known) = self.answered.get(&(id, number, answer)) {
+    /// The controller's state after an answer.
+    pub(super) fn controller_step(&mut self, id: ControllerId, number: usize, answer: Answer) -> ControllerId {
+        if let Some(known) = self.controller_steps.get(&(id, number, answer)) {
             return *known;
         }
         let mut controller = self.controller(id).controller;
         controller.answers[number] = Some(answer);
-        let after = self.proceeds(controller);
+        let after = self.advance(controller);
         let after = self.controller_id(after);
-        self.answered.insert((id, number, answer), after);
+        self.controller_steps.insert((id, number, answer), after);
         after
     }
 
-    /// What a controller does when all nodes have answered.
-    fn proceeds(&mut self, mut controller: Controller<N>) -> Controller<N> {
+    /// Moves a controller to its next phase if all required answers have arrived.
+    fn advance(&mut self, mut controller: Controller<N>) -> Controller<N> {
         let is_open = |answer: Option<Answer>| answer.is_none() || answer == Some(Answer::Waits);
         let is_asked = |number: &usize| self.message(&controller, *number).is_some();
         let is_one_enough = matches!(controller.phase, Phase::Document { .. });
@@ -223,7 +223,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
                             ..controller
                         }
                     }
-                    Next::Ask(Stage::Prepare) => unreachable!("nothing leads there"),
+                    Next::Ask(Stage::Prepare) => unreachable!("no answer leads to Prepare"),
                     Next::Succeeded { superseded: false } => controller.ended(Phase::Succeeded { wanted }),
                     Next::Succeeded { superseded: true } => controller.ended(Phase::Superseded),
                     Next::Failed(left) => {
@@ -235,7 +235,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         }
     }
 
-    /// What a controller makes of the document that a node has.
+    /// Edits the document that a node has sent; `None`: the controller refuses to edit it.
     fn read(&mut self, who: u8, from: usize, stamps: [Option<DocumentId>; N], answer: Answer) -> Option<Draft> {
         let Answer::Document { document: read, is_unconfirmed, unfinished } = answer else { return None };
         let stamp = &self.documents[usize::from(stamps[from]?)].1;

@@ -1,18 +1,19 @@
-//! Everything that can happen next, and so all histories.
+//! The successors of each state, and the search through all histories.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{
     Check,
-    agents::{Agent, AgentId, Answer, Happening, Held, Message, Standing, Unfinished},
+    agents::{Agent, AgentId, Answer, ChangeState, Held, Input, Message, Unfinished},
     controllers::{Controller, ControllerId, Phase},
     ticket,
 };
 use crate::fleet::decision::Heard;
 
-/// How many messages can be late at once.
-const LATE: usize = 2;
+/// The largest number of late messages at the same time.
+const MAX_LATE: usize = 2;
 
+/// A message that is delivered after its controller has given up, or for a second time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Late {
     node: u8,
@@ -22,40 +23,41 @@ pub(super) struct Late {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct State<const N: usize, const C: usize> {
     pub(super) agents: [AgentId; N],
-    /// Whose commits wait for their instant.
-    waiting: [[bool; C]; N],
+    /// For each node and controller: true if the commit waits for its commit time.
+    waiting_commits: [[bool; C]; N],
     pub(super) controllers: [ControllerId; C],
-    late: [Option<Late>; LATE],
-    /// Whether a controller was held up for a minute, and a command on some nodes has not waited for it.
+    late: [Option<Late>; MAX_LATE],
+    /// True if a controller stopped for a minute, and a command on some of the nodes did not wait for the controller.
     pub(super) was_overdue: bool,
+    /// The number of faults that may still occur.
     faults: u8,
 }
 
 impl<const N: usize, const C: usize> State<N, C> {
-    /// The same with one fault more.
-    fn failed(&self) -> Self {
+    /// The same state after one more fault.
+    fn with_fault(&self) -> Self {
         Self { faults: self.faults - 1, ..*self }
     }
 
     fn delay(&mut self, number: usize, message: Message) {
         let free = self.late.iter_mut().find(|late| late.is_none());
         let late = Late { node: u8::try_from(number).unwrap_or_default(), message };
-        *free.expect("no more messages are late than there are faults") = Some(late);
+        *free.expect("each late message is a fault") = Some(late);
         self.late.sort();
     }
 
-    /// Whether something happens without another fault.
-    fn has_more(&self, check: &Check<N, C>) -> bool {
-        let is_leased = |agent: &AgentId| check.holders[usize::from(*agent)].is_some();
+    /// True if the history continues even without another fault.
+    fn can_continue(&self, check: &Check<N, C>) -> bool {
+        let is_leased = |agent: &AgentId| check.lease_holders[usize::from(*agent)].is_some();
         self.late.iter().any(Option::is_some)
-            || self.waiting.iter().flatten().any(|waits| *waits)
+            || self.waiting_commits.iter().flatten().any(|waits| *waits)
             || self.controllers.iter().any(|controller| !check.controller(*controller).is_over)
             || self.agents.iter().any(is_leased)
     }
 }
 
 impl<const N: usize, const C: usize> Check<N, C> {
-    /// A state's successors.
+    /// All states that can follow a state.
     fn successors(&mut self, state: &State<N, C>) -> Vec<State<N, C>> {
         let mut next = Vec::new();
         let can_fail = state.faults > 0;
@@ -66,7 +68,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
             }
             let (controller, asks) = (known.controller, known.asks);
             if can_fail {
-                let mut killed = state.failed();
+                let mut killed = state.with_fault();
                 let halfway = self.is_halfway(state, who);
                 killed.controllers[who] = self.controller_id(controller.ended(Phase::Killed { halfway }));
                 next.push(killed);
@@ -79,33 +81,33 @@ impl<const N: usize, const C: usize> Check<N, C> {
         }
         for number in 0..N {
             for who in 0..C {
-                if state.waiting[number][who] {
-                    next.push(self.instant(state, number, who));
+                if state.waiting_commits[number][who] {
+                    next.push(self.reach_commit_time(state, number, who));
                 }
             }
-            if let Some(holder) = self.holders[usize::from(state.agents[number])] {
-                // A lease that is over while its controller goes on is a fault; any other is over some day.
-                let is_free = self.controller(state.controllers[usize::from(holder)]).is_over;
-                if is_free || can_fail {
-                    let mut over = if is_free { *state } else { state.failed() };
-                    over.agents[number] = self.happen(state.agents[number], Happening::LeaseOver).0;
-                    next.push(over);
+            if let Some(holder) = self.lease_holders[usize::from(state.agents[number])] {
+                // The lease of a running controller expires only by a fault. Every other lease expires at some time.
+                let has_ended = self.controller(state.controllers[usize::from(holder)]).is_over;
+                if has_ended || can_fail {
+                    let mut expired = if has_ended { *state } else { state.with_fault() };
+                    expired.agents[number] = self.agent_step(state.agents[number], Input::LeaseExpired).0;
+                    next.push(expired);
                 }
             }
             if can_fail {
-                let mut killed = state.failed();
-                killed.agents[number] = self.happen(state.agents[number], Happening::Killed).0;
-                // Those that wait for an answer hear that it hung up.
+                let mut killed = state.with_fault();
+                killed.agents[number] = self.agent_step(state.agents[number], Input::Killed).0;
+                // A controller that waits for an answer sees the connection close.
                 for who in 0..C {
-                    killed.waiting[number][who] = false;
+                    killed.waiting_commits[number][who] = false;
                     if self.waits_for(&killed, who, number) {
-                        self.hear(&mut killed, who, number, Answer::Heard(Heard::Silence));
+                        self.give_answer(&mut killed, who, number, Answer::Heard(Heard::Silence));
                     }
                 }
                 next.push(killed);
             }
         }
-        for place in 0..LATE {
+        for place in 0..MAX_LATE {
             let mut delivered = *state;
             let Some(Late { node, message }) = delivered.late[place].take() else { continue };
             delivered.late.sort();
@@ -115,41 +117,42 @@ impl<const N: usize, const C: usize> Check<N, C> {
         next
     }
 
-    /// Whether some nodes have a controller's change for good and others have not, or may come to that.
+    /// True if some nodes, but not all, keep a controller's change, or if a late message may cause this.
     fn is_halfway(&self, state: &State<N, C>, who: usize) -> bool {
         if !self.controller(state.controllers[who]).controller.phase.is_after_confirm() {
             return false;
         }
         let by = u8::try_from(who).unwrap_or_default();
         let all = (0..N).filter(|number| self.commands[who].on[*number]);
-        let standings: Vec<_> = all.map(|number| self.agent(state.agents[number]).standing(&ticket(by))).collect();
+        let change_states: Vec<_> =
+            all.map(|number| self.agent(state.agents[number]).change_state(&ticket(by))).collect();
         let is_late = |message: Message| state.late.iter().flatten().any(|late| late.message == message);
-        standings.iter().any(|standing| *standing != standings[0])
-            || is_late(Message::Rollback { who: by }) && standings[0] != Standing::Gone
-            || is_late(Message::Confirm { who: by }) && standings[0] == Standing::Gone
+        change_states.iter().any(|change_state| *change_state != change_states[0])
+            || is_late(Message::Rollback { who: by }) && change_states[0] != ChangeState::Absent
+            || is_late(Message::Confirm { who: by }) && change_states[0] == ChangeState::Absent
     }
 
-    /// An agent gets a message; answers what it says.
+    /// Delivers a message to an agent, and returns the answer.
     fn receive(&mut self, state: &mut State<N, C>, number: usize, message: Message) -> Answer {
-        let (agent, answer) = self.happen(state.agents[number], Happening::Asked(message));
+        let (agent, answer) = self.agent_step(state.agents[number], Input::Received(message));
         state.agents[number] = agent;
         if let (Answer::Waits, Message::Commit { who }) = (answer, message) {
-            state.waiting[number][usize::from(who)] = true;
+            state.waiting_commits[number][usize::from(who)] = true;
         }
         answer
     }
 
-    /// A controller gets an answer.
-    fn hear(&mut self, state: &mut State<N, C>, who: usize, number: usize, answer: Answer) {
-        state.controllers[who] = self.heard(state.controllers[who], number, answer);
+    /// Delivers an answer to a controller.
+    fn give_answer(&mut self, state: &mut State<N, C>, who: usize, number: usize, answer: Answer) {
+        state.controllers[who] = self.controller_step(state.controllers[who], number, answer);
     }
 
-    /// Whether a controller waits for a node that waits for the instant.
+    /// True if a controller waits for a node whose commit waits for its commit time.
     fn waits_for(&self, state: &State<N, C>, who: usize, number: usize) -> bool {
         self.controller(state.controllers[who]).controller.answers[number] == Some(Answer::Waits)
     }
 
-    /// Everything that may become of a message.
+    /// Adds all outcomes of a message to `next`: delivered, lost, late or repeated.
     fn deliver(
         &mut self,
         state: &State<N, C>,
@@ -161,30 +164,31 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let can_fail = state.faults > 0;
         let mut delivered = *state;
         let answer = self.receive(&mut delivered, number, message);
-        // What others are still at may end: some day if they have ended, else they are held up, which is a fault.
+        // The state after the agent's wait for other controllers. If another controller still runs, the wait ends only
+        // if that controller stops, which is a fault.
         let later =
-            if self.are_others_over(state, who) { Some(delivered) } else { can_fail.then(|| delivered.failed()) };
+            if self.are_others_over(state, who) { Some(delivered) } else { can_fail.then(|| delivered.with_fault()) };
         let mut heard = delivered;
-        self.hear(&mut heard, who, number, answer);
+        self.give_answer(&mut heard, who, number, answer);
         match (message, answer) {
-            // It is asked again, until the change on top is finished or rolled back, or for half a minute.
+            // The controller repeats the request for 30 s, or until the change on top is finished or rolled back.
             (Message::Rollback { .. }, Answer::Heard(Heard::Conflict)) => {
                 next.push(delivered);
                 if let Some(mut given_up) = later {
-                    self.hear(&mut given_up, who, number, answer);
+                    self.give_answer(&mut given_up, who, number, answer);
                     next.push(given_up);
                 }
             }
             (Message::Prepare { base, wanted, .. }, Answer::Unfinished) => {
-                let impatient = Message::Prepare { who: who.try_into().unwrap(), base, wanted, is_patient: false };
-                next.extend(later.map(|later| self.answered(later, who, number, impatient)));
+                let no_wait = Message::Prepare { who: who.try_into().unwrap(), base, wanted, agent_waits: false };
+                next.extend(later.map(|later| self.ask_without_waiting(later, who, number, no_wait)));
                 next.push(heard);
             }
-            (Message::Document { .. }, Answer::Document { unfinished: Unfinished::IsWaitedFor, .. })
+            (Message::Document { .. }, Answer::Document { unfinished: Unfinished::AgentWaits, .. })
                 if !self.commands[who].on[number] =>
             {
-                let impatient = Message::Document { is_patient: false };
-                next.extend(later.map(|later| self.answered(later, who, number, impatient)));
+                let no_wait = Message::Document { agent_waits: false };
+                next.extend(later.map(|later| self.ask_without_waiting(later, who, number, no_wait)));
                 next.push(heard);
             }
             _ => next.push(heard),
@@ -193,22 +197,22 @@ impl<const N: usize, const C: usize> Check<N, C> {
             return;
         }
         if answer != Answer::Heard(Heard::Conflict) || !matches!(message, Message::Rollback { .. }) {
-            let mut twice = heard.failed();
+            let mut twice = heard.with_fault();
             twice.delay(number, message);
             next.push(twice);
         }
         for (mut lost, is_late, silence) in [
             // The answer is lost.
-            (delivered.failed(), false, Heard::Silence),
-            // The message is lost, or comes when the controller has given up.
-            (state.failed(), false, Heard::Silence),
-            (state.failed(), true, Heard::Silence),
-            (state.failed(), false, Heard::Absence),
+            (delivered.with_fault(), false, Heard::Silence),
+            // The message is lost, or arrives after the controller has given up.
+            (state.with_fault(), false, Heard::Silence),
+            (state.with_fault(), true, Heard::Silence),
+            (state.with_fault(), false, Heard::Absence),
         ] {
             if is_late {
                 lost.delay(number, message);
             }
-            self.hear(&mut lost, who, number, Answer::Heard(silence));
+            self.give_answer(&mut lost, who, number, Answer::Heard(silence));
             next.push(lost);
         }
     }
@@ -217,28 +221,34 @@ impl<const N: usize, const C: usize> Check<N, C> {
         (0..C).all(|other| other == who || self.controller(state.controllers[other]).is_over)
     }
 
-    /// A controller asks a node that no longer waits for another controller, and hears the answer.
-    fn answered(&mut self, mut state: State<N, C>, who: usize, number: usize, message: Message) -> State<N, C> {
+    /// Sends a request to a node that no longer waits for another controller, and delivers the answer.
+    fn ask_without_waiting(
+        &mut self,
+        mut state: State<N, C>,
+        who: usize,
+        number: usize,
+        message: Message,
+    ) -> State<N, C> {
         state.was_overdue |= !self.are_others_over(&state, who);
         let answer = self.receive(&mut state, number, message);
-        self.hear(&mut state, who, number, answer);
+        self.give_answer(&mut state, who, number, answer);
         state
     }
 
-    /// The instant of a commit has come on a node.
-    fn instant(&mut self, state: &State<N, C>, number: usize, who: usize) -> State<N, C> {
+    /// The commit time has come on a node.
+    fn reach_commit_time(&mut self, state: &State<N, C>, number: usize, who: usize) -> State<N, C> {
         let mut after = *state;
         let by = u8::try_from(who).unwrap_or_default();
-        let (agent, answer) = self.happen(state.agents[number], Happening::Instant { who: by });
+        let (agent, answer) = self.agent_step(state.agents[number], Input::CommitTime { who: by });
         after.agents[number] = agent;
-        after.waiting[number][who] = false;
+        after.waiting_commits[number][who] = false;
         if self.waits_for(&after, who, number) {
-            self.hear(&mut after, who, number, answer);
+            self.give_answer(&mut after, who, number, answer);
         }
         after
     }
 
-    /// How many histories lead on from a state. All of them are looked at.
+    /// Explores all histories from a state, and returns their number.
     fn explore(&mut self, state: &State<N, C>) -> f64 {
         let state = &self.renamed(state);
         let mut hasher = DefaultHasher::new();
@@ -251,27 +261,27 @@ impl<const N: usize, const C: usize> Check<N, C> {
         self.transitions += successors.len() as u64;
         let mut histories = 0.0;
         for next in successors.iter().filter(|next| *next != state) {
-            if self.wrong.is_some() {
+            if self.violation.is_some() {
                 break;
             }
             histories += self.explore(next);
         }
-        if !state.has_more(self) {
-            self.judge(state);
+        if !state.can_continue(self) {
+            self.check_final_state(state);
             histories += 1.0;
-        } else if histories == 0.0 && self.wrong.is_none() {
-            self.wrong = Some(format!("nothing goes on: {state:#?}"));
+        } else if histories == 0.0 && self.violation.is_none() {
+            self.violation = Some(format!("a state without a successor that is not final: {state:#?}"));
         }
         self.visited.insert(key, histories);
         histories
     }
 
-    /// The same state, whichever nodes are called how.
+    /// The smallest state among all equivalent ones, which differ only in the order of the nodes.
     fn renamed(&self, state: &State<N, C>) -> State<N, C> {
         let renamed = |(place, names): (usize, &[usize; N])| {
             let mut renamed = State {
                 agents: names.map(|name| state.agents[name]),
-                waiting: names.map(|name| state.waiting[name]),
+                waiting_commits: names.map(|name| state.waiting_commits[name]),
                 controllers: state.controllers.map(|controller| self.controller(controller).renamed[place]),
                 ..*state
             };
@@ -282,7 +292,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
             renamed.late.sort();
             renamed
         };
-        self.names.iter().enumerate().map(renamed).min().unwrap_or(*state)
+        self.renamings.iter().enumerate().map(renamed).min().unwrap_or(*state)
     }
 
     pub(super) fn run(&mut self, faults: u8) -> f64 {
@@ -290,9 +300,9 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let controllers = std::array::from_fn(|who| self.controller_id(Controller::new(who.try_into().unwrap())));
         let start = State {
             agents: [agent; N],
-            waiting: [[false; C]; N],
+            waiting_commits: [[false; C]; N],
             controllers,
-            late: [None; LATE],
+            late: [None; MAX_LATE],
             was_overdue: false,
             faults,
         };

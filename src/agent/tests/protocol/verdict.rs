@@ -1,4 +1,4 @@
-//! Whether all nodes have one document when everything has come to rest, and whether what each controller has said is true.
+//! Checks of final states: all nodes have the same document, and each controller's report is true.
 
 use super::{Check, DocumentId, Verb, controllers::Phase, histories::State, ticket};
 use crate::{
@@ -10,25 +10,25 @@ use crate::{
 };
 
 impl<const N: usize, const C: usize> Check<N, C> {
-    /// Whether what all have come to is as it should be.
-    pub(super) fn judge(&mut self, state: &State<N, C>) {
-        self.rests += 1;
+    /// Checks a final state, and records the first violation.
+    pub(super) fn check_final_state(&mut self, state: &State<N, C>) {
+        self.final_states += 1;
         let documents = state.agents.map(|agent| self.agent(agent).transactions.held().document);
         let mut wrong = Vec::new();
-        let is_one = self.agree(documents);
-        if state.was_overdue || (0..C).any(|who| self.phase(state, who).may_leave_nodes_that_differ()) {
-            self.residues[0] += 1;
-            self.residues[1] += u64::from(!is_one);
-        } else if !is_one {
-            wrong.push("the nodes do not agree".to_owned());
+        let do_agree = self.agree(documents);
+        if state.was_overdue || (0..C).any(|who| self.phase(state, who).may_leave_nodes_different()) {
+            self.exceptions[0] += 1;
+            self.exceptions[1] += u64::from(!do_agree);
+        } else if !do_agree {
+            wrong.push("the nodes have different documents, or a change is on some of its nodes only".to_owned());
         }
         for who in 0..C {
-            wrong.extend(self.untrue(state, who, documents));
+            wrong.extend(self.false_reports(state, who, documents));
         }
-        if !wrong.is_empty() && self.wrong.is_none() {
-            let wanted: Vec<_> = documents.iter().map(|document| self.said(*document)).collect();
+        if !wrong.is_empty() && self.violation.is_none() {
+            let wanted: Vec<_> = documents.iter().map(|document| self.describe(*document)).collect();
             let phases: Vec<_> = (0..C).map(|who| self.phase(state, who)).collect();
-            self.wrong = Some(format!("{}: {wanted:?} {phases:?}", wrong.join("; ")));
+            self.violation = Some(format!("{}: {wanted:?} {phases:?}", wrong.join("; ")));
         }
     }
 
@@ -36,8 +36,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
         &self.controller(state.controllers[who]).controller.phase
     }
 
-    /// Whether all nodes have one document, or those that were left out an older one; and whether each change is on all
-    /// its nodes or on none.
+    /// True if all nodes have the same document and each change is on all its nodes or on none. Nodes that were left
+    /// out may have an older document.
     fn agree(&self, documents: [DocumentId; N]) -> bool {
         let is_whole = |who: usize| {
             let on = self.commands[who].on;
@@ -51,12 +51,12 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let newest = (0..N).find(|number| Some(super::node(*number)) == newest).unwrap_or_default();
         let document = Document { wanted: self.wanted(documents[newest]).clone(), ..Document::default() };
         let edited = Snapshot { stamps, document }.edited(|_| true, [].into(), false, |wanted| Ok(wanted.clone()));
-        (0..C).all(is_whole) && (edited.is_ok() || self.are_apart(documents))
+        (0..C).all(is_whole) && (edited.is_ok() || self.has_disjoint_changes(documents))
     }
 
-    /// Whether the changes of two commands are in force that no node takes part in both of. Then their nodes are at odds if
-    /// the commands ran at once: neither knew of the other.
-    fn are_apart(&self, documents: [DocumentId; N]) -> bool {
+    /// True if the changes of two commands without a common node are in force. If these commands ran at the same time,
+    /// neither document has the other change, so the documents differ.
+    fn has_disjoint_changes(&self, documents: [DocumentId; N]) -> bool {
         let takes_part = |who: usize, number: usize| self.commands[who].on[number];
         let is_made = |who: &usize| {
             let by = u8::try_from(*who).unwrap_or_default();
@@ -67,8 +67,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
         pairs.filter(|(one, other)| is_made(one) && is_made(other)).any(|(one, other)| !share(one, other))
     }
 
-    /// What a controller has said that is not true.
-    fn untrue(&self, state: &State<N, C>, who: usize, documents: [DocumentId; N]) -> Vec<String> {
+    /// The false statements in a controller's report.
+    fn false_reports(&self, state: &State<N, C>, who: usize, documents: [DocumentId; N]) -> Vec<String> {
         let by = u8::try_from(who).unwrap_or_default();
         let own = (0..N).filter(|number| self.commands[who].on[*number]);
         let name = ticket(by).0;
@@ -81,15 +81,19 @@ impl<const N: usize, const C: usize> Check<N, C> {
                         .any(|change| !self.has(documents[*number], change))
                 };
                 let lack = own.filter(lacks);
-                lack.map(|number| format!("{name} was told that n{} has what it said", number + 1)).collect()
+                lack.map(|number| format!("controller {name} reported success, but n{} lacks a change", number + 1))
+                    .collect()
             }
             Phase::Superseded => {
                 let lack = own.filter(|number| !self.has(documents[*number], by));
-                lack.map(|number| format!("{name} was told that n{} keeps its change", number + 1)).collect()
+                lack.map(|number| {
+                    format!("controller {name} reported its change as kept, but n{} lacks the change", number + 1)
+                })
+                .collect()
             }
             Phase::Failed { left } => {
-                // What one node may have for good may have become what another command starts from. That command gives it to
-                // nodes that went back, if it brings nodes in line.
+                // If one node keeps the change, another command may start from that node's document. If that command
+                // replaces different documents, the nodes that rolled back get the change again.
                 let is_open = |other: usize| {
                     let is_covered = left.contains(&Some(RollbackState::Covered));
                     let is_halfway = matches!(self.phase(state, other), Phase::Killed { halfway: true });
@@ -101,13 +105,19 @@ impl<const N: usize, const C: usize> Check<N, C> {
                     spreads || matches!(left[number], Some(RollbackState::Unknown | RollbackState::Covered))
                 };
                 let have = own.filter(|number| self.has(documents[*number], by) && !may_have(*number));
-                have.map(|number| format!("{name} was told that n{} went back", number + 1)).collect()
+                have.map(|number| {
+                    format!(
+                        "controller {name} reported that n{} has rolled back, but the node has the change",
+                        number + 1
+                    )
+                })
+                .collect()
             }
             _ => Vec::new(),
         }
     }
 
-    fn said(&self, document: DocumentId) -> String {
+    fn describe(&self, document: DocumentId) -> String {
         let wanted = self.wanted(document);
         let names: Vec<_> = wanted.partitions.iter().map(|partition| partition.name.as_str()).collect();
         format!("generation {}: {}, without {:?}", wanted.generation, names.join(" "), wanted.missing)
@@ -115,8 +125,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
 }
 
 impl<const N: usize> Phase<N> {
-    /// Whether no protocol can rule out that nodes differ when a controller has ended so.
-    fn may_leave_nodes_that_differ(&self) -> bool {
+    /// True if nodes may differ after this end of a controller, because no protocol can prevent it.
+    fn may_leave_nodes_different(&self) -> bool {
         match self {
             Self::Killed { halfway } => *halfway,
             Self::Failed { left } => left.contains(&Some(RollbackState::Unknown)),
