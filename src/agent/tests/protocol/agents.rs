@@ -95,8 +95,8 @@ impl Unfinished {
     pub(super) fn waits(self) -> Option<Duration> {
         match self {
             Self::No => None,
-            Self::IsWaitedFor => Some(SECOND),
-            Self::IsOverdue => Some(Duration::ZERO),
+            Self::AgentWaits => Some(SECOND),
+            Self::Overdue => Some(Duration::ZERO),
         }
     }
 }
