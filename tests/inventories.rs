@@ -1,8 +1,9 @@
-//! Golden folders: every file of `tests/inventories/valid/` is an inventory, or a topology that carries one, and every
-//! file of `tests/inventories/invalid/` is refused with the text in the `.stderr` next to it.
+//! Golden files of inventories. Each TOML file of `tests/inventories/valid/` is a valid inventory, or a topology with
+//! an `[inventory]` table. The parser rejects each file of `tests/inventories/invalid/` with the text of its `.stderr`
+//! file.
 //!
-//! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test inventories` writes what the program says now into the
-//! golden files; read the difference before you commit it.
+//! A new file is a new case. `NETEMCTL_BLESS=1 cargo test --test inventories` writes the current texts into the golden
+//! files. Read the difference before you commit it.
 
 use std::{
     env, fs,
@@ -14,7 +15,7 @@ use netemctl::{
     topology::{Rejected, Source, hostlist},
 };
 
-/// The terminal that the golden texts are made for.
+/// The terminal width of the golden texts.
 const WIDTH: usize = 100;
 
 #[test]
@@ -36,7 +37,7 @@ fn invalid_files_are_refused_with_the_text_next_to_them() {
 #[test]
 fn every_golden_text_has_its_file() {
     for golden in files("valid", "meaning").into_iter().chain(files("invalid", "stderr")) {
-        assert!(golden.with_extension("toml").exists(), "{} is left over", golden.display());
+        assert!(golden.with_extension("toml").exists(), "{} has no TOML file", golden.display());
     }
 }
 
@@ -59,7 +60,7 @@ fn the_example_of_the_readme_is_valid() {
     assert_eq!(inventory.map(|inventory| inventory.nodes().len()), Ok(9));
 }
 
-/// What an inventory says, a line for each node and zone, and the warnings.
+/// Describes an inventory: one line for each node and zone, then the warnings.
 fn meaning(inventory: &InventoryFile) -> String {
     let mut text = String::new();
     for (node, entry) in inventory.nodes() {
@@ -101,10 +102,10 @@ fn compare(folder: &str, extension: &str, say: impl Fn(&Path, Result<InventoryFi
         if bless {
             fs::write(&golden, &said).expect("the folder can be written");
         } else if fs::read_to_string(&golden).unwrap_or_default() != said {
-            differing.push(format!("{} should have been:\n{said}", golden.display()));
+            differing.push(format!("{} differs from:\n{said}", golden.display()));
         }
     }
-    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", differing.join("\n"));
+    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts these texts", differing.join("\n"));
 }
 
 fn files(folder: &str, extension: &str) -> Vec<PathBuf> {

@@ -1,11 +1,11 @@
-//! Golden folders: every folder of `tests/plan/` is a change, and its `plan.txt` are the steps of it with the `tc`
-//! commands that do the same, then the classes that are left to drain.
+//! Golden plans. Each folder of `tests/plan/` describes one change. Its `plan.txt` lists the steps with the equivalent
+//! `tc` commands, then the draining classes.
 //!
-//! A folder's `case.toml` says who is there, what was in force before, and what is wanted; see [`Case`]. A new case is a
-//! new folder. `NETEMCTL_BLESS=1 cargo test --test plan` writes what the program says now into the `plan.txt` files;
-//! read the difference before you commit it.
+//! A folder's `case.toml` has the nodes, the states before the change, and the wanted state ([`Case`]). A new folder is
+//! a new case. `NETEMCTL_BLESS=1 cargo test --test plan` writes the current plans into the `plan.txt` files. Read the
+//! difference before you commit it.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::{
     env, fs,
@@ -32,29 +32,29 @@ use fake_kernel::FakeKernel;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    /// Everybody, as a hostlist; the first has the addresses 10.0.0.1 and `fd00::1`, and so on.
+    /// All nodes, as a hostlist. The first has the addresses 10.0.0.1 and `fd00::1`, the second 10.0.0.2 and `fd00::2`.
     nodes: String,
-    /// The node whose plan this is.
+    /// The node whose plan is tested.
     node: NodeName,
-    /// What was in force, one after the other; nothing: the interface is untouched.
+    /// The states before the change, in this order. Empty: the interface is untouched.
     #[serde(default)]
     before: Vec<State>,
-    /// What is wanted.
+    /// The wanted state.
     after: State,
 }
 
-/// What is in force at some time; nothing at all: every interface is as it was found.
+/// A state of the fleet. An empty one leaves every interface untouched.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct State {
-    /// The topology's file, seen from the case's folder.
+    /// The topology's file, relative to the case's folder.
     topology: Option<PathBuf>,
-    /// The partitions, each as on the command line.
+    /// The partitions, each with the arguments of `netemctl partition`.
     #[serde(default)]
     partitions: Vec<String>,
-    /// The power fails after so many steps on the way here.
+    /// The number of steps before a power failure. None: the change completes.
     crash_after: Option<usize>,
-    /// Classes that hold packets from here on.
+    /// Classes that hold packets once this state is in force.
     #[serde(default)]
     queued: Vec<ClassMinor>,
 }
@@ -69,13 +69,13 @@ fn plans_are_the_texts_next_to_their_cases() {
         if bless {
             fs::write(&golden, &plan).unwrap();
         } else if fs::read_to_string(&golden).unwrap_or_default() != plan {
-            differing.push(format!("{} should have been:\n{plan}", golden.display()));
+            differing.push(format!("{} differs from the plan:\n{plan}", golden.display()));
         }
     }
-    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", differing.join("\n"));
+    assert!(differing.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts these plans", differing.join("\n"));
 }
 
-/// The plan of a case, after its steps were tried out.
+/// Returns the text of a case's plan. The fake kernel executes the steps, to check that they lead to the wanted state.
 fn plan(folder: &Path) -> String {
     let text = fs::read_to_string(folder.join("case.toml")).unwrap();
     let case: Case = toml::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
@@ -105,7 +105,7 @@ fn plan(folder: &Path) -> String {
 }
 
 impl Case {
-    /// What the node has to do in that state.
+    /// The node's shaping in that state.
     fn shaping(&self, state: &State, folder: &Path) -> Option<Shaping> {
         let inventory = self.inventory();
         let mut wanted = Wanted { inventory: inventory.clone(), ..Wanted::default() };
@@ -113,35 +113,35 @@ impl Case {
             wanted = wanted.with_topology(topology(&folder.join(path)), inventory.clone()).unwrap();
         }
         for partition in &state.partitions {
-            wanted = wanted.with_partition(wish(partition), inventory.clone()).unwrap();
+            wanted = wanted.with_partition(partition_request(partition), inventory.clone()).unwrap();
         }
         wanted.shaping(&self.node, LineRate::UNKNOWN)
     }
 
     fn inventory(&self) -> Inventory {
         let nodes = hostlist::expand(&self.nodes).unwrap();
-        let place = |number: u8, node: &str| NodeLocation {
+        let location = |number: u8, node: &str| NodeLocation {
             agent: AgentAddress::Unix(format!("/run/{node}.sock").into()),
             interface: "db0".parse().unwrap(),
             addresses: vec![IpAddr::from([10, 0, 0, number]), format!("fd00::{number:x}").parse().unwrap()],
         };
-        let nodes = (1..).zip(&nodes).map(|(number, node)| (node.parse().unwrap(), place(number, node)));
+        let nodes = (1..).zip(&nodes).map(|(number, node)| (node.parse().unwrap(), location(number, node)));
         Inventory { nodes: nodes.collect(), ..Inventory::default() }
     }
 }
 
-/// A partition's command line, read.
-fn wish(line: &str) -> PartitionRequest {
+/// Parses the arguments of `netemctl partition`.
+fn partition_request(line: &str) -> PartitionRequest {
     let mut words = line.split(' ').peekable();
     let (mut sides, mut draw, mut over, mut seed, mut one_way) = (Vec::new(), None, Over::Nodes, 0, false);
-    let mut wish = PartitionRequest::of(Division::Sides(Vec::new()));
+    let mut request = PartitionRequest::of(Division::Sides(Vec::new()));
     while let Some(word) = words.next() {
         let mut value = || words.next_if(|value| !value.starts_with("--")).map(str::to_owned);
         match word {
             "--one-way" => one_way = true,
-            "--port" => drop(wish.ports.insert(value().unwrap().parse().unwrap())),
-            "--mode" => wish.mode = if value().unwrap() == "reject" { Mode::Reject } else { Mode::Drop },
-            "--loss" => wish.mode = Mode::Loss { loss: value().unwrap().parse().unwrap() },
+            "--port" => drop(request.ports.insert(value().unwrap().parse().unwrap())),
+            "--mode" => request.mode = if value().unwrap() == "reject" { Mode::Reject } else { Mode::Drop },
+            "--loss" => request.mode = Mode::Loss { loss: value().unwrap().parse().unwrap() },
             "--over" => over = if value().unwrap() == "zones" { Over::Zones } else { Over::Nodes },
             "--seed" => seed = value().unwrap().parse().unwrap(),
             "--halves" => draw = Some(Draw::Halves),
@@ -155,12 +155,12 @@ fn wish(line: &str) -> PartitionRequest {
         }
     }
     let sides = netemctl::plan::sides(&sides);
-    wish.division = match draw {
+    request.division = match draw {
         Some(draw) => Division::Drawn { draw, over, among: sides, seed },
         None if one_way => Division::OneWay(sides),
         None => Division::Sides(sides),
     };
-    wish
+    request
 }
 
 fn topology(path: &Path) -> Topology {

@@ -1,9 +1,10 @@
-//! Golden folders: every file of `topologies/` and `tests/topologies/valid/` is a topology, with the warnings in the
-//! `.stderr` next to it, if there are any, and every file of `tests/topologies/invalid/` is refused with the text in the
-//! `.stderr` next to it. The files that they refer to are next to them, too.
+//! Golden files of topologies. Each TOML file of `topologies/` and `tests/topologies/valid/` is a valid topology. A
+//! `.stderr` file beside it has its warnings, if it has any. The parser rejects each file of
+//! `tests/topologies/invalid/` with the text of its `.stderr` file. Matrices and distribution tables are in the same
+//! folders.
 //!
-//! A new case is a new file. `NETEMCTL_BLESS=1 cargo test --test topologies` writes what the program says now into the
-//! `.stderr` files; read the difference before you commit it.
+//! A new file is a new case. `NETEMCTL_BLESS=1 cargo test --test topologies` writes the current texts into the
+//! `.stderr` files. Read the difference before you commit it.
 
 use std::{
     env, fs,
@@ -12,7 +13,7 @@ use std::{
 
 use netemctl::topology::{Rejected, Source, Topology};
 
-/// The terminal that the golden texts are made for.
+/// The terminal width of the golden texts.
 const WIDTH: usize = 100;
 
 #[test]
@@ -51,7 +52,7 @@ fn invalid_files_are_refused_with_the_text_next_to_them() {
 fn every_golden_text_has_its_file() {
     let folders = ["tests/topologies/invalid", "tests/topologies/valid"];
     for golden in folders.into_iter().flat_map(|folder| files(folder, "stderr")) {
-        assert!(golden.with_extension("toml").exists(), "{} is left over", golden.display());
+        assert!(golden.with_extension("toml").exists(), "{} has no TOML file", golden.display());
     }
 }
 
@@ -69,7 +70,7 @@ fn every_block_of_the_documentation_is_valid() {
     let blocks = documentation.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let mut count = 0;
     for block in blocks {
-        // A block is all rules of a file, or one way of saying a parameter on each line.
+        // A block has all rules of a file, or one parameter on each line.
         let files = if block.starts_with("[links]") {
             vec![format!("zones = {{ Z1 = 'n[1-2]', Z2 = 'n[3-4]', Z3 = 'n[5-6]' }}\n{block}")]
         } else {
@@ -85,18 +86,18 @@ fn every_block_of_the_documentation_is_valid() {
     assert!(count > 10, "{count}");
 }
 
-/// The texts next to the files, and those that differ.
+/// Compares texts with golden files. It collects a message for each file that differs.
 #[derive(Default)]
 struct Golden(Vec<String>);
 
 impl Golden {
-    /// Compares what is shown with the text next to the file. Where nothing is shown, there is no text.
+    /// Compares the shown text with the `.stderr` file beside `file`. An empty text has no `.stderr` file.
     fn compare(&mut self, file: &Path, shown: &str) {
         let golden = file.with_extension("stderr");
         let known = fs::read_to_string(&golden).unwrap_or_default();
         if env::var_os("NETEMCTL_BLESS").is_none() {
             let differs = known != shown;
-            self.0.extend(differs.then(|| format!("{} should have been:\n{shown}", golden.display())));
+            self.0.extend(differs.then(|| format!("{} differs from:\n{shown}", golden.display())));
         } else if !shown.is_empty() {
             fs::write(&golden, shown).expect("the folder can be written");
         } else if !known.is_empty() {
@@ -105,7 +106,7 @@ impl Golden {
     }
 
     fn end(self) {
-        assert!(self.0.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts what is shown here", self.0.join("\n"));
+        assert!(self.0.is_empty(), "{}\nNETEMCTL_BLESS=1 accepts these texts", self.0.join("\n"));
     }
 }
 

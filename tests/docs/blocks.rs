@@ -1,33 +1,33 @@
-//! The code blocks of README.md and docs/*.md, with what the comments before each block say about it.
+//! The code blocks of README.md and docs/*.md, with the annotations in the comments before each block.
 //!
-//! A block is fenced and names its language, or is indented by four spaces: then its lines are commands. Three comments
-//! of the source may stand before a block:
+//! A block is fenced, or it is indented by four spaces and contains commands. Three comments can annotate a block:
 //!
 //! ```text
 //! <!-- not run: REASON -->       the next block is not run (its commands must still parse)
-//! <!-- run first: COMMAND -->    a command that the next block needs and readers do not
-//! <!-- run on: WORLD -->         where this block and those after it run: one of WORLDS
+//! <!-- run first: COMMAND -->    a command to run before the next block; readers do not see it
+//! <!-- run on: WORLD -->         the environment of this block and the following ones: one of WORLDS
 //! ```
 
 use std::{fs, path::Path};
 
-/// Where blocks run: in a folder like this one with a fresh home; or on a host from which the nodes are reached by ssh. A document begins with the first.
+/// The environments of blocks: a copy of this folder with an empty home, or a host that reaches the nodes by ssh. Each
+/// document begins in the first.
 pub(crate) const WORLDS: [&str; 2] = ["this machine", "a controller host"];
 
-/// One block.
+/// A code block.
 #[derive(Clone, Debug)]
 pub(crate) struct Block {
     /// The document's path in this project: `docs/ssh.md`.
     pub(crate) document: String,
     /// The number of its first line.
     pub(crate) line: usize,
-    /// What the fence says; `sh` for an indented block, nothing for a picture.
+    /// The language of the fence; `sh` for an indented block, empty for a picture.
     pub(crate) language: String,
-    /// Its lines, each without the indentation of the block.
+    /// The lines, without the indentation of the block.
     pub(crate) lines: Vec<String>,
-    /// Why it is not run.
+    /// The reason why the block is not run, if it is not.
     pub(crate) not_run: Option<String>,
-    /// The commands to run before it.
+    /// The commands to run before the block.
     pub(crate) first: Vec<String>,
     /// One of [`WORLDS`].
     pub(crate) world: &'static str,
@@ -47,7 +47,7 @@ impl Block {
 /// A document's path in this project, and its text.
 pub(crate) type Document = (String, String);
 
-/// README.md, docs/*.md, and what GitHub looks for beside README.md, in this order.
+/// README.md, docs/*.md, CONTRIBUTING.md and SECURITY.md, in this order.
 pub(crate) fn documents() -> Vec<Document> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let docs = fs::read_dir(project.join("docs")).expect("docs can be read").flatten();
@@ -63,11 +63,11 @@ pub(crate) fn documents() -> Vec<Document> {
     names.into_iter().map(read).collect()
 }
 
-/// The blocks of a document, in their order.
+/// The blocks of a document, in document order.
 ///
 /// # Panics
 ///
-/// If a comment is none of those above, or no block follows it.
+/// If a comment is not one of the three annotations, or if no block follows it.
 pub(crate) fn blocks((document, text): &Document) -> Vec<Block> {
     let lines = text.lines().collect();
     let mut reader = Reader {
@@ -76,19 +76,19 @@ pub(crate) fn blocks((document, text): &Document) -> Vec<Block> {
         at: 0,
         is_in_list: false,
         world: WORLDS[0],
-        said: Said::default(),
+        annotations: Annotations::default(),
         blocks: Vec::new(),
     };
     while let Some(line) = reader.lines.get(reader.at) {
         reader.element(line);
     }
-    reader.expect_nothing_said();
+    reader.expect_no_annotations();
     reader.blocks
 }
 
-/// What comments say of the next block.
+/// The annotations of the next block.
 #[derive(Default)]
-struct Said {
+struct Annotations {
     not_run: Option<String>,
     first: Vec<String>,
 }
@@ -100,7 +100,7 @@ struct Reader<'t> {
     at: usize,
     is_in_list: bool,
     world: &'static str,
-    said: Said,
+    annotations: Annotations,
     blocks: Vec<Block>,
 }
 
@@ -130,7 +130,7 @@ impl<'t> Reader<'t> {
         } else {
             assert!(!line.trim_start().starts_with("```"), "{}: the fence is indented", self.place());
             if !line.is_empty() {
-                self.expect_nothing_said();
+                self.expect_no_annotations();
                 if !line.starts_with(' ') {
                     let item = line.trim_start_matches(|first: char| first.is_ascii_digit());
                     self.is_in_list = item.starts_with("- ") || (item.starts_with(". ") && item != line);
@@ -147,7 +147,7 @@ impl<'t> Reader<'t> {
     }
 
     fn add(&mut self, first: usize, language: &str, lines: Vec<&str>) {
-        let Said { not_run, first: commands } = std::mem::take(&mut self.said);
+        let Annotations { not_run, first: commands } = std::mem::take(&mut self.annotations);
         self.blocks.push(Block {
             document: self.document.to_owned(),
             line: first + 1,
@@ -162,8 +162,8 @@ impl<'t> Reader<'t> {
     fn note(&mut self, comment: &str) {
         let inner = comment.trim_start_matches("<!--").trim_end().trim_end_matches("-->").trim();
         match inner.split_once(": ") {
-            Some(("not run", reason)) => self.said.not_run = Some(reason.to_owned()),
-            Some(("run first", command)) => self.said.first.push(command.to_owned()),
+            Some(("not run", reason)) => self.annotations.not_run = Some(reason.to_owned()),
+            Some(("run first", command)) => self.annotations.first.push(command.to_owned()),
             Some(("run on", world)) => {
                 let known = WORLDS.into_iter().find(|known| *known == world);
                 self.world = known.unwrap_or_else(|| panic!("{}: one of {WORLDS:?}", self.place()));
@@ -172,12 +172,12 @@ impl<'t> Reader<'t> {
         }
     }
 
-    fn expect_nothing_said(&self) {
-        let is_said = self.said.not_run.is_some() || !self.said.first.is_empty();
-        assert!(!is_said, "{}: no block follows the comment above", self.place());
+    fn expect_no_annotations(&self) {
+        let has_annotations = self.annotations.not_run.is_some() || !self.annotations.first.is_empty();
+        assert!(!has_annotations, "{}: no block follows the comment above", self.place());
     }
 
-    /// Where the last line is that has been read.
+    /// The document and the number of the last line read.
     fn place(&self) -> String {
         format!("{}:{}", self.document, self.at)
     }

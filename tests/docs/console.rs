@@ -1,47 +1,48 @@
-//! A block of commands as steps, each a command with the output that is shown below it, and the rule by which that
-//! output is compared with what the command prints.
+//! Splits a block of commands into steps: a command with its documented output. Also compares documented with real
+//! output.
 
 use super::blocks::Block;
 
-/// A command with the output that is shown.
+/// A command with its documented output.
 #[derive(Debug)]
 pub(crate) struct Step {
     /// The number of the command's line in its document.
     pub(crate) line: usize,
     pub(crate) command: String,
-    /// Nothing: the document shows no output, or the command prints none.
+    /// The documented output, line by line. Empty if the document shows no output.
     pub(crate) shown: Vec<String>,
 }
 
 impl Step {
-    /// Whether the document shows that the command fails.
+    /// True if the documented output contains an error: the command has to fail.
     pub(crate) fn fails(&self) -> bool {
         self.shown.iter().any(|line| line.starts_with("error: "))
     }
 }
 
-/// The commands of a block. In a `console` block they stand behind `$ ` and the other lines are output; in a `sh` block
-/// and an indented one every line is a command. A command goes on below a line that ends in a backslash.
+/// The commands of a block. In a `console` block, commands follow `$ ` and all other lines are output. In a `sh` block
+/// and in an indented block, each line is a command. A backslash at the end of a line continues the command.
 pub(crate) fn steps(block: &Block) -> Vec<Step> {
     let is_console = block.language == "console";
     let mut steps: Vec<Step> = Vec::new();
-    let mut goes_on = false;
+    let mut continues = false;
     for (text, line) in block.lines.iter().zip(block.line..) {
         let command = if is_console { text.strip_prefix("$ ") } else { Some(text.as_str()) };
         match (command, steps.last_mut()) {
-            (_, Some(last)) if goes_on => last.command += &format!("\n{text}"),
+            (_, Some(last)) if continues => last.command += &format!("\n{text}"),
             (Some(command), _) => steps.push(Step { line, command: command.to_owned(), shown: Vec::new() }),
             (None, Some(last)) => last.shown.push(text.clone()),
             (None, None) => panic!("{}: output without a command", block.place()),
         }
-        goes_on = text.ends_with('\\') && (command.is_some() || goes_on);
+        continues = text.ends_with('\\') && (command.is_some() || continues);
     }
     steps.retain(|step| !step.command.trim().is_empty());
     steps
 }
 
-/// Whether a command prints what the document shows. Numbers may differ, digits, sign and decimal point alike, and so may
-/// words of 32 hexadecimal digits and more, and the spaces of a table. `...` stands for any text, whole lines included.
+/// True if the printed output matches the documented output. Numbers may differ in digits, sign and decimal point.
+/// Words of 32 or more hexadecimal digits and the width of white space may differ too. `...` matches any text, across
+/// lines.
 pub(crate) fn is_as_shown(shown: &[String], printed: &str) -> bool {
     let shown = plain(&shown.join("\n"));
     let printed = plain(printed);
@@ -64,7 +65,7 @@ pub(crate) fn is_as_shown(shown: &[String], printed: &str) -> bool {
     true
 }
 
-/// A text with each number as `0`, each long hexadecimal word as `f`, and one space for several.
+/// The text with `0` for each number, `f` for each long hexadecimal word, and single spaces.
 fn plain(text: &str) -> String {
     let lines = text.trim_end().lines().map(|line| {
         let words: Vec<String> = line.split_whitespace().map(plain_word).collect();
@@ -88,7 +89,7 @@ fn plain_word(word: &str) -> String {
             hex
         } else if first.is_ascii_digit() {
             plain.push('0');
-            // A full stop or a comma behind a number is no part of it.
+            // A full stop or comma after a number is punctuation.
             rest[..number].trim_end_matches(['.', ',']).len()
         } else {
             plain.push(first);

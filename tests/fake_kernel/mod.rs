@@ -1,4 +1,4 @@
-//! A kernel in memory: the state of one interface. It refuses the same steps as Linux, with the same error number.
+//! A kernel in memory with one interface that can be shaped. It refuses the same steps as Linux, with the same errno.
 //!
 //! Shared by the unit tests of the agent and the tests of the planner.
 
@@ -13,49 +13,49 @@ use netemctl::{
 };
 use nix::errno::Errno;
 
-/// The sentence of kernels that refuse a leaf that duplicates beside other leaves (`check_netem_in_tree` of `sch_netem.c`).
-const NO_COMPANY: &str = "netem: cannot mix duplicating netems with other netems in tree";
+/// The kernel's message if a netem with `duplicate` is beside another netem (`check_netem_in_tree` of `sch_netem.c`).
+const MIXED_DUPLICATES: &str = "netem: cannot mix duplicating netems with other netems in tree";
 
-/// One interface's tree.
+/// One interface with its tree, other links, routes, and switches for kernel behaviour.
 #[derive(Clone, Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a thing of its own that kernels do or do not")]
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 pub(crate) struct FakeKernel {
-    /// What is on the interface.
+    /// The qdiscs, classes and filters of the interface.
     pub(crate) tree: Tree,
-    /// The interface, the only one that can be shaped.
+    /// The only interface that can be shaped.
     pub(crate) interface: Interface,
-    /// Whether it is not there at this moment.
+    /// True while the interface does not exist.
     pub(crate) is_gone: bool,
-    /// Whether it is the loopback.
+    /// True if the interface is the loopback.
     pub(crate) is_loopback: bool,
-    /// Whether it says nothing of what is on it.
-    pub(crate) is_mute: bool,
-    /// The other links.
+    /// True if the tree cannot be read: `observe` fails.
+    pub(crate) observe_fails: bool,
+    /// The other links of the host.
     pub(crate) others: Vec<Link>,
     /// The bridge or bond that the interface is a port of.
     pub(crate) master: Option<u32>,
     /// The default routes.
     pub(crate) default_routes: Vec<DefaultRoute>,
-    /// The routers of all routes, each with the link that leads there.
+    /// The gateways of all routes: the index of the link and the gateway's address.
     pub(crate) gateways: BTreeSet<(u32, IpAddr)>,
-    /// What has happened and nobody has asked for yet.
+    /// Events that `events` has not returned yet.
     pub(crate) events: Vec<Event>,
-    /// The write, counted from 0, that fails whatever it is.
+    /// The number of the write that fails, counted from 0.
     pub(crate) fails_at: Option<usize>,
-    /// The write from which on every one fails.
+    /// The number of the first write that fails; all later writes fail too.
     pub(crate) fails_from: Option<usize>,
-    /// How many writes there were.
+    /// The number of writes so far, including failed ones.
     pub(crate) writes: usize,
-    /// Whether a leaf that duplicates is refused beside any other, as by 6.1.176.
-    pub(crate) refuses_duplicates_in_company: bool,
-    /// Whether seeds are ignored without a word, as before 6.6.
+    /// True if a leaf with `duplicate` is refused beside other leaves, as by Linux 6.1.176.
+    pub(crate) refuses_mixed_duplicates: bool,
+    /// True if seeds are ignored silently, as before Linux 6.6.
     pub(crate) ignores_seeds: bool,
-    /// Whether refusals are answered; `None`: they cannot be.
+    /// True while the agent answers dropped packets (`--mode reject`). `None`: the kernel lacks what that needs.
     pub(crate) answers: Option<bool>,
 }
 
 impl FakeKernel {
-    /// An untouched interface.
+    /// A kernel whose interface is untouched.
     pub(crate) fn new(interface: IfName) -> Self {
         let interface = Interface {
             index: 2,
@@ -71,7 +71,7 @@ impl FakeKernel {
             interface,
             is_gone: false,
             is_loopback: false,
-            is_mute: false,
+            observe_fails: false,
             others: Vec::new(),
             master: None,
             default_routes: Vec::new(),
@@ -80,14 +80,14 @@ impl FakeKernel {
             fails_at: None,
             fails_from: None,
             writes: 0,
-            refuses_duplicates_in_company: false,
+            refuses_mixed_duplicates: false,
             ignores_seeds: false,
             answers: Some(false),
         }
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), Errno> {
-        let taken = self.takes(step)?;
+        let stored = self.stored_profile(step)?;
         let tree = &mut self.tree;
         match step {
             Step::AddRoot => occupy(&mut tree.taken)?,
@@ -106,7 +106,7 @@ impl FakeKernel {
             }
             Step::AddClass { class, .. } => {
                 exists(tree.taken)?;
-                let leaf = Leaf { profile: taken, queued: 0 };
+                let leaf = Leaf { profile: stored, queued: 0 };
                 free(tree.classes.insert(*class, leaf).is_none())?;
             }
             Step::RemoveClass { class, .. } => {
@@ -117,7 +117,7 @@ impl FakeKernel {
             }
             Step::ChangeLeaf { class, .. } => {
                 let leaf = tree.classes.get_mut(class).filter(|leaf| leaf.profile.is_some()).ok_or(Errno::ENOENT)?;
-                leaf.profile = taken;
+                leaf.profile = stored;
             }
             Step::AddPass { direction, types } => {
                 exists(self.has(*direction))?;
@@ -146,12 +146,12 @@ impl FakeKernel {
                 exists(self.has(cut.direction))?;
                 let list = |cut: &Cut| (cut.direction, cut.answer, cut.address.is_ipv4());
                 let cuts = &mut self.tree.cuts;
-                free(!cuts.iter().any(|(other, taken)| list(other) == list(cut) && taken == handle))?;
+                free(!cuts.iter().any(|(other, used)| list(other) == list(cut) && used == handle))?;
                 free(cuts.insert(*cut, *handle).is_none())?;
             }
             Step::Uncut { cut, .. } => exists(tree.cuts.remove(cut).is_some())?,
         }
-        // Each filter counts from when it was written.
+        // A new filter has its own counter, which starts at zero.
         let Tree { cuts, counters, .. } = &mut self.tree;
         counters.cuts.retain(|cut, _| cuts.contains_key(cut));
         for cut in cuts.keys() {
@@ -160,8 +160,8 @@ impl FakeKernel {
         Ok(())
     }
 
-    /// What the kernel makes of the profile that a step writes, if it writes one.
-    fn takes(&self, step: &Step) -> Result<Option<Profile>, Errno> {
+    /// The profile that the kernel stores if the step writes one. Old kernels refuse some parameters or ignore them.
+    fn stored_profile(&self, step: &Step) -> Result<Option<Profile>, Errno> {
         let (class, profile) = match step {
             Step::AddClass { class, profile: Some(profile) } => (class, profile),
             Step::ChangeLeaf { class, to, .. } => (class, to),
@@ -170,7 +170,7 @@ impl FakeKernel {
         let others = self.tree.classes.iter().filter(|(other, _)| *other != class);
         let mut others = others.filter_map(|(_, leaf)| leaf.profile);
         let duplicates = |other: Profile| profile.duplicate.is_some() || other.duplicate.is_some();
-        if self.refuses_duplicates_in_company && others.any(duplicates) {
+        if self.refuses_mixed_duplicates && others.any(duplicates) {
             return Err(Errno::EINVAL);
         }
         Ok(Some(Profile { seed: profile.seed.filter(|_| !self.ignores_seeds), ..*profile }))
@@ -190,7 +190,7 @@ impl FakeKernel {
         }
     }
 
-    /// Whether a filter is bound to the class, which makes the kernel refuse to delete it.
+    /// True if a filter points to the class. The kernel then refuses to delete the class.
     fn points_to(&self, class: ClassMinor) -> bool {
         let passes = class == DEFAULT_CLASS && !self.tree.egress_passes.is_empty();
         passes || self.tree.chains.values().flat_map(|slots| slots.values()).any(|slot| slot.class == class)
@@ -204,7 +204,7 @@ impl FakeKernel {
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
             errno,
-            sentence: (errno == Errno::EINVAL).then(|| NO_COMPANY.to_owned()),
+            sentence: (errno == Errno::EINVAL).then(|| MIXED_DUPLICATES.to_owned()),
         })
     }
 }
@@ -217,12 +217,12 @@ fn vacate(place: &mut bool) -> Result<(), Errno> {
     if std::mem::replace(place, false) { Ok(()) } else { Err(Errno::ENOENT) }
 }
 
-fn exists(it_does: bool) -> Result<(), Errno> {
-    it_does.then_some(()).ok_or(Errno::ENOENT)
+fn exists(found: bool) -> Result<(), Errno> {
+    found.then_some(()).ok_or(Errno::ENOENT)
 }
 
-fn free(it_is: bool) -> Result<(), Errno> {
-    it_is.then_some(()).ok_or(Errno::EEXIST)
+fn free(is_free: bool) -> Result<(), Errno> {
+    is_free.then_some(()).ok_or(Errno::EEXIST)
 }
 
 impl Kernel for FakeKernel {
@@ -261,13 +261,13 @@ impl Kernel for FakeKernel {
         if self.is_gone || interface.index != self.interface.index {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
-        if self.is_mute {
+        if self.observe_fails {
             return Err(KernelError::Malformed("it says nothing".to_owned()));
         }
         Ok(self.tree.clone())
     }
 
-    /// A tree names tables and does not hold them.
+    /// Does nothing: a tree stores only the names of tables.
     fn add_tables(&mut self, _: &Tables) {}
 
     fn perform(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
@@ -284,7 +284,7 @@ impl Kernel for FakeKernel {
     }
 
     fn rollback(&mut self, _: &Interface, step: &Step) -> Result<(), KernelError> {
-        // The step that failed was not done at all here, so its inverse finds nothing: that is no error.
+        // The failed step had no effect here, so its inverse finds a missing or an existing object. This is no error.
         match self.write(&step.inverse()) {
             Err(KernelError::Refused { errno: Errno::ENOENT | Errno::EEXIST, .. }) => Ok(()),
             other => other,

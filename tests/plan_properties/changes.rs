@@ -1,4 +1,4 @@
-//! What a change does to the kernel of one node, step by step.
+//! Properties of the diff: the steps of a change on one node's kernel.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,48 +14,48 @@ use netemctl::{
 };
 use proptest::prelude::*;
 
-use super::drawn::{apply, forget_queues, kernels, shapings, untouched, wishes};
+use super::drawn::{apply, forget_queues, kernels, shapings, untouched, wanted_shapings};
 use super::fake_kernel::FakeKernel;
 use super::over_the_wire;
 
 proptest! {
     #[test]
-    fn a_change_leads_to_what_is_wanted(mut kernel in kernels(), wish in wishes()) {
-        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+    fn a_change_leads_to_what_is_wanted(mut kernel in kernels(), wanted in wanted_shapings()) {
+        let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
         for step in &change.steps {
             let interface = kernel.interface.clone();
             prop_assert!(kernel.perform(&interface, step).is_ok(), "the kernel refused to {}", step);
         }
-        prop_assert_eq!(kernel.tree.shaping(), wish.clone());
-        if wish.is_none() {
+        prop_assert_eq!(kernel.tree.shaping(), wanted.clone());
+        if wanted.is_none() {
             prop_assert_eq!(kernel.tree, Tree::default());
         }
     }
 
     #[test]
-    fn what_is_in_force_on_a_fresh_interface_needs_no_step(wish in wishes()) {
+    fn what_is_in_force_on_a_fresh_interface_needs_no_step(wanted in wanted_shapings()) {
         let mut kernel = untouched();
-        apply(&mut kernel, wish.as_ref());
-        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+        apply(&mut kernel, wanted.as_ref());
+        prop_assert_eq!(diff(wanted.as_ref(), &kernel.tree), Ok(Change::default()));
     }
 
     #[test]
-    fn what_is_in_force_needs_no_step_once_the_queues_are_empty(mut kernel in kernels(), wish in wishes()) {
-        let draining = apply(&mut kernel, wish.as_ref()).draining;
-        let still = diff(wish.as_ref(), &kernel.tree).unwrap();
+    fn what_is_in_force_needs_no_step_once_the_queues_are_empty(mut kernel in kernels(), wanted in wanted_shapings()) {
+        let draining = apply(&mut kernel, wanted.as_ref()).draining;
+        let still = diff(wanted.as_ref(), &kernel.tree).unwrap();
         prop_assert!(still.is_settled());
         prop_assert!(still.draining.is_subset(&draining));
 
         forget_queues(&mut kernel.tree);
-        let last = apply(&mut kernel, wish.as_ref());
+        let last = apply(&mut kernel, wanted.as_ref());
         prop_assert_eq!(removed(&last), draining);
-        prop_assert_eq!(diff(wish.as_ref(), &kernel.tree), Ok(Change::default()));
+        prop_assert_eq!(diff(wanted.as_ref(), &kernel.tree), Ok(Change::default()));
     }
 
     #[test]
-    fn a_class_that_may_hold_packets_drains_before_it_goes(mut kernel in kernels(), wish in shapings()) {
+    fn a_class_that_may_hold_packets_drains_before_it_goes(mut kernel in kernels(), wanted in shapings()) {
         let before = kernel.tree.clone();
-        let change = apply(&mut kernel, Some(&wish));
+        let change = apply(&mut kernel, Some(&wanted));
         let carried = before.classes_in_use();
         for class in removed(&change) {
             prop_assert!(before.classes[&class].queued == 0 && !carried.contains(&class), "class {} had packets", class);
@@ -68,8 +68,8 @@ proptest! {
     }
 
     #[test]
-    fn a_step_that_fails_leaves_the_interface_as_it_was(kernel in kernels(), wish in wishes()) {
-        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+    fn a_step_that_fails_leaves_the_interface_as_it_was(kernel in kernels(), wanted in wanted_shapings()) {
+        let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
         for step in 0..change.steps.len() {
             let mut failing = kernel.clone();
             (failing.fails_at, failing.writes) = (Some(step), 0);
@@ -77,8 +77,8 @@ proptest! {
             prop_assert!(failed.rollback.is_empty(), "{}", failed);
 
             let (mut after, mut before) = (failing.tree, kernel.tree.clone());
-            // Giving the interface back does not wait: packets go with their class.
-            if wish.is_none() {
+            // Clearing an interface drops queued packets, so rollback cannot restore the queues.
+            if wanted.is_none() {
                 forget_queues(&mut after);
                 forget_queues(&mut before);
             }
@@ -87,13 +87,17 @@ proptest! {
     }
 
     #[test]
-    fn a_crash_within_any_step_is_recovered_from(kernel in kernels(), wish in wishes(), next in wishes()) {
-        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
+    fn a_crash_within_any_step_is_recovered_from(
+        kernel in kernels(),
+        wanted in wanted_shapings(),
+        next in wanted_shapings(),
+    ) {
+        let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
         for (done, step) in change.steps.iter().enumerate() {
             let mut crashed = kernel.clone();
             execute(&mut crashed, &kernel.interface, &change.steps[..done]).unwrap();
-            if let Some(torn) = torn(step) {
-                execute(&mut crashed, &kernel.interface, &[torn]).unwrap();
+            if let Some(partial) = partial(step) {
+                execute(&mut crashed, &kernel.interface, &[partial]).unwrap();
             }
             apply(&mut crashed, next.as_ref());
             prop_assert_eq!(crashed.tree.shaping(), next.clone());
@@ -104,30 +108,30 @@ proptest! {
     }
 
     #[test]
-    fn rolling_back_a_rollback_is_doing(kernel in kernels(), wish in wishes()) {
-        for step in diff(wish.as_ref(), &kernel.tree).unwrap().steps {
+    fn the_inverse_of_an_inverse_is_the_step(kernel in kernels(), wanted in wanted_shapings()) {
+        for step in diff(wanted.as_ref(), &kernel.tree).unwrap().steps {
             prop_assert_ne!(step.inverse(), step.clone());
             prop_assert_eq!(step.inverse().inverse(), step);
         }
     }
 
     #[test]
-    fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wish in wishes()) {
-        let change = diff(wish.as_ref(), &kernel.tree).unwrap();
-        let (tree, there) = (over_the_wire(&kernel.tree), over_the_wire(&wish));
+    fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wanted in wanted_shapings()) {
+        let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
+        let (tree, there) = (over_the_wire(&kernel.tree), over_the_wire(&wanted));
         prop_assert_eq!(diff(there.as_ref(), &tree).unwrap(), change.clone());
         prop_assert_eq!(over_the_wire(&change), change);
     }
 
     #[test]
-    fn at_no_moment_is_a_packet_undelayed_that_is_delayed_before_and_after(
+    fn during_a_change_each_address_has_its_old_or_its_new_profile(
         kernel in kernels(),
-        wish in shapings(),
+        wanted in shapings(),
     ) {
         let before = kernel.tree.shaping().unwrap_or_default();
-        for (step, tree) in moments(kernel, &wish) {
+        for (step, tree) in steps_with_trees(kernel, &wanted) {
             let now = tree.shaping().unwrap_or_default();
-            for (address, to) in &wish.leaf_specs {
+            for (address, to) in &wanted.leaf_specs {
                 if let Some(from) = before.leaf_specs.get(address) {
                     let profile = now.leaf_specs.get(address);
                     prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
@@ -137,23 +141,26 @@ proptest! {
     }
 
     #[test]
-    fn at_no_moment_passes_what_is_cut_before_and_after_nor_is_anything_else_cut(
+    fn during_a_change_cuts_of_both_states_stay_and_no_other_cut_appears(
         kernel in kernels(),
-        wish in shapings(),
+        wanted in shapings(),
     ) {
         let before = kernel.tree.shaping().unwrap_or_default();
-        for (step, tree) in moments(kernel, &wish) {
+        for (step, tree) in steps_with_trees(kernel, &wanted) {
             let present = &tree.cuts;
-            prop_assert!(before.cuts.intersection(&wish.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
-            prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wish.cuts.contains(cut)));
+            prop_assert!(before.cuts.intersection(&wanted.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
+            prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wanted.cuts.contains(cut)));
         }
     }
 
     #[test]
-    fn what_a_taken_interface_always_has_is_never_touched_again(mut kernel in kernels(), wish in shapings()) {
+    fn a_change_never_touches_the_permanent_objects_of_a_shaped_interface(
+        mut kernel in kernels(),
+        wanted in shapings(),
+    ) {
         apply(&mut kernel, Some(&Shaping::default()));
-        // Adding or removing the hook purges every packet in flight.
-        for step in diff(Some(&wish), &kernel.tree).unwrap().steps {
+        // Adding or removing the ingress hook would drop packets in flight.
+        for step in diff(Some(&wanted), &kernel.tree).unwrap().steps {
             prop_assert!(
                 !matches!(
                     step,
@@ -176,20 +183,21 @@ proptest! {
 fn a_foreign_object_stops_whatever_adds_to_an_interface() {
     let foreign = vec![foreign("qdisc fq_codel 8001: parent root", Within::Elsewhere)];
     let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
-    let wish = Shaping::default();
-    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
-    // There is nothing of ours to remove.
+    let wanted = Shaping::default();
+    assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::Foreign(foreign.clone())));
+    // The tree has no object of netemctl to remove.
     assert_eq!(diff(None, &tree), Ok(Change::default()));
     tree.taken = true;
-    assert_eq!(diff(Some(&wish), &tree), Err(Blocked::Foreign(foreign.clone())));
+    assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::Foreign(foreign.clone())));
 }
 
 fn foreign(what: &str, within: Within) -> ForeignObject {
     ForeignObject { what: what.to_owned(), remove: "tc qdisc del".to_owned(), within }
 }
 
-/// What is in a shaped tree, with something foreign in it, after it was given back.
-fn given_back(object: ForeignObject) -> (Tree, Vec<String>) {
+/// Shapes an interface, adds a foreign object and clears the interface. Returns the tree and the messages about what
+/// remains.
+fn cleared_beside(object: ForeignObject) -> (Tree, Vec<String>) {
     let address: IpAddr = "10.0.0.2".parse().unwrap();
     let spec = LeafSpec::of(Profile::plain("10ms".parse().unwrap(), 1_000), []);
     let cut = Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence };
@@ -199,39 +207,39 @@ fn given_back(object: ForeignObject) -> (Tree, Vec<String>) {
     let change = diff(None, &kernel.tree).unwrap();
     let interface = kernel.interface.clone();
     execute(&mut kernel, &interface, &change.steps).unwrap();
-    assert_eq!(diff(None, &kernel.tree), Ok(Change::default()), "it is given back as far as can be");
+    assert_eq!(diff(None, &kernel.tree), Ok(Change::default()), "a second clear changes nothing");
     let tree = kernel.tree;
     assert!(tree.cuts.is_empty() && tree.active.is_none() && tree.egress_passes.is_empty());
     (tree.clone(), tree.remaining(&"db0".parse().unwrap()))
 }
 
 #[test]
-fn somebody_elses_object_keeps_only_what_it_is_in_and_nothing_that_affects_packets() {
-    let (tree, left) = given_back(foreign("filter pref 7", Within::Hook));
+fn clear_beside_a_foreign_object_keeps_only_the_parents_of_this_object() {
+    let (tree, left) = cleared_beside(foreign("filter pref 7", Within::Hook));
     assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress_passes.is_empty());
     assert!(
         left[0].contains("filter pref 7 of other programs; to remove both: tc qdisc del dev db0 clsact"),
         "{left:?}"
     );
-    let (tree, left) = given_back(foreign("filter pref 7", Within::Root { class: None, chain: None }));
+    let (tree, left) = cleared_beside(foreign("filter pref 7", Within::Root { class: None, chain: None }));
     assert!(tree.taken && !tree.hook && tree.chains.is_empty());
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS]);
     assert!(
         left[0].contains("filter pref 7 of other programs; remove that (tc qdisc del), then run netemctl clear"),
         "{left:?}"
     );
-    let (tree, _) = given_back(foreign("qdisc pfifo 8001:", Within::Root { class: Some(2), chain: None }));
+    let (tree, _) = cleared_beside(foreign("qdisc pfifo 8001:", Within::Root { class: Some(2), chain: None }));
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
-    // All filters of a chain go at once, so this one stays, and the class that ours in it leads to.
-    let (tree, _) = given_back(foreign("filter chain 10", Within::Root { class: None, chain: Some(10) }));
+    // Filters of a chain are removed together. So the chain stays, and so does the class that our filter points to.
+    let (tree, _) = cleared_beside(foreign("filter chain 10", Within::Root { class: None, chain: Some(10) }));
     assert_eq!(tree.chains.keys().copied().collect::<Vec<_>>(), [10]);
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
-    let (tree, left) = given_back(foreign("qdisc fq 8001: parent root", Within::Elsewhere));
+    let (tree, left) = cleared_beside(foreign("qdisc fq 8001: parent root", Within::Elsewhere));
     assert_eq!((tree.taken, tree.hook, left.len()), (false, false, 0));
 }
 
 #[test]
-fn somebody_elses_object_stops_no_change_that_only_takes_off() {
+fn a_foreign_object_does_not_stop_a_change_that_only_removes() {
     let address: IpAddr = "10.0.0.2".parse().unwrap();
     let cut = Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence };
     let mut kernel = untouched();
@@ -242,13 +250,13 @@ fn somebody_elses_object_stops_no_change_that_only_takes_off() {
     let whole = Shaping::default();
     assert!(matches!(diff(Some(&whole), &tree), Err(Blocked::Foreign(_))));
     assert_eq!(diff_beside_foreign(Some(&whole), &tree).unwrap().steps, uncut);
-    // Where somebody has put another root in the place of ours, the cuts at the hook are all that is left.
+    // If another program replaced our root qdisc, only the cuts at the ingress hook are left.
     let replaced = Tree { taken: false, foreign: vec![foreign("qdisc fq", Within::Elsewhere)], ..tree };
     assert_eq!(diff_beside_foreign(Some(&whole), &replaced).unwrap().steps, uncut);
 }
 
 #[test]
-fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
+fn traffic_stays_in_its_class_if_a_draining_class_gets_the_same_profile() {
     let [near, far] = [("10ms", 16_666), ("75ms", 100_000)].map(|(delay, limit)| {
         let delay = delay.parse().unwrap();
         Profile::plain(delay, limit)
@@ -260,24 +268,24 @@ fn traffic_stays_in_its_class_although_an_idle_one_was_made_its_twin() {
         ..Shaping::default()
     };
     apply(&mut kernel, Some(&both));
-    let wish = Shaping { leaf_specs: BTreeMap::from([(other, LeafSpec::of(far, []))]), ..Shaping::default() };
-    let idle = apply(&mut kernel, Some(&wish)).draining.pop_first().unwrap();
+    let wanted = Shaping { leaf_specs: BTreeMap::from([(other, LeafSpec::of(far, []))]), ..Shaping::default() };
+    let idle = apply(&mut kernel, Some(&wanted)).draining.pop_first().unwrap();
 
-    // As somebody might with `tc qdisc change`.
+    // An operator could do this with `tc qdisc change`.
     kernel.tree.classes.get_mut(&idle).unwrap().profile = Some(far);
     let steps = vec![Step::RemoveClass { class: idle, profile: Some(far) }];
-    assert_eq!(diff(Some(&wish), &kernel.tree), Ok(Change { steps, draining: BTreeSet::new() }));
+    assert_eq!(diff(Some(&wanted), &kernel.tree), Ok(Change { steps, draining: BTreeSet::new() }));
 }
 
-/// The steps of a change, each with what the interface has after it.
-fn moments(mut kernel: FakeKernel, wish: &Shaping) -> Vec<(Step, Tree)> {
+/// The steps of a change, each with the tree after it.
+fn steps_with_trees(mut kernel: FakeKernel, wanted: &Shaping) -> Vec<(Step, Tree)> {
     let interface = kernel.interface.clone();
-    let steps = diff(Some(wish), &kernel.tree).unwrap().steps;
-    let moment = |step: Step| {
+    let steps = diff(Some(wanted), &kernel.tree).unwrap().steps;
+    let perform = |step: Step| {
         kernel.perform(&interface, &step).unwrap();
         (step, kernel.tree.clone())
     };
-    steps.into_iter().map(moment).collect()
+    steps.into_iter().map(perform).collect()
 }
 
 fn removed(change: &Change) -> BTreeSet<ClassMinor> {
@@ -288,8 +296,8 @@ fn removed(change: &Change) -> BTreeSet<ClassMinor> {
     change.steps.iter().filter_map(removed).collect()
 }
 
-/// What of a step is done when the power fails within it: a batch of messages may be cut anywhere.
-fn torn(step: &Step) -> Option<Step> {
+/// The part of a step that the kernel has done if the power fails during the step. None: a step of one message.
+fn partial(step: &Step) -> Option<Step> {
     match step.clone() {
         Step::AddClass { class, profile: Some(_) } => Some(Step::AddClass { class, profile: None }),
         Step::BuildChain { chain, mut routes } => {

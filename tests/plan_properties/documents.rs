@@ -1,4 +1,4 @@
-//! What edits do to the document that all nodes share, and what of it is each node's part.
+//! Properties of the wanted state: its edits, and each node's shaping.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,12 +15,12 @@ use netemctl::{
 };
 use proptest::prelude::*;
 
-use super::drawn::{documents, ends, named, partitions, wish};
+use super::drawn::{documents, ends, named, overlay_request, partitions};
 use super::over_the_wire;
 
 proptest! {
     #[test]
-    fn what_is_dropped_is_the_union_of_the_cuts_at_both_ends_of_each(wanted in documents()) {
+    fn the_cuts_of_a_node_are_those_of_all_partitions_at_both_ends(wanted in documents()) {
         let mut expected: BTreeMap<&NodeName, BTreeSet<Cut>> = BTreeMap::new();
         for partition in wanted.partitions.iter().filter(|partition| !matches!(partition.mode, Mode::Loss { .. })) {
             let ports = partition.ports.iter().flat_map(|port| [Traffic::ToPort { port: *port }, Traffic::FromPort { port: *port }]);
@@ -56,7 +56,7 @@ proptest! {
     }
 
     #[test]
-    fn a_node_reaches_those_that_all_traffic_to_is_not_dropped_and_always_itself(wanted in documents()) {
+    fn a_node_reaches_itself_and_each_node_to_which_not_all_traffic_is_cut(wanted in documents()) {
         for from in wanted.inventory.nodes.keys() {
             let cuts = wanted.shaping(from, LineRate::UNKNOWN).unwrap_or_default().cuts;
             for (to, place) in &wanted.inventory.nodes {
@@ -69,7 +69,7 @@ proptest! {
     }
 
     #[test]
-    fn who_is_cut_from_whom_is_as_the_shape_says(wanted in documents()) {
+    fn a_partition_cuts_the_pairs_that_its_shape_describes(wanted in documents()) {
         for partition in &wanted.partitions {
             for from in wanted.inventory.nodes.keys() {
                 for to in wanted.inventory.nodes.keys() {
@@ -98,14 +98,14 @@ proptest! {
     #[test]
     fn a_partition_that_is_repeated_changes_nothing_and_another_of_its_name_is_refused(
         wanted in documents(),
-        wish in partitions(),
+        request in partitions(),
     ) {
         let inventory = wanted.inventory.clone();
-        let Ok(cut) = wanted.with_partition(named("again", &wish), inventory.clone()) else { return Ok(()) };
+        let Ok(cut) = wanted.with_partition(named("again", &request), inventory.clone()) else { return Ok(()) };
         let later = Wanted { generation: cut.generation + 1, ..cut.clone() };
-        let repeated = later.with_partition(named("again", &wish), inventory.clone()).unwrap();
+        let repeated = later.with_partition(named("again", &request), inventory.clone()).unwrap();
         prop_assert_eq!(&repeated, &later);
-        let other = PartitionRequest { ports: ["udp/9".parse().unwrap()].into(), mode: Mode::Drop, ..wish };
+        let other = PartitionRequest { ports: ["udp/9".parse().unwrap()].into(), mode: Mode::Drop, ..request };
         let refused = later.with_partition(named("again", &other), inventory).unwrap_err();
         prop_assert!(matches!(refused, EditError::NameTaken(_)), "{}", refused);
     }
@@ -136,10 +136,10 @@ proptest! {
         both_ways: bool,
         delay in 0..9_u32,
     ) {
-        let wish = wish(Some("new"), ends, both_ways, delay, None);
-        let (change, inventory) = (wish.change.clone(), wanted.inventory.clone());
-        // Both ends may be one node, which is refused, as it should be.
-        let Ok(laid) = wanted.with_overlay(wish.clone(), inventory.clone()) else { return Ok(()) };
+        let request = overlay_request(Some("new"), ends, both_ways, delay, None);
+        let (change, inventory) = (request.change.clone(), wanted.inventory.clone());
+        // Both ends may be the same node. Such an overlay is rejected.
+        let Ok(laid) = wanted.with_overlay(request.clone(), inventory.clone()) else { return Ok(()) };
         let overlay = laid.overlays.last().unwrap();
         for from in inventory.nodes.keys() {
             for to in inventory.nodes.keys() {
@@ -152,7 +152,7 @@ proptest! {
                 prop_assert_eq!(laid.shaping(from, LineRate::UNKNOWN), wanted.shaping(from, LineRate::UNKNOWN));
             }
         }
-        let again = laid.with_overlay(wish, inventory.clone()).unwrap();
+        let again = laid.with_overlay(request, inventory.clone()).unwrap();
         prop_assert_eq!(&again, &laid);
         let off = laid.without_overlays(&["new".to_owned()], inventory).unwrap();
         prop_assert!(off.says_the_same(&wanted));
@@ -160,11 +160,11 @@ proptest! {
     }
 
     #[test]
-    fn an_overlay_that_is_laid_anew_is_on_top_and_another_one(wanted in documents()) {
+    fn an_overlay_that_is_set_again_moves_to_the_top_and_gets_a_new_id(wanted in documents()) {
         let Some(first) = wanted.overlays.first().cloned() else { return Ok(()) };
         let node = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
         let ends = (node(&first.from), node(&first.to));
-        let wish = OverlayRequest {
+        let request = OverlayRequest {
             name: Some(first.name.clone()),
             from: ends.0,
             to: ends.1,
@@ -172,7 +172,7 @@ proptest! {
             change: first.change.clone(),
             lasts: Some(Duration::from_secs(9)),
         };
-        let laid = Wanted { generation: 7, ..wanted.clone() }.with_overlay(wish, wanted.inventory.clone()).unwrap();
+        let laid = Wanted { generation: 7, ..wanted.clone() }.with_overlay(request, wanted.inventory.clone()).unwrap();
         let last = laid.overlays.last().unwrap();
         prop_assert_eq!((&last.name, last.since, last.lasts), (&first.name, 8, Some(Duration::from_secs(9))));
         prop_assert_ne!(last.id(), first.id());
@@ -200,12 +200,12 @@ proptest! {
     }
 }
 
-/// Whether a shape keeps two nodes apart, said as people would.
+/// True if a shape cuts packets between two nodes. Written independently of `Partition::cuts`.
 fn are_apart(shape: &Shape, from: &NodeName, to: &NodeName) -> bool {
     let places = |sets: &[BTreeSet<NodeName>], node: &NodeName| -> BTreeSet<usize> {
         let places = sets.iter().enumerate().filter(|(_, set)| set.contains(node));
         let places: BTreeSet<usize> = places.map(|(place, _)| place).collect();
-        // The rest is one more side.
+        // Nodes on no side form one more side.
         if places.is_empty() { [sets.len()].into() } else { places }
     };
     match shape {

@@ -1,4 +1,4 @@
-//! Wishes, kernels and documents at random.
+//! Random shapings, kernels and documents.
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::fake_kernel::FakeKernel;
 const ADDRESSES: [&str; 8] =
     ["10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.0.6", "fd00::2", "fd00::3", "fd00::4"];
 
-/// Few, so that wishes often share some; two of them differ in the limit only.
+/// Delays and limits. The list is short, so shapings often share profiles. Two entries differ only in the limit.
 const PROFILES: [(&str, u32); 5] =
     [("10ms", 16_666), ("75ms", 100_000), ("75ms", 12_500), ("1us", 1_000), ("60s", 100_000)];
 
@@ -28,7 +28,7 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 
 fn profiles() -> impl Strategy<Value = Profile> {
     let plain = PROFILES.map(|(delay, limit)| Profile::plain(delay.parse().unwrap(), limit));
-    // Some with memory, and some that the kernel knows a table of.
+    // Some profiles have memory (`Profile::has_memory`), others a distribution table.
     let link = Link { delay: plain[0].delay, rate: Some(Rate::plain("1gbit".parse().unwrap())), ..Link::LAN };
     let jitter = |distribution| Some(Jitter { amount: plain[3].delay, correlation: Probability::ZERO, distribution });
     let links = [
@@ -62,7 +62,7 @@ pub(crate) fn shapings() -> impl Strategy<Value = Shaping> {
     (profiles, cuts).prop_map(|(profiles, cuts)| Shaping { leaf_specs: leaf_specs(&profiles), cuts })
 }
 
-/// One lane for all addresses of one profile; of a profile with memory, one for each family.
+/// The leaf of each address. Addresses with one profile share a leaf, but not across families if it has memory.
 fn leaf_specs(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, LeafSpec> {
     let spec = |(address, profile): (&IpAddr, &Profile)| {
         let alike = profiles.iter().filter(|(_, other)| *other == profile).map(|(address, _)| address);
@@ -71,18 +71,19 @@ fn leaf_specs(profiles: &BTreeMap<IpAddr, Profile>) -> BTreeMap<IpAddr, LeafSpec
     profiles.iter().map(spec).collect()
 }
 
-pub(crate) fn wishes() -> impl Strategy<Value = Option<Shaping>> {
+/// Random wanted shapings. `None` means: the interface is not shaped.
+pub(crate) fn wanted_shapings() -> impl Strategy<Value = Option<Shaping>> {
     prop::option::weighted(0.9, shapings())
 }
 
-/// Kernels that have been through a few wishes, with packets left in some leaves after each.
+/// Kernels after up to three changes. After each change some leaves hold packets.
 pub(crate) fn kernels() -> impl Strategy<Value = FakeKernel> {
     let queued = prop::collection::vec(prop_oneof![Just(0), 1..9_u32], 1..5);
-    prop::collection::vec((wishes(), queued), 0..4).prop_map(|past| {
+    prop::collection::vec((wanted_shapings(), queued), 0..4).prop_map(|past| {
         let mut kernel = untouched();
-        for (wish, queued) in past {
+        for (wanted, queued) in past {
             forget_queues(&mut kernel.tree);
-            apply(&mut kernel, wish.as_ref());
+            apply(&mut kernel, wanted.as_ref());
             let leaves = kernel.tree.classes.values_mut().filter(|leaf| leaf.profile.is_some());
             leaves.zip(queued.iter().cycle()).for_each(|(leaf, queued)| leaf.queued = *queued);
         }
@@ -90,7 +91,7 @@ pub(crate) fn kernels() -> impl Strategy<Value = FakeKernel> {
     })
 }
 
-/// Documents about six nodes: a topology of some of them or none, up to three overlays and three partitions of all.
+/// Documents of six nodes: a topology of some nodes or no topology, up to three overlays and up to three partitions.
 pub(crate) fn documents() -> impl Strategy<Value = Wanted> {
     let zones = prop::collection::vec(0..4_usize, 2..=6);
     let times = (0..3_u32, 0..3_u32, 0..3_u32);
@@ -103,15 +104,15 @@ pub(crate) fn documents() -> impl Strategy<Value = Wanted> {
         }
         for (number, (ends, both_ways, delay, is_timed)) in overlays.into_iter().enumerate() {
             let lasts = is_timed.then_some(Duration::from_secs(30));
-            let wish = wish(Some(&format!("set:{number}")), ends, both_ways, delay, lasts);
-            // One between a node and itself is refused.
-            if let Ok(laid) = wanted.with_overlay(wish, inventory(6)) {
+            let request = overlay_request(Some(&format!("set:{number}")), ends, both_ways, delay, lasts);
+            // An overlay between a node and itself is rejected.
+            if let Ok(laid) = wanted.with_overlay(request, inventory(6)) {
                 wanted = laid;
             }
         }
-        for (number, wish) in partitions.iter().enumerate() {
-            // One that cuts nothing is refused, which is right and of no use here.
-            if let Ok(cut) = wanted.with_partition(named(&format!("cut-{number}"), wish), inventory(6)) {
+        for (number, request) in partitions.iter().enumerate() {
+            // A partition that cuts nothing is rejected.
+            if let Ok(cut) = wanted.with_partition(named(&format!("cut-{number}"), request), inventory(6)) {
                 wanted = cut;
             }
         }
@@ -119,12 +120,12 @@ pub(crate) fn documents() -> impl Strategy<Value = Wanted> {
     })
 }
 
-/// One end of an overlay, in words.
+/// One end of an overlay, as on the command line.
 pub(crate) fn ends() -> impl Strategy<Value = String> {
     prop::sample::select(vec!["n1", "n2", "n[1-2]", "n[3-5],n1", "n6", "*"]).prop_map(str::to_owned)
 }
 
-pub(crate) fn wish(
+pub(crate) fn overlay_request(
     name: Option<&str>,
     (from, to): (String, String),
     both_ways: bool,
@@ -136,7 +137,7 @@ pub(crate) fn wish(
     OverlayRequest { name: name.map(str::to_owned), from, to, both_ways, change, lasts }
 }
 
-/// Partitions of every form. Those of zones are refused where there are none.
+/// Partitions of every form. A draw of zones is rejected if the topology has no zones.
 pub(crate) fn partitions() -> impl Strategy<Value = PartitionRequest> {
     let sides = prop::collection::vec(0..3_usize, 6)
         .prop_map(|sides| members(&sides).into_values().map(|nodes| nodes.join(",")).collect::<Vec<_>>());
@@ -173,7 +174,7 @@ pub(crate) fn partitions() -> impl Strategy<Value = PartitionRequest> {
     })
 }
 
-/// The topology in which node `n1` is in zone `zones[0]` and so on; those of zone 0 are in none.
+/// A topology: `zones[0]` is the number of n1's zone, and so on. 0 means no zone.
 fn topology_of(zones: &[usize], (default, intra, inter): (u32, u32, u32)) -> Topology {
     let members = members(zones);
     let outside: Vec<String> =
@@ -198,7 +199,7 @@ fn topology_of(zones: &[usize], (default, intra, inter): (u32, u32, u32)) -> Top
     Topology::parse(source).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, 100)))
 }
 
-/// The nodes of each group but 0, where `groups[0]` is the group of node `n1`.
+/// The nodes of each group but group 0. `groups[0]` is the group of n1, and so on.
 fn members(groups: &[usize]) -> BTreeMap<usize, Vec<String>> {
     let mut members: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for (node, group) in (1..).zip(groups).filter(|(_, group)| **group != 0) {
@@ -208,12 +209,12 @@ fn members(groups: &[usize]) -> BTreeMap<usize, Vec<String>> {
 }
 
 fn inventory(nodes: u8) -> Inventory {
-    let place = |node: u8| NodeLocation {
+    let location = |node: u8| NodeLocation {
         agent: AgentAddress::Unix(format!("/run/n{node}.sock").into()),
         interface: "db0".parse().unwrap(),
         addresses: vec![IpAddr::from([10, 0, 0, node]), format!("fd00::{node}").parse().unwrap()],
     };
-    let node = |node: u8| (format!("n{node}").parse::<NodeName>().unwrap(), place(node));
+    let node = |node: u8| (format!("n{node}").parse::<NodeName>().unwrap(), location(node));
     Inventory { nodes: (1..=nodes).map(node).collect(), ..Inventory::default() }
 }
 
@@ -221,8 +222,8 @@ pub(crate) fn untouched() -> FakeKernel {
     FakeKernel::new("db0".parse().unwrap())
 }
 
-pub(crate) fn apply(kernel: &mut FakeKernel, wish: Option<&Shaping>) -> Change {
-    let change = diff(wish, &kernel.tree).unwrap();
+pub(crate) fn apply(kernel: &mut FakeKernel, wanted: Option<&Shaping>) -> Change {
+    let change = diff(wanted, &kernel.tree).unwrap();
     let interface = kernel.interface.clone();
     execute(kernel, &interface, &change.steps).unwrap();
     change
@@ -232,6 +233,6 @@ pub(crate) fn forget_queues(tree: &mut Tree) {
     tree.classes.values_mut().for_each(|leaf| leaf.queued = 0);
 }
 
-pub(crate) fn named(name: &str, wish: &PartitionRequest) -> PartitionRequest {
-    PartitionRequest { name: Some(name.to_owned()), ..wish.clone() }
+pub(crate) fn named(name: &str, request: &PartitionRequest) -> PartitionRequest {
+    PartitionRequest { name: Some(name.to_owned()), ..request.clone() }
 }

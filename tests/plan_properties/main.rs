@@ -1,8 +1,8 @@
-//! Properties of the plan on random wishes, over a kernel in memory that has been through random wishes before.
+//! Properties of every plan, for random wanted states on a fake kernel with a random history.
 //!
-//! Golden plans are in `plan.rs`; this says what holds of every plan. [`drawn`] has what is random.
+//! Golden plans are in `plan.rs`. [`drawn`] has the random generators.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod changes;
 mod documents;
@@ -10,7 +10,7 @@ mod drawn;
 #[path = "../fake_kernel/mod.rs"]
 mod fake_kernel;
 
-/// What comes out of a value's JSON.
+/// The value after a round trip through JSON.
 fn over_the_wire<T: serde::Serialize + serde::de::DeserializeOwned>(here: &T) -> T {
     serde_json::from_str(&serde_json::to_string(here).unwrap()).unwrap()
 }

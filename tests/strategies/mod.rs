@@ -1,6 +1,6 @@
-//! What property tests draw from: any link that a topology could say, and so any profile.
+//! Random links and profiles for property tests. Every link that a topology can describe may occur.
 //!
-//! Shared by the unit tests of the encoders and the tests on a real kernel.
+//! The unit tests of the encoders and the tests on a real kernel use this module.
 
 use netemctl::{
     plan::{LineRate, Profile},
@@ -11,12 +11,12 @@ use netemctl::{
 };
 use proptest::{option, prelude::*, sample::select};
 
-/// The profile of any link.
+/// The profile of a random link.
 pub(crate) fn profiles() -> impl Strategy<Value = Profile> {
-    links().prop_filter_map("the LAN as it is needs none", |link| Profile::of(&link, LineRate::UNKNOWN))
+    links().prop_filter_map("a link without parameters has no profile", |link| Profile::of(&link, LineRate::UNKNOWN))
 }
 
-/// Any link.
+/// A random link.
 pub(crate) fn links() -> impl Strategy<Value = Link> {
     let delay = times(0, Delay::MAX);
     let randomness = (option::of(jitters()), option::of(losses()), option::of(chances()), option::of(chances()));
@@ -29,14 +29,14 @@ pub(crate) fn links() -> impl Strategy<Value = Link> {
     )
 }
 
-/// The tables of the user's own that distributions name here.
+/// The user's distribution tables that [`distributions`] refers to.
 pub(crate) fn tables() -> Tables {
     [(TABLES[0], vec![-8_192, 8_192].into()), (TABLES[1], (-16_000..16_000).step_by(7).collect())].into()
 }
 
 const TABLES: [TableId; 2] = [TableId::new(0), TableId::new(u32::MAX)];
 
-/// Any distribution; the tables of the user's own are those of [`tables`].
+/// A random distribution: a built-in one, or one of [`tables`].
 pub(crate) fn distributions() -> impl Strategy<Value = Distribution> {
     use Distribution::{Normal, Pareto, ParetoNormal, Table, Uniform};
     select(vec![Uniform, Normal, Pareto, ParetoNormal, Table(TABLES[0]), Table(TABLES[1])])
@@ -97,7 +97,7 @@ fn chances() -> impl Strategy<Value = Chance> {
     (probability, shares()).prop_map(|(probability, correlation)| Chance { probability, correlation })
 }
 
-/// Any probability, and often the two extremes.
+/// A random probability; 0 and 1 are frequent.
 fn shares() -> impl Strategy<Value = Probability> {
     prop_oneof![Just(Probability::ZERO), Just(Probability::ONE), any::<u32>().prop_map(Probability::from_parts)]
 }

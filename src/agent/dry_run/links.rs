@@ -254,7 +254,7 @@ mod tests {
     /// A kernel like Linux 6.1.176, which refuses duplicates next to other netem qdiscs and ignores seeds.
     fn old() -> FakeKernel {
         let kernel = FakeKernel::new("db0".parse().unwrap());
-        FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..kernel }
+        FakeKernel { refuses_mixed_duplicates: true, ignores_seeds: true, ..kernel }
     }
 
     /// A shaping with one address for each profile.

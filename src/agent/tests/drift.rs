@@ -210,13 +210,13 @@ fn a_link_that_is_down_is_a_warning_at_prepare_and_drift_afterwards() {
 fn nothing_is_repaired_while_the_kernel_does_not_answer() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
-    node.kernel().is_mute = true;
+    node.kernel().observe_fails = true;
     node.kernel().tree.active = None;
     node.kernel().events.push(Event::Lost);
     node.tick(now()).unwrap();
     assert!(node.status(now()).is_err());
     assert_eq!(node.kernel().writes, writes);
-    node.kernel().is_mute = false;
+    node.kernel().observe_fails = false;
     node.tick(now() + SECOND).unwrap();
     let status = node.status(now() + SECOND).unwrap();
     assert_eq!((status.drift, status.watch.repairs, status.watch.obstacle), (vec![], 1, None));

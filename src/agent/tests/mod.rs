@@ -411,7 +411,7 @@ fn a_timed_change_applied_again_after_a_rollback_lasts_its_full_time() {
 #[test]
 fn unsupported_parameters_are_refused_before_any_write_with_their_lines() {
     let old = FakeKernel::new("db0".parse().unwrap());
-    let mut node = n1_on(FakeKernel { refuses_duplicates_in_company: true, ignores_seeds: true, ..old });
+    let mut node = n1_on(FakeKernel { refuses_mixed_duplicates: true, ignores_seeds: true, ..old });
     let text = "name = 'wan'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms', seed = 42 }\n\
                 [[links.override]]\nfrom = 'n1'\nto = 'n3'\ndelay = '9ms'\nduplicate = '1%'\n";
     let topology = Topology::parse(Source::new("wan.toml", text)).unwrap();
