@@ -1,4 +1,4 @@
-//! What TCP makes of jitter: the reason why jitter keeps packets in order.
+//! TCP goodput under jitter, which is why jitter keeps packets in order.
 
 use std::{io::Write, time::Duration};
 
@@ -10,22 +10,22 @@ use super::{
 };
 use crate::{lab::Lab, sockets::v4};
 
-/// Slow start is over by then, which is slower under jitter: CUBIC takes a delay that grows for a queue (`HyStart`).
+/// The end of slow start. Jitter prolongs it: CUBIC (`HyStart`) takes a growing delay for a growing queue.
 const WARM_UP: Duration = Duration::from_secs(4);
 const LASTING: Duration = Duration::from_secs(3);
 
 const STEADY: &str = "delay = '20ms'";
 const IN_ORDER: &str = "delay = '20ms'\njitter = '5ms'\ndistribution = 'normal'";
 
-/// The same jitter as `tc` itself has it, and the tools that call it: nothing keeps packets in order.
-const PLAIN: &str = "netem delay 20ms 5ms distribution normal limit 100000";
+/// The same jitter as in `IN_ORDER`, by plain `tc`: packets overtake one another.
+const PLAIN_TC: &str = "netem delay 20ms 5ms distribution normal limit 100000";
 
 fn goodput(lab: &Lab) -> f64 {
     goodputs(lab, &[(1, (2, v4(2)))], WARM_UP, LASTING)[0]
 }
 
 #[test]
-fn tcp_under_jitter_has_at_least_half_of_what_it_has_without() {
+fn tcp_goodput_under_jitter_is_at_least_half_of_the_goodput_without_jitter() {
     let lab = lab(2);
     let under = |link: &str| {
         shape(&lab, 2, &format!("[links.default]\n{link}"));
@@ -35,22 +35,22 @@ fn tcp_under_jitter_has_at_least_half_of_what_it_has_without() {
     assert!(in_order >= 0.5 * steady, "{in_order} bit/s with jitter, {steady} bit/s without");
 }
 
-/// The figures of the README: `scripts/bench-links` runs this and nothing else.
+/// Prints the goodput figures of the README. `scripts/bench-links` runs this test only.
 #[test]
 #[ignore = "a benchmark, which scripts/bench-links runs"]
 fn benchmark() {
     const ROUNDS: usize = 3;
     let lab = lab(2);
     let mut out = std::io::stdout().lock();
-    let mut say = |text: String| writeln!(out, "{text}").unwrap();
-    for (way, senders) in [("there and back", &["n1", "n2"][..]), ("there only", &["n1"])] {
+    let mut print = |text: String| writeln!(out, "{text}").unwrap();
+    for (direction, senders) in [("there and back", &["n1", "n2"][..]), ("there only", &["n1"])] {
         let rule = |link: &str| {
             let rule = |from: &&str| format!("[[links.override]]\nfrom = '{from}'\nto = 'n[1-2]'\n{link}\n");
             format!("default = {{ rtt = '0ms' }}\n{}", senders.iter().map(rule).collect::<String>())
         };
         let (steady, in_order) = (rule(STEADY), rule(IN_ORDER));
         let mut measured = [const { Vec::new() }; 3];
-        // The machine may be busy for a while: each has its turn in each round.
+        // The machine may be busy for a while. So each round measures all three.
         for _ in 0..ROUNDS {
             for (links, measured) in [&steady, &in_order].iter().zip(&mut measured) {
                 shape(&lab, 2, links);
@@ -58,7 +58,7 @@ fn benchmark() {
             }
             drop(lab.netemctl("clear").expect(0));
             for node in senders {
-                drop(lab.exec(node, &format!("tc qdisc add dev db0 root {PLAIN}")));
+                drop(lab.exec(node, &format!("tc qdisc add dev db0 root {PLAIN_TC}")));
             }
             measured[2].push(goodput(&lab));
             for node in senders {
@@ -66,9 +66,9 @@ fn benchmark() {
             }
         }
         let reference = median(&measured[0]);
-        say(format!(
+        print(format!(
             "\n{:32} {:>8} {:>8} {:>8} {:>8}",
-            format!("Mbit/s, delay {way}"),
+            format!("Mbit/s, delay {direction}"),
             "median",
             "least",
             "most",
@@ -78,9 +78,9 @@ fn benchmark() {
         for (name, goodputs) in names.iter().zip(&measured) {
             let [middle, least, most] = [0.5, 0.0, 1.0].map(|share| quantile(goodputs, share));
             let [a, b, c] = [middle, least, most].map(|bits| bits / 1e6);
-            say(format!("{name:32} {a:8.1} {b:8.1} {c:8.1} {:8.3}", middle / reference));
+            print(format!("{name:32} {a:8.1} {b:8.1} {c:8.1} {:8.3}", middle / reference));
         }
         let ratio = median(&measured[1]) / median(&measured[2]);
-        say(format!("netemctl carries {ratio:.1} times what plain tc netem carries under the same jitter"));
+        print(format!("netemctl carries {ratio:.1} times what plain tc netem carries under the same jitter"));
     }
 }

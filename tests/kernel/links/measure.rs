@@ -1,9 +1,9 @@
-//! The instruments: UDP streams that know when each packet was sent, when it arrived and whether it is whole, and TCP
-//! that takes what it gets.
+//! Measurement: UDP streams that record when each packet was sent and arrived and if it is intact, and the goodput of
+//! TCP.
 //!
-//! All nodes of a lab are in one kernel, so that one clock stamps both ends: the sender's call before it sends, the
-//! kernel's `SO_TIMESTAMPNS` where the packet arrives. On user-mode Linux 0.1 ms lies between the two on a bare LAN.
-//! One thread sends everything and reads it when all has arrived; nothing has to be scheduled in between.
+//! All nodes of a lab share one kernel and one clock. The sender stamps a packet just before the send call. The kernel
+//! stamps its arrival (`SO_TIMESTAMPNS`). On user-mode Linux an unshaped packet takes 0.1 ms. One thread sends a whole
+//! stream, and reads it when all packets have arrived. So no other thread has to be scheduled in between.
 
 use std::{
     fs,
@@ -34,85 +34,85 @@ use crate::{
     sockets::{udp, within},
 };
 
-/// As much as a socket may hold: whole streams wait in it to be read.
+/// The size of a socket's buffer. It holds a whole stream until the stream is read.
 const BUFFER: usize = 64 * 1024 * 1024;
 
-/// So long nothing arrives when everything has: longer than any two packets here are apart.
+/// A stream has ended when nothing has arrived for this time. It exceeds the time between any two packets of these
+/// tests.
 const SILENCE: Duration = Duration::from_millis(400);
 
-/// What an IPv4 and a UDP header take.
+/// The bytes of an IPv4 and a UDP header.
 const IPV4_UDP_HEADERS: usize = 28;
 
-/// The least packet: run, number, stamp, checksum.
-pub(crate) const SMALL: usize = 24;
+/// The smallest payload, in bytes: run, number, time stamp, checksum.
+pub(crate) const MIN_PAYLOAD: usize = 24;
 
-/// One way from a node to another.
+/// A UDP flow from one node to another.
 pub(crate) struct Flow {
     source: UdpSocket,
     sink: UdpSocket,
-    /// Sees the packets before their UDP checksum is looked at.
+    /// Receives the packets before the kernel checks their UDP checksum.
     raw: Option<UdpSocket>,
 }
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Streamed {
-    /// How many packets were sent.
+    /// The number of packets that were sent.
     pub(crate) sent: usize,
-    /// Those that arrived whole, in the order in which they did.
+    /// The packets that arrived intact, in the order of arrival.
     pub(crate) arrivals: Vec<Arrival>,
-    /// How many arrived that are not as they were sent.
+    /// The number of packets that arrived corrupted.
     pub(crate) altered: usize,
-    /// How many the kernel handed to a UDP socket; the others that arrived are seen by raw flows only.
+    /// The number of packets that the UDP socket received. Only raw flows see the others that arrived.
     pub(crate) accepted: usize,
-    /// How many of those are not as they were sent.
+    /// The number of corrupted packets among these.
     pub(crate) undetected: usize,
 }
 
 /// A packet that arrived.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arrival {
-    /// The how manieth it was when sent, from 0.
+    /// The packet's position in the order of sending, from 0.
     pub(crate) number: usize,
-    /// One way, in milliseconds.
+    /// The one-way delay, in milliseconds.
     pub(crate) delay: f64,
-    /// When, in milliseconds from the first send.
+    /// The time of arrival, in milliseconds after the first send.
     pub(crate) at: f64,
     /// Its two bits of explicit congestion notification (RFC 3168).
     pub(crate) ecn: u8,
 }
 
-/// How a stream is sent.
+/// The number, the spacing and the size of a stream's packets.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pace {
-    /// How many packets, of each flow.
+    /// The number of packets of each flow.
     pub(crate) packets: usize,
-    /// From one to the next, of each flow; zero: as fast as can be.
+    /// The time from one packet of a flow to the next; zero: as fast as possible.
     pub(crate) every: Duration,
-    /// The size of the UDP payload, in bytes, at least [`SMALL`].
+    /// The size of the UDP payload, in bytes: at least [`MIN_PAYLOAD`].
     pub(crate) size: usize,
 }
 
 impl Pace {
     /// A stream of small packets.
     pub(crate) const fn of(packets: usize, every: Duration) -> Self {
-        Self { packets, every, size: SMALL }
+        Self { packets, every, size: MIN_PAYLOAD }
     }
 
-    /// Packets that are sent all at once.
+    /// Small packets that are sent as fast as possible.
     pub(crate) const fn burst(packets: usize) -> Self {
         Self::of(packets, Duration::ZERO)
     }
 
-    /// The same with larger packets.
+    /// The same pace with packets of this size.
     pub(crate) const fn sized(self, size: usize) -> Self {
         Self { size, ..self }
     }
 }
 
 impl Flow {
-    /// Opens one between the addresses of two nodes. To be done before anything is shaped, so that neighbours are
-    /// resolved by then.
+    /// Opens a flow between addresses of two nodes. Open flows before links are shaped: opening resolves the neighbour.
     pub(crate) fn open(lab: &Lab, (from, source): (u16, IpAddr), (to, sink): (u16, IpAddr)) -> Self {
         static PORT: AtomicU16 = AtomicU16::new(20_000);
         let port = PORT.fetch_add(1, Ordering::Relaxed);
@@ -122,7 +122,7 @@ impl Flow {
         let sink = udp(lab, &format!("n{to}"), sink, port);
         setsockopt(&sink, sockopt::IpRecvTos, &true).unwrap();
         let flow = Self { source, sink, raw: None };
-        prepare(&flow.sink);
+        prepare_sink(&flow.sink);
         flow.source.send(b"whom do I ask for whom").unwrap();
         flow.sink.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
         assert_eq!(flow.sink.recv(&mut [0; 64]).unwrap(), 22);
@@ -130,43 +130,43 @@ impl Flow {
         flow
     }
 
-    /// From one node to another, by their numbers, on the lab's IPv4 network.
+    /// Opens a flow on the lab's IPv4 network, between nodes given by number.
     pub(crate) fn v4(lab: &Lab, from: u16, to: u16) -> Self {
         Self::open(lab, (from, crate::sockets::v4(from)), (to, crate::sockets::v4(to)))
     }
 
-    /// The same for IPv6.
+    /// Opens a flow on the lab's IPv6 network.
     pub(crate) fn v6(lab: &Lab, from: u16, to: u16) -> Self {
         Self::open(lab, (from, crate::sockets::v6(from)), (to, crate::sockets::v6(to)))
     }
 
-    /// The same for IPv4, with what arrives looked at before the kernel throws away what has a wrong checksum.
+    /// Opens a flow on IPv4 that also receives packets before the kernel drops those with a wrong checksum.
     pub(crate) fn raw(lab: &Lab, from: u16, to: u16) -> Self {
         let open = || socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), SockProtocol::Udp).unwrap();
         let raw = UdpSocket::from(within(lab, &format!("n{to}"), open));
-        prepare(&raw);
+        prepare_sink(&raw);
         raw.set_nonblocking(true).unwrap();
         Self { raw: Some(raw), ..Self::v4(lab, from, to) }
     }
 
-    /// Has its packets say that they can carry a congestion mark.
+    /// Marks the flow's packets as ECN-capable.
     pub(crate) fn mark_as_ecn_capable(&self) {
         const ECT_0: i32 = 2;
         setsockopt(&self.source, sockopt::Ipv4Tos, &ECT_0).unwrap();
     }
 }
 
-fn prepare(sink: &UdpSocket) {
+fn prepare_sink(sink: &UdpSocket) {
     setsockopt(sink, sockopt::RcvBufForce, &BUFFER).unwrap();
     setsockopt(sink, sockopt::ReceiveTimestampns, &true).unwrap();
 }
 
-/// Sends a stream through one flow and waits for it.
+/// Sends a stream through one flow, and waits until nothing more arrives.
 pub(crate) fn stream(flow: &Flow, pace: Pace) -> Streamed {
     streams(std::slice::from_ref(flow), pace).remove(0)
 }
 
-/// Sends a stream through each flow, all of them at once, and waits until nothing more arrives.
+/// Sends a stream through each flow at the same time, and waits until nothing more arrives.
 pub(crate) fn streams(flows: &[Flow], pace: Pace) -> Vec<Streamed> {
     static RUN: AtomicU32 = AtomicU32::new(0);
     let run = RUN.fetch_add(1, Ordering::Relaxed);
@@ -193,7 +193,7 @@ pub(crate) fn streams(flows: &[Flow], pace: Pace) -> Vec<Streamed> {
 }
 
 impl Flow {
-    /// Reads what has arrived; answers whether anything has.
+    /// Reads all packets that have arrived. Returns true if there were any.
     fn read(&self, run: u32, epoch: u64, streamed: &mut Streamed) -> bool {
         let mut any = false;
         while let Some((bytes, arrived, ecn)) = receive(&self.sink) {
@@ -201,26 +201,26 @@ impl Flow {
             streamed.accepted += 1;
             streamed.undetected += usize::from(read_packet(&bytes).is_none());
             if self.raw.is_none() {
-                streamed.take(&bytes, run, epoch, arrived, ecn);
+                streamed.record(&bytes, run, epoch, arrived, ecn);
             }
         }
         while let Some((bytes, arrived, ecn)) = self.raw.as_ref().and_then(receive) {
             any = true;
-            streamed.take(&bytes[IPV4_UDP_HEADERS.min(bytes.len())..], run, epoch, arrived, ecn);
+            streamed.record(&bytes[IPV4_UDP_HEADERS.min(bytes.len())..], run, epoch, arrived, ecn);
         }
         any
     }
 }
 
 impl Streamed {
-    fn take(&mut self, bytes: &[u8], run: u32, epoch: u64, arrived: u64, ecn: u8) {
+    fn record(&mut self, bytes: &[u8], run: u32, epoch: u64, arrived: u64, ecn: u8) {
         let Some((packet_run, number, sent)) = read_packet(bytes) else {
             self.altered += 1;
             return;
         };
-        assert_eq!(packet_run, run, "a packet of an earlier stream is late");
+        assert_eq!(packet_run, run, "a packet of an earlier stream arrived late");
         let milliseconds = |since: u64| (arrived as f64 - since as f64) / 1e6;
-        let (delay, at) = (signed(arrived, sent), milliseconds(epoch));
+        let (delay, at) = (milliseconds_between(arrived, sent), milliseconds(epoch));
         self.arrivals.push(Arrival { number, delay, at, ecn });
     }
 
@@ -236,20 +236,20 @@ impl Streamed {
         arrivals.iter().map(|arrival| arrival.delay).collect()
     }
 
-    /// Of each packet, in the order of sending, whether it never arrived whole.
+    /// For each packet, in the order of sending: true if no intact copy arrived.
     pub(crate) fn lost(&self) -> Vec<bool> {
         let mut lost = vec![true; self.sent];
         self.arrivals.iter().for_each(|arrival| lost[arrival.number] = false);
         lost
     }
 
-    /// How many packets arrived more than once.
+    /// The number of copies beyond the first of each packet.
     pub(crate) fn duplicates(&self) -> usize {
         let different = self.lost().iter().filter(|lost| !**lost).count();
         self.arrivals.len() - different
     }
 
-    /// How many packets arrived after one that was sent later.
+    /// The number of packets that arrived after a packet that was sent later.
     pub(crate) fn overtaken(&self) -> usize {
         let mut latest = 0;
         let is_overtaken = |arrival: &&Arrival| {
@@ -261,13 +261,13 @@ impl Streamed {
     }
 }
 
-/// Nanoseconds of the clock that the kernel stamps arrivals with.
+/// The time in nanoseconds, by the clock with which the kernel stamps arrivals.
 fn now() -> u64 {
     let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     u64::try_from(since_1970.as_nanos()).unwrap()
 }
 
-fn signed(later: u64, earlier: u64) -> f64 {
+fn milliseconds_between(later: u64, earlier: u64) -> f64 {
     (i128::from(later) - i128::from(earlier)) as f64 / 1e6
 }
 
@@ -281,23 +281,23 @@ fn packet(run: u32, number: usize, size: usize) -> Vec<u8> {
     bytes
 }
 
-/// Run, number and stamp of a packet that is whole.
+/// The run, the number and the time stamp of an intact packet; `None`: the packet is corrupted.
 fn read_packet(bytes: &[u8]) -> Option<(u32, usize, u64)> {
     let number = |range: std::ops::Range<usize>| -> Option<u64> {
         Some(bytes.get(range)?.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
     };
-    let is_whole = number(16..24)? == checksum(bytes);
+    let is_intact = number(16..24)? == checksum(bytes);
     let (run, stamp) = (u32::try_from(number(0..4)?).ok()?, number(8..16)?);
-    is_whole.then_some((run, usize::try_from(number(4..8)?).ok()?, stamp))
+    is_intact.then_some((run, usize::try_from(number(4..8)?).ok()?, stamp))
 }
 
-/// Fowler, Noll and Vo's hash (FNV-1a) of everything but the place of the checksum.
+/// The FNV-1a hash (Fowler, Noll, Vo) of all bytes except those of the checksum.
 fn checksum(bytes: &[u8]) -> u64 {
     let mixed = bytes[..16].iter().chain(&bytes[24..]);
     mixed.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// What is next in a socket that does not block: bytes, when they arrived, congestion bits.
+/// Reads the next packet from a non-blocking socket: its bytes, its time of arrival, its ECN bits.
 fn receive(sink: &UdpSocket) -> Option<(Vec<u8>, u64, u8)> {
     let mut bytes = vec![0; 2048];
     let mut control = cmsg_space!(TimeSpec, u8);
@@ -308,7 +308,7 @@ fn receive(sink: &UdpSocket) -> Option<(Vec<u8>, u64, u8)> {
         match message {
             ControlMessageOwned::ScmTimestampns(time) => stamp = Some(time),
             ControlMessageOwned::Ipv4Tos(tos) => ecn = tos & 3,
-            other => panic!("{other:?} was not asked for"),
+            other => panic!("unexpected control message {other:?}"),
         }
     }
     let stamp = Duration::from(stamp.unwrap());
@@ -317,8 +317,8 @@ fn receive(sink: &UdpSocket) -> Option<(Vec<u8>, u64, u8)> {
     Some((bytes, u64::try_from(stamp.as_nanos()).unwrap(), ecn))
 }
 
-/// What a TCP connection brings to the application at its other end, in bits per second, over `lasting` after a
-/// `warm_up`; of several connections at once, each from a node, by its number, to an address of another.
+/// The TCP goodput of several simultaneous connections, in bits per second, over `lasting` after a `warm_up`. A
+/// connection goes from a node to another node, both given by number, and to an address of the latter.
 pub(crate) fn goodputs(
     lab: &Lab,
     connections: &[(u16, (u16, IpAddr))],
@@ -334,7 +334,7 @@ pub(crate) fn goodputs(
     before.iter().zip(after).map(|(before, after)| (after - before) as f64 * 8.0 / seconds).collect()
 }
 
-/// A connection on which one side sends all it can.
+/// A TCP connection on which one side sends as fast as possible.
 struct Bulk {
     received: Arc<AtomicU64>,
     ends: [TcpStream; 2],
@@ -346,7 +346,7 @@ impl Bulk {
         let listener = within(lab, &format!("n{to}"), || TcpListener::bind((sink, 0)).unwrap());
         let address = listener.local_addr().unwrap();
         let sender = within(lab, &format!("n{from}"), || {
-            // What one connection learns of a path, reordering for one, is not to help the next.
+            // Without this, the kernel reuses metrics of earlier connections, for example reordering.
             fs::write("/proc/sys/net/ipv4/tcp_no_metrics_save", "1").unwrap();
             TcpStream::connect(address).unwrap()
         });
@@ -373,7 +373,7 @@ impl Bulk {
 
     fn stop(self) {
         for end in &self.ends {
-            // The other end may have told it already.
+            // Fails if the other end has shut the connection down already.
             let _shut = end.shutdown(Shutdown::Both);
         }
         self.threads.into_iter().for_each(|thread| thread.join().unwrap());

@@ -1,7 +1,7 @@
-//! Every parameter of a link, measured: what the language says is what packets meet.
+//! Measurements of every parameter of a link.
 //!
-//! Each test sends as many packets as the band that it names needs, and says why that many. Figures of docs/links.md
-//! that a machine could break are asserted here as well.
+//! Each test states the number of packets that its tolerance requires. These tests also assert the figures of
+//! docs/links.md that depend on the machine.
 
 mod chances;
 mod delay;
@@ -18,7 +18,7 @@ use std::io::Write;
 
 use crate::lab::Lab;
 
-/// A lab of nodes n1, n2 and so on, with nothing shaped.
+/// A lab of nodes n1, n2 and so on, without shaped links.
 fn lab(nodes: u16) -> Lab {
     let mut file = tempfile::Builder::new().suffix(".toml").tempfile().unwrap();
     file.write_all(topology(nodes, "default = { rtt = '0ms' }").as_bytes()).unwrap();
@@ -29,13 +29,13 @@ fn topology(nodes: u16, links: &str) -> String {
     format!("name = 'measured'\nnodes = 'n[1-{nodes}]'\n[links]\n{links}\n")
 }
 
-/// Puts in force what the `[links]` of these nodes say.
+/// Applies a topology of nodes n1 and so on with this content of `[links]`.
 #[track_caller]
 fn shape(lab: &Lab, nodes: u16, links: &str) {
     lab.apply(&lab.topology(&topology(nodes, links)));
 }
 
-/// Puts a link of its own in force from n1 to each other node, n2 first; the way back is the LAN.
+/// Applies one link from n1 to each other node, n2 first. The opposite directions have no parameters.
 #[track_caller]
 fn shape_star(lab: &Lab, links: &[&str]) {
     let rule = |(to, link): (u16, &&str)| format!("[[links.override]]\nfrom = 'n1'\nto = 'n{to}'\n{link}\n");

@@ -1,4 +1,4 @@
-//! Each direction, each family, each address of a pair of nodes.
+//! Links by direction, by address family, and with several addresses.
 
 use std::time::Duration;
 
@@ -18,9 +18,9 @@ use super::{
 };
 use crate::sockets::{v4, v6};
 
-/// No packet is early, and the fastest of 50 show the delay, whatever else the machine is busy with.
+/// No packet arrives early. The fastest of 50 packets shows the configured delay, even on a busy machine.
 #[test]
-fn each_way_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
+fn each_direction_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
     let lab = lab(2);
     let flows = [Flow::v4(&lab, 1, 2), Flow::v6(&lab, 1, 2), Flow::v4(&lab, 2, 1), Flow::v6(&lab, 2, 1)];
     shape(
@@ -32,12 +32,12 @@ fn each_way_of_an_asymmetric_pair_has_its_own_delay_in_both_families() {
     );
     let streamed = streams(&flows, Pace::of(50, Duration::from_millis(10)));
     for (streamed, delay) in streamed.iter().zip([10.0, 10.0, 60.0, 60.0]) {
-        assert_eq!(streamed.arrivals.len(), 50, "none is lost");
-        assert_within("least", quantile(&streamed.delays(), 0.0), &(delay..=delay + 0.5));
+        assert_eq!(streamed.arrivals.len(), 50, "packets were lost");
+        assert_within("least delay", quantile(&streamed.delays(), 0.0), &(delay..=delay + 0.5));
     }
 }
 
-/// One node has three addresses and one link: the rate is that of all three together.
+/// The three addresses of a node share the rate of one link.
 #[test]
 fn all_addresses_of_a_node_are_one_link() {
     let lab = lab(2);
@@ -58,13 +58,13 @@ fn all_addresses_of_a_node_are_one_link() {
     drop(tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit).unwrap());
 
     for streamed in streams(&flows, Pace::of(50, Duration::from_millis(20))) {
-        assert_eq!(streamed.arrivals.len(), 50, "none is lost");
-        // 66 bytes at 1 mbit are half a millisecond.
-        assert_within("least", quantile(&streamed.delays(), 0.0), &(20.5..=21.5));
+        assert_eq!(streamed.arrivals.len(), 50, "packets were lost");
+        // A packet of 66 bytes takes half a millisecond at 1 Mbit/s.
+        assert_within("least delay", quantile(&streamed.delays(), 0.0), &(20.5..=21.5));
     }
-    // At once to all three, and to each in the time that all take: 90 packets of 1,042 bytes and more, and the delay.
+    // Simultaneous bursts to all addresses take the time of 90 packets of at least 1,042 bytes, plus the delay.
     for streamed in streams(&flows, Pace::burst(30).sized(1_000)) {
-        assert_eq!(streamed.arrivals.len(), 30, "none is lost");
-        assert_within("last", streamed.arrivals[29].at, &(750.0..=3_000.0));
+        assert_eq!(streamed.arrivals.len(), 30, "packets were lost");
+        assert_within("arrival of the last packet", streamed.arrivals[29].at, &(750.0..=3_000.0));
     }
 }

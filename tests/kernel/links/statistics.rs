@@ -1,21 +1,19 @@
-//! What a sample says: its moments, its shape, and how far chance may take it from what is true.
+//! Statistics of samples: moments, distribution functions, and standard errors.
 //!
-//! Bands are five standard errors wide on each side: by chance alone a test fails once in two million runs.
+//! A band has five standard errors on each side. By chance alone, an assertion fails once in two million runs.
 
 use std::ops::RangeInclusive;
 
-/// How many standard errors a measurement may be from what is expected.
+/// The number of standard errors by which a measurement may differ from the expected value.
 pub(crate) const SIGMAS: f64 = 5.0;
 
-/// The chance of being that far off, on either side.
-const FIVE_SIGMA_CHANCE: f64 = 5.7e-7;
+/// The probability of a difference of five standard errors or more, on either side.
+const FIVE_SIGMA_PROBABILITY: f64 = 5.7e-7;
 
-/// The mean.
 pub(crate) fn mean(sample: &[f64]) -> f64 {
     sample.iter().sum::<f64>() / sample.len() as f64
 }
 
-/// The standard deviation.
 pub(crate) fn deviation(sample: &[f64]) -> f64 {
     central_moment(sample, 2).sqrt()
 }
@@ -37,7 +35,7 @@ pub(crate) fn error_of_deviation(population: &[f64], count: usize) -> f64 {
     error_of_variance / (2.0 * variance.sqrt())
 }
 
-/// The value that this share of a sample lies below.
+/// The value below which this share of a sample lies, interpolated linearly.
 pub(crate) fn quantile(sample: &[f64], share: f64) -> f64 {
     assert!(!sample.is_empty(), "nothing was measured");
     let mut sorted = sample.to_vec();
@@ -49,12 +47,11 @@ pub(crate) fn quantile(sample: &[f64], share: f64) -> f64 {
     sorted[below] + (sorted[above] - sorted[below]) * (position - below as f64)
 }
 
-/// The median.
 pub(crate) fn median(sample: &[f64]) -> f64 {
     quantile(sample, 0.5)
 }
 
-/// The largest distance between the distribution functions of a sample and of a population (Kolmogorov and Smirnov).
+/// The Kolmogorov-Smirnov distance: the largest difference of the distribution functions of a sample and a population.
 pub(crate) fn ks_distance(sample: &[f64], population: &[f64]) -> f64 {
     let (mut one, mut other) = (sample.to_vec(), population.to_vec());
     one.sort_by(f64::total_cmp);
@@ -70,38 +67,38 @@ pub(crate) fn ks_distance(sample: &[f64], population: &[f64]) -> f64 {
     farthest
 }
 
-/// The distance that `count` independent draws from a population keep within, by Kolmogorov's limit:
+/// The largest [`ks_distance`] that `count` independent draws from a population may have. Kolmogorov's limit is
 /// `P(D > d) ≈ 2 exp(-2 n d²)`.
 pub(crate) fn ks_critical(count: usize) -> f64 {
-    ((2.0 / FIVE_SIGMA_CHANCE).ln() / (2.0 * count as f64)).sqrt()
+    ((2.0 / FIVE_SIGMA_PROBABILITY).ln() / (2.0 * count as f64)).sqrt()
 }
 
-/// The share of `count` draws that come true if each does so with this chance, by itself.
-pub(crate) fn binomial_band(chance: f64, count: usize) -> RangeInclusive<f64> {
+/// The band of the share of true draws among `count` independent draws with this probability.
+pub(crate) fn binomial_band(probability: f64, count: usize) -> RangeInclusive<f64> {
     let count = count as f64;
-    // Half a draw for the steps in which a share goes.
-    let width = SIGMAS * (chance * (1.0 - chance) / count).sqrt() + 0.5 / count;
-    chance - width..=chance + width
+    // Shares are multiples of `1 / count`, so half a step is added.
+    let width = SIGMAS * (probability * (1.0 - probability) / count).sqrt() + 0.5 / count;
+    probability - width..=probability + width
 }
 
-/// The share of draws that came true.
+/// The share of true draws.
 pub(crate) fn share(draws: &[bool]) -> f64 {
     draws.iter().filter(|drawn| **drawn).count() as f64 / draws.len() as f64
 }
 
-/// The standard error of [`share`] if draws depend on those shortly before them: by the means of 50 batches.
+/// The standard error of [`share`] if each draw depends on recent draws. Computed from the means of 50 batches.
 pub(crate) fn error_of_share(draws: &[bool]) -> f64 {
     const BATCHES: usize = 50;
     let means: Vec<f64> = draws.chunks_exact(draws.len() / BATCHES).map(share).collect();
     deviation(&means) / ((means.len() - 1) as f64).sqrt()
 }
 
-/// The lengths of the runs of draws that came true, one after the other.
+/// The lengths of the runs of true draws, in their order.
 pub(crate) fn runs(draws: &[bool]) -> Vec<f64> {
     draws.split(|drawn| !drawn).map(|run| run.len() as f64).filter(|length| *length > 0.0).collect()
 }
 
-/// How much each value tells of the next: 0 nothing, 1 everything.
+/// The correlation of successive values: 0 if they are independent, close to 1 if each is close to the next.
 pub(crate) fn autocorrelation(sample: &[f64]) -> f64 {
     let mean = mean(sample);
     let products = sample.windows(2).map(|pair| (pair[0] - mean) * (pair[1] - mean));
@@ -109,13 +106,13 @@ pub(crate) fn autocorrelation(sample: &[f64]) -> f64 {
     covariance / central_moment(sample, 2)
 }
 
-/// Checks that a figure is within a distance of what it should be, and says both if not.
+/// Asserts that a value is within a distance of the expected value.
 #[track_caller]
 pub(crate) fn assert_near(what: &str, measured: f64, expected: f64, distance: f64) {
     assert!((measured - expected).abs() <= distance, "{what}: {measured} is not {expected} ± {distance}");
 }
 
-/// Checks that a figure is within a band, and says both if not.
+/// Asserts that a value is within a band.
 #[track_caller]
 pub(crate) fn assert_within(what: &str, measured: f64, band: &RangeInclusive<f64>) {
     assert!(band.contains(&measured), "{what}: {measured} is not within {band:?}");
@@ -125,7 +122,7 @@ pub(crate) fn assert_within(what: &str, measured: f64, band: &RangeInclusive<f64
 mod tests {
     use super::*;
 
-    /// A generator whose numbers are always the same (Steele and others' `SplitMix64`), from 0 to 1.
+    /// Reproducible pseudo-random numbers from 0 to 1 (`SplitMix64`, Steele et al.).
     fn draws(count: usize) -> Vec<f64> {
         let next = |state: &u64| Some(state.wrapping_add(0x9e37_79b9_7f4a_7c15));
         let mix = |state: u64| {
@@ -136,7 +133,7 @@ mod tests {
         std::iter::successors(Some(1), next).map(mix).take(count).collect()
     }
 
-    fn even(count: u32) -> Vec<f64> {
+    fn evenly_spaced(count: u32) -> Vec<f64> {
         (0..count).map(|step| f64::from(step) / f64::from(count - 1)).collect()
     }
 
@@ -151,9 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn the_errors_of_an_even_distribution_are_known() {
-        // Its deviation is 1/√12, its fourth moment 1/80.
-        let population = even(100_001);
+    fn standard_errors_for_a_uniform_distribution_are_those_of_the_textbook() {
+        // The uniform distribution from 0 to 1 has a deviation of 1/√12 and a fourth central moment of 1/80.
+        let population = evenly_spaced(100_001);
         assert_near("mean", error_of_mean(&population, 10_000), 0.002_886_7, 1e-6);
         let expected = ((1.0 / 80.0 - 1.0 / 144.0) / 10_000_f64).sqrt() / (2.0 / 12_f64.sqrt());
         assert_near("deviation", error_of_deviation(&population, 10_000), expected, 1e-6);
@@ -164,14 +161,14 @@ mod tests {
         assert_near("same", ks_distance(&[1.0, 2.0, 2.0, 3.0], &[3.0, 2.0, 2.0, 1.0]), 0.0, 1e-12);
         assert_near("apart", ks_distance(&[1.0, 2.0], &[3.0, 4.0]), 1.0, 1e-12);
         assert_near("half", ks_distance(&[1.0, 2.0], &[2.0, 3.0]), 0.5, 1e-12);
-        // A population moved by a tenth of its width.
-        let moved: Vec<f64> = even(1001).iter().map(|value| value + 0.1).collect();
-        assert_near("moved", ks_distance(&moved, &even(1001)), 0.1, 2e-3);
+        // The same population, shifted by a tenth of its width.
+        let moved: Vec<f64> = evenly_spaced(1001).iter().map(|value| value + 0.1).collect();
+        assert_near("moved", ks_distance(&moved, &evenly_spaced(1001)), 0.1, 2e-3);
     }
 
     #[test]
-    fn draws_keep_within_the_critical_distance_and_others_do_not() {
-        let (sample, population) = (draws(4_000), even(8_193));
+    fn a_sample_is_within_the_critical_distance_of_its_own_population_only() {
+        let (sample, population) = (draws(4_000), evenly_spaced(8_193));
         let critical = ks_critical(sample.len());
         assert_near("critical", critical, 0.0434, 1e-3);
         assert!(ks_distance(&sample, &population) < critical / 1.5);
@@ -180,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_keep_within_their_band() {
+    fn a_share_is_within_its_binomial_band() {
         let lost: Vec<bool> = draws(10_000).iter().map(|value| *value < 0.01).collect();
         let band = binomial_band(0.01, lost.len());
         assert_within("share", share(&lost), &band);
@@ -190,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_counted_whole() {
+    fn runs_at_both_ends_of_a_sample_are_counted() {
         let draws = [true, true, false, true, false, false, true, true, true].to_vec();
         assert_eq!(runs(&draws), [2.0, 1.0, 3.0]);
         assert_eq!(runs(&[false, false]), [0.0; 0]);
@@ -198,13 +195,13 @@ mod tests {
 
     #[test]
     fn a_batch_of_dependent_draws_has_a_larger_error() {
-        // Each draw counts ten times.
+        // Each draw is repeated ten times.
         let lost: Vec<bool> = draws(2_000).iter().flat_map(|value| [*value < 0.1; 10]).collect();
         assert_near("error", error_of_share(&lost), (0.09_f64 / 2_000.0).sqrt(), 2e-3);
     }
 
     #[test]
-    fn correlation_is_seen_and_its_absence_too() {
+    fn autocorrelation_distinguishes_independent_and_smoothed_values() {
         let independent = draws(10_000);
         assert!(autocorrelation(&independent).abs() < 0.05);
         let mut last = 0.0;
