@@ -1,4 +1,4 @@
-//! Clients that send nonsense, too much, or nothing: what they do to an agent, and to the others that it serves.
+//! Clients that send malformed requests, too much data, or nothing. They must not harm the agent or its other clients.
 
 use std::{
     fs,
@@ -22,7 +22,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::site::{PATIENCE, Site, name};
 
-/// How much of this process is in memory, in kB (`proc_pid_status(5)`).
+/// The resident memory of this process in kB (`proc_pid_status(5)`). The agent runs in this process.
 fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -36,17 +36,18 @@ async fn tls(site: &Site) -> TlsStream<TcpStream> {
     connector.connect(ServerName::try_from("agent").unwrap(), stream).await.unwrap()
 }
 
-/// Sends bytes and reads what comes until the other end hangs up. It may hang up before it has read all of them.
-async fn say(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8], hang_up: bool) -> String {
+/// Sends bytes and returns the answer up to the end of the connection. The agent may close the connection before it has
+/// read all bytes.
+async fn send_and_read(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8], shut_down: bool) -> String {
     let mut answer = Vec::new();
-    let talk = async {
-        let said = stream.write_all(bytes).await;
-        if hang_up && said.is_ok() {
+    let exchange = async {
+        let sent = stream.write_all(bytes).await;
+        if shut_down && sent.is_ok() {
             drop(stream.shutdown().await);
         }
         drop(stream.read_to_end(&mut answer).await);
     };
-    timeout(PATIENCE, talk).await.expect("the agent answers or hangs up");
+    timeout(PATIENCE, exchange).await.expect("the agent answers or closes the connection");
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -57,7 +58,7 @@ fn post(path: &str, headers: &str, body: &str) -> String {
     )
 }
 
-/// Requests of every kind that is wrong, each with the status that answers it; 0: anything, or nothing.
+/// Malformed requests of every kind, each with the expected status. 0: any answer, or none.
 fn malformed() -> Vec<(String, u16)> {
     let json = "content-type: application/json\r\n";
     let deep = "[".repeat(10_000);
@@ -90,12 +91,12 @@ fn malformed() -> Vec<(String, u16)> {
     ]
 }
 
-/// Sends all kinds of nonsense, that many times in all, and checks what answers it.
-async fn pester(address: SocketAddr, times: usize) {
+/// Sends this number of malformed requests, of all kinds in turn, and checks the answers.
+async fn send_malformed(address: SocketAddr, count: usize) {
     let kinds = malformed();
-    for (request, status) in kinds.iter().cycle().take(times) {
+    for (request, status) in kinds.iter().cycle().take(count) {
         let stream = TcpStream::connect(address).await.unwrap();
-        let answer = say(stream, request.as_bytes(), *status == 0).await;
+        let answer = send_and_read(stream, request.as_bytes(), *status == 0).await;
         let expected = format!("HTTP/1.1 {status} ");
         let head: String = request.chars().take(60).collect();
         assert!(*status == 0 || answer.starts_with(&expected), "{head:?}: {status} expected, but: {answer}");
@@ -105,16 +106,17 @@ async fn pester(address: SocketAddr, times: usize) {
 #[tokio::test]
 async fn ten_thousand_malformed_requests_cost_an_agent_nothing() {
     let site = Site::plain(Limits::default()).await;
-    pester(site.address, 500).await;
+    send_malformed(site.address, 500).await;
     let before = resident();
-    pester(site.address, 10_000).await;
+    send_malformed(site.address, 10_000).await;
     let after = resident();
     assert!(after < before + 8 * 1024, "{before} kB before, {after} kB after");
-    let answer = say(TcpStream::connect(site.address).await.unwrap(), ping().as_bytes(), false).await;
+    let answer =
+        send_and_read(TcpStream::connect(site.address).await.unwrap(), stamp_request().as_bytes(), false).await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
 
-fn ping() -> String {
+fn stamp_request() -> String {
     post("/v1/stamp", "content-type: application/json\r\n", "{}")
 }
 
@@ -127,7 +129,7 @@ async fn nonsense_in_place_of_tls_or_within_it_disturbs_nobody() {
     for round in 0..100 {
         for bytes in [&hello[..], &huge, &nonsense, &[0x16], &[0x16; 5000], b"GET / HTTP/1.0\r\n\r\n", b""] {
             let stream = TcpStream::connect(site.address).await.unwrap();
-            let answer = say(stream, bytes, true).await;
+            let answer = send_and_read(stream, bytes, true).await;
             assert!(!answer.contains("HTTP/1.1 200"), "{answer}");
         }
         if round % 25 == 0 {
@@ -135,7 +137,7 @@ async fn nonsense_in_place_of_tls_or_within_it_disturbs_nobody() {
         }
     }
     for (request, status) in malformed() {
-        let answer = say(tls(&site).await, request.as_bytes(), status == 0).await;
+        let answer = send_and_read(tls(&site).await, request.as_bytes(), status == 0).await;
         assert!(status == 0 || answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
     }
     assert!(site.ask().await.is_ok());
@@ -149,14 +151,14 @@ async fn a_body_of_a_gigabyte_is_refused_without_being_read() {
     let before = resident();
     let head = "POST /v1/prepare HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\n";
 
-    // It says how large it is.
+    // A body with a declared length.
     let mut stream = tls(&site).await;
     let announced = format!("{head}content-length: {GIGABYTE}\r\n\r\n");
     stream.write_all(announced.as_bytes()).await.unwrap();
-    let answer = say(stream, b"{", false).await;
+    let answer = send_and_read(stream, b"{", false).await;
     assert!(answer.starts_with("HTTP/1.1 413 ") && answer.contains("larger than 16 MiB"), "{answer}");
 
-    // It does not, and sends for as long as it is let.
+    // A chunked body, whose length is not declared. The client sends until the agent closes the connection.
     let mut stream = tls(&site).await;
     stream.write_all(format!("{head}transfer-encoding: chunked\r\n\r\n").as_bytes()).await.unwrap();
     let chunk = [format!("{:x}\r\n", 1 << 16).into_bytes(), vec![b' '; 1 << 16], b"\r\n".to_vec()].concat();
@@ -169,14 +171,14 @@ async fn a_body_of_a_gigabyte_is_refused_without_being_read() {
             sent += 1 << 16;
         }
     };
-    timeout(PATIENCE, send).await.expect("it is not waited for");
-    assert!(sent < GIGABYTE / 8, "{sent} bytes were taken");
+    timeout(PATIENCE, send).await.expect("the agent closes the connection");
+    assert!(sent < GIGABYTE / 8, "the agent read {sent} bytes");
     assert!(resident() < before + 64 * 1024, "{before} kB before, {} kB after", resident());
     assert!(site.ask().await.is_ok());
 }
 
-/// Limits that can be waited for.
-fn short() -> Limits {
+/// Limits that expire within a test.
+fn short_limits() -> Limits {
     Limits {
         connections: 20,
         handshake: Duration::from_secs(2),
@@ -187,34 +189,34 @@ fn short() -> Limits {
     }
 }
 
-/// Drips bytes that never end, one every now and then, until the other end hangs up; answers how long that took.
-async fn drip(mut stream: impl AsyncRead + AsyncWrite + Unpin, start: &str, drop: &str) -> (Duration, String) {
+/// Sends `start`, then `piece` every 50 ms until the agent closes the connection. Returns the duration and the answer.
+async fn send_slowly(mut stream: impl AsyncRead + AsyncWrite + Unpin, start: &str, piece: &str) -> (Duration, String) {
     let began = Instant::now();
     let mut answer = Vec::new();
-    let mut said = stream.write_all(start.as_bytes()).await;
+    let mut sent = stream.write_all(start.as_bytes()).await;
     loop {
         let mut buffer = [0; 512];
         match timeout(Duration::from_millis(50), stream.read(&mut buffer)).await {
             Ok(Ok(0) | Err(_)) => break,
             Ok(Ok(length)) => answer.extend_from_slice(&buffer[..length]),
-            Err(_) if said.is_ok() => said = stream.write_all(drop.as_bytes()).await,
+            Err(_) if sent.is_ok() => sent = stream.write_all(piece.as_bytes()).await,
             Err(_) => {}
         }
-        assert!(began.elapsed() < PATIENCE, "it is waited for for ever");
+        assert!(began.elapsed() < PATIENCE, "the agent does not close the connection");
     }
     (began.elapsed(), String::from_utf8_lossy(&answer).into_owned())
 }
 
 #[tokio::test]
-async fn who_drips_is_not_waited_for_and_holds_up_nobody() {
-    let site = Site::up(short()).await;
+async fn a_slow_client_is_disconnected_and_delays_no_other() {
+    let site = Site::up(short_limits()).await;
     let head = "POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-type: application/json\r\n";
     let with_body = format!("{head}content-length: 100000\r\n\r\n");
     let (in_head, in_body, in_handshake, idle, good) = tokio::join!(
-        async { drip(tls(&site).await, head, "a: b\r\n").await },
-        async { drip(tls(&site).await, &with_body, " ").await },
-        async { drip(TcpStream::connect(site.address).await.unwrap(), "\u{16}\u{3}\u{1}\u{2}", "\u{1}").await },
-        async { drip(tls(&site).await, "", "").await },
+        async { send_slowly(tls(&site).await, head, "a: b\r\n").await },
+        async { send_slowly(tls(&site).await, &with_body, " ").await },
+        async { send_slowly(TcpStream::connect(site.address).await.unwrap(), "\u{16}\u{3}\u{1}\u{2}", "\u{1}").await },
+        async { send_slowly(tls(&site).await, "", "").await },
         async {
             let mut took = Vec::new();
             for _ in 0..20 {
@@ -234,49 +236,49 @@ async fn who_drips_is_not_waited_for_and_holds_up_nobody() {
     assert!(good < Duration::from_secs(2), "a good client waited {good:?}");
 }
 
-/// Ten times as many as there is room for, who say nothing or half of something.
+/// The clients are ten times as many as the limit of connections. They send nothing, or the beginning of a message.
 #[tokio::test]
-async fn a_crowd_of_silent_clients_makes_room_for_one_that_speaks() {
-    let limits = Limits { handshake: PATIENCE, head: PATIENCE, body: PATIENCE, idle: PATIENCE, ..short() };
+async fn silent_clients_make_room_for_one_that_sends() {
+    let limits = Limits { handshake: PATIENCE, head: PATIENCE, body: PATIENCE, idle: PATIENCE, ..short_limits() };
     for half in ["", "\u{16}\u{3}\u{1}", "GET"] {
         let site = Site::up(limits.clone()).await;
-        let mut crowd = Vec::new();
+        let mut clients = Vec::new();
         for number in 0..200 {
             let mut stream = TcpStream::connect(site.address).await.unwrap();
             stream.write_all(half.as_bytes()).await.unwrap();
-            crowd.push(stream);
+            clients.push(stream);
             if number % 40 == 39 {
                 let start = Instant::now();
                 site.ask().await.unwrap();
-                assert!(start.elapsed() < Duration::from_secs(5), "it waited {:?}", start.elapsed());
+                assert!(start.elapsed() < Duration::from_secs(5), "the client waited {:?}", start.elapsed());
             }
         }
-        // Of those there are no more than there is room for: the first to come are gone.
+        // The agent has closed the oldest connections, down to the limit.
         let mut gone = 0;
-        for stream in &mut crowd {
+        for stream in &mut clients {
             let mut byte = [0];
             let read = timeout(Duration::from_millis(5), stream.read(&mut byte)).await;
             gone += usize::from(matches!(read, Ok(Ok(0 | 1) | Err(_))));
         }
-        assert!(gone >= 200 - limits.connections, "{half:?}: {gone} are gone");
+        assert!(gone >= 200 - limits.connections, "{half:?}: {gone} connections are closed");
     }
 }
 
-/// Controllers that are slow, with certificates as good as any: they too make room.
+/// A valid certificate does not exempt a silent client: a new client takes its place.
 #[tokio::test]
-async fn a_crowd_that_is_let_in_and_then_silent_makes_room_as_well() {
-    let limits = Limits { connections: 4, ..short() };
+async fn silent_clients_with_valid_certificates_make_room_as_well() {
+    let limits = Limits { connections: 4, ..short_limits() };
     let site = Site::up(limits).await;
-    let mut crowd = Vec::new();
+    let mut clients = Vec::new();
     for _ in 0..12 {
         let mut stream = tls(&site).await;
-        let told = stream.write_all(b"POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: 9\r\n\r\n").await;
-        assert!(told.is_ok() || told.is_err_and(|error| is_gone(&error)));
-        crowd.push(stream);
+        let sent = stream.write_all(b"POST /v1/stamp HTTP/1.1\r\nhost: agent\r\ncontent-length: 9\r\n\r\n").await;
+        assert!(sent.is_ok() || sent.is_err_and(|error| is_disconnected(&error)));
+        clients.push(stream);
     }
     site.ask().await.unwrap();
 }
 
-fn is_gone(error: &io::Error) -> bool {
+fn is_disconnected(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof)
 }

@@ -1,8 +1,9 @@
-//! Agents behind HTTPS, and who may talk to whom: a real server and real clients on the loopback, over a kernel in memory.
+//! Agents with HTTPS: authentication, rights and limits. Server and clients are real and use the loopback. The kernel
+//! is fake.
 //!
-//! Read [`site`] first; each other module is one subject.
+//! [`site`] starts the agent. Each other module covers one subject.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+#![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 #[path = "../fake_kernel/mod.rs"]
 mod fake_kernel;

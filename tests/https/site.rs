@@ -1,4 +1,4 @@
-//! An agent with a certificate, on a port of the loopback, in this process: [`Site`].
+//! [`Site`]: an agent in this process that listens on a loopback port.
 
 use std::{
     collections::BTreeMap,
@@ -25,19 +25,19 @@ use tokio::{net::TcpStream, task::JoinHandle};
 
 use crate::fake_kernel::FakeKernel;
 
-/// Long enough for the slowest machine.
+/// The timeout for every wait, long enough for the slowest machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A day around now, by which validities are given.
+/// One day: the unit of validities in these tests.
 pub(crate) const DAY: Duration = Duration::from_hours(24);
 
-/// Holds now.
+/// A validity that includes the present.
 pub(crate) fn valid() -> Validity {
     let now = SystemTime::now();
     Validity { from: (now - DAY).into(), until: (now + DAY).into() }
 }
 
-/// A CA that holds longer than what it issues in these tests.
+/// A CA with a longer validity than all its certificates in these tests.
 pub(crate) fn authority() -> Authority {
     let now = SystemTime::now();
     Authority::new(Validity { from: (now - 9 * DAY).into(), until: (now + 9 * DAY).into() }).expect("a CA can be made")
@@ -51,21 +51,21 @@ pub(crate) fn name(node: &str) -> NodeName {
     node.parse().expect("a node's name")
 }
 
-/// Writes an identity's folder over what is there, as `scp` would.
+/// Issues a certificate and writes CA, certificate and key into a folder. Overwrites files in place, as `scp` does.
 pub(crate) fn write_identity(folder: &Path, trusted: &Authority, issuer: &Authority, role: Role, validity: Validity) {
     let issued = issuer.issue(&CertificateRequest { role, hosts: Vec::new(), validity }).expect("it can be issued");
     std::fs::create_dir_all(folder).expect("a folder can be made");
     let write = |file: &str, text: &str| {
         let path = folder.join(file);
         std::fs::write(&path, text).expect("it can be written");
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("an own file");
     };
     write(CA_FILE, trusted.certificate());
     write(CERTIFICATE_FILE, &issued.certificate);
     write(KEY_FILE, &issued.key);
 }
 
-/// An agent that listens until this is dropped.
+/// An agent that listens until this value is dropped, and a folder with its and the controller's certificates.
 pub(crate) struct Site {
     pub(crate) folder: TempDir,
     pub(crate) address: SocketAddr,
@@ -80,7 +80,7 @@ impl Drop for Site {
 }
 
 impl Site {
-    /// The agent of n1, with a good certificate, and a good one for the controller.
+    /// Starts the agent of n1 with TLS. Agent and controller have valid certificates.
     pub(crate) async fn up(limits: Limits) -> Self {
         Self::with(limits, true, authority(), |folder, authority| {
             write_identity(folder, authority, authority, agent_of("n1"), valid());
@@ -88,12 +88,12 @@ impl Site {
         .await
     }
 
-    /// The same without TLS.
+    /// Starts the agent of n1 without TLS.
     pub(crate) async fn plain(limits: Limits) -> Self {
         Self::with(limits, false, authority(), |_, _| {}).await
     }
 
-    /// An agent with whatever certificate is written to its folder.
+    /// Starts the agent of n1. `write` puts the agent's certificate into the given folder.
     pub(crate) async fn with(
         limits: Limits,
         tls: bool,
@@ -104,7 +104,7 @@ impl Site {
         let own = folder.path().join("agent");
         write(&own, &authority);
         write_identity(&folder.path().join("controller"), &authority, &authority, Role::Controller, valid());
-        // A port that was free a moment ago; a test that loses the race tries the next one.
+        // Another process may take the free port before the agent does. Then the next port is tried.
         for _ in 0..20 {
             let free = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.expect("the loopback has ports");
@@ -127,7 +127,7 @@ impl Site {
         panic!("the agent does not listen");
     }
 
-    /// A fleet of n1 alone, asked with the identity of that folder.
+    /// A fleet with the single node n1. The controller uses the certificate in the folder `identity`.
     pub(crate) fn fleet(&self, identity: Option<&Path>) -> Fleet {
         self.fleet_of("n1", identity)
     }
@@ -139,12 +139,12 @@ impl Site {
         Fleet::new(inventory(node, agent), Access { tls, ..Access::default() })
     }
 
-    /// The folder of the controller's good certificate.
+    /// The folder of the controller's valid certificate.
     pub(crate) fn controller(&self) -> PathBuf {
         self.folder.path().join("controller")
     }
 
-    /// Asks as a good controller.
+    /// Calls the agent as a controller with a valid certificate.
     pub(crate) async fn ask(&self) -> Result<Stamp, CallError> {
         let fleet = self.fleet(Some(&self.controller()));
         fleet.call_one(PATIENCE, &name("n1"), GetStamp {}).await
@@ -162,12 +162,12 @@ pub(crate) fn spawn(limits: Limits, config: Config) -> JoinHandle<Result<(), Ser
 }
 
 pub(crate) fn inventory(node: &str, agent: AgentAddress) -> Inventory {
-    let place =
+    let location =
         NodeLocation { agent, interface: "db0".parse().expect("an interface"), addresses: vec![[10, 0, 0, 1].into()] };
-    Inventory { nodes: BTreeMap::from([(name(node), place)]), ..Inventory::default() }
+    Inventory { nodes: BTreeMap::from([(name(node), location)]), ..Inventory::default() }
 }
 
-/// What is logged while this lives, by this thread.
+/// Collects the log of this thread until it is dropped.
 pub(crate) struct Log {
     text: Arc<Mutex<Vec<u8>>>,
     _guard: tracing::subscriber::DefaultGuard,
@@ -186,7 +186,7 @@ impl Log {
         String::from_utf8_lossy(&self.text.lock().expect("nobody panicked")).into_owned()
     }
 
-    /// The reasons of refusals so far.
+    /// The reasons of all refused connections in the log so far.
     pub(crate) fn refusals(&self) -> Vec<String> {
         let text = self.text();
         let reasons =
@@ -208,7 +208,7 @@ impl io::Write for Sink {
     }
 }
 
-/// An interface that no other test's agent has: an interface has one agent.
+/// A new interface name for each agent, because an interface can have only one agent.
 fn interface() -> IfName {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)).parse().expect("an interface")

@@ -1,4 +1,4 @@
-//! Every kind of wrong certificate, on either side: who refuses it, and in which words.
+//! Invalid certificates of agents and controllers: each kind is refused with its own message.
 
 use std::{
     io::{Read, Write},
@@ -34,7 +34,8 @@ fn future() -> Validity {
     Validity { from: (now + DAY).into(), until: (now + 2 * DAY).into() }
 }
 
-async fn why(fleet: &Fleet, node: &str) -> Untrusted {
+/// The reason why agent and controller do not trust each other.
+async fn untrusted(fleet: &Fleet, node: &str) -> Untrusted {
     match fleet.call_one(PATIENCE, &name(node), GetStamp {}).await {
         Err(CallError::Untrusted { why, .. }) => why,
         other => panic!("{other:?}"),
@@ -47,7 +48,7 @@ async fn a_controller_and_an_agent_of_one_ca_talk() {
     assert_eq!(site.ask().await.unwrap().generation, 0);
 }
 
-/// Monitoring needed a controller's certificate, with which every node can be changed.
+/// Regression: monitoring needed a controller's certificate, which allows to change every node.
 #[tokio::test]
 async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let log = Log::start();
@@ -55,12 +56,12 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let folder = site.folder.path().join("viewer");
     write_identity(&folder, &site.authority, &site.authority, Role::Viewer, valid());
     let identity = Identity::read(&TlsFiles::in_folder(&folder)).unwrap().only_of(&Role::Controller, &folder);
-    assert!(identity.is_ok(), "the commands take it where they want a controller's");
+    assert!(identity.is_ok(), "commands accept a viewer's certificate in place of a controller's");
     let (viewer, n1) = (site.fleet(Some(&folder)), name("n1"));
     let stamp = viewer.call_one(PATIENCE, &n1, GetStamp {}).await.unwrap();
     assert_eq!(viewer.call_one(PATIENCE, &n1, GetHost {}).await.unwrap().node, n1);
     assert_eq!(viewer.call_one(PATIENCE, &n1, GetWanted {}).await.unwrap().wanted.stamp(), stamp);
-    // The agent of this test has an interface that it may not look at; who asks is no reason to refuse.
+    // The call may fail, because the agent's interface does not exist. The viewer's role must not be the reason.
     let status = viewer.call_one(PATIENCE, &n1, GetStatus {}).await;
     assert!(status.as_ref().err().is_none_or(|error| !error.to_string().contains("viewer")), "{status:?}");
 
@@ -77,12 +78,12 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     for error in asked {
         assert!(error.code == ErrorCode::ReadOnly && error.message.contains("a viewer's"), "{error}");
     }
-    assert_eq!(log.refusals(), [""; 0], "it is let in");
+    assert_eq!(log.refusals(), [""; 0], "the agent accepts the connection");
     let controller = site.fleet(Some(&site.controller()));
     assert_ne!(refusal(&controller, Confirm { ticket: ticket(), by_all: false }).await.code, ErrorCode::Refused);
 }
 
-/// Why n1 does not do what it is asked.
+/// The error with which n1 refuses a request.
 async fn refusal<C: Call>(fleet: &Fleet, request: C) -> ApiError
 where
     C::Reply: std::fmt::Debug,
@@ -98,9 +99,9 @@ fn probe() -> Probe {
     Probe { run: 1, targets: Vec::new(), count: 1, settle: no, interval: no, timeout: no, listen: no }
 }
 
-/// As `inventory init` asks, for which the answer is what to believe from then on.
+/// `inventory init` calls agents whose node name it does not know yet.
 #[tokio::test]
-async fn who_does_not_know_the_node_takes_any_agent_of_the_ca_and_nobody_else() {
+async fn a_controller_without_a_known_node_name_accepts_any_agent_of_its_ca_and_no_other() {
     let ask = async |site: &Site| {
         let agent = AgentAddress::Https(HostPort { host: site.address.ip().to_string(), port: site.address.port() });
         let identity = Identity::read(&TlsFiles::in_folder(&site.controller())).expect("an identity");
@@ -112,7 +113,7 @@ async fn who_does_not_know_the_node_takes_any_agent_of_the_ca_and_nobody_else() 
         (ask(&unknown).await, ask(&known).await)
     };
     let (unknown, known) = ask(&Site::up(Limits::default()).await).await;
-    assert_eq!(unknown.expect("n1 is some node").generation, 0);
+    assert_eq!(unknown.expect("any agent of the CA is accepted").generation, 0);
     assert!(matches!(known, Err(CallError::Untrusted { why: Untrusted::OtherNode { .. }, .. })), "{known:?}");
     let site = Site::with(Limits::default(), true, authority(), |folder, authority| {
         write_identity(folder, authority, &super::site::authority(), agent_of("n1"), valid());
@@ -121,7 +122,8 @@ async fn who_does_not_know_the_node_takes_any_agent_of_the_ca_and_nobody_else() 
     assert!(matches!(unknown, Err(CallError::Untrusted { why: Untrusted::OtherCa(_), .. })), "{unknown:?}");
 }
 
-/// What a client is, what the controller says of it, what the agent writes down.
+/// Each case has issuer, role and validity of the client's certificate, the controller's message, and the agent's log
+/// line.
 #[tokio::test]
 async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
     let log = Log::start();
@@ -154,26 +156,26 @@ async fn each_kind_of_wrong_client_is_refused_in_its_own_words() {
     for (issuer, role, validity, says, logs) in refused {
         let folder = site.folder.path().join("other");
         write_identity(&folder, &site.authority, issuer, role, validity);
-        let said = why(&site.fleet(Some(&folder)), "n1").await.to_string();
+        let said = untrusted(&site.fleet(Some(&folder)), "n1").await.to_string();
         assert!(said.starts_with("it refuses our certificate") && said.contains(says), "{said}");
         let last = log.refusals().pop().unwrap_or_default();
         assert!(last.starts_with(logs), "{last}");
     }
     let none = site.fleet(None).call_one(PATIENCE, &name("n1"), GetStamp {}).await.unwrap_err().to_string();
     assert!(none.contains("--tls-dir") && none.contains("netemctl pki issue --controller"), "{none}");
-    assert_eq!(site.ask().await.unwrap().generation, 0, "a good one is still welcome");
+    assert_eq!(site.ask().await.unwrap().generation, 0, "a valid certificate is still accepted");
     assert_eq!(log.refusals().len(), 4, "{}", log.text());
 }
 
-/// Whether a refusal is of the kind that it should be.
-type IsIt = fn(&Untrusted) -> bool;
+/// True if the reason is the expected one.
+type IsExpected = fn(&Untrusted) -> bool;
 
-/// What an agent is, and what the controller says of it.
+/// Each case has issuer, role and validity of the agent's certificate, and the controller's reason.
 #[tokio::test]
 async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
     let (own, other) = (authority(), authority());
     let n1 = || name("n1");
-    let agents: [(_, Role, Validity, IsIt); 4] = [
+    let agents: [(_, Role, Validity, IsExpected); 4] = [
         (&other, agent_of("n1"), valid(), |why| matches!(why, Untrusted::OtherCa(_))),
         (&own, agent_of("n1"), past(), |why| matches!(why, Untrusted::Expired(..))),
         (&own, agent_of("n1"), future(), |why| matches!(why, Untrusted::Early(_))),
@@ -185,7 +187,7 @@ async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
         ),
     ];
     let mut sentences = Vec::new();
-    for (index, (issuer, role, validity, is_it)) in agents.into_iter().enumerate() {
+    for (index, (issuer, role, validity, is_expected)) in agents.into_iter().enumerate() {
         let agent = Site::with(Limits::default(), true, authority(), |folder, _| {
             write_identity(folder, &own, issuer, role, validity);
         });
@@ -193,8 +195,8 @@ async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
         let controller = site.folder.path().join("controller");
         write_identity(&controller, &own, &own, Role::Controller, valid());
         let node = if index == 3 { "n2" } else { "n1" };
-        let why = why(&site.fleet_of(node, Some(&controller)), node).await;
-        assert!(is_it(&why), "{why:?}");
+        let why = untrusted(&site.fleet_of(node, Some(&controller)), node).await;
+        assert!(is_expected(&why), "{why:?}");
         sentences.push(why.to_string());
     }
     let all = sentences.join("\n");
@@ -207,7 +209,7 @@ async fn each_kind_of_wrong_agent_is_refused_in_its_own_words() {
 
 #[tokio::test]
 async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
-    // An agent of ours would not start with it, so it is a TLS server of another kind.
+    // An agent does not start with a controller's certificate, so this test has its own TLS server.
     let own = authority();
     let folder = tempfile::tempdir().unwrap();
     write_identity(&folder.path().join("c"), &own, &own, Role::Controller, valid());
@@ -222,7 +224,7 @@ async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
     });
     let agent = AgentAddress::Https(HostPort { host: "localhost".to_owned(), port: address.port() });
     let access = Access { tls: Some(Arc::new(identity)), ..Access::default() };
-    let why = why(&Fleet::new(inventory("n1", agent), access), "n1").await;
+    let why = untrusted(&Fleet::new(inventory("n1", agent), access), "n1").await;
     assert!(matches!(&why, Untrusted::NoAgent(said, _) if said.contains("that of a controller")), "{why:?}");
 }
 
@@ -230,7 +232,7 @@ async fn a_controller_is_no_agent_even_if_its_certificate_is_used_as_one() {
 async fn tls_to_a_plain_port_and_plain_http_to_one_with_tls_are_told_apart() {
     let log = Log::start();
     let plain = Site::plain(Limits::default()).await;
-    assert_eq!(why(&plain.fleet(Some(&plain.controller())), "n1").await, Untrusted::Plain);
+    assert_eq!(untrusted(&plain.fleet(Some(&plain.controller())), "n1").await, Untrusted::Plain);
 
     let site = Site::up(Limits::default()).await;
     let address = HostPort { host: site.address.ip().to_string(), port: site.address.port() };
@@ -251,7 +253,8 @@ async fn without_tls_only_programs_of_this_machine_are_answered() {
     let address = HostPort { host: site.address.ip().to_string(), port: site.address.port() };
     let fleet = Fleet::new(inventory("n1", AgentAddress::Http(address)), Access::default());
     assert!(fleet.call_one(PATIENCE, &name("n1"), GetStamp {}).await.is_ok());
-    // What a web page makes a browser send: its own host name, resolved to the loopback, or where the page is from.
+    // A web page can make a browser send such requests. Its host name resolves to the loopback, or `origin` names its
+    // site.
     for (header, status) in [
         ("host: evil.example", "403"),
         ("host: localhost\r\norigin: http://evil.example", "403"),
@@ -273,7 +276,7 @@ async fn without_tls_only_programs_of_this_machine_are_answered() {
 }
 
 #[tokio::test]
-async fn an_agent_does_not_start_with_what_is_not_its_own_or_not_secret() {
+async fn an_agent_does_not_start_with_a_certificate_of_another_node_or_a_key_that_others_can_read() {
     let own = authority();
     let folder = tempfile::tempdir().unwrap();
     let start = async |folder: PathBuf| {
@@ -283,7 +286,7 @@ async fn an_agent_does_not_start_with_what_is_not_its_own_or_not_secret() {
             ..Config::of(name("n1"), Vec::new())
         };
         let agent = tokio::time::timeout(Duration::from_secs(5), spawn(Limits::default(), config)).await;
-        match agent.expect("it ends at once").unwrap() {
+        match agent.expect("the agent exits at once").unwrap() {
             Err(ServeError::Credentials(error)) => error.to_string(),
             other => panic!("{other:?}"),
         }
@@ -315,7 +318,7 @@ async fn an_agent_does_not_start_with_what_is_not_its_own_or_not_secret() {
 }
 
 #[test]
-fn a_certificate_that_names_no_role_or_two_is_none_of_ours() {
+fn a_certificate_with_no_role_or_two_roles_is_refused() {
     use rcgen::{CertificateParams, KeyPair, SanType};
 
     let folder = tempfile::tempdir().unwrap();
