@@ -1,8 +1,8 @@
-//! How the pure path from a topology file to one node's kernel steps grows with the number of nodes.
+//! Measures the time from a topology file to one node's kernel steps, for 100 to 10,000 nodes. No kernel is used.
 //!
-//! Everything is to be linear, so the throughput in nodes is to stay the same from 100 nodes to 10,000.
+//! All steps should be linear in the number of nodes, so the throughput in nodes per second should be constant.
 
-#![expect(clippy::print_stdout, reason = "a benchmark speaks to the terminal")]
+#![expect(clippy::print_stdout, reason = "a benchmark prints to the terminal")]
 
 use std::{
     hint::black_box,
@@ -21,7 +21,7 @@ use netemctl::{
 
 const SIZES: [u32; 3] = [100, 1_000, 10_000];
 
-/// How many nodes share a zone.
+/// The number of nodes in a zone.
 const ZONE: u32 = 33;
 
 fn scale(criterion: &mut Criterion) {
@@ -71,7 +71,7 @@ fn scale(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What goes over the network and into a kernel, and how long one cold run of everything takes.
+/// Prints the sizes of the topology, the document and the kernel's filters, and the time of one complete run.
 fn print_sizes() {
     println!("{:>6}  {:>14}  {:>14}  {:>7}  {:>9}", "nodes", "topology bytes", "document bytes", "routes", "one run");
     for nodes in SIZES {
@@ -101,7 +101,7 @@ fn source(nodes: u32) -> Source {
     Source::new("scale.toml", text)
 }
 
-/// The same nodes, with a round trip of its own between any two zones.
+/// The same nodes, with a matrix that gives each pair of zones an RTT.
 fn matrix_source(nodes: u32) -> Source {
     let mut source = source(nodes);
     source.text += "matrix = \"zones.csv\"\n";
@@ -129,11 +129,11 @@ fn shaping(wanted: &Wanted, node: &NodeName) -> Shaping {
     wanted.shaping(node, LineRate::UNKNOWN).expect("the topology has the node")
 }
 
-/// The same addresses, each node's with a delay of its own: what a matrix of measured times makes of a node.
+/// The same addresses, each with another delay, as from a matrix of measured RTTs between nodes.
 fn scattered(shaping: &Shaping, nodes: u32) -> Shaping {
     let mut scattered = shaping.clone();
-    for (number, lane) in (0..).zip(scattered.leaf_specs.values_mut()) {
-        lane.profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
+    for (number, spec) in (0..).zip(scattered.leaf_specs.values_mut()) {
+        spec.profile.delay = Delay::from_nanos(1 + number % u64::from(nodes - 1));
     }
     scattered
 }
@@ -142,7 +142,7 @@ fn first_node() -> NodeName {
     "n1".parse().expect("a name")
 }
 
-/// Each node with one address of either family.
+/// An inventory that gives each node an IPv4 and an IPv6 address.
 fn inventory(nodes: u32) -> Inventory {
     let v4 = |number: u32| Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 0).to_bits() + number);
     let v6 = |number: u32| Ipv6Addr::from_bits((0xfd00 << 112) | u128::from(number));

@@ -1,9 +1,9 @@
 /*
- * Lets user-mode Linux 6.1 run on a CPU with AMX; with-netem builds it for such a CPU and preloads it.
+ * Lets user-mode Linux 6.1 run on a CPU with AMX. On such a CPU, with-netem builds and preloads this library.
  *
- * UML keeps 2696 bytes of floating point state for each of its processes, and Linux takes such a state back
- * (PTRACE_SETREGSET) only in full size: 11008 bytes with AMX. So UML's first process fails with "ptrace set fp regs
- * failed, errno = 14". The missing end is AMX's own state, which nothing in UML uses: zeros are right for it.
+ * UML keeps 2696 bytes of floating-point state for each of its processes. Linux accepts a state (PTRACE_SETREGSET) only
+ * in full size, which is 11008 bytes with AMX. So UML's first process fails with "ptrace set fp regs failed,
+ * errno = 14". The missing bytes at the end are AMX's own state. No process in UML uses AMX, so zeros are correct.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
