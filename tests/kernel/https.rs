@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::lab::{Lab, Ran, shipped, unless_busy};
+use super::lab::{Lab, Ran, retry_while_busy, shipped};
 
 /// How long an agent has what nobody confirms, and as long again on one CPU that all of this shares.
 const GOES_BACK_WITHIN: Duration = Duration::from_secs(30);
@@ -36,15 +36,15 @@ fn the_whole_main_job_is_done_by_https_from_another_host() {
     assert_eq!((&applied["changed"], &applied["nodes"]), (&Value::Bool(true), &Value::from(9)), "{applied}");
     let again = controller(&lab, &format!("--json apply {topology}")).expect(0).json();
     assert_eq!(again["changed"], false, "{again}");
-    drop(unless_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0));
+    drop(retry_while_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0));
     drop(controller(&lab, "partition Z3").expect(0));
-    let parted = unless_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0).stdout;
+    let parted = retry_while_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0).stdout;
     assert!(parted.contains("cut"), "{parted}");
     assert_eq!(state(&lab)["nodes"]["n7"]["partitions"][0]["name"], "Z3");
     // Whoever is on this machine sees the same by the agents' sockets.
     assert_eq!(lab.netemctl("--json status").expect(0).json()["partitions"], state(&lab)["partitions"]);
     drop(controller(&lab, "heal").expect(0));
-    drop(unless_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0));
+    drop(retry_while_busy(|| controller(&lab, "verify --count 10 --tolerance 50")).expect(0));
     assert_eq!(management(), untouched);
     drop(controller(&lab, "clear").expect(0));
     assert_eq!(lab.tc(), before);

@@ -1,4 +1,4 @@
-//! What interfaces are like: their queue, their speed, their names.
+//! Interfaces with a queue of length 0, a meaningless speed, or an alternative name.
 
 use netemctl::{
     kernel::{Interface, Kernel as _, Rtnl, execute},
@@ -10,7 +10,7 @@ use crate::{
     sockets::within,
 };
 
-/// What `ip` says of the length of an interface's queue; it is silent about 0.
+/// The queue length of an interface. `None`: the length is 0, which `ip` does not show.
 fn queue(lab: &Lab, node: &str, interface: &str) -> Option<String> {
     let shown = lab.exec(node, &format!("ip -o link show dev {interface}"));
     shown.split_once(" qlen ").map(|(_, rest)| rest.split_whitespace().next().unwrap().trim_matches('\\').to_owned())
@@ -27,7 +27,7 @@ fn a_queue_of_no_length_drops_nothing_while_shaped_and_has_no_length_again_after
     assert_eq!(queue(&lab, "n1", "db0"), None);
     assert_eq!(queue(&lab, "n2", "db0").as_deref(), Some("500"));
 
-    // A tap has a queue of its own, as hardware has; veth has none.
+    // A tap interface has a device queue, like hardware. A veth interface has no queue.
     drop(lab.exec("n1", "ip tuntap add dev tap7 mode tap"));
     drop(lab.exec("n1", "ip link set dev tap7 txqueuelen 0 up"));
     let shape = |wanted: Option<&Shaping>| {
@@ -45,14 +45,15 @@ fn a_queue_of_no_length_drops_nothing_while_shaped_and_has_no_length_again_after
     assert_eq!(queue(&lab, "n1", "tap7"), None);
     assert!(!lab.exec("n1", "tc qdisc show dev tap7").contains("4e7e"));
 
-    // The 10 Mbit/s of a tap are no speed.
+    // The kernel reports 10 Mbit/s for every tap interface, so netemctl takes the speed for unknown.
     assert_eq!(lab.exec("n1", "cat /sys/class/net/tap7/speed").trim(), "10");
     let checked = lab.netemctl("--json inventory check").expect(0).json();
     let interfaces = checked["nodes"]["n1"]["host"]["interfaces"].as_array().unwrap();
     let tap = interfaces.iter().find(|interface| interface["name"] == "tap7").unwrap();
     assert!(tap["speed_mbit"].is_null(), "{tap}");
 
-    // The kernel answers to any name of an interface, and two agents could have one each.
+    // The kernel also accepts alternative names. Two agents could shape one interface by different names, so netemctl
+    // refuses alternative names.
     drop(lab.exec("n1", "ip link property add dev db0 altname database"));
     let error = within(&lab, "n1", || Rtnl::open().unwrap().interface(&"database".parse().unwrap())).unwrap_err();
     assert!(error.to_string().starts_with("database is an alternative name of interface db0"), "{error}");

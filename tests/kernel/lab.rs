@@ -1,4 +1,4 @@
-//! A lab of the test's own, driven as a user would.
+//! A lab for one test. The tests run netemctl's command line.
 
 use std::{
     collections::BTreeMap,
@@ -18,12 +18,12 @@ use serde_json::Value;
 
 use crate::sockets::within;
 
-/// A lab that is up until this value is dropped.
+/// A running lab. Dropping the value runs `lab down`.
 pub(crate) struct Lab {
     directory: PathBuf,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[must_use]
 #[derive(Debug)]
 pub(crate) struct Ran {
@@ -52,13 +52,13 @@ impl From<Output> for Ran {
     }
 }
 
-/// How often a machine that is too busy to measure is asked again, and how long it has time to get its work done before.
+/// The number of attempts to measure on a busy machine, and the pause after each attempt.
 const MEASUREMENTS: u32 = 6;
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Measures until no machine is too busy to tell, a few times.
+/// Runs `verify` until the report has no busy pair. Panics after [`MEASUREMENTS`] attempts.
 #[track_caller]
-pub(crate) fn unless_busy(verify: impl Fn() -> Ran) -> Ran {
+pub(crate) fn retry_while_busy(verify: impl Fn() -> Ran) -> Ran {
     for _ in 0..MEASUREMENTS {
         let ran = verify();
         let is_busy = match serde_json::from_str::<Value>(&ran.stdout) {
@@ -73,18 +73,18 @@ pub(crate) fn unless_busy(verify: impl Fn() -> Ran) -> Ran {
     panic!("this machine is too busy to measure, {MEASUREMENTS} times in a row");
 }
 
-/// A topology that the project ships.
+/// The path of a file in `topologies/`.
 pub(crate) fn shipped(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies").join(name)
 }
 
 impl Lab {
-    /// Brings up the nodes of a topology file.
+    /// Starts a lab with the nodes of a topology file.
     pub(crate) fn up(topology: &Path) -> Self {
         Self::up_with(topology, &[])
     }
 
-    /// The same with more options of `lab up`.
+    /// Starts a lab with more options of `lab up`.
     pub(crate) fn up_with(topology: &Path, options: &[&str]) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -94,7 +94,7 @@ impl Lab {
         lab
     }
 
-    /// The nine nodes of the study.
+    /// Starts a lab with nine nodes in three zones.
     pub(crate) fn hierarchical() -> Self {
         Self::up(&shipped("hierarchical-9.toml"))
     }
@@ -110,26 +110,26 @@ impl Lab {
     }
 
     pub(crate) fn command<A: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Command {
-        #[expect(clippy::disallowed_methods, reason = "the command line is what is tested")]
+        #[expect(clippy::disallowed_methods, reason = "the tests run the command line")]
         let mut command = Command::new(env!("CARGO_BIN_EXE_netemctl"));
         command.env("NETEMCTL_LAB_DIR", &self.directory).stdin(Stdio::null()).args(arguments);
         command
     }
 
-    /// Runs `--json verify` with these options, again while a machine is too busy to tell.
+    /// Runs `--json verify` with these options. Repeats the command while the machine is too busy to measure.
     #[track_caller]
     pub(crate) fn verify(&self, options: &str) -> Ran {
-        unless_busy(|| self.netemctl(&format!("--json verify {options}")))
+        retry_while_busy(|| self.netemctl(&format!("--json verify {options}")))
     }
 
-    /// Puts a topology in force; it must succeed.
+    /// Applies a topology and returns the JSON output. Panics if the command fails.
     #[track_caller]
     pub(crate) fn apply(&self, topology: &Path) -> Value {
         let ran = self.run([Path::new("--json"), Path::new("apply"), topology]);
         ran.expect(0).json()
     }
 
-    /// Writes a topology of this test's own.
+    /// Writes a file for this test and returns its path.
     pub(crate) fn topology(&self, text: &str) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -138,45 +138,45 @@ impl Lab {
         file
     }
 
-    /// Runs a program in a node; it must succeed.
+    /// Runs a program in a node and returns its standard output. Panics if the program fails.
     #[track_caller]
     pub(crate) fn exec(&self, node: &str, line: &str) -> String {
         self.netemctl(&format!("lab exec {node} -- {line}")).expect(0).stdout
     }
 
-    /// Everything that tc shows of all nodes' interfaces, counters and the numbers of actions aside.
+    /// The qdiscs, classes and filters of all nodes as tc shows them, without counters and the indexes of actions.
     pub(crate) fn tc(&self) -> String {
         let show = "qdisc show\nclass show dev db0\nfilter show dev db0\nfilter show dev db0 ingress\n";
         let batch = self.directory.join("test-tc");
         fs::write(&batch, show).unwrap();
-        // By one process a node, since this is asked for all the time.
-        #[expect(clippy::disallowed_methods, reason = "what somebody else sees is what counts")]
+        // One tc process per node shows everything, because tests call this method often.
+        #[expect(clippy::disallowed_methods, reason = "the tests compare the output of tc")]
         let tc = || Ran::from(Command::new("tc").arg("-batch").arg(&batch).output().unwrap());
         let nodes = self.state().threads;
         let shown = nodes.keys().map(|node| {
             let shown = within(self, node.as_str(), tc).expect(0).stdout;
-            // The kernel numbers actions as they come, so one that is made again has another number.
+            // The kernel gives a new index to an action that is added again.
             let lines = shown.lines().filter(|line| !line.starts_with("\t index ")).collect::<Vec<_>>().join("\n");
             format!("{node}\n{lines}\n")
         });
         shown.collect()
     }
 
-    /// Everything about the nodes' management interfaces, counters aside: nothing of ours may ever touch it.
+    /// The links, addresses, qdiscs and routes of the nodes' management interfaces. netemctl must never change them.
     pub(crate) fn management(&self) -> String {
         let show = "ip -o link show dev mgmt0; ip -o address show dev mgmt0; tc qdisc show dev mgmt0; ip route; ip -6 route show dev mgmt0";
         let nodes = self.state().threads;
         let shown = nodes.keys().map(|node| {
             let shown = self.run(["lab", "exec", node.as_str(), "--", "sh", "-c", show]).expect(0).stdout;
-            // Which of its routes the database's interface has, it may itself have lost.
+            // `ip route` also shows the routes of db0, which some tests remove.
             let lines = shown.lines().filter(|line| !line.contains("dev db0")).collect::<Vec<_>>().join("\n");
-            // For a moment after the lab has come up, the kernel looks for others that have its own address.
+            // Addresses are tentative until duplicate address detection ends, shortly after `lab up`.
             format!("{node}\n{}\n", lines.replace(" tentative", ""))
         });
         shown.collect()
     }
 
-    /// How often the lab's keeper and its agents woke up within a time: their threads' voluntary context switches.
+    /// Counts the wake-ups of the lab's keeper and agents in a period: the voluntary context switches of their threads.
     pub(crate) fn wake_ups(&self, within: Duration) -> u64 {
         let read = |path: PathBuf| fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         let is_ours = |process: &PathBuf| {
@@ -195,7 +195,7 @@ impl Lab {
         let before = count();
         thread::sleep(within);
         let after = count();
-        // A thread that ends takes its count along.
+        // The count does not include threads that end during the period.
         before.iter().filter_map(|(task, before)| Some(after.get(task)? - before)).sum()
     }
 
@@ -207,14 +207,14 @@ impl Lab {
         &self.directory
     }
 
-    /// Sets a port of the lab's bridges, such as `d2` of the second node's db0, `up` or `down`.
+    /// Sets a port of the lab's bridges `up` or `down`. For example, `d2` is the bridge's end of the second node's db0.
     #[track_caller]
     pub(crate) fn set_port(&self, port: &str, state: &str) {
-        // The bridges are in the namespace of a thread of the keeper that no file names.
+        // The bridges are in the network namespace of a keeper's thread. No file has the thread's id, so the script tries all.
         let threads = format!("/proc/{}/task/*", self.state().keeper);
         let set = format!("nsenter --net=$thread/ns/net ip link set {port} {state}");
         let script = format!("for thread in {threads}; do {set} 2>/dev/null && exit; done; exit 1");
-        #[expect(clippy::disallowed_methods, reason = "the cable is pulled at its other end")]
+        #[expect(clippy::disallowed_methods, reason = "the test sets the bridge's end of a link")]
         let set = Command::new("sh").args(["-c", &script]).output().unwrap();
         drop(Ran::from(set).expect(0));
     }

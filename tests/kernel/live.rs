@@ -1,4 +1,4 @@
-//! Live changes: what is named changes and nothing else, at once and in place, and ends when it should.
+//! Live changes with `set` and `unset`: they change only the named links, in place, and end on time.
 
 use std::{
     io::Read,
@@ -14,7 +14,7 @@ use crate::{
     sockets::{Mesh, Stream},
 };
 
-/// Z1 and Z3 have a delay of their own, so that each of their nodes has a leaf for just these links.
+/// The links between Z1 and Z3 have their own delay. So each node of these zones has a leaf for these links only.
 const THREE_PROFILES: &str = "
 name = 'three-profiles'
 zones.Z1 = 'n[1-3]'
@@ -28,7 +28,7 @@ between = ['Z1', 'Z3']
 rtt = '150ms'
 ";
 
-/// The delays of the netems of a node, in alphabetical order.
+/// The delays of a node's netem leaves, sorted as text.
 fn delays(lab: &Lab, node: &str) -> Vec<String> {
     let shown = lab.exec(node, "tc qdisc show dev db0");
     let netems = shown.lines().filter(|line| line.starts_with("qdisc netem"));
@@ -39,7 +39,7 @@ fn delays(lab: &Lab, node: &str) -> Vec<String> {
     delays
 }
 
-/// Waits until everything is as it was, which classes that have to drain first delay by a moment.
+/// Waits until tc shows `before`. The agent removes a class only after the class has drained.
 #[track_caller]
 fn assert_becomes(lab: &Lab, before: &str) {
     let deadline = Instant::now() + Duration::from_mins(1);
@@ -55,7 +55,7 @@ fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
     lab.apply(&lab.topology(THREE_PROFILES));
     let before = lab.tc();
     let mut monitor = lab.command(["lab", "exec", "n1", "--", "tc", "monitor"]).stdout(Stdio::piped()).spawn().unwrap();
-    // Packets on their way to Z3 stay on it, and those to Z2 do not notice.
+    // The change loses no packets in flight to Z3, and does not affect packets to Z2.
     let (unaffected, affected) = (Stream::start(&lab, 1, 4), Stream::start(&lab, 1, 7));
     thread::sleep(Duration::from_secs(1));
     let set = lab.netemctl("--json set Z1 Z3 delay=90ms").expect(0).json();
@@ -67,7 +67,7 @@ fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
     drop(lab.netemctl("unset Z1:Z3").expect(0));
     thread::sleep(Duration::from_millis(500));
     for (stream, least) in [(unaffected.finish(), 50), (affected.finish(), 75)] {
-        assert!(stream.sent > 1_000, "{} packets are not much of a stream", stream.sent);
+        assert!(stream.sent > 1_000, "the stream sent only {} packets", stream.sent);
         assert_eq!(stream.delays.len() as u64, stream.sent, "packets were lost");
         assert!(*stream.delays.iter().min().unwrap() >= Duration::from_millis(least));
     }
@@ -76,7 +76,7 @@ fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
     monitor.stdout.take().unwrap().read_to_string(&mut heard).unwrap();
     monitor.wait().unwrap();
     let heard: Vec<_> = heard.lines().filter(|line| line.contains("db0")).collect();
-    assert_eq!(heard.len(), 2, "there and back: {heard:?}");
+    assert_eq!(heard.len(), 2, "one event for set and one for unset: {heard:?}");
     assert!(heard.iter().all(|line| line.contains("qdisc netem")), "{heard:?}");
     assert_eq!(lab.tc(), before);
 }
@@ -90,35 +90,35 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
         let status = lab.netemctl("--json status").expect(0).json();
         status["nodes"][node]["overlays"][0]["left_s"].as_f64()
     };
-    // The leaf itself stays until it has drained, so the filters are watched.
+    // At the end, the agent replaces the filters at once. The leaf stays until it has drained.
     let is_over = || !lab.exec("n7", "tc filter show dev db0").contains("4e7e:4");
-    // On a slow machine it ends before all of it has been looked at: then it has to last longer.
+    // On a slow machine, the change may end before the checks. The loop then repeats them with a longer change.
     for seconds in [4, 8, 16, 32, 64] {
         let limit = Duration::from_secs(seconds);
         let start = Instant::now();
         drop(lab.netemctl(&format!("set Z1 Z3 delay=90ms --for {seconds}s")).expect(0));
-        let laid = Instant::now();
+        let set = Instant::now();
         let seen = (delays(&lab, "n7"), delays(&lab, "n4"), left("n1"));
         let was_in_time = start.elapsed() < limit;
         if was_in_time {
             assert_eq!(seen.0, ["10ms", "75ms", "90ms"]);
-            assert_eq!(seen.1, ["10ms", "75ms"], "Z2 has nothing to do with it");
+            assert_eq!(seen.1, ["10ms", "75ms"], "the change does not affect Z2");
             assert!(seen.2.is_some_and(|left| left < limit.as_secs_f64()), "{seen:?}");
         }
         while !is_over() {
-            assert!(laid.elapsed() < limit + Duration::from_mins(1), "it does not end");
+            assert!(set.elapsed() < limit + Duration::from_mins(1), "the change does not end");
         }
-        assert!(start.elapsed() >= limit, "it ended after {:?}", start.elapsed());
+        assert!(start.elapsed() >= limit, "the change ended after {:?}", start.elapsed());
         if was_in_time {
             break;
         }
-        assert_ne!(seconds, 64, "this machine is too slow to look at a change of a minute");
+        assert_ne!(seconds, 64, "this machine is too slow to check a change of 64 s");
         assert_becomes(&lab, &before);
     }
     let status = lab.netemctl("--json status").expect(0).json();
     assert_eq!(status["overlays"], Value::Array(vec![]));
     assert_becomes(&lab, &before);
-    // The next edit starts from what is in force, and what says the same already changes nothing.
+    // The next edit starts from the state after the overlay, so the same topology changes nothing.
     let again = lab.apply(&shipped("hierarchical-9.toml"));
     assert_eq!((&again["changed"], &again["overlays"]), (&false.into(), &Value::Array(vec![])));
     drop(lab.netemctl("partition Z3").expect(0));
@@ -138,11 +138,11 @@ fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_
     let report = lab.verify("--tolerance 50").expect(0).json();
     let pairs = report["pairs"].as_array().unwrap();
     let slow: Vec<_> = pairs.iter().filter(|pair| pair["wanted_rtt_ms"] == 60.0).collect();
-    assert_eq!(slow.len(), 4, "n1 with n2 and n3, whoever asks");
+    assert_eq!(slow.len(), 4, "n1 with n2 and n3, in both directions");
     assert!(slow.iter().all(|pair| pair["from"] == "n1" || pair["to"] == "n1"));
     drop(lab.netemctl("unset n1:n[2-3]").expect(0));
     assert_eq!(lab.tc(), before);
-    // A slow machine looks at it after it has ended.
+    // On a slow machine, the change may end before the check. The loop then repeats it with a longer change.
     for seconds in [2, 8, 32] {
         let start = Instant::now();
         drop(lab.netemctl(&format!("set * n1 delay=60ms --for {seconds}s")).expect(0));
@@ -154,11 +154,11 @@ fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_
             return;
         }
     }
-    panic!("this machine is too slow to look at a change of half a minute");
+    panic!("this machine is too slow to check a change of 32 s");
 }
 
 #[test]
-fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
+fn overlays_stack_and_combine_with_partitions() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let before = lab.tc();
@@ -167,7 +167,7 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
     drop(lab.netemctl("set Z1 * delay=30ms").expect(0));
     drop(lab.netemctl("set n1 n2 delay=5ms --name near").expect(0));
     mesh.assert_heard(|a, b| (a >= 7) == (b >= 7));
-    let delay = |from: &str, to: &str| {
+    let wanted_rtt = |from: &str, to: &str| {
         let report = lab.verify("--tolerance 50 --count 5").expect(0).json();
         let pairs = report["pairs"].as_array().unwrap();
         pairs.iter().find(|pair| pair["from"] == from && pair["to"] == to).unwrap()["wanted_rtt_ms"]
@@ -175,22 +175,22 @@ fn changes_lie_one_on_top_of_the_other_and_beside_partitions() {
             .map(|ms| format!("{ms}ms"))
             .unwrap_or_default()
     };
-    assert_eq!(delay("n1", "n2"), "10ms");
+    assert_eq!(wanted_rtt("n1", "n2"), "10ms");
     drop(lab.netemctl("heal").expect(0));
-    assert_eq!(delay("n1", "n9"), "60ms", "what was laid while it was cut is there when it is healed");
+    assert_eq!(wanted_rtt("n1", "n9"), "60ms", "the overlay from the time of the cut applies after heal");
     let again = lab.netemctl("--json set n1 n2 delay=5ms --name near").expect(0).json();
     assert_eq!(again["changed"], false);
-    // The other one is on top now.
+    // The overlay `Z1:*:delay` is now above the overlay `near`.
     drop(lab.netemctl("set Z1 * delay=30ms").expect(0));
-    assert_eq!(delay("n1", "n2"), "60ms");
-    // Another topology keeps what is laid over it.
+    assert_eq!(wanted_rtt("n1", "n2"), "60ms");
+    // `apply` of another topology keeps the overlays.
     let applied = lab.apply(&shipped("uniform-9-rtt100.toml"));
     assert_eq!(applied["overlays"], serde_json::json!(["near", "Z1:*:delay"]));
-    assert_eq!(delay("n4", "n9"), "100ms");
+    assert_eq!(wanted_rtt("n4", "n9"), "100ms");
     let again = shipped("hierarchical-9.toml").display().to_string();
     let stays = lab.netemctl(&format!("apply {again}")).expect(0).stdout;
     assert!(stays.contains("kept from before: change near, change Z1:*:delay;"), "{stays}");
-    // A sweep that forgot `unset` measures the right network all the same.
+    // `apply --fresh` removes the overlays, so a parameter sweep needs no `unset`.
     let fresh = lab.netemctl(&format!("--json apply --fresh {again}")).expect(0).json();
     assert_eq!(fresh["overlays"], serde_json::json!([]));
     assert_becomes(&lab, &before);
@@ -215,9 +215,9 @@ fn verify_allows_for_the_loss_and_the_jitter_that_are_wanted_and_for_no_more() {
     drop(lab.netemctl("set n1 n2 jitter=20ms loss=20%").expect(0));
     assert_eq!(verdicts(0), both("100ms", "right"));
     drop(lab.netemctl("set n1 n2 loss=100%").expect(0));
-    assert_eq!(verdicts(0), both("", "right"), "nothing is to get through, and nothing does");
+    assert_eq!(verdicts(0), both("", "right"), "verify expects no packets, and no packets arrive");
     drop(lab.netemctl("unset").expect(0));
-    // Somebody else has n1 lose most of what it sends.
+    // Another program sets a loss of 70 % on the packets of n1.
     drop(lab.exec("n1", "tc qdisc change dev db0 parent 4e7e:2 handle 2: netem delay 50ms limit 100000 loss 70%"));
     assert_eq!(verdicts(4), both("100ms", "lossy"));
 }

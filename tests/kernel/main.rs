@@ -1,9 +1,9 @@
-//! The main job on a real kernel: nine namespaces, real agents, real netem, through the command line alone.
+//! Tests of the command line on a real kernel, with network namespaces, agents and netem.
 //!
-//! Run by `scripts/test` inside `scripts/with-netem`. On a kernel without netem every test here fails; none skips. What
-//! is measured is asserted in bands that hold on a slow and noisy machine.
+//! `scripts/test` runs the tests inside `scripts/with-netem`. On a kernel without netem, every test fails; no test is
+//! skipped. The bands for measured values hold on a slow and noisy machine.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on stops where it is")]
+#![expect(clippy::unwrap_used, reason = "a failed step ends the test")]
 
 mod abilities;
 mod addresses;

@@ -1,7 +1,7 @@
-//! Partitions cut what they should, in both directions and both families, silently, and heal without a trace.
+//! Partitions silently cut the right pairs, in both directions and for IPv4 and IPv6. `heal` removes the cuts.
 
 mod forms;
-mod reach;
+mod traffic;
 mod verdicts;
 
 use std::{net::UdpSocket, thread, time::Duration};
@@ -35,7 +35,7 @@ fn partition_z3_cuts_exactly_the_right_pairs_and_heal_brings_the_delays_back() {
 
     drop(lab.netemctl("heal").expect(0));
     mesh.assert_heard(|_, _| true);
-    assert_eq!(lab.tc(), before, "heal rolls back the cut exactly");
+    assert_eq!(lab.tc(), before, "heal restores the state from before the cut");
     drop(lab.verify("--tolerance 50").expect(0));
 }
 
@@ -84,14 +84,15 @@ fn packets_in_flight_are_cut_as_well() {
     };
     send();
     drop(lab.netemctl("partition n9").expect(0));
-    assert_eq!(received(&sink, Duration::from_secs(8)), 0, "they left six seconds before they would have arrived");
+    assert_eq!(received(&sink, Duration::from_secs(8)), 0, "the packets were in flight: the one-way delay is 6 s");
     drop(lab.netemctl("heal").expect(0));
     send();
-    assert_eq!(received(&sink, Duration::from_secs(8)), 100, "after healing the same packets arrive");
+    assert_eq!(received(&sink, Duration::from_secs(8)), 100, "after heal, all packets arrive");
 }
 
-fn received(sink: &UdpSocket, patience: Duration) -> usize {
-    sink.set_read_timeout(Some(patience)).unwrap();
+/// Counts the packets that arrive: the first within the timeout, each other within a second after the packet before.
+fn received(sink: &UdpSocket, timeout: Duration) -> usize {
+    sink.set_read_timeout(Some(timeout)).unwrap();
     let mut packets = 0;
     while sink.recv(&mut [0; 16]).is_ok() {
         packets += 1;
@@ -101,11 +102,11 @@ fn received(sink: &UdpSocket, patience: Duration) -> usize {
 }
 
 #[test]
-fn a_cut_is_silent_to_whoever_sends() {
+fn a_cut_is_silent_to_the_sender() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let source = udp(&lab, "n1", v4(1), 0);
-    // With this, an application is told of every local and remote error (ip(7)).
+    // With IP_RECVERR, the socket reports every local and remote error (ip(7)).
     setsockopt(&source, Ipv4RecvErr, &true).unwrap();
     source.connect((v4(9), 7001)).unwrap();
     drop(lab.netemctl("partition Z3").expect(0));
@@ -117,7 +118,7 @@ fn a_cut_is_silent_to_whoever_sends() {
 }
 
 #[test]
-fn a_cut_and_a_heal_disturb_no_pair_that_they_do_not_concern() {
+fn a_cut_and_a_heal_disturb_no_other_pair() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let stream = Stream::start(&lab, 1, 4);

@@ -1,4 +1,4 @@
-//! A port that is cut dies in silence, and nothing else of the same pair does.
+//! Partitions with `--port`: they silently cut the packets of the port, and no other packets of the same pair.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -10,73 +10,73 @@ use std::{
 use crate::{
     lab::{Lab, shipped},
     sockets::{Stream, udp, v4, v6},
-    tcp::{carries, connect, established, listen},
+    tcp::{connect, established, listen, transfer},
 };
 
 const DATABASE: u16 = 26257;
 const HEALTH: u16 = 8080;
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 fn partition(lab: &Lab, words: &str) {
     drop(lab.netemctl(&format!("partition {words}")).expect(0));
 }
 
-/// Far longer than the back-off of a TCP connection that has waited for some seconds.
+/// The timeout for the first data after `heal`. After a cut of a few seconds, TCP retransmits much sooner.
 const RECOVERY: Duration = Duration::from_secs(30);
 
 #[test]
-fn a_service_on_the_port_dies_in_silence_and_everything_else_lives() {
+fn a_port_cut_silently_cuts_the_service_and_nothing_else() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     lab.apply(&shipped("uniform-3-rtt100.toml"));
     for to in [v4(2), v6(2)] {
         let (database, health) = (listen(&lab, 2, to, DATABASE), listen(&lab, 2, to, HEALTH));
         let (mut near, mut far) = established(&lab, 1, &database);
         let (mut healthy, mut checked) = established(&lab, 1, &health);
-        carries(&mut near, &mut far, PATIENCE).unwrap();
+        transfer(&mut near, &mut far, TIMEOUT).unwrap();
 
         partition(&lab, "n1 --port tcp/26257");
-        assert_eq!(silent(&lab, 1, to, DATABASE), ErrorKind::TimedOut, "{to}");
-        let stalled = carries(&mut near, &mut far, PATIENCE).unwrap_err();
-        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: nothing arrives, and nobody hears of it");
-        let stalled = carries(&mut far, &mut near, PATIENCE).unwrap_err();
-        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: from the port neither");
+        assert_eq!(connect_error(&lab, 1, to, DATABASE), ErrorKind::TimedOut, "{to}");
+        let stalled = transfer(&mut near, &mut far, TIMEOUT).unwrap_err();
+        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: no data arrives, and no error");
+        let stalled = transfer(&mut far, &mut near, TIMEOUT).unwrap_err();
+        assert_eq!(stalled.kind(), ErrorKind::WouldBlock, "{to}: no data from the port arrives either");
 
-        carries(&mut healthy, &mut checked, PATIENCE).unwrap();
-        carries(&mut checked, &mut healthy, PATIENCE).unwrap();
-        assert!(connect(&lab, 1, to, HEALTH, PATIENCE).0.is_ok());
+        transfer(&mut healthy, &mut checked, TIMEOUT).unwrap();
+        transfer(&mut checked, &mut healthy, TIMEOUT).unwrap();
+        assert!(connect(&lab, 1, to, HEALTH, TIMEOUT).0.is_ok());
         drop(lab.exec("n1", &format!("ping -n -c 1 -W 2 {to}")));
-        assert!(connect(&lab, 3, to, DATABASE, PATIENCE).0.is_ok(), "n3 is on its side");
+        assert!(connect(&lab, 3, to, DATABASE, TIMEOUT).0.is_ok(), "n3 is on the same side as n2");
 
         drop(lab.netemctl("heal").expect(0));
-        // What was sent meanwhile is sent again.
+        // TCP retransmits the data from the time of the cut.
         for end in [&near, &far] {
             end.set_read_timeout(Some(RECOVERY)).unwrap();
         }
         far.read_exact(&mut [0]).unwrap();
         near.read_exact(&mut [0]).unwrap();
-        assert!(connect(&lab, 1, to, DATABASE, PATIENCE).0.is_ok());
+        assert!(connect(&lab, 1, to, DATABASE, TIMEOUT).0.is_ok());
     }
 }
 
 #[track_caller]
-fn silent(lab: &Lab, from: u16, to: IpAddr, port: u16) -> ErrorKind {
-    connect(lab, from, to, port, PATIENCE).0.unwrap_err().kind()
+fn connect_error(lab: &Lab, from: u16, to: IpAddr, port: u16) -> ErrorKind {
+    connect(lab, from, to, port, TIMEOUT).0.unwrap_err().kind()
 }
 
 #[test]
-fn a_port_is_one_of_its_protocol() {
+fn a_port_cut_applies_to_its_protocol_only() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     let before = lab.tc();
     partition(&lab, "n1 --port udp/26257");
     let _listener = listen(&lab, 2, v4(2), DATABASE);
-    assert!(connect(&lab, 1, v4(2), DATABASE, PATIENCE).0.is_ok(), "tcp of the same number lives");
+    assert!(connect(&lab, 1, v4(2), DATABASE, TIMEOUT).0.is_ok(), "the TCP port of the same number is not cut");
     for (number, is_cut) in [(DATABASE, true), (DATABASE + 1, false)] {
         let (source, sink) = (udp(&lab, "n1", v4(1), 0), udp(&lab, "n2", v4(2), number));
-        sink.set_read_timeout(Some(PATIENCE)).unwrap();
+        sink.set_read_timeout(Some(TIMEOUT)).unwrap();
         source.send_to(b"!", (v4(2), number)).unwrap();
         assert_eq!(sink.recv(&mut [0]).is_err(), is_cut, "to {number}");
-        // From the port, the other way.
-        source.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The cut also drops packets from the port, in the other direction.
+        source.set_read_timeout(Some(TIMEOUT)).unwrap();
         sink.send_to(b"!", source.local_addr().unwrap()).unwrap();
         assert_eq!(source.recv(&mut [0]).is_err(), is_cut, "from {number}");
     }
@@ -84,15 +84,15 @@ fn a_port_is_one_of_its_protocol() {
     assert_eq!(lab.tc(), before);
 }
 
-/// Below the MTU, just above it, and nearly as large as a datagram can be.
+/// Datagram sizes in bytes: below the MTU, just above the MTU, and close to the maximum.
 const SIZES: [usize; 3] = [100, 1_600, 60_000];
 
-/// The sizes of the datagrams that arrive at UDP port 5000 of a node from another one.
+/// Sends a datagram of each size to UDP port 5000 of a node. Returns the sizes of the datagrams that arrive.
 fn arriving(lab: &Lab, [from, to]: [u16; 2], address: fn(u16) -> IpAddr, within: Duration) -> Vec<usize> {
     let source = udp(lab, &format!("n{from}"), address(from), 0);
     let sink = udp(lab, &format!("n{to}"), address(to), 5_000);
     for size in SIZES {
-        // The send after a datagram that was rejected fails with the refusal of that one.
+        // After a rejected datagram, the next send fails with the error of the rejection.
         drop(source.send_to(&vec![0; size], sink.local_addr().unwrap()));
     }
     sink.set_read_timeout(Some(within)).unwrap();
@@ -118,17 +118,17 @@ fn datagrams_above_the_mtu_do_not_pass_a_cut_of_their_port() {
         for address in families {
             for (pair, is_cut) in [[1, 2], [2, 1]].into_iter().zip(is_cut) {
                 let (expected, within) =
-                    if is_cut { (&[][..], Duration::from_millis(200)) } else { (&SIZES[..], PATIENCE) };
+                    if is_cut { (&[][..], Duration::from_millis(200)) } else { (&SIZES[..], TIMEOUT) };
                 assert_eq!(arriving(&lab, pair, address, within), expected, "{words}: {pair:?}, {}", address(1));
             }
-            assert_eq!(arriving(&lab, [3, 2], address, PATIENCE), SIZES, "{words}: within a side");
+            assert_eq!(arriving(&lab, [3, 2], address, TIMEOUT), SIZES, "{words}: on the same side");
         }
-        // Fragments of another protocol.
+        // The partition does not cut fragments of ICMP.
         drop(lab.exec("n1", &format!("ping -n -c 1 -W 2 -s 4000 {}", v4(2))));
         drop(lab.netemctl("heal").expect(0));
     }
     for address in families {
-        assert_eq!(arriving(&lab, [1, 2], address, PATIENCE), SIZES, "healed");
+        assert_eq!(arriving(&lab, [1, 2], address, TIMEOUT), SIZES, "healed");
     }
     assert_eq!(lab.tc(), before);
 }
@@ -142,7 +142,8 @@ fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
         let status = lab.netemctl("--json status").expect(0).json();
         let n1 = &status["nodes"]["n1"];
         assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
-        // Two peers with three addresses, two directions, four ports at either end, the fragments of two protocols.
+        // 2 peers with 3 addresses, 2 directions, and 10 filters each: 4 ports as source or destination, and the fragments of 2
+        // protocols.
         assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 3 * 2 * 10), "{n1}");
         drop(lab.netemctl("heal").expect(0));
     }

@@ -1,4 +1,4 @@
-//! Any profile, on a real kernel: what is wanted goes in, and what is observed is the same.
+//! Writes random profiles to a real kernel and reads the same profiles back.
 
 use std::{cell::RefCell, process::Command};
 
@@ -11,10 +11,10 @@ use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 
 use crate::strategies;
 
-/// How many random profiles, or rows of them.
+/// The number of random profiles, or of random sequences of profiles.
 const CASES: u32 = 400;
 
-/// The loopback of a namespace of its own, with our root.
+/// The loopback interface of a new network namespace, with the root and the default class of netemctl.
 struct Scratch {
     kernel: Rtnl,
     loopback: Interface,
@@ -39,7 +39,7 @@ impl Scratch {
         self.kernel.observe(&self.loopback).unwrap()
     }
 
-    /// The profile of the class's leaf; nothing on the interface is foreign.
+    /// The profile of the leaf of a class. Panics if the interface has foreign objects.
     fn profile(&mut self, class: ClassMinor) -> Option<Profile> {
         let tree = self.observe();
         assert_eq!(tree.foreign, []);
@@ -58,8 +58,8 @@ impl Scratch {
         self.perform(&Step::ChangeLeaf { class, from, to }).unwrap();
     }
 
-    /// Whether this kernel takes seeds (from 6.6 on); the profile without what it does not take.
-    fn within_ability(&mut self, profile: Profile) -> Profile {
+    /// Removes the seed of a profile if this kernel has no seeds. Linux 6.6 introduced them.
+    fn supported(&mut self, profile: Profile) -> Profile {
         let seeded = Profile { seed: Some(1), ..Profile::plain("1ms".parse().unwrap(), 1) };
         self.add(9, seeded);
         let takes_seeds = self.profile(9) == Some(seeded);
@@ -81,7 +81,7 @@ fn any_profile_is_read_back_as_it_was_written() {
     run(|scratch| {
         let tested = runner().run(&strategies::profiles(), |profile| {
             let mut scratch = scratch.borrow_mut();
-            let profile = scratch.within_ability(profile);
+            let profile = scratch.supported(profile);
             scratch.add(2, profile);
             let observed = scratch.profile(2);
             scratch.remove(2);
@@ -98,13 +98,13 @@ fn any_leaf_changes_in_place_to_any_other_with_the_same_distributions() {
     run(|scratch| {
         let tested = runner().run(&rows, |row| {
             let mut scratch = scratch.borrow_mut();
-            let first = scratch.within_ability(row[0]);
+            let first = scratch.supported(row[0]);
             let others: Vec<Profile> =
-                row.iter().map(|profile| scratch.within_ability(alike(*profile, first))).collect();
+                row.iter().map(|profile| scratch.supported(with_mark_of(*profile, first))).collect();
             scratch.add(2, first);
             let mut from = first;
-            // To others, and to as little as has the same distributions, so that all that there was must go.
-            for to in others.into_iter().flat_map(|other| [other, bare(first)]).chain([first]) {
+            // After each other profile comes the minimal profile with the same mark. So each parameter must also disappear.
+            for to in others.into_iter().flat_map(|other| [other, minimal(first)]).chain([first]) {
                 prop_assert_eq!(to.mark(), first.mark());
                 scratch.change(2, from, to);
                 prop_assert_eq!(scratch.profile(2), Some(to), "from {}", from);
@@ -164,21 +164,21 @@ fn tc_shows_what_is_wanted() {
         ] {
             assert!(shown.contains(part), "{part}:\n{shown}");
         }
-        // The mark of this distribution is 3 µs more, of 12,500 bytes each.
+        // The mark of the pareto-normal distribution adds 3 µs to `burst`, at 12,500 bytes per microsecond.
         let classes = tc(&["class", "show", "dev", "lo"]);
         assert!(classes.contains("burst 10500000b") && classes.contains("cburst 10462500b"), "{classes}");
     });
 }
 
-/// What `tc` answers in the namespace of the calling thread.
+/// Runs `tc` in the network namespace of the calling thread and returns its output.
 fn tc(arguments: &[&str]) -> String {
-    #[expect(clippy::disallowed_methods, reason = "tc is what people look at the kernel with")]
+    #[expect(clippy::disallowed_methods, reason = "the test compares the output of tc")]
     let output = Command::new("tc").args(arguments).output().unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// The profile, with the distributions of `model`, so that a leaf can be changed from the one to the other.
-fn alike(profile: Profile, model: Profile) -> Profile {
+/// The profile with the distributions and the seed of `model`. A leaf can change in place from one to the other.
+fn with_mark_of(profile: Profile, model: Profile) -> Profile {
     let mark = model.mark();
     let jitter = profile.jitter.map(|jitter| Jitter { distribution: mark.delay, ..jitter });
     let is_distributed = |slot: &Slot| matches!(slot.spacing, Spacing::Distributed { .. });
@@ -193,7 +193,7 @@ fn alike(profile: Profile, model: Profile) -> Profile {
     }
 }
 
-/// As little as can be of a profile with the distributions of this one.
-fn bare(profile: Profile) -> Profile {
-    alike(Profile::plain(profile.delay, profile.limit), profile)
+/// The delay and the limit of a profile, with only the parameters that its distributions and its seed require.
+fn minimal(profile: Profile) -> Profile {
+    with_mark_of(Profile::plain(profile.delay, profile.limit), profile)
 }

@@ -1,4 +1,5 @@
-//! A proxy between a controller and its agents: sees every request and every answer, and decides what becomes of it.
+//! A proxy between a controller and its agents. A rule of the test decides for each request and each answer whether the
+//! proxy forwards the message.
 
 use std::{
     fs,
@@ -13,19 +14,19 @@ use serde_json::Value;
 
 use crate::lab::Lab;
 
-/// A request on its way to an agent, or the answer on its way back.
+/// A request to an agent, or the answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Passing {
     pub(crate) node: String,
-    /// What is asked: `commit`.
+    /// The name of the call, such as `commit`.
     pub(crate) call: String,
     pub(crate) is_answer: bool,
 }
 
-/// Says whether it passes; if not, both sides see that the other has hung up.
+/// Returns true if the proxy forwards the message. Otherwise, the proxy closes the connections to both sides.
 type Rule = Box<dyn FnMut(&Passing) -> bool + Send>;
 
-/// Some nodes of a lab, as a lab directory of their own, of which every agent's socket is the proxy's.
+/// A lab directory with some nodes of a lab. The agent sockets in the directory belong to the proxy.
 pub(crate) struct Proxy {
     directory: PathBuf,
     rule: Arc<Mutex<Rule>>,
@@ -33,10 +34,10 @@ pub(crate) struct Proxy {
 
 impl Proxy {
     pub(crate) fn start(lab: &Lab, nodes: &[String]) -> Self {
-        // The paths of sockets are short.
+        // The path is short, because the path of a Unix socket has at most 107 bytes.
         let directory = PathBuf::from(format!("/run/p{}-{}", std::process::id(), nodes[0]));
         fs::create_dir_all(&directory).unwrap();
-        // The lock says that the lab is up.
+        // The lock file is shared with the lab. A held lock means that the lab is up.
         fs::hard_link(lab.directory().join("lock"), directory.join("lock")).unwrap();
         let mut state: Value = serde_json::from_slice(&fs::read(lab.directory().join("lab.json")).unwrap()).unwrap();
         let members = state["layout"]["members"].as_array_mut().unwrap();
@@ -53,7 +54,7 @@ impl Proxy {
                 for client in listener.incoming().flatten() {
                     let (node, rule) = (node.clone(), Arc::clone(&rule));
                     let (front, behind) = (front.clone(), behind.clone());
-                    // Either side may hang up at any time.
+                    // Either side may close the connection at any time.
                     thread::spawn(move || pass(client, &front, &behind, &node, &rule).ok());
                 }
             });
@@ -65,19 +66,19 @@ impl Proxy {
         &self.directory
     }
 
-    /// The way back from [`hide`].
+    /// Reverts [`hide`].
     pub(crate) fn show(&self, node: &str) {
         let home = self.directory.join("nodes").join(node);
         fs::rename(home.join("hidden.sock"), home.join("agent.sock")).unwrap();
     }
 
-    /// From now on, `rule` decides.
+    /// Replaces the rule.
     pub(crate) fn let_pass(&self, rule: impl FnMut(&Passing) -> bool + Send + 'static) {
         *self.rule.lock().unwrap_or_else(PoisonError::into_inner) = Box::new(rule);
     }
 }
 
-/// From now on nobody listens for this node, as without a proxy nobody would when its agent is dead.
+/// Moves the socket of a node away. Connections then fail, as they do to a dead agent.
 pub(crate) fn hide(directory: &Path, node: &str) {
     let home = directory.join("nodes").join(node);
     fs::rename(home.join("agent.sock"), home.join("hidden.sock")).unwrap();
@@ -85,13 +86,13 @@ pub(crate) fn hide(directory: &Path, node: &str) {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // What a rule holds on to.
+        // The rule may own values of the test, so it is dropped.
         self.let_pass(|_| true);
         fs::remove_dir_all(&self.directory).unwrap();
     }
 }
 
-/// The requests of one connection and their answers, until either side closes or `front` is hidden.
+/// Forwards the requests and the answers of one connection until either side closes or [`hide`] moves `front` away.
 fn pass(mut client: UnixStream, front: &Path, behind: &Path, node: &str, rule: &Mutex<Rule>) -> io::Result<()> {
     let passes = |call: &str, is_answer| {
         let passing = Passing { node: node.to_owned(), call: call.to_owned(), is_answer };
@@ -116,7 +117,7 @@ fn pass(mut client: UnixStream, front: &Path, behind: &Path, node: &str, rule: &
     Ok(())
 }
 
-/// One HTTP message whose length its head says.
+/// Reads one HTTP message. `Content-Length` has the length of the body.
 fn message(stream: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut message = Vec::new();
     let mut length = 0;

@@ -1,4 +1,4 @@
-//! What an agent makes of its journal: after a new start of the machine, on a disk that is full, beside another agent.
+//! The journal of an agent after a reboot, on a full disk, and beside another agent.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -9,84 +9,84 @@ use crate::{
     timing::{Restarted, home, kill_agent, restart_with},
 };
 
-fn three() -> Lab {
+fn three_nodes() -> Lab {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     lab.apply(&shipped("uniform-3-rtt100.toml"));
     lab
 }
 
-/// Makes it look as if the machine had been started anew since a node's agent, which is dead, wrote its journal: another
-/// boot, and a kernel that has nothing.
-fn reboot(lab: &Lab, node: &str) {
+/// Simulates a reboot of a node whose agent is dead: the journal has another boot id, and the kernel has no qdiscs.
+fn simulate_reboot(lab: &Lab, node: &str) {
     let journal = home(lab, node).join("journal.json");
     let text = fs::read_to_string(&journal).unwrap();
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-    assert!(text.contains(boot.trim()), "the journal says in which boot it was written");
+    assert!(text.contains(boot.trim()), "the journal has the boot id");
     fs::write(&journal, text.replace(boot.trim(), "00000000-0000-4000-8000-000000000000")).unwrap();
     for what in ["root", "clsact"] {
         drop(lab.exec(node, &format!("tc qdisc del dev db0 {what}")));
     }
 }
 
-/// As seen from the other nodes, the network of a machine that restarts does not change.
+/// `lab restart` keeps the qdiscs and the cuts, so other nodes see no change of the network.
 #[test]
 fn nodes_of_a_lab_that_are_restarted_are_shaped_and_cut_all_the_time() {
-    let lab = three();
+    let lab = three_nodes();
     drop(lab.netemctl("partition n3").expect(0));
     let before = lab.tc();
     drop(lab.netemctl("lab restart n[2-3]").expect(0));
     assert_eq!(lab.tc(), before);
     let status = lab.netemctl("--json status").expect(0).json();
-    assert_eq!(of(&status, "n3", "topology"), of(&status, "n1", "topology"));
+    assert_eq!(field(&status, "n3", "topology"), field(&status, "n1", "topology"));
     drop(lab.netemctl("heal").expect(0));
 }
 
-fn of<'a>(status: &'a Value, node: &str, key: &str) -> &'a Value {
+/// A value that `status` shows for a node.
+fn field<'a>(status: &'a Value, node: &str, key: &str) -> &'a Value {
     &status["nodes"][node][key]
 }
 
 #[test]
 fn after_a_new_start_of_the_machine_what_was_in_force_is_restored_or_forgotten_as_the_config_says() {
-    let lab = three();
+    let lab = three_nodes();
     let (before, management) = (lab.tc(), lab.management());
     kill_agent(&lab, "n1");
-    reboot(&lab, "n1");
+    simulate_reboot(&lab, "n1");
     assert_ne!(lab.tc(), before);
     let n1 = Restarted::start(&lab, "n1");
     let status = lab.netemctl("--json status").expect(0).json();
     assert_eq!(lab.tc(), before);
-    let recovered = of(&status, "n1", "recovered");
+    let recovered = field(&status, "n1", "recovered");
     assert_eq!((&recovered["after_reboot"], &recovered["cleared"]), (&true.into(), &false.into()));
     assert!(recovered["writes"].as_u64().unwrap() > 0);
-    assert_eq!(of(&status, "n2", "recovered"), &Value::Null);
+    assert_eq!(field(&status, "n2", "recovered"), &Value::Null);
     let shown = lab.netemctl("status").expect(0).stdout;
     assert!(shown.contains("the agent started after a reboot; restored its journal"), "{shown}");
     drop(n1);
 
-    // The same with a partition that was over meanwhile, and one that is not.
+    // While the agent of n1 is dead, one partition ends and another continues.
     let n1 = Restarted::start(&lab, "n1");
     drop(lab.netemctl("partition n3 --for 200s").expect(0));
     drop(lab.netemctl("partition n2 --for 1s").expect(0));
     drop(n1);
-    reboot(&lab, "n1");
+    simulate_reboot(&lab, "n1");
     std::thread::sleep(Duration::from_secs(1));
     let n1 = Restarted::start(&lab, "n1");
     let status = lab.netemctl("--json status").expect(0).json();
-    assert_eq!(of(&status, "n1", "recovered")["ended"], Value::from(vec!["n2"]));
+    assert_eq!(field(&status, "n1", "recovered")["ended"], Value::from(vec!["n2"]));
     drop(lab.netemctl("heal").expect(0));
     assert_eq!(lab.tc(), before);
     drop(n1);
 
-    reboot(&lab, "n1");
+    simulate_reboot(&lab, "n1");
     let config = home(&lab, "n1").join("agent.toml");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text + "after-reboot = \"clear\"\n").unwrap();
     let _n1 = Restarted::start(&lab, "n1");
-    // It says so, and that the nodes no longer agree; the others are as they were.
+    // `status` shows the cleared node, and exits with 4 because the nodes disagree. The other nodes are unchanged.
     let status = lab.netemctl("--json status").expect(4).json();
-    assert_eq!(of(&status, "n1", "recovered")["cleared"], true);
+    assert_eq!(field(&status, "n1", "recovered")["cleared"], true);
     assert_eq!(
-        (of(&status, "n1", "topology"), of(&status, "n2", "topology")),
+        (field(&status, "n1", "topology"), field(&status, "n2", "topology")),
         (&Value::Null, &"uniform-3-rtt100".into())
     );
     assert!(!lab.exec("n1", "tc qdisc show dev db0").contains("4e7e:"));
@@ -96,10 +96,10 @@ fn after_a_new_start_of_the_machine_what_was_in_force_is_restored_or_forgotten_a
 
 #[test]
 fn a_disk_that_is_full_is_found_before_any_node_is_touched() {
-    let lab = three();
+    let lab = three_nodes();
     let (before, management) = (lab.tc(), lab.management());
     kill_agent(&lab, "n1");
-    // A disk of the node's own, that only the node sees.
+    // The journal is on a small disk, which is mounted only in the node's mount namespace.
     let disk = home(&lab, "n1").join("disk");
     fs::create_dir(&disk).unwrap();
     drop(lab.exec("n1", &format!("mount -t tmpfs -o size=64k tmpfs {}", disk.display())));
@@ -119,7 +119,7 @@ fn a_disk_that_is_full_is_found_before_any_node_is_touched() {
         assert_eq!(lab.tc(), before, "{verb}");
     }
     let left = lab.exec("n1", &format!("ls {}", disk.display()));
-    assert_eq!(left, "fill\njournal.json\njournal.json.lock\n", "nothing is left beside it");
+    assert_eq!(left, "fill\njournal.json\njournal.json.lock\n", "no temporary file is left");
     drop(lab.netemctl("status").expect(0));
     drop(lab.exec("n1", &format!("rm {}/fill", disk.display())));
     drop(lab.netemctl("clear").expect(0));
@@ -127,15 +127,15 @@ fn a_disk_that_is_full_is_found_before_any_node_is_touched() {
     assert_eq!(lab.management(), management);
 }
 
-/// Runs an agent in a node that is not to start.
-fn start(lab: &Lab, node: &str, config: &Path) -> Ran {
+/// Runs an agent that refuses to start in a node.
+fn start_refused(lab: &Lab, node: &str, config: &Path) -> Ran {
     let arguments = ["lab", "exec", node, "--", env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"];
     lab.command(arguments).arg(config).output().unwrap().into()
 }
 
 #[test]
-fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing() {
-    let lab = three();
+fn an_agent_exits_if_its_journal_is_unusable_or_another_agent_uses_its_journal_or_interface() {
+    let lab = three_nodes();
     let before = lab.tc();
     let _n1 = restart_with(&lab, "n1", "");
     let text = fs::read_to_string(home(&lab, "n1").join("agent.toml")).unwrap();
@@ -146,7 +146,7 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
         (elsewhere.replace("journal.json", "another.json"), "another agent uses interface db0"),
     ] {
         fs::write(&config, text).unwrap();
-        let refused = start(&lab, "n1", &config).expect(9);
+        let refused = start_refused(&lab, "n1", &config).expect(9);
         assert!(refused.stderr.contains(why) && refused.stderr.contains("hint: "), "{}", refused.stderr);
     }
 
@@ -158,7 +158,7 @@ fn what_an_agent_cannot_do_without_or_must_not_share_ends_it_and_changes_nothing
     let newer = format!("{head}\"version\":99{}", tail.trim_start_matches(|digit: char| digit.is_ascii_digit()));
     let refused = |make: &dyn Fn(), why: &str| {
         make();
-        let refused = start(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);
+        let refused = start_refused(&lab, "n2", &home(&lab, "n2").join("agent.toml")).expect(3);
         assert!(refused.stderr.contains(why) && refused.stderr.contains("hint: "), "{}", refused.stderr);
     };
     refused(&|| fs::write(&journal, "").unwrap(), "is invalid: it is empty");

@@ -1,4 +1,4 @@
-//! Agents as `packaging/systemd` starts them: as another user than root, with two capabilities and no way to more.
+//! Agents with the rights of `packaging/systemd`: an unprivileged user with two capabilities.
 
 use std::{
     fs,
@@ -19,16 +19,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::lab::Ran;
 
-/// Who owns nothing else.
+/// The user of the agents: nobody.
 const USER: u32 = 65534;
 
-const SOON: Duration = Duration::from_secs(20);
+/// The timeout for the start of an agent and for its answers.
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const NODES: [&str; 2] = ["n1", "n2"];
 
 const USER_NAMESPACES: &str = "/proc/sys/user/max_user_namespaces";
 
-/// Two nodes, each with an agent of that user in a network namespace of its own.
+/// Two nodes, each with a network namespace and an agent of [`USER`].
 struct Site {
     folder: PathBuf,
     agents: [Child; 2],
@@ -39,7 +40,7 @@ impl Site {
         let folder = PathBuf::from(format!("/run/netemctl-service-{}-{name}", std::process::id()));
         fs::create_dir_all(&folder).unwrap();
         chown(&folder, Some(USER), Some(USER)).unwrap();
-        // The build's own folder may be closed to others.
+        // Other users may have no access to the build folder.
         drop(run("cp", &[env!("CARGO_BIN_EXE_netemctl"), &folder.join("netemctl").to_string_lossy()]).expect(0));
         for node in NODES {
             let at = |file: &str| folder.join(format!("{node}{file}")).display().to_string();
@@ -64,11 +65,11 @@ impl Site {
     }
 
     fn pid(&self, node: &str) -> u32 {
-        self.agents[place(node)].id()
+        self.agents[index(node)].id()
     }
 
     fn wait_for(&self, node: &str) {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         while UnixStream::connect(self.folder.join(format!("{node}.sock"))).is_err() {
             assert!(Instant::now() < deadline, "{}", self.log(node));
             thread::sleep(Duration::from_millis(10));
@@ -79,14 +80,14 @@ impl Site {
         fs::read_to_string(self.folder.join(format!("{node}.log"))).unwrap()
     }
 
-    /// Kills an agent and starts it again in its node, which has to be held meanwhile.
+    /// Kills an agent and starts it again in the same network namespace, which an open file keeps.
     fn start_again(&mut self, node: &str) {
         let network = fs::File::open(format!("/proc/{}/ns/net", self.pid(node))).unwrap();
-        let agent_now = &mut self.agents[place(node)];
-        agent_now.kill().unwrap();
-        agent_now.wait().unwrap();
+        let agent_process = &mut self.agents[index(node)];
+        agent_process.kill().unwrap();
+        agent_process.wait().unwrap();
         let held = format!("--net=/proc/{}/fd/{}", std::process::id(), std::os::fd::AsRawFd::as_raw_fd(&network));
-        self.agents[place(node)] = start(&self.folder, node, &["nsenter", &held, "sh", "-ec", &agent(node)]);
+        self.agents[index(node)] = start(&self.folder, node, &["nsenter", &held, "sh", "-ec", &agent(node)]);
         self.wait_for(node);
     }
 
@@ -100,12 +101,12 @@ impl Site {
     }
 
     fn inventory(&self) -> Inventory {
-        let place = |node: &str| NodeLocation {
+        let location = |node: &str| NodeLocation {
             agent: AgentAddress::Unix(self.folder.join(format!("{node}.sock"))),
             interface: "db0".parse().unwrap(),
             addresses: vec![address(node).parse().unwrap()],
         };
-        let nodes = NODES.into_iter().map(|node| (node.parse::<NodeName>().unwrap(), place(node)));
+        let nodes = NODES.into_iter().map(|node| (node.parse::<NodeName>().unwrap(), location(node)));
         Inventory { nodes: nodes.collect(), ..Inventory::default() }
     }
 
@@ -129,10 +130,10 @@ impl Site {
         }
     }
 
-    /// Whether each node's kernel has what its agent says is in force.
+    /// Checks that no agent reports drift.
     fn assert_no_drift(&self) {
         let fleet = Fleet::new(self.inventory(), Access::default());
-        let (up, down) = split(runtime().block_on(fleet.call(SOON, |_| GetStatus {})));
+        let (up, down) = split(runtime().block_on(fleet.call(TIMEOUT, |_| GetStatus {})));
         assert!(down.is_empty(), "{down:?}");
         for (node, status) in up {
             assert_eq!(status.drift, Vec::<String>::new(), "{node}");
@@ -143,7 +144,7 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         for agent in &mut self.agents {
-            // It may have ended by itself.
+            // The agent may have exited.
             drop(agent.kill());
             drop(agent.wait());
         }
@@ -155,15 +156,15 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn place(node: &str) -> usize {
+fn index(node: &str) -> usize {
     NODES.iter().position(|other| *other == node).unwrap()
 }
 
 fn address(node: &str) -> String {
-    format!("10.79.0.{}", place(node) + 1)
+    format!("10.79.0.{}", index(node) + 1)
 }
 
-/// The rights of the unit.
+/// The shell command that starts an agent with the rights of the systemd unit.
 fn agent(node: &str) -> String {
     format!(
         "exec setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs --bounding-set=-all,+net_admin,+net_raw \
@@ -172,7 +173,7 @@ fn agent(node: &str) -> String {
     )
 }
 
-#[expect(clippy::disallowed_methods, reason = "the agent is what is tested")]
+#[expect(clippy::disallowed_methods, reason = "the test starts the agents")]
 fn start(folder: &Path, node: &str, command: &[&str]) -> Child {
     let log = fs::File::create(folder.join(format!("{node}.log"))).unwrap();
     let mut program = Command::new(command[0]);
@@ -180,19 +181,19 @@ fn start(folder: &Path, node: &str, command: &[&str]) -> Child {
     program.spawn().unwrap()
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kernel is looked at with the tools of an operator")]
+#[expect(clippy::disallowed_methods, reason = "the test reads the kernel's state with the tools of an operator")]
 fn run(program: &str, arguments: &[&str]) -> Ran {
     Command::new(program).args(arguments).output().unwrap().into()
 }
 
-/// Two nodes at a distance, with a parameter that is tried on the kernel before it is used.
+/// Applies a topology with a delay and a loss. The agents test the loss in a dry run.
 fn distant(wanted: &Wanted, inventory: Inventory) -> Result<Wanted, EditError> {
     let text = "name = 'distant'\nnodes = 'n[1-2]'\n[links]\ndefault = { rtt = '20ms', loss = '1%' }\n";
     wanted.with_topology(Topology::parse(Source::new("distant.toml", text)).unwrap(), inventory)
 }
 
-/// A line of `/proc/PID/status`.
-fn rights(pid: u32, key: &str) -> String {
+/// A field of `/proc/PID/status`.
+fn status_field(pid: u32, key: &str) -> String {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
     line.split_whitespace().collect::<Vec<_>>().join(" ")
@@ -203,8 +204,8 @@ fn two_capabilities_and_another_user_than_root_are_enough() {
     let site = Site::up("capable");
     let pid = site.pid("n1");
     // CAP_NET_ADMIN is bit 12, CAP_NET_RAW is bit 13.
-    assert_eq!(["CapEff", "CapPrm", "CapBnd"].map(|set| rights(pid, set)), ["0000000000003000"; 3]);
-    assert_eq!([rights(pid, "Uid"), rights(pid, "NoNewPrivs")], ["65534 65534 65534 65534", "1"]);
+    assert_eq!(["CapEff", "CapPrm", "CapBnd"].map(|set| status_field(pid, set)), ["0000000000003000"; 3]);
+    assert_eq!([status_field(pid, "Uid"), status_field(pid, "NoNewPrivs")], ["65534 65534 65534 65534", "1"]);
     let log = site.log("n1");
     assert!(log.contains("Dry runs use a network namespace of a user namespace."), "{log}");
 
@@ -215,21 +216,21 @@ fn two_capabilities_and_another_user_than_root_are_enough() {
     assert!(shaped.contains("delay 10ms loss 1%"), "{shaped}");
     site.assert_no_drift();
 
-    // What the trials took is given back: no process, no socket that holds a namespace.
+    // The dry run leaves no process and no socket, which would keep its namespace.
     assert_eq!(children(pid), Vec::<String>::new());
     assert_eq!(sockets(pid), sockets_before);
     site.edit(Wanted::cleared).unwrap();
     assert_eq!(site.tc("n1"), before);
 }
 
-/// The processes that a process has started.
+/// The `/proc/PID/status` files of the child processes of a process.
 fn children(pid: u32) -> Vec<String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let status = processes.filter_map(|process| fs::read_to_string(process.path().join("status")).ok());
     status.filter(|status| status.lines().any(|line| line == format!("PPid:\t{pid}"))).collect()
 }
 
-/// The sockets of a process but those of the Unix domain, as connections come and go.
+/// The sockets of a process without Unix sockets, whose number varies with the connections.
 fn sockets(pid: u32) -> Vec<String> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
     let links = descriptors.filter_map(|descriptor| fs::read_link(descriptor.path()).ok());
@@ -267,7 +268,7 @@ fn where_user_namespaces_are_not_allowed_nothing_new_is_put_in_force_but_what_is
     drop(restore);
 }
 
-/// Puts back what the kernel allowed, even if the test fails.
+/// Restores the kernel's limit of user namespaces, even if the test fails.
 struct Restore {
     allowed: String,
 }

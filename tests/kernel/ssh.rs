@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 use crate::{
-    lab::{Ran, shipped, unless_busy},
+    lab::{Ran, retry_while_busy, shipped},
     sshd::{HOME, Hosts, end, strip, wait_until},
 };
 
@@ -41,7 +41,7 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
     let hosts = hosts(true);
     let before = hosts.lab.tc();
     apply(&hosts);
-    drop(unless_busy(|| hosts.netemctl("verify --count 5 --tolerance 20")).expect(0));
+    drop(retry_while_busy(|| hosts.netemctl("verify --count 5 --tolerance 20")).expect(0));
     let shown = status(&hosts);
     for node in NODES {
         let keepers = hosts.keepers(node);
@@ -94,7 +94,7 @@ fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
     drop(apply(&["--ssh-sudo"]).expect(0));
     let logins = fs::read_to_string(hosts.path("n3.log")).unwrap();
     assert!(logins.contains("Accepted publickey for operator from 10.77.0.1 "), "{logins}");
-    drop(unless_busy(|| hosts.netemctl("verify --count 5 --tolerance 20 --ssh-sudo")).expect(0));
+    drop(retry_while_busy(|| hosts.netemctl("verify --count 5 --tolerance 20 --ssh-sudo")).expect(0));
     drop(hosts.netemctl("partition n3 --for 3s --ssh-sudo").expect(0));
     assert!(NODES.iter().all(|node| is_cut(&hosts, node)));
     wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));

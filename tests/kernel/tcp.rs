@@ -1,4 +1,4 @@
-//! TCP of the tests' own: services and connections in the nodes.
+//! TCP traffic of the tests: services and connections in the nodes.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -11,40 +11,40 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::lab::Lab;
 
-/// Does something in a node's network, in a thread of its own.
-#[expect(clippy::disallowed_methods, reason = "a thread of the test's own moves, and ends")]
+/// Runs `work` on a new thread in the network namespace of a node.
+#[expect(clippy::disallowed_methods, reason = "only a new thread of the test enters the namespace")]
 pub(crate) fn inside<T: Send + 'static>(lab: &Lab, node: u16, work: impl FnOnce() -> T + Send + 'static) -> T {
     let network = lab.network(&format!("n{node}"));
-    let moved = move || {
+    let enter_and_work = move || {
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
         work()
     };
-    thread::spawn(moved).join().unwrap()
+    thread::spawn(enter_and_work).join().unwrap()
 }
 
-/// A service on a port of a node, on an address of it.
+/// Listens on an address and a port of a node. The listener is non-blocking.
 pub(crate) fn listen(lab: &Lab, node: u16, address: IpAddr, port: u16) -> TcpListener {
     let listener = inside(lab, node, move || TcpListener::bind((address, port)).unwrap());
     listener.set_nonblocking(true).unwrap();
     listener
 }
 
-/// Connects from a node; what came of it, and how long it took.
+/// Connects from a node. Returns the result and its duration.
 pub(crate) fn connect(
     lab: &Lab,
     node: u16,
     address: IpAddr,
     port: u16,
-    patience: Duration,
+    timeout: Duration,
 ) -> (io::Result<TcpStream>, Duration) {
     inside(lab, node, move || {
         let start = Instant::now();
-        let connected = TcpStream::connect_timeout(&SocketAddr::new(address, port), patience);
+        let connected = TcpStream::connect_timeout(&SocketAddr::new(address, port), timeout);
         (connected, start.elapsed())
     })
 }
 
-/// A connection and the service's end of it.
+/// Connects from a node to a listener. Returns the end of the client and the end of the service.
 pub(crate) fn established(lab: &Lab, from: u16, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let service = listener.local_addr().unwrap();
     let (stream, _) = connect(lab, from, service.ip(), service.port(), Duration::from_secs(10));
@@ -63,16 +63,16 @@ pub(crate) fn established(lab: &Lab, from: u16, listener: &TcpListener) -> (TcpS
     (stream, accepted)
 }
 
-/// Whether what one end sends arrives at the other in time.
-pub(crate) fn carries(from: &mut TcpStream, to: &mut TcpStream, patience: Duration) -> io::Result<()> {
+/// Sends a byte at one end of a connection and reads it at the other end. Fails after the timeout.
+pub(crate) fn transfer(from: &mut TcpStream, to: &mut TcpStream, timeout: Duration) -> io::Result<()> {
     from.write_all(b"x")?;
-    to.set_read_timeout(Some(patience)).unwrap();
+    to.set_read_timeout(Some(timeout)).unwrap();
     to.read_exact(&mut [0])
 }
 
-/// Has an end of a connection send until it hears of an error.
-pub(crate) fn send_until_error(stream: &mut TcpStream, patience: Duration) -> Option<ErrorKind> {
-    let deadline = Instant::now() + patience;
+/// Sends at one end of a connection until a send fails. Returns the error, or `None` after the timeout.
+pub(crate) fn send_until_error(stream: &mut TcpStream, timeout: Duration) -> Option<ErrorKind> {
+    let deadline = Instant::now() + timeout;
     while Instant::now() < deadline {
         if let Err(error) = stream.write_all(b"y") {
             return Some(error.kind());

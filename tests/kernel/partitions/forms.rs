@@ -1,13 +1,13 @@
-//! Every form of partition, asked of the real kernel between every ordered pair of nodes and in every way.
+//! Each form of partition on a real kernel: ICMP, UDP and TCP traffic between all ordered pairs of nodes.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::reach::{Packets, Reach};
+use super::traffic::{Packets, Traffic};
 use crate::lab::Lab;
 
-/// As few nodes as have every form.
+/// The smallest topology on which every form of partition is possible.
 const FIVE: &str = "
 name = 'five'
 zones = { Z1 = 'n[1-2]', Z2 = 'n[3-4]', Z3 = 'n5' }
@@ -16,28 +16,28 @@ intra-zone = { rtt = '20ms' }
 inter-zone = { rtt = '100ms' }
 ";
 
-/// Cuts, checks between all pairs by all means that just that is cut, heals, and checks that nothing is left.
+/// Tests forms of partition one after the other. Each test cuts, checks the traffic of all pairs, and heals.
 struct Trial<'a> {
     lab: &'a Lab,
-    reach: Reach<'a>,
+    traffic: Traffic<'a>,
     before: String,
 }
 
 impl<'a> Trial<'a> {
     fn of(lab: &'a Lab) -> Self {
         lab.apply(&lab.topology(FIVE));
-        Self { lab, reach: Reach::of(lab, 5), before: lab.tc() }
+        Self { lab, traffic: Traffic::of(lab, 5), before: lab.tc() }
     }
 
     #[track_caller]
-    fn try_form(&self, form: &str, packets: Packets, parts: impl Fn(u16, u16) -> bool) {
-        self.try_shape(form, packets, |_| Box::new(parts));
+    fn try_form(&self, form: &str, packets: Packets, is_cut: impl Fn(u16, u16) -> bool) {
+        self.try_shape(form, packets, |_| Box::new(is_cut));
     }
 
-    /// The same for a partition that only its JSON says the sides of.
+    /// Tests a form with random sides. The JSON output of the partition describes the expected cuts.
     #[track_caller]
-    fn try_drawn(&self, form: &str) {
-        self.try_shape(form, Packets::All, |partition| Box::new(parted_as_shown(partition)));
+    fn try_random(&self, form: &str) {
+        self.try_shape(form, Packets::All, |partition| Box::new(cuts_in_json(partition)));
     }
 
     #[track_caller]
@@ -45,37 +45,37 @@ impl<'a> Trial<'a> {
         &self,
         form: &str,
         packets: Packets,
-        parts: impl FnOnce(&Value) -> Box<dyn Fn(u16, u16) -> bool + 'f>,
+        is_cut: impl FnOnce(&Value) -> Box<dyn Fn(u16, u16) -> bool + 'f>,
     ) {
-        let mut connections = self.reach.connections();
+        let mut connections = self.traffic.connections();
         let cut = self.lab.netemctl(&format!("--json partition {form}")).expect(0).json();
         let partition = &cut["partitions"][0];
-        self.reach.check(form, parts(partition), packets, &mut connections);
+        self.traffic.check(form, is_cut(partition), packets, &mut connections);
         drop(self.lab.netemctl(&format!("heal {}", partition["name"].as_str().unwrap())).expect(0));
     }
 
-    /// That every cut is rolled back exactly.
+    /// Checks that tc shows the state from before the first cut.
     #[track_caller]
     fn finish(self) {
         assert_eq!(self.lab.tc(), self.before);
     }
 }
 
-/// Who is cut from whom, read from what was printed.
-fn parted_as_shown(partition: &Value) -> impl Fn(u16, u16) -> bool + use<> {
+/// True for the ordered pairs that the partition cuts, according to its JSON output.
+fn cuts_in_json(partition: &Value) -> impl Fn(u16, u16) -> bool + use<> {
     let numbers = |set: &Value| -> BTreeSet<u16> {
         set.as_array().unwrap().iter().map(|node| node.as_str().unwrap()[1..].parse().unwrap()).collect()
     };
     let mut sides: Vec<BTreeSet<u16>> = partition["sides"].as_array().unwrap().iter().map(numbers).collect();
-    let round = sides.len();
+    let ring_size = sides.len();
     let reach = partition["reach"].as_u64().map(|reach| usize::try_from(reach).unwrap());
     sides.push(numbers(&partition["rest"]));
     move |from, to| match reach {
         None => !sides.iter().any(|side| side.contains(&from) && side.contains(&to)),
         Some(reach) => {
-            let place = |node| sides.iter().position(|unit| unit.contains(&node)).unwrap();
-            let apart = (round + place(from) - place(to)) % round;
-            apart.min(round - apart) > reach
+            let position = |node| sides.iter().position(|side| side.contains(&node)).unwrap();
+            let distance = (ring_size + position(from) - position(to)) % ring_size;
+            distance.min(ring_size - distance) > reach
         }
     }
 }
@@ -125,7 +125,7 @@ fn drawn_sides_cut_just_that_by_icmp_udp_and_tcp_and_the_same_seed_draws_the_sam
         "--random --seed 7 n[1-4]",
         "--halves --over zones --seed 8",
     ] {
-        trial.try_drawn(form);
+        trial.try_random(form);
     }
     trial.finish();
     let draw = || {
@@ -137,5 +137,5 @@ fn drawn_sides_cut_just_that_by_icmp_udp_and_tcp_and_the_same_seed_draws_the_sam
     assert_eq!((seed, &draw().1), (99.into(), &first));
     let other = lab.netemctl("--json partition --halves").expect(0).json();
     let (name, seed) = (other["partitions"][0]["name"].as_str().unwrap(), other["seed"].as_u64().unwrap());
-    assert_eq!(name, format!("halves-{seed}"), "a seed that is not said is shown");
+    assert_eq!(name, format!("halves-{seed}"), "the output shows a random seed");
 }

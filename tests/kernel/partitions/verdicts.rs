@@ -1,4 +1,4 @@
-//! What `verify` and `status` say of partitions that leak, that have not healed, and that lose only a part.
+//! The output of `verify` and `status` for partitions that leak, that did not heal, or that lose a share of the packets.
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use crate::{
     sockets::{udp, v4},
 };
 
-/// The verdict on each way between n1 and n9.
+/// The verdicts on the pairs n1 → n9 and n9 → n1.
 #[track_caller]
 fn verdicts(lab: &Lab, exit: i32) -> [String; 2] {
     let report = lab.verify("--count 3 --tolerance 50").expect(exit).json();
@@ -21,23 +21,24 @@ fn verdicts(lab: &Lab, exit: i32) -> [String; 2] {
 }
 
 #[test]
-fn a_one_way_cut_that_leaks_is_told_although_no_answer_comes_back() {
+fn a_one_way_cut_that_leaks_is_reported_although_no_answer_comes_back() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     drop(lab.netemctl("partition --one-way n1 n9").expect(0));
     drop(lab.netemctl("partition --one-way n9 n1").expect(0));
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
-    // One of the two filters against IPv4 packets from n1 to n9 is enough; without both, requests pass, and answers die.
-    let without = |node: &str, at: &str| {
+    // Two filters cut the IPv4 packets from n1 to n9: one at the egress of n1, one at the ingress of n9. Either is enough.
+    // Without both, requests arrive at n9, but the answers are still cut.
+    let delete_filter = |node: &str, at: &str| {
         let shown = lab.exec(node, &format!("tc filter show dev db0 {at}"));
-        let of_peer = if node == "n1" { "dst_ip 10.78.0.9" } else { "src_ip 10.78.0.1" };
-        let before = &shown[..shown.find(of_peer).unwrap()];
+        let key = if node == "n1" { "dst_ip 10.78.0.9" } else { "src_ip 10.78.0.1" };
+        let before = &shown[..shown.find(key).unwrap()];
         let handle = before.rsplit("handle ").next().unwrap().split_whitespace().next().unwrap();
         drop(lab.exec(node, &format!("tc filter del dev db0 {at} protocol ip pref 2 handle {handle} flower")));
     };
-    without("n1", "parent 4e7e:");
+    delete_filter("n1", "parent 4e7e:");
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
-    without("n9", "ingress");
+    delete_filter("n9", "ingress");
     assert_eq!(verdicts(&lab, 4), ["leaks", "right"]);
     assert!(lab.netemctl("status").expect(4).stdout.contains("n9: drifts"));
 }
@@ -53,11 +54,11 @@ fn a_pair_that_has_not_healed_one_way_shows_which_way() {
 }
 
 #[test]
-fn a_partition_that_loses_a_part_loses_that_part_on_top_of_what_the_link_loses() {
+fn the_loss_of_a_partition_adds_to_the_loss_of_the_link() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let (source, sink) = (udp(&lab, "n1", v4(1), 0), udp(&lab, "n9", v4(9), 7001));
-    // A thousand packets at once are to be lost by netem and not by the sink.
+    // The large buffer keeps the receiving socket from dropping packets, so only netem loses packets.
     setsockopt(&sink, sockopt::RcvBufForce, &(16 * 1024 * 1024)).unwrap();
     let lost = || {
         sink.set_nonblocking(true).unwrap();
@@ -73,16 +74,16 @@ fn a_partition_that_loses_a_part_loses_that_part_on_top_of_what_the_link_loses()
         1_000 - std::iter::from_fn(|| sink.recv(&mut packet).ok()).count()
     };
     drop(lab.netemctl("partition --loss 30% n9").expect(0));
-    // Four standard deviations of 1,000 throws, and a little for a busy machine.
+    // The band is four standard deviations around 300 losses, and wider for a busy machine.
     let some = lost();
-    assert!((240..370).contains(&some), "{some} of 1,000 lost, and 300 should be");
+    assert!((240..370).contains(&some), "{some} of 1,000 packets lost, expected 300");
     let report = lab.verify("--count 20 --tolerance 50").expect(0).json();
     let pair = report["pairs"].as_array().unwrap().iter().find(|pair| pair["from"] == "n1" && pair["to"] == "n9");
     assert!((pair.unwrap()["wanted_loss"].as_f64().unwrap() - 0.51).abs() < 1e-6, "{pair:?}");
 
     drop(lab.netemctl("set n1 n9 loss=50%").expect(0));
     let more = lost();
-    assert!((580..730).contains(&more), "{more} of 1,000 lost, and 650 should be");
+    assert!((580..730).contains(&more), "{more} of 1,000 packets lost, expected 650");
     let correlated = lab.run(["set", "n1", "n9", "loss={ probability = \"5%\", correlation = \"25%\" }"]).expect(5);
     assert!(correlated.stderr.contains("partition n9 cannot lose packets from n1 to n9"), "{}", correlated.stderr);
     drop(lab.netemctl("heal").expect(0));

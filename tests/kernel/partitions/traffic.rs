@@ -1,4 +1,4 @@
-//! What gets through between all nodes of a lab at once, asked in every way: ICMP, UDP, new and old TCP connections.
+//! Traffic between all nodes of a lab: ICMP, UDP, new TCP connections and existing TCP connections.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,13 +21,13 @@ use crate::{
     sockets::{Mesh, PORT, WAIT, v4, within},
 };
 
-/// The services that every node has: a database's port, and that of its health check.
+/// The TCP ports on which every node listens: a database and its health check.
 pub(crate) const SERVICES: [u16; 2] = [26257, 8080];
 
-/// How long all connections may take to come about where nothing is cut.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout for all connections while nothing is cut.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Which packets between two nodes are cut.
+/// The packets between two nodes that a partition cuts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Packets {
     All,
@@ -36,27 +36,27 @@ pub(crate) enum Packets {
 }
 
 impl Packets {
-    fn has_tcp(self, port: u16) -> bool {
+    fn cuts_tcp(self, port: u16) -> bool {
         self == Self::All || self == Self::Tcp(port)
     }
 
-    fn has_udp(self) -> bool {
+    fn cuts_udp(self) -> bool {
         self == Self::All || self == Self::Udp(PORT)
     }
 }
 
-/// Everybody's sockets.
-pub(crate) struct Reach<'a> {
+/// The sockets of all nodes of a lab.
+pub(crate) struct Traffic<'a> {
     lab: &'a Lab,
     nodes: Vec<u16>,
     mesh: Mesh,
     services: BTreeMap<(u16, u16), TcpListener>,
 }
 
-/// A connection from one node to a service of another: (client, server, port) → both ends.
+/// The TCP connections, each with the client's and the server's end. The key is (client node, server node, port).
 pub(crate) type Connections = BTreeMap<(u16, u16, u16), (TcpStream, TcpStream)>;
 
-impl<'a> Reach<'a> {
+impl<'a> Traffic<'a> {
     pub(crate) fn of(lab: &'a Lab, nodes: u16) -> Self {
         let nodes: Vec<u16> = (1..=nodes).collect();
         let mut services = BTreeMap::new();
@@ -71,21 +71,21 @@ impl<'a> Reach<'a> {
         Self { lab, nodes, mesh, services }
     }
 
-    /// All ordered pairs.
+    /// All ordered pairs of nodes.
     fn pairs(&self) -> impl Iterator<Item = (u16, u16)> {
         let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (*from, *to)));
         pairs.filter(|(from, to)| from != to)
     }
 
-    /// A connection between every two nodes to each service, while nothing is cut.
+    /// Connects each node to each service of all nodes with a higher number. Nothing may be cut.
     pub(crate) fn connections(&self) -> Connections {
-        self.forget_who_asked();
+        self.discard_pending_connections();
         let mut clients = BTreeMap::new();
-        for ((from, to, port), stream) in self.begin_to_connect(|from, to| from < to) {
+        for ((from, to, port), stream) in self.start_connecting(|from, to| from < to) {
             clients.insert((to, port, stream.local_addr().unwrap()), (from, stream));
         }
         let mut connections = Connections::new();
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while connections.len() < clients.len() {
             for ((to, port), listener) in &self.services {
                 while let Ok((server, client)) = listener.accept() {
@@ -100,19 +100,20 @@ impl<'a> Reach<'a> {
         connections
     }
 
-    /// Checks that just what is cut does not get through, where `parts` says between whom.
+    /// Checks that a partition cuts `packets` from one node to another if `is_cut` is true for the pair, and cuts nothing
+    /// else.
     #[track_caller]
     pub(crate) fn check(
         &self,
         form: &str,
-        parts: impl Fn(u16, u16) -> bool,
+        is_cut: impl Fn(u16, u16) -> bool,
         packets: Packets,
         connections: &mut Connections,
     ) {
-        self.forget_who_asked();
+        self.discard_pending_connections();
         self.mesh.drain();
         self.mesh.send();
-        let attempts = self.begin_to_connect(|_, _| true);
+        let attempts = self.start_connecting(|_, _| true);
         for (client, server) in connections.values_mut() {
             client.write_all(b"!").unwrap();
             server.write_all(b"?").unwrap();
@@ -121,15 +122,15 @@ impl<'a> Reach<'a> {
         let report = self.lab.netemctl("--json verify --count 2 --tolerance 50").json();
         thread::sleep(WAIT.saturating_sub(start.elapsed()));
 
-        let passes = |from, to| !parts(from, to);
-        let heard = self.pairs().filter(|(from, to)| passes(*from, *to) || !packets.has_udp());
+        let passes = |from, to| !is_cut(from, to);
+        let heard = self.pairs().filter(|(from, to)| passes(*from, *to) || !packets.cuts_udp());
         let heard = heard.flat_map(|(from, to)| [true, false].map(|is_v4| (from, to, is_v4)));
         assert_same(form, "UDP", &self.mesh.drain(), heard);
 
         let connected = attempts.iter().filter(|(_, stream)| stream.peer_addr().is_ok()).map(|(ends, _)| *ends);
         let wanted = attempts.iter().map(|(ends, _)| *ends);
         let wanted =
-            wanted.filter(|(from, to, port)| passes(*from, *to) && passes(*to, *from) || !packets.has_tcp(*port));
+            wanted.filter(|(from, to, port)| passes(*from, *to) && passes(*to, *from) || !packets.cuts_tcp(*port));
         assert_same(form, "TCP connections", &connected.collect(), wanted);
 
         let mut carried = BTreeSet::new();
@@ -139,32 +140,32 @@ impl<'a> Reach<'a> {
             carried.extend(client.read(&mut byte).is_ok_and(|read| read == 1).then_some((*to, *from, *port)));
         }
         let ends = connections.keys().flat_map(|(from, to, port)| [(*from, *to, *port), (*to, *from, *port)]);
-        let wanted = ends.filter(|(from, to, port)| passes(*from, *to) || !packets.has_tcp(*port));
+        let wanted = ends.filter(|(from, to, port)| passes(*from, *to) || !packets.cuts_tcp(*port));
         assert_same(form, "TCP streams", &carried, wanted);
 
         let pairs = report["pairs"].as_array().unwrap();
         let node = |name: &Value| name.as_str().unwrap()[1..].parse::<u16>().unwrap();
-        let those = |has: fn(&Value) -> bool| -> BTreeSet<(u16, u16)> {
-            let those = pairs.iter().filter(|pair| pair["measured"].as_array().unwrap().iter().any(has));
-            those.map(|pair| (node(&pair["from"]), node(&pair["to"]))).collect()
+        let pairs_with = |has: fn(&Value) -> bool| -> BTreeSet<(u16, u16)> {
+            let matching = pairs.iter().filter(|pair| pair["measured"].as_array().unwrap().iter().any(has));
+            matching.map(|pair| (node(&pair["from"]), node(&pair["to"]))).collect()
         };
-        let is_cut = packets == Packets::All;
-        let arrive = self.pairs().filter(|(from, to)| passes(*from, *to) || !is_cut);
-        assert_same(form, "ICMP requests", &those(|measured| measured["arrived"] != 0), arrive);
-        let come_back = self.pairs().filter(|(from, to)| passes(*from, *to) && passes(*to, *from) || !is_cut);
+        let cuts_icmp = packets == Packets::All;
+        let arrive = self.pairs().filter(|(from, to)| passes(*from, *to) || !cuts_icmp);
+        assert_same(form, "ICMP requests", &pairs_with(|measured| measured["arrived"] != 0), arrive);
+        let come_back = self.pairs().filter(|(from, to)| passes(*from, *to) && passes(*to, *from) || !cuts_icmp);
         assert_same(
             form,
             "ICMP answers",
-            &those(|measured| measured["rtts_ns"] != Value::Array(Vec::new())),
+            &pairs_with(|measured| measured["rtts_ns"] != Value::Array(Vec::new())),
             come_back,
         );
         let wrong: Vec<_> =
             pairs.iter().filter(|pair| !["right", "off", "busy"].map(Value::from).contains(&pair["verdict"])).collect();
-        assert!(wrong.is_empty(), "{form}: verify says {wrong:?}");
+        assert!(wrong.is_empty(), "{form}: wrong verdicts of verify: {wrong:?}");
     }
 
-    /// Sets out to connect from one node to another, to each service.
-    fn begin_to_connect(&self, which: impl Fn(u16, u16) -> bool) -> Vec<((u16, u16, u16), TcpStream)> {
+    /// Starts a connection to each service for the pairs (from, to) that `which` selects. Does not wait for the result.
+    fn start_connecting(&self, which: impl Fn(u16, u16) -> bool) -> Vec<((u16, u16, u16), TcpStream)> {
         let mut attempts = Vec::new();
         for from in &self.nodes {
             let ends: Vec<_> = self.pairs().filter(|(client, to)| client == from && which(*from, *to)).collect();
@@ -176,15 +177,15 @@ impl<'a> Reach<'a> {
                 let address = SockaddrStorage::from(SocketAddr::new(v4(to), port));
                 match connect(socket.as_raw_fd(), &address) {
                     Ok(()) | Err(Errno::EINPROGRESS) => attempts.push(((*from, to, port), TcpStream::from(socket))),
-                    Err(errno) => panic!("n{from} may not connect to n{to}: {errno}"),
+                    Err(errno) => panic!("n{from} cannot connect to n{to}: {errno}"),
                 }
             }
         }
         attempts
     }
 
-    /// Takes connections that nobody wants any more out of the services' queues.
-    fn forget_who_asked(&self) {
+    /// Empties the accept queues of all services.
+    fn discard_pending_connections(&self) {
         for listener in self.services.values() {
             while listener.accept().is_ok() {}
         }
