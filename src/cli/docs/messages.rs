@@ -1,8 +1,12 @@
-//! Tests that netemctl prints every message that docs/troubleshooting.md explains.
+//! Tests that the source code has every message that docs/troubleshooting.md explains, and every item that
+//! docs/architecture.md names.
 
 use std::{fs, path::Path};
 
-use super::{blocks::documents, prose::prose};
+use super::{
+    blocks::documents,
+    prose::{prose, spans},
+};
 
 /// The source code in a folder and its subfolders, except folders with the name `docs`.
 fn code(folder: &Path) -> String {
@@ -33,4 +37,21 @@ fn the_program_prints_every_message_that_the_troubleshooting_guide_explains() {
     let is_printed = |message: &str| message.split('…').all(|part| code.contains(part.trim()));
     let unknown: Vec<_> = explained.iter().filter(|(_, message)| !is_printed(message)).collect();
     assert!(unknown.is_empty(), "{unknown:#?}");
+}
+
+#[test]
+fn every_item_that_the_architecture_names_exists() {
+    let code = code(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let document = documents().into_iter().find(|(name, _)| name == "docs/architecture.md").expect("it exists");
+    let spans = spans(&document);
+    let items: Vec<_> = spans.iter().filter_map(|(line, span)| Some((line, span.rsplit_once("::")?.1))).collect();
+    assert!(items.len() > 15, "{items:?}");
+    let is_item = |item: &str| {
+        let name = item.split(|letter: char| !letter.is_alphanumeric() && letter != '_').next().unwrap_or_default();
+        ["fn", "struct", "enum", "trait", "mod", "type", "const"]
+            .iter()
+            .any(|kind| code.contains(&format!("{kind} {name}")))
+    };
+    let missing: Vec<_> = items.iter().filter(|(_, item)| !is_item(item)).collect();
+    assert!(missing.is_empty(), "{missing:#?}");
 }
