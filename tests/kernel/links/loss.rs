@@ -84,7 +84,7 @@ fn the_four_state_chain_loses_as_its_stationary_distribution_says() {
     assert_near("share", share(&lost), expected, (SIGMAS + 1.0) * error_of_share(&lost));
     let (bursts_of_3, bursts_of_4) = (in_1 * 0.05 + in_2 * 0.30, in_4);
     let length = (in_3 + in_4) / (bursts_of_3 + bursts_of_4);
-    let bursts = super::statistics::runs(&lost);
+    let bursts = runs(&lost);
     // Lengths in state 3 are geometric with probability 0.6. Lengths in state 4 are 1.
     let error = (0.4_f64 / 0.36 / bursts.len() as f64).sqrt();
     assert_near("burst", mean(&bursts), length, SIGMAS * error);
