@@ -1,4 +1,4 @@
-//! Changes under traffic: nothing is lost, nothing passes undelayed, nothing is written without need.
+//! Changes under traffic: no packet is lost or undelayed, and no change writes more than necessary.
 
 use std::{
     io::Read,
@@ -13,7 +13,7 @@ use crate::{
     sockets::{Mesh, Stream},
 };
 
-/// n4 moves into zone A, and the delays out of a zone change: profiles come and go, and so do members.
+/// Moves n4 into zone A and changes the delays between zones. Profiles and their members are added and removed.
 const REGROUPED: &str = "
 name = 'regrouped'
 zones.A = 'n[1-4]'
@@ -28,7 +28,7 @@ fn a_second_apply_writes_nothing_to_any_kernel() {
     let lab = Lab::hierarchical();
     let topology = shipped("hierarchical-9.toml");
     assert_eq!(lab.apply(&topology)["changed"], true);
-    // The kernel tells every listener of every write.
+    // `tc monitor` prints every write to the kernel.
     let mut monitor = lab.command(["lab", "exec", "n1", "--", "tc", "monitor"]).stdout(Stdio::piped()).spawn().unwrap();
     thread::sleep(Duration::from_secs(1));
     let second = lab.apply(&topology);
@@ -37,11 +37,11 @@ fn a_second_apply_writes_nothing_to_any_kernel() {
     drop(lab.exec("n1", "tc qdisc add dev lo root pfifo"));
     thread::sleep(Duration::from_secs(1));
     monitor.kill().unwrap();
-    let mut heard = String::new();
-    monitor.stdout.take().unwrap().read_to_string(&mut heard).unwrap();
+    let mut output = String::new();
+    monitor.stdout.take().unwrap().read_to_string(&mut output).unwrap();
     monitor.wait().unwrap();
-    assert!(heard.contains("pfifo"), "the monitor listens: {heard}");
-    assert!(!heard.contains("db0"), "something was written: {heard}");
+    assert!(output.contains("pfifo"), "tc monitor does not work: {output}");
+    assert!(!output.contains("db0"), "something was written: {output}");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn no_packet_is_lost_or_undelayed_while_topologies_change() {
     let (hierarchical, regrouped) = (shipped("hierarchical-9.toml"), lab.topology(REGROUPED));
     let faster = lab.topology(&REGROUPED.replace("90ms", "80ms"));
     lab.apply(&hierarchical);
-    // n1 to n4: 75 ms one way, then 45 ms, then 40 ms by a change in place, then 75 ms again.
+    // One-way delay from n1 to n4: 75 ms, then 45 ms, then 40 ms by a change in place, then 75 ms, then 45 ms.
     let stream = Stream::start(&lab, 1, 4);
     for topology in [&regrouped, &faster, &hierarchical, &regrouped] {
         thread::sleep(Duration::from_millis(500));
@@ -58,10 +58,10 @@ fn no_packet_is_lost_or_undelayed_while_topologies_change() {
     }
     thread::sleep(Duration::from_millis(500));
     let streamed = stream.finish();
-    assert!(streamed.sent > 1_000, "{} packets are not much of a stream", streamed.sent);
+    assert!(streamed.sent > 1_000, "only {} packets were sent", streamed.sent);
     assert_eq!(streamed.delays.len() as u64, streamed.sent, "packets were lost");
     let least = streamed.delays.iter().min().unwrap();
-    assert!(*least >= Duration::from_millis(40), "a packet passed after {least:?}, before any delay in force");
+    assert!(*least >= Duration::from_millis(40), "a packet arrived after {least:?}, less than every delay in force");
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn numbers_change_in_place_and_membership_by_a_new_chain() {
 }
 
 #[test]
-fn classes_that_nothing_uses_any_more_go_when_they_have_drained() {
+fn unused_classes_are_deleted_when_they_have_drained() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     lab.apply(&shipped("uniform-9-rtt100.toml"));
@@ -134,9 +134,9 @@ fn an_interrupted_apply_leaves_all_nodes_with_one_state() {
         let mut apply = apply.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
         let pid = nix::unistd::Pid::from_raw(apply.id().cast_signed());
-        // It may have ended already.
+        // Fails if the apply has ended already.
         let _sent = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT);
-        // Before it listens for Ctrl-C the signal ends it at once, when it has not asked anybody for anything.
+        // `None`: SIGINT killed the apply before it installed its handler, and so before its first request.
         let code = apply.wait().unwrap().code();
         assert!([Some(0), Some(130), None].contains(&code), "the apply ended with {code:?}");
         drop(lab.netemctl("status").expect(0));
@@ -144,7 +144,7 @@ fn an_interrupted_apply_leaves_all_nodes_with_one_state() {
 }
 
 #[test]
-fn links_that_are_as_the_lan_is_carry_everything() {
+fn links_without_delay_carry_all_packets() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("uniform-9-rtt0.toml"));
     Mesh::of(&lab, 9).assert_heard(|_, _| true);

@@ -1,4 +1,4 @@
-//! What packets are wrapped in: tunnels between nodes, options of IPv6, and programs that see packets before all filters.
+//! Tunnels between nodes, IPv6 destination options, and XDP programs, which see packets before all filters.
 
 use crate::lab::{Lab, shipped};
 
@@ -6,10 +6,10 @@ fn python(lab: &Lab, node: &str, script: &str) {
     drop(lab.run(["lab", "exec", node, "--", "python3", "-c", script]).expect(0));
 }
 
-/// The least RTT of three echoes, in milliseconds; `None`: none was answered.
+/// The least RTT of three echo requests, in milliseconds; `None`: no reply.
 fn ping(lab: &Lab, to: &str) -> Option<f64> {
-    let said = lab.netemctl(&format!("lab exec n1 -- ping -n -q -c 3 -i 0.3 -W 2 {to}")).stdout;
-    let (_, figures) = said.split_once("min/avg/max/mdev = ")?;
+    let output = lab.netemctl(&format!("lab exec n1 -- ping -n -q -c 3 -i 0.3 -W 2 {to}")).stdout;
+    let (_, figures) = output.split_once("min/avg/max/mdev = ")?;
     figures.split('/').next()?.parse().ok()
 }
 
@@ -29,26 +29,30 @@ fn tunnels_between_nodes_are_delayed_and_cut_by_their_outer_header() {
             drop(lab.exec(&name, &format!("ip address add {network}{node}/24 dev t0{nodad}")));
         }
         let to = format!("{network}2");
-        assert!(ping(&lab, &to).is_some_and(|rtt| rtt >= 100.0), "{kind}: it is delayed");
+        assert!(ping(&lab, &to).is_some_and(|rtt| rtt >= 100.0), "{kind}: packets are not delayed");
         drop(lab.netemctl("partition n1").expect(0));
-        assert_eq!(ping(&lab, &to), None, "{kind}: it is cut");
+        assert_eq!(ping(&lab, &to), None, "{kind}: packets are not cut");
         drop(lab.netemctl("heal").expect(0));
-        assert!(ping(&lab, &to).is_some_and(|rtt| rtt >= 100.0), "{kind}: it is healed");
+        assert!(
+            ping(&lab, &to).is_some_and(|rtt| rtt >= 100.0),
+            "{kind}: packets do not pass, or are not delayed, after heal"
+        );
         for node in ["n1", "n2"] {
             drop(lab.exec(node, "ip link del t0"));
         }
     }
-    // The kernel gives every new namespace a gre0 and the like now. No lab came up any more: it waited for them.
+    // Once these modules are loaded, every new namespace has a gre0, a tunl0 and a sit0. Regression: no lab came
+    // up, because `lab up` waited for these interfaces too.
     drop(lab);
     drop(Lab::up(&shipped("uniform-3-rtt100.toml")));
 }
 
 /// Linux puts destination options before the fragment header, so that flower sees the protocol of each fragment.
 #[test]
-fn destination_options_do_not_help_a_datagram_past_a_cut_of_its_port() {
+fn datagrams_with_destination_options_are_cut_by_port() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     drop(lab.netemctl("partition n1 --port udp/5000").expect(0));
-    // IPV6_DSTOPTS with six bytes of padding; one small datagram, and one of three fragments.
+    // Two datagrams with IPV6_DSTOPTS (six bytes of padding): a small one, and one of three fragments.
     let send = "import socket\ns = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)\n\
                 s.setsockopt(socket.IPPROTO_IPV6, 59, bytes([0, 0, 1, 4, 0, 0, 0, 0]))\n\
                 for size in (100, 4000): s.sendto(b'x' * size, ('fd78::2', 5000))\n";
@@ -57,7 +61,7 @@ fn destination_options_do_not_help_a_datagram_past_a_cut_of_its_port() {
     assert_eq!(status["partitions"][0]["cut"], 4, "{status}");
 }
 
-/// bpf(2) loads a program that passes everything, and `RTM_SETLINK` attaches it in generic mode.
+/// Loads an XDP program that passes all packets by bpf(2), and attaches it in generic mode by `RTM_SETLINK`.
 const ATTACH: &str = r#"
 import ctypes, platform, socket, struct
 libc = ctypes.CDLL(None, use_errno=True)
@@ -77,7 +81,7 @@ assert error == 0, error
 "#;
 
 #[test]
-fn an_xdp_program_on_a_nodes_interface_is_warned_of() {
+fn an_xdp_program_on_a_nodes_interface_causes_a_warning() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     let check = || {
         let ran = lab.netemctl("inventory check").expect(0);
