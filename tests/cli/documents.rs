@@ -1,4 +1,4 @@
-//! With `--json` every command prints one document, which is as `docs/api/cli.schema.json` says, however it ends.
+//! With `--json` every command prints one document that matches `docs/api/cli.schema.json`, in success and failure.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -9,15 +9,15 @@ use super::{
     harness::{Answer, Sandbox},
 };
 
-/// What is printed as a document by no command but this one, which never ends or is for people.
+/// Commands that print no document on success: `agent` runs until it is stopped, and `lab shell` is interactive.
 const WITHOUT_A_DOCUMENT: [&str; 2] = ["agent", "lab shell"];
 
 fn schema() -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api/cli.schema.json");
-    serde_json::from_slice(&fs::read(file).expect("the schema is there")).expect("it is JSON")
+    serde_json::from_slice(&fs::read(file).expect("the schema exists")).expect("the schema is JSON")
 }
 
-/// Holds what a command printed to the schema of that command, or to that of failures.
+/// Validates the printed document against the schema of the command, or against the schema of failures.
 #[track_caller]
 fn assert_documented(schema: &Value, command: &str, answer: &Answer) {
     let document = answer.json();
@@ -25,16 +25,16 @@ fn assert_documented(schema: &Value, command: &str, answer: &Answer) {
     let mut of_command = schema["commands"][what].clone();
     assert!(of_command.is_object(), "{what} is not in the schema");
     of_command["$defs"] = schema["$defs"].clone();
-    let validator = jsonschema::draft202012::new(&of_command).expect("it is a JSON Schema");
+    let validator = jsonschema::draft202012::new(&of_command).expect("a valid JSON Schema");
     let mistakes: Vec<_> = validator.iter_errors(&document).map(|error| error.to_string()).collect();
     assert!(mistakes.is_empty(), "{command}: {mistakes:?}\n{answer}");
-    // Nothing goes without saying: a key that the schema does not have would not be a mistake.
+    // The validator accepts keys that the schema does not list, so they are checked here.
     let definition = of_command["$ref"].as_str().and_then(|path| path.strip_prefix("#/$defs/")).expect("a definition");
     let known = &schema["$defs"][definition];
     if let (Some(properties), Some(keys)) = (known["properties"].as_object(), document.as_object()) {
         let has_more = known.get("allOf").is_some() || known.get("$ref").is_some();
         let unknown: Vec<_> = keys.keys().filter(|key| !has_more && !properties.contains_key(*key)).collect();
-        assert!(unknown.is_empty(), "{command} prints {unknown:?}, of which the schema does not know");
+        assert!(unknown.is_empty(), "{command} prints {unknown:?}, which the schema does not list");
     }
     if document.get("error").is_some() {
         assert_eq!(document["exit_code"], answer.code(), "{answer}");
@@ -51,7 +51,7 @@ fn every_command_prints_one_document_as_the_schema_has_it_whether_it_succeeds_or
     sandbox.write("agent.toml", "node = 'n1'\ninterface = 'eno2'\n");
     sandbox.write("right.toml", "node = 'n1'\ninterfaces = ['lo', 'none7']\nsocket = 'agent.sock'\n");
     sandbox.write("listens.toml", "node = 'n1'\ninterfaces = ['lo']\nlisten = '[::1]:20094'\njournal = 'n1.json'\n");
-    // Where the kernel cannot shape, every change of it is refused.
+    // A kernel that cannot shape refuses every change (exit code 7).
     let changed = if kernel_can_shape() { 0 } else { 7 };
     let table: &[(&str, &[&str], i32)] = &[
         ("new", &["--zones", "3"], 0),
@@ -141,7 +141,7 @@ fn every_command_answers_a_usage_error_and_a_call_for_help_with_one_document() {
     assert_eq!(version.json()["version"], env!("CARGO_PKG_VERSION"));
 }
 
-/// All commands that do something, found as a user would find them: `lab up`, not `lab`.
+/// All commands without subcommands, such as `lab up`, taken from the help texts.
 pub(crate) fn commands(sandbox: &Sandbox, above: &str) -> Vec<String> {
     let words: Vec<&str> = above.split_whitespace().chain(["--help"]).collect();
     let help = sandbox.run_words(&words).ended(0).stdout;

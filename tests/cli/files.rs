@@ -1,4 +1,4 @@
-//! `check` and `show`: good files, and everything that can be wrong with a file.
+//! `check` and `show`: valid files, and all kinds of errors in files.
 
 use std::fs::{self, File};
 
@@ -83,10 +83,10 @@ fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     let checked = sandbox.run(["check", "--json", "wan.toml"]).ended(0);
     assert_eq!(checked.stderr, "");
     assert_eq!(checked.json()["warnings"][0]["severity"], "warning", "{checked}");
-    // No lab is up; the file is read before anything else.
+    // No lab is up, but the file is read first, so the warning is printed.
     let applied = sandbox.run(["apply", "wan.toml"]).ended(6).stderr;
     insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: no rule covers the links between Z1 and Z3: they are not shaped (wan.toml:3)");
-    // Who says that it is meant is not warned.
+    // An explicit default of 0 ms avoids the warning.
     sandbox.write("meant.toml", text.replace("[links]", "[links]\ndefault = { rtt = '0ms' }"));
     assert_eq!(sandbox.run(["check", "meant.toml"]).ended(0).stderr, "");
 }
@@ -375,7 +375,7 @@ fn a_file_of_50_megabytes_is_refused_without_being_read_whole() {
     error: huge.toml: 1 error
     --- exit status: 3
     "#);
-    // That it is not read whole shows with a file that has no end.
+    // A file without an end shows that the program stops reading at the limit.
     let endless = sandbox.run(["check", "/dev/zero"]).ended(3);
     assert!(endless.stderr.contains("larger than"), "{endless}");
 }
@@ -418,7 +418,7 @@ fn a_matrix_is_looked_for_next_to_its_topology() {
     --- exit status: 0
     ");
 
-    // From stdin there is no folder but the current one.
+    // A topology from stdin has no folder, so the matrix is read from the current folder.
     sandbox.write("rtt.csv", "ms,n1\nn2,40\n");
     let piped = sandbox.run_with_stdin(["show", "-"], text).ended(0);
     assert!(piped.stdout.contains("40ms"), "{piped}");

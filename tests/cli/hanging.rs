@@ -1,4 +1,4 @@
-//! Agents that never answer: every command that talks to agents ends by Ctrl-C and by `--timeout`, and says so.
+//! Agents that never answer. Every command that calls agents ends at Ctrl-C and at its `--timeout`, with an error.
 
 use std::{
     os::unix::net::UnixListener,
@@ -16,21 +16,22 @@ use super::{
     harness::{Answer, Lab, Sandbox},
 };
 
-/// Far more than a busy machine needs, and less than twenty logins would take that each hang for 30 s, eight at once.
+/// The limit for a command on a busy machine. Twenty logins, eight at once, that each hang for 30 s would take longer.
 const IN_TIME: Duration = Duration::from_mins(1);
 
-/// Whom a command talks to.
-enum Talks {
+/// The agents that a command calls.
+enum Calls {
     Nobody,
-    /// To the fleet, with these arguments; HOSTS stands for where its agents are.
+    /// The fleet. The command has these arguments; `HOSTS` stands for the hosts of the agents.
     Fleet(&'static [&'static str]),
+    /// The agents of the lab.
     Lab,
 }
 
-use Talks::{Fleet, Lab as OfTheLab, Nobody};
+use Calls::{Fleet, Lab as OfTheLab, Nobody};
 
-/// Every command. One that is not here fails a test.
-const TABLE: [(&str, Talks); 25] = [
+/// All commands. A test fails if a command is missing.
+const TABLE: [(&str, Calls); 25] = [
     ("new", Nobody),
     ("check", Nobody),
     ("show", Nobody),
@@ -58,35 +59,35 @@ const TABLE: [(&str, Talks); 25] = [
     ("pki show", Nobody),
 ];
 
-/// Ends a command as Ctrl-C does, again and again until it has ended: a shell has what it starts in the background ignore
-/// SIGINT until that has a handler of its own.
+/// Sends SIGINT to a command until it has ended. A shell starts background commands with SIGINT ignored, so the first
+/// signals have no effect until the command has installed its handler.
 const INTERRUPTED: &str = r#"
 "$NETEMCTL" "$@" & pid=$!
 ( while sleep 0.3; do kill -INT $pid || exit; done ) 2>/dev/null & killer=$!
 wait $pid; code=$?
 kill $killer; exit $code"#;
 
-/// A fleet that hangs.
+/// A fleet whose agents never answer.
 struct Hanging {
     sandbox: Sandbox,
-    /// As words of the command line.
+    /// The options for this fleet.
     options: Vec<String>,
     hosts: String,
     _sockets: Vec<UnixListener>,
 }
 
 impl Hanging {
-    /// Hosts whose ssh neither ends nor says anything.
+    /// Hosts whose ssh neither ends nor prints anything.
     fn by_ssh() -> Self {
         let sandbox = Sandbox::new();
-        // Its command line has the folder's name, so that it ends with the test.
+        // Its command line has the sandbox's folder, so the sandbox kills it at the end of the test.
         sandbox.write("ssh", "exec tail -f /dev/null \"$0\"\n");
         sandbox.write("fleet.toml", "[defaults]\ntransport = 'ssh'\ninterface = 'db0'\n[nodes]\n'n[1-20]' = {}\n");
         let ssh = format!("sh {}/ssh", sandbox.path().display());
         Self::new(sandbox, vec!["--ssh".to_owned(), ssh], "ssh://n[1-20]".to_owned(), Vec::new())
     }
 
-    /// Sockets that take connections and never answer.
+    /// Unix sockets that accept connections and never answer.
     fn by_sockets() -> Self {
         let sandbox = Sandbox::new();
         let path = |node: &str| sandbox.path().join(format!("{node}.sock")).display().to_string();
@@ -104,21 +105,21 @@ impl Hanging {
         Self { sandbox, options, hosts, _sockets: sockets }
     }
 
-    /// The words of a command on this fleet.
+    /// The command line of a command on this fleet.
     fn words<'a>(&'a self, command: &'a str, arguments: &[&'a str], more: &[&'a str]) -> Vec<&'a str> {
         let arguments = arguments.iter().map(|word| if *word == "HOSTS" { &*self.hosts } else { *word });
         let options = self.options.iter().map(String::as_str).chain(["--inventory", "fleet.toml"]);
         command.split(' ').chain(arguments).chain(options).chain(more.iter().copied()).collect()
     }
 
-    /// Runs every command that talks to a fleet, all at once.
+    /// Runs all commands that call a fleet, at the same time.
     fn each(run: impl Fn(&str, &[&'static str]) + Sync) {
-        let talking = TABLE.iter().filter_map(|(command, talks)| match talks {
+        let calling = TABLE.iter().filter_map(|(command, calls)| match calls {
             Fleet(arguments) => Some((command, arguments)),
             Nobody | OfTheLab => None,
         });
         thread::scope(|scope| {
-            for (command, arguments) in talking {
+            for (command, arguments) in calling {
                 scope.spawn(|| run(command, arguments));
             }
         });
@@ -174,18 +175,18 @@ fn the_lab_is_asked_for_its_status_no_longer_than_the_user_wants() {
     let lab = Lab::up("uniform-3-rtt0");
     let agents = ["n1", "n2", "n3"].map(|node| Pid::from_raw(lab.sandbox.agent(node)));
     for agent in agents {
-        kill(agent, Signal::SIGSTOP).expect("one's own process can be stopped");
+        kill(agent, Signal::SIGSTOP).expect("an own process can be stopped");
     }
     let timed_out = in_time("lab status", || lab.run(["lab", "status", "--timeout", "1"]));
     let ended = in_time("lab status", || interrupted(&lab.sandbox, &["lab", "status", "--json"]));
     for agent in agents {
-        kill(agent, Signal::SIGCONT).expect("one's own process can go on");
+        kill(agent, Signal::SIGCONT).expect("an own process can be continued");
     }
     assert!([6, 124].contains(&timed_out.code()), "{timed_out}");
     assert_eq!(ended.ended(130).json()["exit_code"], 130);
 }
 
-/// A pseudo-terminal is stdin, stdout and stderr, as of `ssh -tt` and Ansible's `raw`.
+/// Runs a shell command with a pseudo-terminal as stdin, stdout and stderr, as `ssh -tt` and Ansible's `raw` do.
 fn on_terminal(sandbox: &Sandbox, command: &str) -> Answer {
     let answer = sandbox.run_other("script", ["-qec", command, "/dev/null"]);
     Answer { stdout: answer.stdout.replace("\r\n", "\n"), ..answer }

@@ -1,4 +1,5 @@
-//! A hermetic place to run netemctl in, [`Sandbox`], what it answered, [`Answer`], and a [`Lab`] that ends with its test.
+//! Helpers: [`Sandbox`] is an isolated folder and environment for netemctl, [`Answer`] is the output of a command, and
+//! [`Lab`] is a lab that is stopped at the end of its test.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,23 +18,23 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// Long enough for the slowest machine, and shorter than what a person would wait for a hung test.
+/// The timeout of a command, long enough for the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(100);
 
-/// How long something may take that should take a moment.
+/// The timeout for events that normally take less than a second.
 const SOON: Duration = Duration::from_secs(30);
 
-/// The terminal that help is wrapped for and that drawings have to fit.
+/// The terminal width in `COLUMNS`, for help texts and tables.
 pub(crate) const COLUMNS: &str = "100";
 
-/// A folder of the test's own, in which netemctl runs with an environment of its own and a lab directory of its own.
+/// A temporary folder with its own lab directory. netemctl runs in it with a minimal environment.
 ///
-/// Whatever still runs in it when this is dropped is killed.
+/// Dropping it kills the processes that still have the folder in their command line.
 pub(crate) struct Sandbox(TempDir);
 
 impl Sandbox {
     pub(crate) fn new() -> Self {
-        // In /tmp whatever TMPDIR says, as the path of a Unix socket has 107 bytes and a lab's sockets need 81 of them.
+        // TMPDIR is ignored. The path of a Unix socket has 107 bytes at most, and a lab's sockets need 81 of them.
         let folder = tempfile::Builder::new().prefix("n").tempdir_in("/tmp");
         Self(folder.expect("/tmp can be written"))
     }
@@ -42,17 +43,17 @@ impl Sandbox {
         self.0.path()
     }
 
-    /// Where the lab's files are.
+    /// The lab's directory.
     pub(crate) fn lab_directory(&self) -> PathBuf {
         self.path().join("lab")
     }
 
-    /// Writes a file, which commands find under its bare name, as they run in this folder.
+    /// Writes a file into the folder. Commands run in this folder, so they find the file by its name.
     pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
         fs::write(self.path().join(name), contents).expect("the sandbox can be written");
     }
 
-    /// Brings one of the project's own topologies here; answers its file's name.
+    /// Copies a shipped topology into the folder. Returns its file name.
     pub(crate) fn topology(&self, name: &str) -> String {
         let file = format!("{name}.toml");
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("topologies").join(&file);
@@ -65,34 +66,34 @@ impl Sandbox {
         self.answer(Command::new(binary()).args(arguments))
     }
 
-    /// Runs netemctl with arguments whose number is not known beforehand.
+    /// Runs netemctl with a variable number of arguments.
     pub(crate) fn run_words(&self, arguments: &[&str]) -> Answer {
         self.answer(Command::new(binary()).args(arguments))
     }
 
-    /// Runs netemctl with something on its stdin.
+    /// Runs netemctl with a text on its stdin.
     pub(crate) fn run_with_stdin<const N: usize>(&self, arguments: [&str; N], stdin: &str) -> Answer {
         self.answer(Command::new(binary()).args(arguments).write_stdin(stdin))
     }
 
-    /// Runs another program, for which `$NETEMCTL` is the binary.
+    /// Runs another program. `$NETEMCTL` is the path of the binary.
     pub(crate) fn run_other<const N: usize>(&self, program: &str, arguments: [&str; N]) -> Answer {
         self.answer(Command::new(program).args(arguments))
     }
 
-    /// The same with arguments whose number is not known beforehand.
+    /// Runs another program with a variable number of arguments.
     pub(crate) fn run_other_words(&self, program: &str, arguments: &[&str]) -> Answer {
         self.answer(Command::new(program).args(arguments))
     }
 
-    /// What differs from run to run becomes `[TIME]` and the like; everything else has to be the same.
+    /// Runs the command. Placeholders such as `[TIME]` replace the parts of the output that differ between runs.
     fn answer(&self, command: &mut Command) -> Answer {
-        let path = std::env::var_os("PATH").expect("there is a PATH");
+        let path = std::env::var_os("PATH").expect("PATH is set");
         let command = command.env_clear().env("PATH", path).env("NO_COLOR", "1").env("COLUMNS", COLUMNS);
         let command = command.env("NETEMCTL_LAB_DIR", self.lab_directory()).env("NETEMCTL", binary());
         let output = command.current_dir(self.path()).timeout(PATIENCE).output().expect("the program starts");
         let text = |bytes: Vec<u8>| {
-            let text = String::from_utf8(bytes).expect("what is printed is UTF-8");
+            let text = String::from_utf8(bytes).expect("the output is UTF-8");
             let text = text.replace(&*self.path().to_string_lossy(), "[DIR]");
             let text = blank(text, "each with an agent, in ", " s\n", "[TIME]");
             let text = blank(text, "\"took_s\": ", "\n", "[TIME]");
@@ -100,12 +101,12 @@ impl Sandbox {
             let text = blank(text, ", all within ", " ms", "[TIME]").replace(", all within [TIME] ms", "");
             text.replace(concat!("netemctl ", env!("CARGO_PKG_VERSION")), "netemctl [VERSION]")
         };
-        // What takes over a second says "... …", so on a slow machine it is there and on a fast one it is not.
+        // A command that takes over a second prints progress lines, which end in "…". They depend on the machine.
         let stderr = text(output.stderr).split_inclusive('\n').filter(|line| !line.ends_with(" …\n")).collect();
         Answer { stdout: text(output.stdout), stderr, status: output.status }
     }
 
-    /// How often the agents of this folder's lab woke up within a time: their threads' voluntary context switches.
+    /// The number of wake-ups of the lab's keeper and agents within a time: their threads' voluntary context switches.
     pub(crate) fn wake_ups(&self, within: Duration) -> u64 {
         let count = || {
             let tasks = self.processes().into_iter().filter_map(|pid| fs::read_dir(format!("/proc/{pid}/task")).ok());
@@ -119,22 +120,22 @@ impl Sandbox {
         let before = count();
         thread::sleep(within);
         let after = count();
-        // A thread that ends takes its count along.
+        // A thread that has ended is not counted.
         before.iter().filter_map(|(task, before)| Some(after.get(task)? - before)).sum()
     }
 
-    /// The processes that have this folder in their command line: a lab's keeper and its agents.
+    /// The processes with this folder in their command line: the lab's keeper and its agents.
     pub(crate) fn processes(&self) -> BTreeSet<i32> {
         self.processes_with(&self.path().to_string_lossy())
     }
 
-    /// Waits until all of them have ended: of a keeper that is told to end, the lock goes before the process does.
+    /// Waits until all processes of the lab have ended. A keeper releases its lock before its process ends.
     #[track_caller]
     pub(crate) fn wait_until_empty(&self) {
         wait_until("no process of the lab is left", || self.processes().is_empty());
     }
 
-    /// The agent of a node of the lab.
+    /// The process id of a node's agent in the lab.
     pub(crate) fn agent(&self, node: &str) -> i32 {
         let config = self.lab_directory().join("nodes").join(node).join("agent.toml");
         let agents = self.processes_with(&config.to_string_lossy());
@@ -142,10 +143,10 @@ impl Sandbox {
         agents.into_iter().next().expect("one")
     }
 
-    /// A dead process that nobody has collected has no command line, so it does not count.
+    /// The processes with this text in their command line. A zombie has no command line, so it is not included.
     fn processes_with(&self, text: &str) -> BTreeSet<i32> {
-        assert!(text.starts_with(&*self.path().to_string_lossy()), "no process but those of the test");
-        let processes = fs::read_dir("/proc").expect("there is a /proc").flatten();
+        assert!(text.starts_with(&*self.path().to_string_lossy()), "the text has the path of the sandbox");
+        let processes = fs::read_dir("/proc").expect("/proc can be read").flatten();
         let pid = |entry: fs::DirEntry| entry.file_name().to_string_lossy().parse().ok();
         let has_text = |pid: &i32| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
@@ -154,19 +155,19 @@ impl Sandbox {
         processes.filter_map(pid).filter(has_text).collect()
     }
 
-    /// Kills a process of this sandbox as the out-of-memory killer would, and waits until it is gone.
+    /// Sends SIGKILL to a process of this sandbox and waits until the process has ended.
     pub(crate) fn kill(&self, process: i32) {
-        assert!(self.processes().contains(&process), "the process is the test's own");
-        kill(Pid::from_raw(process), Signal::SIGKILL).expect("one's own process can be killed");
-        wait_until("the process is gone", || has_ended(process));
+        assert!(self.processes().contains(&process), "the process belongs to this test");
+        kill(Pid::from_raw(process), Signal::SIGKILL).expect("an own process can be killed");
+        wait_until("the process has ended", || has_ended(process));
     }
 }
 
-/// Whether a process has let go of everything, its locks as well: it loses its command line before.
+/// True if a process has released its files and locks. The command line disappears earlier.
 fn has_ended(process: i32) -> bool {
-    // proc_pid_stat(5): the state is behind the name, which may have anything in it but ends with a bracket.
+    // proc_pid_stat(5): the state follows the name. The name may contain any character and ends with a bracket.
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    // The first thread may have ended before the others, which still hold the files.
+    // The main thread may have ended while other threads still hold the files.
     let threads = fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count);
     let has_ended = stat
         .rsplit(')')
@@ -176,10 +177,10 @@ fn has_ended(process: i32) -> bool {
 }
 
 impl Drop for Sandbox {
-    /// Ends what a failed test left running; they can only be the test's own, as their command line has its folder.
+    /// Kills processes that a failed test left behind. Their command line has the sandbox's folder.
     fn drop(&mut self) {
         for process in self.processes() {
-            // It may have ended at this very moment.
+            // The process may have ended meanwhile.
             let _ended = kill(Pid::from_raw(process), Signal::SIGKILL);
         }
     }
@@ -190,17 +191,17 @@ pub(crate) fn binary() -> &'static str {
     env!("CARGO_BIN_EXE_netemctl")
 }
 
-/// Polls, since what other processes do has no event to wait for.
+/// Polls a condition until it is true. `what` names the condition for the failure message.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let deadline = Instant::now() + SOON;
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain until {what}");
+        assert!(Instant::now() < deadline, "timeout; expected: {what}");
         thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Replaces whatever stands between `before` and `after` on one line.
+/// Replaces each text between `before` and `after` on the same line with a placeholder.
 fn blank(text: String, before: &str, after: &str, placeholder: &str) -> String {
     let mut rest = text.as_str();
     let mut blanked = String::new();
@@ -212,8 +213,8 @@ fn blank(text: String, before: &str, after: &str, placeholder: &str) -> String {
     if blanked.is_empty() { text } else { blanked + rest }
 }
 
-/// What a command printed and how it ended, with placeholders for what differs from run to run.
-#[must_use = "what a command answers is what is tested"]
+/// The output and the exit status of a command, with placeholders for parts that differ between runs.
+#[must_use = "a test has to check the answer"]
 pub(crate) struct Answer {
     pub(crate) stdout: String,
     pub(crate) stderr: String,
@@ -221,19 +222,19 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The exit code; a command that was killed has none, which is always a failure.
+    /// The exit code. Panics if a signal killed the command.
     pub(crate) fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| panic!("killed by signal {:?}\n{self}", self.status.signal()))
     }
 
-    /// This answer, if it has that exit code.
+    /// Checks the exit code and returns the answer.
     #[track_caller]
     pub(crate) fn ended(self, code: i32) -> Self {
         assert_eq!(self.code(), code, "{self}");
         self
     }
 
-    /// The JSON document that stdout has to be.
+    /// Parses stdout as one JSON document.
     #[track_caller]
     pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.stdout.replace("[TIME]", "0.0"))
@@ -247,13 +248,13 @@ impl fmt::Display for Answer {
     }
 }
 
-/// A lab that is up, and that goes down when this is dropped, which is a test of its own.
+/// A running lab. Dropping it runs `lab down` and checks that the lab ends.
 pub(crate) struct Lab {
     pub(crate) sandbox: Sandbox,
 }
 
 impl Lab {
-    /// Brings up a lab of one of the project's own topologies.
+    /// Starts a lab with a shipped topology.
     #[track_caller]
     pub(crate) fn up(topology: &str) -> Self {
         let lab = Self { sandbox: Sandbox::new() };
@@ -267,16 +268,16 @@ impl Lab {
         self.sandbox.run(arguments)
     }
 
-    /// What is in force, as a program sees it.
+    /// The output of `status --json`.
     pub(crate) fn in_force(&self) -> serde_json::Value {
         self.run(["status", "--json"]).ended(0).json()
     }
 
-    /// The keeper, as the lab's own files have it.
+    /// The process id of the keeper, from the lab's state file.
     pub(crate) fn keeper(&self) -> i32 {
-        let state = fs::read(self.sandbox.lab_directory().join("lab.json")).expect("a lab that is up has a state");
+        let state = fs::read(self.sandbox.lab_directory().join("lab.json")).expect("a running lab has a state file");
         let state: serde_json::Value = serde_json::from_slice(&state).expect("the state is JSON");
-        i32::try_from(state["keeper"].as_i64().expect("the keeper is a number")).expect("of a process")
+        i32::try_from(state["keeper"].as_i64().expect("the keeper is a number")).expect("a process id")
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `--help` and `--version` say: one snapshot of every command, so that a change of the help is seen.
+//! `--help`, `-h` and `--version`. One snapshot has the help of all commands, so each change of a help text is visible.
 
 use super::harness::{COLUMNS, Sandbox};
 
@@ -7,7 +7,7 @@ fn the_help_of_every_command_is_as_it_was() {
     insta::assert_snapshot!("help", help_of(&Sandbox::new(), "", COLUMNS));
 }
 
-/// The help of a command and of all commands below it, found as a user would find them.
+/// The help of a command and of all its subcommands, which are taken from the help text.
 fn help_of(sandbox: &Sandbox, command: &str, columns: &str) -> String {
     help_by(sandbox, command, "--help", columns)
 }
@@ -15,10 +15,10 @@ fn help_of(sandbox: &Sandbox, command: &str, columns: &str) -> String {
 fn help_by(sandbox: &Sandbox, command: &str, option: &str, columns: &str) -> String {
     let script = format!("COLUMNS={columns} \"$NETEMCTL\" {command} {option}");
     let help = sandbox.run_other("sh", ["-c", &script]).ended(0);
-    assert_eq!(help.stderr, "", "help that is asked for is data");
+    assert_eq!(help.stderr, "", "help goes to stdout");
     let mut text = format!("$ netemctl{command} {option}\n{}\n", help.stdout);
     let commands = help.stdout.split_once("\nCommands:\n").map_or("", |(_, commands)| commands);
-    // The name of a command is indented by two spaces, the second line of its description by more.
+    // A line with a command's name is indented by two spaces. Continuation lines are indented by more.
     let is_name = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
     let lines = commands.lines().take_while(|line| line.starts_with("  ")).filter(is_name);
     for name in lines.filter_map(|line| line.split_whitespace().next()).filter(|name| *name != "help") {
@@ -27,7 +27,7 @@ fn help_by(sandbox: &Sandbox, command: &str, option: &str, columns: &str) -> Str
     text
 }
 
-/// clap wraps what stands below the options as well, and an example that is wrapped cannot be copied.
+/// clap also wraps the text below the options. A wrapped example cannot be copied.
 #[test]
 fn examples_fit_on_a_terminal_of_80_columns() {
     let sandbox = Sandbox::new();
@@ -85,7 +85,7 @@ fn the_short_help_has_one_line_an_option_on_a_terminal_of_80_columns() {
     let verbs =
         ["new", "check", "show", "plan", "apply", "verify", "status", "set", "unset", "partition", "heal", "agent"];
     let help: String = verbs.iter().map(|verb| help_by(&sandbox, &format!(" {verb}"), "-h", "80")).collect();
-    // The second line of a description is indented as far as the descriptions.
+    // A continuation line is indented as far as the descriptions.
     let second: Vec<&str> = help.lines().filter(|line| line.starts_with("            ")).collect();
     assert_eq!(second, [""; 0]);
 }

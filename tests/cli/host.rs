@@ -1,4 +1,4 @@
-//! The lab and its host: it needs no root, and it leaves the host's network alone.
+//! A lab needs no root and does not change the host's network.
 
 use std::{fs, os::unix::fs::chown};
 
@@ -6,10 +6,10 @@ use nix::unistd::getuid;
 
 use super::harness::{Answer, Sandbox, binary};
 
-/// `nobody`, who owns nothing else.
+/// The user id of `nobody`.
 const ORDINARY_USER: u32 = 65534;
 
-/// A lab's life from a shell, which ends with the first command that fails.
+/// A script that starts, uses and stops a lab. The shell ends at the first command that fails.
 const LIFE: &str = "
     $NETEMCTL lab up uniform-3-rtt0.toml
     trap '$NETEMCTL lab down' EXIT
@@ -18,13 +18,13 @@ const LIFE: &str = "
     $NETEMCTL lab exec n1 -- sh -c 'exit 42' || echo exit code $?
     $NETEMCTL status";
 
-/// Runs a script as an ordinary user: as `nobody` if the tests run as root, else as whoever runs them.
+/// Runs a script as an ordinary user: as `nobody` if the tests run as root, otherwise as the current user.
 fn as_ordinary_user(sandbox: &Sandbox, script: &str) -> Answer {
     if !getuid().is_root() {
         return sandbox.run_other("sh", ["-ec", script]);
     }
-    // The build's own folder may be closed to others, as root's home is. Not copied by this very process, because what
-    // another test starts at that moment would hold the copy open for writing, and a "text file busy" cannot be run.
+    // The binary is copied, because `nobody` may not be able to read the build's folder. `cp` makes the copy. If this
+    // process did, a child of another test could inherit the open file, and running the copy would fail (ETXTBSY).
     let _copied = sandbox.run_other("cp", [binary(), "netemctl"]).ended(0);
     let files = fs::read_dir(sandbox.path()).expect("the sandbox can be read").flatten().map(|file| file.path());
     for path in files.chain([sandbox.path().to_owned()]) {
@@ -72,7 +72,7 @@ fn an_ordinary_user_has_a_lab_where_user_namespaces_are_allowed() {
 fn where_user_namespaces_are_not_allowed_the_lab_says_so() {
     let sandbox = Sandbox::new();
     let _file = sandbox.topology("uniform-3-rtt0");
-    // One more user namespace is allowed below this one, and it goes to an ordinary user.
+    // The limit allows one more user namespace below this one, and `unshare -U` uses it.
     let script = "
         echo 1 >/proc/sys/user/max_user_namespaces
         exec unshare -U --map-user=1000 --map-group=1000 \"$NETEMCTL\" --json lab up uniform-3-rtt0.toml";
@@ -95,14 +95,14 @@ fn where_user_namespaces_are_not_allowed_the_lab_says_so() {
     "#);
     sandbox.wait_until_empty();
     let _down = sandbox.run(["lab", "down"]).ended(0);
-    assert!(!sandbox.lab_directory().exists(), "what is left of the attempt can be taken down");
+    assert!(!sandbox.lab_directory().exists(), "lab down removes the rest of the failed attempt");
 }
 
 #[test]
 fn a_lab_adds_nothing_to_the_network_of_its_host() {
     let sandbox = Sandbox::new();
     let _file = sandbox.topology("uniform-3-rtt0");
-    // In a network namespace of its own, which is the lab's host then, as other programs may change the real one's.
+    // The lab's host is a new network namespace, because other programs may change the real host's network.
     let script = "
         look() { tail -n +3 /proc/net/dev | cut -d: -f1; cat /proc/net/route /proc/net/if_inet6 /proc/net/psched; }
         look >before

@@ -1,4 +1,4 @@
-//! Agents and hosts that say what a terminal would obey, what only a newer version understands, or nothing that makes sense.
+//! Answers of agents and hosts with terminal control sequences, with the data of a newer version, or without a meaning.
 
 use std::{
     fs,
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 
 use super::harness::{Answer, Sandbox};
 
-/// Clears the screen in two ways, sets the title, reverses the text, and makes a hint of its own.
+/// A text that clears the screen in two ways, sets the title, reverses the writing direction and fakes a hint.
 const EVIL: &str = "\u{1b}[2J\u{9b}2J\u{1b}]0;evil\u{7}\u{202e}live\r\nhint: evil";
 
-/// An agent that answers every call with what it is told to. It ends with the test's process.
+/// Starts a fake agent of n1 and writes `fleet.toml`. `answer` returns status and body for a path.
 fn agent(sandbox: &Sandbox, answer: impl Fn(&str) -> (u16, Value) + Send + 'static) {
     let socket = UnixListener::bind(sandbox.path().join("n1.sock")).expect("the sandbox can be written");
     sandbox.write(
@@ -31,8 +31,8 @@ fn agent(sandbox: &Sandbox, answer: impl Fn(&str) -> (u16, Value) + Send + 'stat
     );
     thread::spawn(move || {
         for stream in socket.incoming().flatten() {
-            // A client that goes away is no concern of the next one.
-            let _gone = serve(stream, &answer);
+            // The failure of one client does not affect the next one.
+            let _result = serve(stream, &answer);
         }
     });
 }
@@ -60,19 +60,20 @@ fn serve(stream: UnixStream, answer: &impl Fn(&str) -> (u16, Value)) -> std::io:
     reader.get_mut().write_all((head + &body).as_bytes())
 }
 
-/// The example of a call's answer in the API's description.
+/// The example answer of a call in docs/api/openapi.json.
 fn example(path: &str) -> Value {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/api/openapi.json");
-    let api: Value = serde_json::from_slice(&fs::read(file).expect("it is there")).expect("it is JSON");
+    let api: Value =
+        serde_json::from_slice(&fs::read(file).expect("the description exists")).expect("the description is JSON");
     api["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]["example"].clone()
 }
 
-/// Holds an answer to be free of what a terminal obeys, and to say what was said all the same.
+/// Checks that the output has the agent's text without terminal control characters.
 #[track_caller]
 fn assert_harmless(answer: &Answer) {
     let text = format!("{}{}", answer.stdout, answer.stderr);
-    let is_order = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
-    assert!(!text.contains(is_order), "{text:?}");
+    let is_control = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
+    assert!(!text.contains(is_control), "{text:?}");
     assert!(text.contains("evil"), "{answer}");
     assert!(!answer.stderr.contains("\nhint: evil"), "{answer}");
 }

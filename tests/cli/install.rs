@@ -1,4 +1,4 @@
-//! `scripts/install` and what it installs, below a folder of the test's own.
+//! `scripts/install` and the installed files. The tests install below a folder in the sandbox.
 
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path};
 
@@ -6,10 +6,10 @@ use netemctl::cli::Exit;
 
 use super::harness::{Answer, Sandbox};
 
-/// Installs or uninstalls below the folder `root` of the sandbox.
+/// Runs `scripts/install` with DESTDIR set to the folder `root` of the sandbox.
 fn install(sandbox: &Sandbox, arguments: &str) -> Answer {
     let script = shipped("scripts/install");
-    // What the program is does not matter, and the real one is large.
+    // A small file replaces the large binary.
     sandbox.write("program", "#!/bin/sh\n");
     let line = format!("DESTDIR=$PWD/root '{script}' --binary program {arguments}");
     sandbox.run_other("sh", ["-c", &line])
@@ -19,7 +19,7 @@ fn shipped(file: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(file).display().to_string()
 }
 
-/// What is below a folder: modes and paths.
+/// The files below a folder with their modes.
 fn tree(sandbox: &Sandbox, folder: &str) -> String {
     let list = format!("cd {folder} && find . -type f -printf '%m %P\\n' | sort -k 2");
     sandbox.run_other("sh", ["-c", &list]).ended(0).stdout
@@ -95,14 +95,14 @@ fn a_dry_run_writes_nothing() {
     assert_eq!(tree(&sandbox, "root"), before);
 }
 
-/// Dry runs on this very system, which change nothing; `tc` is the test's.
+/// Dry runs without DESTDIR, which change nothing. A script replaces `tc`.
 #[test]
 fn nothing_is_uninstalled_while_something_is_in_force() {
     let sandbox = Sandbox::new();
     let script = shipped("scripts/install");
     let uninstall = |tc: &str, arguments: &str| {
         sandbox.write("tc", format!("#!/bin/sh\n{tc}\n"));
-        fs::set_permissions(sandbox.path().join("tc"), fs::Permissions::from_mode(0o755)).expect("one's own file");
+        fs::set_permissions(sandbox.path().join("tc"), fs::Permissions::from_mode(0o755)).expect("an own file");
         let line = format!("PATH=$PWD:$PATH '{script}' --uninstall --dry-run {arguments}");
         sandbox.run_other("sh", ["-c", &line])
     };
@@ -110,14 +110,14 @@ fn nothing_is_uninstalled_while_something_is_in_force() {
     let refused = uninstall(shaped, "").ended(1);
     assert_eq!(refused.stderr, "install: netemctl shapes eno2; run netemctl clear first, or use --force\n");
     assert_eq!(refused.stdout, "");
-    assert_eq!(uninstall("exit 3", "").ended(3).stdout, "", "what cannot be read is not taken for nothing");
+    assert_eq!(uninstall("exit 3", "").ended(3).stdout, "", "a failure of tc is not taken for an unshaped host");
     let removal = "rm -f /usr/local/bin/netemctl";
     assert!(uninstall("echo 'qdisc htb 1: dev eno2 root'", "").ended(0).stdout.contains(removal));
     let forced = uninstall(shaped, "--force").ended(0);
     assert!(forced.stdout.contains(removal) && !forced.stdout.contains("/var/lib/netemctl"), "{forced}");
 }
 
-/// The values of the unit's keys. An empty one would reset what is before, so there is none.
+/// The values of each key of the unit. A value must not be empty, because systemd would reset the earlier values.
 fn unit() -> BTreeMap<String, Vec<String>> {
     let unit = fs::read_to_string(shipped("packaging/systemd/netemctl-agent.service")).expect("the unit is shipped");
     let mut keys: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -137,7 +137,7 @@ fn the_unit_has_the_rights_of_the_agent_and_no_others() {
     is("CapabilityBoundingSet", "CAP_NET_ADMIN CAP_NET_RAW");
     is("User", "netemctl");
     is("NoNewPrivileges", "yes");
-    // What the trials, netlink, the measurements and the sockets need.
+    // Dry runs need `user net`. Netlink, measurements and sockets need the address families.
     is("RestrictNamespaces", "user net");
     is("RestrictAddressFamilies", "AF_UNIX AF_NETLINK AF_INET AF_INET6 AF_PACKET");
     for key in ["ProtectHome", "PrivateTmp", "ProtectKernelTunables", "ProtectControlGroups", "MemoryDenyWriteExecute"]
@@ -145,24 +145,25 @@ fn the_unit_has_the_rights_of_the_agent_and_no_others() {
         is(key, "yes");
     }
     is("ProtectSystem", "strict");
-    // These two would take away what it needs: rights on the host's network, and /proc/sys/kernel/random/boot_id.
+    // PrivateUsers would remove the rights on the host's network. ProcSubset would hide the file
+    // /proc/sys/kernel/random/boot_id.
     assert!(!unit.contains_key("PrivateUsers") && !unit.contains_key("ProcSubset"));
     let users = fs::read_to_string(shipped("packaging/sysusers.d/netemctl.conf")).expect("the user is shipped");
     assert!(users.lines().any(|line| line.starts_with("u     netemctl ")), "{users}");
 }
 
 #[test]
-fn the_unit_starts_again_what_may_go_well_then() {
+fn the_unit_restarts_the_agent_unless_the_failure_is_permanent() {
     let unit = unit();
-    let hopeless = [Exit::Usage, Exit::File, Exit::Permission].map(|exit| exit.code().to_string()).join(" ");
-    assert_eq!(unit["RestartPreventExitStatus"], [hopeless]);
+    let permanent = [Exit::Usage, Exit::File, Exit::Permission].map(|exit| exit.code().to_string()).join(" ");
+    assert_eq!(unit["RestartPreventExitStatus"], [permanent]);
     assert_eq!(unit["Restart"], ["on-failure"]);
     assert_eq!(unit["StartLimitIntervalSec"], ["0"]);
     assert_eq!(unit["Type"], ["notify"]);
     assert_eq!(unit["WatchdogSec"], ["60s"]);
 }
 
-/// The folders that the unit makes are those of the config that is shipped.
+/// The shipped config uses the folders that the unit creates.
 #[test]
 fn the_shipped_config_fits_the_unit() {
     let (unit, config) = (unit(), fs::read_to_string(shipped("packaging/agent.toml")).expect("the config is shipped"));

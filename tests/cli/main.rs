@@ -1,9 +1,9 @@
-//! The command line as its users meet it: the real binary, what it prints, how it ends.
+//! Tests of the command line with the real binary: output, exit codes and effects.
 //!
-//! These tests run on any Linux host, as root or not, with or without netem: labs are real, and where the kernel lacks
-//! netem what is tested is that a change is refused and changes nothing. They need `unshare` and `setpriv`
-//! (util-linux), `tc` (iproute2) and `getent` (libc), and user namespaces unless they run as root. Read [`harness`]
-//! first; each other module is one subject.
+//! The tests run on any Linux host, as root or as an ordinary user, with or without netem. Labs are real. If the kernel
+//! lacks netem, the tests check that a change is refused and has no effect. They need `unshare` and `setpriv`
+//! (util-linux), `tc` (iproute2) and `getent` (libc). Without root they also need user namespaces. [`harness`] has the
+//! helpers. Each other module covers one subject.
 
 mod change;
 mod documents;

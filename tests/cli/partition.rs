@@ -1,11 +1,10 @@
-//! `partition`: what it says of partitions that cannot be. What partitions do is asked of a real kernel, in
-//! `tests/kernel/partitions`.
+//! `partition`: errors for invalid partitions. `tests/kernel/partitions` tests the effects on a real kernel.
 
 use super::harness::{Answer, Lab, Sandbox};
 
 /// Runs `netemctl partition` with arguments that are separated by spaces.
 fn partition(sandbox: &Sandbox, line: &str) -> Answer {
-    // `/` is a word of its own, and `*` is for netemctl and not for a shell.
+    // `-f`: the shell must not expand `*`.
     sandbox.run_other("sh", ["-fc", &format!("\"$NETEMCTL\" partition {line}")])
 }
 

@@ -1,12 +1,12 @@
-//! Agents by ssh, without an sshd: the ssh here is a script that runs in a node of a lab what a real one would run on a
-//! host. Real sshds are in `tests/kernel`.
+//! Agents by ssh, without an sshd. A script replaces ssh and runs the remote command in a node of a lab. `tests/kernel`
+//! uses real sshds.
 
 use std::fs;
 
 use super::harness::{Answer, Lab, wait_until};
 
-/// Each node has a `/run` of its own, as hosts have, and a login shell that talks.
-const FAKE: &str = r#"
+/// The fake ssh. Each node has its own `/run`, as hosts have. The login shell prints a welcome line.
+const FAKE_SSH: &str = r#"
 while [ "$1" != -- ]; do shift; done
 echo "Welcome to $2"
 exec "$NETEMCTL" lab exec "$2" -- unshare -m sh -c '
@@ -17,16 +17,16 @@ exec "$NETEMCTL" lab exec "$2" -- unshare -m sh -c '
 
 fn lab() -> Lab {
     let lab = Lab::up("uniform-3-rtt0");
-    lab.sandbox.write("ssh", FAKE);
+    lab.sandbox.write("ssh", FAKE_SSH);
     let _linked = lab.sandbox.run_other("sh", ["-c", "ln -s \"$NETEMCTL\" netemctl; mkdir run-n1"]).ended(0);
-    place(&lab, "n1", "db0");
-    // It would have the interface, as any other agent of the host.
+    write_inventory(&lab, "n1", "db0");
+    // The lab's agent of n1 is killed, because an interface can have only one agent.
     lab.sandbox.kill(lab.sandbox.agent("n1"));
     lab
 }
 
-/// Has the inventory say which node the host is, and which interface is the database's.
-fn place(lab: &Lab, node: &str, interface: &str) {
+/// Writes an inventory in which the host n1 has this node name and this interface.
+fn write_inventory(lab: &Lab, node: &str, interface: &str) {
     let text = format!(
         "[nodes.{node}]\ntransport = \"ssh\"\nhost = \"n1\"\ninterface = \"{interface}\"\naddresses = \"10.78.0.1\"\n"
     );
@@ -53,14 +53,15 @@ fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_
     let lab = lab();
     let first = keeper(&lab, "n1");
     assert_eq!(keeper(&lab, "n1"), first);
-    // It allows another interface. A question replaces no keeper: somebody else's change may be under way there.
-    place(&lab, "n1", "lo");
+    // The inventory has another interface than the keeper's config. A read-only command does not replace the keeper,
+    // because another controller's change may be running.
+    write_inventory(&lab, "n1", "lo");
     assert_eq!(keeper(&lab, "n1"), first);
     let _clear = run(&lab, "clear").ended(0);
     let second = keeper(&lab, "n1");
     assert_ne!(second, first);
-    // Nothing is in force that would be the other node's.
-    place(&lab, "n7", "lo");
+    // The host gets another node name. A change may replace the keeper, because nothing is in force.
+    write_inventory(&lab, "n7", "lo");
     let refused = status(&lab).ended(6).json();
     let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();
     assert!(
@@ -71,8 +72,8 @@ fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_
     let third = keeper(&lab, "n7");
     assert_ne!(third, second);
     let is_there = |pid: i64| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| !line.is_empty());
-    assert!(!is_there(first) && !is_there(second), "each one ends before the next begins");
-    // A keeper that talks otherwise is told by the first line of its configuration.
+    assert!(!is_there(first) && !is_there(second), "each keeper ends before the next one starts");
+    // The first line of a keeper's config has its protocol version. An incompatible keeper is reported and replaced.
     let run_n1 = lab.sandbox.path().join("run-n1");
     let rewrite = "sed -i '1s/netemctl-agent 4/netemctl-agent 2/' run-n1/netemctl-ssh/*/agent.toml";
     let _rewritten = lab.sandbox.run_other("sh", ["-c", rewrite]).ended(0);
@@ -88,11 +89,11 @@ fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_
     assert_eq!(fs::read_dir(&run_n1).unwrap().count(), 0);
 }
 
-/// All of what it says would be kept, gigabytes in seconds.
+/// Regression: netemctl stored all output of the host, gigabytes within seconds.
 #[test]
-fn a_host_that_answers_without_an_end_to_what_is_copied_there_is_not_listened_to() {
+fn endless_output_of_a_host_during_push_ends_the_copy() {
     let lab = Lab::up("uniform-3-rtt0");
-    place(&lab, "n1", "db0");
+    write_inventory(&lab, "n1", "db0");
     for reads in ["cat >/dev/null; ", ""] {
         let endless = format!("case \"$*\" in *mktemp*) {reads}exec yes;; *) exit 69;; esac");
         lab.sandbox.write("ssh", endless);
@@ -106,11 +107,11 @@ fn a_host_that_answers_without_an_end_to_what_is_copied_there_is_not_listened_to
 #[test]
 fn the_interface_of_the_session_and_a_host_without_netemctl_are_one_line_each() {
     let lab = lab();
-    place(&lab, "n1", "mgmt0");
+    write_inventory(&lab, "n1", "mgmt0");
     let refused = status(&lab).ended(6).json();
     let said = refused["nodes"]["n1"]["error"].as_str().unwrap_or_default();
     assert!(said.contains("interface mgmt0 has the address that this ssh session came in by"), "{said}");
-    place(&lab, "n1", "db0");
+    write_inventory(&lab, "n1", "db0");
     fs::remove_file(lab.sandbox.path().join("netemctl")).unwrap();
     let lacks = status(&lab).ended(6).json();
     let said = lacks["nodes"]["n1"]["error"].as_str().unwrap_or_default();

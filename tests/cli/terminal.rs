@@ -1,14 +1,14 @@
-//! What is printed on a terminal of 80 columns, next to what a pipe gets.
+//! The output on a terminal of 80 columns, compared with the output to a pipe.
 
 use super::harness::{Answer, Lab, Sandbox};
 
 const WIDTH: usize = 80;
 
-/// Runs netemctl with a terminal as stdin, stdout and stderr, as script(1) makes one.
+/// Runs netemctl by script(1), with a terminal as stdin, stdout and stderr.
 fn on_terminal(sandbox: &Sandbox, columns: usize, arguments: &str) -> String {
     let command = format!("stty cols {columns}; exec \"$NETEMCTL\" {arguments}");
     let printed = sandbox.run_other("script", ["-qec", &command, "/dev/null"]).stdout.replace("\r\n", "\n");
-    // What a line says of work under way is wiped away.
+    // Progress texts are erased by `\r` and `ESC [K`, so they are removed here too.
     let lines = printed.lines().map(|line| line.rsplit('\r').next().unwrap_or_default().replace("\x1b[K", "") + "\n");
     lines.collect()
 }
@@ -17,7 +17,7 @@ fn too_long(text: &str) -> Vec<&str> {
     text.lines().filter(|line| line.chars().count() > WIDTH).collect()
 }
 
-/// `status`, the result of a change and `inventory check` had lines of up to 105 columns.
+/// Regression: `status`, `inventory check` and the result of a change printed lines of up to 105 columns.
 #[test]
 fn prose_fits_the_terminal_and_has_one_line_a_statement_in_a_pipe() {
     let lab = Lab::up("uniform-3-rtt100");
@@ -31,15 +31,15 @@ fn prose_fits_the_terminal_and_has_one_line_a_statement_in_a_pipe() {
         assert_eq!(too_long(&shown), [""; 0], "{arguments}");
         assert!(shown.split_whitespace().eq(piped.split_whitespace()), "{arguments}: {piped}\n{shown}");
         wrapped += too_long(&piped).len();
-        // A terminal that does not say how wide it is.
+        // Some terminals report a width of 0.
         assert_eq!(on_terminal(&lab.sandbox, 0, arguments), piped, "{arguments}");
     }
-    assert!(wrapped > 0, "{wrapped} lines are longer than a terminal is wide");
+    assert!(wrapped > 0, "{wrapped} piped lines are longer than 80 columns");
     let _again = lab.run(["lab", "restart", "n3"]).ended(0);
 }
 
 #[test]
-fn a_document_is_one_on_a_terminal_too_and_commands_to_copy_are_not_broken() {
+fn json_and_commands_to_copy_are_not_wrapped_on_a_terminal() {
     let lab = Lab::up("uniform-3-rtt100");
     for arguments in ["status --json", "apply nosuch.toml --json"] {
         let shown = on_terminal(&lab.sandbox, WIDTH, arguments);
@@ -52,7 +52,7 @@ fn a_document_is_one_on_a_terminal_too_and_commands_to_copy_are_not_broken() {
     assert!(!too_long(&piped).is_empty(), "{piped}");
 }
 
-/// `ssh -tt` from a program makes such a terminal, and commands were cut after seven characters.
+/// Regression: commands were cut after seven characters. `ssh -tt` from a program makes a terminal without a width.
 #[test]
 fn programs_are_listed_in_full_where_the_width_is_not_known() {
     let lab = Lab::up("uniform-3-rtt0");
