@@ -249,8 +249,8 @@ mod tests {
                 for _ in 0..times {
                     let mut bytes = original.clone();
                     mutate(&mut bytes, &mut dice);
-                    let stood = std::panic::catch_unwind(|| target(&bytes));
-                    assert!(stood.is_ok(), "{name} panics with {:?}", String::from_utf8_lossy(&bytes));
+                    let result = std::panic::catch_unwind(|| target(&bytes));
+                    assert!(result.is_ok(), "{name} panics with {:?}", String::from_utf8_lossy(&bytes));
                 }
             }
         }

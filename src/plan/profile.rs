@@ -354,7 +354,11 @@ mod tests {
     fn the_limit_counts_jitter_slots_and_overheads() {
         let of = |link: Link| limit(1, &Link { rate: Some(Rate::plain("1mbit".parse().unwrap())), ..link });
         let plain = |delay: &str| of(link(delay));
-        assert_eq!(of(Link { jitter: Some(jitter("5ms")), ..link("50ms") }), plain("70ms"), "four deviations of 5 ms");
+        assert_eq!(
+            of(Link { jitter: Some(jitter("5ms")), ..link("50ms") }),
+            plain("70ms"),
+            "four standard deviations of 5 ms"
+        );
         let uniform = Jitter { distribution: Distribution::Uniform, ..jitter("5ms") };
         assert_eq!(of(Link { jitter: Some(uniform), ..link("50ms") }), plain("55ms"));
         let spacing = Spacing::Range { min: "5ms".parse().unwrap(), max: "10ms".parse().unwrap() };

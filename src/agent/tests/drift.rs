@@ -8,7 +8,7 @@ use crate::{
 
 fn node(on_drift: OnDrift) -> Node<FakeKernel> {
     let config = Config { on_drift, ..config(None) };
-    Node::with_sandbox(config, untouched(), untouched(), "boot", now()).unwrap()
+    Node::with_sandbox(config, clear_kernel(), clear_kernel(), "boot", now()).unwrap()
 }
 
 /// A node with a topology in force.
@@ -25,7 +25,7 @@ fn disturb(node: &mut Node<FakeKernel>) {
 }
 
 /// Deletes the interface, and creates it again with another index and without an address.
-fn make_again(node: &mut Node<FakeKernel>) {
+fn recreate_interface(node: &mut Node<FakeKernel>) {
     let kernel = node.kernel();
     kernel.tree = Tree::default();
     kernel.interface.index = 12;
@@ -124,7 +124,7 @@ fn with_on_drift_repair_a_replaced_interface_is_repaired_when_it_has_its_address
     for on_drift in [OnDrift::Report, OnDrift::Repair] {
         let mut node = shaped(on_drift);
         let (before, writes) = (node.kernel().tree.clone(), node.kernel().writes);
-        make_again(&mut node);
+        recreate_interface(&mut node);
         node.tick(now()).unwrap();
         let status = node.status(now()).unwrap();
         assert!(
@@ -151,7 +151,7 @@ fn a_deleted_interface_is_drift_and_timed_changes_end_without_it() {
     let mut node = shaped(OnDrift::Report);
     let wanted = delayed(&wanted_of(&node), "80ms", Some(10 * SECOND));
     put(&mut node, "b", &wanted);
-    make_again(&mut node);
+    recreate_interface(&mut node);
     node.kernel().is_gone = true;
     let status = node.status(now()).unwrap();
     assert_eq!(status.drift, ["create interface db0 again, with its addresses: it is gone"]);

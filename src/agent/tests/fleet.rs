@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{restart::Outliving, *};
+use super::{restart::SharedKernel, *};
 use crate::{
     agent::serve,
     fleet::{
@@ -23,12 +23,13 @@ use crate::{
     wire::{GetStamp, GetStatus},
 };
 
-const SOON: Duration = Duration::from_secs(10);
+/// The time limit of one call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Three nodes and their agents.
 struct Site {
     fleet: Fleet,
-    kernels: BTreeMap<NodeName, Outliving>,
+    kernels: BTreeMap<NodeName, SharedKernel>,
     agents: BTreeMap<NodeName, Agent>,
     folder: TempDir,
 }
@@ -40,7 +41,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: Config, kernel: Outliving) -> Self {
+    fn start(config: Config, kernel: SharedKernel) -> Self {
         let killed = CancellationToken::new();
         let until = killed.clone();
         let thread = thread::spawn(move || {
@@ -79,7 +80,7 @@ impl Site {
             place.agent = AgentAddress::Unix(folder.path().join(node.as_str()));
             let mut fake = FakeKernel::new("db0".parse().unwrap());
             fake.interface.addresses.clone_from(&place.addresses);
-            kernels.insert(node.clone(), Outliving::of(fake));
+            kernels.insert(node.clone(), SharedKernel::of(fake));
         }
         let fleet = Fleet::new(inventory, Access::default());
         let mut site = Self { fleet, kernels, agents: BTreeMap::new(), folder };
@@ -96,7 +97,7 @@ impl Site {
         let journal = Some(path.join(format!("{node}.json")));
         let config = Config { node: node.clone(), socket: Some(path.join(node.as_str())), journal, ..config(None) };
         self.agents.insert(node.clone(), Agent::start(config, self.kernels[&node].clone()));
-        while self.fleet.call_one(SOON, &node, GetStatus {}).await.is_err() {
+        while self.fleet.call_one(CALL_TIMEOUT, &node, GetStatus {}).await.is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -106,7 +107,7 @@ impl Site {
     }
 
     async fn stamps(&self) -> Answers<Stamp> {
-        self.fleet.call(SOON, |_| GetStamp {}).await
+        self.fleet.call(CALL_TIMEOUT, |_| GetStamp {}).await
     }
 
     /// The generation of each node. Nodes of the same generation must have the same document.
@@ -171,9 +172,9 @@ async fn a_timed_partition_begins_at_the_commit_time_on_all_nodes() {
     let timing = Timing { begins: Now::read().wall, lasts: Some(60 * SECOND), flap: None };
     let edit = |wanted: &Wanted| Ok(Wanted { inventory, ..parted(wanted, "n2", Some(timing)) });
     let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), edit).await.unwrap();
-    let said = outcome.wanted.partitions[0].timing.unwrap().begins;
-    assert_eq!(said, outcome.onset.unwrap().agreed);
-    assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, said);
+    let begins = outcome.wanted.partitions[0].timing.unwrap().begins;
+    assert_eq!(begins, outcome.onset.unwrap().agreed);
+    assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, begins);
 }
 
 /// The document in force has the real start of the partition, so it differs from the document of the first edit.
@@ -200,7 +201,7 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     let writes = site.writes();
     let at = Now::read().wall.after(3 * SECOND);
     let asked = Instant::now();
-    let commits = site.fleet.call(SOON, |_| Commit {
+    let commits = site.fleet.call(CALL_TIMEOUT, |_| Commit {
         ticket: ticket.clone(),
         at: Some(at),
         clock_ahead_ns: 0,
@@ -209,10 +210,10 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     let others = async {
         // By then all nodes have received the request.
         tokio::time::sleep(SECOND).await;
-        let statuses = split(site.fleet.call(SOON, |_| GetStatus {}).await);
+        let statuses = split(site.fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await);
         assert_eq!((statuses.0.len(), statuses.1.len()), (3, 0));
         assert!(statuses.0.values().all(|status| status.partitions.is_empty()));
-        let rolled_back = split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+        let rolled_back = split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await);
         assert_eq!((rolled_back.0.len(), rolled_back.1.len()), (3, 0));
         assert!(asked.elapsed() < 3 * SECOND, "no reply waited for the commit time");
     };
@@ -233,8 +234,8 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     assert_eq!((plan.nodes.len(), plan.is_empty()), (3, false));
     let (fleet, ticket) = (&site.fleet, transaction.ticket.clone());
     drop(transaction.commit(&never).await.unwrap());
-    let is_over = fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await;
-    assert!(split(is_over).1.is_empty(), "the plan did not affect the transaction");
+    let confirmed = fleet.call(CALL_TIMEOUT, |_| Confirm { ticket: ticket.clone(), by_all: false }).await;
+    assert!(split(confirmed).1.is_empty(), "the plan did not affect the transaction");
 
     let ticket = fleet
         .prepare(&Edit::replacing(), &never, |wanted| Ok(Wanted { partitions: Vec::new(), ..wanted.clone() }))
@@ -242,10 +243,10 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
     let ticket = ticket.unwrap().ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(split(fleet.call(SOON, commit).await).1.is_empty());
+    assert!(split(fleet.call(CALL_TIMEOUT, commit).await).1.is_empty());
     let refused = fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap_err();
     assert!(refused.may_pass(), "a plan on an unconfirmed document is refused: {refused}");
-    assert!(split(fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
+    assert!(split(fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await).1.is_empty());
 
     drop(fleet.dry_run(&Edit::replacing(), &never, site.edit()).await.unwrap());
     drop(site.edit_within(&Scope::default()).await.unwrap());
@@ -278,14 +279,14 @@ async fn a_controller_that_dies_before_confirm_leaves_every_node_as_before() {
         let ticket = site.prepare().await.ticket;
         for number in 1..=committed {
             let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: within };
-            site.fleet.call_one(SOON, &name(number), commit).await.unwrap();
+            site.fleet.call_one(CALL_TIMEOUT, &name(number), commit).await.unwrap();
         }
         let generations: Vec<u64> = (1..=3).map(|number| u64::from(number <= committed)).collect();
         assert_eq!(site.generations().await, generations, "{committed} nodes have committed");
         site.wait_for(&[0, 0, 0], within + 5 * SECOND).await;
         assert_eq!(site.taken(), [false; 3]);
         // Nodes that have only prepared would cancel after 15 s.
-        split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+        split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await);
     }
     drop(site.edit_within(&Scope::default()).await.unwrap());
     assert_eq!(site.generations().await, [1, 1, 1]);
@@ -296,8 +297,8 @@ async fn nodes_differ_after_a_controller_has_died_during_confirm_until_the_next_
     let site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit = |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: SECOND };
-    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
-    site.fleet.call_one(SOON, &name(1), Confirm { ticket: ticket.clone(), by_all: false }).await.unwrap();
+    assert!(split(site.fleet.call(CALL_TIMEOUT, commit).await).1.is_empty());
+    site.fleet.call_one(CALL_TIMEOUT, &name(1), Confirm { ticket: ticket.clone(), by_all: false }).await.unwrap();
     site.wait_for(&[1, 0, 0], 6 * SECOND).await;
     let refused = site.edit_within(&Scope::default()).await.unwrap_err();
     assert!(matches!(refused, TransactionError::Disagreement(_)), "{refused}");
@@ -329,10 +330,10 @@ async fn an_agent_that_dies_after_its_commit_rolls_back_at_its_start_as_the_othe
     let ticket = site.prepare().await.ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
+    assert!(split(site.fleet.call(CALL_TIMEOUT, commit).await).1.is_empty());
     site.kill(2);
     assert_eq!(site.taken(), [true; 3]);
-    split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+    split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await);
     assert_eq!(site.taken(), [false, true, false]);
     site.start(2).await;
     assert_eq!((site.generations().await, site.taken()), (vec![0, 0, 0], vec![false; 3]));
@@ -415,7 +416,7 @@ async fn competing_controllers_change_all_nodes_or_none() {
     let others = async || {
         let mut seen = 0;
         while begin.elapsed() < 4 * SECOND {
-            let status = site.fleet.call(SOON, |_| GetStatus {}).await;
+            let status = site.fleet.call(CALL_TIMEOUT, |_| GetStatus {}).await;
             let (status, silent) = split(status);
             assert!(silent.is_empty());
             // The status shows an unconfirmed change.
@@ -527,8 +528,10 @@ async fn confirmed_on_all(site: &Site) -> Ticket {
     let ticket = site.prepare().await.ticket;
     let commit =
         |_: &NodeName| Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    assert!(split(site.fleet.call(SOON, commit).await).1.is_empty());
-    assert!(split(site.fleet.call(SOON, |_| Confirm { ticket: ticket.clone(), by_all: false }).await).1.is_empty());
+    assert!(split(site.fleet.call(CALL_TIMEOUT, commit).await).1.is_empty());
+    assert!(
+        split(site.fleet.call(CALL_TIMEOUT, |_| Confirm { ticket: ticket.clone(), by_all: false }).await).1.is_empty()
+    );
     ticket
 }
 
@@ -538,7 +541,7 @@ async fn a_change_prepared_on_a_document_that_was_rolled_back_is_not_committed()
     let ticket = confirmed_on_all(&site).await;
     let prepared = site.prepare().await;
     let rollback = |_: &NodeName| Rollback { ticket: ticket.clone() };
-    assert!(split(site.fleet.call(SOON, rollback).await).1.is_empty());
+    assert!(split(site.fleet.call(CALL_TIMEOUT, rollback).await).1.is_empty());
     let failed = prepared.commit(&CancellationToken::new()).await.unwrap_err();
     assert!(failed.may_pass(), "{failed}: {failed:?}");
     assert_eq!((site.generations().await, site.taken()), (vec![0; 3], vec![false; 3]));
@@ -550,7 +553,7 @@ async fn an_unconfirmed_document_is_not_edited() {
     let site = Site::up().await;
     let ticket = site.prepare().await.ticket;
     let commit = Commit { ticket: ticket.clone(), at: None, clock_ahead_ns: 0, confirm_within: CONFIRM_WITHIN };
-    site.fleet.call_one(SOON, &name(1), commit).await.unwrap();
+    site.fleet.call_one(CALL_TIMEOUT, &name(1), commit).await.unwrap();
     // Only n1 has the unconfirmed document. An edit of n2 could still read this document.
     let only = Scope { only: Some([name(2)].into()), ..Scope::default() };
     let refused = site
@@ -559,7 +562,7 @@ async fn an_unconfirmed_document_is_not_edited() {
         .await
         .unwrap_err();
     assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
-    split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await);
+    split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await);
     drop(site.edit_within(&only).await.unwrap());
 }
 
@@ -576,7 +579,7 @@ async fn an_unfinished_document_is_not_edited_on_some_nodes_and_not_reported_as_
     let repeats = |wanted: &Wanted| Ok(wanted.clone());
     let repeated = site.fleet.edit(&Edit::replacing(), &CancellationToken::new(), repeats).await.unwrap();
     assert!(!repeated.says_otherwise && repeated.writes.values().all(|writes| *writes == 0), "{repeated:?}");
-    let rolled_back = split(site.fleet.call(SOON, |_| Rollback { ticket: ticket.clone() }).await).0;
+    let rolled_back = split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await).0;
     assert!(rolled_back.len() == 3 && rolled_back.values().all(|rolled_back| rolled_back.kept), "{rolled_back:?}");
     assert_eq!(site.generations().await, [1; 3]);
     drop(site.edit_within(&only(2)).await.unwrap());

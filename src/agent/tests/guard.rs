@@ -25,7 +25,7 @@ fn route(link: u32) -> DefaultRoute {
 
 /// The kernel of a host with two interfaces, one of them the database's. `make` changes the kernel for a test.
 fn host(make: impl FnOnce(&mut FakeKernel)) -> FakeKernel {
-    let mut kernel = untouched();
+    let mut kernel = clear_kernel();
     kernel.others.push(eth0());
     kernel.default_routes.push(route(ETH0));
     make(&mut kernel);
@@ -34,7 +34,7 @@ fn host(make: impl FnOnce(&mut FakeKernel)) -> FakeKernel {
 
 fn node(kernel: FakeKernel, allow: &[Exception]) -> Node<FakeKernel> {
     let config = Config { allow: allow.to_vec(), ..config(None) };
-    let sandbox = untouched();
+    let sandbox = clear_kernel();
     Node::with_sandbox(config, kernel, sandbox, "boot", now()).unwrap()
 }
 
@@ -43,6 +43,7 @@ fn by_eth0() -> Via {
     Via { local: end("192.0.2.1:7000"), peer: end("192.0.2.77:50000") }
 }
 
+/// Prepares a change and rolls it back. Returns the message of a refusal.
 fn ask(node: &mut Node<FakeKernel>, wanted: &Wanted, via: Via) -> Result<(), String> {
     let prepared = node.prepare_via(prepare("a", &Wanted::default(), wanted), via, now());
     let result = prepared.map(drop).map_err(|error| {
@@ -114,7 +115,7 @@ fn a_port_of_a_bridge_or_bond_and_a_bridge_with_ports_are_refused_and_a_bond_is_
 
 #[test]
 fn the_loopback_is_never_shaped() {
-    let mut kernel = untouched();
+    let mut kernel = clear_kernel();
     kernel.is_loopback = true;
     let all = [Exception::DefaultRoute, Exception::Controller, Exception::Bridge, Exception::Gateway];
     let refusal = ask(&mut node(kernel, &all), &uniform(&Wanted::default(), "100ms"), Via::default()).unwrap_err();

@@ -83,7 +83,7 @@ fn config(journal: Option<&Path>) -> Config {
     Config { socket, journal: journal.map(Path::to_owned), ..config }
 }
 
-fn untouched() -> FakeKernel {
+fn clear_kernel() -> FakeKernel {
     let mut kernel = FakeKernel::new("db0".parse().unwrap());
     kernel.interface.addresses = vec![address(1)];
     kernel
@@ -279,12 +279,12 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The document `base` with an overlay that delays all links of node n2 for the time `lasts`.
 fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
-    laid(base, &format!("delay = '{delay}'"), lasts)
+    overlaid(base, &format!("delay = '{delay}'"), lasts)
 }
 
 /// The document `base` with an overlay on all links of node n2 for the time `lasts`.
-fn laid(base: &Wanted, says: &str, lasts: Option<Duration>) -> Wanted {
-    let change = LinkChange::parse(Source::new("<set>", says), true).unwrap();
+fn overlaid(base: &Wanted, parameters: &str, lasts: Option<Duration>) -> Wanted {
+    let change = LinkChange::parse(Source::new("<set>", parameters), true).unwrap();
     let request = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
     let wanted = base.with_overlay(request, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
@@ -435,7 +435,7 @@ fn invalid_links_are_refused_now_and_after_the_end_of_a_timed_change() {
         assert_eq!(error.code, ErrorCode::Refused);
         error.message
     };
-    let wild = laid(&base, "jitter = '11ms'", None);
+    let wild = overlaid(&base, "jitter = '11ms'", None);
     assert_eq!(
         refused(&mut node, &base, &wild),
         "the link from n1 to n2 cannot be, with n2:*:jitter laid over it: the jitter of 11ms is greater than the one-way \
@@ -443,8 +443,8 @@ fn invalid_links_are_refused_now_and_after_the_end_of_a_timed_change() {
     );
     put_at(&mut node, "c", &delayed(&base, "80ms", Some(SECOND)), now);
     let base = wanted_of(&node);
-    let later = laid(&base, "jitter = '11ms'", None);
+    let later = overlaid(&base, "jitter = '11ms'", None);
     let later = refused(&mut node, &base, &later);
     assert!(later.starts_with("after the end of all timed changes, the link from n1 to n2 cannot be"), "{later}");
-    put_at(&mut node, "d", &laid(&base, "jitter = '10ms'", None), now);
+    put_at(&mut node, "d", &overlaid(&base, "jitter = '10ms'", None), now);
 }

@@ -14,8 +14,8 @@
 //!
 //! - A controller was killed after some nodes, but not all, received its *confirm* or *roll back*.
 //! - A controller reported a node as `unknown`.
-//! - A controller stopped for a minute between its *confirm* and its *roll back*, and a command on some of the nodes did
-//!   not wait for the controller.
+//! - A controller stopped for a minute between its *confirm* and its *roll back*, and a command on some of the nodes
+//!   did not wait for the controller.
 
 mod agents;
 mod controllers;
@@ -45,7 +45,8 @@ enum Mutant {
     KeepsPrepared,
     /// A controller edits any document, also an unconfirmed one.
     EditsAnything,
-    /// An agent answers that a change is kept as soon as this agent confirms a change on top. An earlier version did this.
+    /// An agent answers that a change is kept as soon as this agent confirms a change on top. An earlier version did
+    /// this.
     SaysKept,
     /// An agent does not record the rollback of a covered change.
     ForgetsRollback,

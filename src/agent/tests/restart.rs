@@ -16,17 +16,17 @@ use crate::{
     topology::Tables,
 };
 
-/// A kernel that outlives its agents, and that can kill an agent after a number of writes.
+/// A kernel that several agents use one after the other, and that can kill an agent after a number of writes.
 #[derive(Clone)]
-pub(super) struct Outliving {
+pub(super) struct SharedKernel {
     fake: Arc<Mutex<FakeKernel>>,
-    /// The number of writes after which the agent dies: in the middle of the next write, or at the next read.
+    /// The number of writes after which the agent dies, in the middle of the next write or at the next read.
     dies_after: Arc<Mutex<Option<usize>>>,
 }
 
-impl Outliving {
+impl SharedKernel {
     fn new() -> Self {
-        Self::of(untouched())
+        Self::of(clear_kernel())
     }
 
     pub(super) fn of(fake: FakeKernel) -> Self {
@@ -51,13 +51,13 @@ impl Outliving {
         *self.dies_after.lock().unwrap() = writes.map(|writes| done + writes);
     }
 
-    fn is_time(&self) -> bool {
+    fn must_die(&self) -> bool {
         let dies_after = *self.dies_after.lock().unwrap();
         dies_after.is_some_and(|dies_after| self.fake(|fake| fake.writes) >= dies_after)
     }
 }
 
-impl Kernel for Outliving {
+impl Kernel for SharedKernel {
     fn interface(&mut self, name: &IfName) -> Result<Interface, KernelError> {
         self.fake(|fake| fake.interface(name))
     }
@@ -75,19 +75,19 @@ impl Kernel for Outliving {
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
-        assert!(!self.is_time(), "killed while it reads back");
+        assert!(!self.must_die(), "killed while reading the kernel's state");
         self.fake(|fake| fake.observe(interface))
     }
 
     fn add_tables(&mut self, _: &Tables) {}
 
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
-        if self.is_time() {
+        if self.must_die() {
             if let Step::BuildChain { chain, routes } = step {
-                let torn = Step::BuildChain { chain: *chain, routes: routes[..routes.len() / 2].to_vec() };
-                drop(self.fake(|fake| fake.perform(interface, &torn)));
+                let half = Step::BuildChain { chain: *chain, routes: routes[..routes.len() / 2].to_vec() };
+                drop(self.fake(|fake| fake.perform(interface, &half)));
             }
-            panic!("killed before it could do: {step}");
+            panic!("killed before the step: {step}");
         }
         self.fake(|fake| fake.perform(interface, step))
     }
@@ -104,25 +104,25 @@ impl Kernel for Outliving {
 /// A machine: the files and the kernel that remain when an agent ends.
 struct Machine {
     folder: TempDir,
-    kernel: Outliving,
+    kernel: SharedKernel,
     boot: &'static str,
 }
 
 impl Machine {
     fn new() -> Self {
-        Self { folder: TempDir::new().unwrap(), kernel: Outliving::new(), boot: "first" }
+        Self { folder: TempDir::new().unwrap(), kernel: SharedKernel::new(), boot: "first" }
     }
 
     fn journal(&self) -> std::path::PathBuf {
         self.folder.path().join("n1.json")
     }
 
-    fn open(&self, now: Now) -> Result<Node<Outliving>, JournalError> {
-        Node::with_sandbox(config(Some(&self.journal())), self.kernel.clone(), untouched(), self.boot, now)
+    fn open(&self, now: Now) -> Result<Node<SharedKernel>, JournalError> {
+        Node::with_sandbox(config(Some(&self.journal())), self.kernel.clone(), clear_kernel(), self.boot, now)
     }
 
     /// Starts the agent.
-    fn start(&self, now: Now) -> Node<Outliving> {
+    fn start(&self, now: Now) -> Node<SharedKernel> {
         let mut node = self.open(now).unwrap();
         node.resume(now);
         node
@@ -130,12 +130,12 @@ impl Machine {
 
     /// Reboots the machine: its kernel has no objects, and its boot id is new.
     fn reboot(&mut self, boot: &'static str) {
-        self.kernel = Outliving::new();
+        self.kernel = SharedKernel::new();
         self.boot = boot;
     }
 }
 
-fn put(node: &mut Node<Outliving>, ticket: &str, wanted: &Wanted, now: Now) {
+fn put(node: &mut Node<SharedKernel>, ticket: &str, wanted: &Wanted, now: Now) {
     let base = node.document(now).wanted;
     if base != *wanted {
         node.prepare(prepare(ticket, &base, wanted), now).unwrap();
@@ -466,7 +466,7 @@ fn after_reboot_clear_starts_clear_after_a_reboot() {
         let was = machine.kernel.tree();
         machine.boot = boot;
         let config = Config { after_reboot, ..config(Some(&machine.journal())) };
-        let open = || Node::with_sandbox(config.clone(), machine.kernel.clone(), untouched(), boot, now()).unwrap();
+        let open = || Node::with_sandbox(config.clone(), machine.kernel.clone(), clear_kernel(), boot, now()).unwrap();
         let mut node = open();
         // A default route added since then must not stop the removal of the agent's objects.
         if after_reboot == AfterReboot::Clear {

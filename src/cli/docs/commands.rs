@@ -17,10 +17,10 @@ const PLACEHOLDERS: [(&str, &str); 5] =
     [("TIME", "1s"), ("SECS", "1"), ("PERCENT", "1"), ("N", "1"), ("NODES", "n[1-3]")];
 
 /// Options of scripts/install, curl and cargo that documents name without the program.
-const OF_OTHERS: [&str; 7] = ["--uninstall", "--dry-run", "--prefix", "--cacert", "--cert", "--key", "--lib"];
+const OTHER_OPTIONS: [&str; 7] = ["--uninstall", "--dry-run", "--prefix", "--cacert", "--cert", "--key", "--lib"];
 
 /// Other programs that documents name with their options.
-const OTHERS: [&str; 4] = ["cargo", "scripts/test", "ssh", "systemd-analyze"];
+const OTHER_PROGRAMS: [&str; 4] = ["cargo", "scripts/test", "ssh", "systemd-analyze"];
 
 /// The reason why a `netemctl` command is invalid; `None`: the command is valid, or is another program's.
 fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
@@ -46,7 +46,7 @@ fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
     let value =
         |word: &str| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value).to_owned();
     let arguments: Vec<String> = words.iter().map(|word| value(&word.text)).collect();
-    // `netemctl COMMAND --help` stands for the help of any command.
+    // `netemctl COMMAND --help` means the help of any command.
     if may_be_described && arguments.first().is_none_or(|verb| verb == "COMMAND") {
         return None;
     }
@@ -70,7 +70,7 @@ fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
 /// The mistakes in the commands of a document's blocks.
 fn mistakes_in_blocks(document: &Document) -> Vec<String> {
     let mut mistakes = Vec::new();
-    let mut look = |line: usize, command: &str, may_be_described: bool| {
+    let mut check = |line: usize, command: &str, may_be_described: bool| {
         let found = commands(command).iter().filter_map(|words| mistake(words, may_be_described)).collect::<Vec<_>>();
         mistakes.extend(found.iter().map(|mistake| format!("{}:{line}: {command}: {mistake}", document.0)));
     };
@@ -78,10 +78,10 @@ fn mistakes_in_blocks(document: &Document) -> Vec<String> {
         match block.language.as_str() {
             "console" | "sh" => {
                 for command in &block.first {
-                    look(block.line, command, false);
+                    check(block.line, command, false);
                 }
                 for step in steps(&block) {
-                    look(step.line, &step.command, false);
+                    check(step.line, &step.command, false);
                 }
             }
             // A block without a language is a picture. Its lines may begin with a command, or with options.
@@ -89,8 +89,8 @@ fn mistakes_in_blocks(document: &Document) -> Vec<String> {
                 for (text, line) in block.lines.iter().zip(block.line..) {
                     let left = text.split("  ").next().unwrap_or_default();
                     match left {
-                        _ if left.starts_with("netemctl ") => look(line, left, true),
-                        _ if left.starts_with("--") => look(line, &format!("netemctl partition {left}"), true),
+                        _ if left.starts_with("netemctl ") => check(line, left, true),
+                        _ if left.starts_with("--") => check(line, &format!("netemctl partition {left}"), true),
                         _ => {}
                     }
                 }
@@ -135,11 +135,11 @@ fn every_option_in_a_sentence_of_a_document_exists() {
     let arguments = commands.iter().flat_map(clap::Command::get_arguments);
     let mut known: BTreeSet<String> =
         arguments.filter_map(clap::Arg::get_long).map(|long| format!("--{long}")).collect();
-    known.extend(["--help", "--version"].into_iter().chain(OF_OTHERS).map(str::to_owned));
+    known.extend(["--help", "--version"].into_iter().chain(OTHER_OPTIONS).map(str::to_owned));
     let mut unknown = Vec::new();
     for document in documents() {
         for (line, span) in spans(&document) {
-            if span.split(' ').any(|word| OTHERS.contains(&word)) {
+            if span.split(' ').any(|word| OTHER_PROGRAMS.contains(&word)) {
                 continue;
             }
             let options = span.split([' ', '[', ']', '=']).filter(|word| word.len() > 2 && word.starts_with("--"));

@@ -33,7 +33,7 @@ fn every_link_of_a_document_has_a_target() {
             for target in targets(&text).filter(|target| !target.contains("://")) {
                 let (path, name) = target.split_once('#').unwrap_or((target, ""));
                 let path = if path.is_empty() { PathBuf::from(&document.0) } else { folder.join(path) };
-                let heads = || {
+                let has_heading = || {
                     let linked = project().join(&path).canonicalize().ok();
                     let of = documents.iter().find(|(name, _)| project().join(name).canonicalize().ok() == linked);
                     of.is_some_and(|document| {
@@ -42,7 +42,7 @@ fn every_link_of_a_document_has_a_target() {
                             .any(|(_, text)| text.starts_with('#') && anchor(text.trim_start_matches('#')) == name)
                     })
                 };
-                if !project().join(&path).exists() || !(name.is_empty() || heads()) {
+                if !project().join(&path).exists() || !(name.is_empty() || has_heading()) {
                     dead.push(format!("{}:{line}: {target}", document.0));
                 }
             }

@@ -57,9 +57,9 @@ fn without_redirections(words: Vec<Word>) -> Vec<Word> {
     let mut words = words.into_iter();
     let mut kept = Vec::new();
     while let Some(word) = words.next() {
-        let behind = word.text.trim_start_matches(|digit: char| digit.is_ascii_digit());
-        match behind.trim_start_matches(['<', '>']) {
-            _ if !behind.starts_with(['<', '>']) => kept.push(word),
+        let without_number = word.text.trim_start_matches(|digit: char| digit.is_ascii_digit());
+        match without_number.trim_start_matches(['<', '>']) {
+            _ if !without_number.starts_with(['<', '>']) => kept.push(word),
             // The file of the redirection is the next word.
             "" => drop(words.next()),
             _ => {}

@@ -66,12 +66,12 @@ proptest! {
 
     #[test]
     fn a_filter_with_an_additional_key_is_foreign(filter in filters(), key in foreign_keys()) {
-        prop_assert_eq!(altered(filter, |keys| keys.push(key)), None);
+        prop_assert_eq!(decoded_with_keys(filter, |keys| keys.push(key)), None);
     }
 
     #[test]
     fn a_filter_with_another_mask_is_foreign(filter in filters(), bits in 0..u8::MAX) {
-        let decoded = altered(filter, |keys| for key in keys {
+        let decoded = decoded_with_keys(filter, |keys| for key in keys {
             match key {
                 Key::Icmpv6TypeMask(mask) => *mask = bits,
                 Key::Ipv4SrcMask(mask) | Key::Ipv4DstMask(mask) => *mask = Ipv4Addr::new(0xff, 0xff, 0xff, bits),
@@ -99,12 +99,12 @@ proptest! {
             Traffic::FromPort { port: Port { protocol: Protocol::Udp, .. } } => Some(Key::UdpSrcMask(bits)),
         };
         let is_exact = port.is_none() || bits == u16::MAX;
-        prop_assert_eq!(altered(filter, |keys| keys.extend(port)), is_exact.then_some(filter));
+        prop_assert_eq!(decoded_with_keys(filter, |keys| keys.extend(port)), is_exact.then_some(filter));
     }
 
     #[test]
     fn a_filter_with_another_action_is_foreign(filter in filters(), actions in foreign_actions()) {
-        prop_assert_eq!(altered(filter, |keys| {
+        prop_assert_eq!(decoded_with_keys(filter, |keys| {
             keys.retain(|key| !matches!(key, Key::Actions(_)));
             keys.push(Key::Actions(actions));
         }), None);
@@ -119,7 +119,7 @@ proptest! {
             (Filter::Gate { .. }, Verdict::GotoChain(chain)) => Some(Filter::Gate { chain }),
             _ => None,
         };
-        prop_assert_eq!(altered(filter, |keys| {
+        prop_assert_eq!(decoded_with_keys(filter, |keys| {
             keys.retain(|key| !matches!(key, Key::Actions(_)));
             keys.push(Key::Actions(action::encode(verdict)));
         }), expected);
@@ -128,7 +128,7 @@ proptest! {
     #[test]
     fn a_filter_to_a_class_of_another_qdisc_is_foreign(filter in filters(), major in 1..MARK, minor: u16) {
         let mut has_class = false;
-        let decoded = altered(filter, |keys| for key in keys {
+        let decoded = decoded_with_keys(filter, |keys| for key in keys {
             if let Key::ClassId(id) = key {
                 (*id, has_class) = (TcHandle { major, minor }.into(), true);
             }
@@ -140,7 +140,7 @@ proptest! {
     fn a_filter_of_another_priority_or_protocol_is_foreign(filter in filters(), pref: u16, protocol: u16) {
         let info = filter_info(pref, protocol);
         let mut own = 0;
-        let decoded = moved(filter, |message| own = std::mem::replace(&mut message.header.info, info));
+        let decoded = decoded_with_message(filter, |message| own = std::mem::replace(&mut message.header.info, info));
         prop_assert_eq!(decoded, (own == info).then_some(filter));
     }
 
@@ -150,14 +150,15 @@ proptest! {
         parent in prop::sample::select(vec![ROOT_HANDLE, INGRESS, CLSACT_EGRESS, TcHandle { major: 1, minor: 0 }]),
     ) {
         let mut own = TcHandle::UNSPEC;
-        let decoded = moved(filter, |message| own = std::mem::replace(&mut message.header.parent, parent));
+        let decoded =
+            decoded_with_message(filter, |message| own = std::mem::replace(&mut message.header.parent, parent));
         prop_assert_eq!(decoded, (own == parent).then_some(filter));
     }
 
     #[test]
     fn a_filter_in_an_unexpected_chain_is_foreign(filter in filters(), chain in 1..u32::MAX) {
         let chain = if matches!(filter, Filter::Route { .. }) { 0 } else { chain };
-        prop_assert_eq!(moved(filter, |message| {
+        prop_assert_eq!(decoded_with_message(filter, |message| {
             message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Chain(_)));
             message.attributes.push(TcAttribute::Chain(chain));
         }), None);
@@ -170,14 +171,14 @@ proptest! {
             Filter::Cut { cut, .. } => Some(Filter::Cut { cut, handle }),
             Filter::Route { chain, address, class, .. } => Some(Filter::Route { chain, address, class, handle }),
         };
-        prop_assert_eq!(moved(filter, |message| message.header.handle = handle.into()), expected);
+        prop_assert_eq!(decoded_with_message(filter, |message| message.header.handle = handle.into()), expected);
     }
 
     #[test]
     fn our_leaves_round_trip(class: ClassMinor, profile in profiles()) {
         let mut options = super::super::options(&added(class, &profile)).unwrap();
         let mut attributes = attributes_of(&options.split_off(QOPT));
-        // No kernel shows the tables. The mark of the class has their names.
+        // The kernel does not show the tables. The mark of the class identifies them.
         attributes.retain(|(kind, _)| ![TCA_NETEM_DELAY_DIST, TCA_NETEM_SLOT_DIST].contains(kind));
         let added = with_options("netem", [options, nested(&attributes)].concat());
         prop_assert_eq!(netem::decode_netem(&added, profile.mark()), Some(profile));
@@ -293,11 +294,11 @@ proptest! {
     fn a_class_is_ours_only_at_our_rate_and_ceiling(class: ClassMinor, rate: u64, ceil: u64) {
         let ours = qdisc::add_class(INDEX, class, LeafMark::default());
         prop_assert_eq!(qdisc::decode_class(&read_back(&ours)), Ok(LeafMark::default()));
-        prop_assert_eq!(qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, BURSTS)), Ok(LeafMark::default()));
+        prop_assert_eq!(qdisc::decode_class(&htb_class(CLASS_RATE, CLASS_RATE, BURSTS)), Ok(LeafMark::default()));
         prop_assume!(rate != CLASS_RATE && ceil != CLASS_RATE);
-        prop_assert!(qdisc::decode_class(&class_of(rate, rate, BURSTS)).is_err());
-        prop_assert!(qdisc::decode_class(&class_of(rate, CLASS_RATE, BURSTS)).is_err());
-        prop_assert!(qdisc::decode_class(&class_of(CLASS_RATE, ceil, BURSTS)).is_err());
+        prop_assert!(qdisc::decode_class(&htb_class(rate, rate, BURSTS)).is_err());
+        prop_assert!(qdisc::decode_class(&htb_class(rate, CLASS_RATE, BURSTS)).is_err());
+        prop_assert!(qdisc::decode_class(&htb_class(CLASS_RATE, ceil, BURSTS)).is_err());
     }
 
     #[test]
@@ -309,10 +310,10 @@ proptest! {
         let ticks = |mark: LeafMark| mark.bursts().map(|burst| u32::try_from(u64::from(burst) * 1_000 / 64).unwrap());
         let [burst, cburst] = ticks(mark);
         for near in [[burst + off, cburst], [burst, cburst + off]] {
-            let error = qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, near)).unwrap_err();
+            let error = qdisc::decode_class(&htb_class(CLASS_RATE, CLASS_RATE, near)).unwrap_err();
             prop_assert!(error.contains("a burst of its own"), "{}", error);
         }
-        if let Ok(mark) = qdisc::decode_class(&class_of(CLASS_RATE, CLASS_RATE, bursts)) {
+        if let Ok(mark) = qdisc::decode_class(&htb_class(CLASS_RATE, CLASS_RATE, bursts)) {
             prop_assert_eq!(ticks(mark), bursts);
         }
     }
@@ -435,7 +436,7 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     ]
 }
 
-/// Foreign samples: of another group, of some packets, or without a drop.
+/// Samples that netemctl never writes: another group, another rate, another length, or no drop afterwards.
 fn foreign_samples() -> impl Strategy<Value = Vec<TcAction>> {
     let [sample, drop] = action::encode(Verdict::SampleAndDrop).try_into().expect("two actions");
     let of = |code: u32, rate: u32, group: u32, length: u32| {
@@ -469,8 +470,8 @@ fn attributes() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// The decoded filter after a change of its keys.
-fn altered(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter> {
-    moved(filter, |message| {
+fn decoded_with_keys(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter> {
+    decoded_with_message(filter, |message| {
         let options = message.attributes.iter_mut().find_map(|attribute| match attribute {
             TcAttribute::Options(options) => Some(options),
             _ => None,
@@ -487,7 +488,7 @@ fn altered(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Option<Filter>
 }
 
 /// The decoded filter after a change of its message.
-fn moved(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> {
+fn decoded_with_message(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> {
     let RouteNetlinkMessage::NewTrafficFilter(mut message) = filter.add(INDEX).message else {
         panic!("{filter:?} is added by another message");
     };
@@ -525,7 +526,7 @@ fn attributes_of(bytes: &[u8]) -> Vec<(u16, Vec<u8>)> {
     NlasIterator::new(bytes).map(|result| attribute(result.expect("a well-formed attribute"))).collect()
 }
 
-fn class_of(rate: u64, ceil: u64, bursts: [u32; 2]) -> TcMessage {
+fn htb_class(rate: u64, ceil: u64, bursts: [u32; 2]) -> TcMessage {
     let mut parms = vec![0; 24];
     parms.extend(words(&bursts));
     parms.resize(44, 0);

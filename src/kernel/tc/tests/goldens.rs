@@ -68,19 +68,19 @@ fn a_class_is_encoded_as_by_tc_without_the_two_unused_rate_tables() {
     /// `TCA_HTB_RTAB` and `TCA_HTB_CTAB` of 256 words each, with their headers.
     const TABLES: usize = 2 * (4 + 1024);
     let jitter = |distribution| Some(Jitter { distribution, ..jitter("5ms", "0%") });
-    let bell = Profile { jitter: jitter(Distribution::Normal), ..plain("10ms") };
-    let tail = Profile { jitter: jitter(Distribution::Pareto), seed: Some(7), ..bell };
-    let own = Profile { jitter: jitter(Distribution::Table(TableId::new(295_999))), ..bell };
+    let normal = Profile { jitter: jitter(Distribution::Normal), ..plain("10ms") };
+    let pareto = Profile { jitter: jitter(Distribution::Pareto), seed: Some(7), ..normal };
+    let table = Profile { jitter: jitter(Distribution::Table(TableId::new(295_999))), ..normal };
     let slots = Profile { slot: Some(slot(distributed(Distribution::ParetoNormal))), ..plain("10ms") };
     let cases = [
         // tc class add dev v0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
         ("htb-class-default", 1, None),
         ("htb-class-2", 2, Some(plain("10ms"))),
         // tc class add dev v0 parent 4e7e: classid 4e7e:2 htb rate 100gbit burst 10498260b cburst 10mb quantum 60000
-        ("htb-class-normal", 2, Some(bell)),
-        ("htb-class-pareto-seeded", 2, Some(tail)),
+        ("htb-class-normal", 2, Some(normal)),
+        ("htb-class-pareto-seeded", 2, Some(pareto)),
         ("htb-class-slot-paretonormal", 2, Some(slots)),
-        ("htb-class-table", 2, Some(own)),
+        ("htb-class-table", 2, Some(table)),
     ];
     for (name, class, profile) in cases {
         let mut theirs = golden(name);
@@ -206,7 +206,7 @@ fn unknown_tables_and_long_tables_are_refused() {
     assert!(error(&empty).contains("does not have the distribution table"));
 }
 
-/// The tables that the script gives to tc.
+/// The distribution tables that `scripts/capture-tc-goldens` gives to tc.
 fn tables() -> Tables {
     let Distribution::Table(of_slots) = TABLE_OF_SLOTS else { panic!("not a table") };
     [(TableId::new(0xff), vec![-8_192, -1, 0, 1, 8_192].into()), (of_slots, vec![-32_768, 32_767].into())].into()
