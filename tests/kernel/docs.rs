@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     lab::{Ran, shipped},
-    sshd::{Hosts, end, strip},
+    sshd::{Hosts, kill_process, strip},
 };
 
 /// How long any command of a document may take.
@@ -217,7 +217,7 @@ fn what_the_documents_show_on_a_controller_host_is_so() {
     };
     let end = |_: &mut Shell| {
         for node in &nodes {
-            hosts.processes(node).into_keys().for_each(end);
+            hosts.processes(node).into_keys().for_each(kill_process);
             // What start-agents has made, where a document has called it.
             for file in ["/etc/netemctl/agent.toml", "/usr/local/bin/netemctl"] {
                 drop(fs::remove_file(hosts.on(node, file)));

@@ -210,7 +210,8 @@ impl Lab {
     /// Sets a port of the lab's bridges `up` or `down`. For example, `d2` is the bridge's end of the second node's db0.
     #[track_caller]
     pub(crate) fn set_port(&self, port: &str, state: &str) {
-        // The bridges are in the network namespace of a keeper's thread. No file has the thread's id, so the script tries all.
+        // The bridges are in the network namespace of a keeper's thread. No file has the id of the thread, so the script
+        // tries all threads.
         let threads = format!("/proc/{}/task/*", self.state().keeper);
         let set = format!("nsenter --net=$thread/ns/net ip link set {port} {state}");
         let script = format!("for thread in {threads}; do {set} 2>/dev/null && exit; done; exit 1");

@@ -49,8 +49,8 @@ fn the_python_examples_give_the_documented_results_and_leave_nothing() {
     assert_ne!(phase(0, "stamp"), phase(1, "stamp"));
     assert!(runs[1]["at"]["onset"]["spread_us"].is_f64(), "{}", runs[1]["at"]);
 
-    // The wrapper deletes the root qdisc of n1 after `heal`, so the verify of the third phase fails. The example keeps the
-    // results of the first two phases and exits with the code of verify.
+    // The wrapper deletes the root qdisc of n1 after `heal`, so the `verify` of the third phase fails. The example keeps
+    // the results of the first two phases and exits with the code of `verify`.
     let wrapper = lab.directory().join("wrapper");
     let script = format!(
         "#!/bin/sh\ncase \"$*\" in\n\

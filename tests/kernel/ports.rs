@@ -142,8 +142,8 @@ fn every_kind_of_cut_is_read_back_from_the_kernel_as_it_was_written() {
         let status = lab.netemctl("--json status").expect(0).json();
         let n1 = &status["nodes"]["n1"];
         assert_eq!(n1["drift"].as_array().map(Vec::len), Some(0), "{n1}");
-        // 2 peers with 3 addresses, 2 directions, and 10 filters each: 4 ports as source or destination, and the fragments of 2
-        // protocols.
+        // 2 peers with 3 addresses, 2 directions, and 10 filters each. 8 filters match 4 ports as source or destination, and 2
+        // filters match the fragments of 2 protocols.
         assert_eq!(n1["cuts"].as_array().map(Vec::len), Some(2 * 3 * 2 * 10), "{n1}");
         drop(lab.netemctl("heal").expect(0));
     }

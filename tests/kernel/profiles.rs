@@ -103,7 +103,7 @@ fn any_leaf_changes_in_place_to_any_other_with_the_same_distributions() {
                 row.iter().map(|profile| scratch.supported(with_mark_of(*profile, first))).collect();
             scratch.add(2, first);
             let mut from = first;
-            // After each other profile comes the minimal profile with the same mark. So each parameter must also disappear.
+            // The minimal profile with the same mark follows each profile. So changes must also remove each parameter.
             for to in others.into_iter().flat_map(|other| [other, minimal(first)]).chain([first]) {
                 prop_assert_eq!(to.mark(), first.mark());
                 scratch.change(2, from, to);

@@ -1,4 +1,4 @@
-//! Traffic of the tests' own: UDP sockets in the nodes, a stream with a clock in every packet.
+//! UDP traffic of the tests: a mesh of sockets in all nodes, and a stream of packets with timestamps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,45 +18,45 @@ use nix::{
 
 use crate::lab::Lab;
 
-/// Where each node of a mesh listens.
+/// The UDP port of each node of a mesh.
 pub(crate) const PORT: u16 = 7000;
 
-/// Longer than any delay in these tests, neighbour resolution included.
+/// The time until all packets have arrived: longer than any delay in these tests plus the neighbour resolution.
 pub(crate) const WAIT: Duration = Duration::from_secs(1);
 
-/// Runs `work` on a thread that is in a node's network namespace: sockets that it opens stay there.
-#[expect(clippy::disallowed_methods, reason = "a thread of the test's own moves, and ends")]
+/// Runs `work` on a new thread in the network namespace of a node. Sockets that `work` opens stay in the namespace.
+#[expect(clippy::disallowed_methods, reason = "only a new thread of the test enters the namespace")]
 pub(crate) fn within<T: Send>(lab: &Lab, node: &str, work: impl FnOnce() -> T + Send) -> T {
     let network = lab.network(node);
-    let enter = move || {
+    let enter_and_work = move || {
         setns(network, CloneFlags::CLONE_NEWNET).unwrap();
         work()
     };
-    thread::scope(|scope| scope.spawn(enter).join().unwrap())
+    thread::scope(|scope| scope.spawn(enter_and_work).join().unwrap())
 }
 
-/// A UDP socket inside a node, on one of its addresses.
+/// A UDP socket in a node, bound to an address and a port of the node.
 pub(crate) fn udp(lab: &Lab, node: &str, address: IpAddr, port: u16) -> UdpSocket {
     within(lab, node, || UdpSocket::bind((address, port)).unwrap())
 }
 
-/// The `number`-th node's address in the lab's database network.
+/// The IPv4 address of node `number` in the lab's database network.
 pub(crate) fn v4(number: u16) -> IpAddr {
     let [high, low] = number.to_be_bytes();
     [10, 78, high, low].into()
 }
 
-/// The same for IPv6.
+/// The IPv6 address of node `number` in the lab's database network.
 pub(crate) fn v6(number: u16) -> IpAddr {
     [0xfd78, 0, 0, 0, 0, 0, 0, number].into()
 }
 
-/// One socket per node and family, all of them able to send to all others.
+/// A UDP socket for each node and address family. Each socket can send to all others of its family.
 pub(crate) struct Mesh {
     sockets: BTreeMap<(u16, bool), UdpSocket>,
 }
 
-/// A pair of nodes by their numbers, and whether the packet was IPv4.
+/// A packet that arrived: the number of the sender, the number of the receiver, and true for IPv4.
 pub(crate) type Heard = (u16, u16, bool);
 
 impl Mesh {
@@ -72,45 +72,46 @@ impl Mesh {
         Self { sockets }
     }
 
-    /// Has everybody send to everybody, and checks that just those pairs are heard that `reaches` accepts.
+    /// Sends a packet between all pairs. Checks that packets arrive between the pairs that `reaches` accepts, and
+    /// between no others.
     #[track_caller]
     pub(crate) fn assert_heard(&self, reaches: impl Fn(u16, u16) -> bool) {
-        let (heard, wanted) = (self.who_hears_whom(), self.pairs(reaches));
+        let (heard, wanted) = (self.exchange(), self.pairs(reaches));
         let missing: Vec<_> = wanted.difference(&heard).collect();
         let leaked: Vec<_> = heard.difference(&wanted).collect();
         assert!(missing.is_empty() && leaked.is_empty(), "(from, to, IPv4) missing: {missing:?}, leaked: {leaked:?}");
     }
 
-    /// Sends from everybody to everybody, waits, and answers who heard whom. No send may fail.
-    fn who_hears_whom(&self) -> BTreeSet<Heard> {
+    /// Sends a packet between all pairs, waits, and returns the packets that arrived. Panics if a send fails.
+    fn exchange(&self) -> BTreeSet<Heard> {
         self.drain();
         self.send();
         thread::sleep(WAIT);
         self.drain()
     }
 
-    /// Sends from everybody to everybody.
+    /// Sends a packet between all pairs. Panics if a send fails.
     pub(crate) fn send(&self) {
         for ((from, is_v4), socket) in &self.sockets {
             for (to, _) in self.sockets.keys().filter(|(to, family)| to != from && family == is_v4) {
                 let address = if *is_v4 { v4(*to) } else { v6(*to) };
                 let sent = socket.send_to(&from.to_be_bytes(), SocketAddr::new(address, PORT));
-                sent.unwrap_or_else(|error| panic!("n{from} may not send to n{to}: {error}"));
+                sent.unwrap_or_else(|error| panic!("n{from} cannot send to n{to}: {error}"));
             }
-            // Each first packet has a broadcast before it, which the bridge copies to every port: all at once, they
-            // overflow the receive queue that all namespaces share (net.core.netdev_max_backlog).
+            // The first packet to an address causes a broadcast, which the bridge copies to every port. Without this
+            // pause, the copies overflow the receive queue that all namespaces share (net.core.netdev_max_backlog).
             thread::sleep(Duration::from_millis(10));
         }
     }
 
-    /// All ordered pairs, in both families, that `keep` accepts.
+    /// All ordered pairs that `keep` accepts, for both address families.
     fn pairs(&self, keep: impl Fn(u16, u16) -> bool) -> BTreeSet<Heard> {
         let ends = self.sockets.keys().flat_map(|from| self.sockets.keys().map(move |to| (from, to)));
         let pairs = ends.filter(|(from, to)| from.1 == to.1 && from.0 != to.0 && keep(from.0, to.0));
         pairs.map(|((from, is_v4), (to, _))| (*from, *to, *is_v4)).collect()
     }
 
-    /// Who has been heard by whom since this was asked last.
+    /// The packets that arrived since the last call.
     pub(crate) fn drain(&self) -> BTreeSet<Heard> {
         let mut heard = BTreeSet::new();
         for ((to, is_v4), socket) in &self.sockets {
@@ -123,14 +124,14 @@ impl Mesh {
     }
 }
 
-/// A stream of UDP packets, a thousand a second, from one node to another.
+/// A stream of 1,000 UDP packets per second from one node to another.
 pub(crate) struct Stream {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<u64>,
     receiver: JoinHandle<Vec<Duration>>,
 }
 
-/// What became of a stream.
+/// The result of a stream.
 #[derive(Debug)]
 pub(crate) struct Streamed {
     pub(crate) sent: u64,
@@ -139,14 +140,14 @@ pub(crate) struct Streamed {
 }
 
 impl Streamed {
-    /// That nothing has happened to it: no packet was lost, none was early, and in general none was late.
+    /// Checks that no packet was lost, that no packet was early, and that the median packet was not late.
     #[track_caller]
     pub(crate) fn assert_undisturbed(mut self, one_way: Duration) {
-        assert!(self.sent > 1_000, "{} packets are not much of a stream", self.sent);
+        assert!(self.sent > 1_000, "the stream sent only {} packets", self.sent);
         assert_eq!(self.delays.len() as u64, self.sent, "packets were lost");
         self.delays.sort();
-        let (least, median) = (self.delays[0], self.delays[self.delays.len() / 2]);
-        assert!(least >= one_way && median < one_way + Duration::from_millis(50), "{least:?}, in general {median:?}");
+        let (min, median) = (self.delays[0], self.delays[self.delays.len() / 2]);
+        assert!(min >= one_way && median < one_way + Duration::from_millis(50), "minimum {min:?}, median {median:?}");
     }
 }
 
@@ -156,7 +157,7 @@ impl Stream {
         let sink = udp(lab, &format!("n{to}"), v4(to), 7001);
         source.connect((v4(to), 7001)).unwrap();
         sink.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
-        // On one CPU with nine agents at work the receiver has to wait: not to be taken for loss in the network.
+        // On a busy CPU, the receiver reads late. The large buffer prevents drops, which would look like loss.
         setsockopt(&sink, sockopt::RcvBufForce, &(16 * 1024 * 1024)).unwrap();
         let epoch = Instant::now();
         let stop = Arc::new(AtomicBool::new(false));
@@ -175,7 +176,7 @@ impl Stream {
         let receiver = thread::spawn(move || {
             let mut packet = [0; 8];
             let mut delays = Vec::new();
-            // Two seconds of silence are the end: longer than any delay in these tests.
+            // The stream has ended if no packet arrives for 2 s, which is longer than any delay in these tests.
             while sink.recv(&mut packet).is_ok() {
                 delays.push(epoch.elapsed().saturating_sub(Duration::from_nanos(u64::from_be_bytes(packet))));
             }

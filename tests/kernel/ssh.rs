@@ -1,4 +1,5 @@
-//! The main job over real sshds, with no daemon on any node: deadlines hold whoever is gone, and nothing is left.
+//! The main commands over real sshds, on nodes without a daemon. Timed partitions end although sessions, controllers or
+//! keepers have ended, and nothing is left on the nodes.
 
 use std::{
     fs,
@@ -11,13 +12,13 @@ use serde_json::Value;
 
 use crate::{
     lab::{Ran, retry_while_busy, shipped},
-    sshd::{HOME, Hosts, end, strip, wait_until},
+    sshd::{HOME, Hosts, kill_process, strip, wait_until},
 };
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
-fn hosts(are_equipped: bool) -> Hosts {
-    Hosts::up(&shipped("uniform-3-rtt100.toml"), are_equipped)
+fn hosts(have_netemctl: bool) -> Hosts {
+    Hosts::up(&shipped("uniform-3-rtt100.toml"), have_netemctl)
 }
 
 #[track_caller]
@@ -30,12 +31,13 @@ fn status(hosts: &Hosts) -> Value {
     hosts.netemctl("status --json").expect(0).json()
 }
 
-/// How many packets a kernel of this node would drop: the filters that a partition is made of.
+/// True if the node has ingress filters that drop packets, as in a partition.
 fn is_cut(hosts: &Hosts, node: &str) -> bool {
     hosts.lab.exec(node, "tc filter show dev db0 ingress").contains("drop")
 }
 
-/// Apply, verify, partition for a time with everybody gone, heal, clear; then the machines are as they were found.
+/// Runs `apply`, `verify`, a timed partition that ends without a session, `heal` and `clear`. The nodes then have no
+/// qdiscs, processes or files of netemctl.
 #[test]
 fn the_main_job_by_ssh_leaves_nothing_behind() {
     let hosts = hosts(true);
@@ -50,7 +52,7 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
         assert_eq!(shown["nodes"][node]["state"], "ok");
     }
 
-    // A deadline holds with no session and no controller: what is left on the nodes are the keepers.
+    // The partition ends without a session and without a controller. Only the keepers run on the nodes.
     drop(hosts.netemctl("partition n3 --for 6s").expect(0));
     let began = Instant::now();
     wait_until("no session is left", || NODES.iter().all(|node| hosts.processes(node).len() == 1));
@@ -58,7 +60,7 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
     wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));
     assert!(began.elapsed() > Duration::from_secs(4), "{:?}", began.elapsed());
 
-    // What stays in force needs no process, and the next session goes on from the journal.
+    // A topology in force needs no process. The next session continues from the journal.
     wait_until("the keepers have ended", || NODES.iter().all(|node| hosts.processes(node).is_empty()));
     assert!(hosts.lab.exec("n1", "tc qdisc show dev db0").contains("netem"));
     let shown = status(&hosts);
@@ -74,7 +76,7 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
     }
 }
 
-/// An operator who may do nothing else as root, on hosts of which two are behind the third.
+/// The operator may run only the agent as root. The jump host n1 leads to n2 and n3.
 #[test]
 fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
     let hosts = hosts(true);
@@ -105,8 +107,8 @@ fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
     }
 }
 
-/// The lines of README's sequence by ssh, from the inventory on, with three nodes in the place of nine.
-fn of_readme() -> Vec<String> {
+/// The README's commands for ssh, from `netemctl inventory init --push` on, for three nodes instead of nine.
+fn readme_commands() -> Vec<String> {
     let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
     let lines = readme.lines().skip_while(|line| !line.starts_with("    netemctl inventory init --push"));
     let lines = lines.take_while(|line| !line.is_empty());
@@ -121,7 +123,7 @@ fn the_commands_of_the_readme_find_what_was_pushed_and_leave_the_machines_as_the
     fs::create_dir(hosts.path("bin")).unwrap();
     strip(env!("CARGO_BIN_EXE_netemctl"), &hosts.path("bin/netemctl"));
     std::os::unix::fs::symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/topologies"), hosts.path("topologies")).unwrap();
-    let lines = of_readme();
+    let lines = readme_commands();
     let [init, _edit, export, apply, clear] = &lines[..] else { panic!("{lines:?}") };
     let run = |script: &str| {
         let folder = hosts.path("");
@@ -132,13 +134,13 @@ fn the_commands_of_the_readme_find_what_was_pushed_and_leave_the_machines_as_the
     };
     let ran: Ran = run(init);
     assert_eq!(ran.expect(0).stderr.matches("copied this netemctl").count(), 3);
-    // As the comment has it.
+    // The README tells the reader to add the interface to the file.
     hosts.rewrite("cluster.toml", |text| text.replace("[nodes]", "interface = \"db0\"\n[nodes]"));
     drop(run(&format!("{export}\n{apply}")).expect(0));
     assert!(NODES.iter().all(|node| hosts.lab.exec(node, "tc qdisc show dev db0").contains("netem")));
     drop(run(&format!("{export}\nnetemctl partition n3\n{clear}")).expect(0));
     assert_eq!(hosts.lab.tc(), before);
-    // The program that was pushed is all that stays.
+    // Only the pushed program stays on the nodes.
     for node in NODES {
         let is_pushed = |file: &String| file.starts_with("/run/test/home/.cache/netemctl/netemctl-");
         wait_until("nothing but the pushed program is left", || {
@@ -147,14 +149,14 @@ fn the_commands_of_the_readme_find_what_was_pushed_and_leave_the_machines_as_the
     }
 }
 
-/// Every end but the orderly one: the controller killed while it measures, the ssh connections cut, a keeper killed.
+/// Kills the controller during a measurement, cuts the ssh connections of a node, and kills a keeper.
 #[test]
-fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
+fn a_timed_partition_ends_after_the_controller_the_connection_or_the_keeper_is_lost() {
     let hosts = hosts(true);
     let before = hosts.lab.tc();
     apply(&hosts);
 
-    // The controller is killed in the middle of something; its ssh and what that started end by themselves.
+    // The controller is killed during a `verify`. Its ssh processes and its sessions end by themselves.
     drop(hosts.netemctl("partition n2 --for 8s").expect(0));
     let mut verify = hosts.command(["verify", "--count", "500"]).stdout(Stdio::null()).spawn().unwrap();
     wait_until("there are sessions", || hosts.processes("n1").len() == 2);
@@ -164,7 +166,7 @@ fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
     wait_until("no ssh is left", || hosts.ssh_processes().is_empty());
     wait_until("the partition is over", || !NODES.iter().any(|node| is_cut(&hosts, node)));
 
-    // The management network of a node is gone, with a session on it that nobody ends.
+    // The management network of n2 fails. The keeper on n2 still ends the partition.
     drop(hosts.netemctl("partition n2 --for 8s").expect(0));
     hosts.lab.exec("n2", "ip link set mgmt0 down");
     assert!(is_cut(&hosts, "n2"));
@@ -173,10 +175,10 @@ fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
     wait_until("the partition is over", || !is_cut(&hosts, "n2"));
     hosts.lab.exec("n2", "ip link set mgmt0 up");
 
-    // A keeper that is killed ends nothing; the next session starts one that makes up for it.
+    // A killed keeper does not end the partition. The next session starts a new keeper, which ends the partition.
     drop(hosts.netemctl("partition n2 --for 3s").expect(0));
     let keeper = hosts.keepers("n2")[0];
-    end(keeper);
+    kill_process(keeper);
     thread::sleep(Duration::from_secs(4));
     assert!(is_cut(&hosts, "n2"));
     let shown = status(&hosts);
@@ -190,32 +192,33 @@ fn whatever_is_killed_deadlines_hold_or_are_made_up_for() {
     }
 }
 
-/// Nothing is there at first, then it is copied, once; and what ssh has to complain about is one line for each node.
+/// Without netemctl on the nodes and after each ssh failure, `status` prints one line with the cause. `--push-binary`
+/// copies netemctl once.
 #[test]
-fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
+fn status_names_the_cause_of_an_ssh_failure_and_push_copies_netemctl_once() {
     let hosts = hosts(false);
-    let said = |part: &str| {
+    let assert_cause = |part: &str| {
         let ran = hosts.netemctl("status").expect(6);
-        // Nodes that say the same share a line.
+        // Nodes with the same error share a line.
         let is_of_n1 = |line: &&str| line.starts_with("n1: ") || line.starts_with("n[1-3]: ");
         let lines: Vec<&str> = ran.stdout.lines().filter(is_of_n1).collect();
         assert!(lines.len() == 1 && lines[0].contains(part), "{}{}", ran.stdout, ran.stderr);
     };
-    said("no netemctl on the host; install it there, or copy this one there with --push");
+    assert_cause("no netemctl on the host; install it there, or copy this one there with --push");
 
     let known = fs::read_to_string(hosts.path("known")).unwrap();
     hosts.rewrite("known", |_| String::new());
-    said("its host key is not known; log in once with ssh host-of-n1");
+    assert_cause("its host key is not known; log in once with ssh host-of-n1");
     let stranger = fs::read_to_string(hosts.path("stranger.pub")).unwrap();
     hosts.rewrite("known", |_| format!("10.77.0.1 {stranger}10.77.0.2 {stranger}10.77.0.3 {stranger}"));
-    said("ssh-keygen -R host-of-n1");
+    assert_cause("ssh-keygen -R host-of-n1");
     hosts.rewrite("known", |_| known);
     let authorized = fs::read_to_string(hosts.path("authorized")).unwrap();
     hosts.rewrite("authorized", |_| stranger);
-    said("ssh cannot log in (root@10.77.0.1: Permission denied (publickey)");
+    assert_cause("ssh cannot log in (root@10.77.0.1: Permission denied (publickey)");
     hosts.rewrite("authorized", |_| authorized);
 
-    // What is no program for that machine is not left there. One node is enough for the copying.
+    // netemctl removes a copy that does not run on the host. One node is enough from here on.
     hosts.rewrite("inventory.toml", |text| text.split("[nodes.n2]").next().unwrap_or_default().to_owned());
     hosts.rewrite("fake", |_| "not a program".to_owned());
     let fake = hosts.path("fake");
@@ -235,7 +238,8 @@ fn what_stands_in_the_way_is_named_and_netemctl_is_copied_where_it_is_not() {
     assert!(files[0].starts_with(concat!("/run/test/home/.cache/netemctl/netemctl-", env!("CARGO_PKG_VERSION"), "-")));
 }
 
-/// The guard of a host that has no config: the caller names what may be shaped, but not the way that it came by.
+/// On a host without a config, the inventory names the interface to shape. The agent refuses the interface of its own
+/// ssh session.
 #[test]
 fn the_interface_of_the_ssh_session_is_refused() {
     let hosts = hosts(true);
@@ -256,9 +260,9 @@ fn the_interface_of_the_ssh_session_is_refused() {
     }
 }
 
-/// A host's own config has the last word: on which node it is, and on what may be shaped.
+/// A config on the host takes precedence over the inventory.
 #[test]
-fn a_host_that_has_a_config_is_what_that_says() {
+fn a_config_on_the_host_determines_the_node_name_and_the_interfaces() {
     let hosts = hosts(true);
     let before = hosts.lab.tc();
     hosts.configure("n1", "node = 'n1'\ninterfaces = ['eth9']\nsocket = '/run/n1.sock'\n");

@@ -1,8 +1,8 @@
-//! Hosts that are reached by ssh alone: the nodes of a lab, each with a real sshd, and its controller host.
+//! A lab whose nodes run real sshds ([`Hosts`]). The controller host reaches the nodes only by ssh.
 //!
-//! Each sshd is in a mount namespace of its own, so that each node is a machine with its own `/run`, `/etc` and
-//! root's home, and its own netemctl, or none. It listens on the lab's management network only. What ssh and sshd need lies in
-//! a folder that goes with this value.
+//! Each sshd has its own mount namespace. So each node has its own `/run`, `/etc` and home of root, and its own installed
+//! netemctl, or none. The sshds listen on the lab's management network only. The files of ssh and sshd are in a temporary
+//! folder.
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,11 @@ use tempfile::TempDir;
 
 use crate::lab::{Lab, Ran};
 
-/// How long anything may take that takes a moment.
-const SOON: Duration = Duration::from_secs(40);
+/// The timeout of [`wait_until`] and [`Hosts::wait_until_clean`].
+const TIMEOUT: Duration = Duration::from_secs(40);
 
-/// What makes a node's mount namespace a machine of its own. Arguments: the folder, the node, and netemctl, if it is
-/// installed there.
+/// The script that sets up a node's mount namespace and runs its sshd. The arguments are the folder, the node, and the
+/// path of netemctl. An empty path installs nothing.
 const HOST: &str = r#"
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -39,23 +39,23 @@ cp -p "$1/passwd" "$1/shadow" "$1/sudoers" /run/test/etc
 mkdir /run/test/etc/netemctl
 mount --bind /run/test/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
-# The folders that the file is in may be closed to other users.
+# Other users may have no access to the folders of the file, so it is mounted here.
 [ -z "$3" ] || { : >/usr/local/bin/netemctl; mount --bind "$3" /usr/local/bin/netemctl; }
-rm -rf /run/mount # of mount(8)
+rm -rf /run/mount # mount(8) creates it
 exec /usr/sbin/sshd -D -f "$1/$2.sshd" -E "$1/$2.log"
 "#;
 
-/// What the operator may do as root.
+/// The sudoers file: the operator may run only the agent of netemctl as root.
 const SUDOERS: &str = "\
 Defaults env_reset
 Defaults secure_path = /usr/local/bin:/usr/bin:/bin
 operator ALL = (root) NOPASSWD: /usr/local/bin/netemctl agent --stdio *
 ";
 
-/// Where root is at home on a node.
+/// The home of root on a node.
 pub(crate) const HOME: &str = "/run/test/home";
 
-/// A lab whose nodes are reached by ssh from its controller host.
+/// A lab whose controller host reaches the nodes by ssh.
 pub(crate) struct Hosts {
     pub(crate) lab: Lab,
     folder: TempDir,
@@ -63,12 +63,12 @@ pub(crate) struct Hosts {
 }
 
 impl Hosts {
-    /// The nodes of a topology, with netemctl installed on them, or not.
-    pub(crate) fn up(topology: &Path, are_equipped: bool) -> Self {
+    /// Starts the nodes of a topology, each with an sshd. With `have_netemctl`, netemctl is installed on the nodes.
+    pub(crate) fn up(topology: &Path, have_netemctl: bool) -> Self {
         let lab = Lab::up_with(topology, &["--controller"]);
-        // In /tmp, since each node has a /run of its own.
+        // The folder is in /tmp, because each node has its own /run.
         let folder = tempfile::Builder::new().prefix("netemctl-ssh-").tempdir_in("/tmp").unwrap();
-        // sshd looks for a user's keys as that user.
+        // sshd reads the keys of a user with the rights of this user.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o711)).unwrap();
         let mut hosts = Self { lab, folder, sshds: BTreeMap::new() };
         hosts.make_keys();
@@ -76,9 +76,9 @@ impl Hosts {
         let nodes: Vec<String> = hosts.lab.state().threads.keys().map(ToString::to_string).collect();
         hosts.write_config(&nodes);
         for node in &nodes {
-            let sshd = hosts.start_sshd(node, are_equipped);
+            let sshd = hosts.start_sshd(node, have_netemctl);
             hosts.sshds.insert(node.clone(), sshd);
-            // What the lab brings along is not what is tested here.
+            // The tests use keepers and not the agents of the lab.
             hosts.end_agent_of_lab(node);
         }
         hosts
@@ -96,8 +96,8 @@ impl Hosts {
         fs::copy(self.path("user.pub"), self.path("authorized")).unwrap();
     }
 
-    /// Root's home is in the node's own `/run`; and root may log in by key, whatever this machine says, as may somebody
-    /// who is nobody else but may run netemctl's agent by sudo.
+    /// Writes passwd, shadow and sudoers for the nodes. The users root and operator can log in with a key. The home of root
+    /// is in the node's own `/run`. The operator may run the agent of netemctl by sudo.
     fn make_accounts(&self) {
         let with = |file: &str, accounts: [&str; 2]| {
             let others = fs::read_to_string(file).unwrap();
@@ -147,8 +147,8 @@ impl Hosts {
         fs::write(self.path("inventory.toml"), inventory).unwrap();
     }
 
-    fn start_sshd(&self, node: &str, is_equipped: bool) -> Child {
-        let binary = if is_equipped { env!("CARGO_BIN_EXE_netemctl") } else { "" };
+    fn start_sshd(&self, node: &str, has_netemctl: bool) -> Child {
+        let binary = if has_netemctl { env!("CARGO_BIN_EXE_netemctl") } else { "" };
         let folder = self.folder.path().to_string_lossy().into_owned();
         let arguments = ["lab", "exec", node, "--", "unshare", "-m", "sh", "-ec", HOST, "host", &folder, node, binary];
         let sshd = self.lab.command(arguments).stdout(Stdio::null()).spawn().unwrap();
@@ -158,7 +158,7 @@ impl Hosts {
         sshd
     }
 
-    /// Gives a node a config of its own.
+    /// Writes the config of the agent on a node.
     pub(crate) fn configure(&self, node: &str, text: &str) {
         fs::write(self.on(node, "/etc/netemctl/agent.toml"), text).unwrap();
     }
@@ -167,17 +167,17 @@ impl Hosts {
         let agents = self.processes(node);
         assert_eq!(agents.len(), 1, "one agent: {agents:?}");
         for pid in agents.keys() {
-            end(*pid);
+            kill_process(*pid);
         }
         wait_until("the lab's agent is gone", || self.processes(node).is_empty());
     }
 
-    /// netemctl on the controller host, by ssh.
+    /// Runs netemctl on the controller host with an inventory of ssh hosts.
     pub(crate) fn run<A: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Ran {
         self.command(arguments).output().unwrap().into()
     }
 
-    /// The same with arguments that are separated by spaces.
+    /// Runs netemctl like [`Hosts::run`], with arguments that are separated by spaces.
     pub(crate) fn netemctl(&self, line: &str) -> Ran {
         self.run(line.split_whitespace())
     }
@@ -189,13 +189,13 @@ impl Hosts {
         command
     }
 
-    /// A file of ssh's or sshd's, to be replaced.
+    /// Changes the text of a file in the folder of ssh and sshd. A missing file counts as empty.
     pub(crate) fn rewrite(&self, name: &str, change: impl FnOnce(String) -> String) {
         let text = fs::read_to_string(self.path(name)).unwrap_or_default();
         fs::write(self.path(name), change(text)).unwrap();
     }
 
-    /// The processes in the network of a node, apart from sshd's: number and command line.
+    /// The command lines of the processes in a node's network namespace, by pid. Excludes sshd and the keeper of the lab.
     pub(crate) fn processes(&self, node: &str) -> BTreeMap<i32, String> {
         let network = self.lab.network(node).metadata().unwrap().ino();
         in_network(network)
@@ -204,12 +204,12 @@ impl Hosts {
             .collect()
     }
 
-    /// The keepers of a node.
+    /// The pids of the keepers on a node.
     pub(crate) fn keepers(&self, node: &str) -> Vec<i32> {
         self.processes(node).into_iter().filter(|(_, line)| line.contains("--keeper")).map(|(pid, _)| pid).collect()
     }
 
-    /// A path on a node.
+    /// The path of a node's file, as seen from the test.
     pub(crate) fn on(&self, node: &str, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.sshds[node].id()))
     }
@@ -237,7 +237,7 @@ impl Hosts {
         files
     }
 
-    /// What is there of files in the places where netemctl could leave something.
+    /// The files in the folders of a node where netemctl writes files.
     pub(crate) fn left_on(&self, node: &str) -> Vec<String> {
         let entries = fs::read_dir(self.on(node, "/run")).unwrap().flatten();
         let mut left: Vec<_> = entries.map(|entry| entry.file_name().display().to_string()).collect();
@@ -246,10 +246,10 @@ impl Hosts {
         left
     }
 
-    /// Waits until a node has nothing of netemctl any more but what is installed.
+    /// Waits until a node has no process and no file of netemctl, except the installed program.
     #[track_caller]
     pub(crate) fn wait_until_clean(&self, node: &str) {
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + TIMEOUT;
         while !(self.processes(node).is_empty() && self.left_on(node).is_empty()) {
             assert!(Instant::now() < deadline, "{:?} {:?} on {node}", self.processes(node), self.left_on(node));
             thread::sleep(Duration::from_millis(50));
@@ -263,47 +263,48 @@ impl Drop for Hosts {
             drop(sshd.kill());
             drop(sshd.wait());
         }
-        // What a test that failed has left there.
+        // A failed test may leave processes on the nodes.
         for node in self.sshds.keys() {
-            self.processes(node).into_keys().for_each(end);
+            self.processes(node).into_keys().for_each(kill_process);
         }
     }
 }
 
-/// Ends a process of the test's own lab.
-pub(crate) fn end(pid: i32) {
-    // It may have ended at this very moment.
+/// Kills a process of this test's lab.
+pub(crate) fn kill_process(pid: i32) {
+    // The process may have ended just before.
     let _gone = kill(Pid::from_raw(pid), Signal::SIGKILL);
 }
 
+/// The command lines of the processes in a network namespace, by pid.
 fn in_network(network: u64) -> BTreeMap<i32, String> {
     let processes = fs::read_dir("/proc").unwrap().flatten();
-    let one = |entry: fs::DirEntry| {
+    let process = |entry: fs::DirEntry| {
         let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
         let own = fs::metadata(entry.path().join("ns/net")).ok()?.ino();
         let line = fs::read(entry.path().join("cmdline")).ok()?;
-        // One that is dead and not collected has no command line.
+        // A zombie process has no command line.
         (own == network && !line.is_empty()).then(|| (pid, String::from_utf8_lossy(&line).replace('\0', " ")))
     };
-    processes.filter_map(one).collect()
+    processes.filter_map(process).collect()
 }
 
 #[track_caller]
 pub(crate) fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain until {what}");
+        assert!(Instant::now() < deadline, "timeout while waiting until {what}");
         thread::sleep(Duration::from_millis(50));
     }
 }
 
-/// Makes a small copy of a program.
+/// Copies a program without its symbols, which makes the copy small.
 pub(crate) fn strip(program: &str, copy: &Path) {
     run("strip", &["-o", &copy.to_string_lossy(), program]);
 }
 
 fn run(program: &str, arguments: &[&str]) {
-    #[expect(clippy::disallowed_methods, reason = "the keys are ssh's own")]
+    #[expect(clippy::disallowed_methods, reason = "the tests use ssh-keygen and strip")]
     let output = Command::new(program).args(arguments).output().unwrap();
     assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
 }

@@ -1,4 +1,4 @@
-//! What begins and ends by itself does so on every node, at the agreed instant, whoever else is gone.
+//! Timed partitions begin and end on all nodes at the agreed time, also after an agent or the controller has ended.
 
 use std::{
     fs,
@@ -25,14 +25,14 @@ use crate::{
     sockets::{Mesh, Stream, udp, v4},
 };
 
-/// How late something may be on one CPU with nine agents.
-const SOON: Duration = Duration::from_secs(2);
+/// The largest lateness of a timed change on one CPU with nine agents.
+const LATENESS: Duration = Duration::from_secs(2);
 
 fn in_z3(node: u16) -> bool {
     node >= 7
 }
 
-/// The time of the wall clock, in seconds.
+/// The wall-clock time in seconds.
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
 }
@@ -41,34 +41,34 @@ fn sleep_until(moment: f64) {
     thread::sleep(Duration::from_secs_f64((moment - now()).max(0.0)));
 }
 
-/// Runs a command that changes something. Answers at which instant all nodes did.
+/// Runs a command that changes the network. Returns the agreed time of the change and the JSON output.
 #[track_caller]
 pub(crate) fn change(lab: &Lab, line: &str) -> (f64, Value) {
     let changed = lab.netemctl(&format!("--json {line}")).expect(0).json();
     (changed["onset"]["agreed"].as_f64().unwrap(), changed)
 }
 
-/// Where the files of a node are.
+/// The folder of a node's files.
 pub(crate) fn home(lab: &Lab, node: &str) -> PathBuf {
     lab.directory().join("nodes").join(node)
 }
 
-/// Kills the agent of a node as the out-of-memory killer would.
+/// Kills the agent of a node with SIGKILL, like the out-of-memory killer.
 pub(crate) fn kill_agent(lab: &Lab, node: &str) {
     let config = home(lab, node).join("agent.toml");
-    let is_its = |pid: &i32| {
+    let is_agent = |pid: &i32| {
         let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         String::from_utf8_lossy(&command).contains(&*config.to_string_lossy())
     };
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let agents: Vec<i32> =
-        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_its).collect();
+        processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(is_agent).collect();
     assert_eq!(agents.len(), 1, "{node} has one agent");
     kill(Pid::from_raw(agents[0]), Signal::SIGKILL).unwrap();
     wait_until(|| UnixStream::connect(home(lab, node).join("agent.sock")).is_err());
 }
 
-/// An agent that is started again by hand, in its node and with its own config.
+/// An agent that the test has started in a node, with the config of the node's first agent.
 pub(crate) struct Restarted(Child);
 
 impl Restarted {
@@ -76,7 +76,7 @@ impl Restarted {
         Self::start_with(lab, node, &[])
     }
 
-    /// The same with more in its environment, each as `NAME=VALUE`.
+    /// Starts an agent with more environment variables, each as `NAME=VALUE`.
     pub(crate) fn start_with(lab: &Lab, node: &str, environment: &[String]) -> Self {
         let config = home(lab, node).join("agent.toml");
         let mut command = lab.command(["lab", "exec", node, "--", "env"]);
@@ -87,7 +87,7 @@ impl Restarted {
     }
 }
 
-/// Kills the agent of a node and starts it again with more in its config.
+/// Kills the agent of a node, appends text to its config, and starts it again.
 pub(crate) fn restart_with(lab: &Lab, node: &str, more: &str) -> Restarted {
     kill_agent(lab, node);
     let config = home(lab, node).join("agent.toml");
@@ -105,15 +105,15 @@ impl Drop for Restarted {
 
 #[track_caller]
 pub(crate) fn wait_until(condition: impl Fn() -> bool) {
-    // On a busy machine an agent alone takes ten seconds to start in user-mode Linux.
+    // In user-mode Linux on a busy machine, the start of an agent alone takes 10 s.
     let deadline = Instant::now() + Duration::from_mins(1);
     while !condition() {
-        assert!(Instant::now() < deadline, "in vain");
+        assert!(Instant::now() < deadline, "timeout");
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// A stream of a hundred packets a second, of which each is noted with the time at which it arrives.
+/// A stream of 100 packets per second. The receiver records the arrival time of each packet.
 pub(crate) struct Ticks {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<()>,
@@ -149,7 +149,7 @@ impl Ticks {
         Self { stop, sender, receiver }
     }
 
-    /// The silences of a third of a second and more: when each began and ended, in seconds after a moment.
+    /// The gaps of more than 0.3 s between two arrivals. Each gap is its start and its end, in seconds after `since`.
     pub(crate) fn silences(self, since: f64) -> Vec<(f64, f64)> {
         self.stop.store(true, Ordering::Relaxed);
         self.sender.join().unwrap();
@@ -178,15 +178,15 @@ fn all_nodes_cut_and_heal_at_one_instant() {
 }
 
 #[test]
-fn a_timed_partition_ends_with_nobody_there_to_end_it() {
+fn a_timed_partition_ends_without_the_controller() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     let mesh = Mesh::of(&lab, 9);
     let (begins, _) = change(&lab, "partition Z3 --for 6s");
     mesh.assert_heard(|a, b| in_z3(a) == in_z3(b));
     sleep_until(begins + 6.0);
-    thread::sleep(SOON);
-    assert_eq!(lab.tc(), before, "not a filter is left");
+    thread::sleep(LATENESS);
+    assert_eq!(lab.tc(), before, "no filter is left");
     mesh.assert_heard(|_, _| true);
     let status = lab.netemctl("--json status").expect(0).json();
     assert_eq!(status["partitions"], serde_json::json!([]));
@@ -202,14 +202,14 @@ fn an_agent_that_is_killed_and_started_when_the_time_is_up_leaves_nothing() {
     sleep_until(begins + 3.0);
     kill_agent(&lab, "n7");
     sleep_until(begins + 7.0);
-    assert!(lab.exec("n7", "tc filter show dev db0 ingress").contains("drop"), "nobody was there to heal n7");
+    assert!(lab.exec("n7", "tc filter show dev db0 ingress").contains("drop"), "n7 had no agent to heal it");
     mesh.assert_heard(|a, b| a != 7 && b != 7 || in_z3(a) == in_z3(b));
 
     let _agent = Restarted::start(&lab, "n7");
-    assert_eq!(lab.tc(), before, "not a filter is left");
+    assert_eq!(lab.tc(), before, "no filter is left");
     mesh.assert_heard(|_, _| true);
     drop(lab.netemctl("status").expect(0));
-    // What all nodes agree on, the restarted one does as well.
+    // The restarted agent takes part in new changes.
     drop(lab.netemctl("partition Z1").expect(0));
     drop(lab.netemctl("heal").expect(0));
 }
@@ -222,7 +222,7 @@ fn an_agent_that_is_killed_and_started_in_time_goes_on_with_the_time_that_is_lef
     let mesh = Mesh::of(&lab, 9);
     let (begins, _) = change(&lab, "partition Z3 --for 8s");
     kill_agent(&lab, "n7");
-    // Whatever was done to its interface meanwhile.
+    // Another program deletes the cuts while the agent is dead. The new agent adds them again.
     drop(lab.exec("n7", "tc filter del dev db0 ingress"));
     let _agent = Restarted::start(&lab, "n7");
     mesh.assert_heard(|a, b| in_z3(a) == in_z3(b));
@@ -230,7 +230,7 @@ fn an_agent_that_is_killed_and_started_in_time_goes_on_with_the_time_that_is_lef
     let left = status["nodes"]["n7"]["partitions"][0]["left_s"].as_f64().unwrap();
     assert!((begins + 8.0 - now() - left).abs() < 1.0, "{left} s are left");
     sleep_until(begins + 8.0);
-    thread::sleep(SOON);
+    thread::sleep(LATENESS);
     assert_eq!(lab.tc(), before);
     mesh.assert_heard(|_, _| true);
 }
@@ -265,21 +265,21 @@ fn a_flap_goes_down_and_up_when_it_should_for_several_periods() {
     thread::sleep(Duration::from_millis(500));
     let (begins, _) = change(&lab, "partition n9 --flap 1s/1500ms --for 11s");
     sleep_until(begins + 11.0);
-    thread::sleep(SOON);
+    thread::sleep(LATENESS);
     let silences = ticks.silences(begins);
     assert_eq!(silences.len(), 5, "{silences:?}");
-    // The last one ends with the partition.
+    // The last silence ends with the partition.
     let wanted = [0.0, 1.0, 2.5, 3.5, 5.0, 6.0, 7.5, 8.5, 10.0, 11.0];
     let seen = silences.iter().flat_map(|(down, up)| [down, up]);
-    let mut late: Vec<f64> = seen.zip(wanted).map(|(seen, wanted)| (seen - wanted).abs()).collect();
-    late.sort_by(f64::total_cmp);
-    // A machine that is busy elsewhere may hold up one of them.
-    assert!(late[5] < 0.1 && late[8] < 0.7, "{silences:?}");
+    let mut errors: Vec<f64> = seen.zip(wanted).map(|(seen, wanted)| (seen - wanted).abs()).collect();
+    errors.sort_by(f64::total_cmp);
+    // A busy machine may delay some of the ten turns. Four may be off by more than 0.1 s, and one by more than 0.7 s.
+    assert!(errors[5] < 0.1 && errors[8] < 0.7, "{silences:?}");
     assert_eq!(lab.tc(), before);
 }
 
 #[test]
-fn a_flap_disturbs_no_pair_that_it_does_not_concern() {
+fn a_flap_disturbs_no_other_pair() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let stream = Stream::start(&lab, 1, 4);
@@ -298,12 +298,12 @@ fn a_later_partition_begins_on_all_nodes_at_its_instant() {
     assert_eq!(changed["changed"], true);
     mesh.assert_heard(|_, _| true);
     let status = lab.netemctl("--json status").expect(0).json();
-    assert!(now() < asked + 10.0, "too slow a machine");
+    assert!(now() < asked + 10.0, "this machine is too slow for this test");
     assert_eq!(status["nodes"]["n7"]["partitions"][0]["is_on"], false);
     sleep_until(asked + 14.0);
     for ticks in ticks {
         let mut silences = ticks.silences(asked);
-        // A busy machine is silent for a while as well.
+        // A busy machine causes short silences too.
         silences.retain(|(down, up)| up - down >= 1.0);
         let [(down, up)] = silences[..] else { panic!("{silences:?}") };
         assert!((9.8..11.5).contains(&down) && (1.0..3.0).contains(&(up - down)), "{silences:?}");
@@ -318,12 +318,12 @@ fn partitions_that_overlap_end_in_either_order() {
         let mesh = Mesh::of(&lab, 9);
         let (first, _) = change(&lab, &format!("partition Z3 --for {z3}s"));
         let (second, _) = change(&lab, &format!("partition n1,n7 --for {n1}s"));
-        let together = |node| node == 1 || node == 7;
-        mesh.assert_heard(|a, b| in_z3(a) == in_z3(b) && together(a) == together(b));
+        let is_in_pair = |node| node == 1 || node == 7;
+        mesh.assert_heard(|a, b| in_z3(a) == in_z3(b) && is_in_pair(a) == is_in_pair(b));
         let (z3_ends, n1_ends) = (first + f64::from(z3), second + f64::from(n1));
-        sleep_until(z3_ends.min(n1_ends) + SOON.as_secs_f64());
-        mesh.assert_heard(|a, b| if z3 < n1 { together(a) == together(b) } else { in_z3(a) == in_z3(b) });
-        sleep_until(z3_ends.max(n1_ends) + SOON.as_secs_f64());
+        sleep_until(z3_ends.min(n1_ends) + LATENESS.as_secs_f64());
+        mesh.assert_heard(|a, b| if z3 < n1 { is_in_pair(a) == is_in_pair(b) } else { in_z3(a) == in_z3(b) });
+        sleep_until(z3_ends.max(n1_ends) + LATENESS.as_secs_f64());
         mesh.assert_heard(|_, _| true);
         assert_eq!(lab.tc(), before);
     }
@@ -338,7 +338,7 @@ fn a_change_that_is_interrupted_while_the_nodes_wait_is_on_none_of_them() {
         let mut partition = lab.command(["partition", "Z3"]);
         let mut partition = partition.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         thread::sleep(Duration::from_millis(milliseconds));
-        // It may have ended already.
+        // The command may have ended already.
         let _sent = kill(Pid::from_raw(partition.id().cast_signed()), Signal::SIGINT);
         if partition.wait().unwrap().code() == Some(0) {
             drop(lab.netemctl("heal").expect(0));

@@ -100,8 +100,7 @@ impl<'a> Traffic<'a> {
         connections
     }
 
-    /// Checks that a partition cuts `packets` from one node to another if `is_cut` is true for the pair, and cuts nothing
-    /// else.
+    /// Checks that a partition cuts `packets` between the ordered pairs for which `is_cut` is true, and nothing else.
     #[track_caller]
     pub(crate) fn check(
         &self,

@@ -1,4 +1,4 @@
-//! The output of `verify` and `status` for partitions that leak, that did not heal, or that lose a share of the packets.
+//! The output of `verify` and `status` for partitions that leak, do not heal, or lose a share of the packets.
 
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::Value;
@@ -27,8 +27,8 @@ fn a_one_way_cut_that_leaks_is_reported_although_no_answer_comes_back() {
     drop(lab.netemctl("partition --one-way n1 n9").expect(0));
     drop(lab.netemctl("partition --one-way n9 n1").expect(0));
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
-    // Two filters cut the IPv4 packets from n1 to n9: one at the egress of n1, one at the ingress of n9. Either is enough.
-    // Without both, requests arrive at n9, but the answers are still cut.
+    // Two filters cut the IPv4 packets from n1 to n9: one at the egress of n1, one at the ingress of n9. Either is
+    // enough. Without both, requests arrive at n9, but the answers are still cut.
     let delete_filter = |node: &str, at: &str| {
         let shown = lab.exec(node, &format!("tc filter show dev db0 {at}"));
         let key = if node == "n1" { "dst_ip 10.78.0.9" } else { "src_ip 10.78.0.1" };
