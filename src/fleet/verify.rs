@@ -267,7 +267,7 @@ mod tests {
         Fleet::new(Inventory { nodes: (1..=1_000).map(node).collect(), ..Inventory::default() }, Access::default())
     }
 
-    /// Regression test: the machines took as long as the lab, because all nodes counted as one machine.
+    /// Regression test: the measurement of 1,000 machines took hours, because all nodes counted as one machine.
     #[test]
     fn a_thousand_machines_take_at_most_two_minutes_and_a_thousand_nodes_of_one_machine_take_hours() {
         let machines = fleet(|number| format!("https://host-{number}:7433"));

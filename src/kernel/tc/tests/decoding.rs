@@ -436,7 +436,7 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     ]
 }
 
-/// Samples that netemctl never writes: another group, another rate, another length, or no drop afterwards.
+/// Samples that netemctl never writes: with another rate, group, length or code, or without a drop afterwards.
 fn foreign_samples() -> impl Strategy<Value = Vec<TcAction>> {
     let [sample, drop] = action::encode(Verdict::SampleAndDrop).try_into().expect("two actions");
     let of = |code: u32, rate: u32, group: u32, length: u32| {
