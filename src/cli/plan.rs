@@ -173,8 +173,8 @@ fn queue(step: &Step) -> Option<Queue> {
         }
         _ => return None,
     };
-    let time_ns = profile.time_at_stake().map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-    Some(Queue { class, limit: profile.limit, memory: profile.memory_at_stake(), time_ns })
+    let time_ns = profile.full_queue_time().map(|time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+    Some(Queue { class, limit: profile.limit, memory: profile.full_queue_memory(), time_ns })
 }
 
 fn draw(plan: &FleetPlan<'_>) -> String {

@@ -7,7 +7,7 @@ use std::{
 
 use super::{Exit, Failure, overlays::time};
 use crate::{
-    plan::{Dice, Flap, Moment, SHORTEST_TURN, TIMES, Timing},
+    plan::{Dice, Flap, MIN_FLAP_TIME, Moment, TIMES, Timing},
     topology::{Delay, QuantityMistake},
 };
 
@@ -92,8 +92,8 @@ fn at(text: &str) -> Result<At, String> {
 fn flap(text: &str) -> Result<(Duration, Duration), String> {
     let (down, up) = text.split_once('/').ok_or("write DOWN/UP, as in 5s/10s")?;
     let (down, up) = (time_limit(down)?, time_limit(up)?);
-    if down.min(up) < SHORTEST_TURN {
-        return Err(format!("the shortest flap is {} ms down and {0} ms up", SHORTEST_TURN.as_millis()));
+    if down.min(up) < MIN_FLAP_TIME {
+        return Err(format!("the shortest flap is {} ms down and {0} ms up", MIN_FLAP_TIME.as_millis()));
     }
     Ok((down, up))
 }

@@ -139,7 +139,7 @@ impl Verify {
                 overflowed: Overflow::between(&wanted.inventory, &before, &after),
                 routed: hosts.into_iter().filter_map(routed).collect(),
             };
-            if !fleet.wanted().await?.says_the_same(&wanted) {
+            if !fleet.wanted().await?.is_equivalent_to(&wanted) {
                 return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement").hint(
                     "a time limit may have ended, or another controller made a change; run netemctl verify again",
                 ));

@@ -51,7 +51,7 @@ mod tests {
     /// The measured offset of a clock that is `milliseconds` ahead. The one-way delays are `there` and `back`, in ms.
     fn ahead(milliseconds: i64, there: u64, back: u64) -> i64 {
         let at = |time: u64| Moment::from_nanos(1_800_000_000_000_000_000 + time * 1_000_000);
-        let by_node = |time: u64| at(time).by_a_clock_behind(-milliseconds * 1_000_000);
+        let by_node = |time: u64| at(time).on_clock_behind_by(-milliseconds * 1_000_000);
         let exchange = Exchange { sent: at(0), received: at(there + 700 + back) };
         exchange.clock_ahead(ClockReading { asked: by_node(there), answered: by_node(there + 700) })
     }

@@ -1,17 +1,17 @@
 //! Lists the inventory keys for the address of an agent, by transport.
 
-use crate::plan::Transport;
+use crate::plan::TransportKind;
 
 /// The keys for the address of an agent with this transport.
-pub(super) fn keys(transport: Transport) -> &'static [&'static str] {
+pub(super) fn keys(transport: TransportKind) -> &'static [&'static str] {
     match transport {
-        Transport::Unix => &["socket"],
-        Transport::Https => &["host", "port"],
-        Transport::Ssh => &["host", "port", "user"],
+        TransportKind::Unix => &["socket"],
+        TransportKind::Https => &["host", "port"],
+        TransportKind::Ssh => &["host", "port", "user"],
     }
 }
 
 /// The transports that use this key.
-pub(super) fn with_key(key: &str) -> impl Iterator<Item = Transport> {
-    Transport::ALL.into_iter().filter(move |transport| keys(*transport).contains(&key))
+pub(super) fn with_key(key: &str) -> impl Iterator<Item = TransportKind> {
+    TransportKind::ALL.into_iter().filter(move |transport| keys(*transport).contains(&key))
 }

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::{
     pki::TlsFiles,
-    plan::{AGENT_PORT, AgentAddress, IfName, Transport},
+    plan::{AGENT_PORT, AgentAddress, IfName, TransportKind},
     topology::NodeName,
     wire::{Host, HostInterface},
 };
@@ -136,7 +136,7 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
              the database",
             names(&allowed)
         )),
-        ([], [], []) if agent.transport() == Transport::Ssh => {
+        ([], [], []) if agent.transport() == TransportKind::Ssh => {
             none("write `interface = \"...\"` here: the interface dedicated to the database".to_owned())
         }
         ([], [], []) => none(
@@ -215,8 +215,8 @@ fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
     let transport = line.agent.transport();
     let key = |name, value: Option<String>| Key { name, in_defaults: value.clone(), in_entry: value };
     let place = place_of(line.agent);
-    let is_implied = transport != Transport::Unix && place == node.as_str();
-    let port = line.agent.port().filter(|port| transport != Transport::Https || *port != AGENT_PORT);
+    let is_implied = transport != TransportKind::Unix && place == node.as_str();
+    let port = line.agent.port().filter(|port| transport != TransportKind::Https || *port != AGENT_PORT);
     let user = match line.agent {
         AgentAddress::Ssh(address) => address.user(),
         _ => None,
@@ -224,7 +224,7 @@ fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
     [
         key("transport", Some(quoted(transport.name()))),
         Key {
-            name: if transport == Transport::Unix { "socket" } else { "host" },
+            name: if transport == TransportKind::Unix { "socket" } else { "host" },
             in_defaults: pattern(&place, node).as_deref().map(quoted),
             in_entry: (!is_implied).then(|| quoted(&place)),
         },

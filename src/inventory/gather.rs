@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     pki::TlsTable,
-    plan::{AGENT_PORT, AddressError, AgentAddress, Transport, is_link_local},
+    plan::{AGENT_PORT, AddressError, AgentAddress, TransportKind, is_link_local},
     topology::{
         Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Warnings, Word,
         ranges_without_brackets,
@@ -96,7 +96,7 @@ struct Gathering<'d, 't> {
     owners: HashMap<IpAddr, (NodeName, Range<usize>)>,
     /// The positions of wrong values. A wrong default concerns every node, but is reported once.
     wrong: BTreeSet<usize>,
-    transports: BTreeSet<Transport>,
+    transports: BTreeSet<TransportKind>,
     /// True if `transports` has the transports of all nodes.
     transports_known: bool,
     entries: BTreeMap<NodeName, NodeEntry>,
@@ -153,11 +153,11 @@ impl<'d, 't> Gathering<'d, 't> {
         None
     }
 
-    fn transport(&mut self, keys: &Keys<'_>) -> Option<Transport> {
+    fn transport(&mut self, keys: &Keys<'_>) -> Option<TransportKind> {
         let Ok(said) = own_or_default(keys.transport.as_ref(), self.defaults.transport.as_ref()) else {
             return None;
         };
-        let transport = said.map_or(Transport::Https, |said| *said.get_ref());
+        let transport = said.map_or(TransportKind::Https, |said| *said.get_ref());
         for (key, place) in keys.of_transports().filter(|(key, _)| !agent::keys(transport).contains(key)) {
             self.findings.push(
                 Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
@@ -172,12 +172,12 @@ impl<'d, 't> Gathering<'d, 't> {
         &mut self,
         names: &Word<'_>,
         keys: &'d Keys<'t>,
-        transport: Transport,
+        transport: TransportKind,
         nodes: &[NodeName],
     ) -> Result<Vec<AgentAddress>, Reported> {
         let (own, defaults) = (keys, self.defaults);
         let place = names.span();
-        let agents = if transport == Transport::Unix {
+        let agents = if transport == TransportKind::Unix {
             let Some(socket) = own_or_default(own.socket.as_ref(), defaults.socket.as_ref())? else {
                 let message = format!("the agent of `{}` has no socket", names.get_ref());
                 let help = "add `socket = \"/run/netemctl/{node}.sock\"` here or to `[defaults]`";
@@ -188,13 +188,13 @@ impl<'d, 't> Gathering<'d, 't> {
         } else {
             let port = own_or_default(own.port.as_ref(), defaults.port.as_ref())?.copied();
             let user =
-                own_or_default(own.user.as_ref(), defaults.user.as_ref())?.filter(|_| transport == Transport::Ssh);
+                own_or_default(own.user.as_ref(), defaults.user.as_ref())?.filter(|_| transport == TransportKind::Ssh);
             if let Some(user) = user {
                 let check = AgentAddress::check_user(user.get_ref());
                 check.map_err(|error| self.report_wrong(user, user.get_ref(), "a user", &error.into()))?;
             }
             let address = |host: &str| match transport {
-                Transport::Ssh => AgentAddress::ssh(user.map(|user| *user.get_ref()), host, port),
+                TransportKind::Ssh => AgentAddress::ssh(user.map(|user| *user.get_ref()), host, port),
                 _ => AgentAddress::https(host, port.unwrap_or(AGENT_PORT)),
             };
             match own_or_default(own.host.as_ref(), defaults.host.as_ref())? {
@@ -329,7 +329,7 @@ fn goes_with(key: &str) -> String {
 }
 
 /// The findings about defaults that no node uses.
-fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<Finding> {
+fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<TransportKind>) -> Vec<Finding> {
     let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
     let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));
     keys.map(|(key, place)| {
@@ -338,8 +338,8 @@ fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<Transport>) -> Vec<F
     .collect()
 }
 
-fn needless_tls(tls: Option<&TlsTable<'_>>, transports: &BTreeSet<Transport>) -> Option<Finding> {
-    let tls = tls.filter(|_| !transports.contains(&Transport::Https))?;
+fn needless_tls(tls: Option<&TlsTable<'_>>, transports: &BTreeSet<TransportKind>) -> Option<Finding> {
+    let tls = tls.filter(|_| !transports.contains(&TransportKind::Https))?;
     let finding = Finding::new(tls.key.clone(), "no agent uses HTTPS, so `tls` is unused");
     Some(finding.help("remove it, or write `transport = \"https\"`"))
 }

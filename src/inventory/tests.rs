@@ -4,7 +4,7 @@ use proptest::{collection::vec, option, prelude::*};
 
 use super::*;
 use crate::{
-    plan::{AddressDefaults, Transport},
+    plan::{AddressDefaults, TransportKind},
     wire::{Host, HostInterface},
 };
 
@@ -213,7 +213,7 @@ fn an_inventory_without_zones_takes_the_zones_of_its_topology() {
 }
 
 fn address(text: &str) -> AgentAddress {
-    AgentAddress::parse(text, &AddressDefaults { transport: Transport::Ssh, port: None, user: None }).unwrap()
+    AgentAddress::parse(text, &AddressDefaults { transport: TransportKind::Ssh, port: None, user: None }).unwrap()
 }
 
 #[test]

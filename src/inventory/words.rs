@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::pattern::Pattern;
 use crate::{
     pki::TlsTable,
-    plan::Transport,
+    plan::TransportKind,
     topology::{Finding, Table, TableEntry, Word, did_you_mean, integer},
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Said<T> {
 /// The keys of one entry, or of `[defaults]`.
 #[derive(Default)]
 pub(super) struct Keys<'t> {
-    pub(super) transport: Option<Said<Spanned<Transport>>>,
+    pub(super) transport: Option<Said<Spanned<TransportKind>>>,
     pub(super) host: Option<Said<Pattern<'t>>>,
     pub(super) port: Option<Said<u16>>,
     pub(super) user: Option<Said<Word<'t>>>,
@@ -167,13 +167,13 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Zon
     table.take_rest().into_iter().filter_map(zone).collect()
 }
 
-fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<Transport>> {
+fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<TransportKind>> {
     let word = entry.string(findings)?;
-    let found = Transport::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
+    let found = TransportKind::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
     if found.is_none() {
         findings.push(
             Finding::new(word.span(), format!("unknown transport `{}`", word.get_ref()))
-                .label(did_you_mean(word.get_ref(), Transport::ALL.map(Transport::name)))
+                .label(did_you_mean(word.get_ref(), TransportKind::ALL.map(TransportKind::name)))
                 .help("the transports are \"https\", \"ssh\" and, on this machine, \"unix\""),
         );
     }

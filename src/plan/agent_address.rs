@@ -57,7 +57,7 @@ pub struct SshAddress {
 
 /// The transport to an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Transport {
+pub enum TransportKind {
     /// A Unix socket of this machine.
     Unix,
     /// HTTPS with mutual TLS.
@@ -70,7 +70,7 @@ pub enum Transport {
 #[derive(Clone, Debug)]
 pub struct AddressDefaults {
     /// The transport of an address without a scheme.
-    pub transport: Transport,
+    pub transport: TransportKind,
     /// The port of an address without a port. `None`: [`AGENT_PORT`] for HTTPS; ssh chooses the port for SSH.
     pub port: Option<u16>,
     /// The user of an SSH address without a user. `None`: ssh chooses the user.
@@ -92,7 +92,7 @@ pub struct AddressError {
 /// An error in a part of an address: the range of the wrong bytes, and the reason.
 type Wrong = (Range<usize>, String);
 
-impl Transport {
+impl TransportKind {
     /// All transports.
     pub const ALL: [Self; 3] = [Self::Unix, Self::Https, Self::Ssh];
 
@@ -119,7 +119,7 @@ impl AgentAddress {
 
     /// The HTTPS address of a host. Fails if the host is not valid.
     pub fn https(host: &str, port: u16) -> Result<Self, AddressError> {
-        let host = parse_host(host, Transport::Https).map_err(error(host))?;
+        let host = parse_host(host, TransportKind::Https).map_err(error(host))?;
         Ok(Self::Https(HostPort { host, port }))
     }
 
@@ -127,7 +127,7 @@ impl AgentAddress {
     ///
     /// This function does not check `user`. Callers check `user` with [`check_user`](Self::check_user).
     pub fn ssh(user: Option<&str>, host: &str, port: Option<u16>) -> Result<Self, AddressError> {
-        let host = parse_host(host, Transport::Ssh).map_err(error(host))?;
+        let host = parse_host(host, TransportKind::Ssh).map_err(error(host))?;
         Ok(Self::Ssh(SshAddress { user: user.map(str::to_owned), host, port: port.and_then(NonZeroU16::new) }))
     }
 
@@ -137,11 +137,11 @@ impl AgentAddress {
     }
 
     /// The transport of the address. HTTP counts as HTTPS.
-    pub fn transport(&self) -> Transport {
+    pub fn transport(&self) -> TransportKind {
         match self {
-            Self::Unix(_) => Transport::Unix,
-            Self::Https(_) | Self::Http(_) => Transport::Https,
-            Self::Ssh(_) => Transport::Ssh,
+            Self::Unix(_) => TransportKind::Unix,
+            Self::Https(_) | Self::Http(_) => TransportKind::Https,
+            Self::Ssh(_) => TransportKind::Ssh,
         }
     }
 
@@ -225,15 +225,15 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let at = text.len() - rest.len();
     let transport = match (scheme, defaults) {
-        (Some("https" | "http"), _) => Transport::Https,
-        (Some("ssh"), _) => Transport::Ssh,
+        (Some("https" | "http"), _) => TransportKind::Https,
+        (Some("ssh"), _) => TransportKind::Ssh,
         (Some(other), _) => return Err((0..other.len(), format!("there is no transport `{other}`"))),
         (None, Some(defaults)) => defaults.transport,
         (None, None) => return Err((0..text.len(), FORMS.to_owned())),
     };
     match transport {
-        Transport::Unix => parse_socket(rest),
-        Transport::Https => {
+        TransportKind::Unix => parse_socket(rest),
+        TransportKind::Https => {
             if let Some((user, _)) = rest.rsplit_once('@') {
                 return Err((at..at + user.len() + 1, "HTTPS has no user".to_owned()));
             }
@@ -251,7 +251,7 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
                 _ => Ok(AgentAddress::Https(address)),
             }
         }
-        Transport::Ssh => {
+        TransportKind::Ssh => {
             // A user name may contain an @ (`user@domain`), so the last @ separates user and host.
             let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
             if let Some(user) = user {
@@ -280,7 +280,7 @@ fn parse_socket(path: &str) -> Result<AgentAddress, Wrong> {
 /// Parses `HOST[:PORT]`. An IPv6 address needs brackets if it has a port or if `defaults` is `None`.
 fn parse_authority(
     text: &str,
-    transport: Transport,
+    transport: TransportKind,
     defaults: Option<&AddressDefaults>,
 ) -> Result<(String, Option<u16>), Wrong> {
     let is_bare_v6 = text.parse::<Ipv6Addr>().is_ok();
@@ -307,13 +307,13 @@ fn parse_authority(
 /// Parses the name or the address of a host. An IPv6 address may have brackets.
 ///
 /// With ssh, an IPv6 address may also have a zone: `fe80::1%eth0`.
-fn parse_host(text: &str, transport: Transport) -> Result<String, Wrong> {
+fn parse_host(text: &str, transport: TransportKind) -> Result<String, Wrong> {
     let host = text.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     let unbracketed = host.unwrap_or(text);
     let (address, zone) = unbracketed.split_once('%').map_or((unbracketed, None), |(a, zone)| (a, Some(zone)));
     match (address.parse::<Ipv6Addr>(), zone) {
         (Ok(address), None) => return Ok(address.to_string()),
-        (Ok(address), Some(zone)) if transport == Transport::Ssh && odd_character(zone, "._-").is_none() => {
+        (Ok(address), Some(zone)) if transport == TransportKind::Ssh && odd_character(zone, "._-").is_none() => {
             return Ok(format!("{address}%{zone}"));
         }
         _ if host.is_some() => return Err((1..text.len() - 1, "no IPv6 address is in the brackets".to_owned())),
@@ -331,7 +331,7 @@ fn parse_host(text: &str, transport: Transport) -> Result<String, Wrong> {
         return Err((LONGEST_HOST..text.len(), format!("a host's name has at most {LONGEST_HOST} bytes")));
     }
     // ssh may pass the name to a shell (`ProxyCommand` in the user's ssh config).
-    match odd_character(text, if transport == Transport::Ssh { "-._+" } else { "-._" }) {
+    match odd_character(text, if transport == TransportKind::Ssh { "-._+" } else { "-._" }) {
         Some((span, odd)) => Err((span, format!("a host's name has no {odd:?}"))),
         None => Ok(text.to_owned()),
     }
@@ -417,7 +417,7 @@ mod tests {
         text.parse::<AgentAddress>().map(|address| address.to_string())
     }
 
-    fn defaults(transport: Transport) -> AddressDefaults {
+    fn defaults(transport: TransportKind) -> AddressDefaults {
         AddressDefaults { transport, port: None, user: Some("root".to_owned()) }
     }
 
@@ -509,7 +509,8 @@ mod tests {
 
     #[test]
     fn an_address_on_a_command_line_may_omit_the_defaults() {
-        let read = |text: &str| AgentAddress::parse(text, &defaults(Transport::Ssh)).map(|address| address.to_string());
+        let read =
+            |text: &str| AgentAddress::parse(text, &defaults(TransportKind::Ssh)).map(|address| address.to_string());
         assert_eq!(read("n1").as_deref(), Ok("ssh://root@n1"));
         assert_eq!(read("n1:2222").as_deref(), Ok("ssh://root@n1:2222"));
         assert_eq!(read("admin@fd00::1").as_deref(), Ok("ssh://admin@[fd00::1]"));
@@ -520,7 +521,7 @@ mod tests {
         for bad in ["http://n1", "https://root@n1", "n1:0", "n1:x", "n1/x", "", "unix:a", "-x@n1", "[fd00::1]x"] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        assert!(AgentAddress::parse("root@n1", &defaults(Transport::Https)).is_err());
+        assert!(AgentAddress::parse("root@n1", &defaults(TransportKind::Https)).is_err());
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::topology::{LinkChange, NodeName, hostlist};
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
 /// The shortest turn of a [`Flap`]. An agent needs about 10 ms to write the filters of a large partition.
-pub const SHORTEST_TURN: Duration = Duration::from_millis(10);
+pub const MIN_FLAP_TIME: Duration = Duration::from_millis(10);
 
 /// The largest spread of a [`Flap`], in percent.
 const LARGEST_SPREAD: u8 = 50;
@@ -158,7 +158,7 @@ impl Wanted {
         if let Some(Timing { begins: _, lasts, flap }) = timing {
             check_time(name, *lasts)?;
             if let Some(flap) = flap {
-                let turns = SHORTEST_TURN..=*TIMES.end();
+                let turns = MIN_FLAP_TIME..=*TIMES.end();
                 if !turns.contains(&flap.down) || !turns.contains(&flap.up) || flap.spread > LARGEST_SPREAD {
                     return Err(Unfit::Turns(name.clone(), *flap));
                 }
@@ -208,7 +208,7 @@ mod tests {
         let request =
             OverlayRequest { name: None, from: "n1".into(), to: "n2".into(), both_ways: true, change, lasts: None };
         let mut wanted = Wanted::default().with_overlay(request, inventory()).unwrap();
-        let flap = Flap { down: SHORTEST_TURN, up: SHORTEST_TURN, spread: 50, seed: 1 };
+        let flap = Flap { down: MIN_FLAP_TIME, up: MIN_FLAP_TIME, spread: 50, seed: 1 };
         let timing = Timing { begins: Moment::from_nanos(0), lasts: Some(*TIMES.end()), flap: Some(flap) };
         wanted.generation = 1;
         wanted.partitions.push(Partition {

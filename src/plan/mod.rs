@@ -35,8 +35,8 @@ mod timing;
 mod tree;
 mod wanted;
 
-pub use agent_address::{AGENT_PORT, AddressDefaults, AddressError, AgentAddress, HostPort, SshAddress, Transport};
-pub use check::{SHORTEST_TURN, TIMES, Unfit};
+pub use agent_address::{AGENT_PORT, AddressDefaults, AddressError, AgentAddress, HostPort, SshAddress, TransportKind};
+pub use check::{MIN_FLAP_TIME, TIMES, Unfit};
 pub use counters::{Counters, LeafCount, Tally};
 pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
 pub use dice::Dice;

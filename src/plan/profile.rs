@@ -173,12 +173,12 @@ impl Profile {
     }
 
     /// The kernel memory of a full queue of full frames, in bytes.
-    pub fn memory_at_stake(&self) -> u64 {
+    pub fn full_queue_memory(&self) -> u64 {
         u64::from(self.limit) * QUEUED_BYTES
     }
 
     /// The time to send a full queue of full frames at the rate of the leaf. `None`: the leaf has no configured rate.
-    pub fn time_at_stake(&self) -> Option<Duration> {
+    pub fn full_queue_time(&self) -> Option<Duration> {
         let rate = self.rate.filter(|_| !self.is_ordered_by_rate())?;
         let bits = u128::from(self.limit) * 8 * u128::from(frame(FULL_FRAME, rate));
         let nanos = bits * 1_000_000_000 / u128::from(rate.bits.bits_per_second());
@@ -346,7 +346,7 @@ mod tests {
     fn a_computed_limit_takes_at_most_512_mib_and_holds_10_gbit_for_150_ms() {
         let most = Profile::plain(Delay::ZERO, limit(100_000, &link("60s")));
         assert_eq!(most.limit, MAX_LIMIT);
-        assert!(most.memory_at_stake() <= MAX_MEMORY);
+        assert!(most.full_queue_memory() <= MAX_MEMORY);
         assert!(u64::from(limit(10_000, &link("150ms"))) > in_flight(10_000, 150, 1_514));
     }
 
@@ -374,9 +374,9 @@ mod tests {
     fn the_time_of_a_full_queue_depends_on_limit_and_rate() {
         let rate = Rate::plain("300kbit".parse().unwrap());
         let slow = Profile { rate: Some(rate), ..Profile::plain("10ms".parse().unwrap(), 100) };
-        assert_eq!(slow.time_at_stake().map(|time| time.as_millis()), Some(4_037));
-        assert_eq!(Profile { rate: None, ..slow }.time_at_stake(), None);
-        assert_eq!(Profile { rate: Some(ORDER_RATE), jitter: Some(jitter("5ms")), ..slow }.time_at_stake(), None);
+        assert_eq!(slow.full_queue_time().map(|time| time.as_millis()), Some(4_037));
+        assert_eq!(Profile { rate: None, ..slow }.full_queue_time(), None);
+        assert_eq!(Profile { rate: Some(ORDER_RATE), jitter: Some(jitter("5ms")), ..slow }.full_queue_time(), None);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Moment {
 
     /// The time at this moment by a clock that is `nanos` nanoseconds behind.
     #[must_use]
-    pub const fn by_a_clock_behind(self, nanos: i64) -> Self {
+    pub const fn on_clock_behind_by(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
     }
 

@@ -83,7 +83,7 @@ impl Wanted {
     /// True if both documents want the same network state and have the same [`missing`](Self::missing) nodes.
     ///
     /// Ignores the generation. Ignores the inventories of two clear documents.
-    pub fn says_the_same(&self, other: &Self) -> bool {
+    pub fn is_equivalent_to(&self, other: &Self) -> bool {
         let both_clear = self.is_clear() && other.is_clear();
         let alike = self.topology == other.topology
             && self.inventory == other.inventory
@@ -106,7 +106,7 @@ impl Wanted {
             && is_topology_kept
             && self.overlays.iter().all(has_overlay)
             && self.partitions.iter().all(has_partition)
-            && !self.says_the_same(&Self { missing: self.missing.clone(), ..other.clone() })
+            && !self.is_equivalent_to(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
     /// True if this document is for all nodes that `other` is for. A document is not for its missing nodes.

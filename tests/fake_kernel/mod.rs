@@ -94,7 +94,7 @@ impl FakeKernel {
             Step::RemoveRoot => {
                 vacate(&mut tree.taken)?;
                 tree.cuts.retain(|cut, _| cut.direction == Direction::Ingress);
-                tree.foreign.retain(|object| !matches!(object.within, Within::Root { .. }));
+                tree.foreign.retain(|object| !matches!(object.within, Some(Within::Root { .. })));
                 let Tree { hook, ingress_passes, cuts, foreign, .. } = std::mem::take(tree);
                 *tree = Tree { hook, ingress_passes, cuts, foreign, ..Tree::default() };
             }

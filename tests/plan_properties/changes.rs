@@ -181,7 +181,7 @@ proptest! {
 
 #[test]
 fn a_foreign_object_stops_whatever_adds_to_an_interface() {
-    let foreign = vec![foreign("qdisc fq_codel 8001: parent root", Within::Elsewhere)];
+    let foreign = vec![foreign("qdisc fq_codel 8001: parent root", None)];
     let mut tree = Tree { foreign: foreign.clone(), ..Tree::default() };
     let wanted = Shaping::default();
     assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::Foreign(foreign.clone())));
@@ -191,7 +191,7 @@ fn a_foreign_object_stops_whatever_adds_to_an_interface() {
     assert_eq!(diff(Some(&wanted), &tree), Err(Blocked::Foreign(foreign.clone())));
 }
 
-fn foreign(what: &str, within: Within) -> ForeignObject {
+fn foreign(what: &str, within: Option<Within>) -> ForeignObject {
     ForeignObject { what: what.to_owned(), remove: "tc qdisc del".to_owned(), within }
 }
 
@@ -215,26 +215,26 @@ fn cleared_beside(object: ForeignObject) -> (Tree, Vec<String>) {
 
 #[test]
 fn clear_beside_a_foreign_object_keeps_only_the_parents_of_this_object() {
-    let (tree, left) = cleared_beside(foreign("filter pref 7", Within::Hook));
+    let (tree, left) = cleared_beside(foreign("filter pref 7", Some(Within::Hook)));
     assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress_passes.is_empty());
     assert!(
         left[0].contains("filter pref 7 of other programs; to remove both: tc qdisc del dev db0 clsact"),
         "{left:?}"
     );
-    let (tree, left) = cleared_beside(foreign("filter pref 7", Within::Root { class: None, chain: None }));
+    let (tree, left) = cleared_beside(foreign("filter pref 7", Some(Within::Root { class: None, chain: None })));
     assert!(tree.taken && !tree.hook && tree.chains.is_empty());
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS]);
     assert!(
         left[0].contains("filter pref 7 of other programs; remove that (tc qdisc del), then run netemctl clear"),
         "{left:?}"
     );
-    let (tree, _) = cleared_beside(foreign("qdisc pfifo 8001:", Within::Root { class: Some(2), chain: None }));
+    let (tree, _) = cleared_beside(foreign("qdisc pfifo 8001:", Some(Within::Root { class: Some(2), chain: None })));
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
     // Filters of a chain are removed together. So the chain stays, and so does the class that our filter points to.
-    let (tree, _) = cleared_beside(foreign("filter chain 10", Within::Root { class: None, chain: Some(10) }));
+    let (tree, _) = cleared_beside(foreign("filter chain 10", Some(Within::Root { class: None, chain: Some(10) })));
     assert_eq!(tree.chains.keys().copied().collect::<Vec<_>>(), [10]);
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
-    let (tree, left) = cleared_beside(foreign("qdisc fq 8001: parent root", Within::Elsewhere));
+    let (tree, left) = cleared_beside(foreign("qdisc fq 8001: parent root", None));
     assert_eq!((tree.taken, tree.hook, left.len()), (false, false, 0));
 }
 
@@ -245,13 +245,13 @@ fn a_foreign_object_does_not_stop_a_change_that_only_removes() {
     let mut kernel = untouched();
     apply(&mut kernel, Some(&Shaping { cuts: [cut].into(), ..Shaping::default() }));
     let mut tree = kernel.tree;
-    tree.foreign.push(foreign("filter pref 7", Within::Root { class: None, chain: None }));
+    tree.foreign.push(foreign("filter pref 7", Some(Within::Root { class: None, chain: None })));
     let uncut = vec![Step::Uncut { cut, handle: tree.cuts[&cut] }];
     let whole = Shaping::default();
     assert!(matches!(diff(Some(&whole), &tree), Err(Blocked::Foreign(_))));
     assert_eq!(diff_beside_foreign(Some(&whole), &tree).unwrap().steps, uncut);
     // If another program replaced our root qdisc, only the cuts at the ingress hook are left.
-    let replaced = Tree { taken: false, foreign: vec![foreign("qdisc fq", Within::Elsewhere)], ..tree };
+    let replaced = Tree { taken: false, foreign: vec![foreign("qdisc fq", None)], ..tree };
     assert_eq!(diff_beside_foreign(Some(&whole), &replaced).unwrap().steps, uncut);
 }
 

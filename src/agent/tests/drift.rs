@@ -223,7 +223,7 @@ fn nothing_is_repaired_while_the_kernel_does_not_answer() {
 }
 
 fn foreign(what: &str) -> ForeignObject {
-    ForeignObject { what: what.to_owned(), remove: format!("tc del {what}"), within: Within::Hook }
+    ForeignObject { what: what.to_owned(), remove: format!("tc del {what}"), within: Some(Within::Hook) }
 }
 
 #[test]

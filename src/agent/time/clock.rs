@@ -53,7 +53,7 @@ impl Now {
 
     /// The reading with the controller's wall clock. `ahead`: nanoseconds by which the node's clock is ahead of it.
     pub(crate) fn by_controller(self, ahead: i64) -> Self {
-        Self { wall: self.wall.by_a_clock_behind(ahead), ..self }
+        Self { wall: self.wall.on_clock_behind_by(ahead), ..self }
     }
 
     /// The wall clock at an uptime, if nobody has set the wall clock since this reading.

@@ -14,7 +14,7 @@ use crate::{
     fleet::split,
     inventory::{Contact, Draft, Drafted, draft},
     pki::TlsFiles,
-    plan::{AddressDefaults, AgentAddress, Transport},
+    plan::{AddressDefaults, AgentAddress, TransportKind},
     topology::{Hostlist, NodeName},
     wire::GetHost,
 };
@@ -75,7 +75,7 @@ impl Init {
             return Err(exists(file));
         }
         let addresses = self.addresses()?;
-        let has_https = addresses.iter().any(|address| address.transport() == Transport::Https);
+        let has_https = addresses.iter().any(|address| address.transport() == TransportKind::Https);
         // The inventory names only the certificate of --tls-dir. The default certificate needs no entry.
         let tls = context.tls_files().filter(|_| has_https);
         if has_https && context.certificate(None).is_none() {
@@ -112,8 +112,8 @@ impl Init {
 
     /// The addresses of the agents, without duplicates.
     fn addresses(&self) -> Result<Vec<AgentAddress>, Failure> {
-        let transport = Transport::ALL.into_iter().find(|transport| transport.name() == self.transport);
-        let transport = transport.unwrap_or(Transport::Https);
+        let transport = TransportKind::ALL.into_iter().find(|transport| transport.name() == self.transport);
+        let transport = transport.unwrap_or(TransportKind::Https);
         let defaults = AddressDefaults { transport, port: self.port, user: self.user.clone() };
         let mut addresses = Vec::new();
         for word in &self.hosts {

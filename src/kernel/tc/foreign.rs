@@ -32,9 +32,8 @@ pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken
         _ => format!("parent {parent}"),
     };
     let within = match message.header.parent {
-        TcHandle::ROOT | TcHandle::CLSACT => Within::Elsewhere,
-        _ if is_taken => Within::Root { class: (major == MARK).then_some(minor), chain: None },
-        _ => Within::Elsewhere,
+        TcHandle::ROOT | TcHandle::CLSACT => None,
+        _ => is_taken.then(|| Within::Root { class: (major == MARK).then_some(minor), chain: None }),
     };
     ForeignObject {
         what: format!("qdisc {kind} {} parent {parent}", hex(message.header.handle)),
@@ -49,7 +48,7 @@ pub(in crate::kernel) fn class(message: &TcMessage, interface: &IfName, what: St
     ForeignObject {
         what,
         remove: format!("tc class del dev {interface} classid {}", hex(handle)),
-        within: Within::Root { class: Some(handle.minor), chain: None },
+        within: Some(Within::Root { class: Some(handle.minor), chain: None }),
     }
 }
 
@@ -74,7 +73,7 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
     }
     let within =
         if header.parent == ROOT_HANDLE { Within::Root { class: class_of(message), chain } } else { Within::Hook };
-    ForeignObject { what: filter::describe(message), remove, within }
+    ForeignObject { what: filter::describe(message), remove, within: Some(within) }
 }
 
 fn protocol_name(protocol: u16) -> String {
