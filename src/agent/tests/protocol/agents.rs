@@ -9,6 +9,7 @@ use crate::{
 /// A state of an agent: an index in [`Check::agents`].
 pub(super) type AgentId = u16;
 
+/// The types that the transactions of the protocol check carry.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TestPayload;
 
