@@ -45,7 +45,7 @@ fn a_queue_of_no_length_drops_nothing_while_shaped_and_has_no_length_again_after
     assert_eq!(queue(&lab, "n1", "tap7"), None);
     assert!(!lab.exec("n1", "tc qdisc show dev tap7").contains("4e7e"));
 
-    // The kernel reports 10 Mbit/s for every tap interface, so netemctl takes the speed for unknown.
+    // The kernel reports 10 Mbit/s for every tap interface, so netemctl treats the speed as unknown.
     assert_eq!(lab.exec("n1", "cat /sys/class/net/tap7/speed").trim(), "10");
     let checked = lab.netemctl("--json inventory check").expect(0).json();
     let interfaces = checked["nodes"]["n1"]["host"]["interfaces"].as_array().unwrap();

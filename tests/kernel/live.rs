@@ -50,7 +50,7 @@ fn assert_becomes(lab: &Lab, before: &str) {
 }
 
 #[test]
-fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
+fn a_change_of_a_delay_is_made_in_place_and_only_on_the_named_links() {
     let lab = Lab::hierarchical();
     lab.apply(&lab.topology(THREE_PROFILES));
     let before = lab.tc();
@@ -82,7 +82,7 @@ fn a_change_of_numbers_is_made_in_place_and_only_where_it_is_named() {
 }
 
 #[test]
-fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
+fn a_timed_change_ends_on_time_without_the_controller_and_leaves_nothing() {
     let lab = Lab::hierarchical();
     lab.apply(&shipped("hierarchical-9.toml"));
     let before = lab.tc();
@@ -97,7 +97,7 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
         let limit = Duration::from_secs(seconds);
         let start = Instant::now();
         drop(lab.netemctl(&format!("set Z1 Z3 delay=90ms --for {seconds}s")).expect(0));
-        let set = Instant::now();
+        let set_at = Instant::now();
         let seen = (delays(&lab, "n7"), delays(&lab, "n4"), left("n1"));
         let was_in_time = start.elapsed() < limit;
         if was_in_time {
@@ -106,7 +106,7 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
             assert!(seen.2.is_some_and(|left| left < limit.as_secs_f64()), "{seen:?}");
         }
         while !is_over() {
-            assert!(set.elapsed() < limit + Duration::from_mins(1), "the change does not end");
+            assert!(set_at.elapsed() < limit + Duration::from_mins(1), "the change does not end");
         }
         assert!(start.elapsed() >= limit, "the change ended after {:?}", start.elapsed());
         if was_in_time {
@@ -127,7 +127,7 @@ fn a_timed_change_ends_in_time_with_nobody_there_and_leaves_no_trace() {
 }
 
 #[test]
-fn a_change_of_a_bare_lan_touches_only_those_who_send_and_gives_their_interface_back() {
+fn a_change_without_a_topology_touches_only_the_senders_and_restores_their_interfaces() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     drop(lab.netemctl("set n1 n[2-3] delay=60ms --one-way").expect(0));

@@ -193,7 +193,7 @@ fn with_mark_of(profile: Profile, model: Profile) -> Profile {
     }
 }
 
-/// The delay and the limit of a profile, with only the parameters that its distributions and its seed require.
+/// The smallest profile with the delay, the limit, the distributions and the seed of `profile`.
 fn minimal(profile: Profile) -> Profile {
     with_mark_of(Profile::plain(profile.delay, profile.limit), profile)
 }

@@ -46,7 +46,7 @@ fn field<'a>(status: &'a Value, node: &str, key: &str) -> &'a Value {
 }
 
 #[test]
-fn after_a_new_start_of_the_machine_what_was_in_force_is_restored_or_forgotten_as_the_config_says() {
+fn after_a_reboot_an_agent_restores_or_clears_its_node_as_its_config_says() {
     let lab = three_nodes();
     let (before, management) = (lab.tc(), lab.management());
     kill_agent(&lab, "n1");
@@ -127,7 +127,7 @@ fn a_disk_that_is_full_is_found_before_any_node_is_touched() {
     assert_eq!(lab.management(), management);
 }
 
-/// Runs an agent that refuses to start in a node.
+/// Runs an agent in a node. The agent must refuse to start.
 fn start_refused(lab: &Lab, node: &str, config: &Path) -> Ran {
     let arguments = ["lab", "exec", node, "--", env!("CARGO_BIN_EXE_netemctl"), "agent", "--config"];
     lab.command(arguments).arg(config).output().unwrap().into()

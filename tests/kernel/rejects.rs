@@ -89,7 +89,7 @@ fn tcp_is_refused_at_once_and_reset_where_it_is_established() {
     let (answered, _) = connect(&lab, 3, v4(2), PORT, TIMEOUT);
     assert!(answered.is_ok());
     let (refused, _) = connect(&lab, 2, v4(1), PORT, TIMEOUT);
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "the other way as well");
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused, "the other direction is also rejected");
 }
 
 #[test]
@@ -133,7 +133,7 @@ fn one_way_rejects_one_way() {
     let source = connected(&lab, 1, v4(1), v4(2));
     source.connect((v4(2), 7001)).unwrap();
     source.send(b"!").unwrap();
-    assert!(sink.recv(&mut [0]).is_ok(), "the other way passes");
+    assert!(sink.recv(&mut [0]).is_ok(), "the other direction passes");
     assert_eq!(datagram_error(&connected(&lab, 2, v4(2), v4(1))), Some(nix::errno::Errno::EHOSTUNREACH as i32));
 
     let (refused, time) = connect(&lab, 2, v4(1), PORT, TIMEOUT);

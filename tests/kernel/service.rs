@@ -241,7 +241,7 @@ fn sockets(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn where_user_namespaces_are_not_allowed_nothing_new_is_put_in_force_but_what_is_can_be_taken_off() {
+fn without_user_namespaces_an_agent_refuses_a_new_topology_but_accepts_clear() {
     let mut site = Site::up("refused");
     let before = site.tc("n1");
     site.edit(distant).unwrap();

@@ -76,7 +76,7 @@ fn the_main_job_by_ssh_leaves_nothing_behind() {
     }
 }
 
-/// The operator may run only the agent as root. The jump host n1 leads to n2 and n3.
+/// The operator may run only the agent as root. ssh reaches n2 and n3 through the jump host n1.
 #[test]
 fn the_main_job_is_done_by_sudo_and_through_a_jump_host() {
     let hosts = hosts(true);

@@ -39,7 +39,7 @@ cp -p "$1/passwd" "$1/shadow" "$1/sudoers" /run/test/etc
 mkdir /run/test/etc/netemctl
 mount --bind /run/test/etc /etc
 mount -t tmpfs -o mode=755 tmpfs /usr/local/bin
-# Other users may have no access to the folders of the file, so it is mounted here.
+# Other users may have no access to the folders of the file, so the file is mounted here.
 [ -z "$3" ] || { : >/usr/local/bin/netemctl; mount --bind "$3" /usr/local/bin/netemctl; }
 rm -rf /run/mount # mount(8) creates it
 exec /usr/sbin/sshd -D -f "$1/$2.sshd" -E "$1/$2.log"

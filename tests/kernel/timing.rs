@@ -289,7 +289,7 @@ fn a_flap_disturbs_no_other_pair() {
 }
 
 #[test]
-fn a_later_partition_begins_on_all_nodes_at_its_instant() {
+fn a_scheduled_partition_begins_on_all_nodes_at_its_time() {
     let lab = Lab::hierarchical();
     let mesh = Mesh::of(&lab, 9);
     let ticks: Vec<Ticks> = [(1, 7), (8, 4)].map(|(from, to)| Ticks::start(&lab, from, to)).into();
