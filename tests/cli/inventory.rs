@@ -1,5 +1,5 @@
-//! Inventory files: found, read, compared with what agents say, written from it. The agents are those of a lab, behind
-//! their sockets, as those of any machine would be.
+//! Inventory files: `inventory show`, `check` and `init`, and the choice of the file. The agents are those of a lab,
+//! reached by their Unix sockets.
 
 use std::fs;
 
@@ -8,12 +8,12 @@ use super::{
     harness::{Answer, Lab, Sandbox},
 };
 
-/// How `inventory check` ends where all nodes are as they should be, and what it says of each.
-fn fit() -> (i32, &'static str) {
+/// The exit code of `inventory check` if all nodes match the inventory, and the state of each node.
+fn check_outcome() -> (i32, &'static str) {
     if kernel_can_shape() { (0, "ok") } else { (7, "refuses") }
 }
 
-/// A lab of three nodes, and in its folder `net.toml`, which leaves all but the sockets and the network open.
+/// A lab of three nodes with the inventory `net.toml`. For n1 and n2 it has only the sockets and the network.
 fn lab() -> Lab {
     let lab = Lab::up("uniform-3-rtt0");
     let sockets = lab.sandbox.lab_directory().join("nodes/{node}/agent.sock");
@@ -29,14 +29,14 @@ fn lab() -> Lab {
     lab
 }
 
-/// `net.toml` with something else in place of something.
-fn altered(lab: &Lab, file: &str, what: &str, by: &str) {
+/// Writes a copy of `net.toml` in which `by` replaces `what`.
+fn write_altered(lab: &Lab, file: &str, what: &str, by: &str) {
     let text = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("the file is there");
     assert!(text.contains(what), "{text}");
     lab.sandbox.write(file, text.replace(what, by));
 }
 
-/// Runs netemctl with `net.toml` in the environment.
+/// Runs netemctl with `net.toml` in NETEMCTL_INVENTORY.
 fn with_environment(lab: &Lab, arguments: &str) -> Answer {
     let script = format!("NETEMCTL_INVENTORY=net.toml exec \"$NETEMCTL\" {arguments}");
     lab.sandbox.run_other("sh", ["-c", &script])
@@ -59,7 +59,7 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     --- stderr
     --- exit status: 0
     ");
-    let (exit, state) = fit();
+    let (exit, state) = check_outcome();
     let shown = lab.run(["inventory", "check", "net.toml"]).ended(exit);
     for (node, addresses) in [("n2", "10.78.0.2 fd78::2"), ("n3", "10.78.0.3        ")] {
         let line = format!("{node}    db0        {addresses}  10000 Mbit/s  {state}\n");
@@ -95,7 +95,7 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
 #[test]
 fn the_file_of_the_command_line_comes_first_and_then_that_of_the_environment() {
     let lab = lab();
-    altered(&lab, "two.toml", "n3 = {", "# n3 = {");
+    write_altered(&lab, "two.toml", "n3 = {", "# n3 = {");
     let shown = |answer: Answer| {
         let json = answer.ended(0).json();
         (json["inventory"]["from"].clone(), json["nodes"].as_object().map(serde_json::Map::len))
@@ -110,9 +110,9 @@ fn the_file_of_the_command_line_comes_first_and_then_that_of_the_environment() {
 }
 
 #[test]
-fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_changes() {
+fn nodes_that_do_not_match_the_inventory_are_named_and_nothing_changes() {
     let lab = lab();
-    altered(&lab, "other.toml", "10.78.0.0/16", "10.77.0.0/16");
+    write_altered(&lab, "other.toml", "10.78.0.0/16", "10.77.0.0/16");
     insta::assert_snapshot!(lab.run(["--inventory", "other.toml", "partition", "Z1"]), @"
     --- stdout
     --- stderr
@@ -137,7 +137,7 @@ fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_chang
     --- stderr
     --- exit status: 5
     ");
-    altered(&lab, "swapped.toml", "\"n[1-2]\" = {}", "n1 = {}\nn2 = {}");
+    write_altered(&lab, "swapped.toml", "\"n[1-2]\" = {}", "n1 = {}\nn2 = {}");
     let text = fs::read_to_string(lab.sandbox.path().join("swapped.toml")).expect("the file is there");
     let socket = |node: &str| lab.sandbox.lab_directory().join("nodes").join(node).join("agent.sock");
     let swapped = text
@@ -146,7 +146,7 @@ fn nodes_that_are_not_as_the_inventory_has_them_are_told_apart_and_nothing_chang
     lab.sandbox.write("swapped.toml", swapped);
     let swapped = lab.run(["--inventory", "swapped.toml", "clear"]).ended(5);
     assert!(swapped.stderr.contains("agent.sock is that of n2; correct `host` in the inventory"), "{swapped}");
-    // Looking is possible all the same.
+    // Read-only commands work with this inventory.
     let _status = lab.run(["--inventory", "other.toml", "status"]).ended(0);
     assert_eq!(lab.in_force()["nodes"]["n1"]["stamp"]["generation"], 0);
 }
@@ -160,8 +160,8 @@ fn an_agent_that_does_not_answer_is_named_and_does_not_hide_the_others() {
         (&status["nodes"]["n1"]["state"], &status["nodes"]["n2"]["state"]),
         (&"ok".into(), &"unreachable".into())
     );
-    // What another try does not change comes before what may pass by itself.
-    let (exit, state) = fit();
+    // The exit code of a permanent problem takes precedence over "unreachable", which a retry may solve.
+    let (exit, state) = check_outcome();
     let checked = lab.run(["inventory", "check", "net.toml", "--json"]).ended(exit.max(6)).json();
     assert_eq!(
         (&checked["nodes"]["n1"]["state"], &checked["nodes"]["n2"]["state"]),
@@ -184,7 +184,7 @@ fn a_node_that_is_left_out_is_left_out_of_its_zone_too() {
 }
 
 #[test]
-fn a_node_of_the_topology_whose_addresses_nobody_knows_is_not_said_to_be_no_node() {
+fn a_silent_node_without_known_addresses_is_not_reported_as_a_missing_node() {
     let lab = lab();
     lab.sandbox.kill(lab.sandbox.agent("n2"));
     insta::assert_snapshot!(lab.run(["--inventory", "net.toml", "apply", "--allow-missing", "uniform-3-rtt0.toml"]), @"
@@ -202,7 +202,7 @@ fn a_node_of_the_topology_whose_addresses_nobody_knows_is_not_said_to_be_no_node
 #[test]
 fn a_topology_may_carry_its_inventory() {
     let lab = lab();
-    let inventory = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("the file is there");
+    let inventory = fs::read_to_string(lab.sandbox.path().join("net.toml")).expect("net.toml can be read");
     let inventory = inventory.replace("[defaults]", "[inventory.defaults]").replace("[nodes]", "[inventory.nodes]");
     let inventory = inventory.split("[zones]").next().expect("text");
     let topology = "name = \"two\"\n[zones]\nleft = \"n1\"\nright = \"n2\"\n[links]\ndefault = { rtt = \"0ms\" }\n\n";
@@ -211,20 +211,20 @@ fn a_topology_may_carry_its_inventory() {
     let shown = lab.run(["inventory", "show", "two.toml"]).ended(0);
     assert!(shown.stdout.contains("zone left: n1\nzone right: n2\n"), "{shown}");
 
-    // Where no lab is up, its own table is what tells.
+    // Without a lab, `plan` uses the topology's own `[inventory]` table.
     let elsewhere = Sandbox::new();
     elsewhere.write("two.toml", format!("{topology}{inventory}"));
     let _nowhere = elsewhere.run(["status"]).ended(6);
     let status = elsewhere.run(["--inventory", "two.toml", "status", "--json"]).ended(0).json();
     assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3));
     let planned = elsewhere.run(["plan", "two.toml"]);
-    // A kernel without netem is one that was asked.
+    // Exit code 7 comes from an agent too: its kernel lacks netem.
     assert!([0, 7].contains(&planned.code()), "{planned}");
     elsewhere.write("bad.toml", "[nodes]\nn1 = {}\n");
     let given = elsewhere.run(["--inventory", "bad.toml", "plan", "two.toml"]).ended(3);
     assert!(given.stderr.contains("bad.toml:2:1"), "{given}");
 
-    // What is wrong with it is found with all else.
+    // Errors of the `[inventory]` table are reported together with all others.
     let wrong = format!("{}{}", topology.replace("0ms", "0"), inventory.replace("network", "netwrk"));
     lab.sandbox.write("wrong.toml", wrong);
     let wrong = lab.run(["check", "wrong.toml"]).ended(3);
@@ -269,7 +269,7 @@ fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
     --- exit status: 5
     ");
     let _forced = lab.run(["inventory", "init", &sockets, "--output", "new.toml", "--force"]).ended(0);
-    let checked = lab.run(["inventory", "check", "new.toml", "--json"]).ended(fit().0).json();
+    let checked = lab.run(["inventory", "check", "new.toml", "--json"]).ended(check_outcome().0).json();
     assert_eq!(checked["nodes"]["n3"]["addresses"], serde_json::json!(["10.78.0.3", "fd78::3", "fe80::3"]));
 
     lab.sandbox.kill(lab.sandbox.agent("n2"));
@@ -279,7 +279,7 @@ fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
 }
 
 #[test]
-fn init_says_what_is_wrong_with_hosts_before_anybody_is_asked() {
+fn init_reports_invalid_hosts_before_it_calls_any() {
     let sandbox = Sandbox::new();
     let init = |host: &str, transport: &str| {
         sandbox.run(["inventory", "init", host, "--transport", transport]).ended(2).stderr

@@ -1,4 +1,4 @@
-//! `lab`: nodes on this machine, what is in them, and what is wrong to ask of them.
+//! `lab`: start, status, end and directory of a lab, and programs in its nodes.
 
 use std::{
     fs::{self, Permissions},
@@ -10,19 +10,19 @@ use nix::unistd::getuid;
 
 use super::harness::{Lab, Sandbox};
 
-/// They had a tick of 200 ms: a third of a CPU for 45 of them, in the very measurements that a lab is for.
+/// Regression: each agent woke up every 200 ms. 45 agents used a third of a CPU and so disturbed measurements.
 #[test]
 fn a_lab_that_nobody_uses_sleeps() {
     let lab = Lab::up("uniform-9-rtt0");
     let _asked = lab.run(["status"]).ended(0);
-    // A busy machine takes its time until all is done. A tick would show in any 5 s.
+    // A busy machine may need a while to finish earlier work, so the test takes the first quiet 5 s of 30 s.
     let wake_ups = (0..6).map(|_| lab.sandbox.wake_ups(Duration::from_secs(5))).find(|wake_ups| *wake_ups <= 18);
-    assert!(wake_ups.is_some(), "nine agents and a keeper woke up more than 18 times in 5 s, and again and again");
+    assert!(wake_ups.is_some(), "nine agents and a keeper woke up more than 18 times in each of six periods of 5 s");
 }
 
-/// What is in it says which sockets are connected to, and which process's namespaces are entered.
+/// The directory's files name the sockets to connect to and the process whose namespaces are entered.
 #[test]
-fn a_lab_in_a_directory_that_others_may_change_is_not_believed() {
+fn a_lab_directory_that_other_users_can_change_is_refused() {
     let lab = Lab::up("uniform-3-rtt0");
     let folder = lab.sandbox.lab_directory();
     let refused = |why: &str| {
@@ -35,7 +35,7 @@ fn a_lab_in_a_directory_that_others_may_change_is_not_believed() {
     refused("other users may write to the lab directory [DIR]/lab; run: chmod go-w [DIR]/lab");
     fs::set_permissions(&folder, Permissions::from_mode(0o700)).unwrap();
     if getuid().is_root() {
-        // Nobody else can give a folder away.
+        // Only root can change the owner of a folder.
         chown(&folder, Some(65534), None).unwrap();
         refused("the lab directory [DIR]/lab belongs to another user (65534)");
         chown(&folder, Some(0), None).unwrap();
@@ -90,7 +90,7 @@ fn a_lab_comes_up_shows_itself_and_goes_down() {
 }
 
 #[test]
-fn programs_get_the_same_as_data() {
+fn lab_commands_print_json() {
     let lab = Lab::up("uniform-3-rtt0");
     let _down = lab.run(["lab", "down"]).ended(0);
     insta::assert_snapshot!(lab.run(["--json", "lab", "up", "uniform-3-rtt0.toml"]), @r#"
@@ -181,14 +181,14 @@ fn a_controller_host_reaches_the_nodes_by_their_management_addresses_alone() {
     let lab = Lab { sandbox };
     let links = lab.run(["lab", "exec", "controller", "--", "sh", "-c", "cd /sys/class/net && echo *"]).ended(0);
     assert_eq!(links.stdout, "lo mgmt0\n");
-    // Connecting to a port where nobody listens is refused by who has the address, and times out where nobody has it.
+    // A host refuses a connection to a closed port. A connection to an address without a host times out.
     let reach = "for host in n1.mgmt n3.mgmt 10.77.0.2 fd77::2; do bash -c ': < /dev/tcp/'$host/9 2>&1; done";
     let reached = lab.run(["lab", "exec", "controller", "--", "sh", "-c", reach]).ended(1);
     assert_eq!(reached.stdout.matches("connect: Connection refused").count(), 4, "{reached}");
     let own = lab.run(["lab", "exec", "n1", "--", "getent", "ahostsv4", "controller"]).ended(0);
     assert!(own.stdout.starts_with("10.77.255.254"), "{own}");
     let status = lab.run(["lab", "status", "--json"]).ended(0).json();
-    assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3), "it is no node");
+    assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3), "the controller host is not a node");
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_node_called_controller_keeps_its_name_or_the_lab_has_no_controller_host() {
 }
 
 #[test]
-fn what_cannot_be_run_in_a_node_is_said() {
+fn exec_names_the_program_or_node_that_it_cannot_use() {
     let lab = Lab::up("uniform-3-rtt0");
     insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
     --- stdout
@@ -223,7 +223,7 @@ fn what_cannot_be_run_in_a_node_is_said() {
     hint: bring one up that has: netemctl lab up TOPOLOGY --controller
     --- exit status: 2
     ");
-    // A path, because of a bare name the kernel may say that a folder of the PATH is closed.
+    // A path, because for a bare name the error may be about an inaccessible folder of PATH.
     insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/no/such/program"]), @"
     --- stdout
     --- stderr
@@ -278,7 +278,7 @@ fn a_lab_of_45_nodes_comes_up() {
     assert!(far.stdout.starts_with("10.78.0.45"), "{far}");
 }
 
-/// The agents' sockets are as good as root on the nodes.
+/// Access to an agent's socket gives control of the network of its node.
 #[test]
 fn nobody_else_can_enter_a_labs_directory() {
     use std::os::unix::fs::PermissionsExt;

@@ -1,4 +1,4 @@
-//! `set` and `unset`: what is refused before any kernel is written to, and what is shown where the kernel can shape.
+//! `set` and `unset`: errors before any write to a kernel, and the effects on a kernel that can shape.
 
 use super::{
     change::kernel_can_shape,
@@ -174,7 +174,7 @@ fn arguments_that_are_no_change_are_a_usage_error() {
 }
 
 #[test]
-fn ends_and_names_that_cannot_be_are_refused_and_nothing_changes() {
+fn invalid_ends_and_names_are_refused_and_nothing_changes() {
     let lab = Lab::up("hierarchical-9");
     let before = lab.in_force();
     insta::assert_snapshot!(lab.run(["set", "Z1", "Z33", "delay=5ms"]), @"
@@ -223,7 +223,7 @@ fn ends_and_names_that_cannot_be_are_refused_and_nothing_changes() {
 }
 
 #[test]
-fn what_is_laid_over_what_is_shown_or_the_kernel_that_cannot_shape_is_named() {
+fn set_shows_what_each_change_is_laid_over_or_reports_a_kernel_that_cannot_shape() {
     let lab = Lab::up("hierarchical-9");
     let set = lab.run(["set", "Z1", "Z3", "delay=60ms"]);
     if !kernel_can_shape() {
@@ -246,7 +246,7 @@ fn what_is_laid_over_what_is_shown_or_the_kernel_that_cannot_shape_is_named() {
     assert_eq!(again["overlays"], serde_json::json!(["Z1:Z3:delay", "storm", "n1:n7:delay"]));
     let status = lab.run(["status"]).ended(0);
     let table = status.stdout.lines().skip_while(|line| !line.starts_with("CHANGE"));
-    // The time that is left differs from run to run.
+    // The last column is the remaining time, which differs between runs.
     let overlays: Vec<_> = table.filter_map(|line| line.rsplit_once("  ")).map(|(line, _)| line.trim_end()).collect();
     insta::assert_snapshot!(overlays.join("\n"), @r#"
     CHANGE       LINKS    SAYS            OVER

@@ -1,8 +1,8 @@
-//! `plan` without agents.
+//! `plan` without agents, by `--offline` or for lack of a lab and an inventory.
 
 use super::harness::Sandbox;
 
-/// An inventory of three nodes of which no agent runs.
+/// An inventory of three nodes without running agents. `n3` is the table of node n3.
 fn inventory(n3: &str) -> String {
     format!(
         "[defaults]\ntransport = 'unix'\nsocket = '/no/such/{{node}}.sock'\ninterface = 'eno2'\n[nodes]\n\
@@ -146,7 +146,7 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     hint: plan without agents: netemctl plan --offline TOPOLOGY
     --- exit status: 6
     ");
-    // What could never be applied is told although nobody is asked.
+    // An offline plan also reports a topology that this inventory cannot serve.
     sandbox.write("fleet.toml", inventory("{}").replace("n3 = {}\n", ""));
     insta::assert_snapshot!(sandbox.run(["--inventory", "fleet.toml", "plan", "--offline", &file]), @"
     --- stdout

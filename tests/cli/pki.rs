@@ -1,10 +1,10 @@
-//! `pki`: a CA of one's own, what it issues, and agents that listen by TLS.
+//! `pki`: the CA, its certificates, and agents with TLS.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::harness::{Answer, Lab, Sandbox};
 
-/// The answer with dates left out.
+/// The answer with `[DATE]` in place of dates.
 fn dateless(answer: &Answer) -> String {
     let text = answer.to_string();
     text.split('\n')
@@ -13,6 +13,7 @@ fn dateless(answer: &Answer) -> String {
         .join("\n")
 }
 
+/// The date in a word, or an empty text.
 fn date(word: &str) -> &str {
     let word = word.trim_matches(|c| matches!(c, '"' | ',' | ';'));
     if word.starts_with("20") && word.ends_with('Z') { word } else { "" }
@@ -68,7 +69,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
         assert_eq!(mode(&pki.join(key)), 0o600, "{key}");
     }
     let entries = fs::read_dir(&pki).expect("it is there").count();
-    assert_eq!(entries, 3, "nothing is left over: ca, controller, nodes");
+    assert_eq!(entries, 3, "pki has only ca, controller and nodes");
     let issued = sandbox.run(["pki", "issue", "--viewer", "--dir", "pki", "--json"]).ended(0).json();
     assert_eq!(issued["issued"], serde_json::json!(["pki/viewer"]));
     let shown = sandbox.run(["pki", "show", "--dir", "pki", "--json"]).ended(0).json();
@@ -138,7 +139,7 @@ fn certificates_are_added_to_those_that_are_there_and_replace_none() {
 }
 
 #[test]
-fn what_cannot_be_issued_is_said() {
+fn a_certificate_that_cannot_be_issued_is_an_error() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--dir", "pki"]), @"
     --- stdout
@@ -181,15 +182,15 @@ fn what_cannot_be_issued_is_said() {
     --- exit status: 2
     ");
     let pki = sandbox.path().join("pki");
-    fs::set_permissions(&pki, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(&pki, fs::Permissions::from_mode(0o755)).expect("an own file");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
     --- stdout
     --- stderr
     error: other users have access to pki (mode 0755); run: chmod 700 pki
     --- exit status: 3
     ");
-    fs::set_permissions(&pki, fs::Permissions::from_mode(0o700)).expect("it is ours");
-    fs::set_permissions(pki.join("ca/key.pem"), fs::Permissions::from_mode(0o644)).expect("it is ours");
+    fs::set_permissions(&pki, fs::Permissions::from_mode(0o700)).expect("an own file");
+    fs::set_permissions(pki.join("ca/key.pem"), fs::Permissions::from_mode(0o644)).expect("an own file");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
     --- stdout
     --- stderr
@@ -235,7 +236,7 @@ fn a_config_that_would_let_anybody_in_is_refused() {
     "#);
 }
 
-/// All that a controller does, by TLS over the management network, and what it says where certificates do not fit.
+/// The controller host reaches the agents by TLS over the management network. Wrong certificates have their own errors.
 #[test]
 fn a_lab_with_tls_is_driven_from_its_controller_host() {
     let sandbox = Sandbox::new();
@@ -255,18 +256,18 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     --- stderr
     --- exit status: 0
     ");
-    // From elsewhere the agents are reached by their sockets; nothing of TLS is needed.
+    // Outside the controller host, commands use the agents' Unix sockets, without TLS.
     let _status = lab.run(["status"]).ended(0);
     let _node = lab.run(["lab", "exec", "n1", "--", "sh", "-c", "$NETEMCTL status"]).ended(0);
     let log = || fs::read_to_string(lab.sandbox.lab_directory().join("nodes/n1/agent.log")).expect("it logs");
     assert!(!log().contains("Refused"), "{}", log());
 
-    // A controller of another CA. What it says is that it does not trust the agents.
+    // A controller with a certificate of another CA does not trust the agents.
     let _init = lab.run(["pki", "init", "--dir", "other"]).ended(0);
     let _issue = lab.run(["pki", "issue", "--controller", "--dir", "other"]).ended(0);
     let answer = controller("status --tls-dir other/controller").ended(6);
     assert_eq!(answer.stdout.matches("signed by another CA than ours").count(), 3, "{answer}");
-    // The same that trusts theirs: now it is they who do not trust it.
+    // The same controller with the agents' CA trusts them, but they do not trust its certificate.
     let ca = lab.sandbox.lab_directory().join("pki/ca/cert.pem");
     fs::copy(ca, lab.sandbox.path().join("other/controller/ca.pem")).expect("it can be copied");
     let answer = controller("status --tls-dir other/controller").ended(6);
@@ -282,13 +283,14 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     hint: a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR
     --- exit status: 3
     ");
-    // A renewed one needs no restart, of the agent or of anything else.
+    // Agents use renewed certificates without a restart.
     let _renew = lab.run(["pki", "issue", "n[1-3]", "--controller", "--force", "--dir", "lab/pki"]).ended(0);
     let _status = controller("status").ended(0);
     assert_eq!(log().matches("The agent's certificate is valid.").count(), 2, "{}", log());
 }
 
-/// As README has it: the certificate that every other command takes.
+/// README.md shows this command without --tls-dir. The command uses the controller's certificate in the user's PKI
+/// folder.
 #[test]
 fn inventory_init_by_https_takes_the_certificate_of_the_users_own_ca() {
     let sandbox = Sandbox::new();

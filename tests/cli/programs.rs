@@ -1,4 +1,4 @@
-//! `lab exec` in several nodes and in the background, `lab ps`, `lab restart`, and what becomes of programs with the lab.
+//! `lab exec` in several nodes and in the background, `lab ps`, `lab restart`, and the end of programs with the lab.
 
 use std::{fs, path::Path};
 
@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 use super::harness::{Lab, Sandbox, wait_until};
 
 impl Lab {
-    /// Starts a program that runs until it is ended, and has the test's folder in its command line.
+    /// Starts a shell script in the background of a node. Its command line has the sandbox's folder.
     fn start(&self, node: &str, script: &str) -> Value {
         let script = format!(": {}; {script}", self.sandbox.path().display());
         self.run(["--json", "lab", "exec", "--detach", node, "--", "sh", "-c", &script]).ended(0).json()
     }
 
-    /// The programs in the nodes, by node and name.
+    /// The programs in all nodes, each as node and name.
     fn programs(&self) -> Vec<String> {
         let listed = self.run(["lab", "ps", "--json"]).ended(0).json();
         let programs = listed["programs"].as_array().expect("programs").iter();
@@ -26,13 +26,13 @@ fn text(value: &Value) -> &str {
     value.as_str().expect("a text")
 }
 
-/// It said that nothing was left, while whatever `lab exec` had started ran on without a network.
+/// Regression: `lab down` left programs of `lab exec` running without a network and did not report them.
 #[test]
 fn what_exec_has_started_ends_with_the_lab() {
     let lab = Lab::up("uniform-3-rtt0");
     let agents = lab.sandbox.processes();
     let _background = lab.start("n[1-2]", "while :; do sleep 300; done");
-    // Daemons: one with another session, one with another parent and no lab in its environment.
+    // Two daemons: one in another session, and one with another parent and an empty environment.
     let path = lab.sandbox.path().display();
     let daemon = format!(
         "setsid sh -c ': {path}; sleep 300; :' </dev/null >/dev/null 2>&1 &
@@ -49,7 +49,7 @@ fn what_exec_has_started_ends_with_the_lab() {
     --- exit status: 5
     ");
     assert_eq!(lab.run(["lab", "down", "--keep", "--json"]).ended(5).json()["exit_code"], 5);
-    assert!(lab.sandbox.processes().is_superset(&agents), "nothing was ended");
+    assert!(lab.sandbox.processes().is_superset(&agents), "the keeper and the agents still run");
     insta::assert_snapshot!(lab.run(["lab", "down"]), @"
     --- stdout
     ended: sh in n[1-3], sleep in n[1-3]
@@ -60,11 +60,11 @@ fn what_exec_has_started_ends_with_the_lab() {
     lab.sandbox.wait_until_empty();
 }
 
-/// It has one process: a shell that forks is killed twice if it is between fork and exec.
+/// The program has one process. A forking shell could be listed twice if `lab down` found it between fork and exec.
 #[test]
 fn a_program_that_does_not_heed_sigterm_is_killed() {
     let lab = Lab::up("uniform-3-rtt0");
-    let _deaf = lab.start("n2", "trap '' TERM HUP; exec sleep 300");
+    let _program = lab.start("n2", "trap '' TERM HUP; exec sleep 300");
     wait_until("it ignores SIGTERM", || lab.programs() == ["n2 sleep"]);
     let down = lab.run(["lab", "down", "--json"]).ended(0).json();
     let ended = down["ended"].as_array().expect("programs");
@@ -73,9 +73,9 @@ fn a_program_that_does_not_heed_sigterm_is_killed() {
     lab.sandbox.wait_until_empty();
 }
 
-/// The keeper's namespaces live on in such programs, so no agent and no network is theirs, but their node is known.
+/// Such programs keep the namespaces of their node alive, so netemctl finds the node by its namespace.
 #[test]
-fn programs_of_a_lab_whose_keeper_was_killed_are_found_by_down_and_not_overlooked_by_up() {
+fn programs_of_a_lab_whose_keeper_was_killed_are_ended_by_down_and_reported_by_up() {
     let lab = Lab::up("uniform-3-rtt0");
     let _background = lab.start("n1", "exec sleep 300");
     wait_until("it runs", || lab.programs() == ["n1 sleep"]);
@@ -99,7 +99,7 @@ fn programs_of_a_lab_whose_keeper_was_killed_are_found_by_down_and_not_overlooke
 }
 
 #[test]
-fn the_shell_that_down_is_typed_in_is_left_and_said() {
+fn down_spares_and_reports_the_shell_that_it_runs_in() {
     let lab = Lab::up("uniform-3-rtt0");
     let down = "\"$0\" lab down --json; echo $? >&2";
     let netemctl = super::harness::binary();
@@ -140,7 +140,7 @@ fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
 }
 
 #[test]
-fn exec_in_several_nodes_says_which_node_says_what() {
+fn exec_in_several_nodes_prefixes_each_line_with_its_node() {
     let lab = Lab::up("hierarchical-9");
     insta::assert_snapshot!(sorted(&lab.run(["lab", "exec", "Z1,n9", "--", "sh", "-c", "echo $NETEMCTL_NODE; printf end"]).ended(0).stdout), @"
     n1: end
@@ -155,7 +155,7 @@ fn exec_in_several_nodes_says_which_node_says_what() {
     let answer = lab.run(["lab", "exec", "n[1-3]", "--", "sh", "-c", "echo out; echo err >&2"]).ended(0);
     assert_eq!(sorted(&answer.stdout), "n1: out\nn2: out\nn3: out\n");
     assert_eq!(sorted(&answer.stderr), "n1: err\nn2: err\nn3: err\n");
-    // They run at the same time: each waits for the others.
+    // The programs run at the same time: each waits for the others.
     let meet = "touch met-$NETEMCTL_NODE; while ! [ -e met-n1 -a -e met-n2 -a -e met-n3 ]; do sleep 0.1; done";
     let _met = lab.run(["lab", "exec", "Z1", "--", "sh", "-c", meet]).ended(0);
     insta::assert_snapshot!(lab.run(["lab", "exec", "n[1-4]", "--", "sh", "-c", "case $NETEMCTL_NODE in n2|n3) exit 7;; n4) exit 8;; esac"]), @"
@@ -254,18 +254,18 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     ");
     let agent = lab.sandbox.agent("n2");
     assert_ne!(agent, before);
-    let called = fs::read_to_string(format!("/proc/{agent}/comm")).expect("it runs");
-    assert_eq!(called, "netemctl\n", "ps and top call it so");
+    let called = fs::read_to_string(format!("/proc/{agent}/comm")).expect("the agent runs");
+    assert_eq!(called, "netemctl\n", "the name in ps and top");
     assert_eq!(lab.programs(), ["n1 sleep", "n3 sleep"]);
     assert_eq!(lab.in_force()["ok"], true);
-    // What the agent knew, it knows from its journal.
+    // The restarted agent reads its state from the journal.
     let _cleared = lab.run(["clear", "--only", "n2"]).ended(0);
     let generation = |node: &str| lab.run(["status", "--json"]).json()["nodes"][node]["stamp"]["generation"].clone();
     let before = generation("n2");
     let answer = lab.run(["lab", "restart", "n[1-2]", "--json"]).ended(0).json();
     assert_eq!((&answer["nodes"], &answer["ended"][0]["program"]), (&json!(["n1", "n2"]), &json!("sleep")));
     assert_eq!(generation("n2"), before);
-    // One that has died comes back.
+    // `lab restart` also starts a dead agent again.
     lab.sandbox.kill(lab.sandbox.agent("n3"));
     let _dead = lab.run(["lab", "status"]).ended(6);
     let _restarted = lab.run(["lab", "restart", "n3"]).ended(0);
@@ -273,7 +273,7 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
 }
 
 #[test]
-fn an_error_of_the_system_names_the_file_that_it_is_about() {
+fn a_system_error_names_its_file() {
     let lab = Lab::up("uniform-3-rtt0");
     let folder = lab.sandbox.lab_directory().join("nodes/n2");
     fs::remove_dir_all(&folder).expect("the folder of n2 is there");
@@ -296,7 +296,7 @@ fn the_log_of_an_agent_does_not_grow_without_end() {
     assert!((1..100_000).contains(&size("agent.log")), "{}", size("agent.log"));
 }
 
-/// An address of the other family is a refusal that takes an RTT, where a server listens on IPv4 alone.
+/// If a server listens on IPv4 only, a client that tries IPv6 first loses one RTT to the refused connection.
 #[test]
 fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
     let first = |lab: &Lab, name: &str| {
@@ -307,12 +307,12 @@ fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
     assert_eq!(first(&lab, "n2"), "10.78.0.2");
     assert_eq!(first(&lab, "n2.mgmt"), "10.77.0.2");
     assert_eq!(first(&lab, "localhost"), "127.0.0.1");
-    // A server that listens on IPv4 alone, and a client that takes addresses as they come.
+    // The server listens on IPv4 only. The client tries the addresses in the order of getaddrinfo.
     let _server = lab.run(["lab", "exec", "--detach", "n2", "--", "python3", "-m", "http.server", "8000"]).ended(0);
     let connect = "import socket; print(socket.getaddrinfo('n2', 8000, type=socket.SOCK_STREAM)[0][4][0]); \
                    socket.create_connection(('n2', 8000))";
     let connects = || lab.run(["lab", "exec", "n1", "--", "python3", "-c", connect]);
-    wait_until("it is connected to", || connects().code() == 0);
+    wait_until("the client connects", || connects().code() == 0);
     assert_eq!(connects().stdout, "10.78.0.2\n");
     let _down = lab.run(["lab", "down"]).ended(0);
     let _up = lab.run(["lab", "up", "uniform-3-rtt0.toml", "--prefer", "ipv6"]).ended(0);
@@ -320,7 +320,7 @@ fn names_in_a_lab_are_ipv4_addresses_first_or_as_the_user_says() {
     assert_eq!(first(&lab, "n2.mgmt"), "fd77::2");
 }
 
-/// The agent could not be started: "No such file or directory", whichever that was.
+/// Regression: the agents did not start, with "No such file or directory" and no path.
 #[test]
 fn a_lab_comes_up_on_a_host_without_a_hosts_file() {
     let sandbox = Sandbox::new();

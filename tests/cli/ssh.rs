@@ -89,7 +89,7 @@ fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_
     assert_eq!(fs::read_dir(&run_n1).unwrap().count(), 0);
 }
 
-/// Regression: netemctl stored all output of the host, gigabytes within seconds.
+/// netemctl must limit the output that it stores. An endless answer has gigabytes within seconds.
 #[test]
 fn endless_output_of_a_host_during_push_ends_the_copy() {
     let lab = Lab::up("uniform-3-rtt0");

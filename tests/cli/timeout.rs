@@ -1,4 +1,4 @@
-//! `--timeout`: however a command is held up, it ends in time and in good order.
+//! `--timeout`: whatever delays a command, it ends in time, with an error and without leftovers.
 
 use std::time::{Duration, Instant};
 
@@ -9,18 +9,18 @@ use nix::{
 
 use super::harness::{Answer, Lab, Sandbox, wait_until};
 
-/// Far more than a busy machine needs, and far less than whatever holds the commands up would take.
+/// The limit for a command on a busy machine. Without `--timeout`, each command here would take far longer.
 const IN_TIME: Duration = Duration::from_mins(1);
 
 fn in_time<T>(work: impl FnOnce() -> T) -> T {
     let began = Instant::now();
     let done = work();
-    assert!(began.elapsed() < IN_TIME, "it took {:?}", began.elapsed());
+    assert!(began.elapsed() < IN_TIME, "the command took {:?}", began.elapsed());
     done
 }
 
 #[test]
-fn a_time_that_is_none_is_a_usage_error() {
+fn an_invalid_timeout_is_a_usage_error() {
     let sandbox = Sandbox::new();
     for bad in ["0", "-1", "soon", "1e99", "nan", "inf", "5m", ""] {
         let answer = sandbox.run(["check", "wan.toml", &format!("--timeout={bad}")]).ended(2);
@@ -64,7 +64,7 @@ fn a_lab_that_does_not_come_up_in_time_leaves_nothing() {
 fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_it() {
     let lab = Lab::up("uniform-3-rtt100");
     let stopped = Pid::from_raw(lab.sandbox.agent("n2"));
-    kill(stopped, Signal::SIGSTOP).expect("one's own process can be stopped");
+    kill(stopped, Signal::SIGSTOP).expect("an own process can be stopped");
     let timed_out = |answer: Answer, fate: &str| {
         let answer = answer.ended(124);
         assert!(answer.stderr.contains(&format!("error: timed out after 1 s; {fate}\n")), "{answer}");
@@ -73,7 +73,7 @@ fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_
     in_time(|| timed_out(lab.run(["apply", "uniform-3-rtt100.toml", "--timeout", "1"]), "rolled back on all nodes"));
     in_time(|| timed_out(lab.run(["plan", "uniform-3-rtt100.toml", "--timeout", "1"]), "nothing was changed"));
     in_time(|| timed_out(lab.run(["verify", "--timeout", "1"]), "nothing was changed"));
-    // What the others say is worth more than that one says nothing.
+    // `status` prints the answers of the other nodes although one does not answer.
     let status = in_time(|| lab.run(["status", "--json", "--timeout", "1"])).ended(6).json();
     assert_eq!(
         (&status["nodes"]["n1"]["state"], &status["nodes"]["n2"]["state"]),
@@ -81,13 +81,13 @@ fn an_agent_that_was_stopped_holds_no_command_up_and_nothing_is_changed_without_
     );
     let status = in_time(|| lab.run(["lab", "status", "--json", "--timeout", "1"])).ended(6).json();
     assert_eq!(status["nodes"]["n1"]["agent"], "up");
-    kill(stopped, Signal::SIGCONT).expect("one's own process can go on");
+    kill(stopped, Signal::SIGCONT).expect("an own process can be continued");
     assert_eq!(lab.in_force()["ok"], true);
     let _cleared = lab.run(["clear", "--timeout", "60"]).ended(0);
-    // A node that is not named is not waited for as long as an agent may take.
-    kill(stopped, Signal::SIGSTOP).expect("one's own process can be stopped");
+    // With --only, the wait for other nodes is shorter than the normal limit of a call.
+    kill(stopped, Signal::SIGSTOP).expect("an own process can be stopped");
     let _cleared = lab.run(["clear", "--only", "n1", "--timeout", "9"]).ended(0);
-    kill(stopped, Signal::SIGCONT).expect("one's own process can go on");
+    kill(stopped, Signal::SIGCONT).expect("an own process can be continued");
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn a_measurement_that_takes_longer_than_there_is_time_is_not_begun() {
 #[test]
 fn a_program_in_a_node_is_ended_with_all_that_it_started() {
     let lab = Lab::up("uniform-3-rtt0");
-    // The folder's name is in their command lines, so that none but the test's own is looked for.
+    // The sandbox's folder is in the command lines, so the test finds only its own processes.
     let path = lab.sandbox.path().to_string_lossy().into_owned();
     let script = format!("sh -c 'sleep 300; : {path}' & sh -c 'sleep 300; : {path}'; :");
     let before = lab.sandbox.processes();

@@ -1,4 +1,4 @@
-//! Command lines that make no sense, and verbs that have nothing to work on.
+//! Invalid command lines, commands without a lab or an inventory, and invalid configs of agents.
 
 use std::{fs, os::unix::fs::chown};
 
@@ -11,7 +11,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
     let sandbox = Sandbox::new();
     let nothing = sandbox.run([]).ended(2);
     assert_eq!(nothing.stdout, "");
-    assert_eq!(nothing.stderr, sandbox.run(["-h"]).stdout, "the help is what is right");
+    assert_eq!(nothing.stderr, sandbox.run(["-h"]).stdout, "netemctl without arguments prints the short help");
     insta::assert_snapshot!(sandbox.run(["aply", "wan.toml"]), @"
     --- stdout
     --- stderr
@@ -88,7 +88,7 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
 }
 
 #[test]
-fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
+fn without_an_inventory_and_a_lab_every_command_names_both_remedies() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("uniform-3-rtt100");
     let status = sandbox.run(["status"]);
@@ -141,7 +141,7 @@ fn with_no_word_of_where_the_nodes_are_every_verb_says_all_ways_to_tell() {
     hint: or start a lab on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
     "#);
-    assert!(!sandbox.lab_directory().exists(), "a verb that needs a lab makes none");
+    assert!(!sandbox.lab_directory().exists(), "no command creates the lab directory");
 }
 
 #[test]
@@ -177,14 +177,14 @@ fn a_lab_directory_that_is_too_deep_for_sockets_is_refused_before_anything_is_ma
     assert!(!sandbox.path().join("a").exists());
 }
 
-/// `lab up` and `lab down` empty the lab's directory, so a wrong `--lab-dir` must not cost anything.
+/// `lab up` and `lab down` empty the lab's directory. A wrong `--lab-dir` must not delete other files.
 #[test]
 fn a_folder_that_is_not_a_labs_is_never_emptied() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("uniform-3-rtt0");
     fs::create_dir(sandbox.lab_directory()).unwrap();
     sandbox.write("lab/thesis.txt", "years of work");
-    // Neither of these makes it a lab's.
+    // These two files do not prove that the folder is a lab's directory.
     sandbox.write("lab/layout.json", "{}");
     sandbox.write("lab/lock", "");
     for answer in [sandbox.run(["lab", "down"]), sandbox.run(["lab", "up", &file])] {
@@ -211,11 +211,11 @@ fn a_folder_that_is_empty_will_do_for_a_lab() {
     sandbox.wait_until_empty();
 }
 
-/// Where everybody may write, somebody else could have made it first, and would own the agents' sockets.
+/// In a folder such as /tmp, another user could create the lab directory first and would control the agents' sockets.
 #[test]
 fn a_folder_of_another_user_is_refused() {
     if !getuid().is_root() {
-        // Nobody else can give a folder away.
+        // Only root can change the owner of a folder.
         return;
     }
     let sandbox = Sandbox::new();
@@ -236,7 +236,7 @@ fn a_folder_of_another_user_is_refused() {
     }
 }
 
-/// "Try again in a moment" would go on forever.
+/// The error for a busy lab would be wrong: it advises a retry, which does not help here.
 #[test]
 fn a_lab_directory_that_is_no_directory_is_not_taken_for_a_busy_one() {
     let sandbox = Sandbox::new();
@@ -272,7 +272,7 @@ fn with_json_a_usage_error_is_a_document_too() {
         let answer = answer.ended(2);
         assert_eq!(answer.json()["exit_code"], 2, "{answer}");
     }
-    // What is for the program inside a node is not for netemctl.
+    // `--json` after `--` is an argument of the program in the node, not of netemctl.
     let other = sandbox.run(["lab", "exec", "n1", "--", "ip", "--json"]).ended(6);
     assert_eq!(other.stdout, "");
 }
@@ -417,7 +417,7 @@ fn all_mistakes_of_an_agents_config_are_shown_with_their_lines() {
 }
 
 #[test]
-fn an_error_of_the_system_names_what_it_is_about() {
+fn a_system_error_names_its_operation() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["send-namespace-socket"]), @"
     --- stdout
@@ -426,7 +426,7 @@ fn an_error_of_the_system_names_what_it_is_about() {
     --- exit status: 1
     ");
     sandbox.write("inventory.toml", "[defaults]\ntransport = 'ssh'\ninterface = 'eno2'\n[nodes]\nn1 = {}\n");
-    // Three open files, and one more for reading the inventory.
+    // The limit allows stdin, stdout, stderr and one file for the inventory.
     let script = "ulimit -n 4; exec \"$NETEMCTL\" inventory check inventory.toml";
     insta::assert_snapshot!(sandbox.run_other("sh", ["-c", script]), @"
     --- stdout

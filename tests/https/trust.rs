@@ -48,7 +48,7 @@ async fn a_controller_and_an_agent_of_one_ca_talk() {
     assert_eq!(site.ask().await.unwrap().generation, 0);
 }
 
-/// Regression: monitoring needed a controller's certificate, which allows to change every node.
+/// Regression: monitoring needed a controller's certificate, which gives the right to change every node.
 #[tokio::test]
 async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let log = Log::start();
