@@ -1,7 +1,7 @@
-//! All nodes or none, whoever dies, stops or is not heard, and whenever: agents and controllers in processes of their
-//! own, with a proxy between them that sees every message.
+//! A change happens on all nodes or on none, even if an agent or controller dies or stops, or a message is lost.
 //!
-//! The nodes of one lab make several fleets of three, so that what has to wait does so at the same time.
+//! Agents and controllers are separate processes. A proxy between them sees every message. The nodes of one lab form
+//! several fleets of three nodes, whose tests run at the same time.
 
 use std::{
     fs,
@@ -29,20 +29,20 @@ use crate::{
     timing::{Restarted, kill_agent},
 };
 
-/// How long an agent has what nobody confirms, and what is prepared.
-const GOES_BACK_WITHIN: Duration = Duration::from_secs(15);
+/// The lease of a prepared or unconfirmed change.
+const LEASE: Duration = Duration::from_secs(15);
 
-/// How much longer it may take on one CPU that all of this shares.
+/// The additional time for work on one shared CPU.
 const SLACK: Duration = Duration::from_secs(15);
 
-/// Three nodes of the lab, and a controller's way to them.
+/// Three nodes of the lab, and the proxy and fleet that reach their agents.
 struct Trio {
     lab: Arc<Lab>,
     nodes: [String; 3],
     proxy: Proxy,
-    /// What the agents themselves say, whatever the proxy does.
+    /// Reaches the agents directly, not through the proxy.
     fleet: Fleet,
-    /// The agent of the second node, if it was started again.
+    /// The agent of the second node, if the test has restarted it.
     restarted: Mutex<Option<Restarted>>,
 }
 
@@ -81,7 +81,7 @@ impl Trio {
         self.command(line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
-    /// What the agents say.
+    /// The status of the three nodes, not through the proxy.
     fn status(&self) -> Vec<NodeStatus> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (status, silent) = split(runtime.block_on(self.fleet.call(SLACK, |_: &NodeName| GetStatus {})));
@@ -89,19 +89,22 @@ impl Trio {
         status.into_values().collect()
     }
 
-    /// That no node is half changed: its kernel has what its document says.
+    /// Asserts that the kernel of every node agrees with the node's document.
     #[track_caller]
-    fn assert_whole(status: &[NodeStatus]) {
+    fn assert_no_drift(status: &[NodeStatus]) {
         assert!(status.iter().all(|node| node.drift.is_empty() && node.foreign.is_empty()), "{status:?}");
     }
 
-    /// That all nodes have this RTT in force, in one document that is confirmed.
+    /// Asserts that all nodes have one confirmed document with this RTT.
     #[track_caller]
-    fn assert_all_have(&self, milliseconds: u32) {
+    fn assert_all_have_rtt(&self, milliseconds: u32) {
         let status = self.status();
-        Self::assert_whole(&status);
+        Self::assert_no_drift(&status);
         let name = format!("rtt-{milliseconds}");
-        assert!(status.iter().all(|node| node.topology.as_deref() == Some(&name)), "not {name}: {status:?}");
+        assert!(
+            status.iter().all(|node| node.topology.as_deref() == Some(&name)),
+            "not all nodes have {name}: {status:?}"
+        );
         assert!(status.iter().all(|node| node.stamp == status[0].stamp && node.unconfirmed.is_none()), "{status:?}");
         let delays =
             status.iter().map(|node| node.profiles.iter().map(|leaf| leaf.profile.delay.to_string()).collect());
@@ -109,54 +112,54 @@ impl Trio {
         assert_eq!(delays, vec![vec![format!("{}ms", milliseconds / 2)]; 3]);
     }
 
-    /// That all nodes come to have this RTT within so much time.
+    /// Waits until all nodes have one confirmed document with this RTT.
     #[track_caller]
-    fn wait_until_all_have(&self, milliseconds: u32, within: Duration) {
+    fn wait_until_all_have_rtt(&self, milliseconds: u32, within: Duration) {
         let deadline = Instant::now() + within;
         let name = format!("rtt-{milliseconds}");
         while self.status().iter().any(|node| node.topology.as_deref() != Some(&name) || node.unconfirmed.is_some()) {
-            assert!(Instant::now() < deadline, "in vain until all have {name}: {:?}", self.status());
+            assert!(Instant::now() < deadline, "not all nodes have {name}: {:?}", self.status());
             thread::sleep(Duration::from_millis(100));
         }
-        self.assert_all_have(milliseconds);
+        self.assert_all_have_rtt(milliseconds);
     }
 
-    /// The process of a node's agent.
-    fn agent(&self, node: &str) -> Pid {
+    /// The process ID of a node's agent.
+    fn agent_pid(&self, node: &str) -> Pid {
         let config = self.lab.directory().join("nodes").join(node).join("agent.toml");
-        let is_its = |pid: &i32| {
+        let is_agent = |pid: &i32| {
             let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             String::from_utf8_lossy(&command).contains(&*config.to_string_lossy())
         };
         let processes = fs::read_dir("/proc").unwrap().flatten();
-        Pid::from_raw(processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_its).unwrap())
+        Pid::from_raw(processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).find(is_agent).unwrap())
     }
 }
 
-/// Where an agent is killed: at a request before it gets there, or at its answer, which is lost or not.
+/// The message at which an agent is killed: a request before it arrives, or the reply, which is lost or delivered.
 #[derive(Clone, Copy, Debug)]
-enum At {
+enum KillAt {
     Request(&'static str),
-    LostAnswer(&'static str),
-    Answer(&'static str),
+    LostReply(&'static str),
+    Reply(&'static str),
 }
 
 impl Trio {
-    /// From now on, has the agent of the second node die at this point, once; `then` is called when it is dead.
-    fn agent_dies(&self, at: At, then: impl FnOnce() + Send + 'static) {
+    /// Kills the agent of the second node once, at this message, and then calls `then`.
+    fn kill_agent_once(&self, at: KillAt, then: impl FnOnce() + Send + 'static) {
         let (lab, directory, victim) =
             (Arc::clone(&self.lab), self.proxy.directory().to_owned(), self.nodes[1].clone());
-        let mut dies = Some((self.restarted.lock().unwrap().take(), then));
+        let mut pending = Some((self.restarted.lock().unwrap().take(), then));
         self.proxy.let_pass(move |Passing { node, call, is_answer }| {
-            let (its, is_at_answer, passes) = match at {
-                At::Request(its) => (its, false, true),
-                At::LostAnswer(its) => (its, true, false),
-                At::Answer(its) => (its, true, true),
+            let (kill_call, is_at_reply, passes) = match at {
+                KillAt::Request(call) => (call, false, true),
+                KillAt::LostReply(call) => (call, true, false),
+                KillAt::Reply(call) => (call, true, true),
             };
-            if *node != victim || its != call || is_at_answer != *is_answer {
+            if *node != victim || kill_call != call || is_at_reply != *is_answer {
                 return true;
             }
-            let Some((agent, then)) = dies.take() else { return true };
+            let Some((agent, then)) = pending.take() else { return true };
             hide(&directory, &victim);
             kill_agent(&lab, &victim);
             drop(agent);
@@ -165,149 +168,150 @@ impl Trio {
         });
     }
 
-    /// Starts it again.
-    fn agent_starts(&self) {
+    /// Starts the agent of the second node again.
+    fn restart_agent(&self) {
         *self.restarted.lock().unwrap() = Some(Restarted::start(&self.lab, &self.nodes[1]));
         self.proxy.show(&self.nodes[1]);
     }
 }
 
-/// Kills the agent of the second node at each point of a change, and starts it again when the controller has ended, or
-/// has asked it in vain.
+/// Kills the agent of the second node at each message of a change. Starts the agent again after the command, or while
+/// the controller repeats its message.
 fn agents_die(trio: &Trio) {
     drop(trio.apply(10).expect(0));
-    let mut has = 10;
-    let other = |has| if has == 10 { 20 } else { 10 };
+    let mut current = 10;
+    let other = |current| if current == 10 { 20 } else { 10 };
     let victim = &trio.nodes[1];
     let points = [
-        (At::Request("stamp"), 6),
-        (At::Request("prepare"), 6),
-        (At::LostAnswer("prepare"), 6),
-        (At::Answer("prepare"), 1),
-        (At::Request("commit"), 1),
-        (At::LostAnswer("commit"), 1),
-        (At::Answer("commit"), 1),
-        (At::Answer("confirm"), 0),
+        (KillAt::Request("stamp"), 6),
+        (KillAt::Request("prepare"), 6),
+        (KillAt::LostReply("prepare"), 6),
+        (KillAt::Reply("prepare"), 1),
+        (KillAt::Request("commit"), 1),
+        (KillAt::LostReply("commit"), 1),
+        (KillAt::Reply("commit"), 1),
+        (KillAt::Reply("confirm"), 0),
     ];
     for (at, code) in points {
-        trio.agent_dies(at, || ());
-        let ran = trio.apply(other(has)).expect(code);
+        trio.kill_agent_once(at, || ());
+        let ran = trio.apply(other(current)).expect(code);
         if code != 0 {
             let error = &ran.json()["error"];
             assert!(error["nodes"][victim].is_string(), "{at:?}: {error}");
-            // Before anything is committed, there is nothing to go back from.
+            // Exit code 6: no node has committed, so no node rolls back.
             assert_eq!(error["rollback"][victim]["state"] == "rolls-back", code == 1, "{at:?}: {error}");
             assert!(error["rollback"][&trio.nodes[0]].is_null(), "{at:?}: {error}");
         }
-        trio.agent_starts();
-        has = if code == 0 { other(has) } else { has };
-        trio.assert_all_have(has);
+        trio.restart_agent();
+        current = if code == 0 { other(current) } else { current };
+        trio.assert_all_have_rtt(current);
     }
-    // Whether it was told to keep it, the controller cannot know: it tries to have it rolled back until it must have ended.
-    for at in [At::Request("confirm"), At::LostAnswer("confirm")] {
+    // The controller cannot know if the agent received *confirm*. It repeats *roll back* for the length of the lease.
+    for at in [KillAt::Request("confirm"), KillAt::LostReply("confirm")] {
         thread::scope(|scope| {
-            let (dead, is_dead) = mpsc::channel();
-            trio.agent_dies(at, move || dead.send(()).unwrap());
+            let (killed, is_killed) = mpsc::channel();
+            trio.kill_agent_once(at, move || killed.send(()).unwrap());
             scope.spawn(move || {
-                is_dead.recv().unwrap();
+                is_killed.recv().unwrap();
                 thread::sleep(Duration::from_secs(4));
-                trio.agent_starts();
+                trio.restart_agent();
             });
-            drop(trio.apply(other(has)).expect(6));
+            drop(trio.apply(other(current)).expect(6));
         });
-        trio.assert_all_have(has);
+        trio.assert_all_have_rtt(current);
     }
 }
 
-/// Kills the controller when it asks for the first `call` of all but `asked` of the nodes, which have been asked.
-fn controller_dies_at(trio: &Trio, call: &'static str, asked: usize) {
+/// Kills the controller at its first `call`. The first `reached_nodes` nodes receive it and reply. The others do not
+/// receive it.
+fn kill_controller_at(trio: &Trio, call: &'static str, reached_nodes: usize) {
     drop(trio.apply(10).expect(0));
     let controller: Arc<Mutex<Option<Pid>>> = Arc::default();
     let victim = Arc::clone(&controller);
-    // Who is not to be asked waits until the others have answered.
-    let mut answered = 0;
-    let lucky: Vec<String> = trio.nodes[..asked].to_vec();
-    let is_over = Arc::new(Mutex::new(asked == 0));
-    let over = Arc::clone(&is_over);
+    // The controller is killed when all reached nodes have replied.
+    let mut replies = 0;
+    let reached: Vec<String> = trio.nodes[..reached_nodes].to_vec();
+    let all_replied = Arc::new(Mutex::new(reached_nodes == 0));
+    let have_replied = Arc::clone(&all_replied);
     trio.proxy.let_pass(move |passing| {
         if passing.call != call {
             return true;
         }
-        let is_lucky = lucky.contains(&passing.node);
-        if is_lucky && passing.is_answer {
-            answered += 1;
-            *over.lock().unwrap() = answered == lucky.len();
+        let is_reached = reached.contains(&passing.node);
+        if is_reached && passing.is_answer {
+            replies += 1;
+            *have_replied.lock().unwrap() = replies == reached.len();
         }
-        if *over.lock().unwrap()
+        if *have_replied.lock().unwrap()
             && let Some(pid) = victim.lock().unwrap().take()
         {
             kill(pid, Signal::SIGKILL).unwrap();
         }
-        is_lucky
+        is_reached
     });
     let mut child = trio.spawn(&format!("apply {}", trio.topology(20).display()));
     *controller.lock().unwrap() = Some(Pid::from_raw(child.id().cast_signed()));
     let status = child.wait().unwrap();
-    // Messages that it had sent by then still are on their way, so the proxy keeps to its rule.
-    assert!(*is_over.lock().unwrap() && status.code().is_none(), "it ended with {status}");
+    // Messages that the controller has sent may still arrive at the proxy, so the proxy's rule stays.
+    assert!(*all_replied.lock().unwrap() && status.code().is_none(), "the controller was not killed: {status}");
 }
 
 fn controllers_die_when_all_have_prepared(trio: &Trio) {
-    controller_dies_at(trio, "commit", 0);
-    trio.assert_all_have(10);
+    kill_controller_at(trio, "commit", 0);
+    trio.assert_all_have_rtt(10);
     let begin = Instant::now();
     let busy = trio.apply(30).expect(9);
     assert!(busy.stdout.contains("another controller is changing this node"), "{}", busy.stdout);
     trio.proxy.let_pass(|_| true);
     let line = format!("--json apply {} --wait 60s", trio.topology(30).display());
     drop(trio.run(&line).expect(0));
-    assert!(begin.elapsed() < GOES_BACK_WITHIN + SLACK, "it waited for {:?}", begin.elapsed());
-    trio.assert_all_have(30);
+    assert!(begin.elapsed() < LEASE + SLACK, "apply --wait ended after {:?}", begin.elapsed());
+    trio.assert_all_have_rtt(30);
 }
 
 fn controllers_die_when_some_have_committed(trio: &Trio) {
-    controller_dies_at(trio, "commit", 2);
+    kill_controller_at(trio, "commit", 2);
     let status = trio.run("status");
     assert!(status.code != Some(0), "{}", status.stdout);
     assert!(status.stdout.contains("a change is in progress; rolled back in"), "{}", status.stdout);
-    trio.wait_until_all_have(10, GOES_BACK_WITHIN + SLACK);
+    trio.wait_until_all_have_rtt(10, LEASE + SLACK);
 }
 
 fn controllers_die_when_all_have_committed(trio: &Trio) {
-    controller_dies_at(trio, "confirm", 0);
-    trio.wait_until_all_have(10, GOES_BACK_WITHIN + SLACK);
+    kill_controller_at(trio, "confirm", 0);
+    trio.wait_until_all_have_rtt(10, LEASE + SLACK);
 }
 
-/// What nobody can exclude: some were told that all have it, and the others never will be.
+/// No protocol can exclude this case: some nodes have received *confirm*, and the others never do.
 fn controllers_die_when_some_have_confirmed(trio: &Trio) {
-    controller_dies_at(trio, "confirm", 1);
-    let deadline = Instant::now() + GOES_BACK_WITHIN + SLACK;
+    kill_controller_at(trio, "confirm", 1);
+    let deadline = Instant::now() + LEASE + SLACK;
     while trio.status().iter().any(|node| node.unconfirmed.is_some()) {
         assert!(Instant::now() < deadline, "{:?}", trio.status());
         thread::sleep(Duration::from_millis(100));
     }
     let status = trio.status();
-    Trio::assert_whole(&status);
+    Trio::assert_no_drift(&status);
     let topologies: Vec<_> = status.iter().map(|node| node.topology.as_deref().unwrap()).collect();
     assert_eq!(topologies, ["rtt-20", "rtt-10", "rtt-10"]);
-    let said = trio.run("status").expect(4).stdout;
-    assert!(said.contains("the nodes do not agree on what is in force"), "{said}");
+    let output = trio.run("status").expect(4).stdout;
+    assert!(output.contains("the nodes do not agree on what is in force"), "{output}");
     let refused = trio.run(&format!("partition {}", trio.nodes[0])).expect(9).stderr;
     assert!(refused.contains("netemctl apply TOPOLOGY"), "{refused}");
     trio.proxy.let_pass(|_| true);
     drop(trio.apply(30).expect(0));
-    trio.assert_all_have(30);
+    trio.assert_all_have_rtt(30);
 }
 
-/// An agent that is stopped just as a request comes, and goes on after so much time.
-fn stopped_at(trio: &Trio, call: &'static str, goes_on_after: Duration) {
-    let (agent, victim, mut is_stopped) = (trio.agent(&trio.nodes[1]), trio.nodes[1].clone(), false);
+/// Stops (SIGSTOP) the agent of the second node as `call` arrives, and continues it (SIGCONT) after `stopped_for`.
+fn stop_agent_at(trio: &Trio, call: &'static str, stopped_for: Duration) {
+    let (agent, victim, mut is_stopped) = (trio.agent_pid(&trio.nodes[1]), trio.nodes[1].clone(), false);
     trio.proxy.let_pass(move |passing| {
         if passing.node == victim && passing.call == call && !passing.is_answer && !is_stopped {
             is_stopped = true;
             kill(agent, Signal::SIGSTOP).unwrap();
             thread::spawn(move || {
-                thread::sleep(goes_on_after);
+                thread::sleep(stopped_for);
                 kill(agent, Signal::SIGCONT).unwrap();
             });
         }
@@ -315,69 +319,69 @@ fn stopped_at(trio: &Trio, call: &'static str, goes_on_after: Duration) {
     });
     let begin = Instant::now();
     let ran = trio.apply(20).expect(if call == "confirm" { 6 } else { 1 });
-    thread::sleep(goes_on_after.saturating_sub(begin.elapsed()) + Duration::from_secs(1));
+    thread::sleep(stopped_for.saturating_sub(begin.elapsed()) + Duration::from_secs(1));
     trio.proxy.let_pass(|_| true);
-    trio.wait_until_all_have(10, GOES_BACK_WITHIN + SLACK);
+    trio.wait_until_all_have_rtt(10, LEASE + SLACK);
     assert!(ran.json()["error"]["nodes"][&trio.nodes[1]].is_string(), "{}", ran.stdout);
 }
 
 fn agents_stop(trio: &Trio) {
     drop(trio.apply(10).expect(0));
     // The controller gives up after 13 s.
-    stopped_at(trio, "commit", Duration::from_secs(16));
+    stop_agent_at(trio, "commit", Duration::from_secs(16));
     drop(trio.apply(10).expect(0));
-    // It tries to confirm for 5 s, and to have it rolled back from then on.
-    stopped_at(trio, "confirm", Duration::from_secs(7));
+    // The controller repeats *confirm* for 5 s, then *roll back*.
+    stop_agent_at(trio, "confirm", Duration::from_secs(7));
 }
 
-/// Three of ten messages get lost.
+/// Loses three of ten messages.
 fn messages_get_lost(trio: &Trio) {
     drop(trio.apply(10).expect(0));
     let mut dice = Dice::new(30);
     trio.proxy.let_pass(move |_| dice.throw() % 10 >= 3);
-    let (mut has, mut made) = (10, 0);
+    let (mut current, mut successes) = (10, 0);
     for attempt in 1..=5 {
         let next = 10 + 2 * attempt;
         let ran = trio.apply(next);
         if ran.code == Some(0) {
-            (has, made) = (next, made + 1);
+            (current, successes) = (next, successes + 1);
         } else {
             let document = ran.json();
             let is_left = document["error"]["rollback"].is_object();
             assert!([1, 6, 9].contains(&ran.code.unwrap()), "{document}");
             assert!(!is_left || ran.code == Some(1), "{document}");
         }
-        trio.wait_until_all_have(has, GOES_BACK_WITHIN + SLACK);
+        trio.wait_until_all_have_rtt(current, LEASE + SLACK);
     }
-    assert!(made > 0, "some get through");
+    assert!(successes > 0, "no apply succeeded");
     trio.proxy.let_pass(|_| true);
 }
 
-/// Two controllers at once, for a minute: whenever neither is at it, all nodes have the same.
+/// Two controllers make changes for a minute. Between changes, all nodes have the same document.
 fn controllers_rival(trio: &Trio) {
     drop(trio.apply(10).expect(0));
     let (end, topologies) = (Instant::now() + Duration::from_mins(1), [20, 30].map(|rtt| trio.topology(rtt)));
     let rival = |topology: &PathBuf, wait: &str| {
-        let (mut made, mut refused) = (0, 0);
+        let (mut successes, mut refused) = (0, 0);
         while Instant::now() < end {
             let ran = trio.run(&format!("apply {} {wait}", topology.display()));
             match ran.code {
-                Some(0) => made += 1,
+                Some(0) => successes += 1,
                 Some(9) => refused += 1,
                 code => panic!("{code:?} {}", ran.stderr),
             }
         }
-        (made, refused)
+        (successes, refused)
     };
     let samples = || {
         let mut samples = 0;
         while Instant::now() < end {
             let (before, after) = (trio.status(), trio.status());
-            // Nobody was at it if nothing is unconfirmed, and nothing is another one a moment later.
+            // No change was in progress if no document is unconfirmed, and none differs a moment later.
             let stamps = |status: &[NodeStatus]| status.iter().map(|node| node.stamp.clone()).collect::<Vec<_>>();
-            let is_calm = before.iter().chain(&after).all(|node| node.unconfirmed.is_none());
-            if is_calm && stamps(&before) == stamps(&after) {
-                Trio::assert_whole(&before);
+            let is_confirmed = before.iter().chain(&after).all(|node| node.unconfirmed.is_none());
+            if is_confirmed && stamps(&before) == stamps(&after) {
+                Trio::assert_no_drift(&before);
                 assert!(before.iter().all(|node| node.stamp == before[0].stamp), "{before:?}");
                 samples += 1;
             }
@@ -394,14 +398,14 @@ fn controllers_rival(trio: &Trio) {
     assert!(one.0 + other.0 > 0 && samples > 0, "{one:?} {other:?} {samples}");
     drop(trio.run("status").expect(0));
     drop(trio.apply(40).expect(0));
-    trio.assert_all_have(40);
+    trio.assert_all_have_rtt(40);
 }
 
-/// What is tried with three nodes of their own.
+/// A test on three nodes.
 type Trial = fn(&Trio);
 
 #[test]
-fn whoever_dies_stops_or_is_not_heard_all_nodes_change_or_none_does() {
+fn all_nodes_change_or_none_if_agents_or_controllers_die_or_stop_or_messages_are_lost() {
     const TRIALS: [(&str, Trial); 8] = [
         ("agents die", agents_die),
         ("controllers die when all have prepared", controllers_die_when_all_have_prepared),
@@ -424,40 +428,40 @@ fn whoever_dies_stops_or_is_not_heard_all_nodes_change_or_none_does() {
             let run = move || trial(trio);
             thread::Builder::new().name((*name).to_owned()).spawn_scoped(scope, run).unwrap()
         });
-        // Whichever fails says so itself, by its name.
+        // A failed trial panics on a thread with the trial's name.
         let failed = trials.collect::<Vec<_>>().into_iter().filter_map(|trial| trial.join().err()).count();
-        assert_eq!(failed, 0, "of {} trials", TRIALS.len());
+        assert_eq!(failed, 0, "failed trials, of {}", TRIALS.len());
     });
     for trio in &trios {
         trio.proxy.let_pass(|_| true);
         drop(trio.run("clear").expect(0));
     }
-    assert_eq!(qdiscs(), before, "every interface is as it was found");
+    assert_eq!(qdiscs(), before, "clear did not restore the interfaces");
 }
 
 #[test]
-fn a_command_whose_time_is_over_when_nodes_may_keep_its_change_says_so_and_waits_for_the_rollback() {
-    const TOLD: Duration = Duration::from_secs(8);
+fn a_command_that_times_out_during_confirm_says_so_and_waits_for_the_rollback() {
+    const ROLLBACK_BLOCKED_FOR: Duration = Duration::from_secs(8);
     let lab = Arc::new(Lab::up(&shipped("uniform-3-rtt0.toml")));
     let trio = Trio::new(&lab, 0);
     drop(trio.apply(10).expect(0));
-    // The second node hears neither that it is to keep the change nor, for a time, that it is to roll it back.
-    let mut first = None;
+    // The second node does not receive *confirm*, and receives *roll back* only after some time.
+    let mut first_confirm = None;
     trio.proxy.let_pass(move |Passing { node, call, .. }| match call.as_str() {
         "confirm" if node == "n2" => {
-            first.get_or_insert_with(Instant::now);
+            first_confirm.get_or_insert_with(Instant::now);
             false
         }
-        "rollback" if node == "n2" => first.is_none_or(|first| first.elapsed() > TOLD),
+        "rollback" if node == "n2" => first_confirm.is_none_or(|first| first.elapsed() > ROLLBACK_BLOCKED_FOR),
         _ => true,
     });
     let began = Instant::now();
     let ran = trio.run(&format!("--timeout 5 apply {}", trio.topology(20).display())).expect(124);
-    assert!(began.elapsed() > TOLD, "it waits until the change is rolled back");
-    let said = [
+    assert!(began.elapsed() > ROLLBACK_BLOCKED_FOR, "the command did not wait for the rollback");
+    let messages = [
         "timed out after 5 s; rolling back on all nodes …\n",
         "error: timed out after 5 s; n2 did not confirm; rolled back on all nodes\n",
     ];
-    assert!(said.iter().all(|said| ran.stderr.contains(said)), "{}", ran.stderr);
-    trio.assert_all_have(10);
+    assert!(messages.iter().all(|message| ran.stderr.contains(message)), "{}", ran.stderr);
+    trio.assert_all_have_rtt(10);
 }

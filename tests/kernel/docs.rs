@@ -1,11 +1,11 @@
-//! What README.md and docs/*.md show is run as it is written, command by command, and prints what they show.
+//! The commands in README.md and docs/*.md are run as written, and must print the output that the documents show.
 //!
-//! Blocks run in the order of their documents. Each document has a folder of its own, like this project's, with a fresh home
-//! and one shell, so that files, `export` and `cd` last until its end. A comment before a block says where it runs
-//! ([`blocks::WORLDS`]). [`console::is_as_shown`] is the rule by which output is compared.
+//! Each document has its own folder, with links to this project's files, an empty home and one shell. So files,
+//! `export` and `cd` last until the end of the document. Blocks run in the document's order. A comment before a block
+//! says where it runs ([`blocks::WORLDS`]). [`console::is_as_shown`] compares the output.
 //!
-//! To save time the controller host has three hosts: there `n[1-9]` is read as `n[1-3]`, and the topology of nine nodes as
-//! one of three.
+//! To save time, the controller host reaches three hosts only. There, `n[1-9]` is replaced by `n[1-3]`, and the
+//! topology of nine nodes by a topology of three nodes.
 
 #[path = "../docs/blocks.rs"]
 mod blocks;
@@ -34,27 +34,27 @@ use crate::{
     sshd::{Hosts, kill_process, strip},
 };
 
-/// How long any command of a document may take.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// The time limit of a command.
+const TIME_LIMIT: Duration = Duration::from_mins(3);
 
-/// What documents say of nine hosts, and how it is read where there are three.
-const OF_THREE: [(&str, &str); 2] =
+/// Text of the documents about nine hosts, and its replacement for three hosts.
+const REPLACEMENTS: [(&str, &str); 2] =
     [("n[1-9]", "n[1-3]"), ("topologies/hierarchical-9.toml", "topologies/uniform-3-rtt100.toml")];
 
-/// How often something is measured before what is shown counts as wrong: the machine may be busy.
+/// The number of measurements after which a difference counts as a mistake. The machine may be busy.
 const MEASUREMENTS: usize = 4;
 
-/// A folder like this project's, with a shell in it.
+/// A shell in a folder with links to this project's files.
 struct Shell {
     folder: TempDir,
     bash: Child,
     input: ChildStdin,
-    /// The exit codes.
+    /// The exit codes of the commands.
     codes: Receiver<String>,
 }
 
 impl Shell {
-    /// Starts the shell by a command that takes a program and its arguments. Programs in `bin` come first.
+    /// Starts the shell with `command`. The folder `bin` is first in its `PATH`.
     fn start(mut command: Command, bin: &Path) -> Self {
         let folder = tempfile::Builder::new().prefix("netemctl-docs-").tempdir_in("/tmp").unwrap();
         for entry in fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap().flatten() {
@@ -73,11 +73,11 @@ impl Shell {
         command.current_dir(folder.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut bash = command.spawn().unwrap();
         let (input, output) = (bash.stdin.take().unwrap(), bash.stdout.take().unwrap());
-        let (said, codes) = channel();
-        // It ends with the shell.
+        let (sender, codes) = channel();
+        // This thread ends with the shell.
         drop(thread::spawn(move || {
             for line in BufReader::new(output).lines().map_while(Result::ok) {
-                drop(said.send(line));
+                drop(sender.send(line));
             }
         }));
         let mut shell = Self { folder, bash, input, codes };
@@ -89,7 +89,7 @@ impl Shell {
         let [out, err] = ["out", "err"].map(|name| self.folder.path().join("home").join(name));
         let [stdout, stderr] = [&out, &err].map(|file| file.display().to_string());
         writeln!(self.input, "{{\n{command}\n}} </dev/null >{stdout} 2>{stderr}\necho $?").unwrap();
-        let code = self.codes.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("no end of: {command}"));
+        let code = self.codes.recv_timeout(TIME_LIMIT).unwrap_or_else(|_| panic!("timeout: {command}"));
         let text = |file| String::from_utf8_lossy(&fs::read(file).unwrap_or_default()).into_owned();
         Ran { code: code.parse().ok(), stdout: text(out), stderr: text(err) }
     }
@@ -102,7 +102,7 @@ impl Drop for Shell {
     }
 }
 
-/// What is wrong with a step that has come to this; what fails prints on stderr.
+/// The difference between a step and its result, if any. The output of a failed command includes stderr.
 fn mistake(step: &Step, ran: &Ran) -> Option<String> {
     let fails = ran.code != Some(0);
     let printed = if fails { format!("{}{}", ran.stdout, ran.stderr) } else { ran.stdout.clone() };
@@ -113,7 +113,7 @@ fn mistake(step: &Step, ran: &Ran) -> Option<String> {
     is_wrong.then(|| format!("prints\n{printed}"))
 }
 
-/// Runs a block; answers with what is wrong.
+/// Runs a block. Returns its mistakes.
 fn run(shell: &mut Shell, block: &Block) -> Vec<String> {
     for command in &block.first {
         let ran = shell.run(command);
@@ -127,7 +127,7 @@ fn run(shell: &mut Shell, block: &Block) -> Vec<String> {
                 ran = shell.run(&step.command);
             }
         }
-        // So say the documents.
+        // The documents say that `verify` may end like this on a busy machine.
         let is_too_busy = is_measured && ran.stdout.contains("too busy to measure");
         mistake(&step, &ran)
             .filter(|_| !is_too_busy)
@@ -136,15 +136,15 @@ fn run(shell: &mut Shell, block: &Block) -> Vec<String> {
     steps(block).into_iter().filter_map(run).collect()
 }
 
-/// A first line that is nothing but the comment `# NAME` is the name under which the document wants a file to be saved.
+/// The name of the file that the block shows. Such a block has the comment `# NAME` alone on its first line.
 fn file_name(block: &Block) -> Option<&str> {
     let name = block.lines.first()?.strip_prefix("# ")?;
     (!name.contains(' ') && name.contains('.')).then_some(name)
 }
 
-/// Runs the blocks of all documents that belong to one world, each document in a shell of its own, and `end` after each.
+/// Runs the blocks of all documents that belong to one world. Each document has its own shell, and `end` runs after it.
 fn run_documents(world: &str, read: impl Fn(String) -> String, shell: impl Fn() -> Shell, end: impl Fn(&mut Shell)) {
-    let mut wrong = Vec::new();
+    let mut mistakes = Vec::new();
     for (name, text) in documents() {
         let document = (name, read(text));
         let blocks: Vec<Block> = blocks(&document).into_iter().filter(|block| block.world == world).collect();
@@ -156,17 +156,17 @@ fn run_documents(world: &str, read: impl Fn(String) -> String, shell: impl Fn() 
         for (name, block) in blocks.iter().filter_map(|block| Some((file_name(block)?, block))) {
             fs::write(shell.folder.path().join(name), block.text()).unwrap();
         }
-        wrong.extend(runs.into_iter().flat_map(|block| run(&mut shell, block)));
+        mistakes.extend(runs.into_iter().flat_map(|block| run(&mut shell, block)));
         end(&mut shell);
     }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(mistakes.is_empty(), "{}", mistakes.join("\n\n"));
 }
 
 fn is_run(block: &Block) -> bool {
     matches!(&*block.language, "console" | "sh") && block.not_run.is_none()
 }
 
-/// A folder with a small netemctl, which is quick to copy.
+/// A folder with a stripped netemctl, which is fast to copy.
 fn bin() -> TempDir {
     let bin = tempfile::Builder::new().prefix("netemctl-bin-").tempdir_in("/tmp").unwrap();
     strip(env!("CARGO_BIN_EXE_netemctl"), &bin.path().join("netemctl"));
@@ -179,7 +179,7 @@ fn what_the_documents_show_on_this_machine_is_so() {
     #[expect(clippy::disallowed_methods, reason = "the documents' commands are for a shell")]
     let bash = || Command::new("bash");
     let end = |shell: &mut Shell| {
-        // The end of a document may be in the middle of a session.
+        // A document may end while the lab is up.
         if shell.run("netemctl lab status").code == Some(0) {
             drop(shell.run("netemctl lab down").expect(0));
         }
@@ -187,8 +187,8 @@ fn what_the_documents_show_on_this_machine_is_so() {
     run_documents(WORLDS[0], |text| text, || Shell::start(bash(), bin.path()), end);
 }
 
-/// The hosts are nodes of a lab whose agents have ended. They are n1 and n1.example.org to all programs on the controller
-/// host, and 10.20.0.1 to each other.
+/// The hosts are nodes of a lab without agents. Programs on the controller host reach the first as n1 and
+/// n1.example.org. The other hosts reach it as 10.20.0.1.
 #[test]
 fn what_the_documents_show_on_a_controller_host_is_so() {
     let hosts = Hosts::up(&shipped("uniform-3-rtt100.toml"), false);
@@ -218,13 +218,13 @@ fn what_the_documents_show_on_a_controller_host_is_so() {
     let end = |_: &mut Shell| {
         for node in &nodes {
             hosts.processes(node).into_keys().for_each(kill_process);
-            // What start-agents has made, where a document has called it.
+            // Files of `tests/docs/start-agents`, if the document has run it.
             for file in ["/etc/netemctl/agent.toml", "/usr/local/bin/netemctl"] {
                 drop(fs::remove_file(hosts.on(node, file)));
             }
         }
         assert_eq!(hosts.lab.tc(), before);
     };
-    let read = |text| OF_THREE.iter().fold(text, |text: String, (nine, three)| text.replace(nine, three));
+    let read = |text| REPLACEMENTS.iter().fold(text, |text: String, (nine, three)| text.replace(nine, three));
     run_documents(WORLDS[1], read, || Shell::start(bash(), bin.path()), end);
 }

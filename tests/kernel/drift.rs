@@ -1,4 +1,5 @@
-//! What others do to an interface shows at once, and is rolled back where an agent's config says so.
+//! Changes of interfaces by other programs: `status` shows them at once, and an agent with `on-drift = "repair"`
+//! repairs them.
 
 use std::{thread, time::Duration};
 
@@ -11,7 +12,7 @@ use crate::{
 
 const NO_CARRIER: &str = "interface db0 has no carrier: no packet passes until it is connected";
 
-/// Three nodes with a delay; the agent of n1 repairs what others change, those of n2 and n3 report it.
+/// Three nodes with a delay. The agent of n1 repairs drift, and the agents of n2 and n3 only report it.
 struct Site {
     lab: Lab,
     _n1: crate::timing::Restarted,
@@ -42,7 +43,7 @@ impl Site {
         }
     }
 
-    /// What n1 and n2 have now, for they have the same but for the addresses.
+    /// The state of each node's qdiscs, classes and filters.
     fn tc(&self) -> Vec<String> {
         let all = self.lab.tc();
         all.split("\nn").map(str::to_owned).collect()
@@ -55,7 +56,7 @@ fn incidents(watch: &Value) -> Vec<String> {
 }
 
 #[test]
-fn what_somebody_deletes_shows_at_once_and_is_repaired_where_it_is_to_be() {
+fn deleted_filters_are_drift_at_once_and_are_repaired_if_the_config_says_so() {
     let site = Site::up();
     let before = site.tc();
     site.on_both("tc filter del dev db0");
@@ -64,20 +65,20 @@ fn what_somebody_deletes_shows_at_once_and_is_repaired_where_it_is_to_be() {
     assert!(status["nodes"]["n2"]["watch"]["since"].is_string(), "{status}");
     wait_until(|| site.watch("n1")["repairs"] == 1);
     let after = site.tc();
-    assert_eq!(after[0], before[0], "n1 has what it had");
-    assert_ne!(after[1], before[1], "nobody has written to n2");
+    assert_eq!(after[0], before[0], "the repair of n1 is incomplete");
+    assert_ne!(after[1], before[1], "n2 was repaired against its config");
     assert_eq!(site.watch("n2")["repairs"], 0);
 
-    // Our own changes are no drift, and bring n2 in line.
+    // Changes by netemctl are no drift, and restore n2.
     site.lab.apply(&shipped("uniform-3-rtt100.toml"));
     drop(site.lab.netemctl("partition n3").expect(0));
     drop(site.lab.netemctl("heal").expect(0));
-    // Each looked five times a second, and took its part of the machine on which users measure. A busy machine takes its
-    // time until all is done.
+    // Regression: each agent woke up five times a second, and so used CPU time of the machine that is measured. On a
+    // busy machine, agents have work to finish first, so several intervals are tried.
     let wake_ups = (0..6).map(|_| site.lab.wake_ups(Duration::from_secs(4))).find(|wake_ups| *wake_ups <= 12);
     assert!(
         wake_ups.is_some(),
-        "three agents with delays in force woke up more than 12 times in 4 s, and again and again"
+        "three agents with delays in force woke up more than 12 times in each of six intervals of 4 s"
     );
     let status = site.status(0);
     assert_eq!(site.tc(), before);
@@ -86,17 +87,17 @@ fn what_somebody_deletes_shows_at_once_and_is_repaired_where_it_is_to_be() {
     }
     assert_eq!(site.watch("n1")["repairs"], 1);
 
-    // Somebody who does it again and again: repairs come ever less often, and the last one stays.
-    let fight = "for i in $(seq 40); do tc filter del dev db0 2>/dev/null; sleep 0.1; done";
-    drop(site.lab.run(["lab", "exec", "n1", "--", "sh", "-c", fight]).expect(0));
+    // Another program deletes the filters repeatedly. The agent then repairs less and less often.
+    let deletions = "for i in $(seq 40); do tc filter del dev db0 2>/dev/null; sleep 0.1; done";
+    drop(site.lab.run(["lab", "exec", "n1", "--", "sh", "-c", deletions]).expect(0));
     let repairs = site.watch("n1")["repairs"].as_u64().unwrap();
-    assert!((2..=7).contains(&repairs), "{repairs} repairs, forty deletions in eight seconds or so");
+    assert!((2..=7).contains(&repairs), "{repairs} repairs of forty deletions in about eight seconds");
     site.lab.apply(&shipped("uniform-3-rtt100.toml"));
     assert_eq!((site.tc(), site.lab.management()), (before, site.management.clone()));
 }
 
 #[test]
-fn somebody_elses_root_shows_and_stays_and_ours_is_not_left_in_pieces() {
+fn a_foreign_root_qdisc_is_reported_and_kept_and_clear_removes_the_rest_of_ours() {
     let site = Site::up();
     drop(site.lab.netemctl("partition n3").expect(0));
     site.on_both("tc qdisc del dev db0 root");
@@ -109,10 +110,10 @@ fn somebody_elses_root_shows_and_stays_and_ours_is_not_left_in_pieces() {
     thread::sleep(Duration::from_millis(1500));
     let shown = site.lab.exec("n1", "tc qdisc show dev db0");
     assert!(shown.starts_with("qdisc fq 8001: root"), "{shown}");
-    // Gone, it is in nobody's way, and what is wanted comes back.
+    // When the foreign root qdisc is deleted, the agent repairs n1.
     drop(site.lab.exec("n1", "tc qdisc del dev db0 root"));
     wait_until(|| site.watch("n1")["repairs"] == 2);
-    // On the other one it stays, and the cuts beside it, which are ours, go.
+    // On n2, `clear` keeps the foreign root qdisc, and removes netemctl's filters at ingress.
     assert!(site.lab.exec("n2", "tc filter show dev db0 ingress").contains("drop"));
     drop(site.lab.netemctl("clear").expect(0));
     let shown = site.lab.exec("n2", "tc qdisc show dev db0");
@@ -122,7 +123,7 @@ fn somebody_elses_root_shows_and_stays_and_ours_is_not_left_in_pieces() {
 }
 
 #[test]
-fn a_link_that_goes_down_and_up_shows_and_keeps_what_is_on_it() {
+fn an_interface_that_goes_down_and_up_is_reported_and_keeps_its_qdiscs() {
     let site = Site::up();
     let before = site.tc();
     site.on_both("ip link set db0 down");
@@ -132,16 +133,19 @@ fn a_link_that_goes_down_and_up_shows_and_keeps_what_is_on_it() {
         assert!(drift.contains("set interface db0 up"), "{drift}");
     }
     site.on_both("ip link set db0 up");
-    // Whoever sets it down takes its IPv6 addresses away.
+    // Setting an interface down removes its IPv6 addresses.
     for (node, number) in [("n1", 1), ("n2", 2)] {
         drop(site.lab.exec(node, &format!("ip -6 address add fd78::{number}/64 dev db0 nodad")));
     }
     wait_until(|| site.lab.netemctl("status").code == Some(0));
-    assert_eq!(site.tc(), before, "the queues are those that were there");
+    assert_eq!(site.tc(), before, "the qdiscs changed");
     for node in ["n1", "n2"] {
         let watch = site.watch(node);
-        let told = incidents(&watch).join("; ");
-        assert!(told.contains("interface db0 went down") && told.contains("interface db0 went up"), "{told}");
+        let recorded = incidents(&watch).join("; ");
+        assert!(
+            recorded.contains("interface db0 went down") && recorded.contains("interface db0 went up"),
+            "{recorded}"
+        );
         assert_eq!((&watch["since"], &watch["repairs"]), (&Value::Null, &0.into()));
     }
     assert_eq!(site.lab.management(), site.management);
@@ -162,7 +166,7 @@ fn apply_and_status_both_warn_of_an_interface_without_a_carrier_and_neither_call
     let applied = apply();
     assert_eq!((&applied["changed"], &applied["node_warnings"]["n2"]), (&true.into(), &warned));
     assert_eq!((&status()["state"], &status()["warnings"]), (&"ok".into(), &warned));
-    assert_eq!(apply()["changed"], false, "what status calls ok needs no write");
+    assert_eq!(apply()["changed"], false, "status reports ok, but apply writes");
     let shown = lab.netemctl("status").expect(0).stdout;
     assert!(shown.contains(NO_CARRIER), "{shown}");
 
@@ -177,9 +181,10 @@ fn apply_and_status_both_warn_of_an_interface_without_a_carrier_and_neither_call
 }
 
 #[test]
-fn an_interface_that_loses_its_carrier_keeps_its_speed_so_that_no_limit_drifts() {
+fn an_interface_without_a_carrier_keeps_its_last_speed_so_that_no_limit_drifts() {
     let lab = Lab::up(&shipped("uniform-3-rtt0.toml"));
-    // A bond has the speed of its ports together, and none without a carrier. VLANs of one cable lose theirs at once.
+    // The speed of a bond is the sum of its ports' speeds, and unknown without a carrier. Both ports are VLANs of one
+    // interface, so they lose their carrier at the same time.
     for line in [
         "ip link set db0 down",
         "ip link set db0 name cable",
@@ -197,7 +202,7 @@ fn an_interface_that_loses_its_carrier_keeps_its_speed_so_that_no_limit_drifts()
     }
     let speed = || lab.exec("n1", "cat /sys/class/net/db0/speed").trim().to_owned();
     wait_until(|| speed() == "20000");
-    // Short delays: the limits of long ones are bounded by memory, whatever the speed.
+    // The delay is short. The limit of a long delay is bounded by memory, so it does not depend on the speed.
     lab.apply(&lab.topology("name = 'short'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms' }\n"));
     lab.set_port("d1", "down");
     wait_until(|| speed() == "-1");
@@ -206,7 +211,7 @@ fn an_interface_that_loses_its_carrier_keeps_its_speed_so_that_no_limit_drifts()
 }
 
 #[test]
-fn an_interface_that_is_deleted_and_made_again_shows_and_is_shaped_again_where_it_is_to_be() {
+fn a_recreated_interface_is_drift_and_is_repaired_if_the_config_says_so() {
     let site = Site::up();
     let before = site.lab.exec("n1", "tc class show dev db0");
     site.on_both("ip link del db0");
@@ -219,16 +224,16 @@ fn an_interface_that_is_deleted_and_made_again_shows_and_is_shaped_again_where_i
     site.on_both("ip link set db0 up");
     thread::sleep(Duration::from_millis(500));
     let bare = site.lab.exec("n1", "tc qdisc show dev db0");
-    assert!(!bare.contains("4e7e:"), "whose it is now is not known yet: {bare}");
+    assert!(!bare.contains("4e7e:"), "the agent shaped an interface without the node's addresses: {bare}");
     for (node, number) in [("n1", 1), ("n2", 2)] {
         drop(site.lab.exec(node, &format!("ip -6 address add fd78::{number}/64 dev db0 nodad")));
         drop(site.lab.exec(node, &format!("ip address add 10.78.0.{number}/16 dev db0")));
     }
     wait_until(|| site.watch("n1")["repairs"] == 1);
     assert_eq!(site.lab.exec("n1", "tc class show dev db0"), before);
-    assert_eq!(site.lab.exec("n2", "tc class show dev db0"), "", "nobody has written to n2");
-    let told = incidents(&site.watch("n1"));
-    assert!(told.contains(&"interface db0 was deleted".to_owned()), "{told:?}");
+    assert_eq!(site.lab.exec("n2", "tc class show dev db0"), "", "n2 was repaired against its config");
+    let recorded = incidents(&site.watch("n1"));
+    assert!(recorded.contains(&"interface db0 was deleted".to_owned()), "{recorded:?}");
     let status = site.status(4);
     let states = ["n1", "n2", "n3"].map(|node| status["nodes"][node]["state"].clone());
     assert_eq!(states, ["ok", "drifts", "ok"]);

@@ -1,4 +1,4 @@
-//! What an agent refuses, and that a refusal anywhere changes nothing anywhere.
+//! Refusals by agents. A refusal on one node leaves all nodes unchanged.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -19,12 +19,12 @@ use crate::{
     timing::{home, kill_agent},
 };
 
-/// Applies the study's topology on a fleet that the inventory describes otherwise than the lab's own.
+/// Applies the topology of nine nodes with this inventory, which may differ from the lab's own inventory.
 fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     let fleet = Fleet::new(inventory.clone(), Access::default());
     let interrupt = CancellationToken::new();
     let terms = Edit::replacing();
-    let edit = fleet.edit(&terms, &interrupt, |wanted| wanted.with_topology(study(), inventory));
+    let edit = fleet.edit(&terms, &interrupt, |wanted| wanted.with_topology(hierarchical_topology(), inventory));
     match tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(edit) {
         Ok(_) => Ok(()),
         Err(TransactionError::Nodes { failures, left, .. }) if left.is_empty() => Err(failures),
@@ -32,7 +32,7 @@ fn apply_on(inventory: Inventory) -> Result<(), BTreeMap<NodeName, CallError>> {
     }
 }
 
-fn study() -> Topology {
+fn hierarchical_topology() -> Topology {
     let path = shipped("hierarchical-9.toml");
     let text = fs::read_to_string(&path).unwrap();
     Topology::parse(Source::new(path.display().to_string(), text)).unwrap()
@@ -60,18 +60,18 @@ fn an_interface_that_the_agents_config_does_not_allow_is_refused() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     let mut inventory = inventory_of(&lab);
-    let place = inventory.nodes.get_mut(&"n5".parse::<NodeName>().unwrap()).unwrap();
-    place.interface = "mgmt0".parse().unwrap();
+    let entry = inventory.nodes.get_mut(&"n5".parse::<NodeName>().unwrap()).unwrap();
+    entry.interface = "mgmt0".parse().unwrap();
     assert_refused(apply_on(inventory), "n5", "not one that this agent may touch");
-    assert_eq!(lab.tc(), before, "no other node was changed either");
+    assert_eq!(lab.tc(), before, "a refused apply changed a node");
 }
 
 #[test]
 fn an_inventory_that_is_wrong_about_an_address_is_refused() {
     let lab = Lab::hierarchical();
     let mut inventory = inventory_of(&lab);
-    let place = inventory.nodes.get_mut(&"n5".parse::<NodeName>().unwrap()).unwrap();
-    place.addresses = vec!["10.78.0.99".parse().unwrap()];
+    let entry = inventory.nodes.get_mut(&"n5".parse::<NodeName>().unwrap()).unwrap();
+    entry.addresses = vec!["10.78.0.99".parse().unwrap()];
     assert_refused(apply_on(inventory), "n5", "10.78.0.99");
 }
 
@@ -82,12 +82,12 @@ fn an_interface_with_a_default_route_is_refused() {
     assert_refused(apply_on(inventory_of(&lab)), "n5", "default route");
 }
 
-/// Each is refused with its reason, on a host that was made so, and changes no node.
+/// Each row makes n2 refuse the interface for another reason. No node is changed.
 #[test]
-fn what_carries_more_than_the_database_is_refused_however_it_does() {
+fn an_interface_that_carries_other_traffic_too_is_refused_for_each_reason() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     let management = lab.management();
-    let hosts = [
+    let reasons = [
         (
             "ip route add default via 10.78.0.3 dev db0 table 1000",
             "ip route flush table 1000",
@@ -108,7 +108,7 @@ fn what_carries_more_than_the_database_is_refused_however_it_does() {
             "10.78.0.3, which the inventory gives to node n3, is the router",
         ),
     ];
-    for (make, unmake, because) in hosts {
+    for (make, unmake, because) in reasons {
         drop(lab.run(["lab", "exec", "n2", "--", "sh", "-c", make]).expect(0));
         let before = lab.tc();
         let refused = lab.run([Path::new("apply"), &shipped("uniform-3-rtt100.toml")]).expect(5);
@@ -119,22 +119,22 @@ fn what_carries_more_than_the_database_is_refused_however_it_does() {
     assert_eq!(lab.management(), management);
     lab.apply(&shipped("uniform-3-rtt100.toml"));
 
-    // What comes in the way later does not keep there what is ours, and keeps out what is new.
+    // With a default route that was added later, the agent refuses a new partition, and accepts `clear`.
     drop(lab.exec("n2", "ip route add default dev db0"));
     drop(lab.netemctl("partition n3").expect(5));
     drop(lab.netemctl("clear").expect(0));
     assert!(!lab.tc().contains("4e7e:"));
 }
 
-/// The lab's agents listen on Unix sockets, so this one is asked as if by a network.
+/// Lab agents listen on Unix sockets. So the test opens a node itself, and passes it the addresses of a TCP connection.
 #[test]
-fn the_interface_that_the_controller_comes_by_is_refused_and_another_one_is_not() {
+fn an_interface_that_carries_the_controllers_connection_is_refused() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     kill_agent(&lab, "n1");
     let text = fs::read_to_string(shipped("uniform-3-rtt100.toml")).unwrap();
     let topology = Topology::parse(Source::new("uniform.toml", text)).unwrap();
     let wanted = Wanted { generation: 1, ..Wanted::default().with_topology(topology, inventory_of(&lab)).unwrap() };
-    let ask = |allow: Vec<Exception>, via: Via| {
+    let prepare = |allow: Vec<Exception>, via: Via| {
         within(&lab, "n1", || {
             let config = home(&lab, "n1").join("agent.toml");
             let config = Config { allow, journal: None, ..Config::read(&config).unwrap() };
@@ -144,21 +144,21 @@ fn the_interface_that_the_controller_comes_by_is_refused_and_another_one_is_not(
             node.prepare_via(request, via, Now::read()).map(drop).map_err(|error| error.message)
         })
     };
-    let end = |text: &str| Some(text.parse().unwrap());
+    let address = |text: &str| Some(text.parse().unwrap());
     for (local, peer) in [
         ("10.78.0.1:7000", "10.78.0.2:50000"),
         ("[fd78::1]:7000", "[fd78::2]:50000"),
         ("[::ffff:10.78.0.1]:7000", "[::ffff:10.78.0.99]:50000"),
-        // It comes to another address, and the answers leave by the interface all the same.
+        // The request arrives at another address, but the replies leave by db0.
         ("10.77.0.1:7000", "10.78.0.99:50000"),
     ] {
-        let via = Via { local: end(local), peer: end(peer) };
-        let refusal = ask(Vec::new(), via).unwrap_err();
+        let via = Via { local: address(local), peer: address(peer) };
+        let refusal = prepare(Vec::new(), via).unwrap_err();
         assert!(refusal.contains("interface db0 carries the controller's own connection"), "{refusal}");
-        ask(vec![Exception::Controller], via).unwrap();
+        prepare(vec![Exception::Controller], via).unwrap();
     }
     for (local, peer) in [("10.77.0.1:7000", "10.77.0.99:50000"), ("127.0.0.1:7000", "127.0.0.1:50000")] {
-        ask(Vec::new(), Via { local: end(local), peer: end(peer) }).unwrap();
+        prepare(Vec::new(), Via { local: address(local), peer: address(peer) }).unwrap();
     }
 }
 
@@ -170,13 +170,13 @@ fn an_apply_that_one_agent_refuses_changes_no_node() {
     let refused = lab.run([Path::new("apply"), &shipped("hierarchical-9.toml")]).expect(5);
     assert!(refused.stderr.contains("n5") && refused.stderr.contains("qdisc fq 8001:"), "{}", refused.stderr);
     assert_eq!(lab.tc(), before);
-    // Neither does clear touch what it did not put there.
+    // `clear` keeps a foreign qdisc too.
     drop(lab.netemctl("clear").expect(0));
     assert_eq!(lab.tc(), before);
 }
 
 #[test]
-fn somebody_elses_ingress_hook_is_refused() {
+fn a_foreign_ingress_qdisc_is_refused() {
     let lab = Lab::hierarchical();
     drop(lab.exec("n5", "tc qdisc add dev db0 clsact"));
     let before = lab.tc();
@@ -185,10 +185,11 @@ fn somebody_elses_ingress_hook_is_refused() {
 }
 
 #[test]
-fn somebody_elses_filter_among_ours_stops_what_adds_and_nothing_that_takes_off() {
+fn a_foreign_filter_among_ours_prevents_partition_but_neither_heal_nor_clear() {
     let lab = Lab::up(&shipped("uniform-3-rtt100.toml"));
     let untouched = lab.tc();
-    // One of ours would be removed with it: the hook, or the root and a class.
+    // The foreign filter is attached to a qdisc of netemctl: clsact, or the root qdisc and one of its classes. So
+    // `clear` leaves this qdisc, and prints the command that removes the foreign filter.
     for (add, command) in [
         ("ingress protocol ip pref 7 matchall action pass", "tc qdisc del dev db0 clsact"),
         (
@@ -209,7 +210,7 @@ fn somebody_elses_filter_among_ours_stops_what_adds_and_nothing_that_takes_off()
         assert!(!lab.exec("n2", "tc filter show dev db0 ingress").contains("drop"));
         let cleared = lab.netemctl("clear").expect(0).stdout;
         assert!(cleared.contains("n2: the ") && cleared.contains(command), "{cleared}");
-        assert_eq!(lab.exec("n1", "tc qdisc show dev db0").lines().count(), 1, "the others are given back whole");
+        assert_eq!(lab.exec("n1", "tc qdisc show dev db0").lines().count(), 1, "clear did not restore n1");
         let left =
             ["tc filter show dev db0 ingress", "tc filter show dev db0"].map(|line| lab.exec("n2", line)).concat();
         assert!(left.contains("pref 7") && !left.contains("flower"), "{left}");
@@ -220,21 +221,23 @@ fn somebody_elses_filter_among_ours_stops_what_adds_and_nothing_that_takes_off()
 }
 
 #[test]
-fn a_node_that_fails_while_all_commit_takes_every_node_back() {
+fn a_node_that_fails_at_commit_makes_every_node_roll_back() {
     let lab = Lab::hierarchical();
     let before = lab.tc();
     let inventory = inventory_of(&lab);
     let fleet = Fleet::new(inventory.clone(), Access::default());
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
-        let rehearsal = fleet
-            .prepare(&Edit::replacing(), &CancellationToken::new(), |wanted| wanted.with_topology(study(), inventory))
+        let prepared = fleet
+            .prepare(&Edit::replacing(), &CancellationToken::new(), |wanted| {
+                wanted.with_topology(hierarchical_topology(), inventory)
+            })
             .await
             .unwrap();
-        assert_eq!(rehearsal.preview.nodes.len(), 9);
-        // All have prepared; now one of them loses its interface.
+        assert_eq!(prepared.preview.nodes.len(), 9);
+        // All nodes have prepared. Now n5 loses its interface.
         drop(lab.exec("n5", "ip link set db0 down"));
         drop(lab.exec("n5", "ip link set db0 name gone0"));
-        match rehearsal.commit(&CancellationToken::new()).await {
+        match prepared.commit(&CancellationToken::new()).await {
             Err(TransactionError::Nodes { phase: Phase::Commit, failures, left }) => {
                 assert_eq!(failures.keys().map(NodeName::as_str).collect::<Vec<_>>(), ["n5"]);
                 assert!(left.is_empty(), "{left:?}");
