@@ -327,7 +327,7 @@ fn stop_agent_at(trio: &Trio, call: &'static str, stopped_for: Duration) {
 
 fn agents_stop(trio: &Trio) {
     drop(trio.apply(10).expect(0));
-    // The controller gives up after 13 s.
+    // The controller waits 13 s for the reply to *commit*.
     stop_agent_at(trio, "commit", Duration::from_secs(16));
     drop(trio.apply(10).expect(0));
     // The controller repeats *confirm* for 5 s, then *roll back*.
@@ -377,7 +377,7 @@ fn controllers_rival(trio: &Trio) {
         let mut samples = 0;
         while Instant::now() < end {
             let (before, after) = (trio.status(), trio.status());
-            // No change was in progress if no document is unconfirmed, and none differs a moment later.
+            // If no document is unconfirmed and none differs a moment later, no change was in progress.
             let stamps = |status: &[NodeStatus]| status.iter().map(|node| node.stamp.clone()).collect::<Vec<_>>();
             let is_confirmed = before.iter().chain(&after).all(|node| node.unconfirmed.is_none());
             if is_confirmed && stamps(&before) == stamps(&after) {

@@ -73,7 +73,7 @@ fn deleted_filters_are_drift_at_once_and_are_repaired_if_the_config_says_so() {
     site.lab.apply(&shipped("uniform-3-rtt100.toml"));
     drop(site.lab.netemctl("partition n3").expect(0));
     drop(site.lab.netemctl("heal").expect(0));
-    // Regression: each agent woke up five times a second, and so used CPU time of the machine that is measured. On a
+    // Regression: each agent woke up five times a second, and so took CPU time from the workload of the machine. On a
     // busy machine, agents have work to finish first, so several intervals are tried.
     let wake_ups = (0..6).map(|_| site.lab.wake_ups(Duration::from_secs(4))).find(|wake_ups| *wake_ups <= 12);
     assert!(

@@ -9,8 +9,8 @@ use super::{
     statistics::{SIGMAS, assert_near, assert_within, binomial_band, quantile},
 };
 
-/// Some kernels refuse a duplicating netem beside another netem. This topology therefore needs one leaf only.
-/// With 10,000 packets the test distinguishes 8.5 % from 10 %.
+/// Some kernels refuse a duplicating netem beside another netem. All links of this topology therefore share one
+/// profile. With 10,000 packets the test distinguishes 8.5 % from 10 %.
 #[test]
 fn the_share_of_duplicates_is_as_configured_and_copies_are_delayed_too() {
     const PACKETS: usize = 10_000;

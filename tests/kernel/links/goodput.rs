@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{lab::Lab, sockets::v4};
 
-/// The end of slow start. Jitter prolongs it: CUBIC (`HyStart`) takes a growing delay for a growing queue.
+/// Slow start ends within this time. Jitter prolongs it: CUBIC (`HyStart`) takes a growing delay for a growing queue.
 const WARM_UP: Duration = Duration::from_secs(4);
 const LASTING: Duration = Duration::from_secs(3);
 
@@ -50,7 +50,7 @@ fn benchmark() {
         };
         let (steady, in_order) = (rule(STEADY), rule(IN_ORDER));
         let mut measured = [const { Vec::new() }; 3];
-        // The machine may be busy for a while. So each round measures all three.
+        // A machine may be busy for some time. Each round therefore measures all three configurations.
         for _ in 0..ROUNDS {
             for (links, measured) in [&steady, &in_order].iter().zip(&mut measured) {
                 shape(&lab, 2, links);

@@ -1,7 +1,7 @@
 //! Measurements of every parameter of a link.
 //!
-//! Each test states the number of packets that its tolerance requires. These tests also assert the figures of
-//! docs/links.md that depend on the machine.
+//! Each test states the number of packets that its tolerance requires. These tests also check the figures
+//! of docs/links.md that depend on the machine.
 
 mod chances;
 mod delay;
