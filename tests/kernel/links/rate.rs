@@ -106,6 +106,6 @@ fn a_queue_on_one_link_does_not_delay_another_link_with_the_same_parameters() {
         assert_within("median delay to n3", median(&other.delays()), &(10.5..=50.0));
         full.join().unwrap()
     });
-    // The last packet waits for 90 packets of 1,042 bytes at 1 Mbit/s, and for the delay.
+    // The last packet arrives after the transmission of 90 packets of 1,042 bytes at 1 Mbit/s, and the delay.
     assert_within("arrival of the last packet to n2", full.arrivals[89].at, &(760.0..=3_000.0));
 }
