@@ -84,7 +84,7 @@ fn meaning(inventory: &InventoryFile) -> String {
 
 fn read(source: Source) -> Result<InventoryFile, Rejected> {
     if InventoryFile::is_in_topology(&source.text) {
-        return InventoryFile::of_topology(&source).map(|inventory| inventory.expect("it has one"));
+        return InventoryFile::of_topology(&source).map(|inventory| inventory.expect("the topology has an inventory"));
     }
     InventoryFile::parse(source)
 }

@@ -17,7 +17,7 @@ use netemctl::topology::{Rejected, Source, Topology};
 const WIDTH: usize = 100;
 
 #[test]
-fn shipped_topologies_are_valid_and_called_as_their_files_are() {
+fn shipped_topologies_are_valid_and_named_like_their_files() {
     for file in toml_files("topologies") {
         let topology = parse(&file).unwrap_or_else(|rejected| panic!("{}", rejected.render(false, WIDTH)));
         assert_eq!(Some(topology.name()), file.file_stem().and_then(|stem| stem.to_str()));

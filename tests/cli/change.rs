@@ -62,7 +62,7 @@ fn apply_does_all_of_it_or_says_what_the_kernel_lacks_and_does_nothing() {
 }
 
 #[test]
-fn what_is_in_force_already_needs_no_kernel_that_can_shape() {
+fn a_change_without_effect_needs_no_kernel_that_can_shape() {
     let lab = Lab::up("uniform-3-rtt0");
     let before = lab.in_force();
     insta::assert_snapshot!(lab.run(["clear"]), @"

@@ -272,7 +272,7 @@ fn a_topology_is_read_from_stdin_where_the_file_is_a_dash() {
 }
 
 #[test]
-fn what_is_not_a_readable_file_is_an_error_that_says_so() {
+fn an_unreadable_or_invalid_file_is_an_error_that_names_the_cause() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["check", "missing.toml"]), @"
     --- stdout
@@ -375,7 +375,7 @@ fn a_file_of_50_megabytes_is_refused_without_being_read_whole() {
     error: huge.toml: 1 error
     --- exit status: 3
     "#);
-    // A file without an end shows that the program stops reading at the limit.
+    // The program stops at the limit, even in a file without an end.
     let endless = sandbox.run(["check", "/dev/zero"]).ended(3);
     assert!(endless.stderr.contains("larger than"), "{endless}");
 }

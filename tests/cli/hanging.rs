@@ -171,7 +171,7 @@ fn no_command_outlives_ctrl_c_where_agents_never_answer() {
 }
 
 #[test]
-fn the_lab_is_asked_for_its_status_no_longer_than_the_user_wants() {
+fn lab_status_ends_at_its_timeout_and_at_ctrl_c() {
     let lab = Lab::up("uniform-3-rtt0");
     let agents = ["n1", "n2", "n3"].map(|node| Pid::from_raw(lab.sandbox.agent(node)));
     for agent in agents {

@@ -1,4 +1,4 @@
-//! Answers of agents and hosts with terminal control sequences, with the data of a newer version, or without a meaning.
+//! Answers of agents and hosts with terminal control sequences, data of a newer version, or invalid data.
 
 use std::{
     fs,
@@ -114,7 +114,7 @@ fn the_answer_of_an_agent_cannot_repaint_the_terminal() {
 }
 
 #[test]
-fn what_ssh_and_the_host_say_cannot_repaint_the_terminal() {
+fn output_of_ssh_and_the_host_cannot_repaint_the_terminal() {
     let sandbox = Sandbox::new();
     sandbox.write("fleet.toml", "[nodes]\nn1 = { transport = 'ssh', interface = 'db0', addresses = '10.0.0.1' }\n");
     sandbox.write("evil", format!("{EVIL}\n{EVIL}"));

@@ -284,7 +284,7 @@ fn nobody_else_can_enter_a_labs_directory() {
     use std::os::unix::fs::PermissionsExt;
 
     let lab = Lab::up("uniform-3-rtt0");
-    let mode = |path: &str| fs::metadata(lab.sandbox.path().join(path)).expect("it is there").permissions().mode();
+    let mode = |path: &str| fs::metadata(lab.sandbox.path().join(path)).expect("the path exists").permissions().mode();
     assert_eq!(mode("lab") & 0o777, 0o700);
     assert_eq!(mode("lab/nodes/n1/agent.sock") & 0o777, 0o600);
 }

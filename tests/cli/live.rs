@@ -85,7 +85,7 @@ fn a_change_that_makes_no_sense_is_shown_as_toml_with_carets_even_where_no_lab_i
 }
 
 #[test]
-fn with_json_what_is_wrong_with_a_change_is_data() {
+fn with_json_the_errors_of_a_change_are_data() {
     let sandbox = Sandbox::new();
     insta::assert_snapshot!(sandbox.run(["set", "--json", "Z1", "Z3", "delay=10lightyears"]), @r#"
     --- stdout

@@ -24,7 +24,7 @@ fn undate(line: String, date: &str) -> String {
 }
 
 fn mode(path: &Path) -> u32 {
-    fs::metadata(path).expect("it is there").permissions().mode() & 0o7777
+    fs::metadata(path).expect("the path exists").permissions().mode() & 0o7777
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
     for key in ["ca/key.pem", "nodes/n1/key.pem", "controller/key.pem"] {
         assert_eq!(mode(&pki.join(key)), 0o600, "{key}");
     }
-    let entries = fs::read_dir(&pki).expect("it is there").count();
+    let entries = fs::read_dir(&pki).expect("the path exists").count();
     assert_eq!(entries, 3, "pki has only ca, controller and nodes");
     let issued = sandbox.run(["pki", "issue", "--viewer", "--dir", "pki", "--json"]).ended(0).json();
     assert_eq!(issued["issued"], serde_json::json!(["pki/viewer"]));
@@ -79,7 +79,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
 #[test]
 fn nothing_is_replaced_unless_that_is_asked_for() {
     let sandbox = Sandbox::new();
-    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("it is there");
+    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("the path exists");
     let _init = sandbox.run(["pki", "init", "--dir", "pki"]).ended(0);
     let _issue = sandbox.run(["pki", "issue", "n1", "n2", "--dir", "pki"]).ended(0);
     let (ca, n2) = (read("ca/cert.pem"), read("nodes/n2/key.pem"));
@@ -120,7 +120,7 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
 #[test]
 fn certificates_are_added_to_those_that_are_there_and_replace_none() {
     let sandbox = Sandbox::new();
-    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("it is there");
+    let read = |file: &str| fs::read_to_string(sandbox.path().join("pki").join(file)).expect("the path exists");
     let _init = sandbox.run(["pki", "init", "--dir", "pki"]).ended(0);
     let _issue = sandbox.run(["pki", "issue", "n[1-3]", "--dir", "pki"]).ended(0);
     let n3 = read("nodes/n3/key.pem");
@@ -259,7 +259,8 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     // Outside the controller host, commands use the agents' Unix sockets, without TLS.
     let _status = lab.run(["status"]).ended(0);
     let _node = lab.run(["lab", "exec", "n1", "--", "sh", "-c", "$NETEMCTL status"]).ended(0);
-    let log = || fs::read_to_string(lab.sandbox.lab_directory().join("nodes/n1/agent.log")).expect("it logs");
+    let log =
+        || fs::read_to_string(lab.sandbox.lab_directory().join("nodes/n1/agent.log")).expect("the agent has a log");
     assert!(!log().contains("Refused"), "{}", log());
 
     // A controller with a certificate of another CA does not trust the agents.
@@ -269,7 +270,7 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     assert_eq!(answer.stdout.matches("signed by another CA than ours").count(), 3, "{answer}");
     // The same controller with the agents' CA trusts them, but they do not trust its certificate.
     let ca = lab.sandbox.lab_directory().join("pki/ca/cert.pem");
-    fs::copy(ca, lab.sandbox.path().join("other/controller/ca.pem")).expect("it can be copied");
+    fs::copy(ca, lab.sandbox.path().join("other/controller/ca.pem")).expect("the CA can be copied");
     let answer = controller("status --tls-dir other/controller").ended(6);
     assert_eq!(answer.stdout.matches("signed by another CA than it trusts").count(), 3, "{answer}");
     assert!(log().contains("Refused a connection: its certificate is signed by another CA."), "{}", log());
@@ -302,7 +303,7 @@ fn inventory_init_by_https_takes_the_certificate_of_the_users_own_ca() {
         lab.run(["lab", "exec", "controller", "--", "sh", "-c", &line])
     };
     let _init = controller("inventory init 'https://10.77.0.[1-3]' --output cluster.toml").ended(0);
-    let text = fs::read_to_string(lab.sandbox.path().join("cluster.toml")).expect("it was written");
+    let text = fs::read_to_string(lab.sandbox.path().join("cluster.toml")).expect("the inventory exists");
     assert!(!text.contains("[tls]") && text.contains("n3 = { host = \"10.77.0.3\""), "{text}");
     let status = controller("--json --inventory cluster.toml status").ended(0).json();
     assert_eq!(status["nodes"].as_object().map(serde_json::Map::len), Some(3), "{status}");

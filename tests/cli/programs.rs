@@ -39,7 +39,7 @@ fn what_exec_has_started_ends_with_the_lab() {
         env -i sh -c 'sleep 300; : {path}' >/dev/null 2>&1 &"
     );
     let _daemons = lab.run(["lab", "exec", "n3", "--", "sh", "-c", &daemon]).ended(0);
-    wait_until("all of them run", || lab.programs().len() >= 8);
+    wait_until("all programs run", || lab.programs().len() >= 8);
     insta::assert_snapshot!(lab.run(["lab", "down", "--if-idle"]), @"
     --- stdout
     --- stderr
@@ -65,7 +65,7 @@ fn what_exec_has_started_ends_with_the_lab() {
 fn a_program_that_does_not_heed_sigterm_is_killed() {
     let lab = Lab::up("uniform-3-rtt0");
     let _program = lab.start("n2", "trap '' TERM HUP; exec sleep 300");
-    wait_until("it ignores SIGTERM", || lab.programs() == ["n2 sleep"]);
+    wait_until("the program ignores SIGTERM", || lab.programs() == ["n2 sleep"]);
     let down = lab.run(["lab", "down", "--json"]).ended(0).json();
     let ended = down["ended"].as_array().expect("programs");
     let [program] = &ended[..] else { panic!("{down}") };
@@ -78,7 +78,7 @@ fn a_program_that_does_not_heed_sigterm_is_killed() {
 fn programs_of_a_lab_whose_keeper_was_killed_are_ended_by_down_and_reported_by_up() {
     let lab = Lab::up("uniform-3-rtt0");
     let _background = lab.start("n1", "exec sleep 300");
-    wait_until("it runs", || lab.programs() == ["n1 sleep"]);
+    wait_until("the program runs", || lab.programs() == ["n1 sleep"]);
     lab.sandbox.kill(lab.keeper());
     wait_until("the agents are gone", || lab.sandbox.processes().is_empty());
     insta::assert_snapshot!(lab.run(["lab", "up", "uniform-3-rtt0.toml"]), @"
@@ -120,7 +120,7 @@ fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
     ");
     let _one = lab.start("n1", "exec sleep 300");
     let _other = lab.start("Z2", "exec sleep 400");
-    wait_until("they run", || lab.programs() == ["n1 sleep", "n4 sleep", "n5 sleep", "n6 sleep"]);
+    wait_until("the programs run", || lab.programs() == ["n1 sleep", "n4 sleep", "n5 sleep", "n6 sleep"]);
     let in_zone = lab.run(["lab", "ps", "Z2", "--json"]).ended(0).json();
     let programs = in_zone["programs"].as_array().expect("programs");
     assert_eq!(programs.len(), 3, "{in_zone}");
@@ -211,7 +211,7 @@ fn an_interruption_ends_the_programs_in_all_nodes() {
         );
         let answer = lab.sandbox.run_other("bash", ["-m", "-c", &script]).ended(code);
         assert!(answer.stderr.contains("; the program was ended in all nodes"), "{answer}");
-        wait_until("none is left", || lab.programs().is_empty());
+        wait_until("no program is left", || lab.programs().is_empty());
     }
 }
 
@@ -226,7 +226,7 @@ fn a_program_in_the_background_has_a_log_that_goes_with_the_lab() {
     let answer = lab.run(["--json", "lab", "exec", "--detach", "n3", "--", "sh", "-c", script]).ended(0).json();
     let log = text(&answer["nodes"]["n3"]["log"]).replace("[DIR]", &lab.sandbox.path().to_string_lossy());
     wait_until("the log is there", || fs::read_to_string(&log).is_ok_and(|text| text == "out\nerr\n"));
-    wait_until("they run", || lab.programs() == ["n1 sleep", "n2 sleep", "n3 sleep"]);
+    wait_until("the programs run", || lab.programs() == ["n1 sleep", "n2 sleep", "n3 sleep"]);
     insta::assert_snapshot!(lab.run(["lab", "exec", "--detach", "n[1-3]", "--", "/etc/passwd"]), @"
     --- stdout
     --- stderr
@@ -243,7 +243,7 @@ fn a_program_in_the_background_has_a_log_that_goes_with_the_lab() {
 fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     let lab = Lab::up("uniform-3-rtt0");
     let _all = lab.start("*", "exec sleep 300");
-    wait_until("they run", || lab.programs().len() == 3);
+    wait_until("the programs run", || lab.programs().len() == 3);
     let before = lab.sandbox.agent("n2");
     insta::assert_snapshot!(lab.run(["lab", "restart", "n2"]), @"
     --- stdout

@@ -125,10 +125,10 @@ fn a_file_that_is_no_socket_is_not_removed_for_the_agents_own() {
     sandbox.write("agent.sock", "a file of somebody's own");
     let answer = run(&sandbox, "agent").ended(3);
     assert!(answer.stderr.contains("agent.sock is not a socket, so the agent does not remove it"), "{answer}");
-    let kept = fs::read_to_string(sandbox.path().join("agent.sock")).expect("it is there");
+    let kept = fs::read_to_string(sandbox.path().join("agent.sock")).expect("the path exists");
     assert_eq!(kept, "a file of somebody's own");
     // The agent replaces a socket without a listener, which a killed agent left behind.
-    fs::remove_file(sandbox.path().join("agent.sock")).expect("it is there");
+    fs::remove_file(sandbox.path().join("agent.sock")).expect("the path exists");
     drop(UnixListener::bind(sandbox.path().join("agent.sock")).expect("the sandbox can be written"));
     let _started = run(&sandbox, "agent").ended(0);
 }
@@ -195,7 +195,8 @@ fn the_socket_is_opened_to_a_group_that_the_config_names() {
     let group = group.expect("the current group exists").name;
     let service = Service::start(&format!("socket-group = '{group}'\n"), &[]);
     assert!(service.next_message().starts_with("READY=1\n"));
-    let mode = fs::metadata(service.sandbox.path().join("agent.sock")).expect("it listens").permissions().mode();
+    let mode =
+        fs::metadata(service.sandbox.path().join("agent.sock")).expect("the agent has its socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o660);
 }
 

@@ -49,7 +49,7 @@ fn keeper(lab: &Lab, node: &str) -> i64 {
 }
 
 #[test]
-fn a_keeper_serves_one_command_after_the_other_is_replaced_by_a_change_and_ends_with_nothing_left() {
+fn a_keeper_serves_several_commands_then_a_change_replaces_it_and_its_end_leaves_nothing() {
     let lab = lab();
     let first = keeper(&lab, "n1");
     assert_eq!(keeper(&lab, "n1"), first);
@@ -105,7 +105,7 @@ fn endless_output_of_a_host_during_push_ends_the_copy() {
 }
 
 #[test]
-fn the_interface_of_the_session_and_a_host_without_netemctl_are_one_line_each() {
+fn the_ssh_sessions_interface_and_a_missing_netemctl_are_errors_of_one_line() {
     let lab = lab();
     write_inventory(&lab, "n1", "mgmt0");
     let refused = status(&lab).ended(6).json();

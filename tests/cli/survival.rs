@@ -69,7 +69,7 @@ fn a_lab_that_is_measured_goes_down_all_the_same() {
 fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     let lab = Lab::up("uniform-3-rtt100");
     lab.sandbox.kill(lab.sandbox.agent("n2"));
-    // Until the kernel has closed the agent's socket, it accepts a connection and closes it again.
+    // Until the kernel has closed the agent's socket, it accepts connections and then resets them.
     let socket = lab.sandbox.lab_directory().join("nodes/n2/agent.sock");
     wait_until("the agent's socket is closed", || UnixStream::connect(&socket).is_err());
     insta::assert_snapshot!(lab.run(["status"]), @"

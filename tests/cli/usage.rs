@@ -202,7 +202,7 @@ fn a_folder_that_is_not_a_labs_is_never_emptied() {
 }
 
 #[test]
-fn a_folder_that_is_empty_will_do_for_a_lab() {
+fn an_empty_folder_can_become_a_lab_directory() {
     let sandbox = Sandbox::new();
     let file = sandbox.topology("uniform-3-rtt0");
     fs::create_dir(sandbox.lab_directory()).unwrap();

@@ -19,7 +19,7 @@ pub(crate) const WORLDS: [&str; 2] = ["this machine", "a controller host"];
 pub(crate) struct Block {
     /// The document's path in this project: `docs/ssh.md`.
     pub(crate) document: String,
-    /// The number of its first line.
+    /// The number of the block's first line.
     pub(crate) line: usize,
     /// The language of the fence; `sh` for an indented block, empty for a picture.
     pub(crate) language: String,

@@ -1,6 +1,6 @@
 //! A kernel in memory with one interface that can be shaped. It refuses the same steps as Linux, with the same errno.
 //!
-//! Shared by the unit tests of the agent and the tests of the planner.
+//! The unit tests of the agent, the tests of the plan and the https tests use this module.
 
 use std::{collections::BTreeSet, net::IpAddr};
 

@@ -121,7 +121,7 @@ fn stamp_request() -> String {
 }
 
 #[tokio::test]
-async fn nonsense_in_place_of_tls_or_within_it_disturbs_nobody() {
+async fn malformed_tls_and_malformed_requests_within_tls_affect_no_other_client() {
     let site = Site::up(Limits::default()).await;
     let hello = [0x16, 0x03, 0x01, 0x02, 0x00, 0x01, 0x00, 0x01, 0xfc, 0x03, 0x03];
     let huge = [&[0x16, 0x03, 0x01, 0xff, 0xff][..], &vec![0; 70_000]].concat();

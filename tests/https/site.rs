@@ -53,11 +53,12 @@ pub(crate) fn name(node: &str) -> NodeName {
 
 /// Issues a certificate and writes CA, certificate and key into a folder. Overwrites files in place, as `scp` does.
 pub(crate) fn write_identity(folder: &Path, trusted: &Authority, issuer: &Authority, role: Role, validity: Validity) {
-    let issued = issuer.issue(&CertificateRequest { role, hosts: Vec::new(), validity }).expect("it can be issued");
+    let issued =
+        issuer.issue(&CertificateRequest { role, hosts: Vec::new(), validity }).expect("the certificate can be issued");
     std::fs::create_dir_all(folder).expect("a folder can be made");
     let write = |file: &str, text: &str| {
         let path = folder.join(file);
-        std::fs::write(&path, text).expect("it can be written");
+        std::fs::write(&path, text).expect("the file can be written");
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("an own file");
     };
     write(CA_FILE, trusted.certificate());
