@@ -36,7 +36,7 @@ fn write_altered(lab: &Lab, file: &str, what: &str, by: &str) {
     lab.sandbox.write(file, text.replace(what, by));
 }
 
-/// Runs netemctl with `net.toml` in NETEMCTL_INVENTORY.
+/// Runs netemctl with `net.toml` in `NETEMCTL_INVENTORY`.
 fn with_environment(lab: &Lab, arguments: &str) -> Answer {
     let script = format!("NETEMCTL_INVENTORY=net.toml exec \"$NETEMCTL\" {arguments}");
     lab.sandbox.run_other("sh", ["-c", &script])

@@ -27,7 +27,8 @@ struct Service {
 }
 
 impl Service {
-    /// Starts an agent. `more` is appended to its config. `environment` can set the watchdog's interval, WATCHDOG_USEC.
+    /// Starts an agent. `more` is appended to its config. `environment` can have the watchdog's interval,
+    /// `WATCHDOG_USEC`.
     #[expect(clippy::disallowed_methods, reason = "a service manager starts the agent, and does not wait for its end")]
     fn start(more: &str, environment: &[(&str, &str)]) -> Self {
         let sandbox = Sandbox::new();
