@@ -364,10 +364,10 @@ impl<K: Kernel> Node<K> {
         for TimedId { name, .. } in absent.ended.difference(&self.absent.ended) {
             info!(%node, writes, "{name} has ended.");
         }
-        for id in absent.asleep.difference(&self.absent.asleep) {
+        for id in absent.inactive.difference(&self.absent.inactive) {
             info!(%node, writes, "{} is not in force until its next start.", id.name);
         }
-        for id in self.absent.asleep.difference(&absent.asleep).filter(|id| !absent.ended.contains(id)) {
+        for id in self.absent.inactive.difference(&absent.inactive).filter(|id| !absent.ended.contains(id)) {
             info!(%node, writes, "{} is in force.", id.name);
         }
         if staged.wanted.is_clear() {
@@ -466,7 +466,7 @@ impl<K: Kernel> Node<K> {
 
     /// Computes the change to the document without `absent`. The guard checks a change again if a part of it begins.
     fn stage_without(&mut self, absent: &Absent) -> Result<Staged, ApiError> {
-        let mut begins = self.absent.asleep.difference(&absent.asleep);
+        let mut begins = self.absent.inactive.difference(&absent.inactive);
         let (interface, foreign) = if begins.any(|id| !absent.ended.contains(id)) {
             let interface = self.enforcer.interface(&self.in_force, &self.in_force, &Via::default())?;
             (interface, Foreign::Refuse)

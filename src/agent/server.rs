@@ -169,7 +169,7 @@ pub async fn serve_with<K: Kernel + 'static>(
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
     ticking.abort();
     if let Err(error) = on_node(&node, Node::end).await {
-        warn!(%error, "The unconfirmed change could not be rolled back; the next start of the agent does so.");
+        warn!(%error, "The unconfirmed change could not be rolled back; the agent rolls it back at its next start.");
     }
     info!("The agent has stopped; the state in the kernel stays.");
     Ok(())

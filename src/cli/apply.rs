@@ -195,11 +195,11 @@ fn change_on(
         let attempt = async || fleet.edit(&terms, &interrupt, edit).await;
         Ok(Box::pin(scope.until_it_succeeds(&interrupt, attempt)).await?)
     })?;
-    let Outcome { wanted, writes, says_otherwise, onset, caught_up, superseded, ended, warnings: node_warnings } =
+    let Outcome { wanted, writes, document_changed, onset, caught_up, superseded, ended, warnings: node_warnings } =
         &outcome;
     let steps: usize = writes.values().sum();
     let changed = Changed {
-        changed: steps > 0 || *says_otherwise,
+        changed: steps > 0 || *document_changed,
         generation: wanted.generation,
         topology: wanted.topology.as_ref().map(crate::topology::Topology::name),
         overlays: wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect(),
@@ -236,7 +236,7 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
     let nodes = outcome.writes.values().filter(|steps| **steps > 0).count();
     let is_cut = |partition: &Partition| partition.since == wanted.generation && partition.timing.is_none();
     let mut text = match steps {
-        0 if !outcome.says_otherwise => format!("{}; nothing to change", in_force(wanted)),
+        0 if !outcome.document_changed => format!("{}; nothing to change", in_force(wanted)),
         0 if wanted.partitions.iter().any(is_cut) => {
             format!("{}; recorded; these nodes were already cut off", in_force(wanted))
         }

@@ -157,7 +157,7 @@ pub enum TransactionError {
     #[error("another controller is changing {0}; try again in a moment")]
     Changing(NodeName),
     /// The kernel returned no random numbers for the transaction's name.
-    #[error("cannot draw a name for the transaction: {0}")]
+    #[error("cannot create a transaction id: {0}")]
     NoTicket(#[source] io::Error),
     /// Some nodes failed.
     #[error("{} of the nodes failed", .failures.len())]

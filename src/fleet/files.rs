@@ -17,9 +17,9 @@ pub(super) struct Files {
     all: usize,
 }
 
-/// The files of one connection. Dropping the share frees them.
+/// The files of one connection. Dropping the permit frees them.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct FilePermit {
     _permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -32,15 +32,15 @@ impl Files {
     }
 
     fn of(all: usize) -> Self {
-        // The largest share must fit. Otherwise `take` would wait forever.
+        // The largest permit must fit. Otherwise `take` would wait forever.
         let all = all.max(4);
         Self { free: Arc::new(Semaphore::new(all)), all }
     }
 
     /// Waits until `files` files are free.
-    pub(super) async fn take(&self, files: u32) -> Share {
+    pub(super) async fn take(&self, files: u32) -> FilePermit {
         // Only a closed semaphore returns an error, and this semaphore is never closed.
-        Share { _permit: Arc::clone(&self.free).acquire_many_owned(files).await.ok() }
+        FilePermit { _permit: Arc::clone(&self.free).acquire_many_owned(files).await.ok() }
     }
 
     /// True if an idle connection may stay open. Half of the files are kept for waiting calls.

@@ -19,7 +19,7 @@ pub struct Preview {
     /// Each node's change.
     pub nodes: BTreeMap<NodeName, Prepared>,
     /// True if the documents of all nodes that take part already have the content of `wanted`.
-    pub said_already: bool,
+    pub is_unchanged: bool,
     /// True if the document before the edit may still be rolled back. Then an edit without effect is committed too: its
     /// confirmation also confirms the earlier document.
     pub(crate) is_unfinished: bool,
@@ -34,7 +34,7 @@ pub struct Preview {
 impl Preview {
     /// True if there is nothing to do: no document and no kernel would change.
     pub fn is_empty(&self) -> bool {
-        self.said_already && self.nodes.values().all(|node| node.change.is_settled())
+        self.is_unchanged && self.nodes.values().all(|node| node.change.is_settled())
     }
 
     pub(super) fn warnings(&self) -> BTreeMap<NodeName, Vec<String>> {
@@ -53,7 +53,7 @@ pub struct Outcome {
     /// The number of steps written to each node's kernel; all zero: every kernel already had the change.
     pub writes: BTreeMap<NodeName, usize>,
     /// True if the content of the document changed.
-    pub says_otherwise: bool,
+    pub document_changed: bool,
     /// The times at which the change took effect; `None`: nothing was committed.
     pub onset: Option<FleetOnset>,
     /// The nodes that earlier changes left out and this change includes.

@@ -24,7 +24,7 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     CallError, Timeouts,
-    files::{Files, Share},
+    files::{FilePermit, Files},
     transport::Transport,
 };
 use crate::{
@@ -85,12 +85,12 @@ impl Pool {
             }
         }
         // The wait for files does not count towards the agent's time to answer.
-        let share = self.files.take(T::FILES).await;
+        let permit = self.files.take(T::FILES).await;
         if T::IS_LOGIN {
-            let connection = open(transport, share).await?;
+            let connection = open(transport, permit).await?;
             return within(transport, answer, self.exchange::<C, T>(node, connection, &at, body)).await;
         }
-        let called = async { self.exchange::<C, T>(node, open(transport, share).await?, &at, body).await };
+        let called = async { self.exchange::<C, T>(node, open(transport, permit).await?, &at, body).await };
         within(transport, answer, called).await
     }
 
@@ -136,8 +136,8 @@ async fn within<T>(
     timeout(limit, called).await.unwrap_or_else(timed_out)
 }
 
-/// Opens a connection. The connection keeps the share of files.
-async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, CallError> {
+/// Opens a connection. The connection keeps the permit of files.
+async fn open<T: Transport>(transport: &T, permit: FilePermit) -> Result<Connection, CallError> {
     let at = transport.address();
     let stream = match transport.connect().await {
         Ok(stream) => stream,
@@ -153,7 +153,7 @@ async fn open<T: Transport>(transport: &T, share: Share) -> Result<Connection, C
         }
     };
     match http1::handshake(TokioIo::new(stream)).await {
-        Ok((sender, connection)) => Ok(Connection { sender, driver: tokio::spawn(connection), _share: share }),
+        Ok((sender, connection)) => Ok(Connection { sender, driver: tokio::spawn(connection), _permit: permit }),
         Err(error) => Err(CallError::HungUp { at, error }),
     }
 }
@@ -169,7 +169,7 @@ struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// The task that reads from and writes to the stream.
     driver: JoinHandle<hyper::Result<()>>,
-    _share: Share,
+    _permit: FilePermit,
 }
 
 impl Connection {
@@ -207,7 +207,10 @@ impl Connection {
 /// A hint if the agent's `server` header names another version. Requests or answers may differ between versions.
 fn other_version(server: &HeaderValue) -> Option<String> {
     let version = server.to_str().ok().filter(|server| *server != SERVER)?.strip_prefix("netemctl/")?;
-    Some(format!("; the agent is netemctl {version}, and this is {}: use one version", env!("CARGO_PKG_VERSION")))
+    Some(format!(
+        "; the agent runs netemctl {version}, and this command is netemctl {}: install the same version on both",
+        env!("CARGO_PKG_VERSION")
+    ))
 }
 
 impl Drop for Connection {

@@ -115,14 +115,14 @@ impl Snapshot {
         // A node that left the fleet counts as missing as long as the document's inventory has the node.
         wanted.missing =
             wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
-        let said_already = agreed && lasting.is_equivalent_to(&wanted);
+        let is_unchanged = agreed && lasting.is_equivalent_to(&wanted);
         // The stamp may differ although the content is the same: an overlay has ended, or a partition has begun.
         wanted.generation = lasting.generation;
-        wanted.generation += u64::from(!said_already || wanted.stamp() != stamp);
+        wanted.generation += u64::from(!is_unchanged || wanted.stamp() != stamp);
         Ok(Preview {
             wanted,
             nodes: BTreeMap::new(),
-            said_already,
+            is_unchanged,
             is_unfinished: document.unfinished.is_some(),
             generation: lasting.generation,
             caught_up: behind.into_iter().filter(takes_part).collect(),

@@ -272,7 +272,7 @@ impl Transaction {
         Ok(Outcome {
             warnings: preview.warnings(),
             wanted: preview.wanted.committed(agreed),
-            says_otherwise: !preview.said_already,
+            document_changed: !preview.is_unchanged,
             onset: Some(FleetOnset::new(agreed, clocks, &committed)),
             ended: ended(&committed),
             writes: committed.into_iter().map(|(node, committed)| (node, committed.writes)).collect(),

@@ -28,7 +28,7 @@ const LONGEST_SKIP: u64 = 1 << 32;
 
 /// The reason why agents refuse a document.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum Unfit {
+pub enum DocumentError {
     /// An error in the inventory.
     #[error(transparent)]
     Inventory(#[from] InventoryError),
@@ -81,101 +81,105 @@ pub enum Unfit {
 
 impl Wanted {
     /// Checks that netemctl could write the document.
-    pub fn check(&self) -> Result<(), Unfit> {
+    pub fn check(&self) -> Result<(), DocumentError> {
         self.inventory.check()?;
         let everyone: BTreeSet<&NodeName> = self.inventory.nodes.keys().collect();
         let of_zones = self.inventory.zones.values().flatten();
         let named = self.topology.iter().flat_map(crate::topology::Topology::nodes).chain(of_zones);
         let unknown: BTreeSet<_> = named.filter(|node| !everyone.contains(node)).cloned().collect();
         if !unknown.is_empty() {
-            return Err(Unfit::UnknownNodes(unknown.into_iter().collect()));
+            return Err(DocumentError::UnknownNodes(unknown.into_iter().collect()));
         }
         // Missing nodes need not be in the inventory: a node without a known location can be left out.
         if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
-            return Err(Unfit::LeftOut(self.missing.iter().cloned().collect()));
+            return Err(DocumentError::LeftOut(self.missing.iter().cloned().collect()));
         }
         let mut names = BTreeSet::new();
         for overlay in &self.overlays {
             self.check_overlay(overlay)?;
             if !names.insert(&overlay.name) {
-                return Err(Unfit::Twice(overlay.name.clone()));
+                return Err(DocumentError::Twice(overlay.name.clone()));
             }
         }
         let mut names = BTreeSet::new();
         for partition in &self.partitions {
             self.check_partition(partition)?;
             if !names.insert(&partition.name) {
-                return Err(Unfit::Twice(partition.name.clone()));
+                return Err(DocumentError::Twice(partition.name.clone()));
             }
         }
         Ok(())
     }
 
     /// Checks that the document does not leave out this node.
-    pub fn check_for(&self, node: &NodeName) -> Result<(), Unfit> {
-        if self.missing.contains(node) { Err(Unfit::LeftOut(vec![node.clone()])) } else { Ok(()) }
+    pub fn check_for(&self, node: &NodeName) -> Result<(), DocumentError> {
+        if self.missing.contains(node) { Err(DocumentError::LeftOut(vec![node.clone()])) } else { Ok(()) }
     }
 
     /// Checks that the document can follow an earlier document with this stamp.
-    pub fn check_after(&self, before: &Stamp) -> Result<(), Unfit> {
+    pub fn check_after(&self, before: &Stamp) -> Result<(), DocumentError> {
         let same = || self.stamp().digest == before.digest;
         match self.generation.checked_sub(before.generation) {
             Some(1..=LONGEST_SKIP) => Ok(()),
             Some(0) if same() => Ok(()),
-            _ => Err(Unfit::Generation { next: self.generation, generation: before.generation }),
+            _ => Err(DocumentError::Generation { next: self.generation, generation: before.generation }),
         }
     }
 
-    fn check_overlay(&self, overlay: &Overlay) -> Result<(), Unfit> {
+    fn check_overlay(&self, overlay: &Overlay) -> Result<(), DocumentError> {
         let Overlay { name, from, to, both_ways, change, since, lasts } = overlay;
-        let unfit = |error: OverlayError| Err(Unfit::Overlay(name.clone(), error));
+        let invalid = |error: OverlayError| Err(DocumentError::Overlay(name.clone(), error));
         if !is_name(name) {
-            return unfit(OverlayError::Name(name.clone()));
+            return invalid(OverlayError::Name(name.clone()));
         }
         if let Some(unknown) = from.iter().chain(to).find(|node| !self.inventory.nodes.contains_key(*node)) {
-            return unfit(OverlayError::Unknown(unknown.clone()));
+            return invalid(OverlayError::Unknown(unknown.clone()));
         }
         if !from.iter().any(|node| overlay.has_sender(node)) {
-            return unfit(OverlayError::NoLink(from.iter().cloned().collect()));
+            return invalid(OverlayError::NoLink(from.iter().cloned().collect()));
         }
         if !both_ways && LinkChange::parse(change.source().clone(), false).is_err() {
-            return Err(Unfit::OneWay(name.clone()));
+            return Err(DocumentError::OneWay(name.clone()));
         }
         check_time(name, *lasts)?;
         self.check_since(name, *since)
     }
 
-    fn check_partition(&self, partition: &Partition) -> Result<(), Unfit> {
+    fn check_partition(&self, partition: &Partition) -> Result<(), DocumentError> {
         let Partition { name, shape, ports: _, mode: _, timing, since } = partition;
-        partition.check_alone().map_err(|why| Unfit::Partition(name.clone(), why))?;
+        partition.check_alone().map_err(|why| DocumentError::Partition(name.clone(), why))?;
         if let Some(unknown) = shape.nodes().find(|node| !self.inventory.nodes.contains_key(*node)) {
-            return Err(Unfit::Partition(name.clone(), PartitionError::Unknown(unknown.clone())));
+            return Err(DocumentError::Partition(name.clone(), PartitionError::Unknown(unknown.clone())));
         }
         let sets = shape.sets();
         if sets.is_empty() || sets.iter().any(|set| set.is_empty()) {
-            return Err(Unfit::EmptySide(name.clone()));
+            return Err(DocumentError::EmptySide(name.clone()));
         }
         if let Some(Timing { begins: _, lasts, flap }) = timing {
             check_time(name, *lasts)?;
             if let Some(flap) = flap {
                 let turns = MIN_FLAP_TIME..=*TIMES.end();
                 if !turns.contains(&flap.down) || !turns.contains(&flap.up) || flap.spread > LARGEST_SPREAD {
-                    return Err(Unfit::Turns(name.clone(), *flap));
+                    return Err(DocumentError::Turns(name.clone(), *flap));
                 }
             }
         }
         self.check_since(name, *since)
     }
 
-    fn check_since(&self, name: &str, since: u64) -> Result<(), Unfit> {
+    fn check_since(&self, name: &str, since: u64) -> Result<(), DocumentError> {
         let generation = self.generation;
-        if since > generation { Err(Unfit::FromTheFuture { name: name.to_owned(), since, generation }) } else { Ok(()) }
+        if since > generation {
+            Err(DocumentError::FromTheFuture { name: name.to_owned(), since, generation })
+        } else {
+            Ok(())
+        }
     }
 }
 
-fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), Unfit> {
+fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), DocumentError> {
     match lasts {
-        Some(time) if !TIMES.contains(&time) => Err(Unfit::Lasts(name.to_owned(), time)),
+        Some(time) if !TIMES.contains(&time) => Err(DocumentError::Lasts(name.to_owned(), time)),
         _ => Ok(()),
     }
 }
@@ -288,7 +292,7 @@ mod tests {
         assert_eq!(document.check(), Ok(()));
         assert_eq!(document.check_for(&"n1".parse().unwrap()), Ok(()));
         let n2: NodeName = "n2".parse().unwrap();
-        assert_eq!(document.check_for(&n2), Err(Unfit::LeftOut(vec![n2])));
+        assert_eq!(document.check_for(&n2), Err(DocumentError::LeftOut(vec![n2])));
     }
 
     #[test]
@@ -348,7 +352,7 @@ mod tests {
             |generation: u64| Wanted { generation, overlays: Vec::new(), ..document() }.check_after(&before.stamp());
         assert_eq!([1 + 1, 1 + LONGEST_SKIP].map(after), [Ok(()), Ok(())]);
         for generation in [0, 1, 2 + LONGEST_SKIP, u64::MAX] {
-            assert_eq!(after(generation), Err(Unfit::Generation { next: generation, generation: 1 }));
+            assert_eq!(after(generation), Err(DocumentError::Generation { next: generation, generation: 1 }));
         }
         assert_eq!(before.check_after(&before.stamp()), Ok(()), "same document");
     }

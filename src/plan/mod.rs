@@ -36,7 +36,7 @@ mod tree;
 mod wanted;
 
 pub use agent_address::{AGENT_PORT, AddressDefaults, AddressError, AgentAddress, HostPort, SshAddress, TransportKind};
-pub use check::{MIN_FLAP_TIME, TIMES, Unfit};
+pub use check::{DocumentError, MIN_FLAP_TIME, TIMES};
 pub use counters::{Counters, LeafCount, Tally};
 pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
 pub use dice::Dice;

@@ -85,7 +85,8 @@ pub struct Absent {
     /// The parts that have ended.
     pub ended: BTreeSet<TimedId>,
     /// The parts that have not started, and the partitions whose flap has the link up.
-    pub asleep: BTreeSet<TimedId>,
+    #[serde(rename = "asleep")]
+    pub inactive: BTreeSet<TimedId>,
 }
 
 /// The times of a partition.

@@ -210,12 +210,12 @@ impl Wanted {
         rest
     }
 
-    /// The document in force, without the ended parts. Partitions that are asleep become inactive.
+    /// The document in force, without the ended parts. Inactive partitions stay, but cut nothing.
     #[must_use]
     pub fn in_force(&self, absent: &Absent) -> Self {
         let mut in_force = self.without(&absent.ended);
         for partition in &mut in_force.partitions {
-            if absent.asleep.contains(&partition.id()) {
+            if absent.inactive.contains(&partition.id()) {
                 *partition = partition.inactive();
             }
         }

@@ -85,9 +85,9 @@ impl<K: Kernel> Node<K> {
 
     /// Checks and computes the change from the state in force to `document`.
     fn check(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Possible, ApiError> {
-        let unfit = document.check().and_then(|()| document.check_for(self.name()));
-        let unfit = unfit.and_then(|()| document.check_after(&self.stamp()));
-        unfit.map_err(|unfit| ApiError::new(ErrorCode::BadRequest, unfit))?;
+        let checked = document.check().and_then(|()| document.check_for(self.name()));
+        let checked = checked.and_then(|()| document.check_after(&self.stamp()));
+        checked.map_err(|error| ApiError::new(ErrorCode::BadRequest, error))?;
         if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal.");
         }
@@ -99,7 +99,7 @@ impl<K: Kernel> Node<K> {
         guard::check_links(&self.enforcer.config, &wanted)?;
         // The dry run includes the timed changes that start later: no controller would see their errors.
         let (mut change, left) = self.enforcer.dry_run(&interface, &self.in_force, &wanted)?;
-        if !absent.asleep.is_empty() {
+        if !absent.inactive.is_empty() {
             let foreign = Foreign::to_change(&self.in_force, &wanted);
             change = self.enforcer.change(&interface, &document.in_force(&absent), foreign)?;
         }

@@ -85,9 +85,9 @@ impl JournalRecord {
             .iter()
             .flat_map(|transaction| chain(transaction.below.as_deref()))
             .map(|point| &point.before);
-        let unfit = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
-        match unfit {
-            Some(unfit) => Err(JournalError::Malformed { path: path.clone(), why: unfit.to_string() }),
+        let error = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
+        match error {
+            Some(error) => Err(JournalError::Malformed { path: path.clone(), why: error.to_string() }),
             None => Ok(self),
         }
     }

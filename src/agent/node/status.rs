@@ -208,7 +208,7 @@ pub(super) fn counted(config: &Config, look: &Look) -> Counted {
 fn overlays(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<OverlayStatus> {
     let status = |overlay: &Overlay| OverlayStatus {
         name: overlay.name.clone(),
-        left: timeline.standing(&overlay.id(), uptime).left.map(|left| left.as_secs_f64()),
+        left: timeline.state(&overlay.id(), uptime).left.map(|left| left.as_secs_f64()),
     };
     in_force.overlays.iter().map(status).collect()
 }
@@ -221,12 +221,12 @@ fn partitions(
     uptime: Duration,
 ) -> Vec<PartitionStatus> {
     let status = |partition: &Partition| {
-        let standing = timeline.standing(&partition.id(), uptime);
+        let state = timeline.state(&partition.id(), uptime);
         PartitionStatus {
             name: partition.name.clone(),
-            is_on: standing.is_on,
-            left: standing.left.map(|left| left.as_secs_f64()),
-            next_change: standing.until.map(|until| until.saturating_sub(uptime).as_secs_f64()),
+            is_on: state.is_on,
+            left: state.left.map(|left| left.as_secs_f64()),
+            next_change: state.until.map(|until| until.saturating_sub(uptime).as_secs_f64()),
             cut: tree.counters.cut(in_force.cuts_of(partition, node)).map(|cut| cut.packets),
         }
     };

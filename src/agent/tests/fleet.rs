@@ -578,7 +578,7 @@ async fn an_unfinished_document_is_not_edited_on_some_nodes_and_not_reported_as_
     assert!(matches!(refused, TransactionError::Changing(_)) && refused.may_pass(), "{refused}");
     let repeats = |wanted: &Wanted| Ok(wanted.clone());
     let repeated = site.fleet.edit(&Edit::replacing(), &CancellationToken::new(), repeats).await.unwrap();
-    assert!(!repeated.says_otherwise && repeated.writes.values().all(|writes| *writes == 0), "{repeated:?}");
+    assert!(!repeated.document_changed && repeated.writes.values().all(|writes| *writes == 0), "{repeated:?}");
     let rolled_back = split(site.fleet.call(CALL_TIMEOUT, |_| Rollback { ticket: ticket.clone() }).await).0;
     assert!(rolled_back.len() == 3 && rolled_back.values().all(|rolled_back| rolled_back.kept), "{rolled_back:?}");
     assert_eq!(site.generations().await, [1; 3]);

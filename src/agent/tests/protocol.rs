@@ -214,7 +214,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let edited = snapshot.edited(takes_part, missing, verb != Verb::Adds, edit).ok();
         let draft = edited.map(|edited| {
             let trusts = self.mutant == Mutant::TrustsUnfinished;
-            let is_in_force = edited.said_already && (trusts || !edited.is_unfinished);
+            let is_in_force = edited.is_unchanged && (trusts || !edited.is_unfinished);
             Draft { wanted: self.document_id(edited.wanted), is_in_force }
         });
         self.drafts.insert(key, draft);

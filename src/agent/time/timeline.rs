@@ -3,7 +3,7 @@
 //! The document has the start, duration and flap of each timed change. Each node follows the document without the
 //! controller. An ended change stays in the document until an edit removes the change. Nothing here reads a clock.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,20 +12,20 @@ use crate::plan::{Absent, Moment, TimedId, Timing, Wanted};
 
 /// The timed changes of a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "Vec<(TimedId, Run)>", into = "Vec<(TimedId, Run)>")]
-pub(crate) struct Timeline(BTreeMap<TimedId, Run>);
+#[serde(transparent)]
+pub(crate) struct Timeline(Vec<(TimedId, TimedChange)>);
 
 /// A timed change, and a reading of the clocks at its commit. The reading converts wall-clock times to uptimes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Run {
+struct TimedChange {
     timing: Timing,
     committed: Now,
 }
 
 /// The state of one timed change at an uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
+pub(crate) struct TimedState {
     /// True if the change is in force.
     pub(crate) is_on: bool,
     /// True if the change has ended.
@@ -36,7 +36,7 @@ pub(crate) struct Standing {
     pub(crate) left: Option<Duration>,
 }
 
-impl Standing {
+impl TimedState {
     /// The state of a change without times: in force, without an end.
     pub(crate) const UNTIMED: Self = Self { is_on: true, is_over: false, until: None, left: None };
 }
@@ -45,24 +45,27 @@ impl Timeline {
     /// The timeline of the document `wanted`, if committed at the wall-clock time `at`. The clocks show `now`. Changes
     /// that are already in this timeline keep their times.
     pub(crate) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
-        let run = |(id, timing)| (self.0.get(&id).copied().unwrap_or(Run { timing, committed: now }), id);
-        Self(wanted.timings(at).map(run).map(|(run, id)| (id, run)).collect())
+        let renew = |(id, timing)| {
+            let change = self.find(&id).copied().unwrap_or(TimedChange { timing, committed: now });
+            (id, change)
+        };
+        Self(wanted.timings(at).map(renew).collect())
     }
 
     /// The timeline after a reboot. Uptimes restart at zero, so the wall clock tells how much time has passed.
     pub(crate) fn after_boot(&self, now: Now) -> Self {
-        Self(self.0.iter().map(|(id, run)| (id.clone(), Run { committed: now, ..*run })).collect())
+        Self(self.0.iter().map(|(id, change)| (id.clone(), TimedChange { committed: now, ..*change })).collect())
     }
 
     /// The parts that are not in force at an uptime.
     pub(crate) fn absent(&self, uptime: Duration) -> Absent {
         let mut absent = Absent::default();
-        for (id, run) in &self.0 {
-            let standing = run.standing(uptime);
-            if standing.is_over {
+        for (id, change) in &self.0 {
+            let state = change.state(uptime);
+            if state.is_over {
                 absent.ended.insert(id.clone());
-            } else if !standing.is_on {
-                absent.asleep.insert(id.clone());
+            } else if !state.is_on {
+                absent.inactive.insert(id.clone());
             }
         }
         absent
@@ -70,30 +73,34 @@ impl Timeline {
 
     /// The start of each timed change.
     pub(crate) fn begins(&self) -> Vec<(TimedId, Moment)> {
-        self.0.iter().map(|(id, run)| (id.clone(), run.timing.begins)).collect()
+        self.0.iter().map(|(id, change)| (id.clone(), change.timing.begins)).collect()
     }
 
     /// The state of a change.
-    pub(crate) fn standing(&self, id: &TimedId, uptime: Duration) -> Standing {
-        self.0.get(id).map_or(Standing::UNTIMED, |run| run.standing(uptime))
+    pub(crate) fn state(&self, id: &TimedId, uptime: Duration) -> TimedState {
+        self.find(id).map_or(TimedState::UNTIMED, |change| change.state(uptime))
     }
 
     /// The uptime at which any state changes next.
     pub(crate) fn next(&self, uptime: Duration) -> Option<Duration> {
-        self.0.values().filter_map(|run| run.standing(uptime).until).min()
+        self.0.iter().filter_map(|(_, change)| change.state(uptime).until).min()
+    }
+
+    fn find(&self, id: &TimedId) -> Option<&TimedChange> {
+        self.0.iter().find(|(own, _)| own == id).map(|(_, change)| change)
     }
 }
 
-impl Run {
-    fn standing(&self, uptime: Duration) -> Standing {
+impl TimedChange {
+    fn state(&self, uptime: Duration) -> TimedState {
         let Self { timing, committed } = self;
         let Some(elapsed) = committed.wall_at(uptime).since(timing.begins) else {
             let begins = committed.uptime_of(timing.begins);
             let left = timing.lasts.map(|lasts| begins.saturating_add(lasts).saturating_sub(uptime));
-            return Standing { is_on: false, is_over: false, until: Some(begins), left };
+            return TimedState { is_on: false, is_over: false, until: Some(begins), left };
         };
         let phase = timing.phase(elapsed);
-        Standing {
+        TimedState {
             is_on: phase.is_on,
             is_over: timing.is_over(elapsed),
             // A flap of zero length has no next change.
@@ -103,18 +110,6 @@ impl Run {
                 .map(|until| uptime.saturating_add(until.saturating_sub(elapsed))),
             left: timing.lasts.map(|lasts| lasts.saturating_sub(elapsed)),
         }
-    }
-}
-
-impl From<Vec<(TimedId, Run)>> for Timeline {
-    fn from(runs: Vec<(TimedId, Run)>) -> Self {
-        Self(runs.into_iter().collect())
-    }
-}
-
-impl From<Timeline> for Vec<(TimedId, Run)> {
-    fn from(timeline: Timeline) -> Self {
-        timeline.0.into_iter().collect()
     }
 }
 
@@ -133,7 +128,9 @@ mod tests {
     }
 
     fn timeline(runs: &[(&str, Timing)]) -> Timeline {
-        Timeline(runs.iter().map(|(name, timing)| (id(name), Run { timing: *timing, committed: NOW })).collect())
+        Timeline(
+            runs.iter().map(|(name, timing)| (id(name), TimedChange { timing: *timing, committed: NOW })).collect(),
+        )
     }
 
     fn timing(begins: Moment, lasts: Option<Duration>) -> Timing {
@@ -145,15 +142,15 @@ mod tests {
         let timeline = timeline(&[("a", timing(NOW.wall.after(5 * SECOND), Some(10 * SECOND)))]);
         let at = |seconds| NOW.uptime + seconds * SECOND;
         let absent = |seconds| {
-            let Absent { ended, asleep } = timeline.absent(at(seconds));
-            (ended.len(), asleep.len())
+            let Absent { ended, inactive } = timeline.absent(at(seconds));
+            (ended.len(), inactive.len())
         };
         assert_eq!([0, 4, 5, 14, 15, 99].map(absent), [(0, 1), (0, 1), (0, 0), (0, 0), (1, 0), (1, 0)]);
         let next = [0, 4, 5, 14, 15].map(|seconds| timeline.next(at(seconds)));
         assert_eq!(next, [Some(at(5)), Some(at(5)), Some(at(15)), Some(at(15)), None]);
-        let left = [0, 5, 14, 15].map(|seconds| timeline.standing(&id("a"), at(seconds)).left);
+        let left = [0, 5, 14, 15].map(|seconds| timeline.state(&id("a"), at(seconds)).left);
         assert_eq!(left, [15, 10, 1, 0].map(|seconds| Some(seconds * SECOND)));
-        assert_eq!(timeline.standing(&id("b"), at(0)), Standing::UNTIMED);
+        assert_eq!(timeline.state(&id("b"), at(0)), TimedState::UNTIMED);
     }
 
     #[test]
@@ -161,9 +158,9 @@ mod tests {
         let flap = Some(Flap { down: 5 * SECOND, up: 10 * SECOND, spread: 0, seed: 1 });
         let began = Moment::from_nanos(NOW.wall.as_nanos() - 7_000_000_000);
         let timeline = timeline(&[("a", Timing { flap, ..timing(began, Some(20 * SECOND)) })]);
-        let standing = timeline.standing(&id("a"), NOW.uptime);
-        assert_eq!(standing.until, Some(NOW.uptime + 8 * SECOND));
-        assert_eq!((standing.is_on, standing.is_over, standing.left), (false, false, Some(13 * SECOND)));
+        let state = timeline.state(&id("a"), NOW.uptime);
+        assert_eq!(state.until, Some(NOW.uptime + 8 * SECOND));
+        assert_eq!((state.is_on, state.is_over, state.left), (false, false, Some(13 * SECOND)));
     }
 
     #[test]
@@ -186,13 +183,13 @@ mod tests {
         let after = before.after_boot(now);
         assert_eq!(after.next(now.uptime), Some(8 * SECOND));
         // Without `after_boot`, no time seems to have passed: the new uptime is before the uptime of the commit.
-        assert_eq!(before.standing(&id("a"), now.uptime).left, Some(10 * SECOND));
+        assert_eq!(before.state(&id("a"), now.uptime).left, Some(10 * SECOND));
     }
 
     #[test]
     fn the_largest_start_and_duration_do_not_overflow() {
         let timeline = timeline(&[("a", timing(Moment::from_nanos(u64::MAX), Some(Duration::MAX)))]);
-        assert_eq!(timeline.absent(NOW.uptime).asleep.len(), 1);
+        assert_eq!(timeline.absent(NOW.uptime).inactive.len(), 1);
         assert!(timeline.next(NOW.uptime) > Some(Duration::from_hours(24 * 365 * 100)));
     }
 }
