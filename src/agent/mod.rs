@@ -19,7 +19,7 @@ pub(crate) use node::journal;
 
 pub use config::{AfterReboot, Config, ConfigError, Exception};
 pub use node::{JournalError, Need, Node};
-pub use server::{CredentialsError, Limits, ServeError, serve, serve_with};
+pub use server::{CredentialsError, Limits, ServeError, serve};
 pub use ssh::{BridgeError, BridgeOptions, KeeperFolder, bridge, keep};
 pub use time::Now;
 pub use via::Via;

@@ -22,11 +22,11 @@ use std::{
 
 use axum::{
     Extension, Json, Router,
-    extract::{DefaultBodyLimit, Request, State, rejection::JsonRejection},
+    extract::{DefaultBodyLimit, FromRequest, Request, State},
     http::StatusCode,
     middleware::{Next, from_fn},
     response::{IntoResponse, Response},
-    routing::post,
+    routing::{MethodRouter, post},
 };
 use thiserror::Error;
 use tokio::{
@@ -51,8 +51,8 @@ use crate::{
     kernel::Kernel,
     probe,
     wire::{
-        ApiError, Call, ClockReading, Commit, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus, GetWanted,
-        Plan, Prepare, Prepared, Probe, Rollback,
+        ApiError, Call, ClockReading, Commit, Committed, Confirm, ErrorCode, GetCounters, GetHost, GetStamp, GetStatus,
+        GetWanted, Plan, Prepare, Prepared, Probe, Probed, Rollback,
     },
 };
 
@@ -112,30 +112,23 @@ pub enum ServeError {
 
 type Shared<K> = Arc<Served<K>>;
 
-/// The node, and the signal that starts its next tick.
+/// The node, and the state that its requests share.
 struct Served<K> {
     node: Mutex<Node<K>>,
     /// The signal after each request. A request may change the next deadline.
     requested: Notify,
+    measurements: Arc<Semaphore>,
 }
 
 impl<K> Served<K> {
     fn new(node: Node<K>) -> Shared<K> {
-        Arc::new(Self { node: Mutex::new(node), requested: Notify::new() })
+        let measurements = Arc::new(Semaphore::new(MEASUREMENTS));
+        Arc::new(Self { node: Mutex::new(node), requested: Notify::new(), measurements })
     }
 }
 
 /// Reconciles the kernel with the journal, then serves `node` until `shutdown`.
 pub async fn serve<K: Kernel + 'static>(
-    node: Node<K>,
-    config: &Config,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> Result<(), ServeError> {
-    serve_with(Limits::default(), node, config, shutdown).await
-}
-
-/// As [`serve`], with other limits on clients.
-pub async fn serve_with<K: Kernel + 'static>(
     limits: Limits,
     mut node: Node<K>,
     config: &Config,
@@ -194,17 +187,17 @@ fn prepare<K: Kernel>(node: &mut Node<K>, request: Prepare, via: Via, now: Now) 
 /// The paths of the API.
 fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
     Router::new()
-        .route(GetHost::PATH, post(locked::<K, GetHost>(|node, _, _, _| node.host())))
-        .route(GetStatus::PATH, post(locked::<K, GetStatus>(|node, _, _, now| node.status(now))))
-        .route(GetCounters::PATH, post(locked::<K, GetCounters>(|node, _, _, now| node.counted(now))))
-        .route(GetStamp::PATH, post(locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp()))))
-        .route(GetWanted::PATH, post(locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now)))))
-        .route(Plan::PATH, post(locked::<K, Plan>(Node::plan)))
-        .route(Prepare::PATH, post(locked::<K, Prepare>(prepare)))
+        .route(GetHost::PATH, locked::<K, GetHost>(|node, _, _, _| node.host()))
+        .route(GetStatus::PATH, locked::<K, GetStatus>(|node, _, _, now| node.status(now)))
+        .route(GetCounters::PATH, locked::<K, GetCounters>(|node, _, _, now| node.counted(now)))
+        .route(GetStamp::PATH, locked::<K, GetStamp>(|node, _, _, _| Ok(node.stamp())))
+        .route(GetWanted::PATH, locked::<K, GetWanted>(|node, _, _, now| Ok(node.document(now))))
+        .route(Plan::PATH, locked::<K, Plan>(Node::plan))
+        .route(Prepare::PATH, locked::<K, Prepare>(prepare))
         .route(Commit::PATH, post(commit::<K>))
-        .route(Confirm::PATH, post(locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now))))
-        .route(Rollback::PATH, post(locked::<K, Rollback>(|node, request, _, now| node.rollback(&request, now))))
-        .route(Probe::PATH, post(run_probe::<K>).layer(Extension(Arc::new(Semaphore::new(MEASUREMENTS)))))
+        .route(Confirm::PATH, locked::<K, Confirm>(|node, request, _, now| node.confirm(&request, now)))
+        .route(Rollback::PATH, locked::<K, Rollback>(|node, request, _, now| node.rollback(&request, now)))
+        .route(Probe::PATH, post(run_probe::<K>))
         .layer(from_fn(only_reads))
         .layer(DefaultBodyLimit::max(body_limit))
         .with_state(Arc::clone(node))
@@ -221,12 +214,12 @@ const READ_ONLY: &str =
     "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
 
 /// Refuses a viewer's call that is not in [`READS`].
-async fn only_reads(request: Request, next: Next) -> Response {
+async fn only_reads(request: Request, next: Next) -> Result<Response, ApiError> {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
-        return answer::<()>(Err(ApiError::new(ErrorCode::ReadOnly, READ_ONLY)));
+        return Err(ApiError::new(ErrorCode::ReadOnly, READ_ONLY));
     }
-    next.run(request).await
+    Ok(next.run(request).await)
 }
 
 /// Runs [`Node::tick`] at each deadline, after each request, and after events from the kernel.
@@ -273,15 +266,38 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
     }
 }
 
+/// The body of a request.
+struct Asked<C>(C);
+
+impl<C: Call, S: Send + Sync> FromRequest<S> for Asked<C> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        match Json::from_request(request, state).await {
+            Ok(Json(request)) => Ok(Self(request)),
+            Err(rejection) => Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text())),
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        // Clients can cause many bad requests, whose log messages must not fill the disk.
+        if self.code == ErrorCode::BadRequest {
+            debug!(code = ?self.code, "{self}.");
+        } else {
+            warn!(code = ?self.code, "{self}.");
+        }
+        let status = StatusCode::from_u16(self.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, Json(self)).into_response()
+    }
+}
+
 /// Commits at the commit time. Other requests, such as a rollback, are served meanwhile.
 async fn commit<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
-    request: Result<Json<Commit>, JsonRejection>,
-) -> Response {
-    let Json(request) = match request {
-        Ok(request) => request,
-        Err(rejection) => return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
-    };
+    Asked(request): Asked<Commit>,
+) -> Result<Json<Committed>, ApiError> {
     // A commit has its own task, so that it continues if the controller closes the connection.
     let committing = tokio::spawn(async move {
         let request = Arc::new(request);
@@ -291,40 +307,21 @@ async fn commit<K: Kernel + 'static>(
         node.requested.notify_one();
         committed
     });
-    answer(committing.await.unwrap_or_else(|error| Err(broken(&error))))
+    committing.await.unwrap_or_else(|error| Err(broken(&error))).map(Json)
 }
-
-type Answer = std::pin::Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// The work of a request. `Now` is the time at which the request got the node's lock.
 type Work<K, C> = fn(&mut Node<K>, C, Via, Now) -> Result<<C as Call>::Reply, ApiError>;
 
-/// The network connection of a request, which the TCP listener puts into the request's extensions.
-type Connection = Option<Extension<Via>>;
-
-/// A handler that does `work` on the locked node. It uses a worker thread, because netlink calls block.
-fn locked<K: Kernel + 'static, C: Call>(
-    work: Work<K, C>,
-) -> impl Fn(State<Shared<K>>, Connection, Result<Json<C>, JsonRejection>) -> Answer + Clone + Send + Sync + 'static {
-    move |State(node), via, request| {
+/// A handler that does `work` on the locked node, then starts a tick.
+fn locked<K: Kernel + 'static, C: Call>(work: Work<K, C>) -> MethodRouter<Shared<K>> {
+    // The TCP listener puts the network connection into the request's extensions.
+    post(move |State(node): State<Shared<K>>, via: Option<Extension<Via>>, Asked(request): Asked<C>| async move {
         let via = via.map(|Extension(via)| via).unwrap_or_default();
-        Box::pin(async move {
-            match request {
-                Ok(Json(request)) => answer(requested(&node, move |node, now| work(node, request, via, now)).await),
-                Err(rejection) => answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text()))),
-            }
-        })
-    }
-}
-
-/// Does the work of a request, then starts a tick.
-async fn requested<K: Kernel + 'static, T: Send + 'static>(
-    node: &Shared<K>,
-    work: impl FnOnce(&mut Node<K>, Now) -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    let done = on_node(node, work).await;
-    node.requested.notify_one();
-    done
+        let done = on_node(&node, move |node, now| work(node, request, via, now)).await;
+        node.requested.notify_one();
+        done.map(Json)
+    })
 }
 
 async fn on_node<K: Kernel + 'static, T: Send + 'static>(
@@ -334,7 +331,8 @@ async fn on_node<K: Kernel + 'static, T: Send + 'static>(
     on_node_at(node, Duration::ZERO, work).await
 }
 
-/// Does `work` on the locked node at an uptime, or as soon as possible after this uptime.
+/// Does `work` on the locked node at an uptime, or as soon as possible after this uptime. Uses a worker thread, because
+/// netlink calls block.
 async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     node: &Shared<K>,
     at: Duration,
@@ -362,54 +360,28 @@ fn broken(error: &JoinError) -> ApiError {
 /// Measures while other requests go on. Limits the number of measurements and checks their targets.
 async fn run_probe<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
-    Extension(measurements): Extension<Arc<Semaphore>>,
-    request: Result<Json<Probe>, JsonRejection>,
-) -> Response {
-    let Ok(Json(request)) = request else {
-        return answer::<()>(Err(ApiError::new(ErrorCode::BadRequest, "not a probe")));
-    };
-    let Ok(permit) = measurements.try_acquire_owned() else {
-        let many = format!("{MEASUREMENTS} measurements are already running; try again");
-        return answer::<()>(Err(ApiError::new(ErrorCode::Conflict, many)));
-    };
+    Asked(request): Asked<Probe>,
+) -> Result<Json<Probed>, ApiError> {
+    let permit = Arc::clone(&node.measurements).try_acquire_owned().map_err(|_| {
+        ApiError::new(ErrorCode::Conflict, format!("{MEASUREMENTS} measurements are already running; try again"))
+    })?;
     let targets = request.targets.clone();
-    if let Err(error) = on_node(&node, move |node, now| node.may_measure(&targets, now)).await {
-        return answer::<()>(Err(error));
-    }
+    on_node(&node, move |node, now| node.may_measure(&targets, now)).await?;
     let measure = move || {
         let echoes = probe::echo(&request);
         // The permit lasts as long as the measurement, which continues if the controller closes the connection.
         drop(permit);
         echoes
     };
-    let echoes = tokio::task::spawn_blocking(measure).await;
-    answer(match echoes {
-        Ok(Ok(echoes)) => Ok(echoes),
-        Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-            Err(ApiError::new(ErrorCode::Permission, "measuring needs CAP_NET_RAW, which the agent lacks"))
+    let measured = tokio::task::spawn_blocking(measure).await;
+    let echoes = measured.map_err(|error| ApiError::new(ErrorCode::Failed, error))?;
+    echoes.map(Json).map_err(|error| match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            ApiError::new(ErrorCode::Permission, "measuring needs CAP_NET_RAW, which the agent lacks")
         }
-        Ok(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => {
-            Err(ApiError::new(ErrorCode::BadRequest, error))
-        }
-        Ok(Err(error)) => Err(ApiError::new(ErrorCode::Failed, format!("measuring failed: {error}"))),
-        Err(error) => Err(ApiError::new(ErrorCode::Failed, error)),
+        io::ErrorKind::InvalidInput => ApiError::new(ErrorCode::BadRequest, error),
+        _ => ApiError::new(ErrorCode::Failed, format!("measuring failed: {error}")),
     })
-}
-
-fn answer<T: serde::Serialize>(result: Result<T, ApiError>) -> Response {
-    match result {
-        Ok(reply) => Json(reply).into_response(),
-        Err(error) => {
-            // Clients can cause many bad requests, whose log messages must not fill the disk.
-            if error.code == ErrorCode::BadRequest {
-                debug!(code = ?error.code, "{error}.");
-            } else {
-                warn!(code = ?error.code, "{error}.");
-            }
-            let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-            (status, Json(error)).into_response()
-        }
-    }
 }
 
 #[cfg(test)]

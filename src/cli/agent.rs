@@ -15,8 +15,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{Context, Exit, Failure, log};
 use crate::{
     agent::{
-        BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Node, Now, ServeError, bridge,
-        keep, serve,
+        BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Limits, Node, Now, ServeError,
+        bridge, keep, serve,
     },
     kernel::Rtnl,
     plan::IfName,
@@ -149,7 +149,7 @@ impl Agent {
             let node = Node::open(config.clone(), kernel, Now::read())?;
             let served = match keeper {
                 Some(folder) => Box::pin(keep(node, &config, folder, end)).await,
-                None => Box::pin(serve(node, &config, end)).await,
+                None => Box::pin(serve(Limits::default(), node, &config, end)).await,
             };
             served.map_err(Failure::from)
         });

@@ -13,7 +13,7 @@ use std::{
 };
 
 use netemctl::{
-    agent::{Config, Limits, Node, Now, ServeError, serve_with},
+    agent::{Config, Limits, Node, Now, ServeError, serve},
     fleet::{Access, CallError, Fleet},
     pki::{Authority, CA_FILE, CERTIFICATE_FILE, CertificateRequest, Identity, KEY_FILE, Role, TlsFiles, Validity},
     plan::{AgentAddress, HostPort, IfName, Inventory, NodeLocation, Stamp},
@@ -159,7 +159,7 @@ pub(crate) fn files(folder: &Path) -> TlsFiles {
 pub(crate) fn spawn(limits: Limits, config: Config) -> JoinHandle<Result<(), ServeError>> {
     let kernel = FakeKernel::new("db0".parse().expect("an interface"));
     let node = Node::open(config.clone(), kernel, Now::read()).expect("there is no journal");
-    tokio::spawn(async move { Box::pin(serve_with(limits, node, &config, std::future::pending())).await })
+    tokio::spawn(async move { Box::pin(serve(limits, node, &config, std::future::pending())).await })
 }
 
 pub(crate) fn inventory(node: &str, agent: AgentAddress) -> Inventory {

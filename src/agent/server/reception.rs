@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::{Body, Bytes},
-    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
+    http::{Extensions, HeaderMap, Request, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -45,13 +45,6 @@ const TLS_HANDSHAKE: u8 = 22;
 #[derive(Clone, Copy)]
 pub(super) struct ReadOnly;
 
-/// The extensions that the agent adds to each request of a connection.
-#[derive(Clone, Copy, Default)]
-struct Origin {
-    via: Option<Via>,
-    read_only: Option<ReadOnly>,
-}
-
 /// Accepts and serves connections until `stop`.
 pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
     let refusals = Arc::new(Throttle::new());
@@ -68,7 +61,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
         tokio::spawn(async move {
             let session = Session { client, router, stop };
             match arrival {
-                Accepted::Unix(stream) => session.serve(stream, Origin::default(), false).await,
+                Accepted::Unix(stream) => session.serve(stream, Extensions::new(), false).await,
                 Accepted::Tcp { stream, peer, tls } => session.serve_tcp(stream, peer, tls, &refusals).await,
             }
         });
@@ -97,8 +90,9 @@ impl Session {
         let Ok(local) = stream.local_addr() else { return };
         // The option only makes small replies faster, so an error does not matter.
         drop(stream.set_nodelay(true));
-        let via = Some(Via { local: Some(local), peer: Some(peer) });
-        let Some(tls) = tls else { return self.serve(stream, Origin { via, read_only: None }, true).await };
+        let mut origin = Extensions::new();
+        origin.insert(Via { local: Some(local), peer: Some(peer) });
+        let Some(tls) = tls else { return self.serve(stream, origin, true).await };
         let handshake = tokio::select! {
             handshake = shake_hands(stream, &tls) => handshake,
             why = self.client.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
@@ -108,9 +102,10 @@ impl Session {
             Ok(stream) => {
                 self.client.enter(Stage::Head);
                 let certificates = stream.get_ref().1.peer_certificates();
-                let role = certificates.and_then(|chain| Role::of(chain.first()?));
-                let read_only = (role != Some(Role::Controller)).then_some(ReadOnly);
-                self.serve(*stream, Origin { via, read_only }, false).await;
+                if certificates.and_then(|chain| Role::of(chain.first()?)) != Some(Role::Controller) {
+                    origin.insert(ReadOnly);
+                }
+                self.serve(*stream, origin, false).await;
             }
             Err(None) => debug!(%peer, "A client closed its connection without a handshake."),
             Err(Some(Refusal { why, farewell })) => {
@@ -128,28 +123,26 @@ impl Session {
         }
     }
 
-    /// Serves requests. `checks_host`: refuses the requests of web pages in a local browser.
-    async fn serve<S>(self, stream: S, origin: Origin, checks_host: bool)
+    /// Serves requests. Each request gets the extensions `origin`. `checks_host`: refuses the requests of web pages in a
+    /// local browser.
+    async fn serve<S>(self, stream: S, origin: Extensions, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let Self { client, router, stop } = self;
         let limits = client.connections().limits();
         let service = TowerToHyperService::new(router);
-        let answer = service_fn(|request: Request<Incoming>| {
-            let service = service.clone();
-            let client = &client;
-            async move {
-                let response = if checks_host && !is_for_loopback(request.headers()) {
-                    let why = "without TLS the agent answers only programs on this machine: the Host header must be a loopback \
-                               address";
-                    refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
-                } else {
-                    handle(client, &service, request, origin).await
-                };
-                client.enter(Stage::Idle);
-                Ok::<_, Infallible>(response)
-            }
+        let answer = service_fn(async |request: Request<Incoming>| {
+            let response = if checks_host && !is_for_loopback(request.headers()) {
+                let why = "without TLS the agent answers only programs on this machine: the Host header must be a loopback \
+                           address";
+                refuse(StatusCode::FORBIDDEN, ErrorCode::Refused, why)
+            } else {
+                let response = answered(&client, &service, request, &origin).await;
+                ([(header::SERVER, SERVER)], response).into_response()
+            };
+            client.enter(Stage::Idle);
+            Ok::<_, Infallible>(response)
         });
         let mut http = http1::Builder::new();
         let connection = http.max_buf_size(limits.head_size).serve_connection(TokioIo::new(stream), answer);
@@ -220,22 +213,11 @@ async fn say_and_close(mut stream: TcpStream, reply: &str) {
     drop(timeout(FAREWELL, close).await);
 }
 
-async fn handle(
-    client: &Client,
-    service: &TowerToHyperService<Router>,
-    request: Request<Incoming>,
-    origin: Origin,
-) -> Response {
-    let mut response = answered(client, service, request, origin).await;
-    response.headers_mut().insert(header::SERVER, HeaderValue::from_static(SERVER));
-    response
-}
-
 async fn answered(
     client: &Client,
     service: &TowerToHyperService<Router>,
     request: Request<Incoming>,
-    origin: Origin,
+    origin: &Extensions,
 ) -> Response {
     client.enter(Stage::Body);
     let limits = client.connections().limits();
@@ -257,11 +239,8 @@ async fn answered(
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
         Ok(Err(error)) => {
-            return refuse(
-                StatusCode::BAD_REQUEST,
-                ErrorCode::BadRequest,
-                &format!("the body cannot be read: {error}"),
-            );
+            let why = format!("the body cannot be read: {error}");
+            return refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, &why);
         }
         Err(_) => {
             let why = format!("the body did not arrive within {} s", limits.body.as_secs());
@@ -269,16 +248,10 @@ async fn answered(
         }
     };
     client.enter(Stage::Work);
-    if let Some(via) = origin.via {
-        parts.extensions.insert(via);
-    }
-    if let Some(read_only) = origin.read_only {
-        parts.extensions.insert(read_only);
-    }
+    parts.extensions.extend(origin.clone());
     let request: Request<Full<Bytes>> = Request::from_parts(parts, Full::new(bytes));
-    match service.call(request).await {
-        Ok(response) => response,
-    }
+    let Ok(response) = service.call(request).await;
+    response
 }
 
 /// An error reply that closes the connection, because the agent does not read the rest of the request.

@@ -23,7 +23,7 @@ use tokio::sync::{oneshot, watch};
 use tracing::info;
 
 use crate::{
-    agent::{Config, Need, Node, ServeError, serve},
+    agent::{Config, Limits, Need, Node, ServeError, serve},
     kernel::Kernel,
 };
 
@@ -218,7 +218,7 @@ pub async fn keep<K: Kernel + 'static>(
             }
         }
     };
-    serve(node, config, until).await?;
+    serve(Limits::default(), node, config, until).await?;
     let is_clear = *need.borrow() == Need::Nothing;
     let removed = match told.await {
         Ok(_alone) if is_clear => folder.remove(),

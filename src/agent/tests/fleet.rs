@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{restart::SharedKernel, *};
 use crate::{
-    agent::serve,
+    agent::{Limits, serve},
     fleet::{
         Access, Answers, CallError, Edit, Fleet, Phase, RollbackState, Scope, Transaction, TransactionError, split,
     },
@@ -51,7 +51,7 @@ impl Agent {
             runtime.block_on(async {
                 tokio::select! {
                     () = until.cancelled() => {}
-                    served = Box::pin(serve(node, &config, std::future::pending())) => served.unwrap(),
+                    served = Box::pin(serve(Limits::default(), node, &config, std::future::pending())) => served.unwrap(),
                 }
             });
         });
