@@ -16,6 +16,7 @@ extern crate self as netemctl;
 
 pub mod agent;
 pub mod cli;
+mod files;
 pub mod fleet;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;

@@ -10,6 +10,8 @@ mod links;
 
 use std::{fmt, io, net::IpAddr};
 
+use thiserror::Error;
+
 pub(super) use self::links::DryRun;
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
@@ -28,20 +30,17 @@ pub(super) trait Sandbox: Send {
 pub(super) type Trial<'t> = dyn Fn(&mut dyn Kernel, &Interface) -> Result<(), TrialError> + Sync + 't;
 
 /// The failure of a trial.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub(super) enum TrialError {
     /// The kernel refused a step.
-    Kernel(KernelError),
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
     /// The kernel accepted all steps, but the objects read back differ from those installed.
+    #[error("it accepts them and reads back something else")]
     NotReadBack,
     /// The agent cannot create a network namespace.
+    #[error("{0}")]
     NoNamespace(io::Error),
-}
-
-impl From<KernelError> for TrialError {
-    fn from(error: KernelError) -> Self {
-        Self::Kernel(error)
-    }
 }
 
 /// The sandbox of an agent: the loopback of a new network namespace.
@@ -109,28 +108,21 @@ pub(super) fn try_refusals(sandbox: &dyn Sandbox) -> Result<(), ApiError> {
 fn try_sample(sandbox: &dyn Sandbox, answer: Answer, purpose: &str, modules: &str) -> Result<(), ApiError> {
     let tried = sandbox.run(&|kernel, interface| try_on(kernel, interface, &sample(answer)));
     tried.map_err(|error| match error {
-        TrialError::Kernel(error) if error.is_unsupported() => ApiError::new(
-            ErrorCode::Unsupported,
-            format!("this kernel cannot {purpose}: {error}; it needs the modules {modules}"),
-        ),
+        TrialError::Kernel(error) if error.is_unsupported() => ErrorCode::Unsupported
+            .error(format!("this kernel cannot {purpose}: {error}; it needs the modules {modules}")),
         TrialError::Kernel(error) => error.into(),
-        TrialError::NotReadBack => ApiError::new(
-            ErrorCode::Unsupported,
-            "this kernel accepts the objects that netemctl installs but reads back something else",
-        ),
+        TrialError::NotReadBack => ErrorCode::Unsupported
+            .error("this kernel accepts the objects that netemctl installs but reads back something else"),
         TrialError::NoNamespace(error) => no_namespace(&error),
     })
 }
 
 pub(super) fn no_namespace(error: &io::Error) -> ApiError {
-    ApiError::new(
-        ErrorCode::Permission,
-        format!(
-            "cannot create a network namespace to try the kernel in: {error}; the agent needs user namespaces (sysctls \
+    ErrorCode::Permission.error(format!(
+        "cannot create a network namespace to try the kernel in: {error}; the agent needs user namespaces (sysctls \
              user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns) \
              or CAP_SYS_ADMIN"
-        ),
-    )
+    ))
 }
 
 fn try_on(kernel: &mut dyn Kernel, interface: &Interface, sample: &Shaping) -> Result<(), TrialError> {
@@ -159,16 +151,6 @@ fn sample(answer: Answer) -> Shaping {
         }
     }
     Shaping { leaf_specs: addresses.map(|address| (address, spec)).into(), cuts: cuts.into_iter().collect() }
-}
-
-/// The sandbox of tests: a second kernel in memory that supports the same objects.
-#[cfg(test)]
-impl Sandbox for crate::fake_kernel::FakeKernel {
-    fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError> {
-        let mut kernel = Self { tree: crate::plan::Tree::default(), fails_at: None, ..self.clone() };
-        let interface = kernel.interface.clone();
-        trial(&mut kernel, &interface)
-    }
 }
 
 #[cfg(test)]

@@ -8,9 +8,9 @@ use crate::{
 impl From<KernelError> for ApiError {
     fn from(error: KernelError) -> Self {
         match &error {
-            KernelError::NoInterface(_) | KernelError::AlternativeName { .. } => Self::new(ErrorCode::Refused, error),
+            KernelError::NoInterface(_) | KernelError::AlternativeName { .. } => ErrorCode::Refused.error(error),
             _ if error.is_permission() => lacks_net_admin(error),
-            _ => Self::new(ErrorCode::Failed, error),
+            _ => ErrorCode::Failed.error(error),
         }
     }
 }
@@ -21,10 +21,11 @@ impl From<ChangeFailure> for ApiError {
         if failed.error.is_permission() {
             return lacks_net_admin(failed);
         }
-        Self::new(if failed.rollback.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken }, failed)
+        let code = if failed.rollback.is_empty() { ErrorCode::Failed } else { ErrorCode::Broken };
+        code.error(failed)
     }
 }
 
 fn lacks_net_admin(error: impl std::fmt::Display) -> ApiError {
-    ApiError::new(ErrorCode::Permission, format!("{error}; the agent needs CAP_NET_ADMIN"))
+    ErrorCode::Permission.error(format!("{error}; the agent needs CAP_NET_ADMIN"))
 }

@@ -15,6 +15,8 @@ mod host;
 pub(crate) mod journal;
 mod keeping;
 mod status;
+#[cfg(test)]
+mod test_access;
 pub(super) mod transactions;
 mod watching;
 mod writing;
@@ -32,8 +34,6 @@ use self::{
     journal::Held,
     transactions::{Effect, Event, Payload, Recorded, Refusal, Transactions},
 };
-#[cfg(test)]
-use super::dry_run::Sandbox;
 use super::{
     AfterReboot, Config, Now, Via,
     dry_run::{ScratchNamespace, no_namespace},
@@ -143,19 +143,6 @@ impl<K: Kernel> Node<K> {
         Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, time::boot(), now)
     }
 
-    /// A node with another sandbox and boot id.
-    #[cfg(test)]
-    pub(super) fn with_sandbox(
-        config: Config,
-        kernel: K,
-        sandbox: impl Sandbox + 'static,
-        boot: &str,
-        now: Now,
-    ) -> Result<Self, JournalError> {
-        let claim = Claim::of_journal(&config)?;
-        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
-    }
-
     fn from_journal(enforcer: Enforcer<K>, claim: Claim, boot: String, now: Now) -> Result<Self, JournalError> {
         let record = enforcer.config.journal.as_deref().map(journal::read).transpose()?.flatten();
         let drift_watch = DriftWatch::new(enforcer.config.on_drift);
@@ -203,18 +190,6 @@ impl<K: Kernel> Node<K> {
         node.unreconciled = Some(names_interface);
         node.set_absent(node.held().timeline.absent(now.uptime));
         Ok(node)
-    }
-
-    /// The node's kernel, for tests.
-    #[cfg(test)]
-    pub(super) fn kernel(&mut self) -> &mut K {
-        &mut self.enforcer.kernel
-    }
-
-    /// True if unused classes remain in the kernel.
-    #[cfg(test)]
-    pub(super) fn drains(&self) -> bool {
-        self.enforcer.drains()
     }
 
     /// The sockets that claim the node's interfaces. The server must accept connections to these sockets.
@@ -429,10 +404,9 @@ impl<K: Kernel> Node<K> {
         let networks = || interfaces.iter().filter(|each| each.is_allowed).flat_map(|each| &each.addresses);
         match strangers.find(|target| !networks().any(|network| network.contains(**target))) {
             None => Ok(()),
-            Some(target) => Err(ApiError::new(
-                ErrorCode::Refused,
-                format!("{target} is not measured: no node has this address, and no allowed interface leads there"),
-            )),
+            Some(target) => Err(ErrorCode::Refused.error(format!(
+                "{target} is not measured: no node has this address, and no allowed interface leads there"
+            ))),
         }
     }
 
@@ -503,6 +477,6 @@ impl<K: Kernel> Node<K> {
                     .to_owned()
             }
         };
-        ApiError::new(ErrorCode::Conflict, message)
+        ErrorCode::Conflict.error(message)
     }
 }

@@ -217,7 +217,7 @@ const READ_ONLY: &str =
 async fn only_reads(request: Request, next: Next) -> Result<Response, ApiError> {
     let is_viewer = request.extensions().get::<ReadOnly>().is_some();
     if is_viewer && !READS.contains(&request.uri().path()) {
-        return Err(ApiError::new(ErrorCode::ReadOnly, READ_ONLY));
+        return Err(ErrorCode::ReadOnly.error(READ_ONLY));
     }
     Ok(next.run(request).await)
 }
@@ -275,7 +275,7 @@ impl<C: Call, S: Send + Sync> FromRequest<S> for Asked<C> {
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         match Json::from_request(request, state).await {
             Ok(Json(request)) => Ok(Self(request)),
-            Err(rejection) => Err(ApiError::new(ErrorCode::BadRequest, rejection.body_text())),
+            Err(rejection) => Err(ErrorCode::BadRequest.error(rejection.body_text())),
         }
     }
 }
@@ -354,7 +354,7 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
 }
 
 fn broken(error: &JoinError) -> ApiError {
-    ApiError::new(ErrorCode::Broken, format!("the agent failed: {error}"))
+    ErrorCode::Broken.error(format!("the agent failed: {error}"))
 }
 
 /// Measures while other requests go on. Limits the number of measurements and checks their targets.
@@ -363,7 +363,7 @@ async fn run_probe<K: Kernel + 'static>(
     Asked(request): Asked<Probe>,
 ) -> Result<Json<Probed>, ApiError> {
     let permit = Arc::clone(&node.measurements).try_acquire_owned().map_err(|_| {
-        ApiError::new(ErrorCode::Conflict, format!("{MEASUREMENTS} measurements are already running; try again"))
+        ErrorCode::Conflict.error(format!("{MEASUREMENTS} measurements are already running; try again"))
     })?;
     let targets = request.targets.clone();
     on_node(&node, move |node, now| node.may_measure(&targets, now)).await?;
@@ -374,13 +374,13 @@ async fn run_probe<K: Kernel + 'static>(
         echoes
     };
     let measured = tokio::task::spawn_blocking(measure).await;
-    let echoes = measured.map_err(|error| ApiError::new(ErrorCode::Failed, error))?;
+    let echoes = measured.map_err(|error| ErrorCode::Failed.error(error))?;
     echoes.map(Json).map_err(|error| match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            ApiError::new(ErrorCode::Permission, "measuring needs CAP_NET_RAW, which the agent lacks")
+            ErrorCode::Permission.error("measuring needs CAP_NET_RAW, which the agent lacks")
         }
-        io::ErrorKind::InvalidInput => ApiError::new(ErrorCode::BadRequest, error),
-        _ => ApiError::new(ErrorCode::Failed, format!("measuring failed: {error}")),
+        io::ErrorKind::InvalidInput => ErrorCode::BadRequest.error(error),
+        _ => ErrorCode::Failed.error(format!("measuring failed: {error}")),
     })
 }
 

@@ -364,10 +364,7 @@ pub(super) fn exit_of(error: &CallError) -> Exit {
             ErrorCode::Conflict => Exit::Conflict,
         },
         CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
-        CallError::Unreachable { .. }
-        | CallError::Blocked { .. }
-        | CallError::HungUp { .. }
-        | CallError::TimedOut { .. } => Exit::Unreachable,
+        CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
         CallError::Unexpected { .. } | CallError::NoFiles { .. } => Exit::Failed,
     }
 }

@@ -116,7 +116,7 @@ impl Verify {
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
         let (wanted, fleet, report, seen) = context.ask("reading the nodes", async |progress| {
             let (wanted, fleet) =
-                if self.allow_missing { fleet.wanted_where_it_is().await? } else { (fleet.wanted().await?, fleet) };
+                if self.allow_missing { fleet.wanted_with_holders().await? } else { (fleet.wanted().await?, fleet) };
             let nodes = fleet.inventory().nodes.len();
             let takes = fleet.verify_takes(&wanted, self.count);
             let pairs = count(nodes * nodes.saturating_sub(1), "pair");

@@ -40,7 +40,7 @@ pub enum CallError {
         /// The agent's address.
         at: String,
     },
-    /// No connection. A retry may succeed.
+    /// No connection. After `PermissionDenied`, a retry fails until somebody changes a setting.
     #[error("no agent at {at}: {error}")]
     Unreachable {
         /// The agent's address.
@@ -48,14 +48,6 @@ pub enum CallError {
         /// The reason.
         #[source]
         error: io::Error,
-    },
-    /// No connection. A retry fails until somebody changes a setting.
-    #[error("no agent at {at}: {why}")]
-    Blocked {
-        /// The agent's address.
-        at: String,
-        /// The reason, with the remedy.
-        why: String,
     },
     /// The connection closed before the answer was complete.
     #[error("the agent at {at} hung up: {error}")]
@@ -102,7 +94,6 @@ impl CallError {
                 "not asked: this process has too many open files; raise the limit: ulimit -n".to_owned()
             }
             Self::Unreachable { error, .. } => format!("no agent: {error}"),
-            Self::Blocked { why, .. } => format!("no agent: {why}"),
             Self::HungUp { error, .. } => format!("the agent hung up: {error}"),
             Self::TimedOut { after, .. } => format!("no answer within {} s", tenths(*after)),
             Self::Unexpected { why, .. } => format!("unexpected answer: {why}"),
@@ -127,7 +118,10 @@ impl CallError {
 
     /// True if a retry may succeed soon. A rejected certificate or an unexpected answer is not temporary.
     pub(super) fn is_temporary(&self) -> bool {
-        matches!(self, Self::HungUp { .. } | Self::TimedOut { .. } | Self::Unreachable { .. } | Self::NoFiles { .. })
+        match self {
+            Self::Unreachable { error, .. } => error.kind() != io::ErrorKind::PermissionDenied,
+            _ => matches!(self, Self::HungUp { .. } | Self::TimedOut { .. } | Self::NoFiles { .. }),
+        }
     }
 }
 

@@ -138,24 +138,15 @@ async fn within<T>(
 
 /// Opens a connection. The connection keeps the permit of files.
 async fn open<T: Transport>(transport: &T, permit: FilePermit) -> Result<Connection, CallError> {
-    let at = transport.address();
-    let stream = match transport.connect().await {
-        Ok(stream) => stream,
-        Err(error) => {
-            return Err(match transport.distrust(&error) {
-                Some(why) => CallError::Untrusted { at, why },
-                None if lacks_files(&error) => CallError::NoFiles { at },
-                None if error.kind() == io::ErrorKind::PermissionDenied => {
-                    CallError::Blocked { at, why: error.to_string() }
-                }
-                None => CallError::Unreachable { at, error },
-            });
-        }
-    };
-    match http1::handshake(TokioIo::new(stream)).await {
-        Ok((sender, connection)) => Ok(Connection { sender, driver: tokio::spawn(connection), _permit: permit }),
-        Err(error) => Err(CallError::HungUp { at, error }),
-    }
+    let at = || transport.address();
+    let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {
+        Some(why) => CallError::Untrusted { at: at(), why },
+        None if lacks_files(&error) => CallError::NoFiles { at: at() },
+        None => CallError::Unreachable { at: at(), error },
+    })?;
+    let opened = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = opened.map_err(|error| CallError::HungUp { at: at(), error })?;
+    Ok(Connection { sender, driver: tokio::spawn(connection), _permit: permit })
 }
 
 /// True if this process or this machine cannot open more files. The agent is then not the cause.

@@ -96,7 +96,7 @@ impl Fleet {
     }
 
     /// The document in force at this moment, and the fleet of the nodes that answer and have this document.
-    pub async fn wanted_where_it_is(&self) -> Result<(Wanted, Self), TransactionError> {
+    pub async fn wanted_with_holders(&self) -> Result<(Wanted, Self), TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if stamps.is_empty() {
             return Err(TransactionError::unread(silent));
@@ -115,9 +115,11 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Preview, TransactionError> {
-        let (fleet, stamps, preview) = unless(interrupt, self.draft(terms, edit)).await??;
+        let draft = interrupt.run_until_cancelled(self.draft(terms, edit)).await;
+        let (fleet, stamps, preview) = draft.ok_or(TransactionError::Interrupted)??;
         let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
-        let (nodes, failures) = split(unless(interrupt, fleet.retry(ASKED, &plan)).await?);
+        let answers = interrupt.run_until_cancelled(fleet.retry(ASKED, &plan)).await;
+        let (nodes, failures) = split(answers.ok_or(TransactionError::Interrupted)?);
         if failures.is_empty() {
             return Ok(Preview { nodes, ..preview });
         }
@@ -131,7 +133,8 @@ impl Fleet {
         interrupt: &CancellationToken,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Transaction, TransactionError> {
-        let (fleet, stamps, preview) = unless(interrupt, self.draft(terms, edit)).await??;
+        let draft = interrupt.run_until_cancelled(self.draft(terms, edit)).await;
+        let (fleet, stamps, preview) = draft.ok_or(TransactionError::Interrupted)??;
         let ticket = draw_ticket()?;
         let prepare = |node: &NodeName| Prepare {
             ticket: ticket.clone(),
@@ -139,15 +142,12 @@ impl Fleet {
             wanted: preview.wanted.clone(),
         };
         let asked = Instant::now();
-        let answers = unless(interrupt, fleet.retry_timed(ASKED, &prepare)).await;
+        let answers = interrupt.run_until_cancelled(fleet.retry_timed(ASKED, &prepare)).await;
         let slowest = asked.elapsed();
-        let (answers, exchanges) = match answers {
-            Ok(answers) => answers,
-            Err(interrupted) => {
-                // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
-                drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
-                return Err(interrupted);
-            }
+        let Some((answers, exchanges)) = answers else {
+            // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
+            drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
+            return Err(TransactionError::Interrupted);
         };
         let clocks = clocks::ahead(&answers, &exchanges);
         let next = next(&Stage::Prepare, &heard(&answers, |_| false));
@@ -255,7 +255,7 @@ impl Transaction {
         };
         // A rollback cancels the change on agents that still wait for the agreed instant. If a commit arrives after the
         // rollback, the agent refuses it.
-        let Ok(answers) = unless(interrupt, fleet.retry(ASKED, &commit)).await else {
+        let Some(answers) = interrupt.run_until_cancelled(fleet.retry(ASKED, &commit)).await else {
             let left = fleet.cancel(&ticket).await;
             if left.is_empty() {
                 return Err(TransactionError::Interrupted);
@@ -285,15 +285,6 @@ impl Transaction {
     pub async fn cancel(self) -> Preview {
         drop(self.fleet.cancel(&self.ticket).await);
         self.preview
-    }
-}
-
-/// Waits for `work`, unless the command is interrupted first.
-async fn unless<T>(interrupt: &CancellationToken, work: impl Future<Output = T>) -> Result<T, TransactionError> {
-    tokio::select! {
-        biased;
-        () = interrupt.cancelled() => Err(TransactionError::Interrupted),
-        done = work => Ok(done),
     }
 }
 

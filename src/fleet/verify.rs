@@ -45,8 +45,8 @@ const SETTLE_EACH: Duration = Duration::from_millis(20);
 /// One slice of a measurement.
 struct Slice<'a> {
     rounds: u32,
-    interval: Duration,
-    timeout: Duration,
+    /// The schedule, at the present pace.
+    schedule: Schedule,
     /// True if every node records arriving requests for the whole slice.
     listens: bool,
     /// The pairs (from, to) to measure; `None`: all.
@@ -85,30 +85,28 @@ impl Fleet {
         // With a partition, a request may arrive although its answer is cut. So every node listens for the whole slice.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
         let schedule = self.schedule(wanted);
-        let Schedule { interval, timeout, spacing } = schedule;
         let tell = |left, slow, repeat| {
             tell(Pace { left: self.takes(&schedule, left, slow), slow, is_repeat: repeat > 0 });
         };
         tell(count + 1, 1, 0);
-        self.measure(&Slice { rounds: 1, interval, timeout, listens: is_cut, pairs: None }, &mut ledger).await?;
+        self.measure(&Slice { rounds: 1, schedule, listens: is_cut, pairs: None }, &mut ledger).await?;
         ledger.forget_answers();
         let (mut slow, mut doubtful, mut repeat) = (1, None, 0);
         loop {
             let mut left = count;
             while left > 0 {
                 tell(left, slow, repeat);
-                let interval = interval * slow;
-                let rounds = rounds(interval).min(left);
-                let listens = is_cut || repeat > 0;
-                let slice = Slice { rounds, interval, timeout, listens, pairs: doubtful.as_ref() };
+                let schedule = Schedule { interval: schedule.interval * slow, ..schedule };
+                let rounds = rounds(schedule.interval).min(left);
+                let slice = Slice { rounds, schedule, listens: is_cut || repeat > 0, pairs: doubtful.as_ref() };
                 let is_late = self.measure(&slice, &mut ledger).await?;
                 left -= rounds;
                 if is_late && slow == MOST_SLOW {
-                    return Ok(self.judge(wanted, &ledger, count, tolerance, spacing));
+                    return Ok(self.judge(wanted, &ledger, count, tolerance, schedule.spacing));
                 }
                 slow = if is_late { slow * 2 } else { (slow - 1).max(1) };
             }
-            let report = self.judge(wanted, &ledger, count, tolerance, spacing);
+            let report = self.judge(wanted, &ledger, count, tolerance, schedule.spacing);
             let again = report.doubtful();
             if again.is_empty() || repeat == MORE_ROUNDS {
                 return Ok(report);
@@ -120,7 +118,7 @@ impl Fleet {
 
     /// Measures a slice, and adds the answers to the ledger. True if a machine was late.
     async fn measure(&self, slice: &Slice<'_>, ledger: &mut Ledger) -> Result<bool, TransactionError> {
-        let Slice { rounds, interval, timeout, listens, pairs } = *slice;
+        let Slice { rounds, schedule: Schedule { interval, timeout, .. }, listens, pairs } = *slice;
         let (run, settle) = (draw_run(), self.settle());
         let total = interval * rounds + timeout;
         let asks = |from: &NodeName, to: &NodeName| {
@@ -226,6 +224,7 @@ impl Fleet {
 }
 
 /// The times of a measurement.
+#[derive(Clone, Copy)]
 struct Schedule {
     /// The time between two requests to one target.
     interval: Duration,

@@ -89,7 +89,7 @@ pub enum KeepError {
     AgentSilent(NodeName),
     /// `lab up` ended before the lab was up.
     #[error("netemctl lab up ended before the lab was up: {0}")]
-    Unwanted(#[source] io::Error),
+    CallerEnded(#[source] io::Error),
     /// Waiting for signals failed.
     #[error("cannot wait for signals: {0}")]
     Signals(#[source] io::Error),
@@ -125,7 +125,7 @@ pub fn keep(
     let mut agents = Agents::start(directory.path(), &nodes, layout)?;
     directory.publish(&state(&nodes, controller.as_ref(), layout)?)?;
     info!(nodes = nodes.len(), "The lab is up.");
-    ready().map_err(KeepError::Unwanted)?;
+    ready().map_err(KeepError::CallerEnded)?;
     runtime.block_on(signals.wait_for_the_end(&requests, &mut agents));
     info!("The lab ends.");
     Ok(())

@@ -26,6 +26,7 @@ use super::{
     programs::{ProgramScan, described},
 };
 use crate::{
+    files::if_exists,
     kernel::Namespaces,
     pki::Role,
     plan::Inventory,
@@ -207,12 +208,10 @@ impl LabDirectory {
     ///
     /// The returned lock excludes other calls of `prepare` and of [`end`](Self::end).
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
-        self.create()?;
+        self.done(fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0))?;
         let exclusive = self.exclusive()?;
-        match self.find() {
-            Ok(lab) => return Err(LabError::Up(lab.state.layout.topology)),
-            Err(LabError::Down) => {}
-            Err(error) => return Err(error),
+        if let Some(lab) = self.find_if_up()? {
+            return Err(LabError::Up(lab.state.layout.topology));
         }
         if let Some(state) = self.last_state() {
             let orphans = ProgramScan::of(&self.0, &state, false).programs()?;
@@ -235,7 +234,7 @@ impl LabDirectory {
     /// Takes the keeper's lock, which shows that the lab is up. The kernel releases it when the process ends.
     pub fn lock(&self) -> Result<Flock<File>, LabError> {
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.0.join(LOCK_FILE));
-        let file = open.map_err(|error| self.failed(error))?;
+        let file = self.done(open)?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
     }
 
@@ -244,10 +243,14 @@ impl LabDirectory {
         if !self.check()? || !self.is_locked()? {
             return Err(LabError::Down);
         }
-        match self.read(STATE_FILE) {
-            Ok(state) => Ok(Lab { directory: self.clone(), state }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(LabError::Busy),
-            Err(error) => Err(self.failed(error)),
+        let state = self.done(if_exists(self.read(STATE_FILE)))?.ok_or(LabError::Busy)?;
+        Ok(Lab { directory: self.clone(), state })
+    }
+
+    fn find_if_up(&self) -> Result<Option<Lab>, LabError> {
+        match self.find() {
+            Err(LabError::Down) => Ok(None),
+            found => found.map(Some),
         }
     }
 
@@ -264,11 +267,7 @@ impl LabDirectory {
             return Ok(Ended::default());
         }
         let _exclusive = self.exclusive()?;
-        let lab = match self.find() {
-            Ok(lab) => Some(lab),
-            Err(LabError::Down) => None,
-            Err(error) => return Err(error),
-        };
+        let lab = self.find_if_up()?;
         let mut ended = Ended { was_up: lab.is_some(), ..Ended::default() };
         let state = lab.as_ref().map(|lab| lab.state.clone()).or_else(|| self.last_state());
         if let Some(state) = state {
@@ -284,7 +283,7 @@ impl LabDirectory {
             lab.end_keeper()?;
         }
         self.empty()?;
-        fs::remove_dir(&self.0).map_err(|error| self.failed(error))?;
+        self.done(fs::remove_dir(&self.0))?;
         Ok(ended)
     }
 
@@ -302,11 +301,8 @@ impl LabDirectory {
     fn access(&self, how: FlockArg) -> Result<Flock<File>, LabError> {
         let deadline = Instant::now() + ACCESS_WITHIN;
         loop {
-            let directory = match File::open(&self.0) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(LabError::Down),
-                opened => opened.map_err(|error| self.failed(error))?,
-            };
-            let own = directory.metadata().map_err(|error| self.failed(error))?;
+            let directory = self.done(if_exists(File::open(&self.0)))?.ok_or(LabError::Down)?;
+            let own = self.done(directory.metadata())?;
             if let Ok(lock) = Flock::lock(directory, how) {
                 // The previous holder of the lock may have removed the opened directory.
                 match fs::symlink_metadata(&self.0) {
@@ -325,26 +321,20 @@ impl LabDirectory {
     ///
     /// In a folder like /tmp, another user could create the directory first.
     fn check(&self) -> Result<bool, LabError> {
-        match fs::symlink_metadata(&self.0) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed(error)),
-            Ok(found) if !found.is_dir() => Err(LabError::NotADirectory(self.0.clone())),
-            Ok(found) if found.uid() != geteuid().as_raw() => {
+        match self.done(if_exists(fs::symlink_metadata(&self.0)))? {
+            None => Ok(false),
+            Some(found) if !found.is_dir() => Err(LabError::NotADirectory(self.0.clone())),
+            Some(found) if found.uid() != geteuid().as_raw() => {
                 Err(LabError::NotOurs { path: self.0.clone(), owner: found.uid() })
             }
-            Ok(found) if found.mode() & 0o022 != 0 => Err(LabError::Open(self.0.clone())),
-            Ok(_) => Ok(true),
+            Some(found) if found.mode() & 0o022 != 0 => Err(LabError::Open(self.0.clone())),
+            Some(_) => Ok(true),
         }
-    }
-
-    fn create(&self) -> Result<(), LabError> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0).map_err(|error| self.failed(error))
     }
 
     /// Empties the directory if it belongs to a lab.
     fn empty(&self) -> Result<(), LabError> {
-        let entries = fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        let entries = entries.map_err(|error| self.failed(error))?;
+        let entries = self.done(fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>))?;
         if !entries.is_empty() && self.read::<Layout>(LAYOUT_FILE).is_err() {
             return Err(LabError::NotALab(self.0.clone()));
         }
@@ -352,10 +342,7 @@ impl LabDirectory {
         let layout = self.0.join(LAYOUT_FILE);
         for entry in entries.iter().map(fs::DirEntry::path).filter(|path| *path != layout).chain([layout.clone()]) {
             let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(error)),
-                _ => {}
-            }
+            self.done(if_exists(removed))?;
         }
         Ok(())
     }
@@ -368,7 +355,7 @@ impl LabDirectory {
     /// Reads the layout that [`plan`](Self::plan) wrote.
     pub fn planned(&self) -> Result<Layout, LabError> {
         self.check()?;
-        self.read(LAYOUT_FILE).map_err(|error| self.failed(error))
+        self.done(self.read(LAYOUT_FILE))
     }
 
     fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<T> {
@@ -383,22 +370,20 @@ impl LabDirectory {
             temporary.persist(self.0.join(file))?;
             Ok(())
         };
-        write().map_err(|error| self.failed(error))
+        self.done(write())
     }
 
     fn is_locked(&self) -> Result<bool, LabError> {
-        match File::open(self.0.join(LOCK_FILE)) {
-            Ok(file) => Ok(Flock::lock(file, FlockArg::LockSharedNonblock).is_err()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(self.failed(error)),
-        }
+        let file = self.done(if_exists(File::open(self.0.join(LOCK_FILE))))?;
+        Ok(file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err()))
     }
 
-    fn failed(&self, error: io::Error) -> LabError {
-        if matches!(error.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) {
-            return LabError::NotADirectory(self.0.clone());
-        }
-        LabError::Directory { path: self.0.clone(), error }
+    /// The result of an operation on the directory or its files.
+    fn done<T>(&self, result: io::Result<T>) -> Result<T, LabError> {
+        result.map_err(|error| match error.kind() {
+            io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => LabError::NotADirectory(self.0.clone()),
+            _ => LabError::Directory { path: self.0.clone(), error },
+        })
     }
 }
 
@@ -474,7 +459,7 @@ impl Lab {
             // The keeper's lock is held, so the process id still belongs to the keeper.
             match kill(keeper, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return Err(self.directory.failed(errno.into())),
+                Err(errno) => return self.directory.done(Err(errno.into())),
             }
             let deadline = Instant::now() + END_WITHIN;
             while Instant::now() < deadline {

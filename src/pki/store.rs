@@ -25,7 +25,10 @@ use super::{
     Authority, AuthorityError, CA_FILE, CERTIFICATE_FILE, CertificateRequest, IdentityError, KEY_FILE, Role, Validity,
     identity,
 };
-use crate::topology::{NodeName, hostlist};
+use crate::{
+    files::if_exists,
+    topology::{NodeName, hostlist},
+};
 
 const CA: &str = "ca";
 const CONTROLLER: &str = "controller";
@@ -168,10 +171,8 @@ impl Store {
 
     fn nodes(&self) -> Result<Vec<NodeName>, StoreError> {
         let folder = self.0.join(NODES);
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.and_then(Iterator::collect::<io::Result<Vec<_>>>),
-        };
+        let entries = if_exists(fs::read_dir(&folder));
+        let entries: io::Result<Vec<_>> = entries.and_then(|entries| entries.into_iter().flatten().collect());
         let entries = entries.map_err(|error| StoreError::File(error, folder))?;
         // Other entries of the folder are ignored.
         Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())

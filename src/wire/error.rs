@@ -17,11 +17,6 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// Creates an error of kind `code`.
-    pub fn new(code: ErrorCode, message: impl fmt::Display) -> Self {
-        Self { code, message: message.to_string() }
-    }
-
     /// Reads the error in an agent's answer; `None`: the answer has no error of an agent. If this version does not know
     /// the error's code, the HTTP status determines the code.
     pub fn read(status: u16, body: &[u8]) -> Option<Self> {
@@ -68,6 +63,11 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    /// An error of this kind.
+    pub fn error(self, message: impl fmt::Display) -> ApiError {
+        ApiError { code: self, message: message.to_string() }
+    }
+
     /// The HTTP status of the code.
     pub fn status(self) -> u16 {
         match self {

@@ -79,7 +79,7 @@ impl DryRun<'_> {
             faults.push(format!("the kernel ({kernel}) does not support these links: {}", reason(error)));
         }
         let hint = self.hint(sandbox, leaves, &at_fault);
-        ApiError::new(ErrorCode::Unsupported, format!("{}; {hint}", faults.join("; ")))
+        ErrorCode::Unsupported.error(format!("{}; {hint}", faults.join("; ")))
     }
 
     fn hint(&self, sandbox: &dyn Sandbox, leaves: &Leaves, at_fault: &[Parameter]) -> &'static str {
@@ -220,9 +220,7 @@ fn reason(error: &TrialError) -> String {
     match error {
         TrialError::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),
         TrialError::Kernel(KernelError::Refused { errno, .. }) => errno.desc().to_owned(),
-        TrialError::Kernel(error) => error.to_string(),
-        TrialError::NotReadBack => "it accepts them and reads back something else".to_owned(),
-        TrialError::NoNamespace(error) => error.to_string(),
+        error => error.to_string(),
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     agent::{Now, Via},
     kernel::{Interface, Kernel},
-    plan::{Change, NodeLocation, Partition, TimedId, Wanted},
+    plan::{NodeLocation, Partition, TimedId, Wanted},
     wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared},
 };
 
@@ -42,31 +42,26 @@ const LATE_AFTER: Duration = Duration::from_secs(1);
 /// A change that has passed all checks and the dry run.
 struct Possible {
     held: Held,
-    interface: Interface,
-    change: Change,
-    warnings: Vec<String>,
+    /// The index of the interface.
+    interface: u32,
+    prepared: Prepared,
 }
 
 impl<K: Kernel> Node<K> {
-    /// Checks and computes a change for a controller on this machine. Writes nothing.
-    pub fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
-        self.prepare_via(request, Via::default(), now)
-    }
-
-    /// As [`prepare`](Self::prepare), for a controller on the network.
+    /// Checks and computes a change. Writes nothing.
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted } = request;
         let waits = self.transactions.unfinished().is_some_and(|until| now.uptime < until);
         let on_all = !waits || wanted.is_on_all_of(&self.held().document);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
-        let Possible { held, interface, change, warnings } = self.check(wanted, &via, now)?;
+        let Possible { held, interface, prepared } = self.check(wanted, &via, now)?;
         // Detects a full disk before any node changes.
         self.check_journal(&held, &ticket)?;
-        let checked = Checked { wanted: held.document, via, interface: interface.index };
+        let checked = Checked { wanted: held.document, via, interface };
         let until = now.uptime.saturating_add(PREPARED_FOR);
         self.step(Event::Checked(ticket, until, checked), now)?;
-        Ok(Prepared { interface: interface.name, change, warnings, clock: None })
+        Ok(prepared)
     }
 
     /// Checks and computes a change without preparing it. Takes no lease.
@@ -79,15 +74,14 @@ impl<K: Kernel> Node<K> {
         if request.base != self.stamp() {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
-        let Possible { interface, change, warnings, .. } = self.check(request.wanted, &via, now)?;
-        Ok(Prepared { interface: interface.name, change, warnings, clock: None })
+        Ok(self.check(request.wanted, &via, now)?.prepared)
     }
 
     /// Checks and computes the change from the state in force to `document`.
     fn check(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Possible, ApiError> {
         let checked = document.check().and_then(|()| document.check_for(self.name()));
         let checked = checked.and_then(|()| document.check_after(&self.stamp()));
-        checked.map_err(|error| ApiError::new(ErrorCode::BadRequest, error))?;
+        checked.map_err(|error| ErrorCode::BadRequest.error(error))?;
         if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal.");
         }
@@ -106,7 +100,8 @@ impl<K: Kernel> Node<K> {
         let left_out = self.left_out(&document, &interface);
         let mut warnings = status::warnings(self.name(), &interface, &document, &left_out);
         warnings.extend(left);
-        Ok(Possible { held: Held { document, timeline, left_out }, interface, change, warnings })
+        let prepared = Prepared { interface: interface.name, change, warnings, clock: None };
+        Ok(Possible { held: Held { document, timeline, left_out }, interface: interface.index, prepared })
     }
 
     /// The addresses of the interface that the document does not name and that are no drift.
@@ -132,19 +127,16 @@ impl<K: Kernel> Node<K> {
         let now = now.by_controller(request.clock_ahead_ns);
         let wait = request.at.and_then(|at| at.since(now.wall)).unwrap_or_default();
         if wait > FURTHEST {
-            return Err(ApiError::new(
-                ErrorCode::Refused,
-                format!(
-                    "the commit time is {:.1} s ahead of this node's clock; synchronise the clocks of the nodes and of this \
-                     machine by NTP",
-                    wait.as_secs_f64()
-                ),
-            ));
+            return Err(ErrorCode::Refused.error(format!(
+                "the commit time is {:.1} s ahead of this node's clock; synchronise the clocks of the nodes and of this \
+                 machine by NTP",
+                wait.as_secs_f64()
+            )));
         }
         if request.confirm_within > LONGEST_UNCONFIRMED {
             let longest = LONGEST_UNCONFIRMED.as_secs();
             let message = format!("a change must be confirmed within {longest} s at most");
-            return Err(ApiError::new(ErrorCode::Refused, message));
+            return Err(ErrorCode::Refused.error(message));
         }
         let told_late = request.at.and_then(|at| now.wall.since(at)).filter(|late| *late > LATE_AFTER);
         if let Some(late) = told_late {
@@ -159,10 +151,10 @@ impl<K: Kernel> Node<K> {
         let in_force = document.in_force(&absent);
         let interface = self.enforcer.interface(&self.in_force, &in_force, &via)?;
         if interface.index != checked {
-            return Err(ApiError::new(
-                ErrorCode::Failed,
-                format!("interface {} was deleted and created again after the check; try again", interface.name),
-            ));
+            return Err(ErrorCode::Failed.error(format!(
+                "interface {} was deleted and created again after the check; try again",
+                interface.name
+            )));
         }
         let left_out = self.left_out(&document, &interface);
         let foreign = Foreign::to_change(&self.in_force, &in_force);
@@ -197,7 +189,7 @@ impl<K: Kernel> Node<K> {
             self.enforcer.discard(&staged);
             self.update_journal(clock());
             let message = format!("the agent was busy until {:.1} s after the commit time", late.as_secs_f64());
-            return Err(ApiError::new(ErrorCode::Failed, message));
+            return Err(ErrorCode::Failed.error(message));
         }
         let mut ended = self.ended_by(&staged);
         // The partition may have cut its first packet after the counters were read.

@@ -209,7 +209,7 @@ impl<K: Kernel> Enforcer<K> {
             Ok(()) => ErrorCode::Failed,
             Err(_) => ErrorCode::Broken,
         };
-        Err(ApiError::new(code, format!("the kernel accepted every step but reads back something else: {why}")))
+        Err(code.error(format!("the kernel accepted every step but reads back something else: {why}")))
     }
 
     /// Writes the tree `before` again.
@@ -217,8 +217,8 @@ impl<K: Kernel> Enforcer<K> {
     /// The answers to rejected packets may continue: without filters no packet is rejected.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.observe(interface)?;
-        let change = diff_beside_foreign(before.shaping().as_ref(), &tree)
-            .map_err(|error| ApiError::new(ErrorCode::Broken, error))?;
+        let change =
+            diff_beside_foreign(before.shaping().as_ref(), &tree).map_err(|error| ErrorCode::Broken.error(error))?;
         Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
@@ -251,6 +251,6 @@ fn steps_to(
             Blocked::Foreign(_) => ", or use another interface",
             Blocked::TooManyProfiles(_) | Blocked::NoClassLeft(_) => "",
         };
-        ApiError::new(ErrorCode::Refused, format!("interface {name}: {blocked}{hint}"))
+        ErrorCode::Refused.error(format!("interface {name}: {blocked}{hint}"))
     })
 }

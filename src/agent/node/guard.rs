@@ -25,7 +25,7 @@ pub(super) fn admit<K: Kernel + ?Sized>(
     via: &Via,
 ) -> Result<Interface, ApiError> {
     let node = &config.node;
-    wanted.inventory.check().map_err(|error| ApiError::new(ErrorCode::BadRequest, error))?;
+    wanted.inventory.check().map_err(|error| ErrorCode::BadRequest.error(error))?;
     let interface = admit_own(config, kernel, in_force, wanted)?;
     let place = place(config, wanted)?;
     let other = in_force.inventory.nodes.get(node).filter(|place_now| place_now.interface != place.interface);
@@ -94,9 +94,11 @@ pub(super) fn renamed<K: Kernel + ?Sized>(
 
 fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, ApiError> {
     let node = &config.node;
-    wanted.inventory.nodes.get(node).ok_or_else(|| {
-        ApiError::new(ErrorCode::BadRequest, format!("the inventory has no node {node}, the name of this agent"))
-    })
+    wanted
+        .inventory
+        .nodes
+        .get(node)
+        .ok_or_else(|| ErrorCode::BadRequest.error(format!("the inventory has no node {node}, the name of this agent")))
 }
 
 /// Checks that the parameters of every link of this node are valid, now and after the end of all timed changes.
@@ -147,23 +149,21 @@ impl Admission<'_> {
         // A VRF is a routing table: a member of a VRF still sends only its own packets.
         let master = link.master.and_then(|master| self.host.link(master)).filter(|master| kind(master) != "vrf");
         if let Some(master) = master {
-            self.unless(Exception::Bridge, || {
-                format!(
-                    "interface {name} is a port of the {} {}, so more than the database's traffic goes through it",
-                    kind(master),
-                    master.name
-                )
-            })?;
+            let why = format!(
+                "interface {name} is a port of the {} {}, so more than the database's traffic goes through it",
+                kind(master),
+                master.name
+            );
+            self.unless(Exception::Bridge, &why)?;
         }
         // A bond has ports too, but they carry only the bond's packets.
         if let (Some(port), false) = (self.host.ports(link.index).first(), matches!(&*kind(link), "bond" | "team")) {
-            self.unless(Exception::Bridge, || {
-                format!(
-                    "interface {name} is a {} with ports ({}), so more than the database's traffic goes through it",
-                    kind(link),
-                    port.name
-                )
-            })?;
+            let why = format!(
+                "interface {name} is a {} with ports ({}), so more than the database's traffic goes through it",
+                kind(link),
+                port.name
+            );
+            self.unless(Exception::Bridge, &why)?;
         }
         Ok(())
     }
@@ -173,22 +173,20 @@ impl Admission<'_> {
         let carried = self.carried();
         for route in &self.host.default_routes {
             let Some(index) = route.link else {
-                self.unless(Exception::DefaultRoute, || {
-                    format!(
-                        "a default route (`ip route show table {}`) does not name its interface, which may be {name}",
-                        route.table
-                    )
-                })?;
+                let why = format!(
+                    "a default route (`ip route show table {}`) does not name its interface, which may be {name}",
+                    route.table
+                );
+                self.unless(Exception::DefaultRoute, &why)?;
                 continue;
             };
             let Some(link) = carried.iter().find(|link| link.index == index) else { continue };
-            self.unless(Exception::DefaultRoute, || {
-                let table = if route.table == MAIN { String::new() } else { format!(" (table {})", route.table) };
-                format!(
-                    "interface {name} carries a default route{}{table}, so more than the database's traffic leaves by it",
-                    self.through(link)
-                )
-            })?;
+            let table = if route.table == MAIN { String::new() } else { format!(" (table {})", route.table) };
+            let why = format!(
+                "interface {name} carries a default route{}{table}, so more than the database's traffic leaves by it",
+                self.through(link)
+            );
+            self.unless(Exception::DefaultRoute, &why)?;
         }
         Ok(())
     }
@@ -197,16 +195,12 @@ impl Admission<'_> {
     fn check_controller(&self) -> Result<(), ApiError> {
         let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
         let links: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
-        match self.carried().into_iter().find(|link| links.contains(&link.index)) {
-            Some(link) => self.unless(Exception::Controller, || {
-                format!(
-                    "interface {} carries the controller's own connection{}",
-                    self.interface.name,
-                    self.through(link)
-                )
-            }),
-            None => Ok(()),
-        }
+        let Some(link) = self.carried().into_iter().find(|link| links.contains(&link.index)) else { return Ok(()) };
+        let (name, through) = (&self.interface.name, self.through(link));
+        self.unless(
+            Exception::Controller,
+            &format!("interface {name} carries the controller's own connection{through}"),
+        )
     }
 
     fn check_own_addresses(&self, place: &NodeLocation) -> Result<(), ApiError> {
@@ -235,10 +229,10 @@ impl Admission<'_> {
             return Err(refused(format!("{given}, is this host's own ({}); correct the inventory", owner.name)));
         }
         if self.via.peer_address() == Some(address) && is_here(self.via.named_link()) {
-            self.unless(Exception::Controller, || format!("{given}, is the controller's"))?;
+            self.unless(Exception::Controller, &format!("{given}, is the controller's"))?;
         }
         if self.host.default_routes.iter().any(|route| route.gateway == Some(address) && is_here(route.link)) {
-            self.unless(Exception::Gateway, || format!("{given}, is the router of this host's default route"))?;
+            self.unless(Exception::Gateway, &format!("{given}, is the router of this host's default route"))?;
         }
         Ok(())
     }
@@ -253,14 +247,13 @@ impl Admission<'_> {
     }
 
     /// Refuses the change for the reason `why`, unless the config has the exception.
-    fn unless(&self, exception: Exception, why: impl FnOnce() -> String) -> Result<(), ApiError> {
+    fn unless(&self, exception: Exception, why: &str) -> Result<(), ApiError> {
         if self.config.allow.contains(&exception) {
             return Ok(());
         }
         Err(refused(format!(
-            "{}; use an interface dedicated to the database, or allow it by `allow = [\"{exception}\"]` in the agent's \
-             config",
-            why()
+            "{why}; use an interface dedicated to the database, or allow it by `allow = [\"{exception}\"]` in the agent's \
+             config"
         )))
     }
 }
@@ -269,5 +262,5 @@ impl Admission<'_> {
 const MAIN: u32 = 254;
 
 fn refused(message: String) -> ApiError {
-    ApiError::new(ErrorCode::Refused, message)
+    ErrorCode::Refused.error(message)
 }

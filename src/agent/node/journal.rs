@@ -25,6 +25,7 @@ use thiserror::Error;
 use super::transactions::{Record, Recorded, RollbackPoint, Tickets, chain};
 use crate::{
     agent::{Config, Now, time::Timeline},
+    files::if_exists,
     plan::{IfName, Wanted},
     topology::NodeName,
 };
@@ -202,11 +203,8 @@ impl JournalError {
 
 /// Reads a journal; `None`: the file does not exist.
 pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
-    match fs::read(path) {
-        Ok(bytes) => decode(path, &bytes).map(Some),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(JournalError::Unreadable(path.into(), error)),
-    }
+    let bytes = if_exists(fs::read(path)).map_err(|error| JournalError::Unreadable(path.into(), error))?;
+    bytes.map(|bytes| decode(path, &bytes)).transpose()
 }
 
 /// Replaces a journal atomically: after a crash the file is the old journal or the new one.
@@ -237,10 +235,7 @@ pub(super) fn check_write(path: &Path, record: &JournalRecord) -> Result<(), Jou
 
 /// Writes and syncs a new file. First removes a file that a killed agent has left.
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    if_exists(fs::remove_file(path))?;
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(bytes)?;
     file.sync_all()
@@ -306,12 +301,12 @@ mod tests {
     fn entry() -> JournalRecord {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
         let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
-        let (until, is_unwanted) = (Duration::from_secs(1), true);
+        let (until, must_roll_back) = (Duration::from_secs(1), true);
         let last =
-            RollbackPoint { ticket: Ticket("a".into()), before: Held::default(), until, is_unwanted, below: None };
+            RollbackPoint { ticket: Ticket("a".into()), before: Held::default(), until, must_roll_back, below: None };
         let below = Some(Box::new(RollbackPoint {
             ticket: Ticket("b".into()),
-            is_unwanted: false,
+            must_roll_back: false,
             below: None,
             ..last.clone()
         }));

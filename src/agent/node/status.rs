@@ -60,7 +60,7 @@ pub(super) fn look<K: Kernel>(
     let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
     let name = in_force.inventory.nodes.get(node).map(|place| &place.interface).or_else(|| interfaces.first());
     let name = name.ok_or_else(|| {
-        ApiError::new(ErrorCode::Refused, "this agent's config allows no interface, so there is none to shape")
+        ErrorCode::Refused.error("this agent's config allows no interface, so there is none to shape")
     })?;
     let empty = || Look {
         interface: name.clone(),

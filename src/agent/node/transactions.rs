@@ -96,8 +96,8 @@ pub(crate) struct RollbackPoint<D> {
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(crate) until: Duration,
     /// True if the controller has asked to roll back. The node rolls back once no transaction lies on top.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub(crate) is_unwanted: bool,
+    #[serde(rename = "is_unwanted", default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) must_roll_back: bool,
     /// The confirmed transaction that led to `before`.
     #[serde(default = "Option::default", skip_serializing_if = "Option::is_none")]
     pub(crate) below: Last<D>,
@@ -241,9 +241,9 @@ impl<P: Payload> Transactions<P> {
         let Record { held, transaction, finished } = record;
         let mut recovered = Self { finished, ..Self::of(held) };
         let mut last = transaction.map(|Recorded { ticket, before, is_done, until, below }| {
-            Box::new(RollbackPoint { ticket, before, until, is_unwanted: !is_done, below })
+            Box::new(RollbackPoint { ticket, before, until, must_roll_back: !is_done, below })
         });
-        while let Some(point) = last.take_if(|point| point.is_unwanted) {
+        while let Some(point) = last.take_if(|point| point.must_roll_back) {
             recovered.held = point.before;
             recovered.rolled_back.add(point.ticket);
             last = point.below;
@@ -255,7 +255,7 @@ impl<P: Payload> Transactions<P> {
     /// The record for the journal.
     pub(crate) fn record(&self) -> Record<P::Document> {
         let recorded = |point: &RollbackPoint<P::Document>, is_done: bool| {
-            let RollbackPoint { ticket, before, until, is_unwanted: _, below } = point.clone();
+            let RollbackPoint { ticket, before, until, must_roll_back: _, below } = point.clone();
             Recorded { ticket, before, is_done, until, below }
         };
         let transaction = match &self.phase {
@@ -321,7 +321,7 @@ impl<P: Payload> Transactions<P> {
             (AtRest(below), Event::Committed(ticket, next, until, answer)) => {
                 let before = std::mem::replace(&mut self.held, next);
                 let change =
-                    Box::new(RollbackPoint { ticket, before, until: Duration::ZERO, is_unwanted: false, below });
+                    Box::new(RollbackPoint { ticket, before, until: Duration::ZERO, must_roll_back: false, below });
                 (Unconfirmed { change, until, answer }, Ok(Effect::None))
             }
             (Unconfirmed { change, until, answer }, Event::GetReady(ticket) | Event::Commit(ticket))
@@ -368,7 +368,7 @@ impl<P: Payload> Transactions<P> {
             }
             (mut phase, Event::Rollback(ticket)) if phase.has(&ticket) => {
                 let is_first =
-                    phase.find(&ticket).is_some_and(|point| !std::mem::replace(&mut point.is_unwanted, true));
+                    phase.find(&ticket).is_some_and(|point| !std::mem::replace(&mut point.must_roll_back, true));
                 (phase, if is_first { Ok(Effect::Covered) } else { Err(Refusal::Covered) })
             }
             (phase, Event::Rollback(ticket)) if self.finished.has(&ticket) => (phase, Ok(Effect::Kept)),
@@ -382,7 +382,7 @@ impl<P: Payload> Transactions<P> {
                 self.held = before;
                 self.rolled_back.add(ticket);
                 match below {
-                    Some(below) if below.is_unwanted => (RollingBack(below), Ok(Effect::RollBack(None))),
+                    Some(below) if below.must_roll_back => (RollingBack(below), Ok(Effect::RollBack(None))),
                     below => (AtRest(below), Ok(Effect::None)),
                 }
             }

@@ -64,5 +64,5 @@ impl<K: Kernel> Node<K> {
 }
 
 pub(super) fn unwritable(error: &JournalError) -> ApiError {
-    ApiError::new(ErrorCode::Failed, format!("{error}; {}", error.hint()))
+    ErrorCode::Failed.error(format!("{error}; {}", error.hint()))
 }

@@ -32,7 +32,7 @@ use super::{
 use crate::{
     agent::Via,
     pki::{Role, why_refused},
-    wire::{ApiError, ErrorCode, SERVER},
+    wire::{ErrorCode, SERVER},
 };
 
 /// Time for a refused client to read the reason before the agent closes the connection.
@@ -193,7 +193,7 @@ async fn shake_hands(
 
 /// The reply to plain HTTP on a TLS port.
 fn https_only() -> String {
-    let error = ApiError::new(ErrorCode::BadRequest, "this port speaks HTTPS only: write https:// in the address");
+    let error = ErrorCode::BadRequest.error("this port speaks HTTPS only: write https:// in the address");
     let text = serde_json::to_string(&error).unwrap_or_default();
     let head = "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\nconnection: close";
     format!("{head}\r\ncontent-length: {}\r\n\r\n{text}", text.len())
@@ -256,7 +256,7 @@ async fn answered(
 
 /// An error reply that closes the connection, because the agent does not read the rest of the request.
 fn refuse(status: StatusCode, code: ErrorCode, why: &str) -> Response<Body> {
-    (status, [(header::CONNECTION, "close")], Json(ApiError::new(code, why))).into_response()
+    (status, [(header::CONNECTION, "close")], Json(code.error(why))).into_response()
 }
 
 /// True if a request without TLS comes from a program on this machine, not from a web page in a local browser.

@@ -27,9 +27,10 @@ use nix::{
 };
 use thiserror::Error;
 
-use super::keeper::{FolderLock, KeeperFolder};
+use super::KeeperFolder;
 use crate::{
     agent::{Config, ConfigError, JournalError, Via, journal},
+    files::if_exists,
     kernel::{Kernel, Link},
     plan::IfName,
     topology::NodeName,
@@ -134,7 +135,7 @@ pub fn bridge<E: From<BridgeError>>(
     check_connection(&options, kernel)?;
     let agent = find(folder, config, &options)?;
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
-    let _presence: FolderLock = folder.enter().map_err(unusable)?;
+    let _presence = folder.enter().map_err(unusable)?;
     let starting = folder.starting().map_err(unusable)?;
     if let Some(text) = &agent.text {
         replace(folder, &options, text)?;
@@ -213,10 +214,7 @@ fn host_name() -> Option<NodeName> {
 /// journal of the keeper that ends. A caller that makes no change uses the running keeper, if possible.
 fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
-    let before = match fs::read_to_string(folder.config()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        before => Some(before.map_err(unusable)?),
-    };
+    let before = if_exists(fs::read_to_string(folder.config())).map_err(unusable)?;
     if before.as_deref() == Some(text) {
         return Ok(());
     }
@@ -251,10 +249,7 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
     }
     if other.is_some() {
         // The journal is clear and belongs to the other node.
-        match fs::remove_file(folder.journal()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(unusable(error)),
-            _ => {}
-        }
+        if_exists(fs::remove_file(folder.journal())).map_err(unusable)?;
     }
     // The write is atomic, because this process may be killed.
     let new = folder.path().join("agent.toml.new");
@@ -283,21 +278,10 @@ fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
 fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
     let path = folder.log();
     let log = File::create(&path).map_err(|error| BridgeError::Folder(path, error))?;
-    let spawn = || -> io::Result<std::process::Child> {
-        Command::new("/proc/self/exe")
-            .arg0("netemctl")
-            .args(["agent", "--config"])
-            .arg(&agent.config)
-            .arg("--keeper")
-            .arg(folder.path())
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-    };
-    let mut keeper = spawn().map_err(BridgeError::Start)?;
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("netemctl").args(["agent", "--config"]).arg(&agent.config).arg("--keeper").arg(folder.path());
+    command.env_clear().current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let mut keeper = command.spawn().map_err(BridgeError::Start)?;
     let deadline = Instant::now() + KEEPER_TIMEOUT;
     loop {
         if let Ok(stream) = UnixStream::connect(&agent.socket) {

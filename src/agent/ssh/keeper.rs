@@ -24,6 +24,7 @@ use tracing::info;
 
 use crate::{
     agent::{Config, Limits, Need, Node, ServeError, serve},
+    files::if_exists,
     kernel::Kernel,
 };
 
@@ -36,13 +37,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// A keeper's folder. Each network namespace has its own folder.
 #[derive(Clone, Debug)]
 pub struct KeeperFolder(PathBuf);
-
-/// The shared lock of a bridge. Keeps the keeper from exiting.
-#[must_use = "the keeper may exit without it"]
-#[derive(Debug)]
-pub struct FolderLock {
-    _lock: Flock<File>,
-}
 
 impl KeeperFolder {
     /// The folder of this process's network namespace.
@@ -90,20 +84,18 @@ impl KeeperFolder {
     }
 
     /// Creates the folder with mode 0700, and takes the shared lock that keeps the keeper from exiting.
-    pub fn enter(&self) -> io::Result<FolderLock> {
+    #[must_use = "the keeper may exit without the lock"]
+    pub fn enter(&self) -> io::Result<Flock<File>> {
         loop {
             if let Some(parent) = self.0.parent() {
                 make_private(parent)?;
             }
             make_private(&self.0)?;
-            let lock = match self.lock_file() {
-                Ok(file) => Flock::lock(file, FlockArg::LockShared).map_err(|(_, errno)| io::Error::from(errno))?,
-                // The keeper has just exited and removed the folder.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
+            // The keeper may have just exited and removed the folder.
+            let Some(file) = if_exists(self.lock_file())? else { continue };
+            let lock = Flock::lock(file, FlockArg::LockShared).map_err(|(_, errno)| io::Error::from(errno))?;
             if self.is_of_this_folder(&lock) {
-                return Ok(FolderLock { _lock: lock });
+                return Ok(lock);
             }
         }
     }
@@ -187,11 +179,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let there = match fs::symlink_metadata(folder) {
-        // A keeper has just removed the folder; the caller retries.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        there => there?,
-    };
+    // A keeper may have just removed the folder; the caller retries.
+    let Some(there) = if_exists(fs::symlink_metadata(folder))? else { return Ok(()) };
     if !there.is_dir() || there.uid() != geteuid().as_raw() || there.mode() & 0o077 != 0 {
         let why = format!("other users can access {}; remove it", folder.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));

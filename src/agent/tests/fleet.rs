@@ -352,7 +352,7 @@ async fn a_node_that_was_left_out_gets_the_document_of_the_next_change() {
     site.start(3).await;
     assert_eq!((site.generations().await, site.taken()), (vec![1, 1, 0], vec![true, true, false]));
     assert!(matches!(site.fleet.wanted().await, Err(TransactionError::Disagreement(_))));
-    let (wanted, others) = site.fleet.wanted_where_it_is().await.unwrap();
+    let (wanted, others) = site.fleet.wanted_with_holders().await.unwrap();
     assert_eq!((wanted.partitions.len(), others.inventory().nodes.len()), (1, 2));
 
     let outcome = site.edit_within(&Scope::default()).await.unwrap();

@@ -30,69 +30,53 @@ pub(super) fn lasting(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
 
-/// Translates the end of a program into an error.
+/// Translates the end of a program into an error. Errors that the agent prints may be temporary.
 pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> io::Error {
-    let Ended { code, stderr, .. } = ended;
-    let says = |texts: &[&str]| texts.iter().any(|text| stderr.contains(text));
-    let lasts = match code {
-        Some(OF_SSH) => says(&[
-            "REMOTE HOST IDENTIFICATION HAS CHANGED",
-            "Host key verification failed",
-            "Permission denied (",
-            "Too many authentication failures",
-        ]),
-        // Errors that the agent prints may be temporary.
-        Some(LACKS | NOT_FOUND | NOT_RUN) => !says(&["error: "]),
-        _ => says(&["sudo:"]),
-    };
-    let why = sentence(options, address, ended);
-    if lasts { lasting(why) } else { io::Error::other(why) }
-}
-
-fn sentence(options: &Options, address: &SshAddress, ended: &Ended<'_>) -> String {
     let Ended { code, stderr, stdout } = ended;
     let says = |text: &str| stderr.contains(text);
     let to = address.destination();
     match code {
-        Some(OF_SSH) if says("REMOTE HOST IDENTIFICATION HAS CHANGED") => format!(
+        Some(OF_SSH) if says("REMOTE HOST IDENTIFICATION HAS CHANGED") => lasting(format!(
             "its host key has changed; if the host was reinstalled, remove the old key (ssh-keygen -R {host}) and log in once \
              (ssh {to}) to check the new one",
             host = address.host()
-        ),
+        )),
         Some(OF_SSH) if says("Host key verification failed") => {
-            format!("its host key is not known; log in once with ssh {to} and check it")
+            lasting(format!("its host key is not known; log in once with ssh {to} and check it"))
         }
-        Some(OF_SSH) if says("Permission denied (") || says("Too many authentication failures") => format!(
+        Some(OF_SSH) if says("Permission denied (") || says("Too many authentication failures") => lasting(format!(
             "ssh cannot log in ({}); make ssh -o BatchMode=yes {to} true work: add a key with ssh-add, or set User and \
              IdentityFile in ~/.ssh/config",
             last_line(stderr)
-        ),
-        Some(OF_SSH) => match last_line(stderr) {
+        )),
+        Some(OF_SSH) => io::Error::other(match last_line(stderr) {
             "" => format!("ssh failed without a message; try ssh -v {to}"),
             why => why.to_owned(),
-        },
-        _ if says("sudo:") => format!(
+        }),
+        _ if says("sudo:") => lasting(format!(
             "{}; allow the user to run netemctl by sudo without a password (NOPASSWD), or log in as root",
             line_with(stderr, "sudo:")
-        ),
+        )),
         Some(LACKS | NOT_FOUND) if !says("error: ") => {
-            "there is no netemctl on the host; install it there, or copy this one there with --push".to_owned()
+            lasting("there is no netemctl on the host; install it there, or copy this one there with --push")
         }
-        Some(NOT_RUN) if options.push.is_some() => format!(
+        Some(NOT_RUN) if options.push.is_some() => lasting(format!(
             "the copied netemctl does not run there ({}); give --push-binary a build for that machine, and allow programs \
              in that folder",
             last_line(stderr)
-        ),
+        )),
         // The agent prints a line with the error, and lines with the remedy.
         _ if says("error: ") => {
             let said = |prefix: &'static str| stderr.lines().filter_map(move |line| line.strip_prefix(prefix));
-            said("error: ").take(1).chain(said("hint: ")).collect::<Vec<_>>().join("; ")
+            io::Error::other(said("error: ").take(1).chain(said("hint: ")).collect::<Vec<_>>().join("; "))
         }
         _ => {
             let how = code.map_or_else(|| "was killed".to_owned(), |code| format!("ended with exit code {code}"));
             let said = [last_line(stderr), last_line(stdout)].into_iter().find(|line| !line.is_empty());
             let said = said.map(|line| format!(": {line}")).unwrap_or_default();
-            format!("the program on the host {how}{said}; it has to be netemctl {}", env!("CARGO_PKG_VERSION"))
+            let version = env!("CARGO_PKG_VERSION");
+            let why = format!("the program on the host {how}{said}; it has to be netemctl {version}");
+            if *code == Some(NOT_RUN) { lasting(why) } else { io::Error::other(why) }
         }
     }
 }

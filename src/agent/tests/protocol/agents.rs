@@ -143,7 +143,7 @@ impl Agent {
         let top = last.filter(|last| last.is_done && last.ticket == *ticket).map(|_| false);
         let below = last
             .and_then(|last| chain(last.below.as_deref()).find(|made| made.ticket == *ticket))
-            .map(|made| made.is_unwanted);
+            .map(|made| made.must_roll_back);
         match top.or(below) {
             Some(true) => ChangeState::Unwanted,
             Some(false) => ChangeState::Kept,

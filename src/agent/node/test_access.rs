@@ -1,0 +1,37 @@
+//! Functions of [`Node`] that only tests need.
+
+use super::{Claim, Enforcer, Node};
+use crate::{
+    agent::{Config, JournalError, Now, Via, dry_run::Sandbox},
+    kernel::Kernel,
+    wire::{ApiError, Prepare, Prepared},
+};
+
+impl<K: Kernel> Node<K> {
+    /// A node with another sandbox and boot id.
+    pub(in crate::agent) fn with_sandbox(
+        config: Config,
+        kernel: K,
+        sandbox: impl Sandbox + 'static,
+        boot: &str,
+        now: Now,
+    ) -> Result<Self, JournalError> {
+        let claim = Claim::of_journal(&config)?;
+        Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
+    }
+
+    /// Checks and computes a change for a controller on this machine.
+    pub(crate) fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
+        self.prepare_via(request, Via::default(), now)
+    }
+
+    /// The node's kernel.
+    pub(in crate::agent) fn kernel(&mut self) -> &mut K {
+        &mut self.enforcer.kernel
+    }
+
+    /// True if unused classes remain in the kernel.
+    pub(in crate::agent) fn drains(&self) -> bool {
+        self.enforcer.drains()
+    }
+}
