@@ -243,7 +243,7 @@ fn a_lab_directory_that_is_no_directory_is_not_taken_for_a_busy_one() {
     sandbox.write("lab", "");
     let down = sandbox.run(["lab", "down"]);
     assert_ne!(down.code(), 0, "{down}");
-    assert!(!down.stderr.contains("try again"), "{down}");
+    assert!(!down.stderr.contains("retry"), "{down}");
 }
 
 #[test]
