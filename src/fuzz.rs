@@ -15,7 +15,7 @@ use crate::{
     inventory::InventoryFile,
     kernel,
     plan::LineRate,
-    topology::{LinkChange, NodeName, Rejected, Source, Topology, hostlist},
+    topology::{FileReport, LinkChange, NodeName, Source, Topology, hostlist},
     wire::{
         Call, Commit, Confirm, GetCounters, GetHost, GetStamp, GetStatus, GetWanted, Plan, Prepare, Probe, Rollback,
     },
@@ -103,7 +103,7 @@ fn survives_the_wire<T: Serialize + DeserializeOwned + PartialEq + Debug>(here: 
 }
 
 /// Asserts that a rejected file has a problem, and that the problems can be printed in every format.
-fn refused(rejected: &Rejected) {
+fn refused(rejected: &FileReport) {
     assert!(!rejected.problems().is_empty(), "a rejected file has at least one problem");
     drop((rejected.render(false, 100), rejected.render(true, 40), rejected.summary()));
 }
@@ -133,7 +133,7 @@ pub fn link_change(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for both_ways in [true, false] {
         match LinkChange::parse(Source::new("<set>", text), both_ways) {
-            Ok(change) => drop(change.over(crate::topology::Link::LAN).notation()),
+            Ok(change) => drop(change.over(crate::topology::Link::default()).notation()),
             Err(rejected) => drop(rejected.render(false, 100)),
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use netemctl::{
     inventory::InventoryFile,
-    topology::{Rejected, Source, hostlist},
+    topology::{FileReport, Source, hostlist},
 };
 
 /// The terminal width of the golden texts.
@@ -82,14 +82,14 @@ fn meaning(inventory: &InventoryFile) -> String {
     text + &inventory.warnings().render(false, WIDTH)
 }
 
-fn read(source: Source) -> Result<InventoryFile, Rejected> {
+fn read(source: Source) -> Result<InventoryFile, FileReport> {
     if InventoryFile::is_in_topology(&source.text) {
         return InventoryFile::of_topology(&source).map(|inventory| inventory.expect("the topology has an inventory"));
     }
     InventoryFile::parse(source)
 }
 
-fn compare(folder: &str, extension: &str, say: impl Fn(&Path, Result<InventoryFile, Rejected>) -> String) {
+fn compare(folder: &str, extension: &str, say: impl Fn(&Path, Result<InventoryFile, FileReport>) -> String) {
     let bless = env::var_os("NETEMCTL_BLESS").is_some();
     let mut differing = Vec::new();
     let inventories = files(folder, "toml");

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use netemctl::topology::{Rejected, Source, Topology};
+use netemctl::topology::{FileReport, Source, Topology};
 
 /// The terminal width of the golden texts.
 const WIDTH: usize = 100;
@@ -110,7 +110,7 @@ impl Golden {
     }
 }
 
-fn parse(file: &Path) -> Result<Topology, Rejected> {
+fn parse(file: &Path) -> Result<Topology, FileReport> {
     let path = file.file_name().expect("a file").to_string_lossy().into_owned();
     let text = fs::read_to_string(file).expect("a text file");
     let folder = file.parent().expect("a folder");

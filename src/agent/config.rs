@@ -15,9 +15,7 @@ use super::journal;
 use crate::{
     pki::{TlsFiles, TlsTable},
     plan::IfName,
-    topology::{
-        FileKind, Finding, NAME_HELP, NodeName, Rejected, Source, Table, TableEntry, Word, nearest, parse_toml,
-    },
+    topology::{FileKind, FileReport, Finding, NAME_HELP, NodeName, Source, Table, TableEntry, Word},
     wire::OnDrift,
 };
 
@@ -89,10 +87,8 @@ pub enum AfterReboot {
     Clear,
 }
 
-impl AfterReboot {
-    /// All values with their names in the config.
-    const ALL: [(&'static str, Self); 2] = [("restore", Self::Restore), ("clear", Self::Clear)];
-}
+/// All values of `after-reboot` with their names.
+const AFTER_REBOOT: [(&str, AfterReboot); 2] = [("restore", AfterReboot::Restore), ("clear", AfterReboot::Clear)];
 
 /// All values of `on-drift` with their names.
 const ON_DRIFT: [(&str, OnDrift); 2] = [("report", OnDrift::Report), ("repair", OnDrift::Repair)];
@@ -123,20 +119,13 @@ impl Config {
     }
 
     /// Reads a configuration's text.
-    pub(crate) fn parse(source: Source) -> Result<Self, Rejected> {
-        let mut findings = Vec::new();
-        let config = match parse_toml(&source.text) {
-            Err(broken) => {
-                findings = broken;
-                None
-            }
-            Ok(file) => {
-                findings.extend(FileKind::AgentConfig.reject_other_kind(file.get_ref()));
-                let table = Table::open("an agent's configuration", file.get_ref());
-                if findings.is_empty() { read(table, &source, &mut findings) } else { None }
-            }
-        };
-        config.filter(|_| findings.is_empty()).ok_or_else(|| Rejected::new(source, findings))
+    pub(crate) fn parse(source: Source) -> Result<Self, FileReport> {
+        let read = FileKind::AgentConfig.parse(&source.text).and_then(|file| {
+            let mut findings = Vec::new();
+            let config = read(Table::open("an agent's configuration", file.get_ref()), &source, &mut findings);
+            config.filter(|_| findings.is_empty()).ok_or(findings)
+        });
+        read.map_err(|findings| FileReport::new(source, findings))
     }
 }
 
@@ -148,7 +137,7 @@ pub enum ConfigError {
     Unreadable(PathBuf, #[source] std::io::Error),
     /// The file is not a valid configuration.
     #[error(transparent)]
-    Malformed(Box<Rejected>),
+    Malformed(Box<FileReport>),
 }
 
 /// Reads a configuration from its table. Adds an error to `findings` for each invalid entry.
@@ -173,28 +162,31 @@ fn read(mut top: Table<'_>, source: &Source, findings: &mut Vec<Finding>) -> Opt
     let tls = tls.and_then(|entry| TlsTable::read(entry, findings));
     let journal = journal.and_then(|entry| entry.file_name(findings));
     findings.extend(same_files(socket_file.as_ref(), journal.as_ref(), tls.as_ref(), source));
-    let exceptions = top.take("allow").and_then(|entry| entry.words(findings));
-    let exceptions = exceptions.iter().flatten();
-    let allow = exceptions.filter_map(|word| choice(word, "allow", &Exception::ALL, findings)).collect();
-    let after_reboot = top
-        .take("after-reboot")
-        .and_then(|entry| choice(&entry.string(findings)?, "after-reboot", &AfterReboot::ALL, findings));
-    let on_drift =
-        top.take("on-drift").and_then(|entry| choice(&entry.string(findings)?, "on-drift", &ON_DRIFT, findings));
+    let allow = top.take("allow").and_then(|entry| {
+        let help = "the choices of `allow` are \"default-route\", \"controller\", \"bridge\", \"gateway\"";
+        let words = entry.words(findings)?;
+        Some(words.iter().filter_map(|word| entry.choice_of(word, &Exception::ALL, help, findings)).collect())
+    });
+    let after_reboot = top.take("after-reboot").and_then(|entry| {
+        let help = "the choices of `after-reboot` are \"restore\", \"clear\"";
+        entry.choice_of(&entry.string(findings)?, &AFTER_REBOOT, help, findings)
+    });
+    let on_drift = top.take("on-drift").and_then(|entry| {
+        let help = "the choices of `on-drift` are \"report\", \"repair\"";
+        entry.choice_of(&entry.string(findings)?, &ON_DRIFT, help, findings)
+    });
     top.close(findings);
     let path = |word: Word<'_>| PathBuf::from(word.into_inner());
     Some(Config {
-        node: node?,
-        interfaces,
         socket: socket_file.map(path),
         socket_group: group.map(|word| (*word.get_ref()).to_owned()),
         listen: address,
         tls: tls.and_then(|tls| tls.files(source)),
         journal: journal.map(path),
-        is_keeper: false,
-        allow,
+        allow: allow.unwrap_or_default(),
         after_reboot: after_reboot.unwrap_or_default(),
         on_drift: on_drift.unwrap_or_default(),
+        ..Config::of(node?, interfaces)
     })
 }
 
@@ -202,7 +194,7 @@ fn required<'t>(top: &mut Table<'t>, key: &'static str, findings: &mut Vec<Findi
     let entry = top.take(key);
     if entry.is_none() {
         let finding = Finding::new(0..0, format!("an agent's configuration needs `{key}`"));
-        findings.push(finding.help("netemctl agent --help shows what the file looks like"));
+        finding.help("netemctl agent --help shows what the file looks like").report(findings);
     }
     entry
 }
@@ -211,24 +203,9 @@ fn required<'t>(top: &mut Table<'t>, key: &'static str, findings: &mut Vec<Findi
 fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Vec<Finding>) -> Option<T> {
     let parsed = word.get_ref().parse().ok();
     if parsed.is_none() {
-        findings.push(Finding::new(word.span(), format!("`{}` is not {what}", word.get_ref())).help(help));
+        Finding::new(word.span(), format!("`{}` is not {what}", word.get_ref())).help(help).report(findings);
     }
     parsed
-}
-
-/// Finds a word among the choices of a key, or adds an error to `findings`.
-fn choice<T: Copy>(word: &Word<'_>, key: &str, all: &[(&'static str, T)], findings: &mut Vec<Finding>) -> Option<T> {
-    let found = all.iter().find(|(name, _)| name == word.get_ref());
-    if found.is_none() {
-        let near = nearest(word.get_ref(), all.iter().map(|(name, _)| *name));
-        let names: Vec<_> = all.iter().map(|(name, _)| format!("\"{name}\"")).collect();
-        findings.push(
-            Finding::new(word.span(), format!("`{key}` has no choice `{}`", word.get_ref()))
-                .label(near.map(|name| format!("did you mean \"{name}\"?")).unwrap_or_default())
-                .help(format!("the choices of `{key}` are {}", names.join(", "))),
-        );
-    }
-    found.map(|(_, value)| *value)
 }
 
 /// The error of a config without a listener, or with a listener that is open to everybody.
@@ -306,7 +283,7 @@ fn place(file: &Path) -> PathBuf {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Config, Rejected> {
+    fn parse(text: &str) -> Result<Config, FileReport> {
         Config::parse(Source::new("agent.toml", text))
     }
 

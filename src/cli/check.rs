@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{Context, Exit, Failure, render::count, topology_file};
 use crate::{
     inventory::InventoryFile,
-    topology::{Topology, Warnings},
+    topology::{FileReport, Topology},
 };
 
 /// Check topology files
@@ -51,7 +51,7 @@ pub(super) struct Checked {
     /// Warnings about the valid file and its inventory.
     #[serde(serialize_with = "problems")]
     #[cfg_attr(test, schemars(with = "Vec<crate::topology::Problem>"))]
-    warnings: Warnings,
+    warnings: FileReport,
 }
 
 impl Check {
@@ -123,6 +123,6 @@ impl Answer {
     }
 }
 
-fn problems<S: serde::Serializer>(warnings: &Warnings, serializer: S) -> Result<S::Ok, S::Error> {
+fn problems<S: serde::Serializer>(warnings: &FileReport, serializer: S) -> Result<S::Ok, S::Error> {
     warnings.problems().serialize(serializer)
 }

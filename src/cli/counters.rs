@@ -239,7 +239,7 @@ mod tests {
 
     fn profile() -> Profile {
         let change = crate::topology::LinkChange::parse(crate::topology::Source::new("test", "delay = '75ms'"), false);
-        Profile::of(&change.unwrap().over(Link::LAN), crate::plan::LineRate::UNKNOWN).unwrap()
+        Profile::of(&change.unwrap().over(Link::default()), crate::plan::LineRate::UNKNOWN).unwrap()
     }
 
     #[test]

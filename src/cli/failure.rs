@@ -10,7 +10,7 @@ use crate::{
     lab::{ControlError, KeepError, LabError, LayoutError},
     pki::IdentityError,
     plan::EditError,
-    topology::{NodeName, Problem, Rejected, hostlist},
+    topology::{FileReport, NodeName, Problem, hostlist},
     wire::{CONFIRM_WITHIN, ErrorCode},
 };
 
@@ -38,7 +38,7 @@ pub(super) struct Failure {
     pub(super) problems: Vec<Problem>,
     /// The mistakes as text. It replaces the message on a terminal.
     #[serde(skip)]
-    pub(super) rejected: Option<Box<Rejected>>,
+    pub(super) rejected: Option<Box<FileReport>>,
 }
 
 /// A hint: the next command or option after a failure.
@@ -187,8 +187,8 @@ impl Failure {
     }
 }
 
-impl From<Rejected> for Failure {
-    fn from(rejected: Rejected) -> Self {
+impl From<FileReport> for Failure {
+    fn from(rejected: FileReport) -> Self {
         Self {
             problems: rejected.problems().to_vec(),
             rejected: Some(Box::new(rejected.clone())),

@@ -14,7 +14,7 @@ use super::{
     failure::NodeFailure,
     render::{columns, escape, fitted, folded, saying},
 };
-use crate::topology::{Problem, Warnings};
+use crate::topology::{FileReport, Problem};
 
 /// The width of excerpts from files on stderr, in columns.
 fn width() -> usize {
@@ -143,7 +143,7 @@ impl Context {
     /// Prints warnings about a file on stderr, with the lines of the file.
     ///
     /// With `--json`, the answer has the warnings.
-    pub(super) fn warn(&self, warnings: &Warnings) {
+    pub(super) fn warn(&self, warnings: &FileReport) {
         if self.is_json() {
             return;
         }
@@ -152,7 +152,7 @@ impl Context {
     }
 
     /// Like [`Self::warn`], but prints each warning on one line, without the lines of the file.
-    pub(super) fn mention(&self, warnings: &Warnings) {
+    pub(super) fn mention(&self, warnings: &FileReport) {
         if self.is_json() {
             return;
         }

@@ -161,7 +161,7 @@ impl Fleet {
             let arrives = wanted.reaches(from, to);
             let expected = Expected {
                 echo: (arrives && wanted.reaches(to, from)).then(|| Expectation::of(&there, &back, spacing)),
-                request: arrives.then(|| Expectation::of(&there, &Link::LAN, spacing)),
+                request: arrives.then(|| Expectation::of(&there, &Link::default(), spacing)),
             };
             ((from, to), expected, samples)
         });

@@ -16,7 +16,7 @@ use crate::{
     pki::TlsTable,
     plan::{AGENT_PORT, AddressError, AgentAddress, TransportKind, is_link_local},
     topology::{
-        Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Source, Table, Warnings, Word,
+        FileReport, Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Reported, Source, Table, Word,
         ranges_without_brackets,
     },
 };
@@ -52,7 +52,7 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
     if findings.iter().any(Finding::is_error) {
         return Err(findings);
     }
-    Ok(InventoryFile { nodes: entries, zones, tls, warnings: Warnings::new(source.clone(), findings) })
+    Ok(InventoryFile { nodes: entries, zones, tls, warnings: FileReport::new(source.clone(), findings) })
 }
 
 /// An error in the text of a value.
@@ -80,9 +80,6 @@ fn part_of(word: &Word<'_>, text: &str, part: &Range<usize>) -> Option<Range<usi
     let is_verbatim = *word.get_ref() == text && word.span().len() == text.len() + 2;
     (is_verbatim && !part.is_empty()).then(|| start + part.start..start + part.end)
 }
-
-/// A value is missing, and the error has been reported.
-struct Reported;
 
 /// The state of the pass: the nodes so far and the findings.
 struct Gathering<'d, 't> {
@@ -149,20 +146,16 @@ impl<'d, 't> Gathering<'d, 't> {
                 finding
             }
         };
-        self.findings.push(finding);
-        None
+        finding.refuse(&mut self.findings)
     }
 
     fn transport(&mut self, keys: &Keys<'_>) -> Option<TransportKind> {
-        let Ok(said) = own_or_default(keys.transport.as_ref(), self.defaults.transport.as_ref()) else {
-            return None;
-        };
-        let transport = said.map_or(TransportKind::Https, |said| *said.get_ref());
+        let transport = own_or_default(keys.transport.as_ref(), self.defaults.transport.as_ref()).ok()?;
+        let transport = transport.copied().unwrap_or(TransportKind::Https);
         for (key, place) in keys.of_transports().filter(|(key, _)| !agent::keys(transport).contains(key)) {
-            self.findings.push(
-                Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
-                    .help(goes_with(key)),
-            );
+            Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
+                .help(goes_with(key))
+                .report(&mut self.findings);
         }
         Some(transport)
     }
@@ -181,8 +174,7 @@ impl<'d, 't> Gathering<'d, 't> {
             let Some(socket) = own_or_default(own.socket.as_ref(), defaults.socket.as_ref())? else {
                 let message = format!("the agent of `{}` has no socket", names.get_ref());
                 let help = "add `socket = \"/run/netemctl/{node}.sock\"` here or to `[defaults]`";
-                self.findings.push(Finding::new(place, message).label("no `socket`").help(help));
-                return Err(Reported);
+                return Err(Finding::new(place, message).label("no `socket`").help(help).report(&mut self.findings));
             };
             self.each(socket, nodes, "a socket", AgentAddress::unix)?
         } else {
@@ -209,8 +201,8 @@ impl<'d, 't> Gathering<'d, 't> {
                     Finding::new(place.clone(), format!("`{other}` and `{node}` have the same agent: {agent}"))
                         .help("each node needs its own agent: write `{node}` in the text, or a hostlist");
                 let same = earlier == place;
-                self.findings.push(if same { finding } else { finding.related(earlier, format!("`{other}`")) });
-                return Err(Reported);
+                let finding = if same { finding } else { finding.related(earlier, format!("`{other}`")) };
+                return Err(finding.report(&mut self.findings));
             }
         }
         Ok(agents)
@@ -228,12 +220,9 @@ impl<'d, 't> Gathering<'d, 't> {
             Some(Selector::Network(network)) => Ok(vec![Which::InNetwork(*network); nodes.len()]),
             None => {
                 let message = format!("`{}` has no interface", names.get_ref());
-                self.findings.push(
-                    Finding::new(names.span(), message)
-                        .label("no `interface` and no `network`")
-                        .help("add `interface = \"eno2\"` or `network = \"10.20.0.0/16\"`, here or to `[defaults]`"),
-                );
-                Err(Reported)
+                let help = "add `interface = \"eno2\"` or `network = \"10.20.0.0/16\"`, here or to `[defaults]`";
+                let finding = Finding::new(names.span(), message).label("no `interface` and no `network`").help(help);
+                Err(finding.report(&mut self.findings))
             }
         }
     }
@@ -253,12 +242,12 @@ impl<'d, 't> Gathering<'d, 't> {
                         format!("{address} is the address of both `{other}` and `{node}`")
                     };
                     let finding = Finding::new(place.clone(), message);
-                    self.findings.push(if earlier == place {
+                    let finding = if earlier == place {
                         finding.help("write a hostlist, as in \"10.20.0.[1-9]\"")
                     } else {
                         finding.related(earlier, "here first")
-                    });
-                    return Err(Reported);
+                    };
+                    return Err(finding.report(&mut self.findings));
                 }
                 all.push(address);
             }
@@ -287,7 +276,7 @@ impl<'d, 't> Gathering<'d, 't> {
 
     fn report(&mut self, word: &Word<'_>, finding: Finding) -> Reported {
         if self.wrong.insert(word.span().start) {
-            self.findings.push(finding);
+            finding.report(&mut self.findings);
         }
         Reported
     }

@@ -46,7 +46,7 @@ pub use self::{
 use crate::{
     pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, NodeLocation, is_link_local},
-    topology::{FileKind, NodeName, Origin, Rejected, Source, Table, Topology, Warnings, ZoneName, parse_toml},
+    topology::{FileKind, FileReport, NodeName, Origin, Source, Table, Topology, ZoneName, parse_toml},
 };
 
 /// The content of an inventory file. Valid by construction.
@@ -55,7 +55,7 @@ pub struct InventoryFile {
     nodes: BTreeMap<NodeName, NodeEntry>,
     zones: BTreeMap<ZoneName, Vec<NodeName>>,
     tls: Option<TlsFiles>,
-    warnings: Warnings,
+    warnings: FileReport,
 }
 
 /// One node of an inventory file.
@@ -95,18 +95,11 @@ impl InventoryFile {
     /// # Errors
     ///
     /// All errors of the file. If the file is not valid TOML, only the first error.
-    pub fn parse(source: Source) -> Result<Self, Rejected> {
-        let file = match parse_toml(&source.text) {
-            Ok(file) => file,
-            Err(findings) => return Err(Rejected::new(source, findings)),
-        };
-        if let Some(mistaken) = FileKind::Inventory.reject_other_kind(file.get_ref()) {
-            return Err(Rejected::new(source.clone(), vec![mistaken]));
-        }
-        match gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source) {
-            Ok(inventory) => Ok(inventory),
-            Err(findings) => Err(Rejected::new(source.clone(), findings)),
-        }
+    pub fn parse(source: Source) -> Result<Self, FileReport> {
+        let read = FileKind::Inventory
+            .parse(&source.text)
+            .and_then(|file| gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source));
+        read.map_err(|findings| FileReport::new(source, findings))
     }
 
     /// Reads the `[inventory]` table of a topology file, if it has one. Ignores the rest of the file.
@@ -114,7 +107,7 @@ impl InventoryFile {
     /// # Errors
     ///
     /// All errors of the `[inventory]` table.
-    pub fn of_topology(topology: &Source) -> Result<Option<Self>, Rejected> {
+    pub fn of_topology(topology: &Source) -> Result<Option<Self>, FileReport> {
         // Invalid TOML is reported when the topology is read.
         let Ok(file) = parse_toml(&topology.text) else { return Ok(None) };
         let mut top = Table::open("a topology", file.get_ref());
@@ -124,7 +117,7 @@ impl InventoryFile {
             Some(table) => gather::read(table, entry.key_span(), topology),
             None => Err(findings),
         };
-        inventory.map(Some).map_err(|findings| Rejected::new(topology.clone(), findings))
+        inventory.map(Some).map_err(|findings| FileReport::new(topology.clone(), findings))
     }
 
     /// True if the text of a topology has an `[inventory]` table.
@@ -141,7 +134,7 @@ impl InventoryFile {
             origin: None,
         };
         let nodes = inventory.nodes.iter().map(|(node, place)| (node.clone(), entry(place))).collect();
-        Self { nodes, zones: inventory.zones.clone(), tls, warnings: Warnings::default() }
+        Self { nodes, zones: inventory.zones.clone(), tls, warnings: FileReport::default() }
     }
 
     /// Adds the zones of the topology, unless the file has zones.
@@ -172,7 +165,7 @@ impl InventoryFile {
     }
 
     /// Warnings about the file.
-    pub fn warnings(&self) -> &Warnings {
+    pub fn warnings(&self) -> &FileReport {
         &self.warnings
     }
 

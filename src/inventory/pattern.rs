@@ -24,21 +24,18 @@ impl<'t> Pattern<'t> {
             match Hostlist::parse_up_to(text, MAX_CHARS) {
                 Ok(list) => list.names(),
                 Err(error) => {
-                    findings.push(Finding::new(place, error.to_string()).help(error.help()));
-                    return None;
+                    return Finding::new(place, error.to_string()).help(error.help()).refuse(findings);
                 }
             }
         } else {
             vec![text.trim().to_owned()]
         };
         if texts.iter().any(String::is_empty) {
-            findings.push(Finding::new(place, "the text is empty").label("empty"));
-            return None;
+            return Finding::new(place, "the text is empty").label("empty").refuse(findings);
         }
         if texts.iter().any(|text| text.replace(NODE, "").contains(['{', '}'])) {
             let finding = Finding::new(place, format!("`{text}` has an unknown placeholder"));
-            findings.push(finding.help("the only placeholder is `{node}`, the node's name"));
-            return None;
+            return finding.help("the only placeholder is `{node}`, the node's name").refuse(findings);
         }
         Some(Self { word, texts })
     }

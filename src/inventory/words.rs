@@ -11,7 +11,7 @@ use super::pattern::Pattern;
 use crate::{
     pki::TlsTable,
     plan::TransportKind,
-    topology::{Finding, Table, TableEntry, Word, did_you_mean, integer},
+    topology::{Finding, Table, TableEntry, Word, integer},
 };
 
 /// An inventory with checked keys and types.
@@ -46,7 +46,7 @@ pub(super) struct Said<T> {
 /// The keys of one entry, or of `[defaults]`.
 #[derive(Default)]
 pub(super) struct Keys<'t> {
-    pub(super) transport: Option<Said<Spanned<TransportKind>>>,
+    pub(super) transport: Option<Said<TransportKind>>,
     pub(super) host: Option<Said<Pattern<'t>>>,
     pub(super) port: Option<Said<u16>>,
     pub(super) user: Option<Said<Word<'t>>>,
@@ -107,11 +107,10 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
     });
     let nodes = top.take("nodes");
     if nodes.is_none() {
-        findings.push(
-            Finding::new(place.clone(), "an inventory needs nodes")
-                .label("`[nodes]` is missing")
-                .help("add `[nodes]` and `\"n[1-9]\" = { interface = \"eno2\" }`"),
-        );
+        Finding::new(place.clone(), "an inventory needs nodes")
+            .label("`[nodes]` is missing")
+            .help("add `[nodes]` and `\"n[1-9]\" = { interface = \"eno2\" }`")
+            .report(findings);
     }
     let groups = nodes.map(|nodes| read_nodes(nodes, findings)).unwrap_or_default();
     let tls = top.take("tls").and_then(|entry| TlsTable::read(entry, findings));
@@ -123,17 +122,17 @@ pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut 
 fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Group<'t>> {
     const HELP: &str = "write `\"n[1-9]\" = {}`, with the nodes' own keys between the braces";
     let Some(nodes) = entry.value().get_ref().as_table() else {
-        findings.push(entry.wrong_type("a table of nodes").help(HELP));
+        entry.wrong_type("a table of nodes").help(HELP).report(findings);
         return Vec::new();
     };
     let entries = Table::open("the nodes", nodes).take_rest();
     if entries.is_empty() {
-        findings.push(Finding::new(entry.key_span(), "`nodes` is empty").label("no node").help(HELP));
+        Finding::new(entry.key_span(), "`nodes` is empty").label("no node").help(HELP).report(findings);
     }
     let group = |group: TableEntry<'t>| {
         let names = Spanned::new(group.key_span(), group.key());
         let Some(keys) = group.value().get_ref().as_table() else {
-            findings.push(group.wrong_type("a table").help(HELP));
+            group.wrong_type("a table").help(HELP).report(findings);
             return Group { names, keys: None };
         };
         let mut table = Table::open("a node", keys);
@@ -142,11 +141,10 @@ fn read_nodes<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Gro
         let dotted = table.take_tables();
         if let Some(dotted) = dotted.first() {
             let name = format!("{}.{}", group.key(), dotted.key());
-            findings.push(
-                Finding::new(dotted.key_span(), format!("TOML reads `{name}` as two nested tables"))
-                    .label("the second part")
-                    .help("put a name with dots in quotes, as in `\"n1.example.org\" = {}`"),
-            );
+            Finding::new(dotted.key_span(), format!("TOML reads `{name}` as two nested tables"))
+                .label("the second part")
+                .help("put a name with dots in quotes, as in `\"n1.example.org\" = {}`")
+                .report(findings);
         }
         table.close(findings);
         Group { names, keys: dotted.is_empty().then_some(keys) }
@@ -160,24 +158,17 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Vec<Zon
         let members = zone.words(findings)?;
         if zone.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
             let finding = Finding::new(zone.key_span(), format!("the zone `{}` is empty", zone.key()));
-            findings.push(finding.label("no member").help("add a node, or remove the zone"));
+            finding.label("no member").help("add a node, or remove the zone").report(findings);
         }
         Some(Zone { name: Spanned::new(zone.key_span(), zone.key()), members })
     };
     table.take_rest().into_iter().filter_map(zone).collect()
 }
 
-fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Spanned<TransportKind>> {
-    let word = entry.string(findings)?;
-    let found = TransportKind::ALL.into_iter().find(|transport| transport.name() == *word.get_ref());
-    if found.is_none() {
-        findings.push(
-            Finding::new(word.span(), format!("unknown transport `{}`", word.get_ref()))
-                .label(did_you_mean(word.get_ref(), TransportKind::ALL.map(TransportKind::name)))
-                .help("the transports are \"https\", \"ssh\" and, on this machine, \"unix\""),
-        );
-    }
-    found.map(|transport| Spanned::new(word.span(), transport))
+fn read_transport(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<TransportKind> {
+    let help = "the transports are \"https\", \"ssh\" and, on this machine, \"unix\"";
+    let transports = TransportKind::ALL.map(|transport| (transport.name(), transport));
+    entry.choice_of(&entry.string(findings)?, &transports, help, findings)
 }
 
 fn read_port(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<u16> {
@@ -201,17 +192,15 @@ fn read_network(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Ip
         Ok(network) => return Some(network),
         Err(_) => Finding::new(word.span(), format!("`{text}` is not a network")).help(HELP),
     };
-    findings.push(finding);
-    None
+    finding.refuse(findings)
 }
 
 fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Vec<Pattern<'t>>> {
     let words = entry.words(findings)?;
     if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
-        findings.push(
-            Finding::new(entry.key_span(), "`addresses` is empty")
-                .help("remove it: netemctl then asks the agent for the interface's addresses"),
-        );
+        Finding::new(entry.key_span(), "`addresses` is empty")
+            .help("remove it: netemctl then asks the agent for the interface's addresses")
+            .report(findings);
     }
     words.into_iter().map(|word| Pattern::read(word, findings)).collect()
 }
@@ -225,11 +214,10 @@ fn one_of<'t>(
     let interface = interface.map(|Said { key, value }| Said { key, value: value.map(Selector::Interface) });
     let network = network.map(|Said { key, value }| Said { key, value: value.map(Selector::Network) });
     let (Some(one), Some(other)) = (&interface, &network) else { return interface.or(network) };
-    findings.push(
-        Finding::new(other.key.clone(), "`interface` and `network` exclude each other")
-            .label("by network")
-            .related(one.key.clone(), "by name")
-            .help("keep `interface` if all these nodes use the same name, otherwise `network`"),
-    );
+    Finding::new(other.key.clone(), "`interface` and `network` exclude each other")
+        .label("by network")
+        .related(one.key.clone(), "by name")
+        .help("keep `interface` if all these nodes use the same name, otherwise `network`")
+        .report(findings);
     Some(Said { key: one.key.clone(), value: None })
 }

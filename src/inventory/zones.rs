@@ -17,15 +17,7 @@ pub(super) fn read(
     let mut taken = HashMap::new();
     let mut read = BTreeMap::new();
     for Zone { name, members } in zones {
-        let own: Vec<NodeName> = members
-            .iter()
-            .flat_map(|word| {
-                members_of(word, nodes, &mut taken).unwrap_or_else(|finding| {
-                    findings.push(*finding);
-                    Vec::new()
-                })
-            })
-            .collect();
+        let own = members.iter().filter_map(|word| members_of(word, nodes, &mut taken, findings)).flatten().collect();
         match name.get_ref().parse::<ZoneName>() {
             Ok(zone) => drop(read.insert(zone, own)),
             Err(error) => findings.push(
@@ -36,43 +28,44 @@ pub(super) fn read(
         }
         let namesake = name.get_ref().parse::<NodeName>().ok().and_then(|node| nodes.get(&node));
         if let Some(node) = namesake {
-            findings.push(
-                Finding::new(name.span(), format!("a zone and a node are both called `{}`", name.get_ref()))
-                    .label("the zone")
-                    .related(node.clone(), "the node")
-                    .help("`netemctl partition` cannot tell them apart: rename one"),
-            );
+            Finding::new(name.span(), format!("a zone and a node are both called `{}`", name.get_ref()))
+                .label("the zone")
+                .related(node.clone(), "the node")
+                .help("`netemctl partition` cannot tell them apart: rename one")
+                .report(findings);
         }
     }
     read
 }
 
-/// The nodes of one word. Fails if a node is unknown, or is in a zone already.
+/// The nodes of one word. Reports a node that is unknown, or that is in a zone already.
 fn members_of(
     word: &Word<'_>,
     nodes: &BTreeMap<NodeName, Range<usize>>,
     taken: &mut HashMap<NodeName, Range<usize>>,
-) -> Result<Vec<NodeName>, Box<Finding>> {
-    let list = Hostlist::parse(word.get_ref())
-        .map_err(|error| Finding::new(word.span(), error.to_string()).help(error.help()))?;
+    findings: &mut Vec<Finding>,
+) -> Option<Vec<NodeName>> {
+    let list = match Hostlist::parse(word.get_ref()) {
+        Ok(list) => list,
+        Err(error) => return Finding::new(word.span(), error.to_string()).help(error.help()).refuse(findings),
+    };
     let mut members = Vec::new();
     for name in list.names() {
         let Some((node, _)) = name.parse().ok().and_then(|node: NodeName| nodes.get_key_value(&node)) else {
             let unknown = UnknownName::new(&name, nodes.keys().map(NodeName::as_str));
-            return Err(Finding::new(word.span(), format!("no node is called `{name}`"))
+            return Finding::new(word.span(), format!("no node is called `{name}`"))
                 .label(unknown.label())
                 .help("a zone has nodes of `[nodes]`")
-                .into());
+                .refuse(findings);
         };
         if let Some(earlier) = taken.insert(node.clone(), word.span()) {
             let finding = Finding::new(word.span(), format!("the node `{node}` is in the zones twice"))
                 .help("a node is in at most one zone");
             let is_here = earlier == word.span();
-            return Err(
-                if is_here { finding.label("twice here") } else { finding.related(earlier, "here first") }.into()
-            );
+            let finding = if is_here { finding.label("twice here") } else { finding.related(earlier, "here first") };
+            return finding.refuse(findings);
         }
         members.push(node.clone());
     }
-    Ok(members)
+    Some(members)
 }

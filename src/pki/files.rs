@@ -47,11 +47,10 @@ impl<'t> TlsTable<'t> {
         let files = ["ca", "cert", "key"].map(|key| {
             let file = table.take(key);
             if file.is_none() {
-                findings.push(
-                    Finding::new(entry.key_span(), format!("`tls` needs `{key}`"))
-                        .label(format!("`{key}` is missing"))
-                        .help("`netemctl pki issue` makes the files of `ca`, `cert` and `key`"),
-                );
+                Finding::new(entry.key_span(), format!("`tls` needs `{key}`"))
+                    .label(format!("`{key}` is missing"))
+                    .help("`netemctl pki issue` makes the files of `ca`, `cert` and `key`")
+                    .report(findings);
             }
             file?.file_name(findings)
         });

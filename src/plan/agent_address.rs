@@ -366,19 +366,7 @@ impl FromStr for SshAddress {
     }
 }
 
-impl TryFrom<String> for AgentAddress {
-    type Error = AddressError;
-
-    fn try_from(text: String) -> Result<Self, AddressError> {
-        text.parse()
-    }
-}
-
-impl From<AgentAddress> for String {
-    fn from(address: AgentAddress) -> Self {
-        address.to_string()
-    }
-}
+crate::topology::json_text!(AgentAddress);
 
 impl fmt::Display for AgentAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

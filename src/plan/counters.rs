@@ -98,7 +98,7 @@ mod tests {
 
     fn profile(change: &str) -> Profile {
         let change = LinkChange::parse(Source::new("test", change), false).unwrap();
-        Profile::of(&change.over(Link::LAN), LineRate::UNKNOWN).unwrap()
+        Profile::of(&change.over(Link::default()), LineRate::UNKNOWN).unwrap()
     }
 
     #[test]

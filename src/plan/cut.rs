@@ -147,19 +147,7 @@ impl FromStr for Port {
     }
 }
 
-impl TryFrom<String> for Port {
-    type Error = PortError;
-
-    fn try_from(text: String) -> Result<Self, PortError> {
-        text.parse()
-    }
-}
-
-impl From<Port> for String {
-    fn from(port: Port) -> Self {
-        port.to_string()
-    }
-}
+crate::topology::json_text!(Port);
 
 /// Serializes a map with [`Cut`] keys as a list of pairs, because JSON keys must be strings.
 pub(super) mod as_list {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::AgentAddress;
-use crate::topology::{NodeName, ZoneName};
+use crate::topology::{NodeName, ZoneName, json_text};
 
 /// The name of a network interface: 1 to 15 bytes without `/`, `:` and white space (`dev_valid_name` of the kernel).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,29 +21,17 @@ impl IfName {
     }
 }
 
-impl TryFrom<String> for IfName {
-    type Error = InventoryError;
-
-    fn try_from(name: String) -> Result<Self, Self::Error> {
-        let is_valid = (1..=15).contains(&name.len())
-            && name != "."
-            && name != ".."
-            && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
-        if is_valid { Ok(Self(name)) } else { Err(InventoryError::Interface(name)) }
-    }
-}
+json_text!(IfName);
 
 impl FromStr for IfName {
     type Err = InventoryError;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::try_from(name.to_owned())
-    }
-}
-
-impl From<IfName> for String {
-    fn from(name: IfName) -> Self {
-        name.0
+        let is_valid = (1..=15).contains(&name.len())
+            && name != "."
+            && name != ".."
+            && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace());
+        if is_valid { Ok(Self(name.to_owned())) } else { Err(InventoryError::Interface(name.to_owned())) }
     }
 }
 

@@ -115,12 +115,12 @@ mod tests {
     }
 
     fn link(model: LossModel) -> Link {
-        Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN }
+        Link { loss: Some(Loss { model, ecn: false }), ..Link::default() }
     }
 
     #[test]
     fn the_sum_of_two_losses_counts_a_packet_lost_by_both_once() {
-        assert_eq!(with_loss(Link::LAN, percent("30%")), Ok(link(random("30%", "0%"))));
+        assert_eq!(with_loss(Link::default(), percent("30%")), Ok(link(random("30%", "0%"))));
         assert_eq!(with_loss(link(random("50%", "0%")), percent("20%")), Ok(link(random("60%", "0%"))));
         let [p, r, bad, good] = ["1%", "10%", "50%", "0%"].map(percent);
         let model = LossModel::GeModel { p, r, bad: percent("60%"), good: percent("20%") };
@@ -133,7 +133,7 @@ mod tests {
         let [p13, p31, p32, p23, p14] = ["1%"; 5].map(percent);
         let state = LossModel::State { p13, p31, p32, p23, p14 };
         assert_eq!(with_loss(link(state), percent("20%")), Err(Unaddable::State));
-        let marks = Link { loss: Some(Loss { model: random("1%", "0%"), ecn: true }), ..Link::LAN };
+        let marks = Link { loss: Some(Loss { model: random("1%", "0%"), ecn: true }), ..Link::default() };
         assert_eq!(with_loss(marks, percent("20%")), Err(Unaddable::Ecn));
     }
 

@@ -65,7 +65,7 @@ impl LineRate {
 /// The parameters of a netem leaf (`tc-netem(8)`) in the kernel's terms.
 ///
 /// A profile that is written to the kernel and read back is equal to the original.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Profile {
     /// The one-way delay of each packet. With jitter, the mean delay.
@@ -101,19 +101,8 @@ pub struct Profile {
 
 impl Profile {
     /// A profile with a delay only.
-    pub const fn plain(delay: Delay, limit: u32) -> Self {
-        Self {
-            delay,
-            jitter: None,
-            loss: None,
-            corrupt: None,
-            duplicate: None,
-            reorder: None,
-            rate: None,
-            slot: None,
-            limit,
-            seed: None,
-        }
+    pub fn plain(delay: Delay, limit: u32) -> Self {
+        Self { delay, limit, ..Self::default() }
     }
 
     /// The profile of a link on an interface with this line rate. `None`: the link is plain LAN and needs no leaf.
@@ -306,7 +295,7 @@ mod tests {
     use super::*;
 
     fn link(delay: &str) -> Link {
-        Link { delay: delay.parse().unwrap(), ..Link::LAN }
+        Link { delay: delay.parse().unwrap(), ..Link::default() }
     }
 
     fn jitter(amount: &str) -> Jitter {
@@ -320,8 +309,8 @@ mod tests {
 
     #[test]
     fn a_plain_lan_link_needs_no_profile() {
-        assert_eq!(Profile::of(&Link::LAN, LineRate::UNKNOWN), None);
-        assert_eq!(Profile::of(&Link { limit: Some(5), seed: Some(1), ..Link::LAN }, LineRate::UNKNOWN), None);
+        assert_eq!(Profile::of(&Link::default(), LineRate::UNKNOWN), None);
+        assert_eq!(Profile::of(&Link { limit: Some(5), seed: Some(1), ..Link::default() }, LineRate::UNKNOWN), None);
     }
 
     /// The number of packets of a size in flight on a link without jitter.

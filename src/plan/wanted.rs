@@ -131,7 +131,7 @@ impl Wanted {
     pub fn link_under(&self, from: &NodeName, to: &NodeName, position: usize) -> Link {
         let topology = self.topology.as_ref().and_then(|topology| topology.link(from, to));
         let overlays = self.overlays.iter().take(position).filter(|overlay| overlay.is_about(from, to));
-        overlays.fold(topology.unwrap_or(Link::LAN), |link, overlay| overlay.over(link))
+        overlays.fold(topology.unwrap_or_default(), |link, overlay| overlay.over(link))
     }
 
     /// The links from a node that the topology, an overlay or a partial partition may change, with their receivers.
@@ -149,7 +149,7 @@ impl Wanted {
         // All links outside the topology are plain LAN if no overlay and no partial partition exists.
         let is_changed = !overlays.is_empty() || self.partitions.iter().any(Partition::is_partial);
         let others = is_changed.then(|| self.inventory.nodes.keys().filter(is_outside));
-        let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::LAN));
+        let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::default()));
         of_topology.chain(others).map(move |(peer, link)| {
             let about = overlays.iter().filter(|overlay| overlay.is_about(node, peer));
             (peer, about.fold(link, |link, overlay| overlay.over(link)))

@@ -346,7 +346,7 @@ mod tests {
     const TIGHT: Tolerance = Tolerance { share: 0.0, floor_ns: 0 };
 
     fn link(delay: &str) -> Link {
-        Link { delay: delay.parse().unwrap(), ..Link::LAN }
+        Link { delay: delay.parse().unwrap(), ..Link::default() }
     }
 
     fn jittery(delay: &str, amount: &str, distribution: Distribution) -> Link {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn lossy(model: LossModel) -> Link {
-        Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN }
+        Link { loss: Some(Loss { model, ecn: false }), ..Link::default() }
     }
 
     fn share(text: &str) -> Probability {
@@ -418,28 +418,28 @@ mod tests {
         let floor = |noise_ns| Tolerance::default().on_network(noise_ns).floor_ns;
         assert_eq!([floor(1_000), floor(60_000), floor(5_000_000)], [100_000, 240_000, 1_000_000]);
         assert_eq!(near.least_delay_ns, Some(1_000_000));
-        assert_eq!(Expectation::of(&Link::LAN, &Link::LAN, SPACING).least_delay_ns, None);
+        assert_eq!(Expectation::of(&Link::default(), &Link::default(), SPACING).least_delay_ns, None);
     }
 
     #[test]
     fn too_little_loss_is_detected_after_enough_requests() {
-        let tenth = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::LAN, SPACING);
+        let tenth = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::default(), SPACING);
         let requests = tenth.requests_to_tell_loss().unwrap();
         assert!((144..=146).contains(&requests), "{requests}");
         assert!(tenth.least_losses(100) == 0 && tenth.least_losses(400) > 10);
-        let lan = Expectation::of(&Link::LAN, &Link::LAN, SPACING);
+        let lan = Expectation::of(&Link::default(), &Link::default(), SPACING);
         assert_eq!((lan.least_losses(400), lan.requests_to_tell_loss()), (0, None));
     }
 
     #[test]
     fn slots_rates_and_undelayed_packets_increase_the_allowed_error() {
-        let allowed = |link: &Link| Expectation::of(link, &Link::LAN, SPACING).allowed_error_ns(TIGHT, 20);
+        let allowed = |link: &Link| Expectation::of(link, &Link::default(), SPACING).allowed_error_ns(TIGHT, 20);
         let spacing = Spacing::Range { min: "1ms".parse().unwrap(), max: "10ms".parse().unwrap() };
-        let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Bytes::default() }), ..Link::LAN };
+        let slotted = Link { slot: Some(Slot { spacing, packets: 0, bytes: Bytes::default() }), ..Link::default() };
         assert_eq!(allowed(&slotted), 10_000_000);
-        let slow = Link { rate: Some(Rate::plain("74kbit".parse().unwrap())), ..Link::LAN };
+        let slow = Link { rate: Some(Rate::plain("74kbit".parse().unwrap())), ..Link::default() };
         assert_eq!(allowed(&slow), 16_000_000);
-        assert_eq!(probe_spacing(&Link::LAN, &slow), Duration::from_millis(32));
+        assert_eq!(probe_spacing(&Link::default(), &slow), Duration::from_millis(32));
         let undelayed = |probability: &str, gap| {
             let reorder = Reorder::Undelayed(Undelayed { chance: chance(probability), gap });
             Link { reorder: Some(reorder), ..link("30ms") }
@@ -454,14 +454,14 @@ mod tests {
     fn round_trips_are_lost_in_either_direction_and_by_a_flipped_bit() {
         let loss = |there: &Link, back: &Link| Expectation::of(there, back, SPACING).loss;
         let tenth = lossy(LossModel::Random(chance("10%")));
-        assert_near(loss(&tenth, &Link::LAN), 0.1);
+        assert_near(loss(&tenth, &Link::default()), 0.1);
         assert_near(loss(&tenth, &tenth), 0.19);
-        assert_near(loss(&Link { corrupt: Some(chance("10%")), ..tenth }, &Link::LAN), 0.19);
+        assert_near(loss(&Link { corrupt: Some(chance("10%")), ..tenth }, &Link::default()), 0.19);
     }
 
     #[test]
     fn the_loss_of_a_markov_chain_follows_from_its_stationary_distribution() {
-        let loss = |model| Expectation::of(&lossy(model), &Link::LAN, SPACING).loss;
+        let loss = |model| Expectation::of(&lossy(model), &Link::default(), SPACING).loss;
         let gilbert = |p: &str, r: &str, bad: &str, good: &str| LossModel::GeModel {
             p: share(p),
             r: share(r),
@@ -511,20 +511,20 @@ mod tests {
 
     #[test]
     fn the_allowed_losses_include_the_random_error_and_a_tenth() {
-        let half = Expectation::of(&lossy(LossModel::Random(chance("50%"))), &Link::LAN, SPACING);
+        let half = Expectation::of(&lossy(LossModel::Random(chance("50%"))), &Link::default(), SPACING);
         assert_eq!(half.allowed_losses(100), 80);
         let bursts = LossModel::GeModel { p: share("1%"), r: share("9%"), bad: share("100%"), good: share("0%") };
-        let bursts = Expectation::of(&lossy(bursts), &Link::LAN, SPACING);
-        let each = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::LAN, SPACING);
+        let bursts = Expectation::of(&lossy(bursts), &Link::default(), SPACING);
+        let each = Expectation::of(&lossy(LossModel::Random(chance("10%"))), &Link::default(), SPACING);
         assert!(bursts.allowed_losses(1_000) > each.allowed_losses(1_000) + 50);
     }
 
     #[test]
     fn silence_may_be_chance_only_with_high_loss_and_few_requests() {
-        let most = Expectation::of(&lossy(LossModel::Random(chance("90%"))), &Link::LAN, SPACING);
+        let most = Expectation::of(&lossy(LossModel::Random(chance("90%"))), &Link::default(), SPACING);
         assert!(most.explains_silence(40) && !most.explains_silence(200));
-        assert!(!Expectation::of(&Link::LAN, &Link::LAN, SPACING).explains_silence(1));
-        let all = Expectation::of(&lossy(LossModel::Random(chance("100%"))), &Link::LAN, SPACING);
+        assert!(!Expectation::of(&Link::default(), &Link::default(), SPACING).explains_silence(1));
+        let all = Expectation::of(&lossy(LossModel::Random(chance("100%"))), &Link::default(), SPACING);
         assert!(!all.gets_through() && most.gets_through());
     }
 }

@@ -324,14 +324,14 @@ mod tests {
     use crate::topology::{Chance, Link, Loss, LossModel, Probability};
 
     fn judged(sent: u32, rtts_ms: &[u64], wanted: Option<&str>) -> Verdict {
-        let link = |rtt: &str| Link { delay: rtt.parse::<Rtt>().unwrap().one_way(), ..Link::LAN };
+        let link = |rtt: &str| Link { delay: rtt.parse::<Rtt>().unwrap().one_way(), ..Link::default() };
         judged_on(sent, rtts_ms, wanted.map(link))
     }
 
     /// The verdict on RTTs if the links in both directions are `link`; `None`: both directions are cut.
     fn judged_on(sent: u32, rtts_ms: &[u64], link: Option<Link>) -> Verdict {
         let echo = link.map(|link| Expectation::of(&link, &link, Duration::from_secs(1)));
-        let request = link.map(|link| Expectation::of(&link, &Link::LAN, Duration::from_secs(1)));
+        let request = link.map(|link| Expectation::of(&link, &Link::default(), Duration::from_secs(1)));
         judged_as(Expected { echo, request }, sent, rtts_ms, 0)
     }
 
@@ -346,7 +346,7 @@ mod tests {
     }
 
     fn lan() -> Expectation {
-        Expectation::of(&Link::LAN, &Link::LAN, Duration::from_secs(1))
+        Expectation::of(&Link::default(), &Link::default(), Duration::from_secs(1))
     }
 
     #[test]
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_long_rtt_or_a_loss_on_a_late_machine_is_busy() {
-        let [link, slower] = ["10ms", "20ms"].map(|delay| Link { delay: delay.parse().unwrap(), ..Link::LAN });
+        let [link, slower] = ["10ms", "20ms"].map(|delay| Link { delay: delay.parse().unwrap(), ..Link::default() });
         let expected =
             |link| Expected { echo: Some(Expectation::of(link, link, Duration::from_secs(1))), request: None };
         let judged = |link, late_ms: u64, rtt_ms: u64| {
@@ -400,7 +400,7 @@ mod tests {
 
     #[test]
     fn an_rtt_of_1_ms_instead_of_2_ms_is_off() {
-        let link = |delay: &str| Link { delay: delay.parse().unwrap(), ..Link::LAN };
+        let link = |delay: &str| Link { delay: delay.parse().unwrap(), ..Link::default() };
         let judged = |delay: &str, rtt_us: u64| {
             let echo = Some(Expectation::of(&link(delay), &link(delay), Duration::from_secs(1)));
             let rtts_ns = vec![rtt_us * 1_000; 10];
@@ -443,7 +443,7 @@ mod tests {
     fn a_missing_loss_is_lossless_and_not_right() {
         let probability = "20%".parse().unwrap();
         let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
-        let link = Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN };
+        let link = Link { loss: Some(Loss { model, ecn: false }), ..Link::default() };
         assert_eq!(judged_on(200, &[0; 200], Some(link)), Verdict::Lossless);
         assert_eq!(judged_on(10, &[0; 10], Some(link)), Verdict::Right, "10 requests are too few to judge the loss");
     }
@@ -474,7 +474,7 @@ mod tests {
         let lossy = |percent: &str| {
             let probability = percent.parse().unwrap();
             let model = LossModel::Random(Chance { probability, correlation: Probability::ZERO });
-            Some(Link { loss: Some(Loss { model, ecn: false }), ..Link::LAN })
+            Some(Link { loss: Some(Loss { model, ecn: false }), ..Link::default() })
         };
         assert_eq!(judged_on(100, &[0; 50], lossy("20%")), Verdict::Right);
         assert_eq!(judged_on(100, &[0; 20], lossy("20%")), Verdict::Lossy);

@@ -8,11 +8,10 @@
 //! An overlay in `plan` has the links and the duration of the change.
 
 use serde::{Deserialize, Serialize};
-use toml::de::DeTable;
 
 use super::{
-    MAX_FILE_BYTES,
-    diagnostic::{Finding, Rejected},
+    diagnostic::{FileReport, Finding},
+    file_kind::parse_toml,
     link::{Link, Parameter},
     parameters,
     patch::LinkPatch,
@@ -24,7 +23,7 @@ use super::{
 /// One or more parameters that replace the same parameters of a link.
 ///
 /// Only the parser creates a change, so every change is valid. On the wire, a change has the form of its [`Source`].
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(try_from = "Source", into = "Source")]
 pub struct LinkChange {
@@ -40,10 +39,10 @@ impl LinkChange {
     /// # Errors
     ///
     /// All mistakes in the table. If the TOML is invalid, only its first mistake.
-    pub fn parse(source: Source, both_ways: bool) -> Result<Self, Rejected> {
+    pub fn parse(source: Source, both_ways: bool) -> Result<Self, FileReport> {
         match read(&source.text, both_ways) {
             Ok(patch) => Ok(Self { source, patch }),
-            Err(findings) => Err(Rejected::new(source, findings)),
+            Err(findings) => Err(FileReport::new(source, findings)),
         }
     }
 
@@ -55,7 +54,7 @@ impl LinkChange {
 
     /// The parameters that the change sets.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> {
-        Parameter::ALL.into_iter().filter(|parameter| self.patch.span_of(*parameter).is_some())
+        self.patch.parameters()
     }
 
     /// The text of the change.
@@ -64,20 +63,11 @@ impl LinkChange {
     }
 }
 
-/// Two changes are equal if their sources are equal.
-impl PartialEq for LinkChange {
-    fn eq(&self, other: &Self) -> bool {
-        self.source == other.source
-    }
-}
-
-impl Eq for LinkChange {}
-
 impl TryFrom<Source> for LinkChange {
-    type Error = Rejected;
+    type Error = FileReport;
 
     /// Accepts an `rtt`: the sender has already refused an `rtt` for a change in one direction.
-    fn try_from(source: Source) -> Result<Self, Rejected> {
+    fn try_from(source: Source) -> Result<Self, FileReport> {
         Self::parse(source, true)
     }
 }
@@ -89,16 +79,10 @@ impl From<LinkChange> for Source {
 }
 
 fn read(text: &str, both_ways: bool) -> Result<LinkPatch, Vec<Finding>> {
-    if text.len() > MAX_FILE_BYTES {
-        return Err(vec![Finding::new(0..0, "the parameters of a link are too long")]);
-    }
-    let end = text.trim_end().len();
-    let table = DeTable::parse(text).map_err(|error| {
-        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
-    })?;
+    let table = parse_toml(text)?;
     let mut findings = Vec::new();
     let mut table = Table::open("a link", table.get_ref());
-    let patch = parameters::take(&mut table, 0..end, both_ways, &TableIds::new(), &mut findings);
+    let patch = parameters::take(&mut table, 0..text.trim_end().len(), both_ways, &TableIds::new(), &mut findings);
     table.close(&mut findings);
     if findings.is_empty() { Ok(patch) } else { Err(findings) }
 }
@@ -107,13 +91,13 @@ fn read(text: &str, both_ways: bool) -> Result<LinkPatch, Vec<Finding>> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str, both_ways: bool) -> Result<LinkChange, Rejected> {
+    fn parse(text: &str, both_ways: bool) -> Result<LinkChange, FileReport> {
         LinkChange::parse(Source::new("<set>", text), both_ways)
     }
 
     #[test]
     fn a_change_replaces_only_the_parameters_that_it_sets() {
-        let link = Link { limit: Some(7), delay: "5ms".parse().unwrap(), ..Link::LAN };
+        let link = Link { limit: Some(7), delay: "5ms".parse().unwrap(), ..Link::default() };
         let change = parse("rtt = '60ms'\n", true).unwrap();
         assert_eq!(change.over(link), Link { delay: "30ms".parse().unwrap(), ..link });
         assert_eq!(change.parameters().collect::<Vec<_>>(), [Parameter::Delay]);
@@ -126,7 +110,7 @@ mod tests {
             let json = serde_json::to_string(&change).unwrap();
             let there: LinkChange = serde_json::from_str(&json).unwrap();
             assert_eq!(there, change);
-            assert_eq!(there.over(Link::LAN), change.over(Link::LAN));
+            assert_eq!(there.over(Link::default()), change.over(Link::default()));
         }
         let odd = serde_json::to_string(&Source::new("<set>", "delay = 5")).unwrap();
         assert!(serde_json::from_str::<LinkChange>(&odd).is_err());

@@ -52,7 +52,7 @@ pub(super) fn incoherences(link: &Link) -> impl Iterator<Item = Incoherence> + u
 
 /// Reports contradictions between parameters of one rule.
 pub(super) fn check_rule(patch: &LinkPatch, findings: &mut Vec<Finding>) {
-    findings.extend(incoherences(&patch.over(Link::LAN)).filter_map(|incoherence| {
+    findings.extend(incoherences(&patch.over(Link::default())).filter_map(|incoherence| {
         let (parameter, other) = incoherence.parameters();
         Some(incoherence.finding(patch.span_of(parameter)?.into(), Some(patch.span_of(other)?.into()), ""))
     }));
@@ -108,12 +108,12 @@ mod tests {
             correlation: Probability::ZERO,
             distribution: Distribution::Uniform,
         });
-        Link { delay: delay.parse().unwrap(), jitter, reorder, ..Link::LAN }
+        Link { delay: delay.parse().unwrap(), jitter, reorder, ..Link::default() }
     }
 
     #[test]
     fn jitter_is_at_most_the_delay() {
-        assert_eq!(incoherence(&Link::LAN), None);
+        assert_eq!(incoherence(&Link::default()), None);
         assert_eq!(incoherence(&link("5ms", Some("5ms"), None)), None);
         let found = incoherence(&link("4ms", Some("5ms"), None)).unwrap();
         assert_eq!(found.to_string(), "the jitter of 5ms is greater than the one-way delay of 4ms");

@@ -13,6 +13,7 @@ use super::{
     matrix::Matrix,
     members::Members,
     node_set::{NodeId, NodeSet},
+    patch::LinkPatch,
     rules::Rules,
     units::Delay,
 };
@@ -32,7 +33,7 @@ pub(super) fn check(rules: &Rules, members: &Members, findings: &mut Vec<Finding
                 let Some(span) = of_node.span_of(to, parameter) else { continue };
                 let other_span = of_node.span_of(to, other);
                 if reported.insert((span.clone(), other_span.clone())) {
-                    findings.push(incoherence.finding(span, other_span, &example(from, to, members)));
+                    incoherence.finding(span, other_span, &example(from, to, members)).report(findings);
                 }
             }
         }
@@ -48,13 +49,13 @@ fn example(from: NodeId, to: NodeId, members: &Members) -> String {
 ///
 /// The check takes one pass over the rules, so the result may be true even if there is no conflict.
 fn is_conflict_possible(rules: &Rules) -> bool {
-    let set_delays = rules.patches().filter_map(|patch| Some(patch.delay.as_ref()?.value));
-    let default_delay = rules.default.over(Link::LAN).delay;
+    let set_delays = rules.patches().filter_map(LinkPatch::delay);
+    let default_delay = rules.default.over(Link::default()).delay;
     let matrix = rules.matrix.iter().filter_map(Matrix::least_delay);
     let least_delay = set_delays.chain(matrix).fold(default_delay, Delay::min);
     rules
         .patches()
-        .map(|patch| patch.over(Link::LAN))
+        .map(|patch| patch.over(Link::default()))
         .any(|link| link.reorder.is_some() || link.jitter.is_some_and(|jitter| jitter.amount > least_delay))
 }
 

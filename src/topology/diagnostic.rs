@@ -1,60 +1,68 @@
-//! The mistakes in a file: [`Rejected`] for a refused file, [`Warnings`] for an accepted file.
+//! The mistakes in a file: [`FileReport`].
 //!
 //! The passes over a file create `Finding`s, which have spans in bytes. A [`Problem`] is a finding with its line and
-//! column. `render` formats problems for a terminal. First type to read: [`Rejected`].
+//! column. `render` formats problems for a terminal. First type to read: [`FileReport`].
 
-use std::{collections::BTreeMap, fmt, ops::Range};
+use std::{fmt, ops::Range};
 
 use annotate_snippets::normalize_untrusted_str;
 use serde::Serialize;
 
-use super::source::{File, Lines, Source, SourceSpan};
+use super::source::{File, Source, SourceSpan, Texts};
 
-/// The mistakes in a refused file and its attached files, sorted by file and span.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejected(pub(super) Report);
-
-/// The warnings about an accepted file and its attached files.
+/// The problems of a file and its attached files: the mistakes in a refused file, or the warnings about an accepted file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Warnings(pub(super) Report);
-
-/// The problems of a file and its attached files.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Report {
-    pub(super) source: Source,
-    pub(super) problems: Vec<Problem>,
-    /// The number of errors, including those beyond [`Self::MAX_PROBLEMS`].
+pub struct FileReport {
+    source: Source,
+    problems: Vec<Problem>,
+    /// The number of errors, including those beyond [`Self::MAX_PROBLEMS`]. An accepted file has no errors.
     errors: usize,
     warnings: usize,
 }
 
-impl Report {
+impl FileReport {
     /// The largest number of problems that a report keeps.
     ///
     /// The limit bounds the output for a file that is no topology at all.
     const MAX_PROBLEMS: usize = 1_000;
 
-    fn new(source: Source, mut findings: Vec<Finding>) -> Self {
-        let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    pub(crate) fn new(source: Source, mut findings: Vec<Finding>) -> Self {
+        let errors = findings.iter().filter(|finding| finding.is_error()).count();
         let warnings = findings.len() - errors;
         findings.sort_by(|a, b| a.span.cmp(&b.span));
         findings.truncate(Self::MAX_PROBLEMS);
-        let mut files = SourceLines { source: &source, lines: BTreeMap::new() };
-        let problems = findings.into_iter().map(|finding| finding.locate(&mut files)).collect();
+        let texts = source.texts();
+        let problems = findings.into_iter().map(|finding| finding.locate(&texts)).collect();
         Self { source, problems, errors, warnings }
     }
 
-    /// The problems of two reports about the same file.
-    fn and(mut self, other: Self) -> Self {
+    /// The problems of two passes over the same file.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
         self.problems.extend(other.problems);
-        self.problems.sort_by_key(|problem| SourceSpan { file: problem.file.clone(), span: problem.span.clone() });
+        self.problems.sort_by_key(|problem| SourceSpan::new(problem.file.clone(), &problem.span));
         self.errors += other.errors;
         self.warnings += other.warnings;
         self
     }
 
+    /// True if the file is refused.
+    pub(super) fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// The first 1,000 problems, sorted by file and span. The topology file comes first.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// The file, with its attached files.
+    pub fn source(&self) -> &Source {
+        &self.source
+    }
+
     /// The counts in one line: `topology.toml: 3 errors, 1 warning`.
-    fn summary(&self) -> String {
+    pub fn summary(&self) -> String {
         let path = normalize_untrusted_str(&self.source.path);
         let count = |count: usize, what: &str| match count {
             0 => None,
@@ -70,69 +78,22 @@ impl Report {
     }
 }
 
-impl Rejected {
-    /// The mistakes in a refused file. At least one of `findings` must be an error.
-    pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
-        Self(Report::new(source, findings))
-    }
-
-    /// The mistakes of two passes over the same file.
-    #[must_use]
-    pub fn and(self, Self(other): Self) -> Self {
-        Self(self.0.and(other))
-    }
-
-    /// The first 1,000 problems, sorted by file and span. The topology file comes first.
-    pub fn problems(&self) -> &[Problem] {
-        &self.0.problems
-    }
-
-    /// The refused file, with its attached files.
-    pub fn source(&self) -> &Source {
-        &self.0.source
-    }
-
-    /// The counts in one line: `topology.toml: 3 errors`.
-    pub fn summary(&self) -> String {
-        self.0.summary()
-    }
-}
-
-impl Warnings {
-    /// The warnings about an accepted file. No finding may be an error.
-    pub(crate) fn new(source: Source, findings: Vec<Finding>) -> Self {
-        Self(Report::new(source, findings))
-    }
-
-    /// The warnings of two passes over the same file.
-    #[must_use]
-    pub fn and(self, Self(other): Self) -> Self {
-        Self(self.0.and(other))
-    }
-
-    /// The first 1,000 warnings, sorted by file and span.
-    pub fn problems(&self) -> &[Problem] {
-        &self.0.problems
-    }
-}
-
 /// One line for each problem: `file:line:column: message`.
-impl fmt::Display for Rejected {
+impl fmt::Display for FileReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(report) = self;
-        for (number, Problem { severity, message, path, line, column, .. }) in report.problems.iter().enumerate() {
+        for (number, Problem { severity, message, path, line, column, .. }) in self.problems.iter().enumerate() {
             let line_break = if number == 0 { "" } else { "\n" };
             let warning = if *severity == Severity::Warning { "warning: " } else { "" };
             write!(f, "{line_break}{path}:{line}:{column}: {warning}{message}")?;
         }
-        if report.problems.len() < report.errors + report.warnings {
-            write!(f, "\n{}", report.summary())?;
+        if self.problems.len() < self.errors + self.warnings {
+            write!(f, "\n{}", self.summary())?;
         }
         Ok(())
     }
 }
 
-impl std::error::Error for Rejected {}
+impl std::error::Error for FileReport {}
 
 /// The effect of a [`Problem`] on its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -184,6 +145,10 @@ pub struct Related {
     /// The explanation.
     pub label: String,
 }
+
+/// An error about a value: the findings already contain the mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reported;
 
 /// A [`Problem`] without its line and column.
 #[derive(Clone, Debug)]
@@ -238,37 +203,27 @@ impl Finding {
         self
     }
 
-    fn locate(self, files: &mut SourceLines<'_>) -> Problem {
-        let (path, span) = files.locate(&self.span);
-        let (line, column) = files.lines(&self.span.file).position(span.start);
-        let related = self.related.into_iter().map(|(at, label)| {
-            let (path, span) = files.locate(&at);
+    pub(crate) fn report(self, findings: &mut Vec<Self>) -> Reported {
+        findings.push(self);
+        Reported
+    }
+
+    /// Reports the mistake in a value. The result is `None`, the value with the mistake.
+    pub(crate) fn refuse<T>(self, findings: &mut Vec<Self>) -> Option<T> {
+        findings.push(self);
+        None
+    }
+
+    fn locate(self, texts: &Texts<'_>) -> Problem {
+        let Self { severity, span, message, label, help, related } = self;
+        let (path, bytes) = texts.locate(&span);
+        let (line, column) = texts.of(&span.file).lines.position(bytes.start);
+        let related = related.into_iter().map(|(at, label)| {
+            let (path, span) = texts.locate(&at);
             Related { path, file: at.file, span, label }
         });
         let related = related.collect();
-        let Self { severity, span: SourceSpan { file, .. }, message, label, help, .. } = self;
-        Problem { severity, message, label, path, file, span, line, column, help, related }
-    }
-}
-
-/// The files of a [`Source`] and their lines. Each file is split into lines at most once.
-struct SourceLines<'s> {
-    source: &'s Source,
-    lines: BTreeMap<File, Lines<'s>>,
-}
-
-impl<'s> SourceLines<'s> {
-    fn lines(&mut self, file: &File) -> &Lines<'s> {
-        let source = self.source;
-        self.lines.entry(file.clone()).or_insert_with(|| Lines::of(source.text_of(file).unwrap_or_default()))
-    }
-
-    /// The path of a span's file, and the span in bytes.
-    ///
-    /// The path has no control characters. The ends of the span are on character boundaries.
-    fn locate(&self, span: &SourceSpan) -> (String, Range<usize>) {
-        let text = self.source.text_of(&span.file).unwrap_or_default();
-        (normalize_untrusted_str(&self.source.name_of(&span.file)), on_characters(&span.span, text))
+        Problem { severity, message, label, path, file: span.file, span: bytes, line, column, help, related }
     }
 }
 
@@ -285,18 +240,12 @@ fn presentable(text: &str) -> String {
     text
 }
 
-/// Moves the ends of a span to character boundaries. The span of a TOML syntax error can end inside a character.
-fn on_characters(span: &Range<usize>, text: &str) -> Range<usize> {
-    let start = text.floor_char_boundary(span.start);
-    start..text.ceil_char_boundary(span.end.max(start))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn rejected(findings: Vec<Finding>) -> Rejected {
-        Rejected::new(Source::new("t.toml", "é = 1\nb = 2\n"), findings)
+    fn rejected(findings: Vec<Finding>) -> FileReport {
+        FileReport::new(Source::new("t.toml", "é = 1\nb = 2\n"), findings)
     }
 
     #[test]
@@ -316,12 +265,12 @@ mod tests {
     fn a_problem_names_the_file_with_the_mistake() {
         let mut source = Source::new("a/t.toml", "b = 2\n");
         source.files.insert("m.csv".to_owned(), "ms\nx,y\n".to_owned());
-        let csv = |span| SourceSpan { file: File::Attached("m.csv".into()), span };
+        let csv = |span| SourceSpan::new(File::Attached("m.csv".into()), &span);
         let findings = vec![
             Finding::new(csv(5..6), "of the matrix").related(0..1, "the key"),
             Finding::new(4..5, "of the topology").related(csv(0..2), "the unit"),
         ];
-        let rejected = Rejected::new(source, findings);
+        let rejected = FileReport::new(source, findings);
         assert_eq!(rejected.to_string(), "a/t.toml:1:5: of the topology\na/m.csv:2:3: of the matrix");
         let problem = &rejected.problems()[0];
         assert_eq!((&*problem.path, &*problem.related[0].path), ("a/t.toml", "a/m.csv"));

@@ -25,8 +25,6 @@ pub(super) struct Document<'t> {
     pub(super) name: &'t str,
     /// A group for each zone, and a group for the nodes outside zones. In the file's order.
     pub(super) groups: Vec<Group<'t>>,
-    /// The number of zones, including those with an invalid name. `None` if `zones` is not a table.
-    pub(super) zone_count: Option<usize>,
     pub(super) links: Links<'t>,
 }
 
@@ -52,8 +50,8 @@ impl Group<'_> {
 pub(super) struct Links<'t> {
     pub(super) key: Range<usize>,
     pub(super) default: LinkPatch,
-    pub(super) intra_zone: Option<ZoneRule>,
-    pub(super) inter_zone: Option<ZoneRule>,
+    pub(super) intra_zone: LinkPatch,
+    pub(super) inter_zone: LinkPatch,
     pub(super) matrix: Option<MatrixReference<'t>>,
     pub(super) overrides: Vec<Override<'t>>,
 }
@@ -72,12 +70,6 @@ pub(super) enum MatrixQuantity {
     Rtt,
     /// One-way delays from the row to the column.
     Delay,
-}
-
-/// The rule `intra-zone` or `inter-zone`.
-pub(super) struct ZoneRule {
-    pub(super) key: Range<usize>,
-    pub(super) patch: LinkPatch,
 }
 
 /// One `[[links.override]]`.
@@ -111,19 +103,19 @@ pub(super) fn read<'t>(
     };
     let (nodes, zones) = (top.take("nodes"), top.take("zones"));
     if nodes.is_none() && zones.is_none() && !is_misplaced("nodes") {
-        findings.push(
-            Finding::new(0..0, "a topology needs nodes")
-                .label("`nodes` and `zones` are missing")
-                .help("add `nodes = \"n[1-9]\"`, or `[zones]` and `Z1 = \"n[1-3]\"`"),
-        );
+        Finding::new(0..0, "a topology needs nodes")
+            .label("`nodes` and `zones` are missing")
+            .help("add `nodes = \"n[1-9]\"`, or `[zones]` and `Z1 = \"n[1-3]\"`")
+            .report(findings);
     }
     let zones = zones.map_or_else(|| Some(Vec::new()), |zones| read_zones(zones, findings));
+    // The number of zones, including those with an invalid name.
     let zone_count = zones.as_ref().map(|zones| zones.iter().filter(|group| !group.is_outside()).count());
     let mut groups = zones.unwrap_or_default();
     groups.extend(nodes.map(|nodes| read_group(None, nodes, findings)));
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
-        Some(links) => read_links(links, tables, findings),
+        Some(links) => read_links(links, zone_count, tables, findings),
         // `Table::close` reports keys of `[links]` above the header as unknown keys.
         None if top.has_any(&key_advice::OF_LINKS_TABLE) => Links::default(),
         None => {
@@ -136,14 +128,15 @@ pub(super) fn read<'t>(
     // `crate::inventory` reads this table.
     top.skip("inventory");
     top.close(findings);
-    Document { name, groups, zone_count, links }
+    Document { name, groups, links }
 }
 
 fn read_name<'t>(entry: Option<TableEntry<'t>>, findings: &mut Vec<Finding>) -> &'t str {
     let Some(entry) = entry else {
-        findings.push(
-            Finding::new(0..0, "a topology needs a name").label("`name` is missing").help("add `name = \"my-wan\"`"),
-        );
+        Finding::new(0..0, "a topology needs a name")
+            .label("`name` is missing")
+            .help("add `name = \"my-wan\"`")
+            .report(findings);
         return "";
     };
     let Some(name) = entry.string(findings) else { return "" };
@@ -171,7 +164,7 @@ fn read_group<'t>(zone: Option<ZoneName>, entry: TableEntry<'t>, findings: &mut 
             Some(zone) => (format!("the zone `{zone}` is empty"), "add a node, or remove the zone"),
             None => ("`nodes` is empty".to_owned(), "if all nodes are in zones, remove `nodes`"),
         };
-        findings.push(Finding::new(entry.key_span(), message).label("no nodes").help(help));
+        Finding::new(entry.key_span(), message).label("no nodes").help(help).report(findings);
     }
     let is_complete = findings.len() == before;
     Group { zone, key: Spanned::new(entry.key_span(), entry.key()), members, is_complete }
@@ -181,49 +174,59 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<
     let mut table = entry.table("the zones", findings)?;
     let zones = table.take_rest();
     if zones.is_empty() {
-        findings.push(
-            Finding::new(entry.key_span(), "`zones` is empty")
-                .label("no zones")
-                .help("add `Z1 = \"n[1-3]\"`, or remove `zones`"),
-        );
+        Finding::new(entry.key_span(), "`zones` is empty")
+            .label("no zones")
+            .help("add `Z1 = \"n[1-3]\"`, or remove `zones`")
+            .report(findings);
     }
     let groups = zones.into_iter().filter_map(|zone| {
         if let Some(key) = ["name", "nodes"].into_iter().find(|key| *key == zone.key()) {
-            findings.push(
-                Finding::new(zone.key_span(), format!("`{key}` in `[zones]` would be a zone"))
-                    .label("a key belongs to the header above it")
-                    .help(format!("move `{key}` above `[zones]`, or rename the zone")),
-            );
+            Finding::new(zone.key_span(), format!("`{key}` in `[zones]` would be a zone"))
+                .label("a key belongs to the header above it")
+                .help(format!("move `{key}` above `[zones]`, or rename the zone"))
+                .report(findings);
             return (key == "nodes").then(|| read_group(None, zone, findings));
         }
         let name = zone.key().parse::<ZoneName>();
         if let Err(error) = &name {
-            findings.push(
-                Finding::new(zone.key_span(), format!("`{}` is not a zone's name", zone.key()))
-                    .label(error.to_string())
-                    .help(NAME_HELP),
-            );
+            Finding::new(zone.key_span(), format!("`{}` is not a zone's name", zone.key()))
+                .label(error.to_string())
+                .help(NAME_HELP)
+                .report(findings);
         }
         Some(read_group(name.ok(), zone, findings))
     });
     Some(groups.collect())
 }
 
-fn read_links<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Links<'t> {
+/// Reads `[links]`. `zone_count` is `None` if `zones` is not a table.
+fn read_links<'t>(
+    entry: TableEntry<'t>,
+    zone_count: Option<usize>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Links<'t> {
     let Some(mut table) = entry.table("`links`", findings) else { return Links::default() };
     if table.is_empty() {
-        findings.push(
-            Finding::new(entry.key_span(), "`[links]` is empty")
-                .label("no rule")
-                .help("add `default = { rtt = \"0ms\" }`"),
-        );
+        Finding::new(entry.key_span(), "`[links]` is empty")
+            .label("no rule")
+            .help("add `default = { rtt = \"0ms\" }`")
+            .report(findings);
     }
     let default = table.take("default").map(|rule| read_rule(rule, tables, findings)).unwrap_or_default();
-    let mut zone_rule = |key| {
-        let rule: TableEntry<'_> = table.take(key)?;
-        Some(ZoneRule { key: rule.key_span(), patch: read_rule(rule, tables, findings) })
+    let mut zone_rule = |key, least_zones, message| {
+        let Some(rule) = table.take(key) else { return LinkPatch::default() };
+        let patch = read_rule(rule, tables, findings);
+        if let Some(zones) = zone_count.filter(|zones| *zones < least_zones) {
+            Finding::new(rule.key_span(), message)
+                .label(if zones == 0 { "there are no zones" } else { "there is only one zone" })
+                .help("write `default` for all links, or add a zone to `[zones]`")
+                .report(findings);
+        }
+        patch
     };
-    let (intra_zone, inter_zone) = (zone_rule("intra-zone"), zone_rule("inter-zone"));
+    let intra_zone = zone_rule("intra-zone", 1, "`intra-zone` needs a zone");
+    let inter_zone = zone_rule("inter-zone", 2, "`inter-zone` needs two zones");
     let matrix = read_matrix(table.take("matrix"), table.take("matrix-is"), findings);
     let overrides =
         table.take("override").map(|overrides| read_overrides(overrides, tables, findings)).unwrap_or_default();
@@ -237,11 +240,10 @@ fn read_matrix<'t>(
     findings: &mut Vec<Finding>,
 ) -> Option<MatrixReference<'t>> {
     if let (None, Some(quantity)) = (&matrix, &quantity) {
-        findings.push(
-            Finding::new(quantity.key_span(), "`matrix-is` needs `matrix`")
-                .label("there is no matrix")
-                .help("add `matrix = \"regions.csv\"`, or remove `matrix-is`"),
-        );
+        Finding::new(quantity.key_span(), "`matrix-is` needs `matrix`")
+            .label("there is no matrix")
+            .help("add `matrix = \"regions.csv\"`, or remove `matrix-is`")
+            .report(findings);
     }
     let quantity = quantity.map_or(Some(MatrixQuantity::Rtt), |entry| {
         let help = "write \"rtt\" for round-trip times, \"delay\" for delays from the row to the column";
@@ -259,11 +261,11 @@ fn read_rule(entry: TableEntry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Fi
 
 fn read_overrides<'t>(entry: TableEntry<'t>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> Vec<Override<'t>> {
     if entry.value().get_ref().is_table() {
-        findings.push(entry.wrong_type("an array of tables").help("write two brackets: `[[links.override]]`"));
+        entry.wrong_type("an array of tables").help("write two brackets: `[[links.override]]`").report(findings);
         return Vec::new();
     }
     if entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
-        findings.push(Finding::new(entry.key_span(), "`override` is empty").help("remove it"));
+        Finding::new(entry.key_span(), "`override` is empty").help("remove it").report(findings);
     }
     let overrides = entry.tables("an override", findings);
     overrides.into_iter().filter_map(|(span, table)| read_override(span, table, tables, findings)).collect()
@@ -284,23 +286,17 @@ fn read_override<'t>(
         (None, Some(from), Some(to)) => read_from_to(from, to, findings),
         (Some(between), Some(other), _) | (Some(between), None, Some(other)) => {
             let message = format!("`between` and `{}` exclude each other", other.key());
-            findings.push(between.conflict(other, &message, ENDS));
-            None
+            between.conflict(other, &message, ENDS).refuse(findings)
         }
         (None, Some(half), None) | (None, None, Some(half)) => {
             let missing = if half.key() == "from" { "to" } else { "from" };
             let message = format!("`{}` needs `{missing}`", half.key());
-            findings.push(Finding::new(half.key_span(), message).help(ENDS));
-            None
+            Finding::new(half.key_span(), message).help(ENDS).refuse(findings)
         }
-        (None, None, None) => {
-            findings.push(
-                Finding::new(span.clone(), "this override has no ends")
-                    .label("no `between`, `from` or `to`")
-                    .help(ENDS),
-            );
-            None
-        }
+        (None, None, None) => Finding::new(span.clone(), "this override has no ends")
+            .label("no `between`, `from` or `to`")
+            .help(ENDS)
+            .refuse(findings),
     };
     let patch = parameters::take(&mut table, span.clone(), both_ways, tables, findings);
     table.close(findings);
@@ -314,8 +310,7 @@ type Ends<'t> = (Vec<Word<'t>>, Vec<Word<'t>>);
 fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<Ends<'t>> {
     const HELP: &str = "`between` has two ends, as in `between = [\"Z1\", \"Z2\"]`";
     let Some(array) = entry.value().get_ref().as_array() else {
-        findings.push(entry.wrong_type("an array of two strings").help(HELP));
-        return None;
+        return entry.wrong_type("an array of two strings").help(HELP).refuse(findings);
     };
     let words = entry.words(findings)?;
     match &words[..] {
@@ -324,8 +319,7 @@ fn read_between<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Optio
         _ if array.len() != words.len() => None,
         _ => {
             let label = format!("{} here", array.len());
-            findings.push(Finding::new(entry.key_span(), "`between` needs two ends").label(label).help(HELP));
-            None
+            Finding::new(entry.key_span(), "`between` needs two ends").label(label).help(HELP).refuse(findings)
         }
     }
 }
@@ -334,10 +328,9 @@ fn read_from_to<'t>(from: TableEntry<'t>, to: TableEntry<'t>, findings: &mut Vec
     let mut end = |entry: TableEntry<'t>| {
         let words = entry.words(findings)?;
         if words.is_empty() && entry.value().get_ref().as_array().is_some_and(|array| array.is_empty()) {
-            findings.push(
-                Finding::new(entry.key_span(), format!("`{}` is empty", entry.key()))
-                    .help("write a zone, a node, a hostlist, or \"*\" for all nodes"),
-            );
+            Finding::new(entry.key_span(), format!("`{}` is empty", entry.key()))
+                .help("write a zone, a node, a hostlist, or \"*\" for all nodes")
+                .report(findings);
         }
         Some(words)
     };

@@ -2,9 +2,12 @@
 //!
 //! A user may give a file to the wrong command. With the kind, the command prints one clear error.
 
-use toml::de::{DeTable, DeValue};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
-use super::diagnostic::Finding;
+use super::{MAX_FILE_BYTES, csv, diagnostic::Finding};
 
 /// The kinds of files that netemctl reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,8 +33,17 @@ impl FileKind {
         }
     }
 
+    /// Parses the TOML of a file of this kind.
+    pub(crate) fn parse(self, text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
+        let file = parse_toml(text)?;
+        match self.reject_other_kind(file.get_ref()) {
+            None => Ok(file),
+            Some(other_kind) => Err(vec![other_kind]),
+        }
+    }
+
     /// The error for a file that is certainly of another kind. `None` for all other files.
-    pub(crate) fn reject_other_kind(self, file: &DeTable<'_>) -> Option<Finding> {
+    fn reject_other_kind(self, file: &DeTable<'_>) -> Option<Finding> {
         let found = Self::of(file).filter(|found| *found != self)?;
         let finding = Finding::new(0..0, format!("this is {}, not {}", found.name(), self.name()));
         Some(match (found, self) {
@@ -61,4 +73,20 @@ impl FileKind {
             }
         }
     }
+}
+
+/// Parses the TOML of a file.
+pub(crate) fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
+        return Err(vec![Finding::new(0..0, message).help("use hostlists such as \"n[1-9]\", and zones")]);
+    }
+    DeTable::parse(text).map_err(|error| {
+        if csv::is_probable(text) {
+            let help = "name the matrix in a topology: `matrix = \"FILE.csv\"` in `[links]`";
+            return vec![Finding::new(0..0, "this is a CSV file, not a TOML file").help(help)];
+        }
+        let end = text.trim_end().len();
+        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
+    })
 }

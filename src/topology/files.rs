@@ -92,8 +92,8 @@ pub(super) struct AttachedFile<'s> {
 
 impl AttachedFile<'_> {
     /// A span of this file.
-    pub(super) fn span(&self, span: Range<usize>) -> SourceSpan {
-        SourceSpan { file: File::Attached(Arc::clone(&self.name)), span }
+    pub(super) fn span(&self, span: &Range<usize>) -> SourceSpan {
+        SourceSpan::new(File::Attached(Arc::clone(&self.name)), span)
     }
 }
 
@@ -109,7 +109,8 @@ impl<'s> AttachedFiles<'s> {
     ) -> Self {
         if source.files.values().map(String::len).sum::<usize>() > MAX_ATTACHED_BYTES {
             let mib = MAX_ATTACHED_BYTES / (1024 * 1024);
-            findings.push(Finding::new(0..0, format!("the files of this topology are larger than {mib} MiB together")));
+            Finding::new(0..0, format!("the files of this topology are larger than {mib} MiB together"))
+                .report(findings);
         }
         let stray = source.files.keys().find(|name| !references.names().any(|known| known == name.as_str()));
         findings.extend(

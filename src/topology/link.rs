@@ -3,11 +3,14 @@
 //! `rules` computes the link between two nodes. `patch` has the parameters of one rule. `parameters` reads the
 //! parameters from TOML.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{BitRate, Bytes, Delay, Probability, ShortTime};
+use super::{
+    json_text,
+    units::{BitRate, Bytes, Delay, Probability, ShortTime},
+};
 
 /// The network from one node to another, in addition to the LAN.
 ///
@@ -52,42 +55,33 @@ pub struct Link {
 }
 
 impl Link {
-    /// The LAN without additions.
-    pub const LAN: Self = Self {
-        delay: Delay::ZERO,
-        jitter: None,
-        loss: None,
-        corrupt: None,
-        duplicate: None,
-        reorder: None,
-        rate: None,
-        rate_per: RatePer::Node,
-        slot: None,
-        limit: None,
-        seed: None,
-    };
-
-    /// True if the link adds nothing to the LAN. A limit and a seed alone add nothing.
+    /// True if the link adds nothing to the LAN, as `Link::default()`. A limit and a seed alone add nothing.
     pub fn is_lan(&self) -> bool {
-        Self { limit: None, seed: None, ..*self } == Self::LAN
+        Self { limit: None, seed: None, ..*self } == Self::default()
     }
 
     /// The parameters that the link has.
     pub fn parameters(&self) -> impl Iterator<Item = Parameter> + use<> {
-        let Self { delay, jitter, loss, corrupt, duplicate, reorder, rate, rate_per: _, slot, limit, seed } = *self;
-        let parameters = [
-            (Parameter::Delay, delay > Delay::ZERO),
-            (Parameter::Jitter, jitter.is_some()),
-            (Parameter::Loss, loss.is_some()),
-            (Parameter::Corrupt, corrupt.is_some()),
-            (Parameter::Duplicate, duplicate.is_some()),
-            (Parameter::Reorder, reorder.is_some()),
-            (Parameter::Rate, rate.is_some()),
-            (Parameter::Slot, slot.is_some()),
-            (Parameter::Limit, limit.is_some()),
-            (Parameter::Seed, seed.is_some()),
-        ];
-        parameters.into_iter().filter_map(|(parameter, is_set)| is_set.then_some(parameter))
+        let link = *self;
+        Parameter::ALL.into_iter().filter(move |parameter| Self::default().with(*parameter, &link) != Self::default())
+    }
+
+    /// The link with one parameter of another link.
+    #[must_use]
+    pub(super) fn with(mut self, parameter: Parameter, other: &Self) -> Self {
+        match parameter {
+            Parameter::Delay => self.delay = other.delay,
+            Parameter::Jitter => self.jitter = other.jitter,
+            Parameter::Loss => self.loss = other.loss,
+            Parameter::Corrupt => self.corrupt = other.corrupt,
+            Parameter::Duplicate => self.duplicate = other.duplicate,
+            Parameter::Reorder => self.reorder = other.reorder,
+            Parameter::Rate => (self.rate, self.rate_per) = (other.rate, other.rate_per),
+            Parameter::Slot => self.slot = other.slot,
+            Parameter::Limit => self.limit = other.limit,
+            Parameter::Seed => self.seed = other.seed,
+        }
+        self
     }
 }
 
@@ -203,16 +197,12 @@ impl fmt::Display for Distribution {
     }
 }
 
-impl From<Distribution> for String {
-    fn from(distribution: Distribution) -> Self {
-        distribution.to_string()
-    }
-}
+json_text!(Distribution);
 
-impl TryFrom<String> for Distribution {
-    type Error = String;
+impl FromStr for Distribution {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let named = Self::NAMED.into_iter().find(|(name, _)| *name == text).map(|(_, named)| named);
         let table = || {
             let id = u32::from_str_radix(text.strip_prefix("table-")?, 16).ok()?;

@@ -49,30 +49,32 @@ const CERTAINLY_ONE_WAY: u64 = 2;
 pub(super) struct Matrix {
     file: Arc<str>,
     groups: Vec<Range<NodeId>>,
-    /// Sorted by `from`.
-    rows: Vec<Row>,
-}
-
-#[derive(Clone, Debug)]
-struct Row {
-    from: Range<NodeId>,
-    /// Sorted by `to`.
+    /// Sorted by `from`, then by `to`.
     cells: Vec<Cell>,
 }
 
 /// The delay of the links from one group of nodes to another.
 #[derive(Clone, Debug)]
 pub(super) struct Cell {
+    from: Range<NodeId>,
     pub(super) to: Range<NodeId>,
     pub(super) delay: Delay,
     span: Range<usize>,
 }
 
+impl Cell {
+    /// The first node of the row and of the column. They identify the cell, because no two cells have a link in common.
+    fn key(&self) -> (NodeId, NodeId) {
+        (self.from.start, self.to.start)
+    }
+}
+
 impl Matrix {
     /// The cells of the row that contains a node.
     pub(super) fn cells_from(&self, from: NodeId) -> &[Cell] {
-        let next = self.rows.partition_point(|row| row.from.end <= from);
-        self.rows.get(next).filter(|row| row.from.contains(&from)).map(|row| &row.cells[..]).unwrap_or_default()
+        let first = self.cells.partition_point(|cell| cell.from.end <= from);
+        let behind = self.cells.partition_point(|cell| cell.from.start <= from);
+        self.cells.get(first..behind).unwrap_or_default()
     }
 
     /// The cell that sets the delay from one node to another.
@@ -83,7 +85,7 @@ impl Matrix {
     }
 
     pub(super) fn span_of(&self, cell: &Cell) -> SourceSpan {
-        SourceSpan { file: self.file(), span: cell.span.clone() }
+        SourceSpan::new(self.file(), &cell.span)
     }
 
     /// The span of the cell for two nodes in the text of the file, even if the cell is empty.
@@ -92,8 +94,7 @@ impl Matrix {
         let mut rows = csv::rows(text);
         let column = rows.next()?.cells().skip(1).position(|cell| has(&cell.text, to))?;
         let row = rows.find(|row| row.cells().next().is_some_and(|cell| has(&cell.text, from)))?;
-        let span = row.cells().nth(column + 1)?.span;
-        Some(SourceSpan { file: self.file(), span })
+        Some(SourceSpan::new(self.file(), &row.cells().nth(column + 1)?.span))
     }
 
     pub(super) fn file(&self) -> File {
@@ -106,7 +107,7 @@ impl Matrix {
     }
 
     pub(super) fn least_delay(&self) -> Option<Delay> {
-        self.rows.iter().flat_map(|row| &row.cells).map(|cell| cell.delay).min()
+        self.cells.iter().map(|cell| cell.delay).min()
     }
 }
 
@@ -120,37 +121,14 @@ pub(super) fn read(
     let file = files.open(&reference.file, findings)?;
     let (headings, mistakes) = (HashMap::new(), Mistakes::default());
     let mut reader = Reader { file: &file, members, quantity: reference.quantity?, headings, choice: None, mistakes };
-    let values = reader.read();
+    let mut cells = reader.read();
     let Reader { headings, mistakes, .. } = reader;
     let is_right = mistakes.count == 0;
     findings.extend(mistakes.into_findings());
     let mut groups: Vec<_> = headings.into_values().map(|heading| heading.nodes).collect();
     groups.sort_unstable_by_key(|nodes| nodes.start);
-    is_right.then(|| Matrix { file: file.name, groups, rows: rows(values) })
-}
-
-/// The value of a cell that is not empty.
-struct CellValue {
-    from: Range<NodeId>,
-    to: Range<NodeId>,
-    delay: Delay,
-    span: Range<usize>,
-}
-
-impl CellValue {
-    /// The first node of the row and of the column. They identify the cell, because no two cells have a link in common.
-    fn key(&self) -> (NodeId, NodeId) {
-        (self.from.start, self.to.start)
-    }
-}
-
-fn rows(mut values: Vec<CellValue>) -> Vec<Row> {
-    values.sort_unstable_by_key(CellValue::key);
-    let rows = values.chunk_by(|a, b| a.from == b.from).map(|row| {
-        let cell = |value: &CellValue| Cell { to: value.to.clone(), delay: value.delay, span: value.span.clone() };
-        Row { from: row[0].from.clone(), cells: row.iter().map(cell).collect() }
-    });
-    rows.collect()
+    cells.sort_unstable_by_key(Cell::key);
+    is_right.then_some(Matrix { file: file.name, groups, cells })
 }
 
 /// The heading of a row or a column.
@@ -204,7 +182,7 @@ impl Mistakes {
 
 impl Reader<'_> {
     /// The values of all cells. An RTT gives two values: one for each direction.
-    fn read(&mut self) -> Vec<CellValue> {
+    fn read(&mut self) -> Vec<Cell> {
         let mut rows = csv::rows(self.file.text);
         let Some(header) = rows.next() else {
             let help = "write a header row such as `ms,Z1,Z2`, and a row such as `Z1,,150` for each zone";
@@ -246,7 +224,7 @@ impl Reader<'_> {
     }
 
     fn report(&mut self, kind: &str, span: Range<usize>, message: &str, help: &str) {
-        self.mistakes.report(kind, Finding::new(self.file.span(span), message).help(help));
+        self.mistakes.report(kind, Finding::new(self.file.span(&span), message).help(help));
     }
 
     /// The text of a cell. Reports a cell with wrong quotes.
@@ -301,15 +279,15 @@ impl Reader<'_> {
         let (Some(nodes), Some(member)) = (self.members.nodes_called(name), self.members.named(name)) else {
             let error = UnknownName::new(name, self.members.names());
             let choice = self.choice.get_or_insert_with(|| self.members.describe());
-            let finding = Finding::new(self.file.span(span), error.message()).label(error.label()).help(&**choice);
+            let finding = Finding::new(self.file.span(&span), error.message()).label(error.label()).help(&**choice);
             self.mistakes.report(&error.message(), finding);
             return None;
         };
         match names.entry(name.to_owned()) {
             Entry::Occupied(first) => {
-                let finding = Finding::new(self.file.span(span), format!("there are two {axis}s of `{name}`"))
+                let finding = Finding::new(self.file.span(&span), format!("there are two {axis}s of `{name}`"))
                     .label("again here")
-                    .related(self.file.span(first.get().clone()), "the first one")
+                    .related(self.file.span(first.get()), "the first one")
                     .help("remove one of them");
                 self.mistakes.report("twice", finding);
                 None
@@ -329,7 +307,7 @@ impl Reader<'_> {
         unit: Option<&str>,
         columns: &[Option<Heading>],
         names: &mut HashMap<String, Range<usize>>,
-        values: &mut Vec<CellValue>,
+        values: &mut Vec<Cell>,
     ) {
         let mut cells = row.cells();
         let Some(from) = cells.next().map(|cell| self.heading("row", &cell, names)) else { return };
@@ -355,7 +333,7 @@ impl Reader<'_> {
             if from.nodes.is_empty() || to.nodes.is_empty() {
                 continue;
             }
-            values.push(CellValue { from: from.nodes.clone(), to: to.nodes.clone(), delay, span: cell.span });
+            values.push(Cell { from: from.nodes.clone(), to: to.nodes.clone(), delay, span: cell.span });
         }
         if count != columns.len() {
             let cells = if count == 1 { "cell" } else { "cells" };
@@ -394,14 +372,14 @@ impl Reader<'_> {
     }
 
     /// Adds the opposite direction of each RTT. Reports pairs with two different RTTs.
-    fn complete_rtts(&mut self, values: &mut Vec<CellValue>) {
-        values.sort_unstable_by_key(CellValue::key);
+    fn complete_rtts(&mut self, values: &mut Vec<Cell>) {
+        values.sort_unstable_by_key(Cell::key);
         let (mut opposites, mut differing) = (Vec::new(), Vec::new());
         for value in values.iter().filter(|value| value.from != value.to) {
-            match values.binary_search_by_key(&(value.to.start, value.from.start), CellValue::key) {
+            match values.binary_search_by_key(&(value.to.start, value.from.start), Cell::key) {
                 Err(_) => {
-                    let CellValue { from, to, delay, span } = value;
-                    let opposite = CellValue { from: to.clone(), to: from.clone(), delay: *delay, span: span.clone() };
+                    let Cell { from, to, delay, span } = value;
+                    let opposite = Cell { from: to.clone(), to: from.clone(), delay: *delay, span: span.clone() };
                     opposites.push(opposite);
                 }
                 Ok(index) if value.span.start < values[index].span.start && value.delay != values[index].delay => {
@@ -422,9 +400,9 @@ impl Reader<'_> {
             "two measurements of one RTT differ: leave one of them empty, or write their mean in both"
         };
         for (first, second) in differing {
-            let finding = Finding::new(self.file.span(second.span.clone()), "the two directions have different RTTs")
+            let finding = Finding::new(self.file.span(&second.span), "the two directions have different RTTs")
                 .label((second.delay + second.delay).to_string())
-                .related(self.file.span(first.span.clone()), (first.delay + first.delay).to_string())
+                .related(self.file.span(&first.span), (first.delay + first.delay).to_string())
                 .help(help);
             self.mistakes.report("asymmetric", finding);
         }
@@ -443,9 +421,9 @@ impl Reader<'_> {
             match zone {
                 Some((zone, around)) if heading.nodes.start < around.nodes.end => {
                     let message = format!("the matrix has the node `{name}` and its zone `{zone}`");
-                    let finding = Finding::new(self.file.span(heading.span.clone()), message)
+                    let finding = Finding::new(self.file.span(&heading.span), message)
                         .label("the node")
-                        .related(self.file.span(around.span.clone()), "the zone")
+                        .related(self.file.span(&around.span), "the zone")
                         .help("remove one of them; an override can describe the node's links");
                     self.mistakes.report("overlap", finding);
                 }

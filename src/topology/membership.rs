@@ -28,11 +28,10 @@ pub(super) fn read(groups: &[Group<'_>], findings: &mut Vec<Finding>) -> Members
     let members = reader.members;
     let is_complete = findings.len() == before && groups.iter().all(|group| group.is_complete);
     if let (Some(group), true) = (groups.first(), is_complete && members.nodes().len() < 2) {
-        findings.push(
-            Finding::new(group.key.span(), "a topology needs at least two nodes")
-                .label("one node has no links")
-                .help("add a node: \"n[1-2]\""),
-        );
+        Finding::new(group.key.span(), "a topology needs at least two nodes")
+            .label("one node has no links")
+            .help("add a node: \"n[1-2]\"")
+            .report(findings);
     }
     let words = groups.iter().flat_map(|group| &group.members);
     findings.extend(warnings::ranges_without_brackets(words, &members.nodes().iter()));

@@ -36,7 +36,7 @@
 //!
 //! Three passes read a topology file: `document` reads the TOML, `membership` the nodes and zones, `resolve` the rules.
 //! If the passes find no error, `conflicts` checks the rules against each other. Each pass continues after a mistake,
-//! so one [`Rejected`] reports the mistakes of all passes.
+//! so one [`FileReport`] reports the mistakes of all passes.
 
 mod change;
 mod coherence;
@@ -47,6 +47,7 @@ mod document;
 mod file_kind;
 mod files;
 pub mod hostlist;
+mod json_text;
 mod key_advice;
 mod link;
 mod matrix;
@@ -74,32 +75,31 @@ mod warnings;
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use toml::{Spanned, de::DeTable};
 
 pub use self::{
     change::LinkChange,
     coherence::{Incoherence, incoherence},
-    diagnostic::{Problem, Rejected, Related, Severity, Warnings},
+    diagnostic::{FileReport, Problem, Related, Severity},
     link::{
         Chance, Distribution, Jitter, Link, Loss, LossModel, Parameter, Rate, RatePer, Reorder, Slot, Spacing, TableId,
         Undelayed,
     },
     name::{MAX_NAME_CHARS, NameError, NodeName, ZoneName},
-    scopes::Scope,
+    scopes::LinkScope,
     source::{Origin, Source},
     units::{BitRate, Bytes, Delay, Probability, QuantityError, QuantityMistake, Rtt},
     unknown_name::UnknownName,
 };
 /// Items for the other readers of TOML files: `inventory` and the agent's configuration.
 pub(crate) use self::{
-    diagnostic::Finding,
-    file_kind::FileKind,
+    diagnostic::{Finding, Reported},
+    file_kind::{FileKind, parse_toml},
     hostlist::Hostlist,
+    json_text::json_text,
     name::NAME_HELP,
     parameters::integer,
     reader::{Table, TableEntry, Word},
     source::Lines,
-    suggest::{did_you_mean, nearest},
     warnings::ranges_without_brackets,
 };
 use self::{
@@ -148,7 +148,7 @@ impl Topology {
     /// # Errors
     ///
     /// All mistakes in the files. If the TOML is invalid, only its first mistake.
-    pub fn parse(source: Source) -> Result<Self, Rejected> {
+    pub fn parse(source: Source) -> Result<Self, FileReport> {
         Self::parse_without(source, &BTreeMap::new())
     }
 
@@ -159,7 +159,10 @@ impl Topology {
     /// # Errors
     ///
     /// All mistakes in the files. If the TOML is invalid, only its first mistake.
-    pub fn load(mut source: Source, mut attach: impl FnMut(&str) -> Result<String, String>) -> Result<Self, Rejected> {
+    pub fn load(
+        mut source: Source,
+        mut attach: impl FnMut(&str) -> Result<String, String>,
+    ) -> Result<Self, FileReport> {
         let mut unreadable = BTreeMap::new();
         for name in source.references() {
             match attach(&name) {
@@ -170,13 +173,13 @@ impl Topology {
         Self::parse_without(source, &unreadable)
     }
 
-    fn parse_without(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, Rejected> {
+    fn parse_without(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, FileReport> {
         let mut findings = Vec::new();
         match read(&source, unreadable, &mut findings) {
             Some((name, members, rules, tables)) => {
                 Ok(Self { source, name, members, rules, tables, warnings: findings })
             }
-            None => Err(Rejected::new(source, findings)),
+            None => Err(FileReport::new(source, findings)),
         }
     }
 
@@ -222,8 +225,8 @@ impl Topology {
     /// The line that sets a parameter of a link. `None` if no rule sets the parameter.
     pub fn origin(&self, from: &NodeName, to: &NodeName, parameter: Parameter) -> Option<Origin> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
-        let SourceSpan { file, span } = self.rules.of_node(from, &self.members).span_of(to, parameter)?;
-        let (line, _) = Lines::of(self.source.text_of(&file)?).position(span.start);
+        let SourceSpan { file, start, .. } = self.rules.of_node(from, &self.members).span_of(to, parameter)?;
+        let (line, _) = Lines::of(self.source.text_of(&file)?).position(start);
         Some(Origin { path: self.source.name_of(&file), line })
     }
 
@@ -246,17 +249,17 @@ impl Topology {
     /// Every distinct link, with a description of the pairs of nodes that have this link.
     ///
     /// Takes time in proportion to the square of the number of zones.
-    pub fn distinct_links(&self) -> Vec<(Link, Vec<Scope>)> {
+    pub fn distinct_links(&self) -> Vec<(Link, Vec<LinkScope>)> {
         scopes::distinct_links(&self.rules, &self.members)
     }
 
     /// The warnings about the file: probable mistakes in a valid file.
     ///
     /// Takes time in proportion to the square of the number of zones.
-    pub fn warnings(&self) -> Warnings {
+    pub fn warnings(&self) -> FileReport {
         let mut findings = self.warnings.clone();
         warnings::find(self, &mut findings);
-        Warnings::new(self.source.clone(), findings)
+        FileReport::new(self.source.clone(), findings)
     }
 
     /// The round-trip time between two nodes: the sum of the delays of both directions.
@@ -289,9 +292,9 @@ impl PartialEq for Topology {
 impl Eq for Topology {}
 
 impl TryFrom<Source> for Topology {
-    type Error = Rejected;
+    type Error = FileReport;
 
-    fn try_from(source: Source) -> Result<Self, Rejected> {
+    fn try_from(source: Source) -> Result<Self, FileReport> {
         Self::parse(source)
     }
 }
@@ -309,11 +312,7 @@ fn read(
     findings: &mut Vec<Finding>,
 ) -> Option<(String, Members, Rules, Tables)> {
     let text = &source.text;
-    let table = parse_toml(text).map_err(|errors| findings.extend(errors)).ok()?;
-    if let Some(other_kind) = FileKind::Topology.reject_other_kind(table.get_ref()) {
-        findings.push(other_kind);
-        return None;
-    }
+    let table = FileKind::Topology.parse(text).map_err(|errors| findings.extend(errors)).ok()?;
     let references = References::of(table.get_ref());
     let files = AttachedFiles::of(source, unreadable, &references, findings);
     let named = tables::read(&references.tables, &files, findings);
@@ -326,20 +325,4 @@ fn read(
     }
     let is_right = !findings.iter().any(Finding::is_error);
     is_right.then(|| (document.name.to_owned(), members, rules, named.tables))
-}
-
-/// Parses the TOML of a file.
-pub(crate) fn parse_toml(text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
-    if text.len() > MAX_FILE_BYTES {
-        let message = format!("the file is larger than {} MiB", MAX_FILE_BYTES / (1024 * 1024));
-        return Err(vec![Finding::new(0..0, message).help("use hostlists such as \"n[1-9]\", and zones")]);
-    }
-    DeTable::parse(text).map_err(|error| {
-        if csv::is_probable(text) {
-            let help = "name the matrix in a topology: `matrix = \"FILE.csv\"` in `[links]`";
-            return vec![Finding::new(0..0, "this is a CSV file, not a TOML file").help(help)];
-        }
-        let end = text.trim_end().len();
-        vec![Finding::new(error.span().unwrap_or(end..end), format!("not valid TOML: {}", error.message()))]
-    })
 }

@@ -6,6 +6,8 @@ use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
+use super::json_text;
+
 /// The largest number of characters of a name.
 ///
 /// A DNS label has the same limit, so a node can have the name of its host.
@@ -140,19 +142,7 @@ macro_rules! name {
             }
         }
 
-        impl TryFrom<String> for $name {
-            type Error = NameError;
-
-            fn try_from(text: String) -> Result<Self, NameError> {
-                text.parse()
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(name: $name) -> Self {
-                name.as_str().to_owned()
-            }
-        }
+        json_text!($name);
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {

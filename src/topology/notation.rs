@@ -127,9 +127,9 @@ mod tests {
 
     #[test]
     fn a_link_is_written_in_the_notation_of_a_topology_file() {
-        assert_eq!(Link::LAN.notation(), "");
+        assert_eq!(Link::default().notation(), "");
         let plain = Loss { model: LossModel::Random(chance("0.1%", "0%")), ecn: false };
-        let link = Link { delay: "75ms".parse().unwrap(), loss: Some(plain), ..Link::LAN };
+        let link = Link { delay: "75ms".parse().unwrap(), loss: Some(plain), ..Link::default() };
         assert_eq!(link.notation(), r#"delay = "75ms", loss = "0.1%""#);
         let jitter = Jitter {
             amount: "5ms".parse().unwrap(),

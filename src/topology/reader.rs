@@ -91,7 +91,7 @@ impl<'t> Table<'t> {
                 (label, format!("the keys of {} are {}", self.what, keys()))
             };
             let message = format!("unknown key `{}` in {}", entry.key(), self.what);
-            findings.push(Finding::new(entry.key_span(), message).label(label).help(help));
+            Finding::new(entry.key_span(), message).label(label).help(help).report(findings);
         }
     }
 }
@@ -118,8 +118,7 @@ impl<'t> TableEntry<'t> {
     pub(crate) fn file_name(&self, findings: &mut Vec<Finding>) -> Option<Word<'t>> {
         let word = self.string(findings)?;
         if word.get_ref().is_empty() {
-            findings.push(Finding::new(word.span(), "the file's name is empty"));
-            return None;
+            return Finding::new(word.span(), "the file's name is empty").refuse(findings);
         }
         Some(word)
     }
@@ -135,14 +134,24 @@ impl<'t> TableEntry<'t> {
         findings: &mut Vec<Finding>,
     ) -> Option<T> {
         let Some(word) = self.value.get_ref().as_str() else {
-            findings.push(self.wrong_type(expected).help(help));
-            return None;
+            return self.wrong_type(expected).help(help).refuse(findings);
         };
-        let found = choices.iter().find(|(name, _)| *name == word);
+        self.choice_of(&Spanned::new(self.value.span(), word), choices, help, findings)
+    }
+
+    /// Reads one of the names in `choices` from a word of the value, and returns the value of the name.
+    pub(crate) fn choice_of<T: Copy>(
+        &self,
+        word: &Word<'_>,
+        choices: &[(&str, T)],
+        help: &str,
+        findings: &mut Vec<Finding>,
+    ) -> Option<T> {
+        let found = choices.iter().find(|(name, _)| name == word.get_ref());
         if found.is_none() {
-            let message = format!("`{word}` is not a value of `{}`", self.key());
-            let label = suggest::did_you_mean(word, choices.iter().map(|(name, _)| *name));
-            findings.push(Finding::new(self.value.span(), message).label(label).help(help));
+            let message = format!("`{}` is not a value of `{}`", word.get_ref(), self.key());
+            let label = suggest::did_you_mean(word.get_ref(), choices.iter().map(|(name, _)| *name));
+            Finding::new(word.span(), message).label(label).help(help).report(findings);
         }
         found.map(|&(_, value)| value)
     }
@@ -168,7 +177,7 @@ impl<'t> TableEntry<'t> {
         let tables = array.iter().filter_map(|element| {
             let table = element.get_ref().as_table();
             if table.is_none() {
-                findings.push(self.wrong_element(element, "a table"));
+                self.wrong_element(element, "a table").report(findings);
             }
             table.map(|table| (element.span(), Table::open(what, table)))
         });
@@ -186,7 +195,7 @@ impl<'t> TableEntry<'t> {
         let words = elements.filter_map(|element| {
             let word = element.get_ref().as_str();
             if word.is_none() {
-                findings.push(self.wrong_element(element, "a string"));
+                self.wrong_element(element, "a string").report(findings);
             }
             word.map(|word| Spanned::new(element.span(), word))
         });
@@ -195,7 +204,7 @@ impl<'t> TableEntry<'t> {
 
     fn expect<T>(&self, expected: &str, found: Option<T>, findings: &mut Vec<Finding>) -> Option<T> {
         if found.is_none() {
-            findings.push(self.wrong_type(expected));
+            self.wrong_type(expected).report(findings);
         }
         found
     }

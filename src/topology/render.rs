@@ -1,12 +1,12 @@
 //! Formats problems for a terminal, like rustc: each problem with its lines, carets and help.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::ops::Range;
 
-use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 use super::{
-    diagnostic::{Problem, Rejected, Related, Report, Severity, Warnings},
-    source::{File, Lines},
+    diagnostic::{FileReport, Problem, Related, Severity},
+    source::{File, Text, Texts},
 };
 
 /// The largest excerpt of a file in bytes.
@@ -15,53 +15,21 @@ use super::{
 /// whole excerpt. Without this limit, the renderer could read a large file once for each of a thousand problems.
 const MAX_EXCERPT: usize = 64 * 1024;
 
-impl Rejected {
-    /// All problems with their lines, carets and help, and a summary line at the end.
+impl FileReport {
+    /// All problems with their lines, carets and help. The report of a refused file ends with a summary line.
     ///
     /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
-        let renderer = renderer(colour, width);
-        let summary = renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]);
-        self.0.render(&renderer) + &summary + "\n"
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width);
+        let texts = self.source().texts();
+        let mut rendered: String =
+            self.problems().iter().map(|problem| texts.render(problem, &renderer) + "\n\n").collect();
+        if self.has_errors() {
+            rendered += &renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]);
+            rendered += "\n";
+        }
+        rendered
     }
-}
-
-impl Warnings {
-    /// All problems with their lines, carets and help.
-    ///
-    /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
-    pub fn render(&self, colour: bool, width: usize) -> String {
-        self.0.render(&renderer(colour, width))
-    }
-}
-
-fn renderer(colour: bool, width: usize) -> Renderer {
-    if colour { Renderer::styled() } else { Renderer::plain() }.term_width(width)
-}
-
-impl Report {
-    /// All problems, each followed by an empty line.
-    fn render(&self, renderer: &Renderer) -> String {
-        let Self { source, problems, .. } = self;
-        let attached = source.files.keys().map(|name| File::Attached(name.as_str().into()));
-        let texts = [File::Topology].into_iter().chain(attached).filter_map(|file| {
-            let text = source.text_of(&file)?;
-            let path = normalize_untrusted_str(&source.name_of(&file));
-            Some((file, Text { path, text, lines: Lines::of(text) }))
-        });
-        let texts = Texts(texts.collect());
-        problems.iter().map(|problem| texts.render(problem, renderer) + "\n\n").collect()
-    }
-}
-
-/// The files with problems.
-struct Texts<'s>(BTreeMap<File, Text<'s>>);
-
-struct Text<'s> {
-    /// The path without control characters.
-    path: String,
-    text: &'s str,
-    lines: Lines<'s>,
 }
 
 impl Texts<'_> {
@@ -95,13 +63,13 @@ impl Texts<'_> {
 
     /// The lines of a span, and the position of their first byte. `None` if the excerpt is too large.
     fn excerpt<'a>(&'a self, file: &File, span: &Range<usize>) -> Option<(Snippet<'a, Annotation<'a>>, usize)> {
-        let Text { path, text, lines } = self.0.get(file)?;
+        let Text { path, lines } = self.of(file);
         let (bytes, first_line) = lines.around(span);
         if bytes.len() > MAX_EXCERPT {
             return None;
         }
         let start = bytes.start;
-        Some((Snippet::source(&text[bytes]).line_start(first_line).path(path), start))
+        Some((Snippet::source(&lines.text[bytes]).line_start(first_line).path(path), start))
     }
 }
 

@@ -1,12 +1,12 @@
 //! Resolves the rules of a `Document` into [`Rules`]: the third pass.
 //!
-//! The pass resolves the names in overrides, and checks that each rule covers a link.
+//! The pass resolves the names in overrides, and checks that each override covers a link.
 
 use std::{collections::HashMap, ops::Range};
 
 use super::{
     diagnostic::Finding,
-    document::{Document, Override, ZoneRule},
+    document::{Document, Override},
     matrix::Matrix,
     members::Members,
     node_set::NodeSet,
@@ -23,31 +23,16 @@ pub(super) fn resolve(
     findings: &mut Vec<Finding>,
 ) -> Rules {
     let links = &document.links;
-    check_zone_rules(document, findings);
     let mut resolver = Resolver { members, found: HashMap::new(), choice: None };
     let overrides = links.overrides.iter().filter_map(|rule| resolver.resolve(rule, findings)).collect();
-    let patch = |rule: &Option<ZoneRule>| rule.as_ref().map(|rule| rule.patch.clone()).unwrap_or_default();
     Rules {
         span: links.key.clone(),
         default: links.default.clone(),
-        intra_zone: patch(&links.intra_zone),
-        inter_zone: patch(&links.inter_zone),
+        intra_zone: links.intra_zone.clone(),
+        inter_zone: links.inter_zone.clone(),
         matrix,
         overrides,
     }
-}
-
-/// Reports zone rules that cover no link.
-fn check_zone_rules(document: &Document<'_>, findings: &mut Vec<Finding>) {
-    let links = &document.links;
-    let Some(zones) = document.zone_count else { return };
-    let intra_zone = links.intra_zone.as_ref().filter(|_| zones == 0).map(|rule| (rule, "`intra-zone` needs a zone"));
-    let inter_zone = links.inter_zone.as_ref().filter(|_| zones < 2).map(|rule| (rule, "`inter-zone` needs two zones"));
-    let label = if zones == 0 { "there are no zones" } else { "there is only one zone" };
-    findings.extend(intra_zone.into_iter().chain(inter_zone).map(|(rule, message)| {
-        let help = "write `default` for all links, or add a zone to `[zones]`";
-        Finding::new(rule.key.clone(), message).label(label).help(help)
-    }));
 }
 
 struct Resolver<'m, 't> {
@@ -63,12 +48,10 @@ impl<'t> Resolver<'_, 't> {
         let (from, to) = (self.nodes(&written.from, findings), self.nodes(&written.to, findings));
         let rule = Rule { from: from?, to: to?, both_ways: written.both_ways, patch: written.patch.clone() };
         if !rule.covers_a_link() {
-            findings.push(
-                Finding::new(written.span.clone(), "this override covers no link")
-                    .label("both ends are the same node")
-                    .help("a node has no link to itself"),
-            );
-            return None;
+            return Finding::new(written.span.clone(), "this override covers no link")
+                .label("both ends are the same node")
+                .help("a node has no link to itself")
+                .refuse(findings);
         }
         Some(rule)
     }
@@ -82,7 +65,7 @@ impl<'t> Resolver<'_, 't> {
                 Ok(nodes) => ranges.extend_from_slice(nodes.ranges()),
                 Err(error) => {
                     let choice = self.choice.get_or_insert_with(|| self.members.describe());
-                    findings.push(unknown(word.span(), error, choice));
+                    unknown(word.span(), error, choice).report(findings);
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Computes the links of a topology from its rules: [`Rules`].
 //!
 //! The order of the rules is: default, zone rule, matrix, overrides in the file's order. A later rule replaces each
-//! parameter that it sets. A link that no rule covers is [`Link::LAN`]. The module never creates a table of all pairs
+//! parameter that it sets. A link that no rule covers is [`Link::default()`]. The module never creates a table of all pairs
 //! of nodes.
 
 use std::{
@@ -169,7 +169,7 @@ impl<'r> NodeRules<'r> {
     pub(super) fn covers(&self, to: NodeId) -> bool {
         self.overrides_to(to).next().is_some()
             || self.cell(to).is_some()
-            || self.general_rules(to).any(LinkPatch::has_settings)
+            || self.general_rules(to).any(|patch| patch.parameters().next().is_some())
     }
 
     /// The span of the key or the cell that sets this parameter of the link to another node.
@@ -188,7 +188,7 @@ impl<'r> NodeRules<'r> {
     }
 
     fn link_before_overrides(&self, to: NodeId) -> Link {
-        let link = self.general_rules(to).fold(Link::LAN, |link, patch| patch.over(link));
+        let link = self.general_rules(to).fold(Link::default(), |link, patch| patch.over(link));
         self.cell(to).map_or(link, |cell| Link { delay: cell.delay, ..link })
     }
 

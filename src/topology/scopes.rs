@@ -1,4 +1,4 @@
-//! Describes sets of links for people: [`Scope`], as in `between any two of Z[1-3]`.
+//! Describes sets of links for people: [`LinkScope`], as in `between any two of Z[1-3]`.
 //!
 //! Nodes that the same rules cover are one class. If all classes of a zone have the same links, a scope names the zone.
 //! The plan does not use scopes: it computes the links of each node.
@@ -19,7 +19,7 @@ use super::{
 
 /// A set of links. Hostlists name the nodes and zones.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum LinkScope {
     /// Every link of the topology.
     All,
     /// The links inside each zone of the hostlist, or between its nodes.
@@ -32,7 +32,7 @@ pub enum Scope {
     FromTo(String, String),
 }
 
-impl fmt::Display for Scope {
+impl fmt::Display for LinkScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::All => f.pad("between any two nodes"),
@@ -45,7 +45,7 @@ impl fmt::Display for Scope {
 }
 
 /// Every distinct link with its scopes, in the file's order.
-pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec<Scope>)> {
+pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec<LinkScope>)> {
     let groups = group_links(rules, members, |from, others| {
         let ranges = from.link_ranges();
         others.iter().map(|to| LinkRange::find(&ranges, (*to)?)).collect()
@@ -56,7 +56,7 @@ pub(super) fn distinct_links(rules: &Rules, members: &Members) -> Vec<(Link, Vec
 /// Links with the same value.
 pub(super) struct LinkGroup<T> {
     pub(super) value: T,
-    pub(super) scopes: Vec<Scope>,
+    pub(super) scopes: Vec<LinkScope>,
     /// One of the links.
     pub(super) example: (NodeId, NodeId),
 }
@@ -79,7 +79,7 @@ pub(super) fn group_links<T: Copy + Eq + Hash>(
     groups.sort_by_key(|(_, pairs)| pairs.first());
     let groups = groups.into_iter().map(|(&id, pairs)| {
         let (value, example) = map.values[id];
-        let scopes = if edges.len() == 1 { vec![Scope::All] } else { map.scopes(pairs) };
+        let scopes = if edges.len() == 1 { vec![LinkScope::All] } else { map.scopes(pairs) };
         LinkGroup { value, scopes, example }
     });
     groups.collect()
@@ -162,11 +162,11 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
     }
 
     /// The scopes of the links between these pairs of vertices.
-    fn scopes(&self, pairs: &BTreeSet<(usize, usize)>) -> Vec<Scope> {
+    fn scopes(&self, pairs: &BTreeSet<(usize, usize)>) -> Vec<LinkScope> {
         let mut scopes = Vec::new();
         let inside: Vec<_> = pairs.iter().filter(|(from, to)| from == to).map(|(from, _)| *from).collect();
         if !inside.is_empty() {
-            scopes.push(Scope::Inside(self.names(inside)));
+            scopes.push(LinkScope::Inside(self.names(inside)));
         }
         let (mut both_ways, mut one_way) = (BTreeMap::<_, BTreeSet<_>>::new(), BTreeMap::<_, BTreeSet<_>>::new());
         for &(from, to) in pairs.iter().filter(|(from, to)| from != to) {
@@ -179,13 +179,13 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
         let ends: BTreeSet<_> = both_ways.iter().flat_map(|(&from, to)| to.iter().copied().chain([from])).collect();
         let count: usize = both_ways.values().map(BTreeSet::len).sum();
         if ends.len() > 2 && count == ends.len() * (ends.len() - 1) / 2 {
-            scopes.push(Scope::AnyTwoOf(self.names(ends)));
+            scopes.push(LinkScope::AnyTwoOf(self.names(ends)));
         } else {
             let stars = with_equal_ends(both_ways).into_iter();
-            scopes.extend(stars.map(|(to, from)| Scope::Between(self.names(from), self.names(to))));
+            scopes.extend(stars.map(|(to, from)| LinkScope::Between(self.names(from), self.names(to))));
         }
         let one_way = with_equal_ends(one_way).into_iter();
-        scopes.extend(one_way.map(|(to, from)| Scope::FromTo(self.names(from), self.names(to))));
+        scopes.extend(one_way.map(|(to, from)| LinkScope::FromTo(self.names(from), self.names(to))));
         scopes
     }
 

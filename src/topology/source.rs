@@ -2,8 +2,9 @@
 //!
 //! The caller reads these texts from the disk.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, ops::Range, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fmt, iter, ops::Range, path::Path, sync::Arc};
 
+use annotate_snippets::normalize_untrusted_str;
 use serde::{Deserialize, Serialize};
 
 /// A topology file with its path and its attached files.
@@ -49,6 +50,16 @@ impl Source {
             File::Attached(name) => self.path_of(name),
         }
     }
+
+    /// The texts of all files, split into lines.
+    pub(super) fn texts(&self) -> Texts<'_> {
+        let attached = self.files.iter().map(|(name, text)| (File::Attached(name.as_str().into()), text));
+        let texts = iter::once((File::Topology, &self.text)).chain(attached).map(|(file, text)| {
+            let path = normalize_untrusted_str(&self.name_of(&file));
+            (file, Text { path, lines: Lines::of(text) })
+        });
+        Texts(texts.collect())
+    }
 }
 
 /// One of the files of a [`Source`].
@@ -62,29 +73,48 @@ pub(crate) enum File {
 }
 
 /// A range of bytes in one of the files. A `Range<usize>` becomes a range in the topology file.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SourceSpan {
-    pub(crate) file: File,
-    pub(crate) span: Range<usize>,
-}
-
+///
 /// Spans are ordered by file, then by position. The topology file comes first.
-impl Ord for SourceSpan {
-    fn cmp(&self, other: &Self) -> Ordering {
-        let order = |span: &Self| (span.span.start, span.span.end);
-        self.file.cmp(&other.file).then_with(|| order(self).cmp(&order(other)))
-    }
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct SourceSpan {
+    pub(super) file: File,
+    pub(super) start: usize,
+    pub(super) end: usize,
 }
 
-impl PartialOrd for SourceSpan {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
+impl SourceSpan {
+    pub(super) fn new(file: File, &Range { start, end }: &Range<usize>) -> Self {
+        Self { file, start, end }
     }
 }
 
 impl From<Range<usize>> for SourceSpan {
     fn from(span: Range<usize>) -> Self {
-        Self { file: File::Topology, span }
+        Self::new(File::Topology, &span)
+    }
+}
+
+/// The texts of all files of a [`Source`].
+pub(super) struct Texts<'s>(BTreeMap<File, Text<'s>>);
+
+/// The text of a file, and the path without control characters.
+pub(super) struct Text<'s> {
+    pub(super) path: String,
+    pub(super) lines: Lines<'s>,
+}
+
+impl<'s> Texts<'s> {
+    pub(super) fn of(&self, file: &File) -> &Text<'s> {
+        &self.0[file]
+    }
+
+    /// The path of a span's file, and the span in bytes.
+    ///
+    /// The ends of the result are on character boundaries. The span of a TOML syntax error can end inside a character.
+    pub(super) fn locate(&self, span: &SourceSpan) -> (String, Range<usize>) {
+        let Text { path, lines } = self.of(&span.file);
+        let start = lines.text.floor_char_boundary(span.start);
+        (path.clone(), start..lines.text.ceil_char_boundary(span.end.max(start)))
     }
 }
 
@@ -105,14 +135,14 @@ impl fmt::Display for Origin {
 
 /// The start of each line of a text, to convert byte positions to lines and columns.
 pub(crate) struct Lines<'a> {
-    text: &'a str,
+    pub(super) text: &'a str,
     starts: Vec<usize>,
 }
 
 impl<'a> Lines<'a> {
     pub(crate) fn of(text: &'a str) -> Self {
         let behind_breaks = text.match_indices('\n').map(|(at, _)| at + 1);
-        Self { text, starts: std::iter::once(0).chain(behind_breaks).collect() }
+        Self { text, starts: iter::once(0).chain(behind_breaks).collect() }
     }
 
     /// The line and the column of a byte, counted from 1. Columns count characters.

@@ -52,11 +52,9 @@ pub(super) fn read<'t>(
             if *known == values {
                 return Some(id);
             }
-            findings.push(
-                Finding::new(word.span(), format!("this table has the identity {id} of another table"))
-                    .help("add a value to it: identities have 24 bits"),
-            );
-            None
+            Finding::new(word.span(), format!("this table has the identity {id} of another table"))
+                .help("add a value to it: identities have 24 bits")
+                .refuse(findings)
         });
         named.ids.insert(word.get_ref(), id);
     }
@@ -75,12 +73,11 @@ fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i
     let before = findings.len();
     let mut values = Vec::new();
     for (start, word) in words(file.text) {
-        let span = file.span(start..start + word.len());
+        let span = file.span(&(start..start + word.len()));
         if values.len() == MAX_VALUES {
-            findings.push(
-                Finding::new(span, format!("a distribution table has at most {MAX_VALUES} values"))
-                    .label("too many from here on"),
-            );
+            Finding::new(span, format!("a distribution table has at most {MAX_VALUES} values"))
+                .label("too many from here on")
+                .report(findings);
             break;
         }
         match value(word) {
@@ -92,10 +89,9 @@ fn values(file: &AttachedFile<'_>, findings: &mut Vec<Finding>) -> Option<Arc<[i
         }
     }
     if values.is_empty() && findings.len() == before {
-        findings.push(
-            Finding::new(file.span(0..0), "this distribution table is empty")
-                .help("write whole numbers from -32768 to 32767, in units of 1/8192 of the jitter"),
-        );
+        Finding::new(file.span(&(0..0)), "this distribution table is empty")
+            .help("write whole numbers from -32768 to 32767, in units of 1/8192 of the jitter")
+            .report(findings);
     }
     (findings.len() == before).then(|| values.into())
 }

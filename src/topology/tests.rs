@@ -78,7 +78,7 @@ fn zone_rules_set_the_delays_of_links() {
 #[test]
 fn a_link_without_a_rule_is_the_lan() {
     let topology = topology("name = 't'\nnodes = 'a'\n[zones]\nZ = 'b'\nY = 'c'\n[links]\ninter-zone.rtt = '2ms'\n");
-    assert_eq!(topology.link(&node("a"), &node("b")), Some(Link::LAN));
+    assert_eq!(topology.link(&node("a"), &node("b")), Some(Link::default()));
     assert_eq!(delay(&topology, "b", "c"), "1ms");
 }
 
@@ -214,7 +214,7 @@ fn with_files(text: &str, files: &[(&str, &str)]) -> Source {
     Source { files: files.collect(), ..Source::new("a/test.toml", text) }
 }
 
-fn with_matrix(rules: &str, csv: &str) -> Result<Topology, Rejected> {
+fn with_matrix(rules: &str, csv: &str) -> Result<Topology, FileReport> {
     let zones = HIERARCHICAL.split_once("[links]").expect("zones").0;
     let text = format!("{zones}[links]\nmatrix = 'm.csv'\n{rules}");
     Topology::parse(with_files(&text, &[("m.csv", csv)]))
@@ -239,7 +239,7 @@ fn a_matrix_wins_over_zone_rules_and_an_override_wins_over_a_matrix() {
 fn a_matrix_of_delays_sets_each_direction_separately() {
     let topology = with_matrix("matrix-is = 'delay'\n", "us,Z1,n7\nZ1,,3\nn7,4,\n").unwrap();
     assert_eq!((delay(&topology, "n2", "n7"), delay(&topology, "n7", "n2")), ("3us".into(), "4us".into()));
-    assert_eq!(topology.link(&node("n2"), &node("n8")), Some(Link::LAN));
+    assert_eq!(topology.link(&node("n2"), &node("n8")), Some(Link::default()));
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn any_link() -> impl Strategy<Value = Link> {
                 limit,
                 seed,
             };
-            (incoherence(&link).is_none() && link != Link::LAN).then_some(link)
+            (incoherence(&link).is_none() && link != Link::default()).then_some(link)
         },
     )
 }

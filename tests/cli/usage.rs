@@ -366,15 +366,15 @@ fn all_mistakes_of_an_agents_config_are_shown_with_their_lines() {
       |
       = help: add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1
 
-    error: `allow` has no choice `bridges`
+    error: `bridges` is not a value of `allow`
      --> agent.toml:6:10
       |
     6 | allow = ['bridges', 'gateway']
-      |          ^^^^^^^^^ did you mean "bridge"?
+      |          ^^^^^^^^^ did you mean `bridge`?
       |
       = help: the choices of `allow` are "default-route", "controller", "bridge", "gateway"
 
-    error: `on-drift` has no choice `ignore`
+    error: `ignore` is not a value of `on-drift`
      --> agent.toml:7:12
       |
     7 | on-drift = 'ignore'

@@ -29,7 +29,7 @@ fn addresses() -> impl Strategy<Value = IpAddr> {
 fn profiles() -> impl Strategy<Value = Profile> {
     let plain = PROFILES.map(|(delay, limit)| Profile::plain(delay.parse().unwrap(), limit));
     // Some profiles have memory (`Profile::has_memory`), others a distribution table.
-    let link = Link { delay: plain[0].delay, rate: Some(Rate::plain("1gbit".parse().unwrap())), ..Link::LAN };
+    let link = Link { delay: plain[0].delay, rate: Some(Rate::plain("1gbit".parse().unwrap())), ..Link::default() };
     let jitter = |distribution| Some(Jitter { amount: plain[3].delay, correlation: Probability::ZERO, distribution });
     let links = [
         link,

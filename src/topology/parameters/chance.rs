@@ -2,16 +2,17 @@
 
 use super::{
     super::{
-        diagnostic::Finding,
+        diagnostic::{Finding, Reported},
         link::{Chance, Reorder, Undelayed},
         patch::Setting,
         reader::{Table, TableEntry},
         units::{Correlation, Probability},
     },
-    Reported,
+    empty,
     integer::integer,
+    missing, no_effect,
     quantity::{quantity, quantity_or},
-    report_empty, report_missing, report_refined_zero, setting,
+    setting,
 };
 
 /// The keys `probability` and `correlation` of a table.
@@ -50,13 +51,13 @@ pub(super) fn take_reorder(table: &mut Table<'_>, findings: &mut Vec<Finding>) -
     let (keys, gap) = (ChanceKeys::take(&mut inner), inner.take("gap"));
     let chance = match (gap, keys.first()) {
         (Some(gap), None) => {
-            report_missing(gap, "`probability`", "write `reorder = { probability = \"1%\", gap = 5 }`", findings);
-            Err(Reported)
+            let help = "write `reorder = { probability = \"1%\", gap = 5 }`";
+            Err(missing(gap, "`probability`", help).report(findings))
         }
         _ => keys.read(entry, findings),
     };
     if let (Some(gap), Some(probability), Ok(None)) = (gap, keys.probability, chance) {
-        report_refined_zero(gap, probability, findings);
+        no_effect(gap, probability).report(findings);
     }
     let gap = gap.map_or(Some(1), |gap| {
         let help = "one packet of every `gap` packets may overtake; the default 1 allows any packet";
@@ -86,14 +87,12 @@ impl<'t> ChanceKeys<'t> {
         let example = || format!("write `{} = {{ probability = \"1%\", correlation = \"25%\" }}`", whole.key());
         let probability = self.probability.map(|entry| quantity(entry, findings));
         let correlation = self.correlation.map(|entry| quantity(entry, findings));
-        match (self.correlation, self.probability) {
-            (None, None) => report_empty(whole, &example(), findings),
-            (Some(entry), None) => report_missing(entry, "`probability`", &example(), findings),
-            (Some(entry), Some(zero)) if probability == Some(Some(Probability::ZERO)) => {
-                report_refined_zero(entry, zero, findings);
-            }
-            _ => {}
-        }
+        findings.extend(match (self.correlation, self.probability) {
+            (None, None) => Some(empty(whole, &example())),
+            (Some(entry), None) => Some(missing(entry, "`probability`", &example())),
+            (Some(entry), Some(zero)) if probability == Some(Some(Probability::ZERO)) => Some(no_effect(entry, zero)),
+            _ => None,
+        });
         let chance = uncorrelated(probability.flatten().ok_or(Reported)?);
         let Correlation(correlation) = correlation.unwrap_or(Some(Correlation(Probability::ZERO))).ok_or(Reported)?;
         Ok(chance.map(|chance| Chance { correlation, ..chance }))

@@ -7,7 +7,7 @@ use super::{
         reader::{Table, TableEntry},
         tables::TableIds,
     },
-    report_empty,
+    empty,
 };
 
 const HELP: &str =
@@ -28,18 +28,15 @@ fn read_table(
     findings: &mut Vec<Finding>,
 ) -> Option<Distribution> {
     if inner.is_empty() {
-        report_empty(entry, "write `{ table = \"wan.dist\" }`", findings);
-        return None;
+        return empty(entry, "write `{ table = \"wan.dist\" }`").refuse(findings);
     }
     let name = inner.take("table");
     inner.close(findings);
     let name = name?.string(findings)?;
     let Some(id) = tables.get(name.get_ref()) else {
-        findings.push(
-            Finding::new(name.span(), format!("there is no distribution table `{}`", name.get_ref()))
-                .help("only a topology file can name a table: netemctl apply FILE"),
-        );
-        return None;
+        return Finding::new(name.span(), format!("there is no distribution table `{}`", name.get_ref()))
+            .help("only a topology file can name a table: netemctl apply FILE")
+            .refuse(findings);
     };
     // `tables::read` has reported the mistakes in the table.
     id.map(Distribution::Table)

@@ -38,15 +38,14 @@ where
     T: Copy + Display + TryFrom<i128> + Into<i128>,
 {
     let DeValue::Integer(written) = entry.value().get_ref() else {
-        findings.push(entry.wrong_type("an integer").help(help));
-        return None;
+        return entry.wrong_type("an integer").help(help).refuse(findings);
     };
     let (least, most) = (*range.start(), *range.end());
     let number = i128::from_str_radix(written.as_str(), written.radix()).ok();
     let number = number.filter(|number| (least.into()..=most.into()).contains(number));
     if number.is_none() {
         let message = format!("`{}` is between {least} and {most}", entry.key());
-        findings.push(Finding::new(entry.value().span(), message).help(help));
+        Finding::new(entry.value().span(), message).help(help).report(findings);
     }
     T::try_from(number?).ok()
 }
@@ -70,6 +69,5 @@ where
         DeValue::String(text) => entry.wrong_type(&expected).label(suggest::did_you_mean(text, [word])),
         _ => entry.wrong_type(&expected),
     };
-    findings.push(wrong.help(help));
-    None
+    wrong.help(help).refuse(findings)
 }

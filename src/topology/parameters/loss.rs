@@ -2,16 +2,16 @@
 
 use super::{
     super::{
-        diagnostic::Finding,
+        diagnostic::{Finding, Reported},
         link::{Loss, LossModel},
         patch::Setting,
         reader::{Table, TableEntry},
         units::Probability,
     },
-    Reported,
     chance::{self, ChanceKeys},
+    empty, missing, no_effect,
     quantity::quantity,
-    report_empty, report_missing, report_refined_zero, setting,
+    setting,
 };
 
 const HELP: &str =
@@ -39,20 +39,14 @@ pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option
     models.sort_by_key(|(key, _)| key.key_span().start);
     let model = match &models[..] {
         [(_, model)] => *model,
-        [(first, _), (second, _), ..] => {
-            findings.push(first.conflict(*second, "a loss has one model", HELP));
-            Err(Reported)
-        }
+        [(first, _), (second, _), ..] => Err(first.conflict(*second, "a loss has one model", HELP).report(findings)),
         [] => {
-            match ecn {
-                Some(ecn) => report_missing(ecn, "a loss", HELP, findings),
-                None => report_empty(entry, HELP, findings),
-            }
-            Err(Reported)
+            let finding = ecn.map_or_else(|| empty(entry, HELP), |ecn| missing(ecn, "a loss", HELP));
+            Err(finding.report(findings))
         }
     };
     if let (Some(ecn), Ok(None), Some((none, _))) = (ecn, model, models.first()) {
-        report_refined_zero(ecn, *none, findings);
+        no_effect(ecn, *none).report(findings);
     }
     let ecn = ecn.map_or(Some(false), |ecn| ecn.boolean(findings));
     inner.close(findings);
@@ -115,11 +109,10 @@ impl<'t> Transition<'t> {
     fn require(&self, model: TableEntry<'_>, meaning: &str, findings: &mut Vec<Finding>) {
         if self.entry.is_none() {
             let (model_key, key) = (model.key(), self.key);
-            findings.push(
-                Finding::new(model.key_span(), format!("`{model_key}` needs `{key}`"))
-                    .label(meaning)
-                    .help(format!("write `{model_key} = {{ {key} = \"1%\" }}`")),
-            );
+            Finding::new(model.key_span(), format!("`{model_key}` needs `{key}`"))
+                .label(meaning)
+                .help(format!("write `{model_key} = {{ {key} = \"1%\" }}`"))
+                .report(findings);
         }
     }
 

@@ -19,6 +19,7 @@ use std::ops::Range;
 use super::{
     coherence,
     diagnostic::Finding,
+    link::Parameter,
     patch::{LinkPatch, Setting},
     reader::{Table, TableEntry},
     tables::TableIds,
@@ -39,50 +40,45 @@ pub(super) fn take(
     findings: &mut Vec<Finding>,
 ) -> LinkPatch {
     let before = table.len();
-    let patch = LinkPatch {
-        delay: time::take_delay(table, both_ways, findings),
-        jitter: time::take_jitter(table, tables, findings),
-        loss: loss::take(table, findings),
-        corrupt: chance::take(table, "corrupt", findings),
-        duplicate: chance::take(table, "duplicate", findings),
-        reorder: chance::take_reorder(table, findings),
-        rate: rate::take(table, findings),
-        slot: slot::take(table, tables, findings),
-        limit: integer::take_limit(table, findings),
-        seed: integer::take_seed(table, findings),
-    };
+    let mut patch = LinkPatch::default();
+    patch.set(Parameter::Delay, time::take_delay(table, both_ways, findings), |link, delay| link.delay = delay);
+    patch.set(Parameter::Jitter, time::take_jitter(table, tables, findings), |link, jitter| link.jitter = jitter);
+    patch.set(Parameter::Loss, loss::take(table, findings), |link, loss| link.loss = loss);
+    patch.set(Parameter::Corrupt, chance::take(table, "corrupt", findings), |link, chance| link.corrupt = chance);
+    patch.set(Parameter::Duplicate, chance::take(table, "duplicate", findings), |link, chance| link.duplicate = chance);
+    patch.set(Parameter::Reorder, chance::take_reorder(table, findings), |link, reorder| link.reorder = reorder);
+    patch.set(Parameter::Rate, rate::take(table, findings), |link, (rate, per)| {
+        link.rate = rate;
+        link.rate_per = per;
+    });
+    patch.set(Parameter::Slot, slot::take(table, tables, findings), |link, slot| link.slot = slot);
+    patch.set(Parameter::Limit, integer::take_limit(table, findings), |link, limit| link.limit = limit);
+    patch.set(Parameter::Seed, integer::take_seed(table, findings), |link, seed| link.seed = seed);
     // A table with an unknown key is not reported as empty: the key is probably a misspelled parameter.
     if table.len() == before && table.is_empty() {
-        findings.push(Finding::new(span, "this link has no parameters").label("no parameter").help(PARAMETERS));
+        Finding::new(span, "this link has no parameters").label("no parameter").help(PARAMETERS).report(findings);
     }
     coherence::check_rule(&patch, findings);
     patch
 }
 
-/// An error about a value: the findings already contain the mistake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Reported;
-
 fn setting<T>(entry: TableEntry<'_>, value: T) -> Setting<T> {
     Setting { value, span: entry.key_span() }
 }
 
-/// Reports a key that needs another key, if the other key is missing.
-fn report_missing(entry: TableEntry<'_>, required: &str, help: &str, findings: &mut Vec<Finding>) {
-    let message = format!("`{}` needs {required}", entry.key());
-    findings.push(Finding::new(entry.key_span(), message).label("missing here").help(help));
+/// The finding about a key that needs another key, which is missing.
+fn missing(entry: TableEntry<'_>, required: &str, help: &str) -> Finding {
+    Finding::new(entry.key_span(), format!("`{}` needs {required}", entry.key())).label("missing here").help(help)
 }
 
-/// Reports a key without effect: the value of the key `zero` is zero.
-fn report_refined_zero(entry: TableEntry<'_>, zero: TableEntry<'_>, findings: &mut Vec<Finding>) {
-    findings.push(
-        Finding::new(entry.key_span(), format!("`{}` has no effect: `{}` is none", entry.key(), zero.key()))
-            .related(zero.key_span(), "none")
-            .help("leave one of them out"),
-    );
+/// The finding about a key without effect: the value of the key `zero` is zero.
+fn no_effect(entry: TableEntry<'_>, zero: TableEntry<'_>) -> Finding {
+    Finding::new(entry.key_span(), format!("`{}` has no effect: `{}` is none", entry.key(), zero.key()))
+        .related(zero.key_span(), "none")
+        .help("leave one of them out")
 }
 
-/// Reports an inner table that has none of the known keys.
-fn report_empty(entry: TableEntry<'_>, help: &str, findings: &mut Vec<Finding>) {
-    findings.push(Finding::new(entry.key_span(), format!("`{}` is empty", entry.key())).label("no value").help(help));
+/// The finding about an inner table that has none of the known keys.
+fn empty(entry: TableEntry<'_>, help: &str) -> Finding {
+    Finding::new(entry.key_span(), format!("`{}` is empty", entry.key())).label("no value").help(help)
 }

@@ -2,14 +2,11 @@
 
 use toml::de::DeValue;
 
-use super::{
-    super::{
-        diagnostic::Finding,
-        reader::TableEntry,
-        suggest,
-        units::{Quantity, QuantityMistake},
-    },
-    Reported,
+use super::super::{
+    diagnostic::{Finding, Reported},
+    reader::TableEntry,
+    suggest,
+    units::{Quantity, QuantityMistake},
 };
 
 /// Reads a quantity.
@@ -40,8 +37,7 @@ fn read<T: Quantity>(
         _ => {
             let or = word.map(|word| format!(", or \"{word}\"")).unwrap_or_default();
             let expected = format!("{}, as in \"{}\"{or}", T::NOTATION.name, T::NOTATION.example);
-            findings.push(entry.wrong_type(&expected));
-            return Err(Reported);
+            return Err(entry.wrong_type(&expected).report(findings));
         }
     };
     T::parse(&text).map(Some).map_err(|error| {
@@ -49,7 +45,6 @@ fn read<T: Quantity>(
             QuantityMistake::NoUnit => "a number without a unit".to_owned(),
             _ => suggest::did_you_mean(&text, word),
         };
-        findings.push(Finding::new(entry.value().span(), error.to_string()).label(label).help(error.help()));
-        Reported
+        Finding::new(entry.value().span(), error.to_string()).label(label).help(error.help()).report(findings)
     })
 }

@@ -10,8 +10,9 @@ use super::{
         reader::{Table, TableEntry},
         units::{BitRate, Bytes},
     },
+    missing, no_effect,
     quantity::{quantity, quantity_or},
-    report_missing, report_refined_zero, setting,
+    setting,
 };
 
 /// The smallest packet overhead: minus the size of the smallest packet, an Ethernet and an IPv4 header.
@@ -29,16 +30,16 @@ pub(super) fn take(table: &mut Table<'_>, findings: &mut Vec<Finding>) -> Option
     let companions = ["packet-overhead", "cell-size", "cell-overhead", "rate-per"].map(|key| table.take(key));
     let bits = entry.map(|entry| quantity_or::<BitRate>("unlimited", entry, findings));
     for companion in companions.into_iter().flatten() {
-        match (entry, bits) {
-            (None, _) => report_missing(companion, "`rate`", "write `rate = \"1gbit\"` in the same table", findings),
-            (Some(entry), Some(Ok(None))) => report_refined_zero(companion, entry, findings),
-            _ => {}
-        }
+        findings.extend(match (entry, bits) {
+            (None, _) => Some(missing(companion, "`rate`", "write `rate = \"1gbit\"` in the same table")),
+            (Some(entry), Some(Ok(None))) => Some(no_effect(companion, entry)),
+            _ => None,
+        });
     }
     let [packet_overhead, cell_size, cell_overhead, per] = companions;
     if let (Some(overhead), None) = (cell_overhead, cell_size) {
         let help = "cells of ATM, for example, are `cell-size = \"48B\"`, `cell-overhead = \"5B\"`";
-        report_missing(overhead, "`cell-size`", help, findings);
+        missing(overhead, "`cell-size`", help).report(findings);
     }
     let packet_overhead = bytes(packet_overhead, LEAST_OVERHEAD..=MOST_BYTES, findings);
     let cell_size = bytes(cell_size, 1..=MOST_BYTES, findings);
@@ -63,10 +64,11 @@ fn bytes(entry: Option<TableEntry<'_>>, range: RangeInclusive<i32>, findings: &m
     }
     let (least, most) = range.into_inner();
     let message = format!("`{}` is between {least}B and {most}B", entry.key());
-    findings.push(Finding::new(entry.value().span(), message).help(match entry.key() {
-        "packet-overhead" => "the smallest packet, with an Ethernet and an IPv4 header, has 34 bytes",
-        "cell-size" => "leave it out if the link has no cells",
-        _ => "a cell takes at least one byte, with its overhead",
-    }));
-    None
+    Finding::new(entry.value().span(), message)
+        .help(match entry.key() {
+            "packet-overhead" => "the smallest packet, with an Ethernet and an IPv4 header, has 34 bytes",
+            "cell-size" => "leave it out if the link has no cells",
+            _ => "a cell takes at least one byte, with its overhead",
+        })
+        .refuse(findings)
 }

@@ -11,8 +11,9 @@ use super::{
     },
     distribution,
     integer::integer,
+    missing,
     quantity::quantity,
-    report_missing, setting,
+    setting,
     time::short_time,
 };
 
@@ -38,15 +39,12 @@ pub(super) fn take(
     let distributed = ["delay", "jitter", "distribution"].map(|key| inner.take(key));
     let (packets, bytes) = (inner.take("packets"), inner.take("bytes"));
     let spacing = match (first(&range), first(&distributed)) {
-        (None, None) => {
-            findings.push(
-                Finding::new(entry.key_span(), "`slot` has no spacing").label("no `min` and no `delay`").help(HELP),
-            );
-            None
-        }
+        (None, None) => Finding::new(entry.key_span(), "`slot` has no spacing")
+            .label("no `min` and no `delay`")
+            .help(HELP)
+            .refuse(findings),
         (Some(one), Some(other)) => {
-            findings.push(one.conflict(other, "a slot has either `min` and `max`, or a distribution", HELP));
-            None
+            one.conflict(other, "a slot has either `min` and `max`, or a distribution", HELP).refuse(findings)
         }
         (Some(_), None) => read_range(range, findings),
         (None, Some(_)) => read_distributed(entry, distributed, tables, findings),
@@ -66,15 +64,14 @@ fn first<'t>(entries: &[Option<TableEntry<'t>>]) -> Option<TableEntry<'t>> {
 fn read_range([min, max]: [Option<TableEntry<'_>>; 2], findings: &mut Vec<Finding>) -> Option<Spacing> {
     let (least, most) = (min.map(|entry| short_time(entry, findings)), max.map(|entry| short_time(entry, findings)));
     let Some(min) = min else {
-        report_missing(max?, "`min`", "for slots that may follow at once, write `min = \"0ms\"`", findings);
-        return None;
+        let help = "for slots that may follow at once, write `min = \"0ms\"`";
+        return missing(max?, "`min`", help).refuse(findings);
     };
     let least = least??;
     let (max, most) = (max.unwrap_or(min), most.unwrap_or(Some(least))?);
     if least > most {
         let message = format!("`min` ({least}) is greater than `max` ({most})");
-        findings.push(min.conflict(max, &message, "the time between two slots is from `min` to `max`"));
-        return None;
+        return min.conflict(max, &message, "the time between two slots is from `min` to `max`").refuse(findings);
     }
     not_zero(max, Spacing::Range { min: least, max: most }, most, findings)
 }
@@ -89,33 +86,27 @@ fn read_distributed(
         let all = [("delay", delay), ("jitter", jitter), ("distribution", shape)];
         let missing: Vec<_> =
             all.iter().filter(|(_, entry)| entry.is_none()).map(|(key, _)| format!("`{key}`")).collect();
-        findings.push(
-            Finding::new(slot.key_span(), "`slot` needs `delay`, `jitter` and `distribution` together")
-                .label(format!("no {}", missing.join(" and ")))
-                .help(HELP),
-        );
-        return None;
+        return Finding::new(slot.key_span(), "`slot` needs `delay`, `jitter` and `distribution` together")
+            .label(format!("no {}", missing.join(" and ")))
+            .help(HELP)
+            .refuse(findings);
     };
     let (mean, deviation) = (short_time(delay, findings), short_time(jitter, findings));
     let distribution = distribution::read(shape, tables, findings);
     if distribution == Some(Distribution::Uniform) {
-        findings.push(
-            Finding::new(shape.value().span(), "the uniform distribution of slots is `min` and `max`")
-                .help("write `min = \"8ms\", max = \"12ms\"`"),
-        );
-        return None;
+        return Finding::new(shape.value().span(), "the uniform distribution of slots is `min` and `max`")
+            .help("write `min = \"8ms\", max = \"12ms\"`")
+            .refuse(findings);
     }
     let (mean, deviation, distribution) = (mean?, deviation?, distribution?);
     if deviation > mean {
-        findings.push(
-            Finding::new(
-                jitter.key_span(),
-                format!("a slot's jitter of {deviation} is greater than its delay of {mean}"),
-            )
-            .related(delay.key_span(), "the `delay` is here")
-            .help("a slot cannot come before the previous one"),
-        );
-        return None;
+        return Finding::new(
+            jitter.key_span(),
+            format!("a slot's jitter of {deviation} is greater than its delay of {mean}"),
+        )
+        .related(delay.key_span(), "the `delay` is here")
+        .help("a slot cannot come before the previous one")
+        .refuse(findings);
     }
     not_zero(jitter, Spacing::Distributed { delay: mean, jitter: deviation, distribution }, deviation, findings)
 }
@@ -129,20 +120,17 @@ fn not_zero(entry: TableEntry<'_>, spacing: Spacing, decisive: Delay, findings: 
         Spacing::Range { .. } => "for a link without slots, write `slot = \"0ms\"`",
         Spacing::Distributed { .. } => "for slots at equal distances, write `slot = \"10ms\"`",
     };
-    findings.push(
-        Finding::new(entry.value().span(), format!("a slot's `{}` cannot be zero", entry.key()))
-            .label("the kernel would have no slots")
-            .help(help),
-    );
-    None
+    Finding::new(entry.value().span(), format!("a slot's `{}` cannot be zero", entry.key()))
+        .label("the kernel would have no slots")
+        .help(help)
+        .refuse(findings)
 }
 
 fn positive(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Bytes> {
     let bytes: Bytes = quantity(entry, findings)?;
     if bytes.get() <= 0 {
         let message = format!("`{}` must be greater than zero", entry.key());
-        findings.push(Finding::new(entry.value().span(), message).help(NO_BOUND));
-        return None;
+        return Finding::new(entry.value().span(), message).help(NO_BOUND).refuse(findings);
     }
     Some(bytes)
 }

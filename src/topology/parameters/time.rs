@@ -9,9 +9,9 @@ use super::{
         tables::TableIds,
         units::{Correlation, Delay, HalfRtt, OneWayDelay, Probability, ShortTime},
     },
-    distribution,
+    distribution, missing, no_effect,
     quantity::quantity,
-    report_missing, report_refined_zero, setting,
+    setting,
 };
 
 /// Takes `rtt` or `delay`.
@@ -24,16 +24,13 @@ pub(super) fn take_delay(
         (None, None) => None,
         (Some(rtt), Some(delay)) => {
             let help = "write `rtt = \"150ms\"` (there and back) or `delay = \"75ms\"` (one way)";
-            findings.push(rtt.conflict(delay, "a link has either `rtt` or `delay`", help));
-            None
+            rtt.conflict(delay, "a link has either `rtt` or `delay`", help).refuse(findings)
         }
         (Some(rtt), None) if !both_ways => {
-            findings.push(
-                Finding::new(rtt.key_span(), "`rtt` covers both directions, but this describes one")
-                    .label("use `delay`")
-                    .help("`delay = \"75ms\"` is one way; `rtt` needs a rule for both directions"),
-            );
-            None
+            Finding::new(rtt.key_span(), "`rtt` covers both directions, but this describes one")
+                .label("use `delay`")
+                .help("`delay = \"75ms\"` is one way; `rtt` needs a rule for both directions")
+                .refuse(findings)
         }
         (Some(rtt), None) => quantity(rtt, findings).map(|HalfRtt(delay)| setting(rtt, delay)),
         (None, Some(entry)) => quantity(entry, findings).map(|OneWayDelay(delay)| setting(entry, delay)),
@@ -52,11 +49,11 @@ pub(super) fn take_jitter(
     let (correlation, shape) = (table.take("jitter-correlation"), table.take("distribution"));
     let amount = entry.map(|entry| short_time(entry, findings));
     for companion in [correlation, shape].into_iter().flatten() {
-        match (entry, amount) {
-            (None, _) => report_missing(companion, "`jitter`", "write `jitter = \"5ms\"` in the same table", findings),
-            (Some(entry), Some(Some(Delay::ZERO))) => report_refined_zero(companion, entry, findings),
-            _ => {}
-        }
+        findings.extend(match (entry, amount) {
+            (None, _) => Some(missing(companion, "`jitter`", "write `jitter = \"5ms\"` in the same table")),
+            (Some(entry), Some(Some(Delay::ZERO))) => Some(no_effect(companion, entry)),
+            _ => None,
+        });
     }
     let correlation = correlation.map(|entry| quantity(entry, findings));
     let shape = shape.map(|entry| distribution::read(entry, tables, findings));

@@ -69,9 +69,6 @@ impl Quantity for Correlation {
     };
 
     fn from_decimal(decimal: Decimal) -> Result<Self, QuantityMistake> {
-        match Probability::from_decimal(decimal)? {
-            Probability::ONE => Err(QuantityMistake::OutOfRange),
-            probability => Ok(Self(probability)),
-        }
+        at_most(Probability::from_parts(u32::MAX - 1), decimal).map(Self)
     }
 }

@@ -213,19 +213,7 @@ macro_rules! notation {
             }
         }
 
-        impl TryFrom<String> for $quantity {
-            type Error = super::QuantityError;
-
-            fn try_from(text: String) -> Result<Self, Self::Error> {
-                text.parse()
-            }
-        }
-
-        impl From<$quantity> for String {
-            fn from(quantity: $quantity) -> Self {
-                quantity.to_string()
-            }
-        }
+        crate::topology::json_text!($quantity);
     };
 }
 use notation;

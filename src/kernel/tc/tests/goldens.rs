@@ -108,7 +108,8 @@ fn netem_is_encoded_as_by_tc_followed_by_the_times_in_nanoseconds() {
         ),
         ("netem-jitter", Profile { jitter: Some(jitter("5ms", "0%")), ..plain("20ms") }),
         ("netem-jitter-ordered", {
-            let link = Link { delay: time("20ms"), jitter: Some(jitter("5ms", "0%")), limit: Some(1_000), ..Link::LAN };
+            let link =
+                Link { delay: time("20ms"), jitter: Some(jitter("5ms", "0%")), limit: Some(1_000), ..Link::default() };
             Profile::of(&link, LineRate::UNKNOWN).unwrap()
         }),
         ("netem-table", Profile { jitter: Some(tabled(jitter("5ms", "25%"))), ..plain("20ms") }),
