@@ -104,7 +104,7 @@ class Fleet:
         """Changes the document in force, on all nodes or on none. Returns the new document."""
         stamps = self.call_all("/v1/stamp", lambda node: {})
         if len({stamp["digest"] for stamp in stamps.values()}) != 1:
-            raise ApiError("the fleet", "conflict", "the nodes do not agree on what is in force")
+            raise ApiError("the fleet", "conflict", "the nodes have different states")
         first = next(iter(self.addresses))
         document = self.call(first, "/v1/wanted", {})
         wanted = document["wanted"]

@@ -135,9 +135,10 @@ impl Context {
         }
     }
 
-    /// True if the stream is a terminal, and the user has not disabled colours (`NO_COLOR`: no-color.org).
+    /// True if the stream is a terminal with colours, and the user has not disabled them (`NO_COLOR`: no-color.org).
     pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
-        stream.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+        stream.is_terminal() && !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
     }
 
     /// Prints warnings about a file on stderr, with the lines of the file.

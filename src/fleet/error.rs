@@ -145,7 +145,7 @@ pub enum TransactionError {
     #[error(transparent)]
     Edit(#[from] EditError),
     /// The nodes have different documents, so there is no document to edit.
-    #[error("the nodes do not agree on what is in force: {}", disagreement(.0))]
+    #[error("the nodes have different states: {}", disagreement(.0))]
     Disagreement(BTreeMap<NodeName, Stamp>),
     /// Another controller is changing this node. The node's document is not confirmed, or its stamp has just changed.
     #[error("another controller is changing {0}; try again in a moment")]

@@ -65,7 +65,7 @@ fn a_keeper_serves_several_commands_then_a_change_replaces_it_and_its_end_leaves
     let refused = status(&lab).ended(6).json();
     let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();
     assert!(
-        said.contains("this host is node n1 by its keeper, which exits after 10 s without a request, not n7"),
+        said.contains("this host is node n1, not n7: its keeper has this name, and exits after 10 s without a request"),
         "{said}"
     );
     let _clear = run(&lab, "clear").ended(0);

@@ -52,6 +52,19 @@ fn json_and_commands_to_copy_are_not_wrapped_on_a_terminal() {
     assert!(!too_long(&piped).is_empty(), "{piped}");
 }
 
+/// Regression: netemctl's own messages had colours; those of clap had none.
+#[test]
+fn a_dumb_terminal_gets_no_colours() {
+    let sandbox = Sandbox::new();
+    let in_terminal = |terminal: &str| {
+        let command = format!("exec env -u NO_COLOR TERM={terminal} \"$NETEMCTL\" check nosuch.toml");
+        sandbox.run_other("script", ["-qec", &command, "/dev/null"]).stdout
+    };
+    let (dumb, coloured) = (in_terminal("dumb"), in_terminal("xterm"));
+    assert!(!dumb.contains('\x1b') && dumb.contains("nosuch.toml: no such file"), "{dumb:?}");
+    assert!(coloured.contains("\x1b[1;31merror:\x1b[0m"), "{coloured:?}");
+}
+
 /// Regression: commands were cut after seven characters. `ssh -tt` from a program makes a terminal without a width.
 #[test]
 fn programs_are_listed_in_full_where_the_width_is_not_known() {

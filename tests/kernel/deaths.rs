@@ -295,7 +295,7 @@ fn controllers_die_when_some_have_confirmed(trio: &Trio) {
     let topologies: Vec<_> = status.iter().map(|node| node.topology.as_deref().unwrap()).collect();
     assert_eq!(topologies, ["rtt-20", "rtt-10", "rtt-10"]);
     let output = trio.run("status").expect(4).stdout;
-    assert!(output.contains("the nodes do not agree on what is in force"), "{output}");
+    assert!(output.contains("the nodes have different states"), "{output}");
     let refused = trio.run(&format!("partition {}", trio.nodes[0])).expect(9).stderr;
     assert!(refused.contains("netemctl apply TOPOLOGY"), "{refused}");
     trio.proxy.let_pass(|_| true);

@@ -268,7 +268,7 @@ fn a_config_on_the_host_determines_the_node_name_and_the_interfaces() {
     hosts.configure("n1", "node = 'n1'\ninterfaces = ['eth9']\nsocket = '/run/n1.sock'\n");
     hosts.configure("n2", "node = 'n7'\ninterfaces = ['db0']\nsocket = '/run/n2.sock'\n");
     let shown = hosts.netemctl("status").expect(6);
-    assert!(shown.stdout.contains("this host is node n7 by its /etc/netemctl/agent.toml, not n2"), "{}", shown.stdout);
+    assert!(shown.stdout.contains("this host is node n7, not n2: see /etc/netemctl/agent.toml"), "{}", shown.stdout);
     hosts.configure("n2", "node = 'n2'\ninterfaces = ['db0']\nsocket = '/run/n2.sock'\n");
     let topology = shipped("uniform-3-rtt100.toml");
     let refused = hosts.run(["apply", &*topology.to_string_lossy()]).expect(5);

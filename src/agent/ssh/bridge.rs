@@ -68,14 +68,14 @@ pub enum BridgeError {
     #[error("this host's agent has no `socket` in {0}; add one, or reach it by https")]
     NoSocket(PathBuf),
     /// The host is another node.
-    #[error("this host is node {own} by {by}, not {asked}")]
+    #[error("this host is node {own}, not {asked}: {why}")]
     AnotherNode {
         /// The host's node.
         own: NodeName,
         /// The requested node.
         asked: NodeName,
         /// The source of `own`.
-        by: String,
+        why: String,
     },
     /// The keeper speaks another version of the protocol.
     #[error("the keeper on this host has an incompatible version; any change by this netemctl replaces it")]
@@ -179,7 +179,7 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     if config.exists() {
         let Config { node: own, socket, .. } = Config::read(config)?;
         if let Some(asked) = options.node.clone().filter(|asked| *asked != own) {
-            return Err(BridgeError::AnotherNode { own, asked, by: format!("its {}", config.display()) });
+            return Err(BridgeError::AnotherNode { own, asked, why: format!("see {}", config.display()) });
         }
         let socket = socket.ok_or_else(|| BridgeError::NoSocket(config.to_owned()))?;
         return Ok(Agent { socket, config: config.to_owned(), text: None });
@@ -234,12 +234,12 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
     if let (Some(own), Some(asked)) = (&other, &options.node)
         && (stays || !is_clear)
     {
-        let by = if is_clear {
-            "its keeper, which exits after 10 s without a request"
+        let why = if is_clear {
+            "its keeper has this name, and exits after 10 s without a request"
         } else {
-            "the state in force (run netemctl clear by that name)"
+            "rules are in force under this name; run netemctl clear with this name first"
         };
-        return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), by: by.to_owned() });
+        return Err(BridgeError::AnotherNode { own: own.clone(), asked: asked.clone(), why: why.to_owned() });
     }
     if stays {
         return Ok(());

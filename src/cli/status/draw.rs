@@ -193,7 +193,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
             .into_iter()
             .map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
         text += &format!(
-            "the nodes do not agree on what is in force; synchronise them: netemctl apply TOPOLOGY, or netemctl clear\n{}",
+            "the nodes have different states; synchronise them: netemctl apply TOPOLOGY, or netemctl clear\n{}",
             groups.collect::<String>()
         );
     }
