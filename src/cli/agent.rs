@@ -12,7 +12,7 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Exit, Failure, log};
+use super::{Context, Exit, Failure, failure::OrFail, log, running::runtime};
 use crate::{
     agent::{
         BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Limits, Node, Now, ServeError,
@@ -126,8 +126,7 @@ impl Agent {
             let _already = nix::unistd::setsid();
         }
         match &self.log {
-            Some(file) => log::to_file(file)
-                .map_err(|error| Failure::new(Exit::Failed, format!("{}: {error}", file.display())))?,
+            Some(file) => log::to_file(file).or_fail(Exit::Failed, file.display())?,
             None => log::to_stderr(),
         }
         let config = Config { is_keeper: keeper.is_some(), ..Config::read(&config)? };
@@ -138,14 +137,10 @@ impl Agent {
         let kernel = open_kernel()?;
         // A previous keeper may still be exiting. Its journal is complete only after the exit.
         let sole = keeper.as_ref().map(KeeperFolder::sole).transpose();
-        let _sole =
-            sole.map_err(|error| Failure::new(Exit::Failed, format!("cannot lock the keeper's folder: {error}")))?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime =
-            runtime.map_err(|error| Failure::new(Exit::Failed, format!("cannot wait for events: {error}")))?;
+        let _sole = sole.or_fail(Exit::Failed, "cannot lock the keeper's folder")?;
+        let runtime = runtime()?;
         let served = runtime.block_on(async {
-            let end = end(self.until_stdin_closes);
-            let end = end.map_err(|error| Failure::new(Exit::Failed, format!("cannot wait for signals: {error}")))?;
+            let end = end(self.until_stdin_closes).or_fail(Exit::Failed, "cannot wait for signals")?;
             let node = Node::open(config.clone(), kernel, Now::read())?;
             let served = match keeper {
                 Some(folder) => Box::pin(keep(node, &config, folder, end)).await,
@@ -208,8 +203,7 @@ fn check(context: &Context, path: &Path) -> Result<Exit, Failure> {
             text += &format!("warning: interface {interface} does not exist; {}\n", existing());
         }
         text
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 /// The interfaces of a config that do not exist on this machine now.
@@ -225,7 +219,7 @@ fn existing() -> String {
 }
 
 fn open_kernel() -> Result<Rtnl, Failure> {
-    Rtnl::open().map_err(|error| Failure::new(Exit::Failed, format!("netlink: {error}")))
+    Rtnl::open().or_fail(Exit::Failed, "netlink")
 }
 
 /// Fails if the agent lacks a capability that it needs.
@@ -277,80 +271,53 @@ impl From<ConfigError> for Failure {
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        match error {
-            ServeError::Journal(error) => error.into(),
-            ServeError::Group(..) => {
-                Self::new(Exit::File, error).hint("the agent must be a member of that group, or root")
-            }
-            ServeError::NotASocket(_) => {
-                Self::new(Exit::File, error).hint("give `socket` a path of its own, or remove the file")
-            }
-            ServeError::Taken(_) => Self::new(Exit::Conflict, error),
-            ServeError::Socket(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::Permission, error)
-            }
-            ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::Permission, error)
-            }
-            ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => {
-                Self::new(Exit::Conflict, error)
-            }
-            ServeError::Socket(..)
-            | ServeError::Port(..)
-            | ServeError::Folder(..)
-            | ServeError::Claim(_)
-            | ServeError::Timer(_) => Self::new(Exit::Failed, error),
+        let (exit, hint) = match error {
+            ServeError::Journal(error) => return error.into(),
+            ServeError::Group(..) => (Exit::File, Some("the agent must be a member of that group, or root")),
+            ServeError::NotASocket(_) => (Exit::File, Some("give `socket` a path of its own, or remove the file")),
             ServeError::Credentials(_) => {
-                Self::new(Exit::File, error).hint("netemctl pki issue makes what [tls] needs, in one folder a node")
+                (Exit::File, Some("netemctl pki issue makes what [tls] needs, in one folder a node"))
             }
-        }
+            ServeError::Taken(_) => (Exit::Conflict, None),
+            ServeError::Port(_, ref cause) if cause.kind() == io::ErrorKind::AddrInUse => (Exit::Conflict, None),
+            ServeError::Socket(_, ref cause) | ServeError::Port(_, ref cause) => (Exit::of_io(cause), None),
+            ServeError::Folder(..) | ServeError::Claim(_) | ServeError::Timer(_) => (Exit::Failed, None),
+        };
+        hint.into_iter().fold(Self::new(exit, error), Self::hint)
     }
 }
 
 impl From<JournalError> for Failure {
     fn from(error: JournalError) -> Self {
-        let hint = error.hint();
-        let exit = match error {
+        let exit = match &error {
             JournalError::InUse(_) | JournalError::InterfaceInUse(_) => Exit::Conflict,
             JournalError::Unclaimed(..) => Exit::Failed,
             // `Exit::Failed` lets systemd restart the agent. By then, the disk may have space or may be mounted.
-            JournalError::Unreadable(_, ref cause) | JournalError::Unwritable(_, ref cause) => match cause.kind() {
-                io::ErrorKind::PermissionDenied => Exit::Permission,
+            JournalError::Unreadable(_, cause) | JournalError::Unwritable(_, cause) => match cause.kind() {
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::File,
-                _ => Exit::Failed,
+                _ => Exit::of_io(cause),
             },
             JournalError::Malformed { .. }
             | JournalError::Older { .. }
             | JournalError::Newer { .. }
             | JournalError::Another { .. } => Exit::File,
         };
-        Self::new(exit, error).hint(hint)
+        Self::new(exit, &error).hint(error.hint())
     }
 }
 
 impl From<BridgeError> for Failure {
     fn from(error: BridgeError) -> Self {
-        match error {
-            BridgeError::Config(error) => error.into(),
-            BridgeError::Journal(error) => error.into(),
-            // The keeper's own error and hints are in its log.
-            BridgeError::Ended { status, ref log } => {
-                let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
-                let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == status.code());
-                let message = said("error: ").next().map_or_else(|| error.to_string(), ToOwned::to_owned);
-                said("hint: ").fold(Self::new(exit.unwrap_or(Exit::Failed), message), Self::hint)
-            }
-            BridgeError::Unconfigured(_) => Self::new(Exit::Usage, error),
-            BridgeError::AnotherWire => Self::new(Exit::Conflict, error),
-            BridgeError::NoSocket(_) | BridgeError::AnotherNode { .. } | BridgeError::OwnConnection(_) => {
-                Self::new(Exit::Refused, error)
-            }
-            BridgeError::Folder(_, ref cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::Permission, error)
-            }
-            BridgeError::Folder(..) | BridgeError::Start(_) | BridgeError::Stuck(..) | BridgeError::Broken(_) => {
-                Self::new(Exit::Failed, error)
-            }
-        }
+        let exit = match error {
+            BridgeError::Config(error) => return error.into(),
+            BridgeError::Journal(error) => return error.into(),
+            BridgeError::Ended { status, ref log } => return Self::in_log(Exit::of_netemctl(status), log, &error),
+            BridgeError::Unconfigured(_) => Exit::Usage,
+            BridgeError::AnotherWire => Exit::Conflict,
+            BridgeError::NoSocket(_) | BridgeError::AnotherNode { .. } | BridgeError::OwnConnection(_) => Exit::Refused,
+            BridgeError::Folder(_, ref cause) => Exit::of_io(cause),
+            BridgeError::Start(_) | BridgeError::Stuck(..) | BridgeError::Broken(_) => Exit::Failed,
+        };
+        Self::new(exit, error)
     }
 }

@@ -152,28 +152,17 @@ impl ChangeOnset {
 }
 
 /// Edits the document in force on all nodes of the scope, and prints the outcome.
+///
+/// Nodes that differ from the inventory do not prevent an edit that only removes.
 pub(super) fn change(
     context: &Context,
     scope: &ScopeOptions,
     terms: Edit,
+    only_removes: bool,
     edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
 ) -> Result<Exit, Failure> {
     let inventory_in_use = context.inventory_in_use(None)?;
-    let fleet = inventory_in_use.fleet_to_change(context, scope, None, false)?;
-    change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
-}
-
-/// Makes an edit that only removes.
-///
-/// Nodes that differ from the inventory do not prevent the edit.
-pub(super) fn remove(
-    context: &Context,
-    scope: &ScopeOptions,
-    terms: Edit,
-    edit: impl Fn(&Wanted, Inventory) -> Result<Wanted, EditError>,
-) -> Result<Exit, Failure> {
-    let inventory_in_use = context.inventory_in_use(None)?;
-    let fleet = inventory_in_use.fleet_to_change(context, scope, None, true)?;
+    let fleet = inventory_in_use.fleet_to_change(context, scope, None, only_removes)?;
     change_on(context, fleet, scope, terms, inventory_in_use.file.warnings().problems(), edit)
 }
 
@@ -222,8 +211,7 @@ fn change_on(
         let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
         let stays = if terms.replaces { laid_over(wanted) } else { String::new() };
         format!("{}{seed}{stays}{ended}{exceptions}{outside}", summary(&outcome, terms.replaces))
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 /// The least clock error that is reported, in nanoseconds.
@@ -249,8 +237,7 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
         text += &format!(", all within {:.1} ms", spread.as_secs_f64() * 1e3);
     }
     if let Some(late) = onset.told_late.values().max() {
-        let nodes: Vec<_> = onset.told_late.keys().cloned().collect();
-        let nodes = hostlist::fold(&nodes);
+        let nodes = hostlist::fold(onset.told_late.keys());
         text += &format!("\n{nodes} received the change up to {:.1} s late", late.as_secs_f64());
     }
     for (node, ahead) in onset.clocks.iter().filter(|(_, ahead)| ahead.unsigned_abs() >= CLOCK_OFF) {
@@ -283,16 +270,13 @@ fn what_it_cut(PartitionEnded { name, ports, cut }: &PartitionEnded) -> String {
 /// Lines about nodes that were left out, nodes that were caught up, warnings of nodes, and a later change.
 fn exceptions(outcome: &Outcome) -> String {
     let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
-    let names = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        text += &format!(
-            "\nleft out: {}; to update them, make a change without --only and --allow-missing",
-            names(&wanted.missing)
-        );
+        let names = hostlist::fold(&wanted.missing);
+        text += &format!("\nleft out: {names}; to update them, make a change without --only and --allow-missing");
     }
     if !caught_up.is_empty() {
-        text += &format!("\nupdated, after earlier changes left them out: {}", names(caught_up));
+        text += &format!("\nupdated, after earlier changes left them out: {}", hostlist::fold(caught_up));
     }
     for (warning, nodes) in
         by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))

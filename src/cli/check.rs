@@ -1,14 +1,11 @@
 //! `netemctl check`: checks topology files and prints their errors.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
-use crate::{
-    inventory::InventoryFile,
-    topology::{FileReport, Topology},
-};
+use crate::{inventory::InventoryFile, topology::FileReport};
 
 /// Check topology files
 ///
@@ -57,19 +54,12 @@ pub(super) struct Checked {
 impl Check {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         if let [file] = &self.files[..] {
-            let checked = Checked::of(&topology_file::read(file)?);
-            context.warn(&checked.warnings);
-            let answer = Answer::One(checked);
-            context.answer(&answer, || answer.draw())?;
-            return Ok(Exit::Ok);
+            let answer = Answer::One(Checked::of(context, file)?);
+            return context.answer(&answer, || answer.draw());
         }
         let mut exit = Exit::Ok;
-        let files = self.files.iter().map(|path| match topology_file::read(path) {
-            Ok(topology) => {
-                let checked = Checked::of(&topology);
-                context.warn(&checked.warnings);
-                File::Right(checked)
-            }
+        let files = self.files.iter().map(|path| match Checked::of(context, path) {
+            Ok(checked) => File::Right(checked),
             Err(failure) => {
                 // Every failure here is about a file, so all failures have the same exit code.
                 exit = failure.exit;
@@ -84,17 +74,21 @@ impl Check {
 }
 
 impl Checked {
-    fn of(topology: &Topology) -> Self {
+    /// Checks a file, and prints its warnings.
+    fn of(context: &Context, path: &Path) -> Result<Self, Failure> {
+        let topology = topology_file::read(path)?;
         // An inventory with errors fails earlier, in `topology_file::read`.
         let inventory = InventoryFile::of_topology(topology.source()).ok().flatten();
         let of_inventory = inventory.map(|inventory| inventory.warnings().clone()).unwrap_or_default();
-        Self {
+        let warnings = topology.warnings().and(of_inventory);
+        context.warn(&warnings);
+        Ok(Self {
             file: topology.source().path.clone(),
             topology: topology.name().to_owned(),
             nodes: topology.nodes().len(),
             zones: topology.zones().count(),
-            warnings: topology.warnings().and(of_inventory),
-        }
+            warnings,
+        })
     }
 
     fn draw(&self) -> String {

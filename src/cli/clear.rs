@@ -14,6 +14,6 @@ pub(super) struct Clear {
 
 impl Clear {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, Edit::replacing(), Wanted::cleared)
+        apply::change(context, &self.scope, Edit::replacing(), true, Wanted::cleared)
     }
 }

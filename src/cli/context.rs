@@ -25,12 +25,14 @@ use crate::{
 /// The time kept for printing, at most: questions to agents end this much before the command's time limit.
 const TO_PRINT: Duration = Duration::from_millis(500);
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Context {
     pub(super) json: Option<JsonForm>,
-    lab_dir: Option<PathBuf>,
-    ssh: ssh::Options,
-    tls_dir: Option<PathBuf>,
+    pub(super) lab_dir: Option<PathBuf>,
+    /// The options for agents on other hosts.
+    pub(super) ssh: ssh::Options,
+    pub(super) tls_dir: Option<PathBuf>,
+    /// The inventory file of the command line or the environment.
     pub(super) inventory: Option<InventoryArgument>,
     pub(super) deadline: Option<Deadline>,
     /// True once a timeout no longer ends the process at once.
@@ -65,6 +67,10 @@ pub(super) struct Deadline {
 }
 
 impl Deadline {
+    pub(super) fn after(given: Duration) -> Self {
+        Self { given, at: Instant::now() + given }
+    }
+
     pub(super) fn left(&self) -> Duration {
         self.at.saturating_duration_since(Instant::now())
     }
@@ -75,30 +81,6 @@ impl Deadline {
 }
 
 impl Context {
-    pub(super) fn new(json: Option<JsonForm>, lab_dir: Option<PathBuf>, timeout: Option<Duration>) -> Self {
-        let deadline = timeout.map(|given| Deadline { given, at: Instant::now() + given });
-        Self {
-            json,
-            lab_dir,
-            ssh: ssh::Options::default(),
-            tls_dir: None,
-            inventory: None,
-            deadline,
-            settled: Arc::default(),
-            timed_out: Arc::default(),
-        }
-    }
-
-    /// Sets the options for agents on other hosts.
-    pub(super) fn with_access(self, ssh: ssh::Options, tls_dir: Option<PathBuf>) -> Self {
-        Self { ssh, tls_dir, ..self }
-    }
-
-    /// Sets the inventory file of the command line or the environment.
-    pub(super) fn with_inventory(self, inventory: Option<InventoryArgument>) -> Self {
-        Self { inventory, ..self }
-    }
-
     /// True if the command has a time limit.
     pub(super) fn is_limited(&self) -> bool {
         self.deadline.is_some()

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// The counters of all nodes, in two tables.
-pub(super) fn draw(styled: bool, inventory: &Inventory, nodes: &BTreeMap<NodeName, Counted>) -> String {
+pub(super) fn draw(inventory: &Inventory, nodes: &BTreeMap<NodeName, Counted>) -> String {
     let names = Names::of(inventory);
     let (mut links, mut cuts) = (Lines::default(), Lines::default());
     for (node, Counted { links: of_links, cuts: of_cuts, .. }) in nodes {
@@ -37,7 +37,7 @@ pub(super) fn draw(styled: bool, inventory: &Inventory, nodes: &BTreeMap<NodeNam
     }
     let header = ["NODE", "TO", "ONE-WAY DELAY", "PACKETS", "BYTES", "LOST", "OVERFLOW"];
     let links = links.rows().map(|(nodes, peers, figures)| [vec![nodes, peers], figures].concat());
-    let mut text = table(styled, &header, links.collect());
+    let mut text = table(&header, links);
     let cuts: Vec<Vec<String>> = cuts
         .rows()
         .map(|(nodes, peers, figures)| match figures.as_slice() {
@@ -46,7 +46,7 @@ pub(super) fn draw(styled: bool, inventory: &Inventory, nodes: &BTreeMap<NodeNam
         })
         .collect();
     if !cuts.is_empty() {
-        text += &format!("\n{}", table(styled, &["NODE", "CUT", "PACKETS", "DROPPED"], cuts));
+        text += &format!("\n{}", table(&["NODE", "CUT", "PACKETS", "DROPPED"], cuts));
     }
     text
 }
@@ -244,7 +244,7 @@ mod tests {
 
     #[test]
     fn nodes_with_the_same_figures_share_a_line() {
-        insta::assert_snapshot!(draw(false, &inventory(), &counted(|_| 0)), @"
+        insta::assert_snapshot!(draw(&inventory(), &counted(|_| 0)), @"
         NODE    TO      ONE-WAY DELAY  PACKETS  BYTES  LOST  OVERFLOW
         n[1-9]  n[1-9]  75ms           0        0 B    0     0
 
@@ -252,7 +252,7 @@ mod tests {
         n[1-6]  to n[7-9]  all      0
         n[7-9]  to n[1-6]  all      0
         ");
-        let text = draw(false, &inventory(), &counted(|node| if node == 5 { 123_456_789 } else { 12 }));
+        let text = draw(&inventory(), &counted(|node| if node == 5 { 123_456_789 } else { 12 }));
         insta::assert_snapshot!(text, @"
         NODE        TO          ONE-WAY DELAY  PACKETS    BYTES     LOST  OVERFLOW
         n[1-4,6-9]  n[1-9]      75ms           12         18.2 kB   0     0

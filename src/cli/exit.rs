@@ -2,7 +2,10 @@
 //!
 //! Programs rely on them, so their meanings never change.
 
-use std::process::ExitCode;
+use std::{
+    io,
+    process::{ExitCode, ExitStatus},
+};
 
 /// The outcome of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,23 +49,24 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// All exit codes of netemctl itself, without those of programs.
-    pub const ALL: [Self; 15] = [
-        Self::Ok,
-        Self::Failed,
-        Self::Usage,
-        Self::File,
-        Self::Differs,
-        Self::Refused,
-        Self::Unreachable,
-        Self::Unsupported,
-        Self::Permission,
-        Self::Conflict,
-        Self::Unwritten,
-        Self::TimedOut,
-        Self::CannotRun,
-        Self::NoProgram,
-        Self::Interrupted,
+    /// All exit codes of netemctl itself, with their meanings in the words of `--help` and the README.
+    pub const ALL: [(Self, u8, &str); 15] = [
+        (Self::Ok, 0, "ok"),
+        (Self::Failed, 1, "failed"),
+        (Self::Usage, 2, "usage"),
+        (Self::File, 3, "bad file"),
+        (Self::Differs, 4, "differs from what is wanted"),
+        (Self::Refused, 5, "refused"),
+        (Self::Unreachable, 6, "unreachable"),
+        (Self::Unsupported, 7, "not supported by the kernel"),
+        (Self::Permission, 8, "no permission"),
+        (Self::Conflict, 9, "conflict with another change"),
+        (Self::Unwritten, 10, "answer not written"),
+        // timeout(1) uses the same code.
+        (Self::TimedOut, 124, "timed out"),
+        (Self::CannotRun, 126, "cannot run the program"),
+        (Self::NoProgram, 127, "no such program"),
+        (Self::Interrupted, 130, "interrupted"),
     ];
 
     /// The exit code of a command whose nodes fail for different reasons.
@@ -84,47 +88,22 @@ impl Exit {
 
     /// The exit code of the process, as a number.
     pub fn code(self) -> u8 {
+        let known = || Self::ALL.into_iter().find(|(exit, ..)| *exit == self);
         match self {
-            Self::Ok => 0,
-            Self::Failed => 1,
-            Self::Usage => 2,
-            Self::File => 3,
-            Self::Differs => 4,
-            Self::Refused => 5,
-            Self::Unreachable => 6,
-            Self::Unsupported => 7,
-            Self::Permission => 8,
-            Self::Conflict => 9,
-            Self::Unwritten => 10,
-            // timeout(1) uses the same code.
-            Self::TimedOut => 124,
-            Self::CannotRun => 126,
-            Self::NoProgram => 127,
-            Self::Interrupted => 130,
             Self::OfProgram(code) => code,
+            _ => known().map_or(1, |(_, code, _)| code),
         }
     }
 
-    /// The meaning of the exit code, in the words of `--help` and the README.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Usage => "usage",
-            Self::File => "bad file",
-            Self::Differs => "differs from what is wanted",
-            Self::Refused => "refused",
-            Self::Unreachable => "unreachable",
-            Self::Unsupported => "not supported by the kernel",
-            Self::Permission => "no permission",
-            Self::Conflict => "conflict with another change",
-            Self::Unwritten => "answer not written",
-            Self::TimedOut => "timed out",
-            Self::CannotRun => "cannot run the program",
-            Self::NoProgram => "no such program",
-            Self::Interrupted => "interrupted",
-            Self::OfProgram(_) => "as the program ended",
-        }
+    /// The exit code of a failed system call.
+    pub(super) fn of_io(error: &io::Error) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied { Self::Permission } else { Self::Failed }
+    }
+
+    /// The exit code of another netemctl; an unknown code, or the end by a signal, is a failure.
+    pub(super) fn of_netemctl(status: ExitStatus) -> Self {
+        let known = Self::ALL.into_iter().find(|(_, code, _)| status.code() == Some(i32::from(*code)));
+        known.map_or(Self::Failed, |(exit, ..)| exit)
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Failure`]: the exit code, the message and the hints of a failed command.
 
-use std::{collections::BTreeMap, fmt::Display};
+use std::{collections::BTreeMap, fmt::Display, io};
 
 use serde::Serialize;
 
@@ -42,25 +42,23 @@ pub(super) struct Failure {
 }
 
 /// A hint: the next command or option after a failure.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(super) struct Hint {
     pub(super) text: String,
     /// The recommended option, if only some commands have it.
+    #[serde(skip)]
     option: Option<&'static str>,
 }
 
-impl Serialize for Hint {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
-    }
-}
-
 /// The failure of one node.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
 pub(super) struct NodeFailure {
     /// The message.
     pub(super) text: String,
     /// The message without details of the node, such as its agent's address. Equal reasons are printed once.
+    #[serde(skip)]
     pub(super) reason: String,
 }
 
@@ -74,12 +72,6 @@ impl NodeFailure {
 impl From<&CallError> for NodeFailure {
     fn from(error: &CallError) -> Self {
         Self { text: error.to_string(), reason: error.reason() }
-    }
-}
-
-impl Serialize for NodeFailure {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.text.serialize(serializer)
     }
 }
 
@@ -146,6 +138,13 @@ impl Failure {
         }
     }
 
+    /// The failure of another netemctl, whose message and hints are in its log; `otherwise`: the message without one.
+    pub(super) fn in_log(exit: Exit, log: &str, otherwise: impl Display) -> Self {
+        let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
+        let message = said("error: ").next_back().map_or_else(|| otherwise.to_string(), ToOwned::to_owned);
+        said("hint: ").fold(Self::new(exit, message), Self::hint)
+    }
+
     /// The failure after a timeout instead of an interruption by a person.
     pub(super) fn because_of_time(mut self, says: &str) -> Self {
         if let Some(rest) = self.message.strip_prefix("interrupted") {
@@ -187,6 +186,25 @@ impl Failure {
     }
 }
 
+/// Makes failures of the errors of single steps.
+pub(super) trait OrFail<T> {
+    /// The value, or a failure with the message `what: error`.
+    fn or_fail(self, exit: Exit, what: impl Display) -> Result<T, Failure>;
+
+    /// The value, or a usage error with the error's own message.
+    fn or_misused(self) -> Result<T, Failure>;
+}
+
+impl<T, E: Display> OrFail<T> for Result<T, E> {
+    fn or_fail(self, exit: Exit, what: impl Display) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(exit, format!("{what}: {error}")))
+    }
+
+    fn or_misused(self) -> Result<T, Failure> {
+        self.map_err(|error| Failure::new(Exit::Usage, error))
+    }
+}
+
 impl From<FileReport> for Failure {
     fn from(rejected: FileReport) -> Self {
         Self {
@@ -222,42 +240,40 @@ impl From<IdentityError> for Failure {
 
 impl From<LabError> for Failure {
     fn from(error: LabError) -> Self {
-        match &error {
-            LabError::Down => Self::new(Exit::Unreachable, error).hint("start a lab: netemctl lab up TOPOLOGY"),
-            LabError::Up(_) => Self::new(Exit::Conflict, error).hint("stop it first: netemctl lab down"),
-            LabError::Busy | LabError::Stuck(_) => Self::new(Exit::Conflict, error),
-            LabError::Directory { error: cause, .. } if cause.kind() == std::io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::Permission, error).hint("choose a directory of your own with --lab-dir")
+        let is_denied = |cause: &io::Error| Exit::of_io(cause) == Exit::Permission;
+        let (exit, hint) = match &error {
+            LabError::Down => (Exit::Unreachable, Some("start a lab: netemctl lab up TOPOLOGY")),
+            LabError::Up(_) => (Exit::Conflict, Some("stop it first: netemctl lab down")),
+            LabError::Orphans(_) => (Exit::Conflict, Some("end them: netemctl lab down")),
+            LabError::Busy | LabError::Stuck(_) => (Exit::Conflict, None),
+            LabError::Directory { error: cause, .. } if is_denied(cause) => {
+                (Exit::Permission, Some("choose a directory of your own with --lab-dir"))
             }
             LabError::NotALab(_) | LabError::NotADirectory(_) | LabError::NotOurs { .. } | LabError::Open(_) => {
-                Self::new(Exit::Refused, error).hint("choose another directory with --lab-dir")
+                (Exit::Refused, Some("choose another directory with --lab-dir"))
             }
             LabError::NoController => {
-                Self::new(Exit::Usage, error).hint("bring one up that has: netemctl lab up TOPOLOGY --controller")
+                (Exit::Usage, Some("bring one up that has: netemctl lab up TOPOLOGY --controller"))
             }
-            LabError::TooLong(_) | LabError::NoNode { .. } => Self::new(Exit::Usage, error),
-            LabError::Hostlist(malformed) => {
-                let help = malformed.help();
-                Self::new(Exit::Usage, error).hint(help)
-            }
+            LabError::TooLong(_) | LabError::NoNode { .. } => (Exit::Usage, None),
+            LabError::Hostlist(malformed) => return Self::new(Exit::Usage, &error).hint(malformed.help()),
             LabError::InUse(_) => {
                 let failure = Self::new(Exit::Refused, error).hint("see them: netemctl lab ps");
-                failure.hint_at("if-idle", "end them: omit --if-idle")
+                return failure.hint_at("if-idle", "end them: omit --if-idle");
             }
-            LabError::Orphans(_) => Self::new(Exit::Conflict, error).hint("end them: netemctl lab down"),
-            LabError::Namespaces { error: cause, .. } | LabError::Processes(cause)
-                if cause.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                Self::new(Exit::Permission, error).hint("use the lab as the user who brought it up")
+            LabError::Namespaces { error: cause, .. } | LabError::Processes(cause) if is_denied(cause) => {
+                (Exit::Permission, Some("use the lab as the user who brought it up"))
             }
             LabError::Directory { .. }
             | LabError::Namespaces { .. }
             | LabError::Processes(_)
             | LabError::Immortal(_)
-            | LabError::Control(ControlError::Failed(_)) => Self::new(Exit::Failed, error),
-            LabError::Control(ControlError::Silent(..)) => Self::new(Exit::Unreachable, error)
-                .hint("restart the lab: netemctl lab down && netemctl lab up TOPOLOGY"),
-        }
+            | LabError::Control(ControlError::Failed(_)) => (Exit::Failed, None),
+            LabError::Control(ControlError::Silent(..)) => {
+                (Exit::Unreachable, Some("restart the lab: netemctl lab down && netemctl lab up TOPOLOGY"))
+            }
+        };
+        hint.into_iter().fold(Self::new(exit, error), Self::hint)
     }
 }
 
@@ -286,8 +302,7 @@ impl From<EditError> for Failure {
                 "restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory",
             ),
             EditError::Nowhere(_, by) | EditError::Inherited { by, .. } => {
-                let remedy = by.remedy();
-                Self::new(Exit::Refused, error).hint(remedy)
+                Self::new(Exit::Refused, &error).hint(by.remedy())
             }
             EditError::UnknownName(_)
             | EditError::Overlay(_)
@@ -314,7 +329,7 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
     let mut failure = if failures.is_empty() {
         Failure::new(Exit::Failed, format!("interrupted; {state}"))
     } else {
-        let failed = hostlist::fold(&failures.keys().cloned().collect::<Vec<_>>());
+        let failed = hostlist::fold(failures.keys());
         Failure::new(exit, format!("{failed} {what}; {state}"))
     };
     failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.into())).collect();

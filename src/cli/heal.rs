@@ -18,6 +18,8 @@ pub(super) struct Heal {
 
 impl Heal {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, Edit::default(), |wanted, inventory| wanted.healed(&self.names, inventory))
+        apply::change(context, &self.scope, Edit::default(), true, |wanted, inventory| {
+            wanted.healed(&self.names, inventory)
+        })
     }
 }

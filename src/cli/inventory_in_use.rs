@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use super::{
     Exit, Failure,
-    failure::{NodeFailure, exit_of},
+    failure::{NodeFailure, OrFail, exit_of},
     topology_file,
 };
 use crate::{
@@ -129,7 +129,7 @@ impl InventoryInUse {
         silent: &BTreeMap<NodeName, CallError>,
         needed: &[NodeName],
     ) -> Failure {
-        let names = hostlist::fold(&mismatches.keys().cloned().collect::<Vec<_>>());
+        let names = hostlist::fold(mismatches.keys());
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
         let mut failure = if is_silent {
             let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
@@ -181,8 +181,7 @@ fn carried_by(topology: &Topology) -> Result<Option<InventoryFile>, Failure> {
 /// Reads an inventory file, or the `[inventory]` table of a topology file. Such a topology must be valid as a whole.
 fn read(path: &Path) -> Result<InventoryFile, Failure> {
     let name = path.display().to_string();
-    let text = topology_file::open(path)
-        .map_err(|error| Failure::new(Exit::File, format!("cannot read the inventory {name}: {}", error.why)))?;
+    let text = topology_file::open(path).or_fail(Exit::File, format!("cannot read the inventory {name}"))?;
     if !InventoryFile::is_in_topology(&text) {
         return Ok(InventoryFile::parse(Source::new(name, text))?);
     }

@@ -46,17 +46,21 @@ use serde::Serialize;
 
 pub use exit::Exit;
 
-use self::{context::Context, failure::Failure, inventory_in_use::InventoryArgument, output::JsonForm};
+use self::{
+    context::{Context, Deadline},
+    failure::Failure,
+    inventory_in_use::InventoryArgument,
+    output::JsonForm,
+};
 
 /// Turn a LAN into the WAN of a topology file, partition it, and measure it
 #[derive(Debug, Parser)]
-#[command(name = "netemctl", version, max_term_width = 100, after_long_help = AFTER_HELP)]
+#[command(name = "netemctl", version, max_term_width = 100, next_help_heading = "Global options", after_long_help = AFTER_HELP)]
 struct Cli {
     /// Print JSON, errors included (=lines: on one line)
     #[arg(
         long,
         global = true,
-        help_heading = GLOBAL,
         value_enum,
         value_name = "FORM",
         num_args = 0..=1,
@@ -66,19 +70,12 @@ struct Cli {
     )]
     json: Option<JsonForm>,
 
-    #[arg(
-        long,
-        global = true,
-        help_heading = GLOBAL,
-        value_name = "DIR",
-        help = "Directory of the lab [env: NETEMCTL_LAB_DIR]"
-    )]
+    #[arg(long, global = true, value_name = "DIR", help = "Directory of the lab [env: NETEMCTL_LAB_DIR]")]
     lab_dir: Option<PathBuf>,
 
     #[arg(
         long,
         global = true,
-        help_heading = GLOBAL,
         value_name = "FILE",
         help = "Inventory of the nodes [env: NETEMCTL_INVENTORY]",
         long_help = "Inventory of the nodes: an inventory file, or a topology with an [inventory] table [env: NETEMCTL_INVENTORY]"
@@ -88,7 +85,6 @@ struct Cli {
     #[arg(
         long,
         global = true,
-        help_heading = GLOBAL,
         value_name = "DIR",
         help = "Certificate folder [env: NETEMCTL_TLS_DIR]",
         long_help = "Folder of the controller's certificate, as pki issue makes it [env: NETEMCTL_TLS_DIR]"
@@ -98,7 +94,7 @@ struct Cli {
     /// Cancel and roll back after this many seconds
     ///
     /// The exit code is 124 then.
-    #[arg(long, global = true, help_heading = GLOBAL, value_name = "SECS", value_parser = seconds)]
+    #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]
     timeout: Option<Duration>,
 
     #[command(flatten)]
@@ -107,8 +103,6 @@ struct Cli {
     #[command(subcommand)]
     verb: Verb,
 }
-
-const GLOBAL: &str = "Global options";
 
 const AFTER_HELP: &str = "\
 A first session on this machine:
@@ -163,10 +157,15 @@ pub fn main() -> ExitCode {
     // Variables are read here, because clap would treat their values like options of the command line.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
-    let context = Context::new(cli.json, lab_dir, cli.timeout);
-    let context = context
-        .with_access(cli.ssh.options(cli.verb.changes_fleet(), cli.json.is_some()), tls_dir)
-        .with_inventory(InventoryArgument::new(cli.inventory));
+    let context = Context {
+        ssh: cli.ssh.options(cli.verb.changes_fleet(), cli.json.is_some()),
+        json: cli.json,
+        lab_dir,
+        tls_dir,
+        inventory: InventoryArgument::new(cli.inventory),
+        deadline: cli.timeout.map(Deadline::after),
+        ..Context::default()
+    };
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
         Err(failure) => context.report(&context.blaming_the_clock(failure.of_command(&called(&matches)))).into(),
@@ -240,16 +239,13 @@ enum Asked {
 
 /// Prints clap's answer as a document: an error, the help, or the version.
 fn answer_of_clap(form: JsonForm, error: &clap::Error) -> Exit {
-    let context = Context::new(Some(form), None, None);
+    let context = Context { json: Some(form), ..Context::default() };
     let asked = match error.kind() {
         ErrorKind::DisplayHelp => Asked::Help(error.to_string()),
         ErrorKind::DisplayVersion => Asked::Version(env!("CARGO_PKG_VERSION")),
         _ => return context.report(&usage(error)),
     };
-    match context.answer(&asked, String::new) {
-        Ok(()) => Exit::Ok,
-        Err(failure) => context.report(&failure),
-    }
+    context.answer(&asked, String::new).unwrap_or_else(|failure| context.report(&failure))
 }
 
 /// A usage error from clap's text: the first paragraph is the message, and the other paragraphs are hints.
@@ -416,18 +412,18 @@ mod tests {
 
     #[test]
     fn every_exit_code_is_in_the_help() {
-        for exit in Exit::ALL {
+        for (_, code, meaning) in Exit::ALL {
             // The help may have a line break between any two words.
             let help = AFTER_HELP.split_whitespace().collect::<Vec<_>>().join(" ");
-            assert!(help.contains(&format!("{} {}", exit.code(), exit.meaning())), "{exit:?}");
+            assert!(help.contains(&format!("{code} {meaning}")), "{code}");
         }
     }
 
     #[test]
     fn every_exit_code_is_in_the_readme_and_in_docs_orchestrating() {
         for text in [include_str!("../../README.md"), include_str!("../../docs/orchestrating.md")] {
-            for exit in Exit::ALL {
-                assert!(text.contains(&format!("| {} | {} |", exit.code(), exit.meaning())), "{exit:?}");
+            for (_, code, meaning) in Exit::ALL {
+                assert!(text.contains(&format!("| {code} | {meaning} |")), "{code}");
             }
         }
     }

@@ -47,8 +47,7 @@ const RTT_WITHIN: Rtt = Rtt::from_nanos(20_000_000);
 impl New {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let template = Template { text: self.text()? };
-        context.answer_as_is(&template, || template.text.clone())?;
-        Ok(Exit::Ok)
+        context.answer_as_is(&template, || template.text.clone())
     }
 
     fn text(&self) -> Result<String, Failure> {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::{
     Context, Exit, Failure,
     failure::NodeFailure,
-    render::{columns, escape, fitted, folded, saying},
+    render::{columns, escape, fitted, folded, is_styled, saying},
 };
 use crate::topology::{FileReport, Problem};
 
@@ -46,14 +46,16 @@ impl Context {
     }
 
     /// Prints the answer: as JSON if `--json` is given, otherwise as a drawing that fits the terminal.
-    pub(super) fn answer(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<(), Failure> {
+    ///
+    /// Returns the exit code of a successful command.
+    pub(super) fn answer(&self, data: &impl Serialize, drawn: impl Fn() -> String) -> Result<Exit, Failure> {
         self.answer_within(columns(io::stdout()), data, drawn)
     }
 
     /// Like [`Self::answer`], for a text that users copy, such as a file or commands.
     ///
     /// Does not break its lines.
-    pub(super) fn answer_as_is(&self, data: &impl Serialize, text: impl Fn() -> String) -> Result<(), Failure> {
+    pub(super) fn answer_as_is(&self, data: &impl Serialize, text: impl Fn() -> String) -> Result<Exit, Failure> {
         self.answer_within(None, data, text)
     }
 
@@ -62,17 +64,15 @@ impl Context {
         columns: Option<usize>,
         data: &impl Serialize,
         drawn: impl Fn() -> String,
-    ) -> Result<(), Failure> {
+    ) -> Result<Exit, Failure> {
         self.settle();
-        self.print(columns, data, &drawn).map_err(|failure| {
+        let printed = self.print(columns, data, &drawn);
+        printed.map(|()| Exit::Ok).map_err(|failure| match drawn().lines().next() {
             // The command has done its work, and only stderr can report this.
-            let drawn = drawn();
-            match drawn.lines().next() {
-                Some(first) => {
-                    failure.hint(format!("the command has done its work: {}", first.trim_start_matches(escape::BOLD)))
-                }
-                None => failure,
+            Some(first) => {
+                failure.hint(format!("the command has done its work: {}", first.trim_start_matches(escape::BOLD)))
             }
+            None => failure,
         })
     }
 
@@ -81,7 +81,7 @@ impl Context {
         let text = match self.json {
             Some(JsonForm::Pretty) => escape::document(&serde_json::to_string_pretty(data).map_err(failed)?),
             Some(JsonForm::Lines) => escape::document(&serde_json::to_string(data).map_err(failed)?),
-            None => escape::drawing(&drawn(), Self::is_styled(&io::stdout()), columns),
+            None => escape::drawing(&drawn(), is_styled(&io::stdout()), columns),
         };
         let mut stdout = io::stdout().lock();
         let line_break = if text.ends_with('\n') { "" } else { "\n" };
@@ -119,7 +119,7 @@ impl Context {
         if self.json.is_some() && io::stdout().is_terminal() && io::stderr().is_terminal() {
             return;
         }
-        let styled = Self::is_styled(&io::stderr());
+        let styled = is_styled(&io::stderr());
         if let Some(rejected) = &failure.rejected {
             talk_styled(&rejected.render(styled, width()), styled);
         } else {
@@ -135,12 +135,6 @@ impl Context {
         }
     }
 
-    /// True if the stream is a terminal with colours, and the user has not disabled them (`NO_COLOR`: no-color.org).
-    pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
-        let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
-        stream.is_terminal() && !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-    }
-
     /// Prints warnings about a file on stderr, with the lines of the file.
     ///
     /// With `--json`, the answer has the warnings.
@@ -148,7 +142,7 @@ impl Context {
         if self.is_json() {
             return;
         }
-        let styled = Self::is_styled(&io::stderr());
+        let styled = is_styled(&io::stderr());
         talk_styled(&warnings.render(styled, width()), styled);
     }
 
@@ -171,7 +165,7 @@ fn talk_styled(text: &str, styled: bool) {
 /// Prints a coloured word and a sentence on stderr.
 fn talk_marked(word: &str, colour: &str, text: &str) {
     let text = spoken(&format!("{word} {text}\n"));
-    match text.strip_prefix(word).filter(|_| Context::is_styled(&io::stderr())) {
+    match text.strip_prefix(word).filter(|_| is_styled(&io::stderr())) {
         Some(rest) => talk_raw(&format!("\x1b[{colour}m{word}\x1b[0m{rest}")),
         None => talk_raw(&text),
     }

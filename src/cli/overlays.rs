@@ -54,10 +54,8 @@ pub(super) fn laid(wanted: &Wanted, nodes: &BTreeMap<NodeName, NodeStatus>) -> V
 
 /// The link under an overlay; `None`: the pairs have different links, or there are too many pairs to compare.
 fn link_under(wanted: &Wanted, position: usize, overlay: &Overlay) -> Option<Link> {
-    let there = overlay.from.iter().flat_map(|from| overlay.to.iter().map(move |to| (from, to)));
-    let back = overlay.to.iter().flat_map(|from| overlay.from.iter().map(move |to| (from, to)));
-    let back = overlay.both_ways.then_some(back).into_iter().flatten();
-    let mut pairs = there.chain(back).filter(|(from, to)| from != to);
+    let senders = wanted.inventory.nodes.keys();
+    let mut pairs = senders.flat_map(|from| overlay.receivers(from).map(move |to| (from, to)));
     let (from, to) = pairs.next()?;
     let link = wanted.link_under(from, to, position);
     let is_same = |(from, to): (&NodeName, &NodeName)| wanted.link_under(from, to, position) == link;
@@ -72,12 +70,12 @@ pub(super) fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
     match zone {
         Some((zone, _)) => zone.to_string(),
         None if nodes.len() == wanted.inventory.nodes.len() => "*".to_owned(),
-        None => hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>()),
+        None => hostlist::fold(nodes),
     }
 }
 
 /// Draws a table with a line for each overlay.
-pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
+pub(super) fn draw(overlays: &[Laid]) -> String {
     let header = ["CHANGE", "LINKS", "SAYS", "OVER", "TIME LEFT"];
     let row = |laid: &Laid| {
         let over = match laid.over.as_deref() {
@@ -88,7 +86,7 @@ pub(super) fn draw(styled: bool, overlays: &[Laid]) -> String {
         let left = laid.left.map_or_else(|| "-".to_owned(), time);
         vec![laid.name.clone(), laid.ends.clone(), laid.says.clone(), over.to_owned(), left]
     };
-    table(styled, &header, overlays.iter().map(row).collect())
+    table(&header, overlays.iter().map(row))
 }
 
 /// A time in units that suit its length: `8.2 s`, `29 s`, `4 m 10 s`, `2 h 5 m`.

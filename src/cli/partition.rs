@@ -69,8 +69,8 @@ pub(super) struct Partition {
     /// drop or reject packets
     ///
     /// drop is silent. reject answers as a router does, with TCP reset or ICMP unreachable.
-    #[arg(long, value_enum, default_value_t = ModeOption::Drop, hide_possible_values = true)]
-    mode: ModeOption,
+    #[arg(long, value_enum, default_value_t, hide_possible_values = true)]
+    mode: Mode,
 
     /// Name for heal [default: such as Z1/Z2 or halves-7]
     #[arg(long)]
@@ -84,7 +84,7 @@ pub(super) struct Partition {
 
     /// Draw nodes [default] or whole zones
     #[arg(long, value_enum, value_name = "NODES|ZONES", hide_possible_values = true, help_heading = "Drawn sides")]
-    over: Option<OverOption>,
+    over: Option<Over>,
 
     /// Seed of the draw [default: random, and shown]
     ///
@@ -132,18 +132,6 @@ struct Generator {
     random: bool,
 }
 
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum OverOption {
-    Nodes,
-    Zones,
-}
-
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum ModeOption {
-    Drop,
-    Reject,
-}
-
 impl Partition {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let draw = self.generator.draw();
@@ -167,24 +155,17 @@ impl Partition {
         };
         let timing = self.timing.timing(SystemTime::now().into(), LEAD, seed)?;
         let division = match draw {
-            Some(draw) => Division::Drawn {
-                draw,
-                over: self.over.map(Over::from).unwrap_or_default(),
-                among: sides(&self.sides),
-                seed,
-            },
+            Some(draw) => {
+                Division::Drawn { draw, over: self.over.unwrap_or_default(), among: sides(&self.sides), seed }
+            }
             None if self.one_way => Division::OneWay(sides(&self.sides)),
             None => Division::Sides(sides(&self.sides)),
         };
-        let mode = match (self.loss, self.mode) {
-            (Some(share), _) => Mode::Loss { loss: share },
-            (None, ModeOption::Drop) => Mode::Drop,
-            (None, ModeOption::Reject) => Mode::Reject,
-        };
+        let mode = self.loss.map_or(self.mode, |loss| Mode::Loss { loss });
         let request =
             PartitionRequest { name: self.name, division, ports: self.ports.into_iter().collect(), mode, timing };
         let terms = Edit { seed: is_random.then_some(seed), ..Edit::default() };
-        apply::change(context, &self.scope, terms, |wanted, inventory| {
+        apply::change(context, &self.scope, terms, false, |wanted, inventory| {
             wanted.with_partition(request.clone(), inventory)
         })
     }
@@ -199,14 +180,5 @@ impl Generator {
         flag.or_else(|| minority.map(Draw::Minority))
             .or_else(|| isolate.clone().map(Draw::Isolate))
             .or_else(|| bridge.clone().map(Draw::Bridge))
-    }
-}
-
-impl From<OverOption> for Over {
-    fn from(over: OverOption) -> Self {
-        match over {
-            OverOption::Nodes => Self::Nodes,
-            OverOption::Zones => Self::Zones,
-        }
     }
 }

@@ -137,13 +137,13 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
 }
 
 /// Draws a table of the partitions, and a line for each partition that has cut nothing so far.
-pub(super) fn draw(styled: bool, partitions: &[Parted]) -> String {
+pub(super) fn draw(partitions: &[Parted]) -> String {
     let row = |Parted { name, says: Says { sides, packets, effect, time }, cut, .. }: &Parted| {
         let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
         [name, sides, packets, effect, &cut, time].map(String::clone).to_vec()
     };
     let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
-    let mut text = table(styled, &header, partitions.iter().map(row).collect());
+    let mut text = table(&header, partitions.iter().map(row));
     for Parted { name, ports, .. } in partitions.iter().filter(|partition| partition.cut == Some(0)) {
         text += &format!("partition {name} has cut 0 packets: {}\n", cut_nothing(ports));
     }

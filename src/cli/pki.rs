@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +10,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
+    failure::OrFail,
     render::{count, table},
 };
 use crate::{
@@ -125,8 +125,7 @@ fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit
     context.answer(&made, || {
         let path = made.directory.display();
         format!("made a CA in {path}; next: netemctl pki issue NODE... --controller")
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 fn requests(
@@ -135,14 +134,10 @@ fn requests(
     hosts: &[String],
     days: u32,
 ) -> Result<Vec<CertificateRequest>, Failure> {
-    let mut names = BTreeSet::new();
+    let mut names = BTreeSet::<NodeName>::new();
     for list in nodes {
-        let expanded = hostlist::expand(list).map_err(|error| Failure::new(Exit::Usage, error))?;
-        for name in expanded {
-            let node: NodeName = name
-                .parse()
-                .map_err(|error| Failure::new(Exit::Usage, format!("`{name}` is not a node's name: {error}")))?;
-            names.insert(node);
+        for name in hostlist::expand(list).or_misused()? {
+            names.insert(name.parse().or_fail(Exit::Usage, format!("`{name}` is not a node's name"))?);
         }
     }
     if !hosts.is_empty() && names.len() != 1 {
@@ -176,8 +171,7 @@ fn issue(context: &Context, store: &Store, requests: &[CertificateRequest], forc
             text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
         }
         text
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 /// The document of `pki init`.
@@ -281,8 +275,8 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
         let others = [("the controller", &shown.controller), ("the viewer", &shown.viewer)];
         let others = others.into_iter().filter_map(|(name, one)| Some(row(name.to_owned(), one.as_ref()?)));
         let nodes = shown.nodes.iter().map(|(node, one)| row(node.to_string(), one));
-        let rows = std::iter::once(row("the CA".to_owned(), &shown.ca)).chain(others).chain(nodes).collect();
-        let table = table(Context::is_styled(&io::stdout()), &["OF", "VALID UNTIL", "STATE"], rows);
+        let rows = std::iter::once(row("the CA".to_owned(), &shown.ca)).chain(others).chain(nodes);
+        let table = table(&["OF", "VALID UNTIL", "STATE"], rows);
         format!("{}\n\n{table}", shown.directory.display())
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Differs })
@@ -290,25 +284,18 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        match &error {
-            StoreError::HasCa(_) => Self::new(Exit::Refused, error)
-                .hint("replace the CA and all its certificates: netemctl pki init --force"),
-            StoreError::Issued(_) => {
-                Self::new(Exit::Refused, error).hint("replace them with --force; list them: netemctl pki show")
+        let (exit, hint) = match &error {
+            StoreError::HasCa(_) => {
+                (Exit::Refused, Some("replace the CA and all its certificates: netemctl pki init --force"))
             }
-            StoreError::NoCa(_) => {
-                Self::new(Exit::File, error).hint("make one: netemctl pki init; or name another folder with --dir")
-            }
-            StoreError::Authority(AuthorityError::Host(_) | AuthorityError::Outlives(_)) => {
-                Self::new(Exit::Usage, error)
-            }
-            StoreError::File(cause, _) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                Self::new(Exit::Permission, error)
-            }
-            StoreError::File(..) => Self::new(Exit::Failed, error),
+            StoreError::Issued(_) => (Exit::Refused, Some("replace them with --force; list them: netemctl pki show")),
+            StoreError::NoCa(_) => (Exit::File, Some("make one: netemctl pki init; or name another folder with --dir")),
+            StoreError::Authority(AuthorityError::Host(_) | AuthorityError::Outlives(_)) => (Exit::Usage, None),
+            StoreError::File(cause, _) => (Exit::of_io(cause), None),
             StoreError::Open(..) | StoreError::Authority(_) | StoreError::Key(_) | StoreError::Odd(_) => {
-                Self::new(Exit::File, error)
+                (Exit::File, None)
             }
-        }
+        };
+        hint.into_iter().fold(Self::new(exit, error), Self::hint)
     }
 }

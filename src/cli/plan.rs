@@ -121,12 +121,7 @@ impl Plan {
             })
             .collect();
         let plan = FleetPlan { changed, offline, nodes: planned, warnings: &warnings };
-        if self.as_tc {
-            context.answer_as_is(&plan, || draw(&plan))?;
-        } else {
-            context.answer(&plan, || draw(&plan))?;
-        }
-        Ok(Exit::Ok)
+        if self.as_tc { context.answer_as_is(&plan, || draw(&plan)) } else { context.answer(&plan, || draw(&plan)) }
     }
 
     /// Lets the agents compute the plan.
@@ -149,7 +144,7 @@ impl Plan {
     fn check_node(&self, inventory: &Inventory) -> Result<(), Failure> {
         match self.node.as_ref().filter(|node| !inventory.nodes.contains_key(*node)) {
             Some(node) => {
-                let nodes = hostlist::fold(&inventory.nodes.keys().cloned().collect::<Vec<_>>());
+                let nodes = hostlist::fold(inventory.nodes.keys());
                 Err(Failure::new(Exit::Usage, format!("no node `{node}`; the nodes are {nodes}")))
             }
             None => Ok(()),
@@ -181,7 +176,7 @@ fn draw(plan: &FleetPlan<'_>) -> String {
     if !plan.changed {
         return "nothing to change".to_owned();
     }
-    let mut text = plan.offline.as_ref().map_or_else(String::new, |offline| format!("# {offline}\n"));
+    let mut text = plan.offline.as_ref().map_or_else(String::new, |offline| format!("# {}\n", offline.message));
     for Planned { node, interface, steps, memory_at_stake, queues, tc } in &plan.nodes {
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),

@@ -1,7 +1,7 @@
 //! Prints on stderr what a command waits for, if the command takes longer than a second.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     io::{self, IsTerminal},
     time::{Duration, Instant},
 };
@@ -13,42 +13,45 @@ use super::{output::talk_raw, render::columns};
 /// The time before the first message, and the interval between messages.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// The activity of the command at this moment.
-pub(super) struct Progress {
-    /// The name of the activity; `None`: no messages.
-    label: RefCell<Option<String>>,
-    since: Cell<Instant>,
+/// The activity of the command at this moment; `None`: no messages.
+pub(super) struct Progress(RefCell<Option<Activity>>);
+
+struct Activity {
+    label: String,
+    since: Instant,
     /// The earliest end of the activity, if known.
-    until: Cell<Option<Instant>>,
+    until: Option<Instant>,
     /// True if the label has been printed on a line of its own.
-    is_said: Cell<bool>,
+    is_said: bool,
+}
+
+impl Activity {
+    fn new(label: impl Into<String>) -> Self {
+        Self { label: label.into(), since: Instant::now(), until: None, is_said: false }
+    }
 }
 
 impl Progress {
     pub(super) fn new(label: Option<&str>) -> Self {
-        let label = RefCell::new(label.map(ToOwned::to_owned));
-        Self { label, since: Cell::new(Instant::now()), until: Cell::new(None), is_said: Cell::new(false) }
+        Self(RefCell::new(label.map(Activity::new)))
     }
 
     /// Begins another activity.
     pub(super) fn says(&self, label: impl Into<String>) {
-        // A progress without a label never prints messages.
-        if let Some(old) = &mut *self.label.borrow_mut() {
-            *old = label.into();
-            self.since.set(Instant::now());
-            self.until.set(None);
-            self.is_said.set(false);
+        // A progress without an activity never prints messages.
+        if let Some(activity) = &mut *self.0.borrow_mut() {
+            *activity = Activity::new(label);
         }
     }
 
     /// Sets the least time left of the activity, and its label, which may be the same as before.
-    pub(super) fn expects(&self, label: impl Into<String>, left: Duration) {
-        let (label, since) = (label.into(), self.since.get());
-        if self.label.borrow().as_ref() != Some(&label) {
-            self.says(label);
-            self.since.set(since);
+    pub(super) fn expects(&self, label: String, left: Duration) {
+        if let Some(activity) = &mut *self.0.borrow_mut() {
+            if activity.label != label {
+                *activity = Activity { since: activity.since, ..Activity::new(label) };
+            }
+            activity.until = Some(Instant::now() + left);
         }
-        self.until.set(Some(Instant::now() + left));
     }
 
     /// Waits for `work`, and prints the activity every second.
@@ -75,10 +78,13 @@ impl Progress {
     ///
     /// Returns true if the printed line must be erased at the end.
     fn draw(&self) -> bool {
-        let seconds = self.since.get().elapsed().as_secs();
-        let label = self.label.borrow();
-        let Some(label) = label.as_deref().filter(|_| seconds > 0) else { return false };
-        let left = self.until.get().map(|until| until.saturating_duration_since(Instant::now()).as_secs() + 1);
+        let mut activity = self.0.borrow_mut();
+        let Some(Activity { label, since, until, is_said }) = activity.as_mut() else { return false };
+        let seconds = since.elapsed().as_secs();
+        if seconds == 0 {
+            return false;
+        }
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()).as_secs() + 1);
         let left = left.map(|left| format!(", at least {left} s left")).unwrap_or_default();
         let on_terminal = io::stderr().is_terminal();
         if on_terminal {
@@ -87,7 +93,7 @@ impl Progress {
             let room = columns(io::stderr()).map_or(usize::MAX, |all| all.saturating_sub(passed.chars().count() + 1));
             let label: String = label.chars().take(room).collect();
             talk_raw(&format!("\r{label}{passed}\x1b[K"));
-        } else if !self.is_said.replace(true) {
+        } else if !std::mem::replace(is_said, true) {
             talk_raw(&format!("{label}{left} …\n"));
         }
         on_terminal

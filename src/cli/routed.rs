@@ -15,14 +15,12 @@ pub(super) fn warning<'a>(nodes: impl IntoIterator<Item = (&'a NodeName, &'a Rou
     if nodes.is_empty() {
         return None;
     }
-    let fold = |nodes: BTreeSet<&NodeName>| hostlist::fold(&nodes.into_iter().cloned().collect::<Vec<_>>());
-    let senders = fold(nodes.keys().copied().collect());
-    let routers = fold(nodes.values().flat_map(|routed| &routed.through).collect());
-    let forwarders: BTreeSet<&NodeName> =
-        nodes.iter().filter(|(_, routed)| routed.forwards).map(|(node, _)| *node).collect();
-    let forward = match forwarders.len() {
-        0 => String::new(),
-        _ => format!(" {} can forward packets of other hosts there.", fold(forwarders)),
+    let senders = hostlist::fold(nodes.keys());
+    let routers: BTreeSet<_> = nodes.values().flat_map(|routed| &routed.through).collect();
+    let routers = hostlist::fold(routers);
+    let forward = match hostlist::fold(nodes.iter().filter(|(_, routed)| routed.forwards).map(|(node, _)| node)) {
+        none if none.is_empty() => none,
+        forwarders => format!(" {forwarders} can forward packets of other hosts there."),
     };
     Some(format!(
         "warning: the routes of {senders} lead to networks behind {routers}. Packets to these networks are neither delayed \

@@ -3,21 +3,27 @@
 //! [`Context::ask`] is for work that changes nothing: an interrupt drops the work. [`Context::act`] is for work that
 //! must clean up: an interrupt cancels the work's token, and the command waits for the work within a time limit.
 
-use std::{io, process, sync::PoisonError, sync::atomic::Ordering, thread, time::Duration};
+use std::{process, sync::PoisonError, sync::atomic::Ordering, thread, time::Duration};
 
 use tokio::{
+    runtime::{Builder, Runtime},
     signal::unix::{SignalKind, signal},
     time::{sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit, Failure, progress::Progress};
+use super::{Context, Exit, Failure, failure::OrFail, progress::Progress};
 
 /// The maximum time that interrupted work may take to clean up.
 ///
 /// The longest cleanup is the rollback of a change that all nodes may have confirmed. This rollback waits for agents
 /// until another controller's change is confirmed or rolled back.
 const ORDER_WITHIN: Duration = Duration::from_secs(90);
+
+/// A runtime for the only thread of this process.
+pub(super) fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_current_thread().enable_all().build().or_fail(Exit::Failed, "cannot wait for events")
+}
 
 impl Context {
     /// Ends the process at the timeout, unless the process already runs work or prints its answer.
@@ -90,13 +96,11 @@ impl Context {
         what: Option<&str>,
         work: impl AsyncFnOnce(&CancellationToken, &Progress) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        let cannot = |what: &str, error: io::Error| Failure::new(Exit::Failed, format!("cannot {what}: {error}"));
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| cannot("wait for events", error))?;
+        let runtime = runtime()?;
         self.settle();
         runtime.block_on(async {
             let interrupt = CancellationToken::new();
-            let on = |kind| signal(kind).map_err(|error| cannot("wait for signals", error));
+            let on = |kind| signal(kind).or_fail(Exit::Failed, "cannot wait for signals");
             let (mut terminate, mut pressed) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
             let (cancel, expired, deadline) = (interrupt.clone(), self.timed_out.clone(), self.deadline.clone());
             tokio::spawn(async move {

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Exit, Failure,
+    failure::OrFail,
     timing::{dice, time_limit},
 };
 use crate::{
@@ -49,11 +50,10 @@ impl ScopeOptions {
     pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, NodeEntry>) -> Result<Scope, Failure> {
         let mut only = BTreeSet::new();
         for word in &self.only {
-            let names = hostlist::expand(word).map_err(|error| Failure::new(Exit::Usage, error))?;
-            for name in names {
+            for name in hostlist::expand(word).or_misused()? {
                 let node = NodeName::try_from(name.clone()).ok().filter(|node| nodes.contains_key(node));
                 let node = node.ok_or_else(|| {
-                    let nodes = hostlist::fold(&nodes.keys().cloned().collect::<Vec<_>>());
+                    let nodes = hostlist::fold(nodes.keys());
                     Failure::new(Exit::Usage, format!("no node `{name}`; the nodes are {nodes}"))
                 })?;
                 only.insert(node);

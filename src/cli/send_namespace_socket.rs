@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, failure::OrFail};
 use crate::kernel::send_namespace_socket;
 
 /// Make a network namespace and send a netlink socket of it to the agent at stdin
@@ -14,7 +14,7 @@ pub(super) struct SendNamespaceSocket {}
 impl SendNamespaceSocket {
     #[expect(clippy::unused_self, reason = "all verbs have the same signature")]
     pub(super) fn run(&self) -> Result<Exit, Failure> {
-        let failed = |error| Failure::new(Exit::Failed, format!("cannot send the network namespace to stdin: {error}"));
-        send_namespace_socket(io::stdin()).map(|()| Exit::Ok).map_err(failed)
+        let sent = send_namespace_socket(io::stdin()).map(|()| Exit::Ok);
+        sent.or_fail(Exit::Failed, "cannot send the network namespace to stdin")
     }
 }

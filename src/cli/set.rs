@@ -42,7 +42,7 @@ pub(super) struct Set {
     /// A key may have dots, as in reorder.gap=5. Whole numbers, true, false, and values that begin with {, [ or a
     /// double quote are TOML. Every other value is text.
     #[arg(required = true, value_name = "KEY=VALUE", value_parser = parameter)]
-    parameters: Vec<Parameter>,
+    parameters: Vec<String>,
 
     /// Change packets from FROM to TO only
     #[arg(long)]
@@ -60,28 +60,21 @@ pub(super) struct Set {
     scope: ScopeOptions,
 }
 
-/// A parameter from the command line: its key, and its value as TOML.
-#[derive(Clone, Debug)]
-struct Parameter {
-    key: String,
-    value: String,
-}
-
 impl Set {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let lines = self.parameters.iter().map(|Parameter { key, value }| format!("{key} = {value}\n"));
-        let change = LinkChange::parse(Source::new("<set>", lines.collect::<String>()), !self.one_way);
+        let change = LinkChange::parse(Source::new("<set>", self.parameters.concat()), !self.one_way);
         // The parsed text is made from the command line, so an error in the text is a usage error.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;
         let request = OverlayRequest { name, from, to, both_ways: !one_way, change, lasts };
-        apply::change(context, &scope, Edit::default(), |wanted, inventory| {
+        apply::change(context, &scope, Edit::default(), false, |wanted, inventory| {
             wanted.with_overlay(request.clone(), inventory)
         })
     }
 }
 
-fn parameter(text: &str) -> Result<Parameter, String> {
+/// A parameter from the command line, as a line of TOML.
+fn parameter(text: &str) -> Result<String, String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, as in loss=5%")?;
     let is_key = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
     if !key.split('.').all(is_key) {
@@ -94,7 +87,7 @@ fn parameter(text: &str) -> Result<Parameter, String> {
         // A JSON string is also a TOML string. Every text can be written as a JSON string.
         Err(_) => serde_json::to_string(value).unwrap_or_default(),
     };
-    Ok(Parameter { key: key.to_owned(), value })
+    Ok(format!("{key} = {value}\n"))
 }
 
 #[cfg(test)]
@@ -103,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_value_is_a_number_a_boolean_toml_or_text() {
-        let line = |text: &str| parameter(text).map(|Parameter { key, value }| format!("{key} = {value}")).unwrap();
+        let line = |text: &str| parameter(text).unwrap().trim_end().to_owned();
         assert_eq!(line("loss=5%"), r#"loss = "5%""#);
         assert_eq!(line("reorder.gap=5"), "reorder.gap = 5");
         assert_eq!(line("seed=007"), "seed = 7");

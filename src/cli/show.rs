@@ -2,13 +2,13 @@
 //!
 //! No agent is asked.
 
-use std::{io, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    render::{Axis, count, matrix, table},
+    render::{Axis, count, matrix, range, table},
     topology_file,
 };
 use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
@@ -63,8 +63,7 @@ impl Show {
         // Only programs get the list of pairs: for 10,000 nodes, the list has 100 million pairs.
         let links = if context.is_json() { links.collect() } else { Vec::new() };
         let shown = Shown { topology: topology.name(), zones: zones().collect(), nodes: topology.nodes(), links };
-        context.answer(&shown, || draw(&topology))?;
-        Ok(Exit::Ok)
+        context.answer(&shown, || draw(&topology))
     }
 }
 
@@ -76,17 +75,9 @@ fn draw(topology: &Topology) -> String {
         text += &format!("  zone {zone}: {}\n", hostlist::fold(nodes));
     }
     text += "\nwanted RTT\n";
-    text += &matrix(Context::is_styled(&io::stdout()), &Axis::of(nodes, Some(topology)), |pairs| {
-        let mut range = None;
-        for rtt in pairs.filter_map(|(a, b)| topology.rtt(a, b)) {
-            let (least, most) = range.unwrap_or((rtt, rtt));
-            range = Some((least.min(rtt), most.max(rtt)));
-        }
-        match range {
-            Some((least, most)) if least == most => least.to_string(),
-            Some((least, most)) => format!("{least}–{most}"),
-            None => "-".to_owned(),
-        }
+    text += &matrix(&Axis::of(nodes, Some(topology)), |pairs| {
+        let rtts: Vec<_> = pairs.filter_map(|(a, b)| topology.rtt(a, b)).collect();
+        range(&rtts, |rtt| rtt.to_string()).unwrap_or_else(|| "-".to_owned())
     });
     text += "\nlinks\n";
     text + &links(topology)
@@ -102,7 +93,7 @@ fn links(topology: &Topology) -> String {
             rows.push(row(format!("and {more} more")));
         }
     }
-    table(Context::is_styled(&io::stdout()), &["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
+    table(&["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
 }
 
 /// The parameters of a link except its delay, as in a topology file, with notes about the implicit behaviour.

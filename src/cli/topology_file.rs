@@ -20,14 +20,15 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
     let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
     let text = if is_stdin { text_of(io::stdin()) } else { open(path) };
     let text = text.map_err(|error| {
-        let failure = Failure::new(Exit::File, format!("cannot read {name}: {}", error.why));
-        if error.is_missing { failure.hint("print a file to begin with: netemctl new > FILE") } else { failure }
+        let failure = Failure::new(Exit::File, format!("cannot read {name}: {error}"));
+        let is_missing = error.kind() == io::ErrorKind::NotFound;
+        if is_missing { failure.hint("print a file to begin with: netemctl new > FILE") } else { failure }
     })?;
     let folder = path.parent().unwrap_or_else(|| Path::new(""));
     let source = Source::new(name, text);
     // The file must be valid as a whole, even if this command does not use its inventory.
     let inventory = InventoryFile::of_topology(&source).err();
-    let topology = Topology::load(source, |name| open(&folder.join(name)).map_err(|error| error.why));
+    let topology = Topology::load(source, |name| open(&folder.join(name)).map_err(|error| error.to_string()));
     match (topology, inventory) {
         (Ok(topology), None) => Ok(topology),
         (Ok(_), Some(rejected)) | (Err(rejected), None) => Err(rejected.into()),
@@ -35,22 +36,16 @@ pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
     }
 }
 
-/// Why a file has no text.
-pub(super) struct Unreadable {
-    pub(super) why: String,
-    is_missing: bool,
-}
-
 /// The text of a file.
-pub(super) fn open(path: &Path) -> Result<String, Unreadable> {
+pub(super) fn open(path: &Path) -> io::Result<String> {
     let file = File::open(path).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => Unreadable { why: "no such file".to_owned(), is_missing: true },
-        _ => error.into(),
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "no such file"),
+        _ => error,
     });
     text_of(file?)
 }
 
-fn text_of(input: impl Read) -> Result<String, Unreadable> {
+fn text_of(input: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     // One byte more than is allowed tells a file that is too large, however large it is.
     input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
@@ -61,12 +56,6 @@ fn text_of(input: impl Read) -> Result<String, Unreadable> {
     String::from_utf8(bytes).map_err(|error| {
         let before = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-        Unreadable { why: format!("line {line} is not UTF-8 text"), is_missing: false }
+        io::Error::new(io::ErrorKind::InvalidData, format!("line {line} is not UTF-8 text"))
     })
-}
-
-impl From<io::Error> for Unreadable {
-    fn from(error: io::Error) -> Self {
-        Self { why: error.to_string(), is_missing: false }
-    }
 }

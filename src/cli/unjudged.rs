@@ -60,7 +60,7 @@ fn mute(report: &Report) -> String {
     }
     let mut text = format!("\n{} not judged: nodes ignore echo requests\n", count(report.mute, "pair"));
     for (mute, nodes) in nodes {
-        let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
+        let nodes = hostlist::fold(nodes);
         text += &format!("  {nodes}: {mute} is set; to measure, run sysctl -w {}\n", mute.remedy());
     }
     text
@@ -114,7 +114,7 @@ fn filtered(report: &Report) -> String {
     let pairs = count(report.filtered, "pair");
     let mut text = format!("\n{pairs} not judged: a firewall drops echo requests or replies\n");
     for (hook, (nodes, dropped, of)) in hooks {
-        let nodes = hostlist::fold(&nodes.into_iter().collect::<Vec<_>>());
+        let nodes = hostlist::fold(nodes);
         let (packets, chain) = hook.says();
         let (share, limit) = if dropped < of {
             (format!("{dropped} of {of}"), "; look for a rate limit")

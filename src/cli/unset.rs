@@ -23,7 +23,7 @@ pub(super) struct Unset {
 
 impl Unset {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        apply::remove(context, &self.scope, Edit::default(), |wanted, inventory| {
+        apply::change(context, &self.scope, Edit::default(), true, |wanted, inventory| {
             wanted.without_overlays(&self.names, inventory)
         })
     }

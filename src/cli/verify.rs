@@ -1,6 +1,6 @@
 //! `netemctl verify`: measures all pairs of nodes and compares them with the state in force.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::{
     Context, Exit, Failure,
     apply::{in_force, outside},
     counters::Overflow,
-    render::{Axis, count, matrix, millis, table},
+    render::{Axis, count, matrix, millis, range, table},
     routed,
     unjudged::{too_busy, unjudged},
 };
@@ -185,7 +185,6 @@ fn by_port(wanted: &Wanted) -> impl Iterator<Item = &Partition> {
 }
 
 fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
-    let styled = Context::is_styled(&io::stdout());
     let nodes: Vec<NodeName> = match &wanted.topology {
         Some(topology) => topology.nodes().to_vec(),
         None => inventory.nodes.keys().cloned().collect(),
@@ -194,13 +193,13 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += &format!("{}{}\n\nmeasured RTT in ms, median\n", in_force(wanted), outside(wanted));
     let axes = Axis::of(&nodes, wanted.topology.as_ref());
     let by_pair: BTreeMap<_, _> = report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
-    text += &matrix(styled, &axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
+    text += &matrix(&axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
 
     let listed =
         report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(LISTED);
     text += "\nlargest errors, RTT in ms\n";
     let header = ["FROM", "TO", "WANTED", "MEDIAN", "ERROR", "ALLOWED", "LOST", "VERDICT"];
-    text += &table(styled, &header, listed.map(row).collect());
+    text += &table(&header, listed.map(row));
     let right = report.pairs.iter().filter(|pair| pair.verdict == Verdict::Right).count();
     let Tolerance { share, floor_ns } = report.tolerance;
     // Jitter, slots and low rates widen the allowed error of a pair. The column ALLOWED shows the allowed error.
@@ -227,24 +226,18 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
 ///
 /// `cut`: no requests arrive. `heard`: requests arrive, and answers are cut. `!`: a pair is wrong.
 fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
-    let mut range: Option<(Rtt, Rtt)> = None;
-    let (mut cut, mut heard, mut wrong) = (false, false, false);
+    let (mut cut, mut heard, mut wrong, mut medians) = (false, false, false, Vec::new());
     for pair in pairs {
         cut |= pair.wanted.is_none() && !pair.arrives;
         heard |= pair.wanted.is_none() && pair.arrives;
         wrong |= pair.verdict != Verdict::Right;
-        for median in pair.measured.iter().filter_map(|measured| measured.median).take(1) {
-            let (least, most) = range.unwrap_or((median, median));
-            range = Some((least.min(median), most.max(median)));
-        }
+        medians.extend(pair.measured.iter().find_map(|measured| measured.median));
     }
-    let figure = match range {
-        Some((least, most)) if millis(least) == millis(most) => millis(least),
-        Some((least, most)) => format!("{}–{}", millis(least), millis(most)),
-        None if cut => "cut".to_owned(),
-        None if heard => "heard".to_owned(),
-        None => "none".to_owned(),
-    };
+    let figure = range(&medians, millis).unwrap_or_else(|| match (cut, heard) {
+        (true, _) => "cut".to_owned(),
+        (false, true) => "heard".to_owned(),
+        (false, false) => "none".to_owned(),
+    });
     if wrong { format!("{figure}!") } else { figure }
 }
 

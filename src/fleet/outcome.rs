@@ -40,7 +40,8 @@ impl Preview {
     pub(super) fn warnings(&self) -> BTreeMap<NodeName, Vec<String>> {
         let nodes = self.nodes.iter().filter(|(_, prepared)| !prepared.warnings.is_empty());
         let nodes = nodes.map(|(node, prepared)| (node.clone(), prepared.warnings.clone()));
-        let departed = "it left the inventory and keeps its state; to change or clear it, add it to the inventory again";
+        let departed =
+            "it left the inventory and keeps its state; to change or clear it, add it to the inventory again";
         nodes.chain(self.departed.iter().map(|node| (node.clone(), vec![departed.to_owned()]))).collect()
     }
 }

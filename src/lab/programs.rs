@@ -165,7 +165,7 @@ pub fn by_name<'a>(programs: impl IntoIterator<Item = (&'a str, &'a NodeName)>) 
     for (name, node) in programs {
         let _known = nodes.entry(name).or_default().insert(node);
     }
-    let folded = |nodes: &BTreeSet<&NodeName>| hostlist::fold(&nodes.iter().copied().collect::<Vec<_>>());
+    let folded = |nodes: &BTreeSet<&NodeName>| hostlist::fold(nodes);
     nodes.iter().map(|(name, nodes)| format!("{name} in {}", folded(nodes))).collect::<Vec<_>>().join(", ")
 }
 

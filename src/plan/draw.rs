@@ -32,7 +32,7 @@ pub enum Draw {
 }
 
 /// The kind of the units of a draw.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Over {
     /// Nodes.
     #[default]

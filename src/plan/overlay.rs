@@ -103,7 +103,7 @@ impl Overlay {
     }
 
     /// The receivers of the links from `node` that the overlay changes. A receiver may occur twice.
-    fn receivers<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NodeName> {
+    pub fn receivers<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = &'a NodeName> {
         let there = self.from.contains(node).then_some(&self.to);
         let back = (self.both_ways && self.to.contains(node)).then_some(&self.from);
         there.into_iter().chain(back).flatten().filter(move |other| *other != node)

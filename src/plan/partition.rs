@@ -63,7 +63,7 @@ pub enum Shape {
 }
 
 /// The effect of a partition on its packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Mode {
@@ -75,6 +75,7 @@ pub enum Mode {
     /// A TCP connection is reset. The sender of another packet gets "destination unreachable".
     Reject,
     /// Some packets are lost.
+    #[value(skip)]
     Loss {
         /// The share of lost packets.
         loss: Probability,

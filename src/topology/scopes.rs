@@ -207,7 +207,7 @@ impl<'m, T: Copy + Eq + Hash> LinkMap<'m, T> {
             }
         }
         names.sort_unstable();
-        hostlist::fold(&names.into_iter().map(|(_, name)| name).collect::<Vec<_>>())
+        hostlist::fold(names.into_iter().map(|(_, name)| name))
     }
 }
 

@@ -162,7 +162,7 @@ proptest! {
     #[test]
     fn an_overlay_that_is_set_again_moves_to_the_top_and_gets_a_new_id(wanted in documents()) {
         let Some(first) = wanted.overlays.first().cloned() else { return Ok(()) };
-        let node = |nodes: &BTreeSet<NodeName>| hostlist::fold(&nodes.iter().cloned().collect::<Vec<_>>());
+        let node = |nodes: &BTreeSet<NodeName>| hostlist::fold(nodes);
         let ends = (node(&first.from), node(&first.to));
         let request = OverlayRequest {
             name: Some(first.name.clone()),

@@ -1,8 +1,6 @@
 //! Draws the output that `check` and `show` share: the inventory's source, the agents, and a table of the nodes.
 
-use std::io;
-
-use super::{Context, InventoryOrigin, render::table};
+use super::{InventoryOrigin, render::table};
 use crate::topology::NodeName;
 
 /// A node with its agent and its other columns.
@@ -19,7 +17,7 @@ pub(super) fn draw_nodes(from: &InventoryOrigin, header: &[&str], nodes: &[Row<'
     });
     let header: Vec<&str> =
         ["NODE"].into_iter().chain(agents.is_none().then_some("AGENT")).chain(header.iter().copied()).collect();
-    let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+    let nodes = table(&header, rows);
     let agents = agents.map(|agents| format!("agents: {agents}\n")).unwrap_or_default();
     format!("inventory: {from}\n{agents}\n{nodes}")
 }

@@ -9,7 +9,13 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, context::Agents, failure::exit_of, output::talk, render::count};
+use super::{
+    Context, Exit, Failure,
+    context::Agents,
+    failure::{OrFail, exit_of},
+    output::talk,
+    render::count,
+};
 use crate::{
     fleet::split,
     inventory::{Contact, Draft, Drafted, draft},
@@ -83,8 +89,8 @@ impl Init {
                 .hint("make one: netemctl pki issue --controller; or name its folder: --tls-dir DIR")
                 .hint("or reach the hosts by ssh: --transport ssh"));
         }
-        let draft = draft(&ask(context, &addresses, tls.as_ref())?, self.written(tls).as_ref())
-            .map_err(|error| Failure::new(Exit::Refused, error))?;
+        let hosts = ask(context, &addresses, tls.as_ref())?;
+        let draft = draft(&hosts, self.written(tls).as_ref()).map_err(|error| Failure::new(Exit::Refused, error))?;
         if let Some(file) = &self.output {
             self.write(file, &draft.text)?;
         }
@@ -95,19 +101,19 @@ impl Init {
         let file = self.output.as_deref();
         let text = file.is_none().then_some(&*draft.text);
         let initial = Initial { file, text, nodes: &draft.nodes };
-        match file {
+        let exit = match file {
             Some(file) => context.answer(&initial, || {
                 let (file, nodes) = (file.display(), count(draft.nodes.len(), "node"));
                 format!("{file}: {nodes}; review it, then run: netemctl inventory check {file}")
             })?,
             None => context.answer_as_is(&initial, || draft.text.clone())?,
-        }
+        };
         for (node, drafted) in &draft.nodes {
             if let Some(warning) = &drafted.warning {
                 talk(&format!("warning: {node}: {warning}\n"));
             }
         }
-        Ok(Exit::Ok)
+        Ok(exit)
     }
 
     /// The addresses of the agents, without duplicates.
@@ -177,11 +183,10 @@ fn ask(
     let mut named: BTreeMap<NodeName, &AgentAddress> = BTreeMap::new();
     let mut agents = BTreeMap::new();
     for (number, address) in (1..).zip(addresses) {
-        let invalid = |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, error);
         // The path of a socket is not a node's name.
         let given = address.host().and_then(|host| host.parse().ok()).filter(|name| !named.contains_key(name));
         let numbered = || format!("host-{number}").parse();
-        let name: NodeName = given.map_or_else(numbered, Ok).map_err(|error| invalid(&error))?;
+        let name: NodeName = given.map_or_else(numbered, Ok).or_misused()?;
         agents.insert(name.clone(), Contact { agent: address.clone(), interface: None });
         named.insert(name, address);
     }

@@ -49,8 +49,7 @@ impl Show {
         let nodes = file.nodes().iter().map(|(name, entry)| (name, node(entry))).collect();
         let warnings = file.warnings().problems();
         let shown = Shown { inventory: &inventory_in_use.from, nodes, zones: file.zones(), warnings };
-        context.answer(&shown, || draw(&shown))?;
-        Ok(Exit::Ok)
+        context.answer(&shown, || draw(&shown))
     }
 }
 

@@ -63,8 +63,7 @@ pub(super) fn down(context: &Context, if_idle: bool) -> Result<Exit, Failure> {
             (false, _) => "no lab is up; a killed lab was cleaned up".to_owned(),
         };
         format!("{}{lab}", draw_ended(&down.ended))
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 /// Runs `work`, which ends programs. After an interrupt, the work may be partly done.

@@ -23,7 +23,10 @@ use tokio::{
 
 use super::single::{StartError, end_groups, exit_code, text};
 use crate::{
-    cli::{Context, Exit, Failure, failure::NodeFailure},
+    cli::{
+        Context, Exit, Failure,
+        failure::{NodeFailure, OrFail},
+    },
     lab::Lab,
     topology::{NodeName, hostlist},
 };
@@ -120,7 +123,7 @@ pub(super) fn run(context: &Context, hosts: &[NodeName], program: &[OsString]) -
             }
         }
         end_groups(&groups, &mut all).await;
-        started.map_err(|error| Failure::new(Exit::Failed, format!("cannot start netemctl: {error}")))?;
+        started.or_fail(Exit::Failed, "cannot start netemctl")?;
         Err(Failure::new(Exit::Interrupted, "interrupted; the program was ended in all nodes"))
     })?;
     let exit_code = nodes.values().map(|ran| ran.exit_code).find(|code| *code != 0).unwrap_or(0);
@@ -138,7 +141,7 @@ fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Res
     if failures.is_empty() {
         return Ok(Exit::Ok);
     }
-    let names = hostlist::fold(&failures.keys().collect::<Vec<_>>());
+    let names = hostlist::fold(failures.keys());
     let message = format!("failed in {names} ({} of {of} nodes)", failures.len());
     let nodes = failures.into_iter().map(|(node, said)| (node, NodeFailure::of(said))).collect();
     Err(Failure { nodes, ..Failure::new(Exit::OfProgram(exit_code), message) })
@@ -154,14 +157,13 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
             let background = tokio::select! {
                 biased;
                 () = interrupt.cancelled() => {
-                    let running = hostlist::fold(&nodes.keys().collect::<Vec<_>>());
+                    let running = hostlist::fold(nodes.keys());
                     let running = if running.is_empty() { "no node".to_owned() } else { running };
                     return Err(Failure::new(Exit::Interrupted, format!("interrupted; the program runs in {running}")));
                 }
                 background = in_background(&lab, &directory, node, program) => background,
             };
-            let background = background
-                .map_err(|error| Failure::new(Exit::Failed, format!("cannot start the program in {node}: {error}")))?;
+            let background = background.or_fail(Exit::Failed, format!("cannot start the program in {node}"))?;
             drop(nodes.insert(node.clone(), background));
         }
         Ok(nodes)

@@ -48,8 +48,7 @@ pub(super) fn ps(context: &Context, words: &[String]) -> Result<Exit, Failure> {
         command: program.process.command,
     };
     let programs = Programs { programs: lab.programs(&hosts)?.into_iter().map(running).collect() };
-    context.answer(&programs, || draw(&programs.programs))?;
-    Ok(Exit::Ok)
+    context.answer(&programs, || draw(&programs.programs))
 }
 
 fn draw(programs: &[Running]) -> String {
@@ -71,5 +70,5 @@ fn draw(programs: &[Running]) -> String {
             *command = command.chars().take(left).collect();
         }
     }
-    table(Context::is_styled(&io::stdout()), &header, rows)
+    table(&header, rows)
 }

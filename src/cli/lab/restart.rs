@@ -32,6 +32,5 @@ pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failu
     let restarted = Restarted { nodes, ended };
     context.answer(&restarted, || {
         format!("{}restarted {names}; the topology and all changes stay in force", draw_ended(&restarted.ended))
-    })?;
-    Ok(Exit::Ok)
+    })
 }

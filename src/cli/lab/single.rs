@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     os::{fd::AsFd, unix::process::ExitStatusExt},
     process::{Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::{
-    cli::{Context, Exit, Failure},
+    cli::{Context, Exit, Failure, failure::OrFail},
     kernel::Namespaces,
     topology::NodeName,
 };
@@ -59,13 +59,12 @@ pub(super) fn replace_process(context: &Context, node: &NodeName, program: &[OsS
 /// The program has its own session and no terminal. Stdin is a socket to the parent. If the program cannot be started,
 /// the socket carries a [`StartError`].
 pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]) -> Result<Exit, Failure> {
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("stdin: {error}"));
     // The duplicate is close-on-exec: the parent reads the end of the stream when the program starts.
-    let report = io::stdin().as_fd().try_clone_to_owned().map_err(failed)?;
+    let report = io::stdin().as_fd().try_clone_to_owned().or_fail(Exit::Failed, "stdin")?;
     // setsid(2) fails in a process that already leads a group, as the children of `many::run` do.
     let _already = nix::unistd::setsid();
     let run = || -> Result<Exit, Failure> {
-        let node = node.parse().map_err(|error| Failure::new(Exit::Usage, error))?;
+        let node = node.parse().or_misused()?;
         let (_entry, namespaces) = enter(context, &node)?;
         let mut command = command(context, &node, program)?;
         let error = namespaces.exec(command.stdin(Stdio::null()));
@@ -74,8 +73,7 @@ pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]
     };
     run().or_else(|failure| {
         let error = StartError { exit_code: failure.exit.code(), message: failure.message };
-        let line = serde_json::to_vec(&error).map_err(|error| failed(error.into()))?;
-        std::fs::File::from(report).write_all(&line).map_err(failed)?;
+        serde_json::to_writer(std::fs::File::from(report), &error).or_fail(Exit::Failed, "stdin")?;
         Ok(failure.exit)
     })
 }

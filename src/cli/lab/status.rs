@@ -1,6 +1,6 @@
 //! `netemctl lab status`: shows the nodes, their addresses and their agents.
 
-use std::{collections::BTreeMap, io, path::PathBuf};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::Serialize;
 
@@ -67,7 +67,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
             vec![node.to_string(), member.database.join(" "), member.management.join(" "), agent.to_owned()]
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
-        let nodes = table(Context::is_styled(&io::stdout()), &header, rows.collect());
+        let nodes = table(&header, rows);
         let dead = folded(down.iter().map(|(node, error)| (node, error.into())));
         let mut details = String::new();
         details.extend(dead.into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n"));

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Context, Exit, Failure, log, render::count, topology_file},
+    cli::{Context, Exit, Failure, failure::OrFail, log, render::count, topology_file},
     kernel::as_root_of_user_namespace,
     lab::{Family, LabDirectory, Layout, keep},
 };
@@ -48,14 +48,7 @@ pub(super) struct UpArgs {
     ///
     /// The GNU C library follows this order. Programs with their own resolver, such as Go programs, prefer IPv4 always.
     #[arg(long, value_name = "FAMILY", default_value = "ipv4")]
-    prefer: Preferred,
-}
-
-/// A family of addresses.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-enum Preferred {
-    Ipv4,
-    Ipv6,
+    prefer: Family,
 }
 
 pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
@@ -65,16 +58,13 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         layout = layout.with_controller()?;
     }
     layout.tls = asked.tls;
-    layout.prefer = match asked.prefer {
-        Preferred::Ipv4 => Family::Ipv4,
-        Preferred::Ipv6 => Family::Ipv6,
-    };
+    layout.prefer = asked.prefer;
     let directory = context.lab_directory()?;
     let exclusive = directory.prepare()?;
-    let failed = |error: io::Error| Failure::new(Exit::Failed, format!("cannot start the lab: {error}"));
+    let failed = "cannot start the lab";
     directory.plan(&layout)?;
 
-    let mut keeper = start_keeper(&directory).map_err(failed)?;
+    let mut keeper = start_keeper(&directory).or_fail(Exit::Failed, failed)?;
     let said = keeper.stdout.take().map(OwnedFd::from);
     let what = format!("bringing up {}", count(layout.members.len(), "node"));
     let said = context.act(Some(&what), "taking the lab down", async |interrupt| {
@@ -85,15 +75,16 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     })?;
     let Some(said) = said else {
         // When the keeper ends, the kernel removes the namespaces, and the agents end.
-        keeper.kill().and_then(|()| keeper.wait()).map_err(failed)?;
+        keeper.kill().and_then(|()| keeper.wait()).or_fail(Exit::Failed, failed)?;
         drop(exclusive);
         end(&directory)?;
         return Err(Failure::new(Exit::Interrupted, "interrupted; the lab was removed"));
     };
     if said != READY {
-        let exit = keeper.wait().map_err(failed)?.code();
-        let exit = Exit::ALL.into_iter().find(|known| Some(i32::from(known.code())) == exit);
-        return Err(why_not(&directory, exit.unwrap_or(Exit::Failed)));
+        let exit = Exit::of_netemctl(keeper.wait().or_fail(Exit::Failed, failed)?);
+        let log = fs::read_to_string(directory.log()).unwrap_or_default();
+        let Failure { message, hints, .. } = Failure::in_log(exit, &log, log.trim());
+        return Err(Failure { hints, ..Failure::new(exit, format!("the lab did not come up: {message}")) });
     }
     let up = Up {
         topology: &layout.topology,
@@ -104,8 +95,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     context.answer(&up, || {
         let nodes = count(up.nodes, "node");
         format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
-    })?;
-    Ok(Exit::Ok)
+    })
 }
 
 /// The time in which agents must end after their keeper.
@@ -135,15 +125,6 @@ async fn first_line(stdout: Option<OwnedFd>) -> String {
 
 /// The keeper's line on stdout when the lab is up.
 const READY: &str = "ready";
-
-/// The keeper's own error and hints, from its log.
-fn why_not(directory: &LabDirectory, exit: Exit) -> Failure {
-    let log = fs::read_to_string(directory.log()).unwrap_or_default();
-    let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
-    let message = said("error: ").next_back().unwrap_or_else(|| log.trim());
-    let failure = Failure::new(exit, format!("the lab did not come up: {message}"));
-    said("hint: ").fold(failure, Failure::hint)
-}
 
 #[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
 fn start_keeper(directory: &LabDirectory) -> io::Result<std::process::Child> {

@@ -1,12 +1,13 @@
 //! The plan without agents: the steps for unshaped interfaces, and the assumptions about the interfaces.
 
-use std::fmt;
-
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, Steps};
 use crate::{
-    cli::inventory_in_use::{InventoryInUse, InventoryOrigin},
+    cli::{
+        failure::OrFail,
+        inventory_in_use::{InventoryInUse, InventoryOrigin},
+    },
     lab::Layout,
     plan::{Inventory, LineRate, Tree, Wanted, diff},
     topology::Topology,
@@ -17,7 +18,7 @@ use crate::{
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Offline {
     /// The assumptions, as a sentence.
-    message: String,
+    pub(super) message: String,
     /// The source of the addresses and the interfaces.
     addresses: Addresses,
     /// The assumed speed of every interface.
@@ -67,19 +68,12 @@ impl Offline {
     }
 }
 
-impl fmt::Display for Offline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
 /// The steps that put a topology in force on unshaped nodes.
 pub(super) fn steps(topology: Topology, inventory: Inventory) -> Result<Steps, Failure> {
     let wanted = Wanted::default().with_topology(topology, inventory)?;
     let nodes = wanted.inventory.nodes.iter().map(|(node, place)| {
         let change = diff(wanted.shaping(node, LineRate::UNKNOWN).as_ref(), &Tree::default());
-        let change = change.map_err(|blocked| Failure::new(Exit::Refused, format!("{node}: {blocked}")))?;
-        Ok((node.clone(), (place.interface.clone(), change.steps)))
+        Ok((node.clone(), (place.interface.clone(), change.or_fail(Exit::Refused, node)?.steps)))
     });
     let nodes = nodes.collect::<Result<_, Failure>>()?;
     // No node has a topology yet, so there is always a change.

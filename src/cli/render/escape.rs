@@ -2,8 +2,6 @@
 //!
 //! Control characters are commands for a terminal. Bidirectional marks change the order in which text is read.
 
-use std::fmt::Write as _;
-
 use super::fitted;
 
 /// The mark at the beginning of a line that is drawn bold: a private-use character.
@@ -17,13 +15,18 @@ fn is_order(c: char) -> bool {
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | BOLD)
 }
 
-/// The text, in which every character that a terminal obeys is an escape sequence such as `\u{1b}`.
-pub(in crate::cli) fn escaped(text: &str) -> String {
+/// The text, in which `escape` replaces every character that a terminal obeys.
+fn replaced(text: &str, escape: impl Fn(char) -> String) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_order(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
+        if is_order(c) { safe += &escape(c) } else { safe.push(c) }
     }
     safe
+}
+
+/// The text, in which every character that a terminal obeys is an escape sequence such as `\u{1b}`.
+pub(in crate::cli) fn escaped(text: &str) -> String {
+    replaced(text, |c| c.escape_unicode().to_string())
 }
 
 /// The escaped text on one line.
@@ -68,16 +71,8 @@ pub(in crate::cli) fn coloured(text: &str) -> String {
 ///
 /// Such characters occur only in JSON strings, so the document has the same content.
 pub(in crate::cli) fn document(text: &str) -> String {
-    let mut safe = String::with_capacity(text.len());
-    for c in text.chars() {
-        if is_order(c) {
-            // Writing to a String cannot fail. Four digits suffice: these characters are in the basic plane.
-            let _ = write!(safe, "\\u{:04x}", u32::from(c));
-        } else {
-            safe.push(c);
-        }
-    }
-    safe
+    // Four digits suffice: these characters are in the basic plane.
+    replaced(text, |c| format!("\\u{:04x}", u32::from(c)))
 }
 
 #[cfg(test)]

@@ -35,12 +35,17 @@ impl Axis {
     }
 }
 
+/// The least and the greatest value in one text; `None`: there are no values.
+pub(in crate::cli) fn range<T: Ord + Copy>(values: &[T], text: impl Fn(T) -> String) -> Option<String> {
+    let (least, most) = (text(*values.iter().min()?), text(*values.iter().max()?));
+    Some(if least == most { least } else { format!("{least}–{most}") })
+}
+
 /// Draws the matrix.
 ///
 /// `cell` makes the text of a cell from the ordered pairs of its row and column. `cell` gets at least one pair. A cell
 /// without pairs (a node and itself) has a dash.
 pub(in crate::cli) fn matrix(
-    styled: bool,
     axes: &[Axis],
     cell: impl Fn(&mut dyn Iterator<Item = (&NodeName, &NodeName)>) -> String,
 ) -> String {
@@ -52,5 +57,5 @@ pub(in crate::cli) fn matrix(
         });
         std::iter::once(from.label.clone()).chain(cells).collect()
     };
-    table(styled, &labels, axes.iter().map(row).collect())
+    table(&labels, axes.iter().map(row))
 }

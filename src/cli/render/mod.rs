@@ -6,16 +6,22 @@ mod matrix;
 mod table;
 
 pub(super) use fit::{columns, fitted};
-pub(super) use matrix::{Axis, matrix};
+pub(super) use matrix::{Axis, matrix, range};
 pub(super) use table::table;
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, io::IsTerminal, net::IpAddr};
 
 use super::failure::NodeFailure;
 use crate::{
     plan::{Profile, is_link_local},
     topology::{NodeName, Rtt, hostlist},
 };
+
+/// True if the stream is a terminal with colours, and the user has not disabled them (`NO_COLOR`: no-color.org).
+pub(super) fn is_styled(stream: &impl IsTerminal) -> bool {
+    let is_dumb = std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb");
+    stream.is_terminal() && !is_dumb && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
 
 /// An RTT in milliseconds with one decimal.
 ///

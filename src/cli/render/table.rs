@@ -2,14 +2,19 @@
 //!
 //! People can read their columns, and `awk` can split them.
 
+use std::io;
+
 use comfy_table::{Table, presets};
 
-use super::escape::{BOLD, escaped};
+use super::{
+    escape::{BOLD, escaped},
+    is_styled,
+};
 
-/// A table with a header.
+/// A table with a header for stdout.
 ///
-/// If `styled` is set, the header begins with the mark for bold lines.
-pub(in crate::cli) fn table(styled: bool, header: &[&str], rows: Vec<Vec<String>>) -> String {
+/// If stdout has colours, the header begins with the mark for bold lines.
+pub(in crate::cli) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.force_no_tty();
@@ -19,5 +24,5 @@ pub(in crate::cli) fn table(styled: bool, header: &[&str], rows: Vec<Vec<String>
         column.set_padding((0, 2));
     }
     let text: String = table.to_string().lines().flat_map(|line| [line.trim_end(), "\n"]).collect();
-    if styled { format!("{BOLD}{text}") } else { text }
+    if is_styled(&io::stdout()) { format!("{BOLD}{text}") } else { text }
 }

@@ -2,14 +2,11 @@
 //!
 //! Nodes with the same figures share a line.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
-        Context, counters,
+        counters,
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
@@ -38,17 +35,16 @@ const NODES_WIDTH: usize = 24;
 ///
 /// `differ`: the nodes do not agree on the state in force.
 pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
-    let styled = Context::is_styled(&io::stdout());
     let Fleetwide { nodes, overlays, partitions, counters, missing, .. } = fleetwide;
-    let mut text = format!("{}\n\n{}", in_force(nodes), nodes_table(styled, nodes));
+    let mut text = format!("{}\n\n{}", in_force(nodes), nodes_table(nodes));
     if !overlays.is_empty() {
-        text += &format!("\n{}", draw_overlays(styled, overlays));
+        text += &format!("\n{}", draw_overlays(overlays));
     }
     if !partitions.is_empty() {
-        text += &format!("\n{}", draw_partitions(styled, partitions));
+        text += &format!("\n{}", draw_partitions(partitions));
     }
     if let Some(counters) = counters {
-        text += &format!("\n{}", counters::draw(styled, inventory, counters));
+        text += &format!("\n{}", counters::draw(inventory, counters));
     }
     let notes = notes(fleetwide, differ);
     if !notes.is_empty() {
@@ -59,9 +55,9 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
         text += &format!("\n{details}");
     }
     if !missing.is_empty() {
-        let missing = hostlist::fold(&missing.iter().cloned().collect::<Vec<_>>());
         text += &format!(
-            "\nleft out of the last change: {missing}; to update them, make a change without --only and --allow-missing\n"
+            "\nleft out of the last change: {}; to update them, make a change without --only and --allow-missing\n",
+            hostlist::fold(missing)
         );
     }
     if fleetwide.is_any(NodeState::Unreachable) {
@@ -98,12 +94,12 @@ fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
 /// A table of the nodes.
 ///
 /// Nodes with the same figures share a line.
-fn nodes_table(styled: bool, nodes: &BTreeMap<NodeName, Node>) -> String {
+fn nodes_table(nodes: &BTreeMap<NodeName, Node>) -> String {
     let rows = by_figures(nodes).into_iter().map(|(figures, nodes)| {
         let names = hostlist::fold(&nodes);
         [vec![wrapped(names.split_inclusive(',').map(str::to_owned), "", NODES_WIDTH)], figures].concat()
     });
-    table(styled, &["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows.collect())
+    table(&["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows)
 }
 
 /// Each set of figures, with the nodes that have these figures, in the order of the nodes.
@@ -171,13 +167,10 @@ fn wrapped(parts: impl IntoIterator<Item = String>, separator: &str, width: usiz
 fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     let nodes = || fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?)));
     let mut text = String::new();
-    let forgetful: Vec<_> =
-        nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name.clone()).collect();
+    let forgetful = hostlist::fold(nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name));
     if !forgetful.is_empty() {
-        text += &format!(
-            "no journal on {}: the state is lost when the agent ends (see netemctl agent --help)\n",
-            hostlist::fold(&forgetful)
-        );
+        text +=
+            &format!("no journal on {forgetful}: the state is lost when the agent ends (see netemctl agent --help)\n");
     }
     let keepers: Vec<_> =
         nodes().filter_map(|(name, status)| Some(format!("{name} (keeper {})", status.keeper?))).collect();

@@ -6,9 +6,10 @@ use std::fmt::{self, Write as _};
 ///
 /// The hostlist expands to the same names in the same order. Only adjacent names are folded, so sorted names give the
 /// shortest text.
-pub fn fold<N: AsRef<str>>(names: &[N]) -> String {
+pub fn fold<N: AsRef<str>>(names: impl IntoIterator<Item = N>) -> String {
+    let names: Vec<N> = names.into_iter().collect();
     let mut text = String::new();
-    let mut rest = names;
+    let mut rest = &names[..];
     while !rest.is_empty() {
         let family = Family::at_start_of(rest);
         if !text.is_empty() {
