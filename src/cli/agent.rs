@@ -12,7 +12,7 @@ use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Exit, Failure, failure::OrFail, log, running::runtime};
+use super::{Context, Exit, Failure, OrFail, log, running::runtime};
 use crate::{
     agent::{
         BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Limits, Node, Now, ServeError,

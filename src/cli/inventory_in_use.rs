@@ -10,11 +10,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    Exit, Failure,
-    failure::{NodeFailure, OrFail, exit_of},
-    topology_file,
-};
+use super::{Exit, Failure, NodeFailure, OrFail, exit_of, topology_file};
 use crate::{
     fleet::CallError,
     inventory::{InventoryFile, Mismatch, Resolved},
@@ -28,7 +24,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct InventoryArgument {
     path: PathBuf,
-    by_environment: bool,
+    origin: InventoryOrigin,
 }
 
 /// The inventory in use, and its origin.
@@ -58,14 +54,16 @@ impl InventoryArgument {
     pub(super) fn new(option: Option<PathBuf>) -> Option<Self> {
         let of_environment = || {
             let path = env::var_os("NETEMCTL_INVENTORY").filter(|path| !path.is_empty())?;
-            Some(Self { path: path.into(), by_environment: true })
+            let origin = InventoryOrigin::Environment { file: path.display().to_string() };
+            Some(Self { path: path.into(), origin })
         };
         option.map(Self::file).or_else(of_environment)
     }
 
     /// A file of the command line.
     pub(super) fn file(path: PathBuf) -> Self {
-        Self { path, by_environment: false }
+        let origin = InventoryOrigin::File { file: path.display().to_string() };
+        Self { path, origin }
     }
 }
 
@@ -96,14 +94,8 @@ impl InventoryInUse {
         Ok(Some(Self { from, file }))
     }
 
-    pub(super) fn of_file(InventoryArgument { path, by_environment }: &InventoryArgument) -> Result<Self, Failure> {
-        let name = path.display().to_string();
-        let from = if *by_environment {
-            InventoryOrigin::Environment { file: name }
-        } else {
-            InventoryOrigin::File { file: name }
-        };
-        Ok(Self { from, file: read(path)? })
+    pub(super) fn of_file(InventoryArgument { path, origin }: &InventoryArgument) -> Result<Self, Failure> {
+        Ok(Self { from: origin.clone(), file: read(path)? })
     }
 
     /// The places of a topology's nodes, by the file alone. `None`: the file lacks an interface or addresses.

@@ -48,7 +48,7 @@ pub use exit::Exit;
 
 use self::{
     context::{Context, Deadline},
-    failure::Failure,
+    failure::{Failure, NodeFailure, OrFail, exit_of},
     inventory_in_use::InventoryArgument,
     output::JsonForm,
 };

@@ -10,9 +10,8 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Context, Exit, Failure,
-    failure::NodeFailure,
-    render::{columns, escape, fitted, folded, is_styled, saying},
+    Context, Exit, Failure, NodeFailure,
+    render::{columns, escape, fitted, is_styled, sayings},
 };
 use crate::topology::{FileReport, Problem};
 
@@ -127,8 +126,9 @@ impl Context {
         }
         // An error of several nodes is printed once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
-        for (said, nodes) in folded(said.chain(failure.left.said().map(|(node, said)| (node, NodeFailure::of(said))))) {
-            talk(&format!("  {}\n", saying(&said, &nodes)));
+        let left = failure.left.said().map(|(node, said)| (node, NodeFailure::of(said)));
+        for line in sayings(said.chain(left)).lines() {
+            talk(&format!("  {line}\n"));
         }
         for hint in &failure.hints {
             talk(&format!("hint: {}\n", hint.text));

@@ -9,8 +9,7 @@ use std::{
 use serde::Serialize;
 
 use super::{
-    Context, Exit, Failure,
-    failure::OrFail,
+    Context, Exit, Failure, OrFail,
     render::{count, table},
 };
 use crate::{

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::offline::Offline;
-use super::{Context, Exit, Failure, inventory_in_use::InventoryInUse, render::count, topology_file};
+use super::{Context, Exit, Failure, OrFail, inventory_in_use::InventoryInUse, render::count, topology_file};
 use crate::{
     fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},

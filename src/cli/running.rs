@@ -12,7 +12,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit, Failure, failure::OrFail, progress::Progress};
+use super::{Context, Exit, Failure, OrFail, progress::Progress};
 
 /// The maximum time that interrupted work may take to clean up.
 ///

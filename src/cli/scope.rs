@@ -8,8 +8,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, Failure,
-    failure::OrFail,
+    Exit, Failure, OrFail,
     timing::{dice, time_limit},
 };
 use crate::{

@@ -4,7 +4,7 @@
 
 use std::io;
 
-use super::{Exit, Failure, failure::OrFail};
+use super::{Exit, Failure, OrFail};
 use crate::kernel::send_namespace_socket;
 
 /// Make a network namespace and send a netlink socket of it to the agent at stdin

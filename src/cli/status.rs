@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::draw::draw;
 use super::{
-    Context, Exit, Failure,
+    Context, Exit, Failure, NodeFailure,
     inventory_in_use::InventoryOrigin,
     overlays::{Laid, laid},
     partitions::{Parted, parted},
@@ -64,12 +64,8 @@ struct Node {
     #[serde(flatten)]
     status: Option<NodeStatus>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    /// The error without the agent's address.
-    ///
-    /// Several nodes may have the same reason.
-    #[serde(skip)]
-    reason: Option<String>,
+    #[cfg_attr(test, schemars(with = "Option<String>"))]
+    error: Option<NodeFailure>,
 }
 
 impl Fleetwide {
@@ -96,12 +92,11 @@ impl Node {
             (true, true) => NodeState::Behind,
             (true, false) => NodeState::Ok,
         };
-        Self { state, status: Some(status), error: None, reason: None }
+        Self { state, status: Some(status), error: None }
     }
 
     fn down(error: &CallError) -> Self {
-        let (error, reason) = (Some(error.to_string()), Some(error.reason()));
-        Self { state: NodeState::Unreachable, status: None, error, reason }
+        Self { state: NodeState::Unreachable, status: None, error: Some(error.into()) }
     }
 }
 

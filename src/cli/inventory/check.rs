@@ -7,11 +7,10 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit, Failure, InventoryOrigin, Which,
+    Context, Exit, Failure, InventoryOrigin, NodeFailure, Which,
     context::Agents,
-    draw_nodes,
-    failure::{NodeFailure, exit_of},
-    render::{addresses, escape::on_one_line, folded, saying},
+    draw_nodes, exit_of,
+    render::{addresses, escape::on_one_line, sayings},
     routed,
 };
 use crate::{
@@ -215,8 +214,7 @@ fn draw(checked: &Checked) -> String {
         warnings.into_iter().map(move |warning| (name, NodeFailure::of(warning)))
     };
     let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
-    let folded = folded(said).into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n");
-    let mut details: String = folded.collect();
+    let mut details = sayings(said);
     let rows = checked.nodes.iter().map(|(name, node)| {
         let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let state = match node.state {

@@ -9,13 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::{
-    Context, Exit, Failure,
-    context::Agents,
-    failure::{OrFail, exit_of},
-    output::talk,
-    render::count,
-};
+use super::{Context, Exit, Failure, OrFail, context::Agents, exit_of, output::talk, render::count};
 use crate::{
     fleet::split,
     inventory::{Contact, Draft, Drafted, draft},

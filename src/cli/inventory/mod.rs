@@ -12,7 +12,7 @@ pub(super) use self::{check::Checked as InventoryCheck, init::Initial as Invento
 
 use self::draw::draw_nodes;
 use super::{
-    Context, Exit, Failure, context, failure,
+    Context, Exit, Failure, NodeFailure, OrFail, context, exit_of,
     inventory_in_use::{InventoryArgument, InventoryInUse, InventoryOrigin},
     node_lookup::nowhere,
     output, render, routed,

@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeMap,
     ffi::OsString,
-    fs::{self, File},
+    fs,
     io::{self, Write},
     os::{fd::OwnedFd, unix::net::UnixStream},
     path::{Path, PathBuf},
@@ -23,10 +23,7 @@ use tokio::{
 
 use super::single::{StartError, end_groups, exit_code, text};
 use crate::{
-    cli::{
-        Context, Exit, Failure,
-        failure::{NodeFailure, OrFail},
-    },
+    cli::{Context, Exit, Failure, NodeFailure, OrFail},
     lab::Lab,
     topology::{NodeName, hostlist},
 };
@@ -161,9 +158,8 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
                     let running = if running.is_empty() { "no node".to_owned() } else { running };
                     return Err(Failure::new(Exit::Interrupted, format!("interrupted; the program runs in {running}")));
                 }
-                background = in_background(&lab, &directory, node, program) => background,
+                background = in_background(&lab, &directory, node, program) => background?,
             };
-            let background = background.or_fail(Exit::Failed, format!("cannot start the program in {node}"))?;
             drop(nodes.insert(node.clone(), background));
         }
         Ok(nodes)
@@ -193,25 +189,31 @@ pub(super) fn detach(context: &Context, hosts: &[NodeName], program: &[OsString]
     failed(exit_code, detached.nodes.len(), failures.collect())
 }
 
-async fn in_background(lab: &Lab, directory: &Path, node: &NodeName, program: &[OsString]) -> io::Result<Background> {
-    let about = |path: &Path, error: &io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+async fn in_background(
+    lab: &Lab,
+    directory: &Path,
+    node: &NodeName,
+    program: &[OsString],
+) -> Result<Background, Failure> {
+    let what = format!("cannot start the program in {node}");
+    let at = |path: &Path| format!("{what}: {}", path.display());
     let folder = lab.folder(node);
     // The controller host has no agent, so its folder may be missing.
-    fs::create_dir_all(&folder).map_err(|error| about(&folder, &error))?;
+    fs::create_dir_all(&folder).or_fail(Exit::Failed, at(&folder))?;
     let started = tempfile::Builder::new().prefix("started-").suffix(".log").tempfile_in(&folder);
-    let started = started.map_err(|error| about(&folder, &error))?;
-    let log = |file: &File| file.try_clone().map(Stdio::from);
+    let started = started.or_fail(Exit::Failed, at(&folder))?;
+    let log = || started.as_file().try_clone().or_fail(Exit::Failed, &what);
     let mut command = command(directory, node, program);
-    command.stdout(log(started.as_file())?).stderr(log(started.as_file())?);
-    let (mut child, report) = start(command)?;
+    command.stdout(log()?).stderr(log()?);
+    let (mut child, report) = start(command).or_fail(Exit::Failed, &what)?;
     let pid = child.id().unwrap_or_default();
     if let Some(error) = start_error(report).await {
-        let _status = child.wait().await?;
+        let _status = child.wait().await.or_fail(Exit::Failed, &what)?;
         return Ok(Background::Failed { exit_code: error.exit_code, error: error.message });
     }
     let name = program.first().map(|name| Path::new(name).file_name().unwrap_or(name).display().to_string());
     let log = folder.join(format!("{}-{pid}.log", name.unwrap_or_default()));
-    let _file = started.persist(&log).map_err(|error| about(&log, &error.error))?;
+    let _file = started.persist(&log).map_err(|error| error.error).or_fail(Exit::Failed, at(&log))?;
     Ok(Background::Runs { pid, log })
 }
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
 use crate::{
-    cli::{Context, Exit, Failure, failure::OrFail},
+    cli::{Context, Exit, Failure, OrFail},
     kernel::Namespaces,
     topology::NodeName,
 };

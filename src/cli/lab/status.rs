@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Context, Exit, Failure,
         context::Agents,
-        render::{folded, saying, table},
+        render::{sayings, table},
     },
     fleet::split,
     lab::Member,
@@ -68,9 +68,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(&header, rows);
-        let dead = folded(down.iter().map(|(node, error)| (node, error.into())));
-        let mut details = String::new();
-        details.extend(dead.into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n"));
+        let details = sayings(down.iter().map(|(node, error)| (node, error.into())));
         let note = "the rules of a dead agent stay in force; restart the agent: netemctl lab restart NODE\n";
         format!("lab {}\n\n{nodes}{}", status.topology, if ok { String::new() } else { format!("\n{details}{note}") })
     })?;

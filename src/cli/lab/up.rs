@@ -5,7 +5,7 @@ use std::{
     io::{self, Write},
     os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Context, Exit, Failure, failure::OrFail, log, render::count, topology_file},
+    cli::{Context, Exit, Failure, OrFail, log, render::count, topology_file},
     kernel::as_root_of_user_namespace,
     lab::{Family, LabDirectory, Layout, keep},
 };
@@ -61,10 +61,9 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     layout.prefer = asked.prefer;
     let directory = context.lab_directory()?;
     let exclusive = directory.prepare()?;
-    let failed = "cannot start the lab";
     directory.plan(&layout)?;
 
-    let mut keeper = start_keeper(&directory).or_fail(Exit::Failed, failed)?;
+    let mut keeper = start_keeper(&directory)?;
     let said = keeper.stdout.take().map(OwnedFd::from);
     let what = format!("bringing up {}", count(layout.members.len(), "node"));
     let said = context.act(Some(&what), "taking the lab down", async |interrupt| {
@@ -75,13 +74,13 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     })?;
     let Some(said) = said else {
         // When the keeper ends, the kernel removes the namespaces, and the agents end.
-        keeper.kill().and_then(|()| keeper.wait()).or_fail(Exit::Failed, failed)?;
+        keeper.kill().and_then(|()| keeper.wait()).or_fail(Exit::Failed, CANNOT_START)?;
         drop(exclusive);
         end(&directory)?;
         return Err(Failure::new(Exit::Interrupted, "interrupted; the lab was removed"));
     };
     if said != READY {
-        let exit = Exit::of_netemctl(keeper.wait().or_fail(Exit::Failed, failed)?);
+        let exit = Exit::of_netemctl(keeper.wait().or_fail(Exit::Failed, CANNOT_START)?);
         let log = fs::read_to_string(directory.log()).unwrap_or_default();
         let Failure { message, hints, .. } = Failure::in_log(exit, &log, log.trim());
         return Err(Failure { hints, ..Failure::new(exit, format!("the lab did not come up: {message}")) });
@@ -97,6 +96,9 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         format!("lab {} is up: {nodes}, each with an agent, in {:.1} s", up.topology, up.seconds)
     })
 }
+
+/// The beginning of the message about system calls that fail.
+const CANNOT_START: &str = "cannot start the lab";
 
 /// The time in which agents must end after their keeper.
 const AGENTS_END_WITHIN: Duration = Duration::from_secs(5);
@@ -127,18 +129,15 @@ async fn first_line(stdout: Option<OwnedFd>) -> String {
 const READY: &str = "ready";
 
 #[expect(clippy::disallowed_methods, reason = "the keeper is a process of its own, which outlives this one")]
-fn start_keeper(directory: &LabDirectory) -> io::Result<std::process::Child> {
-    let program = std::env::current_exe().map_err(|error| about(Path::new("/proc/self/exe"), &error))?;
+fn start_keeper(directory: &LabDirectory) -> Result<Child, Failure> {
+    let at = |path: &Path| format!("{CANNOT_START}: {}", path.display());
+    let program = std::env::current_exe().or_fail(Exit::Failed, at(Path::new("/proc/self/exe")))?;
     let log = directory.log();
-    let stderr = File::create(&log).map_err(|error| about(&log, &error))?;
+    let stderr = File::create(&log).or_fail(Exit::Failed, at(&log))?;
     let mut keeper = Command::new(&program);
     keeper.arg("--lab-dir").arg(directory.path()).args(["lab", "keep"]);
     keeper.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
-    keeper.spawn().map_err(|error| about(&program, &error))
-}
-
-fn about(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+    keeper.spawn().or_fail(Exit::Failed, at(&program))
 }
 
 /// Runs the keeper. The process has one thread until its namespaces are made.

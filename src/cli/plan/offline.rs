@@ -2,12 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Steps};
+use super::{Context, Exit, Failure, OrFail, Steps};
 use crate::{
-    cli::{
-        failure::OrFail,
-        inventory_in_use::{InventoryInUse, InventoryOrigin},
-    },
+    cli::inventory_in_use::{InventoryInUse, InventoryOrigin},
     lab::Layout,
     plan::{Inventory, LineRate, Tree, Wanted, diff},
     topology::Topology,

@@ -11,7 +11,7 @@ pub(super) use table::table;
 
 use std::{collections::BTreeMap, io::IsTerminal, net::IpAddr};
 
-use super::failure::NodeFailure;
+use super::NodeFailure;
 use crate::{
     plan::{Profile, is_link_local},
     topology::{NodeName, Rtt, hostlist},
@@ -46,7 +46,7 @@ pub(super) fn by_saying<'a>(
 /// Groups nodes by the reason of their error.
 ///
 /// If only one node has a reason, the text is that node's whole error.
-pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Vec<(String, Vec<NodeName>)> {
+fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Vec<(String, Vec<NodeName>)> {
     let said: Vec<_> = said.into_iter().collect();
     let text = |reason: &str, node: &NodeName| {
         let own = said.iter().find(|(other, said)| *other == node && said.reason == reason);
@@ -58,6 +58,11 @@ pub(super) fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailu
         _ => (reason, nodes),
     };
     groups.into_iter().map(alone).collect()
+}
+
+/// Lines with the errors of nodes, each line once, with the names of its nodes.
+pub(super) fn sayings<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> String {
+    folded(said).into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n").collect()
 }
 
 /// A line with the names of nodes and their text.

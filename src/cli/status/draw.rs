@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
-        counters,
+        NodeFailure, counters,
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
-        render::{by_saying, count, described, saying, table},
+        render::{by_saying, count, described, sayings, table},
         routed,
     },
     Fleetwide, Node, NodeState,
@@ -95,39 +95,31 @@ fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
 ///
 /// Nodes with the same figures share a line.
 fn nodes_table(nodes: &BTreeMap<NodeName, Node>) -> String {
-    let rows = by_figures(nodes).into_iter().map(|(figures, nodes)| {
-        let names = hostlist::fold(&nodes);
+    let rows = grouped(nodes.iter().map(|(name, node)| (figures(node), name))).into_iter().map(|(figures, nodes)| {
+        let names = hostlist::fold(nodes);
         [vec![wrapped(names.split_inclusive(',').map(str::to_owned), "", NODES_WIDTH)], figures].concat()
     });
     table(&["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows)
 }
 
-/// Each set of figures, with the nodes that have these figures, in the order of the nodes.
-fn by_figures(nodes: &BTreeMap<NodeName, Node>) -> Vec<(Vec<String>, Vec<NodeName>)> {
-    let mut alike: Vec<(Vec<String>, Vec<NodeName>)> = Vec::new();
-    for (name, node) in nodes {
-        let figures = figures(node);
-        match alike.iter_mut().find(|(others, _)| *others == figures) {
-            Some((_, nodes)) => nodes.push(name.clone()),
-            None => alike.push((figures, vec![name.clone()])),
+/// Groups values by their keys, in the order of the first values.
+fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Vec<V>)> {
+    let mut groups: Vec<(K, Vec<V>)> = Vec::new();
+    for (key, value) in all {
+        match groups.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, values)) => values.push(value),
+            None => groups.push((key, vec![value])),
         }
     }
-    alike
+    groups
 }
 
 fn figures(node: &Node) -> Vec<String> {
     let dash = || "-".to_owned();
     let Some(status) = &node.status else { return vec![dash(), dash(), dash(), "unreachable".to_owned()] };
     // A link whose packets affect later packets has its own leaf, so many leaves may have the same parameters.
-    let mut alike: Vec<(String, usize)> = Vec::new();
-    for leaf in &status.profiles {
-        let what = described(&leaf.profile);
-        match alike.iter_mut().find(|(other, _)| *other == what) {
-            Some((_, nodes)) => *nodes += leaf.nodes,
-            None => alike.push((what, leaf.nodes)),
-        }
-    }
-    let delays = alike.into_iter().map(|(what, nodes)| format!("{what} ({})", count(nodes, "node")));
+    let alike = grouped(status.profiles.iter().map(|leaf| (described(&leaf.profile), leaf.nodes)));
+    let delays = alike.into_iter().map(|(what, nodes)| format!("{what} ({})", count(nodes.iter().sum(), "node")));
     let delays = wrapped(delays, ", ", DELAYS_WIDTH);
     let cut: BTreeSet<_> = status.cuts.iter().map(|cut| cut.address).collect();
     let state = match (node.state, status.draining) {
@@ -197,21 +189,10 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
 
 /// The problems of nodes: each problem once, with its nodes.
 fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
-    let mut said: Vec<(&NodeName, String)> = Vec::new();
-    for (name, node) in nodes {
-        let lines = match &node.status {
-            Some(status) => matters(status),
-            None => node.reason.iter().cloned().collect(),
-        };
-        said.extend(lines.into_iter().map(|line| (name, line)));
-    }
-    let mut text = String::new();
-    text.extend(by_saying(said).into_iter().map(|(line, names)| {
-        // The error of a single node has the address of its agent.
-        let alone = names.first().filter(|_| names.len() == 1).and_then(|name| nodes[name].error.as_deref());
-        saying(alone.unwrap_or(&line), &names) + "\n"
-    }));
-    text
+    sayings(nodes.iter().flat_map(|(name, node)| {
+        let matters = node.status.iter().flat_map(matters).map(NodeFailure::of);
+        node.error.clone().into_iter().chain(matters).map(move |said| (name, said))
+    }))
 }
 
 fn matters(status: &NodeStatus) -> Vec<String> {
