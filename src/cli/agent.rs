@@ -10,9 +10,11 @@ use caps::{CapSet, Capability};
 use ipnetwork::IpNetwork;
 use nix::net::if_::{if_nameindex, if_nametoindex};
 use serde::Serialize;
-use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Context, Exit, Failure, OrFail, log, running::runtime};
+use super::{
+    Context, Exit, Failure, OrFail, log,
+    running::{interrupted, runtime},
+};
 use crate::{
     agent::{
         BridgeError, BridgeOptions, Config, ConfigError, JournalError, KeeperFolder, Limits, Node, Now, ServeError,
@@ -140,7 +142,7 @@ impl Agent {
         let _sole = sole.or_fail(Exit::Failed, "cannot lock the keeper's folder")?;
         let runtime = runtime()?;
         let served = runtime.block_on(async {
-            let end = end(self.until_stdin_closes).or_fail(Exit::Failed, "cannot wait for signals")?;
+            let end = end(self.until_stdin_closes)?;
             let node = Node::open(config.clone(), kernel, Now::read())?;
             let served = match keeper {
                 Some(folder) => Box::pin(keep(node, &config, folder, end)).await,
@@ -240,21 +242,19 @@ fn check_capabilities(hint: &str) -> Result<(), Failure> {
 }
 
 /// A future that completes on SIGTERM or SIGINT; if `with_stdin` is set, also when stdin closes.
-fn end(with_stdin: bool) -> io::Result<impl Future<Output = ()> + Send + 'static> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+fn end(with_stdin: bool) -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let interrupted = interrupted()?;
+    let stdin_closes = async move {
+        if with_stdin {
+            // A read error counts as the end of stdin.
+            drop(tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await);
+        } else {
+            std::future::pending::<()>().await;
+        }
+    };
     Ok(async move {
-        let stdin_closes = async {
-            if with_stdin {
-                // A read error counts as the end of stdin.
-                drop(tokio::io::copy(&mut tokio::io::stdin(), &mut tokio::io::sink()).await);
-            } else {
-                std::future::pending::<()>().await;
-            }
-        };
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            () = interrupted => {}
             () = stdin_closes => {}
         }
     })

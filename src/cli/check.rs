@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, render::count, topology_file};
-use crate::{inventory::InventoryFile, topology::FileReport};
+use crate::{inventory::InventoryFile, topology::Problem};
 
 /// Check topology files
 ///
@@ -46,9 +46,7 @@ pub(super) struct Checked {
     nodes: usize,
     zones: usize,
     /// Warnings about the valid file and its inventory.
-    #[serde(serialize_with = "problems")]
-    #[cfg_attr(test, schemars(with = "Vec<crate::topology::Problem>"))]
-    warnings: FileReport,
+    warnings: Vec<Problem>,
 }
 
 impl Check {
@@ -87,14 +85,14 @@ impl Checked {
             topology: topology.name().to_owned(),
             nodes: topology.nodes().len(),
             zones: topology.zones().count(),
-            warnings,
+            warnings: warnings.problems().to_vec(),
         })
     }
 
     fn draw(&self) -> String {
         let Self { file, topology, nodes, zones, warnings } = self;
         let (nodes, zones) = (count(*nodes, "node"), count(*zones, "zone"));
-        let warnings = match warnings.problems().len() {
+        let warnings = match warnings.len() {
             0 => String::new(),
             number => format!(", {}", count(number, "warning")),
         };
@@ -115,8 +113,4 @@ impl Answer {
             }
         }
     }
-}
-
-fn problems<S: serde::Serializer>(warnings: &FileReport, serializer: S) -> Result<S::Ok, S::Error> {
-    warnings.problems().serialize(serializer)
 }

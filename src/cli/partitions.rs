@@ -45,7 +45,7 @@ pub(super) struct Parted {
     #[serde(skip_serializing_if = "Option::is_none")]
     cut: Option<u64>,
     #[serde(skip)]
-    says: Says,
+    in_words: Words,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -101,13 +101,8 @@ struct Flapping {
     seed: u64,
 }
 
-/// The texts about a partition, for people.
-struct Says {
-    sides: String,
-    packets: String,
-    effect: String,
-    time: String,
-}
+/// The texts about a partition, for people: its sides, its packets, and the effect on the packets.
+type Words = [String; 3];
 
 /// The partitions of a document, with their times at `now` by the controller's clock.
 pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
@@ -116,7 +111,7 @@ pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
 
 /// The name of a partition, followed by details that the name does not have: sides, ports, mode and times.
 pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
-    let Says { sides, packets, effect, .. } = Says::of(partition, wanted, None);
+    let [sides, packets, effect] = words(partition, wanted);
     let mut details = Vec::new();
     let words = match &partition.shape {
         Shape::Sides { sides } => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
@@ -138,9 +133,10 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
 
 /// Draws a table of the partitions, and a line for each partition that has cut nothing so far.
 pub(super) fn draw(partitions: &[Parted]) -> String {
-    let row = |Parted { name, says: Says { sides, packets, effect, time }, cut, .. }: &Parted| {
+    let row = |Parted { name, in_words: [sides, packets, effect], cut, timing, .. }: &Parted| {
         let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
-        [name, sides, packets, effect, &cut, time].map(String::clone).to_vec()
+        let time = timing.as_ref().map_or_else(|| "-".to_owned(), Timed::says);
+        [name, sides, packets, effect, &cut, &time].map(String::clone).to_vec()
     };
     let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
     let mut text = table(&header, partitions.iter().map(row));
@@ -167,7 +163,6 @@ impl Parted {
     fn of(partition: &Partition, wanted: &Wanted, now: Moment) -> Self {
         let Partition { name, shape, ports, mode, timing, since: _ } = partition;
         let kind = kind(shape);
-        let timed = timing.map(|timing| Timed::of(timing, now));
         Self {
             name: name.clone(),
             kind,
@@ -191,8 +186,8 @@ impl Parted {
                 Mode::Loss { loss: share } => Some(*share),
                 _ => None,
             },
-            says: Says::of(partition, wanted, timed.as_ref()),
-            timing: timed,
+            in_words: words(partition, wanted),
+            timing: timing.map(|timing| Timed::of(timing, now)),
             cut: None,
         }
     }
@@ -233,20 +228,15 @@ impl Timed {
     }
 }
 
-impl Says {
-    fn of(partition: &Partition, wanted: &Wanted, timed: Option<&Timed>) -> Self {
-        let ports: Vec<String> = partition.ports.iter().map(ToString::to_string).collect();
-        Self {
-            sides: sides(&partition.shape, wanted),
-            packets: if ports.is_empty() { "all".to_owned() } else { ports.join(", ") },
-            effect: match partition.mode {
-                Mode::Drop => "dropped".to_owned(),
-                Mode::Reject => "rejected".to_owned(),
-                Mode::Loss { loss: share } => format!("lost, {share} of them"),
-            },
-            time: timed.map_or_else(|| "-".to_owned(), Timed::says),
-        }
-    }
+fn words(partition: &Partition, wanted: &Wanted) -> Words {
+    let ports: Vec<String> = partition.ports.iter().map(ToString::to_string).collect();
+    let packets = if ports.is_empty() { "all".to_owned() } else { ports.join(", ") };
+    let effect = match partition.mode {
+        Mode::Drop => "dropped".to_owned(),
+        Mode::Reject => "rejected".to_owned(),
+        Mode::Loss { loss: share } => format!("lost, {share} of them"),
+    };
+    [sides(&partition.shape, wanted), packets, effect]
 }
 
 fn kind(shape: &Shape) -> Kind {

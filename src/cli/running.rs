@@ -25,6 +25,18 @@ pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().or_fail(Exit::Failed, "cannot wait for events")
 }
 
+/// A future that completes on SIGTERM or SIGINT.
+pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static, Failure> {
+    let on = |kind| signal(kind).or_fail(Exit::Failed, "cannot wait for signals");
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
 impl Context {
     /// Ends the process at the timeout, unless the process already runs work or prints its answer.
     ///
@@ -100,8 +112,7 @@ impl Context {
         self.settle();
         runtime.block_on(async {
             let interrupt = CancellationToken::new();
-            let on = |kind| signal(kind).or_fail(Exit::Failed, "cannot wait for signals");
-            let (mut terminate, mut pressed) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+            let interrupted = interrupted()?;
             let (cancel, expired, deadline) = (interrupt.clone(), self.timed_out.clone(), self.deadline.clone());
             tokio::spawn(async move {
                 let time_is_up = async {
@@ -111,8 +122,7 @@ impl Context {
                     }
                 };
                 tokio::select! {
-                    _ = pressed.recv() => {}
-                    _ = terminate.recv() => {}
+                    () = interrupted => {}
                     () = time_is_up => expired.store(true, Ordering::Relaxed),
                 }
                 cancel.cancel();

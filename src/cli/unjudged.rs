@@ -66,56 +66,46 @@ fn mute(report: &Report) -> String {
     text
 }
 
-/// The place where a firewall drops a packet, and the type of the packet.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Hook {
-    RequestsOut,
-    RequestsIn,
-    AnswersOut,
-    AnswersIn,
-}
-
-impl Hook {
-    fn says(&self) -> (&'static str, &'static str) {
-        match self {
-            Self::RequestsOut => ("echo requests that leave", "output"),
-            Self::RequestsIn => ("echo requests that arrive", "input"),
-            Self::AnswersOut => ("echo replies that leave", "output"),
-            Self::AnswersIn => ("echo replies that arrive", "input"),
-        }
-    }
-}
+/// The places where a firewall drops packets: the packets, and the chain of the firewall.
+const HOOKS: [(&str, &str); 4] = [
+    ("echo requests that leave", "output"),
+    ("echo requests that arrive", "input"),
+    ("echo replies that leave", "output"),
+    ("echo replies that arrive", "input"),
+];
 
 /// A paragraph about firewalls that drop echo requests or replies.
 fn filtered(report: &Report) -> String {
-    // Hook → its nodes, the number of dropped packets, the number of all packets.
-    let mut hooks: BTreeMap<Hook, (BTreeSet<NodeName>, u64, u64)> = BTreeMap::new();
+    // For each hook: its nodes, the number of dropped packets, the number of all packets.
+    let mut hooks: [(BTreeSet<&NodeName>, u64, u64); 4] = Default::default();
     for (Pair { from, to, .. }, measured) in measured(report, Verdict::Filtered) {
         let dropped = &measured.filtered;
         let sent = u64::from(measured.sent).saturating_sub(dropped.requests_out);
         let answered = sent.saturating_sub(dropped.requests_in);
-        for (hook, node, dropped, of) in [
-            (Hook::RequestsOut, from, dropped.requests_out, u64::from(measured.sent)),
-            (Hook::RequestsIn, to, dropped.requests_in, sent),
-            (Hook::AnswersOut, to, dropped.answers_out, answered),
-            (Hook::AnswersIn, from, dropped.answers_in, answered.saturating_sub(dropped.answers_out)),
-        ] {
+        let at_hooks = [
+            (from, dropped.requests_out, u64::from(measured.sent)),
+            (to, dropped.requests_in, sent),
+            (to, dropped.answers_out, answered),
+            (from, dropped.answers_in, answered.saturating_sub(dropped.answers_out)),
+        ];
+        for ((nodes, all_dropped, of_all), (node, dropped, of)) in hooks.iter_mut().zip(at_hooks) {
             if dropped > 0 {
-                let (nodes, all_dropped, of_all) = hooks.entry(hook).or_default();
-                nodes.insert(node.clone());
+                nodes.insert(node);
                 *all_dropped += dropped;
                 *of_all += of;
             }
         }
     }
-    if hooks.is_empty() {
+    if hooks.iter().all(|(nodes, ..)| nodes.is_empty()) {
         return String::new();
     }
     let pairs = count(report.filtered, "pair");
     let mut text = format!("\n{pairs} not judged: a firewall drops echo requests or replies\n");
-    for (hook, (nodes, dropped, of)) in hooks {
+    for ((packets, chain), (nodes, dropped, of)) in HOOKS.into_iter().zip(hooks) {
+        if nodes.is_empty() {
+            continue;
+        }
         let nodes = hostlist::fold(nodes);
-        let (packets, chain) = hook.says();
         let (share, limit) = if dropped < of {
             (format!("{dropped} of {of}"), "; look for a rate limit")
         } else {

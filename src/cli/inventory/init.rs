@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, OpenOptions},
+    fs::OpenOptions,
     io::{self, Write},
     path::{Path, PathBuf},
 };
@@ -150,13 +150,8 @@ impl Init {
     }
 
     fn write(&self, file: &Path, text: &str) -> Result<(), Failure> {
-        let written = if self.force {
-            fs::write(file, text)
-        } else {
-            let open = OpenOptions::new().write(true).create_new(true).open(file);
-            open.and_then(|mut opened| opened.write_all(text.as_bytes()))
-        };
-        written.map_err(|error| match error.kind() {
+        let opened = OpenOptions::new().write(true).create(true).truncate(true).create_new(!self.force).open(file);
+        opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| match error.kind() {
             io::ErrorKind::AlreadyExists => exists(file),
             _ => Failure::new(Exit::File, format!("cannot write {}: {error}", file.display())),
         })
@@ -174,17 +169,15 @@ fn ask(
     addresses: &[AgentAddress],
     tls: Option<&TlsFiles>,
 ) -> Result<Vec<(AgentAddress, crate::wire::Host)>, Failure> {
-    let mut named: BTreeMap<NodeName, &AgentAddress> = BTreeMap::new();
-    let mut agents = BTreeMap::new();
+    let mut agents: BTreeMap<NodeName, Contact> = BTreeMap::new();
     for (number, address) in (1..).zip(addresses) {
         // The path of a socket is not a node's name.
-        let given = address.host().and_then(|host| host.parse().ok()).filter(|name| !named.contains_key(name));
+        let given = address.host().and_then(|host| host.parse().ok()).filter(|name| !agents.contains_key(name));
         let numbered = || format!("host-{number}").parse();
         let name: NodeName = given.map_or_else(numbered, Ok).or_misused()?;
-        agents.insert(name.clone(), Contact { agent: address.clone(), interface: None });
-        named.insert(name, address);
+        agents.insert(name, Contact { agent: address.clone(), interface: None });
     }
-    let fleet = context.fleet_of(Agents::Unplaced(agents), tls)?;
+    let fleet = context.fleet_of(Agents::Unplaced(agents.clone()), tls)?;
     let (hosts, silent) = context.ask(&format!("asking {}", count(addresses.len(), "host")), async |_| {
         Ok(split(fleet.call(context.timeouts(), |_| GetHost {}).await))
     })?;
@@ -197,5 +190,5 @@ fn ask(
         failure.nodes = silent.iter().map(|(name, error)| (name.clone(), error.into())).collect();
         return Err(failure);
     }
-    Ok(hosts.into_iter().filter_map(|(name, host)| Some(((*named.get(&name)?).clone(), host))).collect())
+    Ok(hosts.into_iter().filter_map(|(name, host)| Some((agents.remove(&name)?.agent, host))).collect())
 }

@@ -47,8 +47,8 @@ pub(super) struct UpArgs {
     /// Address family that names resolve to first
     ///
     /// The GNU C library follows this order. Programs with their own resolver, such as Go programs, prefer IPv4 always.
-    #[arg(long, value_name = "FAMILY", default_value = "ipv4")]
-    prefer: Family,
+    #[arg(long, value_name = "FAMILY", default_value = "ipv4", value_parser = ["ipv4", "ipv6"])]
+    prefer: String,
 }
 
 pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
@@ -58,7 +58,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
         layout = layout.with_controller()?;
     }
     layout.tls = asked.tls;
-    layout.prefer = asked.prefer;
+    layout.prefer = if asked.prefer == "ipv6" { Family::Ipv6 } else { Family::Ipv4 };
     let directory = context.lab_directory()?;
     let exclusive = directory.prepare()?;
     directory.plan(&layout)?;
