@@ -19,7 +19,7 @@ use crate::{
 /// The counters of all nodes, in two tables.
 pub(super) fn draw(inventory: &Inventory, nodes: &BTreeMap<NodeName, Counted>) -> String {
     let names = Names::of(inventory);
-    let (mut links, mut cuts) = (Lines::default(), Lines::default());
+    let (mut links, mut cuts) = (Lines(BTreeMap::new()), Lines(BTreeMap::new()));
     for (node, Counted { links: of_links, cuts: of_cuts, .. }) in nodes {
         for link in of_links {
             links.add(node, names.of_all(&link.addresses), link_figures(link));
@@ -32,19 +32,16 @@ pub(super) fn draw(inventory: &Inventory, nodes: &BTreeMap<NodeName, Counted>) -
         }
         for ((peer, direction, traffic), packets) in dropped {
             let way = if direction == Direction::Egress { "to" } else { "from" };
-            cuts.add(node, [peer].into(), vec![way.to_owned(), packets_of(traffic), packets.to_string()]);
+            cuts.add(node, [peer].into(), [way.to_owned(), packets_of(traffic), packets.to_string()]);
         }
     }
     let header = ["NODE", "TO", "ONE-WAY DELAY", "PACKETS", "BYTES", "LOST", "OVERFLOW"];
-    let links = links.rows().map(|(nodes, peers, figures)| [vec![nodes, peers], figures].concat());
+    let links = links.rows().map(|(nodes, peers, figures)| [nodes, peers].into_iter().chain(figures).collect());
     let mut text = table(&header, links);
-    let cuts: Vec<Vec<String>> = cuts
+    let cuts = cuts
         .rows()
-        .map(|(nodes, peers, figures)| match figures.as_slice() {
-            [way, traffic, packets] => vec![nodes, format!("{way} {peers}"), traffic.clone(), packets.clone()],
-            _ => Vec::new(),
-        })
-        .collect();
+        .map(|(nodes, peers, [way, traffic, packets])| vec![nodes, format!("{way} {peers}"), traffic, packets]);
+    let cuts: Vec<_> = cuts.collect();
     if !cuts.is_empty() {
         text += &format!("\n{}", table(&["NODE", "CUT", "PACKETS", "DROPPED"], cuts));
     }
@@ -99,13 +96,13 @@ impl Overflow {
     }
 }
 
-fn link_figures(link: &LinkCounted) -> Vec<String> {
+fn link_figures(link: &LinkCounted) -> [String; 5] {
     let LinkCounted { profile, sent, dropped, overflowed, .. } = link;
     let (lost, overflowed) = match overflowed {
         Some(overflowed) => ((dropped - overflowed).to_string(), overflowed.to_string()),
         None => (format!("{dropped}?"), "?".to_owned()),
     };
-    vec![described(profile), sent.packets.to_string(), bytes(sent.bytes), lost, overflowed]
+    [described(profile), sent.packets.to_string(), bytes(sent.bytes), lost, overflowed]
 }
 
 fn packets_of(traffic: Traffic) -> String {
@@ -150,11 +147,10 @@ impl<'a> Names<'a> {
 }
 
 /// The lines of a table: figures → the nodes that have them → the peers of each node.
-#[derive(Default)]
-struct Lines(BTreeMap<Vec<String>, BTreeMap<NodeName, BTreeSet<String>>>);
+struct Lines<const N: usize>(BTreeMap<[String; N], BTreeMap<NodeName, BTreeSet<String>>>);
 
-impl Lines {
-    fn add(&mut self, node: &NodeName, peers: BTreeSet<String>, figures: Vec<String>) {
+impl<const N: usize> Lines<N> {
+    fn add(&mut self, node: &NodeName, peers: BTreeSet<String>, figures: [String; N]) {
         self.0.entry(figures).or_default().entry(node.clone()).or_default().extend(peers);
     }
 
@@ -162,7 +158,7 @@ impl Lines {
     ///
     /// Nodes with the same figures and the same peers share a line. Nodes that are peers of each other also share a
     /// line. No node is its own peer.
-    fn rows(self) -> impl Iterator<Item = (String, String, Vec<String>)> {
+    fn rows(self) -> impl Iterator<Item = (String, String, [String; N])> {
         let mut rows = Vec::new();
         for (figures, nodes) in self.0 {
             let all: BTreeSet<String> = nodes.values().flatten().cloned().collect();

@@ -138,6 +138,11 @@ impl Failure {
         }
     }
 
+    /// The failure for a name that is not among the names of the nodes.
+    pub(super) fn no_node<'a>(name: impl Display, nodes: impl IntoIterator<Item = &'a NodeName>) -> Self {
+        Self::new(Exit::Usage, format!("no node `{name}`; the nodes are {}", hostlist::fold(nodes)))
+    }
+
     /// The failure of another netemctl, whose message and hints are in its log; `otherwise`: the message without one.
     pub(super) fn in_log(exit: Exit, log: &str, otherwise: impl Display) -> Self {
         let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));

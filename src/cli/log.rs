@@ -42,14 +42,11 @@ struct BoundedLog {
     path: PathBuf,
     limit: u64,
     file: File,
-    size: u64,
 }
 
 impl BoundedLog {
     fn open(path: &Path, limit: u64) -> io::Result<Self> {
-        let file = open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { path: path.to_owned(), limit, file, size })
+        Ok(Self { path: path.to_owned(), limit, file: open(path)? })
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -57,7 +54,6 @@ impl BoundedLog {
         before.push(".1");
         fs::rename(&self.path, before)?;
         self.file = open(&self.path)?;
-        self.size = 0;
         Ok(())
     }
 }
@@ -71,12 +67,11 @@ impl Write for BoundedLog {
     ///
     /// `event` is always a whole event.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let length = u64::try_from(event.len()).unwrap_or(u64::MAX);
-        if self.size > 0 && self.size.saturating_add(length) > self.limit {
+        let size = self.file.metadata()?.len();
+        if size > 0 && size.saturating_add(event.len() as u64) > self.limit {
             // If the rename fails, the log exceeds its limit, which is better than no log.
             let _still_the_old_one = self.turn();
         }
-        self.size = self.size.saturating_add(length);
         self.file.write_all(event)?;
         Ok(event.len())
     }

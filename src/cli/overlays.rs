@@ -83,7 +83,7 @@ pub(super) fn draw(overlays: &[Laid]) -> String {
             Some("") => "the LAN",
             Some(link) => link,
         };
-        let left = laid.left.map_or_else(|| "-".to_owned(), time);
+        let left = laid.left.map(time).unwrap_or_default();
         vec![laid.name.clone(), laid.ends.clone(), laid.says.clone(), over.to_owned(), left]
     };
     table(&header, overlays.iter().map(row))

@@ -134,8 +134,8 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
 /// Draws a table of the partitions, and a line for each partition that has cut nothing so far.
 pub(super) fn draw(partitions: &[Parted]) -> String {
     let row = |Parted { name, in_words: [sides, packets, effect], cut, timing, .. }: &Parted| {
-        let cut = cut.map_or_else(|| "-".to_owned(), |cut| cut.to_string());
-        let time = timing.as_ref().map_or_else(|| "-".to_owned(), Timed::says);
+        let cut = cut.map(|cut| cut.to_string()).unwrap_or_default();
+        let time = timing.as_ref().map(Timed::says).unwrap_or_default();
         [name, sides, packets, effect, &cut, &time].map(String::clone).to_vec()
     };
     let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
@@ -223,8 +223,7 @@ impl Timed {
             _ => None,
         };
         let left = self.left.map(|left| format!("{} left", time(left)));
-        let parts: Vec<String> = state.into_iter().chain(left).collect();
-        if parts.is_empty() { "-".to_owned() } else { parts.join("; ") }
+        state.into_iter().chain(left).collect::<Vec<_>>().join("; ")
     }
 }
 

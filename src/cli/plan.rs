@@ -15,7 +15,7 @@ use super::{Context, Exit, Failure, OrFail, inventory_in_use::InventoryInUse, re
 use crate::{
     fleet::Edit,
     plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
-    topology::{NodeName, Problem, Topology, hostlist},
+    topology::{NodeName, Problem, Topology},
 };
 
 /// Show what apply would change
@@ -143,10 +143,7 @@ impl Plan {
 
     fn check_node(&self, inventory: &Inventory) -> Result<(), Failure> {
         match self.node.as_ref().filter(|node| !inventory.nodes.contains_key(*node)) {
-            Some(node) => {
-                let nodes = hostlist::fold(inventory.nodes.keys());
-                Err(Failure::new(Exit::Usage, format!("no node `{node}`; the nodes are {nodes}")))
-            }
+            Some(node) => Err(Failure::no_node(node, inventory.nodes.keys())),
             None => Ok(()),
         }
     }

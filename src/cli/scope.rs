@@ -8,7 +8,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Exit, Failure, OrFail,
+    Failure, OrFail,
     timing::{dice, time_limit},
 };
 use crate::{
@@ -51,11 +51,7 @@ impl ScopeOptions {
         for word in &self.only {
             for name in hostlist::expand(word).or_misused()? {
                 let node = NodeName::try_from(name.clone()).ok().filter(|node| nodes.contains_key(node));
-                let node = node.ok_or_else(|| {
-                    let nodes = hostlist::fold(nodes.keys());
-                    Failure::new(Exit::Usage, format!("no node `{name}`; the nodes are {nodes}"))
-                })?;
-                only.insert(node);
+                only.insert(node.ok_or_else(|| Failure::no_node(name, nodes.keys()))?);
             }
         }
         let only = (!only.is_empty()).then_some(only);

@@ -77,7 +77,7 @@ fn draw(topology: &Topology) -> String {
     text += "\nwanted RTT\n";
     text += &matrix(&Axis::of(nodes, Some(topology)), |pairs| {
         let rtts: Vec<_> = pairs.filter_map(|(a, b)| topology.rtt(a, b)).collect();
-        range(&rtts, |rtt| rtt.to_string()).unwrap_or_else(|| "-".to_owned())
+        range(&rtts, |rtt| rtt.to_string()).unwrap_or_default()
     });
     text += "\nlinks\n";
     text + &links(topology)
@@ -110,9 +110,5 @@ fn others(link: &Link) -> String {
     });
     let loss = link.loss.and_then(|loss| loss.model.doubt());
     let notes: Vec<_> = [order, rate, loss].into_iter().flatten().collect();
-    match (said.is_empty(), notes.is_empty()) {
-        (true, _) => "-".to_owned(),
-        (false, true) => said,
-        (false, false) => format!("{said}  # {}", notes.join("; ")),
-    }
+    if said.is_empty() || notes.is_empty() { said } else { format!("{said}  # {}", notes.join("; ")) }
 }

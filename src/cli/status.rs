@@ -128,30 +128,29 @@ impl Status {
         let missing = newest.map(|status| status.missing.clone()).unwrap_or_default();
         let newest = newest.map(|status| status.stamp.clone());
         let is_older = |status: &NodeStatus| newest.as_ref().is_some_and(|newest| !status.stamp.agrees_with(newest));
-        let behind: BTreeSet<_> = up
-            .iter()
-            .filter(|(node, status)| Some(&status.stamp) != newest.as_ref() && missing.contains(*node))
-            .map(|(node, _)| node.clone())
-            .collect();
-        let differ = up.iter().any(|(node, status)| is_older(status) && !behind.contains(node));
+        let is_behind =
+            |node: &NodeName, status: &NodeStatus| Some(&status.stamp) != newest.as_ref() && missing.contains(node);
+        let differ = up.iter().any(|(node, status)| is_older(status) && !is_behind(node, status));
         let drifts = up.values().any(|status| !status.drift.is_empty());
-        let exit = match (down.is_empty(), drifts || differ || !behind.is_empty()) {
+        let any_is_behind = up.iter().any(|(node, status)| is_behind(node, status));
+        let exit = match (down.is_empty(), drifts || differ || any_is_behind) {
             (true, false) => Exit::Ok,
             (true, true) => Exit::Differs,
             (false, _) => Exit::Unreachable,
         };
         let up = up.into_iter().map(|(node, status)| {
-            let node_is_behind = behind.contains(&node);
-            (node, Node::up(status, node_is_behind))
+            let is_behind = is_behind(&node, &status);
+            (node, Node::up(status, is_behind))
         });
         let down = down.into_iter().map(|(node, error)| (node, Node::down(&error)));
+        let nodes = up.chain(down).collect();
         let fleetwide = Fleetwide {
             ok: exit == Exit::Ok,
             inventory: inventory_in_use.from,
             missing,
             overlays,
             partitions,
-            nodes: up.chain(down).collect(),
+            nodes,
             counters,
         };
         context.answer(&fleetwide, || draw(&fleetwide, &wanted.inventory, differ))?;

@@ -83,30 +83,14 @@ pub(super) struct Verified<'a> {
     ///
     /// ICMP echo cannot measure them.
     not_measured: Vec<&'a str>,
-    #[serde(flatten)]
-    seen: &'a Seen,
-    #[serde(flatten)]
-    report: &'a Report,
-}
-
-/// Other facts from the agents, which do not change the verdict.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Seen {
     /// The packets that full queues dropped during the measurement.
     overflowed: Vec<Overflow>,
     /// The routes of nodes to networks behind other nodes.
     ///
     /// Packets on these routes are not measured.
     routed: BTreeMap<NodeName, Routed>,
-}
-
-impl Seen {
-    fn warnings(&self) -> String {
-        let overflowed = self.overflowed.iter().take(LISTED).map(Overflow::warning);
-        let text: String = overflowed.chain(routed::warning(&self.routed)).collect();
-        if text.is_empty() { text } else { format!("\n{text}") }
-    }
+    #[serde(flatten)]
+    report: &'a Report,
 }
 
 impl Verify {
@@ -114,7 +98,7 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report, seen) = context.ask("reading the nodes", async |progress| {
+        let (wanted, fleet, report, overflowed, routed) = context.ask("reading the nodes", async |progress| {
             let (wanted, fleet) =
                 if self.allow_missing { fleet.wanted_with_holders().await? } else { (fleet.wanted().await?, fleet) };
             let nodes = fleet.inventory().nodes.len();
@@ -135,16 +119,14 @@ impl Verify {
             let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
             let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
             let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
-            let seen = Seen {
-                overflowed: Overflow::between(&wanted.inventory, &before, &after),
-                routed: hosts.into_iter().filter_map(routed).collect(),
-            };
+            let overflowed = Overflow::between(&wanted.inventory, &before, &after);
+            let routed = hosts.into_iter().filter_map(routed).collect();
             if !fleet.wanted().await?.is_equivalent_to(&wanted) {
                 return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement").hint(
                     "a time limit may have ended, or another controller made a change; run netemctl verify again",
                 ));
             }
-            Ok((wanted, fleet, report, seen))
+            Ok((wanted, fleet, report, overflowed, routed))
         })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
@@ -156,7 +138,8 @@ impl Verify {
             missing: all.into_iter().filter(is_missing).collect(),
             outside: wanted.outside(),
             not_measured: by_port(&wanted).map(|partition| partition.name.as_str()).collect(),
-            seen: &seen,
+            overflowed,
+            routed,
             report: &report,
         };
         context.answer(&verified, || {
@@ -166,7 +149,10 @@ impl Verify {
                     format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
                 }
             };
-            draw(&wanted, fleet.inventory(), &report) + &missing + &seen.warnings()
+            let overflowed = verified.overflowed.iter().take(LISTED).map(Overflow::warning);
+            let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
+            let line_break = if warnings.is_empty() { "" } else { "\n" };
+            draw(&wanted, fleet.inventory(), &report) + &missing + line_break + &warnings
         })?;
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
@@ -252,7 +238,6 @@ fn row(pair: &Pair) -> Vec<String> {
     let error = worst.and_then(|worst| worst.error_ns).map(|error| format!("{:+.2}", error as f64 / 1e6));
     let sent: u64 = pair.measured.iter().map(|measured| u64::from(measured.sent)).sum();
     let answers: usize = pair.measured.iter().map(|measured| measured.rtts_ns.len()).sum();
-    let dash = || "-".to_owned();
     vec![
         pair.from.to_string(),
         pair.to.to_string(),
@@ -262,9 +247,9 @@ fn row(pair: &Pair) -> Vec<String> {
             Some(Rtt::ZERO) => "LAN".to_owned(),
             Some(wanted) => format!("{}", wanted.as_nanos() as f64 / 1e6),
         },
-        worst.and_then(|worst| worst.median).map_or_else(dash, millis),
-        error.unwrap_or_else(dash),
-        allowed.unwrap_or_else(dash),
+        worst.and_then(|worst| worst.median).map(millis).unwrap_or_default(),
+        error.unwrap_or_default(),
+        allowed.unwrap_or_default(),
         format!("{}/{sent}{wanted_loss}", sent.saturating_sub(answers as u64)),
         match pair.verdict {
             Verdict::Busy => {

@@ -216,7 +216,6 @@ fn draw(checked: &Checked) -> String {
     let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
     let mut details = sayings(said);
     let rows = checked.nodes.iter().map(|(name, node)| {
-        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
         let state = match node.state {
             State::Ok => "ok",
             State::Misfit => "misfit",
@@ -224,9 +223,9 @@ fn draw(checked: &Checked) -> String {
             State::Unreachable => "unreachable",
         };
         let figures = vec![
-            or_dash(node.interface.as_ref().map(ToString::to_string).unwrap_or_default()),
-            or_dash(addresses(&node.addresses)),
-            or_dash(node.speed_mbit.map(|mbit| format!("{mbit} Mbit/s")).unwrap_or_default()),
+            node.interface.as_ref().map(ToString::to_string).unwrap_or_default(),
+            addresses(&node.addresses),
+            node.speed_mbit.map(|mbit| format!("{mbit} Mbit/s")).unwrap_or_default(),
             state.to_owned(),
         ];
         (name, node.agent.as_str(), figures)

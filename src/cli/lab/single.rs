@@ -51,7 +51,7 @@ pub(super) struct StartError {
 pub(super) fn replace_process(context: &Context, node: &NodeName, program: &[OsString]) -> Result<Exit, Failure> {
     let (_entry, namespaces) = enter(context, node)?;
     let error = namespaces.exec(&mut command(context, node, program)?);
-    Err(cannot_run(node, program, &error))
+    Err(cannot_run(program, &format!(" in {node}"), &error))
 }
 
 /// Replaces this process, the child of another netemctl, by the program.
@@ -68,8 +68,7 @@ pub(super) fn run_for_parent(context: &Context, node: &str, program: &[OsString]
         let (_entry, namespaces) = enter(context, &node)?;
         let mut command = command(context, &node, program)?;
         let error = namespaces.exec(command.stdin(Stdio::null()));
-        let (exit, message) = start_error(program, &error);
-        Err(Failure::new(exit, message))
+        Err(cannot_run(program, "", &error))
     };
     run().or_else(|failure| {
         let error = StartError { exit_code: failure.exit.code(), message: failure.message };
@@ -91,7 +90,7 @@ pub(super) fn supervise(context: &Context, node: &NodeName, program: &[OsString]
     if context.is_json() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
     }
-    let failed = |error: io::Error| cannot_run(node, program, &error);
+    let failed = |error: io::Error| cannot_run(program, &format!(" in {node}"), &error);
     let Output { status, stdout, stderr } = context.act(None, "ending the program", async |interrupt| {
         namespaces.enter().map_err(failed)?;
         let child = tokio::process::Command::from(command).process_group(0).spawn().map_err(failed)?;
@@ -155,14 +154,10 @@ fn command(context: &Context, node: &NodeName, program: &[OsString]) -> Result<C
     Ok(command)
 }
 
-fn cannot_run(node: &NodeName, program: &[OsString], error: &io::Error) -> Failure {
-    let (exit, message) = start_error(program, error);
-    Failure::new(exit, message.replacen(": ", &format!(" in {node}: "), 1))
-}
-
-fn start_error(program: &[OsString], error: &io::Error) -> (Exit, String) {
+/// The failure of a program that cannot be started; `place` follows the program's name.
+fn cannot_run(program: &[OsString], place: &str, error: &io::Error) -> Failure {
     // 127 and 126, as env(1) and shells return.
     let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
     let name = program.first().map(|name| name.display().to_string()).unwrap_or_default();
-    (exit, format!("cannot run {name}: {error}"))
+    Failure::new(exit, format!("cannot run {name}{place}: {error}"))
 }

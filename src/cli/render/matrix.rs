@@ -44,7 +44,7 @@ pub(in crate::cli) fn range<T: Ord + Copy>(values: &[T], text: impl Fn(T) -> Str
 /// Draws the matrix.
 ///
 /// `cell` makes the text of a cell from the ordered pairs of its row and column. `cell` gets at least one pair. A cell
-/// without pairs (a node and itself) has a dash.
+/// without pairs (a node and itself) is empty.
 pub(in crate::cli) fn matrix(
     axes: &[Axis],
     cell: impl Fn(&mut dyn Iterator<Item = (&NodeName, &NodeName)>) -> String,
@@ -53,7 +53,7 @@ pub(in crate::cli) fn matrix(
     let row = |from: &Axis| {
         let cells = axes.iter().map(|to| {
             let pairs = || from.nodes.iter().flat_map(|a| to.nodes.iter().map(move |b| (a, b))).filter(|(a, b)| a != b);
-            if pairs().next().is_none() { "-".to_owned() } else { cell(&mut pairs()) }
+            if pairs().next().is_none() { String::new() } else { cell(&mut pairs()) }
         });
         std::iter::once(from.label.clone()).chain(cells).collect()
     };

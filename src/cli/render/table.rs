@@ -13,13 +13,14 @@ use super::{
 
 /// A table with a header for stdout.
 ///
-/// If stdout has colours, the header begins with the mark for bold lines.
+/// An empty cell has a dash, so `awk` counts the columns. If stdout has colours, the header begins with the mark for bold lines.
 pub(in crate::cli) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.force_no_tty();
     table.set_header(header);
-    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(|cell| escaped(&cell))));
+    let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { escaped(&cell) };
+    table.add_rows(rows.into_iter().map(|row| row.into_iter().map(shown)));
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }

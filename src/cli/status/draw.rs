@@ -115,8 +115,7 @@ fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Ve
 }
 
 fn figures(node: &Node) -> Vec<String> {
-    let dash = || "-".to_owned();
-    let Some(status) = &node.status else { return vec![dash(), dash(), dash(), "unreachable".to_owned()] };
+    let Some(status) = &node.status else { return ["", "", "", "unreachable"].map(str::to_owned).to_vec() };
     // A link whose packets affect later packets has its own leaf, so many leaves may have the same parameters.
     let alike = grouped(status.profiles.iter().map(|leaf| (described(&leaf.profile), leaf.nodes)));
     let delays = alike.into_iter().map(|(what, nodes)| format!("{what} ({})", count(nodes.iter().sum(), "node")));
@@ -130,8 +129,8 @@ fn figures(node: &Node) -> Vec<String> {
     };
     vec![
         status.interface.to_string(),
-        if delays.is_empty() { dash() } else { delays },
-        if cut.is_empty() { dash() } else { count(cut.len(), "address") },
+        delays,
+        if cut.is_empty() { String::new() } else { count(cut.len(), "address") },
         state,
     ]
 }
