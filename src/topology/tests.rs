@@ -130,7 +130,7 @@ fn from_and_to_are_one_way() {
 #[test]
 fn a_word_names_a_zone_or_a_node_or_a_hostlist() {
     let topology = topology(HIERARCHICAL);
-    let selected = |word: &str| hostlist::fold(&topology.select(word).unwrap());
+    let selected = |word: &str| hostlist::fold(topology.select(word).unwrap());
     assert_eq!(selected("Z2"), "n[4-6]");
     assert_eq!(selected("n9"), "n9");
     assert_eq!(selected("n[8-9,2]"), "n[2,8-9]");
