@@ -9,14 +9,14 @@ use std::{
 use super::{
     InventoryFile, NodeEntry, Which, agent,
     pattern::Pattern,
-    words::{self, Group, Keys, Said, Selector},
+    words::{self, Group, Keys, Selector},
     zones,
 };
 use crate::{
     pki::TlsTable,
     plan::{AGENT_PORT, AddressError, AgentAddress, TransportKind, is_link_local},
     topology::{
-        FileReport, Finding, Hostlist, Lines, MAX_NODES, NAME_HELP, NodeName, Origin, Reported, Source, Table, Word,
+        FileReport, Finding, Hostlist, Lines, MAX_NODES, NodeName, Origin, Reported, Source, Table, Word,
         ranges_without_brackets,
     },
 };
@@ -136,10 +136,7 @@ impl<'d, 't> Gathering<'d, 't> {
                             None => nodes.push(node),
                             Some(earlier) => drop(finding.get_or_insert_with(|| repeated(&node, word, earlier))),
                         },
-                        Err(error) => {
-                            let wrong = Finding::new(word.span(), format!("`{name}` is not a node's name"));
-                            finding = Some(wrong.label(error.to_string()).help(NAME_HELP));
-                        }
+                        Err(error) => finding = Some(error.finding(word.span(), &name, "a node's name")),
                     }
                 }
                 let Some(finding) = finding else { return Some(nodes) };
@@ -152,8 +149,8 @@ impl<'d, 't> Gathering<'d, 't> {
     fn transport(&mut self, keys: &Keys<'_>) -> Option<TransportKind> {
         let transport = own_or_default(keys.transport.as_ref(), self.defaults.transport.as_ref()).ok()?;
         let transport = transport.copied().unwrap_or(TransportKind::Https);
-        for (key, place) in keys.of_transports().filter(|(key, _)| !agent::keys(transport).contains(key)) {
-            Finding::new(place, format!("`{key}` does not go with the transport `{}`", transport.name()))
+        for (key, place) in keys.of_transports.iter().filter(|(key, _)| !agent::keys(transport).contains(key)) {
+            Finding::new(place.clone(), format!("`{key}` does not go with the transport `{}`", transport.name()))
                 .help(goes_with(key))
                 .report(&mut self.findings);
         }
@@ -283,11 +280,11 @@ impl<'d, 't> Gathering<'d, 't> {
 }
 
 /// The value of the entry, or else the value of the defaults.
-fn own_or_default<'k, T>(own: Option<&'k Said<T>>, default: Option<&'k Said<T>>) -> Result<Option<&'k T>, Reported> {
-    match own.or(default) {
-        None => Ok(None),
-        Some(said) => said.value.as_ref().map(Some).ok_or(Reported),
-    }
+fn own_or_default<'k, T>(
+    own: Option<&'k Result<T, Reported>>,
+    default: Option<&'k Result<T, Reported>>,
+) -> Result<Option<&'k T>, Reported> {
+    own.or(default).map(Result::as_ref).transpose().map_err(|reported| *reported)
 }
 
 fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding {
@@ -320,9 +317,9 @@ fn goes_with(key: &str) -> String {
 /// The findings about defaults that no node uses.
 fn idle_defaults(defaults: &Keys<'_>, transports: &BTreeSet<TransportKind>) -> Vec<Finding> {
     let is_idle = |key: &str| !transports.iter().any(|transport| agent::keys(*transport).contains(&key));
-    let keys = defaults.of_transports().filter(|(key, _)| is_idle(key));
+    let keys = defaults.of_transports.iter().filter(|(key, _)| is_idle(key));
     keys.map(|(key, place)| {
-        Finding::new(place, format!("no node uses `{key}`")).help(format!("{}; remove it", goes_with(key)))
+        Finding::new(place.clone(), format!("no node uses `{key}`")).help(format!("{}; remove it", goes_with(key)))
     })
     .collect()
 }

@@ -11,7 +11,7 @@ use super::pattern::Pattern;
 use crate::{
     pki::TlsTable,
     plan::TransportKind,
-    topology::{Finding, Table, TableEntry, Word, integer},
+    topology::{Finding, Reported, Table, TableEntry, Word, integer},
 };
 
 /// An inventory with checked keys and types.
@@ -36,23 +36,21 @@ pub(super) struct Zone<'t> {
     pub(super) members: Vec<Word<'t>>,
 }
 
-/// A key that the file has. `value` is `None` if the value is wrong. The error is reported.
-#[derive(Clone, Debug)]
-pub(super) struct Said<T> {
-    pub(super) key: Range<usize>,
-    pub(super) value: Option<T>,
-}
+/// The value of a key that the file has. An error: the value is wrong, and the findings have the error.
+type Value<T> = Result<T, Reported>;
 
 /// The keys of one entry, or of `[defaults]`.
 #[derive(Default)]
 pub(super) struct Keys<'t> {
-    pub(super) transport: Option<Said<TransportKind>>,
-    pub(super) host: Option<Said<Pattern<'t>>>,
-    pub(super) port: Option<Said<u16>>,
-    pub(super) user: Option<Said<Word<'t>>>,
-    pub(super) socket: Option<Said<Pattern<'t>>>,
-    pub(super) interface: Option<Said<Selector<'t>>>,
-    pub(super) addresses: Option<Said<Vec<Pattern<'t>>>>,
+    /// The keys for the agent's address that the file has, with their spans.
+    pub(super) of_transports: Vec<(&'t str, Range<usize>)>,
+    pub(super) transport: Option<Value<TransportKind>>,
+    pub(super) host: Option<Value<Pattern<'t>>>,
+    pub(super) port: Option<Value<u16>>,
+    pub(super) user: Option<Value<Word<'t>>>,
+    pub(super) socket: Option<Value<Pattern<'t>>>,
+    pub(super) interface: Option<Value<Selector<'t>>>,
+    pub(super) addresses: Option<Value<Vec<Pattern<'t>>>>,
 }
 
 /// The selection of an interface, by `interface` or by `network`.
@@ -63,37 +61,23 @@ pub(super) enum Selector<'t> {
 }
 
 impl<'t> Keys<'t> {
-    /// The keys for the agent's address that the file has, with their spans.
-    pub(super) fn of_transports(&self) -> impl Iterator<Item = (&'static str, Range<usize>)> {
-        let keys = [
-            ("host", self.host.as_ref().map(|said| &said.key)),
-            ("port", self.port.as_ref().map(|said| &said.key)),
-            ("user", self.user.as_ref().map(|said| &said.key)),
-            ("socket", self.socket.as_ref().map(|said| &said.key)),
-        ];
-        keys.into_iter().filter_map(|(name, key)| Some((name, key?.clone())))
-    }
-
     fn take(table: &mut Table<'t>, is_default: bool, findings: &mut Vec<Finding>) -> Self {
-        fn said<T>(entry: TableEntry<'_>, value: Option<T>) -> Said<T> {
-            Said { key: entry.key_span(), value }
-        }
-        let pattern = |entry: TableEntry<'t>, findings: &mut Vec<Finding>| {
-            let value = entry.string(findings).and_then(|word| Pattern::read(word, findings));
-            said(entry, value)
-        };
-        let host = table.take("host").map(|entry| pattern(entry, findings));
-        let interface = table.take("interface").map(|entry| pattern(entry, findings));
-        let network = table.take("network").map(|entry| said(entry, read_network(entry, findings)));
-        let interface = one_of(interface, network, findings);
+        let host = table.take("host");
+        let (interface, network) = (table.take("interface"), table.take("network"));
         // Two nodes never share an address, so `addresses` has no default.
         let addresses = if is_default { None } else { table.take("addresses") };
-        let addresses = addresses.map(|entry| said(entry, read_addresses(entry, findings)));
-        let transport = table.take("transport").map(|entry| said(entry, read_transport(entry, findings)));
-        let port = table.take("port").map(|entry| said(entry, read_port(entry, findings)));
-        let user = table.take("user").map(|entry| said(entry, entry.string(findings)));
-        let socket = table.take("socket").map(|entry| pattern(entry, findings));
-        Self { transport, host, port, user, socket, interface, addresses }
+        let [transport, port, user, socket] = ["transport", "port", "user", "socket"].map(|key| table.take(key));
+        let of_transports = [host, port, user, socket].into_iter().flatten();
+        Self {
+            of_transports: of_transports.map(|entry| (entry.key(), entry.key_span())).collect(),
+            transport: transport.map(|entry| read_transport(entry, findings).ok_or(Reported)),
+            host: host.map(|entry| read_pattern(entry, findings)),
+            port: port.map(|entry| read_port(entry, findings).ok_or(Reported)),
+            user: user.map(|entry| entry.string(findings).ok_or(Reported)),
+            socket: socket.map(|entry| read_pattern(entry, findings)),
+            interface: read_selector(interface, network, findings),
+            addresses: addresses.map(|entry| read_addresses(entry, findings).ok_or(Reported)),
+        }
     }
 }
 
@@ -205,19 +189,22 @@ fn read_addresses<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Opt
     words.into_iter().map(|word| Pattern::read(word, findings)).collect()
 }
 
-/// Returns `interface` or `network`. Reports an error if both are present.
-fn one_of<'t>(
-    interface: Option<Said<Pattern<'t>>>,
-    network: Option<Said<IpNetwork>>,
+fn read_pattern<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Value<Pattern<'t>> {
+    entry.string(findings).and_then(|word| Pattern::read(word, findings)).ok_or(Reported)
+}
+
+/// Reads `interface` or `network`. Reports an error if both are present.
+fn read_selector<'t>(
+    interface: Option<TableEntry<'t>>,
+    network: Option<TableEntry<'t>>,
     findings: &mut Vec<Finding>,
-) -> Option<Said<Selector<'t>>> {
-    let interface = interface.map(|Said { key, value }| Said { key, value: value.map(Selector::Interface) });
-    let network = network.map(|Said { key, value }| Said { key, value: value.map(Selector::Network) });
-    let (Some(one), Some(other)) = (&interface, &network) else { return interface.or(network) };
-    Finding::new(other.key.clone(), "`interface` and `network` exclude each other")
+) -> Option<Value<Selector<'t>>> {
+    let name = interface.map(|entry| read_pattern(entry, findings).map(Selector::Interface));
+    let addresses = network.map(|entry| read_network(entry, findings).map(Selector::Network).ok_or(Reported));
+    let (Some(one), Some(other)) = (interface, network) else { return name.or(addresses) };
+    let finding = Finding::new(other.key_span(), "`interface` and `network` exclude each other")
         .label("by network")
-        .related(one.key.clone(), "by name")
-        .help("keep `interface` if all these nodes use the same name, otherwise `network`")
-        .report(findings);
-    Some(Said { key: one.key.clone(), value: None })
+        .related(one.key_span(), "by name")
+        .help("keep `interface` if all these nodes use the same name, otherwise `network`");
+    Some(Err(finding.report(findings)))
 }

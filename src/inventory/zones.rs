@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::words::Zone;
-use crate::topology::{Finding, Hostlist, NAME_HELP, NodeName, UnknownName, Word, ZoneName};
+use crate::topology::{Finding, Hostlist, NodeName, UnknownName, Word, ZoneName};
 
 /// Reads the nodes of each zone. Reports and skips wrong members.
 pub(super) fn read(
@@ -20,11 +20,7 @@ pub(super) fn read(
         let own = members.iter().filter_map(|word| members_of(word, nodes, &mut taken, findings)).flatten().collect();
         match name.get_ref().parse::<ZoneName>() {
             Ok(zone) => drop(read.insert(zone, own)),
-            Err(error) => findings.push(
-                Finding::new(name.span(), format!("`{}` is not a zone's name", name.get_ref()))
-                    .label(error.to_string())
-                    .help(NAME_HELP),
-            ),
+            Err(error) => findings.push(error.finding(name.span(), name.get_ref(), "a zone's name")),
         }
         let namesake = name.get_ref().parse::<NodeName>().ok().and_then(|node| nodes.get(&node));
         if let Some(node) = namesake {

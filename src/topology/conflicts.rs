@@ -141,7 +141,7 @@ mod tests {
             prop_assume!(findings.is_empty());
             check(&rules, &members, &mut findings);
             let pairs = (0..members.count()).flat_map(|from| (0..members.count()).map(move |to| (from, to)));
-            let links = pairs.filter(|(from, to)| from != to).map(|(from, to)| (from, to, rules.link(from, to, &members)));
+            let links = pairs.filter(|(from, to)| from != to).map(|(from, to)| (from, to, rules.of_node(from, &members).link(to)));
             let mut expected = BTreeSet::new();
             for (from, to, link) in links {
                 for (parameter, other) in incoherences(&link).map(crate::topology::Incoherence::parameters) {

@@ -10,7 +10,7 @@ use toml::{Spanned, de::DeTable};
 use super::{
     diagnostic::Finding,
     key_advice,
-    name::{NAME_HELP, ZoneName},
+    name::ZoneName,
     parameters,
     patch::LinkPatch,
     reader::{Table, TableEntry, Word},
@@ -126,7 +126,7 @@ pub(super) fn read<'t>(
         }
     };
     // `crate::inventory` reads this table.
-    top.skip("inventory");
+    top.take("inventory");
     top.close(findings);
     Document { name, groups, links }
 }
@@ -188,12 +188,7 @@ fn read_zones<'t>(entry: TableEntry<'t>, findings: &mut Vec<Finding>) -> Option<
             return (key == "nodes").then(|| read_group(None, zone, findings));
         }
         let name = zone.key().parse::<ZoneName>();
-        if let Err(error) = &name {
-            Finding::new(zone.key_span(), format!("`{}` is not a zone's name", zone.key()))
-                .label(error.to_string())
-                .help(NAME_HELP)
-                .report(findings);
-        }
+        findings.extend(name.as_ref().err().map(|error| error.finding(zone.key_span(), zone.key(), "a zone's name")));
         Some(read_group(name.ok(), zone, findings))
     });
     Some(groups.collect())

@@ -279,8 +279,7 @@ impl Reader<'_> {
         let (Some(nodes), Some(member)) = (self.members.nodes_called(name), self.members.named(name)) else {
             let error = UnknownName::new(name, self.members.names());
             let choice = self.choice.get_or_insert_with(|| self.members.describe());
-            let finding = Finding::new(self.file.span(&span), error.message()).label(error.label()).help(&**choice);
-            self.mistakes.report(&error.message(), finding);
+            self.mistakes.report(&error.message(), error.finding(self.file.span(&span), choice));
             return None;
         };
         match names.entry(name.to_owned()) {

@@ -10,7 +10,7 @@ use super::{
     document::Group,
     hostlist::Hostlist,
     members::{Member, Members},
-    name::{NAME_HELP, NameError, NodeName},
+    name::NodeName,
     node_set::NodeId,
     reader::Word,
     warnings,
@@ -97,7 +97,7 @@ impl<'g> MemberReader<'g> {
         for name in list.names() {
             let node = match name.parse::<NodeName>() {
                 Ok(node) => node,
-                Err(error) => return Some(not_a_name(&name, word, &error)),
+                Err(error) => return Some(error.finding(word.span(), &name, "a node's name")),
             };
             match self.members.named(&name) {
                 None => {
@@ -139,8 +139,4 @@ impl<'g> MemberReader<'g> {
             finding.label("again here").related(position.span.clone(), format!("`{first}` is here first"))
         })
     }
-}
-
-fn not_a_name(name: &str, word: &Word<'_>, error: &NameError) -> Finding {
-    Finding::new(word.span(), format!("`{name}` is not a node's name")).label(error.to_string()).help(NAME_HELP)
 }

@@ -219,7 +219,7 @@ impl Topology {
     /// [`links_from`](Self::links_from).
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Option<Link> {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
-        (from != to).then(|| self.rules.link(from, to, &self.members))
+        (from != to).then(|| self.rules.of_node(from, &self.members).link(to))
     }
 
     /// The line that sets a parameter of a link. `None` if no rule sets the parameter.

@@ -2,11 +2,11 @@
 //!
 //! A name is an identifier, not a host name: the inventory has the hosts.
 
-use std::{cmp::Ordering, fmt, str::FromStr, sync::Arc};
+use std::{cmp::Ordering, fmt, ops::Range, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use super::json_text;
+use super::{diagnostic::Finding, json_text};
 
 /// The largest number of characters of a name.
 ///
@@ -33,6 +33,13 @@ pub enum NameError {
 /// The remedy for an invalid name.
 pub(crate) const NAME_HELP: &str =
     "a name is made of ASCII letters, digits, `-`, `.` and `_`, and starts with a letter or a digit";
+
+impl NameError {
+    /// The finding about an invalid name. `what` describes a valid name: "a node's name".
+    pub(crate) fn finding(&self, span: Range<usize>, name: &str, what: &str) -> Finding {
+        Finding::new(span, format!("`{name}` is not {what}")).label(self.to_string()).help(NAME_HELP)
+    }
+}
 
 fn check(text: &str) -> Result<(), NameError> {
     let first = text.chars().next().ok_or(NameError::Empty)?;

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml::{
     Spanned,
-    de::{DeString, DeTable, DeValue},
+    de::{DeArray, DeString, DeTable, DeValue},
 };
 
 use super::{diagnostic::Finding, key_advice, suggest};
@@ -44,12 +44,6 @@ impl<'t> Table<'t> {
         self.known.push(key);
         let position = self.rest.iter().position(|entry| entry.key() == key)?;
         Some(self.rest.remove(position))
-    }
-
-    /// Skips the entry with this key, because another module reads the entry.
-    pub(crate) fn skip(&mut self, key: &'static str) {
-        self.known.push(key);
-        self.rest.retain(|entry| entry.key() != key);
     }
 
     /// Takes the remaining entries whose values are tables.
@@ -174,14 +168,8 @@ impl<'t> TableEntry<'t> {
         let Some(array) = self.expect("an array of tables", self.value.get_ref().as_array(), findings) else {
             return Vec::new();
         };
-        let tables = array.iter().filter_map(|element| {
-            let table = element.get_ref().as_table();
-            if table.is_none() {
-                self.wrong_element(element, "a table").report(findings);
-            }
-            table.map(|table| (element.span(), Table::open(what, table)))
-        });
-        tables.collect()
+        let tables = self.elements(array, "a table", DeValue::as_table, findings);
+        tables.map(|table| (table.span(), Table::open(what, table.into_inner()))).collect()
     }
 
     /// A string, or the strings of an array. Reports elements of the array that are no strings.
@@ -191,15 +179,26 @@ impl<'t> TableEntry<'t> {
             DeValue::Array(array) => Some(array),
             _ => None,
         };
-        let elements = self.expect("a string or an array of strings", array, findings)?.iter();
-        let words = elements.filter_map(|element| {
-            let word = element.get_ref().as_str();
-            if word.is_none() {
-                self.wrong_element(element, "a string").report(findings);
-            }
-            word.map(|word| Spanned::new(element.span(), word))
-        });
-        Some(words.collect())
+        let array = self.expect("a string or an array of strings", array, findings)?;
+        Some(self.elements(array, "a string", DeValue::as_str, findings).collect())
+    }
+
+    /// The elements of an array, with their spans. Reports elements of another type.
+    fn elements<T>(
+        &self,
+        array: &'t DeArray<'t>,
+        expected: &str,
+        read: impl Fn(&'t DeValue<'t>) -> Option<T>,
+        findings: &mut Vec<Finding>,
+    ) -> impl Iterator<Item = Spanned<T>> {
+        array.iter().filter_map(move |element| {
+            let Some(value) = read(element.get_ref()) else {
+                return Finding::new(element.span(), format!("every element of `{}` must be {expected}", self.key()))
+                    .label(format!("this is {}", describe(element.get_ref())))
+                    .refuse(findings);
+            };
+            Some(Spanned::new(element.span(), value))
+        })
     }
 
     fn expect<T>(&self, expected: &str, found: Option<T>, findings: &mut Vec<Finding>) -> Option<T> {
@@ -224,11 +223,6 @@ impl<'t> TableEntry<'t> {
             .label(format!("`{}` is here", second.key()))
             .related(first.key_span(), format!("`{}` is here", first.key()))
             .help(help)
-    }
-
-    fn wrong_element(&self, element: &Spanned<DeValue<'_>>, expected: &str) -> Finding {
-        Finding::new(element.span(), format!("every element of `{}` must be {expected}", self.key()))
-            .label(format!("this is {}", describe(element.get_ref())))
     }
 }
 

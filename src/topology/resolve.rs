@@ -2,7 +2,7 @@
 //!
 //! The pass resolves the names in overrides, and checks that each override covers a link.
 
-use std::{collections::HashMap, ops::Range};
+use std::collections::HashMap;
 
 use super::{
     diagnostic::Finding,
@@ -65,16 +65,10 @@ impl<'t> Resolver<'_, 't> {
                 Ok(nodes) => ranges.extend_from_slice(nodes.ranges()),
                 Err(error) => {
                     let choice = self.choice.get_or_insert_with(|| self.members.describe());
-                    unknown(word.span(), error, choice).report(findings);
+                    error.finding(word.span(), choice).report(findings);
                 }
             }
         }
         (findings.len() == before && !words.is_empty()).then(|| ranges.into_iter().collect())
     }
-}
-
-fn unknown(span: Range<usize>, error: &UnknownName, choice: &str) -> Finding {
-    Finding::new(span, error.message())
-        .label(error.label())
-        .help(error.hostlist_help().unwrap_or_else(|| choice.to_owned()))
 }

@@ -70,14 +70,9 @@ impl LinkRange {
 }
 
 impl Rules {
-    /// The link between two different nodes. Takes time in proportion to the number of overrides.
-    pub(super) fn link(&self, from: NodeId, to: NodeId, members: &Members) -> Link {
-        self.of_node(from, members).link(to)
-    }
-
     /// The rules for packets from one node.
     ///
-    /// For several links from one node, `of_node` is faster than `link`: it searches the overrides once.
+    /// The search takes time in proportion to the number of overrides.
     pub(super) fn of_node<'r>(&'r self, from: NodeId, members: &'r Members) -> NodeRules<'r> {
         let overrides = self.overrides.iter();
         let overrides = overrides.flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use super::{
+    diagnostic::Finding,
     hostlist::{self, HostlistError},
+    source::SourceSpan,
     suggest,
 };
 
@@ -51,9 +53,10 @@ impl UnknownName {
         self.suggestion.as_ref().map(|name| format!("did you mean `{name}`?")).unwrap_or_default()
     }
 
-    /// The remedy for a malformed hostlist.
-    pub(super) fn hostlist_help(&self) -> Option<String> {
-        self.malformed.as_ref().map(HostlistError::help)
+    /// The finding about the word. `known` is the list of all zones and nodes.
+    pub(super) fn finding(&self, span: impl Into<SourceSpan>, known: &str) -> Finding {
+        let help = self.malformed.as_ref().map_or_else(|| known.to_owned(), HostlistError::help);
+        Finding::new(span, self.message()).label(self.label()).help(help)
     }
 
     fn describe(&self) -> String {

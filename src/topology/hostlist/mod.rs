@@ -169,26 +169,16 @@ pub(crate) fn is_list(text: &str) -> bool {
 
 /// Splits at the commas outside brackets.
 fn split_outside_brackets(list: &str) -> Result<Vec<&str>, HostlistError> {
-    let unbalanced = || HostlistError::Unbalanced(list.to_owned());
-    let mut items = Vec::new();
-    let (mut start, mut inside) = (0, false);
-    for (at, character) in list.char_indices() {
-        match (character, inside) {
-            ('[', false) => inside = true,
-            (']', true) => inside = false,
-            ('[', true) | (']', false) => return Err(unbalanced()),
-            (',', false) => {
-                items.push(&list[start..at]);
-                start = at + 1;
-            }
-            _ => {}
+    let (mut is_inside, mut is_balanced) = (false, true);
+    let items = list.split(|character| {
+        if matches!(character, '[' | ']') {
+            is_balanced &= is_inside == (character == ']');
+            is_inside = character == '[';
         }
-    }
-    if inside {
-        return Err(unbalanced());
-    }
-    items.push(&list[start..]);
-    Ok(items)
+        character == ',' && !is_inside
+    });
+    let items = items.collect();
+    if is_balanced && !is_inside { Ok(items) } else { Err(HostlistError::Unbalanced(list.to_owned())) }
 }
 
 fn parse_item<'a>(item: &'a str, list: &str) -> Result<Item<'a>, HostlistError> {

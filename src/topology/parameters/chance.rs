@@ -8,10 +8,8 @@ use super::{
         reader::{Table, TableEntry},
         units::{Correlation, Probability},
     },
-    empty,
-    integer::integer,
-    missing, no_effect,
-    quantity::{quantity, quantity_or},
+    empty, missing, no_effect,
+    number::{integer, quantity, quantity_or},
     setting,
 };
 

@@ -10,7 +10,7 @@ use super::{
     },
     chance::{self, ChanceKeys},
     empty, missing, no_effect,
-    quantity::quantity,
+    number::quantity,
     setting,
 };
 

@@ -4,15 +4,13 @@
 //! `conflicts` checks the rules of a file against each other.
 
 mod chance;
-mod distribution;
-mod integer;
 mod loss;
-mod quantity;
+mod number;
 mod rate;
 mod slot;
 mod time;
 
-pub(crate) use integer::integer;
+pub(crate) use number::integer;
 
 use std::ops::Range;
 
@@ -52,8 +50,8 @@ pub(super) fn take(
         link.rate_per = per;
     });
     patch.set(Parameter::Slot, slot::take(table, tables, findings), |link, slot| link.slot = slot);
-    patch.set(Parameter::Limit, integer::take_limit(table, findings), |link, limit| link.limit = limit);
-    patch.set(Parameter::Seed, integer::take_seed(table, findings), |link, seed| link.seed = seed);
+    patch.set(Parameter::Limit, number::take_limit(table, findings), |link, limit| link.limit = limit);
+    patch.set(Parameter::Seed, number::take_seed(table, findings), |link, seed| link.seed = seed);
     // A table with an unknown key is not reported as empty: the key is probably a misspelled parameter.
     if table.len() == before && table.is_empty() {
         Finding::new(span, "this link has no parameters").label("no parameter").help(PARAMETERS).report(findings);

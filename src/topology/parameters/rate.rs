@@ -11,7 +11,7 @@ use super::{
         units::{BitRate, Bytes},
     },
     missing, no_effect,
-    quantity::{quantity, quantity_or},
+    number::{quantity, quantity_or},
     setting,
 };
 

@@ -9,12 +9,10 @@ use super::{
         tables::TableIds,
         units::{Bytes, Delay},
     },
-    distribution,
-    integer::integer,
     missing,
-    quantity::quantity,
+    number::{integer, quantity},
     setting,
-    time::short_time,
+    time::{read_distribution, short_time},
 };
 
 const HELP: &str =
@@ -92,7 +90,7 @@ fn read_distributed(
             .refuse(findings);
     };
     let (mean, deviation) = (short_time(delay, findings), short_time(jitter, findings));
-    let distribution = distribution::read(shape, tables, findings);
+    let distribution = read_distribution(shape, tables, findings);
     if distribution == Some(Distribution::Uniform) {
         return Finding::new(shape.value().span(), "the uniform distribution of slots is `min` and `max`")
             .help("write `min = \"8ms\", max = \"12ms\"`")

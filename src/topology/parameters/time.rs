@@ -9,8 +9,8 @@ use super::{
         tables::TableIds,
         units::{Correlation, Delay, HalfRtt, OneWayDelay, Probability, ShortTime},
     },
-    distribution, missing, no_effect,
-    quantity::quantity,
+    empty, missing, no_effect,
+    number::quantity,
     setting,
 };
 
@@ -56,7 +56,7 @@ pub(super) fn take_jitter(
         });
     }
     let correlation = correlation.map(|entry| quantity(entry, findings));
-    let shape = shape.map(|entry| distribution::read(entry, tables, findings));
+    let shape = shape.map(|entry| read_distribution(entry, tables, findings));
     let (entry, amount) = (entry?, amount??);
     let Correlation(correlation) = correlation.unwrap_or(Some(Correlation(Probability::ZERO)))?;
     let jitter = Jitter { amount, correlation, distribution: shape.unwrap_or(Some(Distribution::Uniform))? };
@@ -66,4 +66,39 @@ pub(super) fn take_jitter(
 /// Reads a jitter or the spacing of slots.
 pub(super) fn short_time(entry: TableEntry<'_>, findings: &mut Vec<Finding>) -> Option<Delay> {
     quantity(entry, findings).map(|ShortTime(time)| time)
+}
+
+/// Reads a `distribution`.
+pub(super) fn read_distribution(
+    entry: TableEntry<'_>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Distribution> {
+    if let Some(inner) = entry.as_table("a distribution") {
+        return read_distribution_table(entry, inner, tables, findings);
+    }
+    let help =
+        "write \"uniform\", \"normal\", \"pareto\", \"paretonormal\", or `{ table = \"wan.dist\" }` for your own table";
+    entry.choice("a name or a table", &Distribution::NAMED, help, findings)
+}
+
+fn read_distribution_table(
+    entry: TableEntry<'_>,
+    mut inner: Table<'_>,
+    tables: &TableIds<'_>,
+    findings: &mut Vec<Finding>,
+) -> Option<Distribution> {
+    if inner.is_empty() {
+        return empty(entry, "write `{ table = \"wan.dist\" }`").refuse(findings);
+    }
+    let name = inner.take("table");
+    inner.close(findings);
+    let name = name?.string(findings)?;
+    let Some(id) = tables.get(name.get_ref()) else {
+        return Finding::new(name.span(), format!("there is no distribution table `{}`", name.get_ref()))
+            .help("only a topology file can name a table: netemctl apply FILE")
+            .refuse(findings);
+    };
+    // `tables::read` has reported the mistakes in the table.
+    id.map(Distribution::Table)
 }
