@@ -29,12 +29,7 @@ pub(crate) fn route(bytes: &[u8]) {
         };
         drop(links::not_up(&inner));
         drop(host::decode([inner.clone()]));
-        match inner {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => dumps.qdiscs.push(message),
-            RouteNetlinkMessage::NewTrafficClass(message) => dumps.classes.push(message),
-            RouteNetlinkMessage::NewTrafficFilter(message) => dumps.filters.push(message),
-            _ => {}
-        }
+        dumps.extend([inner]);
     }
     for filter in dumps.filters.iter().filter_map(Filter::decode) {
         assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a decoded filter is encoded to the same filter");

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
+use rtnetlink::packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcHandle, TcMessage},
+};
 
 use super::tc::{
     ROOT_HANDLE,
@@ -19,15 +22,28 @@ pub(super) struct Dumps {
     pub(super) filters: Vec<TcMessage>,
 }
 
+impl Extend<RouteNetlinkMessage> for Dumps {
+    fn extend<I: IntoIterator<Item = RouteNetlinkMessage>>(&mut self, messages: I) {
+        for message in messages {
+            match message {
+                RouteNetlinkMessage::NewQueueDiscipline(message) => self.qdiscs.push(message),
+                RouteNetlinkMessage::NewTrafficClass(message) => self.classes.push(message),
+                RouteNetlinkMessage::NewTrafficFilter(message) => self.filters.push(message),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// Our root qdisc, identified by its handle and kind.
-pub(super) fn own_root(qdiscs: &[TcMessage]) -> Option<&TcMessage> {
-    qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
+pub(super) fn own_root(dumps: &Dumps) -> Option<&TcMessage> {
+    dumps.qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
 /// True if the interface has a clsact. A clsact has no mark. The clsact is ours if our root or our ingress filters
 /// exist.
-pub(super) fn has_hook(qdiscs: &[TcMessage]) -> bool {
-    qdiscs.iter().any(is_hook)
+pub(super) fn has_hook(dumps: &Dumps) -> bool {
+    dumps.qdiscs.iter().any(is_hook)
 }
 
 fn is_hook(qdisc: &TcMessage) -> bool {
@@ -46,8 +62,8 @@ fn is_left_over(filters: &[TcMessage]) -> bool {
 
 /// Decodes the dumps of one interface.
 pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
-    let taken = own_root(&dumps.qdiscs).is_some();
-    let hook = has_hook(&dumps.qdiscs) && (taken || is_left_over(&dumps.filters));
+    let taken = own_root(dumps).is_some();
+    let hook = has_hook(dumps) && (taken || is_left_over(&dumps.filters));
     let mut tree = Tree { taken, hook, ..Tree::default() };
     let mut marks = BTreeMap::new();
     for class in &dumps.classes {

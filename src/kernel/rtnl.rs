@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{
     address::AddressMessage,
     link::{LinkAttribute, LinkMessage},
     route::{RouteAttribute, RouteMessage},
-    tc::TcMessage,
+    tc::{TcHandle, TcMessage},
 };
 
 use super::{
@@ -78,14 +78,8 @@ impl Rtnl {
         }
     }
 
-    fn dump<T>(
-        &mut self,
-        operation: &str,
-        request: &Request,
-        pick: impl Fn(RouteNetlinkMessage) -> Option<T>,
-    ) -> Result<Vec<T>, KernelError> {
-        let answer = self.socket.ask(request)?.map_err(|refusal| refusal.because(operation))?;
-        Ok(answer.into_iter().filter_map(pick).collect())
+    fn dump(&mut self, operation: &str, request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
+        self.socket.ask(&Request::dump(request))?.map_err(|refusal| refusal.because(operation))
     }
 
     fn write(&mut self, step: &Step, index: u32, tolerated: &[Errno]) -> Result<(), KernelError> {
@@ -118,16 +112,16 @@ impl Rtnl {
 
     /// True if the queue of the interface had the length 0 before our root was added.
     fn was_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
-        Ok(observe::own_root(&self.qdiscs(index)?).is_some_and(qdisc::was_queueless))
+        Ok(observe::own_root(&self.dump_qdiscs(index)?).is_some_and(qdisc::was_queueless))
     }
 
-    fn qdiscs(&mut self, index: u32) -> Result<Vec<TcMessage>, KernelError> {
-        let mut qdiscs = self.dump("list the qdiscs", &qdisc::dump_qdiscs(index), |message| match message {
-            RouteNetlinkMessage::NewQueueDiscipline(message) => Some(message),
-            _ => None,
-        })?;
-        qdiscs.retain(|message| message.header.index == index.cast_signed());
-        Ok(qdiscs)
+    fn dump_qdiscs(&mut self, index: u32) -> Result<Dumps, KernelError> {
+        let mut dumps = Dumps::default();
+        let any = TcMessage::with_index(index.cast_signed());
+        dumps.extend(self.dump("list the qdiscs", RouteNetlinkMessage::GetQueueDiscipline(any))?);
+        // The kernel lists the qdiscs of all interfaces.
+        dumps.qdiscs.retain(|message| message.header.index == index.cast_signed());
+        Ok(dumps)
     }
 }
 
@@ -140,15 +134,16 @@ impl Kernel for Rtnl {
             return Err(KernelError::AlternativeName { asked: name.clone(), name: link.name });
         }
         let host::Link { index, is_up, has_carrier, .. } = link;
-        let addresses = Request::dump(RouteNetlinkMessage::GetAddress(AddressMessage::default()));
-        let addresses = self.dump("list the addresses", &addresses, |message| match message {
-            RouteNetlinkMessage::NewAddress(message) if message.header.index == index => {
-                host::address(&message).map(|network| (network.ip(), host::is_used(&message)))
+        let (mut addresses, mut tentative) = (Vec::new(), BTreeSet::new());
+        for message in self.dump("list the addresses", RouteNetlinkMessage::GetAddress(AddressMessage::default()))? {
+            if let RouteNetlinkMessage::NewAddress(message) = message
+                && message.header.index == index
+                && let Some(network) = host::address(&message)
+            {
+                addresses.push(network.ip());
+                tentative.extend((!host::is_used(&message)).then_some(network.ip()));
             }
-            _ => None,
-        })?;
-        let tentative = addresses.iter().filter(|(_, is_used)| !is_used).map(|(address, _)| *address).collect();
-        let addresses = addresses.into_iter().map(|(address, _)| address).collect();
+        }
         if let Some(mbit) = link.speed_mbit() {
             self.speeds.insert(index, LineRate::from_mbit(mbit));
         }
@@ -165,7 +160,7 @@ impl Kernel for Rtnl {
         ];
         let mut messages = Vec::new();
         for (operation, request) in dumps {
-            messages.extend(self.dump(operation, &Request::dump(request), Some)?);
+            messages.extend(self.dump(operation, request)?);
         }
         Ok(host::decode(messages))
     }
@@ -197,24 +192,18 @@ impl Kernel for Rtnl {
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
         let index = interface.index;
-        let class = |message| match message {
-            RouteNetlinkMessage::NewTrafficClass(message) => Some(message),
-            _ => None,
-        };
-        let filter = |message| match message {
-            RouteNetlinkMessage::NewTrafficFilter(message) => Some(message),
-            _ => None,
-        };
-        let mut dumps = Dumps { qdiscs: self.qdiscs(index)?, ..Dumps::default() };
-        let is_taken = observe::own_root(&dumps.qdiscs).is_some();
+        let mut dumps = self.dump_qdiscs(index)?;
+        let is_taken = observe::own_root(&dumps).is_some();
         if is_taken {
-            dumps.classes = self.dump("list the classes", &qdisc::dump_classes(index), class)?;
+            let any = TcMessage::with_index(index.cast_signed());
+            dumps.extend(self.dump("list the classes", RouteNetlinkMessage::GetTrafficClass(any))?);
         }
         // Another program may have deleted our root and left our clsact.
-        if is_taken || observe::has_hook(&dumps.qdiscs) {
+        if is_taken || observe::has_hook(&dumps) {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
                 // Without a clsact, the lists of its filters are empty.
-                dumps.filters.extend(self.dump("list the filters", &filter::dump(index, parent), filter)?);
+                let any = tc::message(index, TcHandle::UNSPEC, parent);
+                dumps.extend(self.dump("list the filters", RouteNetlinkMessage::GetTrafficFilter(any))?);
             }
         }
         // All dumps of a removed link are empty, as for a link without our objects.

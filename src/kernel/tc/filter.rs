@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use etherparse::{EtherType, IpNumber};
 use rtnetlink::packet_core::Nla as _;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
@@ -11,19 +12,15 @@ use rtnetlink::packet_route::{
 pub(in crate::kernel) use super::action::Verdict;
 use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, class_id, filter_info, kind, message};
 use crate::{
-    kernel::bytes::{first, read, value},
+    kernel::bytes::{first, u32_at, value},
     plan::{
-        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, MARK, Port, Protocol, Tally, Traffic,
+        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, Port, Protocol, Tally, Traffic,
         tc_numbers::{GATE_HANDLE, GATE_PRIORITY, PASS_PRIORITY, cut_priority, route_priority},
     },
 };
 
-const ETH_P_ALL: u16 = 0x0003;
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_IPV6: u16 = 0x86dd;
-const IPPROTO_ICMPV6: u8 = 58;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
+/// All protocols (`ETH_P_ALL`).
+pub(super) const ALL: EtherType = EtherType(0x0003);
 const TCA_FLOWER_CLASSID: u16 = 1;
 const SKIP_HW: u32 = 1;
 const TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT: u32 = 1;
@@ -80,19 +77,19 @@ impl Filter {
     }
 
     fn message(self, index: u32) -> TcMessage {
-        let ether_type = |address: IpAddr| if address.is_ipv4() { ETH_P_IP } else { ETH_P_IPV6 };
+        let ether_type = |address: IpAddr| if address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
         let (direction, handle, priority, protocol) = match self {
-            Self::Pass { direction, icmp_type } => (direction, icmp_type.into(), PASS_PRIORITY, ETH_P_IPV6),
+            Self::Pass { direction, icmp_type } => (direction, icmp_type.into(), PASS_PRIORITY, EtherType::IPV6),
             Self::Cut { cut: Cut { direction, address, answer, .. }, handle } => {
                 (direction, handle, cut_priority(address, answer), ether_type(address))
             }
-            Self::Gate { .. } => (Direction::Egress, GATE_HANDLE, GATE_PRIORITY, ETH_P_ALL),
+            Self::Gate { .. } => (Direction::Egress, GATE_HANDLE, GATE_PRIORITY, ALL),
             Self::Route { address, handle, .. } => {
                 (Direction::Egress, handle, route_priority(address), ether_type(address))
             }
         };
         let mut message = message(index, TcHandle::from(handle), parent(direction));
-        message.header.info = filter_info(priority, protocol);
+        message.header.info = filter_info(priority, protocol.0);
         if let Self::Route { chain, .. } = self {
             message.attributes.push(TcAttribute::Chain(chain));
         }
@@ -103,8 +100,8 @@ impl Filter {
             let flags = TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT;
             keys.extend([Key::KeyFlags(flags), Key::KeyFlagsMask(flags)]);
         }
-        if protocol != ETH_P_ALL {
-            keys.push(Key::EthType(protocol));
+        if protocol != ALL {
+            keys.push(Key::EthType(protocol.0));
         }
         message.attributes.push(TcAttribute::Options(keys.into_iter().map(TcOption::Flower).collect()));
         message
@@ -113,7 +110,7 @@ impl Filter {
     fn keys(self) -> Vec<Key> {
         match self {
             Self::Pass { direction, icmp_type } => vec![
-                Key::IpProto(IPPROTO_ICMPV6),
+                Key::IpProto(IpNumber::IPV6_ICMP.0),
                 Key::Icmpv6Type(icmp_type),
                 Key::Icmpv6TypeMask(u8::MAX),
                 match direction {
@@ -151,24 +148,24 @@ impl Filter {
             INGRESS => Direction::Ingress,
             _ => return None,
         };
-        let seen = Seen::of(message)?;
+        let content = Content::of(message)?;
         let handle = u32::from(message.header.handle);
-        let filter = match (seen.icmp_type, seen.address, seen.class, seen.verdict) {
+        let filter = match (content.icmp_type(), content.address(), content.class, content.verdict) {
             (Some(icmp_type), None, _, _) => Self::Pass { direction, icmp_type },
             (None, Some(address), None, Some(verdict @ (Verdict::Drop | Verdict::SampleAndDrop))) => {
                 let answer = if verdict == Verdict::Drop { Answer::Silence } else { Answer::Refusal };
-                Self::Cut { cut: Cut { direction, address, traffic: seen.traffic()?, answer }, handle }
+                Self::Cut { cut: Cut { direction, address, traffic: content.traffic(), answer }, handle }
             }
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
             // Chain 0 has no routes.
-            (None, Some(address), Some(class), None) if seen.chain != 0 => {
-                Self::Route { chain: seen.chain, address, class, handle }
+            (None, Some(address), Some(class), None) if content.chain != 0 => {
+                Self::Route { chain: content.chain, address, class: TcHandle::from(class).minor, handle }
             }
             _ => return None,
         };
         let ours = filter.message(message.header.index.cast_unsigned());
         let place = |header: &TcHeader| (header.parent, header.info, header.handle);
-        (place(&ours.header) == place(&message.header) && Seen::of(&ours)? == seen).then_some(filter)
+        (place(&ours.header) == place(&message.header) && Content::of(&ours)? == content).then_some(filter)
     }
 }
 
@@ -184,11 +181,6 @@ pub(in crate::kernel) fn delete_chain(index: u32, chain: u32) -> Request {
     let mut message = message(index, TcHandle::UNSPEC, ROOT_HANDLE);
     message.attributes.push(TcAttribute::Chain(chain));
     Request::existing(RouteNetlinkMessage::DelTrafficFilter(message))
-}
-
-/// `tc filter show dev D parent P`, all chains.
-pub(in crate::kernel) fn dump(index: u32, parent: TcHandle) -> Request {
-    Request::dump(RouteNetlinkMessage::GetTrafficFilter(message(index, TcHandle::UNSPEC, parent)))
 }
 
 /// The parents of filters on a shaped interface.
@@ -208,81 +200,68 @@ pub(in crate::kernel) fn describe(message: &TcMessage) -> String {
 }
 
 /// The effective content of a flower filter.
-#[derive(Default, PartialEq)]
-struct Seen {
+struct Content {
     chain: u32,
-    eth_type: Option<u16>,
-    ip_proto: Option<u8>,
-    icmp_type: Option<u8>,
-    to_port: Option<(Protocol, u16)>,
-    from_port: Option<(Protocol, u16)>,
-    is_fragment: bool,
-    address: Option<IpAddr>,
-    class: Option<ClassMinor>,
+    /// The other keys and masks, in any order.
+    keys: Vec<Key>,
+    class: Option<u32>,
     verdict: Option<Verdict>,
-    /// The number of keys and masks, so that the comparison covers keys without a field here.
-    keys: usize,
 }
 
-impl Seen {
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        (self.chain, self.class, self.verdict) == (other.chain, other.class, other.verdict)
+            && self.keys.len() == other.keys.len()
+            && self.keys.iter().all(|key| other.keys.contains(key))
+    }
+}
+
+impl Content {
     fn of(message: &TcMessage) -> Option<Self> {
-        let mut seen = Self { chain: chain(message), ..Self::default() };
-        let source = message.header.parent == INGRESS;
-        let options = first!(message.attributes, TcAttribute::Options(options) => options)?;
-        for option in options {
+        let mut content = Self { chain: chain(message), keys: Vec::new(), class: None, verdict: None };
+        for option in first!(message.attributes, TcAttribute::Options(options) => options)? {
             let TcOption::Flower(key) = option else { return None };
-            seen.keys += 1;
             match key {
-                Key::EthType(protocol) => seen.eth_type = Some(*protocol),
-                Key::IpProto(protocol) => seen.ip_proto = Some(*protocol),
-                Key::Icmpv6Type(icmp_type) => seen.icmp_type = Some(*icmp_type),
-                Key::Icmpv6TypeMask(u8::MAX) | Key::KeyFlagsMask(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT) => {}
-                Key::TcpDst(number) => seen.to_port = Some((Protocol::Tcp, *number)),
-                Key::UdpDst(number) => seen.to_port = Some((Protocol::Udp, *number)),
-                Key::TcpSrc(number) => seen.from_port = Some((Protocol::Tcp, *number)),
-                Key::UdpSrc(number) => seen.from_port = Some((Protocol::Udp, *number)),
-                Key::KeyFlags(TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT) => seen.is_fragment = true,
-                Key::Ipv4Dst(address) if !source => seen.address = Some((*address).into()),
-                Key::Ipv6Dst(address) if !source => seen.address = Some((*address).into()),
-                Key::Ipv4Src(address) if source => seen.address = Some((*address).into()),
-                Key::Ipv6Src(address) if source => seen.address = Some((*address).into()),
-                Key::Ipv4DstMask(mask) if !source && *mask == EXACT_V4 => {}
-                Key::Ipv6DstMask(mask) if !source && *mask == EXACT_V6 => {}
-                Key::Ipv4SrcMask(mask) if source && *mask == EXACT_V4 => {}
-                Key::Ipv6SrcMask(mask) if source && *mask == EXACT_V6 => {}
-                Key::ClassId(id) => seen.class = class_of(*id),
-                Key::Actions(actions) => seen.verdict = Some(action::decode(actions)?),
+                Key::ClassId(id) => content.class = Some(*id),
                 // The crate writes class ids but does not parse them.
-                Key::Other(other) if other.kind() == TCA_FLOWER_CLASSID && other.value_len() == 4 => {
-                    let [id] = read(&value(other))?;
-                    seen.class = class_of(id);
-                }
+                Key::Other(other) if other.kind() == TCA_FLOWER_CLASSID => content.class = u32_at(&value(other), 0),
+                Key::Actions(actions) => content.verdict = Some(action::decode(actions)?),
                 // Hardware offload does not change the effect of a filter. The kernel adds the exact mask of a port.
                 Key::Flags(_)
                 | Key::InHwCount(_)
                 | Key::TcpDstMask(u16::MAX)
                 | Key::UdpDstMask(u16::MAX)
                 | Key::TcpSrcMask(u16::MAX)
-                | Key::UdpSrcMask(u16::MAX) => seen.keys -= 1,
-                _ => return None,
+                | Key::UdpSrcMask(u16::MAX) => {}
+                key => content.keys.push(key.clone()),
             }
         }
-        Some(seen)
+        Some(content)
     }
 
-    fn traffic(&self) -> Option<Traffic> {
-        let port = |(protocol, number)| Port { protocol, number };
-        match (self.to_port, self.from_port, self.is_fragment) {
-            (None, None, false) => Some(Traffic::All),
-            (Some(to), None, false) => Some(Traffic::ToPort { port: port(to) }),
-            (None, Some(from), false) => Some(Traffic::FromPort { port: port(from) }),
-            (None, None, true) => match self.ip_proto? {
-                IPPROTO_TCP => Some(Traffic::FragmentsOf { protocol: Protocol::Tcp }),
-                IPPROTO_UDP => Some(Traffic::FragmentsOf { protocol: Protocol::Udp }),
-                _ => None,
-            },
+    fn icmp_type(&self) -> Option<u8> {
+        first!(self.keys, Key::Icmpv6Type(icmp_type) => *icmp_type)
+    }
+
+    fn address(&self) -> Option<IpAddr> {
+        let v4 = first!(self.keys, Key::Ipv4Dst(address) | Key::Ipv4Src(address) => IpAddr::V4(*address));
+        v4.or_else(|| first!(self.keys, Key::Ipv6Dst(address) | Key::Ipv6Src(address) => IpAddr::V6(*address)))
+    }
+
+    fn traffic(&self) -> Traffic {
+        let port = |protocol, number: &u16| Port { protocol, number: *number };
+        let of_port = self.keys.iter().find_map(|key| match key {
+            Key::TcpDst(number) => Some(Traffic::ToPort { port: port(Protocol::Tcp, number) }),
+            Key::UdpDst(number) => Some(Traffic::ToPort { port: port(Protocol::Udp, number) }),
+            Key::TcpSrc(number) => Some(Traffic::FromPort { port: port(Protocol::Tcp, number) }),
+            Key::UdpSrc(number) => Some(Traffic::FromPort { port: port(Protocol::Udp, number) }),
             _ => None,
-        }
+        });
+        of_port.unwrap_or_else(|| match first!(self.keys, Key::IpProto(protocol) => IpNumber(*protocol)) {
+            Some(IpNumber::TCP) => Traffic::FragmentsOf { protocol: Protocol::Tcp },
+            Some(IpNumber::UDP) => Traffic::FragmentsOf { protocol: Protocol::Udp },
+            _ => Traffic::All,
+        })
     }
 }
 
@@ -309,8 +288,8 @@ fn address_keys(direction: Direction, address: IpAddr) -> Vec<Key> {
 /// The keys of a port or protocol, in the order of `tc`.
 fn port_keys(traffic: Traffic) -> Vec<Key> {
     let protocol_key = |protocol| match protocol {
-        Protocol::Tcp => Key::IpProto(IPPROTO_TCP),
-        Protocol::Udp => Key::IpProto(IPPROTO_UDP),
+        Protocol::Tcp => Key::IpProto(IpNumber::TCP.0),
+        Protocol::Udp => Key::IpProto(IpNumber::UDP.0),
     };
     let keys = |Port { protocol, number }, tcp: fn(u16) -> Key, udp: fn(u16) -> Key| {
         let port = if protocol == Protocol::Tcp { tcp(number) } else { udp(number) };
@@ -326,9 +305,4 @@ fn port_keys(traffic: Traffic) -> Vec<Key> {
 
 fn class_key(class: ClassMinor) -> Key {
     Key::ClassId(class_id(class).into())
-}
-
-fn class_of(id: u32) -> Option<ClassMinor> {
-    let handle = TcHandle::from(id);
-    (handle.major == MARK).then_some(handle.minor)
 }

@@ -1,5 +1,6 @@
 //! Describes foreign objects: their names in the terms of `tc`, and the `tc` commands that remove them.
 
+use etherparse::EtherType;
 use rtnetlink::{
     packet_core::Nla as _,
     packet_route::tc::{TcAttribute, TcHandle, TcMessage, TcOption},
@@ -15,12 +16,6 @@ use crate::{
 const TCA_BPF_CLASSID: u16 = 3;
 /// The class id of flower, u32, matchall, basic, fw and route.
 const TCA_CLASSID: u16 = 1;
-
-const ETH_P_ALL: u16 = 0x0003;
-const ETH_P_IP: u16 = 0x0800;
-const ETH_P_ARP: u16 = 0x0806;
-const ETH_P_8021Q: u16 = 0x8100;
-const ETH_P_IPV6: u16 = 0x86dd;
 
 /// A foreign qdisc of an interface. `is_taken`: the root qdisc is ours.
 pub(in crate::kernel) fn qdisc(message: &TcMessage, interface: &IfName, is_taken: bool) -> ForeignObject {
@@ -77,13 +72,13 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
 }
 
 fn protocol_name(protocol: u16) -> String {
-    match protocol {
-        ETH_P_ALL => "all".to_owned(),
-        ETH_P_IP => "ip".to_owned(),
-        ETH_P_IPV6 => "ipv6".to_owned(),
-        ETH_P_ARP => "arp".to_owned(),
-        ETH_P_8021Q => "802.1Q".to_owned(),
-        other => format!("{other:#06x}"),
+    match EtherType(protocol) {
+        filter::ALL => "all".to_owned(),
+        EtherType::IPV4 => "ip".to_owned(),
+        EtherType::IPV6 => "ipv6".to_owned(),
+        EtherType::ARP => "arp".to_owned(),
+        EtherType::VLAN_TAGGED_FRAME => "802.1Q".to_owned(),
+        EtherType(other) => format!("{other:#06x}"),
     }
 }
 

@@ -83,7 +83,7 @@ impl Request {
 }
 
 /// A tc message about the object `handle` below `parent` on the interface `index`.
-fn message(index: u32, handle: TcHandle, parent: TcHandle) -> TcMessage {
+pub(super) fn message(index: u32, handle: TcHandle, parent: TcHandle) -> TcMessage {
     let mut message = TcMessage::with_index(index.cast_signed());
     message.header.handle = handle;
     message.header.parent = parent;

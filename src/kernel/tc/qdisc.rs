@@ -83,16 +83,6 @@ pub(in crate::kernel) fn delete_class(index: u32, class: ClassMinor) -> Request 
     Request::existing(RouteNetlinkMessage::DelTrafficClass(message(index, class_id(class), TcHandle::UNSPEC)))
 }
 
-/// `tc qdisc show`. The kernel lists the qdiscs of all interfaces.
-pub(in crate::kernel) fn dump_qdiscs(index: u32) -> Request {
-    Request::dump(RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(index.cast_signed())))
-}
-
-/// `tc class show dev D`
-pub(in crate::kernel) fn dump_classes(index: u32) -> Request {
-    Request::dump(RouteNetlinkMessage::GetTrafficClass(TcMessage::with_index(index.cast_signed())))
-}
-
 fn clsact(index: u32) -> TcMessage {
     let mut message = message(index, TcHandle { major: 0xffff, minor: 0 }, TcHandle::CLSACT);
     message.attributes.push(TcAttribute::Kind("clsact".to_owned()));
