@@ -218,7 +218,7 @@ fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
     let is_implied = transport != TransportKind::Unix && place == node.as_str();
     let port = line.agent.port().filter(|port| transport != TransportKind::Https || *port != AGENT_PORT);
     let user = match line.agent {
-        AgentAddress::Ssh(address) => address.user(),
+        AgentAddress::Ssh(address) => address.user.as_deref(),
         _ => None,
     };
     [

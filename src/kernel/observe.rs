@@ -12,7 +12,7 @@ use super::tc::{
     filter::{self, Filter},
     foreign, kind, netem, qdisc,
 };
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, RouteTarget, Tree};
+use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, Tree};
 
 /// The dumps of one interface.
 #[derive(Default)]
@@ -124,8 +124,6 @@ fn add_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
             tree.counters.cuts.insert(cut, filter::tally(message));
         }
         Filter::Gate { chain } => tree.active = Some(chain),
-        Filter::Route { chain, address, class, handle } => {
-            tree.chains.entry(chain).or_default().insert(address, RouteTarget { class, handle });
-        }
+        Filter::Route { chain, route } => drop(tree.chains.entry(chain).or_default().insert(route.address, route)),
     }
 }

@@ -31,7 +31,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    plan::{Direction, IfName, LineRate, Route, Step, Tree},
+    plan::{Direction, IfName, LineRate, Step, Tree},
     topology::Tables,
 };
 
@@ -274,13 +274,7 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
         Step::AddPass { direction, types } => add(passes(*direction, types)),
         Step::RemovePass { direction, types } => delete(passes(*direction, types)),
         Step::BuildChain { chain, routes } => {
-            let route = |Route { address, class, handle }: &Route| Filter::Route {
-                chain: *chain,
-                address: *address,
-                class: *class,
-                handle: *handle,
-            };
-            add(routes.iter().map(route).collect())
+            add(routes.iter().map(|route| Filter::Route { chain: *chain, route: *route }).collect())
         }
         Step::DropChain { chain, .. } => vec![filter::delete_chain(index, *chain)],
         Step::Flip { to: Some(chain), .. } => add(vec![Filter::Gate { chain: *chain }]),

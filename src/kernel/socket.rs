@@ -10,7 +10,7 @@ use nix::{
     sys::socket::{NetlinkAddr, getsockname},
 };
 use rtnetlink::{
-    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_core::{NLM_F_DUMP_INTR, NetlinkMessage, NetlinkPayload},
     packet_route::{
         RouteNetlinkMessage,
         link::{LinkAttribute, LinkMessage},
@@ -33,9 +33,6 @@ const DATAGRAM: usize = 64 * 1024;
 
 /// The maximum number of attempts at a dump. A dump is repeated if it changes during the reading.
 const DUMP_ATTEMPTS: usize = 5;
-
-/// The header flag of a dump that changed during the reading (`NLM_F_DUMP_INTR`).
-const DUMP_INTERRUPTED: u16 = 0x10;
 
 /// The attribute for the text of an extended acknowledgement (`NLMSGERR_ATTR_MSG`).
 const ATTR_SENTENCE: u16 = 1;
@@ -169,7 +166,7 @@ impl Socket {
                 if message.header.sequence_number != sequence {
                     continue;
                 }
-                is_interrupted |= message.header.flags & DUMP_INTERRUPTED != 0;
+                is_interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => answer.push(inner),
                     payload => match end(&payload) {

@@ -10,6 +10,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    libc,
     sys::socket::{setsockopt, sockopt},
 };
 use rtnetlink::{
@@ -25,16 +26,6 @@ use super::{
 };
 
 // include/uapi/linux/rtnetlink.h
-const RTNLGRP_LINK: u32 = 1;
-const RTNLGRP_TC: u32 = 4;
-const RTNLGRP_IPV4_IFADDR: u32 = 5;
-const RTNLGRP_IPV6_IFADDR: u32 = 9;
-const RTM_NEWLINK: u16 = 16;
-const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
-const RTM_DELADDR: u16 = 21;
-const RTM_NEWQDISC: u16 = 36;
-const RTM_DELTFILTER: u16 = 45;
 const RTM_NEWCHAIN: u16 = 100;
 const RTM_DELCHAIN: u16 = 101;
 
@@ -92,7 +83,7 @@ impl Watch {
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
-        for group in [RTNLGRP_LINK, RTNLGRP_TC, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR] {
+        for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_TC, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
         // Without CAP_NET_ADMIN, the socket keeps the default buffer size.
@@ -140,10 +131,10 @@ fn event(message: &RawMessage<'_>, own: u32) -> Option<Event> {
     // The index is the second word of struct ifinfomsg, struct ifaddrmsg and struct tcmsg.
     let index = u32_at(message.bytes, HEADER + 4)?;
     match message.kind {
-        RTM_NEWLINK => Some(link(index, message.bytes)),
-        RTM_DELLINK => Some(Event::Gone { index }),
-        RTM_NEWADDR | RTM_DELADDR => Some(Event::Address { index }),
-        RTM_NEWQDISC..=RTM_DELTFILTER | RTM_NEWCHAIN | RTM_DELCHAIN if message.port != own => {
+        libc::RTM_NEWLINK => Some(link(index, message.bytes)),
+        libc::RTM_DELLINK => Some(Event::Gone { index }),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Address { index }),
+        libc::RTM_NEWQDISC..=libc::RTM_DELTFILTER | RTM_NEWCHAIN | RTM_DELCHAIN if message.port != own => {
             Some(Event::Shaping { index })
         }
         _ => None,

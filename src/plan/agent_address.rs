@@ -50,9 +50,12 @@ pub struct HostPort {
 /// The address of a host for the user's ssh: `[USER@]HOST[:PORT]`. The host may be an alias in the user's ssh config.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SshAddress {
-    user: Option<String>,
-    host: String,
-    port: Option<NonZeroU16>,
+    /// The user. `None`: ssh chooses the user.
+    pub user: Option<String>,
+    /// The host. An IPv6 address is stored without brackets.
+    pub host: String,
+    /// The port. `None`: ssh chooses the port.
+    pub port: Option<NonZeroU16>,
 }
 
 /// The transport to an agent.
@@ -173,21 +176,6 @@ impl HostPort {
 }
 
 impl SshAddress {
-    /// The user. `None`: ssh chooses the user.
-    pub fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    /// The host. An IPv6 address is without brackets.
-    pub fn host(&self) -> &str {
-        &self.host
-    }
-
-    /// The port. `None`: ssh chooses the port.
-    pub fn port(&self) -> Option<NonZeroU16> {
-        self.port
-    }
-
     /// The arguments of an ssh command for this address.
     pub fn destination(&self) -> String {
         let port = self.port.map(|port| format!("-p {port} ")).unwrap_or_default();
@@ -231,39 +219,32 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
         (None, Some(defaults)) => defaults.transport,
         (None, None) => return Err((0..text.len(), FORMS.to_owned())),
     };
-    match transport {
-        TransportKind::Unix => parse_socket(rest),
-        TransportKind::Https => {
-            if let Some((user, _)) = rest.rsplit_once('@') {
-                return Err((at..at + user.len() + 1, "HTTPS has no user".to_owned()));
-            }
-            let (host, port) =
-                parse_authority(rest, transport, defaults.filter(|_| scheme.is_none())).map_err(behind(at))?;
-            let default = defaults.map(|defaults| defaults.port.unwrap_or(AGENT_PORT));
-            let port = port.or(default).ok_or_else(|| (text.len()..text.len(), NO_PORT.to_owned()))?;
-            let address = HostPort { host, port };
-            match scheme {
-                Some("http") if address.is_loopback() => Ok(AgentAddress::Http(address)),
-                Some("http") => {
-                    let reason = "an agent of another machine needs TLS: write https://HOST:PORT".to_owned();
-                    Err((0.."http".len(), reason))
-                }
-                _ => Ok(AgentAddress::Https(address)),
-            }
+    if transport == TransportKind::Unix {
+        return parse_socket(rest);
+    }
+    // A user name may contain an @ (`user@domain`), so the last @ separates user and host.
+    let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
+    match (user, transport) {
+        (Some(user), TransportKind::Ssh) => check_user(user).map_err(behind(at))?,
+        (Some(user), _) => return Err((at..at + user.len() + 1, "HTTPS has no user".to_owned())),
+        (None, _) => {}
+    }
+    let is_complete = scheme.is_some() || defaults.is_none();
+    let before = text.len() - authority.len();
+    let (host, port) = parse_authority(authority, transport, is_complete).map_err(behind(before))?;
+    let port = port.or_else(|| defaults?.port);
+    if transport == TransportKind::Ssh {
+        let user = user.map(str::to_owned).or_else(|| defaults?.user.clone());
+        return Ok(AgentAddress::Ssh(SshAddress { user, host, port: port.and_then(NonZeroU16::new) }));
+    }
+    let port = port.or(defaults.map(|_| AGENT_PORT)).ok_or_else(|| (text.len()..text.len(), NO_PORT.to_owned()))?;
+    let address = HostPort { host, port };
+    match scheme {
+        Some("http") if address.is_loopback() => Ok(AgentAddress::Http(address)),
+        Some("http") => {
+            Err((0.."http".len(), "an agent of another machine needs TLS: write https://HOST:PORT".to_owned()))
         }
-        TransportKind::Ssh => {
-            // A user name may contain an @ (`user@domain`), so the last @ separates user and host.
-            let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
-            if let Some(user) = user {
-                check_user(user).map_err(behind(at))?;
-            }
-            let before = text.len() - authority.len();
-            let (host, port) =
-                parse_authority(authority, transport, defaults.filter(|_| scheme.is_none())).map_err(behind(before))?;
-            let user = user.map(str::to_owned).or_else(|| defaults?.user.clone());
-            let port = port.or_else(|| defaults?.port).and_then(NonZeroU16::new);
-            Ok(AgentAddress::Ssh(SshAddress { user, host, port }))
-        }
+        _ => Ok(AgentAddress::Https(address)),
     }
 }
 
@@ -277,14 +258,10 @@ fn parse_socket(path: &str) -> Result<AgentAddress, Wrong> {
     Ok(AgentAddress::Unix(path.into()))
 }
 
-/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if it has a port or if `defaults` is `None`.
-fn parse_authority(
-    text: &str,
-    transport: TransportKind,
-    defaults: Option<&AddressDefaults>,
-) -> Result<(String, Option<u16>), Wrong> {
+/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if it has a port or if the address is complete.
+fn parse_authority(text: &str, transport: TransportKind, is_complete: bool) -> Result<(String, Option<u16>), Wrong> {
     let is_bare_v6 = text.parse::<Ipv6Addr>().is_ok();
-    if is_bare_v6 && defaults.is_none() {
+    if is_bare_v6 && is_complete {
         return Err((0..text.len(), "an IPv6 address needs brackets".to_owned()));
     }
     let end = match text.find(']') {
@@ -353,19 +330,6 @@ fn odd_character(text: &str, allowed: &str) -> Option<(Range<usize>, char)> {
     Some((at..at + odd.len_utf8(), odd))
 }
 
-/// Parses an SSH address. Only tests use this parser.
-#[cfg(test)]
-impl FromStr for SshAddress {
-    type Err = AddressError;
-
-    fn from_str(text: &str) -> Result<Self, AddressError> {
-        match text.parse()? {
-            AgentAddress::Ssh(address) => Ok(address),
-            _ => Err(error(text)((0..text.len(), "the transport is not ssh".to_owned()))),
-        }
-    }
-}
-
 crate::topology::json_text!(AgentAddress);
 
 impl fmt::Display for AgentAddress {
@@ -405,6 +369,17 @@ mod tests {
         text.parse::<AgentAddress>().map(|address| address.to_string())
     }
 
+    impl FromStr for SshAddress {
+        type Err = AddressError;
+
+        fn from_str(text: &str) -> Result<Self, AddressError> {
+            match text.parse()? {
+                AgentAddress::Ssh(address) => Ok(address),
+                _ => Err(error(text)((0..text.len(), "the transport is not ssh".to_owned()))),
+            }
+        }
+    }
+
     fn defaults(transport: TransportKind) -> AddressDefaults {
         AddressDefaults { transport, port: None, user: Some("root".to_owned()) }
     }
@@ -437,9 +412,12 @@ mod tests {
             other => panic!("{text}: {other:?}"),
         };
         let address = ssh("ssh://a@b.org@n1:22");
-        assert_eq!((address.user(), address.host(), address.port()), (Some("a@b.org"), "n1", NonZeroU16::new(22)));
+        assert_eq!(
+            (address.user.as_deref(), &*address.host, address.port),
+            (Some("a@b.org"), "n1", NonZeroU16::new(22))
+        );
         assert_eq!(ssh("ssh://root@n1:22").destination(), "-p 22 root@n1");
-        assert_eq!(ssh("ssh://[fd78::1]").host(), "fd78::1");
+        assert_eq!(ssh("ssh://[fd78::1]").host, "fd78::1");
         let https: AgentAddress = "https://[::1]:7946".parse().unwrap();
         assert_eq!((https.host(), https.port()), (Some("::1"), Some(7946)));
     }

@@ -7,9 +7,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
 use thiserror::Error;
 
-use super::{
-    Flap, InventoryError, Overlay, OverlayError, Partition, PartitionError, Stamp, Timing, Wanted, name::is_name,
-};
+use super::{Flap, InventoryError, Overlay, OverlayError, Partition, PartitionError, Stamp, TimedKind, Wanted};
 use crate::topology::{LinkChange, NodeName, hostlist};
 
 /// The allowed durations of overlays and partitions.
@@ -94,21 +92,15 @@ impl Wanted {
         if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
             return Err(DocumentError::LeftOut(self.missing.iter().cloned().collect()));
         }
+        self.overlays.iter().try_for_each(|overlay| self.check_overlay(overlay))?;
+        self.partitions.iter().try_for_each(|partition| self.check_partition(partition))?;
+        let overlays = self.overlays.iter().map(|overlay| (TimedKind::Overlay, &overlay.name));
+        let partitions = self.partitions.iter().map(|partition| (TimedKind::Partition, &partition.name));
         let mut names = BTreeSet::new();
-        for overlay in &self.overlays {
-            self.check_overlay(overlay)?;
-            if !names.insert(&overlay.name) {
-                return Err(DocumentError::Twice(overlay.name.clone()));
-            }
+        match overlays.chain(partitions).find(|named| !names.insert(*named)) {
+            Some((_, name)) => Err(DocumentError::Twice(name.clone())),
+            None => Ok(()),
         }
-        let mut names = BTreeSet::new();
-        for partition in &self.partitions {
-            self.check_partition(partition)?;
-            if !names.insert(&partition.name) {
-                return Err(DocumentError::Twice(partition.name.clone()));
-            }
-        }
-        Ok(())
     }
 
     /// Checks that the document does not leave out this node.
@@ -128,59 +120,39 @@ impl Wanted {
 
     fn check_overlay(&self, overlay: &Overlay) -> Result<(), DocumentError> {
         let Overlay { name, from, to, both_ways, change, since, lasts } = overlay;
-        let invalid = |error: OverlayError| Err(DocumentError::Overlay(name.clone(), error));
-        if !is_name(name) {
-            return invalid(OverlayError::Name(name.clone()));
-        }
+        overlay.check().map_err(|why| DocumentError::Overlay(name.clone(), why))?;
         if let Some(unknown) = from.iter().chain(to).find(|node| !self.inventory.nodes.contains_key(*node)) {
-            return invalid(OverlayError::Unknown(unknown.clone()));
-        }
-        if !from.iter().any(|node| overlay.has_sender(node)) {
-            return invalid(OverlayError::NoLink(from.iter().cloned().collect()));
+            return Err(DocumentError::Overlay(name.clone(), OverlayError::Unknown(unknown.clone())));
         }
         if !both_ways && LinkChange::parse(change.source().clone(), false).is_err() {
             return Err(DocumentError::OneWay(name.clone()));
         }
-        check_time(name, *lasts)?;
-        self.check_since(name, *since)
+        self.check_times(name, *since, *lasts)
     }
 
     fn check_partition(&self, partition: &Partition) -> Result<(), DocumentError> {
-        let Partition { name, shape, ports: _, mode: _, timing, since } = partition;
-        partition.check_alone().map_err(|why| DocumentError::Partition(name.clone(), why))?;
-        if let Some(unknown) = shape.nodes().find(|node| !self.inventory.nodes.contains_key(*node)) {
-            return Err(DocumentError::Partition(name.clone(), PartitionError::Unknown(unknown.clone())));
-        }
+        let Partition { name, shape, timing, since, .. } = partition;
+        partition.check_lasting(&self.inventory).map_err(|why| DocumentError::Partition(name.clone(), why))?;
         let sets = shape.sets();
         if sets.is_empty() || sets.iter().any(|set| set.is_empty()) {
             return Err(DocumentError::EmptySide(name.clone()));
         }
-        if let Some(Timing { begins: _, lasts, flap }) = timing {
-            check_time(name, *lasts)?;
-            if let Some(flap) = flap {
-                let turns = MIN_FLAP_TIME..=*TIMES.end();
-                if !turns.contains(&flap.down) || !turns.contains(&flap.up) || flap.spread > LARGEST_SPREAD {
-                    return Err(DocumentError::Turns(name.clone(), *flap));
-                }
-            }
+        let turns = MIN_FLAP_TIME..=*TIMES.end();
+        let is_wrong =
+            |flap: &Flap| !turns.contains(&flap.down) || !turns.contains(&flap.up) || flap.spread > LARGEST_SPREAD;
+        if let Some(flap) = timing.and_then(|timing| timing.flap).filter(is_wrong) {
+            return Err(DocumentError::Turns(name.clone(), flap));
         }
-        self.check_since(name, *since)
+        self.check_times(name, *since, timing.and_then(|timing| timing.lasts))
     }
 
-    fn check_since(&self, name: &str, since: u64) -> Result<(), DocumentError> {
-        let generation = self.generation;
-        if since > generation {
-            Err(DocumentError::FromTheFuture { name: name.to_owned(), since, generation })
-        } else {
-            Ok(())
+    fn check_times(&self, name: &str, since: u64, lasts: Option<Duration>) -> Result<(), DocumentError> {
+        let (name, generation) = (name.to_owned(), self.generation);
+        match lasts {
+            Some(time) if !TIMES.contains(&time) => Err(DocumentError::Lasts(name, time)),
+            _ if since > generation => Err(DocumentError::FromTheFuture { name, since, generation }),
+            _ => Ok(()),
         }
-    }
-}
-
-fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), DocumentError> {
-    match lasts {
-        Some(time) if !TIMES.contains(&time) => Err(DocumentError::Lasts(name.to_owned(), time)),
-        _ => Ok(()),
     }
 }
 
@@ -188,7 +160,7 @@ fn check_time(name: &str, lasts: Option<Duration>) -> Result<(), DocumentError> 
 mod tests {
     use super::*;
     use crate::{
-        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Shape},
+        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Shape, Timing},
         topology::Source,
     };
 

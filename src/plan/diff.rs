@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Route, RouteTarget, Shaping,
-    Step, Tree,
+    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Route, Shaping, Step, Tree,
     foreign::{commands, list},
     tc_numbers::CHAINS,
 };
@@ -85,13 +84,18 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     let mut steps = frame(tree);
     steps.extend(cuts(&wanted.cuts, tree));
 
-    let assignment = assign(wanted, tree)?;
-    let routes = number(&wanted.leaf_specs, &assignment.classes);
+    let (classes, preparation) = assign(wanted, tree)?;
+    let route = |((address, spec), handle): ((&IpAddr, &LeafSpec), u32)| Route {
+        address: *address,
+        class: classes[spec],
+        handle,
+    };
+    let routes: Vec<Route> = wanted.leaf_specs.iter().zip(1..).map(route).collect();
     let held_chains = tree.held_chains();
     let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain) && !held_chains.contains(chain));
-    steps.extend(spares.map(|(chain, targets)| drop_chain(*chain, targets)));
-    steps.extend(assignment.steps);
-    let used: BTreeSet<_> = assignment.classes.values().copied().chain([DEFAULT_CLASS]).collect();
+    steps.extend(spares.map(|(chain, routes)| drop_chain(*chain, routes)));
+    steps.extend(preparation);
+    let used: BTreeSet<_> = classes.values().copied().chain([DEFAULT_CLASS]).collect();
     let held = tree.held_classes();
     let unused = tree.classes.keys().copied().filter(|class| !used.contains(class) && !held.contains(class));
     if !leads_to(tree.active_routes(), &routes) || tree.active.is_some() == routes.is_empty() {
@@ -140,7 +144,7 @@ fn remove(tree: &Tree) -> Vec<Step> {
     }
     let held_chains = tree.held_chains();
     let chains = tree.chains.iter().filter(|(chain, _)| !held_chains.contains(chain));
-    steps.extend(chains.map(|(chain, targets)| drop_chain(*chain, targets)));
+    steps.extend(chains.map(|(chain, routes)| drop_chain(*chain, routes)));
     steps.extend(uncuts(&BTreeSet::new(), tree));
     let unpass = |direction, types: &BTreeSet<u8>| {
         (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
@@ -173,34 +177,23 @@ fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
 }
 
-fn drop_chain(chain: u32, targets: &BTreeMap<IpAddr, RouteTarget>) -> Step {
-    let route = |(address, target): (&IpAddr, &RouteTarget)| Route {
-        address: *address,
-        class: target.class,
-        handle: target.handle,
-    };
-    Step::DropChain { chain, routes: targets.iter().map(route).collect() }
+fn drop_chain(chain: u32, routes: &BTreeMap<IpAddr, Route>) -> Step {
+    Step::DropChain { chain, routes: routes.values().copied().collect() }
 }
 
 fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
     Step::RemoveClass { class, profile: tree.classes[&class].profile }
 }
 
-/// The class of each wanted leaf, and the steps that prepare the classes.
-struct Assignment {
-    classes: BTreeMap<LeafSpec, ClassMinor>,
-    steps: Vec<Step>,
-}
-
-/// Gives each wanted leaf a class. The first possible choice wins:
+/// Gives each wanted leaf a class. Returns the classes, and the steps that prepare them. The first possible choice wins:
 ///
 /// 1. the class that already has the leaf
 /// 2. the class that serves the same addresses, changed in place
 /// 3. an idle class, changed in place
 /// 4. a new class
-fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
+fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMinor>, Vec<Step>), Blocked> {
     let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
-    let groups = group(tree.active_routes().iter().map(|(address, target)| (target.class, *address)));
+    let groups = group(tree.active_routes().iter().map(|(address, route)| (route.class, *address)));
     let leaf_specs = tree.leaf_specs();
 
     let mut classes: BTreeMap<LeafSpec, ClassMinor> = BTreeMap::new();
@@ -226,8 +219,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
         }
         // An in-place change keeps the distribution tables of the leaf, so other tables need a new leaf.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
-        let carrier =
-            addresses.first().and_then(|address| tree.active_routes().get(address)).map(|target| target.class);
+        let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|route| route.class);
         let same =
             carrier.filter(|class| groups.get(class) == Some(addresses) && carrying.contains(class) && fits(class));
         let class = if let Some(class) = same.or_else(|| idle.iter().copied().find(fits)) {
@@ -245,7 +237,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
         };
         classes.insert(*spec, class);
     }
-    Ok(Assignment { classes, steps })
+    Ok((classes, steps))
 }
 
 fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeSet<IpAddr>> {
@@ -256,18 +248,12 @@ fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeS
     groups
 }
 
-fn number(leaf_specs: &BTreeMap<IpAddr, LeafSpec>, classes: &BTreeMap<LeafSpec, ClassMinor>) -> Vec<Route> {
-    let route = |((address, spec), handle): ((&IpAddr, &LeafSpec), u32)| Route {
-        address: *address,
-        class: classes[spec],
-        handle,
-    };
-    leaf_specs.iter().zip(1..).map(route).collect()
-}
-
-fn leads_to(targets: &BTreeMap<IpAddr, RouteTarget>, routes: &[Route]) -> bool {
-    targets.len() == routes.len()
-        && routes.iter().all(|route| targets.get(&route.address).is_some_and(|target| target.class == route.class))
+/// True if both lists lead the same addresses to the same classes. Ignores the handles.
+fn leads_to(active: &BTreeMap<IpAddr, Route>, routes: &[Route]) -> bool {
+    active
+        .values()
+        .map(|route| (route.address, route.class))
+        .eq(routes.iter().map(|route| (route.address, route.class)))
 }
 
 #[cfg(test)]

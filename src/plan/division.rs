@@ -73,7 +73,7 @@ impl PartitionRequest {
             timing,
             since: wanted.generation + 1,
         };
-        partition.check(&everyone(wanted))?;
+        partition.check(&wanted.inventory)?;
         Ok(partition)
     }
 }

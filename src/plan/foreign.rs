@@ -84,7 +84,7 @@ impl Tree {
     /// The classes that must stay. A class must stay if it holds a foreign object or if a remaining filter leads to it.
     pub(super) fn held_classes(&self) -> BTreeSet<ClassMinor> {
         let by_filters = self.held_chains().into_iter().filter_map(|chain| self.chains.get(&chain));
-        let by_filters = by_filters.flat_map(BTreeMap::values).map(|target| target.class);
+        let by_filters = by_filters.flat_map(BTreeMap::values).map(|route| route.class);
         // A remaining root sends packets without a matching filter to the default class.
         let default = self.root_is_held().then_some(DEFAULT_CLASS);
         self.in_root().filter_map(|(_, class, _)| class).chain(by_filters).chain(default).collect()

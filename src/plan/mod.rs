@@ -57,5 +57,5 @@ pub use step::{Direction, Route, Step};
 pub use tc_numbers::{ClassMinor, DEFAULT_CLASS, MARK, ND_TYPES, SAMPLE_GROUP, SAMPLE_LENGTH};
 pub use tc_text::tc_commands;
 pub use timing::{Absent, Flap, Moment, Phase, TimedId, TimedKind, Timing};
-pub use tree::{Leaf, RouteTarget, Tree};
+pub use tree::{Leaf, Tree};
 pub use wanted::{Digest, EditError, IncoherentLink, NamedBy, Stamp, Wanted};

@@ -73,16 +73,20 @@ impl Overlay {
         since: u64,
     ) -> Result<Self, OverlayError> {
         let name = request.name();
-        if !is_name(&name) {
-            return Err(OverlayError::Name(name));
+        let OverlayRequest { both_ways, change, lasts, .. } = request;
+        let overlay = Self { name, from, to, both_ways, change, since, lasts };
+        overlay.check().map(|()| overlay)
+    }
+
+    /// Checks that the overlay has a valid name and at least one link.
+    pub(super) fn check(&self) -> Result<(), OverlayError> {
+        if !is_name(&self.name) {
+            return Err(OverlayError::Name(self.name.clone()));
         }
-        let overlay =
-            Self { name, from, to, both_ways: request.both_ways, change: request.change, since, lasts: request.lasts };
-        if overlay.from.iter().any(|node| overlay.receivers(node).next().is_some()) {
-            Ok(overlay)
-        } else {
-            Err(OverlayError::NoLink(overlay.from.into_iter().collect()))
+        if !self.from.iter().any(|node| self.has_sender(node)) {
+            return Err(OverlayError::NoLink(self.from.iter().cloned().collect()));
         }
+        Ok(())
     }
 
     /// The identity of the overlay. A later overlay of the same name has another identity.

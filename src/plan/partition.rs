@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    Answer, Direction, DrawError, Port, Protocol, TimedId, TimedKind, Timing, Traffic,
+    Answer, Direction, DrawError, Inventory, Port, Protocol, TimedId, TimedKind, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
 };
 use crate::topology::{NodeName, Probability};
@@ -83,16 +83,13 @@ pub enum Mode {
 }
 
 impl Partition {
-    /// Checks the partition against the nodes of the inventory. A valid partition cuts at least one link.
-    pub fn check(&self, everyone: &BTreeSet<NodeName>) -> Result<(), PartitionError> {
-        self.check_alone()?;
-        if let Some(unknown) = self.shape.nodes().find(|node| !everyone.contains(*node)) {
-            return Err(PartitionError::Unknown(unknown.clone()));
-        }
+    /// Checks a new partition. A valid partition cuts at least one link.
+    pub(super) fn check(&self, inventory: &Inventory) -> Result<(), PartitionError> {
+        self.check_lasting(inventory)?;
         if let Shape::Sides { sides } = &self.shape {
             let seen: BTreeSet<_> = sides.iter().flatten().collect();
             let named = sides.iter().filter(|side| !side.is_empty()).count();
-            let rest = usize::from(seen.len() < everyone.len());
+            let rest = usize::from(seen.len() < inventory.nodes.len());
             if named + rest < 2 {
                 return Err(PartitionError::CutsNothing);
             }
@@ -100,10 +97,10 @@ impl Partition {
         Ok(())
     }
 
-    /// Checks the parts of the partition that do not depend on the inventory.
+    /// Checks what stays true of a partition.
     ///
     /// A partition stays valid if nodes leave the inventory later, even if the partition then cuts nothing.
-    pub(super) fn check_alone(&self) -> Result<(), PartitionError> {
+    pub(super) fn check_lasting(&self, inventory: &Inventory) -> Result<(), PartitionError> {
         if !is_name(&self.name) {
             return Err(PartitionError::Name(self.name.clone()));
         }
@@ -113,15 +110,22 @@ impl Partition {
             _ => {}
         }
         match &self.shape {
-            Shape::OneWay { from, to } if !from.is_disjoint(to) => {
-                let both = from.intersection(to).next().cloned();
-                both.map_or(Ok(()), |both| Err(PartitionError::Twice(both)))
+            Shape::OneWay { from, to } => {
+                if let Some(both) = from.intersection(to).next() {
+                    return Err(PartitionError::Twice(both.clone()));
+                }
+                if from.is_empty() || to.is_empty() {
+                    return Err(PartitionError::CutsNothing);
+                }
             }
-            Shape::OneWay { from, to } if from.is_empty() || to.is_empty() => Err(PartitionError::CutsNothing),
             Shape::Ring { order, reach } if reach.saturating_mul(2).saturating_add(1) >= order.len() => {
-                Err(PartitionError::CutsNothing)
+                return Err(PartitionError::CutsNothing);
             }
-            _ => Ok(()),
+            _ => {}
+        }
+        match self.shape.nodes().find(|node| !inventory.nodes.contains_key(*node)) {
+            Some(unknown) => Err(PartitionError::Unknown(unknown.clone())),
+            None => Ok(()),
         }
     }
 
@@ -168,12 +172,7 @@ impl Partition {
     /// The packets between a node and a peer that the node's interface drops, and the answer to the sender.
     ///
     /// The sender's own node sends the refusal. The receiver drops packets without an answer: these packets were in
-    /// flight when the cut began.
-    pub fn cuts_at(&self, node: &NodeName, peer: &NodeName) -> impl Iterator<Item = (Direction, Traffic, Answer)> {
-        self.drops(self.cuts(node, peer), self.cuts(peer, node))
-    }
-
-    /// Like [`Self::cuts_at`]. The caller knows in which directions the partition cuts.
+    /// flight when the cut began. The caller knows in which directions the partition cuts.
     pub(super) fn drops(
         &self,
         to_peer: bool,
@@ -317,6 +316,7 @@ pub enum PartitionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::NodeLocation;
 
     fn set(names: &[&str]) -> BTreeSet<NodeName> {
         names.iter().map(|name| name.parse().unwrap()).collect()
@@ -330,7 +330,23 @@ mod tests {
         let shape = Shape::sides(sides)?;
         let name = "p".to_owned();
         let partition = Partition { name, shape, ports: BTreeSet::new(), mode: Mode::Drop, timing: None, since: 0 };
-        partition.check(everyone).map(|()| partition)
+        partition.check(&inventory(everyone)).map(|()| partition)
+    }
+
+    fn cuts_at(cut: &Partition, node: &NodeName, peer: &NodeName) -> Vec<(Direction, Traffic, Answer)> {
+        cut.drops(cut.cuts(node, peer), cut.cuts(peer, node)).collect()
+    }
+
+    fn inventory(everyone: &BTreeSet<NodeName>) -> Inventory {
+        let location = |node: &NodeName| NodeLocation {
+            agent: format!("unix:/{node}").parse().unwrap(),
+            interface: "eth0".parse().unwrap(),
+            addresses: Vec::new(),
+        };
+        Inventory {
+            nodes: everyone.iter().map(|node| (node.clone(), location(node))).collect(),
+            ..Inventory::default()
+        }
     }
 
     #[test]
@@ -348,7 +364,7 @@ mod tests {
         let port = Port { protocol: Protocol::Tcp, number: 26257 };
         let cut = divided(vec![set(&["n1"])], &set(&["n1", "n2"])).unwrap();
         let cut = Partition { ports: [port].into(), mode: Mode::Reject, ..cut };
-        let cuts: Vec<_> = cut.cuts_at(&node("n1"), &node("n2")).collect();
+        let cuts = cuts_at(&cut, &node("n1"), &node("n2"));
         let expected = [(Direction::Egress, Answer::Refusal), (Direction::Ingress, Answer::Silence)];
         let expected = expected.into_iter().flat_map(|(direction, answer)| {
             let fragments = Traffic::FragmentsOf { protocol: Protocol::Tcp };
@@ -358,8 +374,8 @@ mod tests {
         assert_eq!(cuts, expected.collect::<Vec<_>>());
 
         let one_way = Partition { shape: Shape::OneWay { from: set(&["n1"]), to: set(&["n2"]) }, ..cut };
-        assert!(one_way.cuts_at(&node("n1"), &node("n2")).all(|(_, _, answer)| answer == Answer::Refusal));
-        assert!(one_way.cuts_at(&node("n2"), &node("n1")).all(|(_, _, answer)| answer == Answer::Silence));
+        assert!(cuts_at(&one_way, &node("n1"), &node("n2")).iter().all(|(_, _, answer)| *answer == Answer::Refusal));
+        assert!(cuts_at(&one_way, &node("n2"), &node("n1")).iter().all(|(_, _, answer)| *answer == Answer::Silence));
     }
 
     #[test]
@@ -383,12 +399,12 @@ mod tests {
         let all = set(&["n1", "n2"]);
         let cut = divided(vec![set(&["n1"])], &all).unwrap();
         let lossy = |percent: &str| Partition { mode: Mode::Loss { loss: percent.parse().unwrap() }, ..cut.clone() };
-        assert_eq!(lossy("30%").check(&all), Ok(()));
+        assert_eq!(lossy("30%").check(&inventory(&all)), Ok(()));
         assert_eq!(lossy("30%").loss(&node("n1"), &node("n2")), "30%".parse().ok());
         assert_eq!(cut.loss(&node("n1"), &node("n2")), None);
-        assert_eq!(lossy("0%").check(&all), Err(PartitionError::LosesNothing));
+        assert_eq!(lossy("0%").check(&inventory(&all)), Err(PartitionError::LosesNothing));
         let ports = ["tcp/5432".parse().unwrap()].into();
-        assert_eq!(Partition { ports, ..lossy("30%") }.check(&all), Err(PartitionError::LossOfPorts));
+        assert_eq!(Partition { ports, ..lossy("30%") }.check(&inventory(&all)), Err(PartitionError::LossOfPorts));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Shaping};
+use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Route, Shaping};
 
 /// The state of one interface in the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,8 +23,8 @@ pub struct Tree {
     pub hook: bool,
     /// The classes of our root, including the default class.
     pub classes: BTreeMap<ClassMinor, Leaf>,
-    /// The chains of our root except chain 0. Each chain maps addresses to targets.
-    pub chains: BTreeMap<u32, BTreeMap<IpAddr, RouteTarget>>,
+    /// The chains of our root except chain 0. Each chain has the route of each address.
+    pub chains: BTreeMap<u32, BTreeMap<IpAddr, Route>>,
     /// The active chain. `None`: the root delays no packet.
     pub active: Option<u32>,
     /// The types of neighbour discovery that have a filter at our root.
@@ -50,32 +50,23 @@ pub struct Leaf {
     pub queued: u32,
 }
 
-/// The target of an address in a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RouteTarget {
-    /// The class.
-    pub class: ClassMinor,
-    /// The filter's handle.
-    pub handle: u32,
-}
-
 impl Tree {
     /// The classes to which the active chain sends packets.
     pub fn classes_in_use(&self) -> BTreeSet<ClassMinor> {
-        self.active_routes().values().map(|target| target.class).collect()
+        self.active_routes().values().map(|route| route.class).collect()
     }
 
     /// The routes of the active chain.
-    pub fn active_routes(&self) -> &BTreeMap<IpAddr, RouteTarget> {
-        const NONE: &BTreeMap<IpAddr, RouteTarget> = &BTreeMap::new();
+    pub fn active_routes(&self) -> &BTreeMap<IpAddr, Route> {
+        const NONE: &BTreeMap<IpAddr, Route> = &BTreeMap::new();
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
     /// The specification of each class's leaf. The addresses come from the active chain.
     pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
-        for (address, target) in self.active_routes() {
-            addresses.entry(target.class).or_default().push(*address);
+        for (address, route) in self.active_routes() {
+            addresses.entry(route.class).or_default().push(*address);
         }
         let spec = |(class, leaf): (&ClassMinor, &Leaf)| {
             let addresses = addresses.get(class).map(Vec::as_slice).unwrap_or_default();
@@ -94,7 +85,7 @@ impl Tree {
             leaf_specs: self
                 .active_routes()
                 .iter()
-                .filter_map(|(address, target)| Some((*address, *leaf_specs.get(&target.class)?)))
+                .filter_map(|(address, route)| Some((*address, *leaf_specs.get(&route.class)?)))
                 .collect(),
             cuts: self.cuts.keys().copied().collect(),
         })

@@ -71,8 +71,7 @@ impl Wanted {
         let content = if self.is_clear() { &empty } else { self };
         // Serialization fails only for map keys that are not strings. The document has no such keys.
         let bytes = serde_json::to_vec(content).unwrap_or_default();
-        let digest = Sha256::digest(bytes).iter().flat_map(|byte| [byte >> 4, byte & 0xf]).map(hex_digit).collect();
-        Stamp { generation: self.generation, digest: Digest(digest) }
+        Stamp { generation: self.generation, digest: Digest(format!("{:x}", Sha256::digest(bytes))) }
     }
 
     /// True if the document has no topology, no overlays and no partitions. A clear document shapes no interface.
@@ -404,10 +403,6 @@ pub struct IncoherentLink {
     pub overlays: Vec<String>,
     /// The contradiction.
     pub why: Incoherence,
-}
-
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(nibble.into(), 16).unwrap_or('?')
 }
 
 impl fmt::Display for Stamp {

@@ -6,9 +6,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use netemctl::{
     kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
-    plan::{
-        ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, RouteTarget, Step, Tree, Within,
-    },
+    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Step, Tree, Within},
     topology::Tables,
 };
 use nix::errno::Errno;
@@ -132,9 +130,7 @@ impl FakeKernel {
                 exists(routes.iter().all(|route| tree.classes.contains_key(&route.class)))?;
                 let slots = tree.chains.entry(*chain).or_default();
                 for route in routes {
-                    free(
-                        slots.insert(route.address, RouteTarget { class: route.class, handle: route.handle }).is_none(),
-                    )?;
+                    free(slots.insert(route.address, *route).is_none())?;
                 }
             }
             Step::DropChain { chain, .. } => drop(tree.chains.remove(chain)),

@@ -41,13 +41,13 @@ fn line(options: &Options, address: &SshAddress, remote: &str) -> (String, Vec<O
     };
     words.push("-T".to_owned());
     words.extend(FIXED.iter().flat_map(|option| ["-o".to_owned(), (*option).to_owned()]));
-    if let Some(port) = address.port() {
+    if let Some(port) = address.port {
         words.extend(["-p".to_owned(), port.to_string()]);
     }
-    if let Some(user) = address.user() {
+    if let Some(user) = &address.user {
         words.extend(["-l".to_owned(), user.to_owned()]);
     }
-    words.extend(["--".to_owned(), address.host().to_owned(), remote.to_owned()]);
+    words.extend(["--".to_owned(), address.host.clone(), remote.to_owned()]);
     (program.to_owned(), words.into_iter().map(Into::into).collect())
 }
 

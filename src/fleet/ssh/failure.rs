@@ -39,7 +39,7 @@ pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>
         Some(OF_SSH) if says("REMOTE HOST IDENTIFICATION HAS CHANGED") => lasting(format!(
             "its host key has changed; if the host was reinstalled, remove the old key (ssh-keygen -R {host}) and log in once \
              (ssh {to}) to check the new one",
-            host = address.host()
+            host = address.host
         )),
         Some(OF_SSH) if says("Host key verification failed") => {
             lasting(format!("its host key is not known; log in once with ssh {to} and check it"))

@@ -14,7 +14,7 @@ use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, class_id, filt
 use crate::{
     kernel::bytes::{first, u32_at, value},
     plan::{
-        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, Port, Protocol, Tally, Traffic,
+        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, Port, Protocol, Route, Tally, Traffic,
         tc_numbers::{GATE_HANDLE, GATE_PRIORITY, PASS_PRIORITY, cut_priority, route_priority},
     },
 };
@@ -53,12 +53,8 @@ pub(in crate::kernel) enum Filter {
     Route {
         /// The chain of the filter.
         chain: u32,
-        /// The address.
-        address: IpAddr,
-        /// The class.
-        class: ClassMinor,
-        /// The filter's handle.
-        handle: u32,
+        /// The address, the class and the filter's handle.
+        route: Route,
     },
 }
 
@@ -84,7 +80,7 @@ impl Filter {
                 (direction, handle, cut_priority(address, answer), ether_type(address))
             }
             Self::Gate { .. } => (Direction::Egress, GATE_HANDLE, GATE_PRIORITY, ALL),
-            Self::Route { address, handle, .. } => {
+            Self::Route { route: Route { address, handle, .. }, .. } => {
                 (Direction::Egress, handle, route_priority(address), ether_type(address))
             }
         };
@@ -128,7 +124,7 @@ impl Filter {
                 keys
             }
             Self::Gate { chain } => vec![Key::Actions(action::encode(Verdict::GotoChain(chain)))],
-            Self::Route { address, class, .. } => {
+            Self::Route { route: Route { address, class, .. }, .. } => {
                 let mut keys = address_keys(Direction::Egress, address);
                 keys.push(class_key(class));
                 keys
@@ -159,7 +155,8 @@ impl Filter {
             (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
             // Chain 0 has no routes.
             (None, Some(address), Some(class), None) if content.chain != 0 => {
-                Self::Route { chain: content.chain, address, class: TcHandle::from(class).minor, handle }
+                let class = TcHandle::from(class).minor;
+                Self::Route { chain: content.chain, route: Route { address, class, handle } }
             }
             _ => return None,
         };

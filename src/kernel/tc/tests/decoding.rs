@@ -22,7 +22,7 @@ use super::super::{
 };
 use crate::{
     plan::{
-        Answer, ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Traffic,
+        Answer, ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Route, Traffic,
         distribution_table,
     },
     strategies::{distributions, profiles, tables},
@@ -169,7 +169,7 @@ proptest! {
         let expected = match filter {
             Filter::Pass { .. } | Filter::Gate { .. } => None,
             Filter::Cut { cut, .. } => Some(Filter::Cut { cut, handle }),
-            Filter::Route { chain, address, class, .. } => Some(Filter::Route { chain, address, class, handle }),
+            Filter::Route { chain, route } => Some(Filter::Route { chain, route: Route { handle, ..route } }),
         };
         prop_assert_eq!(decoded_with_message(filter, |message| message.header.handle = handle.into()), expected);
     }
@@ -379,9 +379,7 @@ fn filters() -> impl Strategy<Value = Filter> {
         chain.clone().prop_map(|chain| Filter::Gate { chain }),
         (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::Route {
             chain,
-            address,
-            class,
-            handle
+            route: Route { address, class, handle }
         }),
     ]
 }

@@ -7,7 +7,7 @@ use super::super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Answer, Cut, Direction, LineRate, Port, Profile, Protocol, Step, Traffic, tc_commands},
+    plan::{Answer, Cut, Direction, LineRate, Port, Profile, Protocol, Route, Step, Traffic, tc_commands},
     topology::{
         Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
         Tables, Undelayed,
@@ -296,7 +296,7 @@ fn bounded(spacing: Spacing) -> Slot {
 fn filters_are_encoded_as_by_tc() {
     let v4 = address("10.9.0.2");
     let v6 = address("fd09::2");
-    let route = |address| Filter::Route { chain: 10, address, class: 2, handle: 1 };
+    let route = |address| Filter::Route { chain: 10, route: Route { address, class: 2, handle: 1 } };
     let cut_of = |direction, address, traffic, answer| {
         let cut = Cut { direction, address, traffic, answer };
         Filter::Cut { cut, handle: 1 }
