@@ -237,7 +237,8 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
         let user = user.map(str::to_owned).or_else(|| defaults?.user.clone());
         return Ok(AgentAddress::Ssh(SshAddress { user, host, port: port.and_then(NonZeroU16::new) }));
     }
-    let port = port.or(defaults.map(|_| AGENT_PORT)).ok_or_else(|| (text.len()..text.len(), NO_PORT.to_owned()))?;
+    let port =
+        port.or_else(|| defaults.map(|_| AGENT_PORT)).ok_or_else(|| (text.len()..text.len(), NO_PORT.to_owned()))?;
     let address = HostPort { host, port };
     match scheme {
         Some("http") if address.is_loopback() => Ok(AgentAddress::Http(address)),

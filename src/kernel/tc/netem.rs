@@ -182,7 +182,7 @@ fn encode(profile: &Profile, extent: Extent, tables: Vec<Attribute>) -> Vec<u8> 
 impl Options {
     fn parse(options: &[u8]) -> Option<Self> {
         let (qopt, attributes) = options.split_at_checked(QOPT)?;
-        let attributes = NlasIterator::new(attributes).map(|attribute| attribute.ok());
+        let attributes = NlasIterator::new(attributes).map(Result::ok);
         let attributes = attributes.map(|attribute| attribute.map(|nla| (nla.kind(), nla.value().to_vec())));
         Some(Self { qopt: read(qopt)?, attributes: attributes.collect::<Option<_>>()? })
     }
