@@ -120,10 +120,13 @@ pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
 
 fn init(context: &Context, store: &Store, days: u32, force: bool) -> Result<Exit, Failure> {
     store.init(Validity::days(days), force)?;
+    // The CA is new, so each other entry is a certificate of an older CA.
+    let replaces_certificates = store.list().map_or(true, |entries| entries.len() > 1);
     let made = Made { directory: store.path() };
     context.answer(&made, || {
         let path = made.directory.display();
-        format!("made a CA in {path}; next: netemctl pki issue NODE... --controller")
+        let replace = if replaces_certificates { " --force" } else { "" };
+        format!("made a CA in {path}; next: netemctl pki issue NODE... --controller{replace}")
     })
 }
 
@@ -283,9 +286,14 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        let (exit, hint) = match &error {
-            StoreError::HasCa(_) => {
-                (Exit::Refused, Some("replace the CA and all its certificates: netemctl pki init --force"))
+        match &error {
+            StoreError::HasCa(_) => Self::new(Exit::Refused, error)
+                .hint(
+                "replace the CA: netemctl pki init --force; then issue all certificates again: netemctl pki issue NODE... \
+                 --controller --force",
+            ),
+            StoreError::Issued(_) => {
+                Self::new(Exit::Refused, error).hint("replace them with --force; list them: netemctl pki show")
             }
             StoreError::Issued(_) => (Exit::Refused, Some("replace them with --force; list them: netemctl pki show")),
             StoreError::NoCa(_) => (Exit::File, Some("make one: netemctl pki init; or name another folder with --dir")),

@@ -3,7 +3,7 @@
 use std::{error::Error, io, sync::Arc};
 
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::transport::Transport;
@@ -60,7 +60,29 @@ impl Transport for Http {
 }
 
 async fn connect(address: &HostPort) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    let addresses: Vec<_> = lookup_host((address.host.as_str(), address.port))
+        .await
+        .map_err(|error| {
+            let why = error.to_string();
+            let why = why.strip_prefix("failed to lookup address information: ").unwrap_or(&why);
+            io::Error::new(error.kind(), format!("cannot resolve host {}: {why}", address.host))
+        })?
+        .collect();
+    let stream = TcpStream::connect(&addresses[..]).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_host_that_does_not_resolve_is_named() {
+        // An empty label is invalid, so no name server is asked.
+        let address = HostPort { host: "n1..invalid".to_owned(), port: 1 };
+        let error = connect(&address).await.unwrap_err().to_string();
+        assert!(error.starts_with("cannot resolve host n1..invalid: "), "{error}");
+        assert!(!error.contains("failed to lookup"), "{error}");
+    }
 }

@@ -28,7 +28,7 @@ pub struct Resolved {
 #[derive(Debug, PartialEq, Eq, Error)]
 pub enum Mismatch {
     /// The agent does not answer, and the file is not complete without an answer.
-    #[error("its agent did not answer, and the inventory lacks its `interface` or `addresses`")]
+    #[error("the agent did not answer, and the inventory lacks `interface` or `addresses` of this node")]
     Silent,
     /// The agent belongs to another node.
     #[error(
@@ -41,7 +41,7 @@ pub enum Mismatch {
         found: NodeName,
     },
     /// The host has no such interface.
-    #[error("its host has no interface {interface}; it has {}", listed(.found))]
+    #[error("the host has no interface {interface}; found: {}", listed(.found))]
     NoInterface {
         /// The name in the file.
         interface: IfName,
@@ -49,7 +49,7 @@ pub enum Mismatch {
         found: Vec<HostInterface>,
     },
     /// No interface has an address in the network.
-    #[error("no interface of its host has an address in {network}; it has {}", listed(.found))]
+    #[error("no interface of the host has an address in {network}; found: {}", listed(.found))]
     NoneInNetwork {
         /// The network in the file.
         network: IpNetwork,
@@ -83,7 +83,7 @@ pub enum Mismatch {
         interface: IfName,
     },
     /// The interface does not have the address.
-    #[error("its interface {} does not have the address {address} of the inventory; it has {}", .found.name, listed(std::slice::from_ref(&**.found)))]
+    #[error("interface {} lacks {address} of the inventory; found: {}; add the address or correct the inventory", .found.name, listed(std::slice::from_ref(&**.found)))]
     NotItsAddress {
         /// The address in the file.
         address: IpAddr,

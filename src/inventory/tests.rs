@@ -115,7 +115,7 @@ fn a_file_with_interfaces_and_addresses_needs_no_answer() {
     let resolved = resolve(&file, [("n1", usual("n1", 3))]);
     assert_eq!(
         shown(&resolved)[1],
-        "n1: its interface eno2 does not have the address 10.20.0.1 of the inventory; it has eno2 (10.20.0.3 fd20::3)"
+        "n1: interface eno2 lacks 10.20.0.1 of the inventory; found: eno2 (10.20.0.3 fd20::3); add the address or correct the inventory"
     );
 }
 
@@ -133,7 +133,7 @@ fn a_mismatch_has_a_reason_and_a_remedy() {
     );
     assert_eq!(
         say(host("n1", vec![interface("eno1", &["192.168.0.1/24"]), interface("eno2", &[])])),
-        "no interface of its host has an address in 10.20.0.0/16; it has eno1 (192.168.0.1), eno2 (no address)"
+        "no interface of the host has an address in 10.20.0.0/16; found: eno1 (192.168.0.1), eno2 (no address)"
     );
     assert_eq!(
         say(host("n1", vec![interface("eno1", &["10.20.0.1/16"]), interface("eno2", &["10.20.0.9/16"])])),
@@ -158,7 +158,7 @@ fn a_missing_interface_or_a_missing_address_is_a_mismatch() {
     assert_eq!(
         shown(&resolve(&file, hosts)),
         [
-            "n1: its host has no interface eno2; it has eno3 (10.20.0.1)",
+            "n1: the host has no interface eno2; found: eno3 (10.20.0.1)",
             "n2: its interface eno2 has no address that other nodes can reach; give it one",
         ]
     );

@@ -52,8 +52,8 @@ pub enum Untrusted {
     Plain,
     /// Another CA signed the agent's certificate.
     #[error(
-        "its certificate is signed by another CA than ours: issue it one of ours (netemctl pki issue {0}), or use the \
-             other CA's controller certificate"
+        "the agent's CA is not the controller's CA; use the right folder: --tls-dir DIR; or issue the certificate again: \
+         netemctl pki issue {0} --force, and copy it to {0}"
     )]
     OtherCa(NodeName),
     /// The agent's certificate has expired.
@@ -77,8 +77,8 @@ pub enum Untrusted {
     NoAgent(String, NodeName),
     /// The agent trusts another CA.
     #[error(
-        "it refuses our certificate, which is signed by another CA than it trusts: use the controller certificate of \
-             its CA (--tls-dir), or give it one of ours (netemctl pki issue {0})"
+        "it refuses our certificate: the agent's CA is not the controller's CA; use the right folder: --tls-dir DIR; or \
+         issue the certificate again: netemctl pki issue {0} --force, and copy it to {0}"
     )]
     OurCa(NodeName),
     /// Our certificate does not belong to a controller.

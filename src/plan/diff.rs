@@ -40,7 +40,7 @@ impl Change {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Blocked {
     /// The interface has foreign objects.
-    #[error("it has objects of other programs: {}; remove them: {}", list(.0), commands(.0))]
+    #[error("it has objects of other programs: {}; remove them on the node: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
     /// The links of the node need more profiles than class numbers are available.
     #[error("its links have {0} different profiles; the limit of a node is {MAX_PROFILES}")]

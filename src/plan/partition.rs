@@ -288,7 +288,7 @@ pub enum PartitionError {
     #[error("node {0} is on two sides")]
     Twice(NodeName),
     /// The partition cuts no link, for example because all nodes are on one side.
-    #[error("that cuts nothing: all nodes are on one side")]
+    #[error("all nodes are on one side, so nothing is cut; name two sides")]
     CutsNothing,
     /// A side has no selector.
     #[error("a side is empty: name zones or nodes before and after every /")]

@@ -151,7 +151,7 @@ fn an_invalid_partition_is_refused_and_nothing_changes() {
     insta::assert_snapshot!(lab.run(["partition", "Z1,Z2,Z3"]), @"
     --- stdout
     --- stderr
-    error: that cuts nothing: all nodes are on one side
+    error: all nodes are on one side, so nothing is cut; name two sides
     --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["partition", "n[1-"]), @"

@@ -274,7 +274,7 @@ fn init_writes_what_the_hosts_say_and_overwrites_nothing() {
 
     lab.sandbox.kill(lab.sandbox.agent("n2"));
     let silent = lab.run(["inventory", "init", &sockets, "--output", "other.toml"]).ended(6);
-    assert!(silent.stderr.starts_with("error: 1 of 3 hosts could not be asked; nothing was written\n"), "{silent}");
+    assert!(silent.stderr.starts_with("error: 1 of 3 hosts did not answer; nothing was written\n"), "{silent}");
     assert!(!lab.sandbox.path().join("other.toml").exists());
 }
 

@@ -71,13 +71,13 @@ fn sides_that_cut_nothing_overlap_or_do_not_exist_are_refused_and_nothing_change
         assert_eq!(answer.stdout, "", "{answer}");
         answer.stderr
     };
-    insta::assert_snapshot!(said("*"), @"error: that cuts nothing: all nodes are on one side");
+    insta::assert_snapshot!(said("*"), @"error: all nodes are on one side, so nothing is cut; name two sides");
     insta::assert_snapshot!(said("Z1,Z2 / Z3,Z1"), @"error: node n1 is on two sides");
     insta::assert_snapshot!(said("n1 / n1"), @"error: node n1 is on two sides");
     insta::assert_snapshot!(said("Z1 /"), @"error: a side is empty: name zones or nodes before and after every /");
     insta::assert_snapshot!(said("Z1 / Z33"), @"error: no zone or node is called `Z33`; did you mean `Z3`?");
     insta::assert_snapshot!(said("--one-way n1 n1"), @"error: node n1 is on two sides");
-    insta::assert_snapshot!(said("--one-way *"), @"error: that cuts nothing: all nodes are on one side");
+    insta::assert_snapshot!(said("--one-way *"), @"error: all nodes are on one side, so nothing is cut; name two sides");
     insta::assert_snapshot!(said("--one-way Z1 Z2 Z3"), @"error: a one-way partition has one or two sides, not 3; with one side, the other is the rest");
     insta::assert_snapshot!(said("--minority 5"), @"error: 5 of 9 nodes are no minority: 1 to 4 are");
     insta::assert_snapshot!(said("--ring --over zones"), @"error: a ring of overlapping majorities needs at least 4 zones, and there are 3 to draw from");

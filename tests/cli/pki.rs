@@ -87,7 +87,7 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- stdout
     --- stderr
     error: pki has a CA already
-    hint: replace the CA and all its certificates: netemctl pki init --force
+    hint: replace the CA: netemctl pki init --force; then issue all certificates again: netemctl pki issue NODE... --controller --force
     --- exit status: 5
     ");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n2", "--dir", "pki"]), @"
@@ -101,7 +101,12 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
 
     let _forced = sandbox.run(["pki", "issue", "n[2-3]", "--force", "--dir", "pki"]).ended(0);
     assert_ne!(read("nodes/n2/key.pem"), n2);
-    let _forced = sandbox.run(["pki", "init", "--force", "--dir", "pki"]).ended(0);
+    insta::assert_snapshot!(sandbox.run(["pki", "init", "--force", "--dir", "pki"]), @"
+    --- stdout
+    made a CA in pki; next: netemctl pki issue NODE... --controller --force
+    --- stderr
+    --- exit status: 0
+    ");
     assert_ne!(read("ca/cert.pem"), ca);
     insta::assert_snapshot!(dateless(&sandbox.run(["pki", "show", "--dir", "pki"])), @"
     --- stdout
@@ -267,12 +272,12 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     let _init = lab.run(["pki", "init", "--dir", "other"]).ended(0);
     let _issue = lab.run(["pki", "issue", "--controller", "--dir", "other"]).ended(0);
     let answer = controller("status --tls-dir other/controller").ended(6);
-    assert_eq!(answer.stdout.matches("signed by another CA than ours").count(), 3, "{answer}");
+    assert_eq!(answer.stdout.matches("the agent's CA is not the controller's CA").count(), 3, "{answer}");
     // The same controller with the agents' CA trusts them, but they do not trust its certificate.
     let ca = lab.sandbox.lab_directory().join("pki/ca/cert.pem");
     fs::copy(ca, lab.sandbox.path().join("other/controller/ca.pem")).expect("the CA can be copied");
     let answer = controller("status --tls-dir other/controller").ended(6);
-    assert_eq!(answer.stdout.matches("signed by another CA than it trusts").count(), 3, "{answer}");
+    assert_eq!(answer.stdout.matches("it refuses our certificate: the agent's CA is not").count(), 3, "{answer}");
     assert!(log().contains("Refused a connection: its certificate is signed by another CA."), "{}", log());
     let answer = controller("apply uniform-3-rtt0.toml --tls-dir other/controller").ended(8);
     assert!(answer.stderr.contains("nothing was changed"), "{answer}");

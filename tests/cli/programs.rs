@@ -121,6 +121,7 @@ fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
     let _one = lab.start("n1", "exec sleep 300");
     let _other = lab.start("Z2", "exec sleep 400");
     wait_until("the programs run", || lab.programs() == ["n1 sleep", "n4 sleep", "n5 sleep", "n6 sleep"]);
+    assert_eq!(lab.run(["lab", "ps", "n[2-3]"]).ended(0).stdout, "no program runs in n[2-3]\n");
     let in_zone = lab.run(["lab", "ps", "Z2", "--json"]).ended(0).json();
     let programs = in_zone["programs"].as_array().expect("programs");
     assert_eq!(programs.len(), 3, "{in_zone}");
@@ -248,7 +249,7 @@ fn a_node_that_is_restarted_loses_its_programs_and_keeps_what_is_in_force() {
     insta::assert_snapshot!(lab.run(["lab", "restart", "n2"]), @"
     --- stdout
     ended: sleep in n2
-    restarted n2; the topology and all changes stay in force
+    restarted n2; its agent continues from its journal
     --- stderr
     --- exit status: 0
     ");

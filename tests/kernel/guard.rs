@@ -202,7 +202,7 @@ fn a_foreign_filter_among_ours_prevents_partition_but_neither_heal_nor_clear() {
         drop(lab.exec("n2", &format!("tc filter add dev db0 {add}")));
         let before = lab.tc();
         let refused = lab.netemctl("partition n1").expect(5);
-        assert!(refused.stderr.contains("; remove them: tc filter del dev db0"), "{}", refused.stderr);
+        assert!(refused.stderr.contains("; remove them on the node: tc filter del dev db0"), "{}", refused.stderr);
         assert_eq!(lab.tc(), before);
         drop(lab.netemctl("status").expect(4));
 

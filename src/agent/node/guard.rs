@@ -208,7 +208,8 @@ impl Admission<'_> {
         // Link-local addresses are not checked: they may change at each boot.
         match place.global().find(|address| !self.interface.addresses.contains(address)) {
             Some(address) => Err(refused(format!(
-                "interface {name} does not have the address {address} that the inventory gives it; correct the inventory"
+                "interface {name} lacks the address {address} of the inventory; add it: ip address add {address}/PREFIX dev \
+                 {name}, or correct the inventory"
             ))),
             None => Ok(()),
         }

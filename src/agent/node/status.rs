@@ -109,8 +109,9 @@ pub(super) fn look<K: Kernel>(
 fn by_hand(interface: &Interface, place: &NodeLocation, left_out: &BTreeSet<IpAddr>) -> Vec<String> {
     let name = &interface.name;
     let missing = place.global().filter(|address| !interface.addresses.contains(address));
-    let mut by_hand: Vec<String> =
-        missing.map(|address| format!("give interface {name} its address {address} (ip address add)")).collect();
+    let mut by_hand: Vec<String> = missing
+        .map(|address| format!("interface {name} lacks {address}; add it: ip address add {address}/PREFIX dev {name}"))
+        .collect();
     by_hand.extend(unnamed(interface, place).difference(left_out).map(|address| {
         format!(
             "apply again: address {address} of interface {name} is new, and packets to it are neither delayed nor cut (an \

@@ -128,7 +128,9 @@ fn with_on_drift_repair_a_replaced_interface_is_repaired_when_it_has_its_address
         node.tick(now()).unwrap();
         let status = node.status(now()).unwrap();
         assert!(
-            status.drift.contains(&"give interface db0 its address 10.0.0.1 (ip address add)".to_owned()),
+            status
+                .drift
+                .contains(&"interface db0 lacks 10.0.0.1; add it: ip address add 10.0.0.1/PREFIX dev db0".to_owned()),
             "{:?}",
             status.drift
         );
@@ -246,7 +248,7 @@ fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() 
     let before = wanted_of(&node);
     let refused = node.prepare(prepare("d", &before, &uniform(&before, "300ms")), start + 11 * SECOND).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Refused);
-    assert!(refused.message.contains("filter pref 7; remove them: tc del filter pref 7"), "{refused}");
+    assert!(refused.message.contains("filter pref 7; remove them on the node: tc del filter pref 7"), "{refused}");
     let healed = Wanted { partitions: Vec::new(), generation: before.generation + 1, ..before };
     put_at(&mut node, "e", &healed, start + 11 * SECOND);
     assert_eq!(node.kernel().tree.cuts.len(), 0);

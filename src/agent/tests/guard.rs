@@ -216,7 +216,12 @@ fn an_interface_that_lost_its_address_or_name_keeps_its_state() {
     put(&mut node, "b", &cut);
     node.kernel().interface.addresses.clear();
     let error = node.prepare(prepare("c", &cut, &uniform(&cut, "80ms")), now()).unwrap_err();
-    assert!(error.message.contains("does not have the address 10.0.0.1"), "{error}");
+    assert!(
+        error
+            .message
+            .contains("lacks the address 10.0.0.1 of the inventory; add it: ip address add 10.0.0.1/PREFIX dev db0"),
+        "{error}"
+    );
     // A heal only removes.
     let healed = Wanted { generation: 3, ..cut.healed(&[], inventory()).unwrap() };
     put(&mut node, "d", &healed);

@@ -185,7 +185,7 @@ fn ask(
         let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
         let mut failure = Failure::new(
             exit,
-            format!("{} of {} could not be asked; nothing was written", silent.len(), count(addresses.len(), "host")),
+            format!("{} of {} did not answer; nothing was written", silent.len(), count(addresses.len(), "host")),
         );
         failure.nodes = silent.iter().map(|(name, error)| (name.clone(), error.into())).collect();
         return Err(failure);

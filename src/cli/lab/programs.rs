@@ -11,7 +11,7 @@ use crate::{
         render::{columns, escape::on_one_line, table},
     },
     lab::CONTROLLER,
-    topology::NodeName,
+    topology::{NodeName, hostlist},
 };
 
 /// The document of `lab ps`.
@@ -48,13 +48,14 @@ pub(super) fn ps(context: &Context, words: &[String]) -> Result<Exit, Failure> {
         command: program.process.command,
     };
     let programs = Programs { programs: lab.programs(&hosts)?.into_iter().map(running).collect() };
-    context.answer(&programs, || draw(&programs.programs))
+    context.answer(&programs, || match (&programs.programs[..], words) {
+        ([], []) => "no program runs in the nodes".to_owned(),
+        ([], _) => format!("no program runs in {}", hostlist::fold(&hosts)),
+        (programs, _) => draw(programs),
+    })
 }
 
 fn draw(programs: &[Running]) -> String {
-    if programs.is_empty() {
-        return "no program runs in the nodes".to_owned();
-    }
     let rows = programs.iter().map(|running| {
         let (pid, age) = (running.pid.to_string(), time(running.age_s));
         vec![running.node.to_string(), pid, age, on_one_line(&running.command.join(" "))]

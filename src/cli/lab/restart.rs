@@ -31,6 +31,10 @@ pub(super) fn restart(context: &Context, words: &[String]) -> Result<Exit, Failu
     })?;
     let restarted = Restarted { nodes, ended };
     context.answer(&restarted, || {
-        format!("{}restarted {names}; the topology and all changes stay in force", draw_ended(&restarted.ended))
+        let journals = match &restarted.nodes[..] {
+            [_] => "its agent continues from its journal",
+            _ => "their agents continue from their journals",
+        };
+        format!("{}restarted {names}; {journals}", draw_ended(&restarted.ended))
     })
 }
