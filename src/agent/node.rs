@@ -467,7 +467,7 @@ impl<K: Kernel> Node<K> {
                 "another controller is changing this node; its unconfirmed change is rolled back in {:.0} s",
                 self.unconfirmed_for(now).unwrap_or_default().as_secs_f64().ceil()
             ),
-            Refusal::AnotherDocument => format!("another controller was faster: {} is in force here now", self.stamp()),
+            Refusal::AnotherDocument => format!("another change was made first: {} is in force here now", self.stamp()),
             Refusal::NotPrepared => "that change is no longer prepared here; start again".to_owned(),
             Refusal::NotInForce => "that change is not in force here; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),

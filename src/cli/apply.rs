@@ -263,7 +263,10 @@ fn laid_over(wanted: &Wanted) -> String {
 
 /// A sentence with the number of packets that an ended partition cut.
 fn what_it_cut(PartitionEnded { name, ports, cut }: &PartitionEnded) -> String {
-    let why = if *cut == 0 { format!(": {}", cut_nothing(ports)) } else { String::new() };
+    let why = match cut {
+        0 => format!(": {} (earlier turns of a flap are not counted)", cut_nothing(ports)),
+        _ => String::new(),
+    };
     format!("partition {name} cut {}{why}", count(usize::try_from(*cut).unwrap_or(usize::MAX), "packet"))
 }
 
@@ -272,8 +275,7 @@ fn exceptions(outcome: &Outcome) -> String {
     let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        let names = hostlist::fold(&wanted.missing);
-        text += &format!("\nleft out: {names}; to update them, make a change without --only and --allow-missing");
+        text += &format!("\n{}", older(&wanted.missing, wanted.topology.is_some()));
     }
     if !caught_up.is_empty() {
         text += &format!("\nupdated, after earlier changes left them out: {}", hostlist::fold(caught_up));
@@ -287,6 +289,13 @@ fn exceptions(outcome: &Outcome) -> String {
         text += "\nanother command changed the nodes since; see netemctl status";
     }
     text
+}
+
+/// A sentence about the nodes that were left out of changes.
+pub(super) fn older(missing: &BTreeSet<NodeName>, has_topology: bool) -> String {
+    let have = if missing.len() == 1 { "has" } else { "have" };
+    let command = if has_topology { "netemctl apply TOPOLOGY" } else { "netemctl clear" };
+    format!("{} still {have} the older state; update: {command}", hostlist::fold(missing))
 }
 
 /// A line about the nodes that are not in the topology; empty if there are none.

@@ -9,7 +9,7 @@ use crate::{inventory::InventoryFile, topology::Problem};
 
 /// Check topology files
 ///
-/// Prints every error with its line and a correction.
+/// Prints errors with their lines and corrections. Some errors of overrides show only after others are corrected.
 #[derive(Debug, clap::Args)]
 pub(super) struct Check {
     /// Topology files, or - for stdin

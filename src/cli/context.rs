@@ -16,7 +16,7 @@ use super::{Exit, Failure, inventory_in_use::InventoryArgument, output::JsonForm
 use crate::{
     fleet::{Access, CALL_TIMEOUT, Fleet, Timeouts, ssh},
     inventory::Contact,
-    lab::{Lab, LabDirectory},
+    lab::{Lab, LabDirectory, LabError},
     pki::{Identity, Role, TlsFiles, store::Store},
     plan::{AgentAddress, Inventory},
     topology::NodeName,
@@ -122,7 +122,13 @@ impl Context {
 
     /// The lab that is up.
     pub(super) fn lab(&self) -> Result<Lab, Failure> {
-        Ok(self.lab_directory()?.find()?)
+        let directory = self.lab_directory()?;
+        match directory.find() {
+            Err(error @ LabError::Down) if directory.has_orphans() => {
+                Err(Failure::new(Exit::Unreachable, error).hint("clean up: netemctl lab down"))
+            }
+            found => Ok(found?),
+        }
     }
 
     /// The certificate of `--tls-dir`: a folder as `netemctl pki issue` makes it.

@@ -320,12 +320,6 @@ impl From<EditError> for Failure {
 
 fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTreeMap<NodeName, Leftover>) -> Failure {
     let left: BTreeMap<_, _> = left.iter().map(|(node, leftover)| (node.clone(), Left::of(leftover))).collect();
-    let what = match phase {
-        Phase::Read => "did not answer",
-        Phase::Prepare => "cannot make this change",
-        Phase::Commit => "failed",
-        Phase::Confirm => "did not confirm",
-    };
     let state = match phase {
         Phase::Read | Phase::Prepare => "nothing was changed".to_owned(),
         Phase::Commit | Phase::Confirm => state(&left),
@@ -335,7 +329,16 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         Failure::new(Exit::Failed, format!("interrupted; {state}"))
     } else {
         let failed = hostlist::fold(failures.keys());
-        Failure::new(exit, format!("{failed} {what}; {state}"))
+        let what = match phase {
+            Phase::Read => unread(&failed, failures.values()),
+            Phase::Prepare if failures.values().all(|error| exit_of(error) == Exit::Conflict) => {
+                "conflict with another change".to_owned()
+            }
+            Phase::Prepare => format!("{failed} cannot make this change"),
+            Phase::Commit => format!("{failed} failed"),
+            Phase::Confirm => format!("{failed} did not confirm"),
+        };
+        Failure::new(exit, format!("{what}; {state}"))
     };
     failure.nodes = failures.iter().map(|(node, error)| (node.clone(), error.into())).collect();
     if !left.is_empty() {
@@ -343,13 +346,43 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
         failure = failure.hint(
             "see the state of each node: netemctl status; synchronise them: netemctl apply TOPOLOGY, or netemctl clear",
         );
+    } else if exit == Exit::Conflict {
+        failure = failure.hint_at("wait", "retry: --wait 30s");
     } else if exit == Exit::Unreachable {
         failure = failure
-            .hint("see which agents answer: netemctl status")
+            .hint(remedy_of_silence(failures))
             .hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing");
     }
     failure.left = Box::new(Leftovers(left));
     failure
+}
+
+/// A clause about nodes whose state could not be read.
+pub(super) fn unread<'a>(names: &str, mut errors: impl Iterator<Item = &'a CallError> + Clone) -> String {
+    let is_rejected = |error| matches!(error, &CallError::Untrusted { .. } | &CallError::NoIdentity { .. });
+    if errors.clone().next().is_some() && errors.clone().all(is_rejected) {
+        format!("no trusted TLS connection to {names}")
+    } else if errors.any(|error| matches!(error, CallError::Refused(_))) {
+        format!("cannot read the state of {names}")
+    } else {
+        format!("{names} did not answer")
+    }
+}
+
+/// A hint after agents did not answer.
+pub(super) fn remedy_of_silence(failures: &BTreeMap<NodeName, CallError>) -> String {
+    let silent = failures.iter().filter(|(_, error)| exit_of(error) == Exit::Unreachable);
+    let socket_in_lab = |(node, error): (&NodeName, &CallError)| match error {
+        CallError::Unreachable { at, .. } | CallError::HungUp { at, .. } | CallError::TimedOut { at, .. } => {
+            at.ends_with(&format!("/nodes/{node}/agent.sock"))
+        }
+        _ => false,
+    };
+    if silent.clone().all(socket_in_lab) {
+        format!("restart the agent: netemctl lab restart {}", hostlist::fold(silent.map(|(node, _)| node)))
+    } else {
+        "see which agents answer: netemctl status".to_owned()
+    }
 }
 
 /// The state of the nodes after a rollback.
@@ -386,5 +419,29 @@ pub(super) fn exit_of(error: &CallError) -> Exit {
         CallError::Untrusted { .. } | CallError::NoIdentity { .. } => Exit::Permission,
         CallError::Unreachable { .. } | CallError::HungUp { .. } | CallError::TimedOut { .. } => Exit::Unreachable,
         CallError::Unexpected { .. } | CallError::NoFiles { .. } => Exit::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{pki::Untrusted, wire::ErrorCode};
+
+    fn failed(phase: Phase, node: &str, error: CallError) -> Failure {
+        of_nodes(phase, &BTreeMap::from([(node.parse().unwrap(), error)]), &BTreeMap::new())
+    }
+
+    #[test]
+    fn a_conflict_a_rejected_certificate_and_a_dead_agent_of_a_lab_each_have_their_own_message() {
+        let conflict = failed(Phase::Prepare, "n1", ErrorCode::Conflict.error("another change was made first").into());
+        assert_eq!(conflict.message, "conflict with another change; nothing was changed");
+        assert_eq!(conflict.hints[0].text, "retry: --wait 30s");
+        let untrusted = CallError::Untrusted { at: "https://n1:1".to_owned(), why: Untrusted::OurRole };
+        let untrusted = failed(Phase::Read, "n1", untrusted);
+        assert_eq!(untrusted.message, "no trusted TLS connection to n1; nothing was changed");
+        assert!(untrusted.hints.is_empty(), "{untrusted:?}");
+        let error = io::Error::from_raw_os_error(111);
+        let dead = CallError::Unreachable { at: "/run/netemctl-lab/nodes/n4/agent.sock".to_owned(), error };
+        assert_eq!(failed(Phase::Read, "n4", dead).hints[0].text, "restart the agent: netemctl lab restart n4");
     }
 }

@@ -10,7 +10,11 @@ use std::{
 
 use serde::Serialize;
 
-use super::{Exit, Failure, NodeFailure, OrFail, exit_of, topology_file};
+use super::{
+    Exit, Failure, NodeFailure, OrFail, exit_of,
+    failure::{remedy_of_silence, unread},
+    topology_file,
+};
 use crate::{
     fleet::CallError,
     inventory::{InventoryFile, Mismatch, Resolved},
@@ -125,14 +129,20 @@ impl InventoryInUse {
         let is_silent = mismatches.values().all(|mismatch| *mismatch == Mismatch::Silent);
         let mut failure = if is_silent {
             let exit = Exit::of_many(silent.values().map(exit_of)).unwrap_or(Exit::Unreachable);
-            Failure::new(exit, format!("{names} did not answer, and the inventory is incomplete; nothing was changed"))
+            let errors = mismatches.keys().filter_map(|node| silent.get(node));
+            let what = unread(&names, errors);
+            Failure::new(exit, format!("{what}, and the inventory is incomplete; nothing was changed"))
         } else {
             Failure::new(Exit::Refused, format!("the inventory does not match {names}; nothing was changed"))
         };
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
+        // The reason of each node has the remedy for a rejected certificate.
+        if is_silent && failure.exit != Exit::Unreachable {
+            return failure;
+        }
         if is_silent {
-            failure = failure.hint("see which agents answer: netemctl status");
+            failure = failure.hint(remedy_of_silence(silent));
             failure = match needed {
                 [] => failure.hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing"),
                 needed => failure.hint(format!(

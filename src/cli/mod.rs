@@ -254,7 +254,10 @@ fn usage(error: &clap::Error) -> Failure {
         return Failure::new(Exit::Usage, "a command is missing").hint("list the commands: netemctl --help");
     }
     let text = error.to_string();
-    let mut paragraphs = text.trim_start_matches("error: ").trim_end().split("\n\n").map(str::trim);
+    let paragraphs = text.trim_start_matches("error: ").trim_end().split("\n\n").map(str::trim);
+    let mut paragraphs = paragraphs
+        .filter(|paragraph| !paragraph.starts_with("For more information"))
+        .map(|paragraph| paragraph.strip_prefix("tip: ").unwrap_or(paragraph));
     let failure = Failure::new(Exit::Usage, paragraphs.next().unwrap_or_default());
     paragraphs.fold(failure, Failure::hint)
 }
@@ -363,7 +366,7 @@ mod tests {
             nobody(Phase::Confirm),
         ];
         let of_changes = of_changes.into_iter().map(Failure::from);
-        labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::nowhere()]).collect()
+        labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::nowhere(None)]).collect()
     }
 
     /// The command that a clause of a hint is about: the command in the clause, or else the failed command.

@@ -6,6 +6,7 @@ use super::{Context, Exit, Failure, context::Agents, inventory_in_use::Inventory
 use crate::{
     fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, split},
     inventory::{Mismatch, Resolved},
+    lab::LabDirectory,
     plan::{NodeLocation, Wanted},
     topology::{NodeName, Topology},
     wire::{GetHost, GetWanted},
@@ -23,7 +24,7 @@ struct Found {
 impl Context {
     /// The inventory in use. Its warnings are printed.
     pub(super) fn inventory_in_use(&self, topology: Option<&Topology>) -> Result<InventoryInUse, Failure> {
-        self.inventory_if_any(topology)?.ok_or_else(nowhere)
+        self.inventory_if_any(topology)?.ok_or_else(|| nowhere(self.lab_directory().ok().as_ref()))
     }
 
     /// The same; `None`: there is no inventory, and no lab is up.
@@ -161,9 +162,15 @@ impl InventoryInUse {
     }
 }
 
-/// The failure without an inventory and a lab.
-pub(super) fn nowhere() -> Failure {
-    Failure::new(Exit::Unreachable, "no inventory is given, and no lab is up")
-        .hint("give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE")
-        .hint("or start a lab on this machine: netemctl lab up TOPOLOGY")
+/// The failure without an inventory and a lab. `lab`: the directory of the lab, if known.
+pub(super) fn nowhere(lab: Option<&LabDirectory>) -> Failure {
+    let directory = lab.map(|lab| format!(" (looked in {})", lab.path().display())).unwrap_or_default();
+    let message = format!("no inventory is given, and no lab of this user is up{directory}");
+    let failure = Failure::new(Exit::Unreachable, message)
+        .hint("give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE");
+    if lab.is_some_and(LabDirectory::has_orphans) {
+        failure.hint("or clean up the lab whose keeper was killed: netemctl lab down")
+    } else {
+        failure.hint("or start a lab on this machine: netemctl lab up TOPOLOGY")
+    }
 }

@@ -140,8 +140,13 @@ pub(super) fn draw(partitions: &[Parted]) -> String {
     };
     let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
     let mut text = table(&header, partitions.iter().map(row));
-    for Parted { name, ports, .. } in partitions.iter().filter(|partition| partition.cut == Some(0)) {
-        text += &format!("partition {name} has cut 0 packets: {}\n", cut_nothing(ports));
+    for Parted { name, ports, timing, .. } in partitions.iter().filter(|partition| partition.cut == Some(0)) {
+        let why = if timing.as_ref().is_some_and(|timing| timing.flap.is_some()) {
+            "packets of earlier turns are not counted".to_owned()
+        } else {
+            cut_nothing(ports)
+        };
+        text += &format!("partition {name} has cut 0 packets: {why}\n");
     }
     text
 }
@@ -150,7 +155,7 @@ pub(super) fn draw(partitions: &[Parted]) -> String {
 pub(super) fn cut_nothing(ports: &BTreeSet<Port>) -> String {
     let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
     let which = if ports.is_empty() { String::new() } else { format!(" to or from {}", ports.join(", ")) };
-    format!("no packet{which} was sent across it")
+    format!("no node sent any{which} to another side")
 }
 
 impl Parted {

@@ -286,15 +286,14 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
 
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
-        match &error {
-            StoreError::HasCa(_) => Self::new(Exit::Refused, error)
-                .hint(
-                "replace the CA: netemctl pki init --force; then issue all certificates again: netemctl pki issue NODE... \
-                 --controller --force",
+        let (exit, hint) = match &error {
+            StoreError::HasCa(_) => (
+                Exit::Refused,
+                Some(
+                    "replace the CA: netemctl pki init --force; then issue all certificates again: netemctl pki issue \
+                     NODE... --controller --force",
+                ),
             ),
-            StoreError::Issued(_) => {
-                Self::new(Exit::Refused, error).hint("replace them with --force; list them: netemctl pki show")
-            }
             StoreError::Issued(_) => (Exit::Refused, Some("replace them with --force; list them: netemctl pki show")),
             StoreError::NoCa(_) => (Exit::File, Some("make one: netemctl pki init; or name another folder with --dir")),
             StoreError::Authority(AuthorityError::Host(_) | AuthorityError::Outlives(_)) => (Exit::Usage, None),

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use self::draw::draw;
 use super::{
-    Context, Exit, Failure, NodeFailure,
+    Context, Exit, Failure, NodeFailure, exit_of,
     inventory_in_use::InventoryOrigin,
     overlays::{Laid, laid},
     partitions::{Parted, parted},
@@ -66,12 +66,12 @@ struct Node {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(test, schemars(with = "Option<String>"))]
     error: Option<NodeFailure>,
-}
-
-impl Fleetwide {
-    fn is_any(&self, state: NodeState) -> bool {
-        self.nodes.values().any(|node| node.state == state)
-    }
+    /// True if the agent did not answer at all.
+    #[serde(skip)]
+    is_silent: bool,
+    /// True if the agent answered with an error.
+    #[serde(skip)]
+    is_broken: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize)]
@@ -92,11 +92,17 @@ impl Node {
             (true, true) => NodeState::Behind,
             (true, false) => NodeState::Ok,
         };
-        Self { state, status: Some(status), error: None }
+        Self { state, status: Some(status), error: None, is_silent: false, is_broken: false }
     }
 
     fn down(error: &CallError) -> Self {
-        Self { state: NodeState::Unreachable, status: None, error: Some(error.into()) }
+        Self {
+            state: NodeState::Unreachable,
+            status: None,
+            error: Some(error.into()),
+            is_silent: exit_of(error) == Exit::Unreachable,
+            is_broken: matches!(error, CallError::Refused(_)),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     fleet::{Pace, split},
     plan::{Inventory, Partition, Wanted},
-    probe::{Pair, Report, Tolerance, Verdict},
+    probe::{Measured, Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
     wire::{GetCounters, GetHost, Host, Routed},
 };
@@ -176,7 +176,11 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
         None => inventory.nodes.keys().cloned().collect(),
     };
     let mut text = too_busy(report).map(|busy| format!("{busy}\n")).unwrap_or_default();
-    text += &format!("{}{}\n\nmeasured RTT in ms, median\n", in_force(wanted), outside(wanted));
+    text += &format!(
+        "{}{}\n\nmeasured RTT in ms, median of the worst address; ! = not OK\n",
+        in_force(wanted),
+        outside(wanted)
+    );
     let axes = Axis::of(&nodes, wanted.topology.as_ref());
     let by_pair: BTreeMap<_, _> = report.pairs.iter().map(|pair| ((&pair.from, &pair.to), pair)).collect();
     text += &matrix(&axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
@@ -217,7 +221,7 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
         cut |= pair.wanted.is_none() && !pair.arrives;
         heard |= pair.wanted.is_none() && pair.arrives;
         wrong |= pair.verdict != Verdict::Right;
-        medians.extend(pair.measured.iter().find_map(|measured| measured.median));
+        medians.extend(worst(pair).and_then(|measured| measured.median));
     }
     let figure = range(&medians, millis).unwrap_or_else(|| match (cut, heard) {
         (true, _) => "cut".to_owned(),
@@ -227,8 +231,28 @@ fn cell(pairs: &mut dyn Iterator<Item = &Pair>) -> String {
     if wrong { format!("{figure}!") } else { figure }
 }
 
+/// The measurement of the address with the largest error. An address without an answer is the worst.
+fn worst(pair: &Pair) -> Option<&Measured> {
+    let error = |measured: &&Measured| match (pair.wanted, measured.error_ns) {
+        (Some(_), None) => (u64::MAX, false),
+        (_, error) => (error.map_or(0, i64::unsigned_abs), measured.median.is_some()),
+    };
+    pair.measured.iter().rev().max_by_key(error)
+}
+
+/// The address family that does not answer, with a space; empty: no family answers, or all do.
+fn silent_family(pair: &Pair) -> &'static str {
+    let is_silent = |measured: &&Measured| measured.median.is_none();
+    let is_some = |is_v4| pair.measured.iter().filter(is_silent).any(|measured| measured.address.is_ipv4() == is_v4);
+    match (pair.measured.iter().all(|measured| measured.median.is_none()), is_some(true), is_some(false)) {
+        (false, true, false) => "IPv4 ",
+        (false, false, true) => "IPv6 ",
+        _ => "",
+    }
+}
+
 fn row(pair: &Pair) -> Vec<String> {
-    let worst = pair.measured.iter().max_by_key(|measured| measured.error_ns.map(i64::unsigned_abs));
+    let worst = worst(pair);
     let allowed = worst.and_then(|worst| worst.allowed_early_ns.zip(worst.allowed_error_ns));
     let allowed = allowed.map(|(early, late)| format!("-{:.2} to +{:.2}", early as f64 / 1e6, late as f64 / 1e6));
     let wanted_loss = match pair.wanted {
@@ -261,8 +285,44 @@ fn row(pair: &Pair) -> Vec<String> {
             }
             verdict => {
                 let arrived = pair.measured.iter().map(|measured| measured.arrived as usize).sum();
-                format!("{verdict}, {} heard", count(arrived, "request"))
+                format!("{}{verdict}, {} heard", silent_family(pair), count(arrived, "request"))
             }
         },
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::{
+        probe::{Expectation, Expected, Sample, judge},
+        topology::Link,
+    };
+
+    #[test]
+    fn the_matrix_and_the_table_show_the_worst_address_and_the_family_that_does_not_answer() {
+        let link = Link { delay: "50ms".parse().unwrap(), ..Link::default() };
+        let expectation = Some(Expectation::of(&link, &link, Duration::from_secs(1)));
+        let expected = Expected { echo: expectation, request: expectation };
+        let sample = |rtt_ms: &[u64]| {
+            let rtts_ns = rtt_ms.iter().map(|ms| ms * 1_000_000).collect();
+            Sample { sent: 9, rtts_ns, arrived: 9, ..Sample::default() }
+        };
+        let [from, to]: [NodeName; 2] = ["n1", "n2"].map(|name| name.parse().unwrap());
+        let judged = |v4: &[u64], v6: &[u64]| {
+            let samples = ["10.78.0.2", "fd78::2"].map(|address| address.parse().unwrap());
+            let samples = samples.into_iter().zip([sample(v4), sample(v6)]).collect();
+            judge((&from, &to), expected, samples, Tolerance::default(), 200_000)
+        };
+        let slow = judged(&[100; 9], &[120; 9]);
+        assert_eq!(cell(&mut [&slow].into_iter()), "120.0!");
+        assert_eq!(row(&slow)[3], "120.0");
+        let silent = judged(&[100; 9], &[]);
+        assert_eq!(cell(&mut [&silent].into_iter()), "none!");
+        let row = row(&silent);
+        assert_eq!((&*row[3], &*row[6]), ("", "9/18"));
+        assert!(row[7].starts_with("IPv6 un"), "{row:?}");
+    }
 }

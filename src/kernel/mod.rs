@@ -132,7 +132,7 @@ pub struct Interface {
 #[derive(Debug, Error)]
 pub enum KernelError {
     /// No interface has the name.
-    #[error("there is no interface {0}")]
+    #[error("interface {0} does not exist")]
     NoInterface(IfName),
     /// The name is an alternative name of an interface.
     #[error(

@@ -247,6 +247,14 @@ impl LabDirectory {
         Ok(Lab { directory: self.clone(), state })
     }
 
+    /// True if programs of a lab whose keeper was killed still run.
+    pub fn has_orphans(&self) -> bool {
+        let is_there = self.check().is_ok_and(|is_there| is_there);
+        let state = self.last_state().filter(|_| is_there);
+        let programs = state.and_then(|state| ProgramScan::of(&self.0, &state, false).programs().ok());
+        programs.is_some_and(|programs| !programs.is_empty())
+    }
+
     fn find_if_up(&self) -> Result<Option<Lab>, LabError> {
         match self.find() {
             Err(LabError::Down) => Ok(None),

@@ -197,7 +197,7 @@ fn a_lan_is_measured_as_a_lan() {
 fn the_matrix_has_every_node_even_with_nothing_in_force() {
     let lab = Lab::up("uniform-3-rtt0");
     let verified = lab.run(["verify", "--count", "1"]);
-    let (_, matrix) = verified.stdout.split_once("median\n").expect("a title");
+    let (_, matrix) = verified.stdout.split_once("median of the worst address; ! = not OK\n").expect("a title");
     let header: Vec<&str> = matrix.lines().next().unwrap_or_default().split_whitespace().collect();
     assert_eq!(header, ["n1", "n2", "n3"], "{verified}");
     let (_, errors) = verified.stdout.split_once("\nlargest errors, RTT in ms\n").expect("the table of largest errors");

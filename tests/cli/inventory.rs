@@ -192,7 +192,7 @@ fn a_silent_node_without_known_addresses_is_not_reported_as_a_missing_node() {
     --- stderr
     error: n2 did not answer, and the inventory is incomplete; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111) (net.toml:7)
-    hint: see which agents answer: netemctl status
+    hint: restart the agent: netemctl lab restart n2
     hint: for --allow-missing, give `interface` and `addresses` of n2 in the inventory: the topology has n2
     hint: check every node: netemctl inventory check net.toml
     --- exit status: 6

@@ -81,6 +81,21 @@ fn programs_of_a_lab_whose_keeper_was_killed_are_ended_by_down_and_reported_by_u
     wait_until("the program runs", || lab.programs() == ["n1 sleep"]);
     lab.sandbox.kill(lab.keeper());
     wait_until("the agents are gone", || lab.sandbox.processes().is_empty());
+    insta::assert_snapshot!(lab.run(["lab", "status"]), @"
+    --- stdout
+    --- stderr
+    error: no lab is up
+    hint: clean up: netemctl lab down
+    --- exit status: 6
+    ");
+    insta::assert_snapshot!(lab.run(["status"]), @"
+    --- stdout
+    --- stderr
+    error: no inventory is given, and no lab of this user is up (looked in [DIR]/lab)
+    hint: give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE
+    hint: or clean up the lab whose keeper was killed: netemctl lab down
+    --- exit status: 6
+    ");
     insta::assert_snapshot!(lab.run(["lab", "up", "uniform-3-rtt0.toml"]), @"
     --- stdout
     --- stderr

@@ -17,7 +17,7 @@ fn a_keeper_that_is_killed_takes_its_agents_along_and_leaves_room_for_another_la
     insta::assert_snapshot!(lab.run(["status"]), @"
     --- stdout
     --- stderr
-    error: no inventory is given, and no lab is up
+    error: no inventory is given, and no lab of this user is up (looked in [DIR]/lab)
     hint: give an inventory: --inventory FILE, or NETEMCTL_INVENTORY=FILE
     hint: or start a lab on this machine: netemctl lab up TOPOLOGY
     --- exit status: 6
@@ -82,7 +82,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    hint: change the other nodes: --allow-missing
+    hint: restart the agent: netemctl lab restart n2
     --- stderr
     --- exit status: 6
     ");
@@ -105,7 +105,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 did not answer; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents answer: netemctl status
+    hint: restart the agent: netemctl lab restart n2
     hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     ");
@@ -116,7 +116,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
       "error": {
         "message": "n2 did not answer; nothing was changed",
         "hints": [
-          "see which agents answer: netemctl status",
+          "restart the agent: netemctl lab restart n2",
           "leave out nodes that do not answer: --allow-missing"
         ],
         "nodes": {
@@ -127,7 +127,7 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stderr
     error: n2 did not answer; nothing was changed
       n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
-    hint: see which agents answer: netemctl status
+    hint: restart the agent: netemctl lab restart n2
     hint: leave out nodes that do not answer: --allow-missing
     --- exit status: 6
     "#);
@@ -173,7 +173,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
     nothing is in force on 2 nodes; recorded; no node needs a change now
-    left out: n2; to update them, make a change without --only and --allow-missing
+    n2 still has the older state; update: netemctl clear
     --- stderr
     --- exit status: 0
     ");
@@ -187,9 +187,9 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n2; to update them, make a change without --only and --allow-missing
+    n2 still has the older state; update: netemctl clear
 
-    hint: change the other nodes: --allow-missing
+    hint: restart the agent: netemctl lab restart n2
     --- stderr
     --- exit status: 6
     ");
@@ -213,9 +213,9 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
-    left out of the last change: n[2-3]; to update them, make a change without --only and --allow-missing
+    n[2-3] still have the older state; update: netemctl clear
 
-    hint: change the other nodes: --allow-missing
+    hint: restart the agent: netemctl lab restart n2
     --- stderr
     --- exit status: 6
     ");
@@ -231,9 +231,21 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
     nothing is in force on 2 nodes; recorded; no node needs a change now
-    left out: n2; to update them, make a change without --only and --allow-missing
+    n2 still has the older state; update: netemctl clear
     updated, after earlier changes left them out: n3
     --- stderr
     --- exit status: 0
     ");
+}
+
+#[test]
+fn an_agent_without_its_interface_is_broken_and_not_dead() {
+    let lab = Lab::up("uniform-3-rtt0");
+    let _deleted = lab.run(["lab", "exec", "n2", "--", "ip", "link", "del", "db0"]).ended(0);
+    let status = lab.run(["lab", "status"]).ended(6);
+    assert!(status.stdout.contains("fd77::2   broken\n"), "{status}");
+    let remedy = "\nn2: interface db0 does not exist\nrecreate the lab: netemctl lab down && netemctl lab up FILE\n";
+    assert!(status.stdout.ends_with(remedy), "{status}");
+    let status = lab.run(["status"]).ended(6);
+    assert!(status.stdout.contains("broken\n") && !status.stdout.contains("hint: "), "{status}");
 }

@@ -105,7 +105,7 @@ fn the_number_of_packets_that_a_partition_has_cut_is_reported_also_if_it_is_zero
     let _listener = listen(&lab, 2, v4(2), 26257);
     drop(lab.netemctl("partition n2 --port tcp/26275").expect(0));
     assert!(connect(&lab, 1, v4(2), 26257, 5 * WAIT).0.is_ok(), "the partition of another port cut this connection");
-    let nothing = "0 packets: no packet to or from tcp/26275 was sent across it";
+    let nothing = "0 packets: no node sent any to or from tcp/26275 to another side";
     let status = lab.netemctl("status").expect(0).stdout;
     assert!(status.contains(&format!("partition n2 has cut {nothing}")), "{status}");
     let (healed, _) = heal(&lab);

@@ -95,6 +95,7 @@ fn inventory_check_says_what_every_change_would_refuse() {
         "{checked}"
     );
     assert!(checked.contains("n3: interface db0 carries a default route"), "{checked}");
+    assert_eq!(checked.matches("carries a default route").count(), 1, "{checked}");
     let states = lab.netemctl("--json inventory check").expect(5).json();
     let states = ["n1", "n2", "n3"].map(|node| states["nodes"][node]["state"].clone());
     assert_eq!(states, [json!("ok"), json!("refuses"), json!("refuses")]);

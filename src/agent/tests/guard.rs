@@ -245,7 +245,7 @@ fn the_interface_of_another_node_is_not_mistaken_for_the_renamed_interface() {
     let before = kernel.tree.clone();
     let cleared = Wanted { generation: 2, ..topology.cleared(inventory()).unwrap() };
     let error = node.prepare(prepare("b", &topology, &cleared), now()).unwrap_err();
-    assert_eq!(error.message, "there is no interface db0");
+    assert_eq!(error.message, "interface db0 does not exist");
     assert_eq!(node.kernel().tree, before);
 }
 

@@ -114,8 +114,14 @@ impl Check {
                 (None, None, Some(refusal)) => (State::Refuses, Some(refusal.into())),
                 (None, None, None) => (State::Ok, None),
             };
-            let (speed_mbit, warnings) =
-                place.zip(host.as_ref()).map(|(place, host)| look(place, host)).unwrap_or_default();
+            // The dry run tells if the agent refuses a default route.
+            let is_route_judged = match (state, &error) {
+                (State::Ok, _) => untried.is_none(),
+                (State::Refuses, Some(error)) => error.text.contains("default route"),
+                _ => false,
+            };
+            let looked = place.zip(host.as_ref()).map(|(place, host)| look(place, host, is_route_judged));
+            let (speed_mbit, warnings) = looked.unwrap_or_default();
             let checked = Node {
                 state,
                 agent: entry.agent.to_string(),
@@ -185,7 +191,9 @@ fn delays(inventory: &Inventory) -> Option<Topology> {
 }
 
 /// The speed of a node's interface, and warnings about the interface.
-fn look(place: &NodeLocation, host: &Host) -> (Option<u32>, Vec<String>) {
+///
+/// `is_route_judged`: the agent has allowed or refused the default route, so there is no warning about the route.
+fn look(place: &NodeLocation, host: &Host, is_route_judged: bool) -> (Option<u32>, Vec<String>) {
     let Some(interface) = host.interfaces.iter().find(|interface| interface.name == place.interface) else {
         return (None, Vec::new());
     };
@@ -200,7 +208,7 @@ fn look(place: &NodeLocation, host: &Host) -> (Option<u32>, Vec<String>) {
         format!("{address} of interface {name} is not in the inventory: packets to it are neither delayed nor cut")
     });
     let warnings = [
-        interface.carries_default_route.then_some(default_route),
+        (interface.carries_default_route && !is_route_judged).then_some(default_route),
         (!interface.is_up).then_some(down),
         interface.has_xdp.then_some(xdp),
     ];

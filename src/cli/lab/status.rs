@@ -10,7 +10,7 @@ use crate::{
         context::Agents,
         render::{sayings, table},
     },
-    fleet::split,
+    fleet::{CallError, split},
     lab::Member,
     plan::is_link_local,
     topology::NodeName,
@@ -63,13 +63,25 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
     };
     context.answer(&status, || {
         let rows = status.nodes.iter().map(|(node, member)| {
-            let agent = if member.agent == UP { UP } else { "dead" };
+            let agent = match down.get(node) {
+                None => UP,
+                Some(CallError::Refused(_)) => "broken",
+                Some(_) => "dead",
+            };
             vec![node.to_string(), member.database.join(" "), member.management.join(" "), agent.to_owned()]
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(&header, rows);
         let details = sayings(down.iter().map(|(node, error)| (node, error.into())));
-        let note = "the rules of a dead agent stay in force; restart the agent: netemctl lab restart NODE\n";
+        let is_broken = |error: &&CallError| matches!(error, CallError::Refused(_));
+        let broken = down.values().filter(is_broken).count();
+        let mut note = String::new();
+        if broken < down.len() {
+            note += "the rules of a dead agent stay in force; restart the agent: netemctl lab restart NODE\n";
+        }
+        if broken > 0 {
+            note += "recreate the lab: netemctl lab down && netemctl lab up FILE\n";
+        }
         format!("lab {}\n\n{nodes}{}", status.topology, if ok { String::new() } else { format!("\n{details}{note}") })
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Unreachable })

@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     super::{
-        NodeFailure, counters,
+        NodeFailure,
+        apply::older,
+        counters,
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
@@ -50,18 +52,25 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
     if !notes.is_empty() {
         text += &format!("\n{notes}");
     }
-    let details = details(nodes);
+    let is_lab = matches!(fleetwide.inventory, InventoryOrigin::Lab { .. });
+    let details = details(nodes, is_lab);
     if !details.is_empty() {
         text += &format!("\n{details}");
     }
     if !missing.is_empty() {
         text += &format!(
-            "\nleft out of the last change: {}; to update them, make a change without --only and --allow-missing\n",
-            hostlist::fold(missing)
+            "\n{}\n",
+            older(
+                missing,
+                nodes.values().filter_map(|node| node.status.as_ref()).any(|status| status.topology.is_some())
+            )
         );
     }
-    if fleetwide.is_any(NodeState::Unreachable) {
-        text += "\nhint: change the other nodes: --allow-missing\n";
+    let silent: Vec<_> = nodes.iter().filter(|(_, node)| node.is_silent).map(|(name, _)| name).collect();
+    if !silent.is_empty() && is_lab {
+        text += &format!("\nhint: restart the agent: netemctl lab restart {}\n", hostlist::fold(silent));
+    } else if !silent.is_empty() && silent.len() < nodes.len() {
+        text += "\nhint: to change only the nodes that answer, add --allow-missing to apply, set, partition, heal or clear\n";
     }
     text
 }
@@ -115,7 +124,10 @@ fn grouped<K: PartialEq, V>(all: impl IntoIterator<Item = (K, V)>) -> Vec<(K, Ve
 }
 
 fn figures(node: &Node) -> Vec<String> {
-    let Some(status) = &node.status else { return ["", "", "", "unreachable"].map(str::to_owned).to_vec() };
+    let Some(status) = &node.status else {
+        let state = if node.is_broken { "broken" } else { "unreachable" };
+        return ["", "", "", state].map(str::to_owned).to_vec();
+    };
     // A link whose packets affect later packets has its own leaf, so many leaves may have the same parameters.
     let alike = grouped(status.profiles.iter().map(|leaf| (described(&leaf.profile), leaf.nodes)));
     let delays = alike.into_iter().map(|(what, nodes)| format!("{what} ({})", count(nodes.iter().sum(), "node")));
@@ -187,15 +199,15 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
 }
 
 /// The problems of nodes: each problem once, with its nodes.
-fn details(nodes: &BTreeMap<NodeName, Node>) -> String {
+fn details(nodes: &BTreeMap<NodeName, Node>, is_lab: bool) -> String {
     sayings(nodes.iter().flat_map(|(name, node)| {
-        let matters = node.status.iter().flat_map(matters).map(NodeFailure::of);
+        let matters = node.status.iter().flat_map(|status| matters(name, status, is_lab)).map(NodeFailure::of);
         node.error.clone().into_iter().chain(matters).map(move |said| (name, said))
     }))
 }
 
-fn matters(status: &NodeStatus) -> Vec<String> {
-    let mut lines: Vec<String> = drift(status).into_iter().collect();
+fn matters(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Vec<String> {
+    let mut lines: Vec<String> = drift(node, status, is_lab).into_iter().collect();
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     if let Some(left) = status.unconfirmed {
         lines.push(format!("a change is in progress; rolled back in {left:.0} s unless confirmed"));
@@ -205,7 +217,7 @@ fn matters(status: &NodeStatus) -> Vec<String> {
 }
 
 /// The drift of a node in one line: its beginning, its cause, and the repair; `None`: no drift.
-fn drift(status: &NodeStatus) -> Option<String> {
+fn drift(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Option<String> {
     let first = status.drift.first()?;
     let since = status.watch.since.as_ref().map(|since| format!(" since {since}")).unwrap_or_default();
     let cause = status.watch.incidents.iter().rev().find(|incident| incident.what != DRIFTS);
@@ -214,14 +226,25 @@ fn drift(status: &NodeStatus) -> Option<String> {
         0 => String::new(),
         more => format!(" (and {})", count(more, "more step")),
     };
-    let repair = if status.by_hand > 0 || !status.foreign.is_empty() {
-        format!("to repair: {first}{more}")
-    } else if status.topology.is_some() {
-        format!("to repair: netemctl apply TOPOLOGY; missing: {first}{more}")
+    let repair = if !status.foreign.is_empty() {
+        let objects: Vec<&str> = status.foreign.iter().map(|object| object.what.as_str()).collect();
+        let commands: BTreeSet<&str> = status.foreign.iter().map(|object| object.remove.as_str()).collect();
+        let command = |command| {
+            if is_lab { format!("netemctl lab exec {node} -- {command}") } else { format!("on {node}: {command}") }
+        };
+        let commands: Vec<String> = commands.into_iter().map(command).collect();
+        format!(": objects of other programs: {}; remove them: {}", objects.join("; "), commands.join("; "))
+    } else if status.by_hand > 0 {
+        format!(": {first}{more}")
     } else {
-        format!("to repair: repeat the last change, or netemctl clear; missing: {first}{more}")
+        let steps = count(status.drift.len(), "step");
+        let command = match status.topology {
+            Some(_) => "netemctl apply TOPOLOGY",
+            None => "repeat the last change, or netemctl clear",
+        };
+        format!("; {steps} to repair, first: {first}; repair: {command}")
     };
-    Some(format!("drifts{since}{cause}; {repair}"))
+    Some(format!("drift{since}{cause}{repair}"))
 }
 
 /// Lines about events on a node that were not changes by netemctl: recovery, incidents, and failed repairs.
@@ -268,7 +291,29 @@ fn recovery(recovered: &Recovered) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{fleetwide, node, unreachable};
+    use crate::{
+        cli::status::tests::{fleetwide, node, unreachable},
+        plan::ForeignObject,
+    };
+
+    #[test]
+    fn drift_names_its_steps_or_the_foreign_objects_and_the_command_on_the_node() {
+        let name: NodeName = "n2".parse().unwrap();
+        let steps = ["add root qdisc", "build chain 10"].map(str::to_owned).to_vec();
+        let status = NodeStatus { drift: steps, ..node(&name).status.unwrap() };
+        let said = |status: &NodeStatus, is_lab| drift(&name, status, is_lab).unwrap();
+        assert_eq!(
+            said(&status, true),
+            "drift; 2 steps to repair, first: add root qdisc; repair: netemctl apply TOPOLOGY"
+        );
+        let by_hand = NodeStatus { by_hand: 1, ..status.clone() };
+        assert_eq!(said(&by_hand, true), "drift: add root qdisc (and 1 more step)");
+        let [what, remove] = ["qdisc pfifo 8001:", "tc qdisc del dev db0 root"].map(str::to_owned);
+        let foreign = NodeStatus { foreign: vec![ForeignObject { what, remove, within: None }], ..status };
+        let objects = "drift: objects of other programs: qdisc pfifo 8001:; remove them:";
+        assert_eq!(said(&foreign, true), format!("{objects} netemctl lab exec n2 -- tc qdisc del dev db0 root"));
+        assert_eq!(said(&foreign, false), format!("{objects} on n2: tc qdisc del dev db0 root"));
+    }
 
     #[test]
     fn the_overview_fits_eighty_columns_and_shows_nodes_with_the_same_figures_on_one_line() {
@@ -296,8 +341,17 @@ mod tests {
 
         n[2,4,6,8,10,12,14,16,18,20]: no agent: Connection refused (os error 111)
 
-        hint: change the other nodes: --allow-missing
+        hint: restart the agent: netemctl lab restart n[2,4,6,8,10,12,14,16,18,20]
         ");
+        // Without a lab, the hint names the commands with --allow-missing. If no agent answers, there is no such command.
+        let nodes = BTreeMap::from([(name(1), node(&name(1))), (name(2), unreachable(&name(2)))]);
+        let elsewhere =
+            |nodes| Fleetwide { inventory: InventoryOrigin::File { file: "f".to_owned() }, ..fleetwide(nodes) };
+        let drawn = |nodes| draw(&elsewhere(nodes), &Inventory::default(), false);
+        let hint =
+            "hint: to change only the nodes that answer, add --allow-missing to apply, set, partition, heal or clear\n";
+        assert!(drawn(nodes).ends_with(hint));
+        assert!(!drawn(BTreeMap::from([(name(2), unreachable(&name(2)))])).contains("hint"));
         let table = text.lines().take_while(|line| !line.contains("no agent"));
         assert!(table.into_iter().all(|line| line.chars().count() <= 80), "{text}");
     }
