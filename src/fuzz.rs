@@ -132,7 +132,7 @@ pub fn hostlist(bytes: &[u8]) {
 pub fn link_change(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for both_ways in [true, false] {
-        match LinkChange::parse(Source::new("<set>", text), both_ways) {
+        match LinkChange::parse(Source::new(Source::COMMAND_LINE, text), both_ways) {
             Ok(change) => drop(change.over(crate::topology::Link::default()).notation()),
             Err(rejected) => drop(rejected.render(false, 100)),
         }

@@ -218,7 +218,7 @@ fn reach(
     match (listen, tls) {
         (Some(listen), None) => {
             let open = address.filter(|address| !address.ip().is_loopback())?;
-            let message = format!("without TLS the agent would obey everybody who reaches {open}");
+            let message = format!("anyone who reaches {open} could change this node: [tls] is missing");
             let help = "add a [tls] section with the files of `netemctl pki issue`, or listen on 127.0.0.1";
             Some(Finding::new(listen.value().span(), message).help(help))
         }
@@ -308,7 +308,7 @@ mod tests {
         let tls = "[tls]\nca = 'tls/ca.pem'\ncert = 'tls/cert.pem'\nkey = '/etc/key.pem'\n";
         for open in ["0.0.0.0:7946", "10.0.0.7:7946", "[::]:7946", "[::ffff:127.0.0.1]:7946"] {
             let error = read(&format!("listen = '{open}'\n")).unwrap_err();
-            assert_eq!(error, format!("FILE:3:10: without TLS the agent would obey everybody who reaches {open}"));
+            assert_eq!(error, format!("FILE:3:10: anyone who reaches {open} could change this node: [tls] is missing"));
             let config = read(&format!("listen = '{open}'\n{tls}")).unwrap();
             let files = config.tls.unwrap();
             assert_eq!(files.cert, folder.path().join("tls/cert.pem"));

@@ -210,8 +210,7 @@ const MEASUREMENTS: usize = 4;
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// The error for a viewer's call that is not in [`READS`].
-const READ_ONLY: &str =
-    "the certificate is a viewer's, which may only read: use a controller's (netemctl pki issue --controller)";
+const READ_ONLY: &str = "a viewer's certificate is read-only; use a controller's: --tls-dir DIR";
 
 /// Refuses a viewer's call that is not in [`READS`].
 async fn only_reads(request: Request, next: Next) -> Result<Response, ApiError> {

@@ -47,10 +47,11 @@ The config file:
   cert = \"/etc/netemctl/tls/cert.pem\"    # read again when replaced
   key = \"/etc/netemctl/tls/key.pem\"      # mode 0600
 
-Give at least one of socket and listen. Without [tls], listen must be a loopback address.
+Give at least one of socket and listen.
+Without [tls], listen must be a loopback address.
 
-The agent needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to reject. It tries changes in
-a network namespace of its own: this needs user namespaces or CAP_SYS_ADMIN.
+The agent needs CAP_NET_ADMIN to shape, and CAP_NET_RAW to measure and to reject.
+The dry run needs user namespaces or CAP_SYS_ADMIN.
 
 Over ssh, netemctl runs --stdio on hosts without a daemon. It starts a process that keeps the state
 and ends when nothing is in force or scheduled. The config in /etc/netemctl/agent.toml, if there is
@@ -60,7 +61,7 @@ RUST_LOG sets the log level on stderr: error, warn, info (default), debug.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(super) struct Agent {
     /// Config file of the agent
-    #[arg(long, value_name = "FILE", required_unless_present = "stdio")]
+    #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 
     /// Check the config and exit
@@ -81,7 +82,7 @@ pub(super) struct Agent {
     #[arg(long, value_name = "INTERFACE", requires = "stdio")]
     interface: Vec<IfName>,
 
-    /// Interface with an address in this network
+    /// Shape the interface with an address in NETWORK
     #[arg(long, value_name = "NETWORK", requires = "stdio", conflicts_with = "interface")]
     network: Option<IpNetwork>,
 
@@ -116,7 +117,11 @@ const OF_HOST: &str = "/etc/netemctl/agent.toml";
 
 impl Agent {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let Some(config) = self.config else { return self.speak() };
+        let config = match self.config {
+            Some(config) => config,
+            None if self.stdio => return self.speak(),
+            None => return Err(Failure::new(Exit::Usage, "give --config FILE or --stdio")),
+        };
         if self.check {
             return check(context, &config);
         }

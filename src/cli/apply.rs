@@ -34,7 +34,7 @@ pub(super) struct Apply {
     #[arg(value_name = "TOPOLOGY")]
     file: PathBuf,
 
-    /// Remove all changes and partitions
+    /// Also remove all changes and partitions
     #[arg(long)]
     fresh: bool,
 
@@ -228,13 +228,13 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
         0 if wanted.partitions.iter().any(is_cut) => {
             format!("{}; recorded; these nodes were already cut off", in_force(wanted))
         }
-        0 => format!("{}; recorded; no node needs a change now", in_force(wanted)),
+        0 => format!("{}; recorded: kernels already match", in_force(wanted)),
         _ if replaces && wanted.is_clear() => format!("cleared; {} restored", count(nodes, "interface")),
         _ => format!("{}; changed {}, {}", in_force(wanted), count(nodes, "node"), count(steps, "step")),
     };
     let Some(onset) = &outcome.onset else { return text };
     if let Some(spread) = onset.spread().filter(|_| onset.nodes.len() > 1) {
-        text += &format!(", all within {:.1} ms", spread.as_secs_f64() * 1e3);
+        text += &format!("; all switched within {:.1} ms", spread.as_secs_f64() * 1e3);
     }
     if let Some(late) = onset.told_late.values().max() {
         let nodes = hostlist::fold(onset.told_late.keys());
@@ -252,13 +252,16 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
 
 /// A line about the overlays and partitions that earlier commands left in force; empty if there are none.
 fn laid_over(wanted: &Wanted) -> String {
-    let overlays = wanted.overlays.iter().map(|overlay| format!("change {}", overlay.name));
-    let partitions = wanted.partitions.iter().map(|partition| format!("partition {}", partition.name));
-    let names: Vec<_> = overlays.chain(partitions).collect();
-    if names.is_empty() {
-        return String::new();
-    }
-    format!("\nkept from before: {}; remove: netemctl apply --fresh TOPOLOGY", names.join(", "))
+    let overlays: Vec<&str> = wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect();
+    let partitions: Vec<&str> = wanted.partitions.iter().map(|partition| partition.name.as_str()).collect();
+    let line = |noun: &str, names: &[&str], command: &str| match names {
+        [] => String::new(),
+        names => {
+            let list = names.iter().map(|name| format!("{noun} {name}")).collect::<Vec<_>>().join(", ");
+            format!("\nstill in force: {list}; remove: netemctl {command} {}", names.join(" "))
+        }
+    };
+    line("change", &overlays, "unset") + &line("partition", &partitions, "heal")
 }
 
 /// A sentence with the number of packets that an ended partition cut.
@@ -278,7 +281,8 @@ fn exceptions(outcome: &Outcome) -> String {
         text += &format!("\n{}", older(&wanted.missing, wanted.topology.is_some()));
     }
     if !caught_up.is_empty() {
-        text += &format!("\nupdated, after earlier changes left them out: {}", hostlist::fold(caught_up));
+        let have = if caught_up.len() == 1 { "has" } else { "have" };
+        text += &format!("\n{} now {have} the current state again", hostlist::fold(caught_up));
     }
     for (warning, nodes) in
         by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))

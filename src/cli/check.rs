@@ -91,12 +91,13 @@ impl Checked {
 
     fn draw(&self) -> String {
         let Self { file, topology, nodes, zones, warnings } = self;
-        let (nodes, zones) = (count(*nodes, "node"), count(*zones, "zone"));
+        let (nodes, zones) =
+            (count(*nodes, "node"), if *zones == 0 { "no zones".to_owned() } else { count(*zones, "zone") });
         let warnings = match warnings.len() {
             0 => String::new(),
             number => format!(", {}", count(number, "warning")),
         };
-        format!("{file}: topology {topology}, {nodes} in {zones}: ok{warnings}\n")
+        format!("{file}: topology {topology}, {nodes}, {zones}: ok{warnings}\n")
     }
 }
 

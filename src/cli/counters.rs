@@ -43,7 +43,7 @@ pub(super) fn draw(inventory: &Inventory, nodes: &BTreeMap<NodeName, Counted>) -
         .map(|(nodes, peers, [way, traffic, packets])| vec![nodes, format!("{way} {peers}"), traffic, packets]);
     let cuts: Vec<_> = cuts.collect();
     if !cuts.is_empty() {
-        text += &format!("\n{}", table(&["NODE", "CUT", "PACKETS", "DROPPED"], cuts));
+        text += &format!("\n{}", table(&["NODE", "DIRECTION", "PACKETS", "DROPPED"], cuts));
     }
     text
 }
@@ -244,7 +244,7 @@ mod tests {
         NODE    TO      ONE-WAY DELAY  PACKETS  BYTES  LOST  OVERFLOW
         n[1-9]  n[1-9]  75ms           0        0 B    0     0
 
-        NODE    CUT        PACKETS  DROPPED
+        NODE    DIRECTION  PACKETS  DROPPED
         n[1-6]  to n[7-9]  all      0
         n[7-9]  to n[1-6]  all      0
         ");
@@ -254,7 +254,7 @@ mod tests {
         n[1-4,6-9]  n[1-9]      75ms           12         18.2 kB   0     0
         n5          n[1-4,6-9]  75ms           123456789  186.9 GB  0     0
 
-        NODE      CUT        PACKETS  DROPPED
+        NODE      DIRECTION  PACKETS  DROPPED
         n[1-4,6]  to n[7-9]  all      12
         n5        to n[7-9]  all      123456789
         n[7-9]    to n[1-6]  all      12

@@ -172,6 +172,18 @@ impl Failure {
         self
     }
 
+    /// The failure of a dry run of a topology.
+    pub(super) fn of_dry_run(error: TransactionError) -> Self {
+        let refusing = match &error {
+            TransactionError::Nodes { phase: Phase::Prepare, failures, .. } => hostlist::fold(failures.keys()),
+            _ => return error.into(),
+        };
+        match Self::from(error) {
+            conflict if conflict.exit == Exit::Conflict => conflict,
+            failure => Self { message: format!("{refusing} cannot apply this topology"), ..failure },
+        }
+    }
+
     pub(super) fn hint(mut self, hint: impl Display) -> Self {
         self.hints.push(Hint { text: hint.to_string(), option: None });
         self
@@ -220,6 +232,13 @@ impl From<FileReport> for Failure {
     }
 }
 
+impl From<hostlist::HostlistError> for Failure {
+    fn from(malformed: hostlist::HostlistError) -> Self {
+        let help = malformed.help();
+        Self::new(Exit::Usage, malformed).hint(help)
+    }
+}
+
 impl From<LayoutError> for Failure {
     fn from(error: LayoutError) -> Self {
         Self::new(Exit::Refused, error)
@@ -238,7 +257,8 @@ impl From<KeepError> for Failure {
 
 impl From<IdentityError> for Failure {
     fn from(error: IdentityError) -> Self {
-        let hint = "a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR";
+        let hint =
+            "issue a controller's certificate: netemctl pki issue --controller; or name another folder: --tls-dir DIR";
         Self::new(Exit::File, error).hint(hint)
     }
 }

@@ -4,14 +4,14 @@
 
 use std::{
     collections::BTreeMap,
-    env, fmt,
+    env, fmt, io,
     path::{Path, PathBuf},
 };
 
 use serde::Serialize;
 
 use super::{
-    Exit, Failure, NodeFailure, OrFail, exit_of,
+    Exit, Failure, NodeFailure, exit_of,
     failure::{remedy_of_silence, unread},
     topology_file,
 };
@@ -183,7 +183,15 @@ fn carried_by(topology: &Topology) -> Result<Option<InventoryFile>, Failure> {
 /// Reads an inventory file, or the `[inventory]` table of a topology file. Such a topology must be valid as a whole.
 fn read(path: &Path) -> Result<InventoryFile, Failure> {
     let name = path.display().to_string();
-    let text = topology_file::open(path).or_fail(Exit::File, format!("cannot read the inventory {name}"))?;
+    let text = topology_file::open(path).map_err(|error| {
+        let failure = Failure::new(Exit::File, format!("cannot read the inventory {name}: {error}"));
+        match error.kind() {
+            io::ErrorKind::NotFound => {
+                failure.hint(format!("write an inventory: netemctl inventory init HOST... --output {name}"))
+            }
+            _ => failure,
+        }
+    })?;
     if !InventoryFile::is_in_topology(&text) {
         return Ok(InventoryFile::parse(Source::new(name, text))?);
     }

@@ -53,11 +53,11 @@ use self::{
     output::JsonForm,
 };
 
-/// Turn a LAN into the WAN of a topology file, partition it, and measure it
+/// Emulate the WAN of a topology file on a LAN; partition and measure it
 #[derive(Debug, Parser)]
 #[command(name = "netemctl", version, max_term_width = 100, next_help_heading = "Global options", after_long_help = AFTER_HELP)]
 struct Cli {
-    /// Print JSON, errors included (=lines: on one line)
+    /// Print JSON, also for errors (=lines: on one line)
     #[arg(
         long,
         global = true,
@@ -91,7 +91,7 @@ struct Cli {
     )]
     tls_dir: Option<PathBuf>,
 
-    /// Cancel and roll back after this many seconds
+    /// End after this many seconds (changes roll back)
     ///
     /// The exit code is 124 then.
     #[arg(long, global = true, value_name = "SECS", value_parser = seconds)]

@@ -68,9 +68,7 @@ impl Context {
         let printed = self.print(columns, data, &drawn);
         printed.map(|()| Exit::Ok).map_err(|failure| match drawn().lines().next() {
             // The command has done its work, and only stderr can report this.
-            Some(first) => {
-                failure.hint(format!("the command has done its work: {}", first.trim_start_matches(escape::BOLD)))
-            }
+            Some(first) => failure.hint(format!("the command succeeded: {}", first.trim_start_matches(escape::BOLD))),
             None => failure,
         })
     }

@@ -76,7 +76,7 @@ pub(super) fn word_for(wanted: &Wanted, nodes: &BTreeSet<NodeName>) -> String {
 
 /// Draws a table with a line for each overlay.
 pub(super) fn draw(overlays: &[Laid]) -> String {
-    let header = ["CHANGE", "LINKS", "SAYS", "OVER", "TIME LEFT"];
+    let header = ["CHANGE", "LINKS", "PARAMETERS", "REPLACES", "TIME LEFT"];
     let row = |laid: &Laid| {
         let over = match laid.over.as_deref() {
             None => "different links",

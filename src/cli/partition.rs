@@ -19,8 +19,7 @@ const LEAD: Duration = Duration::from_secs(1);
 /// Cut zones or nodes off from each other
 ///
 /// A node reaches only nodes on its own side. Each SIDE is a zone, a node, a hostlist, or several of them separated by
-/// commas. With a / among the words, all words between two slashes are one side. Nodes on no side form one more side,
-/// the rest.
+/// commas. / separates sides of several words: Z1 n4 / Z2. Nodes on no side form one more side, the rest.
 ///
 /// Packets between sides are dropped silently at both ends: new connections, established connections and packets in
 /// flight. Links keep their delays. Partitions add up and heal one by one. Repeating a partition changes nothing. apply
@@ -47,7 +46,9 @@ Drawn sides come from all nodes, or from the nodes that SIDE names; other nodes
 are the rest. netemctl heal NAME ends a partition, netemctl heal ends all.")]
 pub(super) struct Partition {
     /// Zones, nodes or hostlists separated by commas
-    #[arg(value_name = "SIDE", required_unless_present = "generator")]
+    ///
+    /// With a drawn form such as --halves: draw only from these nodes.
+    #[arg(value_name = "SIDE")]
     sides: Vec<String>,
 
     /// Cut packets from the first side to the second only
@@ -89,7 +90,7 @@ pub(super) struct Partition {
     /// Seed of the draw [default: random, and shown]
     ///
     /// The same seed draws the same sides.
-    #[arg(long, value_name = "NUMBER", help_heading = "Drawn sides")]
+    #[arg(long, value_name = "NUMBER", value_parser = whole_number::<u64>, help_heading = "Drawn sides")]
     seed: Option<u64>,
 
     #[command(flatten, next_help_heading = "Fleet")]
@@ -105,11 +106,11 @@ struct Generator {
     #[arg(long)]
     halves: bool,
 
-    /// This many random nodes | all others
-    #[arg(long, value_name = "NUMBER")]
+    /// Cut this many random nodes off
+    #[arg(long, value_name = "NUMBER", value_parser = whole_number::<usize>)]
     minority: Option<usize>,
 
-    /// One node or zone, random or given | all others
+    /// Cut one node or zone off, random or given
     #[arg(long, value_name = "NODE|ZONE", num_args = 0..=1)]
     #[expect(clippy::option_option, reason = "the option may be there without a value")]
     isolate: Option<Option<String>>,
@@ -135,19 +136,22 @@ struct Generator {
 impl Partition {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let draw = self.generator.draw();
+        if draw.is_none() && self.sides.is_empty() {
+            return Err(Failure::new(Exit::Usage, "name sides, or a form such as --halves")
+                .hint("see examples: netemctl partition --help"));
+        }
         if draw.is_some() && self.one_way {
             let hint = "name both sides: netemctl partition --one-way Z1 Z3";
             return Err(Failure::new(Exit::Usage, "--one-way needs named sides: drawn sides have no order").hint(hint));
         }
         if draw.is_none() && self.over.is_some() {
-            let hint = "add drawn sides, such as --halves";
-            return Err(Failure::new(Exit::Usage, "--over needs drawn sides").hint(hint));
+            return Err(Failure::new(Exit::Usage, "--over needs a random form, such as --halves"));
         }
         let is_random = draw.as_ref().is_some_and(Draw::is_random) || self.timing.is_random();
         let seed = match self.seed {
             Some(_) if !is_random => {
-                let hint = "add drawn sides such as --halves, or --flap with --spread";
-                return Err(Failure::new(Exit::Usage, "--seed needs something random").hint(hint));
+                let message = "--seed needs a random form, such as --halves, or --flap with --spread";
+                return Err(Failure::new(Exit::Usage, message));
             }
             Some(seed) => seed,
             // A short seed is easy to type.
@@ -169,6 +173,12 @@ impl Partition {
             wanted.with_partition(request.clone(), inventory)
         })
     }
+}
+
+fn whole_number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse()
+        .map_err(|_| if is_number { format!("{text} is too large") } else { format!("{text} is not a whole number") })
 }
 
 impl Generator {

@@ -138,7 +138,7 @@ pub(super) fn draw(partitions: &[Parted]) -> String {
         let time = timing.as_ref().map(Timed::says).unwrap_or_default();
         [name, sides, packets, effect, &cut, &time].map(String::clone).to_vec()
     };
-    let header = ["PARTITION", "SIDES", "PACKETS", "ARE", "CUT", "TIME"];
+    let header = ["PARTITION", "SIDES", "PACKETS", "MODE", "PACKETS CUT", "TIME"];
     let mut text = table(&header, partitions.iter().map(row));
     for Parted { name, ports, timing, .. } in partitions.iter().filter(|partition| partition.cut == Some(0)) {
         let why = if timing.as_ref().is_some_and(|timing| timing.flap.is_some()) {
@@ -223,12 +223,17 @@ impl Timed {
     fn says(&self) -> String {
         let state = match (self.is_on, self.changes_in, self.flap.is_some()) {
             (false, Some(change), false) => Some(format!("begins in {}", time(change))),
-            (false, Some(change), true) => Some(format!("up, down in {}", time(change))),
-            (true, Some(change), true) => Some(format!("down, up in {}", time(change))),
+            (false, Some(change), true) => Some(format!("healed, cuts again in {}", time(change))),
+            (true, Some(change), true) => Some(format!("cut, heals in {}", time(change))),
             _ => None,
         };
-        let left = self.left.map(|left| format!("{} left", time(left)));
-        state.into_iter().chain(left).collect::<Vec<_>>().join("; ")
+        // The time left includes the wait for the beginning.
+        let is_ahead = !self.is_on && self.flap.is_none();
+        let left = match self.lasts.filter(|_| is_ahead) {
+            Some(lasts) => Some(format!("lasts {}", time(lasts))),
+            None => self.left.map(|left| format!("{} left", time(left))),
+        };
+        state.into_iter().chain(left).collect::<Vec<_>>().join(", ")
     }
 }
 
@@ -238,7 +243,7 @@ fn words(partition: &Partition, wanted: &Wanted) -> Words {
     let effect = match partition.mode {
         Mode::Drop => "dropped".to_owned(),
         Mode::Reject => "rejected".to_owned(),
-        Mode::Loss { loss: share } => format!("lost, {share} of them"),
+        Mode::Loss { loss: share } => format!("{share} lost"),
     };
     [sides(&partition.shape, wanted), packets, effect]
 }
@@ -284,8 +289,11 @@ fn sides(shape: &Shape, wanted: &Wanted) -> String {
 /// The beginning, duration and flapping of a partition, independent of the present time.
 fn schedule(timing: Timing) -> String {
     let seconds = |time_of: Duration| time(time_of.as_secs_f64());
-    let flap = timing.flap.map(|flap| format!("down {}, up {}", seconds(flap.down), seconds(flap.up)));
-    let lasts = timing.lasts.map(|lasts| format!("for {}", seconds(lasts)));
-    let begins = format!("from {} on", timing.begins);
-    [Some(begins), lasts, flap].into_iter().flatten().collect::<Vec<_>>().join(", ")
+    let Timing { begins, lasts, flap } = timing;
+    let when = match lasts {
+        Some(lasts) => format!("{} from {begins}", seconds(lasts)),
+        None => format!("from {begins} on"),
+    };
+    let flap = flap.map(|flap| format!(", {} cut, {} healed in turn", seconds(flap.down), seconds(flap.up)));
+    when + &flap.unwrap_or_default()
 }

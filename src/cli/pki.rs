@@ -20,10 +20,10 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// Make the certificates with which agents and controllers authenticate
+/// Make certificates for agents and controllers
 ///
 /// The PKI folder has a private CA, and a folder with ca.pem, cert.pem and key.pem for each node, the controller and
-/// the viewer. Keep the CA's key secret: whoever has it can change every node.
+/// the viewer. Keep the CA's key secret: its holder can change every node.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 A fleet of nine:
@@ -32,14 +32,15 @@ A fleet of nine:
   ssh root@n1 install -d -m 700 -o netemctl /etc/netemctl/tls
   scp -p ~/.config/netemctl/pki/nodes/n1/*.pem root@n1:/etc/netemctl/tls/
   ssh root@n1 chown -R netemctl: /etc/netemctl/tls
-  then set listen and [tls] in each agent's config (netemctl agent --help)
-  netemctl pki issue n7 --force         a new certificate for n7; copy it to n7")]
+  netemctl pki issue n7 --force         a new certificate for n7; copy it to n7
+
+Then set listen and [tls] in each agent's config (netemctl agent --help).")]
 pub(super) struct PkiArgs {
     #[arg(
         long,
         global = true,
         value_name = "DIR",
-        help = "The folder [env: NETEMCTL_PKI_DIR] [default: ~/.config/netemctl/pki]"
+        help = "PKI folder [env: NETEMCTL_PKI_DIR] [default: ~/.config/netemctl/pki]"
     )]
     dir: Option<PathBuf>,
 
@@ -62,7 +63,7 @@ enum Verb {
     /// Make certificates with their keys
     Issue {
         /// Nodes whose agents get a certificate: n7, n[1-9]
-        #[arg(value_name = "NODE", required_unless_present_any = ["controller", "viewer"])]
+        #[arg(value_name = "NODE")]
         nodes: Vec<String>,
 
         /// Also make a controller's certificate
@@ -95,6 +96,10 @@ impl PkiArgs {
         match self.verb {
             Verb::Init { days, force } => init(context, &store, days, force),
             Verb::Issue { nodes, controller, viewer, host, days, force } => {
+                if nodes.is_empty() && !controller && !viewer {
+                    return Err(Failure::new(Exit::Usage, "name nodes, --controller or --viewer")
+                        .hint("an example: netemctl pki issue 'n[1-9]' --controller"));
+                }
                 let clients = [(controller, Role::Controller), (viewer, Role::Viewer)];
                 let clients = clients.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, role)| role);
                 let requests = requests(&nodes, clients, &host, days)?;
@@ -138,7 +143,7 @@ fn requests(
 ) -> Result<Vec<CertificateRequest>, Failure> {
     let mut names = BTreeSet::<NodeName>::new();
     for list in nodes {
-        for name in hostlist::expand(list).or_misused()? {
+        for name in hostlist::expand(list)? {
             names.insert(name.parse().or_fail(Exit::Usage, format!("`{name}` is not a node's name"))?);
         }
     }
@@ -169,9 +174,19 @@ fn issue(context: &Context, store: &Store, requests: &[CertificateRequest], forc
             let roles: Vec<_> = kept.iter().map(|request| &request.role).collect();
             text += &format!("kept the certificates of {}; --force replaces them\n", describe(&roles));
         }
-        if missing.iter().any(|request| matches!(request.role, Role::Agent(_))) {
-            text += &format!("copy {path}/nodes/NODE to each node, and name its files in the agent's [tls]\n");
-        }
+        let agent = |request: &CertificateRequest| match &request.role {
+            Role::Agent(node) => Some(node.clone()),
+            _ => None,
+        };
+        let nodes: Vec<NodeName> = missing.iter().filter_map(agent).collect();
+        let node = match &nodes[..] {
+            [] => return text,
+            [only] => only.as_str(),
+            _ => "NODE",
+        };
+        text += &format!(
+            "copy {path}/nodes/{node}/ to /etc/netemctl/tls on {node}; set ca, cert and key in [tls] of its config\n"
+        );
         text
     })
 }
@@ -243,7 +258,7 @@ impl State {
             Self::Ok => "ok",
             Self::EndsSoon => "ends soon",
             Self::Expired => "expired",
-            Self::OtherCa => "of another CA",
+            Self::OtherCa => "signed by another CA",
         }
     }
 }
@@ -278,7 +293,7 @@ fn show(context: &Context, store: &Store) -> Result<Exit, Failure> {
         let others = others.into_iter().filter_map(|(name, one)| Some(row(name.to_owned(), one.as_ref()?)));
         let nodes = shown.nodes.iter().map(|(node, one)| row(node.to_string(), one));
         let rows = std::iter::once(row("the CA".to_owned(), &shown.ca)).chain(others).chain(nodes);
-        let table = table(&["OF", "VALID UNTIL", "STATE"], rows);
+        let table = table(&["CERTIFICATE", "VALID UNTIL", "STATE"], rows);
         format!("{}\n\n{table}", shown.directory.display())
     })?;
     Ok(if ok { Exit::Ok } else { Exit::Differs })
@@ -297,7 +312,9 @@ impl From<StoreError> for Failure {
             StoreError::Issued(_) => (Exit::Refused, Some("replace them with --force; list them: netemctl pki show")),
             StoreError::NoCa(_) => (Exit::File, Some("make one: netemctl pki init; or name another folder with --dir")),
             StoreError::Authority(AuthorityError::Host(_) | AuthorityError::Outlives(_)) => (Exit::Usage, None),
-            StoreError::File(cause, _) => (Exit::of_io(cause), None),
+            StoreError::Read(cause, _) | StoreError::Create(cause, _) => {
+                (Exit::of_io(cause), Some("choose another folder: --dir DIR"))
+            }
             StoreError::Open(..) | StoreError::Authority(_) | StoreError::Key(_) | StoreError::Odd(_) => {
                 (Exit::File, None)
             }

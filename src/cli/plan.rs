@@ -132,7 +132,7 @@ impl Plan {
             // A dry run locks no node, so it needs no cleanup after an interrupt.
             let never = CancellationToken::new();
             let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
-            Ok(Box::pin(fleet.dry_run(&Edit::replacing(), &never, edit)).await?)
+            Box::pin(fleet.dry_run(&Edit::replacing(), &never, edit)).await.map_err(Failure::of_dry_run)
         });
         let preview = preview.map_err(unreached)?;
         let changed = !preview.is_empty();

@@ -23,8 +23,8 @@ pub(super) fn warning<'a>(nodes: impl IntoIterator<Item = (&'a NodeName, &'a Rou
         forwarders => format!(" {forwarders} can forward packets of other hosts there."),
     };
     Some(format!(
-        "warning: the routes of {senders} lead to networks behind {routers}. Packets to these networks are neither delayed \
-         nor cut nor measured.{forward}\n"
+        "warning: packets of {senders} to other networks go through {routers}; netemctl does not delay, cut or measure \
+         these packets.{forward}\n"
     ))
 }
 
@@ -38,7 +38,7 @@ mod tests {
         let routed = |through: &str, forwards| Routed { through: [node(through)].into(), forwards };
         let nodes = [(node("h1"), routed("h2", true)), (node("h2"), routed("h1", false))];
         let warned = warning(nodes.iter().map(|(node, routed)| (node, routed))).unwrap();
-        assert!(warned.starts_with("warning: the routes of h[1-2] lead to networks behind h[1-2]."), "{warned}");
+        assert!(warned.starts_with("warning: packets of h[1-2] to other networks go through h[1-2];"), "{warned}");
         assert!(warned.contains(" h1 can forward "), "{warned}");
         assert_eq!(warning([]), None);
     }

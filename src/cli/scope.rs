@@ -8,7 +8,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, OrFail,
+    Exit, Failure,
     timing::{dice, time_limit},
 };
 use crate::{
@@ -49,9 +49,14 @@ impl ScopeOptions {
     pub(super) fn scope(&self, nodes: &BTreeMap<NodeName, NodeEntry>) -> Result<Scope, Failure> {
         let mut only = BTreeSet::new();
         for word in &self.only {
-            for name in hostlist::expand(word).or_misused()? {
+            for name in hostlist::expand(word)? {
                 let node = NodeName::try_from(name.clone()).ok().filter(|node| nodes.contains_key(node));
-                only.insert(node.ok_or_else(|| Failure::no_node(name, nodes.keys()))?);
+                let node = node.ok_or_else(|| {
+                    let nodes = hostlist::fold(nodes.keys());
+                    let message = "--only takes nodes, not zones: no node is called";
+                    Failure::new(Exit::Usage, format!("{message} {name}; the nodes are {nodes}"))
+                })?;
+                only.insert(node);
             }
         }
         let only = (!only.is_empty()).then_some(only);

@@ -34,7 +34,7 @@ pub(super) struct Set {
     /// Zones, nodes or hostlists separated by commas; * for all
     from: String,
 
-    /// The other end, written in the same way
+    /// Other end of the links; same forms as FROM
     to: String,
 
     /// Link parameter as in a topology file, such as loss=5%
@@ -62,7 +62,7 @@ pub(super) struct Set {
 
 impl Set {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let change = LinkChange::parse(Source::new("<set>", self.parameters.concat()), !self.one_way);
+        let change = LinkChange::parse(Source::new(Source::COMMAND_LINE, self.parameters.concat()), !self.one_way);
         // The parsed text is made from the command line, so an error in the text is a usage error.
         let change = change.map_err(|rejected| Failure { exit: Exit::Usage, ..rejected.into() })?;
         let Self { from, to, one_way, lasts, name, scope, .. } = self;

@@ -93,7 +93,7 @@ fn links(topology: &Topology) -> String {
             rows.push(row(format!("and {more} more")));
         }
     }
-    table(&["LINKS", "ONE-WAY DELAY", "ALSO"], rows)
+    table(&["LINKS", "ONE-WAY DELAY", "OTHER PARAMETERS"], rows)
 }
 
 /// The parameters of a link except its delay, as in a topology file, with notes about the implicit behaviour.
@@ -102,7 +102,7 @@ fn others(link: &Link) -> String {
     let order = match (link.jitter, link.reorder) {
         (None, _) | (_, Some(Reorder::Jitter)) => None,
         (Some(_), None) => Some("packets keep their order"),
-        (Some(_), Some(Reorder::Undelayed(_))) => Some("the other packets keep their order"),
+        (Some(_), Some(Reorder::Undelayed(_))) => Some("packets that are not reordered keep their order"),
     };
     let rate = link.rate.map(|_| match link.rate_per {
         RatePer::Node => "each pair of nodes has its own rate",

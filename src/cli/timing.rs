@@ -26,7 +26,7 @@ pub(super) struct TimingOptions {
 
     /// Randomise the times of --flap by up to this share
     ///
-    /// The share is of the shorter of DOWN and UP, and at most 50%.
+    /// At most 50% of DOWN or UP, whichever is shorter.
     #[arg(long, value_name = "PERCENT", requires = "flap", value_parser = spread)]
     spread: Option<u8>,
 
@@ -65,11 +65,11 @@ impl TimingOptions {
         };
         if at.is_some() && begins < now.after(lead) {
             let when = match now.since(begins) {
-                Some(ago) => format!("{} ago", time(ago.as_secs_f64())),
+                Some(ago) => format!("in the past ({} ago)", time(ago.as_secs_f64())),
                 None => format!("in {}", time(begins.since(now).unwrap_or_default().as_secs_f64())),
             };
-            let needs = format!("the nodes need {} to prepare", time(lead.as_secs_f64()));
-            let failure = Failure::new(Exit::Usage, format!("--at is {when}; {needs}"));
+            let give = format!("give a time at least {} ahead", time(lead.as_secs_f64()));
+            let failure = Failure::new(Exit::Usage, format!("--at is {when}; {give}"));
             return Err(failure.hint("omit --at to begin at once"));
         }
         let flap = flap.map(|(down, up)| Flap { down, up, spread: spread.unwrap_or(0), seed });
@@ -85,7 +85,9 @@ pub(super) fn dice() -> Dice {
 fn at(text: &str) -> Result<At, String> {
     match text.strip_prefix('+') {
         Some(time) => time_limit(time).map(At::In),
-        None => text.parse().map(At::On).map_err(|error: crate::plan::MomentError| format!("{error}, or +5s")),
+        None => {
+            text.parse().map(At::On).map_err(|_| format!("{text} is not a time; write +5s, or 2026-11-22T10:46:00Z"))
+        }
     }
 }
 
@@ -170,9 +172,9 @@ mod tests {
         assert_eq!(begins("+5s").unwrap(), Some(NOW.after(Duration::from_secs(5))));
         assert_eq!(begins("1970-01-01T00:20:00Z").unwrap(), Some(Moment::from_nanos(1_200_000_000_000)));
         let late = begins("1970-01-01T00:16:00Z").unwrap_err();
-        assert_eq!(late.message, "--at is 40 s ago; the nodes need 0.5 s to prepare");
+        assert_eq!(late.message, "--at is in the past (40 s ago); give a time at least 0.5 s ahead");
         let soon = begins("+100ms").unwrap_err();
-        assert_eq!(soon.message, "--at is in 0.1 s; the nodes need 0.5 s to prepare");
+        assert_eq!(soon.message, "--at is in 0.1 s; give a time at least 0.5 s ahead");
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub(super) fn open(path: &Path) -> io::Result<String> {
 fn text_of(input: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
     // One byte more than is allowed tells a file that is too large, however large it is.
-    input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+    input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::IsADirectory => io::Error::new(error.kind(), "it is a folder; name a file"),
+        _ => error,
+    })?;
     if bytes.len() > MAX_FILE_BYTES {
         // Cut anywhere, even inside a character. The parser refuses it for its size.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());

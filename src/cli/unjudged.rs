@@ -14,7 +14,7 @@ use crate::{
 pub(super) fn too_busy(report: &Report) -> Option<String> {
     (report.busy > 0).then(|| {
         format!(
-            "too busy to measure: {} of {} not judged, a machine's timers were up to {:.1} ms late\n\
+            "{} of {} not judged: a machine is busy (timers up to {:.1} ms late)\n\
              Stop other work on the machines, then run netemctl verify again.\n",
             report.busy,
             count(report.pairs.len(), "pair"),

@@ -29,16 +29,16 @@ const LISTED: usize = 10;
 ///
 /// Measures every ordered pair by ICMP echo, on every address. A pair is right if its median RTT is within the
 /// tolerance and at most one request in ten is lost. A pair that a partition cuts is right if nothing arrives. Jitter,
-/// slots and low rates widen the tolerance; configured loss widens the allowed loss. Wrong pairs are measured up to
-/// three more times and judged by all answers together. Exit code 4: a pair is wrong.
+/// slots and low rates widen the tolerance; configured loss widens the allowed loss. verify measures wrong pairs up to
+/// three more times and uses all answers. Exit code 4: a pair is wrong.
 ///
 /// A pair is filtered if a firewall of one of its nodes dropped the missing packets. The output names the node.
 ///
 /// The agents measure how late their own timers are. If a machine is late, requests are sent more slowly. A pair is
 /// busy if the lateness explains its error.
 ///
-/// Each agent also listens for requests, so one-way cuts are distinguished from two-way cuts. The matrix shows heard
-/// where only the way back is cut. Partitions by port are not measured.
+/// Each agent also listens for requests, so one-way cuts are distinguished from two-way cuts. `heard` in the
+/// matrix: requests arrive, answers are cut. Partitions by port are not measured.
 #[derive(Debug, clap::Args)]
 pub(super) struct Verify {
     /// Echo requests to each address
@@ -47,11 +47,11 @@ pub(super) struct Verify {
 
     /// Tolerance in percent of the wanted RTT
     ///
-    /// The least tolerance is 1 ms, or less on a quiet network.
+    /// At least 1 ms; on a quiet network, less is possible.
     #[arg(long, default_value_t = 2.0, value_name = "PERCENT", value_parser = percent)]
     tolerance: f64,
 
-    /// Leave out nodes that do not answer or are behind
+    /// Leave out nodes that do not answer or are outdated
     #[arg(long)]
     allow_missing: bool,
 }
@@ -122,9 +122,8 @@ impl Verify {
             let overflowed = Overflow::between(&wanted.inventory, &before, &after);
             let routed = hosts.into_iter().filter_map(routed).collect();
             if !fleet.wanted().await?.is_equivalent_to(&wanted) {
-                return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement").hint(
-                    "a time limit may have ended, or another controller made a change; run netemctl verify again",
-                ));
+                return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
+                    .hint(why_it_changed(&wanted)));
             }
             Ok((wanted, fleet, report, overflowed, routed))
         })?;
@@ -158,11 +157,25 @@ impl Verify {
     }
 }
 
+/// A hint after a change during the measurement.
+fn why_it_changed(wanted: &Wanted) -> String {
+    let flaps = |partition: &&Partition| partition.timing.is_some_and(|timing| timing.flap.is_some());
+    match wanted.partitions.iter().find(flaps) {
+        Some(Partition { name, .. }) => format!("partition {name} flaps; heal it first: netemctl heal {name}"),
+        None => {
+            "a time limit may have ended, or another controller made a change; run netemctl verify again".to_owned()
+        }
+    }
+}
+
 /// The label of the measurement in progress messages.
 fn measuring(pairs: &str, Pace { slow, is_repeat, .. }: Pace) -> String {
-    let again = if is_repeat { " again where in doubt" } else { "" };
-    let slow = if slow > 1 { format!(" ({slow} times slower, as a machine is busy)") } else { String::new() };
-    format!("measuring {pairs}{again}{slow}")
+    let slow = match slow {
+        0 | 1 => String::new(),
+        2 => " (at half speed: a machine is busy)".to_owned(),
+        slow => format!(" (at 1/{slow} of the speed: a machine is busy)"),
+    };
+    if is_repeat { format!("measuring unclear pairs again{slow}") } else { format!("measuring {pairs}{slow}") }
 }
 
 /// The partitions that cut some ports only.
@@ -199,7 +212,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     };
     let is_random = report.pairs.iter().any(is_widened);
     let wider = if is_random { ", wider where jitter, slots or low rates require it" } else { "" };
-    let tolerance = format!("(tolerance {} % or {:.2} ms{wider})", share * 100.0, floor_ns as f64 / 1e6);
+    let tolerance = format!("(tolerance {} %, at least {:.2} ms{wider})", share * 100.0, floor_ns as f64 / 1e6);
     for Partition { name, ports, .. } in by_port(wanted) {
         let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
         text += &format!("\npartition {name} not measured: verify cannot test ports ({})\n", ports.join(", "));

@@ -88,7 +88,9 @@ impl CallError {
             Self::Refused(error) => error.to_string(),
             Self::Untrusted { why, .. } => why.to_string(),
             Self::NoIdentity { .. } => {
-                "requires TLS, without a certificate here (--tls-dir; netemctl pki issue --controller)".to_owned()
+                "no controller certificate; name its folder: --tls-dir DIR; or issue one: netemctl pki issue \
+                 --controller"
+                    .to_owned()
             }
             Self::NoFiles { .. } => {
                 "not asked: this process has too many open files; raise the limit: ulimit -n".to_owned()

@@ -155,7 +155,7 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
     let common: [_; 5] = std::array::from_fn(shared);
     let mut text = format!(
         "# Inventory from the agents' answers (netemctl {}). An asterisk marks the proposed interface of each node.\n\
-         # Review them, then run `netemctl inventory check` on this file. docs/inventory.md describes the format.\n\n",
+         # Check this file: netemctl inventory check FILE. docs/inventory.md describes the format.\n\n",
         env!("CARGO_PKG_VERSION")
     );
     let defaults: Vec<_> = common.iter().flatten().filter(|key| **key != ("host", "\"{node}\"")).collect();
@@ -184,7 +184,7 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         let file = |path: &std::path::Path| quoted(&path.display().to_string());
         text += &format!("[tls]\nca = {}\ncert = {}\nkey = {}\n\n", file(ca), file(cert), file(key));
     }
-    text + "# Zones, while no topology with zones is in force:\n# [zones]\n# Z1 = \"n[1-3]\"\n"
+    text + "# Zones for partition and set, used until a topology with zones is applied:\n# [zones]\n# Z1 = \"n[1-3]\"\n"
 }
 
 /// One interface of a host, as a comment.

@@ -196,7 +196,7 @@ impl<'d, 't> Gathering<'d, 't> {
             if let Some((other, earlier)) = self.agents.insert(agent.clone(), (node.clone(), place.clone())) {
                 let finding =
                     Finding::new(place.clone(), format!("`{other}` and `{node}` have the same agent: {agent}"))
-                        .help("each node needs its own agent: write `{node}` in the text, or a hostlist");
+                        .help("each node needs its own agent: write `{node}` or a hostlist in `host` or `socket`");
                 let same = earlier == place;
                 let finding = if same { finding } else { finding.related(earlier, format!("`{other}`")) };
                 return Err(finding.report(&mut self.findings));
@@ -289,7 +289,7 @@ fn own_or_default<'k, T>(
 
 fn repeated(node: &NodeName, word: &Word<'_>, earlier: Range<usize>) -> Finding {
     let finding = Finding::new(word.span(), format!("the node `{node}` is twice in `nodes`"))
-        .help("a node has one entry; what several have in common is in the entry of a hostlist, or in `[defaults]`");
+        .help("a node has one entry; put values of several nodes into a hostlist entry or `[defaults]`");
     if earlier == word.span() {
         finding.label("twice here")
     } else {

@@ -66,9 +66,12 @@ pub enum Mismatch {
     },
     /// The agent's config does not allow the interface.
     #[error(
-        "its agent's config does not allow interface {interface}, but {}; add it to `interfaces` there if it is dedicated \
-         to the database",
-        if .allowed.is_empty() { "no interface of the host".to_owned() } else { names(.allowed) }
+        "the agent's config allows {}add {interface} to `interfaces` in that config",
+        if .allowed.is_empty() {
+            "no interface of the host; ".to_owned()
+        } else {
+            format!("{0}, not {interface}; use {0}, or ", names(.allowed))
+        }
     )]
     NotAllowed {
         /// The interface.

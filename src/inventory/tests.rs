@@ -143,8 +143,7 @@ fn a_mismatch_has_a_reason_and_a_remedy() {
     let foreign = HostInterface { is_allowed: false, ..interface("eno1", &["10.20.0.1/16"]) };
     assert_eq!(
         say(host("n1", vec![foreign, interface("eno2", &["10.21.0.1/16"])])),
-        "its agent's config does not allow interface eno1, but eno2; add it to `interfaces` there if it is dedicated to \
-         the database"
+        "the agent's config allows eno2, not eno1; use eno2, or add eno1 to `interfaces` in that config"
     );
 }
 

@@ -138,8 +138,8 @@ impl Layout {
     pub(super) fn names(&self) -> String {
         let nodes: Vec<&NodeName> = self.members.iter().map(|member| &member.node).collect();
         let zones: Vec<&ZoneName> = self.zones.keys().collect();
-        let zones = if zones.is_empty() { String::new() } else { format!(", its zones {}", hostlist::fold(&zones)) };
-        format!("{}{zones}", hostlist::fold(&nodes))
+        let zones = if zones.is_empty() { String::new() } else { format!("zones: {}; ", hostlist::fold(&zones)) };
+        format!("{zones}nodes: {}", hostlist::fold(&nodes))
     }
 
     /// The inventory of the lab. The agents' addresses are Unix sockets in `directory`.

@@ -133,7 +133,7 @@ pub enum LabError {
     #[error(transparent)]
     Hostlist(#[from] hostlist::HostlistError),
     /// A file of the lab cannot be read or written.
-    #[error("{path}: {error}")]
+    #[error("cannot use {path}: {error}")]
     Directory {
         /// The path.
         path: PathBuf,
@@ -165,7 +165,7 @@ pub enum LabError {
     #[error("the lab has no controller host")]
     NoController,
     /// No node or zone has the name.
-    #[error("the lab has no node `{node}`; its nodes are {known}")]
+    #[error("no zone or node is called {node}; {known}")]
     NoNode {
         /// The unknown name.
         node: String,

@@ -76,9 +76,12 @@ pub enum StoreError {
     /// The file is not a certificate of netemctl.
     #[error("{0} is not a netemctl certificate")]
     Odd(PathBuf),
-    /// A file cannot be read or written.
-    #[error("{path}: {0}", path = .1.display())]
-    File(#[source] io::Error, PathBuf),
+    /// A file cannot be read.
+    #[error("cannot read {path}: {0}", path = .1.display())]
+    Read(#[source] io::Error, PathBuf),
+    /// A file or folder cannot be created.
+    #[error("cannot create {path}: {0}", path = .1.display())]
+    Create(#[source] io::Error, PathBuf),
 }
 
 impl Store {
@@ -173,7 +176,7 @@ impl Store {
         let folder = self.0.join(NODES);
         let entries = if_exists(fs::read_dir(&folder));
         let entries: io::Result<Vec<_>> = entries.and_then(|entries| entries.into_iter().flatten().collect());
-        let entries = entries.map_err(|error| StoreError::File(error, folder))?;
+        let entries = entries.map_err(|error| StoreError::Read(error, folder))?;
         // Other entries of the folder are ignored.
         Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
     }
@@ -185,7 +188,7 @@ impl Store {
         }
         check_private(&self.0)?;
         let certificate = folder.join(CERTIFICATE_FILE);
-        let text = fs::read_to_string(&certificate).map_err(|error| StoreError::File(error, certificate))?;
+        let text = fs::read_to_string(&certificate).map_err(|error| StoreError::Read(error, certificate))?;
         let key = identity::secret(&folder.join(KEY_FILE))?;
         Ok(Authority::open(text, String::from_utf8_lossy(&key).into_owned())?)
     }
@@ -194,14 +197,14 @@ impl Store {
         let path = folder.join(CERTIFICATE_FILE);
         let text = fs::read(&path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound if folder == self.0.join(CA) => StoreError::NoCa(self.0.clone()),
-            _ => StoreError::File(error, path.clone()),
+            _ => StoreError::Read(error, path.clone()),
         })?;
         CertificateDer::from_pem_slice(&text).map_err(|_| StoreError::Odd(path))
     }
 
     /// Writes a folder with these files atomically.
     fn place(&self, target: &Path, files: &[(&str, &str, u32)], force: bool) -> Result<(), StoreError> {
-        let failed = |error| StoreError::File(error, target.into());
+        let failed = |error| StoreError::Create(error, target.into());
         let private = || fs::Permissions::from_mode(0o700);
         let beside = || tempfile::Builder::new().prefix(".new-").permissions(private()).tempdir_in(&self.0);
         let staged = beside().map_err(failed)?;
@@ -237,12 +240,12 @@ impl Store {
 /// Makes a folder with mode 0700. Fails if an existing folder is open to other users.
 fn make_private(folder: &Path) -> Result<(), StoreError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.map_err(|error| StoreError::File(error, folder.into()))?;
+    made.map_err(|error| StoreError::Create(error, folder.into()))?;
     check_private(folder)
 }
 
 fn check_private(folder: &Path) -> Result<(), StoreError> {
-    let metadata = fs::metadata(folder).map_err(|error| StoreError::File(error, folder.into()))?;
+    let metadata = fs::metadata(folder).map_err(|error| StoreError::Read(error, folder.into()))?;
     let mode = metadata.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(StoreError::Open(folder.into(), mode));

@@ -180,7 +180,7 @@ mod tests {
 
     /// A valid document with an inventory, an overlay and a partition that flaps.
     fn document() -> Wanted {
-        let change = LinkChange::parse(Source::new("<set>", "rtt = '10ms'"), true).unwrap();
+        let change = LinkChange::parse(Source::new(Source::COMMAND_LINE, "rtt = '10ms'"), true).unwrap();
         let request =
             OverlayRequest { name: None, from: "n1".into(), to: "n2".into(), both_ways: true, change, lasts: None };
         let mut wanted = Wanted::default().with_overlay(request, inventory()).unwrap();
@@ -227,8 +227,12 @@ mod tests {
         let twice = refused(|wanted| wanted.overlays.push(wanted.overlays[0].clone()));
         assert_eq!(twice, "two partitions or two changes have the name `n1:n2:delay`");
         for name in ["", "a b"] {
-            assert!(refused(|wanted| wanted.partitions[0].name = name.into()).contains("is no name for a partition"));
-            assert!(refused(|wanted| wanted.overlays[0].name = name.into()).contains("is no name for a change"));
+            assert!(
+                refused(|wanted| wanted.partitions[0].name = name.into()).contains(&format!("invalid name \"{name}\""))
+            );
+            assert!(
+                refused(|wanted| wanted.overlays[0].name = name.into()).contains(&format!("invalid name \"{name}\""))
+            );
         }
         let unknown = refused(|wanted| wanted.overlays[0].to = side("n9"));
         assert!(unknown.contains("there is no node n9"), "{unknown}");

@@ -87,12 +87,12 @@ impl Draw {
         dice.shuffle(&mut units);
         match self {
             Self::Halves => {
-                at_least(2, "halves need")?;
+                at_least(2, "--halves")?;
                 let rest = units.split_off(has / 2);
                 Ok(Shape::Sides { sides: vec![union(&units), union(&rest)] })
             }
             Self::Minority(number) => {
-                at_least(3, "a minority needs")?;
+                at_least(3, "--minority")?;
                 if !(1..=(has - 1) / 2).contains(number) {
                     return Err(DrawError::NoMinority { number: *number, has, over });
                 }
@@ -100,17 +100,17 @@ impl Draw {
                 Ok(Shape::Sides { sides: vec![union(&units), union(&rest)] })
             }
             Self::Isolate(_) => {
-                at_least(1, "isolating one needs")?;
+                at_least(1, "--isolate")?;
                 Ok(Shape::Sides { sides: vec![named.unwrap_or_else(|| units.swap_remove(0))] })
             }
             Self::IsolateEach => {
-                at_least(1, "isolating each needs")?;
+                at_least(1, "--isolate-each")?;
                 // Sorting undoes the shuffle, so that the result does not depend on the seed.
                 units.sort();
                 Ok(Shape::Sides { sides: units })
             }
             Self::Bridge(_) => {
-                at_least(3, "a bridge needs")?;
+                at_least(3, "--bridge")?;
                 let bridge = named.unwrap_or_else(|| units.swap_remove(0));
                 for unit in &mut units {
                     unit.retain(|node| !bridge.contains(node));
@@ -124,13 +124,13 @@ impl Draw {
                 Ok(Shape::Sides { sides: [units, rest].map(|half| &union(&half) | &bridge).into() })
             }
             Self::Ring => {
-                at_least(4, "a ring of overlapping majorities needs")?;
+                at_least(4, "--ring")?;
                 // The smallest number of neighbours on each side that gives a majority.
                 let reach = (has / 2).div_ceil(2);
                 Ok(Shape::Ring { order: units, reach })
             }
             Self::Random => {
-                at_least(2, "random sides need")?;
+                at_least(2, "--random")?;
                 let count = 2 + dice.below(has.min(MOST_SIDES) - 1);
                 let rest = units.split_off(count);
                 for unit in rest {
@@ -159,9 +159,9 @@ impl fmt::Display for Over {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DrawError {
     /// There are too few units for this kind of draw.
-    #[error("{what} at least {needs} {over}, and there are {has} to draw from")]
+    #[error("{what} needs at least {needs} {over}; there are {has}")]
     TooFew {
-        /// The beginning of the message: the subject and the verb.
+        /// The option of the draw.
         what: &'static str,
         /// The minimum number of units.
         needs: usize,
@@ -171,7 +171,7 @@ pub enum DrawError {
         over: Over,
     },
     /// The requested minority is zero, or at least half of the units.
-    #[error("{number} of {has} {over} are no minority: 1 to {} are", (.has - 1) / 2)]
+    #[error("a minority of {has} {over} has 1 to {} {over}, not {number}", (.has - 1) / 2)]
     NoMinority {
         /// The requested number of units.
         number: usize,
@@ -217,7 +217,10 @@ mod tests {
             assert!(matches!(draw(&kind, least - 1, 1), Err(DrawError::TooFew { .. })), "{kind:?}");
             assert!(draw(&kind, least, 1).is_ok(), "{kind:?}");
         }
-        assert_eq!(draw(&Draw::Minority(5), 9, 1).unwrap_err().to_string(), "5 of 9 nodes are no minority: 1 to 4 are");
+        assert_eq!(
+            draw(&Draw::Minority(5), 9, 1).unwrap_err().to_string(),
+            "a minority of 9 nodes has 1 to 4 nodes, not 5"
+        );
         assert!(draw(&Draw::Minority(0), 9, 1).is_err());
         assert!(draw(&Draw::Minority(2), 4, 1).is_err());
     }

@@ -133,9 +133,7 @@ impl Overlay {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OverlayError {
     /// The name is empty, is too long, or has a character that is not allowed.
-    #[error(
-        "`{0}` is no name for a change; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with --name"
-    )]
+    #[error("invalid name \"{0}\": --name takes 1 to {MAX_NAME_CHARS} characters without white space")]
     Name(String),
     /// A node of the overlay is not in the inventory.
     #[error("there is no node {0}, but a change in force applies to it; remove the change with netemctl unset")]
@@ -167,7 +165,7 @@ mod tests {
     }
 
     fn request(from: &str, to: &str, both_ways: bool) -> OverlayRequest {
-        let change = LinkChange::parse(Source::new("<set>", "delay = '5ms'"), both_ways).unwrap();
+        let change = LinkChange::parse(Source::new(Source::COMMAND_LINE, "delay = '5ms'"), both_ways).unwrap();
         OverlayRequest { name: None, from: from.into(), to: to.into(), both_ways, change, lasts: None }
     }
 

@@ -276,10 +276,7 @@ impl Shape {
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartitionError {
     /// The name is empty, is too long, or has a character that is not allowed.
-    #[error(
-        "`{0}` is no name for a partition; choose one of 1 to {MAX_NAME_CHARS} characters without white space, with \
-         --name"
-    )]
+    #[error("invalid name \"{0}\": --name takes 1 to {MAX_NAME_CHARS} characters without white space")]
     Name(String),
     /// A node is not in the inventory.
     #[error("there is no node {0}")]

@@ -9,7 +9,7 @@ use super::Moment;
 
 /// The error for a text that is not a moment.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("`{0}` is no time: write it as in 2026-11-22T10:46:00Z or 2026-11-22T11:46:00+01:00")]
+#[error("`{0}` is not a time; write it as in 2026-11-22T10:46:00Z or 2026-11-22T11:46:00+01:00")]
 pub struct MomentError(String);
 
 impl FromStr for Moment {

@@ -164,8 +164,8 @@ impl Step {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AddRoot => write!(f, "take the interface: root htb"),
-            Self::RemoveRoot => write!(f, "give the interface back: remove root htb"),
+            Self::AddRoot => write!(f, "add root qdisc htb"),
+            Self::RemoveRoot => write!(f, "remove root qdisc htb"),
             Self::AddHook => write!(f, "add the ingress hook (clsact)"),
             Self::RemoveHook => write!(f, "remove the ingress hook (clsact)"),
             Self::AddClass { class, profile: None } => write!(f, "add class {class:x}, undelayed"),
@@ -173,15 +173,17 @@ impl fmt::Display for Step {
             Self::AddClass { class, profile: Some(profile) } => write!(f, "add class {class:x}: {profile}"),
             Self::RemoveClass { class, profile: Some(profile) } => write!(f, "remove class {class:x}: {profile}"),
             Self::ChangeLeaf { class, from, to } => write!(f, "change class {class:x} in place: {from} → {to}"),
-            Self::AddPass { direction, .. } => write!(f, "never touch neighbour discovery at {direction}"),
-            Self::RemovePass { direction, .. } => write!(f, "remove the neighbour-discovery filters at {direction}"),
+            Self::AddPass { direction, .. } => write!(f, "add pass filters for neighbour discovery at {direction}"),
+            Self::RemovePass { direction, .. } => {
+                write!(f, "remove pass filters for neighbour discovery at {direction}")
+            }
             Self::BuildChain { chain, routes } => write!(f, "build chain {chain}: {} addresses", routes.len()),
             Self::DropChain { chain, routes } => write!(f, "drop chain {chain}: {} addresses", routes.len()),
             Self::Flip { from: None, to: Some(to) } => write!(f, "send packets to chain {to}"),
-            Self::Flip { from: Some(from), to: Some(to) } => write!(f, "flip packets from chain {from} to {to}"),
+            Self::Flip { from: Some(from), to: Some(to) } => write!(f, "switch from chain {from} to {to}"),
             Self::Flip { to: None, .. } => write!(f, "send packets to no chain"),
             Self::Cut { cut, .. } => write!(f, "cut {cut}"),
-            Self::Uncut { cut, .. } => write!(f, "uncut {cut}"),
+            Self::Uncut { cut, .. } => write!(f, "remove cut {cut}"),
         }
     }
 }

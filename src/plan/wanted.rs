@@ -16,7 +16,9 @@ use super::{
     Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, OverlayRequest, Partition, PartitionError,
     PartitionRequest, TimedId, Timing, loss::lost_on,
 };
-use crate::topology::{Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence};
+use crate::topology::{
+    Delay, Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence,
+};
 
 /// The wanted state of the network. The controller sends the same bytes to all agents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -393,7 +395,7 @@ impl Wanted {
 
 /// A link with contradictory parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the link from {from} to {to} cannot be, with {} laid over it: {why}; {}", .overlays.join(", "), .why.help())]
+#[error("{}: {why}; {}", changes(.overlays), remedy(*.why))]
 pub struct IncoherentLink {
     /// The sender.
     pub from: NodeName,
@@ -403,6 +405,22 @@ pub struct IncoherentLink {
     pub overlays: Vec<String>,
     /// The contradiction.
     pub why: Incoherence,
+}
+
+/// The subject of an [`IncoherentLink`]: the changes on the link.
+fn changes(overlays: &[String]) -> String {
+    let noun = if overlays.len() == 1 { "change" } else { "changes" };
+    format!("{noun} {}", overlays.join(", "))
+}
+
+/// The remedy for a contradiction, in terms of the command `set`.
+fn remedy(why: Incoherence) -> String {
+    match why {
+        Incoherence::JitterBeyondDelay { delay: Delay::ZERO, .. } => "set delay too, or use jitter=0ms".to_owned(),
+        Incoherence::JitterBeyondDelay { delay, .. } => format!("use jitter of at most {delay}, or set delay too"),
+        Incoherence::ReorderWithoutDelay => "set delay too, or use reorder=0%".to_owned(),
+        Incoherence::ReorderWithoutJitter => "set jitter too, or use reorder=0%".to_owned(),
+    }
 }
 
 impl fmt::Display for Stamp {

@@ -82,7 +82,8 @@ fn read(text: &str, both_ways: bool) -> Result<LinkPatch, Vec<Finding>> {
     let table = parse_toml(text)?;
     let mut findings = Vec::new();
     let mut table = Table::open("a link", table.get_ref());
-    let patch = parameters::take(&mut table, 0..text.trim_end().len(), both_ways, &TableIds::new(), &mut findings);
+    let one_way = (!both_ways).then_some("--one-way");
+    let patch = parameters::take(&mut table, 0..text.trim_end().len(), one_way, &TableIds::new(), &mut findings);
     table.close(&mut findings);
     if findings.is_empty() { Ok(patch) } else { Err(findings) }
 }
@@ -92,7 +93,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str, both_ways: bool) -> Result<LinkChange, FileReport> {
-        LinkChange::parse(Source::new("<set>", text), both_ways)
+        LinkChange::parse(Source::new(Source::COMMAND_LINE, text), both_ways)
     }
 
     #[test]
@@ -112,16 +113,16 @@ mod tests {
             assert_eq!(there, change);
             assert_eq!(there.over(Link::default()), change.over(Link::default()));
         }
-        let odd = serde_json::to_string(&Source::new("<set>", "delay = 5")).unwrap();
+        let odd = serde_json::to_string(&Source::new(Source::COMMAND_LINE, "delay = 5")).unwrap();
         assert!(serde_json::from_str::<LinkChange>(&odd).is_err());
     }
 
     #[test]
     fn mistakes_have_their_lines_and_columns() {
         let rejected = |text: &str, both_ways| parse(text, both_ways).unwrap_err().to_string();
-        assert_eq!(rejected("rtt = \"60\"", true), "<set>:1:7: a unit is missing: write \"60ms\"");
-        assert!(rejected("rtt = '60ms'", false).starts_with("<set>:1:1: `rtt` covers both directions"));
-        assert!(rejected("delay = '60ms'\nlos = '5%'", true).starts_with("<set>:2:1: unknown key `los`"));
+        assert_eq!(rejected("rtt = \"60\"", true), "command line:1:7: a unit is missing: write \"60ms\"");
+        assert!(rejected("rtt = '60ms'", false).starts_with("command line:1:1: `rtt` covers both directions"));
+        assert!(rejected("delay = '60ms'\nlos = '5%'", true).starts_with("command line:2:1: unknown key `los`"));
         assert!(rejected("delay = '60ms'\ndelay = '5ms'", true).contains("not valid TOML"));
         assert!(rejected("", true).contains("has no parameters"));
     }

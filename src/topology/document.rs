@@ -249,7 +249,7 @@ fn read_matrix<'t>(
 
 fn read_rule(entry: TableEntry<'_>, tables: &TableIds<'_>, findings: &mut Vec<Finding>) -> LinkPatch {
     let Some(mut table) = entry.table("a link", findings) else { return LinkPatch::default() };
-    let patch = parameters::take(&mut table, entry.key_span(), true, tables, findings);
+    let patch = parameters::take(&mut table, entry.key_span(), None, tables, findings);
     table.close(findings);
     patch
 }
@@ -293,7 +293,7 @@ fn read_override<'t>(
             .help(ENDS)
             .refuse(findings),
     };
-    let patch = parameters::take(&mut table, span.clone(), both_ways, tables, findings);
+    let patch = parameters::take(&mut table, span.clone(), (!both_ways).then_some("from/to"), tables, findings);
     table.close(findings);
     let (from, to) = ends?;
     Some(Override { span, from, to, both_ways, patch })

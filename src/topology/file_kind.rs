@@ -47,8 +47,10 @@ impl FileKind {
         let found = Self::of(file).filter(|found| *found != self)?;
         let finding = Finding::new(0..0, format!("this is {}, not {}", found.name(), self.name()));
         Some(match (found, self) {
-            (Self::Topology, Self::Inventory) => finding
-                .help(format!("only a topology with an `[inventory]` table is an inventory; {}", found.commands())),
+            (Self::Topology, Self::Inventory) => finding.help(format!(
+                "this topology has no `[inventory]` table; add one, or name an inventory file; {}",
+                found.commands()
+            )),
             _ => finding.help(found.commands()),
         })
     }

@@ -6,7 +6,7 @@ use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Origin, Render
 
 use super::{
     diagnostic::{FileReport, Problem, Related, Severity},
-    source::{File, Text, Texts},
+    source::{File, Source, Text, Texts},
 };
 
 /// The largest excerpt of a file in bytes.
@@ -17,6 +17,7 @@ const MAX_EXCERPT: usize = 64 * 1024;
 
 impl FileReport {
     /// All problems with their lines, carets and help. The report of a refused file ends with a summary line.
+    /// Text of the command line has no summary line.
     ///
     /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {
@@ -24,7 +25,7 @@ impl FileReport {
         let texts = self.source().texts();
         let mut rendered: String =
             self.problems().iter().map(|problem| texts.render(problem, &renderer) + "\n\n").collect();
-        if self.has_errors() {
+        if self.has_errors() && self.source().path != Source::COMMAND_LINE {
             rendered += &renderer.render(&[Group::with_title(Level::ERROR.primary_title(self.summary()))]);
             rendered += "\n";
         }

@@ -24,6 +24,9 @@ pub struct Source {
 }
 
 impl Source {
+    /// The path of a text from the command line, for messages.
+    pub const COMMAND_LINE: &str = "command line";
+
     /// A topology file without attached files.
     pub fn new(path: impl Into<String>, text: impl Into<String>) -> Self {
         Self { path: path.into(), text: text.into(), files: BTreeMap::new() }

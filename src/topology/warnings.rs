@@ -62,7 +62,7 @@ fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
         |LinkGroup { value, example: (from, to), .. }: LinkGroup<Option<LossModel>>| {
             let reason = value?.doubt()?;
             let span = rules.of_node(from, members).span_of(to, Parameter::Loss)?;
-            Some(Finding::warning(span, format!("loses fewer packets than configured: {reason}")).help(
+            Some(Finding::warning(span, format!("this link loses fewer packets than configured: {reason}")).help(
                 "for bursts write `loss.gemodel = { p = \"1%\", r = \"25%\" }`; for single losses `loss = \"1%\"`",
             ))
         };
@@ -85,7 +85,7 @@ fn uncovered_links(topology: &Topology) -> Option<Finding> {
         matrix.cell_span(text, from, to, members).or_else(|| matrix.cell_span(text, to, from, members))
     });
     let label = if cell.is_some() { "this cell is empty" } else { "no rule for them" };
-    let message = format!("no rule covers the links {}: they are not shaped", names.join(", "));
+    let message = format!("the links {} have no rule and no delay", names.join(", "));
     Some(
         Finding::warning(cell.unwrap_or_else(|| rules.span.clone().into()), message)
             .label(label)

@@ -160,12 +160,12 @@ fn an_invalid_partition_is_refused_and_nothing_changes() {
     error: unmatched bracket in `n[1-`
     --- exit status: 2
     ");
-    insta::assert_snapshot!(lab.run(["partition", "--name", "", "Z1"]), @"
+    insta::assert_snapshot!(lab.run(["partition", "--name", "", "Z1"]), @r#"
     --- stdout
     --- stderr
-    error: `` is no name for a partition; choose one of 1 to 128 characters without white space, with --name
+    error: invalid name "": --name takes 1 to 128 characters without white space
     --- exit status: 2
-    ");
+    "#);
     insta::assert_snapshot!(lab.run(["heal", "Z3"]), @"
     --- stdout
     --- stderr

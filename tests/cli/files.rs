@@ -10,7 +10,7 @@ fn a_good_file_is_summed_up() {
     let file = sandbox.topology("hierarchical-9");
     insta::assert_snapshot!(sandbox.run(["check", &file]), @"
     --- stdout
-    hierarchical-9.toml: topology hierarchical-9, 9 nodes in 3 zones: ok
+    hierarchical-9.toml: topology hierarchical-9, 9 nodes, 3 zones: ok
     --- stderr
     --- exit status: 0
     ");
@@ -35,10 +35,10 @@ fn of_several_files_each_is_checked_and_the_exit_code_is_the_worst() {
     sandbox.write("bad.toml", "name = 't'\nnodes = 'n[1-2]'\n[links]\nrtt = '5ms'\n");
     insta::assert_snapshot!(sandbox.run(["check", &good, "bad.toml", "missing.toml", &other]), @r#"
     --- stdout
-    hierarchical-9.toml: topology hierarchical-9, 9 nodes in 3 zones: ok
+    hierarchical-9.toml: topology hierarchical-9, 9 nodes, 3 zones: ok
     bad.toml: invalid
     missing.toml: invalid
-    uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes in 0 zones: ok
+    uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes, no zones: ok
     --- stderr
     error: unknown key `rtt` in `links`
      --> bad.toml:4:1
@@ -68,9 +68,9 @@ fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     sandbox.write("wan.toml", text);
     insta::assert_snapshot!(sandbox.run(["check", "wan.toml"]), @r#"
     --- stdout
-    wan.toml: topology wan, 3 nodes in 3 zones: ok, 1 warning
+    wan.toml: topology wan, 3 nodes, 3 zones: ok, 1 warning
     --- stderr
-    warning: no rule covers the links between Z1 and Z3: they are not shaped
+    warning: the links between Z1 and Z3 have no rule and no delay
      --> wan.toml:3:2
       |
     3 | [links]
@@ -85,7 +85,7 @@ fn links_that_no_rule_covers_are_a_warning_and_the_exit_code_is_0() {
     assert_eq!(checked.json()["warnings"][0]["severity"], "warning", "{checked}");
     // No lab is up, but the file is read first, so the warning is printed.
     let applied = sandbox.run(["apply", "wan.toml"]).ended(6).stderr;
-    insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: no rule covers the links between Z1 and Z3: they are not shaped (wan.toml:3)");
+    insta::assert_snapshot!(applied.lines().next().expect("a line"), @"warning: the links between Z1 and Z3 have no rule and no delay (wan.toml:3)");
     // An explicit default of 0 ms avoids the warning.
     sandbox.write("meant.toml", text.replace("[links]", "[links]\ndefault = { rtt = '0ms' }"));
     assert_eq!(sandbox.run(["check", "meant.toml"]).ended(0).stderr, "");
@@ -115,7 +115,7 @@ fn show_draws_the_nodes_the_zones_and_the_rtt_of_every_pair() {
     n9  150ms  150ms  150ms  150ms  150ms  150ms  20ms   20ms   -
 
     links
-    LINKS                      ONE-WAY DELAY  ALSO
+    LINKS                      ONE-WAY DELAY  OTHER PARAMETERS
     inside Z[1-3]              10ms           -
     between any two of Z[1-3]  75ms           -
     --- stderr
@@ -141,7 +141,7 @@ fn show_draws_zones_where_single_nodes_would_be_too_many() {
     Z3  150ms  150ms  20ms
 
     links
-    LINKS                      ONE-WAY DELAY  ALSO
+    LINKS                      ONE-WAY DELAY  OTHER PARAMETERS
     inside Z[1-3]              10ms           -
     between any two of Z[1-3]  75ms           -
     --- stderr
@@ -172,7 +172,7 @@ fn show_says_what_each_link_adds() {
     n4  0ms  40ms  40ms  0ms   -
 
     links
-    LINKS                  ONE-WAY DELAY  ALSO
+    LINKS                  ONE-WAY DELAY  OTHER PARAMETERS
     inside Z[1-2]          0ms            -
     between gw and Z[1-2]  0ms            -
     from Z2 to Z1          20ms           jitter = "2ms", loss = "0.1%", rate = "1gbit"  # packets keep their order; each pair of nodes has its own rate
@@ -243,7 +243,7 @@ fn a_topology_is_read_from_stdin_where_the_file_is_a_dash() {
     let good = "name = 'piped'\nnodes = 'n[1-3]'\n[links]\ndefault = { rtt = '10ms' }\n";
     insta::assert_snapshot!(sandbox.run_with_stdin(["check", "-"], good), @"
     --- stdout
-    <stdin>: topology piped, 3 nodes in 0 zones: ok
+    <stdin>: topology piped, 3 nodes, no zones: ok
     --- stderr
     --- exit status: 0
     ");
@@ -286,7 +286,7 @@ fn an_unreadable_or_invalid_file_is_an_error_that_names_the_cause() {
     insta::assert_snapshot!(sandbox.run(["check", "folder"]), @"
     --- stdout
     --- stderr
-    error: cannot read folder: Is a directory (os error 21)
+    error: cannot read folder: it is a folder; name a file
     --- exit status: 3
     ");
 
@@ -412,7 +412,7 @@ fn a_matrix_is_looked_for_next_to_its_topology() {
     n2  30ms  -
 
     links
-    LINKS                  ONE-WAY DELAY  ALSO
+    LINKS                  ONE-WAY DELAY  OTHER PARAMETERS
     between any two nodes  15ms           -
     --- stderr
     --- exit status: 0

@@ -98,7 +98,8 @@ impl Sandbox {
             let text = blank(text, "each with an agent, in ", " s\n", "[TIME]");
             let text = blank(text, "\"took_s\": ", "\n", "[TIME]");
             let text = blank(text, "\"digest\": \"", "\"", "[DIGEST]");
-            let text = blank(text, ", all within ", " ms", "[TIME]").replace(", all within [TIME] ms", "");
+            let text =
+                blank(text, "; all switched within ", " ms", "[TIME]").replace("; all switched within [TIME] ms", "");
             text.replace(concat!("netemctl ", env!("CARGO_PKG_VERSION")), "netemctl [VERSION]")
         };
         // A command that takes over a second prints progress lines, which end in "…". They depend on the machine.

@@ -54,7 +54,7 @@ fn the_short_help_is_the_summary_of_the_long_one() {
       <TOPOLOGY>  Topology file, or - for stdin
 
     Options:
-          --fresh  Remove all changes and partitions
+          --fresh  Also remove all changes and partitions
       -h, --help   Print help (see more with '--help')
 
     Fleet:
@@ -63,11 +63,11 @@ fn the_short_help_is_the_summary_of_the_long_one() {
           --allow-missing  Leave out nodes that do not answer
 
     Global options:
-          --json[=<FORM>]     Print JSON, errors included (=lines: on one line)
+          --json[=<FORM>]     Print JSON, also for errors (=lines: on one line)
           --lab-dir <DIR>     Directory of the lab [env: NETEMCTL_LAB_DIR]
           --inventory <FILE>  Inventory of the nodes [env: NETEMCTL_INVENTORY]
           --tls-dir <DIR>     Certificate folder [env: NETEMCTL_TLS_DIR]
-          --timeout <SECS>    Cancel and roll back after this many seconds
+          --timeout <SECS>    End after this many seconds (changes roll back)
 
     SSH options:
           --ssh <COMMAND>       SSH command to run [env: NETEMCTL_SSH]

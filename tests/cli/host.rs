@@ -55,8 +55,8 @@ fn an_ordinary_user_has_a_lab_where_user_namespaces_are_allowed() {
         exit code 42
         nothing is in force on 3 nodes
 
-        NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-        n[1-3]  db0        -               -    ok
+        NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+        n[1-3]  db0        -               -              ok
         the lab is down; its directory is removed
         --- stderr
         --- exit status: 0

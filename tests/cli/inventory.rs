@@ -72,8 +72,8 @@ fn an_inventory_says_where_the_nodes_are_and_agents_say_the_rest() {
     --- stdout
     nothing is in force on 3 nodes
 
-    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n[1-3]  db0        -               -    ok
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n[1-3]  db0        -               -              ok
 
     inventory: net.toml
     --- stderr
@@ -117,7 +117,7 @@ fn nodes_that_do_not_match_the_inventory_are_named_and_nothing_changes() {
     --- stdout
     --- stderr
     error: the inventory does not match n[1-2]; nothing was changed
-      n[1-2]: its agent's config does not allow interface mgmt0, but db0; add it to `interfaces` there if it is dedicated to the database
+      n[1-2]: the agent's config allows db0, not mgmt0; use db0, or add mgmt0 to `interfaces` in that config
     hint: check every node: netemctl inventory check other.toml
     --- exit status: 5
     ");
@@ -131,7 +131,7 @@ fn nodes_that_do_not_match_the_inventory_are_named_and_nothing_changes() {
     n2    -          -          -             misfit
     n3    db0        10.78.0.3  10000 Mbit/s  ok
 
-    n[1-2]: its agent's config does not allow interface mgmt0, but db0; add it to `interfaces` there if it is dedicated to the database
+    n[1-2]: the agent's config allows db0, not mgmt0; use db0, or add mgmt0 to `interfaces` in that config
     n3: warning: fd78::3 of interface db0 is not in the inventory: packets to it are neither delayed nor cut
     no dry run: a link needs two nodes that answer and fit the inventory
     --- stderr

@@ -68,8 +68,8 @@ fn a_lab_comes_up_shows_itself_and_goes_down() {
     --- stdout
     nothing is in force on 3 nodes
 
-    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n[1-3]  db0        -               -    ok
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n[1-3]  db0        -               -              ok
     --- stderr
     --- exit status: 0
     ");
@@ -213,7 +213,7 @@ fn exec_names_the_program_or_node_that_it_cannot_use() {
     insta::assert_snapshot!(lab.run(["lab", "exec", "n4", "true"]), @"
     --- stdout
     --- stderr
-    error: the lab has no node `n4`; its nodes are n[1-3]
+    error: no zone or node is called n4; nodes: n[1-3]
     --- exit status: 2
     ");
     insta::assert_snapshot!(lab.run(["lab", "exec", "controller", "true"]), @"
@@ -227,7 +227,7 @@ fn exec_names_the_program_or_node_that_it_cannot_use() {
     insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/no/such/program"]), @"
     --- stdout
     --- stderr
-    error: cannot run /no/such/program in n1: No such file or directory (os error 2)
+    error: no program /no/such/program in n1
     --- exit status: 127
     ");
     insta::assert_snapshot!(lab.run(["lab", "exec", "n1", "/"]), @"

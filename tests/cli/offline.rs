@@ -16,13 +16,13 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     let file = sandbox.topology("uniform-3-rtt100");
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n1"]), @"
     --- stdout
-    # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them
+    # plan without agents; assumed: no qdiscs, 10 Gbit/s, addresses of lab up
     # n1 db0: 8 steps, full queues take 537 MB of kernel memory
-      take the interface: root htb
+      add root qdisc htb
       add class 1, undelayed
-      never touch neighbour discovery at egress
+      add pass filters for neighbour discovery at egress
       add the ingress hook (clsact)
-      never touch neighbour discovery at ingress
+      add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
       build chain 10: 6 addresses
       send packets to chain 10
@@ -31,7 +31,7 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     ");
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n2", "--as-tc"]), @"
     --- stdout
-    # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them
+    # plan without agents; assumed: no qdiscs, 10 Gbit/s, addresses of lab up
     # n2 db0: 8 steps, full queues take 537 MB of kernel memory
     tc qdisc add dev db0 root handle 4e7e: htb default 1
     tc class add dev db0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000
@@ -77,7 +77,10 @@ fn without_agents_the_document_says_that_none_was_asked() {
     assert_eq!(plan["changed"], true, "{plan}");
     assert_eq!(plan["offline"]["addresses"], "lab-up", "{plan}");
     assert_eq!(plan["offline"]["assumed_speed_mbit"], 10_000, "{plan}");
-    assert!(plan["offline"]["message"].as_str().is_some_and(|said| said.starts_with("no agents asked: ")), "{plan}");
+    assert!(
+        plan["offline"]["message"].as_str().is_some_and(|said| said.starts_with("plan without agents; ")),
+        "{plan}"
+    );
     assert_eq!(plan["nodes"][2]["node"], "n3", "{plan}");
     assert!(plan["nodes"][2]["tc"].as_array().is_some_and(|commands| commands.len() > 10), "{plan}");
 }
@@ -99,13 +102,13 @@ fn agents_that_do_not_answer_are_an_error_unless_the_plan_is_to_be_offline() {
     let offline = ["--inventory", "fleet.toml", "plan", "--offline", &file, "--node", "n1"];
     insta::assert_snapshot!(sandbox.run(offline), @"
     --- stdout
-    # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses of fleet.toml (no link-local ones)
+    # plan without agents; assumed: no qdiscs, 10 Gbit/s, addresses of fleet.toml (no link-local ones)
     # n1 eno2: 8 steps, full queues take 537 MB of kernel memory
-      take the interface: root htb
+      add root qdisc htb
       add class 1, undelayed
-      never touch neighbour discovery at egress
+      add pass filters for neighbour discovery at egress
       add the ingress hook (clsact)
-      never touch neighbour discovery at ingress
+      add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
       build chain 10: 2 addresses
       send packets to chain 10
@@ -123,13 +126,13 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
     sandbox.write("fleet.toml", inventory("{}"));
     insta::assert_snapshot!(sandbox.run(["--inventory", "fleet.toml", "plan", "--offline", &file, "--node", "n1"]), @"
     --- stdout
-    # no agents asked: for untouched interfaces, limits for 10 Gbit/s (speed unknown), addresses as lab up gives them (fleet.toml does not say all)
+    # plan without agents; assumed: no qdiscs, 10 Gbit/s, addresses of lab up (fleet.toml is incomplete)
     # n1 db0: 8 steps, full queues take 537 MB of kernel memory
-      take the interface: root htb
+      add root qdisc htb
       add class 1, undelayed
-      never touch neighbour discovery at egress
+      add pass filters for neighbour discovery at egress
       add the ingress hook (clsact)
-      never touch neighbour discovery at ingress
+      add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
       build chain 10: 6 addresses
       send packets to chain 10

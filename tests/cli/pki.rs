@@ -39,7 +39,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-3]", "--controller", "--dir", "pki"]), @"
     --- stdout
     issued 4 certificates in pki
-    copy pki/nodes/NODE to each node, and name its files in the agent's [tls]
+    copy pki/nodes/NODE/ to /etc/netemctl/tls on NODE; set ca, cert and key in [tls] of its config
     --- stderr
     --- exit status: 0
     ");
@@ -47,7 +47,7 @@ fn a_ca_issues_certificates_for_nodes_and_the_controller_and_shows_them() {
     --- stdout
     pki
 
-    OF              VALID UNTIL               STATE
+    CERTIFICATE     VALID UNTIL               STATE
     the CA          [DATE]  ok
     the controller  [DATE]  ok
     n1              [DATE]  ok
@@ -112,11 +112,11 @@ fn nothing_is_replaced_unless_that_is_asked_for() {
     --- stdout
     pki
 
-    OF      VALID UNTIL               STATE
-    the CA  [DATE]  ok
-    n1      [DATE]  of another CA
-    n2      [DATE]  of another CA
-    n3      [DATE]  of another CA
+    CERTIFICATE  VALID UNTIL               STATE
+    the CA       [DATE]  ok
+    n1           [DATE]  signed by another CA
+    n2           [DATE]  signed by another CA
+    n3           [DATE]  signed by another CA
     --- stderr
     --- exit status: 4
     ");
@@ -133,7 +133,7 @@ fn certificates_are_added_to_those_that_are_there_and_replace_none() {
     --- stdout
     issued 2 certificates in pki
     kept the certificates of n3; --force replaces them
-    copy pki/nodes/NODE to each node, and name its files in the agent's [tls]
+    copy pki/nodes/n4/ to /etc/netemctl/tls on n4; set ca, cert and key in [tls] of its config
     --- stderr
     --- exit status: 0
     ");
@@ -180,12 +180,13 @@ fn a_certificate_that_cannot_be_issued_is_an_error() {
     hint: issue one node at a time: netemctl pki issue n7 --host n7.example.org
     --- exit status: 2
     ");
-    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-", "--dir", "pki"]), @"
+    insta::assert_snapshot!(sandbox.run(["pki", "issue", "n[1-", "--dir", "pki"]), @r#"
     --- stdout
     --- stderr
     error: unmatched bracket in `n[1-`
+    hint: brackets are not nested: "n[1-3]" is n1, n2 and n3
     --- exit status: 2
-    ");
+    "#);
     let pki = sandbox.path().join("pki");
     fs::set_permissions(&pki, fs::Permissions::from_mode(0o755)).expect("an own file");
     insta::assert_snapshot!(sandbox.run(["pki", "issue", "n1", "--days", "1", "--dir", "pki"]), @"
@@ -214,7 +215,7 @@ fn a_config_that_would_let_anybody_in_is_refused() {
     insta::assert_snapshot!(start("listen = '10.0.0.7:7946'\n"), @"
     --- stdout
     --- stderr
-    error: without TLS the agent would obey everybody who reaches 10.0.0.7:7946
+    error: anyone who reaches 10.0.0.7:7946 could change this node: [tls] is missing
      --> agent.toml:3:10
       |
     3 | listen = '10.0.0.7:7946'
@@ -256,8 +257,8 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     --- stdout
     nothing is in force on 3 nodes
 
-    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n[1-3]  db0        -               -    ok
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n[1-3]  db0        -               -              ok
     --- stderr
     --- exit status: 0
     ");
@@ -286,7 +287,7 @@ fn a_lab_with_tls_is_driven_from_its_controller_host() {
     --- stdout
     --- stderr
     error: lab/pki/nodes/n1/cert.pem is the certificate of the agent of n1, not of a controller
-    hint: a controller's certificate: netemctl pki issue --controller; another folder: --tls-dir DIR
+    hint: issue a controller's certificate: netemctl pki issue --controller; or name another folder: --tls-dir DIR
     --- exit status: 3
     ");
     // Agents use renewed certificates without a restart.

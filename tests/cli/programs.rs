@@ -150,7 +150,7 @@ fn ps_shows_programs_with_their_nodes_and_neither_agents_nor_the_keeper() {
     insta::assert_snapshot!(lab.run(["lab", "ps", "Z4"]), @"
     --- stdout
     --- stderr
-    error: the lab has no node `Z4`; its nodes are n[1-9], its zones Z[1-3]
+    error: no zone or node is called Z4; zones: Z[1-3]; nodes: n[1-9]
     --- exit status: 2
     ");
 }
@@ -186,13 +186,13 @@ fn exec_in_several_nodes_prefixes_each_line_with_its_node() {
     --- stdout
     --- stderr
     error: failed in n[1-2] (2 of 2 nodes)
-      n[1-2]: cannot run /no/such/program: No such file or directory (os error 2)
+      n[1-2]: no program /no/such/program
     --- exit status: 127
     ");
     insta::assert_snapshot!(lab.run(["lab", "exec", "n[1,12]", "--", "true"]), @"
     --- stdout
     --- stderr
-    error: the lab has no node `n12`; its nodes are n[1-9], its zones Z[1-3]
+    error: no zone or node is called n12; zones: Z[1-3]; nodes: n[1-9]
     --- exit status: 2
     ");
 }
@@ -212,7 +212,7 @@ fn exec_in_several_nodes_is_one_document() {
     assert_eq!((&answer["exit_code"], &answer["nodes"]["n2"]), (&1.into(), &failed));
     assert_eq!(answer["nodes"]["n3"], json!({ "exit_code": 0, "stdout": "in n3\n", "stderr": "err\n" }));
     let answer = lab.run(["lab", "exec", "--json", "n[1-2]", "--", "/no/such/program"]).ended(127).json();
-    let error = "cannot run /no/such/program: No such file or directory (os error 2)";
+    let error = "no program /no/such/program";
     assert_eq!(answer["nodes"]["n1"], json!({ "exit_code": 127, "stdout": "", "stderr": "", "error": error }));
 }
 

@@ -76,9 +76,9 @@ fn a_dead_agent_is_named_and_no_change_is_made_without_it() {
     --- stdout
     nothing is in force on 2 of 3 nodes
 
-    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n[1,3]  db0        -               -    ok
-    n2      -          -               -    unreachable
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n[1,3]  db0        -               -              ok
+    n2      -          -               -              unreachable
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
@@ -172,7 +172,7 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     assert!(begin.elapsed() >= Duration::from_secs(1), "netemctl retried for only {:?}", begin.elapsed());
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force on 2 nodes; recorded; no node needs a change now
+    nothing is in force on 2 nodes; recorded: kernels already match
     n2 still has the older state; update: netemctl clear
     --- stderr
     --- exit status: 0
@@ -181,9 +181,9 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     --- stdout
     nothing is in force on 2 of 3 nodes
 
-    NODE    INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n[1,3]  db0        -               -    ok
-    n2      -          -               -    unreachable
+    NODE    INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n[1,3]  db0        -               -              ok
+    n2      -          -               -              unreachable
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
@@ -206,10 +206,10 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     --- stdout
     nothing is in force on 2 of 3 nodes
 
-    NODE  INTERFACE  ONE-WAY DELAYS  CUT  STATE
-    n1    db0        -               -    ok
-    n2    -          -               -    unreachable
-    n3    db0        -               -    behind
+    NODE  INTERFACE  ONE-WAY DELAYS  CUT ADDRESSES  STATE
+    n1    db0        -               -              ok
+    n2    -          -               -              unreachable
+    n3    db0        -               -              behind
 
     n2: no agent at [DIR]/lab/nodes/n2/agent.sock: Connection refused (os error 111)
 
@@ -224,15 +224,15 @@ fn a_change_without_a_silent_node_needs_allow_missing_and_the_other_nodes_record
     insta::assert_snapshot!(lab.run(["clear", "--only", "n[3-4]"]), @"
     --- stdout
     --- stderr
-    error: no node `n4`; the nodes are n[1-3]
+    error: --only takes nodes, not zones: no node is called n4; the nodes are n[1-3]
     --- exit status: 2
     ");
     // The next change also updates a node that is behind.
     insta::assert_snapshot!(lab.run(["clear", "--allow-missing"]), @"
     --- stdout
-    nothing is in force on 2 nodes; recorded; no node needs a change now
+    nothing is in force on 2 nodes; recorded: kernels already match
     n2 still has the older state; update: netemctl clear
-    updated, after earlier changes left them out: n3
+    n3 now has the current state again
     --- stderr
     --- exit status: 0
     ");

@@ -130,12 +130,12 @@ fn an_answer_that_cannot_be_written_is_told_from_a_command_that_failed() {
         lab.sandbox.run_other("sh", ["-c", &script]).ended(10).stderr
     };
     for (arguments, done) in [
-        ("check uniform-3-rtt0.toml", "uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes in 0 zones: ok"),
+        ("check uniform-3-rtt0.toml", "uniform-3-rtt0.toml: topology uniform-3-rtt0, 3 nodes, no zones: ok"),
         ("clear", "nothing is in force"),
         ("clear --json", "nothing is in force"),
     ] {
         let said = full(arguments);
         assert!(said.starts_with("error: cannot write the answer to stdout: No space left"), "{said}");
-        assert!(said.contains(&format!("hint: the command has done its work: {done}")), "{said}");
+        assert!(said.contains(&format!("hint: the command succeeded: {done}")), "{said}");
     }
 }

@@ -50,12 +50,8 @@ fn a_command_line_that_makes_no_sense_ends_with_2_and_says_what_is_right() {
     insta::assert_snapshot!(sandbox.run(["partition"]), @"
     --- stdout
     --- stderr
-    error: the following required arguments were not provided:
-      <SIDE>...
-
-    Usage: netemctl partition <SIDE>...
-
-    For more information, try '--help'.
+    error: name sides, or a form such as --halves
+    hint: see examples: netemctl partition --help
     --- exit status: 2
     ");
     insta::assert_snapshot!(sandbox.run(["lab", "exec", "n1"]), @"
@@ -285,7 +281,7 @@ fn an_answer_that_cannot_be_written_is_a_failure_but_one_that_nobody_reads_is_no
     --- stdout
     --- stderr
     error: cannot write the answer to stdout: No space left on device (os error 28)
-    hint: the command has done its work: topology uniform-45-rtt100: 45 nodes (n[1-45])
+    hint: the command succeeded: topology uniform-45-rtt100: 45 nodes (n[1-45])
     --- exit status: 10
     ");
     let script = "{ \"$NETEMCTL\" show --json uniform-45-rtt100.toml; echo exit code $? >&2; } | true";
@@ -358,7 +354,7 @@ fn all_mistakes_of_an_agents_config_are_shown_with_their_lines() {
       |
       = help: give each a path of its own
 
-    error: without TLS the agent would obey everybody who reaches 0.0.0.0:20094
+    error: anyone who reaches 0.0.0.0:20094 could change this node: [tls] is missing
      --> agent.toml:5:10
       |
     5 | listen = '0.0.0.0:20094'

@@ -77,7 +77,7 @@ fn numbers_change_in_place_and_membership_by_a_new_chain() {
     assert!(in_place.contains("change class 3 in place: delay 75ms limit 244032 → delay 100ms"), "{in_place}");
     assert!(!in_place.contains("chain"), "{in_place}");
     let regrouped = plan(&lab.topology(REGROUPED));
-    assert!(regrouped.contains("flip packets from chain 10 to 11"), "{regrouped}");
+    assert!(regrouped.contains("switch from chain 10 to 11"), "{regrouped}");
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn inventory_check_by_a_viewers_certificate_says_that_it_tried_no_change() {
     assert_eq!(checked["ok"], true, "{checked}");
     assert_eq!(checked["nodes"]["n1"]["state"], "ok", "{checked}");
     let output = controller(&lab, &check).expect(0).stdout;
-    assert!(output.contains("\nno dry run: the certificate is a viewer's, which may only read"), "{output}");
+    assert!(output.contains("\nno dry run: a viewer's certificate is read-only"), "{output}");
     // With a controller's certificate, the check makes a dry run.
     assert_eq!(controller(&lab, "--json inventory check").expect(0).json()["untried"], Value::Null);
 }

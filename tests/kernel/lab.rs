@@ -63,7 +63,7 @@ pub(crate) fn retry_while_busy(verify: impl Fn() -> Ran) -> Ran {
         let ran = verify();
         let is_busy = match serde_json::from_str::<Value>(&ran.stdout) {
             Ok(report) => report["busy"].as_u64() > Some(0),
-            Err(_) => ran.stdout.starts_with("too busy to measure"),
+            Err(_) => ran.stdout.contains(" not judged: a machine is busy ("),
         };
         if !is_busy {
             return ran;

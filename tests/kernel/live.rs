@@ -189,7 +189,10 @@ fn overlays_stack_and_combine_with_partitions() {
     assert_eq!(wanted_rtt("n4", "n9"), "100ms");
     let again = shipped("hierarchical-9.toml").display().to_string();
     let stays = lab.netemctl(&format!("apply {again}")).expect(0).stdout;
-    assert!(stays.contains("kept from before: change near, change Z1:*:delay;"), "{stays}");
+    assert!(
+        stays.contains("still in force: change near, change Z1:*:delay; remove: netemctl unset near Z1:*:delay"),
+        "{stays}"
+    );
     // `apply --fresh` removes the overlays, so a parameter sweep needs no `unset`.
     let fresh = lab.netemctl(&format!("--json apply --fresh {again}")).expect(0).json();
     assert_eq!(fresh["overlays"], serde_json::json!([]));

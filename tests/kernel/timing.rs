@@ -174,7 +174,7 @@ fn all_nodes_cut_and_heal_at_one_instant() {
         assert!(spread < 1e6 && last < 1e6, "{changed}");
     }
     let said = lab.netemctl("partition Z3").expect(0).stdout;
-    assert!(said.contains("changed 9 nodes") && said.contains(", all within "), "{said}");
+    assert!(said.contains("changed 9 nodes") && said.contains("; all switched within "), "{said}");
 }
 
 #[test]

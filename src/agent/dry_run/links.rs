@@ -63,20 +63,21 @@ impl DryRun<'_> {
         let fault = |parameter: Parameter| {
             let error = leaves.map(|profile| only(profile, parameter)).try_on(sandbox).err()?;
             let is_refused_alone = leaves.profiles().any(|profile| self.fails_alone(only(profile, parameter), sandbox));
-            let company = if is_refused_alone { "" } else { " next to other delays on one interface" };
+            let company = if is_refused_alone { "" } else { " together with other netems" };
             let line = self.wanted.origin(self.node, parameter).map(|line| format!(" ({line})")).unwrap_or_default();
             let fault = match error {
-                TrialError::NotReadBack => format!("the kernel ({kernel}) ignores `{parameter}`{line}"),
+                TrialError::NotReadBack => format!("kernel {kernel} ignores `{parameter}`{line}"),
                 error => {
-                    let reason = reason(&error);
-                    format!("the kernel ({kernel}) refuses `{parameter}`{company}{line}: {reason}")
+                    // The company is the reason.
+                    let reason = if is_refused_alone { format!(": {}", reason(&error)) } else { String::new() };
+                    format!("kernel {kernel} refuses `{parameter}`{company}{line}{reason}")
                 }
             };
             Some((parameter, fault))
         };
         let (at_fault, mut faults): (Vec<Parameter>, Vec<String>) = PARAMETERS.into_iter().filter_map(fault).unzip();
         if faults.is_empty() {
-            faults.push(format!("the kernel ({kernel}) does not support these links: {}", reason(error)));
+            faults.push(format!("kernel {kernel} does not support these links: {}", reason(error)));
         }
         let hint = self.hint(sandbox, leaves, &at_fault);
         ErrorCode::Unsupported.error(format!("{}; {hint}", faults.join("; ")))
@@ -89,8 +90,7 @@ impl DryRun<'_> {
             return "it would accept them on an empty interface: run `netemctl clear` first";
         }
         if !leaves.profiles().any(|profile| self.fails_alone(profile, sandbox)) {
-            return "give all links of the node the same parameters, or use a kernel without that restriction \
-                    (6.12.117 has none)";
+            return "give all links of the node the same parameters, or use kernel 6.12.117";
         }
         match at_fault {
             [Parameter::Seed] => "leave it out, or use a kernel from 6.6 on",
@@ -300,9 +300,8 @@ mod tests {
 
     #[test]
     fn duplicates_refused_next_to_other_netem_are_named() {
-        let message = "the kernel (R) refuses `duplicate` next to other delays on one interface: netem: cannot mix \
-                       duplicating netems with other netems in tree; give all links of the node the same parameters, \
-                       or use a kernel without that restriction (6.12.117 has none)";
+        let message = "kernel R refuses `duplicate` together with other netems; give all links of the node the same \
+                       parameters, or use kernel 6.12.117";
         assert_eq!(check(&old(), &[duplicating("5ms"), plain("10ms")]), Err(message.to_owned()));
     }
 
@@ -311,7 +310,7 @@ mod tests {
         let mut kernel = old();
         apply(&mut kernel, &[duplicating("5ms")]);
         let error = check(&kernel, &[duplicating("5ms"), plain("10ms")]).unwrap_err();
-        assert!(error.contains("refuses `duplicate` next to other delays"), "{error}");
+        assert!(error.contains("refuses `duplicate` together with other netems"), "{error}");
     }
 
     #[test]
@@ -324,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_parameter_ignored_by_the_kernel_is_named() {
-        let message = "the kernel (R) ignores `seed`; leave it out, or use a kernel from 6.6 on";
+        let message = "kernel R ignores `seed`; leave it out, or use a kernel from 6.6 on";
         assert_eq!(check(&old(), &[seeded("5ms"), plain("10ms")]), Err(message.to_owned()));
     }
 
@@ -332,7 +331,7 @@ mod tests {
     fn all_unsupported_parameters_are_named_at_once() {
         let both = Profile { seed: Some(42), ..duplicating("5ms") };
         let error = check(&old(), &[both, plain("10ms")]).unwrap_err();
-        assert!(error.contains("refuses `duplicate` next to other delays"), "{error}");
+        assert!(error.contains("refuses `duplicate` together with other netems"), "{error}");
         assert!(error.contains("ignores `seed`"), "{error}");
     }
 

@@ -171,7 +171,7 @@ impl DriftWatch {
         self.compare_at = None;
         if state == DriftState::None {
             if let Some(since) = self.since.take() {
-                self.note(now, format!("the drift that began at {since} is gone"));
+                self.note(now, format!("drift ended; it began at {since}"));
             }
             self.obstacle = None;
             return false;

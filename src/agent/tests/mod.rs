@@ -296,7 +296,7 @@ fn delayed(base: &Wanted, delay: &str, lasts: Option<Duration>) -> Wanted {
 
 /// The document `base` with an overlay on all links of node n2 for the time `lasts`.
 fn overlaid(base: &Wanted, parameters: &str, lasts: Option<Duration>) -> Wanted {
-    let change = LinkChange::parse(Source::new("<set>", parameters), true).unwrap();
+    let change = LinkChange::parse(Source::new(Source::COMMAND_LINE, parameters), true).unwrap();
     let request = OverlayRequest { name: None, from: "n2".into(), to: "*".into(), both_ways: true, change, lasts };
     let wanted = base.with_overlay(request, inventory()).unwrap();
     Wanted { generation: base.generation + 1, ..wanted }
@@ -431,7 +431,7 @@ fn unsupported_parameters_are_refused_before_any_write_with_their_lines() {
     let wanted = Wanted { generation: 1, ..base.with_topology(topology, inventory()).unwrap() };
     let error = node.prepare(prepare("a", &base, &wanted), now()).unwrap_err();
     assert_eq!((error.code, node.kernel().writes), (ErrorCode::Unsupported, 0));
-    let duplicate = "refuses `duplicate` next to other delays on one interface (wan.toml:9): netem: cannot mix";
+    let duplicate = "refuses `duplicate` together with other netems (wan.toml:9); ";
     assert!(error.message.contains(duplicate), "{}", error.message);
     assert!(error.message.contains("ignores `seed` (wan.toml:4)"), "{}", error.message);
 }
@@ -450,13 +450,16 @@ fn invalid_links_are_refused_now_and_after_the_end_of_a_timed_change() {
     let wild = overlaid(&base, "jitter = '11ms'", None);
     assert_eq!(
         refused(&mut node, &base, &wild),
-        "the link from n1 to n2 cannot be, with n2:*:jitter laid over it: the jitter of 11ms is greater than the one-way \
-         delay of 10ms; write a delay of at least 11ms, or a jitter of at most 10ms"
+        "change n2:*:jitter: the jitter of 11ms is greater than the one-way delay of 10ms; use jitter of at most 10ms, \
+         or set delay too"
     );
     put_at(&mut node, "c", &delayed(&base, "80ms", Some(SECOND)), now);
     let base = wanted_of(&node);
     let later = overlaid(&base, "jitter = '11ms'", None);
     let later = refused(&mut node, &base, &later);
-    assert!(later.starts_with("after the end of all timed changes, the link from n1 to n2 cannot be"), "{later}");
+    assert!(
+        later.starts_with("after the end of all timed changes, change n2:*:jitter: the jitter of 11ms is"),
+        "{later}"
+    );
     put_at(&mut node, "d", &overlaid(&base, "jitter = '10ms'", None), now);
 }

@@ -23,9 +23,13 @@ use crate::{
 
 /// Ask every agent, and show the interfaces and addresses that commands use
 ///
-/// Each agent also makes a dry run of a change, against its config and its kernel. Exit codes are those of a change: 5
-/// if a node does not fit the inventory or refuses, 6 if an agent does not answer, 7 if a kernel cannot shape.
+/// Each agent also makes a dry run of a change, against its config and its kernel.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Exit codes:
+  5  a node does not fit the inventory, or refuses
+  6  an agent does not answer
+  7  a kernel cannot shape")]
 pub(super) struct Check {
     #[command(flatten)]
     which: Which,

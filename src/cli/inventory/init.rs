@@ -24,7 +24,7 @@ const MAX_CHARS: usize = 253;
 
 /// Ask hosts for their interfaces, addresses and speeds, and write an inventory file
 ///
-/// Proposes on every host the interface that its agent's config allows. Writes nothing if a host does not answer.
+/// Proposes the interface that the agent's config allows. Writes nothing if a host does not answer.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:

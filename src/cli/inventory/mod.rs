@@ -20,9 +20,14 @@ use super::{
 
 /// Write, check and show inventories: where the nodes are
 ///
-/// Commands use the first of: the file of --inventory or its environment variable, the table `[inventory]` of their
-/// topology file, the lab that is up. docs/inventory.md describes the format.
+/// docs/inventory.md describes the format.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Commands use the first of these:
+  1. --inventory FILE
+  2. NETEMCTL_INVENTORY
+  3. the [inventory] table of their topology file
+  4. the lab that is up")]
 pub(super) struct InventoryArgs {
     #[command(subcommand)]
     verb: Verb,

@@ -139,7 +139,8 @@ fn failed(exit_code: u8, of: usize, failures: BTreeMap<NodeName, String>) -> Res
         return Ok(Exit::Ok);
     }
     let names = hostlist::fold(failures.keys());
-    let message = format!("failed in {names} ({} of {of} nodes)", failures.len());
+    let share = if of == 1 { String::new() } else { format!(" ({} of {of} nodes)", failures.len()) };
+    let message = format!("failed in {names}{share}");
     let nodes = failures.into_iter().map(|(node, said)| (node, NodeFailure::of(said))).collect();
     Err(Failure { nodes, ..Failure::new(Exit::OfProgram(exit_code), message) })
 }

@@ -16,7 +16,7 @@ use crate::cli::{Context, Exit, Failure};
 #[cfg(test)]
 pub(super) use self::{down::Down, exec::Executed, programs::Programs, restart::Restarted, status::LabStatus, up::Up};
 
-/// Run the nodes of a topology as network namespaces on this machine, an agent in each
+/// Run the nodes of a topology as network namespaces, each with an agent
 ///
 /// The host's network does not change. Each node has two interfaces: db0 for the database and mgmt0 for everything
 /// else. In the nodes, the name NODE resolves to the address on db0, and NODE.mgmt to that on mgmt0. Users other than
@@ -29,7 +29,7 @@ pub(super) struct LabArgs {
 
 #[derive(Debug, clap::Subcommand)]
 enum Verb {
-    /// Start the nodes of a topology, as a plain LAN until netemctl apply
+    /// Start the nodes of a topology; apply then shapes them
     Up(up::UpArgs),
     /// Show the nodes, their addresses and whether their agents answer
     Status,
@@ -47,7 +47,7 @@ enum Verb {
         /// The node, or `controller`
         node: String,
     },
-    /// End the programs in nodes and restart their agents, as when a machine restarts
+    /// Reboot nodes: end their programs, restart their agents
     ///
     /// Programs get SIGTERM, and SIGKILL after 10 s. They are not started again. The agent restarts, also after a
     /// crash, and continues from its journal. Topology, changes, addresses and files stay.

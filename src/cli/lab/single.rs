@@ -157,7 +157,9 @@ fn command(context: &Context, node: &NodeName, program: &[OsString]) -> Result<C
 /// The failure of a program that cannot be started; `place` follows the program's name.
 fn cannot_run(program: &[OsString], place: &str, error: &io::Error) -> Failure {
     // 127 and 126, as env(1) and shells return.
-    let exit = if error.kind() == io::ErrorKind::NotFound { Exit::NoProgram } else { Exit::CannotRun };
     let name = program.first().map(|name| name.display().to_string()).unwrap_or_default();
-    Failure::new(exit, format!("cannot run {name}{place}: {error}"))
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(Exit::NoProgram, format!("no program {name}{place}")),
+        _ => Failure::new(Exit::CannotRun, format!("cannot run {name}{place}: {error}")),
+    }
 }

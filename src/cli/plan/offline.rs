@@ -49,18 +49,15 @@ impl Offline {
                 (Addresses::Inventory, format!("of {from}{without}"), inventory)
             }
             (_, inventory_in_use) => {
-                let why = inventory_in_use.map_or_else(String::new, |inventory_in_use| {
-                    format!(" ({} does not say all)", inventory_in_use.from)
-                });
+                let why = inventory_in_use
+                    .map_or_else(String::new, |inventory_in_use| format!(" ({} is incomplete)", inventory_in_use.from));
                 let inventory = Layout::of(topology)?.inventory(context.lab_directory()?.path());
-                (Addresses::LabUp, format!("as lab up gives them{why}"), inventory)
+                (Addresses::LabUp, format!("of lab up{why}"), inventory)
             }
         };
         let assumed = LineRate::UNKNOWN.mbit();
-        let message = format!(
-            "no agents asked: for untouched interfaces, limits for {} Gbit/s (speed unknown), addresses {source}",
-            assumed / 1_000
-        );
+        let message =
+            format!("plan without agents; assumed: no qdiscs, {} Gbit/s, addresses {source}", assumed / 1_000);
         Ok((Self { message, addresses, assumed_speed_mbit: assumed }, inventory))
     }
 }

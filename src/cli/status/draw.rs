@@ -108,7 +108,7 @@ fn nodes_table(nodes: &BTreeMap<NodeName, Node>) -> String {
         let names = hostlist::fold(nodes);
         [vec![wrapped(names.split_inclusive(',').map(str::to_owned), "", NODES_WIDTH)], figures].concat()
     });
-    table(&["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT", "STATE"], rows)
+    table(&["NODE", "INTERFACE", "ONE-WAY DELAYS", "CUT ADDRESSES", "STATE"], rows)
 }
 
 /// Groups values by their keys, in the order of the first values.
@@ -250,18 +250,22 @@ fn drift(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Option<String> {
 /// Lines about events on a node that were not changes by netemctl: recovery, incidents, and failed repairs.
 fn befell(status: &NodeStatus) -> Vec<String> {
     let NodeStatus { watch, recovered, .. } = status;
-    let mut lines: Vec<String> = recovered.iter().filter_map(recovery).collect();
+    let next = watch.next_try.map(|left| format!("; next try in {}", time(left))).unwrap_or_default();
+    let obstacle = watch.obstacle.as_ref().map(|why| format!("{why}{next}"));
+    let mut lines: Vec<String> =
+        recovered.iter().filter_map(|recovered| recovery(recovered, obstacle.as_deref())).collect();
+    let is_restored = recovered.as_ref().is_none_or(|recovered| recovered.cleared || recovered.writes.is_some());
     // If the node drifts, the line about the drift has the incident.
     if let Some(Incident { at, what }) = watch.incidents.last().filter(|_| status.drift.is_empty()) {
         let before = match watch.incidents.len() - 1 {
             0 => String::new(),
-            before => format!(" ({before} before that: --json)"),
+            before => format!("; {}: netemctl status --json", count(before, "earlier event")),
         };
         lines.push(format!("{at} {what}{before}"));
     }
-    if let Some(why) = &watch.obstacle {
-        let next = watch.next_try.map(|left| format!("; next try in {}", time(left))).unwrap_or_default();
-        lines.push(format!("cannot check or repair: {why}{next}"));
+    // The line about an unfinished recovery has the obstacle.
+    if let Some(why) = obstacle.filter(|_| is_restored) {
+        lines.push(format!("cannot check or repair: {why}"));
     }
     if let Some(why) = &watch.journal_behind {
         lines.push(format!("{why}; an agent restart would restore an older state"));
@@ -270,7 +274,9 @@ fn befell(status: &NodeStatus) -> Vec<String> {
 }
 
 /// A line about an agent's recovery from its journal; `None`: a restart of the agent that had no effect.
-fn recovery(recovered: &Recovered) -> Option<String> {
+///
+/// `obstacle`: the reason why the last attempt failed.
+fn recovery(recovered: &Recovered, obstacle: Option<&str>) -> Option<String> {
     let Recovered { at, after_reboot, interrupted, cleared, ended, writes } = recovered;
     let came = match (after_reboot, interrupted) {
         (true, _) => "started after a reboot",
@@ -280,7 +286,10 @@ fn recovery(recovered: &Recovered) -> Option<String> {
     };
     let found = match (cleared, writes) {
         (true, _) => "; cleared, as its config says".to_owned(),
-        (false, None) => "; cannot restore its journal yet".to_owned(),
+        (false, None) => {
+            let why = obstacle.map(|why| format!(": {why}")).unwrap_or_default();
+            format!("; it cannot restore the state yet{why}")
+        }
         (false, Some(0)) => "; the kernel matches its journal".to_owned(),
         (false, Some(writes)) => format!("; restored its journal in {}", count(*writes, "step")),
     };
@@ -322,8 +331,8 @@ mod tests {
         insta::assert_snapshot!(draw(&fleetwide(nodes.clone()), &Inventory::default(), false), @"
         in force on 20 nodes: topology hierarchical-9, partition Z3
 
-        NODE     INTERFACE  ONE-WAY DELAYS   CUT  STATE
-        n[1-20]  db0        10ms (3 nodes),  -    ok
+        NODE     INTERFACE  ONE-WAY DELAYS   CUT ADDRESSES  STATE
+        n[1-20]  db0        10ms (3 nodes),  -              ok
                             75ms (3 nodes)
         ");
         for number in (2..=20).step_by(2) {
@@ -333,10 +342,10 @@ mod tests {
         insta::assert_snapshot!(text, @"
         in force on 10 of 20 nodes: topology hierarchical-9, partition Z3
 
-        NODE                      INTERFACE  ONE-WAY DELAYS   CUT  STATE
-        n[1,3,5,7,9,11,13,15,17,  db0        10ms (3 nodes),  -    ok
+        NODE                      INTERFACE  ONE-WAY DELAYS   CUT ADDRESSES  STATE
+        n[1,3,5,7,9,11,13,15,17,  db0        10ms (3 nodes),  -              ok
         19]                                  75ms (3 nodes)
-        n[2,4,6,8,10,12,14,16,    -          -                -    unreachable
+        n[2,4,6,8,10,12,14,16,    -          -                -              unreachable
         18,20]
 
         n[2,4,6,8,10,12,14,16,18,20]: no agent: Connection refused (os error 111)

@@ -28,18 +28,18 @@ const PARAMETERS: &str = "a link has one or more of `rtt` or `delay`, `jitter`, 
 
 /// Takes the parameters of a link from a table at `span`. `tables` are the distribution tables of the file.
 ///
-/// `both_ways`: the table describes both directions, so the table may have an `rtt`. A parameter with a mistake is
+/// `one_way`: the key or option by which the table describes one direction, so that it may not have an `rtt`. A parameter with a mistake is
 /// reported and omitted. The omission does no harm, because a file with errors is refused.
 pub(super) fn take(
     table: &mut Table<'_>,
     span: Range<usize>,
-    both_ways: bool,
+    one_way: Option<&str>,
     tables: &TableIds<'_>,
     findings: &mut Vec<Finding>,
 ) -> LinkPatch {
     let before = table.len();
     let mut patch = LinkPatch::default();
-    patch.set(Parameter::Delay, time::take_delay(table, both_ways, findings), |link, delay| link.delay = delay);
+    patch.set(Parameter::Delay, time::take_delay(table, one_way, findings), |link, delay| link.delay = delay);
     patch.set(Parameter::Jitter, time::take_jitter(table, tables, findings), |link, jitter| link.jitter = jitter);
     patch.set(Parameter::Loss, loss::take(table, findings), |link, loss| link.loss = loss);
     patch.set(Parameter::Corrupt, chance::take(table, "corrupt", findings), |link, chance| link.corrupt = chance);

@@ -14,10 +14,10 @@ use super::{
     setting,
 };
 
-/// Takes `rtt` or `delay`.
+/// Takes `rtt` or `delay`. `one_way`: as in [`take`](super::take).
 pub(super) fn take_delay(
     table: &mut Table<'_>,
-    both_ways: bool,
+    one_way: Option<&str>,
     findings: &mut Vec<Finding>,
 ) -> Option<Setting<Delay>> {
     match (table.take("rtt"), table.take("delay")) {
@@ -26,8 +26,8 @@ pub(super) fn take_delay(
             let help = "write `rtt = \"150ms\"` (there and back) or `delay = \"75ms\"` (one way)";
             rtt.conflict(delay, "a link has either `rtt` or `delay`", help).refuse(findings)
         }
-        (Some(rtt), None) if !both_ways => {
-            Finding::new(rtt.key_span(), "`rtt` covers both directions, but this describes one")
+        (Some(rtt), None) if let Some(one_way) = one_way => {
+            Finding::new(rtt.key_span(), format!("`rtt` covers both directions, but {one_way} describes one"))
                 .label("use `delay`")
                 .help("`delay = \"75ms\"` is one way; `rtt` needs a rule for both directions")
                 .refuse(findings)
