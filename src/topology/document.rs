@@ -39,7 +39,7 @@ pub(super) struct Group<'t> {
 }
 
 impl Group<'_> {
-    /// True for nodes outside zones: the key is `nodes`, even below `[zones]` by mistake.
+    /// True for the nodes outside zones. Their key is `nodes`, above `[zones]` or by mistake below it.
     fn is_outside(&self) -> bool {
         *self.key.get_ref() == "nodes"
     }
@@ -48,6 +48,7 @@ impl Group<'_> {
 /// The `[links]` table.
 #[derive(Default)]
 pub(super) struct Links<'t> {
+    /// The span of the key `links`.
     pub(super) key: Range<usize>,
     pub(super) default: LinkPatch,
     pub(super) intra_zone: LinkPatch,
@@ -116,7 +117,7 @@ pub(super) fn read<'t>(
     groups.sort_by_key(|group| group.key.span().start);
     let links = match top.take("links") {
         Some(links) => read_links(links, zone_count, tables, findings),
-        // `Table::close` reports keys of `[links]` above the header as unknown keys.
+        // `Table::close` reports the misplaced keys of `[links]`, so `links` is not reported as missing.
         None if top.has_any(&key_advice::OF_LINKS_TABLE) => Links::default(),
         None => {
             let end = text.trim_end().len();

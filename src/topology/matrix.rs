@@ -120,7 +120,8 @@ pub(super) fn read(
 ) -> Option<Matrix> {
     let file = files.open(&reference.file, findings)?;
     let (headings, mistakes) = (HashMap::new(), Mistakes::default());
-    let mut reader = Reader { file: &file, members, quantity: reference.quantity?, headings, choice: None, mistakes };
+    let mut reader =
+        Reader { file: &file, members, quantity: reference.quantity?, headings, known_names: None, mistakes };
     let mut cells = reader.read();
     let Reader { headings, mistakes, .. } = reader;
     let is_right = mistakes.count == 0;
@@ -146,7 +147,7 @@ struct Reader<'r> {
     /// The headings by name, each with its first span.
     headings: HashMap<String, Heading>,
     /// The text that lists all members, created for the first unknown name.
-    choice: Option<String>,
+    known_names: Option<String>,
     mistakes: Mistakes,
 }
 
@@ -278,8 +279,8 @@ impl Reader<'_> {
         }
         let (Some(nodes), Some(member)) = (self.members.nodes_called(name), self.members.named(name)) else {
             let error = UnknownName::new(name, self.members.names());
-            let choice = self.choice.get_or_insert_with(|| self.members.describe());
-            self.mistakes.report(&error.message(), error.finding(self.file.span(&span), choice));
+            let known_names = self.known_names.get_or_insert_with(|| self.members.describe());
+            self.mistakes.report(&error.message(), error.finding(self.file.span(&span), known_names));
             return None;
         };
         match names.entry(name.to_owned()) {
@@ -391,8 +392,8 @@ impl Reader<'_> {
             let (a, b) = (first.delay.as_nanos(), second.delay.as_nanos());
             a.max(b) >= a.min(b).saturating_mul(CERTAINLY_ONE_WAY)
         });
-        // If the user declares RTTs as one-way delays, every RTT doubles. So the help suggests one-way delays only if
-        // certain.
+        // A user who declares RTTs as one-way delays gets twice the RTT on every link. So the help suggests
+        // `matrix-is = "delay"` only if the cells are certainly one-way delays.
         let help = if are_one_way {
             "leave one of them empty, or write `matrix-is = \"delay\"` if these are one-way delays"
         } else {

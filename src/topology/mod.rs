@@ -90,7 +90,7 @@ pub use self::{
     units::{BitRate, Bytes, Delay, Probability, QuantityError, QuantityMistake, Rtt},
     unknown_name::UnknownName,
 };
-/// Items for the other readers of TOML files: `inventory` and the agent's configuration.
+/// Items for other modules, most of which read TOML files: `inventory`, `pki`, and the agent's configuration.
 pub(crate) use self::{
     diagnostic::{Finding, Reported},
     file_kind::{FileKind, parse_toml},
@@ -149,7 +149,7 @@ impl Topology {
     ///
     /// All mistakes in the files. If the TOML is invalid, only its first mistake.
     pub fn parse(source: Source) -> Result<Self, FileReport> {
-        Self::parse_without(source, &BTreeMap::new())
+        Self::parse_with(source, &BTreeMap::new())
     }
 
     /// Reads a topology file, and its attached files with `attach`.
@@ -170,10 +170,11 @@ impl Topology {
                 Err(reason) => drop(unreadable.insert(name, reason)),
             }
         }
-        Self::parse_without(source, &unreadable)
+        Self::parse_with(source, &unreadable)
     }
 
-    fn parse_without(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, FileReport> {
+    /// Reads a topology file. `unreadable` has the reasons why attached files cannot be read, by their names.
+    fn parse_with(source: Source, unreadable: &BTreeMap<String, String>) -> Result<Self, FileReport> {
         let mut findings = Vec::new();
         match read(&source, unreadable, &mut findings) {
             Some((name, members, rules, tables)) => {
@@ -227,7 +228,7 @@ impl Topology {
         let (from, to) = (self.members.id_of(from)?, self.members.id_of(to)?);
         let SourceSpan { file, start, .. } = self.rules.of_node(from, &self.members).span_of(to, parameter)?;
         let (line, _) = Lines::of(self.source.text_of(&file)?).position(start);
-        Some(Origin { path: self.source.name_of(&file), line })
+        Some(Origin { path: self.source.file_path(&file), line })
     }
 
     /// The distribution tables of the user.
@@ -248,14 +249,14 @@ impl Topology {
 
     /// Every distinct link, with a description of the pairs of nodes that have this link.
     ///
-    /// Takes time in proportion to the square of the number of zones.
+    /// Takes time in proportion to the square of the number of classes. The same rules cover all nodes of a class.
     pub fn distinct_links(&self) -> Vec<(Link, Vec<LinkScope>)> {
         scopes::distinct_links(&self.rules, &self.members)
     }
 
     /// The warnings about the file: probable mistakes in a valid file.
     ///
-    /// Takes time in proportion to the square of the number of zones.
+    /// Takes as much time as [`distinct_links`](Self::distinct_links).
     pub fn warnings(&self) -> FileReport {
         let mut findings = self.warnings.clone();
         warnings::find(self, &mut findings);

@@ -1,6 +1,7 @@
 //! Writes a link in the notation of a topology file, on one line: `delay = "75ms", loss = "0.1%"`.
 //!
-//! The module is the inverse of `parameters`. It omits parameters that the link does not have.
+//! The module is the inverse of `parameters`. It omits parameters that the link does not have. It writes the identity of
+//! a distribution table, because a link does not have the name of the file.
 
 use std::fmt::Display;
 
@@ -13,7 +14,7 @@ use super::{
 type Key = (&'static str, Option<String>);
 
 impl Link {
-    /// The parameters in the notation of a topology file. Empty for the LAN.
+    /// The parameters in the notation of a topology file. Empty for [`Link::default()`].
     pub fn notation(&self) -> String {
         let Self { delay, jitter, loss, corrupt, duplicate, reorder, rate, rate_per, slot, limit, seed } = *self;
         let bytes = |of: fn(Rate) -> Bytes| quoted_unless(Bytes::new(0), rate.map(of));
@@ -91,7 +92,7 @@ fn reorder_of(reorder: Reorder) -> String {
     }
 }
 
-/// `None` for the default distribution.
+/// `None` for the uniform distribution, which is the default.
 fn distribution_of(distribution: Distribution) -> Option<String> {
     match distribution {
         Distribution::Uniform => None,

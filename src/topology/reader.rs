@@ -117,9 +117,9 @@ impl<'t> TableEntry<'t> {
         Some(word)
     }
 
-    /// Reads one of the names in `choices`, and returns its value.
+    /// Reads one of the names in `choices`. Returns the value of the name.
     ///
-    /// `expected` describes the value in the message about a value of another type.
+    /// `expected` describes the valid types, for the message about a value of another type.
     pub(super) fn choice<T: Copy>(
         &self,
         expected: &str,
@@ -133,7 +133,7 @@ impl<'t> TableEntry<'t> {
         self.choice_of(&Spanned::new(self.value.span(), word), choices, help, findings)
     }
 
-    /// Reads one of the names in `choices` from a word of the value, and returns the value of the name.
+    /// Finds a word of this entry among the names in `choices`. Returns the value of the name.
     pub(crate) fn choice_of<T: Copy>(
         &self,
         word: &Word<'_>,
@@ -215,7 +215,7 @@ impl<'t> TableEntry<'t> {
         Finding::new(span, format!("`{}` must be {expected}", self.key())).label(format!("this is {}", describe(value)))
     }
 
-    /// A finding about two keys that exclude each other, at the later key.
+    /// A finding about two keys that contradict each other, at the later key.
     pub(super) fn conflict(self, other: Self, message: &str, help: &str) -> Finding {
         let is_in_order = self.key_span().start <= other.key_span().start;
         let (first, second) = if is_in_order { (self, other) } else { (other, self) };

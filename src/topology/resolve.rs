@@ -23,7 +23,7 @@ pub(super) fn resolve(
     findings: &mut Vec<Finding>,
 ) -> Rules {
     let links = &document.links;
-    let mut resolver = Resolver { members, found: HashMap::new(), choice: None };
+    let mut resolver = Resolver { members, found: HashMap::new(), known_names: None };
     let overrides = links.overrides.iter().filter_map(|rule| resolver.resolve(rule, findings)).collect();
     Rules {
         span: links.key.clone(),
@@ -37,10 +37,10 @@ pub(super) fn resolve(
 
 struct Resolver<'m, 't> {
     members: &'m Members,
-    /// The nodes of each known word. A cache, because overrides repeat the same words.
+    /// The nodes of each word, or the error about the word. A cache, because overrides repeat the same words.
     found: HashMap<&'t str, Result<NodeSet, UnknownName>>,
     /// The text that lists all members, created for the first unknown name.
-    choice: Option<String>,
+    known_names: Option<String>,
 }
 
 impl<'t> Resolver<'_, 't> {
@@ -64,8 +64,8 @@ impl<'t> Resolver<'_, 't> {
             match self.found.entry(word.get_ref()).or_insert_with_key(|text| self.members.find(text)) {
                 Ok(nodes) => ranges.extend_from_slice(nodes.ranges()),
                 Err(error) => {
-                    let choice = self.choice.get_or_insert_with(|| self.members.describe());
-                    error.finding(word.span(), choice).report(findings);
+                    let known_names = self.known_names.get_or_insert_with(|| self.members.describe());
+                    error.finding(word.span(), known_names).report(findings);
                 }
             }
         }

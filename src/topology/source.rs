@@ -47,7 +47,7 @@ impl Source {
     }
 
     /// The path of one of the files, for messages.
-    pub(super) fn name_of(&self, file: &File) -> String {
+    pub(super) fn file_path(&self, file: &File) -> String {
         match file {
             File::Topology => self.path.clone(),
             File::Attached(name) => self.path_of(name),
@@ -58,7 +58,7 @@ impl Source {
     pub(super) fn texts(&self) -> Texts<'_> {
         let attached = self.files.iter().map(|(name, text)| (File::Attached(name.as_str().into()), text));
         let texts = iter::once((File::Topology, &self.text)).chain(attached).map(|(file, text)| {
-            let path = normalize_untrusted_str(&self.name_of(&file));
+            let path = normalize_untrusted_str(&self.file_path(&file));
             (file, Text { path, lines: Lines::of(text) })
         });
         Texts(texts.collect())
@@ -121,7 +121,7 @@ impl<'s> Texts<'s> {
     }
 }
 
-/// The file and the line that set a parameter.
+/// A line of a file: the line that sets a parameter, or the line of a node's entry in an inventory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The path of the file.

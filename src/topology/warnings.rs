@@ -27,7 +27,7 @@ const MAX_RANGE_CHECKS: usize = 100;
 
 /// The warnings about names such as `eu1-3`, which are probably ranges.
 ///
-/// If another node has a similar name, there is no warning.
+/// There is no warning if the name of another node has the same start, such as `eu1-4`.
 pub(crate) fn ranges_without_brackets<'f>(
     words: impl Iterator<Item = &'f Word<'f>>,
     nodes: &(impl Iterator<Item = &'f NodeName> + Clone),

@@ -86,7 +86,7 @@ pub(super) struct Notation {
     advice: fn(&str) -> Option<String>,
 }
 
-/// Units, largest first. Each unit has its power of ten of the base unit.
+/// Units, largest first, each with its power of ten: `("ms", 6)` means that 1 ms is 10^6 base units.
 type Units = &'static [(&'static str, u32)];
 
 /// The units of a rate (tc(8)).
