@@ -42,12 +42,13 @@ pub fn execute_with<K: Kernel + ?Sized>(
 ) -> Result<(), ChangeFailure> {
     let mut rest = steps;
     while let Some(step) = rest.first() {
-        let run = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
-        let (now, later) = rest.split_at(run.max(1));
+        // The number of consecutive cuts and uncuts, which the kernel performs as one batch.
+        let batch = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
+        let (now, later) = rest.split_at(batch.max(1));
         for step in now {
             debug!(interface = %interface.name, "{step}");
         }
-        let performed = if run > 0 {
+        let performed = if batch > 0 {
             kernel.perform_all(interface, now)
         } else {
             let partial = |error| PartialFailure { error, done: vec![!step.is_one_message()] };

@@ -14,7 +14,7 @@ use crate::plan::diff;
 /// The interface index in encoded filters.
 const INDEX: u32 = 7;
 
-/// Decodes a datagram of route messages. A decoded filter must be encoded to the same filter.
+/// Decodes a datagram of route messages. A filter that is decoded and encoded must decode to the same filter.
 pub(crate) fn route(bytes: &[u8]) {
     let Ok(messages) = split(bytes) else { return };
     let mut dumps = observe::Dumps::default();

@@ -31,7 +31,7 @@ pub struct HostNetwork {
 
 /// A link (rtnetlink(7), `RTM_NEWLINK`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel's")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the kernel")]
 pub struct Link {
     /// The index.
     pub index: u32,
@@ -187,7 +187,7 @@ pub(super) fn link(message: &LinkMessage) -> Link {
             _ => {}
         }
     }
-    // The two ends of a pair name each other. Neither lies on the other.
+    // IFLA_LINK of each end of a pair is the other end. Neither end is above the other.
     let is_pair = matches!(link.kind.as_deref(), Some("veth" | "netkit" | "vxcan"));
     link.lies_on = link.lies_on.filter(|below| !is_elsewhere && !is_pair && *below != link.index);
     link
@@ -233,7 +233,7 @@ pub(super) fn is_used(message: &AddressMessage) -> bool {
 /// The default routes in a message, one for each next hop.
 pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
     let header = &message.header;
-    // VPNs split the default route: half of IPv4, 2000::/3 of IPv6.
+    // VPNs replace the default route by two routes to half of IPv4 each, or by a route to 2000::/3.
     let is_default = match header.address_family {
         AddressFamily::Inet => header.destination_prefix_length <= 1,
         AddressFamily::Inet6 => header.destination_prefix_length <= 3,
@@ -247,7 +247,7 @@ pub(super) fn default_routes(message: &RouteMessage) -> Vec<DefaultRoute> {
     next_hops(message).into_iter().map(|(link, gateway)| DefaultRoute { link, gateway, table }).collect()
 }
 
-/// The next hops of a route: the link of each, and its gateway.
+/// The link and the gateway of each next hop of a route.
 fn next_hops(message: &RouteMessage) -> Vec<(Option<u32>, Option<IpAddr>)> {
     // Routes of other types drop packets (`blackhole`) or deliver packets to this host.
     if message.header.kind != RouteType::Unicast {

@@ -63,7 +63,7 @@ pub trait Kernel: Send {
 
     /// The events of the host's links since the last call. The first call starts the recording.
     ///
-    /// Changes that this object makes are not events.
+    /// This object's own changes of qdiscs, classes and filters are not events.
     fn events(&mut self) -> Result<Vec<Event>, KernelError>;
 
     /// A descriptor that is readable when there are new [`events`](Kernel::events). `None`: there is no descriptor.
@@ -71,7 +71,9 @@ pub trait Kernel: Send {
         None
     }
 
-    /// Reads our objects and foreign objects of an interface. An interface that no longer exists is an error.
+    /// Reads the qdiscs, classes and filters of an interface: netemctl's own objects and foreign objects.
+    ///
+    /// Fails if the interface no longer exists.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
     /// Adds custom distribution tables. Later steps refer to a table by its [`TableId`].
@@ -80,8 +82,9 @@ pub trait Kernel: Send {
     /// Performs one step. The kernel acknowledges each of its messages.
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError>;
 
-    /// Performs steps of one message each ([`Step::is_one_message`]) in order, as fast as possible. The kernel
-    /// continues after a refused step.
+    /// Performs steps of one message each ([`Step::is_one_message`]) in order, as fast as possible.
+    ///
+    /// After a refused step, an implementation may perform the later steps too.
     fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
         for (position, step) in steps.iter().enumerate() {
             if let Err(error) = self.perform(interface, step) {
@@ -91,7 +94,7 @@ pub trait Kernel: Send {
         Ok(())
     }
 
-    /// Starts or stops the refusals for the interface's cuts with [`Answer::Refusal`](crate::plan::Answer).
+    /// Starts or stops the answers to packets that the cuts with [`Answer::Refusal`](crate::plan::Answer) drop.
     ///
     /// Has no effect if the refusals are in the wanted state already.
     fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError>;
@@ -160,7 +163,7 @@ pub enum KernelError {
     /// The tables of a leaf have more values than a netlink message holds.
     #[error("the distribution tables of one link have {0} values, the limit is 32,000; use shorter tables")]
     TablesTooLong(usize),
-    /// The refusals of cut packets failed.
+    /// The refusals of cut packets could not be started.
     #[error("cut packets cannot be refused: {0}")]
     Answering(#[source] io::Error),
     /// The netlink socket failed.
@@ -172,9 +175,10 @@ pub enum KernelError {
 }
 
 impl KernelError {
-    /// True if the kernel has no such qdisc, classifier or action, built in or as a module.
+    /// True if the kernel does not have the requested qdisc, classifier or action, built in or as a module.
     pub fn is_unsupported(&self) -> bool {
-        // sch_api.c and cls_api.c return ENOENT for an unknown kind, some families return EOPNOTSUPP.
+        // sch_api.c and cls_api.c return ENOENT for an unknown kind. rtnetlink.c returns EOPNOTSUPP for a message type
+        // without a handler.
         !matches!(self, Self::Socket(_)) && matches!(self.errno(), Some(Errno::ENOENT | Errno::EOPNOTSUPP))
     }
 

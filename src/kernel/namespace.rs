@@ -155,8 +155,8 @@ pub fn mount_over(file: &Path, target: &Path) -> io::Result<()> {
 /// A copy of the folder with the additional files is mounted over the folder. The host's folder does not change.
 /// `staging` is an empty folder for temporary use.
 ///
-/// Each entry has its own bind mount. With one mount of the whole folder, programs could remove the host's files by a
-/// second path.
+/// Each entry has its own bind mount. One bind mount of the whole folder would be a second path to the folder. Programs
+/// could remove the host's files by this path.
 pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()> {
     mount(Some("tmpfs"), staging, Some("tmpfs"), MsFlags::empty(), Some("mode=0755"))
         .map_err(|errno| about(&format!("cannot mount a tmpfs on {}", staging.display()), &errno.into()))?;
@@ -165,7 +165,8 @@ pub fn add_files(folder: &Path, names: &[&str], staging: &Path) -> io::Result<()
         let (from, to) = (entry.path(), staging.join(entry.file_name()));
         let kind = entry.file_type().map_err(|error| with(&from, &error))?;
         if names.iter().any(|name| entry.file_name() == *name) {
-            // A dangling symbolic link. The empty file below replaces it.
+            // The caller names only files that do not exist, so this entry is a dangling symbolic link. The empty file
+            // below replaces the link.
         } else if kind.is_symlink() {
             fs::read_link(&from).and_then(|target| symlink(target, &to)).map_err(|error| with(&from, &error))?;
         } else {
@@ -199,8 +200,8 @@ pub(super) fn about(what: &str, error: &io::Error) -> io::Error {
 
 /// Makes an unprivileged user root of a new user namespace. For root, has no effect and returns false.
 ///
-/// The process must have only one thread, and must execute a program next. Before that, the user may not access the
-/// namespaces of the process (`ptrace(2)`, "dumpable").
+/// The process must have only one thread, and must execute a program next. Until the process executes a program, the
+/// user may not access the namespaces of the process (`ptrace(2)`, "dumpable").
 #[expect(clippy::disallowed_methods, reason = "this is the module that makes namespaces")]
 pub fn as_root_of_user_namespace() -> io::Result<bool> {
     let (user, group): (Uid, Gid) = (getuid(), getgid());

@@ -40,8 +40,9 @@ pub(super) fn own_root(dumps: &Dumps) -> Option<&TcMessage> {
     dumps.qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
 }
 
-/// True if the interface has a clsact. A clsact has no mark. The clsact is ours if our root or our ingress filters
-/// exist.
+/// True if the interface has a clsact, ours or foreign.
+///
+/// A clsact cannot carry a mark. A clsact is ours if our root exists, or if the clsact has all our ingress filters.
 pub(super) fn has_hook(dumps: &Dumps) -> bool {
     dumps.qdiscs.iter().any(is_hook)
 }

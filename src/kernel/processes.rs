@@ -57,8 +57,8 @@ impl Process {
         let uptime = uptime()?;
         let mut found = Vec::new();
         for pid in numbers(Path::new("/proc"))? {
-            let is_wanted = || network_of(pid).filter(|network| wanted(*network));
-            if is_wanted().is_none() {
+            let wanted_network = || network_of(pid).filter(|network| wanted(*network));
+            if wanted_network().is_none() {
                 continue;
             }
             let handle = match Pid::from_raw(pid).map(|pid| pidfd_open(pid, PidfdFlags::empty())) {
@@ -67,7 +67,7 @@ impl Process {
                 Some(Err(error)) => return Err(about(&format!("cannot look at process {pid}"), &error.into())),
             };
             // The namespace is checked again, because the process id may have been reused before pidfd_open.
-            if let Some(network) = is_wanted()
+            if let Some(network) = wanted_network()
                 && let Some(stat) = Stat::of(pid)
             {
                 let started = Duration::from_secs_f64(stat.started as f64 / clock_ticks_per_second() as f64);

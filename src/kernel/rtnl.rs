@@ -1,4 +1,4 @@
-//! Implements [`Kernel`] for the running kernel, over one rtnetlink socket (rtnetlink(7)).
+//! Implements [`Kernel`] for the running kernel, over rtnetlink (rtnetlink(7)).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -35,7 +35,8 @@ use crate::{
     topology::Tables,
 };
 
-/// The errors for missing and existing objects, which a rollback ignores. A missing qdisc is EINVAL (`tc_get_qdisc`).
+/// The errors for missing and existing objects, which a rollback ignores. For a missing root qdisc, the kernel returns
+/// EINVAL (`tc_get_qdisc`).
 const ROLLED_BACK: [Errno; 3] = [Errno::ENOENT, Errno::EEXIST, Errno::EINVAL];
 
 /// The default queue length of links (`DEFAULT_TX_QUEUE_LEN`).

@@ -31,7 +31,7 @@ const BATCH: usize = 64;
 /// The size of the buffer for a datagram, in bytes. The largest datagram of the kernel has 32 KiB (`netlink_dump`).
 const DATAGRAM: usize = 64 * 1024;
 
-/// The maximum number of attempts at a dump. A dump is repeated if it changes during the reading.
+/// The maximum number of attempts at a dump. A dump is repeated if the listed objects change during the dump.
 const DUMP_ATTEMPTS: usize = 5;
 
 /// The attribute for the text of an extended acknowledgement (`NLMSGERR_ATTR_MSG`).
@@ -146,7 +146,7 @@ impl Socket {
 
     /// Sends a dump or a get request, and returns the answer.
     ///
-    /// A dump that changes during the reading is repeated, so that the result is consistent.
+    /// A dump is repeated if the listed objects change during the dump, so that the result is consistent.
     pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.next();

@@ -66,20 +66,21 @@ pub enum Event {
         /// The index of the link.
         index: u32,
     },
-    /// The kernel has dropped notifications.
+    /// Notifications are missing: the kernel has dropped them, or they cannot be read.
     Lost,
 }
 
 /// A socket for the notifications of its network namespace.
 pub(super) struct Watch {
     socket: Socket,
-    /// The port of the socket for our own changes. Our own changes are no events.
+    /// The port of the socket for our own changes. Our own changes of qdiscs, classes and filters are no events.
     own: u32,
 }
 
 impl Watch {
-    /// Opens a socket in the network namespace of the calling thread. Changes by the socket with the port `own` are
-    /// left out.
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// Changes of qdiscs, classes and filters by the socket with the port `own` are no events.
     pub(super) fn open(own: u32) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
         socket.bind_auto()?;
@@ -122,7 +123,7 @@ impl Watch {
     }
 }
 
-/// The events of a datagram, without the changes by the socket with the port `own`.
+/// The events of a datagram, without changes of qdiscs, classes and filters by the socket with the port `own`.
 fn decode(bytes: &[u8], own: u32) -> Vec<Event> {
     messages(bytes).filter_map(|message| message.map_or(Some(Event::Lost), |message| event(&message, own))).collect()
 }

@@ -48,7 +48,7 @@ const MOST_RATE: f64 = 2_000.0;
 /// The longest measurement.
 const LONGEST: Duration = Duration::from_hours(24);
 
-/// The longest sleep. An arrival does not wake the prober, because the kernel records its time.
+/// The longest sleep. An arrival does not wake the prober, because the kernel records the time of the arrival.
 const TICK: Duration = Duration::from_millis(250);
 
 /// The average lateness at which the prober stops sending.
@@ -63,7 +63,7 @@ const OVERTIME: Duration = Duration::from_millis(500);
 /// The weight of a new value in the moving average of the lateness.
 const WEIGHT: f64 = 1.0 / 8.0;
 
-/// The largest change against the monotonic clock that does not count as a clock step.
+/// The largest change of the difference between the two clocks that does not count as a clock step.
 const STEP: Duration = Duration::from_millis(1);
 
 /// The longest time in which a packet gets from an interface to a socket.
@@ -363,8 +363,8 @@ impl Lateness {
     /// The 90th percentile, in nanoseconds.
     fn late_ns(mut self) -> u64 {
         self.late.sort_unstable();
-        let ninth = self.late.get(self.late.len() * 9 / 10).copied().unwrap_or_default();
-        u64::try_from(ninth.as_nanos()).unwrap_or(u64::MAX)
+        let percentile = self.late.get(self.late.len() * 9 / 10).copied().unwrap_or_default();
+        u64::try_from(percentile.as_nanos()).unwrap_or(u64::MAX)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Computes the expected measurement of two correct links: the median, its random error, and the losses.
 //!
 //! A probe is a small ICMP echo. The outbound link affects the request, and the return link affects the answer. Both
-//! effects are independent.
+//! effects are independent. The network's own delay is the part of an RTT that is not configured.
 
 use std::time::Duration;
 
@@ -77,10 +77,10 @@ const MAX_JITTER_SPACING_NS: f64 = 250e6;
 /// `sch_netem.c`: 16 bits, scaled by 8192).
 const TABLE_REACH: f64 = 4.0;
 
-/// The share of lost round trips from which no probe is expected to pass.
+/// The smallest share of lost round trips at which no probe is expected to pass.
 const EVERYTHING: f64 = 1.0 - 1e-9;
 
-/// Silence is no evidence if the probability that every probe is lost by chance is above this value.
+/// Silence (no answer at all) is a fault only if the probability of losing all probes by chance is at most this value.
 const SILENCE: f64 = 1e-4;
 
 /// The expected measurement.
@@ -162,7 +162,8 @@ impl Expectation {
         to_nanos(chance + self.bias_ns + skipped)
     }
 
-    /// The largest allowed number of losses: the expected losses, their random error, and a tenth for a busy machine.
+    /// The largest allowed number of losses: the expected losses, their random error, and a tenth of the requests
+    /// for a busy machine.
     pub fn allowed_losses(&self, sent: u32) -> u64 {
         let sent = f64::from(sent);
         let deviation = (sent * self.loss * (1.0 - self.loss) * self.burst).sqrt();
@@ -279,9 +280,9 @@ fn ordered_jitter(link: &Link) -> Option<Jitter> {
 
 /// The extra delay if probes keep their order: each probe waits for the latest of all earlier probes.
 ///
-/// For two probes whose delays differ by D, the wait is D minus their distance in time, if that is positive. The mean
-/// over random moments is E[D⁺²] / 2 / spacing, which is half of the variance of one delay over the spacing. Twice this
-/// mean is allowed, up to the longest delay.
+/// For two probes whose delays differ by D, the wait is D minus the time between the probes, and at least 0. The mean
+/// wait for random times is E[D⁺²] / 2 / spacing. D⁺ is the larger of D and 0, and E[D⁺²] is the variance of one delay.
+/// Twice the mean wait is allowed, up to the largest distance of a delay from the mean delay.
 fn order_ns(jitter: Jitter, spacing: Duration) -> f64 {
     let deviation = deviation_ns(jitter);
     let wait = deviation * deviation / (spacing.as_nanos() as f64).max(1.0);

@@ -1,4 +1,6 @@
 //! Collects the results of all slices of a measurement: [`Ledger`]. Results of late machines are kept apart.
+//!
+//! A slice is a few seconds of a measurement. After each slice, the agents report their results.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

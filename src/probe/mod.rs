@@ -1,5 +1,6 @@
 //! Measures the network between the nodes, and compares the results with the document in force.
 //!
+//! The document is the topology with its overrides and partitions.
 //! The agent sends ICMP echo requests ([`echo`]); the other node's kernel answers. The controller compares every
 //! ordered pair with its [`Expectation`], and makes a [`Report`].
 //!

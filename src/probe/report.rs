@@ -263,12 +263,12 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let lost = u64::from(sent).saturating_sub(answers);
     let arrived = measured.arrived > 0 || answers > 0;
     let loses = sent == 0 || u128::from(measured.late_ns) >= LOSES.as_nanos();
-    // A pair is filtered if the loss without the packets that the nodes dropped is within bounds. Some of these packets
-    // are not counted, because a node stops recording arrivals when it has all answers.
+    // The packets that the nodes dropped are subtracted from the loss. A pair is filtered if the rest is within bounds.
+    // Some dropped packets are not counted, because a node may stop recording arrivals when it has all answers.
     let allowed = expected.echo.or(expected.request).map_or(0, |expected| expected.allowed_losses(sent));
     let filtered = measured.filtered.total();
     let is_filtered = filtered > 0 && lost.saturating_sub(filtered) <= allowed.max(filtered / 3);
-    let unless_it_loses = |verdict| match measured.mute {
+    let unless_explained = |verdict| match measured.mute {
         Some(_) => Verdict::Mute,
         None if is_filtered => Verdict::Filtered,
         None if loses => Verdict::Busy,
@@ -279,7 +279,7 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
             _ if answers > 0 => Verdict::Leaks,
             None if arrived => Verdict::Leaks,
             None if sent == 0 => Verdict::Busy,
-            Some(request) if !arrived && !request.explains_silence(sent) => unless_it_loses(Verdict::Unreachable),
+            Some(request) if !arrived && !request.explains_silence(sent) => unless_explained(Verdict::Unreachable),
             _ => Verdict::Right,
         };
     };
@@ -287,25 +287,25 @@ fn verdict(measured: &Measured, expected: Expected, noise_ns: u64) -> Verdict {
     let is_late = |error: i64, allowed: u64| error > 0 && error.unsigned_abs() > allowed;
     let explained_ns = measured.late_ns.saturating_mul(TIMES_LATE);
     // A wrong delay makes every answer late. A busy machine makes only some answers late.
-    let is_once_in_time = |allowed: u64| {
+    let is_busy_machine = |allowed: u64| {
         let is_machine_late = u128::from(measured.late_ns) >= LATE.as_nanos();
         let least = measured.rtts_ns.first().map(|least| least.saturating_sub(echo.rtt.as_nanos()));
         is_machine_late && least.is_some_and(|late| late <= allowed)
     };
-    let is_indistinct = echo.least_delay_ns.is_some_and(|delay| delay <= noise_ns);
+    let is_below_noise = echo.least_delay_ns.is_some_and(|delay| delay <= noise_ns);
     match measured.error_ns.zip(measured.allowed_error_ns) {
         None if sent == 0 => Verdict::Busy,
         None if echo.explains_silence(sent) => Verdict::Right,
-        None if arrived => unless_it_loses(Verdict::Unanswered),
-        None => unless_it_loses(Verdict::Unreachable),
+        None if arrived => unless_explained(Verdict::Unanswered),
+        None => unless_explained(Verdict::Unreachable),
         Some((error, _)) if is_early(error) => Verdict::Off,
-        Some((error, allowed)) if is_late(error, allowed.saturating_add(explained_ns)) && !is_once_in_time(allowed) => {
+        Some((error, allowed)) if is_late(error, allowed.saturating_add(explained_ns)) && !is_busy_machine(allowed) => {
             Verdict::Off
         }
         Some((error, allowed)) if is_late(error, allowed) => Verdict::Busy,
-        Some(_) if lost > echo.allowed_losses(sent) => unless_it_loses(Verdict::Lossy),
+        Some(_) if lost > echo.allowed_losses(sent) => unless_explained(Verdict::Lossy),
         Some(_) if lost < echo.least_losses(sent) => Verdict::Lossless,
-        Some(_) if is_indistinct => Verdict::NotJudged,
+        Some(_) if is_below_noise => Verdict::NotJudged,
         Some(_) => Verdict::Right,
     }
 }

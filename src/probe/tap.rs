@@ -1,8 +1,8 @@
 //! Receives the echo messages that arrive at the node's interfaces, before the node's firewall.
 //!
-//! A packet socket of one protocol receives packets after tc's ingress filters and before netfilter
-//! (`__netif_receive_skb_core` of net/core/dev.c). netemctl's cuts are ingress filters. A raw socket receives only
-//! packets that netfilter accepts.
+//! A packet socket of one protocol receives packets after tc's ingress filters and before netfilter's prerouting hook
+//! (`__netif_receive_skb_core` of net/core/dev.c). So the socket does not receive packets that netemctl's ingress cuts
+//! drop. A raw socket receives only packets that netfilter accepts.
 
 use std::{
     io::{self, Read},

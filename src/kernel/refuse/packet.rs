@@ -79,7 +79,7 @@ pub(in crate::kernel) fn refuse(frame: &[u8]) -> Option<Refusal> {
     written.ok().map(|()| Refusal { to: source, packet: answer })
 }
 
-/// The IP packet in an Ethernet frame, behind VLAN tags, or in a frame without a link-layer header.
+/// The IP packet of a frame. The frame has an Ethernet header, with or without VLAN tags, or no link-layer header.
 fn ip_packet(frame: &[u8]) -> &[u8] {
     let ethernet = LaxSlicedPacket::from_ethernet(frame).ok().and_then(|packet| packet.ether_payload());
     match ethernet {

@@ -62,7 +62,8 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
         remove += &format!(" chain {chain}");
     }
     remove += &format!(" protocol {} pref {pref}", protocol_name(u16::from_be(protocol)));
-    // The command removes all filters of a foreign priority, with the hash tables of u32.
+    // Without a handle, the command removes all filters of the priority, and the hash tables of u32. Our own priorities
+    // also have our filters, so the command has the handle.
     if is_own_priority(pref) {
         remove += &format!(" handle {} {}", handle(message), kind(message));
     }

@@ -141,7 +141,8 @@ fn encode(profile: &Profile, extent: Extent, tables: Vec<Attribute>) -> Vec<u8> 
         Some(LossModel::State { p13, p31, p32, p23, p14 }) => {
             ([0, 0], Some((NETEM_LOSS_GI, words(&[p13, p31, p32, p14, p23].map(Probability::parts)))))
         }
-        // struct tc_netem_gemodel: p, r, the share that passes in the bad state, the share that is lost in the good one.
+        // struct tc_netem_gemodel: p, r, the share of packets that pass in the bad state, the share of packets that are
+        // lost in the good state.
         Some(LossModel::GeModel { p, r, bad, good }) => {
             ([0, 0], Some((NETEM_LOSS_GE, words(&[p, r, bad.complement(), good].map(Probability::parts)))))
         }
@@ -197,7 +198,7 @@ impl Options {
         find(&self.attributes, kind).map_or(Some(otherwise), read_u64)
     }
 
-    /// The profile that is closest to the options. `None`: an attribute cannot be read.
+    /// The profile of the options. Ignores options that a profile cannot describe. `None`: an attribute cannot be read.
     fn profile(&self, mark: LeafMark) -> Option<Profile> {
         let [latency, limit, loss, gap, duplicate, jitter] = self.qopt;
         let [delay_correlation, loss_correlation, duplicate_correlation] = self.words(TCA_NETEM_CORR)?;
@@ -245,11 +246,11 @@ impl Options {
         let Some(ours) = Self::parse(&encode(profile, Extent::NonZero, Vec::new())) else { return false };
         let [_, limits @ .., _] = self.qopt;
         let [_, our_limits @ .., _] = ours.qopt;
-        // The profile has the exact times and the seed.
-        let is_exact = |kind| [TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_PRNG_SEED].contains(&kind);
+        // The times are decoded exactly. A seed is decoded if it is configured, and otherwise it is random.
+        let is_ignored = |kind| [TCA_NETEM_LATENCY64, TCA_NETEM_JITTER64, TCA_NETEM_PRNG_SEED].contains(&kind);
         limits == our_limits
             && self.attributes.iter().all(|attribute @ (kind, value)| {
-                is_zero(value) || is_exact(*kind) || ours.attributes.contains(attribute)
+                is_zero(value) || is_ignored(*kind) || ours.attributes.contains(attribute)
             })
     }
 }
@@ -263,7 +264,9 @@ fn rate_sizes(rate: Rate) -> [Bytes; 3] {
     [rate.packet_overhead, rate.cell_size, rate.cell_overhead]
 }
 
-/// `struct tc_netem_slot`: the range, the most packets and bytes, then the delay and the jitter; times in nanoseconds.
+/// `struct tc_netem_slot`: the range, the maximum number of packets and of bytes, the delay, the jitter.
+///
+/// The times are in nanoseconds.
 fn slot_bytes(slot: Slot) -> Vec<u8> {
     let (range, drawn) = match slot.spacing {
         Spacing::Range { min, max } => ([min, max], [Delay::ZERO; 2]),

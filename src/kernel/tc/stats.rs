@@ -16,7 +16,7 @@ pub(super) fn of(message: &TcMessage) -> &[TcStats2] {
     first!(message.attributes, TcAttribute::Stats2(stats) => stats.as_slice()).unwrap_or_default()
 }
 
-/// The packets and bytes that left the object.
+/// The counted packets and bytes.
 pub(super) fn tally(stats: &[TcStats2]) -> Tally {
     let mut tally = Tally::default();
     for stat in stats {
