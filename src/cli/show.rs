@@ -108,7 +108,7 @@ fn others(link: &Link) -> String {
         RatePer::Node => "each pair of nodes has its own rate",
         RatePer::Zone => "a node's links to one zone share the rate",
     });
-    let loss = link.loss.and_then(|loss| loss.model.doubt());
+    let loss = link.loss.and_then(|loss| loss.model.shortfall_reason());
     let notes: Vec<_> = [order, rate, loss].into_iter().flatten().collect();
     if said.is_empty() || notes.is_empty() { said } else { format!("{said}  # {}", notes.join("; ")) }
 }

@@ -47,7 +47,7 @@ fn example(from: NodeId, to: NodeId, members: &Members) -> String {
 
 /// False only if no rules can contradict each other.
 ///
-/// The check takes one pass over the rules, so the result may be true even if there is no conflict.
+/// The function looks at the rules and not at the links, so the result may be true even if there is no conflict.
 fn is_conflict_possible(rules: &Rules) -> bool {
     let set_delays = rules.patches().filter_map(LinkPatch::delay);
     let default_delay = rules.default.over(Link::default()).delay;

@@ -1,7 +1,7 @@
 //! Reads comma-separated values (CSV), with the span of each cell: [`rows`].
 //!
-//! The format is RFC 4180 with these extensions: spaces around a cell, any line ends, a byte order mark, empty lines,
-//! and comment lines that begin with `#`. Unlike in RFC 4180, a cell cannot contain a line break.
+//! The format is RFC 4180 with these extensions: spaces around a cell, LF as a line end, a byte order mark, empty
+//! lines, and comment lines that begin with `#`. Unlike in RFC 4180, a cell cannot contain a line break.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -15,7 +15,7 @@ pub(super) struct Row<'t> {
 /// The text between two commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cell<'t> {
-    /// The text without surrounding spaces and quotes.
+    /// The text without surrounding spaces and quotes. A doubled quote inside quotes becomes one quote.
     pub(super) text: Cow<'t, str>,
     /// The bytes of the cell in the file, with the quotes.
     pub(super) span: Range<usize>,

@@ -1,4 +1,4 @@
-//! The mistakes in a file: [`FileReport`].
+//! The mistakes in a file and the warnings about a file: [`FileReport`].
 //!
 //! The passes over a file create `Finding`s, which have spans in bytes. A [`Problem`] is a finding with its line and
 //! column. `render` formats problems for a terminal. First type to read: [`FileReport`].
@@ -10,18 +10,18 @@ use serde::Serialize;
 
 use super::source::{File, Source, SourceSpan, Texts};
 
-/// The problems of a file and its attached files: the mistakes in a refused file, or the warnings about an accepted file.
+/// The problems of a file and its attached files. The report of an accepted file has only warnings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FileReport {
     source: Source,
     problems: Vec<Problem>,
-    /// The number of errors, including those beyond [`Self::MAX_PROBLEMS`]. An accepted file has no errors.
+    /// The number of errors, including those beyond [`Self::MAX_PROBLEMS`].
     errors: usize,
     warnings: usize,
 }
 
 impl FileReport {
-    /// The largest number of problems that a report keeps.
+    /// The largest number of problems that a report keeps. A report that [`Self::and`] extends can have more.
     ///
     /// The limit bounds the output for a file that is no topology at all.
     const MAX_PROBLEMS: usize = 1_000;
@@ -36,7 +36,7 @@ impl FileReport {
         Self { source, problems, errors, warnings }
     }
 
-    /// The problems of two passes over the same file.
+    /// The problems of two reports about the same file, such as those of a topology and of its `[inventory]` table.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.problems.extend(other.problems);
@@ -51,7 +51,9 @@ impl FileReport {
         self.errors > 0
     }
 
-    /// The first 1,000 problems, sorted by file and span. The topology file comes first.
+    /// The problems, sorted by file and span. The topology file comes first.
+    ///
+    /// At most 1,000 problems of each report that [`Self::and`] joins.
     pub fn problems(&self) -> &[Problem] {
         &self.problems
     }
@@ -106,7 +108,7 @@ pub enum Severity {
     Warning,
 }
 
-/// A mistake in a file, with its span.
+/// A mistake in a file, or a warning about a file, with its span.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Problem {
@@ -208,7 +210,7 @@ impl Finding {
         Reported
     }
 
-    /// Reports the mistake in a value. The result is `None`, the value with the mistake.
+    /// Reports the finding. Returns `None` in place of the value with the mistake.
     pub(crate) fn refuse<T>(self, findings: &mut Vec<Self>) -> Option<T> {
         findings.push(self);
         None

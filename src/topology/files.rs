@@ -23,7 +23,7 @@ use super::{
 impl Source {
     /// The names of the attached files in the topology file, each once.
     ///
-    /// Empty if the TOML is invalid. Other mistakes in the topology file have no effect.
+    /// Empty if the TOML is invalid or too large. Other mistakes in the topology file have no effect.
     pub fn references(&self) -> BTreeSet<String> {
         let text = Some(&self.text).filter(|text| text.len() <= MAX_FILE_BYTES);
         let Some(table) = text.and_then(|text| DeTable::parse(text).ok()) else { return BTreeSet::new() };

@@ -1,6 +1,6 @@
 //! Advice for unknown keys: the keys of other tools, and keys in the wrong table.
 
-/// The parameters of a link, each with an example.
+/// The keys of a link, each with an example of its value.
 const PARAMETERS: [(&str, &str); 17] = [
     ("rtt", "\"150ms\""),
     ("delay", "\"75ms\""),
@@ -21,7 +21,7 @@ const PARAMETERS: [(&str, &str); 17] = [
     ("seed", "42"),
 ];
 
-/// The keys of `[links]` that users write above `[links]` by mistake.
+/// The keys that belong in `[links]` or its rules, and that users write at the top level by mistake.
 pub(super) const OF_LINKS_TABLE: [&str; 9] =
     ["default", "intra-zone", "inter-zone", "matrix", "matrix-is", "override", "overrides", "rtt", "delay"];
 

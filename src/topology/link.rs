@@ -12,7 +12,7 @@ use super::{
     units::{BitRate, Bytes, Delay, Probability, ShortTime},
 };
 
-/// The network from one node to another, in addition to the LAN.
+/// The properties of the network from one node to another, in addition to those of the LAN.
 ///
 /// A link has one direction. The opposite direction is a separate link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ impl Link {
         Parameter::ALL.into_iter().filter(move |parameter| Self::default().with(*parameter, &link) != Self::default())
     }
 
-    /// The link with one parameter of another link.
+    /// This link, with one parameter replaced by that of another link.
     #[must_use]
     pub(super) fn with(mut self, parameter: Parameter, other: &Self) -> Self {
         match parameter {
@@ -315,7 +315,7 @@ impl LossModel {
     }
 
     /// The reason why the kernel loses fewer packets than configured. `None` if there is no such reason.
-    pub fn doubt(self) -> Option<&'static str> {
+    pub fn shortfall_reason(self) -> Option<&'static str> {
         match self {
             Self::Random(chance) if chance.correlation > Probability::ZERO => {
                 Some("correlation reduces the loss in the kernel (docs/links.md)")

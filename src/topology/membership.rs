@@ -118,7 +118,7 @@ impl<'g> MemberReader<'g> {
             .help("rename one of them")
     }
 
-    /// The finding about repeated nodes. Each comes with the number of the first node with the same name.
+    /// The finding about repeated nodes. `nodes` has each repeated name with the number of the node that has this name.
     fn duplicate(&self, nodes: &[(NodeName, NodeId)], word: &Word<'_>, group: &str) -> Option<Finding> {
         let (first, earlier) = nodes.first()?;
         let position = &self.positions[*earlier as usize];

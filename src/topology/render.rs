@@ -16,8 +16,9 @@ use super::{
 const MAX_EXCERPT: usize = 64 * 1024;
 
 impl FileReport {
-    /// All problems with their lines, carets and help. The report of a refused file ends with a summary line.
-    /// Text of the command line has no summary line.
+    /// All problems with their lines, carets and help.
+    ///
+    /// The report of a refused file ends with a summary line. The report of a text from the command line does not.
     ///
     /// `width` is the terminal's width in columns. Longer lines are cut around their carets.
     pub fn render(&self, colour: bool, width: usize) -> String {

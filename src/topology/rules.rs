@@ -1,8 +1,8 @@
 //! Computes the links of a topology from its rules: [`Rules`].
 //!
 //! The order of the rules is: default, zone rule, matrix, overrides in the file's order. A later rule replaces each
-//! parameter that it sets. A link that no rule covers is [`Link::default()`]. The module never creates a table of all pairs
-//! of nodes.
+//! parameter that it sets. A link that no rule covers is [`Link::default()`]. The module never creates a table of all
+//! pairs of nodes.
 
 use std::{
     collections::HashMap,
@@ -72,7 +72,7 @@ impl LinkRange {
 impl Rules {
     /// The rules for packets from one node.
     ///
-    /// The search takes time in proportion to the number of overrides.
+    /// Takes time in proportion to the number of overrides.
     pub(super) fn of_node<'r>(&'r self, from: NodeId, members: &'r Members) -> NodeRules<'r> {
         let overrides = self.overrides.iter();
         let overrides = overrides.flat_map(|rule| rule.destinations(from).map(|nodes| (nodes, &rule.patch))).collect();
@@ -94,8 +94,9 @@ impl Rules {
         let zones = members.zones().iter().map(|zone| &zone.nodes);
         let groups = zones.chain(self.matrix.iter().flat_map(Matrix::groups)).map(std::slice::from_ref);
         let borders = ends.chain(groups).enumerate().flat_map(|(set, ranges)| {
-            // Each zone, matrix heading and end has a hash. A node's class is the sum of the hashes of all sets with
-            // the node. Equal sums of different sets are too improbable in 64 bits to matter.
+            // Each set of nodes (a zone, a matrix heading or an end) has a hash. The sum of the hashes of all sets
+            // that contain a node identifies its class. Equal sums of different classes are too improbable in 64 bits
+            // to matter.
             let mut hasher = DefaultHasher::new();
             set.hash(&mut hasher);
             let hash = hasher.finish();

@@ -22,7 +22,7 @@ use super::{
 pub enum LinkScope {
     /// Every link of the topology.
     All,
-    /// The links inside each zone of the hostlist, or between its nodes.
+    /// The links inside each zone of the hostlist, or between the nodes of the hostlist.
     Inside(String),
     /// The links from any zone or node of the hostlist to any other.
     AnyTwoOf(String),
@@ -63,8 +63,8 @@ pub(super) struct LinkGroup<T> {
 
 /// The links grouped by their values, in the file's order.
 ///
-/// `row` computes the values of the links from one node to several other nodes. If another node is `None`, there is no
-/// link, and its value is `None`.
+/// `row` computes the values of the links from one node to several other nodes. `None` in place of a node stands for no
+/// link; the value is then `None`.
 pub(super) fn group_links<T: Copy + Eq + Hash>(
     rules: &Rules,
     members: &Members,

@@ -2,7 +2,8 @@
 
 /// The candidate with the smallest edit distance. The first candidate, if several have the same distance.
 ///
-/// `None` if all distances are greater than one edit in three characters.
+/// `None` if all distances are too large. The limit is one edit for a word of 2 to 5 characters, and one edit in three
+/// characters for a longer word.
 pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     let reach = match length {
@@ -13,7 +14,7 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
     let word = word.to_lowercase();
     candidates
         .into_iter()
-        // Skips the quadratic comparison for most of 10,000 names.
+        // The edit distance takes quadratic time. This filter avoids it for most of 10,000 names.
         .filter(|candidate| candidate.chars().count().abs_diff(length) <= reach)
         .map(|candidate| (strsim::damerau_levenshtein(&word, &candidate.to_lowercase()), candidate))
         .filter(|&(distance, _)| distance <= reach)

@@ -2,8 +2,8 @@
 //!
 //! A table has the format of iproute2 (`get_distribution` in `tc/q_netem.c`). It contains whole numbers in units of
 //! 1/8192 of the jitter, separated by white space. A comment reaches from `#` to the end of the line. tc wraps a number
-//! that is too large, reads a leading 0 as octal, and skips a line after an invalid word. This module reports all three
-//! as errors.
+//! that is too large, reads a leading 0 as octal, and skips the rest of a line after an invalid word. This module
+//! reports all three as errors.
 
 use std::{collections::BTreeMap, sync::Arc};
 

@@ -60,7 +60,7 @@ fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
     });
     let finding =
         |LinkGroup { value, example: (from, to), .. }: LinkGroup<Option<LossModel>>| {
-            let reason = value?.doubt()?;
+            let reason = value?.shortfall_reason()?;
             let span = rules.of_node(from, members).span_of(to, Parameter::Loss)?;
             Some(Finding::warning(span, format!("this link loses fewer packets than configured: {reason}")).help(
                 "for bursts write `loss.gemodel = { p = \"1%\", r = \"25%\" }`; for single losses `loss = \"1%\"`",

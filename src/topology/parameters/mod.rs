@@ -28,8 +28,11 @@ const PARAMETERS: &str = "a link has one or more of `rtt` or `delay`, `jitter`, 
 
 /// Takes the parameters of a link from a table at `span`. `tables` are the distribution tables of the file.
 ///
-/// `one_way`: the key or option by which the table describes one direction, so that it may not have an `rtt`. A parameter with a mistake is
-/// reported and omitted. The omission does no harm, because a file with errors is refused.
+/// `one_way` is the key or option that limits the table to one direction, for the message about an `rtt`. `None`: the
+/// table describes both directions, so it may have an `rtt`.
+///
+/// A parameter with a mistake is reported and omitted. The omission does no harm, because a file with errors is
+/// refused.
 pub(super) fn take(
     table: &mut Table<'_>,
     span: Range<usize>,

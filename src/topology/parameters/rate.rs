@@ -15,7 +15,7 @@ use super::{
     setting,
 };
 
-/// The smallest packet overhead: minus the size of the smallest packet, an Ethernet and an IPv4 header.
+/// The smallest packet overhead. The smallest packet has 34 bytes: an Ethernet header and an IPv4 header.
 ///
 /// A smaller overhead would make packet sizes negative. The kernel reads a negative size as a very large size
 /// (`packet_time_ns`).
