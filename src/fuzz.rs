@@ -83,19 +83,19 @@ pub fn inventory(bytes: &[u8]) {
                     "an accepted address can be written and parsed again"
                 );
             }
-            let silent = file.resolve(&BTreeMap::new(), &BTreeMap::new());
+            let resolved = file.resolve(&BTreeMap::new(), &BTreeMap::new());
             for (node, entry) in file.nodes() {
-                let is_placed = silent.inventory.nodes.contains_key(node);
-                assert_ne!(is_placed, silent.mismatches.contains_key(node), "{node} has a location or a mismatch");
+                let is_placed = resolved.inventory.nodes.contains_key(node);
+                assert_ne!(is_placed, resolved.mismatches.contains_key(node), "{node} has a location or a mismatch");
                 assert!(!is_placed || entry.is_complete(), "{node} has a location that the file does not have");
             }
-            survives_the_wire(&silent.inventory);
+            survives_the_wire(&resolved.inventory);
         }
         Err(rejected) => refused(&rejected),
     }
 }
 
-/// Asserts that an accepted value is the same after JSON, as every node gets it.
+/// Asserts that an accepted value is the same after a conversion to JSON and back. Nodes receive values as JSON.
 fn survives_the_wire<T: Serialize + DeserializeOwned + PartialEq + Debug>(here: &T) {
     let json = serde_json::to_vec(here).expect("an accepted value is JSON");
     let there: T = serde_json::from_slice(&json).expect("the JSON of an accepted value can be read");
@@ -175,7 +175,7 @@ pub fn request(bytes: &[u8]) {
     if path == Prepare::PATH.as_bytes()
         && let Ok(Prepare { wanted, .. }) = serde_json::from_slice(body)
     {
-        // Every agent does this with any document.
+        // Agents call these functions with every received document.
         drop((wanted.stamp(), wanted.zones(), wanted.is_clear()));
         for node in wanted.inventory.nodes.keys().take(3) {
             drop((wanted.shaping(node, LineRate::from_mbit(10_000)), wanted.incoherent_link(node)));

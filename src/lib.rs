@@ -1,16 +1,23 @@
-//! netemctl turns a flat LAN into the WAN that a TOML file describes, cuts it on command, and measures that it is there.
+//! netemctl turns a flat LAN into the WAN that a TOML file describes, partitions this WAN on command, and measures it.
 //!
 //! ```text
 //! file ─► Topology ─► Wanted ─► Shaping ─► Change ─► netlink batch ─► read back ─► measured
 //! ```
 //!
-//! [`topology`] and [`plan`] are pure; [`kernel`] alone speaks netlink; [`agent`] runs on a node, [`fleet`] on the
-//! controller, [`wire`] is what they say to each other; [`pki`] makes the certificates that they know
-//! each other by; [`probe`] measures; [`lab`] makes nodes out of namespaces;
-//! [`cli`] is the command line. Arrows run one way: `cli → fleet → wire → plan → topology`,
-//! `agent → kernel → plan → topology`, `lab → kernel`. Nothing below knows what is above. Read [`plan::Wanted`] first.
+//! - [`topology`] parses topology files, and [`inventory`] parses inventory files.
+//! - [`plan`] has the wanted state, and computes the kernel steps of a node. It does no I/O.
+//! - [`kernel`] is the only module that uses netlink.
+//! - [`agent`] runs on each node, and [`fleet`] runs on the controller.
+//! - [`wire`] has the requests and replies between the controller and agents. [`pki`] has their TLS and
+//!   certificates.
+//! - [`probe`] measures links.
+//! - [`lab`] runs nodes in network namespaces of one machine.
+//! - [`cli`] has the commands.
+//!
+//! Dependencies have one direction: `cli → fleet → wire → plan → topology`, `agent → kernel → plan → topology`,
+//! `lab → kernel`. New readers start with [`plan::Wanted`].
 
-// For what the unit tests share with those in `tests/`, which know this crate by its name only.
+// Unit tests share modules with the integration tests in `tests/`. These modules use the crate's name in paths.
 #[cfg(test)]
 extern crate self as netemctl;
 

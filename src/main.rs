@@ -1,4 +1,4 @@
-//! The `netemctl` command: parse the command line, run one verb, map the result to an exit code.
+//! The `netemctl` command: parse the command line, run one command, map the result to an exit code.
 
 use std::process::ExitCode;
 

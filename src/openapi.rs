@@ -60,8 +60,8 @@ impl Describer {
             "info": {
                 "title": "netemctl agent",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "What an agent answers. Every call is a POST of a JSON document; docs/orchestrating.md \
-                    says how to use them together. Generated from the program's own types.",
+                "description": "The HTTP API of an agent. Every call is a POST of a JSON document; docs/orchestrating.md \
+                    describes sequences of calls. Generated from the program's own types.",
                 "license": { "name": "MIT OR Apache-2.0" },
             },
             "paths": self.paths,
@@ -69,7 +69,7 @@ impl Describer {
                 "schemas": schemas,
                 "responses": {
                     "Error": {
-                        "description": format!("It was not done. {}.", statuses(&codes).join(", ")),
+                        "description": format!("The call failed. {}.", statuses(&codes).join(", ")),
                         "content": content(&error, &example),
                     },
                 },

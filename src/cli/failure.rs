@@ -326,7 +326,7 @@ impl From<EditError> for Failure {
             EditError::UnknownNodes { .. } => Self::new(Exit::Usage, error).hint(
                 "restart the lab with this topology: netemctl lab down && netemctl lab up FILE; or add the nodes to the inventory",
             ),
-            EditError::Nowhere(_, by) | EditError::Inherited { by, .. } => {
+            EditError::Nowhere(_, by) | EditError::AddressTaken { by, .. } => {
                 Self::new(Exit::Refused, &error).hint(by.remedy())
             }
             EditError::UnknownName(_)

@@ -201,14 +201,14 @@ fn error(text: &str) -> impl FnOnce(Wrong) -> AddressError {
 }
 
 /// Converts an error in a part to an error in the whole text. `offset` is the position of the part in the text.
-fn behind(offset: usize) -> impl Fn(Wrong) -> Wrong {
+fn shifted_by(offset: usize) -> impl Fn(Wrong) -> Wrong {
     move |(span, reason)| (span.start + offset..span.end + offset, reason)
 }
 
 /// Parses an address. Without defaults, the address must have a scheme, and an HTTPS address must have a port.
 fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
-        return parse_socket(path).map_err(behind("unix:".len()));
+        return parse_socket(path).map_err(shifted_by("unix:".len()));
     }
     let (scheme, rest) = text.split_once("://").map_or((None, text), |(scheme, rest)| (Some(scheme), rest));
     let at = text.len() - rest.len();
@@ -225,13 +225,13 @@ fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress,
     // A user name may contain an @ (`user@domain`), so the last @ separates user and host.
     let (user, authority) = rest.rsplit_once('@').map_or((None, rest), |(user, rest)| (Some(user), rest));
     match (user, transport) {
-        (Some(user), TransportKind::Ssh) => check_user(user).map_err(behind(at))?,
+        (Some(user), TransportKind::Ssh) => check_user(user).map_err(shifted_by(at))?,
         (Some(user), _) => return Err((at..at + user.len() + 1, "HTTPS has no user".to_owned())),
         (None, _) => {}
     }
     let is_complete = scheme.is_some() || defaults.is_none();
     let before = text.len() - authority.len();
-    let (host, port) = parse_authority(authority, transport, is_complete).map_err(behind(before))?;
+    let (host, port) = parse_authority(authority, transport, is_complete).map_err(shifted_by(before))?;
     let port = port.or_else(|| defaults?.port);
     if transport == TransportKind::Ssh {
         let user = user.map(str::to_owned).or_else(|| defaults?.user.clone());
@@ -259,7 +259,7 @@ fn parse_socket(path: &str) -> Result<AgentAddress, Wrong> {
     Ok(AgentAddress::Unix(path.into()))
 }
 
-/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if it has a port or if the address is complete.
+/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if a port follows or if the text has a scheme (`is_complete`).
 fn parse_authority(text: &str, transport: TransportKind, is_complete: bool) -> Result<(String, Option<u16>), Wrong> {
     let is_bare_v6 = text.parse::<Ipv6Addr>().is_ok();
     if is_bare_v6 && is_complete {

@@ -1,7 +1,7 @@
 //! Checks a document before an agent accepts the document.
 //!
-//! Agents accept only documents that netemctl could write, also from other clients. Parsing already checks each part of
-//! a document alone. The checks here compare several parts of a document.
+//! Agents accept only documents that netemctl could write, even if another client sends the document. Parsing already
+//! checks each part of a document alone. The checks here compare several parts of a document.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
@@ -13,7 +13,9 @@ use crate::topology::{LinkChange, NodeName, hostlist};
 /// The allowed durations of overlays and partitions.
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
-/// The shortest turn of a [`Flap`]. An agent needs about 10 ms to write the filters of a large partition.
+/// The shortest turn of a [`Flap`]: its `down` or `up`.
+///
+/// An agent needs about 10 ms to write the filters of a large partition.
 pub const MIN_FLAP_TIME: Duration = Duration::from_millis(10);
 
 /// The largest spread of a [`Flap`], in percent.

@@ -68,9 +68,9 @@ impl Counters {
 impl Profile {
     /// The minimum number of packets that were dropped because the queue was full. `None`: unknown.
     ///
-    /// netem has one counter for configured losses and for overflows. Without a configured loss, all drops are overflows.
-    /// With a loss without correlation, drops beyond the tolerance are overflows. With other loss models or ECN, the
-    /// number of overflows is unknown.
+    /// netem has one counter for configured losses and for overflows. Without a configured loss, all drops are
+    /// overflows. If the loss has no correlation, drops beyond the tolerance are overflows. With other loss models or
+    /// ECN, the number of overflows is unknown.
     pub fn overflowed(&self, sent: u64, dropped: u64) -> Option<u64> {
         let Some(loss) = self.loss else { return Some(dropped) };
         let share = match loss.model {
@@ -83,7 +83,7 @@ impl Profile {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, which is meant")]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates, as intended")]
 fn to_count(value: f64) -> u64 {
     value as u64
 }

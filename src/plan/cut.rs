@@ -15,7 +15,7 @@ pub struct Cut {
     pub direction: Direction,
     /// The address of the peer.
     pub address: IpAddr,
-    /// The cut packets between the node and the peer.
+    /// The kind of packets that the filter drops.
     pub traffic: Traffic,
     /// The answer to the sender of a cut packet.
     #[serde(default, skip_serializing_if = "Answer::is_silence")]
@@ -41,7 +41,7 @@ pub enum Traffic {
     },
     /// The fragments of a protocol.
     ///
-    /// Fragments have no port numbers. So a cut of a port cuts all fragments of the protocol.
+    /// The filter cannot match the ports of fragments. So a cut of a port cuts all fragments of the protocol.
     FragmentsOf {
         /// The protocol.
         protocol: Protocol,

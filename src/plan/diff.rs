@@ -42,7 +42,7 @@ pub enum Blocked {
     /// The interface has foreign objects.
     #[error("it has objects of other programs: {}; remove them on the node: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
-    /// The links of the node need more profiles than class numbers are available.
+    /// The links of the node need more profiles than the limit of a node.
     #[error("its links have {0} different profiles; the limit of a node is {MAX_PROFILES}")]
     TooManyProfiles(usize),
     /// Draining classes still occupy the class numbers that new classes need.
@@ -55,8 +55,8 @@ const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
 /// The steps from `tree` to `wanted`. If `wanted` is `None`, the steps remove all objects of netemctl.
 ///
-/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state and no
-/// surplus objects of netemctl. Objects that hold foreign objects are not surplus.
+/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state. Surplus
+/// objects of netemctl then remain only if they hold packets or foreign objects.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
@@ -71,7 +71,7 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
-        // A foreign root has replaced our root, so only cuts can be removed.
+        // Our root is missing, and netemctl adds nothing beside foreign objects. So the steps only remove ingress cuts.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
             Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
         }
@@ -185,7 +185,9 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
     Step::RemoveClass { class, profile: tree.classes[&class].profile }
 }
 
-/// Gives each wanted leaf a class. Returns the classes, and the steps that prepare them. The first possible choice wins:
+/// Gives each wanted leaf a class. Returns the classes, and the steps that prepare them.
+///
+/// The first possible choice wins:
 ///
 /// 1. the class that already has the leaf
 /// 2. the class that serves the same addresses, changed in place

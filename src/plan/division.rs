@@ -22,7 +22,7 @@ pub struct PartitionRequest {
     pub timing: Option<Timing>,
 }
 
-/// A division of the nodes. Selectors name nodes: zones, nodes, hostlists or `*`, separated by commas.
+/// A division of the nodes. A selector lists zones, nodes, hostlists or `*`, separated by commas.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Division {
     /// One selector for each side.

@@ -80,8 +80,8 @@ impl Draw {
         seed: u64,
     ) -> Result<Shape, DrawError> {
         let has = units.len();
-        let at_least = |needs: usize, what| {
-            if has < needs { Err(DrawError::TooFew { what, needs, has, over }) } else { Ok(()) }
+        let at_least = |needs: usize, option| {
+            if has < needs { Err(DrawError::TooFew { option, needs, has, over }) } else { Ok(()) }
         };
         let mut dice = Dice::new(seed);
         dice.shuffle(&mut units);
@@ -159,10 +159,10 @@ impl fmt::Display for Over {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DrawError {
     /// There are too few units for this kind of draw.
-    #[error("{what} needs at least {needs} {over}; there are {has}")]
+    #[error("{option} needs at least {needs} {over}; there are {has}")]
     TooFew {
         /// The option of the draw.
-        what: &'static str,
+        option: &'static str,
         /// The minimum number of units.
         needs: usize,
         /// The number of units.

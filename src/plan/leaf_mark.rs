@@ -33,8 +33,8 @@ pub struct LeafMark {
 impl LeafMark {
     /// The `burst` and `cburst` of the class, in microseconds at the rate of the class. `tc` computes the same values.
     ///
-    /// Each value is 838 µs (10 MiB) plus a number of microseconds. For `burst`, the number is the number of the delay
-    /// distribution. For `cburst`, the number is twice the number of the slot distribution, plus 1 for a seed.
+    /// Each value is 838 µs (10 MiB) plus an offset. The offset of `burst` is the number of the delay distribution. The
+    /// offset of `cburst` is twice the number of the slot distribution, plus 1 for a seed.
     pub fn bursts(self) -> [u32; 2] {
         self.numbers().map(|number| u32::try_from(BURST / BYTES_PER_MICROSECOND).unwrap_or(u32::MAX) + number)
     }

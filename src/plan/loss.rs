@@ -28,8 +28,8 @@ impl Wanted {
         Losses(partial.collect())
     }
 
-    /// The first link from a node on which a partial partition cannot add its loss to the loss of the link.
-    pub fn loss_that_does_not_add_up(&self, node: &NodeName) -> Option<UnaddableLoss> {
+    /// Finds the node's first link on which a partial partition cannot add its loss.
+    pub fn unaddable_loss(&self, node: &NodeName) -> Option<UnaddableLoss> {
         let partial: Vec<&Partition> = self.partitions.iter().filter(|partition| partition.is_partial()).collect();
         if partial.is_empty() {
             return None;

@@ -36,7 +36,7 @@ pub struct Overlay {
     pub lasts: Option<Duration>,
 }
 
-/// A request of `set`.
+/// A request of the command `set` for an overlay.
 #[derive(Clone, Debug)]
 pub struct OverlayRequest {
     /// The name. `None`: a name is made from the selectors and the parameters.

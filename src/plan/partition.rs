@@ -53,7 +53,7 @@ pub enum Shape {
         /// The receivers.
         to: BTreeSet<NodeName>,
     },
-    /// A ring in which each position reaches its nearest neighbours. Nodes without a position reach each other only.
+    /// A ring in which each position reaches its nearest neighbours. Nodes without a position reach only each other.
     Ring {
         /// The positions in order: single nodes or zones.
         order: Vec<BTreeSet<NodeName>>,
@@ -97,9 +97,9 @@ impl Partition {
         Ok(())
     }
 
-    /// Checks what stays true of a partition.
+    /// Checks a partition that a document already has. Accepts sides that cut nothing.
     ///
-    /// A partition stays valid if nodes leave the inventory later, even if the partition then cuts nothing.
+    /// Sides cut nothing if all other nodes have left the inventory since the partition was added.
     pub(super) fn check_lasting(&self, inventory: &Inventory) -> Result<(), PartitionError> {
         if !is_name(&self.name) {
             return Err(PartitionError::Name(self.name.clone()));
@@ -134,9 +134,9 @@ impl Partition {
         TimedId { kind: TimedKind::Partition, name: self.name.clone(), since: self.since }
     }
 
-    /// The partition between two turns, which cuts nothing.
+    /// The partition while it is not in force: a partition that cuts nothing.
     ///
-    /// The inactive partition keeps the root qdisc on the interface. So the next turn only adds filters.
+    /// The inactive partition keeps the root qdisc on the interface. When the partition comes into force, steps only add filters.
     pub(super) fn inactive(&self) -> Self {
         Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
@@ -172,7 +172,7 @@ impl Partition {
     /// The packets between a node and a peer that the node's interface drops, and the answer to the sender.
     ///
     /// The sender's own node sends the refusal. The receiver drops packets without an answer: these packets were in
-    /// flight when the cut began. The caller knows in which directions the partition cuts.
+    /// flight when the cut began. `to_peer` and `from_peer` are true if the partition cuts this direction.
     pub(super) fn drops(
         &self,
         to_peer: bool,
@@ -199,7 +199,7 @@ impl Partition {
 
 /// An index from nodes to their sides in a shape.
 ///
-/// The index makes many queries fast, because a shape may have as many sides as nodes.
+/// Without the index, each query searches all sides. A shape may have as many sides as nodes.
 pub(super) struct SideIndex<'a> {
     shape: &'a Shape,
     sides: HashMap<&'a NodeName, Vec<usize>>,
@@ -254,7 +254,7 @@ impl Shape {
         from != to && self.separates(&sides(from), &sides(to))
     }
 
-    /// True if packets from a node on the sides `from` to a node on the sides `to` are cut.
+    /// True if packets are cut between a sender on the sides `from` and a receiver on the sides `to`.
     ///
     /// A node of the rest has an empty list of sides.
     fn separates(&self, from: &[usize], to: &[usize]) -> bool {

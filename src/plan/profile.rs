@@ -13,12 +13,12 @@ use crate::topology::{
 };
 
 /// The minimum queue of a link without a rate, in packets: the default limit of `tc`.
-const MIN_ROOM: u32 = 1_000;
+const MIN_QUEUE: u32 = 1_000;
 
 /// The minimum queue of a link with a rate, in packets: a usual queue of a router.
-const MIN_RATE_ROOM: u32 = 100;
+const MIN_QUEUE_WITH_RATE: u32 = 100;
 
-/// The maximum kernel memory of a queue of full frames with a computed limit, in bytes.
+/// The maximum kernel memory of a full queue of full frames, in bytes. Applies to computed limits.
 ///
 /// A link with 10 Gbit/s and 150 ms has 124,000 full frames in flight. These frames take half of this memory.
 const MAX_MEMORY: u64 = 512 << 20;
@@ -112,9 +112,9 @@ impl Profile {
     ///
     /// The default limit is the sum of two numbers of packets, and at most `MAX_LIMIT`:
     ///
-    /// - The smallest frames in flight at the rate of the link or interface. So the leaf loses no packet that a real
-    ///   link carries.
-    /// - The queue: the full frames in flight, but at least `MIN_ROOM` or `MIN_RATE_ROOM`.
+    /// - The number of smallest frames in flight at the rate of the link, or at the line rate without a link rate. So
+    ///   the leaf loses no packet that a real link carries.
+    /// - The queue: the number of full frames in flight, but at least `MIN_QUEUE` or `MIN_QUEUE_WITH_RATE`.
     pub fn of(link: &Link, line: LineRate) -> Option<Self> {
         if link.is_lan() {
             return None;
@@ -194,7 +194,7 @@ fn slot(slot: Slot) -> Slot {
 
 fn limit(link: &Link, line: LineRate) -> u32 {
     let rate = link.rate.unwrap_or_else(|| Rate::plain(BitRate::from_bytes_per_second(line.0 / 8)));
-    let least = if link.rate.is_some() { MIN_RATE_ROOM } else { MIN_ROOM };
+    let least = if link.rate.is_some() { MIN_QUEUE_WITH_RATE } else { MIN_QUEUE };
     let nanos = u128::from(longest_stay(link)) * u128::from(rate.bits.bits_per_second());
     let in_flight = |bytes: i32| nanos / (8_000_000_000 * u128::from(frame(bytes, rate)));
     let packets = in_flight(SMALLEST_FRAME) + in_flight(FULL_FRAME).max(least.into());
@@ -322,13 +322,13 @@ mod tests {
     fn the_limit_is_the_smallest_frames_in_flight_plus_a_queue() {
         let rate = |rate: &str| Some(Rate::plain(rate.parse().unwrap()));
         assert_eq!(in_flight(10, 75, 64), 1_464);
-        assert_eq!(limit(10_000, &Link { rate: rate("10mbit"), ..link("75ms") }), 1_464 + MIN_RATE_ROOM);
-        assert_eq!(limit(10, &link("75ms")), 1_464 + MIN_ROOM);
+        assert_eq!(limit(10_000, &Link { rate: rate("10mbit"), ..link("75ms") }), 1_464 + MIN_QUEUE_WITH_RATE);
+        assert_eq!(limit(10, &link("75ms")), 1_464 + MIN_QUEUE);
         assert_eq!(in_flight(1_000, 75, 1_514), 6_192);
         assert_eq!(limit(1_000, &link("75ms")), 146_484 + 6_192);
         assert_eq!(limit(10_000, &Link { rate: rate("1gbit"), ..link("75ms") }), 146_484 + 6_192);
         assert_eq!(limit(10_000, &Link { rate: rate("1mbit"), limit: Some(7), ..link("75ms") }), 7);
-        assert_eq!(limit(10, &link("1us")), MIN_ROOM);
+        assert_eq!(limit(10, &link("1us")), MIN_QUEUE);
     }
 
     #[test]

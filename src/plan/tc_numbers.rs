@@ -19,7 +19,10 @@ use super::Answer;
 /// The minor number of a class under the root. The handle of the class's netem leaf has this major number.
 pub type ClassMinor = u16;
 
-/// The major number of the handle of netemctl's root qdisc ("N~" in ASCII). netemctl changes no root without this mark.
+/// The major number of the handle of netemctl's root qdisc ("N~" in ASCII).
+///
+/// netemctl never changes a root qdisc with another handle. Only the kernel's default root, which has no handle, is
+/// replaced.
 pub const MARK: u16 = 0x4e7e;
 
 /// The default class of the root, which does not delay packets.
@@ -64,8 +67,8 @@ pub(crate) const BURST: u64 = 10 * 1024 * 1024;
 
 /// The priority of the filter of a cut.
 ///
-/// Each address family has its own priority, so that all filters of a priority have the same mask. Silent cuts come
-/// before refusals. So a packet that matches both kinds of cut gets no answer.
+/// Each address family has its own priority, because the kernel allows one protocol per priority (`tcf_chain_tp_find`
+/// of `cls_api.c`). Silent cuts come before refusals. So a packet that matches both kinds of cut gets no answer.
 pub(crate) fn cut_priority(address: IpAddr, answer: Answer) -> u16 {
     match (answer, address) {
         (Answer::Silence, IpAddr::V4(_)) => 2,

@@ -34,7 +34,7 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The time at this moment by a clock that is `nanos` nanoseconds behind.
+    /// The reading at this moment of another clock, which is `nanos` nanoseconds behind.
     #[must_use]
     pub const fn on_clock_behind_by(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
@@ -53,8 +53,8 @@ impl From<SystemTime> for Moment {
     }
 }
 
-/// The identity of an overlay or partition. A later one with the same name has another identity, so its times start
-/// anew.
+/// The identity of an overlay or partition. A later overlay or partition of the same name has another identity and its
+/// own times.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -118,8 +118,8 @@ pub struct Flap {
     #[serde(rename = "up_ns", with = "super::nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub up: Duration,
-    /// The width of the range in which the time of each change is random, in percent of the shorter of the two
-    /// durations; at most 50.
+    /// The time of each change is random within a range. `spread` is the width of the range in percent of the shorter
+    /// duration; at most 50.
     pub spread: u8,
     /// The seed of the random times, the same on all nodes.
     pub seed: u64,

@@ -23,7 +23,7 @@ pub struct Tree {
     pub hook: bool,
     /// The classes of our root, including the default class.
     pub classes: BTreeMap<ClassMinor, Leaf>,
-    /// The chains of our root except chain 0. Each chain has the route of each address.
+    /// The chains of our root except chain 0. Each chain maps addresses to routes.
     pub chains: BTreeMap<u32, BTreeMap<IpAddr, Route>>,
     /// The active chain. `None`: the root delays no packet.
     pub active: Option<u32>,

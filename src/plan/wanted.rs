@@ -40,7 +40,7 @@ pub struct Wanted {
     pub missing: BTreeSet<NodeName>,
 }
 
-/// The identity of a document. Two documents with the same stamp have the same content.
+/// The identity of a document. Two documents with the same stamp want the same network state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stamp {
@@ -93,11 +93,12 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
-    /// True if this document lacks some parts of `other` and adds nothing. Nodes keep their locations.
+    /// True if this document only removes parts of `other`: it adds nothing and changes no location.
     pub fn only_removes_from(&self, other: &Self) -> bool {
         let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
         let has_overlay = |overlay| other.overlays.contains(overlay);
-        // A partition between two turns is in force as an inactive partition.
+        // `other` is a document in force. A partition in it is inactive before its start, and while its flap has the
+        // link up.
         let has_partition = |partition: &Partition| {
             let is_same = |known: &Partition| known == partition || *known == partition.inactive();
             other.partitions.iter().any(is_same)
@@ -110,7 +111,7 @@ impl Wanted {
             && !self.is_equivalent_to(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
-    /// True if this document is for all nodes that `other` is for. A document is not for its missing nodes.
+    /// True if all nodes that get `other` also get this document. The missing nodes of a document do not get it.
     pub fn is_on_all_of(&self, other: &Self) -> bool {
         let has = |wanted: &Self, node| wanted.inventory.nodes.contains_key(node) && !wanted.missing.contains(node);
         other.inventory.nodes.keys().filter(|node| has(other, node)).all(|node| has(self, node))
@@ -157,25 +158,25 @@ impl Wanted {
         })
     }
 
-    /// The origin of a parameter on the first link from a node that has the parameter.
+    /// The origin of a parameter on a node's links: a file and a line, a live change or a partition.
     ///
-    /// The origin is a file and a line, a live change or a partition. `None`: no link from the node has the parameter.
+    /// If several links have the parameter, the first link counts. `None`: no link from the node has the parameter.
     pub fn origin(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
-        let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|said| said == parameter))?;
-        let says_so = |overlay: &&Overlay| {
-            overlay.is_about(node, peer) && overlay.change.parameters().any(|said| said == parameter)
+        let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|other| other == parameter))?;
+        let sets_parameter = |overlay: &&Overlay| {
+            overlay.is_about(node, peer) && overlay.change.parameters().any(|other| other == parameter)
         };
         let loses = |partition: &&Partition| parameter == Parameter::Loss && partition.loss(node, peer).is_some();
         if let Some(partition) = self.partitions.iter().find(loses) {
             return Some(format!("partition {}", partition.name));
         }
-        match self.overlays.iter().rfind(says_so) {
+        match self.overlays.iter().rfind(sets_parameter) {
             Some(overlay) => Some(format!("live change {}", overlay.name)),
             None => Some(self.topology.as_ref()?.origin(node, peer, parameter)?.to_string()),
         }
     }
 
-    /// The first link from a node that has contradictory parameters because of overlays.
+    /// The node's first link whose parameters contradict each other because of overlays.
     pub fn incoherent_link(&self, node: &NodeName) -> Option<IncoherentLink> {
         if self.overlays.is_empty() {
             return None;
@@ -349,8 +350,8 @@ impl Wanted {
             let Some(place) = self.inventory.nodes.get(node) else {
                 return Err(EditError::Nowhere(node.clone(), by));
             };
-            if let Some(heir) = place.global().find_map(|address| owners.get(address)) {
-                return Err(EditError::Inherited { node: node.clone(), heir: heir.clone(), by });
+            if let Some(owner) = place.global().find_map(|address| owners.get(address)) {
+                return Err(EditError::AddressTaken { node: node.clone(), owner: owner.clone(), by });
             }
             inventory.nodes.insert(node.clone(), place.clone());
         }
@@ -407,7 +408,7 @@ pub struct IncoherentLink {
     pub why: Incoherence,
 }
 
-/// The subject of an [`IncoherentLink`]: the changes on the link.
+/// The subject of the message of [`IncoherentLink`]: the overlays on the link.
 fn changes(overlays: &[String]) -> String {
     let noun = if overlays.len() == 1 { "change" } else { "changes" };
     format!("{noun} {}", overlays.join(", "))
@@ -476,12 +477,12 @@ pub enum EditError {
     #[error("{1} names node {0}, which is not in the inventory")]
     Nowhere(NodeName, NamedBy),
     /// A part of the document names a node that has left the inventory, and another node has its address.
-    #[error("{by} names node {node}, which is not in the inventory any more, and {heir} has its address")]
-    Inherited {
+    #[error("{by} names node {node}, which is not in the inventory any more, and {owner} has its address")]
+    AddressTaken {
         /// The node that has left the inventory.
         node: NodeName,
         /// The node that now has the address.
-        heir: NodeName,
+        owner: NodeName,
         /// The part that names the node.
         by: NamedBy,
     },

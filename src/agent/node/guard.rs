@@ -107,7 +107,7 @@ pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiErr
     if let Some(link) = wanted.incoherent_link(&config.node) {
         return Err(refused(link.to_string()));
     }
-    if let Some(loss) = wanted.loss_that_does_not_add_up(&config.node) {
+    if let Some(loss) = wanted.unaddable_loss(&config.node) {
         return Err(refused(loss.to_string()));
     }
     if let Some(link) = wanted.without(&timed).incoherent_link(&config.node) {
