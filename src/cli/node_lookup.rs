@@ -56,7 +56,7 @@ impl InventoryInUse {
 
     /// The fleet of all nodes. The agents complete what the inventory leaves open.
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
-        let open = self.file.open_questions().collect();
+        let open = self.file.nodes_to_ask().collect();
         let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
             self.find_nodes(context, &open, |_| true, false)?;
         if mismatches.is_empty() {
@@ -80,7 +80,7 @@ impl InventoryInUse {
     ) -> Result<(Fleet, Scope), Failure> {
         let mut scope = options.scope(self.file.nodes())?;
         let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
-        let open = self.file.open_questions().filter(|node| !only_removes || is_meant(node)).collect();
+        let open = self.file.nodes_to_ask().filter(|node| !only_removes || is_meant(node)).collect();
         let Found { resolved, silent, documents } = self.find_nodes(context, &open, is_meant, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
@@ -123,7 +123,7 @@ impl InventoryInUse {
         }
         let mut agents = self.file.agents();
         agents.retain(|node, _| open.contains(node));
-        let is_partial = open.len() < self.file.open_questions().count();
+        let is_partial = open.len() < self.file.nodes_to_ask().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.ask("reading the addresses of the nodes", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok();

@@ -86,6 +86,7 @@ struct Gathering<'d, 't> {
     defaults: &'d Keys<'t>,
     path: &'d str,
     lines: Lines<'d>,
+    /// The nodes, with the spans of their names.
     nodes: BTreeMap<NodeName, Range<usize>>,
     /// The node and its span, by the address of its agent.
     agents: HashMap<AgentAddress, (NodeName, Range<usize>)>,
@@ -224,7 +225,7 @@ impl<'d, 't> Gathering<'d, 't> {
         }
     }
 
-    /// The addresses of each node. Empty: the agent is asked.
+    /// The addresses of each node. Empty: netemctl asks the agent.
     fn addresses(&mut self, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Vec<IpAddr>>, Reported> {
         let mut addresses = vec![Vec::new(); nodes.len()];
         for pattern in own_or_default(keys.addresses.as_ref(), None)?.into_iter().flatten() {

@@ -176,10 +176,11 @@ impl InventoryFile {
         self.nodes.iter().map(|(node, entry)| (node.clone(), contact(entry))).collect()
     }
 
-    /// The nodes whose agents must be asked, because the file lacks the interface's name or addresses.
+    /// The nodes whose agents netemctl asks for the interface's name or addresses.
     ///
-    /// A node without link-local addresses in the file is included.
-    pub fn open_questions(&self) -> impl Iterator<Item = &NodeName> {
+    /// Includes all nodes without link-local addresses. A file has no link-local addresses, but the result of
+    /// [`of`](Self::of) can have them.
+    pub fn nodes_to_ask(&self) -> impl Iterator<Item = &NodeName> {
         let is_open = |entry: &NodeEntry| !entry.is_complete() || !entry.addresses.iter().any(is_link_local);
         self.nodes.iter().filter(move |(_, entry)| is_open(entry)).map(|(node, _)| node)
     }
@@ -200,6 +201,7 @@ impl NodeEntry {
         matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
     }
 
+    /// The addresses that are not link-local.
     fn global(&self) -> impl Iterator<Item = &IpAddr> {
         self.addresses.iter().filter(|address| !is_link_local(address))
     }

@@ -40,7 +40,7 @@ impl<'t> Pattern<'t> {
         Some(Self { word, texts })
     }
 
-    /// The text of each node. Fails if a hostlist has another number of texts than there are nodes.
+    /// The text of each node. Fails if a hostlist has more or fewer texts than there are nodes.
     pub(super) fn of(&self, nodes: &[NodeName]) -> Result<Vec<String>, Box<Finding>> {
         let of_node = |(number, node): (usize, &NodeName)| {
             let text = self.texts.get(number).or_else(|| self.texts.first());

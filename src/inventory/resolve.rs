@@ -104,7 +104,7 @@ pub enum Mismatch {
 }
 
 impl Mismatch {
-    /// True if one node may have been taken for another.
+    /// True if the mismatch concerns a second node: one node may be mistaken for the other.
     pub fn is_about_two_nodes(&self) -> bool {
         matches!(self, Self::OtherNode { .. } | Self::SharedAddress { .. })
     }
@@ -113,8 +113,8 @@ impl Mismatch {
 impl InventoryFile {
     /// Resolves the file with the agents' answers. An answer must fit the file.
     ///
-    /// `remembered` has the locations from the last time that rules were put in force. A node without an answer keeps
-    /// its remembered location, if the location fits the file. Otherwise, the file must have the node's interface and
+    /// `remembered` has the locations in the document that an agent has in force. A node without an answer keeps its
+    /// remembered location, if the location fits the file. Otherwise, the file must have the node's interface and
     /// addresses.
     pub fn resolve(&self, hosts: &BTreeMap<NodeName, Host>, remembered: &BTreeMap<NodeName, NodeLocation>) -> Resolved {
         let mut nodes = BTreeMap::new();

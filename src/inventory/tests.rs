@@ -83,7 +83,7 @@ fn the_example_of_the_documentation_is_valid() {
     assert_eq!(file.nodes().len(), 9);
     assert_eq!(file.nodes()[&node("n8")].agent.to_string(), "https://10.0.0.8:20094");
     assert_eq!(file.nodes()[&node("n9")].agent.to_string(), "ssh://root@n9.example.org");
-    assert_eq!(file.open_questions().count(), 9);
+    assert_eq!(file.nodes_to_ask().count(), 9);
 }
 
 #[test]

@@ -36,13 +36,13 @@ pub(super) struct Zone<'t> {
     pub(super) members: Vec<Word<'t>>,
 }
 
-/// The value of a key that the file has. An error: the value is wrong, and the findings have the error.
+/// The value of a key in the file. [`Reported`]: the value is wrong, and the findings have the mistake.
 type Value<T> = Result<T, Reported>;
 
 /// The keys of one entry, or of `[defaults]`.
 #[derive(Default)]
 pub(super) struct Keys<'t> {
-    /// The keys for the agent's address that the file has, with their spans.
+    /// The keys in the file that belong to the agent's address, with their spans.
     pub(super) of_transports: Vec<(&'t str, Range<usize>)>,
     pub(super) transport: Option<Value<TransportKind>>,
     pub(super) host: Option<Value<Pattern<'t>>>,
@@ -81,7 +81,7 @@ impl<'t> Keys<'t> {
     }
 }
 
-/// Reads a whole inventory. `place` is the span of the inventory in a topology.
+/// Reads a whole inventory. `place` is the span for a finding about the whole inventory.
 pub(super) fn read<'t>(mut top: Table<'t>, place: &Range<usize>, findings: &mut Vec<Finding>) -> Document<'t> {
     let defaults = top.take("defaults").and_then(|entry| {
         let mut table = entry.table("`defaults`", findings)?;
