@@ -1,8 +1,8 @@
 //! Computes the ordered steps that change an interface from its state in the kernel to the wanted state: [`diff()`].
 //!
-//! The order is make-before-break: new cuts, new classes, in-place changes, a new chain, one flip, then the removal of
-//! unused objects. So an address with a delay before and after the change is never without a delay. The agent removes a
-//! class with packets later, when the packets have left.
+//! The order is make-before-break: new cuts, removal of inactive chains, new classes and in-place changes, a new chain,
+//! one flip, then the removal of other unused objects. So an address with a delay before and after the change is never
+//! without a delay. The agent removes a class with packets later, when the packets have left.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
