@@ -55,8 +55,8 @@ const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
 /// The steps from `tree` to `wanted`. If `wanted` is `None`, the steps remove all objects of netemctl.
 ///
-/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state. Surplus
-/// objects of netemctl then remain only if they hold packets or foreign objects.
+/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state.
+/// Surplus objects of netemctl then remain only if they hold packets or foreign objects.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
