@@ -136,7 +136,8 @@ impl Partition {
 
     /// The partition while it is not in force: a partition that cuts nothing.
     ///
-    /// The inactive partition keeps the root qdisc on the interface. When the partition comes into force, steps only add filters.
+    /// The inactive partition keeps the root qdisc on the interface. So a partition that comes into force only adds
+    /// filters.
     pub(super) fn inactive(&self) -> Self {
         Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
