@@ -40,7 +40,7 @@ use transport::Unix;
 pub use verify::Pace;
 
 use crate::{
-    inventory::{Contact, Which},
+    inventory::{Contact, InterfaceSelector},
     pki::Identity,
     plan::{AgentAddress, Inventory},
     topology::NodeName,
@@ -152,9 +152,9 @@ impl Fleet {
     }
 
     /// The address of a node's agent, and the interface that the agent may shape, if known.
-    fn agent(&self, node: &NodeName) -> (AgentAddress, Option<Which>) {
+    fn agent(&self, node: &NodeName) -> (AgentAddress, Option<InterfaceSelector>) {
         match self.inventory.nodes.get(node) {
-            Some(place) => (place.agent.clone(), Some(Which::Named(place.interface.clone()))),
+            Some(place) => (place.agent.clone(), Some(InterfaceSelector::Named(place.interface.clone()))),
             None => (self.unplaced[node].agent.clone(), self.unplaced[node].interface.clone()),
         }
     }
@@ -166,7 +166,7 @@ impl Network {
         &self,
         node: &NodeName,
         agent: AgentAddress,
-        interface: Option<Which>,
+        interface: Option<InterfaceSelector>,
         body: Bytes,
         timeouts: Timeouts,
     ) -> Result<C::Reply, CallError> {

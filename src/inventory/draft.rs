@@ -114,7 +114,8 @@ fn names(found: &[(AgentAddress, Host)]) -> Vec<NodeName> {
 
 /// The proposed interface and a warning.
 ///
-/// The agent's config allows the proposed interface. The proposed interface has an address and carries no default route.
+/// The agent's config allows the proposed interface. The proposed interface has an address and carries no default
+/// route.
 fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterface>, Option<String>) {
     let names = |interfaces: &[&HostInterface]| {
         interfaces.iter().map(|interface| interface.name.to_string()).collect::<Vec<_>>().join(", ")

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    InventoryFile, NodeEntry, Which, agent,
+    InterfaceSelector, InventoryFile, NodeEntry, agent,
     pattern::Pattern,
     words::{self, Group, Keys, Selector},
     zones,
@@ -206,16 +206,21 @@ impl<'d, 't> Gathering<'d, 't> {
         Ok(agents)
     }
 
-    fn interfaces(&mut self, names: &Word<'_>, keys: &'d Keys<'t>, nodes: &[NodeName]) -> Result<Vec<Which>, Reported> {
+    fn interfaces(
+        &mut self,
+        names: &Word<'_>,
+        keys: &'d Keys<'t>,
+        nodes: &[NodeName],
+    ) -> Result<Vec<InterfaceSelector>, Reported> {
         match own_or_default(keys.interface.as_ref(), self.defaults.interface.as_ref())? {
             Some(Selector::Interface(name)) => {
                 let named = |name: &str| {
-                    let interface = name.parse().map(Which::Named);
+                    let interface = name.parse().map(InterfaceSelector::Named);
                     interface.map_err(|_| "1 to 15 bytes without `/`, `:` or white space")
                 };
                 self.each(name, nodes, "an interface's name", named)
             }
-            Some(Selector::Network(network)) => Ok(vec![Which::InNetwork(*network); nodes.len()]),
+            Some(Selector::Network(network)) => Ok(vec![InterfaceSelector::InNetwork(*network); nodes.len()]),
             None => {
                 let message = format!("`{}` has no interface", names.get_ref());
                 let help = "add `interface = \"eno2\"` or `network = \"10.20.0.0/16\"`, here or to `[defaults]`";

@@ -64,7 +64,7 @@ pub struct NodeEntry {
     /// The address of the node's agent.
     pub agent: AgentAddress,
     /// The node's interface for the database.
-    pub interface: Which,
+    pub interface: InterfaceSelector,
     /// The node's addresses on this interface. Empty: all addresses of the interface.
     pub addresses: Vec<IpAddr>,
     /// The position in the file. `None`: the entry comes from no file.
@@ -77,15 +77,15 @@ pub struct Contact {
     /// The agent's address.
     pub agent: AgentAddress,
     /// The interface for the database, if known.
-    pub interface: Option<Which>,
+    pub interface: Option<InterfaceSelector>,
 }
 
-/// The selection of an interface in a file.
+/// The selection of a node's interface, by the key `interface` or by the key `network`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Which {
-    /// By name.
+pub enum InterfaceSelector {
+    /// The interface with this name.
     Named(IfName),
-    /// By an address in this network.
+    /// The interface with an address in this network.
     InNetwork(IpNetwork),
 }
 
@@ -129,7 +129,7 @@ impl InventoryFile {
     pub fn of(inventory: &Inventory, tls: Option<TlsFiles>) -> Self {
         let entry = |place: &NodeLocation| NodeEntry {
             agent: place.agent.clone(),
-            interface: Which::Named(place.interface.clone()),
+            interface: InterfaceSelector::Named(place.interface.clone()),
             addresses: place.addresses.clone(),
             origin: None,
         };
@@ -186,7 +186,7 @@ impl InventoryFile {
     }
 }
 
-impl fmt::Display for Which {
+impl fmt::Display for InterfaceSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Named(name) => name.fmt(f),
@@ -198,7 +198,7 @@ impl fmt::Display for Which {
 impl NodeEntry {
     /// True if the node can be resolved without an answer of its agent.
     pub fn is_complete(&self) -> bool {
-        matches!(self.interface, Which::Named(_)) && !self.addresses.is_empty()
+        matches!(self.interface, InterfaceSelector::Named(_)) && !self.addresses.is_empty()
     }
 
     /// The addresses that are not link-local.

@@ -8,7 +8,7 @@ use std::{
 use ipnetwork::IpNetwork;
 use thiserror::Error;
 
-use super::{InventoryFile, NodeEntry, Which};
+use super::{InterfaceSelector, InventoryFile, NodeEntry};
 use crate::{
     plan::{AgentAddress, IfName, Inventory, NodeLocation},
     topology::NodeName,
@@ -142,8 +142,8 @@ impl NodeEntry {
     /// True if the location fits this entry.
     fn fits(&self, place: &NodeLocation) -> bool {
         let is_interface = match &self.interface {
-            Which::Named(interface) => place.interface == *interface,
-            Which::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
+            InterfaceSelector::Named(interface) => place.interface == *interface,
+            InterfaceSelector::InNetwork(network) => place.addresses.iter().any(|address| network.contains(*address)),
         };
         let are_addresses = self.addresses.is_empty() || place.global().eq(self.global());
         place.agent == self.agent && is_interface && are_addresses
@@ -154,7 +154,7 @@ fn place(node: &NodeName, entry: &NodeEntry, host: Option<&Host>) -> Result<Node
     let agent = entry.agent.clone();
     let Some(host) = host else {
         return match &entry.interface {
-            Which::Named(interface) if entry.is_complete() => {
+            InterfaceSelector::Named(interface) if entry.is_complete() => {
                 Ok(NodeLocation { agent, interface: interface.clone(), addresses: entry.addresses.clone() })
             }
             _ => Err(Mismatch::Silent),
@@ -172,14 +172,14 @@ fn place(node: &NodeName, entry: &NodeEntry, host: Option<&Host>) -> Result<Node
     Ok(NodeLocation { agent, interface: interface.name.clone(), addresses })
 }
 
-fn find<'h>(which: &Which, host: &'h Host) -> Result<&'h HostInterface, Mismatch> {
-    match which {
-        Which::Named(name) => host
+fn find<'h>(selector: &InterfaceSelector, host: &'h Host) -> Result<&'h HostInterface, Mismatch> {
+    match selector {
+        InterfaceSelector::Named(name) => host
             .interfaces
             .iter()
             .find(|interface| interface.name == *name)
             .ok_or_else(|| Mismatch::NoInterface { interface: name.clone(), found: host.interfaces.clone() }),
-        Which::InNetwork(network) => {
+        InterfaceSelector::InNetwork(network) => {
             let is_in = |interface: &&HostInterface| interface.addresses.iter().any(|own| network.contains(own.ip()));
             let found: Vec<&HostInterface> = host.interfaces.iter().filter(is_in).collect();
             match found[..] {
@@ -201,7 +201,7 @@ fn addresses(entry: &NodeEntry, interface: &HostInterface) -> Result<Vec<IpAddr>
     }
     if !entry.addresses.is_empty() {
         own = entry.global().copied().collect();
-    } else if let Which::InNetwork(network) = &entry.interface {
+    } else if let InterfaceSelector::InNetwork(network) = &entry.interface {
         // An address in the network comes first, because messages and tables show the first address.
         own.sort_by_key(|address| !network.contains(*address));
     }

@@ -11,7 +11,7 @@ use std::{
 use netemctl::{
     agent::{Config, Limits, ServeError},
     fleet::{Access, CallError, Fleet},
-    inventory::{Contact, Which},
+    inventory::{Contact, InterfaceSelector},
     pki::{Identity, IdentityError, KEY_FILE, Role, TlsFiles, Untrusted, Validity},
     plan::{AgentAddress, HostPort, Wanted},
     wire::{
@@ -108,7 +108,7 @@ async fn a_controller_without_a_known_node_name_accepts_any_agent_of_its_ca_and_
         let access = Access { tls: Some(Arc::new(identity)), ..Access::default() };
         let contact = |interface| [(name("host-1"), Contact { agent: agent.clone(), interface })].into();
         let unknown = Fleet::of_agents(contact(None), access.clone());
-        let known = Fleet::of_agents(contact(Some(Which::Named("db0".parse().expect("a name")))), access);
+        let known = Fleet::of_agents(contact(Some(InterfaceSelector::Named("db0".parse().expect("a name")))), access);
         let ask = async |fleet: &Fleet| fleet.call_one(PATIENCE, &name("host-1"), GetStamp {}).await;
         (ask(&unknown).await, ask(&known).await)
     };

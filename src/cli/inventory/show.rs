@@ -55,8 +55,8 @@ impl Show {
 
 fn node(entry: &NodeEntry) -> Node<'_> {
     let (interface, network) = match &entry.interface {
-        crate::inventory::Which::Named(name) => (Some(name.to_string()), None),
-        crate::inventory::Which::InNetwork(network) => (None, Some(network.to_string())),
+        crate::inventory::InterfaceSelector::Named(name) => (Some(name.to_string()), None),
+        crate::inventory::InterfaceSelector::InNetwork(network) => (None, Some(network.to_string())),
     };
     Node { agent: entry.agent.to_string(), interface, network, addresses: &entry.addresses }
 }

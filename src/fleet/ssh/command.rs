@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{Options, Target};
-use crate::{inventory::Which, plan::SshAddress};
+use crate::{inventory::InterfaceSelector, plan::SshAddress};
 
 /// Options that override the user's config. They forbid prompts, forwarding and the user's `RemoteCommand`, and detect
 /// a dead host.
@@ -56,8 +56,10 @@ pub(super) fn agent(options: &Options, target: &Target, find: &str) -> String {
     let sudo = if options.sudo { "sudo -n " } else { "" };
     // A call that only asks about the host needs neither a node nor an interface.
     let interface = match &target.interface {
-        Some(Which::Named(name)) => format!("--node {} --interface {} ", target.node, quoted(name.as_str())),
-        Some(Which::InNetwork(network)) => {
+        Some(InterfaceSelector::Named(name)) => {
+            format!("--node {} --interface {} ", target.node, quoted(name.as_str()))
+        }
+        Some(InterfaceSelector::InNetwork(network)) => {
             format!("--node {} --network {} ", target.node, quoted(&network.to_string()))
         }
         None => String::new(),
@@ -107,7 +109,7 @@ mod tests {
         let target = |interface: &str| Target {
             address: "ssh://n1".parse().unwrap(),
             node: "n1".parse().unwrap(),
-            interface: interface.parse().ok().map(Which::Named),
+            interface: interface.parse().ok().map(InterfaceSelector::Named),
         };
         let options = Options { sudo: true, changes: true, ..Options::default() };
         let command = |interface: &str| agent(&options, &target(interface), "");

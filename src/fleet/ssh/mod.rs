@@ -17,7 +17,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use self::{failure::LACKS, push::Binary, session::Session};
 use super::transport::Transport;
-use crate::{inventory::Which, plan::SshAddress, topology::NodeName};
+use crate::{inventory::InterfaceSelector, plan::SshAddress, topology::NodeName};
 
 /// The largest number of concurrent logins. Nodes may share a jump host. Its sshd refuses some logins when ten are
 /// under way (`MaxStartups` of `sshd_config`).
@@ -49,7 +49,7 @@ pub(super) struct Target {
     pub(super) address: SshAddress,
     pub(super) node: NodeName,
     /// The interface that the agent may shape; `None`: the agent is only asked about its host.
-    pub(super) interface: Option<Which>,
+    pub(super) interface: Option<InterfaceSelector>,
 }
 
 /// The state that the hosts of a fleet share.
