@@ -52,7 +52,7 @@ pub enum SameNode {
 }
 
 /// An entry of the new file.
-struct Line<'h> {
+struct Entry<'h> {
     agent: &'h AgentAddress,
     host: &'h Host,
     proposal: Option<&'h HostInterface>,
@@ -65,7 +65,7 @@ struct Line<'h> {
 /// Two hosts have the same name.
 pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<Draft, SameNode> {
     let names = names(found);
-    let mut lines: BTreeMap<&NodeName, Line<'_>> = BTreeMap::new();
+    let mut entries: BTreeMap<&NodeName, Entry<'_>> = BTreeMap::new();
     let mut nodes = BTreeMap::new();
     for ((agent, host), name) in found.iter().zip(&names) {
         let (proposal, warning) = propose(agent, host);
@@ -80,9 +80,9 @@ pub fn draft(found: &[(AgentAddress, Host)], tls: Option<&TlsFiles>) -> Result<D
             let same = if host.is_configured { SameNode::Configured } else { SameNode::Named };
             return Err(same(agent, address, name.clone()));
         }
-        lines.insert(name, Line { agent, host, proposal });
+        entries.insert(name, Entry { agent, host, proposal });
     }
-    Ok(Draft { text: text(&lines, &nodes, tls), nodes })
+    Ok(Draft { text: text(&entries, &nodes, tls), nodes })
 }
 
 /// The node name of each host.
@@ -146,8 +146,12 @@ fn propose<'h>(agent: &AgentAddress, host: &'h Host) -> (Option<&'h HostInterfac
     }
 }
 
-fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafted>, tls: Option<&TlsFiles>) -> String {
-    let keys: BTreeMap<_, _> = lines.iter().map(|(node, line)| (*node, keys(node, line))).collect();
+fn text(
+    entries: &BTreeMap<&NodeName, Entry<'_>>,
+    nodes: &BTreeMap<NodeName, Drafted>,
+    tls: Option<&TlsFiles>,
+) -> String {
+    let keys: BTreeMap<_, _> = entries.iter().map(|(node, entry)| (*node, keys(node, entry))).collect();
     // A key goes to `[defaults]` if all nodes have the same value for this key.
     let shared = |number: usize| {
         let values = keys.values().map(|keys| &keys[number]);
@@ -166,15 +170,15 @@ fn text(lines: &BTreeMap<&NodeName, Line<'_>>, nodes: &BTreeMap<NodeName, Drafte
         text += "\n";
     }
     text += "[nodes]\n";
-    for (node, line) in lines {
-        text += &format!("# {node}: kernel {}\n", line.host.kernel);
-        text.extend(line.host.interfaces.iter().map(|interface| described(interface, line.proposal)));
+    for (node, entry) in entries {
+        text += &format!("# {node}: kernel {}\n", entry.host.kernel);
+        text.extend(entry.host.interfaces.iter().map(|interface| described(interface, entry.proposal)));
         let warning = nodes.get(*node).and_then(|drafted| drafted.warning.as_ref());
         text.extend(warning.map(|warning| format!("# Warning: {warning}\n")));
         let own = keys[node].iter().zip(&common).filter(|(_, common)| common.is_none());
         let own = own.filter_map(|(key, _)| Some(format!("{} = {}", key.name, key.in_entry.as_ref()?)));
         let addresses: Vec<_> =
-            line.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
+            entry.proposal.into_iter().flat_map(HostInterface::reachable).map(|own| quoted(&own.to_string())).collect();
         let addresses = (!addresses.is_empty()).then(|| format!("addresses = [{}]", addresses.join(", ")));
         let own: Vec<_> = own.chain(addresses).collect();
         let own = if own.is_empty() { "{}".to_owned() } else { format!("{{ {} }}", own.join(", ")) };
@@ -212,13 +216,13 @@ struct Key {
 }
 
 /// The keys of a node that may move to `[defaults]`.
-fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
-    let transport = line.agent.transport();
+fn keys(node: &NodeName, entry: &Entry<'_>) -> [Key; 5] {
+    let transport = entry.agent.transport();
     let key = |name, value: Option<String>| Key { name, in_defaults: value.clone(), in_entry: value };
-    let place = place_of(line.agent);
+    let place = place_of(entry.agent);
     let is_implied = transport != TransportKind::Unix && place == node.as_str();
-    let port = line.agent.port().filter(|port| transport != TransportKind::Https || *port != AGENT_PORT);
-    let user = match line.agent {
+    let port = entry.agent.port().filter(|port| transport != TransportKind::Https || *port != AGENT_PORT);
+    let user = match entry.agent {
         AgentAddress::Ssh(address) => address.user.as_deref(),
         _ => None,
     };
@@ -231,7 +235,7 @@ fn keys(node: &NodeName, line: &Line<'_>) -> [Key; 5] {
         },
         key("port", port.map(|port| port.to_string())),
         key("user", user.map(quoted)),
-        key("interface", line.proposal.map(|interface| quoted(interface.name.as_str()))),
+        key("interface", entry.proposal.map(|interface| quoted(interface.name.as_str()))),
     ]
 }
 
