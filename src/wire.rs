@@ -3,11 +3,10 @@
 //! A call is a `POST` of the request's JSON to its path. The answer is the reply's JSON, or an [`ApiError`] with a
 //! status code from 400 up.
 //!
-//! A change of many nodes is a transaction. The controller draws its [`Ticket`]. The controller sends [`Prepare`] to
-//! all nodes, then [`Commit`] to all, then [`Confirm`] to all. A last [`Confirm`] tells the nodes that all nodes have
-//! confirmed. After a failure, the controller sends [`Rollback`] to all nodes. An agent rolls back a commit that is not
-//! confirmed in time, as in NETCONF (RFC 6241, section 8.4). Each of these requests may be repeated after a lost
-//! answer.
+//! A change of many nodes is a transaction with a random [`Ticket`]. The controller sends [`Prepare`] to all nodes,
+//! then [`Commit`] to all, then [`Confirm`] to all. A last [`Confirm`] tells the nodes that all nodes have confirmed.
+//! After a failure, the controller sends [`Rollback`] to all nodes. An agent rolls back a commit that is not confirmed
+//! in time, as in NETCONF (RFC 6241, section 8.4). Each of these requests may be repeated after a lost answer.
 
 mod change;
 mod counters;
@@ -79,7 +78,7 @@ pub const GREETING: &str = "netemctl-agent 4 ";
 /// The `server` header of every answer. A controller of another version recognizes the difference by this header.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));
 
-/// The name of a transaction, drawn by the controller.
+/// The identifier of a transaction: a random text that the controller chooses.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]

@@ -150,7 +150,7 @@ impl Context {
     /// The controller's identity for agents by HTTPS. `None`: it has no certificate.
     fn identity(&self, tls: Option<&TlsFiles>) -> Result<Option<Arc<Identity>>, Failure> {
         let Some(files) = self.certificate(tls) else { return Ok(None) };
-        Ok(Some(Arc::new(Identity::read(&files)?.only_of(&Role::Controller, &files.cert)?)))
+        Ok(Some(Arc::new(Identity::read(&files)?.require_role(&Role::Controller, &files.cert)?)))
     }
 
     /// The certificate for agents by HTTPS: of `--tls-dir`, of the inventory, or of the user's own CA.

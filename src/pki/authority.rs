@@ -125,7 +125,7 @@ fn params(name: &str, validity: Validity) -> CertificateParams {
     let time = |moment: Moment| UNIX_EPOCH + Duration::from_nanos(moment.as_nanos());
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
-    // A common name has at most 64 characters (RFC 5280, ub-common-name). The role has the whole name.
+    // A common name has at most 64 characters (RFC 5280, ub-common-name). The URI of the role contains the whole name.
     params.distinguished_name.push(DnType::CommonName, name.chars().take(64).collect::<String>());
     params.not_before = time(validity.from).into();
     params.not_after = time(validity.until).into();

@@ -58,7 +58,7 @@ impl<'t> TlsTable<'t> {
         Some(Self { key: entry.key_span(), files })
     }
 
-    /// The files. Relative paths begin at the folder of `source`.
+    /// The paths of the files, resolved relative to the folder of `source`. `None`: a path is missing.
     pub(crate) fn files(&self, source: &Source) -> Option<TlsFiles> {
         let path = |word: &Option<Word<'_>>| Some(source.path_of(word.as_ref()?.get_ref()).into());
         let [ca, cert, key] = &self.files;

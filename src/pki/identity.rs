@@ -53,7 +53,7 @@ pub enum IdentityError {
     #[error("other users may read the private key {path} (mode {mode:04o}); run chmod 600; if they may have read it, issue a new one",
         path = .0.display(), mode = .1)]
     Exposed(PathBuf, u32),
-    /// A file has no certificate or no key.
+    /// A file has no valid certificate or no valid key.
     #[error("{path} has no {what}: {why}", path = .path.display())]
     Malformed {
         /// The file.
@@ -109,7 +109,7 @@ impl Identity {
     }
 
     /// Fails if the role is not `wanted`. If a controller is wanted, a viewer is accepted too. The error names `cert`.
-    pub fn only_of(self, wanted: &Role, cert: &Path) -> Result<Self, IdentityError> {
+    pub fn require_role(self, wanted: &Role, cert: &Path) -> Result<Self, IdentityError> {
         let is_client = *wanted == Role::Controller && self.role == Role::Viewer;
         if self.role == *wanted || is_client {
             return Ok(self);
@@ -139,7 +139,7 @@ impl Identity {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(&self.key))));
-        // No resumption: each connection authenticates. No SNI: it would reveal the host name.
+        // Resumption is off, so each connection authenticates. SNI is off, because it would reveal the host name.
         config.resumption = Resumption::disabled();
         config.enable_sni = false;
         Ok(config)

@@ -218,7 +218,7 @@ impl Store {
             write().map_err(failed)?;
         }
         if force && target.exists() {
-            // The old folder is removed with `aside`, or restored after an error.
+            // The drop of `aside` removes the old folder. After an error, the old folder is restored.
             let aside = beside().map_err(failed)?;
             let old = aside.path().join("old");
             fs::rename(target, &old).map_err(failed)?;

@@ -20,16 +20,16 @@ pub struct GetStamp {}
 #[serde(deny_unknown_fields)]
 pub struct GetWanted {}
 
-/// The wanted state of a node. All nodes have the same wanted state. A timed part may end some milliseconds apart on
-/// two nodes.
+/// The wanted state of a node. All nodes have the same wanted state. A timed overlay or partition may end some
+/// milliseconds apart on two nodes.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Document {
-    /// The whole wanted state, with the parts that are not in force.
+    /// The whole wanted state, including the overlays and partitions that are not in force.
     pub wanted: Wanted,
-    /// The parts that are not in force at this moment, by the node's clock.
+    /// The overlays and partitions that are not in force at this moment, by the node's clock.
     pub absent: Absent,
-    /// The actual begin of timed parts. `wanted` has only the earliest possible begin.
+    /// The actual begin of each timed overlay and partition. `wanted` has only the earliest possible begin.
     pub begins: Vec<Beginning>,
     /// True if the node rolls back unless the controller confirms the last change.
     #[serde(default)]
@@ -41,29 +41,29 @@ pub struct Document {
     pub unfinished: Option<Duration>,
 }
 
-/// The begin of a timed part of a document.
+/// The begin of a timed overlay or partition.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Beginning {
-    /// The part.
+    /// The overlay or partition.
     pub of: TimedId,
     /// The begin.
     pub at: Moment,
 }
 
 impl Document {
-    /// The wanted state without parts that have ended: the base of an edit.
+    /// The wanted state without overlays and partitions that have ended: the base of an edit.
     pub fn lasting(&self) -> Wanted {
-        self.on_time(self.wanted.without(&self.absent.ended))
+        self.with_actual_begins(self.wanted.without(&self.absent.ended))
     }
 
-    /// The wanted state with only the parts that are in force at this moment.
+    /// The wanted state with only the overlays and partitions that are in force at this moment.
     pub fn in_force(&self) -> Wanted {
-        self.on_time(self.wanted.in_force(&self.absent))
+        self.with_actual_begins(self.wanted.in_force(&self.absent))
     }
 
     /// Sets the actual begin of every partition.
-    fn on_time(&self, mut wanted: Wanted) -> Wanted {
+    fn with_actual_begins(&self, mut wanted: Wanted) -> Wanted {
         for partition in &mut wanted.partitions {
             let own = partition.id();
             let begins = self.begins.iter().find(|beginning| beginning.of == own).map(|beginning| beginning.at);
@@ -87,7 +87,8 @@ pub struct Plan {
     pub wanted: Wanted,
 }
 
-/// Asks an agent to check a new document, and to compute the steps for the node's kernel. Writes nothing.
+/// Asks an agent to check a new document, and to compute the steps for the node's kernel. Writes nothing to
+/// the kernel.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -162,7 +163,7 @@ pub struct Committed {
     pub stamp: Stamp,
     /// The number of steps written to the kernel.
     pub writes: usize,
-    /// The times at which the change took effect on packets; `None`: no effect.
+    /// The times at which the change took effect on packets; `None`: the change affects no packets.
     pub onset: Option<Onset>,
     /// The time from the agreed instant to the commit's arrival, by the node's clock minus `clock_ahead_ns`. Reported
     /// only if this time is so long that the clocks must differ.

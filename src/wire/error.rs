@@ -56,7 +56,7 @@ pub enum ErrorCode {
     Permission,
     /// Another controller changed the state, or is changing it.
     Conflict,
-    /// A write to the kernel failed, and the node is unchanged.
+    /// The call failed for another reason, such as an error of the kernel. The node is unchanged.
     Failed,
     /// A write to the kernel failed, and its rollback failed too. The node is in an intermediate state.
     Broken,

@@ -37,7 +37,7 @@ pub struct Host {
 /// One interface of a machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact by itself")]
+#[expect(clippy::struct_excessive_bools, reason = "each flag is independent of the others")]
 pub struct HostInterface {
     /// The name.
     pub name: IfName,
@@ -92,8 +92,8 @@ impl Host {
 }
 
 impl HostInterface {
-    /// The addresses that other nodes can reach. IPv6 link-local addresses are left out, because they need an
-    /// interface.
+    /// The addresses that other nodes can reach. IPv6 link-local addresses are left out, because a connection to such
+    /// an address also needs the name of an interface.
     pub fn reachable(&self) -> impl Iterator<Item = IpAddr> {
         let mut seen = BTreeSet::new();
         let addresses = self.addresses.iter().map(IpNetwork::ip).filter(|address| !is_link_local(address));

@@ -29,7 +29,7 @@ pub struct Probe {
     #[serde(rename = "timeout_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub timeout: Duration,
-    /// The shortest time in which arriving requests are recorded, from the first request.
+    /// The minimum time for which arriving requests are recorded, counted from the first request that the node sends.
     #[serde(rename = "listen_ns", with = "nanos")]
     #[cfg_attr(test, schemars(with = "u64"))]
     pub listen: Duration,
@@ -43,10 +43,11 @@ pub struct Probed {
     pub echoes: Vec<Echoes>,
     /// The requests of other nodes that arrived.
     pub heard: Vec<Heard>,
-    /// The settings by which the node does not answer all echo requests.
+    /// The settings that prevent the node from answering all echo requests.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub mute: BTreeSet<Mute>,
-    /// The outgoing packets of all programs that the kernel discarded during the measurement. Includes answers.
+    /// The outgoing packets of all programs that the kernel discarded during the measurement. Includes echo
+    /// replies.
     #[serde(default)]
     pub discards: Discards,
     /// The lateness of the node's own timers and echoes to itself, in nanoseconds: the 90th percentile.
@@ -63,7 +64,7 @@ pub struct Discards {
     pub ipv6: u64,
 }
 
-/// A setting by which a node does not answer all echo requests.
+/// A setting that prevents a node from answering all echo requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
@@ -129,7 +130,7 @@ pub struct Heard {
 pub struct Echoes {
     /// The target.
     pub address: IpAddr,
-    /// The number of requests sent. A node that is too late sends fewer requests than `count`.
+    /// The number of requests sent. An overloaded node sends fewer requests than `count`.
     pub sent: u32,
     /// The requests that the node's own firewall dropped.
     #[serde(default)]

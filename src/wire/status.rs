@@ -90,7 +90,7 @@ pub struct WatchStatus {
     pub on_drift: OnDrift,
     /// The earliest known time of the drift, in UTC (RFC 3339); `None`: no drift.
     pub since: Option<String>,
-    /// The incidents since netemctl's last change, the newest last. If there are many, the oldest are left out.
+    /// The latest 16 incidents since netemctl's last change, the newest last.
     pub incidents: Vec<Incident>,
     /// The number of repairs since the agent's start.
     pub repairs: u64,
@@ -106,13 +106,13 @@ pub struct WatchStatus {
 /// The text of the incident at the begin of drift.
 pub const DRIFTS: &str = "the kernel no longer has what is in force";
 
-/// A change of an interface by another program.
+/// An event on the interface: a change by another program, or the begin, end or repair of drift.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Incident {
     /// The time at which the agent noticed, in UTC (RFC 3339).
     pub at: String,
-    /// The change.
+    /// The event, as a sentence.
     pub what: String,
 }
 
@@ -156,7 +156,7 @@ pub struct PartitionStatus {
     /// The seconds until the partition ends; `None`: no limit.
     #[serde(rename = "left_s")]
     pub left: Option<f64>,
-    /// The seconds until the next begin, end or turn of a flap; `None`: none.
+    /// The seconds until the partition begins, ends or, during a flap, switches on or off; `None`: no such change.
     #[serde(rename = "next_change_s")]
     pub next_change: Option<f64>,
     /// The packets that the partition's filters dropped on this node; `None`: the node has no such filters.

@@ -55,7 +55,7 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let site = Site::up(Limits::default()).await;
     let folder = site.folder.path().join("viewer");
     write_identity(&folder, &site.authority, &site.authority, Role::Viewer, valid());
-    let identity = Identity::read(&TlsFiles::in_folder(&folder)).unwrap().only_of(&Role::Controller, &folder);
+    let identity = Identity::read(&TlsFiles::in_folder(&folder)).unwrap().require_role(&Role::Controller, &folder);
     assert!(identity.is_ok(), "commands accept a viewer's certificate in place of a controller's");
     let (viewer, n1) = (site.fleet(Some(&folder)), name("n1"));
     let stamp = viewer.call_one(PATIENCE, &n1, GetStamp {}).await.unwrap();

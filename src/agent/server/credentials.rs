@@ -75,7 +75,7 @@ impl TlsFiles {
     }
 
     fn acceptor(&self, role: &Role) -> Result<TlsAcceptor, CredentialsError> {
-        let identity = Identity::read(self)?.only_of(role, &self.cert)?;
+        let identity = Identity::read(self)?.require_role(role, &self.cert)?;
         let until = identity.validity().until;
         match identity.validity().left() {
             None => warn!(%until, "The agent's certificate has expired; controllers reject it."),
