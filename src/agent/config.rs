@@ -158,7 +158,7 @@ fn read(mut top: Table<'_>, source: &Source, findings: &mut Vec<Finding>) -> Opt
         let help = "write an address and a port, as in \"10.0.0.7:20094\" or \"[fd00::7]:20094\"";
         parsed(&entry.string(findings)?, "an address with a port", help, findings)
     });
-    findings.extend(reach(socket, listen, address, tls));
+    findings.extend(listener_finding(socket, listen, address, tls));
     let tls = tls.and_then(|entry| TlsTable::read(entry, findings));
     let journal = journal.and_then(|entry| entry.file_name(findings));
     findings.extend(same_files(socket_file.as_ref(), journal.as_ref(), tls.as_ref(), source));
@@ -208,8 +208,8 @@ fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Ve
     parsed
 }
 
-/// The error of a config without a listener, or with a listener that is open to everybody.
-fn reach(
+/// The error of a config without a listener, with a public port without `tls`, or with `tls` without a port.
+fn listener_finding(
     socket: Option<TableEntry<'_>>,
     listen: Option<TableEntry<'_>>,
     address: Option<SocketAddr>,

@@ -52,7 +52,7 @@ const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 /// The need of a node for a running agent while no client is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// The process must run: a change is under way or will begin or end, or the agent must answer rejected packets.
+    /// The process must run: it has work to do or to retry, answers rejected packets, or has no journal for its state.
     Process,
     /// The journal is enough: the state in the kernel does not change.
     Journal,
@@ -119,7 +119,7 @@ struct Ready {
     at: Duration,
     absent: Absent,
     staged: Staged,
-    /// The delay of the request after the commit time, if the delay is so long that the clocks differ.
+    /// The delay of the request after the commit time; `None`: too short to show that the clocks differ.
     told_late: Option<Duration>,
 }
 
@@ -194,7 +194,7 @@ impl<K: Kernel> Node<K> {
 
     /// The sockets that claim the node's interfaces. The server must accept connections to these sockets.
     pub(super) fn claims(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
-        self.claim.callers().map(|claim| UnixListener::from_std(claim?))
+        self.claim.sockets().map(|claim| UnixListener::from_std(claim?))
     }
 
     /// A descriptor that becomes readable when the network changes. The caller then calls [`Node::tick`].
@@ -269,7 +269,7 @@ impl<K: Kernel> Node<K> {
     /// [`Node::tick`] retries both if they fail, so an agent with a full disk still ends timed changes.
     pub fn resume(&mut self, now: Now) {
         if self.unreconciled.is_none() {
-            // The agent can roll back the first commit only with a journal.
+            // An unwritable journal is then reported at the start, not at the first commit.
             self.update_journal(now);
         } else if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal; retrying.");
@@ -357,7 +357,7 @@ impl<K: Kernel> Node<K> {
         let Some(names_interface) = &self.unreconciled else { return Ok(()) };
         let absent = self.held().timeline.absent(now.uptime);
         let mut writes = 0;
-        // The agent has never changed a node that is not in the inventory.
+        // If the inventory does not name this node, the agent has written nothing to the kernel.
         if names_interface.inventory.nodes.contains_key(self.name()) {
             let in_force = self.held().document.in_force(&absent);
             let interface = if in_force.is_clear() {
@@ -438,7 +438,9 @@ impl<K: Kernel> Node<K> {
         (self.absent, self.precomputed) = (absent, None);
     }
 
-    /// Computes the change to the document without `absent`. The guard checks a change again if a part of it begins.
+    /// Computes the change to the document without `absent`.
+    ///
+    /// If a timed change begins, the guard checks the interface again.
     fn stage_without(&mut self, absent: &Absent) -> Result<Staged, ApiError> {
         let mut begins = self.absent.inactive.difference(&absent.inactive);
         let (interface, foreign) = if begins.any(|id| !absent.ended.contains(id)) {

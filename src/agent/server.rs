@@ -147,7 +147,7 @@ pub async fn serve<K: Kernel + 'static>(
     let ticking = tokio::spawn(tick(Arc::clone(&node), heartbeat, alarm));
     let mut claimed = JoinSet::new();
     for claim in claims {
-        claimed.spawn(hang_up_on(claim));
+        claimed.spawn(accept_and_close(claim));
     }
     let stop = CancellationToken::new();
     let mut receptions = JoinSet::new();
@@ -169,7 +169,7 @@ pub async fn serve<K: Kernel + 'static>(
 }
 
 /// Accepts and closes the connections by which other agents look up the owner of the interface.
-async fn hang_up_on(claim: UnixListener) {
+async fn accept_and_close(claim: UnixListener) {
     loop {
         drop(claim.accept().await);
         // Any local user may connect, so a pause limits the load.

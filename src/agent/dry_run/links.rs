@@ -63,14 +63,14 @@ impl DryRun<'_> {
         let fault = |parameter: Parameter| {
             let error = leaves.map(|profile| only(profile, parameter)).try_on(sandbox).err()?;
             let is_refused_alone = leaves.profiles().any(|profile| self.fails_alone(only(profile, parameter), sandbox));
-            let company = if is_refused_alone { "" } else { " together with other netems" };
+            let beside = if is_refused_alone { "" } else { " together with other netems" };
             let line = self.wanted.origin(self.node, parameter).map(|line| format!(" ({line})")).unwrap_or_default();
             let fault = match error {
                 TrialError::NotReadBack => format!("kernel {kernel} ignores `{parameter}`{line}"),
                 error => {
-                    // The company is the reason.
+                    // The text of `beside` is already the reason.
                     let reason = if is_refused_alone { format!(": {}", reason(&error)) } else { String::new() };
-                    format!("kernel {kernel} refuses `{parameter}`{company}{line}{reason}")
+                    format!("kernel {kernel} refuses `{parameter}`{beside}{line}{reason}")
                 }
             };
             Some((parameter, fault))

@@ -36,7 +36,8 @@ const FURTHEST: Duration = Duration::from_secs(5);
 /// Pause between the writes and the reads that check them. Other nodes on this machine write at the same time.
 const PAUSE: Duration = Duration::from_millis(30);
 
-/// Delay of a request after the commit time from which the clocks differ. A busy machine may cause a shorter delay.
+/// A request that comes later than this after the commit time shows that the clocks differ. A busy machine may cause a
+/// shorter delay.
 const LATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A change that has passed all checks and the dry run.
@@ -48,7 +49,7 @@ struct Possible {
 }
 
 impl<K: Kernel> Node<K> {
-    /// Checks and computes a change. Writes nothing.
+    /// Checks and computes a change, and prepares the change for its commit. A prepared change has a lease.
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted } = request;
@@ -67,7 +68,8 @@ impl<K: Kernel> Node<K> {
     /// Checks and computes a change without preparing it. Takes no lease.
     pub fn plan(&mut self, request: Plan, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
-        // The other change would soon make the plan outdated. The work on the plan would delay the other change.
+        // A change waits for its commit time. The commit would make the plan outdated, and the plan would delay the
+        // commit.
         if self.transactions.is_ready() {
             return Err(self.refused(Refusal::Prepared, now));
         }
@@ -91,7 +93,7 @@ impl<K: Kernel> Node<K> {
         let wanted = document.without(&absent.ended);
         let interface = self.enforcer.interface(&self.in_force, &wanted, via)?;
         guard::check_links(&self.enforcer.config, &wanted)?;
-        // The dry run includes the timed changes that start later: no controller would see their errors.
+        // The dry run includes the timed changes that start later, because no controller sees errors at their start.
         let (mut change, left) = self.enforcer.dry_run(&interface, &self.in_force, &wanted)?;
         if !absent.inactive.is_empty() {
             let foreign = Foreign::to_change(&self.in_force, &wanted);
@@ -223,12 +225,12 @@ impl<K: Kernel> Node<K> {
 
     /// The partitions that a change ends, each with the number of packets it has cut.
     fn ended_by(&self, staged: &Staged) -> Vec<PartitionEnded> {
-        let lasts: BTreeSet<TimedId> = staged.wanted.partitions.iter().map(Partition::id).collect();
+        let kept: BTreeSet<TimedId> = staged.wanted.partitions.iter().map(Partition::id).collect();
         let ended = |partition: &Partition| {
             let cuts = self.in_force.cuts_of(partition, self.name());
             let cut = staged.counters().cut(cuts)?.packets;
             Some(PartitionEnded { name: partition.name.clone(), ports: partition.ports.clone(), cut })
         };
-        self.in_force.partitions.iter().filter(|partition| !lasts.contains(&partition.id())).filter_map(ended).collect()
+        self.in_force.partitions.iter().filter(|partition| !kept.contains(&partition.id())).filter_map(ended).collect()
     }
 }

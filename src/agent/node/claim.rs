@@ -3,9 +3,10 @@
 //! The lock of a journal (flock(2)) is a file beside the journal, because each write replaces the journal itself.
 //!
 //! An abstract Unix socket (unix(7)) claims an interface. The socket's name belongs to a network namespace, as an
-//! interface does, and the name ends with the process. Any local user can bind such a name, so a name alone proves no
-//! agent. Each agent therefore binds a random name for its interface and checks the owners of the other sockets for the
-//! same interface. The owner is an agent if it is root, the agent's own user, or a process with `CAP_NET_ADMIN`.
+//! interface does. The kernel frees the name when the process ends. Any local user can bind such a name, so a bound
+//! name does not prove that an agent runs. Each agent therefore binds a random name for its interface and checks the
+//! owners of the other sockets for the same interface. An owner is an agent if the process runs as root, runs as the
+//! same user as this agent, or has `CAP_NET_ADMIN`.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -62,7 +63,7 @@ impl Claim {
     /// The sockets that claim the interfaces.
     ///
     /// The agent must accept and close their connections. If the queue is full, another agent cannot look up the owner.
-    pub(super) fn callers(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
+    pub(super) fn sockets(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.interfaces.iter().map(UnixListener::try_clone)
     }
 }

@@ -5,7 +5,7 @@
 //! This module neither reads the kernel nor writes to it. The node passes on the kernel's events and the result of each
 //! comparison and repair.
 //!
-//! The number of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and
+//! The rate of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and
 //! each further repair waits twice as long as the one before, 1 min at most. After 2 min without a repair the next
 //! repair does not wait. A repair may be refused before it writes, for example because the new interface has no
 //! address. The agent retries a refused repair at the next event and every second.
@@ -54,7 +54,7 @@ pub(super) struct DriftWatch {
     last_try: Option<Duration>,
     /// The uptime of the next comparison if no event comes first.
     compare_at: Option<Duration>,
-    /// The reason why the last repair was refused or failed.
+    /// The error of the last comparison or repair.
     obstacle: Option<String>,
 }
 
@@ -81,7 +81,7 @@ impl DriftWatch {
         Self { on_drift, ..Self::default() }
     }
 
-    /// Starts again after a change. `ours`: index, up and carrier of the interface; `None`: the node is clear.
+    /// Restarts the watch after a change. `ours`: index, up and carrier of the interface; `None`: the node is clear.
     pub(super) fn begin(&mut self, ours: Option<(u32, bool, bool)>) {
         let Self { on_drift, repairs, tries, last_try, .. } = *self;
         let seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
@@ -99,9 +99,9 @@ impl DriftWatch {
         let mut concerns = false;
         for event in events {
             concerns |= match event {
-                Event::Link { index, name: told, is_up, has_carrier } => {
+                Event::Link { index, name: event_name, is_up, has_carrier } => {
                     let seen = Seen { index: *index, is_up: *is_up, has_carrier: *has_carrier };
-                    self.receive_link(seen, told, name, now)
+                    self.receive_link(seen, event_name, name, now)
                 }
                 Event::Gone { index } => self.lose(*index, || format!("interface {name} was deleted"), now),
                 Event::Shaping { index } | Event::Address { index } => self.is_seen(*index),
@@ -121,9 +121,9 @@ impl DriftWatch {
         self.compare_at.is_some_and(|at| at <= now.uptime)
     }
 
-    fn receive_link(&mut self, link: Seen, told: &str, name: &IfName, now: Now) -> bool {
-        if told != name.as_str() {
-            return self.lose(link.index, || format!("interface {name} was renamed to {told}"), now);
+    fn receive_link(&mut self, link: Seen, event_name: &str, name: &IfName, now: Now) -> bool {
+        if event_name != name.as_str() {
+            return self.lose(link.index, || format!("interface {name} was renamed to {event_name}"), now);
         }
         let incident = match self.seen.replace(link) {
             Some(seen) if seen == link => return true,
@@ -159,7 +159,7 @@ impl DriftWatch {
         self.since.is_some()
     }
 
-    /// Makes a comparison due at once if there is drift to repair.
+    /// Schedules a comparison at once if there is drift to repair and no comparison is scheduled.
     pub(super) fn compare_soon(&mut self, now: Now) {
         if self.differs() && self.on_drift == OnDrift::Repair {
             self.compare_at.get_or_insert(now.uptime);

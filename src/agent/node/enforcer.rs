@@ -33,7 +33,7 @@ pub(super) struct Enforcer<K> {
 pub(super) enum Foreign {
     /// Refuse the change.
     Refuse,
-    /// Keep the foreign objects: the change only removes netemctl's own.
+    /// Keep the foreign objects. For changes that only remove, and for rollbacks.
     Keep,
 }
 
@@ -204,7 +204,7 @@ impl<K: Kernel> Enforcer<K> {
             Ok(left) => left.steps.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
             Err(error) => error.message,
         };
-        // The kernel's state differs from the written state, so the rollback starts from the state that it reads.
+        // The kernel may not have the written state, so the rollback first reads the kernel's state.
         let code = match self.restore(interface, before) {
             Ok(()) => ErrorCode::Failed,
             Err(_) => ErrorCode::Broken,

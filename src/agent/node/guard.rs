@@ -39,11 +39,11 @@ pub(super) fn admit<K: Kernel + ?Sized>(
         return Ok(interface);
     }
     let host = kernel.host()?;
-    let way = match via.peer_address() {
+    let route_link = match via.peer_address() {
         Some(peer) => kernel.route_to(peer, via.local_address())?,
         None => None,
     };
-    Admission { config, host: &host, interface: &interface, via, way }.check(place, wanted)?;
+    Admission { config, host: &host, interface: &interface, via, route_link }.check(place, wanted)?;
     Ok(interface)
 }
 
@@ -101,7 +101,7 @@ fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, Ap
         .ok_or_else(|| ErrorCode::BadRequest.error(format!("the inventory has no node {node}, the name of this agent")))
 }
 
-/// Checks that the parameters of every link of this node are valid, now and after the end of all timed changes.
+/// Checks that the parameters of every link of this node are valid, both with all timed changes and without them.
 pub(super) fn check_links(config: &Config, wanted: &Wanted) -> Result<(), ApiError> {
     let timed: BTreeSet<_> = wanted.timed().collect();
     if let Some(link) = wanted.incoherent_link(&config.node) {
@@ -123,7 +123,7 @@ struct Admission<'a> {
     interface: &'a Interface,
     via: &'a Via,
     /// The index of the link that the route to the controller uses.
-    way: Option<u32>,
+    route_link: Option<u32>,
 }
 
 impl Admission<'_> {
@@ -194,7 +194,7 @@ impl Admission<'_> {
     /// Refuses an interface that carries the controller's connection: the agent could not receive the heal.
     fn check_controller(&self) -> Result<(), ApiError> {
         let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
-        let links: BTreeSet<u32> = [local, self.via.named_link(), self.way].into_iter().flatten().collect();
+        let links: BTreeSet<u32> = [local, self.via.named_link(), self.route_link].into_iter().flatten().collect();
         let Some(link) = self.carried().into_iter().find(|link| links.contains(&link.index)) else { return Ok(()) };
         let (name, through) = (&self.interface.name, self.through(link));
         self.unless(
@@ -215,7 +215,10 @@ impl Admission<'_> {
         }
     }
 
-    /// Checks that a node's address belongs to no other host, because packets to the address are delayed and cut.
+    /// Refuses a node's address that no host can have, such as a multicast address.
+    ///
+    /// Another node's address must also not belong to this host, the controller or the default router, because packets
+    /// to the address are delayed and cut.
     fn check_address(&self, node: &NodeName, address: IpAddr) -> Result<(), ApiError> {
         let given = format!("{address}, which the inventory gives to node {node}");
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {

@@ -21,11 +21,11 @@ pub(super) fn host<K: Kernel>(config: &Config, kernel: &mut K) -> Result<Host, A
 
 fn interface(config: &Config, network: &HostNetwork, link: &Link) -> Option<HostInterface> {
     let name = link.name.parse().ok()?;
-    let leaves_by_it = |above: &&Link| network.default_routes.iter().any(|route| route.link == Some(above.index));
+    let has_default_route = |above: &&Link| network.default_routes.iter().any(|route| route.link == Some(above.index));
     Some(HostInterface {
         is_allowed: config.interfaces.contains(&name),
         name,
-        mac: link.mac.map(written),
+        mac: link.mac.map(mac_text),
         addresses: link.addresses.clone(),
         is_up: link.is_up && link.has_carrier,
         mtu: link.mtu,
@@ -33,10 +33,10 @@ fn interface(config: &Config, network: &HostNetwork, link: &Link) -> Option<Host
         forwards: network.forwards_to(link.index),
         speed_mbit: link.speed_mbit(),
         has_xdp: link.has_xdp,
-        carries_default_route: network.carried_by(link.index).iter().any(leaves_by_it),
+        carries_default_route: network.carried_by(link.index).iter().any(has_default_route),
     })
 }
 
-fn written(mac: Mac) -> String {
+fn mac_text(mac: Mac) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }

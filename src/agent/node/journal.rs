@@ -30,7 +30,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the format. The agent also reads versions 1 to 3, unless they have timed changes or partitions.
+/// The version of the format. The agent also reads journals of versions 1 to 3 without timed changes and partitions.
 const VERSION: u32 = 4;
 
 /// A document and its timeline.
@@ -39,7 +39,7 @@ const VERSION: u32 = 4;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-    /// The interface's addresses at the commit that the document does not name, and that are therefore no drift.
+    /// Addresses that the interface had at the commit and that the document does not name. They are no drift.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) left_out: BTreeSet<IpAddr>,
 }

@@ -92,7 +92,7 @@ pub(crate) struct RollbackPoint<D> {
     /// The document before this transaction.
     pub(crate) before: D,
     /// Until this uptime, the node refuses changes that leave out nodes of this transaction, because the controller may
-    /// still roll back. Finishing the transaction ends the wait.
+    /// still roll back. After the transaction is finished, the node no longer refuses these changes.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(crate) until: Duration,
     /// True if the controller has asked to roll back. The node rolls back once no transaction lies on top.
@@ -315,7 +315,7 @@ impl<P: Payload> Transactions<P> {
             }
             (Prepared { last, change, staged }, Event::Commit(ticket)) if change.ticket == ticket => match staged {
                 None => (Prepared { last, change, staged }, Ok(Effect::Compute)),
-                // If the write fails, the kernel and the document stay as before.
+                // If the write fails, the node keeps its document and the last transaction.
                 Some((next, ready)) => (AtRest(last), Ok(Effect::Write(next, ready))),
             },
             (AtRest(below), Event::Committed(ticket, next, until, answer)) => {

@@ -58,7 +58,7 @@ impl Default for Limits {
 pub(super) enum Stage {
     Handshake,
     Head,
-    /// No time limit here: the reader of the body has the limit, so that the client gets a reply.
+    /// The agent reads the body. The read has its own time limit, so that a slow client gets a reply.
     Body,
     /// The agent works on the request. This stage has no time limit.
     Work,
@@ -108,7 +108,7 @@ impl Connections {
         &self.0.limits
     }
 
-    /// Admits a connection, and closes another if there are too many; `None`: the agent works for all of them.
+    /// Admits a connection, and closes another if there are too many; `None`: all have requests under way.
     pub(super) fn admit(&self, stage: Stage) -> Option<Client> {
         let mut open = self.open();
         if open.entries.len() >= self.limits().connections {

@@ -36,7 +36,7 @@ use crate::{
 };
 
 /// Time for a refused client to read the reason before the agent closes the connection.
-const FAREWELL: Duration = Duration::from_secs(1);
+const LAST_REPLY_TIME: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
@@ -54,7 +54,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             () = stop.cancelled() => break,
         };
         let Some(client) = listener.connections.admit(arrival.first_stage()) else {
-            debug!("Refused a connection: the agent works for as many clients as it may.");
+            debug!("Refused a connection: all connections have requests under way.");
             continue;
         };
         let (router, stop, refusals) = (router.clone(), stop.clone(), Arc::clone(&refusals));
@@ -95,7 +95,7 @@ impl Session {
         let Some(tls) = tls else { return self.serve(stream, origin, true).await };
         let handshake = tokio::select! {
             handshake = shake_hands(stream, &tls) => handshake,
-            why = self.client.end() => Err(Some(Refusal { why: why.to_owned(), farewell: None })),
+            why = self.client.end() => Err(Some(Refusal { why: why.to_owned(), last_reply: None })),
             () = self.stop.cancelled() => return,
         };
         match handshake {
@@ -108,14 +108,14 @@ impl Session {
                 self.serve(*stream, origin, false).await;
             }
             Err(None) => debug!(%peer, "A client closed its connection without a handshake."),
-            Err(Some(Refusal { why, farewell })) => {
+            Err(Some(Refusal { why, last_reply })) => {
                 if let Some(suppressed) = refusals.pass() {
                     let more = (suppressed > 0).then_some(suppressed);
                     warn!(%peer, more, "Refused a connection: {why}.");
                 }
-                if let Some((stream, reply)) = farewell {
+                if let Some((stream, reply)) = last_reply {
                     tokio::select! {
-                        () = say_and_close(stream, &reply) => {}
+                        () = reply_and_close(stream, &reply) => {}
                         _ = self.client.end() => {}
                     }
                 }
@@ -169,7 +169,7 @@ impl Session {
 /// The reason why a handshake failed, and the last reply if the connection is still open.
 struct Refusal {
     why: String,
-    farewell: Option<(TcpStream, String)>,
+    last_reply: Option<(TcpStream, String)>,
 }
 
 /// Does the TLS handshake. `Err(None)`: the client has closed the connection.
@@ -182,12 +182,13 @@ async fn shake_hands(
         Ok(1) if first[0] == TLS_HANDSHAKE => {}
         Ok(1) => {
             let why = "it does not speak TLS (plain HTTP?)".to_owned();
-            return Err(Some(Refusal { why, farewell: Some((stream, https_only())) }));
+            return Err(Some(Refusal { why, last_reply: Some((stream, https_only())) }));
         }
         Ok(_) | Err(_) => return Err(None),
     }
     // The TLS library has already sent an alert with the reason, so the last reply is empty.
-    let refused = |(error, stream)| Some(Refusal { why: why_refused(&error), farewell: Some((stream, String::new())) });
+    let refused =
+        |(error, stream)| Some(Refusal { why: why_refused(&error), last_reply: Some((stream, String::new())) });
     tls.accept(stream).into_fallible().await.map(Box::new).map_err(refused)
 }
 
@@ -202,7 +203,7 @@ fn https_only() -> String {
 /// Sends a last reply and waits for the client to close the connection.
 ///
 /// If the agent closed a connection with unread data, the kernel would reset it and the reply would be lost.
-async fn say_and_close(mut stream: TcpStream, reply: &str) {
+async fn reply_and_close(mut stream: TcpStream, reply: &str) {
     let close = async {
         stream.write_all(reply.as_bytes()).await?;
         stream.shutdown().await?;
@@ -210,7 +211,7 @@ async fn say_and_close(mut stream: TcpStream, reply: &str) {
         while stream.read(&mut unread).await? > 0 {}
         io::Result::Ok(())
     };
-    drop(timeout(FAREWELL, close).await);
+    drop(timeout(LAST_REPLY_TIME, close).await);
 }
 
 async fn answered(

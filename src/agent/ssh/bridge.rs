@@ -131,7 +131,7 @@ pub fn bridge<E: From<BridgeError>>(
     kernel: &mut impl Kernel,
     may_start: impl FnOnce() -> Result<(), E>,
 ) -> Result<(), E> {
-    options.interfaces.extend(options.network.and_then(|network| the_one_in(network, kernel)));
+    options.interfaces.extend(options.network.and_then(|network| only_interface_in(network, kernel)));
     check_connection(&options, kernel)?;
     let agent = find(folder, config, &options)?;
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
@@ -153,7 +153,7 @@ pub fn bridge<E: From<BridgeError>>(
 /// The interface with an address in a network; `None`: no interface, or several.
 ///
 /// `None` is not an error here. The controller looks for the interface too, and reports the error.
-fn the_one_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
+fn only_interface_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
     let host = kernel.host().ok()?;
     let is_in = |link: &&Link| link.addresses.iter().any(|own| network.contains(own.ip()));
     let mut fitting = host.links.iter().filter(is_in);

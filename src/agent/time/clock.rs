@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Moment;
 
-/// Longest time between the readings of the two clocks that needs no retry.
-const TOGETHER: Duration = Duration::from_micros(100);
+/// Duration of a reading of both clocks from which the reading is retried.
+const SLOW_READING: Duration = Duration::from_micros(100);
 
 /// Largest number of retries. If all readings are slow, the fastest of them is used.
 const MORE_READINGS: usize = 9;
@@ -36,7 +36,7 @@ impl Now {
         let mut best = Reading::take();
         // The scheduler may interrupt the process between the two clocks.
         for _ in 0..MORE_READINGS {
-            if best.took < TOGETHER {
+            if best.took < SLOW_READING {
                 break;
             }
             let again = Reading::take();
@@ -51,7 +51,7 @@ impl Now {
         Self { uptime: self.uptime.saturating_add(time), wall: self.wall.after(time) }
     }
 
-    /// The reading with the controller's wall clock. `ahead`: nanoseconds by which the node's clock is ahead of it.
+    /// The reading with the controller's wall clock. `ahead`: nanoseconds by which the node's clock is ahead.
     pub(crate) fn by_controller(self, ahead: i64) -> Self {
         Self { wall: self.wall.on_clock_behind_by(ahead), ..self }
     }

@@ -1,4 +1,4 @@
-//! The parts of the document that are in force at a given uptime, and when that set changes next: [`Timeline`].
+//! [`Timeline`] computes which parts of the document are in force at an uptime, and the uptime of the next change.
 //!
 //! The document has the start, duration and flap of each timed change. Each node follows the document without the
 //! controller. An ended change stays in the document until an edit removes the change. Nothing here reads a clock.
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_asleep_before_its_start_and_ended_after_its_duration() {
+    fn a_change_is_inactive_before_its_start_and_ended_after_its_duration() {
         let timeline = timeline(&[("a", timing(NOW.wall.after(5 * SECOND), Some(10 * SECOND)))]);
         let at = |seconds| NOW.uptime + seconds * SECOND;
         let absent = |seconds| {
