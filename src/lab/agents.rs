@@ -99,7 +99,7 @@ impl<'a> Agents<'a> {
         let program = PathBuf::from("/proc/self/exe");
         let mut command = Command::new(&program);
         command.arg0("netemctl").args(["agent", "--until-stdin-closes", "--log"]).arg(&log).arg("--config").arg(config);
-        // Only the lab's own process may notify its service manager (sd_notify(3)).
+        // If a service manager runs the lab, agents must not notify this service manager (sd_notify(3)).
         command.env_remove("NOTIFY_SOCKET");
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(stderr);
         let namespace = self.nodes.get(node).ok_or_else(|| failed(log)(io::ErrorKind::NotFound.into()))?;

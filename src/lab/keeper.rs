@@ -35,15 +35,15 @@ use crate::{
 
 /// The maximum number of nodes that resolve each other by ARP and neighbour discovery.
 ///
-/// All namespaces of a machine share the kernel's tables of 1,024 resolved neighbours each (`gc_thresh3`). A larger
-/// lab installs permanent entries, which do not count towards the limit.
+/// All namespaces of a machine share one ARP table and one NDP table. Each table has at most 1,024 resolved entries
+/// (`gc_thresh3`). A larger lab installs permanent entries, which do not count towards the limit.
 const RESOLVED_NODES: usize = 24;
 
 /// The timeout for the links to become operational.
 const LINKS_UP_WITHIN: Duration = Duration::from_secs(10);
 
 /// The validity of a lab's certificates, in days.
-const CERTIFICATES_HOLD_DAYS: u32 = 3650;
+const CERTIFICATES_VALID_DAYS: u32 = 3650;
 
 /// The error of a lab that did not start.
 #[derive(Debug, Error)]
@@ -228,7 +228,7 @@ fn configure(interfaces: &[(&str, InterfaceSetup)]) -> Result<(), KernelError> {
 /// Makes a CA for this lab, and certificates for its agents and its controller.
 fn issue(directory: &Path, layout: &Layout) -> Result<(), StoreError> {
     let store = certificates(directory);
-    let validity = Validity::days(CERTIFICATES_HOLD_DAYS);
+    let validity = Validity::days(CERTIFICATES_VALID_DAYS);
     let request = |role| CertificateRequest { role, hosts: Vec::new(), validity };
     let nodes = layout.members.iter().map(|member| request(Role::Agent(member.node.clone())));
     store.init(validity, false)?;

@@ -158,7 +158,7 @@ impl Layout {
 
     fn inventory_by(&self, agent: impl Fn(&Member) -> Option<AgentAddress>) -> Inventory {
         let place = |member: &Member| {
-            // The constant is a valid interface name.
+            // The constant is a valid interface name, so `ok` drops no error.
             let interface: IfName = DATABASE.parse().ok()?;
             let place = NodeLocation {
                 agent: agent(member)?,
@@ -245,6 +245,6 @@ fn addresses((v4, v6): (u8, u16), number: u16) -> Vec<IpNetwork> {
     let v6 = Ipv6Addr::new(v6, 0, 0, 0, 0, 0, 0, number);
     let v4 = Ipv4Network::new(v4, 16).map(IpNetwork::V4);
     let v6 = Ipv6Network::new(v6, 64).map(IpNetwork::V6);
-    // Both prefix lengths are valid.
+    // Both prefix lengths are valid, so `flatten` drops no error.
     [v4, v6].into_iter().flatten().collect()
 }

@@ -36,7 +36,7 @@ pub(super) fn mount(directory: &Path, namespace: &NodeNamespace) -> io::Result<(
         for file in FILES {
             mount_over(&directory.join(file), &Path::new(ETC).join(file))?;
         }
-        // The agent reads only the interface's speed in sysfs, and has a default speed.
+        // A node works without its own sysfs: the agent reads only the interface's speed there, and has a default.
         if let Err(error) = mount_sysfs() {
             warn!(%error, "The node has no sysfs of its own.");
         }
@@ -44,7 +44,7 @@ pub(super) fn mount(directory: &Path, namespace: &NodeNamespace) -> io::Result<(
     })?
 }
 
-/// An empty folder for a copy of /etc.
+/// The empty folder on which [`add_files`] temporarily mounts a copy of /etc.
 fn staging(directory: &Path) -> PathBuf {
     directory.join("etc")
 }

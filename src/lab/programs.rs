@@ -1,7 +1,7 @@
 //! Finds and ends the programs in a lab's nodes: the programs that `lab exec` started, and their child processes.
 //!
-//! The network namespace of a program determines its node, so daemons are found too. Agents and the keeper are not
-//! counted.
+//! The network namespace of a program determines its node, so daemons are found too. Agents, their child processes and
+//! the keeper are not counted.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -87,7 +87,8 @@ impl<'a> ProgramScan<'a> {
         let mut programs: Vec<Program> = found
             .into_iter()
             .filter(|process| !agents.contains(&process.pid) && !agents.contains(&process.parent))
-            // Another namespace may have the same number by now. Only programs of the lab see the lab's hosts file.
+            // After the keeper's end, another namespace may have the same number. Only programs of the lab see the
+            // lab's hosts file.
             .filter(|process| self.is_alive || process.sees(&hosts, "/etc/hosts"))
             .filter_map(|process| Some(Program { node: (*self.networks.get(&process.network)?).clone(), process }))
             .collect();

@@ -96,10 +96,10 @@ pub enum LabError {
     /// No lab is up.
     #[error("no lab is up")]
     Down,
-    /// A lab is up or starting.
+    /// A lab is up already.
     #[error("a lab is up already, of topology {0}")]
     Up(String),
-    /// A lab is starting or ending.
+    /// A lab is starting, or another command holds the lab's lock.
     #[error("another command is using the lab; retry in a moment")]
     Busy,
     /// The keeper does not end after SIGKILL.
@@ -206,7 +206,7 @@ impl LabDirectory {
 
     /// Creates the directory with mode 0700, or removes the files of a killed lab.
     ///
-    /// The returned lock excludes other calls of `prepare` and of [`end`](Self::end).
+    /// The returned lock excludes other commands that start, enter, restart or end the lab.
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
         self.done(fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0))?;
         let exclusive = self.exclusive()?;
@@ -223,7 +223,7 @@ impl LabDirectory {
         Ok(exclusive)
     }
 
-    /// A shared lock for starting programs in the nodes. While it is held, the lab does not end and no node restarts.
+    /// A shared lock for starting programs in the nodes. The lock prevents that the lab ends or a node restarts.
     pub fn enter(&self) -> Result<Flock<File>, LabError> {
         if !self.check()? {
             return Err(LabError::Down);
@@ -231,7 +231,7 @@ impl LabDirectory {
         self.access(FlockArg::LockSharedNonblock)
     }
 
-    /// Takes the keeper's lock, which shows that the lab is up. The kernel releases it when the process ends.
+    /// Takes the keeper's lock, which shows that the lab is up. The kernel releases the lock when the process ends.
     pub fn lock(&self) -> Result<Flock<File>, LabError> {
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.0.join(LOCK_FILE));
         let file = self.done(open)?;
@@ -300,7 +300,7 @@ impl LabDirectory {
         self.read(STATE_FILE).ok()
     }
 
-    /// An exclusive lock on the directory itself, for starting and ending the lab.
+    /// An exclusive lock on the directory itself, for starting and ending the lab, and for restarting nodes.
     fn exclusive(&self) -> Result<Flock<File>, LabError> {
         self.check()?;
         self.access(FlockArg::LockExclusiveNonblock)
@@ -386,7 +386,7 @@ impl LabDirectory {
         Ok(file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err()))
     }
 
-    /// The result of an operation on the directory or its files.
+    /// Converts the error of an operation on the directory or its files.
     fn done<T>(&self, result: io::Result<T>) -> Result<T, LabError> {
         result.map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => LabError::NotADirectory(self.0.clone()),

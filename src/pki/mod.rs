@@ -3,8 +3,8 @@
 //! [`Authority`] makes certificates and [`store`] keeps them in a folder. Each certificate names one [`Role`]: the
 //! agent of one node, a controller or a viewer. [`Identity`] is a certificate with its key and the trusted CAs, and
 //! makes the TLS configuration of a controller or an agent. A controller accepts only the agent of the node that it
-//! calls. An agent accepts only controllers and viewers. Host names and addresses in certificates are ignored. Only TLS 1.3 is used, by
-//! rustls with ring.
+//! calls. An agent accepts only controllers and viewers. Host names and addresses in certificates are ignored. Only TLS
+//! 1.3 is used, by rustls with ring.
 
 mod authority;
 mod files;
