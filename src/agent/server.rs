@@ -56,7 +56,7 @@ use crate::{
     },
 };
 
-/// Longest time for the requests under way at shutdown. Only a measurement takes this long.
+/// Longest time for the requests under way at shutdown. A longer request, such as a measurement, is dropped.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// Time to collect events before the interface is checked for drift. Another program may write thousands of filters at

@@ -296,7 +296,7 @@ impl<P: Payload> Transactions<P> {
             (phase, Event::Prepare { base, .. }) if base != P::stamp(&self.held) => {
                 (phase, Err(Refusal::AnotherDocument))
             }
-            // A rollback of the last change would then fail: the new change would lie on top of the last change here,
+            // A rollback of the last change would then fail. The new change would lie on top of the last change here,
             // but not on the nodes that the new change leaves out.
             (phase, Event::Prepare { on_all: false, .. }) if phase.last().is_some() => {
                 (phase, Err(Refusal::Unfinished))
@@ -468,8 +468,9 @@ impl<P: Payload> Transactions<P> {
         self.lease().filter(|_| matches!(self.phase, Phase::Unconfirmed { .. } | Phase::RollingBack(_)))
     }
 
-    /// The uptime until which the node refuses changes that leave out nodes of the last change; `None`: the last change
-    /// can no longer be rolled back.
+    /// The uptime until which the node refuses changes that leave out nodes of the last change.
+    ///
+    /// `None`: the last change can no longer be rolled back.
     pub(crate) fn unfinished(&self) -> Option<Duration> {
         self.phase.last().map(|last| last.until)
     }
