@@ -48,8 +48,8 @@ impl Look {
 /// Compares the interface with the state in force.
 ///
 /// On a clear node, only the interface's objects can differ. On any other node, the interface also differs if it is
-/// gone, is down, or lacks an address of the inventory. An address that is neither in the inventory nor in `left_out` is
-/// a difference too.
+/// gone, is down, or lacks an address of the inventory. An address that is neither in the inventory nor in `left_out`
+/// is a difference too.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
     in_force: &Wanted,
