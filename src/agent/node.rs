@@ -252,7 +252,8 @@ impl<K: Kernel> Node<K> {
         format!("generation {}: {parts}{unreconciled}", self.held().document.generation)
     }
 
-    /// The node's document, and the parts of the document that are not in force.
+    /// The node's document, its parts that are not in force, the starts of its timed changes, and the state of the last
+    /// transaction.
     pub fn document(&self, now: Now) -> Document {
         let Held { document, timeline, .. } = self.held();
         Document {

@@ -123,8 +123,8 @@ impl Session {
         }
     }
 
-    /// Serves requests. Each request gets the extensions `origin`. `checks_host`: refuses the requests of web pages in a
-    /// local browser.
+    /// Serves requests. Each request gets the extensions `origin`. `checks_host`: refuses the requests of web pages in
+    /// a local browser.
     async fn serve<S>(self, stream: S, origin: Extensions, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
