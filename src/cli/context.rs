@@ -22,7 +22,7 @@ use crate::{
     topology::NodeName,
 };
 
-/// The time kept for printing, at most: questions to agents end this much before the command's time limit.
+/// The maximum time reserved for printing: calls to agents end this long before the command's time limit.
 const TO_PRINT: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Default)]
@@ -35,7 +35,7 @@ pub(super) struct Context {
     /// The inventory file of the command line or the environment.
     pub(super) inventory: Option<InventoryArgument>,
     pub(super) deadline: Option<Deadline>,
-    /// True once a timeout no longer ends the process at once.
+    /// True once the timeout no longer ends the process immediately: see [`Context::settle`].
     pub(super) settled: Arc<Mutex<bool>>,
     /// True if the timeout interrupted the command.
     pub(super) timed_out: Arc<AtomicBool>,
@@ -86,7 +86,7 @@ impl Context {
         self.deadline.is_some()
     }
 
-    /// The time limits of questions to agents. They leave time to print the answers.
+    /// The time limits of calls to agents. They leave time to print the answers.
     pub(super) fn timeouts(&self) -> Timeouts {
         let deadline = self.deadline.as_ref().map(|deadline| {
             let left = deadline.left();
@@ -136,7 +136,7 @@ impl Context {
         self.tls_dir.as_deref().map(TlsFiles::in_folder)
     }
 
-    /// Makes a fleet. No other function does.
+    /// Makes the fleet of a command, with the certificate and the ssh options for its agents.
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
         let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
         let access = Access { tls, ssh: self.ssh.clone() };
@@ -147,13 +147,13 @@ impl Context {
         })
     }
 
-    /// The controller's identity for agents by HTTPS. `None`: it has no certificate.
+    /// The controller's identity for HTTPS. `None`: the controller has no certificate.
     fn identity(&self, tls: Option<&TlsFiles>) -> Result<Option<Arc<Identity>>, Failure> {
         let Some(files) = self.certificate(tls) else { return Ok(None) };
         Ok(Some(Arc::new(Identity::read(&files)?.require_role(&Role::Controller, &files.cert)?)))
     }
 
-    /// The certificate for agents by HTTPS: of `--tls-dir`, of the inventory, or of the user's own CA.
+    /// The controller's certificate for HTTPS: of `--tls-dir`, else of the inventory, else of the user's PKI folder.
     pub(super) fn certificate(&self, tls: Option<&TlsFiles>) -> Option<TlsFiles> {
         let of_user = || {
             let folder = Store::at(pki::folder(None).ok()?).folder(&Role::Controller);
@@ -162,9 +162,9 @@ impl Context {
         self.tls_files().or_else(|| tls.cloned()).or_else(of_user)
     }
 
-    /// The failure, or a timeout's if the timeout interrupted the command.
-    pub(super) fn blaming_the_clock(&self, failure: Failure) -> Failure {
-        if self.has_timed_out() { failure.because_of_time(&self.why_interrupted()) } else { failure }
+    /// The failure, with the timeout as its cause if the timeout interrupted the command.
+    pub(super) fn with_timeout_as_cause(&self, failure: Failure) -> Failure {
+        if self.has_timed_out() { failure.of_timeout(&self.why_interrupted()) } else { failure }
     }
 
     /// The reason for the interruption, as the beginning of a sentence.
@@ -180,8 +180,10 @@ impl Context {
     }
 }
 
-/// Raises the soft limit of open files to the hard limit (getrlimit(2)). Each agent needs one open file, or three by ssh.
-/// The soft limit is 1,024 on most systems, for programs that use select(2).
+/// Raises the soft limit of open files to the hard limit (getrlimit(2)).
+///
+/// Each agent needs one open file, or three by ssh. The soft limit is 1,024 on most systems, for programs that use
+/// select(2).
 fn allow_many_connections() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

@@ -71,8 +71,7 @@ impl Exit {
 
     /// The exit code of a command whose nodes fail for different reasons.
     ///
-    /// The order of the nodes does not matter. A failure that stays at a retry takes precedence over a failure that may
-    /// pass by itself.
+    /// The order of the nodes does not matter. A permanent failure takes precedence over a temporary failure.
     pub fn of_many(exits: impl IntoIterator<Item = Self>) -> Option<Self> {
         exits.into_iter().min_by_key(|exit| match exit {
             Self::Failed => 0,

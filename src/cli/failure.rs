@@ -36,7 +36,7 @@ pub(super) struct Failure {
     /// The mistakes of a file.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) problems: Vec<Problem>,
-    /// The mistakes as text. It replaces the message on a terminal.
+    /// The mistakes with the lines of the file. On stderr, they replace the message.
     #[serde(skip)]
     pub(super) rejected: Option<Box<FileReport>>,
 }
@@ -143,15 +143,15 @@ impl Failure {
         Self::new(Exit::Usage, format!("no node `{name}`; the nodes are {}", hostlist::fold(nodes)))
     }
 
-    /// The failure of another netemctl, whose message and hints are in its log; `otherwise`: the message without one.
+    /// The failure of another netemctl process, from its log. `otherwise`: the message if the log has none.
     pub(super) fn in_log(exit: Exit, log: &str, otherwise: impl Display) -> Self {
         let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
         let message = said("error: ").next_back().map_or_else(|| otherwise.to_string(), ToOwned::to_owned);
         said("hint: ").fold(Self::new(exit, message), Self::hint)
     }
 
-    /// The failure after a timeout instead of an interruption by a person.
-    pub(super) fn because_of_time(mut self, says: &str) -> Self {
+    /// The failure with the timeout as its cause. `says`: the text that replaces `interrupted`.
+    pub(super) fn of_timeout(mut self, says: &str) -> Self {
         if let Some(rest) = self.message.strip_prefix("interrupted") {
             self.message = format!("{says}{rest}");
         }
@@ -161,7 +161,7 @@ impl Failure {
         self
     }
 
-    /// The failure of interrupted work. A change that could not be rolled back stays a failure.
+    /// The failure of interrupted work. A change that could not be rolled back keeps [`Exit::Failed`].
     pub(super) fn of_interrupted(mut self) -> Self {
         if !self.message.starts_with("interrupted") {
             self.message = format!("interrupted; {}", self.message);
@@ -189,13 +189,13 @@ impl Failure {
         self
     }
 
-    /// Adds a hint at an option. [`Failure::of_command`] drops the hint for commands without the option.
-    pub(super) fn hint_at(mut self, option: &'static str, hint: impl Display) -> Self {
+    /// Adds a hint that recommends an option. [`Failure::of_command`] drops the hint for commands without the option.
+    pub(super) fn hint_option(mut self, option: &'static str, hint: impl Display) -> Self {
         self.hints.push(Hint { text: hint.to_string(), option: Some(option) });
         self
     }
 
-    /// The failure without hints at options that the command lacks.
+    /// The failure without the hints that recommend an option that the command lacks.
     pub(super) fn of_command(mut self, command: &clap::Command) -> Self {
         let has = |option| command.get_arguments().any(|argument| argument.get_long() == Some(option));
         self.hints.retain(|hint| hint.option.is_none_or(has));
@@ -203,7 +203,7 @@ impl Failure {
     }
 }
 
-/// Makes failures of the errors of single steps.
+/// Converts the error of a step into a failure of the command.
 pub(super) trait OrFail<T> {
     /// The value, or a failure with the message `what: error`.
     fn or_fail(self, exit: Exit, what: impl Display) -> Result<T, Failure>;
@@ -284,7 +284,7 @@ impl From<LabError> for Failure {
             LabError::Hostlist(malformed) => return Self::new(Exit::Usage, &error).hint(malformed.help()),
             LabError::InUse(_) => {
                 let failure = Self::new(Exit::Refused, error).hint("see them: netemctl lab ps");
-                return failure.hint_at("if-idle", "end them: omit --if-idle");
+                return failure.hint_option("if-idle", "end them: omit --if-idle");
             }
             LabError::Namespaces { error: cause, .. } | LabError::Processes(cause) if is_denied(cause) => {
                 (Exit::Permission, Some("use the lab as the user who brought it up"))
@@ -310,9 +310,9 @@ impl From<TransactionError> for Failure {
             TransactionError::Disagreement(_) => Self::new(Exit::Conflict, message)
                 .hint("synchronise the nodes: netemctl apply TOPOLOGY, or netemctl clear")
                 .hint("look for a change in progress: netemctl status")
-                .hint_at("wait", "wait for a change in progress: --wait 30s"),
+                .hint_option("wait", "wait for a change in progress: --wait 30s"),
             TransactionError::Changing(_) => Self::new(Exit::Conflict, message)
-                .hint_at("wait", "retry until the other command has ended: --wait 30s"),
+                .hint_option("wait", "retry until the other command has ended: --wait 30s"),
             TransactionError::NoTicket(_) => Self::new(Exit::Failed, message),
             TransactionError::Interrupted => Self::new(Exit::Interrupted, message),
             TransactionError::Nodes { phase, failures, left } => of_nodes(phase, &failures, &left),
@@ -367,11 +367,11 @@ fn of_nodes(phase: Phase, failures: &BTreeMap<NodeName, CallError>, left: &BTree
             "see the state of each node: netemctl status; synchronise them: netemctl apply TOPOLOGY, or netemctl clear",
         );
     } else if exit == Exit::Conflict {
-        failure = failure.hint_at("wait", "retry: --wait 30s");
+        failure = failure.hint_option("wait", "retry: --wait 30s");
     } else if exit == Exit::Unreachable {
         failure = failure
             .hint(remedy_of_silence(failures))
-            .hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing");
+            .hint_option("allow-missing", "leave out nodes that do not answer: --allow-missing");
     }
     failure.left = Box::new(Leftovers(left));
     failure

@@ -144,7 +144,7 @@ impl InventoryInUse {
         if is_silent {
             failure = failure.hint(remedy_of_silence(silent));
             failure = match needed {
-                [] => failure.hint_at("allow-missing", "leave out nodes that do not answer: --allow-missing"),
+                [] => failure.hint_option("allow-missing", "leave out nodes that do not answer: --allow-missing"),
                 needed => failure.hint(format!(
                     "for --allow-missing, give `interface` and `addresses` of {0} in the inventory: the topology has {0}",
                     hostlist::fold(needed)

@@ -49,7 +49,7 @@ impl BoundedLog {
         Ok(Self { path: path.to_owned(), limit, file: open(path)? })
     }
 
-    fn turn(&mut self) -> io::Result<()> {
+    fn rotate(&mut self) -> io::Result<()> {
         let mut before = OsString::from(&self.path);
         before.push(".1");
         fs::rename(&self.path, before)?;
@@ -70,7 +70,7 @@ impl Write for BoundedLog {
         let size = self.file.metadata()?.len();
         if size > 0 && size.saturating_add(event.len() as u64) > self.limit {
             // If the rename fails, the log exceeds its limit, which is better than no log.
-            let _still_the_old_one = self.turn();
+            let _not_rotated = self.rotate();
         }
         self.file.write_all(event)?;
         Ok(event.len())

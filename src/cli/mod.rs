@@ -154,7 +154,7 @@ pub fn main() -> ExitCode {
             None => error.exit(),
         },
     };
-    // Variables are read here, because clap would treat their values like options of the command line.
+    // netemctl reads the variables itself: an error of clap would name the option, even if only the variable is set.
     let lab_dir = cli.lab_dir.or_else(|| std::env::var_os("NETEMCTL_LAB_DIR").map(PathBuf::from));
     let tls_dir = cli.tls_dir.or_else(|| std::env::var_os("NETEMCTL_TLS_DIR").map(PathBuf::from));
     let context = Context {
@@ -168,7 +168,7 @@ pub fn main() -> ExitCode {
     };
     match run(&context, cli.verb) {
         Ok(exit) => exit.into(),
-        Err(failure) => context.report(&context.blaming_the_clock(failure.of_command(&called(&matches)))).into(),
+        Err(failure) => context.report(&context.with_timeout_as_cause(failure.of_command(&called(&matches)))).into(),
     }
 }
 
@@ -213,10 +213,10 @@ fn called(mut matches: &ArgMatches) -> clap::Command {
     command
 }
 
-/// The JSON form in the command line, found without clap.
+/// The form of `--json` in the command line, found without clap.
 ///
-/// Arguments after `--` are for another program. clap prints its errors, the help and the version as text only. This
-/// form lets netemctl print them as a document.
+/// clap parses no options if it returns an error, the help or the version. netemctl prints these texts as a document
+/// if `--json` is given. Arguments after `--` are for another program.
 fn wanted_json() -> Option<JsonForm> {
     let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
     arguments.find_map(|argument| match argument.to_str()? {
@@ -284,7 +284,7 @@ impl Verb {
 
 fn run(context: &Context, verb: Verb) -> Result<Exit, Failure> {
     match &verb {
-        // An agent runs until SIGTERM. A timeout must not end the shaping of its node silently.
+        // A timeout must not end an agent: without its agent, a node does not end timed changes.
         Verb::Agent(_) if context.is_limited() => {
             return Err(
                 Failure::new(Exit::Usage, "--timeout does not apply to an agent").hint("an agent runs until SIGTERM")
@@ -366,7 +366,7 @@ mod tests {
             nobody(Phase::Confirm),
         ];
         let of_changes = of_changes.into_iter().map(Failure::from);
-        labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::nowhere(None)]).collect()
+        labs.into_iter().map(Failure::from).chain(of_changes).chain([node_lookup::no_inventory(None)]).collect()
     }
 
     /// The command that a clause of a hint is about: the command in the clause, or else the failed command.

@@ -24,7 +24,7 @@ struct Found {
 impl Context {
     /// The inventory in use. Its warnings are printed.
     pub(super) fn inventory_in_use(&self, topology: Option<&Topology>) -> Result<InventoryInUse, Failure> {
-        self.inventory_if_any(topology)?.ok_or_else(|| nowhere(self.lab_directory().ok().as_ref()))
+        self.inventory_if_any(topology)?.ok_or_else(|| no_inventory(self.lab_directory().ok().as_ref()))
     }
 
     /// The same; `None`: there is no inventory, and no lab is up.
@@ -163,7 +163,7 @@ impl InventoryInUse {
 }
 
 /// The failure without an inventory and a lab. `lab`: the directory of the lab, if known.
-pub(super) fn nowhere(lab: Option<&LabDirectory>) -> Failure {
+pub(super) fn no_inventory(lab: Option<&LabDirectory>) -> Failure {
     let directory = lab.map(|lab| format!(" (looked in {})", lab.path().display())).unwrap_or_default();
     let message = format!("no inventory is given, and no lab of this user is up{directory}");
     let failure = Failure::new(Exit::Unreachable, message)

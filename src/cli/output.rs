@@ -98,6 +98,7 @@ impl Context {
         self.say(failure)
     }
 
+    /// Like [`Self::report`], for [`Self::watch`], which holds the lock of `settled`.
     pub(super) fn say(&self, failure: &Failure) -> Exit {
         if self.json.is_some() {
             let report = Report { exit_code: failure.exit.code(), error: failure };
