@@ -9,7 +9,6 @@
 //! in time, as in NETCONF (RFC 6241, section 8.4). Each of these requests may be repeated after a lost answer.
 
 mod change;
-mod counters;
 mod error;
 mod host;
 mod probe;
@@ -22,13 +21,12 @@ pub use self::{
         Beginning, CONFIRM_WITHIN, ClockReading, Commit, Committed, Confirm, Confirmed, Document, GetStamp, GetWanted,
         Onset, PartitionEnded, Plan, Prepare, Prepared, Rollback, RolledBack,
     },
-    counters::{Counted, CutCounted, GetCounters, LinkCounted},
     error::{ApiError, ErrorCode},
     host::{GetHost, Host, HostInterface, Routed},
     probe::{Discards, Echoes, Heard, Mute, Probe, Probed},
     status::{
-        DRIFTS, GetStatus, Incident, NodeStatus, OnDrift, OverlayStatus, PartitionStatus, ProfileStatus, Recovered,
-        WatchStatus,
+        Counted, CutCounted, DRIFTS, GetCounters, GetStatus, Incident, LinkCounted, NodeStatus, OnDrift, OverlayStatus,
+        PartitionStatus, ProfileStatus, Recovered, WatchStatus,
     },
 };
 use crate::plan::Stamp;

@@ -302,10 +302,10 @@ impl From<JournalError> for Failure {
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Exit::File,
                 _ => Exit::of_io(cause),
             },
-            JournalError::Malformed { .. }
-            | JournalError::Older { .. }
-            | JournalError::Newer { .. }
-            | JournalError::Another { .. } => Exit::File,
+            JournalError::Malformed(..)
+            | JournalError::Older(..)
+            | JournalError::Newer(..)
+            | JournalError::Another(..) => Exit::File,
         };
         Self::new(exit, &error).hint(error.hint())
     }

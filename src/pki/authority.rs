@@ -15,7 +15,7 @@ use thiserror::Error;
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{Role, Validity};
-use crate::{plan::Moment, topology::NodeName};
+use crate::plan::Moment;
 
 /// A certificate authority with its key.
 pub struct Authority {
@@ -135,7 +135,7 @@ fn params(name: &str, validity: Validity) -> CertificateParams {
 fn alternative_names(request: &CertificateRequest) -> Result<Vec<SanType>, AuthorityError> {
     let role = SanType::URI(request.role.to_string().try_into()?);
     let own = match &request.role {
-        Role::Agent(node) => host_name(node),
+        Role::Agent(node) => Some(node.as_str()).filter(|name| is_host_name(name)),
         Role::Controller | Role::Viewer => None,
     };
     let hosts = request.hosts.iter().map(|host| match host.parse::<IpAddr>() {
@@ -144,11 +144,6 @@ fn alternative_names(request: &CertificateRequest) -> Result<Vec<SanType>, Autho
         Err(_) => Err(AuthorityError::Host(host.clone())),
     });
     std::iter::once(Ok(role)).chain(own.map(|own| Ok(SanType::DnsName(own.try_into()?)))).chain(hosts).collect()
-}
-
-/// The name of a node, if it is a valid host name.
-fn host_name(node: &NodeName) -> Option<&str> {
-    Some(node.as_str()).filter(|name| is_host_name(name))
 }
 
 /// True if each label has 1 to 63 letters, digits and hyphens, without a hyphen at either end (RFC 1123, section 2.1).

@@ -53,16 +53,9 @@ pub enum IdentityError {
     #[error("other users may read the private key {path} (mode {mode:04o}); run chmod 600; if they may have read it, issue a new one",
         path = .0.display(), mode = .1)]
     Exposed(PathBuf, u32),
-    /// A file has no valid certificate or no valid key.
-    #[error("{path} has no {what}: {why}", path = .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The expected contents.
-        what: &'static str,
-        /// The error.
-        why: String,
-    },
+    /// A file has no valid certificate or no valid key. The values: the file, the expected contents, the error.
+    #[error("{path} has no {1}: {2}", path = .0.display())]
+    Malformed(PathBuf, &'static str, String),
     /// The certificate and the key do not match.
     #[error("{cert} is not the certificate of the key {key}; take both from one `netemctl pki issue`",
         cert = .0.display(), key = .1.display())]
@@ -70,25 +63,16 @@ pub enum IdentityError {
     /// The certificate names no role.
     #[error("{path} is not a netemctl certificate: it names no controller, viewer or agent", path = .0.display())]
     NoRole(PathBuf),
-    /// The certificate has another role.
-    #[error("{path} is the certificate of {is}, not of {wanted}", path = .path.display(), is = .is.describe(), wanted = .wanted.describe())]
-    OtherRole {
-        /// The certificate.
-        path: PathBuf,
-        /// Its role.
-        is: Role,
-        /// The expected role.
-        wanted: Role,
-    },
+    /// The certificate has the first role, not the second.
+    #[error("{path} is the certificate of {is}, not of {wanted}", path = .0.display(), is = .1.describe(), wanted = .2.describe())]
+    OtherRole(PathBuf, Role, Role),
 }
 
 impl Identity {
     /// Reads an identity. No other user may read the key. All certificates in `ca` are trusted.
     pub fn read(TlsFiles { ca, cert, key }: &TlsFiles) -> Result<Self, IdentityError> {
-        let malformed = |path: &Path, what, error: &dyn std::fmt::Display| IdentityError::Malformed {
-            path: path.into(),
-            what,
-            why: error.to_string(),
+        let malformed = |path: &Path, what, error: &dyn std::fmt::Display| {
+            IdentityError::Malformed(path.into(), what, error.to_string())
         };
         let provider = Arc::new(ring::default_provider());
         let mut roots = RootCertStore::empty();
@@ -114,7 +98,7 @@ impl Identity {
         if self.role == *wanted || is_client {
             return Ok(self);
         }
-        Err(IdentityError::OtherRole { path: cert.into(), is: self.role, wanted: wanted.clone() })
+        Err(IdentityError::OtherRole(cert.into(), self.role, wanted.clone()))
     }
 
     /// The role of the certificate.
@@ -161,7 +145,7 @@ impl Identity {
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
     let text = std::fs::read(path).map_err(|error| IdentityError::Unreadable(error, path.into()))?;
-    let malformed = |why: String| IdentityError::Malformed { path: path.into(), what: "certificate", why };
+    let malformed = |why: String| IdentityError::Malformed(path.into(), "certificate", why);
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let found = found.map_err(|error| malformed(error.to_string()))?;
     if found.is_empty() { Err(malformed("no `BEGIN CERTIFICATE`".to_owned())) } else { Ok(found) }

@@ -3,7 +3,7 @@
 //! rustls returns an error of its own or the alert of the other end (RFC 8446, section 6.2). In TLS 1.3, a client gets
 //! the alert when it reads the answer to its request.
 
-use std::{error::Error, fmt, io, sync::Arc};
+use std::{error::Error, io, iter, sync::Arc};
 
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage, OtherError, PeerIncompatible};
 
@@ -11,19 +11,9 @@ use super::Role;
 use crate::{plan::Moment, topology::NodeName};
 
 /// A certificate of a trusted CA has the wrong role.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("the certificate {}", .0.as_ref().map_or_else(|| "names no role of netemctl".into(), |role| format!("is that of {}", role.describe())))]
 pub(super) struct WrongRole(pub(super) Option<Role>);
-
-impl fmt::Display for WrongRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
-            Some(role) => write!(f, "the certificate is that of {}", role.describe()),
-            None => f.write_str("the certificate names no role of netemctl"),
-        }
-    }
-}
-
-impl Error for WrongRole {}
 
 impl From<WrongRole> for TlsError {
     fn from(error: WrongRole) -> Self {
@@ -161,17 +151,13 @@ fn moment(seconds: u64) -> String {
 
 /// The rustls error in the chain of sources.
 fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a TlsError> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(tls) = error.downcast_ref() {
-            return Some(tls);
-        }
-        // `io::Error::source` skips the inner error itself.
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
-        next = match inner {
-            Some(inner) => Some(inner),
-            None => error.source(),
-        };
+    iter::successors(Some(error), |error| source(*error)).find_map(|error| error.downcast_ref())
+}
+
+/// The source of an error. `io::Error::source` skips the inner error itself.
+fn source<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => error.source(),
     }
-    None
 }

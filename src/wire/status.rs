@@ -1,12 +1,12 @@
-//! The request for the state of one node, including its drift.
+//! The requests for the state of one node: its document and drift, and the kernel's counters.
 
-use std::{collections::BTreeSet, path::PathBuf};
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::Routed;
 use crate::{
-    plan::{Cut, ForeignObject, IfName, Profile, Stamp},
+    plan::{Cut, ForeignObject, IfName, Profile, Stamp, Tally},
     topology::NodeName,
 };
 
@@ -178,4 +178,51 @@ pub struct ProfileStatus {
     pub nodes: usize,
     /// The number of packets in the queue at this moment.
     pub queued: u32,
+}
+
+/// Asks for the kernel's counters of the links and partitions in force.
+#[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct GetCounters {}
+
+/// The kernel's counters of one node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct Counted {
+    /// The node.
+    pub node: NodeName,
+    /// The interface.
+    pub interface: IfName,
+    /// The packets to other nodes, per leaf qdisc.
+    pub links: Vec<LinkCounted>,
+    /// The packets that partitions cut, per filter.
+    pub cuts: Vec<CutCounted>,
+}
+
+/// The counters of one leaf qdisc.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct LinkCounted {
+    /// The leaf's parameters.
+    pub profile: Profile,
+    /// The addresses whose packets pass the leaf.
+    pub addresses: BTreeSet<IpAddr>,
+    /// The packets sent, since the class was created.
+    pub sent: Tally,
+    /// The packets dropped since the class was created, by the configured loss or by a full queue.
+    pub dropped: u64,
+    /// The lowest possible number of packets that a full queue dropped; `None`: unknown, because these packets cannot
+    /// be distinguished from losses in bursts or from ECN marks.
+    pub overflowed: Option<u64>,
+}
+
+/// The counter of one filter.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct CutCounted {
+    /// The traffic that the filter cuts.
+    pub cut: Cut,
+    /// The packets cut, since the filter was created.
+    pub dropped: Tally,
 }

@@ -59,10 +59,10 @@ pub(super) struct DriftWatch {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Seen {
-    index: u32,
-    is_up: bool,
-    has_carrier: bool,
+pub(super) struct Seen {
+    pub(super) index: u32,
+    pub(super) is_up: bool,
+    pub(super) has_carrier: bool,
 }
 
 /// The result of a comparison.
@@ -81,10 +81,9 @@ impl DriftWatch {
         Self { on_drift, ..Self::default() }
     }
 
-    /// Restarts the watch after a change. `ours`: index, up and carrier of the interface; `None`: the node is clear.
-    pub(super) fn begin(&mut self, ours: Option<(u32, bool, bool)>) {
+    /// Restarts the watch after a change. `seen`: the interface; `None`: the node is clear.
+    pub(super) fn begin(&mut self, seen: Option<Seen>) {
         let Self { on_drift, repairs, tries, last_try, .. } = *self;
-        let seen = ours.map(|(index, is_up, has_carrier)| Seen { index, is_up, has_carrier });
         let ours = seen.map(|seen| seen.index);
         *self = Self { on_drift, ours, seen, repairs, tries, last_try, ..Self::default() };
     }
@@ -276,7 +275,7 @@ mod tests {
 
     fn on(on_drift: OnDrift) -> DriftWatch {
         let mut drift_watch = DriftWatch::new(on_drift);
-        drift_watch.begin(Some((7, true, true)));
+        drift_watch.begin(Some(Seen { index: 7, is_up: true, has_carrier: true }));
         drift_watch
     }
 
@@ -348,7 +347,7 @@ mod tests {
         assert!(!drift_watch.found(DriftState::None, at(101)));
         assert_eq!(drift_watch.status(at(102), None).since, None);
         assert_eq!(told(&drift_watch).len(), 2);
-        drift_watch.begin(Some((7, true, true)));
+        drift_watch.begin(Some(Seen { index: 7, is_up: true, has_carrier: true }));
         assert_eq!(told(&drift_watch), [""; 0], "a change empties the list of incidents");
     }
 

@@ -4,10 +4,9 @@ use std::{thread, time::Duration};
 
 use tracing::warn;
 
-use super::guard;
 use crate::{
     agent::{
-        Config, Now, Via,
+        Config, Now,
         dry_run::{self, DryRun, Sandbox},
     },
     kernel::{Interface, Kernel, execute, execute_with},
@@ -82,16 +81,6 @@ impl<K: Kernel> Enforcer<K> {
         self.drains
     }
 
-    /// The node's interface in `wanted`, if the guard admits the change.
-    pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted, via: &Via) -> Result<Interface, ApiError> {
-        guard::admit(&self.config, &mut self.kernel, in_force, wanted, via)
-    }
-
-    /// The node's interface, for a change that only removes or that the guard has admitted before.
-    pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
-        guard::admit_own(&self.config, &mut self.kernel, wanted, wanted)
-    }
-
     /// The steps to `wanted`, checked by a dry run, and a warning for each object of netemctl that stays.
     pub(super) fn dry_run(
         &mut self,
@@ -99,7 +88,7 @@ impl<K: Kernel> Enforcer<K> {
         in_force: &Wanted,
         wanted: &Wanted,
     ) -> Result<(Change, Vec<String>), ApiError> {
-        let tree = self.observe(interface)?;
+        let tree = self.kernel.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // A change that only removes needs no dry run.
@@ -132,12 +121,8 @@ impl<K: Kernel> Enforcer<K> {
         wanted: &Wanted,
         foreign: Foreign,
     ) -> Result<Change, ApiError> {
-        let tree = self.observe(interface)?;
+        let tree = self.kernel.observe(interface)?;
         steps_to(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
-    }
-
-    fn observe(&mut self, interface: &Interface) -> Result<Tree, ApiError> {
-        Ok(self.kernel.observe(interface)?)
     }
 
     /// Computes the change to `wanted`, and prepares answers to rejected packets. Writes no filter, class or qdisc.
@@ -145,7 +130,7 @@ impl<K: Kernel> Enforcer<K> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
         }
-        let before = self.observe(&interface)?;
+        let before = self.kernel.observe(&interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
@@ -159,7 +144,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Reads the counters again, if possible.
     pub(super) fn count_again(&mut self, staged: &mut Staged) {
-        if let Ok(Tree { counters, .. }) = self.observe(&staged.interface) {
+        if let Ok(Tree { counters, .. }) = self.kernel.observe(&staged.interface) {
             staged.before.counters = counters;
         }
     }
@@ -216,7 +201,7 @@ impl<K: Kernel> Enforcer<K> {
     ///
     /// The answers to rejected packets may continue: without filters no packet is rejected.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
-        let tree = self.observe(interface)?;
+        let tree = self.kernel.observe(interface)?;
         let change =
             diff_beside_foreign(before.shaping().as_ref(), &tree).map_err(|error| ErrorCode::Broken.error(error))?;
         Ok(execute(&mut self.kernel, interface, &change.steps)?)

@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
+use super::enforcer::Enforcer;
 use crate::{
     agent::{Config, Exception, Via},
     kernel::{HostNetwork, Interface, Kernel, KernelError, Link},
@@ -16,80 +17,75 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Finds the node's interface in `wanted`, and checks that the agent may change it.
-pub(super) fn admit<K: Kernel + ?Sized>(
-    config: &Config,
-    kernel: &mut K,
-    in_force: &Wanted,
-    wanted: &Wanted,
-    via: &Via,
-) -> Result<Interface, ApiError> {
-    let node = &config.node;
-    wanted.inventory.check().map_err(|error| ErrorCode::BadRequest.error(error))?;
-    let interface = admit_own(config, kernel, in_force, wanted)?;
-    let place = place(config, wanted)?;
-    let other = in_force.inventory.nodes.get(node).filter(|place_now| place_now.interface != place.interface);
-    if let (Some(other), false) = (other, in_force.is_clear()) {
-        return Err(refused(format!(
-            "interface {} is in use; run `netemctl clear` before you move node {node} to interface {}",
-            other.interface, place.interface
-        )));
-    }
-    if wanted.shaping(node, interface.rate).is_none() || wanted.only_removes_from(in_force) {
-        return Ok(interface);
-    }
-    let host = kernel.host()?;
-    let route_link = match via.peer_address() {
-        Some(peer) => kernel.route_to(peer, via.local_address())?,
-        None => None,
-    };
-    Admission { config, host: &host, interface: &interface, via, route_link }.check(place, wanted)?;
-    Ok(interface)
-}
-
-/// Finds the node's interface in `wanted` for a change that only removes, even if the interface was renamed.
-pub(super) fn admit_own<K: Kernel + ?Sized>(
-    config: &Config,
-    kernel: &mut K,
-    in_force: &Wanted,
-    wanted: &Wanted,
-) -> Result<Interface, ApiError> {
-    let name = &place(config, wanted)?.interface;
-    if !config.interfaces.contains(name) {
-        let allowed = config.interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        return Err(refused(format!(
-            "interface {name} is not one that this agent may touch (its config allows {allowed}); \
-             add it to `interfaces` there if it is dedicated to the database"
-        )));
-    }
-    let has_ours = in_force.inventory.nodes.get(&config.node).is_some_and(|place| place.interface == *name);
-    match kernel.interface(name) {
-        Err(KernelError::NoInterface(_)) if has_ours => {
-            renamed(config, kernel, in_force)?.ok_or_else(|| KernelError::NoInterface(name.clone()).into())
+impl<K: Kernel> Enforcer<K> {
+    /// Finds the node's interface in `wanted`, and checks that the agent may change it.
+    pub(super) fn interface(&mut self, in_force: &Wanted, wanted: &Wanted, via: &Via) -> Result<Interface, ApiError> {
+        wanted.inventory.check().map_err(|error| ErrorCode::BadRequest.error(error))?;
+        let interface = self.allowed_interface(in_force, wanted)?;
+        let Self { config, kernel, .. } = self;
+        let node = &config.node;
+        let place = place(config, wanted)?;
+        let other = in_force.inventory.nodes.get(node).filter(|place_now| place_now.interface != place.interface);
+        if let (Some(other), false) = (other, in_force.is_clear()) {
+            return Err(refused(format!(
+                "interface {} is in use; run `netemctl clear` before you move node {node} to interface {}",
+                other.interface, place.interface
+            )));
         }
-        found => Ok(found?),
+        if wanted.shaping(node, interface.rate).is_none() || wanted.only_removes_from(in_force) {
+            return Ok(interface);
+        }
+        let host = kernel.host()?;
+        let route_link = match via.peer_address() {
+            Some(peer) => kernel.route_to(peer, via.local_address())?,
+            None => None,
+        };
+        Admission { config, host: &host, interface: &interface, via, route_link }.check(place, wanted)?;
+        Ok(interface)
     }
-}
 
-/// Finds the interface with the state in force, if it was renamed.
-///
-/// The state must match exactly, because an interface of another agent also has objects of netemctl.
-pub(super) fn renamed<K: Kernel + ?Sized>(
-    config: &Config,
-    kernel: &mut K,
-    in_force: &Wanted,
-) -> Result<Option<Interface>, KernelError> {
-    let links = kernel.host()?.links;
-    for name in links.into_iter().filter_map(|link| IfName::try_from(link.name).ok()) {
-        let seen = kernel.interface(&name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
-        // The link may have been deleted since the links were listed.
-        let Ok((tree, interface)) = seen else { continue };
-        let shaping = in_force.shaping(&config.node, interface.rate);
-        if shaping.is_some() && diff(shaping.as_ref(), &tree).is_ok_and(|change| change.is_settled()) {
-            return Ok(Some(interface));
+    /// Finds the node's interface in `wanted`, for a change that only removes or that the guard has admitted before.
+    pub(super) fn own_interface(&mut self, wanted: &Wanted) -> Result<Interface, ApiError> {
+        self.allowed_interface(wanted, wanted)
+    }
+
+    /// Finds the node's interface in `wanted`, even if the interface was renamed. Fails if the config does not allow it.
+    fn allowed_interface(&mut self, in_force: &Wanted, wanted: &Wanted) -> Result<Interface, ApiError> {
+        let Config { node, interfaces, .. } = &self.config;
+        let name = &place(&self.config, wanted)?.interface;
+        if !interfaces.contains(name) {
+            let allowed = interfaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            return Err(refused(format!(
+                "interface {name} is not one that this agent may touch (its config allows {allowed}); \
+                 add it to `interfaces` there if it is dedicated to the database"
+            )));
+        }
+        let has_ours = in_force.inventory.nodes.get(node).is_some_and(|place| place.interface == *name);
+        match self.kernel.interface(name) {
+            Err(KernelError::NoInterface(_)) if has_ours => {
+                self.renamed(in_force)?.ok_or_else(|| KernelError::NoInterface(name.clone()).into())
+            }
+            found => Ok(found?),
         }
     }
-    Ok(None)
+
+    /// Finds the interface with the state in force, if it was renamed.
+    ///
+    /// The state must match exactly, because an interface of another agent also has objects of netemctl.
+    pub(super) fn renamed(&mut self, in_force: &Wanted) -> Result<Option<Interface>, KernelError> {
+        let Self { config, kernel, .. } = self;
+        let links = kernel.host()?.links;
+        for name in links.into_iter().filter_map(|link| IfName::try_from(link.name).ok()) {
+            let seen = kernel.interface(&name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
+            // The link may have been deleted since the links were listed.
+            let Ok((tree, interface)) = seen else { continue };
+            let shaping = in_force.shaping(&config.node, interface.rate);
+            if shaping.is_some() && diff(shaping.as_ref(), &tree).is_ok_and(|change| change.is_settled()) {
+                return Ok(Some(interface));
+            }
+        }
+        Ok(None)
+    }
 }
 
 fn place<'w>(config: &Config, wanted: &'w Wanted) -> Result<&'w NodeLocation, ApiError> {

@@ -78,7 +78,7 @@ impl JournalRecord {
     pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
         let Some(path) = &config.journal else { return Ok(self) };
         if self.node != config.node {
-            return Err(JournalError::Another { path: path.clone(), node: self.node });
+            return Err(JournalError::Another(path.clone(), self.node));
         }
         let before = self.transaction.iter().map(|transaction| &transaction.before);
         let below = self
@@ -88,7 +88,7 @@ impl JournalRecord {
             .map(|point| &point.before);
         let error = [&self.held].into_iter().chain(before).chain(below).find_map(|held| held.document.check().err());
         match error {
-            Some(error) => Err(JournalError::Malformed { path: path.clone(), why: error.to_string() }),
+            Some(error) => Err(JournalError::Malformed(path.clone(), error.to_string())),
             None => Ok(self),
         }
     }
@@ -99,22 +99,23 @@ impl JournalRecord {
     }
 
     /// Converts the uptimes of another boot to uptimes of this boot, by the wall clock.
-    pub(super) fn in_boot(self, boot: &str, now: Now) -> Self {
+    pub(super) fn in_boot(mut self, boot: &str, now: Now) -> Self {
         if self.boot == boot && !boot.is_empty() {
             return self;
         }
-        let again = |held: Held| Held { timeline: held.timeline.after_boot(now), ..held };
-        let before = |transaction: Recorded<Held>| Recorded {
-            before: again(transaction.before),
-            until: Duration::ZERO,
-            below: RollbackPoint::map_chain(transaction.below, &|made| RollbackPoint {
-                before: again(made.before),
-                until: Duration::ZERO,
-                ..made
-            }),
-            ..transaction
-        };
-        Self { boot: boot.to_owned(), held: again(self.held), transaction: self.transaction.map(before), ..self }
+        boot.clone_into(&mut self.boot);
+        self.held.timeline.restart(now);
+        if let Some(Recorded { before, until, below, .. }) = &mut self.transaction {
+            before.timeline.restart(now);
+            *until = Duration::ZERO;
+            let mut next = below.as_deref_mut();
+            while let Some(RollbackPoint { before, until, below, .. }) = next {
+                before.timeline.restart(now);
+                *until = Duration::ZERO;
+                next = below.as_deref_mut();
+            }
+        }
+        self
     }
 }
 
@@ -134,29 +135,14 @@ pub enum JournalError {
     #[error("cannot write the journal {path}: {1}", path = .0.display())]
     Unwritable(PathBuf, #[source] io::Error),
     /// The content is truncated, or another program wrote the file.
-    #[error("the journal {path} is invalid: {why}", path = .path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        why: String,
-    },
+    #[error("the journal {path} is invalid: {1}", path = .0.display())]
+    Malformed(PathBuf, String),
     /// An older netemctl wrote the journal, in a format that this version cannot convert.
-    #[error("the journal {path} has version {version}, and this netemctl reads version {VERSION}", path = .path.display())]
-    Older {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    #[error("the journal {path} has version {1}, and this netemctl reads version {VERSION}", path = .0.display())]
+    Older(PathBuf, u32),
     /// A newer netemctl wrote the journal.
-    #[error("the journal {path} has version {version}, and this netemctl reads versions up to {VERSION}", path = .path.display())]
-    Newer {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: u32,
-    },
+    #[error("the journal {path} has version {1}, and this netemctl reads versions up to {VERSION}", path = .0.display())]
+    Newer(PathBuf, u32),
     /// Another agent runs with this journal.
     #[error("another agent uses the journal {path}", path = .0.display())]
     InUse(PathBuf),
@@ -167,13 +153,8 @@ pub enum JournalError {
     #[error("cannot claim interface {0}: {1}")]
     Unclaimed(IfName, #[source] io::Error),
     /// The journal belongs to another node.
-    #[error("the journal {path} belongs to node {node}", path = .path.display())]
-    Another {
-        /// The file.
-        path: PathBuf,
-        /// The owner.
-        node: NodeName,
-    },
+    #[error("the journal {path} belongs to node {1}", path = .0.display())]
+    Another(PathBuf, NodeName),
 }
 
 impl JournalError {
@@ -187,13 +168,13 @@ impl JournalError {
                 "stop the other agent first; two agents of one interface would undo each other's changes"
             }
             Self::Unclaimed(..) => "the agent binds a Unix socket to keep other agents from its interface",
-            Self::Older { .. } => {
+            Self::Older(..) => {
                 "start the version of netemctl that wrote it and run netemctl clear; or remove the file and run netemctl \
                  apply or clear"
             }
-            Self::Newer { .. } => "start the version of netemctl that wrote it",
-            Self::Another { .. } => "give each agent a `journal` of its own in its config",
-            Self::Malformed { .. } => {
+            Self::Newer(..) => "start the version of netemctl that wrote it",
+            Self::Another(..) => "give each agent a `journal` of its own in its config",
+            Self::Malformed(..) => {
                 "restore it, or remove it: the agent then starts clear, and netemctl apply or clear brings the node in \
                  line"
             }
@@ -262,7 +243,7 @@ fn encode(record: &JournalRecord) -> io::Result<Vec<u8>> {
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
-    let malformed = |why: String| JournalError::Malformed { path: path.into(), why };
+    let malformed = |why: String| JournalError::Malformed(path.into(), why);
     if bytes.is_empty() {
         return Err(malformed("it is empty (was the disk full?)".to_owned()));
     }
@@ -272,14 +253,14 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     match version {
         1..=VERSION => {}
         0 => return Err(malformed(format!("there is no version {version}"))),
-        _ => return Err(JournalError::Newer { path: path.into(), version }),
+        _ => return Err(JournalError::Newer(path.into(), version)),
     }
     // The final line break shows that the file is not truncated.
     let record = record.strip_suffix(b"\n").filter(|record| !record.is_empty());
     let record = record.ok_or_else(|| malformed("it is truncated".to_owned()))?;
     serde_json::from_slice(record).map_err(|error| match version {
         VERSION => malformed(error.to_string()),
-        _ => JournalError::Older { path: path.into(), version },
+        _ => JournalError::Older(path.into(), version),
     })
 }
 
@@ -327,13 +308,13 @@ mod tests {
     fn a_truncated_or_newer_or_invalid_journal_is_an_error() {
         let bytes = encode(&entry()).unwrap();
         for length in 0..bytes.len() {
-            assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed { .. })));
+            assert!(matches!(decode(Path::new("j"), &bytes[..length]), Err(JournalError::Malformed(..))));
         }
         let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
-        assert!(matches!(newer, Err(JournalError::Newer { version: 7, .. })));
+        assert!(matches!(newer, Err(JournalError::Newer(_, 7))));
         for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":4}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
             let decoded = decode(Path::new("j"), text.as_bytes());
-            assert!(matches!(decoded, Err(JournalError::Malformed { .. })), "{text:?}");
+            assert!(matches!(decoded, Err(JournalError::Malformed(..))), "{text:?}");
         }
     }
 

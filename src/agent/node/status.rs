@@ -6,9 +6,9 @@ use std::{
     time::Duration,
 };
 
-use super::{drift::DriftState, enforcer::Enforcer, guard, journal::Held};
+use super::{drift::DriftState, enforcer::Enforcer, journal::Held};
 use crate::{
-    agent::{Config, time::Timeline},
+    agent::Config,
     kernel::{Interface, Kernel, KernelError},
     plan::{
         Blocked, ForeignObject, IfName, Inventory, Leaf, LeafCount, NodeLocation, Overlay, Partition, Tree, Wanted,
@@ -55,15 +55,13 @@ pub(super) fn look<K: Kernel>(
     in_force: &Wanted,
     left_out: &BTreeSet<IpAddr>,
 ) -> Result<Look, ApiError> {
-    let Enforcer { config, kernel, .. } = enforcer;
-    let config = &*config;
-    let Config { node, interfaces, .. } = config;
+    let Config { node, interfaces, .. } = &enforcer.config;
     let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
     let name = in_force.inventory.nodes.get(node).map(|place| &place.interface).or_else(|| interfaces.first());
-    let name = name.ok_or_else(|| {
+    let name = &name.cloned().ok_or_else(|| {
         ErrorCode::Refused.error("this agent's config allows no interface, so there is none to shape")
     })?;
-    let empty = || Look {
+    let mut look = Look {
         interface: name.clone(),
         tree: Tree::default(),
         steps: Vec::new(),
@@ -72,24 +70,23 @@ pub(super) fn look<K: Kernel>(
         foreign: Vec::new(),
         draining: 0,
     };
+    let kernel = &mut enforcer.kernel;
     let seen = kernel.interface(name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
     let (tree, interface) = match seen {
         Err(KernelError::NoInterface(_)) if place.is_some() => {
-            let renamed = guard::renamed(config, kernel, in_force)?;
-            let task = match renamed {
+            let task = match enforcer.renamed(in_force)? {
                 Some(Interface { name: now, .. }) => format!(
                     "interface {name} is now called {now}: rename it to {name}, or run `netemctl clear` and change the \
                      inventory and the agent's config"
                 ),
                 None => format!("create interface {name} again, with its addresses: it is gone"),
             };
-            return Ok(Look { by_hand: vec![task], ..empty() });
+            return Ok(Look { by_hand: vec![task], ..look });
         }
         seen => seen?,
     };
-    let by_hand = place.map_or_else(|| tree.remaining(name), |place| by_hand(&interface, place, left_out));
-    let warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
-    let mut look = Look { by_hand, warnings, ..empty() };
+    look.by_hand = place.map_or_else(|| tree.remaining(name), |place| by_hand(&interface, place, left_out));
+    look.warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
     match diff(in_force.shaping(node, interface.rate).as_ref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
@@ -161,6 +158,20 @@ pub(super) fn status(
     let Held { document, timeline, .. } = held;
     let in_force = document.in_force(&timeline.absent(uptime));
     let Look { interface, tree, steps, by_hand, warnings, foreign, draining } = look;
+    let overlay = |overlay: &Overlay| OverlayStatus {
+        name: overlay.name.clone(),
+        left: timeline.state(&overlay.id(), uptime).left.map(|left| left.as_secs_f64()),
+    };
+    let partition = |partition: &Partition| {
+        let state = timeline.state(&partition.id(), uptime);
+        PartitionStatus {
+            name: partition.name.clone(),
+            is_on: state.is_on,
+            left: state.left.map(|left| left.as_secs_f64()),
+            next_change: state.until.map(|until| until.saturating_sub(uptime).as_secs_f64()),
+            cut: tree.counters.cut(in_force.cuts_of(partition, &config.node)).map(|cut| cut.packets),
+        }
+    };
     NodeStatus {
         node: config.node.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -168,8 +179,8 @@ pub(super) fn status(
         unconfirmed: None,
         missing: document.missing.clone(),
         topology: in_force.topology.as_ref().map(|topology| topology.name().to_owned()),
-        overlays: overlays(&in_force, timeline, uptime),
-        partitions: partitions(&config.node, &in_force, &tree, timeline, uptime),
+        overlays: in_force.overlays.iter().map(overlay).collect(),
+        partitions: in_force.partitions.iter().map(partition).collect(),
         interface,
         profiles: profiles(&tree, &in_force.inventory),
         cuts: tree.shaping().map(|shaping| shaping.cuts.into_iter().collect()).unwrap_or_default(),
@@ -205,34 +216,6 @@ pub(super) fn counted(config: &Config, look: &Look) -> Counted {
         links: addresses.into_iter().filter_map(link).collect(),
         cuts: counters.cuts.iter().map(|(cut, dropped)| CutCounted { cut: *cut, dropped: *dropped }).collect(),
     }
-}
-
-fn overlays(in_force: &Wanted, timeline: &Timeline, uptime: Duration) -> Vec<OverlayStatus> {
-    let status = |overlay: &Overlay| OverlayStatus {
-        name: overlay.name.clone(),
-        left: timeline.state(&overlay.id(), uptime).left.map(|left| left.as_secs_f64()),
-    };
-    in_force.overlays.iter().map(status).collect()
-}
-
-fn partitions(
-    node: &NodeName,
-    in_force: &Wanted,
-    tree: &Tree,
-    timeline: &Timeline,
-    uptime: Duration,
-) -> Vec<PartitionStatus> {
-    let status = |partition: &Partition| {
-        let state = timeline.state(&partition.id(), uptime);
-        PartitionStatus {
-            name: partition.name.clone(),
-            is_on: state.is_on,
-            left: state.left.map(|left| left.as_secs_f64()),
-            next_change: state.until.map(|until| until.saturating_sub(uptime).as_secs_f64()),
-            cut: tree.counters.cut(in_force.cuts_of(partition, node)).map(|cut| cut.packets),
-        }
-    };
-    in_force.partitions.iter().map(status).collect()
 }
 
 fn profiles(tree: &Tree, inventory: &Inventory) -> Vec<ProfileStatus> {

@@ -517,13 +517,6 @@ pub(crate) fn chain<D>(last: Option<&RollbackPoint<D>>) -> impl Iterator<Item = 
 }
 
 impl<D> RollbackPoint<D> {
-    /// Applies a function to a transaction and the transactions below it.
-    pub(crate) fn map_chain(last: Last<D>, change: &impl Fn(Self) -> Self) -> Last<D> {
-        let mut point = change(*last?);
-        point.below = Self::map_chain(point.below.take(), change);
-        Some(Box::new(point))
-    }
-
     /// Keeps the uppermost `most` transactions from this one down, and drops the rest. Returns the ticket of the
     /// uppermost dropped transaction.
     fn cut_below(&mut self, most: usize) -> Option<Ticket> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{
     Node,
-    drift::DriftState,
+    drift::{DriftState, Seen},
     enforcer::Foreign,
     status::{self, Look},
 };
@@ -81,7 +81,7 @@ impl<K: Kernel> Node<K> {
     /// Starts to watch the interface, or stops if `in_force` is clear.
     pub(super) fn reset_drift_watch(&mut self, interface: &Interface, in_force: &Wanted) {
         let Interface { index, is_up, has_carrier, .. } = *interface;
-        self.drift_watch.begin((!in_force.is_clear()).then_some((index, is_up, has_carrier)));
+        self.drift_watch.begin((!in_force.is_clear()).then_some(Seen { index, is_up, has_carrier }));
     }
 
     /// The node's interface in the document in force.

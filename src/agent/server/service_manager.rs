@@ -47,11 +47,6 @@ impl ServiceManager {
         Self { socket: socket.ok(), watchdog }
     }
 
-    #[cfg(test)]
-    pub(super) fn at(socket: UnixDatagram, watchdog: Duration) -> Self {
-        Self { socket: Some(socket), watchdog: Some(watchdog) }
-    }
-
     /// Reports that the agent is ready, with a status.
     pub(super) fn ready(&self, in_force: &str) {
         self.tell(&format!("READY=1\nSTATUS={in_force}"));
@@ -129,6 +124,12 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl ServiceManager {
+        pub(in crate::agent::server) fn at(socket: UnixDatagram, watchdog: Duration) -> Self {
+            Self { socket: Some(socket), watchdog: Some(watchdog) }
+        }
+    }
 
     fn heard(socket: &UnixDatagram) -> String {
         let mut datagram = [0; 1024];

@@ -5,6 +5,7 @@
 //! agent. A step of the wall clock therefore does not move a timed change that has begun.
 
 use std::{
+    cmp::min_by_key,
     fs,
     time::{Duration, SystemTime},
 };
@@ -33,16 +34,23 @@ pub struct Now {
 impl Now {
     /// Reads the clocks.
     pub fn read() -> Self {
-        let mut best = Reading::take();
+        let (mut took, mut now) = Self::read_once();
         // The scheduler may interrupt the process between the two clocks.
         for _ in 0..MORE_READINGS {
-            if best.took < SLOW_READING {
+            if took < SLOW_READING {
                 break;
             }
-            let again = Reading::take();
-            best = if again.took < best.took { again } else { best };
+            (took, now) = min_by_key((took, now), Self::read_once(), |(took, _)| *took);
         }
-        best.now
+        now
+    }
+
+    /// A reading of both clocks, and its duration.
+    fn read_once() -> (Duration, Self) {
+        let before = uptime();
+        let wall = SystemTime::now().into();
+        let took = uptime().saturating_sub(before);
+        (took, Self { uptime: before + took / 2, wall })
     }
 
     /// The reading after the duration `time`, if nobody sets the wall clock.
@@ -64,21 +72,6 @@ impl Now {
     /// The uptime at a wall-clock time. A time before this reading gives the uptime of this reading.
     pub(crate) fn uptime_of(self, moment: Moment) -> Duration {
         self.uptime.saturating_add(moment.since(self.wall).unwrap_or_default())
-    }
-}
-
-/// A reading of both clocks, and its duration.
-struct Reading {
-    now: Now,
-    took: Duration,
-}
-
-impl Reading {
-    fn take() -> Self {
-        let before = uptime();
-        let wall = SystemTime::now().into();
-        let took = uptime().saturating_sub(before);
-        Self { now: Now { uptime: before + took / 2, wall }, took }
     }
 }
 

@@ -52,9 +52,11 @@ impl Timeline {
         Self(wanted.timings(at).map(renew).collect())
     }
 
-    /// The timeline after a reboot. Uptimes restart at zero, so the wall clock tells how much time has passed.
-    pub(crate) fn after_boot(&self, now: Now) -> Self {
-        Self(self.0.iter().map(|(id, change)| (id.clone(), TimedChange { committed: now, ..*change })).collect())
+    /// Continues the timeline after a reboot. Uptimes restart at zero, so the wall clock tells how much time has passed.
+    pub(crate) fn restart(&mut self, now: Now) {
+        for (_, change) in &mut self.0 {
+            change.committed = now;
+        }
     }
 
     /// The parts that are not in force at an uptime.
@@ -180,9 +182,10 @@ mod tests {
     fn after_a_reboot_the_wall_clock_says_how_long_a_change_has_run() {
         let before = timeline(&[("a", timing(NOW.wall, Some(10 * SECOND)))]);
         let now = Now { uptime: 2 * SECOND, wall: NOW.wall.after(4 * SECOND) };
-        let after = before.after_boot(now);
+        let mut after = before.clone();
+        after.restart(now);
         assert_eq!(after.next(now.uptime), Some(8 * SECOND));
-        // Without `after_boot`, no time seems to have passed: the new uptime is before the uptime of the commit.
+        // Without `restart`, no time seems to have passed: the new uptime is before the uptime of the commit.
         assert_eq!(before.state(&id("a"), now.uptime).left, Some(10 * SECOND));
     }
 
