@@ -209,7 +209,7 @@ fn change_on(
         let seed = terms.seed.map(|seed| format!("; seed {seed}")).unwrap_or_default();
         let ended: String = ended.iter().flat_map(|ended| ["\n".to_owned(), what_it_cut(ended)]).collect();
         let (exceptions, outside) = (exceptions(&outcome), outside(wanted));
-        let stays = if terms.replaces { laid_over(wanted) } else { String::new() };
+        let stays = if terms.replaces { still_in_force(wanted) } else { String::new() };
         format!("{}{seed}{stays}{ended}{exceptions}{outside}", summary(&outcome, terms.replaces))
     })
 }
@@ -251,7 +251,7 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
 }
 
 /// A line about the overlays and partitions that earlier commands left in force; empty if there are none.
-fn laid_over(wanted: &Wanted) -> String {
+fn still_in_force(wanted: &Wanted) -> String {
     let overlays: Vec<&str> = wanted.overlays.iter().map(|overlay| overlay.name.as_str()).collect();
     let partitions: Vec<&str> = wanted.partitions.iter().map(|partition| partition.name.as_str()).collect();
     let line = |noun: &str, names: &[&str], command: &str| match names {
@@ -278,7 +278,7 @@ fn exceptions(outcome: &Outcome) -> String {
     let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        text += &format!("\n{}", older(&wanted.missing, wanted.topology.is_some()));
+        text += &format!("\n{}", left_behind(&wanted.missing, wanted.topology.is_some()));
     }
     if !caught_up.is_empty() {
         let have = if caught_up.len() == 1 { "has" } else { "have" };
@@ -296,7 +296,7 @@ fn exceptions(outcome: &Outcome) -> String {
 }
 
 /// A sentence about the nodes that were left out of changes.
-pub(super) fn older(missing: &BTreeSet<NodeName>, has_topology: bool) -> String {
+pub(super) fn left_behind(missing: &BTreeSet<NodeName>, has_topology: bool) -> String {
     let have = if missing.len() == 1 { "has" } else { "have" };
     let command = if has_topology { "netemctl apply TOPOLOGY" } else { "netemctl clear" };
     format!("{} still {have} the older state; update: {command}", hostlist::fold(missing))

@@ -81,7 +81,7 @@ impl InventoryInUse {
         if let Some(given) = given {
             return Self::of_file(given).map(Some);
         }
-        let own = topology.map(carried_by).transpose()?.flatten();
+        let own = topology.map(inventory_of).transpose()?.flatten();
         if let (Some(file), Some(topology)) = (own, topology) {
             let from = InventoryOrigin::Topology { file: topology.source().path.clone() };
             return Ok(Some(Self { from, file }));
@@ -102,8 +102,8 @@ impl InventoryInUse {
         Ok(Self { from: origin.clone(), file: read(path)? })
     }
 
-    /// The places of a topology's nodes, by the file alone. `None`: the file lacks an interface or addresses.
-    pub(super) fn said_of(&self, topology: &Topology) -> Result<Option<Inventory>, Failure> {
+    /// The locations of a topology's nodes, from the file alone. `None`: the file lacks an interface or addresses.
+    pub(super) fn locations_of(&self, topology: &Topology) -> Result<Option<Inventory>, Failure> {
         let nodes = self.file.nodes();
         let missing: Vec<_> = topology.nodes().iter().filter(|node| !nodes.contains_key(*node)).cloned().collect();
         if !missing.is_empty() {
@@ -137,7 +137,7 @@ impl InventoryInUse {
         };
         failure.nodes =
             mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
-        // The reason of each node has the remedy for a rejected certificate.
+        // The failure is a rejected certificate, for example. The error of each node has the remedy.
         if is_silent && failure.exit != Exit::Unreachable {
             return failure;
         }
@@ -174,8 +174,8 @@ impl InventoryInUse {
     }
 }
 
-/// The inventory that a topology carries.
-fn carried_by(topology: &Topology) -> Result<Option<InventoryFile>, Failure> {
+/// The `[inventory]` table of a topology; `None`: the topology has no such table.
+fn inventory_of(topology: &Topology) -> Result<Option<InventoryFile>, Failure> {
     let inventory = InventoryFile::of_topology(topology.source())?;
     Ok(inventory.map(|inventory| inventory.with_zones_of(topology)))
 }
@@ -196,7 +196,8 @@ fn read(path: &Path) -> Result<InventoryFile, Failure> {
         return Ok(InventoryFile::parse(Source::new(name, text))?);
     }
     let topology = topology_file::read(path)?;
-    carried_by(&topology)?.ok_or_else(|| Failure::new(Exit::File, format!("{name} has no [inventory] table any more")))
+    inventory_of(&topology)?
+        .ok_or_else(|| Failure::new(Exit::File, format!("{name} has no [inventory] table any more")))
 }
 
 impl InventoryOrigin {

@@ -1,4 +1,4 @@
-//! Finding the nodes of a command: the inventory in use, completed by the answers of the agents.
+//! Finds the nodes of a command: reads the inventory in use, and completes it with the answers of the agents.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,17 +27,17 @@ impl Context {
         self.inventory_if_any(topology)?.ok_or_else(|| no_inventory(self.lab_directory().ok().as_ref()))
     }
 
-    /// The same; `None`: there is no inventory, and no lab is up.
+    /// Like [`Self::inventory_in_use`]; `None`: there is no inventory, and no lab is up.
     pub(super) fn inventory_if_any(&self, topology: Option<&Topology>) -> Result<Option<InventoryInUse>, Failure> {
-        let found = self.find_nodes(topology)?;
+        let found = self.find_inventory(topology)?;
         if let Some(inventory_in_use) = &found {
             self.mention(inventory_in_use.file.warnings());
         }
         Ok(found)
     }
 
-    /// The same, without its warnings.
-    pub(super) fn find_nodes(&self, topology: Option<&Topology>) -> Result<Option<InventoryInUse>, Failure> {
+    /// Like [`Self::inventory_if_any`], but prints no warnings.
+    pub(super) fn find_inventory(&self, topology: Option<&Topology>) -> Result<Option<InventoryInUse>, Failure> {
         InventoryInUse::find(self.inventory.as_ref(), topology, || Ok(self.lab_directory()?.find()))
     }
 
@@ -48,13 +48,13 @@ impl Context {
 }
 
 impl InventoryInUse {
-    /// The nodes' agents, for questions only: their interfaces and addresses are unknown.
+    /// The nodes' agents, for reads only: the interfaces and addresses of the nodes are unknown.
     pub(super) fn agents(&self, context: &Context) -> Result<Fleet, Failure> {
         let agents = self.file.agents();
         context.fleet_of(Agents::Unplaced(agents), self.file.tls())
     }
 
-    /// The fleet of all nodes. The agents complete what the inventory leaves open.
+    /// The fleet of all nodes. The agents supply the interfaces and addresses that the inventory lacks.
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
         let open = self.file.nodes_to_ask().collect();
         let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
@@ -68,9 +68,9 @@ impl InventoryInUse {
 
     /// The fleet and the scope of a change.
     ///
-    /// A node that does not match the inventory stops no change that only removes. Such a change uses the place in the
-    /// document that the node's agent has in force, and leaves out a node without such a document. A node of `topology`
-    /// without a place is an error, because the other nodes need its addresses.
+    /// A change that only removes also includes nodes that answer but do not match the inventory. The location of such a
+    /// node comes from its own document in force. If this document is clear and has no location, the change leaves out
+    /// the node. A node of `topology` without a location is an error, because the other nodes need its addresses.
     pub(super) fn fleet_to_change(
         &self,
         context: &Context,
@@ -108,8 +108,9 @@ impl InventoryInUse {
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 
-    /// Asks the agents of the nodes in `open` for their hosts, with a short timeout for nodes outside `is_meant`. With
-    /// `with_documents`, agents whose host does not match the file are also asked for their document.
+    /// Asks the agents of the nodes in `open` about their hosts, with a short timeout for nodes outside `is_meant`.
+    ///
+    /// With `with_documents`, agents whose host does not match the file are also asked for their document.
     fn find_nodes(
         &self,
         context: &Context,
@@ -133,13 +134,14 @@ impl InventoryInUse {
             let (answers, of_others) = tokio::join!(meant.call(context.timeouts(), host), others.call(briefly, host));
             let (hosts, silent) = split(answers.into_iter().chain(of_others).collect());
             let remembered = match hosts.keys().next() {
-                // The document of a node that answers has the places of the others.
+                // The document of a node that answers has the locations of the other nodes.
                 Some(node) if is_partial || !silent.is_empty() => document(node).await,
                 _ => None,
             };
             let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
             let mut resolved = self.file.resolve(&hosts, &remembered);
-            // A complete entry was asked for link-local addresses only. Its agent judges the rest.
+            // A node with a complete entry was asked only for link-local addresses. Its other mismatches do not count,
+            // because its agent checks the change.
             resolved.mismatches.retain(|node, mismatch| {
                 let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
                 let is_said = place.is_some();
@@ -148,7 +150,7 @@ impl InventoryInUse {
             });
             let mut documents = BTreeMap::new();
             for (node, mismatch) in &resolved.mismatches {
-                // An agent of another node has no document of this one.
+                // The agent of another node has no document of this node.
                 let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
                 if with_documents
                     && is_its_own

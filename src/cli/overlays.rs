@@ -30,7 +30,7 @@ pub(super) struct Laid {
     #[serde(rename = "left_s")]
     left: Option<f64>,
     #[serde(skip)]
-    ends: String,
+    links: String,
 }
 
 /// The overlays of the document in force, with the time left that the nodes report.
@@ -46,7 +46,7 @@ pub(super) fn laid(wanted: &Wanted, nodes: &BTreeMap<NodeName, NodeStatus>) -> V
             says: overlay.change.source().text.lines().collect::<Vec<_>>().join(", "),
             over: link_under(wanted, position, overlay).map(|link| link.notation()),
             left: at_nodes.filter_map(|status| status.left).max_by(f64::total_cmp),
-            ends: format!("{} {arrow} {}", word_for(wanted, &overlay.from), word_for(wanted, &overlay.to)),
+            links: format!("{} {arrow} {}", word_for(wanted, &overlay.from), word_for(wanted, &overlay.to)),
         }
     };
     wanted.overlays.iter().enumerate().map(laid).collect()
@@ -84,7 +84,7 @@ pub(super) fn draw(overlays: &[Laid]) -> String {
             Some(link) => link,
         };
         let left = laid.left.map(time).unwrap_or_default();
-        vec![laid.name.clone(), laid.ends.clone(), laid.says.clone(), over.to_owned(), left]
+        vec![laid.name.clone(), laid.links.clone(), laid.says.clone(), over.to_owned(), left]
     };
     table(&header, overlays.iter().map(row))
 }

@@ -97,7 +97,7 @@ pub(super) struct Partition {
     scope: ScopeOptions,
 }
 
-/// The sides are drawn instead of said.
+/// The options that draw the sides, at random or around a given node.
 #[derive(Debug, clap::Args)]
 #[group(id = "generator", multiple = false)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]

@@ -110,7 +110,7 @@ impl PkiArgs {
     }
 }
 
-/// The chosen folder, or the default in the user's folder for configuration (XDG Base Directory).
+/// The PKI folder: `chosen`, else `NETEMCTL_PKI_DIR`, else the default (XDG Base Directory).
 pub(super) fn folder(chosen: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let config = || {

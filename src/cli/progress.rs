@@ -44,7 +44,7 @@ impl Progress {
         }
     }
 
-    /// Sets the least time left of the activity, and its label, which may be the same as before.
+    /// Sets the label and the minimum time left of the activity. The label may stay the same.
     pub(super) fn expects(&self, label: String, left: Duration) {
         if let Some(activity) = &mut *self.0.borrow_mut() {
             if activity.label != label {

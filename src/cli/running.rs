@@ -18,9 +18,9 @@ use super::{Context, Exit, Failure, OrFail, progress::Progress};
 ///
 /// The longest cleanup is the rollback of a change that all nodes may have confirmed. This rollback waits for agents
 /// until another controller's change is confirmed or rolled back.
-const ORDER_WITHIN: Duration = Duration::from_secs(90);
+const CLEANUP_WITHIN: Duration = Duration::from_secs(90);
 
-/// A runtime for the only thread of this process.
+/// A runtime that runs its tasks on the calling thread.
 pub(super) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_current_thread().enable_all().build().or_fail(Exit::Failed, "cannot wait for events")
 }
@@ -40,8 +40,8 @@ pub(super) fn interrupted() -> Result<impl Future<Output = ()> + Send + 'static,
 impl Context {
     /// Ends the process at the timeout, unless the process already runs work or prints its answer.
     ///
-    /// This timeout is for reads of a file or pipe whose writer never ends. Work has its own timeout. `state` is the end
-    /// of the message: the state after the timeout.
+    /// This timeout is for reads of a file or pipe whose writer never ends. Work has its own timeout. `state` is the
+    /// end of the message: the state after the timeout.
     pub(super) fn watch(&self, state: &'static str) {
         let Some(deadline) = self.deadline.clone() else { return };
         let context = self.clone();
@@ -75,19 +75,19 @@ impl Context {
 
     /// Runs work that must clean up after an interrupt.
     ///
-    /// The interrupt cancels the token of the work. `what` is printed if the work takes over a second, and `order` if
+    /// The interrupt cancels the token of the work. `what` is printed if the work takes over a second, and `cleanup` if
     /// the cleanup takes over a second.
     pub(super) fn act<T>(
         &self,
         what: Option<&str>,
-        order: &str,
+        cleanup: &str,
         work: impl AsyncFnOnce(CancellationToken) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.run(what, async |interrupt, progress| {
             let too_late = async {
                 interrupt.cancelled().await;
-                progress.says(format!("{}; {order}", self.why_interrupted()));
-                sleep(ORDER_WITHIN).await;
+                progress.says(format!("{}; {cleanup}", self.why_interrupted()));
+                sleep(CLEANUP_WITHIN).await;
             };
             tokio::select! {
                 biased;
@@ -96,7 +96,7 @@ impl Context {
                 }),
                 () = too_late => Err(Failure::new(
                     Exit::Failed,
-                    format!("interrupted; {order} did not end within {} s", ORDER_WITHIN.as_secs()),
+                    format!("interrupted; {cleanup} did not end within {} s", CLEANUP_WITHIN.as_secs()),
                 )
                 .hint("see what is in force: netemctl status")),
             }

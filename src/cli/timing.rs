@@ -1,4 +1,4 @@
-//! The options for the times of a change: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
+//! The options for the times of a partition: `--for 30s`, `--flap 5s/10s`, `--at +5s`.
 
 use std::{
     process,
@@ -11,7 +11,7 @@ use crate::{
     topology::{Delay, QuantityMistake},
 };
 
-/// The options that say when.
+/// The options for the times of a partition.
 #[derive(Debug, clap::Args)]
 pub(super) struct TimingOptions {
     /// Heal after this time: 500ms, 30s, 5m, 1h
@@ -50,9 +50,10 @@ impl TimingOptions {
         self.spread.is_some_and(|spread| spread > 0)
     }
 
-    /// The times of a change; `None`: the change begins at once and has no time limit.
+    /// The times of a partition; `None`: the partition begins at its commit and has no time limit.
     ///
-    /// Without `--at`, the change begins when the nodes are ready. With `--at`, the nodes need `lead` to prepare.
+    /// Without `--at`, `begins` is `now`, and the partition begins at its commit. With `--at`, `begins` must be at
+    /// least `lead` ahead, because the nodes need this time to prepare.
     pub(super) fn timing(&self, now: Moment, lead: Duration, seed: u64) -> Result<Option<Timing>, Failure> {
         let Self { lasts, flap, spread, at } = self;
         if lasts.is_none() && flap.is_none() && at.is_none() {

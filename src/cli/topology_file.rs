@@ -1,5 +1,6 @@
-//! Reading a topology from a file, and the files that it refers to, with what can go wrong before the language is
-//! concerned.
+//! Reads a topology file and the files that it names.
+//!
+//! This module reports files that are missing, unreadable or not UTF-8. The parser reports the other errors.
 
 use std::{
     fs::File,
@@ -13,8 +14,9 @@ use crate::{
     topology::{MAX_FILE_BYTES, Source, Topology},
 };
 
-/// Reads and parses a topology file; `-` is stdin. Files that it refers to are looked for in its own folder, and those
-/// of stdin in the current one.
+/// Reads and parses a topology file; `-` is stdin.
+///
+/// Paths in the file are relative to the file's folder. Paths in stdin are relative to the current directory.
 pub(super) fn read(path: &Path) -> Result<Topology, Failure> {
     let is_stdin = path == Path::new("-");
     let name = if is_stdin { "<stdin>".to_owned() } else { path.display().to_string() };
@@ -47,13 +49,13 @@ pub(super) fn open(path: &Path) -> io::Result<String> {
 
 fn text_of(input: impl Read) -> io::Result<String> {
     let mut bytes = Vec::new();
-    // One byte more than is allowed tells a file that is too large, however large it is.
+    // One byte over the limit is enough to detect a file that is too large.
     input.take(MAX_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map_err(|error| match error.kind() {
         io::ErrorKind::IsADirectory => io::Error::new(error.kind(), "it is a folder; name a file"),
         _ => error,
     })?;
     if bytes.len() > MAX_FILE_BYTES {
-        // Cut anywhere, even inside a character. The parser refuses it for its size.
+        // The text may end inside a character. The parser rejects the text because of its size.
         return Ok(String::from_utf8_lossy(&bytes).into_owned());
     }
     String::from_utf8(bytes).map_err(|error| {

@@ -8,9 +8,9 @@ use crate::{
     topology::{NodeName, hostlist},
 };
 
-/// A notice that a machine was too busy to measure; `None`: no machine was.
+/// A notice that a machine was too busy to measure; `None`: no machine was too busy.
 ///
-/// The figures below may be wrong then.
+/// The notice comes before the figures, because they may be wrong.
 pub(super) fn too_busy(report: &Report) -> Option<String> {
     (report.busy > 0).then(|| {
         format!(

@@ -253,7 +253,9 @@ fn worst(pair: &Pair) -> Option<&Measured> {
     pair.measured.iter().rev().max_by_key(error)
 }
 
-/// The address family that does not answer, with a space; empty: no family answers, or all do.
+/// The only address family with silent addresses, with a space.
+///
+/// Empty: both families or no family has silent addresses, or no address answers.
 fn silent_family(pair: &Pair) -> &'static str {
     let is_silent = |measured: &&Measured| measured.median.is_none();
     let is_some = |is_v4| pair.measured.iter().filter(is_silent).any(|measured| measured.address.is_ipv4() == is_v4);

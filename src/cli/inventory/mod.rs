@@ -62,7 +62,7 @@ impl Which {
     fn inventory_in_use(self, context: &Context) -> Result<InventoryInUse, Failure> {
         let inventory_in_use = match self.file {
             Some(file) => InventoryInUse::of_file(&InventoryArgument::file(file))?,
-            None => context.find_nodes(None)?.ok_or_else(|| no_inventory(context.lab_directory().ok().as_ref()))?,
+            None => context.find_inventory(None)?.ok_or_else(|| no_inventory(context.lab_directory().ok().as_ref()))?,
         };
         context.warn(inventory_in_use.file.warnings());
         Ok(inventory_in_use)

@@ -42,8 +42,9 @@ impl Offline {
         inventory_in_use: Option<&InventoryInUse>,
         context: &Context,
     ) -> Result<(Self, Inventory), Failure> {
-        let said = inventory_in_use.map(|inventory_in_use| inventory_in_use.said_of(topology)).transpose()?.flatten();
-        let (addresses, source, inventory) = match (said, inventory_in_use) {
+        let located =
+            inventory_in_use.map(|inventory_in_use| inventory_in_use.locations_of(topology)).transpose()?.flatten();
+        let (addresses, source, inventory) = match (located, inventory_in_use) {
             (Some(inventory), Some(InventoryInUse { from, .. })) => {
                 let without = if matches!(from, InventoryOrigin::Lab { .. }) { "" } else { " (no link-local ones)" };
                 (Addresses::Inventory, format!("of {from}{without}"), inventory)

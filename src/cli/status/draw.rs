@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     super::{
         NodeFailure,
-        apply::older,
+        apply::left_behind,
         counters,
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
@@ -60,7 +60,7 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
     if !missing.is_empty() {
         text += &format!(
             "\n{}\n",
-            older(
+            left_behind(
                 missing,
                 nodes.values().filter_map(|node| node.status.as_ref()).any(|status| status.topology.is_some())
             )
@@ -170,10 +170,11 @@ fn wrapped(parts: impl IntoIterator<Item = String>, separator: &str, width: usiz
 fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     let nodes = || fleetwide.nodes.iter().filter_map(|(name, node)| Some((name, node.status.as_ref()?)));
     let mut text = String::new();
-    let forgetful = hostlist::fold(nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name));
-    if !forgetful.is_empty() {
-        text +=
-            &format!("no journal on {forgetful}: the state is lost when the agent ends (see netemctl agent --help)\n");
+    let without_journal = hostlist::fold(nodes().filter(|(_, status)| status.journal.is_none()).map(|(name, _)| name));
+    if !without_journal.is_empty() {
+        text += &format!(
+            "no journal on {without_journal}: the state is lost when the agent ends (see netemctl agent --help)\n"
+        );
     }
     let keepers: Vec<_> =
         nodes().filter_map(|(name, status)| Some(format!("{name} (keeper {})", status.keeper?))).collect();
@@ -201,18 +202,18 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
 /// The problems of nodes: each problem once, with its nodes.
 fn details(nodes: &BTreeMap<NodeName, Node>, is_lab: bool) -> String {
     sayings(nodes.iter().flat_map(|(name, node)| {
-        let matters = node.status.iter().flat_map(|status| matters(name, status, is_lab)).map(NodeFailure::of);
-        node.error.clone().into_iter().chain(matters).map(move |said| (name, said))
+        let problems = node.status.iter().flat_map(|status| problems(name, status, is_lab)).map(NodeFailure::of);
+        node.error.clone().into_iter().chain(problems).map(move |said| (name, said))
     }))
 }
 
-fn matters(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Vec<String> {
+fn problems(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Vec<String> {
     let mut lines: Vec<String> = drift(node, status, is_lab).into_iter().collect();
     lines.extend(status.warnings.iter().map(|warning| format!("warning: {warning}")));
     if let Some(left) = status.unconfirmed {
         lines.push(format!("a change is in progress; rolled back in {left:.0} s unless confirmed"));
     }
-    lines.extend(befell(status));
+    lines.extend(events(status));
     lines
 }
 
@@ -248,7 +249,7 @@ fn drift(node: &NodeName, status: &NodeStatus, is_lab: bool) -> Option<String> {
 }
 
 /// Lines about events on a node that were not changes by netemctl: recovery, incidents, and failed repairs.
-fn befell(status: &NodeStatus) -> Vec<String> {
+fn events(status: &NodeStatus) -> Vec<String> {
     let NodeStatus { watch, recovered, .. } = status;
     let next = watch.next_try.map(|left| format!("; next try in {}", time(left))).unwrap_or_default();
     let obstacle = watch.obstacle.as_ref().map(|why| format!("{why}{next}"));
