@@ -119,7 +119,7 @@ impl Agent {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = match self.config {
             Some(config) => config,
-            None if self.stdio => return self.speak(),
+            None if self.stdio => return self.run_stdio(),
             None => return Err(Failure::new(Exit::Usage, "give --config FILE or --stdio")),
         };
         if self.check {
@@ -161,7 +161,7 @@ impl Agent {
     }
 
     /// Runs `agent --stdio`, which ssh starts on a host: connects stdin and stdout to the host's agent.
-    fn speak(self) -> Result<Exit, Failure> {
+    fn run_stdio(self) -> Result<Exit, Failure> {
         let Self { node, interface: interfaces, network, change: changes, from: connection, .. } = self;
         let caller = BridgeOptions { node, interfaces, changes, network, connection };
         let as_root = "let netemctl run the agent by --ssh-sudo, or log in as root";

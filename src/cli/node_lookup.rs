@@ -68,8 +68,8 @@ impl InventoryInUse {
 
     /// The fleet and the scope of a change.
     ///
-    /// A change that only removes also includes nodes that answer but do not match the inventory. The location of such a
-    /// node comes from its own document in force. If this document is clear and has no location, the change leaves out
+    /// A change that only removes also includes nodes that answer but do not match the inventory. The location of such
+    /// a node comes from its own document in force. If this document is clear and has no location, the change leaves out
     /// the node. A node of `topology` without a location is an error, because the other nodes need its addresses.
     pub(super) fn fleet_to_change(
         &self,

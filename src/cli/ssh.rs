@@ -38,7 +38,8 @@ impl Ssh {
     pub(super) fn options(self, changes: bool, is_quiet: bool) -> Options {
         let own = self.push.then(|| PathBuf::from("/proc/self/exe"));
         Options {
-            // The variable is read here, because clap would treat its value like an option of the command line.
+            // netemctl reads the variable itself: an error of clap would name the option, even if only the variable is
+            // set.
             program: self.ssh.or_else(|| std::env::var("NETEMCTL_SSH").ok()).filter(|program| !program.is_empty()),
             sudo: self.ssh_sudo,
             changes,

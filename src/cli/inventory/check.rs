@@ -7,7 +7,7 @@ use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Context, Exit, Failure, InventoryOrigin, NodeFailure, Which,
+    Context, Exit, Failure, FileArgument, InventoryOrigin, NodeFailure,
     context::Agents,
     draw_nodes, exit_of,
     render::{addresses, escape::on_one_line, sayings},
@@ -32,7 +32,7 @@ Exit codes:
   7  a kernel cannot shape")]
 pub(super) struct Check {
     #[command(flatten)]
-    which: Which,
+    argument: FileArgument,
 }
 
 #[derive(Serialize)]
@@ -87,7 +87,7 @@ enum State {
 
 impl Check {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let inventory_in_use = self.which.inventory_in_use(context)?;
+        let inventory_in_use = self.argument.inventory_in_use(context)?;
         let fleet = inventory_in_use.agents(context)?;
         let answers =
             context.ask("asking the nodes", async |_| Ok(fleet.call(context.timeouts(), |_| GetHost {}).await))?;
@@ -95,7 +95,7 @@ impl Check {
         let Resolved { inventory, mismatches } = inventory_in_use.file.resolve(&hosts, &BTreeMap::new());
         let mut answering = inventory.clone();
         answering.nodes.retain(|node, _| hosts.contains_key(node));
-        // Zones may have nodes that do not answer. No link needs the zones.
+        // Zones may contain nodes that do not answer. The dry run does not need zones.
         answering.zones.clear();
         let fleet = context.fleet_of(Agents::Placed(answering), inventory_in_use.file.tls())?;
         let Tried { refusals, untried } = context.ask("making a dry run", async |_| {
@@ -118,7 +118,7 @@ impl Check {
                 (None, None, Some(refusal)) => (State::Refuses, Some(refusal.into())),
                 (None, None, None) => (State::Ok, None),
             };
-            // The dry run tells if the agent refuses a default route.
+            // The dry run shows whether the agent refuses an interface with a default route.
             let is_route_judged = match (state, &error) {
                 (State::Ok, _) => untried.is_none(),
                 (State::Refuses, Some(error)) => error.text.contains("default route"),

@@ -139,7 +139,10 @@ impl Init {
         Ok(addresses)
     }
 
-    /// The files as the inventory names them: relative paths begin at the inventory's folder.
+    /// The TLS files as the inventory names them.
+    ///
+    /// Paths in an inventory are relative to its folder. If this folder is not the current directory, the paths become
+    /// absolute.
     fn written(&self, tls: Option<TlsFiles>) -> Option<TlsFiles> {
         let folder = self.output.as_deref().and_then(Path::parent).unwrap_or_else(|| Path::new(""));
         let written = |path: PathBuf| {

@@ -50,15 +50,15 @@ impl InventoryArgs {
     }
 }
 
-/// The inventory for `check` and `show`.
+/// The argument FILE of `check` and `show`.
 #[derive(Debug, clap::Args)]
-struct Which {
+struct FileArgument {
     /// Inventory file, or topology with an [inventory] table [default: the inventory in use]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }
 
-impl Which {
+impl FileArgument {
     fn inventory_in_use(self, context: &Context) -> Result<InventoryInUse, Failure> {
         let inventory_in_use = match self.file {
             Some(file) => InventoryInUse::of_file(&InventoryArgument::file(file))?,

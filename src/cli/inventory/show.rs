@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, InventoryOrigin, Which, draw_nodes, render};
+use super::{Context, Exit, Failure, FileArgument, InventoryOrigin, draw_nodes, render};
 use crate::{
     inventory::NodeEntry,
     topology::{NodeName, Problem, ZoneName, hostlist},
@@ -14,7 +14,7 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     #[command(flatten)]
-    which: Which,
+    argument: FileArgument,
 }
 
 #[derive(Serialize)]
@@ -44,7 +44,7 @@ struct Node<'a> {
 
 impl Show {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let inventory_in_use = self.which.inventory_in_use(context)?;
+        let inventory_in_use = self.argument.inventory_in_use(context)?;
         let file = &inventory_in_use.file;
         let nodes = file.nodes().iter().map(|(name, entry)| (name, node(entry))).collect();
         let warnings = file.warnings().problems();

@@ -221,14 +221,14 @@ async fn in_background(
 /// The child netemctl, which enters the node.
 #[expect(clippy::disallowed_methods, reason = "running the user's program is what this is for")]
 fn command(directory: &Path, node: &NodeName, program: &[OsString]) -> Command {
-    // The running program file, even if another version has been installed since.
+    // /proc/self/exe is the running program, even if another version has been installed since.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("netemctl").arg("--lab-dir").arg(directory);
     command.args(["lab", "exec", "--child", node.as_str(), "--"]).args(program);
     command
 }
 
-/// Starts the child, with a socket as stdin on which it reports a [`StartError`].
+/// Starts the child. Its stdin is a socket, on which the child reports a [`StartError`].
 fn start(mut command: Command) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;

@@ -91,7 +91,7 @@ impl LabArgs {
             Verb::Shell { node } => exec::shell(context, &node),
             Verb::Restart { nodes } => restart::restart(context, &nodes),
             Verb::Down { if_idle } => down::down(context, if_idle),
-            Verb::Keep => up::hold(context),
+            Verb::Keep => up::run_keeper(context),
         }
     }
 }

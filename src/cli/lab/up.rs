@@ -141,8 +141,11 @@ fn start_keeper(directory: &LabDirectory) -> Result<Child, Failure> {
 }
 
 /// Runs the keeper. The process has one thread until its namespaces are made.
-#[expect(clippy::disallowed_methods, reason = "to be seen by its user, a root of a user namespace must start anew")]
-pub(super) fn hold(context: &Context) -> Result<Exit, Failure> {
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the user may access the namespaces of the process only after a new exec"
+)]
+pub(super) fn run_keeper(context: &Context) -> Result<Exit, Failure> {
     // Ctrl-C and the end of the terminal must not reach the lab. After the second exec, setsid(2) fails.
     let _already = nix::unistd::setsid();
     let in_user_namespace = as_root_of_user_namespace().map_err(|error| {

@@ -1,4 +1,4 @@
-//! Escapes characters that a terminal obeys, in all text that netemctl prints.
+//! Escapes characters that a terminal interprets, in all text that netemctl prints.
 //!
 //! Control characters are commands for a terminal. Bidirectional marks change the order in which text is read.
 
@@ -7,24 +7,24 @@ use super::fitted;
 /// The mark at the beginning of a line that is drawn bold: a private-use character.
 pub(in crate::cli) const BOLD: char = '\u{e000}';
 
-/// True if a terminal obeys the character instead of showing it.
-fn is_order(c: char) -> bool {
+/// True if a terminal interprets the character instead of showing it.
+fn is_interpreted(c: char) -> bool {
     let is_control = c.is_control() && !matches!(c, '\n' | '\t');
     // The ranges have the marks of bidirectional text, and separators that some terminals show as line breaks.
     is_control
         || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | BOLD)
 }
 
-/// The text, in which `escape` replaces every character that a terminal obeys.
+/// The text, in which `escape` replaces every character that a terminal interprets.
 fn replaced(text: &str, escape: impl Fn(char) -> String) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_order(c) { safe += &escape(c) } else { safe.push(c) }
+        if is_interpreted(c) { safe += &escape(c) } else { safe.push(c) }
     }
     safe
 }
 
-/// The text, in which every character that a terminal obeys is an escape sequence such as `\u{1b}`.
+/// The text, in which every character that a terminal interprets is an escape sequence such as `\u{1b}`.
 pub(in crate::cli) fn escaped(text: &str) -> String {
     replaced(text, |c| c.escape_unicode().to_string())
 }
@@ -67,7 +67,7 @@ pub(in crate::cli) fn coloured(text: &str) -> String {
     safe
 }
 
-/// A JSON document, in which every character that a terminal obeys is a JSON escape.
+/// A JSON document, in which every character that a terminal interprets is a JSON escape.
 ///
 /// Such characters occur only in JSON strings, so the document has the same content.
 pub(in crate::cli) fn document(text: &str) -> String {
@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn an_escaped_document_has_the_same_content() {
         let printed = document(&serde_json::to_string_pretty(&[HOSTILE]).unwrap());
-        assert!(!printed.chars().any(is_order), "{printed}");
+        assert!(!printed.chars().any(is_interpreted), "{printed}");
         assert_eq!(serde_json::from_str::<[String; 1]>(&printed).unwrap()[0], HOSTILE);
     }
 }

@@ -8,7 +8,7 @@ use rustix::termios::tcgetwinsize;
 
 /// The width of the terminal of a stream, in columns; `None`: the stream is not a terminal, or the size is unknown.
 ///
-/// The size is unknown if a program runs `ssh -tt`.
+/// The size is unknown if a program without a terminal started `ssh -tt`.
 pub(in crate::cli) fn columns(stream: impl AsFd) -> Option<usize> {
     let size = tcgetwinsize(stream).ok()?;
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)

@@ -13,7 +13,7 @@ use super::{
 
 /// A table with a header for stdout.
 ///
-/// An empty cell has a dash, so `awk` counts the columns. If stdout has colours, the header begins with the mark for bold lines.
+/// An empty cell has a dash, so `awk` counts the columns. If stdout has colours, the header begins with [`BOLD`].
 pub(in crate::cli) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
