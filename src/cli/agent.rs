@@ -113,7 +113,7 @@ const NEEDED: [Capability; 2] = [Capability::CAP_NET_ADMIN, Capability::CAP_NET_
 /// The host's own config file.
 ///
 /// Its settings take precedence over the options of a caller.
-const OF_HOST: &str = "/etc/netemctl/agent.toml";
+const HOST_CONFIG: &str = "/etc/netemctl/agent.toml";
 
 impl Agent {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -167,7 +167,7 @@ impl Agent {
         let as_root = "let netemctl run the agent by --ssh-sudo, or log in as root";
         let denied = |error: io::Error| Failure::new(Exit::Permission, error).hint(as_root);
         let folder = KeeperFolder::of_this_network().map_err(denied)?;
-        bridge(&folder, Path::new(OF_HOST), caller, &mut open_kernel()?, || check_capabilities(as_root))?;
+        bridge(&folder, Path::new(HOST_CONFIG), caller, &mut open_kernel()?, || check_capabilities(as_root))?;
         Ok(Exit::Ok)
     }
 }
@@ -316,7 +316,7 @@ impl From<BridgeError> for Failure {
         let exit = match error {
             BridgeError::Config(error) => return error.into(),
             BridgeError::Journal(error) => return error.into(),
-            BridgeError::Ended { status, ref log } => return Self::in_log(Exit::of_netemctl(status), log, &error),
+            BridgeError::Ended { status, ref log } => return Self::from_log(Exit::of_netemctl(status), log, &error),
             BridgeError::Unconfigured(_) => Exit::Usage,
             BridgeError::AnotherWire => Exit::Conflict,
             BridgeError::NoSocket(_) | BridgeError::AnotherNode { .. } | BridgeError::OwnConnection(_) => Exit::Refused,

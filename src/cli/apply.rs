@@ -13,7 +13,7 @@ use super::{
     inventory_in_use::InventoryOrigin,
     output::talk,
     partitions::{Parted, cut_nothing, parted, sentence},
-    render::{by_saying, count, saying},
+    render::{by_text, count, line_of_nodes},
     scope::ScopeOptions,
     topology_file,
 };
@@ -215,7 +215,7 @@ fn change_on(
 }
 
 /// The least clock error that is reported, in nanoseconds.
-const CLOCK_OFF: u64 = 10_000_000;
+const MIN_CLOCK_ERROR: u64 = 10_000_000;
 
 /// A sentence about the state after a change, and about the steps of the change.
 fn summary(outcome: &Outcome, replaces: bool) -> String {
@@ -240,7 +240,7 @@ fn summary(outcome: &Outcome, replaces: bool) -> String {
         let nodes = hostlist::fold(onset.told_late.keys());
         text += &format!("\n{nodes} received the change up to {:.1} s late", late.as_secs_f64());
     }
-    for (node, ahead) in onset.clocks.iter().filter(|(_, ahead)| ahead.unsigned_abs() >= CLOCK_OFF) {
+    for (node, ahead) in onset.clocks.iter().filter(|(_, ahead)| ahead.unsigned_abs() >= MIN_CLOCK_ERROR) {
         let way = if *ahead < 0 { "behind" } else { "ahead of" };
         let seconds = ahead.unsigned_abs() as f64 / 1e9;
         text += &format!(
@@ -284,10 +284,9 @@ fn exceptions(outcome: &Outcome) -> String {
         let have = if caught_up.len() == 1 { "has" } else { "have" };
         text += &format!("\n{} now {have} the current state again", hostlist::fold(caught_up));
     }
-    for (warning, nodes) in
-        by_saying(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))
+    for (warning, nodes) in by_text(warnings.iter().flat_map(|(node, said)| said.iter().map(move |said| (node, said))))
     {
-        text += &format!("\nwarning: {}", saying(&warning, &nodes));
+        text += &format!("\nwarning: {}", line_of_nodes(&warning, &nodes));
     }
     if *superseded {
         text += "\nanother command changed the nodes since; see netemctl status";

@@ -144,7 +144,7 @@ impl Failure {
     }
 
     /// The failure of another netemctl process, from its log. `otherwise`: the message if the log has none.
-    pub(super) fn in_log(exit: Exit, log: &str, otherwise: impl Display) -> Self {
+    pub(super) fn from_log(exit: Exit, log: &str, otherwise: impl Display) -> Self {
         let said = |prefix: &'static str| log.lines().filter_map(move |line| line.strip_prefix(prefix));
         let message = said("error: ").next_back().map_or_else(|| otherwise.to_string(), ToOwned::to_owned);
         said("hint: ").fold(Self::new(exit, message), Self::hint)

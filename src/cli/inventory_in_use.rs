@@ -135,8 +135,10 @@ impl InventoryInUse {
         } else {
             Failure::new(Exit::Refused, format!("the inventory does not match {names}; nothing was changed"))
         };
-        failure.nodes =
-            mismatches.iter().map(|(node, mismatch)| (node.clone(), self.said(node, mismatch, silent))).collect();
+        failure.nodes = mismatches
+            .iter()
+            .map(|(node, mismatch)| (node.clone(), self.node_failure(node, mismatch, silent)))
+            .collect();
         // The failure is a rejected certificate, for example. The error of each node has the remedy.
         if is_silent && failure.exit != Exit::Unreachable {
             return failure;
@@ -158,7 +160,7 @@ impl InventoryInUse {
     }
 
     /// The mismatch of a node, with the line of the file.
-    pub(super) fn said(
+    pub(super) fn node_failure(
         &self,
         node: &NodeName,
         mismatch: &Mismatch,

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure, NodeFailure,
-    render::{columns, escape, fitted, is_styled, sayings},
+    render::{columns, escape, fitted, is_styled, lines_of_nodes},
 };
 use crate::topology::{FileReport, Problem};
 
@@ -126,7 +126,7 @@ impl Context {
         // An error of several nodes is printed once.
         let said = failure.nodes.iter().map(|(node, said)| (node, said.clone()));
         let left = failure.left.said().map(|(node, said)| (node, NodeFailure::of(said)));
-        for line in sayings(said.chain(left)).lines() {
+        for line in lines_of_nodes(said.chain(left)).lines() {
             talk(&format!("  {line}\n"));
         }
         for hint in &failure.hints {

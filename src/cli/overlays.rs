@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The maximum number of pairs whose links are compared, to find the common link under an overlay.
-const COMPARED: usize = 10_000;
+const MAX_COMPARED: usize = 10_000;
 
 /// One overlay in force.
 #[derive(Serialize)]
@@ -59,7 +59,7 @@ fn link_under(wanted: &Wanted, position: usize, overlay: &Overlay) -> Option<Lin
     let (from, to) = pairs.next()?;
     let link = wanted.link_under(from, to, position);
     let is_same = |(from, to): (&NodeName, &NodeName)| wanted.link_under(from, to, position) == link;
-    let compared = pairs.by_ref().take(COMPARED).all(is_same);
+    let compared = pairs.by_ref().take(MAX_COMPARED).all(is_same);
     (compared && pairs.next().is_none()).then_some(link)
 }
 

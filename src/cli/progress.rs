@@ -11,7 +11,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 use super::{output::talk_raw, render::columns};
 
 /// The time before the first message, and the interval between messages.
-const SILENCE: Duration = Duration::from_secs(1);
+const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The activity of the command at this moment; `None`: no messages.
 pub(super) struct Progress(RefCell<Option<Activity>>);
@@ -37,7 +37,7 @@ impl Progress {
     }
 
     /// Begins another activity.
-    pub(super) fn says(&self, label: impl Into<String>) {
+    pub(super) fn begin(&self, label: impl Into<String>) {
         // A progress without an activity never prints messages.
         if let Some(activity) = &mut *self.0.borrow_mut() {
             *activity = Activity::new(label);
@@ -56,7 +56,7 @@ impl Progress {
 
     /// Waits for `work`, and prints the activity every second.
     pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
-        let mut ticks = interval_at((Instant::now() + SILENCE).into(), SILENCE);
+        let mut ticks = interval_at((Instant::now() + INTERVAL).into(), INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut has_drawn = false;
         tokio::pin!(work);

@@ -86,7 +86,7 @@ impl Context {
         self.run(what, async |interrupt, progress| {
             let too_late = async {
                 interrupt.cancelled().await;
-                progress.says(format!("{}; {cleanup}", self.why_interrupted()));
+                progress.begin(format!("{}; {cleanup}", self.why_interrupted()));
                 sleep(CLEANUP_WITHIN).await;
             };
             tokio::select! {

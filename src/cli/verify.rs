@@ -23,7 +23,7 @@ use crate::{
 /// The maximum number of pairs that are listed with their figures.
 ///
 /// The matrix has all pairs.
-const LISTED: usize = 10;
+const MAX_LISTED: usize = 10;
 
 /// Measure all pairs of nodes and compare with what is in force
 ///
@@ -113,7 +113,7 @@ impl Verify {
                 .check_time_for(&format!("measuring {pairs}"), takes)
                 .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
             let before = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
-            progress.says(format!("measuring {pairs}"));
+            progress.begin(format!("measuring {pairs}"));
             let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
             let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
             let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
@@ -148,7 +148,7 @@ impl Verify {
                     format!("\nnot measured (no answer, or left out of the last change): {}\n", hostlist::fold(missing))
                 }
             };
-            let overflowed = verified.overflowed.iter().take(LISTED).map(Overflow::warning);
+            let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
             let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
             let line_break = if warnings.is_empty() { "" } else { "\n" };
             draw(&wanted, fleet.inventory(), &report) + &missing + line_break + &warnings
@@ -199,7 +199,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     text += &matrix(&axes, |pairs| cell(&mut pairs.filter_map(|pair| by_pair.get(&pair).copied())));
 
     let listed =
-        report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(LISTED);
+        report.pairs.iter().filter(|pair| pair.verdict != Verdict::Right || pair.wanted.is_some()).take(MAX_LISTED);
     text += "\nlargest errors, RTT in ms\n";
     let header = ["FROM", "TO", "WANTED", "MEDIAN", "ERROR", "ALLOWED", "LOST", "VERDICT"];
     text += &table(&header, listed.map(row));

@@ -10,7 +10,7 @@ use super::{
     Context, Exit, Failure, FileArgument, InventoryOrigin, NodeFailure,
     context::Agents,
     draw_nodes, exit_of,
-    render::{addresses, escape::on_one_line, sayings},
+    render::{addresses, escape::on_one_line, lines_of_nodes},
     routed,
 };
 use crate::{
@@ -111,7 +111,9 @@ impl Check {
             let place = inventory.nodes.get(name).filter(|_| host.is_some());
             let (state, error) = match (silent.get(name), mismatches.get(name), refusals.get(name)) {
                 (Some(error), ..) => (State::Unreachable, Some(error.into())),
-                (None, Some(mismatch), _) => (State::Misfit, Some(inventory_in_use.said(name, mismatch, &silent))),
+                (None, Some(mismatch), _) => {
+                    (State::Misfit, Some(inventory_in_use.node_failure(name, mismatch, &silent)))
+                }
                 (None, None, Some(error)) if exit_of(error) == Exit::Unreachable => {
                     (State::Unreachable, Some(error.into()))
                 }
@@ -226,7 +228,7 @@ fn draw(checked: &Checked) -> String {
         warnings.into_iter().map(move |warning| (name, NodeFailure::of(warning)))
     };
     let said = checked.nodes.iter().filter_map(error).chain(checked.nodes.iter().flat_map(warnings));
-    let mut details = sayings(said);
+    let mut details = lines_of_nodes(said);
     let rows = checked.nodes.iter().map(|(name, node)| {
         let state = match node.state {
             State::Ok => "ok",

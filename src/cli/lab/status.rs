@@ -8,7 +8,7 @@ use crate::{
     cli::{
         Context, Exit, Failure,
         context::Agents,
-        render::{sayings, table},
+        render::{lines_of_nodes, table},
     },
     fleet::{CallError, split},
     lab::Member,
@@ -72,7 +72,7 @@ pub(super) fn status(context: &Context) -> Result<Exit, Failure> {
         });
         let header = ["NODE", "DATABASE (db0)", "MANAGEMENT (mgmt0)", "AGENT"];
         let nodes = table(&header, rows);
-        let details = sayings(down.iter().map(|(node, error)| (node, error.into())));
+        let details = lines_of_nodes(down.iter().map(|(node, error)| (node, error.into())));
         let is_broken = |error: &&CallError| matches!(error, CallError::Refused(_));
         let broken = down.values().filter(is_broken).count();
         let mut note = String::new();

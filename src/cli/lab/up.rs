@@ -82,7 +82,7 @@ pub(super) fn up(context: &Context, asked: &UpArgs) -> Result<Exit, Failure> {
     if said != READY {
         let exit = Exit::of_netemctl(keeper.wait().or_fail(Exit::Failed, CANNOT_START)?);
         let log = fs::read_to_string(directory.log()).unwrap_or_default();
-        let Failure { message, hints, .. } = Failure::in_log(exit, &log, log.trim());
+        let Failure { message, hints, .. } = Failure::from_log(exit, &log, log.trim());
         return Err(Failure { hints, ..Failure::new(exit, format!("the lab did not come up: {message}")) });
     }
     let up = Up {

@@ -82,7 +82,7 @@ mod tests {
     const HOSTILE: &str = "a\x1b[2J\u{9b}2J\r\u{7f}\u{202e}b\u{2028}ü\tc";
 
     #[test]
-    fn characters_that_a_terminal_obeys_are_escaped() {
+    fn characters_that_a_terminal_interprets_are_escaped() {
         assert_eq!(escaped(HOSTILE), "a\\u{1b}[2J\\u{9b}2J\\u{d}\\u{7f}\\u{202e}b\\u{2028}ü\tc");
         assert_eq!(on_one_line("a\nhint: b\n"), "a\\nhint: b");
         assert_eq!(escaped("Z1 ↔ Z3 ± 5 ms …"), "Z1 ↔ Z3 ± 5 ms …");

@@ -31,16 +31,16 @@ pub(super) fn millis(rtt: Rtt) -> String {
 }
 
 /// Groups nodes by their text: each text once, with its nodes, in the order of the nodes.
-pub(super) fn by_saying<'a>(
+pub(super) fn by_text<'a>(
     said: impl IntoIterator<Item = (&'a NodeName, impl Into<String>)>,
 ) -> Vec<(String, Vec<NodeName>)> {
-    let mut sayings: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
+    let mut groups: BTreeMap<String, Vec<NodeName>> = BTreeMap::new();
     for (node, said) in said {
-        sayings.entry(said.into()).or_default().push(node.clone());
+        groups.entry(said.into()).or_default().push(node.clone());
     }
-    let mut sayings: Vec<_> = sayings.into_iter().collect();
-    sayings.sort_by(|(_, one), (_, other)| one.cmp(other));
-    sayings
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by(|(_, one), (_, other)| one.cmp(other));
+    groups
 }
 
 /// Groups nodes by the reason of their error.
@@ -52,7 +52,7 @@ fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Ve
         let own = said.iter().find(|(other, said)| *other == node && said.reason == reason);
         own.map(|(_, said)| said.text.clone())
     };
-    let groups = by_saying(said.iter().map(|(node, said)| (*node, said.reason.clone())));
+    let groups = by_text(said.iter().map(|(node, said)| (*node, said.reason.clone())));
     let alone = |(reason, nodes): (String, Vec<NodeName>)| match nodes.as_slice() {
         [node] => (text(&reason, node).unwrap_or(reason), nodes),
         _ => (reason, nodes),
@@ -61,12 +61,12 @@ fn folded<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> Ve
 }
 
 /// Lines with the errors of nodes, each line once, with the names of its nodes.
-pub(super) fn sayings<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> String {
-    folded(said).into_iter().map(|(said, nodes)| saying(&said, &nodes) + "\n").collect()
+pub(super) fn lines_of_nodes<'a>(said: impl IntoIterator<Item = (&'a NodeName, NodeFailure)>) -> String {
+    folded(said).into_iter().map(|(said, nodes)| line_of_nodes(&said, &nodes) + "\n").collect()
 }
 
 /// A line with the names of nodes and their text.
-pub(super) fn saying(said: &str, nodes: &[NodeName]) -> String {
+pub(super) fn line_of_nodes(said: &str, nodes: &[NodeName]) -> String {
     format!("{}: {}", hostlist::fold(nodes), escape::on_one_line(said))
 }
 

@@ -12,7 +12,7 @@ use super::{
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
         partitions::draw as draw_partitions,
-        render::{by_saying, count, described, sayings, table},
+        render::{by_text, count, described, lines_of_nodes, table},
         routed,
     },
     Fleetwide, Node, NodeState,
@@ -186,9 +186,8 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
     }
     if differ {
         let generations = nodes().map(|(name, status)| (name, status.stamp.to_string()));
-        let groups = by_saying(generations)
-            .into_iter()
-            .map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
+        let groups =
+            by_text(generations).into_iter().map(|(stamp, nodes)| format!("  {} at {stamp}\n", hostlist::fold(&nodes)));
         text += &format!(
             "the nodes have different states; synchronise them: netemctl apply TOPOLOGY, or netemctl clear\n{}",
             groups.collect::<String>()
@@ -201,7 +200,7 @@ fn notes(fleetwide: &Fleetwide, differ: bool) -> String {
 
 /// The problems of nodes: each problem once, with its nodes.
 fn details(nodes: &BTreeMap<NodeName, Node>, is_lab: bool) -> String {
-    sayings(nodes.iter().flat_map(|(name, node)| {
+    lines_of_nodes(nodes.iter().flat_map(|(name, node)| {
         let problems = node.status.iter().flat_map(|status| problems(name, status, is_lab)).map(NodeFailure::of);
         node.error.clone().into_iter().chain(problems).map(move |said| (name, said))
     }))
