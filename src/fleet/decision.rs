@@ -28,13 +28,13 @@ pub(crate) enum Stage<N> {
 /// A node's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Heard {
-    /// Done.
+    /// The node has carried out the request.
     Yes,
     /// The node can no longer roll back: all nodes have confirmed this change, or a change on top of it.
     Kept,
     /// The node refuses because of another controller's change.
     Conflict,
-    /// The node cannot do it.
+    /// The node cannot carry out the request.
     Failure,
     /// No answer. The node may or may not have carried out the request.
     Silence,

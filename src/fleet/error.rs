@@ -130,7 +130,7 @@ impl CallError {
 /// The phase in which a transaction failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Reading the documents in force.
+    /// Reading the documents in force, or measuring.
     Read,
     /// Checking the change; nothing was written.
     Prepare,
@@ -152,7 +152,7 @@ pub enum TransactionError {
     /// Another controller is changing this node. The node's document is not confirmed, or its stamp has just changed.
     #[error("another controller is changing {0}; try again in a moment")]
     Changing(NodeName),
-    /// The kernel returned no random numbers for the transaction's name.
+    /// The kernel returned no random numbers for the transaction's identifier.
     #[error("cannot create a transaction id: {0}")]
     NoTicket(#[source] io::Error),
     /// Some nodes failed.
@@ -171,7 +171,7 @@ pub enum TransactionError {
 }
 
 impl TransactionError {
-    /// The error if nodes did not answer while their documents were read.
+    /// The error if calls failed while documents were read or links were measured. No node is changed.
     pub(super) fn unread(failures: BTreeMap<NodeName, CallError>) -> Self {
         Self::Nodes { phase: Phase::Read, failures, left: BTreeMap::new() }
     }

@@ -24,7 +24,7 @@ pub(super) struct FilePermit {
 }
 
 impl Files {
-    /// The open-file limit of this process without `OTHERS`, but at least half of the limit.
+    /// The open-file limit of this process minus `OTHERS`, but at least half of the limit.
     pub(super) fn of_process() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1_024, |(soft, _)| soft);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);

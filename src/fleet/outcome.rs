@@ -70,7 +70,7 @@ pub struct Outcome {
 /// The times at which a change took effect on the nodes, by this machine's clock.
 ///
 /// Each node subtracts its offset in `clocks` from the time of its own clock, and reports the result. A node without an
-/// offset reports the time of its own clock, which may agree with this machine's clock.
+/// offset reports the time of its own clock, because no certain difference from this machine's clock was measured.
 #[derive(Debug)]
 pub struct FleetOnset {
     /// The agreed instant.

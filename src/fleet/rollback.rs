@@ -24,10 +24,11 @@ impl Fleet {
         self.roll_back(ticket, BTreeSet::new(), Duration::ZERO).await.unwrap_or_default()
     }
 
-    /// Rolls back a transaction, and returns the nodes that did not confirm the rollback.
+    /// Rolls back a transaction, and returns the nodes that did not confirm the rollback. Returns `None` if all nodes
+    /// keep the transaction, because another change was committed on top.
     ///
     /// The nodes in `told` may have been told to keep the transaction. These nodes can roll back only for the time
-    /// `within`. `None`: all nodes keep the transaction, because another change was committed on top.
+    /// `within`.
     pub(super) async fn roll_back(
         &self,
         ticket: &Ticket,

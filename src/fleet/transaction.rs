@@ -23,16 +23,16 @@ use crate::{
     wire::{CONFIRM_WITHIN, Commit, Confirm, GetStamp, GetWanted, Plan, Prepare, Ticket},
 };
 
-/// The reserve before the agreed instant. The controller sends the commits before that instant, by this reserve plus
-/// the time of the slowest prepare, because a commit may take as long to arrive as a prepare.
+/// The reserve between the expected arrival of the last commit and the agreed instant. A commit is expected to arrive
+/// within the time of the slowest prepare.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// The longest time until the agreed instant. Agents refuse to wait for more than five seconds.
+/// The longest time from the first commit to the agreed instant. Agents refuse to wait for more than five seconds.
 const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
-/// Retries of all calls up to the commit. A call is repeated if the connection breaks, because only the answer may be
-/// lost. A call is not repeated if nothing listens at the address.
-const ASKED: RetryPolicy = RetryPolicy {
+/// Retries of all calls up to the commit. A call is repeated after a broken connection, even if the node may have
+/// carried out the request. A call is not repeated if nothing listens at the address.
+const RETRIES: RetryPolicy = RetryPolicy {
     timeout: CALL_TIMEOUT,
     total: Duration::from_secs(2),
     awaits_agents: false,
@@ -66,7 +66,7 @@ impl Edit {
 }
 
 /// A transaction that is prepared on every node. Ends by [`Transaction::commit`] or [`Transaction::cancel`].
-#[must_use = "the nodes wait for it"]
+#[must_use = "the nodes wait for a commit or a cancel"]
 pub struct Transaction {
     /// The nodes that take part.
     fleet: Fleet,
@@ -118,7 +118,7 @@ impl Fleet {
         let draft = interrupt.run_until_cancelled(self.draft(terms, edit)).await;
         let (fleet, stamps, preview) = draft.ok_or(TransactionError::Interrupted)??;
         let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
-        let answers = interrupt.run_until_cancelled(fleet.retry(ASKED, &plan)).await;
+        let answers = interrupt.run_until_cancelled(fleet.retry(RETRIES, &plan)).await;
         let (nodes, failures) = split(answers.ok_or(TransactionError::Interrupted)?);
         if failures.is_empty() {
             return Ok(Preview { nodes, ..preview });
@@ -142,7 +142,7 @@ impl Fleet {
             wanted: preview.wanted.clone(),
         };
         let asked = Instant::now();
-        let answers = interrupt.run_until_cancelled(fleet.retry_timed(ASKED, &prepare)).await;
+        let answers = interrupt.run_until_cancelled(fleet.retry_timed(RETRIES, &prepare)).await;
         let slowest = asked.elapsed();
         let Some((answers, exchanges)) = answers else {
             // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
@@ -202,7 +202,7 @@ impl Fleet {
         let (meant, others) = (self.of(is_meant), self.of(|node| !is_meant(node)));
         let ask = |_: &NodeName| GetStamp {};
         let briefly = Timeouts::from(CALL_TIMEOUT).at_most(OTHERS_TIMEOUT);
-        let (answers, of_others) = tokio::join!(meant.retry(ASKED, ask), others.call(briefly, ask));
+        let (answers, of_others) = tokio::join!(meant.retry(RETRIES, ask), others.call(briefly, ask));
         answers.into_iter().chain(of_others).collect()
     }
 
@@ -213,7 +213,7 @@ impl Fleet {
         participants: Option<&Self>,
     ) -> Result<Snapshot, TransactionError> {
         let Some(newest) = newest(&stamps) else { return Ok(Snapshot::default()) };
-        let answers = self.of(|node| node == newest).retry(ASKED, |_: &NodeName| GetWanted {}).await;
+        let answers = self.of(|node| node == newest).retry(RETRIES, |_: &NodeName| GetWanted {}).await;
         let (mut documents, failures) = split(answers);
         let document = documents.remove(newest).ok_or_else(|| TransactionError::unread(failures))?;
         let stamp = &stamps[newest];
@@ -230,7 +230,7 @@ impl Fleet {
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
         let confirm = |by_all: bool| move |_: &NodeName| Confirm { ticket: ticket.clone(), by_all };
         // All attempts end within a third of `within`. So no node rolls back meanwhile, even after a slow commit.
-        let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..ASKED };
+        let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..RETRIES };
         let answers = self.retry(policy, &confirm(false)).await;
         let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
             drop(self.retry(FINISH, &confirm(true)).await);
@@ -255,7 +255,7 @@ impl Transaction {
         };
         // A rollback cancels the change on agents that still wait for the agreed instant. If a commit arrives after the
         // rollback, the agent refuses it.
-        let Some(answers) = interrupt.run_until_cancelled(fleet.retry(ASKED, &commit)).await else {
+        let Some(answers) = interrupt.run_until_cancelled(fleet.retry(RETRIES, &commit)).await else {
             let left = fleet.cancel(&ticket).await;
             if left.is_empty() {
                 return Err(TransactionError::Interrupted);
@@ -288,7 +288,7 @@ impl Transaction {
     }
 }
 
-/// The name of a new transaction: 128 random bits, so that it is unique and cannot be guessed.
+/// The identifier of a new transaction: 128 random bits, so the identifier is unique and cannot be guessed.
 fn draw_ticket() -> Result<Ticket, TransactionError> {
     let mut bits = [0; 16];
     let drawn = rustix::rand::getrandom(&mut bits, rustix::rand::GetRandomFlags::empty());

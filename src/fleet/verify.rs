@@ -18,23 +18,23 @@ use crate::{
 /// The highest rate of echo requests from all nodes of one machine, per second. In a lab, all nodes are on one machine.
 const MACHINE_RATE: u64 = 1_000;
 
-/// The largest number of answers in memory: 256 MB.
+/// The largest number of answers in memory, of 8 bytes each: 256 MB.
 const MOST_ANSWERS: u64 = 32_000_000;
 
 /// The shortest time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The time after the expected RTT at which an answer counts as lost.
+/// The time after the latest expected arrival of an answer. A later answer counts as lost.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// The largest number of repeats for pairs that differ. The answers of all repeats are judged together.
-const MORE_ROUNDS: u32 = 3;
+const MAX_REPEATS: u32 = 3;
 
 /// The approximate length of a slice. After each slice, the agents report the lateness of their machines.
 const SLICE: Duration = Duration::from_secs(4);
 
 /// The largest divisor of the pace. A machine that is late even at this pace is busy with other work.
-const MOST_SLOW: u32 = 8;
+const MAX_SLOWDOWN: u32 = 8;
 
 /// The time limit of an agent's answer after the end of a slice.
 const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
@@ -44,6 +44,7 @@ const SETTLE_EACH: Duration = Duration::from_millis(20);
 
 /// One slice of a measurement.
 struct Slice<'a> {
+    /// The number of requests to each address.
     rounds: u32,
     /// The schedule, at the present pace.
     schedule: Schedule,
@@ -73,7 +74,7 @@ impl Fleet {
     ///
     /// Pairs that differ are measured again. The median of all answers decides, so a machine that is busy for a second
     /// does not cause the report of a wrong link. Answers of a late machine do not count if there are enough other
-    /// answers. A request that arrived through a partition remains a leak. `tell` is called before each slice.
+    /// answers. Each request that arrived through a partition counts as a leak. `tell` is called before each slice.
     pub async fn verify(
         &self,
         wanted: &Wanted,
@@ -101,14 +102,14 @@ impl Fleet {
                 let slice = Slice { rounds, schedule, listens: is_cut || repeat > 0, pairs: doubtful.as_ref() };
                 let is_late = self.measure(&slice, &mut ledger).await?;
                 left -= rounds;
-                if is_late && slow == MOST_SLOW {
+                if is_late && slow == MAX_SLOWDOWN {
                     return Ok(self.judge(wanted, &ledger, count, tolerance, schedule.spacing));
                 }
                 slow = if is_late { slow * 2 } else { (slow - 1).max(1) };
             }
             let report = self.judge(wanted, &ledger, count, tolerance, schedule.spacing);
             let again = report.doubtful();
-            if again.is_empty() || repeat == MORE_ROUNDS {
+            if again.is_empty() || repeat == MAX_REPEATS {
                 return Ok(report);
             }
             doubtful = Some(again);

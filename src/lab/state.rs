@@ -223,7 +223,8 @@ impl LabDirectory {
         Ok(exclusive)
     }
 
-    /// A shared lock for starting programs in the nodes. The lock prevents that the lab ends or a node restarts.
+    /// A shared lock for starting programs in the nodes. While the lock is held, the lab does not end and no
+    /// node restarts.
     pub fn enter(&self) -> Result<Flock<File>, LabError> {
         if !self.check()? {
             return Err(LabError::Down);

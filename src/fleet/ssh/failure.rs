@@ -7,18 +7,19 @@ use crate::plan::SshAddress;
 
 /// The exit code of the script on the host if netemctl is missing: `EX_UNAVAILABLE` of sysexits.h(3head). ssh, sudo,
 /// shells and the agent do not use this code.
-pub(super) const LACKS: i32 = 69;
+pub(super) const NO_NETEMCTL: i32 = 69;
 
 /// The exit code of ssh if ssh itself fails (ssh(1)).
 const OF_SSH: i32 = 255;
 /// The exit code of a shell if a program does not exist.
 const NOT_FOUND: i32 = 127;
 /// The exit code of a shell if a program exists but cannot be run.
-const NOT_RUN: i32 = 126;
+const CANNOT_RUN: i32 = 126;
 
 /// The end of a program that ran on a host.
 pub(super) struct Ended<'a> {
-    /// The exit code of the command on the host; 255: ssh failed; `None`: a signal ended the program.
+    /// The exit code of the command on the host; 255: ssh failed; `None`: a signal ended ssh, or ssh did not exit in
+    /// time.
     pub(super) code: Option<i32>,
     pub(super) stderr: &'a str,
     /// The start of stdout, without a greeting.
@@ -57,10 +58,10 @@ pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>
             "{}; allow the user to run netemctl by sudo without a password (NOPASSWD), or log in as root",
             line_with(stderr, "sudo:")
         )),
-        Some(LACKS | NOT_FOUND) if !says("error: ") => {
+        Some(NO_NETEMCTL | NOT_FOUND) if !says("error: ") => {
             lasting("there is no netemctl on the host; install it there, or copy this one there with --push")
         }
-        Some(NOT_RUN) if options.push.is_some() => lasting(format!(
+        Some(CANNOT_RUN) if options.push.is_some() => lasting(format!(
             "the copied netemctl does not run there ({}); give --push-binary a build for that machine, and allow programs \
              in that folder",
             last_line(stderr)
@@ -76,7 +77,7 @@ pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>
             let said = said.map(|line| format!(": {line}")).unwrap_or_default();
             let version = env!("CARGO_PKG_VERSION");
             let why = format!("the program on the host {how}{said}; it has to be netemctl {version}");
-            if *code == Some(NOT_RUN) { lasting(why) } else { io::Error::other(why) }
+            if *code == Some(CANNOT_RUN) { lasting(why) } else { io::Error::other(why) }
         }
     }
 }

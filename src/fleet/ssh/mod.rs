@@ -15,7 +15,7 @@ use std::{io, path::PathBuf};
 
 use tokio::sync::{OnceCell, Semaphore};
 
-use self::{failure::LACKS, push::Binary, session::Session};
+use self::{failure::NO_NETEMCTL, push::Binary, session::Session};
 use super::transport::Transport;
 use crate::{inventory::InterfaceSelector, plan::SshAddress, topology::NodeName};
 
@@ -38,7 +38,7 @@ pub struct Options {
     pub tell: Option<fn(&str)>,
 }
 
-/// The way to one node's agent by ssh.
+/// The ssh transport to one node's agent.
 pub(super) struct Ssh<'a> {
     pub(super) hosts: &'a Hosts,
     pub(super) target: Target,
@@ -85,12 +85,12 @@ impl Transport for Ssh<'_> {
         let binary = binary.get_or_try_init(|| Binary::read(file.clone())).await?;
         let find = binary.find();
         match session::open(options, target, &find).await {
-            Err(failed) if failed.code == Some(LACKS) => {}
+            Err(failed) if failed.code == Some(NO_NETEMCTL) => {}
             opened => return opened.map_err(|failed| failed.error),
         }
         binary.send(options, &target.address).await?;
         session::open(options, target, &find).await.map_err(|failed| match failed.code {
-            Some(LACKS) => failure::lasting("the netemctl that was copied to the host is gone"),
+            Some(NO_NETEMCTL) => failure::lasting("the netemctl that was copied to the host is gone"),
             _ => failed.error,
         })
     }

@@ -32,7 +32,7 @@ const END_WITHIN: Duration = Duration::from_secs(2);
 pub(super) struct Process {
     child: Child,
     stderr: Arc<Mutex<Vec<u8>>>,
-    listener: JoinHandle<()>,
+    stderr_reader: JoinHandle<()>,
 }
 
 impl Process {
@@ -47,8 +47,8 @@ impl Process {
         let mut child = command::ssh(options, address, remote).spawn().map_err(cannot_run)?;
         let pipes = child.stdin.take().zip(child.stdout.take());
         let stderr = Arc::new(Mutex::new(Vec::new()));
-        let listener = tokio::spawn(listen(child.stderr.take(), Arc::clone(&stderr)));
-        let process = Self { child, stderr, listener };
+        let stderr_reader = tokio::spawn(read_stderr(child.stderr.take(), Arc::clone(&stderr)));
+        let process = Self { child, stderr, stderr_reader };
         let (stdin, stdout) = pipes.ok_or_else(|| io::Error::other("ssh has no stdin and stdout"))?;
         Ok((process, stdin, stdout))
     }
@@ -57,7 +57,7 @@ impl Process {
     pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
         let status = timeout(END_WITHIN, self.child.wait()).await.ok()?.ok();
         // The user's control master (ssh_config(5)) may keep stderr open, so this wait has a limit.
-        drop(timeout(END_WITHIN / 10, &mut self.listener).await);
+        drop(timeout(END_WITHIN / 10, &mut self.stderr_reader).await);
         status
     }
 
@@ -75,11 +75,11 @@ impl Drop for Process {
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
-        self.listener.abort();
+        self.stderr_reader.abort();
     }
 }
 
-async fn listen(stderr: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Vec<u8>>>) {
+async fn read_stderr(stderr: Option<impl AsyncRead + Unpin>, kept: Arc<Mutex<Vec<u8>>>) {
     let Some(mut stderr) = stderr else { return };
     let mut buffer = [0; 1024];
     // Reads to the end, so that a full pipe never blocks ssh.

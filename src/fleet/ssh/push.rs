@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Options, command,
-    failure::{Ended, LACKS, failure, lasting},
+    failure::{Ended, NO_NETEMCTL, failure, lasting},
     process::Process,
 };
 use crate::plan::SshAddress;
@@ -62,12 +62,13 @@ impl Binary {
         format!("{PUSHED}{}", &self.hash[..HASH_IN_NAME])
     }
 
-    /// A shell script that sets `$netemctl` to this build, pushed or installed. Exits with [`LACKS`] if there is none.
+    /// A shell script that sets `$netemctl` to this build, pushed or installed. Exits with [`NO_NETEMCTL`] if the host
+    /// lacks this build.
     pub(super) fn find(&self) -> String {
         format!(
             "netemctl=$HOME/{path}; \
              [ -x \"$netemctl\" ] || {{ netemctl=$(command -v netemctl) && [ \"$(sha256sum <\"$netemctl\")\" = \"{hash}  -\" ]; }} \
-             || exit {LACKS}; ",
+             || exit {NO_NETEMCTL}; ",
             path = self.path(),
             hash = self.hash
         )
