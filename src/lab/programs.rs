@@ -55,16 +55,16 @@ pub(super) struct ProgramScan<'a> {
     directory: &'a Path,
     /// The nodes by the inode numbers of their network namespaces.
     networks: BTreeMap<u64, &'a NodeName>,
-    is_alive: bool,
+    is_keeper_alive: bool,
 }
 
 impl<'a> ProgramScan<'a> {
-    /// A scan for the programs of all nodes. `is_alive` is false if the keeper has ended.
+    /// A scan for the programs of all nodes. `is_keeper_alive` is false if the keeper has ended.
     ///
     /// After the keeper's end, the kernel may reuse the inode numbers.
-    pub(super) fn of(directory: &'a Path, state: &'a State, is_alive: bool) -> Self {
+    pub(super) fn of(directory: &'a Path, state: &'a State, is_keeper_alive: bool) -> Self {
         let networks = state.networks.iter().map(|(node, number)| (*number, node)).collect();
-        Self { directory, networks, is_alive }
+        Self { directory, networks, is_keeper_alive }
     }
 
     /// Restricts the scan to these nodes.
@@ -89,7 +89,7 @@ impl<'a> ProgramScan<'a> {
             .filter(|process| !agents.contains(&process.pid) && !agents.contains(&process.parent))
             // After the keeper's end, another namespace may have the same number. Only programs of the lab see the
             // lab's hosts file.
-            .filter(|process| self.is_alive || process.sees(&hosts, "/etc/hosts"))
+            .filter(|process| self.is_keeper_alive || process.sees(&hosts, "/etc/hosts"))
             .filter_map(|process| Some(Program { node: (*self.networks.get(&process.network)?).clone(), process }))
             .collect();
         programs.sort_by(|one, other| (&one.node, one.process.pid).cmp(&(&other.node, other.process.pid)));

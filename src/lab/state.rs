@@ -208,7 +208,7 @@ impl LabDirectory {
     ///
     /// The returned lock excludes other commands that start, enter, restart or end the lab.
     pub fn prepare(&self) -> Result<Flock<File>, LabError> {
-        self.done(fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0))?;
+        self.with_path(fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0))?;
         let exclusive = self.exclusive()?;
         if let Some(lab) = self.find_if_up()? {
             return Err(LabError::Up(lab.state.layout.topology));
@@ -235,7 +235,7 @@ impl LabDirectory {
     /// Takes the keeper's lock, which shows that the lab is up. The kernel releases the lock when the process ends.
     pub fn lock(&self) -> Result<Flock<File>, LabError> {
         let open = OpenOptions::new().write(true).create(true).truncate(false).open(self.0.join(LOCK_FILE));
-        let file = self.done(open)?;
+        let file = self.with_path(open)?;
         Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| LabError::Busy)
     }
 
@@ -244,7 +244,7 @@ impl LabDirectory {
         if !self.check()? || !self.is_locked()? {
             return Err(LabError::Down);
         }
-        let state = self.done(if_exists(self.read(STATE_FILE)))?.ok_or(LabError::Busy)?;
+        let state = self.with_path(if_exists(self.read(STATE_FILE)))?.ok_or(LabError::Busy)?;
         Ok(Lab { directory: self.clone(), state })
     }
 
@@ -292,7 +292,7 @@ impl LabDirectory {
             lab.end_keeper()?;
         }
         self.empty()?;
-        self.done(fs::remove_dir(&self.0))?;
+        self.with_path(fs::remove_dir(&self.0))?;
         Ok(ended)
     }
 
@@ -310,8 +310,8 @@ impl LabDirectory {
     fn access(&self, how: FlockArg) -> Result<Flock<File>, LabError> {
         let deadline = Instant::now() + ACCESS_WITHIN;
         loop {
-            let directory = self.done(if_exists(File::open(&self.0)))?.ok_or(LabError::Down)?;
-            let own = self.done(directory.metadata())?;
+            let directory = self.with_path(if_exists(File::open(&self.0)))?.ok_or(LabError::Down)?;
+            let own = self.with_path(directory.metadata())?;
             if let Ok(lock) = Flock::lock(directory, how) {
                 // The previous holder of the lock may have removed the opened directory.
                 match fs::symlink_metadata(&self.0) {
@@ -330,7 +330,7 @@ impl LabDirectory {
     ///
     /// In a folder like /tmp, another user could create the directory first.
     fn check(&self) -> Result<bool, LabError> {
-        match self.done(if_exists(fs::symlink_metadata(&self.0)))? {
+        match self.with_path(if_exists(fs::symlink_metadata(&self.0)))? {
             None => Ok(false),
             Some(found) if !found.is_dir() => Err(LabError::NotADirectory(self.0.clone())),
             Some(found) if found.uid() != geteuid().as_raw() => {
@@ -343,7 +343,7 @@ impl LabDirectory {
 
     /// Empties the directory if it belongs to a lab.
     fn empty(&self) -> Result<(), LabError> {
-        let entries = self.done(fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>))?;
+        let entries = self.with_path(fs::read_dir(&self.0).and_then(Iterator::collect::<io::Result<Vec<_>>>))?;
         if !entries.is_empty() && self.read::<Layout>(LAYOUT_FILE).is_err() {
             return Err(LabError::NotALab(self.0.clone()));
         }
@@ -351,7 +351,7 @@ impl LabDirectory {
         let layout = self.0.join(LAYOUT_FILE);
         for entry in entries.iter().map(fs::DirEntry::path).filter(|path| *path != layout).chain([layout.clone()]) {
             let removed = if entry.is_dir() { fs::remove_dir_all(&entry) } else { fs::remove_file(&entry) };
-            self.done(if_exists(removed))?;
+            self.with_path(if_exists(removed))?;
         }
         Ok(())
     }
@@ -364,7 +364,7 @@ impl LabDirectory {
     /// Reads the layout that [`plan`](Self::plan) wrote.
     pub fn planned(&self) -> Result<Layout, LabError> {
         self.check()?;
-        self.done(self.read(LAYOUT_FILE))
+        self.with_path(self.read(LAYOUT_FILE))
     }
 
     fn read<T: DeserializeOwned>(&self, file: &str) -> io::Result<T> {
@@ -379,16 +379,16 @@ impl LabDirectory {
             temporary.persist(self.0.join(file))?;
             Ok(())
         };
-        self.done(write())
+        self.with_path(write())
     }
 
     fn is_locked(&self) -> Result<bool, LabError> {
-        let file = self.done(if_exists(File::open(self.0.join(LOCK_FILE))))?;
+        let file = self.with_path(if_exists(File::open(self.0.join(LOCK_FILE))))?;
         Ok(file.is_some_and(|file| Flock::lock(file, FlockArg::LockSharedNonblock).is_err()))
     }
 
-    /// Converts the error of an operation on the directory or its files.
-    fn done<T>(&self, result: io::Result<T>) -> Result<T, LabError> {
+    /// Adds the directory's path to the error of an operation on the directory or its files.
+    fn with_path<T>(&self, result: io::Result<T>) -> Result<T, LabError> {
         result.map_err(|error| match error.kind() {
             io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => LabError::NotADirectory(self.0.clone()),
             _ => LabError::Directory { path: self.0.clone(), error },
@@ -468,7 +468,7 @@ impl Lab {
             // The keeper's lock is held, so the process id still belongs to the keeper.
             match kill(keeper, signal) {
                 Ok(()) | Err(Errno::ESRCH) => {}
-                Err(errno) => return self.directory.done(Err(errno.into())),
+                Err(errno) => return self.directory.with_path(Err(errno.into())),
             }
             let deadline = Instant::now() + END_WITHIN;
             while Instant::now() < deadline {
