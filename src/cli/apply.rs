@@ -310,7 +310,12 @@ pub(super) fn outside(wanted: &Wanted) -> String {
 }
 
 /// A sentence about the state in force.
-pub(super) fn in_force(wanted: &Wanted) -> String {
+fn in_force(wanted: &Wanted) -> String {
+    in_force_of(wanted, wanted)
+}
+
+/// A sentence about the state in force. `whole`: the same state with the sides of inactive partitions.
+pub(super) fn in_force_of(wanted: &Wanted, whole: &Wanted) -> String {
     if wanted.is_clear() && !wanted.missing.is_empty() {
         let has_it = |node: &&NodeName| !wanted.missing.contains(*node);
         let on = count(wanted.inventory.nodes.keys().filter(has_it).count(), "node");
@@ -320,12 +325,60 @@ pub(super) fn in_force(wanted: &Wanted) -> String {
         return "nothing is in force".to_owned();
     }
     let topology = wanted.topology.as_ref().map(|topology| format!("topology {}", topology.name()));
-    let partitions = wanted.partitions.iter().map(|partition| sentence(wanted, partition));
+    let now = Moment::from(SystemTime::now());
+    let is_ahead = |partition: &&Partition| partition.timing.is_some_and(|timing| timing.begins > now);
+    let (ahead, begun): (Vec<_>, Vec<_>) = wanted.partitions.iter().partition(is_ahead);
+    let described = |partition: &Partition, is_healed: bool| {
+        let named = whole.partitions.iter().find(|other| other.name == partition.name);
+        sentence(whole, named.unwrap_or(partition), is_healed)
+    };
+    let ahead: Vec<_> = ahead.into_iter().map(|partition| described(partition, false)).collect();
+    let partitions = begun.into_iter().map(|partition| described(partition, partition.is_inactive()));
     let overlays = wanted.overlays.iter().map(|overlay| {
         let end = if overlay.lasts.is_some() { " (ends by itself)" } else { "" };
         format!("change {}{end}", overlay.name)
     });
     let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
     let nodes = wanted.inventory.nodes.keys().filter(|node| !wanted.missing.contains(*node)).count();
-    format!("in force on {}: {}", count(nodes, "node"), parts.join(", "))
+    with_scheduled(&parts, &count(nodes, "node"), &ahead)
+}
+
+/// A sentence with the parts in force and the parts that have not begun.
+pub(super) fn with_scheduled(parts: &[String], nodes: &str, ahead: &[String]) -> String {
+    let in_force = match parts {
+        [] => format!("nothing is in force on {nodes}"),
+        parts => format!("in force on {nodes}: {}", parts.join(", ")),
+    };
+    if ahead.is_empty() { in_force } else { format!("{in_force}; scheduled: {}", ahead.join(", ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::plan::{Flap, Mode, Shape, Timing};
+
+    #[test]
+    fn a_partition_that_has_not_begun_is_scheduled_and_one_between_two_turns_is_healed() {
+        let sides = vec![BTreeSet::from(["n1".parse().unwrap()])];
+        let flap = Flap { down: Duration::from_millis(200), up: Duration::from_millis(200), spread: 0, seed: 0 };
+        let partition = |begins: SystemTime, flap| Partition {
+            name: "p".to_owned(),
+            shape: Shape::Sides { sides: sides.clone() },
+            ports: BTreeSet::new(),
+            mode: Mode::Drop,
+            timing: Some(Timing { begins: begins.into(), lasts: None, flap }),
+            since: 0,
+        };
+        let with = |partition| Wanted { partitions: vec![partition], ..Wanted::default() };
+        let later = with(partition(SystemTime::now() + Duration::from_hours(1), None));
+        let said = in_force(&later);
+        assert!(said.starts_with("nothing is in force on 0 nodes; scheduled: partition p (n1"), "{said}");
+        let whole = with(partition(SystemTime::UNIX_EPOCH, Some(flap)));
+        let inactive = Shape::Sides { sides: Vec::new() };
+        let healed = with(Partition { shape: inactive, ..whole.partitions[0].clone() });
+        let said = in_force_of(&healed, &whole);
+        assert!(said.starts_with("in force on 0 nodes: partition p (n1") && said.ends_with("; now healed)"), "{said}");
+    }
 }

@@ -85,6 +85,9 @@ struct Timed {
     #[serde(rename = "changes_in_s")]
     changes_in: Option<f64>,
     flap: Option<Flapping>,
+    /// True if the partition has not begun.
+    #[serde(skip)]
+    is_ahead: bool,
 }
 
 #[derive(Clone, Serialize)]
@@ -110,14 +113,16 @@ pub(super) fn parted(wanted: &Wanted, now: Moment) -> Vec<Parted> {
 }
 
 /// The name of a partition, followed by details that the name does not have: sides, ports, mode and times.
-pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
+///
+/// `is_healed`: the partition is between two turns.
+pub(super) fn sentence(wanted: &Wanted, partition: &Partition, is_healed: bool) -> String {
     let [sides, packets, effect] = words(partition, wanted);
     let mut details = Vec::new();
     let words = match &partition.shape {
         Shape::Sides { sides } => sides.iter().map(|side| word_for(wanted, side)).collect::<Vec<_>>().join("/"),
         _ => String::new(),
     };
-    if words != partition.name {
+    if words != partition.name || is_healed {
         details.push(sides);
     }
     if !partition.ports.is_empty() {
@@ -127,6 +132,9 @@ pub(super) fn sentence(wanted: &Wanted, partition: &Partition) -> String {
         details.push(effect);
     }
     details.extend(partition.timing.map(schedule));
+    if is_healed {
+        details.push("now healed".to_owned());
+    }
     let details = if details.is_empty() { String::new() } else { format!(" ({})", details.join("; ")) };
     format!("partition {}{details}", partition.name)
 }
@@ -163,6 +171,11 @@ impl Parted {
     pub(super) fn counted<'s>(self, nodes: impl Iterator<Item = &'s NodeStatus>) -> Self {
         let own = nodes.flat_map(|node| &node.partitions).filter(|partition| partition.name == self.name);
         Self { cut: own.filter_map(|partition| partition.cut).reduce(|one, other| one + other), ..self }
+    }
+
+    /// True if this is the partition `name`, and it has not begun.
+    pub(super) fn begins_later(&self, name: &str) -> bool {
+        self.name == name && self.timing.as_ref().is_some_and(|timing| timing.is_ahead)
     }
 
     fn of(partition: &Partition, wanted: &Wanted, now: Moment) -> Self {
@@ -209,6 +222,7 @@ impl Timed {
             begins: begins.to_string(),
             lasts: lasts.map(seconds),
             left: lasts.map(|lasts| seconds(waits.unwrap_or_default() + lasts.saturating_sub(elapsed))),
+            is_ahead: waits.is_some(),
             is_on: waits.is_none() && phase.is_on,
             changes_in: waits.or_else(|| Some(phase.until?.saturating_sub(elapsed))).map(seconds),
             flap: flap.map(|Flap { down, up, spread, seed }| Flapping {

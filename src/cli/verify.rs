@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    apply::{in_force, outside},
+    apply::{in_force_of, outside},
     counters::Overflow,
     render::{Axis, count, matrix, millis, range, table},
     routed,
@@ -17,7 +17,7 @@ use crate::{
     plan::{Inventory, Partition, Wanted},
     probe::{Measured, Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
-    wire::{GetCounters, GetHost, Host, Routed},
+    wire::{GetCounters, GetHost, GetWanted, Host, Routed},
 };
 
 /// The maximum number of pairs that are listed with their figures.
@@ -98,35 +98,47 @@ impl Verify {
         let fleet = context.fleet()?;
         let tolerance = Tolerance { share: self.tolerance / 100.0, ..Tolerance::default() };
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
-        let (wanted, fleet, report, overflowed, routed) = context.ask("reading the nodes", async |progress| {
-            let (wanted, fleet) =
-                if self.allow_missing { fleet.wanted_with_holders().await? } else { (fleet.wanted().await?, fleet) };
-            let nodes = fleet.inventory().nodes.len();
-            let takes = fleet.verify_takes(&wanted, self.count);
-            let pairs = count(nodes * nodes.saturating_sub(1), "pair");
-            let most = fleet.most_requests();
-            if self.count > most {
-                let message = format!("too many requests: {pairs} with {} each", self.count);
-                return Err(Failure::new(Exit::Usage, message).hint(format!("use --count {most} or less")));
-            }
-            context
-                .check_time_for(&format!("measuring {pairs}"), takes)
-                .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
-            let before = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
-            progress.begin(format!("measuring {pairs}"));
-            let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
-            let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
-            let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
-            let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
-            let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
-            let overflowed = Overflow::between(&wanted.inventory, &before, &after);
-            let routed = hosts.into_iter().filter_map(routed).collect();
-            if !fleet.wanted().await?.is_equivalent_to(&wanted) {
-                return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
-                    .hint(why_it_changed(&wanted)));
-            }
-            Ok((wanted, fleet, report, overflowed, routed))
-        })?;
+        let (wanted, whole, fleet, report, overflowed, routed) =
+            context.ask("reading the nodes", async |progress| {
+                let (wanted, fleet) = if self.allow_missing {
+                    fleet.wanted_with_holders().await?
+                } else {
+                    (fleet.wanted().await?, fleet)
+                };
+                let whole = match fleet.inventory().nodes.keys().next() {
+                    Some(node) if wanted.partitions.iter().any(Partition::is_inactive) => fleet
+                        .call_one(context.timeouts(), node, GetWanted {})
+                        .await
+                        .ok()
+                        .map(|document| document.lasting()),
+                    _ => None,
+                };
+                let nodes = fleet.inventory().nodes.len();
+                let takes = fleet.verify_takes(&wanted, self.count);
+                let pairs = count(nodes * nodes.saturating_sub(1), "pair");
+                let most = fleet.most_requests();
+                if self.count > most {
+                    let message = format!("too many requests: {pairs} with {} each", self.count);
+                    return Err(Failure::new(Exit::Usage, message).hint(format!("use --count {most} or less")));
+                }
+                context
+                    .check_time_for(&format!("measuring {pairs}"), takes)
+                    .map_err(|failure| failure.hint("increase --timeout, or reduce --count"))?;
+                let before = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
+                progress.begin(format!("measuring {pairs}"));
+                let tell = |now: Pace| progress.expects(measuring(&pairs, now), now.left);
+                let report = fleet.verify(&wanted, self.count, tolerance, tell).await?;
+                let after = split(fleet.call(context.timeouts(), |_| GetCounters {}).await).0;
+                let hosts = split(fleet.call(context.timeouts(), |_| GetHost {}).await).0;
+                let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
+                let overflowed = Overflow::between(&wanted.inventory, &before, &after);
+                let routed = hosts.into_iter().filter_map(routed).collect();
+                if !fleet.wanted().await?.is_equivalent_to(&wanted) {
+                    return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
+                        .hint(why_it_changed(&wanted)));
+                }
+                Ok((wanted, whole, fleet, report, overflowed, routed))
+            })?;
         let is_missing = |node: &NodeName| !fleet.inventory().nodes.contains_key(node);
         let verified = Verified {
             ok: report.is_right(),
@@ -151,7 +163,10 @@ impl Verify {
             let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
             let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
             let line_break = if warnings.is_empty() { "" } else { "\n" };
-            draw(&wanted, fleet.inventory(), &report) + &missing + line_break + &warnings
+            draw(&wanted, whole.as_ref().unwrap_or(&wanted), fleet.inventory(), &report)
+                + &missing
+                + line_break
+                + &warnings
         })?;
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }
@@ -183,7 +198,7 @@ fn by_port(wanted: &Wanted) -> impl Iterator<Item = &Partition> {
     wanted.partitions.iter().filter(|partition| !partition.ports.is_empty())
 }
 
-fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
+fn draw(wanted: &Wanted, whole: &Wanted, inventory: &Inventory, report: &Report) -> String {
     let nodes: Vec<NodeName> = match &wanted.topology {
         Some(topology) => topology.nodes().to_vec(),
         None => inventory.nodes.keys().cloned().collect(),
@@ -191,7 +206,7 @@ fn draw(wanted: &Wanted, inventory: &Inventory, report: &Report) -> String {
     let mut text = too_busy(report).map(|busy| format!("{busy}\n")).unwrap_or_default();
     text += &format!(
         "{}{}\n\nmeasured RTT in ms, median of the worst address; ! = not OK\n",
-        in_force(wanted),
+        in_force_of(wanted, whole),
         outside(wanted)
     );
     let axes = Axis::of(&nodes, wanted.topology.as_ref());

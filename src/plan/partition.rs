@@ -142,6 +142,11 @@ impl Partition {
         Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
 
+    /// True for the partition of [`Wanted::in_force`](super::Wanted::in_force) before its start and between two turns.
+    pub fn is_inactive(&self) -> bool {
+        matches!(&self.shape, Shape::Sides { sides } if sides.is_empty())
+    }
+
     /// True if the partition cuts some or all packets from one node to another.
     pub fn cuts(&self, from: &NodeName, to: &NodeName) -> bool {
         self.shape.cuts(from, to)

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     super::{
         NodeFailure,
-        apply::left_behind,
+        apply::{left_behind, with_scheduled},
         counters,
         inventory_in_use::InventoryOrigin,
         overlays::{draw as draw_overlays, time},
-        partitions::draw as draw_partitions,
+        partitions::{Parted, draw as draw_partitions},
         render::{by_text, count, described, lines_of_nodes, table},
         routed,
     },
@@ -38,7 +38,7 @@ const NODES_WIDTH: usize = 24;
 /// `differ`: the nodes do not agree on the state in force.
 pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -> String {
     let Fleetwide { nodes, overlays, partitions, counters, missing, .. } = fleetwide;
-    let mut text = format!("{}\n\n{}", in_force(nodes), nodes_table(nodes));
+    let mut text = format!("{}\n\n{}", in_force(nodes, partitions), nodes_table(nodes));
     if !overlays.is_empty() {
         text += &format!("\n{}", draw_overlays(overlays));
     }
@@ -76,7 +76,7 @@ pub(super) fn draw(fleetwide: &Fleetwide, inventory: &Inventory, differ: bool) -
 }
 
 /// A sentence about the state in force on the nodes that have the newest document.
-fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
+fn in_force(nodes: &BTreeMap<NodeName, Node>, timed: &[Parted]) -> String {
     let statuses = || nodes.values().filter_map(|node| node.status.as_ref());
     let Some(newest) = statuses().max_by_key(|status| status.stamp.generation) else {
         return "no agent answers".to_owned();
@@ -88,16 +88,16 @@ fn in_force(nodes: &BTreeMap<NodeName, Node>) -> String {
     };
     let topology = newest.topology.as_ref().map(|name| format!("topology {name}"));
     let overlays = newest.overlays.iter().map(|overlay| format!("change {}", overlay.name));
-    let partitions = newest.partitions.iter().map(|partition| {
-        let note = if partition.is_on { "" } else { " (not now)" };
+    let is_ahead = |name: &str| timed.iter().any(|partition| partition.begins_later(name));
+    let (ahead, begun): (Vec<_>, Vec<_>) =
+        newest.partitions.iter().partition(|partition| !partition.is_on && is_ahead(&partition.name));
+    let partitions = begun.into_iter().map(|partition| {
+        let note = if partition.is_on { "" } else { " (now healed)" };
         format!("partition {}{note}", partition.name)
     });
-    let all: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
-    if all.is_empty() {
-        format!("nothing is in force on {on}")
-    } else {
-        format!("in force on {on}: {}", all.join(", "))
-    }
+    let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
+    let ahead: Vec<String> = ahead.into_iter().map(|partition| format!("partition {}", partition.name)).collect();
+    with_scheduled(&parts, &on, &ahead)
 }
 
 /// A table of the nodes.
