@@ -223,7 +223,7 @@ mod tests {
         assert_eq!(refused(|wanted| wanted.partitions[0].shape = one_way), "partition p: node n1 is on two sides");
         let ring = Shape::Ring { order: vec![side("n1"), side("n2")], reach: usize::MAX };
         let ring = refused(|wanted| wanted.partitions[0].shape = ring);
-        assert!(ring.contains("cuts nothing"), "{ring}");
+        assert!(ring.contains("so nothing is cut"), "{ring}");
         let twice = refused(|wanted| wanted.partitions.push(wanted.partitions[0].clone()));
         assert_eq!(twice, "two partitions or two changes have the name `p`");
         let twice = refused(|wanted| wanted.overlays.push(wanted.overlays[0].clone()));
