@@ -36,9 +36,9 @@ impl Shaping {
 pub struct LeafSpec {
     /// The parameters.
     pub profile: Profile,
-    /// For a leaf with memory, the lowest address of the group that shares the leaf.
+    /// For a leaf in which packets affect later packets, the lowest address of the group that shares the leaf.
     ///
-    /// `None`: the leaf has no memory, so all addresses with this profile share the leaf.
+    /// `None`: packets do not affect later packets, so all addresses with this profile share the leaf.
     pub shared_from: Option<IpAddr>,
 }
 
@@ -107,7 +107,8 @@ fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a
     }
 }
 
-/// Derives a different seed for each link. With the same seed, all links would lose packets at the same positions.
+/// Derives a different seed for each leaf: `to` is a peer or, with a rate per zone, a zone. With the same seed, all
+/// leaves would lose packets at the same positions.
 fn own_seed(seed: u64, from: &NodeName, to: &str) -> u64 {
     // Names contain no slash, so the text is unique.
     let digest = Sha256::digest(format!("{seed}/{from}/{to}"));

@@ -1,6 +1,6 @@
 //! Writes steps as `tc` commands with the same effect, for `plan --as-tc`.
 //!
-//! Tests compare the netlink messages of the kernel module with the messages of `tc` for these commands, byte for byte.
+//! Tests compare the netlink messages of `crate::kernel` with the messages of `tc` for these commands, byte for byte.
 
 use super::{
     Answer, ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, SAMPLE_GROUP, SAMPLE_LENGTH, Step, Traffic,

@@ -6,9 +6,9 @@
 //! comparison and repair.
 //!
 //! The rate of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and
-//! each further repair waits twice as long as the one before, 1 min at most. After 2 min without a repair the next
-//! repair does not wait. A repair may be refused before it writes, for example because the new interface has no
-//! address. The agent retries a refused repair at the next event and every second.
+//! each further repair waits twice as long as the one before, 1 min at most. More than 2 min without a repair reset the
+//! wait. A repair may be refused before it writes, for example because the new interface has no address. The agent
+//! retries a refused repair at the next event and every second.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -153,7 +153,7 @@ impl DriftWatch {
         self.seen.is_some_and(|seen| seen.index == index)
     }
 
-    /// True if the last comparison found drift.
+    /// True if a comparison has found drift, and no repair or later comparison has ended it.
     pub(super) fn differs(&self) -> bool {
         self.since.is_some()
     }
@@ -194,7 +194,7 @@ impl DriftWatch {
     pub(super) fn refused(&mut self, why: String, now: Now) {
         // Retries must not fill the log.
         if self.obstacle.as_ref() != Some(&why) {
-            warn!("Drift could not be repaired: {why}.");
+            warn!("Cannot compare or repair the interface: {why}.");
         }
         self.obstacle = Some(why);
         self.compare_at = Some(now.uptime + COMPARE_AGAIN);

@@ -5,8 +5,8 @@
 //!
 //! [`write`] replaces the file atomically. Before a commit writes to the kernel, the agent writes the journal with the
 //! transaction not done. At the confirmation, the agent writes the journal with the transaction done.
-//! The agent may therefore be killed at any time. The next agent rolls back a transaction that is not done, as all
-//! other nodes do.
+//! The agent may therefore be killed at any time. The next agent rolls back a transaction that is not done. The other
+//! nodes roll back this transaction too: the controller tells them, or their leases expire.
 
 use std::{
     collections::BTreeSet,
@@ -30,7 +30,8 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the format. The agent also reads journals of versions 1 to 3 without timed changes and partitions.
+/// The version of the format. The agent also reads a journal of version 1 to 3 that has no timed change and no
+/// partition.
 const VERSION: u32 = 4;
 
 /// A document and its timeline.
@@ -56,7 +57,7 @@ pub(crate) struct JournalRecord {
     pub(super) held: Held,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(super) transaction: Option<Recorded<Held>>,
-    /// Earlier transactions that all nodes have confirmed.
+    /// Earlier transactions that can no longer be rolled back.
     #[serde(default, rename = "superseded", skip_serializing_if = "Tickets::is_empty")]
     pub(super) finished: Tickets,
 }
@@ -98,7 +99,7 @@ impl JournalRecord {
         self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
     }
 
-    /// Converts the uptimes of another boot to uptimes of this boot, by the wall clock.
+    /// After a reboot: continues the timelines by the wall clock. The node then no longer waits for controllers.
     pub(super) fn in_boot(mut self, boot: &str, now: Now) -> Self {
         if self.boot == boot && !boot.is_empty() {
             return self;
@@ -125,7 +126,8 @@ struct Head {
     version: u32,
 }
 
-/// The error of an unusable journal or claim. The agent then exits and changes nothing.
+/// The error of an unusable journal or claim. An agent that starts then exits and changes nothing. A running agent
+/// refuses the change, or writes the journal again later.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file cannot be read.
@@ -138,7 +140,7 @@ pub enum JournalError {
     #[error("the journal {path} is invalid: {1}", path = .0.display())]
     Malformed(PathBuf, String),
     /// An older netemctl wrote the journal, in a format that this version cannot convert.
-    #[error("the journal {path} has version {1}, and this netemctl reads version {VERSION}", path = .0.display())]
+    #[error("the journal {path} has version {1}, in a format that this netemctl cannot read", path = .0.display())]
     Older(PathBuf, u32),
     /// A newer netemctl wrote the journal.
     #[error("the journal {path} has version {1}, and this netemctl reads versions up to {VERSION}", path = .0.display())]
@@ -190,8 +192,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<JournalRecord>, JournalError> {
 
 /// Replaces a journal atomically: after a crash the file is the old journal or the new one.
 ///
-/// The new file has a fixed name, unlike a file of the crate `tempfile`. A killed agent thus leaves at most one file,
-/// and the config check knows the name.
+/// The new file has a fixed name, unlike a file of the crate `tempfile`. A killed agent thus leaves at most one file.
+/// The config check refuses a config that uses this name for another file.
 pub(super) fn write(path: &Path, record: &JournalRecord) -> Result<(), JournalError> {
     let replace = |new: &Path| -> io::Result<()> {
         write_new(new, &encode(record)?)?;
@@ -264,7 +266,8 @@ fn decode(path: &Path, bytes: &[u8]) -> Result<JournalRecord, JournalError> {
     })
 }
 
-/// For fuzzing: checks that a valid journal is written as it was read, and converts to another boot.
+/// For fuzzing: checks that a valid journal, written and read again, is the same record, and that its use after a
+/// reboot does not panic.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn check(bytes: &[u8]) {
     let Ok(record) = decode(Path::new("journal"), bytes) else { return };

@@ -25,7 +25,7 @@ const UNFINISHED: usize = 8;
 
 /// The types that transactions carry.
 pub(crate) trait Payload {
-    /// The document that all nodes have.
+    /// The document that the nodes of a transaction share.
     type Document: Clone;
     /// The identity of a document.
     type Stamp: PartialEq;
@@ -39,7 +39,7 @@ pub(crate) trait Payload {
     /// The identity of a document.
     fn stamp(document: &Self::Document) -> Self::Stamp;
 
-    /// True if `document` is for all nodes of `other`.
+    /// True if every node of `other` is also a node of `document`.
     fn is_on_all_of(document: &Self::Document, other: &Self::Document) -> bool;
 }
 
@@ -49,7 +49,7 @@ pub(crate) struct Transactions<P: Payload> {
     /// The node's document.
     held: P::Document,
     phase: Phase<P::Document, P::Prepared, P::Ready, P::Answer>,
-    /// Transactions that all nodes have confirmed.
+    /// Transactions that can no longer be rolled back.
     finished: Tickets,
     /// Transactions that this node has cancelled or rolled back. A late message must not start them again.
     rolled_back: Tickets,
@@ -91,8 +91,8 @@ pub(crate) struct RollbackPoint<D> {
     pub(crate) ticket: Ticket,
     /// The document before this transaction.
     pub(crate) before: D,
-    /// Until this uptime, the node refuses changes that leave out nodes of this transaction, because the controller may
-    /// still roll back. After the transaction is finished, the node no longer refuses these changes.
+    /// The node refuses a change that leaves out nodes of this transaction, because the controller may still roll this
+    /// transaction back. The refusal ends at this uptime, or earlier if the transaction is finished.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(crate) until: Duration,
     /// True if the controller has asked to roll back. The node rolls back once no transaction lies on top.
@@ -111,7 +111,7 @@ pub(crate) struct Record<D> {
     pub(crate) held: D,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(crate) transaction: Option<Recorded<D>>,
-    /// Transactions that all nodes have confirmed.
+    /// Transactions that can no longer be rolled back.
     pub(crate) finished: Tickets,
 }
 
@@ -160,8 +160,8 @@ impl Tickets {
 
 /// An input of [`Transactions::step`].
 pub(crate) enum Event<P: Payload> {
-    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the change is for all
-    /// nodes of the node's document, or the node no longer waits for the controller of the last change.
+    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the new
+    /// document has every node of the present document, or `until` of the last change has passed.
     Prepare { ticket: Ticket, base: P::Stamp, on_all: bool },
     /// The change is possible and stays prepared until the given uptime.
     Checked(Ticket, Duration, P::Prepared),
@@ -206,7 +206,7 @@ pub(crate) enum Effect<P: Payload> {
     RollBack(Option<P::Ready>),
     /// Write to the journal that the change is to be rolled back, and reply that another change lies on top.
     Covered,
-    /// Reply that the change is kept: all nodes have confirmed it, or a change on top of it.
+    /// Reply that the change is kept, because it can no longer be rolled back.
     Kept,
 }
 
@@ -296,8 +296,8 @@ impl<P: Payload> Transactions<P> {
             (phase, Event::Prepare { base, .. }) if base != P::stamp(&self.held) => {
                 (phase, Err(Refusal::AnotherDocument))
             }
-            // A rollback of the last change would then fail. The new change would lie on top of the last change here,
-            // but not on the nodes that the new change leaves out.
+            // Refused, because the last change could then no longer be rolled back on all nodes: the new change would
+            // lie on top of the last change on this node, but not on the nodes that the new change leaves out.
             (phase, Event::Prepare { on_all: false, .. }) if phase.last().is_some() => {
                 (phase, Err(Refusal::Unfinished))
             }
@@ -404,8 +404,8 @@ impl<P: Payload> Transactions<P> {
         outcome
     }
 
-    /// Finishes a transaction and the transactions below it. Does nothing if the transaction leaves out nodes of a
-    /// transaction below: this node cannot know whether those nodes have confirmed the transaction below.
+    /// Finishes a transaction and the transactions below it. Does nothing if a transaction below has a node that this
+    /// transaction leaves out, because that node may not have confirmed the transaction below.
     fn finish(&mut self, phase: &mut PhaseOf<P>, ticket: &Ticket) {
         let (mut document, mut last) = match phase {
             Phase::AtRest(last) | Phase::Prepared { last, .. } => (&self.held, last),
@@ -470,7 +470,7 @@ impl<P: Payload> Transactions<P> {
 
     /// The uptime until which the node refuses changes that leave out nodes of the last change.
     ///
-    /// `None`: the last change can no longer be rolled back.
+    /// `None`: no confirmed change can be rolled back.
     pub(crate) fn unfinished(&self) -> Option<Duration> {
         self.phase.last().map(|last| last.until)
     }

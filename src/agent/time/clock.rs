@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::plan::Moment;
 
-/// Duration of a reading of both clocks from which the reading is retried.
+/// A reading of both clocks that takes this long or longer is retried.
 const SLOW_READING: Duration = Duration::from_micros(100);
 
 /// Largest number of retries. If all readings are slow, the fastest of them is used.
@@ -64,7 +64,8 @@ impl Now {
         Self { wall: self.wall.on_clock_behind_by(ahead), ..self }
     }
 
-    /// The wall clock at an uptime, if nobody has set the wall clock since this reading.
+    /// The wall clock at an uptime, if nobody has set the wall clock since this reading. An uptime before this reading
+    /// gives the wall clock of this reading.
     pub(crate) fn wall_at(self, uptime: Duration) -> Moment {
         self.wall.after(uptime.saturating_sub(self.uptime))
     }
