@@ -63,7 +63,7 @@ const GRACE: Duration = Duration::from_secs(2);
 /// once.
 const COLLECT: Duration = Duration::from_millis(50);
 
-/// Shortest interval between two ticks. The fastest `--flap` with the largest `--spread` changes every 5 ms.
+/// Shortest time from a tick to the next deadline. The fastest `--flap` with the largest `--spread` changes every 5 ms.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Time before a timed change at which the agent computes the change.
@@ -87,7 +87,7 @@ pub enum ServeError {
     /// The socket cannot be created.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
-    /// The keeper's folder cannot be removed.
+    /// The folder of a keeper, an agent that ssh started, cannot be removed.
     #[error("cannot remove {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
     /// The agent cannot give the group access to the socket.
@@ -115,7 +115,7 @@ type Shared<K> = Arc<Served<K>>;
 /// The node, and the state that its requests share.
 struct Served<K> {
     node: Mutex<Node<K>>,
-    /// The signal after each request. A request may change the next deadline.
+    /// The signal after a request that may have changed the next deadline.
     requested: Notify,
     measurements: Arc<Semaphore>,
 }
@@ -158,7 +158,7 @@ pub async fn serve<K: Kernel + 'static>(
     shutdown.await;
     service_manager.stopping();
     stop.cancel();
-    // After `GRACE`, unfinished requests are dropped together with their connections.
+    // The agent waits at most `GRACE` for unfinished requests.
     drop(tokio::time::timeout(GRACE, async { while receptions.join_next().await.is_some() {} }).await);
     ticking.abort();
     if let Err(error) = on_node(&node, Node::end).await {
@@ -168,7 +168,9 @@ pub async fn serve<K: Kernel + 'static>(
     Ok(())
 }
 
-/// Accepts and closes the connections by which other agents look up the owner of the interface.
+/// Accepts connections of other agents and closes them at once.
+///
+/// By connecting, another agent learns which process has claimed the interface. The connection carries no data.
 async fn accept_and_close(claim: UnixListener) {
     loop {
         drop(claim.accept().await);
@@ -221,7 +223,8 @@ async fn only_reads(request: Request, next: Next) -> Result<Response, ApiError> 
     Ok(next.run(request).await)
 }
 
-/// Runs [`Node::tick`] at each deadline, after each request, and after events from the kernel.
+/// Runs [`Node::tick`] at each deadline, after requests that may have changed the next deadline, and after events from
+/// the kernel.
 async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, alarm: Alarm) {
     let mut at = Duration::ZERO;
     let mut events: Option<EventWaiter> = None;
@@ -258,7 +261,7 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
                 Duration::ZERO
             }
             Err(error) => {
-                warn!(%error, "A timed change, a rollback or the removal of drained classes failed; retrying.");
+                warn!(%error, "A timed change, a rollback or the removal of unused classes failed; retrying.");
                 now + RETRY
             }
         };
@@ -344,7 +347,8 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // The node stays usable after a panic: every change is either checked against the kernel or rolled back.
+        // A panic with the lock held is not fatal. An unconfirmed change is rolled back when its lease ends, and a
+        // confirmed change is compared with the kernel.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
         // The work gets the time after the lock, not the time of the request.
         work(&mut node, Now::read())

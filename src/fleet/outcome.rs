@@ -61,7 +61,7 @@ pub struct Outcome {
     pub caught_up: BTreeSet<NodeName>,
     /// True if another controller committed a second change before all nodes had confirmed this change.
     pub superseded: bool,
-    /// The partitions that the change ended. The packets that a partition cut are summed over all nodes.
+    /// The partitions that the change ended, each with the number of its dropped packets on all nodes together.
     pub ended: Vec<PartitionEnded>,
     /// Problems that the change does not solve, such as an interface that is down.
     pub warnings: BTreeMap<NodeName, Vec<String>>,
@@ -102,7 +102,7 @@ impl FleetOnset {
     }
 }
 
-/// The partitions that ended. The packets that a partition cut are summed over all nodes.
+/// The partitions that ended, each with the number of its dropped packets on all nodes together.
 pub(super) fn ended(committed: &BTreeMap<NodeName, Committed>) -> Vec<PartitionEnded> {
     let mut all: BTreeMap<&str, PartitionEnded> = BTreeMap::new();
     for ended in committed.values().flat_map(|committed| &committed.ended) {

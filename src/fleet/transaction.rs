@@ -39,7 +39,7 @@ const RETRIES: RetryPolicy = RetryPolicy {
     conflict: Duration::ZERO,
 };
 
-/// The time limit of calls that only speed up a step that nodes take by themselves later.
+/// The time limit of optional calls. Without these calls, nodes take the same step by themselves, but later.
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// Retries of the last call, which tells the nodes that all nodes have confirmed.
@@ -206,7 +206,8 @@ impl Fleet {
         answers.into_iter().chain(of_others).collect()
     }
 
-    /// Reads the newest document. If there are `participants`, their edit must be able to build on this document.
+    /// Reads the newest document. With `participants`, checks that an edit on these nodes can start from this document.
+    /// Without, checks that the document still has its stamp.
     async fn snapshot(
         &self,
         stamps: BTreeMap<NodeName, Stamp>,
@@ -226,10 +227,11 @@ impl Fleet {
 
     /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already.
     ///
-    /// True if another controller has committed a second change on top.
+    /// True if the nodes refuse a rollback, because another controller has committed a second change on top.
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
         let confirm = |by_all: bool| move |_: &NodeName| Confirm { ticket: ticket.clone(), by_all };
-        // All attempts end within a third of `within`. So no node rolls back meanwhile, even after a slow commit.
+        // The last attempt starts within a sixth of `within`, and takes at most another sixth. So no lease ends
+        // meanwhile, even if the nodes committed up to two thirds of `within` ago.
         let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..RETRIES };
         let answers = self.retry(policy, &confirm(false)).await;
         let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {

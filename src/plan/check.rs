@@ -13,7 +13,7 @@ use crate::topology::{LinkChange, NodeName, hostlist};
 /// The allowed durations of overlays and partitions.
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
-/// The shortest turn of a [`Flap`]: its `down` or `up`.
+/// The smallest `down` or `up` of a [`Flap`], before its spread. The largest spread halves this time.
 ///
 /// An agent needs about 10 ms to write the filters of a large partition.
 pub const MIN_FLAP_TIME: Duration = Duration::from_millis(10);
@@ -45,7 +45,7 @@ pub enum DocumentError {
     #[error("two partitions or two changes have the name `{0}`")]
     Twice(String),
     /// A partition has no side, or a side without nodes.
-    #[error("`{0}` has a side without a node")]
+    #[error("`{0}` has no side, or a side without a node")]
     EmptySide(String),
     /// A duration is too short or too long.
     #[error("`{0}` lasts {1:?}; durations are between 1 ms and 365 days")]
@@ -90,7 +90,7 @@ impl Wanted {
         if !unknown.is_empty() {
             return Err(DocumentError::UnknownNodes(unknown.into_iter().collect()));
         }
-        // Missing nodes need not be in the inventory: a node without a known location can be left out.
+        // The nodes in `missing` need not be in the inventory: a change can leave out a node without a known location.
         if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
             return Err(DocumentError::LeftOut(self.missing.iter().cloned().collect()));
         }
@@ -217,8 +217,8 @@ mod tests {
         let of_sides =
             |sides: Vec<BTreeSet<NodeName>>| refused(|wanted| wanted.partitions[0].shape = Shape::Sides { sides });
         assert_eq!(of_sides(vec![side("n9")]), "partition p: there is no node n9");
-        assert_eq!(of_sides(vec![]), "`p` has a side without a node");
-        assert_eq!(of_sides(vec![side("n1"), [].into()]), "`p` has a side without a node");
+        assert_eq!(of_sides(vec![]), "`p` has no side, or a side without a node");
+        assert_eq!(of_sides(vec![side("n1"), [].into()]), "`p` has no side, or a side without a node");
         let one_way = Shape::OneWay { from: side("n1"), to: side("n1") };
         assert_eq!(refused(|wanted| wanted.partitions[0].shape = one_way), "partition p: node n1 is on two sides");
         let ring = Shape::Ring { order: vec![side("n1"), side("n2")], reach: usize::MAX };

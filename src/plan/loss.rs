@@ -1,4 +1,6 @@
 //! Adds the losses of partial partitions to the losses of links.
+//!
+//! A partial partition (`partition --loss`) drops a share of the packets instead of all packets.
 
 use thiserror::Error;
 

@@ -239,7 +239,7 @@ fn set_shows_what_each_change_is_laid_over_or_reports_a_kernel_that_cannot_shape
     // The last column is the remaining time, which differs between runs.
     let overlays: Vec<_> = table.filter_map(|line| line.rsplit_once("  ")).map(|(line, _)| line.trim_end()).collect();
     insta::assert_snapshot!(overlays.join("\n"), @r#"
-    CHANGE       LINKS    SAYS            OVER
+    CHANGE       LINKS    PARAMETERS      REPLACES
     Z1:Z3:delay  Z1 ↔ Z3  delay = "60ms"  the LAN
     storm        n7 → *   delay = "10ms"  different links
     n1:n7:delay  n1 ↔ n7  delay = "5ms"   different links

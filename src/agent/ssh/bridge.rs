@@ -1,6 +1,7 @@
 //! `netemctl agent --stdio`: connects the stdin and stdout of an ssh session to the socket of an agent.
 //!
-//! This agent is the host's installed agent, or else a keeper. The bridge starts a keeper if none runs.
+//! If the host has a configuration, this agent is the agent of that configuration. Otherwise, this agent is a keeper: a
+//! temporary agent, which exits when nothing is in force. If no agent runs, the bridge starts it.
 
 use std::{
     fs::{self, File},
@@ -58,7 +59,7 @@ pub struct BridgeOptions {
 /// The reason why the bridge cannot connect.
 #[derive(Debug, Error)]
 pub enum BridgeError {
-    /// The host has no configuration, and the caller gave no node.
+    /// The host has no configuration, the caller gave no node, and the host name is not a valid node name.
     #[error("this host has no {0}, so --node must say which node it is")]
     Unconfigured(PathBuf),
     /// The host's configuration is invalid.
@@ -160,7 +161,7 @@ fn only_interface_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfN
     fitting.next().filter(|_| fitting.next().is_none())?.name.parse().ok()
 }
 
-/// Refuses an interface that carries the caller's connection, itself or through an interface above it.
+/// Refuses an interface if the caller's connection uses it, or uses a VLAN, bridge or bond on top of it.
 fn check_connection(options: &BridgeOptions, kernel: &mut impl Kernel) -> Result<(), BridgeError> {
     let via = options.connection.as_deref().and_then(Via::of_ssh_connection);
     let Some(own) = via.and_then(|via| via.local_address()) else { return Ok(()) };
@@ -211,7 +212,8 @@ fn host_name() -> Option<NodeName> {
 /// Writes the keeper's configuration, and ends a keeper that runs with another configuration.
 ///
 /// Configurations differ if, for example, the interface or the protocol differs. The next keeper continues from the
-/// journal of the keeper that ends. A caller that makes no change uses the running keeper, if possible.
+/// journal of the keeper that ends. A caller that makes no change, or gives no node, uses the running keeper, if
+/// possible.
 fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = if_exists(fs::read_to_string(folder.config())).map_err(unusable)?;

@@ -55,7 +55,10 @@ impl EventWaiter {
     }
 }
 
-#[expect(deprecated, reason = "its replacement is unsafe for types that do not own their descriptor")]
+#[expect(
+    deprecated,
+    reason = "its replacement is an unsafe function; an OwnedFd owns its descriptor, so this function is sound"
+)]
 fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     AsyncFd::with_interest(descriptor, Interest::READABLE)
 }

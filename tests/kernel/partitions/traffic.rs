@@ -158,8 +158,9 @@ impl<'a> Traffic<'a> {
             &pairs_with(|measured| measured["rtts_ns"] != Value::Array(Vec::new())),
             come_back,
         );
-        let wrong: Vec<_> =
-            pairs.iter().filter(|pair| !["right", "off", "busy"].map(Value::from).contains(&pair["verdict"])).collect();
+        // A busy machine cannot judge delays. Whether packets arrive is asserted above.
+        let judged = ["right", "off", "busy", "not-judged"].map(Value::from);
+        let wrong: Vec<_> = pairs.iter().filter(|pair| !judged.contains(&pair["verdict"])).collect();
         assert!(wrong.is_empty(), "{form}: wrong verdicts of verify: {wrong:?}");
     }
 

@@ -40,7 +40,7 @@ fn a_one_way_cut_that_leaks_is_reported_although_no_answer_comes_back() {
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
     delete_filter("n9", "ingress");
     assert_eq!(verdicts(&lab, 4), ["leaks", "right"]);
-    assert!(lab.netemctl("status").expect(4).stdout.contains("n9: drifts"));
+    assert!(lab.netemctl("status").expect(4).stdout.contains("n9: drift since"));
 }
 
 #[test]
