@@ -75,7 +75,7 @@ pub struct Node<K> {
     /// Set while the kernel may differ from the document: after a start from the journal, or after a failed rollback.
     /// The value is a document that names the node's interface.
     unreconciled: Option<Wanted>,
-    /// The need for an agent. A keeper exits when the node no longer needs an agent.
+    /// The need for an agent. A keeper, an agent that ssh started, exits when the need ends.
     need: watch::Sender<Need>,
     /// The recovery from the journal, for the status.
     recovered: Option<Recovered>,
@@ -119,7 +119,8 @@ struct Ready {
     at: Duration,
     absent: Absent,
     staged: Staged,
-    /// The delay of the request after the commit time; `None`: too short to show that the clocks differ.
+    /// How long after the commit time the request arrived. `None`: in time, or too little late to show that the clocks
+    /// differ.
     told_late: Option<Duration>,
 }
 
@@ -129,7 +130,8 @@ impl<K: Kernel> Node<K> {
     /// Claims the journal and the interfaces. Writes neither to the kernel nor to the journal.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
-        // Without a sandbox the agent refuses changes, but it still ends timed changes.
+        // No scratch namespace works. The agent still starts, to end timed changes. With this value each dry run fails,
+        // so the agent refuses changes.
         let sandbox = match ScratchNamespace::find() {
             Ok(sandbox) => {
                 info!("Dry runs use {sandbox}.");
@@ -326,7 +328,7 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         if self.is_interface_replaced()? {
-            // The state was deleted with the interface. A repair or the next change writes to the new interface.
+            // The interface with this name does not have the state. A repair or the next change writes to it.
             self.set_absent(absent);
             return Ok(());
         }
@@ -415,7 +417,7 @@ impl<K: Kernel> Node<K> {
     pub fn status(&mut self, now: Now) -> Result<NodeStatus, ApiError> {
         // Writes the changes that are due, so that the status does not report them as drift.
         if let Err(error) = self.expire(now).and_then(|()| self.apply_timeline(now)) {
-            warn!(%error, "A timed change could not be written.");
+            warn!(%error, "A rollback or a timed change could not be written.");
         }
         let look = self.look(now)?;
         let journal_behind = self.journal_error.as_ref().map(|(why, _)| why.clone());
@@ -439,7 +441,7 @@ impl<K: Kernel> Node<K> {
         (self.absent, self.precomputed) = (absent, None);
     }
 
-    /// Computes the change to the document without `absent`.
+    /// Computes the steps that bring the kernel to the document without its absent parts.
     ///
     /// If a timed change begins, the guard checks the interface again.
     fn stage_without(&mut self, absent: &Absent) -> Result<Staged, ApiError> {
@@ -475,8 +477,8 @@ impl<K: Kernel> Node<K> {
             Refusal::NotInForce => "that change is not in force here; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
             Refusal::Unfinished => {
-                "the last change may still be rolled back, and this change leaves out nodes that have it; try again in a \
-                 moment"
+                "the last change may still be rolled back, and this change leaves out some of its nodes; try again \
+                 in a moment"
                     .to_owned()
             }
         };

@@ -20,7 +20,7 @@ pub(crate) enum Stage<N> {
     Finish,
     /// Cancel the change or roll it back.
     Rollback {
-        /// The nodes that may have been told to keep the change.
+        /// The nodes that may have confirmed the change: they answered yes, or did not answer.
         told: BTreeSet<N>,
     },
 }
@@ -68,7 +68,8 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
             let told = heard.iter().filter(|(_, heard)| may_keep(heard)).map(|(node, _)| node.clone());
             Next::Ask(Stage::Rollback { told: told.collect() })
         }
-        // `Kept` from one node: all nodes have confirmed another change on top, so all nodes have this change as well.
+        // `Kept` from one node: all nodes have confirmed a change on top, so all nodes have this change as well. If all
+        // nodes had confirmed this change itself, there would be no rollback.
         Stage::Rollback { .. } if heard.values().any(|heard| *heard == Heard::Kept) => {
             Next::Succeeded { superseded: true }
         }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{ClassMinor, Cut, Profile};
 use crate::topology::LossModel;
 
-/// The tolerance in standard deviations. Random losses exceed the tolerance once in 30,000 counts.
+/// The tolerance in standard deviations. If many losses are expected, random losses exceed the tolerance about once in
+/// 30,000 counts. If one loss is expected, about once in 2,000.
 const SIGMAS: f64 = 4.0;
 
 /// A number of packets and the number of their bytes.
@@ -34,7 +35,8 @@ impl Add for Tally {
 impl Sub for Tally {
     type Output = Self;
 
-    /// The packets and bytes since an earlier count. Returns 0 if the kernel has restarted the counter.
+    /// The packets and bytes since an earlier count. Returns 0 if the counter is below the earlier count,
+    /// because the kernel has restarted the counter.
     fn sub(self, earlier: Self) -> Self {
         Self { packets: self.packets.saturating_sub(earlier.packets), bytes: self.bytes.saturating_sub(earlier.bytes) }
     }

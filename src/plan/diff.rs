@@ -2,7 +2,8 @@
 //!
 //! The order is make-before-break: new cuts, removal of inactive chains, new classes and in-place changes, a new chain,
 //! one flip, then the removal of other unused objects. So an address with a delay before and after the change is never
-//! without a delay. The agent removes a class with packets later, when the packets have left.
+//! without a delay. The agent removes a class with packets later, when the packets have left. A change that clears the
+//! interface does not wait for these packets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -23,14 +24,15 @@ use super::{
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// The steps in order. An empty list means that the kernel has the wanted state.
+    /// The steps in order. An empty list means that the kernel has the wanted state, or that foreign objects prevent it
+    /// ([`diff_beside_foreign`]).
     pub steps: Vec<Step>,
     /// Unused classes that may still hold packets. The agent removes these classes when they are empty.
     pub draining: BTreeSet<ClassMinor>,
 }
 
 impl Change {
-    /// True if the kernel has the wanted state. Unused classes may remain.
+    /// True if no steps remain except the removal of unused classes.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))
     }
@@ -42,11 +44,11 @@ pub enum Blocked {
     /// The interface has foreign objects.
     #[error("it has objects of other programs: {}; remove them on the node: {}", list(.0), commands(.0))]
     Foreign(Vec<ForeignObject>),
-    /// The links of the node need more profiles than the limit of a node.
-    #[error("its links have {0} different profiles; the limit of a node is {MAX_PROFILES}")]
+    /// The links of the node need more leaves than the limit of a node.
+    #[error("its links need {0} different netem qdiscs; the limit of a node is {MAX_PROFILES}")]
     TooManyProfiles(usize),
     /// Draining classes still occupy the class numbers that new classes need.
-    #[error("no class number is free: {0} classes still hold packets; retry when they are empty")]
+    #[error("no class number is free: {0} unused classes are not yet removed; retry in a moment")]
     NoClassLeft(usize),
 }
 
@@ -71,7 +73,8 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
-        // Our root is missing, and netemctl adds nothing beside foreign objects. So the steps only remove ingress cuts.
+        // Our root is missing, and netemctl takes no interface with foreign objects. Cuts at egress are gone with the
+        // root, so only cuts at ingress are left to remove.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
             Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
         }
@@ -219,7 +222,8 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
         if classes.contains_key(spec) {
             continue;
         }
-        // An in-place change keeps the distribution tables of the leaf, so other tables need a new leaf.
+        // A change in place cannot change the distribution table or the origin of the seed. The mark stands for both,
+        // so another mark needs a new leaf.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
         let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|route| route.class);
         let same =
@@ -228,7 +232,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
             carrying.remove(&class);
             idle.remove(&class);
             let from = leaf_specs[&class].profile;
-            // An idle leaf that served other addresses may already have this profile. No step is then necessary.
+            // An idle leaf of another address group may already have this profile. No step is then necessary.
             steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {

@@ -1,12 +1,12 @@
 //! Defines the numbers of netemctl's objects in the kernel: handles, classes, chains and priorities.
 //!
 //! The planner, the encoders, the decoders and the `tc` texts use these numbers. The layout shows the objects of one
-//! interface. The numbers 1 to 5, 10, 11 and 100 at filters are priorities:
+//! interface. A number before a filter is its priority, and 10 and 11 are also the numbers of the two chains:
 //!
 //! ```text
 //! root htb 4e7e: default 1
 //! ├─ class 4e7e:1              undelayed: ARP, ND, hosts outside the topology
-//! ├─ class 4e7e:2 ─ netem 2:   one class and one leaf per distinct profile
+//! ├─ class 4e7e:2 ─ netem 2:   one class and one leaf per distinct leaf specification
 //! ├─ filters, chain 0          1 ND → 4e7e:1 · 2, 3 cuts: drop · 4, 5 refusals: sample, drop · 100 goto chain 10 or 11
 //! └─ filters, chain 10 or 11   10, 11 address → class
 //! clsact, ingress              1 ND passes · 2, 3 cuts: drop
@@ -59,7 +59,7 @@ pub(crate) const CLASS_RATE: u64 = 12_500_000_000;
 /// The number of bytes that a class sends before the next class may send.
 pub(crate) const QUANTUM: u32 = 60_000;
 
-/// The burst of a class with the default mark, in bytes: `10mb`.
+/// The burst of a class in bytes (`10mb`), without the offset that a [`LeafMark`](super::leaf_mark::LeafMark) adds.
 ///
 /// Without a burst, the class waits for a timer after each packet, before the next packet may leave. The counter
 /// `overlimits` of `tc -s class show` counts these waits.

@@ -1,7 +1,7 @@
 //! [`Connections`] keeps the connections of one listener and limits their number and times.
 //!
-//! Limits apply to the number of connections, and to the time for each handshake, header, body and reply. A new
-//! connection above the limit replaces the connection whose client the agent has waited for longest. Many silent
+//! Limits apply to the number of connections, and to the time for each handshake, header, body and reply. Above
+//! the limit, a new connection replaces the connection that has waited longest for its client. Many silent
 //! clients thus replace each other, and active clients are served. The agent never aborts a request that it works on.
 
 use std::{
@@ -76,7 +76,7 @@ struct Shared {
     room: Semaphore,
 }
 
-/// Bytes per permit of the semaphore. The number of permits has only 32 bits.
+/// Bytes per permit of the semaphore. One acquisition takes at most `u32::MAX` permits.
 const UNIT: usize = 1024;
 
 #[derive(Default)]
@@ -90,7 +90,8 @@ struct Entry {
     end: CancellationToken,
 }
 
-/// One connection. The connection counts towards the limit until this value is dropped.
+/// One connection. The connection counts towards the limit until this value is dropped, or a new connection replaces
+/// it.
 pub(super) struct Client {
     number: u64,
     all: Connections,
