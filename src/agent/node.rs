@@ -49,7 +49,7 @@ use crate::{
 /// Interval between checks whether unused classes have drained.
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
-/// The need of a node for a running agent while no client is connected.
+/// What a node needs while no client is connected: a running agent, the agent's journal, or nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
     /// The process must run: it has work to do or to retry, answers rejected packets, or has no journal for its state.
@@ -73,9 +73,10 @@ pub struct Node<K> {
     /// The next timed change, already computed.
     precomputed: Option<(Absent, Staged)>,
     /// Set while the kernel may differ from the document: after a start from the journal, or after a failed rollback.
-    /// The value is a document that names the node's interface.
+    /// The value is the document that names the node's interface. The node's own document may be clear, and then names
+    /// none.
     unreconciled: Option<Wanted>,
-    /// The need for an agent. A keeper, an agent that ssh started, exits when the need ends.
+    /// The need for an agent. An agent that ssh started (a keeper) exits when the need is no longer [`Need::Process`].
     need: watch::Sender<Need>,
     /// The recovery from the journal, for the status.
     recovered: Option<Recovered>,
@@ -119,8 +120,8 @@ struct Ready {
     at: Duration,
     absent: Absent,
     staged: Staged,
-    /// How long after the commit time the request arrived. `None`: in time, or too little late to show that the clocks
-    /// differ.
+    /// How long after the commit time the request arrived. `None`: the request was in time, or so little late that the
+    /// delay does not prove a difference of the clocks.
     told_late: Option<Duration>,
 }
 
@@ -130,14 +131,14 @@ impl<K: Kernel> Node<K> {
     /// Claims the journal and the interfaces. Writes neither to the kernel nor to the journal.
     pub fn open(config: Config, kernel: K, now: Now) -> Result<Self, JournalError> {
         let claim = Claim::of_journal(&config)?.and_interfaces(&config)?;
-        // No scratch namespace works. The agent still starts, to end timed changes. With this value each dry run fails,
-        // so the agent refuses changes.
         let sandbox = match ScratchNamespace::find() {
             Ok(sandbox) => {
                 info!("Dry runs use {sandbox}.");
                 sandbox
             }
             Err(error) => {
+                // The agent still starts, to end timed changes. `InUserNamespace` makes each dry run fail, so the agent
+                // refuses changes.
                 warn!("{}.", no_namespace(&error));
                 ScratchNamespace::InUserNamespace
             }
@@ -167,7 +168,8 @@ impl<K: Kernel> Node<K> {
         let after_reboot = !record.boot.is_empty() && !node.boot.is_empty() && record.boot != node.boot;
         let record = record.in_boot(&node.boot, now);
         let interrupted = record.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
-        // If the document before the change is clear, the document of the change names the interface.
+        // The document before an interrupted change names the interface. If that document is clear, it names none, so
+        // the document of the change does.
         let names_interface = match &record.transaction {
             Some(Recorded { is_done: false, before, .. }) if !before.document.is_clear() => before.document.clone(),
             _ => record.held.document.clone(),
@@ -250,7 +252,7 @@ impl<K: Kernel> Node<K> {
         ];
         let parts = parts.into_iter().flatten().collect::<Vec<_>>().join(", ");
         let parts = if parts.is_empty() { "nothing is in force" } else { &parts };
-        let unreconciled = if self.unreconciled.is_some() { "; the kernel does not have it yet" } else { "" };
+        let unreconciled = if self.unreconciled.is_some() { "; not yet compared with the kernel" } else { "" };
         format!("generation {}: {parts}{unreconciled}", self.held().document.generation)
     }
 
@@ -328,7 +330,8 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         if self.is_interface_replaced()? {
-            // The interface with this name does not have the state. A repair or the next change writes to it.
+            // A new interface has the name. It has none of the state, so there is nothing to change. A repair or the
+            // next change writes the whole state.
             self.set_absent(absent);
             return Ok(());
         }
@@ -408,7 +411,7 @@ impl<K: Kernel> Node<K> {
         match strangers.find(|target| !networks().any(|network| network.contains(**target))) {
             None => Ok(()),
             Some(target) => Err(ErrorCode::Refused.error(format!(
-                "{target} is not measured: no node has this address, and no allowed interface leads there"
+                "{target} is not measured: no node has this address, and it is in no network of an allowed interface"
             ))),
         }
     }
@@ -477,8 +480,8 @@ impl<K: Kernel> Node<K> {
             Refusal::NotInForce => "that change is not in force here; start again".to_owned(),
             Refusal::Covered => "another controller has committed a change on top of this one".to_owned(),
             Refusal::Unfinished => {
-                "the last change may still be rolled back, and this change leaves out some of its nodes; try again \
-                 in a moment"
+                "the last change may still be rolled back, and this change does not include all of its nodes; try \
+                 again in a moment"
                     .to_owned()
             }
         };

@@ -84,7 +84,7 @@ pub struct AddressDefaults {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("`{text}` is no agent address: {reason}")]
 pub struct AddressError {
-    /// The text that is not a valid address.
+    /// The text that was parsed: an address, or only a host, a user or a path.
     text: String,
     /// The range of the wrong bytes in the text.
     pub span: Range<usize>,
@@ -259,7 +259,8 @@ fn parse_socket(path: &str) -> Result<AgentAddress, Wrong> {
     Ok(AgentAddress::Unix(path.into()))
 }
 
-/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if a port follows or if the text has a scheme (`is_complete`).
+/// Parses `HOST[:PORT]`. An IPv6 address needs brackets if a port follows, or if the whole address has a
+/// scheme (`is_complete`).
 fn parse_authority(text: &str, transport: TransportKind, is_complete: bool) -> Result<(String, Option<u16>), Wrong> {
     let is_bare_v6 = text.parse::<Ipv6Addr>().is_ok();
     if is_bare_v6 && is_complete {

@@ -25,17 +25,17 @@ use crate::agent::Config;
 /// Pause after an accept that failed, for example because no file descriptor was free.
 const PAUSE: Duration = Duration::from_millis(200);
 
-/// One listener, with its own limits.
+/// One listener. Each listener counts its own connections.
 pub(super) struct Listener {
     socket: Socket,
     pub(super) connections: Connections,
 }
 
 enum Socket {
-    /// The inode tells the agent's own socket file from a file of the same name that replaced it.
     Unix {
         listener: UnixListener,
         path: PathBuf,
+        /// The inode of the agent's socket file. If the path has another inode, another process has replaced the file.
         inode: u64,
     },
     Tcp {
@@ -47,7 +47,7 @@ enum Socket {
 /// An accepted connection.
 pub(super) enum Accepted {
     Unix(UnixStream),
-    /// A port without `tls` is on the loopback.
+    /// `tls` is `None` only for a port on the loopback.
     Tcp {
         stream: TcpStream,
         peer: SocketAddr,

@@ -2,8 +2,8 @@
 //!
 //! Without `NOTIFY_SOCKET` the agent sends no notification.
 //!
-//! The agent does not use the crate `sd-notify`. Its socket blocks, so a service manager that does not read would block
-//! the agent.
+//! The agent does not use the crate `sd-notify`, because the socket of that crate blocks. A service manager that does
+//! not read would block the agent.
 
 use std::{
     env, io,
@@ -102,12 +102,13 @@ impl Heartbeat {
         &self.in_force
     }
 
-    /// The uptime of the next watchdog message; `None`: the service manager has no watchdog.
+    /// The uptime of the next watchdog message; `None`: there is no watchdog, or nothing has been sent yet.
     pub(super) fn due(&self) -> Option<Duration> {
         Some(self.last? + self.service_manager.watchdog? / BEATS)
     }
 
-    /// Sends the messages that are due. The caller has locked the node before: a stuck agent must send nothing.
+    /// Sends the messages that are due. The caller has had the lock of the node before. A stuck agent does not get this
+    /// lock, so it sends no message, and the service manager restarts it.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {
             self.service_manager.tell(&format!("STATUS={in_force}"));
