@@ -17,10 +17,12 @@ pub(super) struct Exchange {
 }
 
 impl Exchange {
-    /// The nanoseconds by which the node's clock is ahead of this machine's clock; 0: both clocks may agree.
+    /// The nanoseconds by which the node's clock is ahead of this machine's clock; 0: both clocks may agree, or a clock
+    /// was set during the call.
     ///
-    /// The node reads its clock after the request is sent, and again before the answer arrives. The two readings give
-    /// an upper and a lower bound of the offset. If 0 is outside the bounds, the result is their middle.
+    /// The node reads its clock after the request is sent, and again before the answer arrives. The first reading gives
+    /// an upper bound of the offset, the second reading a lower bound. If 0 is outside the bounds, the result is the
+    /// middle of the bounds.
     fn clock_ahead(self, reading: ClockReading) -> i64 {
         let least = difference(reading.answered, self.received);
         let most = difference(reading.asked, self.sent);
@@ -35,7 +37,8 @@ fn difference(one: Moment, other: Moment) -> i64 {
     i64::try_from(nanos).unwrap_or(if nanos < 0 { i64::MIN } else { i64::MAX })
 }
 
-/// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this machine's.
+/// The nanoseconds by which a node's clock is ahead of this machine's clock. Has only nodes whose clock certainly
+/// differs.
 pub(super) fn ahead(answers: &Answers<Prepared>, exchanges: &BTreeMap<NodeName, Exchange>) -> BTreeMap<NodeName, i64> {
     let ahead = |(node, answer): (&NodeName, &Result<Prepared, _>)| {
         let (reading, exchange) = (answer.as_ref().ok()?.clock?, exchanges.get(node)?);

@@ -1,6 +1,6 @@
 //! The controller's side of the transaction protocol, as pure functions of the nodes' answers.
 //!
-//! `Fleet` sends the messages. The protocol check (`agent/tests/protocol.rs`) drives the same functions.
+//! `Fleet` sends the messages. The protocol check (`agent/tests/protocol.rs`) calls [`next`] too.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,7 @@ pub(crate) enum Stage<N> {
     Finish,
     /// Cancel the change or roll it back.
     Rollback {
-        /// The nodes that may have confirmed the change: they answered yes, or did not answer.
+        /// The nodes that may have confirmed the change: they answered `Yes` to `Confirm`, or gave no valid answer.
         told: BTreeSet<N>,
     },
 }
@@ -36,7 +36,7 @@ pub(crate) enum Heard {
     Conflict,
     /// The node cannot carry out the request.
     Failure,
-    /// No answer. The node may or may not have carried out the request.
+    /// No valid answer. The node may have carried out the request.
     Silence,
     /// Nothing listens at the node's address, so the request was not carried out.
     Absence,
@@ -63,13 +63,14 @@ pub(crate) fn next<N: Ord + Clone>(stage: &Stage<N>, heard: &BTreeMap<N, Heard>)
         Stage::Finish => Next::Succeeded { superseded: false },
         Stage::Prepare | Stage::Commit => Next::Ask(Stage::Rollback { told: BTreeSet::new() }),
         Stage::Confirm => {
-            // An absent node did not get the request. A node that refuses the request does not keep the change.
+            // `Absence`: the node did not get the request. `Conflict` and `Failure`: the node refuses the request, and
+            // does not keep the change.
             let may_keep = |heard: &Heard| matches!(heard, Heard::Yes | Heard::Silence);
             let told = heard.iter().filter(|(_, heard)| may_keep(heard)).map(|(node, _)| node.clone());
             Next::Ask(Stage::Rollback { told: told.collect() })
         }
-        // `Kept` from one node: all nodes have confirmed a change on top, so all nodes have this change as well. If all
-        // nodes had confirmed this change itself, there would be no rollback.
+        // `Kept` from one node: all nodes have confirmed a second change on top of this change, so all nodes have both
+        // changes. The controller asks for no rollback after all nodes have confirmed this change itself.
         Stage::Rollback { .. } if heard.values().any(|heard| *heard == Heard::Kept) => {
             Next::Succeeded { superseded: true }
         }

@@ -34,13 +34,14 @@ pub enum CallError {
         /// The agent's address.
         at: String,
     },
-    /// This process has too many open files.
+    /// This process or this machine cannot open more files.
     #[error("the agent at {at} was not asked: this process has too many open files; raise the limit: ulimit -n")]
     NoFiles {
         /// The agent's address.
         at: String,
     },
-    /// No connection. After `PermissionDenied`, a retry fails until somebody changes a setting.
+    /// The connection could not be opened. If the kind of `error` is `PermissionDenied`, a retry fails until somebody
+    /// changes a setting.
     #[error("no agent at {at}: {error}")]
     Unreachable {
         /// The agent's address.
@@ -102,7 +103,7 @@ impl CallError {
         }
     }
 
-    /// True if the agent did not reply. The agent may still have carried out the request.
+    /// True unless the agent answered with an error. The agent may have carried out the request.
     pub(super) fn is_silence(&self) -> bool {
         !matches!(self, Self::Refused(_))
     }
@@ -118,7 +119,7 @@ impl CallError {
         matches!(self, Self::Refused(error) if error.code == ErrorCode::Conflict)
     }
 
-    /// True if a retry may succeed soon. A rejected certificate or an unexpected answer is not temporary.
+    /// True if a retry may succeed soon. False for an agent's refusal, even for a conflict ([`Self::is_conflict`]).
     pub(super) fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { error, .. } => error.kind() != io::ErrorKind::PermissionDenied,
@@ -140,7 +141,7 @@ pub enum Phase {
     Confirm,
 }
 
-/// The error of a transaction. All nodes are unchanged, except those in `left`.
+/// The error of a transaction. All nodes are unchanged, except possibly the nodes in `left`.
 #[derive(Debug, Error)]
 pub enum TransactionError {
     /// The edit itself is impossible.
@@ -149,7 +150,8 @@ pub enum TransactionError {
     /// The nodes have different documents, so there is no document to edit.
     #[error("the nodes have different states: {}", disagreement(.0))]
     Disagreement(BTreeMap<NodeName, Stamp>),
-    /// Another controller is changing this node. The node's document is not confirmed, or its stamp has just changed.
+    /// Another controller is changing this node. The node's document may still be rolled back, or has just been
+    /// replaced.
     #[error("another controller is changing {0}; try again in a moment")]
     Changing(NodeName),
     /// The kernel returned no random numbers for the transaction's identifier.
@@ -178,7 +180,7 @@ impl TransactionError {
 
     /// True if all nodes are unchanged and a retry may succeed.
     ///
-    /// The cause is then another controller that was faster, or a node that did not answer.
+    /// The cause is then another controller's change, or a node that did not answer.
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Disagreement(_) | Self::Changing(_) => true,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// The files kept for other uses: files of netemctl, name look-ups, pipes to programs that netemctl starts.
+/// The files that are left free for other uses: files of netemctl, name look-ups, pipes to programs that netemctl
+/// starts.
 const OTHERS: usize = 64;
 
 /// The files that connections may use.
@@ -17,7 +18,7 @@ pub(super) struct Files {
     all: usize,
 }
 
-/// The files of one connection. Dropping the permit frees them.
+/// The files of one connection. Dropping the permit frees these files.
 #[derive(Debug)]
 pub(super) struct FilePermit {
     _permit: Option<OwnedSemaphorePermit>,
@@ -32,7 +33,7 @@ impl Files {
     }
 
     fn of(all: usize) -> Self {
-        // The largest permit must fit. Otherwise `take` would wait forever.
+        // The largest permit is 3 files, and has to fit. Otherwise `take` would wait forever.
         let all = all.max(4);
         Self { free: Arc::new(Semaphore::new(all)), all }
     }

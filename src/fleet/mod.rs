@@ -1,7 +1,7 @@
 //! The controller: asks the agents of all nodes in parallel, and changes all nodes or none.
 //!
-//! The controller stores nothing between two commands. Each agent stores the document in force on its node.
-//! [`Fleet::edit`] makes every change. [`Fleet::verify`] makes every measurement.
+//! The controller stores nothing between two commands. Each agent stores a copy of the document: the wanted topology,
+//! overlays and partitions of all nodes. [`Fleet::edit`] makes every change. [`Fleet::verify`] makes every measurement.
 
 mod clocks;
 pub(crate) mod decision;
@@ -47,7 +47,7 @@ use crate::{
     wire::Call,
 };
 
-/// The time limit of an agent's answer. Measurements have their own limits.
+/// The usual time limit of an agent's answer. Measurements and some calls of a transaction have other limits.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The time limit of a call to a node that `--only` does not name. Includes a login by ssh.
@@ -56,7 +56,7 @@ pub const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 /// The settings for access to agents on other machines.
 #[derive(Clone, Debug, Default)]
 pub struct Access {
-    /// The controller's certificate, for HTTPS.
+    /// The controller's certificate, for HTTPS; `None`: calls to agents by HTTPS fail.
     pub tls: Option<Arc<Identity>>,
     /// The options of ssh.
     pub ssh: ssh::Options,
@@ -66,7 +66,7 @@ pub struct Access {
 #[derive(Clone)]
 pub struct Fleet {
     inventory: Inventory,
-    /// The agents of nodes that are not in `inventory`: their interfaces and addresses are not known yet.
+    /// The agents of nodes that are not in `inventory`, because their interfaces or addresses are not known yet.
     unplaced: BTreeMap<NodeName, Contact>,
     network: Arc<Network>,
 }
@@ -99,7 +99,7 @@ impl Fleet {
         &self.inventory
     }
 
-    /// The nodes of the fleet that `is_meant` selects.
+    /// The fleet of only the nodes for which `is_meant` is true.
     pub(crate) fn of(&self, is_meant: impl Fn(&NodeName) -> bool) -> Self {
         let mut part = self.clone();
         part.inventory.nodes.retain(|node, _| is_meant(node));
@@ -116,7 +116,7 @@ impl Fleet {
         self.call_timed(timeouts.into(), request).await.0
     }
 
-    /// Calls every node in parallel. Also returns the times of each call.
+    /// Calls every node in parallel. Also returns this machine's time before and after each call.
     async fn call_timed<C: Call>(
         &self,
         timeouts: Timeouts,
@@ -151,7 +151,8 @@ impl Fleet {
         self.network.call::<C>(node, agent, interface, body(&request), timeouts.into()).await
     }
 
-    /// The address of a node's agent, and the interface that the agent may shape, if known.
+    /// The address of a node's agent, and the interface that the agent may shape. `None`: the interface is not known
+    /// yet.
     fn agent(&self, node: &NodeName) -> (AgentAddress, Option<InterfaceSelector>) {
         match self.inventory.nodes.get(node) {
             Some(place) => (place.agent.clone(), Some(InterfaceSelector::Named(place.interface.clone()))),

@@ -18,16 +18,17 @@ pub struct Preview {
     pub wanted: Wanted,
     /// Each node's change.
     pub nodes: BTreeMap<NodeName, Prepared>,
-    /// True if the documents of all nodes that take part already have the content of `wanted`.
+    /// True if the documents of all nodes that take part already have the content of `wanted`. Overlays and partitions
+    /// that have ended do not count.
     pub is_unchanged: bool,
-    /// True if the document before the edit may still be rolled back. Then an edit without effect is committed too: its
-    /// confirmation also confirms the earlier document.
+    /// True if the node of the newest document does not know yet that all nodes have confirmed this document. Then an
+    /// edit without effect is committed too: the confirmation of the edit also confirms the earlier document.
     pub(crate) is_unfinished: bool,
     /// The generation of the document that is in force now.
     pub generation: u64,
     /// The nodes that earlier changes left out and this change includes.
     pub caught_up: BTreeSet<NodeName>,
-    /// The nodes that left the inventory while something was in force on them.
+    /// The nodes of the earlier document that are no longer in the inventory; empty if that document was clear.
     pub departed: BTreeSet<NodeName>,
 }
 
@@ -59,7 +60,8 @@ pub struct Outcome {
     pub onset: Option<FleetOnset>,
     /// The nodes that earlier changes left out and this change includes.
     pub caught_up: BTreeSet<NodeName>,
-    /// True if another controller committed a second change before all nodes had confirmed this change.
+    /// True if a node did not confirm this change, but all nodes keep it, because another controller committed a second
+    /// change on top.
     pub superseded: bool,
     /// The partitions that the change ended, each with the number of its dropped packets on all nodes together.
     pub ended: Vec<PartitionEnded>,
@@ -75,12 +77,12 @@ pub struct Outcome {
 pub struct FleetOnset {
     /// The agreed instant.
     pub agreed: Moment,
-    /// The times at which the change took effect, for each node that it changed.
+    /// The times at which the change took effect. Has only nodes that report an effect.
     pub nodes: BTreeMap<NodeName, Onset>,
     /// The time from the agreed instant to the commit's arrival, for nodes where the commit arrived too late.
     pub told_late: BTreeMap<NodeName, Duration>,
-    /// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this
-    /// machine's.
+    /// The nanoseconds by which a node's clock is ahead of this machine's clock. Has only nodes whose clock certainly
+    /// differs.
     pub clocks: BTreeMap<NodeName, i64>,
 }
 

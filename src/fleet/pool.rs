@@ -1,8 +1,8 @@
 //! HTTP calls to agents, over connections that stay open for the next call.
 //!
 //! A new connection takes longer than most calls, above all over a lossy network. `hyper-util`'s pool does not fit:
-//! `hyper-util` counts no open files and hides the `hyper::Error`. Only the `hyper::Error` distinguishes a closed
-//! connection from a lost answer.
+//! `hyper-util` counts no open files and hides the `hyper::Error`. Only the `hyper::Error` tells if the connection
+//! closed before the request was sent, or if an answer may have been lost.
 
 use std::{
     collections::BTreeMap,
@@ -58,8 +58,8 @@ impl Pool {
         let limit = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         let call = Box::pin(self.call_within::<C, _>(node, transport, body, answer));
         let called = within(transport, limit, call).await;
-        // The agent rejects a certificate only after the handshake, by closing the connection (RFC 8446, section
-        // 4.4.2.4 and appendix E.1.2).
+        // In TLS 1.3, the agent's rejection of the controller's certificate may arrive after the controller's
+        // handshake, as a closed connection (RFC 8446, section 4.4.2.4 and appendix E.1.2).
         called.map_err(|error| match error {
             CallError::HungUp { at, error } => match transport.distrust(&error) {
                 Some(why) => CallError::Untrusted { at, why },
@@ -79,12 +79,13 @@ impl Pool {
         let at = transport.address();
         while let Some(idle) = self.take(node).await {
             match within(transport, answer, self.exchange::<C, T>(node, idle, &at, body.clone())).await {
-                // The agent closed the idle connection before the request was sent: try the next connection.
+                // The agent closed the idle connection before the request was sent: try the next idle connection, or
+                // else a new one.
                 Err(CallError::HungUp { error, .. }) if error.is_canceled() => {}
                 result => return result,
             }
         }
-        // The wait for files does not count towards the agent's time to answer.
+        // The wait for free file descriptors does not count towards the agent's time to answer.
         let permit = self.files.take(T::FILES).await;
         if T::IS_LOGIN {
             let connection = open(transport, permit).await?;
@@ -94,7 +95,7 @@ impl Pool {
         within(transport, answer, called).await
     }
 
-    /// An idle connection that the agent has not closed.
+    /// Takes an idle connection that the agent has not closed; `None`: the node has none.
     async fn take(&self, node: &NodeName) -> Option<Connection> {
         loop {
             let mut connection = self.idle().get_mut(node)?.pop()?;
@@ -104,8 +105,8 @@ impl Pool {
         }
     }
 
-    /// Makes one call on a connection. Keeps the connection if enough files are left for other calls. An incomplete
-    /// exchange closes the connection.
+    /// Makes one call on a connection. Keeps the connection after a valid answer, if the transport allows it and enough
+    /// files are left for other calls. Otherwise, closes the connection.
     async fn exchange<C: Call, T: Transport>(
         &self,
         node: &NodeName,
@@ -136,7 +137,7 @@ async fn within<T>(
     timeout(limit, called).await.unwrap_or_else(timed_out)
 }
 
-/// Opens a connection. The connection keeps the permit of files.
+/// Opens a connection. The connection holds the permit, its share of the open files, until the connection is dropped.
 async fn open<T: Transport>(transport: &T, permit: FilePermit) -> Result<Connection, CallError> {
     let at = || transport.address();
     let stream = transport.connect().await.map_err(|error| match transport.distrust(&error) {

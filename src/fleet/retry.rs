@@ -1,4 +1,5 @@
-//! Retries calls that fail temporarily or by a conflict. Every call of a transaction may be repeated.
+//! Retries calls that fail temporarily or by a conflict with another controller. Agents accept repeated calls of a
+//! transaction.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,11 +17,11 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct RetryPolicy {
     /// The time limit of one call.
     pub(super) timeout: Duration,
-    /// The time limit of all attempts at a node that does not answer.
+    /// The time within which attempts begin at a node that does not answer.
     pub(super) total: Duration,
     /// True to retry also if nothing listens at the address: the agent may be restarting.
     pub(super) awaits_agents: bool,
-    /// The time limit of all attempts at a node that another controller is changing.
+    /// The time within which attempts begin at a node that another controller is changing.
     pub(super) conflict: Duration,
 }
 
@@ -59,7 +60,7 @@ impl Fleet {
             exchanges.extend(timed);
             for (node, answer) in again {
                 // If nothing listens any more, the earlier error stays: the agent may have carried out the request
-                // before it ended.
+                // before the agent ended.
                 if answer.as_ref().is_err_and(CallError::is_absence) {
                     gone.insert(node);
                 } else {

@@ -19,7 +19,8 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Fleet {
-    /// Cancels or rolls back a transaction that no node was told to keep.
+    /// Cancels or rolls back a transaction that no node was told to keep. Returns the nodes that did not confirm the
+    /// rollback.
     pub(super) async fn cancel(&self, ticket: &Ticket) -> BTreeMap<NodeName, Leftover> {
         self.roll_back(ticket, BTreeSet::new(), Duration::ZERO).await.unwrap_or_default()
     }
@@ -40,8 +41,9 @@ impl Fleet {
         // sooner.
         let brief =
             RetryPolicy { timeout: TIMEOUT, total: TIMEOUT / 3, awaits_agents: false, conflict: Duration::ZERO };
-        // After `within`, an agent can no longer roll back, so a longer wait for its restart is useless. A change of
-        // another controller on top is finished or rolled back within twice `within`.
+        // After `within`, an agent can no longer roll back, so a longer wait for an agent that restarts is useless.
+        // Another controller's change on top causes conflicts until that change is finished or rolled back, which takes
+        // at most twice `within`.
         let thorough = RetryPolicy { timeout: TIMEOUT, total: within, awaits_agents: true, conflict: within * 2 };
         let (others, told_nodes) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
         let (others, told_nodes) = tokio::join!(others.retry(brief, &rollback), told_nodes.retry(thorough, &rollback));

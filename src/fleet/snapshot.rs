@@ -11,22 +11,23 @@ use crate::{
     wire::Document,
 };
 
-/// The nodes that a change includes: all, unless the command line names exceptions.
+/// The nodes that a change includes: all, unless options of the command leave out some.
 ///
-/// Nodes that are left out stay unchanged. The document names them as missing until a later change includes them.
+/// Nodes that are left out stay unchanged. [`Wanted::missing`] has these nodes until a later change includes them.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
     /// Only these nodes; `None`: all.
     pub only: Option<BTreeSet<NodeName>>,
     /// True to leave out the nodes that do not answer.
     pub allow_missing: bool,
-    /// Nodes that are not in the fleet, because their interface or addresses are unknown. The document names these
-    /// nodes as missing.
+    /// Nodes that are not in the fleet, because their interface or addresses are unknown. [`Wanted::missing`] has these
+    /// nodes too.
     pub left_out: BTreeSet<NodeName>,
 }
 
 impl Scope {
-    /// The nodes that take part, out of those that answered. An error if a required node did not answer.
+    /// The nodes that take part, out of those that answered. An error if a node did not answer, unless `only` excludes
+    /// this node or `allow_missing` is true and another node takes part.
     pub(super) fn participants(
         &self,
         fleet: &Fleet,
@@ -43,12 +44,12 @@ impl Scope {
     }
 }
 
-/// The first node with the highest generation.
+/// The node whose document has the highest generation. Of several such nodes, the first by name.
 pub(crate) fn newest(stamps: &BTreeMap<NodeName, Stamp>) -> Option<&NodeName> {
     stamps.iter().rev().max_by_key(|(_, stamp)| stamp.generation).map(|(node, _)| node)
 }
 
-/// True if all nodes have the same document.
+/// True if all nodes have the same document, or if all documents are clear.
 pub(super) fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
     let mut all = stamps.values();
     let first = all.next();
@@ -75,8 +76,8 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The nodes with an older document, because an earlier change left them out. An error if any other node differs
-    /// from the newest document.
+    /// The nodes with an older document, because an earlier change left them out. An error if any other node has
+    /// another document, unless both documents are clear.
     pub(super) fn behind(&self) -> Result<BTreeSet<NodeName>, TransactionError> {
         let newest = &self.document.wanted;
         let stamp = newest.stamp();
@@ -93,7 +94,8 @@ impl Snapshot {
         }
     }
 
-    /// The edited document for the nodes that take part. If the edit `replaces` everything, the nodes need not agree.
+    /// The edited document for the nodes that take part. `missing`: the nodes that the edit leaves out. If `replaces`
+    /// is true, the nodes need not have the same document.
     pub(crate) fn edited(
         &self,
         takes_part: impl Fn(&NodeName) -> bool,
@@ -116,7 +118,8 @@ impl Snapshot {
         wanted.missing =
             wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
         let is_unchanged = agreed && lasting.is_equivalent_to(&wanted);
-        // The stamp may differ although the content is the same: an overlay has ended, or a partition has begun.
+        // The stamp may differ although the edit changes nothing: an overlay has ended, or the actual begin of a
+        // partition has replaced the planned begin.
         wanted.generation = lasting.generation;
         wanted.generation += u64::from(!is_unchanged || wanted.stamp() != stamp);
         Ok(Preview {

@@ -16,7 +16,7 @@ use crate::{
 /// HTTPS with mutual TLS.
 pub(super) struct Https {
     pub(super) address: HostPort,
-    /// The node whose certificate the agent has to show.
+    /// The node whose certificate the agent has to show, if `is_named` is true.
     pub(super) node: NodeName,
     /// True if the node's name is known. Otherwise, the certificate of any node is accepted.
     pub(super) is_named: bool,
@@ -29,7 +29,8 @@ impl Transport for Https {
 
     async fn connect(&self) -> io::Result<Self::Stream> {
         let config = self.identity.client(Some(&self.node).filter(|_| self.is_named)).map_err(io::Error::other)?;
-        // rustls requires a server name, which is not checked. The certificate's role and node are checked instead.
+        // rustls requires a server name, which is not checked. The certificate's role and, if `is_named`, the node are
+        // checked instead.
         let name = ServerName::try_from("agent").map_err(io::Error::other)?;
         let stream = connect(&self.address).await?;
         TlsConnector::from(Arc::new(config)).connect(name, stream).await

@@ -12,7 +12,7 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Limits the whole call to `limit` from now.
+    /// Limits the whole call to `limit` from now. An earlier deadline stays.
     #[must_use]
     pub fn at_most(self, limit: Duration) -> Self {
         let deadline = Instant::now() + limit;

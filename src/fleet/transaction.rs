@@ -23,11 +23,11 @@ use crate::{
     wire::{CONFIRM_WITHIN, Commit, Confirm, GetStamp, GetWanted, Plan, Prepare, Ticket},
 };
 
-/// The reserve between the expected arrival of the last commit and the agreed instant. A commit is expected to arrive
-/// within the time of the slowest prepare.
+/// All nodes switch at one agreed instant: this time after the expected arrival of the last commit. A commit is
+/// expected to arrive within the time of the slowest prepare.
 const LEAD: Duration = Duration::from_millis(50);
 
-/// The longest time from the first commit to the agreed instant. Agents refuse to wait for more than five seconds.
+/// The longest time from sending the commits to the agreed instant. Agents refuse to wait for more than five seconds.
 const LONGEST_LEAD: Duration = Duration::from_secs(2);
 
 /// Retries of all calls up to the commit. A call is repeated after a broken connection, even if the node may have
@@ -71,10 +71,10 @@ pub struct Transaction {
     /// The nodes that take part.
     fleet: Fleet,
     pub(crate) ticket: Ticket,
-    /// The time that the slowest node took to prepare.
+    /// The time until the slowest node had answered the prepare request, including retries.
     slowest: Duration,
-    /// The nanoseconds by which each node's clock is ahead. Only nodes whose clock certainly differs from this
-    /// machine's.
+    /// The nanoseconds by which a node's clock is ahead of this machine's clock. Has only nodes whose clock certainly
+    /// differs.
     clocks: BTreeMap<NodeName, i64>,
     /// The time after which a node rolls back unless the controller confirms the change.
     pub(crate) confirm_within: Duration,
@@ -83,7 +83,8 @@ pub struct Transaction {
 }
 
 impl Fleet {
-    /// The document in force at this moment. All nodes have to answer and to agree.
+    /// The document in force at this moment. An error if a node does not answer, or if the nodes have different
+    /// documents.
     pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if !silent.is_empty() {
@@ -95,7 +96,8 @@ impl Fleet {
         Ok(self.snapshot(stamps, None).await?.document.in_force())
     }
 
-    /// The document in force at this moment, and the fleet of the nodes that answer and have this document.
+    /// The document in force at this moment, and the fleet of the nodes that answer and have this document. An error if
+    /// a node differs although no earlier change left the node out.
     pub async fn wanted_with_holders(&self) -> Result<(Wanted, Self), TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if stamps.is_empty() {
@@ -126,7 +128,7 @@ impl Fleet {
         Err(TransactionError::Nodes { phase: Phase::Prepare, failures, left: BTreeMap::new() })
     }
 
-    /// Prepares an edit on every node. Cancels on an interrupt.
+    /// Prepares an edit on every node. Cancels on a failure or an interrupt.
     pub async fn prepare(
         &self,
         terms: &Edit,
@@ -160,7 +162,8 @@ impl Fleet {
         Ok(Transaction { fleet, ticket, slowest, clocks, confirm_within: CONFIRM_WITHIN, preview })
     }
 
-    /// Makes an edit on every node, or on none. Rolls back on an interrupt.
+    /// Makes an edit on every node, or on none. Rolls back on a failure, and on an interrupt before all nodes have
+    /// committed.
     pub async fn edit(
         &self,
         terms: &Edit,
@@ -180,7 +183,8 @@ impl Fleet {
         })
     }
 
-    /// The fleet that takes part in an edit, the stamps that the edit builds on, and the edited document.
+    /// The fleet that takes part in an edit, the stamp of each node's document before the edit, and the edited
+    /// document.
     async fn draft(
         &self,
         Edit { scope, replaces, .. }: &Edit,
@@ -195,8 +199,8 @@ impl Fleet {
         Ok((fleet, snapshot.stamps, preview))
     }
 
-    /// Reads each node's stamp. Nodes outside the scope may have a newer document, so they are asked too, with a
-    /// shorter time limit.
+    /// Reads the stamp (generation and digest) of each node's document. Nodes outside the scope may have a newer
+    /// document, so the controller asks these nodes too, with a shorter time limit.
     async fn stamps(&self, scope: &Scope) -> Answers<Stamp> {
         let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
         let (meant, others) = (self.of(is_meant), self.of(|node| !is_meant(node)));
@@ -206,8 +210,8 @@ impl Fleet {
         answers.into_iter().chain(of_others).collect()
     }
 
-    /// Reads the newest document. With `participants`, checks that an edit on these nodes can start from this document.
-    /// Without, checks that the document still has its stamp.
+    /// Reads the newest document. `participants`: the nodes of an edit, which has to be able to build on this document.
+    /// `None`: the document only has to match the stamp in `stamps`.
     async fn snapshot(
         &self,
         stamps: BTreeMap<NodeName, Stamp>,
@@ -227,11 +231,12 @@ impl Fleet {
 
     /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already.
     ///
-    /// True if the nodes refuse a rollback, because another controller has committed a second change on top.
+    /// False if all nodes have confirmed. True if some have not, but all nodes keep the change, because another
+    /// controller has committed a second change on top.
     async fn confirm(&self, ticket: &Ticket, within: Duration) -> Result<bool, TransactionError> {
         let confirm = |by_all: bool| move |_: &NodeName| Confirm { ticket: ticket.clone(), by_all };
-        // The last attempt starts within a sixth of `within`, and takes at most another sixth. So no lease ends
-        // meanwhile, even if the nodes committed up to two thirds of `within` ago.
+        // The last attempt starts within a sixth of `within`, and takes at most another sixth. So no node rolls back by
+        // itself during the attempts, even if the nodes committed two thirds of `within` ago.
         let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..RETRIES };
         let answers = self.retry(policy, &confirm(false)).await;
         let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
@@ -246,8 +251,8 @@ impl Fleet {
 }
 
 impl Transaction {
-    /// Commits on every node at one agreed instant, and confirms when all have committed. On a failure or an interrupt,
-    /// rolls back on every node.
+    /// Commits on every node at one agreed instant, and confirms when all have committed. A failure rolls back on every
+    /// node, and so does an interrupt before all nodes have committed.
     pub async fn commit(self, interrupt: &CancellationToken) -> Result<Outcome, TransactionError> {
         let Self { fleet, ticket, slowest, clocks, confirm_within, preview } = self;
         let agreed = Moment::from(SystemTime::now()).after((slowest + LEAD).min(LONGEST_LEAD));

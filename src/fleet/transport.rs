@@ -21,7 +21,7 @@ pub(super) trait Transport: Sync {
     /// login.
     const IS_LOGIN: bool = false;
 
-    /// True if a connection stays open for the next call.
+    /// True if a connection may stay open for the next call.
     const IS_KEPT: bool = true;
 
     /// Connects. An error of kind `PermissionDenied` lasts until somebody changes a setting. Other errors may be
@@ -31,7 +31,7 @@ pub(super) trait Transport: Sync {
     /// The agent's address, as messages show it.
     fn address(&self) -> String;
 
-    /// The reason, if `error` is the rejection of a certificate by the controller or the agent.
+    /// The reason, if `error` is the rejection of a certificate by the controller or the agent; `None`: another error.
     fn distrust(&self, _error: &(dyn Error + 'static)) -> Option<Untrusted> {
         None
     }
@@ -43,8 +43,8 @@ pub(super) struct Unix(pub(super) PathBuf);
 impl Transport for Unix {
     type Stream = UnixStream;
 
-    // A new connection is cheap, and its error shows if the agent has ended. An open connection to an ended agent
-    // breaks during the call, and the cause is unknown.
+    // A new connection to a Unix socket is cheap. If the agent has ended, connecting fails, so the request was
+    // certainly not carried out. A break of an open connection does not tell if the request was carried out.
     const IS_KEPT: bool = false;
 
     async fn connect(&self) -> io::Result<UnixStream> {

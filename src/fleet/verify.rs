@@ -24,22 +24,27 @@ const MOST_ANSWERS: u64 = 32_000_000;
 /// The shortest time between two requests to one target.
 const MIN_INTERVAL: Duration = Duration::from_millis(50);
 
-/// The time after the latest expected arrival of an answer. A later answer counts as lost.
+/// The reserve after the latest expected arrival of an answer. An answer that arrives after this reserve counts as
+/// lost.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// The largest number of repeats for pairs that differ. The answers of all repeats are judged together.
+/// The largest number of repeats for pairs that differ from the document. The answers of the first measurement and of
+/// all repeats are judged together.
 const MAX_REPEATS: u32 = 3;
 
-/// The approximate length of a slice. After each slice, the agents report the lateness of their machines.
+/// A slice is a part of the measurement that sends requests for at most this time, or sends one round. After each
+/// slice, the agents report how late their machines were (timers, and echoes to themselves).
 const SLICE: Duration = Duration::from_secs(4);
 
-/// The largest divisor of the pace. A machine that is late even at this pace is busy with other work.
+/// The largest factor by which a late machine makes the interval between requests longer. If a machine is late even
+/// then, the machine is busy with other work, and the measurement ends.
 const MAX_SLOWDOWN: u32 = 8;
 
 /// The time limit of an agent's answer after the end of a slice.
 const PATIENCE: Duration = CALL_TIMEOUT.saturating_mul(3);
 
-/// The time until all nodes have the request, divided by the number of nodes.
+/// The wait before the first echo request, divided by the number of nodes. In this wait, all agents get the
+/// controller's call.
 const SETTLE_EACH: Duration = Duration::from_millis(20);
 
 /// One slice of a measurement.
@@ -48,7 +53,8 @@ struct Slice<'a> {
     rounds: u32,
     /// The schedule, at the present pace.
     schedule: Schedule,
-    /// True if every node records arriving requests for the whole slice.
+    /// True if every node records arriving requests for the whole slice; false: only until the node's own measurement
+    /// ends.
     listens: bool,
     /// The pairs (from, to) to measure; `None`: all.
     pairs: Option<&'a BTreeSet<(NodeName, NodeName)>>,
@@ -57,24 +63,27 @@ struct Slice<'a> {
 /// The pace of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// The remaining time at the current pace, if no machine is late.
+    /// The remaining time at the current pace, without late machines and further repeats.
     pub left: Duration,
-    /// The divisor of the pace. A slice with a late machine increases the divisor.
+    /// The factor by which the interval between requests is longer than without late machines. A slice with a late
+    /// machine doubles the factor.
     pub slow: u32,
-    /// True while pairs that differ are measured again.
+    /// True while pairs that differ from the document are measured again.
     pub is_repeat: bool,
 }
 
 impl Fleet {
     /// Measures all pairs at once, and judges them.
     ///
-    /// The requests of the first round wait for neighbour resolution (ARP, NDP), so its answers do not count. Requests
-    /// that arrive in the first round count. All further requests are sent in slices. After each slice, the agents
-    /// report the lateness of their machines. If a machine was late, the next slice is slower.
+    /// The requests of the first round wait for neighbour resolution (ARP, NDP), so the answers to these requests do
+    /// not count. The arrivals of these requests at other nodes count. All further requests are sent in slices. After
+    /// each slice, the agents report the lateness of their machines. If a machine was late, the next slice is slower.
+    /// If a machine is late at the slowest pace, the measurement ends.
     ///
-    /// Pairs that differ are measured again. The median of all answers decides, so a machine that is busy for a second
-    /// does not cause the report of a wrong link. Answers of a late machine do not count if there are enough other
-    /// answers. Each request that arrived through a partition counts as a leak. `tell` is called before each slice.
+    /// Pairs that differ from the document, or that may lack answers by chance, are measured again. The median of all
+    /// answers decides, so a machine that is busy for a second does not make a link count as wrong. Answers of a late
+    /// machine do not count if there are enough other answers. Each request that arrived through a partition counts as
+    /// a leak. `tell` is called before each slice.
     pub async fn verify(
         &self,
         wanted: &Wanted,
@@ -83,7 +92,8 @@ impl Fleet {
         tell: impl Fn(Pace),
     ) -> Result<Report, TransactionError> {
         let mut ledger = Ledger::default();
-        // With a partition, a request may arrive although its answer is cut. So every node listens for the whole slice.
+        // Except for random loss, a partition may cut an answer although the request arrived. So every node records
+        // arriving requests for the whole slice.
         let is_cut = wanted.partitions.iter().any(|partition| !partition.is_partial());
         let schedule = self.schedule(wanted);
         let tell = |left, slow, repeat| {
@@ -117,7 +127,7 @@ impl Fleet {
         }
     }
 
-    /// Measures a slice, and adds the answers to the ledger. True if a machine was late.
+    /// Measures a slice, and adds the answers to the ledger. True if a machine was late or did not send all requests.
     async fn measure(&self, slice: &Slice<'_>, ledger: &mut Ledger) -> Result<bool, TransactionError> {
         let Slice { rounds, schedule: Schedule { interval, timeout, .. }, listens, pairs } = *slice;
         let (run, settle) = (draw_run(), self.settle());
@@ -176,19 +186,19 @@ impl Fleet {
         Report::new(ways.into_iter().map(judge).collect(), tolerance, noise_ns)
     }
 
-    /// The shortest time of a measurement: without a late machine, and without pairs that are measured again.
+    /// The expected time of a measurement without late machines and without pairs that are measured again.
     pub fn verify_takes(&self, wanted: &Wanted, count: u32) -> Duration {
         let schedule = self.schedule(wanted);
         self.takes(&schedule, 1, 1) + self.takes(&schedule, count, 1)
     }
 
-    /// The time of `count` rounds at a pace, if every answer comes in time.
+    /// The expected time of `count` rounds, with an interval between requests that is `slow` times as long.
     fn takes(&self, schedule: &Schedule, count: u32, slow: u32) -> Duration {
         let (interval, latest) = (schedule.interval * slow, schedule.timeout.saturating_sub(GRACE));
         interval * count + (self.settle() + latest) * count.div_ceil(rounds(interval))
     }
 
-    /// The largest number of requests to each address for which memory suffices.
+    /// The largest number of requests from each node to each address whose answers fit in memory.
     pub fn most_requests(&self) -> u32 {
         let nodes = &self.inventory().nodes;
         let addresses: usize = nodes.values().map(|place| place.global().count()).sum();
@@ -196,7 +206,7 @@ impl Fleet {
         u32::try_from(MOST_ANSWERS / ways).unwrap_or(u32::MAX)
     }
 
-    /// The time until all nodes have the request.
+    /// The wait before the first echo request. In this wait, all agents get the controller's call.
     fn settle(&self) -> Duration {
         SETTLE_EACH * u32::try_from(self.inventory().nodes.len()).unwrap_or(u32::MAX)
     }
@@ -214,7 +224,8 @@ impl Fleet {
             let pairs = nodes.keys().flat_map(|a| nodes.keys().map(move |b| (a, b))).filter(|(a, b)| a < b);
             pairs.map(|(a, b)| (wanted.link(a, b), wanted.link(b, a)))
         };
-        // In one interval, each node of a pair sends a request and an answer to each address of the other node.
+        // In one interval, a node sends to another node one request for each address of the other node, and one answer
+        // for each address of its own. The average number of addresses stands for both.
         let addresses_each = u32::try_from(addresses.div_ceil(nodes.len().max(1))).unwrap_or(u32::MAX);
         let packets = addresses_each.saturating_mul(2).max(1);
         let spacing = links().map(|(there, back)| probe_spacing(&there, &back)).max().unwrap_or_default();
@@ -229,17 +240,17 @@ impl Fleet {
 struct Schedule {
     /// The time between two requests to one target.
     interval: Duration,
-    /// The time between two packets from one node to another.
+    /// The average time between two packets from one node to another.
     spacing: Duration,
     timeout: Duration,
 }
 
-/// The number of rounds in a slice.
+/// The number of rounds that fit in a slice, at least one.
 fn rounds(interval: Duration) -> u32 {
     u32::try_from(SLICE.as_nanos() / interval.as_nanos().max(1)).unwrap_or(u32::MAX).max(1)
 }
 
-/// A number that no other measurement has, drawn from the process id and the time.
+/// A number that almost certainly no other slice or measurement has, drawn from the process id and the time.
 fn draw_run() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Dice::new(u64::from(process::id()) << 32 ^ now.as_secs() << 30 ^ u64::from(now.subsec_nanos())).throw()

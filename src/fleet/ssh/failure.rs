@@ -5,8 +5,8 @@ use std::io;
 use super::Options;
 use crate::plan::SshAddress;
 
-/// The exit code of the script on the host if netemctl is missing: `EX_UNAVAILABLE` of sysexits.h(3head). ssh, sudo,
-/// shells and the agent do not use this code.
+/// The exit code of the script `Binary::find` if the host lacks this build: `EX_UNAVAILABLE` of sysexits.h(3head). ssh,
+/// sudo, shells and the agent do not use this code.
 pub(super) const NO_NETEMCTL: i32 = 69;
 
 /// The exit code of ssh if ssh itself fails (ssh(1)).
@@ -22,11 +22,11 @@ pub(super) struct Ended<'a> {
     /// time.
     pub(super) code: Option<i32>,
     pub(super) stderr: &'a str,
-    /// The start of stdout, without a greeting.
+    /// The start of stdout. Contains no greeting of an agent (`wire::GREETING`).
     pub(super) stdout: &'a str,
 }
 
-/// An error that lasts until somebody changes a setting.
+/// An error that lasts until somebody changes a setting. The kind `PermissionDenied` marks such errors.
 pub(super) fn lasting(why: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why.into())
 }
@@ -66,7 +66,7 @@ pub(super) fn failure(options: &Options, address: &SshAddress, ended: &Ended<'_>
              in that folder",
             last_line(stderr)
         )),
-        // The agent prints a line with the error, and lines with the remedy.
+        // The agent prints a line `error: ...` with the error, and lines `hint: ...` with the remedy.
         _ if says("error: ") => {
             let said = |prefix: &'static str| stderr.lines().filter_map(move |line| line.strip_prefix(prefix));
             io::Error::other(said("error: ").take(1).chain(said("hint: ")).collect::<Vec<_>>().join("; "))

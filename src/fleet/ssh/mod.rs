@@ -1,9 +1,9 @@
-//! Agents by ssh, with no daemon on the host. The user's own `ssh` runs `netemctl agent --stdio`, which speaks the
-//! agent's HTTP on its stdin and stdout.
+//! Calls agents by ssh. The host needs no agent that runs as a service. The user's own `ssh` runs `netemctl agent
+//! --stdio`, which speaks the agent's HTTP on its stdin and stdout.
 //!
-//! An ssh process stays open for the next call as long as the [`Fleet`](super::Fleet) lives. Concurrent calls use one
-//! process each. When the fleet is dropped or this process is killed, stdin closes, and ssh and `agent --stdio` end. No
-//! control socket is left behind.
+//! An ssh process may stay open for the next call, at the longest until the [`Fleet`](super::Fleet) is dropped.
+//! Concurrent calls to a host use one process each. When the fleet is dropped or this process is killed, stdin closes,
+//! and ssh and `agent --stdio` end. netemctl creates no control socket (`ControlPath` of ssh_config(5)).
 
 mod command;
 mod failure;
@@ -19,14 +19,14 @@ use self::{failure::NO_NETEMCTL, push::Binary, session::Session};
 use super::transport::Transport;
 use crate::{inventory::InterfaceSelector, plan::SshAddress, topology::NodeName};
 
-/// The largest number of concurrent logins. Nodes may share a jump host. Its sshd refuses some logins when ten are
-/// under way (`MaxStartups` of `sshd_config`).
+/// The largest number of concurrent logins. Nodes may share a jump host. The jump host's sshd refuses some logins when
+/// ten are under way (`MaxStartups` of `sshd_config`).
 const LOGINS_AT_ONCE: usize = 8;
 
 /// The options of ssh.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// The command in place of `ssh`, read by a shell, like git's `GIT_SSH_COMMAND`.
+    /// The command in place of `ssh`, read by a shell, like git's `GIT_SSH_COMMAND`; `None`: `ssh`.
     pub program: Option<String>,
     /// True to run the agent by `sudo -n`, for a user who may not configure interfaces.
     pub sudo: bool,
@@ -34,7 +34,7 @@ pub struct Options {
     pub changes: bool,
     /// The netemctl binary to copy to hosts that lack this build; `None`: no copies, hosts must have netemctl already.
     pub push: Option<PathBuf>,
-    /// The function that prints a line about each copy.
+    /// The function that prints a line about each copy; `None`: nothing is printed.
     pub tell: Option<fn(&str)>,
 }
 
@@ -52,7 +52,7 @@ pub(super) struct Target {
     pub(super) interface: Option<InterfaceSelector>,
 }
 
-/// The state that the hosts of a fleet share.
+/// The state that all ssh connections of a fleet share.
 #[derive(Debug)]
 pub(super) struct Hosts {
     options: Options,
@@ -75,7 +75,7 @@ impl Transport for Ssh<'_> {
 
     const IS_LOGIN: bool = true;
 
-    /// Logs in. Copies the binary first if the host lacks it.
+    /// Logs in. With [`Options::push`], copies the binary to a host that lacks it, and logs in again.
     async fn connect(&self) -> io::Result<Session> {
         let (Self { target, .. }, Hosts { options, logins, binary }) = (self, self.hosts);
         let _permit = logins.acquire().await.map_err(io::Error::other)?;

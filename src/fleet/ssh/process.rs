@@ -21,13 +21,13 @@ use tokio::{
 use super::{Options, command, failure::lasting};
 use crate::plan::SshAddress;
 
-/// The largest part of stderr that is kept, in bytes.
+/// The number of bytes of stderr that are kept, from its start.
 const STDERR_LIMIT: usize = 16 * 1024;
 
 /// The time limit for ssh to exit after its stdout has ended.
 const END_WITHIN: Duration = Duration::from_secs(2);
 
-/// An ssh process. Dropping it sends SIGTERM.
+/// An ssh process. Dropping this value sends SIGTERM to ssh.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
@@ -53,7 +53,7 @@ impl Process {
         Ok((process, stdin, stdout))
     }
 
-    /// Waits until ssh exits. `None`: ssh does not exit in time.
+    /// Waits until ssh exits. `None`: ssh does not exit in time, or the exit status cannot be read.
     pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
         let status = timeout(END_WITHIN, self.child.wait()).await.ok()?.ok();
         // The user's control master (ssh_config(5)) may keep stderr open, so this wait has a limit.
@@ -61,7 +61,7 @@ impl Process {
         status
     }
 
-    /// The text on stderr so far.
+    /// The text on stderr so far, up to [`STDERR_LIMIT`] bytes.
     pub(super) fn stderr(&self) -> String {
         let bytes = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&bytes).into_owned()
@@ -70,8 +70,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // On SIGTERM, ssh also ends its proxies. `id` is `None` after the exit status is read, so the signal cannot
-        // reach another process.
+        // On SIGTERM, ssh also ends its proxy processes. After the exit status is read, `id` is `None`, so the signal
+        // cannot reach another process that has got the same pid.
         if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

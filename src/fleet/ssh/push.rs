@@ -15,13 +15,14 @@ use super::{
 };
 use crate::plan::SshAddress;
 
-/// The time limit of copying.
+/// The time limit of copying, including the login.
 const SENT_WITHIN: Duration = Duration::from_mins(5);
 
-/// The largest part of the host's output that is read, in bytes.
+/// The number of bytes that are read from the host's stdout at most.
 const ANSWER_LIMIT: u64 = 64 * 1024;
 
-/// The number of hexadecimal digits of the hash in the file's name. 64 bits distinguish any two builds.
+/// The number of hexadecimal digits of the hash in the file's name. 16 digits are 64 bits, enough to distinguish
+/// builds.
 const HASH_IN_NAME: usize = 16;
 
 /// The path of a pushed binary of this version, below the user's home, without the hash at its end.
@@ -74,8 +75,8 @@ impl Binary {
         )
     }
 
-    /// A shell script that writes its stdin to a temporary file, checks that the file is complete and runs, and then
-    /// moves the file to the path.
+    /// A shell script that writes its stdin to a temporary file, checks the length of the file, runs the file with
+    /// `--version`, and moves the file to [`Self::path`].
     fn receive(&self) -> String {
         format!(
             "set -e; umask 077; netemctl=$HOME/{path}; folder=${{netemctl%/*}}; mkdir -p \"$folder\"; \
@@ -88,7 +89,7 @@ impl Binary {
         )
     }
 
-    /// Copies the binary to a host, and checks that it runs there.
+    /// Copies the binary to a host, and checks that the copy runs there.
     pub(super) async fn send(&self, options: &Options, address: &SshAddress) -> io::Result<()> {
         let too_late = || io::Error::other(format!("copying netemctl took more than {} s", SENT_WITHIN.as_secs()));
         timeout(SENT_WITHIN, self.copy(options, address)).await.unwrap_or_else(|_| Err(too_late()))?;
@@ -106,7 +107,7 @@ impl Binary {
             drop(stdin.write_all(&self.bytes).await);
             drop(stdin.shutdown().await);
         };
-        // At the limit, stdout is closed. This ends a program that writes without end.
+        // At the limit, stdout is closed, which ends an ssh process that writes without end.
         let listen = async move {
             let mut said = Vec::new();
             drop(stdout.take(ANSWER_LIMIT).read_to_end(&mut said).await);

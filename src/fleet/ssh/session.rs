@@ -23,13 +23,13 @@ use crate::wire::GREETING;
 /// The time limit from the start of ssh until the agent is ready.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
-/// The largest text of a login shell before the agent's greeting, in bytes.
+/// The largest text, in bytes, that a login shell may print before the agent's greeting ([`GREETING`]).
 const PREAMBLE_LIMIT: usize = 64 * 1024;
 
 /// The stream of bytes to and from an agent.
 pub(in crate::fleet) type Session = Join<Output, ChildStdin>;
 
-/// The stdout of ssh. Dropping it ends ssh.
+/// The stdout of ssh. Dropping this value ends ssh.
 #[derive(Debug)]
 pub(in crate::fleet) struct Output {
     pipe: BufReader<ChildStdout>,
@@ -44,7 +44,7 @@ impl AsyncRead for Output {
 
 /// The error of opening a session.
 pub(super) struct NotReady {
-    /// The exit code of ssh, if it ended.
+    /// The exit code of ssh; `None`: ssh did not start, did not exit in time, or was ended by a signal.
     pub(super) code: Option<i32>,
     pub(super) error: io::Error,
 }
@@ -79,8 +79,8 @@ async fn start(options: &Options, target: &Target, find: &str) -> Result<Session
     Ok(tokio::io::join(Output { pipe, _process: process }, stdin))
 }
 
-/// Reads stdout up to the agent's greeting. A login shell may print text before the greeting. If no greeting comes, the
-/// error is the text so far.
+/// Reads stdout up to the agent's greeting. A login shell may print text before the greeting. If stdout ends or the
+/// limit is reached before a greeting, the error is the text so far.
 async fn greeted(stdout: &mut (impl AsyncRead + AsyncBufReadExt + Unpin)) -> Result<(), String> {
     let mut preamble = Vec::new();
     loop {
