@@ -1,10 +1,11 @@
 //! Dry runs: tries in a scratch network namespace whether the running kernel supports a change.
 //!
 //! The version of a kernel does not show which objects the kernel supports. A trial therefore installs a sample of the
-//! agent's objects on the loopback of the namespace, reads them back and compares them. The namespace ends with the
-//! trial, so there is nothing to clean up.
+//! agent's qdiscs, classes and filters on the loopback of the namespace, reads them back and compares them. The
+//! namespace ends with the trial, so there is nothing to clean up.
 //!
-//! The samples have only delays and cuts. [`DryRun`] tries the other parameters of each change.
+//! The samples have only delays and cuts (filters of a partition). [`DryRun`] tries the other netem parameters of each
+//! change.
 
 mod links;
 
@@ -53,15 +54,15 @@ pub(super) enum ScratchNamespace {
 }
 
 impl ScratchNamespace {
-    /// The kind of namespace that this agent may create.
+    /// The kind of namespace that this agent can create. Prefers [`Self::Direct`].
     ///
-    /// An interface in the node's own network is no alternative. Other programs would see the interface, and an agent
-    /// killed by `kill -9` would not remove it.
+    /// A new interface in the node's own network namespace is no alternative. Other programs would see the interface,
+    /// and an agent killed by `kill -9` would not remove it.
     pub(super) fn find() -> Result<Self, io::Error> {
         let add_root = |kernel: &mut dyn Kernel, loopback: &Interface| Ok(kernel.perform(loopback, &Step::AddRoot)?);
         match in_new_network(|| ()) {
             Ok(()) => Ok(Self::Direct),
-            // A security module may permit a user namespace and deny all work in it, so a step is tried.
+            // A security module may permit a user namespace and deny all work in it, so one step is tried.
             Err(_) => match Self::InUserNamespace.run(&add_root) {
                 Err(TrialError::NoNamespace(error)) => Err(error),
                 Err(TrialError::Kernel(error)) if error.is_permission() => Err(io::Error::other(error)),
@@ -94,7 +95,7 @@ impl fmt::Display for ScratchNamespace {
     }
 }
 
-/// Checks that the kernel has the qdiscs, classifiers and actions for shaping and silent cuts.
+/// Checks that the kernel has the qdiscs, classifiers and actions for shaping, and for cuts that drop packets silently.
 pub(super) fn try_shaping(sandbox: &dyn Sandbox) -> Result<(), ApiError> {
     let modules = "sch_htb, sch_netem, sch_ingress, cls_flower and act_gact";
     try_sample(sandbox, Answer::Silence, "shape", modules)
@@ -133,7 +134,8 @@ fn try_on(kernel: &mut dyn Kernel, interface: &Interface, sample: &Shaping) -> R
     if tree.shaping().as_ref() == Some(sample) { Ok(()) } else { Err(TrialError::NotReadBack) }
 }
 
-/// A sample with one address of each family. Each address has a delay and every kind of cut.
+/// A sample with one address of each family. Each address has a delay, and cuts with `answer` in both directions for
+/// each kind of traffic.
 fn sample(answer: Answer) -> Shaping {
     let spec = LeafSpec::of(Profile::plain(Delay::from_nanos(1_234_567), 1_000), []);
     let addresses = [IpAddr::from([192, 0, 2, 1]), IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1])];

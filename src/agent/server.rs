@@ -1,8 +1,8 @@
-//! Serves the agent's API over HTTP: runs the node, its listeners, and its ticks.
+//! Serves the agent's API over HTTP, and does the node's timed work (ticks).
 //!
 //! One lock serialises the requests to the node. Measurements run without the lock. At shutdown the agent accepts no
-//! further connection, finishes the requests under way, rolls back an unconfirmed change, and removes its socket. The
-//! state in the kernel stays.
+//! further connection, waits at most `GRACE` for the requests under way, rolls back an unconfirmed change, and removes
+//! its socket. The state in the kernel stays.
 
 mod connections;
 mod credentials;
@@ -56,11 +56,11 @@ use crate::{
     },
 };
 
-/// Longest time for the requests under way at shutdown. A longer request, such as a measurement, is dropped.
+/// Longest wait for the requests under way at shutdown. The agent drops a longer request, such as a measurement.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// Time to collect events before the interface is checked for drift. Another program may write thousands of filters at
-/// once.
+/// Longest time to collect events before one check of the interface for drift. Another program may write thousands of
+/// filters at once, and each filter causes an event.
 const COLLECT: Duration = Duration::from_millis(50);
 
 /// Shortest time from a tick to the next deadline. The fastest `--flap` with the largest `--spread` changes every 5 ms.
@@ -87,7 +87,7 @@ pub enum ServeError {
     /// The socket cannot be created.
     #[error("cannot listen on {0}: {1}")]
     Socket(PathBuf, #[source] io::Error),
-    /// The folder of a keeper, an agent that ssh started, cannot be removed.
+    /// A file or folder of a keeper (an agent that ssh started) cannot be removed.
     #[error("cannot remove {0}: {1}")]
     Folder(PathBuf, #[source] io::Error),
     /// The agent cannot give the group access to the socket.
@@ -99,7 +99,7 @@ pub enum ServeError {
     /// The agent cannot listen on the port.
     #[error("cannot listen on {0}: {1}")]
     Port(SocketAddr, #[source] io::Error),
-    /// The certificate is unusable.
+    /// The certificate, its key or the CA is unusable.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
     /// The interface cannot be claimed.
@@ -112,10 +112,10 @@ pub enum ServeError {
 
 type Shared<K> = Arc<Served<K>>;
 
-/// The node, and the state that its requests share.
+/// The state that all requests share.
 struct Served<K> {
     node: Mutex<Node<K>>,
-    /// The signal after a request that may have changed the next deadline.
+    /// Starts a tick after a request, because the request may have changed the next deadline.
     requested: Notify,
     measurements: Arc<Semaphore>,
 }
@@ -137,7 +137,8 @@ pub async fn serve<K: Kernel + 'static>(
     let service_manager = Arc::new(ServiceManager::of_environment());
     let alarm = Alarm::new().map_err(ServeError::Timer)?;
     let listeners = Listener::open(config, &limits).await?;
-    // The agent writes to the kernel and the journal only when the socket is its own.
+    // The listeners are open, so no other agent uses this socket. Before this point, the agent writes neither to the
+    // kernel nor to the journal.
     node.resume(Now::read());
     let heartbeat = Heartbeat::new(Arc::clone(&service_manager), node.summary());
     let claims = node.claims().collect::<io::Result<Vec<_>>>().map_err(ServeError::Claim)?;
@@ -170,7 +171,8 @@ pub async fn serve<K: Kernel + 'static>(
 
 /// Accepts connections of other agents and closes them at once.
 ///
-/// By connecting, another agent learns which process has claimed the interface. The connection carries no data.
+/// The socket shows that this agent has claimed an interface. Another agent that connects learns this agent's process
+/// from the peer credentials, so the connection carries no data.
 async fn accept_and_close(claim: UnixListener) {
     loop {
         drop(claim.accept().await);
@@ -208,7 +210,7 @@ fn router<K: Kernel + 'static>(node: &Shared<K>, body_limit: usize) -> Router {
 /// Largest number of measurements at the same time.
 const MEASUREMENTS: usize = 4;
 
-/// The paths of the calls that a viewer may make.
+/// The paths of the calls that a viewer (a client with a read-only certificate) may make.
 const READS: [&str; 5] = [GetHost::PATH, GetStatus::PATH, GetCounters::PATH, GetStamp::PATH, GetWanted::PATH];
 
 /// The error for a viewer's call that is not in [`READS`].
@@ -223,13 +225,14 @@ async fn only_reads(request: Request, next: Next) -> Result<Response, ApiError> 
     Ok(next.run(request).await)
 }
 
-/// Runs [`Node::tick`] at each deadline, after requests that may have changed the next deadline, and after events from
+/// Runs [`Node::tick`] at each deadline of the node, when a watchdog message is due, and after requests and events from
 /// the kernel.
 async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, alarm: Alarm) {
     let mut at = Duration::ZERO;
     let mut events: Option<EventWaiter> = None;
     loop {
-        // The descriptor is opened before the tick, so that no event after the tick is lost.
+        // The descriptor for kernel events is opened before the tick, so that no event during or after the tick is
+        // lost.
         if events.is_none() {
             let news = on_node(&node, |node, _| Ok(node.news())).await;
             events = news.ok().flatten().and_then(|news| EventWaiter::of(news).ok());
@@ -237,7 +240,7 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
         let ticked = on_node_at(&node, at, |node, now| Ok((now.uptime, node.tick(now), node.summary()))).await;
         let now = Now::read().uptime;
         let next = ticked.and_then(|(begun, ticked, summary)| {
-            // A tick needs the node's lock. If another task keeps the lock, the agent sends no watchdog message.
+            // The tick has had the node's lock. If another task never releases the lock, no watchdog message is sent.
             heartbeat.beat(summary, now);
             Ok(ticked?.map(|next| next.max(begun + SHORTEST_PAUSE)))
         });
@@ -295,7 +298,7 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// Commits at the commit time. Other requests, such as a rollback, are served meanwhile.
+/// Waits for the commit time, then commits. During the wait, the agent serves other requests, such as a rollback.
 async fn commit<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     Asked(request): Asked<Commit>,
@@ -347,10 +350,10 @@ async fn on_node_at<K: Kernel + 'static, T: Send + 'static>(
     let node = Arc::clone(node);
     let done = tokio::task::spawn_blocking(move || {
         thread::sleep(at.saturating_sub(Now::read().uptime));
-        // A panic with the lock held is not fatal. An unconfirmed change is rolled back when its lease ends, and a
-        // confirmed change is compared with the kernel.
+        // An earlier panic with the lock held is not fatal. A later tick rolls back an unconfirmed change at the end of
+        // its lease (the time limit for the confirmation), or compares a confirmed change with the kernel.
         let mut node = node.node.lock().unwrap_or_else(PoisonError::into_inner);
-        // The work gets the time after the lock, not the time of the request.
+        // The clocks are read after the wait for the lock, which may be long.
         work(&mut node, Now::read())
     });
     done.await.unwrap_or_else(|error| Err(broken(&error)))
@@ -360,7 +363,8 @@ fn broken(error: &JoinError) -> ApiError {
     ErrorCode::Broken.error(format!("the agent failed: {error}"))
 }
 
-/// Measures while other requests go on. Limits the number of measurements and checks their targets.
+/// Measures without the node's lock, so that other requests go on. Limits the number of simultaneous measurements, and
+/// checks the targets.
 async fn run_probe<K: Kernel + 'static>(
     State(node): State<Shared<K>>,
     Asked(request): Asked<Probe>,

@@ -1,6 +1,7 @@
 //! Connects ssh sessions to agents, also on hosts without an installed agent.
 //!
-//! The [`bridge`] connects an ssh session to an agent. The [`keeper`] is an agent that runs only while it is needed.
+//! The [`bridge`] connects an ssh session to an agent. The [`keeper`] is a temporary agent, which exits when it is not
+//! needed.
 
 mod bridge;
 mod keeper;

@@ -2,6 +2,8 @@
 //!
 //! A kernel may refuse a netem parameter, refuse it next to other netem qdiscs, or accept and ignore it. The trial
 //! comes before the commit, so that the change does not fail on this node after other nodes have committed.
+//!
+//! A leaf is the netem qdisc of a class. A profile is the set of netem parameters of a leaf.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,7 +15,8 @@ use crate::{
     wire::{ApiError, ErrorCode},
 };
 
-/// Number of leaves to try with the same transition. Two, because a kernel may accept the first and refuse the second.
+/// Largest number of leaves to try with the same profiles before and after the change. Two, because a kernel may accept
+/// the first leaf and refuse the second.
 const ALIKE: usize = 2;
 
 /// The class of the first leaf in the sandbox.
@@ -45,7 +48,8 @@ pub(in crate::agent) struct DryRun<'a> {
 }
 
 impl DryRun<'_> {
-    /// Checks that the kernel supports the change. The error names each unsupported parameter and its line.
+    /// Checks that the kernel supports the change. The error names each unsupported parameter that the trials find, and
+    /// the line that sets the parameter, if known.
     pub(in crate::agent) fn check(&self, sandbox: &dyn Sandbox) -> Result<(), ApiError> {
         let leaves = Leaves::of(self.tree, self.change, &self.tables);
         if !leaves.need_trial() {
@@ -57,7 +61,7 @@ impl DryRun<'_> {
         })
     }
 
-    /// Finds the parameters that the kernel does not support.
+    /// Tries each parameter without the others. Returns the error with the parameters that the kernel does not support.
     fn diagnose(&self, sandbox: &dyn Sandbox, leaves: &Leaves, error: &TrialError) -> ApiError {
         let kernel = kernel::release();
         let fault = |parameter: Parameter| {
@@ -68,7 +72,7 @@ impl DryRun<'_> {
             let fault = match error {
                 TrialError::NotReadBack => format!("kernel {kernel} ignores `{parameter}`{line}"),
                 error => {
-                    // The text of `beside` is already the reason.
+                    // If the parameter fails only together with other netems, `beside` already says the reason.
                     let reason = if is_refused_alone { format!(": {}", reason(&error)) } else { String::new() };
                     format!("kernel {kernel} refuses `{parameter}`{beside}{line}{reason}")
                 }
@@ -107,7 +111,8 @@ impl DryRun<'_> {
 
 /// The leaves of an interface, each with its profile before and after the change.
 ///
-/// A new leaf has no profile before the change. An unchanged leaf has only the profile before the change.
+/// A new leaf has no profile before the change. An unchanged leaf has only the profile before the change. A leaf that
+/// the change removes counts as unchanged.
 struct Leaves {
     transitions: Vec<(Option<Profile>, Option<Profile>)>,
     tables: Tables,
@@ -116,7 +121,7 @@ struct Leaves {
 impl Leaves {
     /// The unchanged leaves, then the new and changed leaves in the order of the change.
     ///
-    /// At most [`ALIKE`] leaves have the same transition.
+    /// Keeps at most [`ALIKE`] leaves with the same transition (profiles before and after the change).
     fn of(tree: &Tree, change: &Change, tables: &Tables) -> Self {
         let mut present: BTreeMap<ClassMinor, Profile> =
             tree.classes.iter().filter_map(|(class, leaf)| Some((*class, leaf.profile?))).collect();
@@ -137,9 +142,10 @@ impl Leaves {
         Self { transitions, tables: tables.clone() }.with_missing_tables()
     }
 
-    /// Adds a dummy for each unknown distribution table.
+    /// Adds a dummy for each unknown distribution table of a leaf before the change.
     ///
-    /// A restarted agent does not have the tables of the leaves that it finds. Any table is good enough for a trial.
+    /// A restarted agent does not have the tables of the leaves that it finds on the interface. Any table is good
+    /// enough for a trial.
     fn with_missing_tables(mut self) -> Self {
         let marks: Vec<_> = self.transitions.iter().filter_map(|(now, _)| Some((*now)?.mark())).collect();
         for distribution in marks.into_iter().flat_map(|mark| [mark.delay, mark.slot]) {
@@ -190,18 +196,18 @@ impl Leaves {
     }
 }
 
-/// The delay and limit of a profile.
+/// A profile with only the delay and the limit of `profile`.
 fn plain(profile: Profile) -> Profile {
     Profile::plain(profile.delay, profile.limit)
 }
 
-/// The delay and limit of a profile, and one more parameter.
+/// A profile with only the delay, the limit and one more parameter of `profile`.
 fn only(profile: Profile, parameter: Parameter) -> Profile {
     let plain = plain(profile);
     match parameter {
         Parameter::Delay | Parameter::Limit => plain,
         Parameter::Jitter => {
-            // A rate that only keeps packets in order belongs to the jitter.
+            // A rate that was added only to keep packets in order despite jitter belongs to the jitter.
             let rate = profile.rate.filter(|_| profile.is_ordered_by_rate());
             Profile { jitter: profile.jitter, rate, ..plain }
         }
@@ -215,7 +221,7 @@ fn only(profile: Profile, parameter: Parameter) -> Profile {
     }
 }
 
-/// The reason of a failure: the kernel's own message (extended ack), if there is one.
+/// The reason of a failure: the kernel's own message (extended ack), if there is one, or else the text of the error.
 fn reason(error: &TrialError) -> String {
     match error {
         TrialError::Kernel(KernelError::Refused { sentence: Some(sentence), .. }) => sentence.clone(),

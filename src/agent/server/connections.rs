@@ -1,8 +1,8 @@
-//! [`Connections`] keeps the connections of one listener and limits their number and times.
+//! [`Connections`] counts the connections of one listener and limits their number and times.
 //!
-//! Limits apply to the number of connections, and to the time for each handshake, header, body and reply. Above
-//! the limit, a new connection replaces the connection that has waited longest for its client. Many silent
-//! clients thus replace each other, and active clients are served. The agent never aborts a request that it works on.
+//! Each [`Stage`] except `Work` has a time limit. At the limit of the number, a new connection replaces the connection
+//! that has been longest in a stage other than `Work`. Many silent clients thus replace each other, and active clients
+//! are served. If the agent works on a request of every connection, the new connection is refused.
 
 use std::{
     collections::BTreeMap,
@@ -23,9 +23,9 @@ pub struct Limits {
     pub connections: usize,
     /// Time for the TLS handshake.
     pub handshake: Duration,
-    /// Time for the first header.
+    /// Time for the header of the first request.
     pub head: Duration,
-    /// Time for a body.
+    /// Time to wait for memory for a body, and again to read the body.
     pub body: Duration,
     /// Time for the client to read a reply and send the next request.
     pub idle: Duration,
@@ -33,7 +33,7 @@ pub struct Limits {
     pub head_size: usize,
     /// Size of a body in bytes.
     pub body_size: usize,
-    /// Size of all bodies together in bytes.
+    /// Size in bytes of all bodies that are in memory at the same time.
     pub bodies_size: usize,
 }
 
@@ -58,7 +58,8 @@ impl Default for Limits {
 pub(super) enum Stage {
     Handshake,
     Head,
-    /// The agent reads the body. The read has its own time limit, so that a slow client gets a reply.
+    /// The agent waits for memory for the body, and reads the body. [`Client::end`] has no time limit for this stage:
+    /// the code that reads the body has the limit, and sends an error reply to a slow client.
     Body,
     /// The agent works on the request. This stage has no time limit.
     Work,
@@ -76,7 +77,8 @@ struct Shared {
     room: Semaphore,
 }
 
-/// Bytes per permit of the semaphore. One acquisition takes at most `u32::MAX` permits.
+/// Bytes per permit of the semaphore. With one byte per permit, a large body could need more permits than one
+/// acquisition can take (`u32::MAX`).
 const UNIT: usize = 1024;
 
 #[derive(Default)]
@@ -90,8 +92,8 @@ struct Entry {
     end: CancellationToken,
 }
 
-/// One connection. The connection counts towards the limit until this value is dropped, or a new connection replaces
-/// it.
+/// One connection. The connection counts towards the limit until this value is dropped, or until a new connection
+/// replaces the connection.
 pub(super) struct Client {
     number: u64,
     all: Connections,
@@ -109,7 +111,8 @@ impl Connections {
         &self.0.limits
     }
 
-    /// Admits a connection, and closes another if there are too many; `None`: all have requests under way.
+    /// Admits a connection. At the limit, ends the connection that has waited longest for its client. `None`: at the
+    /// limit, and the agent works on a request of every connection.
     pub(super) fn admit(&self, stage: Stage) -> Option<Client> {
         let mut open = self.open();
         if open.entries.len() >= self.limits().connections {
@@ -131,7 +134,8 @@ impl Connections {
         Some(Client { number, all: self.clone(), stage: receiver, end })
     }
 
-    /// Reserves memory for a body; `None`: no memory became free within the time limit.
+    /// Reserves memory for a body; `None`: too little memory became free within the time limit, or `bytes` is too
+    /// large.
     pub(super) async fn room(&self, bytes: usize) -> Option<impl Send + use<'_>> {
         let units = u32::try_from(bytes.div_ceil(UNIT)).ok()?;
         tokio::time::timeout(self.limits().body, self.0.room.acquire_many(units)).await.ok()?.ok()

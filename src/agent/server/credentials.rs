@@ -1,4 +1,4 @@
-//! [`Credentials`] reads the agent's certificate, and reads it again when its files change.
+//! [`Credentials`] reads the agent's certificate, key and CA, and reads them again after their files have changed.
 
 use std::{
     fs,
@@ -38,7 +38,8 @@ pub(super) struct Credentials {
     read: Mutex<(Marks, TlsAcceptor)>,
 }
 
-/// Inode, size and ctime of each file. `chown` and `chmod` also set the ctime, so a file made readable is read again.
+/// Inode, size and ctime of each file; `None`: unknown. `chown` and `chmod` also set the ctime, so a file that becomes
+/// readable is read again.
 type Marks = [Option<(u64, u64, i64, i64)>; 3];
 
 impl Credentials {
@@ -50,7 +51,7 @@ impl Credentials {
         Ok(Self { files, role, read: Mutex::new((marks, acceptor)) })
     }
 
-    /// The acceptor for the next connection. If changed files are unusable, the old certificate stays in use.
+    /// The TLS acceptor for the next connection. If changed files are unusable, the old certificate stays in use.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         let marks = self.files.marks();

@@ -56,7 +56,7 @@ pub(super) enum Accepted {
 }
 
 impl Listener {
-    /// Opens all listeners of a config, the Unix socket last.
+    /// Opens all listeners of a config. The Unix socket is last, so that an unusable port leaves no socket file behind.
     pub(super) async fn open(config: &Config, limits: &Limits) -> Result<Vec<Self>, ServeError> {
         let mut sockets = Vec::new();
         if let Some(address) = config.listen {
@@ -134,11 +134,12 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
             }
             fs::remove_file(socket).map_err(failed)?;
         }
-        // A full queue also shows that a process listens.
+        // `WouldBlock`: the queue of connections is full, so a process listens.
         Ok(_) | Err((io::ErrorKind::WouldBlock, _)) => return Err(ServeError::Taken(socket.into())),
         Err((_, error)) => return Err(failed(error)),
     }
-    // The umask creates the socket with mode 0600. With a chmod afterwards, other users could connect before the chmod.
+    // With this umask, `bind` creates the socket with mode 0600. If the agent called chmod after `bind` instead, other
+    // users could connect before the chmod.
     let before = umask(Mode::S_IXUSR | Mode::S_IRWXG | Mode::S_IRWXO);
     let listener = UnixListener::bind(socket).map_err(failed);
     umask(before);
@@ -148,7 +149,7 @@ async fn open_unix(socket: &Path) -> Result<UnixListener, ServeError> {
 /// Gives a group access to the socket.
 fn open_to(group: &str, socket: &Path) -> io::Result<()> {
     let known = Group::from_name(group)?.ok_or_else(|| io::Error::other("there is no such group"))?;
-    // A service may lack the right to call chown, and needs no chown if the group is its own.
+    // The agent may lack the right to call chown, and needs no chown if the socket already belongs to the group.
     if fs::metadata(socket)?.gid() != known.gid.as_raw() {
         chown(socket, None, Some(known.gid.as_raw()))?;
     }

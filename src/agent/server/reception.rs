@@ -35,17 +35,17 @@ use crate::{
     wire::{ErrorCode, SERVER},
 };
 
-/// Time for a refused client to read the reason before the agent closes the connection.
+/// Longest time to send a refused client the reason and to wait until the client closes the connection.
 const LAST_REPLY_TIME: Duration = Duration::from_secs(1);
 
 /// The first byte of a TLS handshake (RFC 8446, section 5.1).
 const TLS_HANDSHAKE: u8 = 22;
 
-/// Marks a request from a client that may only read, such as a viewer. An extension of the request.
+/// An extension of a request over TLS. The client's certificate is not a controller's, so the client may only read.
 #[derive(Clone, Copy)]
 pub(super) struct ReadOnly;
 
-/// Accepts and serves connections until `stop`.
+/// Accepts and serves connections until `stop`, then waits until all connections are closed.
 pub(super) async fn receive(listener: Listener, router: Router, stop: CancellationToken) {
     let refusals = Arc::new(Throttle::new());
     loop {
@@ -66,7 +66,7 @@ pub(super) async fn receive(listener: Listener, router: Router, stop: Cancellati
             }
         });
     }
-    // The agent finishes the requests under way. The caller limits the time.
+    // The agent finishes the requests under way. The caller limits the time of this wait.
     while !listener.connections.is_empty() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -123,8 +123,8 @@ impl Session {
         }
     }
 
-    /// Serves requests. Each request gets the extensions `origin`. `checks_host`: refuses the requests of web pages in
-    /// a local browser.
+    /// Serves requests. Each request gets the extensions `origin`. `checks_host`: refuses requests that may come from a
+    /// web page in a local browser.
     async fn serve<S>(self, stream: S, origin: Extensions, checks_host: bool)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -172,7 +172,7 @@ struct Refusal {
     last_reply: Option<(TcpStream, String)>,
 }
 
-/// Does the TLS handshake. `Err(None)`: the client has closed the connection.
+/// Does the TLS handshake. `Err(None)`: the connection ended before its first byte.
 async fn shake_hands(
     stream: TcpStream,
     tls: &TlsAcceptor,
@@ -202,7 +202,8 @@ fn https_only() -> String {
 
 /// Sends a last reply and waits for the client to close the connection.
 ///
-/// If the agent closed a connection with unread data, the kernel would reset it and the reply would be lost.
+/// If the agent closed a connection with unread data, the kernel would reset the connection, and the reply could be
+/// lost.
 async fn reply_and_close(mut stream: TcpStream, reply: &str) {
     let close = async {
         stream.write_all(reply.as_bytes()).await?;
@@ -223,7 +224,7 @@ async fn answered(
     client.enter(Stage::Body);
     let limits = client.connections().limits();
     let (mut parts, body) = request.into_parts();
-    // A request without a content length may have a body of any size, so the largest size is reserved.
+    // The size of a chunked body is unknown, so the agent reserves memory for the largest body.
     let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
     let too_large = || {
         let why = format!("the body is larger than {} MiB", limits.body_size >> 20);
@@ -260,9 +261,10 @@ fn refuse(status: StatusCode, code: ErrorCode, why: &str) -> Response<Body> {
     (status, [(header::CONNECTION, "close")], Json(code.error(why))).into_response()
 }
 
-/// True if a request without TLS comes from a program on this machine, not from a web page in a local browser.
+/// True if the headers of a request without TLS show a program on this machine, not a web page in a local browser.
 ///
-/// A web page can also reach the loopback. But its requests have another `Host`, or have an `Origin`.
+/// A web page can also reach the loopback. But the browser then sends the page's `Host`, or adds an `Origin`. netemctl
+/// sends the host `agent`.
 fn is_for_loopback(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

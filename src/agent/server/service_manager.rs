@@ -41,7 +41,7 @@ impl ServiceManager {
             warn!(%error, "Cannot connect to the service manager at {}.", address.display());
         }
         let number = |name| env::var(name).ok()?.parse::<u64>().ok();
-        // The variables may be inherited from another process.
+        // The watchdog variables may be meant for a parent process.
         let is_ours = number("WATCHDOG_PID").is_none_or(|process| process == u64::from(process::id()));
         let watchdog = number("WATCHDOG_USEC").filter(|watchdog| is_ours && *watchdog > 0).map(Duration::from_micros);
         Self { socket: socket.ok(), watchdog }
@@ -85,14 +85,14 @@ fn connect(address: &[u8]) -> io::Result<UnixDatagram> {
 /// Sends the watchdog and status messages when they are due.
 pub(super) struct Heartbeat {
     service_manager: Arc<ServiceManager>,
-    /// The uptime of the last watchdog message.
+    /// The uptime of the last watchdog message; `None`: no message yet.
     last: Option<Duration>,
     /// The last status.
     in_force: String,
 }
 
 impl Heartbeat {
-    /// Starts with the status that [`ServiceManager::ready`] reports.
+    /// `in_force`: the first status. [`ServiceManager::ready`] reports it, so [`Self::beat`] sends only later changes.
     pub(super) fn new(service_manager: Arc<ServiceManager>, in_force: String) -> Self {
         Self { service_manager, last: None, in_force }
     }
@@ -107,8 +107,8 @@ impl Heartbeat {
         Some(self.last? + self.service_manager.watchdog? / BEATS)
     }
 
-    /// Sends the messages that are due. The caller has had the lock of the node before. A stuck agent does not get this
-    /// lock, so it sends no message, and the service manager restarts it.
+    /// Sends the messages that are due. The caller must have taken the node's lock after the last call. A stuck
+    /// agent does not get this lock and sends no message, so the service manager restarts the agent.
     pub(super) fn beat(&mut self, in_force: String, uptime: Duration) {
         if in_force != self.in_force {
             self.service_manager.tell(&format!("STATUS={in_force}"));

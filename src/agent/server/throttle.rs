@@ -8,10 +8,10 @@ use std::{
 /// Largest number of messages that pass without a pause.
 const BURST: u32 = 20;
 
-/// Interval after which one more message passes.
+/// After a burst, one more message may pass per interval of this length.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// Passes a limited number of messages, and counts the messages that it suppresses.
+/// A token bucket for messages, which also counts the suppressed messages.
 pub(super) struct Throttle(Mutex<State>);
 
 struct State {
@@ -25,9 +25,9 @@ impl Throttle {
         Self(Mutex::new(State { left: BURST, since: Instant::now(), suppressed: 0 }))
     }
 
-    /// Passes or suppresses a message; `None`: suppressed.
+    /// Passes (`Some`) or suppresses (`None`) a message.
     ///
-    /// The value is the number of messages that were suppressed since the last message that passed.
+    /// The value in `Some` is the number of messages that were suppressed since the last message that passed.
     pub(super) fn pass(&self) -> Option<u64> {
         self.pass_at(Instant::now())
     }

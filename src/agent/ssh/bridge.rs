@@ -1,7 +1,8 @@
 //! `netemctl agent --stdio`: connects the stdin and stdout of an ssh session to the socket of an agent.
 //!
-//! If the host has a configuration, this agent is the agent of that configuration. Otherwise, this agent is a keeper: a
-//! temporary agent, which exits when nothing is in force. If no agent runs, the bridge starts it.
+//! The host's configuration names the socket. For a host without a configuration, the bridge writes a configuration in
+//! [`KeeperFolder`]. If no agent listens on the socket, the bridge starts a keeper: a temporary agent with the same
+//! configuration, which exits when it is not needed.
 
 use std::{
     fs::{self, File},
@@ -48,7 +49,8 @@ pub struct BridgeOptions {
     pub node: Option<NodeName>,
     /// The interfaces that may be shaped. Empty if the caller does not know their names.
     pub interfaces: Vec<IfName>,
-    /// True if the caller will make a change. The bridge then replaces a keeper that cannot make the change.
+    /// True if the caller will make a change. The bridge then replaces a keeper that runs with another configuration,
+    /// if the caller gives the node's name.
     pub changes: bool,
     /// A network. If exactly one interface has an address in this network, that interface may also be shaped.
     pub network: Option<IpNetwork>,
@@ -75,7 +77,7 @@ pub enum BridgeError {
         own: NodeName,
         /// The requested node.
         asked: NodeName,
-        /// The source of `own`.
+        /// Where `own` comes from, or why the host keeps this name.
         why: String,
     },
     /// The keeper speaks another version of the protocol.
@@ -96,15 +98,15 @@ pub enum BridgeError {
     /// The keeper cannot be started.
     #[error("cannot start the keeper: {0}")]
     Start(#[source] io::Error),
-    /// The keeper exited at once.
+    /// The keeper exited before it listened.
     #[error("the keeper exited at once ({status})")]
     Ended {
         /// The exit status.
         status: ExitStatus,
-        /// The log.
+        /// The keeper's log.
         log: String,
     },
-    /// The keeper does not listen, or does not exit.
+    /// The keeper does not listen, or does not exit, in time.
     #[error("the keeper (process {0}) does not {1}")]
     Stuck(u32, &'static str),
     /// Stdin, stdout or the socket failed.
@@ -117,7 +119,7 @@ struct Agent {
     socket: PathBuf,
     /// The path of the configuration for a new process of this agent.
     config: PathBuf,
-    /// The text that a keeper's `config` must have; `None`: `config` is the host's own configuration.
+    /// The text that the file `config` must have; `None`: `config` is the host's own configuration.
     text: Option<String>,
 }
 
@@ -151,7 +153,7 @@ pub fn bridge<E: From<BridgeError>>(
     Ok(join(&stream).map_err(BridgeError::Broken)?)
 }
 
-/// The interface with an address in a network; `None`: no interface, or several.
+/// The only interface with an address in a network; `None`: none or several have one, or the links cannot be read.
 ///
 /// `None` is not an error here. The controller looks for the interface too, and reports the error.
 fn only_interface_in(network: IpNetwork, kernel: &mut impl Kernel) -> Option<IfName> {
@@ -191,7 +193,7 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     };
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let interfaces: Vec<_> = options.interfaces.iter().map(|interface| quoted(interface.as_str())).collect();
-    // The first line has the protocol version, so compatible builds of netemctl write the same text.
+    // The first line has the version of the protocol, not of netemctl, so compatible builds write the same text.
     let text = format!(
         "# {GREETING}: config of the agent that ssh started. It is removed when the node is clear.\n\
          node = {}\ninterfaces = [{}]\nsocket = {}\njournal = {}\n",
@@ -203,17 +205,17 @@ fn find(folder: &KeeperFolder, config: &Path, options: &BridgeOptions) -> Result
     Ok(Agent { socket: folder.socket(), config: folder.config(), text: Some(text) })
 }
 
-/// The host name. It is the node's name if the caller gives no name.
+/// The first label of the host name, which is the node's name if the caller gives no name.
 fn host_name() -> Option<NodeName> {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     name.trim().split('.').next()?.parse().ok()
 }
 
-/// Writes the keeper's configuration, and ends a keeper that runs with another configuration.
+/// Writes `text` as the keeper's configuration, and ends a keeper that runs with another configuration.
 ///
 /// Configurations differ if, for example, the interface or the protocol differs. The next keeper continues from the
-/// journal of the keeper that ends. A caller that makes no change, or gives no node, uses the running keeper, if
-/// possible.
+/// journal of the keeper that ends. For a caller that makes no change, or gives no node, a running keeper with a
+/// configuration stays. If its protocol or its node does not fit, the caller gets an error.
 fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result<(), BridgeError> {
     let unusable = |error| BridgeError::Folder(folder.path().to_owned(), error);
     let before = if_exists(fs::read_to_string(folder.config())).map_err(unusable)?;
@@ -253,7 +255,7 @@ fn replace(folder: &KeeperFolder, options: &BridgeOptions, text: &str) -> Result
         // The journal is clear and belongs to the other node.
         if_exists(fs::remove_file(folder.journal())).map_err(unusable)?;
     }
-    // The write is atomic, because this process may be killed.
+    // The write is atomic, because this process may be killed during the write.
     let new = folder.path().join("agent.toml.new");
     fs::write(&new, text).and_then(|()| fs::rename(&new, folder.config())).map_err(unusable)
 }
@@ -275,7 +277,7 @@ fn end(folder: &KeeperFolder, running: &UnixStream) -> Result<(), BridgeError> {
 
 /// Starts a keeper without the stdin, stdout, environment and working folder of the session.
 ///
-/// ssh would wait for a process that holds the session's stdin or stdout.
+/// Otherwise ssh would wait for the keeper's exit, because the keeper would hold the session's stdin and stdout.
 #[expect(clippy::disallowed_methods, reason = "the keeper outlives this process")]
 fn start(folder: &KeeperFolder, agent: &Agent) -> Result<UnixStream, BridgeError> {
     let path = folder.log();

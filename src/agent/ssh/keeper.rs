@@ -1,11 +1,11 @@
-//! Runs the keeper: an agent on a host without an installed agent.
+//! Runs the keeper: a temporary agent for a host on which no other agent runs.
 //!
-//! `netemctl agent --stdio` starts the keeper. The keeper outlives the ssh session, because timed changes and leases
-//! must end. The keeper exits when it is no longer needed.
+//! `netemctl agent --stdio`, the bridge, starts the keeper. The keeper outlives the ssh session, because the keeper
+//! must end timed changes and roll back unconfirmed changes in time. The keeper exits when it is no longer needed.
 //!
-//! The keeper's folder, [`KeeperFolder`], is below `/run`. A reboot clears `/run` together with the kernel's state.
-//! Each bridge holds a shared lock in this folder. The keeper exits only with the exclusive lock, so no bridge connects
-//! to a keeper that exits.
+//! The keeper's folder, [`KeeperFolder`], is below `/run`, or below `XDG_RUNTIME_DIR` if the user is not root. A reboot
+//! clears both together with the kernel's state. Each bridge holds a shared lock in this folder. A keeper that is no
+//! longer needed exits only with the exclusive lock, so no bridge connects to a keeper that exits.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -28,7 +28,7 @@ use crate::{
     kernel::Kernel,
 };
 
-/// Idle time after which the keeper exits.
+/// The keeper exits after this time without work and without a connected bridge.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 
 /// Interval of the check whether the keeper is needed.
@@ -124,18 +124,18 @@ impl KeeperFolder {
         private().open(self.0.join("use"))
     }
 
-    /// True if the folder still has the locked file. A keeper may have removed the folder.
+    /// True if the folder still has the locked file. A keeper may have removed the folder before the file was locked.
     fn is_of_this_folder(&self, lock: &File) -> bool {
         let there = fs::metadata(self.0.join("use")).map(|there| there.ino());
         there.ok() == lock.metadata().map(|own| own.ino()).ok()
     }
 
-    /// The exclusive lock, if no bridge is connected.
+    /// The exclusive lock on the file that bridges lock shared; `None`: a bridge is connected, or locking failed.
     fn alone(&self) -> Option<Flock<File>> {
         Flock::lock(self.lock_file().ok()?, FlockArg::LockExclusiveNonblock).ok()
     }
 
-    /// Waits until the agent has not been needed for [`IDLE_TIME`].
+    /// Waits until the agent has had no work and no connected bridge for [`IDLE_TIME`].
     ///
     /// Returns the exclusive lock, which keeps bridges from connecting.
     async fn until_not_needed(&self, mut need: watch::Receiver<Need>) -> Flock<File> {
@@ -173,7 +173,7 @@ fn private() -> OpenOptions {
     options
 }
 
-/// Creates a folder with mode 0700, or checks an existing folder.
+/// Creates a folder with mode 0700, or checks that only this user can access an existing folder.
 fn make_private(folder: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -188,7 +188,8 @@ fn make_private(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves `node` until the node needs no agent, or until `end`. Removes the folder if the node is clear.
+/// Serves `node` until the node needs no running agent, or until `end`. If the node is then clear, removes the folder,
+/// or after `end` only the journal.
 pub async fn keep<K: Kernel + 'static>(
     node: Node<K>,
     config: &Config,
@@ -211,7 +212,7 @@ pub async fn keep<K: Kernel + 'static>(
     let is_clear = *need.borrow() == Need::Nothing;
     let removed = match told.await {
         Ok(_alone) if is_clear => folder.remove(),
-        // A bridge may wait in this folder for the next keeper, so only the journal is removed.
+        // After `end`, a bridge may wait in this folder for the next keeper, so only the journal is removed.
         Err(_) if is_clear => fs::remove_file(folder.journal()),
         _ => Ok(()),
     };

@@ -16,7 +16,7 @@ impl Alarm {
         readable(timer).map(Self)
     }
 
-    /// Waits until an uptime; `None`: forever.
+    /// Waits until an uptime; `None`: forever. Returns at once if the timer cannot be set.
     pub(crate) async fn at(&self, uptime: Option<Duration>) {
         let Some(uptime) = uptime else { return std::future::pending().await };
         // An expiration of zero would disarm the timer.
@@ -37,12 +37,13 @@ impl Alarm {
 pub(crate) struct EventWaiter(AsyncFd<OwnedFd>);
 
 impl EventWaiter {
-    /// Waits on `news`, a descriptor that becomes readable at an event. The caller reads all events after each wait.
+    /// Waits on `news`, a descriptor that becomes readable at an event. After each wait, the caller must read all
+    /// events, because the next wait ends only at a new event.
     pub(crate) fn of(news: OwnedFd) -> io::Result<Self> {
         readable(news).map(Self)
     }
 
-    /// Waits for an event; `None`: forever.
+    /// Waits for an event of `events`; `None`: waits forever.
     pub(crate) async fn wait(events: Option<&Self>) {
         match events {
             Some(Self(news)) => match news.readable().await {

@@ -2,7 +2,7 @@
 //!
 //! The nodes agree on times of the wall clock. Each node measures elapsed time by its uptime (`CLOCK_BOOTTIME`,
 //! `clock_gettime(2)`). Nobody can set the uptime. The uptime also counts during suspend, and across a restart of the
-//! agent. A step of the wall clock therefore does not move a timed change that has begun.
+//! agent. A step of the wall clock therefore moves a committed timed change only if the host reboots afterwards.
 
 use std::{
     cmp::min_by_key,
@@ -59,7 +59,8 @@ impl Now {
         Self { uptime: self.uptime.saturating_add(time), wall: self.wall.after(time) }
     }
 
-    /// The reading with the controller's wall clock. `ahead`: nanoseconds by which the node's clock is ahead.
+    /// This reading with the controller's wall clock. `ahead`: nanoseconds by which the node's wall clock is ahead of
+    /// the controller's; negative: behind.
     pub(crate) fn by_controller(self, ahead: i64) -> Self {
         Self { wall: self.wall.on_clock_behind_by(ahead), ..self }
     }
@@ -77,7 +78,7 @@ impl Now {
 }
 
 fn uptime() -> Duration {
-    // Linux has this clock since 2.6.39.
+    // Linux has had this clock since 2.6.39, so no error is expected.
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 

@@ -1,7 +1,8 @@
-//! [`Timeline`] computes which parts of the document are in force at an uptime, and the uptime of the next change.
+//! [`Timeline`] computes the state of each timed change at an uptime, and the uptime at which a state changes next.
 //!
-//! The document has the start, duration and flap of each timed change. Each node follows the document without the
-//! controller. An ended change stays in the document until an edit removes the change. Nothing here reads a clock.
+//! The document ([`Wanted`]) has the start, duration and flap of each timed change. Each node follows the document
+//! without the controller. An ended change stays in the document until a controller commits a document without the
+//! change. Nothing here reads a clock.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::Now;
 use crate::plan::{Absent, Moment, TimedId, Timing, Wanted};
 
-/// The timed changes of a document.
+/// The timed changes (overlays and partitions) of a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Timeline(Vec<(TimedId, TimedChange)>);
@@ -26,13 +27,13 @@ struct TimedChange {
 /// The state of one timed change at an uptime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimedState {
-    /// True if the change is in force.
+    /// True if the change is in force: between its start and its end, and not while a flap has the link up.
     pub(crate) is_on: bool,
     /// True if the change has ended.
     pub(crate) is_over: bool,
     /// The uptime at which the state changes next; `None`: never.
     pub(crate) until: Option<Duration>,
-    /// The time until the change ends; `None`: the change has no end.
+    /// The time until the change ends, zero if it has ended; `None`: the change has no end.
     pub(crate) left: Option<Duration>,
 }
 
@@ -42,8 +43,8 @@ impl TimedState {
 }
 
 impl Timeline {
-    /// The timeline of the document `wanted`, if committed at the wall-clock time `at`. The clocks show `now`. Changes
-    /// that are already in this timeline keep their times.
+    /// The timeline of the document `wanted` after a commit at the wall-clock time `at`. `now` is the reading of the
+    /// clocks for new changes. Changes that are already in this timeline keep their times.
     pub(crate) fn renewed(&self, wanted: &Wanted, at: Moment, now: Now) -> Self {
         let renew = |(id, timing)| {
             let change = self.find(&id).copied().unwrap_or(TimedChange { timing, committed: now });
@@ -52,14 +53,15 @@ impl Timeline {
         Self(wanted.timings(at).map(renew).collect())
     }
 
-    /// Continues the timeline after a reboot. Uptimes restart at zero, so the wall clock tells how much time has passed.
+    /// Continues the timeline after a reboot. Uptimes restart at zero, so only the wall clock tells how much time has
+    /// passed.
     pub(crate) fn restart(&mut self, now: Now) {
         for (_, change) in &mut self.0 {
             change.committed = now;
         }
     }
 
-    /// The parts that are not in force at an uptime.
+    /// The timed changes that are not in force at an uptime.
     pub(crate) fn absent(&self, uptime: Duration) -> Absent {
         let mut absent = Absent::default();
         for (id, change) in &self.0 {
@@ -78,12 +80,12 @@ impl Timeline {
         self.0.iter().map(|(id, change)| (id.clone(), change.timing.begins)).collect()
     }
 
-    /// The state of a change.
+    /// The state of a change. A change that is not in this timeline is [`TimedState::UNTIMED`].
     pub(crate) fn state(&self, id: &TimedId, uptime: Duration) -> TimedState {
         self.find(id).map_or(TimedState::UNTIMED, |change| change.state(uptime))
     }
 
-    /// The uptime at which any state changes next.
+    /// The uptime at which any state changes next; `None`: never.
     pub(crate) fn next(&self, uptime: Duration) -> Option<Duration> {
         self.0.iter().filter_map(|(_, change)| change.state(uptime).until).min()
     }
