@@ -30,16 +30,17 @@ pub struct Config {
     pub socket: Option<PathBuf>,
     /// The group that may also open the socket. The socket's mode is then 0660.
     pub socket_group: Option<String>,
-    /// The TCP port to listen on. Without [`tls`](Self::tls) the port must be on the loopback. Every local
-    /// user can then change this node's network.
+    /// The TCP port to listen on. Without [`tls`](Self::tls) the port must be on the loopback, and every local user can
+    /// change this node's network.
     pub listen: Option<SocketAddr>,
     /// The certificate files of the TCP port. Relative paths start at the config's folder.
     pub tls: Option<TlsFiles>,
     /// The journal, from which a restarted agent continues; `None`: a restart loses the state.
     pub journal: Option<PathBuf>,
-    /// True for a keeper, which exits when it is not needed. The file has no key for this value.
+    /// True for a keeper: an agent that ssh has started, and that exits when it is not needed. The file has no key for
+    /// this value.
     pub is_keeper: bool,
-    /// Exceptions from the guard.
+    /// Exceptions from the guard, which refuses unsuitable interfaces and addresses.
     pub allow: Vec<Exception>,
     /// The state after a reboot.
     pub after_reboot: AfterReboot,
@@ -50,12 +51,12 @@ pub struct Config {
 /// An exception from the guard, for all allowed interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exception {
-    /// The interface, or an interface above it, has a default route.
+    /// The interface, or an interface above it, has a default route, or a default route names no interface.
     DefaultRoute,
     /// The interface, or an interface above it, carries the controller's connection, or a node has the
     /// controller's address.
     Controller,
-    /// The interface is a bridge with ports, or a port of a bridge or a bond.
+    /// The interface has ports, as a bridge does (bonds need no exception), or is itself a port of a bridge or a bond.
     Bridge,
     /// A node has the address of the router of a default route.
     Gateway,
@@ -80,7 +81,7 @@ impl fmt::Display for Exception {
 /// The state after a reboot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum AfterReboot {
-    /// The state from before the reboot. Timed changes continue with their remaining time.
+    /// The state from before the reboot. Timed changes keep the wall-clock times of their start and end.
     #[default]
     Restore,
     /// No state: the node starts clear.
@@ -208,7 +209,8 @@ fn parsed<T: FromStr>(word: &Word<'_>, what: &str, help: &str, findings: &mut Ve
     parsed
 }
 
-/// The error of a config without a listener, with a public port without `tls`, or with `tls` without a port.
+/// The error of a config that has no listener, has a port beyond the loopback without `tls`, or has `tls` without a
+/// port.
 fn listener_finding(
     socket: Option<TableEntry<'_>>,
     listen: Option<TableEntry<'_>>,
@@ -234,7 +236,7 @@ fn listener_finding(
     }
 }
 
-/// The errors of entries that name the same file, if the agent creates this file.
+/// The errors of entries that name the same file, if this file is the config itself or a file that the agent creates.
 fn same_files(
     socket: Option<&Word<'_>>,
     journal: Option<&Word<'_>>,
@@ -270,7 +272,7 @@ fn same_files(
     findings
 }
 
-/// The absolute path of a file, with symbolic links in the folder's path resolved.
+/// The absolute path of a file, with symbolic links in the folder's path resolved if the folder exists.
 fn place(file: &Path) -> PathBuf {
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     match (file.parent().and_then(|folder| folder.canonicalize().ok()), file.file_name()) {

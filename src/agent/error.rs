@@ -15,7 +15,8 @@ impl From<KernelError> for ApiError {
     }
 }
 
-/// A failed change. The code is [`ErrorCode::Broken`] if the rollback of the earlier steps failed too.
+/// A failed change. The code is [`ErrorCode::Permission`] if a permission is missing; otherwise [`ErrorCode::Broken`]
+/// if the rollback of the earlier steps failed too.
 impl From<ChangeFailure> for ApiError {
     fn from(failed: ChangeFailure) -> Self {
         if failed.error.is_permission() {

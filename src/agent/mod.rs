@@ -1,8 +1,9 @@
 //! The agent: the privileged daemon on a node, which owns the node's kernel state.
 //!
 //! [`Node`] is the agent without a transport: checks, changes, rollback, repair and the journal. [`Node`] reads no
-//! clock: [`time`] has the clocks and the timeline. [`dry_run`] tries changes in a scratch network namespace.
-//! [`server`] serves a node over HTTP. [`ssh`] runs an agent on hosts without an installed agent.
+//! clock: [`time`] reads the clocks and computes when timed changes begin and end. [`dry_run`] tries changes in a
+//! scratch network namespace. [`server`] serves a node over HTTP. [`ssh`] runs an agent on hosts without an installed
+//! agent.
 
 mod config;
 mod dry_run;

@@ -46,7 +46,7 @@ use crate::{
     wire::{ApiError, Beginning, Committed, Counted, Document, ErrorCode, Host, NodeStatus, Recovered, Routed},
 };
 
-/// Interval between checks whether unused classes have drained.
+/// Interval between checks whether unused classes still hold packets.
 const SWEEP_AGAIN: Duration = Duration::from_millis(200);
 
 /// What a node needs while no client is connected: a running agent, the agent's journal, or nothing.
@@ -56,7 +56,7 @@ pub enum Need {
     Process,
     /// The journal is enough: the state in the kernel does not change.
     Journal,
-    /// None: the node is clear.
+    /// Neither a process nor a journal: the node is clear.
     Nothing,
 }
 
@@ -66,15 +66,15 @@ pub struct Node<K> {
     /// The id of this boot.
     boot: String,
     transactions: Transactions<NodePayload>,
-    /// The timed parts of the document that are not in force now.
+    /// The timed parts (overlays and partitions) of the document that are not in force now.
     absent: Absent,
-    /// The document without the absent parts.
+    /// The document without its ended parts. A partition that is inactive now stays in this document, but cuts nothing.
     in_force: Wanted,
-    /// The next timed change, already computed.
+    /// The next timed change, already computed, with the parts that are absent after this change.
     precomputed: Option<(Absent, Staged)>,
-    /// Set while the kernel may differ from the document: after a start from the journal, or after a failed rollback.
-    /// The value is the document that names the node's interface. The node's own document may be clear, and then names
-    /// none.
+    /// Set while the kernel may differ from the document: after a start from the journal, or after a failed commit
+    /// whose rollback failed too. The value is a document that names the node's interface, because the node's own
+    /// document may be clear and name no interface.
     unreconciled: Option<Wanted>,
     /// The need for an agent. An agent that ssh started (a keeper) exits when the need is no longer [`Need::Process`].
     need: watch::Sender<Need>,
@@ -83,7 +83,7 @@ pub struct Node<K> {
     drift_watch: DriftWatch,
     /// The error of the last journal write, and the uptime of the next try.
     journal_error: Option<(String, Duration)>,
-    /// Keeps other agents from the journal and the interfaces.
+    /// The locks that keep other agents from the journal and the interfaces.
     claim: Claim,
 }
 
@@ -120,8 +120,8 @@ struct Ready {
     at: Duration,
     absent: Absent,
     staged: Staged,
-    /// How long after the commit time the request arrived. `None`: the request was in time, or so little late that the
-    /// delay does not prove a difference of the clocks.
+    /// How long after the commit time the request arrived. `None`: the request had no commit time, was in time, or was
+    /// so little late that the delay does not prove a difference of the clocks.
     told_late: Option<Duration>,
 }
 
@@ -138,7 +138,7 @@ impl<K: Kernel> Node<K> {
             }
             Err(error) => {
                 // The agent still starts, to end timed changes. `InUserNamespace` makes each dry run fail, so the agent
-                // refuses changes.
+                // refuses every change that needs a dry run.
                 warn!("{}.", no_namespace(&error));
                 ScratchNamespace::InUserNamespace
             }
@@ -168,8 +168,8 @@ impl<K: Kernel> Node<K> {
         let after_reboot = !record.boot.is_empty() && !node.boot.is_empty() && record.boot != node.boot;
         let record = record.in_boot(&node.boot, now);
         let interrupted = record.transaction.as_ref().is_some_and(|transaction| !transaction.is_done);
-        // The document before an interrupted change names the interface. If that document is clear, it names none, so
-        // the document of the change does.
+        // For an interrupted change, the document before the change names the interface. If that document is clear, it
+        // names no interface, so the document of the change is used.
         let names_interface = match &record.transaction {
             Some(Recorded { is_done: false, before, .. }) if !before.document.is_clear() => before.document.clone(),
             _ => record.held.document.clone(),
@@ -196,12 +196,14 @@ impl<K: Kernel> Node<K> {
         Ok(node)
     }
 
-    /// The sockets that claim the node's interfaces. The server must accept connections to these sockets.
+    /// The sockets that claim the node's interfaces. The server must accept connections to these sockets, because
+    /// another agent connects to look up their owner.
     pub(super) fn claims(&self) -> impl Iterator<Item = io::Result<UnixListener>> {
         self.claim.sockets().map(|claim| UnixListener::from_std(claim?))
     }
 
-    /// A descriptor that becomes readable when the network changes. The caller then calls [`Node::tick`].
+    /// A descriptor that becomes readable when the network changes; `None`: the kernel offers none. When the descriptor
+    /// is readable, the caller calls [`Node::tick`].
     pub fn news(&mut self) -> Option<OwnedFd> {
         self.enforcer.kernel.event_descriptor()
     }
@@ -269,12 +271,12 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Reconciles the kernel with the journal, and writes the first journal.
+    /// Brings the kernel to the state of the journal, and writes the journal.
     ///
     /// [`Node::tick`] retries both if they fail, so an agent with a full disk still ends timed changes.
     pub fn resume(&mut self, now: Now) {
         if self.unreconciled.is_none() {
-            // An unwritable journal is then reported at the start, not at the first commit.
+            // This write reports an unwritable journal at the start, not only at the first commit.
             self.update_journal(now);
         } else if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal; retrying.");
@@ -283,8 +285,9 @@ impl<K: Kernel> Node<K> {
 
     /// Does the work that depends on time and events, not on a request.
     ///
-    /// Rolls back unconfirmed changes, begins and ends timed changes, removes drained classes, and repairs drift.
-    /// Returns the uptime of the next work. After an error the next call retries.
+    /// Cancels or rolls back a change whose lease has expired, begins and ends timed changes, removes empty unused
+    /// classes, and repairs drift if configured. Returns the uptime of the next work; `None`: no work is due before a
+    /// request or an event. After an error the next call retries.
     pub fn tick(&mut self, now: Now) -> Result<Option<Duration>, ApiError> {
         self.need.send_replace(Need::Process);
         self.watch_drift(now);
@@ -330,8 +333,8 @@ impl<K: Kernel> Node<K> {
             return Ok(());
         }
         if self.is_interface_replaced()? {
-            // A new interface has the name. It has none of the state, so there is nothing to change. A repair or the
-            // next change writes the whole state.
+            // The interface with the state is gone, so there is nothing to change. If a new interface has the name, a
+            // repair or the next change writes the whole state.
             self.set_absent(absent);
             return Ok(());
         }
@@ -397,7 +400,8 @@ impl<K: Kernel> Node<K> {
         Ok(status::counted(&self.enforcer.config, &look))
     }
 
-    /// Refuses to measure an address unless a node has it or a network of an allowed interface contains it.
+    /// Refuses to measure an address unless a node of the inventory has the address or a network of an allowed
+    /// interface contains the address.
     pub fn may_measure(&mut self, targets: &[IpAddr], now: Now) -> Result<(), ApiError> {
         let document = self.document(now);
         let places = document.wanted.inventory.nodes.values();
@@ -431,7 +435,8 @@ impl<K: Kernel> Node<K> {
         Ok(NodeStatus { unconfirmed, routed: self.routed(), ..status })
     }
 
-    /// The nodes that this node reaches through other nodes.
+    /// The routes of this node that lead through other nodes; `None`: there are none, the node is clear, or the kernel
+    /// cannot be read.
     fn routed(&mut self) -> Option<Routed> {
         if self.in_force.is_clear() {
             return None;

@@ -2,9 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-/// Both ends of the network connection that a request came by. Empty for a Unix socket.
+/// Both ends of the network connection that a request came by. Both are `None` for a local request over a Unix socket.
 ///
-/// The guard refuses to shape the interface that carries this connection.
+/// The guard refuses to shape the interface that carries this connection, unless the config allows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Via {
     /// The address of this host.
@@ -18,7 +18,7 @@ impl Via {
     pub fn of_ssh_connection(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let mut end = || -> Option<SocketAddr> {
-            // A link-local address ends with the interface: fe80::1%eno1.
+            // A link-local address ends with the interface (fe80::1%eno1). The interface is not used here.
             let address = words.next()?.split('%').next()?.parse().ok()?;
             Some(SocketAddr::new(address, words.next()?.parse().ok()?))
         };
@@ -26,7 +26,7 @@ impl Via {
         peer.zip(local).map(|(peer, local)| Self { local: Some(local), peer: Some(peer) })
     }
 
-    /// The address of this host. An IPv4-mapped IPv6 address becomes IPv4.
+    /// The address of this host; `None`: unknown or unspecified. An IPv4-mapped IPv6 address becomes IPv4.
     pub(super) fn local_address(&self) -> Option<IpAddr> {
         self.local.map(|local| local.ip().to_canonical()).filter(|address| !address.is_unspecified())
     }
@@ -36,7 +36,7 @@ impl Via {
         self.peer.map(|peer| peer.ip().to_canonical())
     }
 
-    /// The index of the link of a link-local connection, from the address's scope id.
+    /// The index of the link of a link-local connection, from the scope id of either address; `None`: neither has one.
     pub(super) fn named_link(&self) -> Option<u32> {
         let scope = |end: Option<SocketAddr>| match end {
             Some(SocketAddr::V6(address)) => Some(address.scope_id()).filter(|link| *link > 0),

@@ -21,7 +21,7 @@ use crate::{
     wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared},
 };
 
-/// Time after which a prepared change is cancelled.
+/// Time after which a prepared change is cancelled if the controller has not committed it.
 const PREPARED_FOR: Duration = Duration::from_secs(15);
 
 /// Largest delay of a commit after the commit time. A controller does not wait longer for a busy agent.
@@ -30,10 +30,11 @@ const LATEST: Duration = Duration::from_secs(10);
 /// Longest time to confirm a committed change.
 const LONGEST_UNCONFIRMED: Duration = Duration::from_mins(1);
 
-/// Largest time from now to the commit time. Controllers choose two seconds at most.
+/// Largest time from now to the commit time. Controllers choose 2 s at most.
 const FURTHEST: Duration = Duration::from_secs(5);
 
-/// Pause between the writes and the reads that check them. Other nodes on this machine write at the same time.
+/// Pause between the writes and the reads that check them, so that the reads do not delay other nodes on this machine,
+/// which write at the same time.
 const PAUSE: Duration = Duration::from_millis(30);
 
 /// A request that comes later than this after the commit time shows that the clocks differ. A busy machine may cause a
@@ -49,7 +50,8 @@ struct Possible {
 }
 
 impl<K: Kernel> Node<K> {
-    /// Checks and computes a change, and prepares the change for its commit. A prepared change has a lease.
+    /// Checks and computes a change, and prepares the change for its commit. A prepared change is cancelled when its
+    /// lease expires.
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
         let Prepare { ticket, base, wanted } = request;
@@ -68,8 +70,8 @@ impl<K: Kernel> Node<K> {
     /// Checks and computes a change without preparing it. Takes no lease.
     pub fn plan(&mut self, request: Plan, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
-        // A change waits for its commit time. The commit would make the plan outdated, and the plan would delay the
-        // commit.
+        // While a change waits for its commit time, no plan is computed: the commit would make the plan outdated, and
+        // the plan would delay the commit.
         if self.transactions.is_ready() {
             return Err(self.refused(Refusal::Prepared, now));
         }
@@ -87,7 +89,7 @@ impl<K: Kernel> Node<K> {
         if let Err(error) = self.reconcile(now) {
             warn!(%error, "The kernel does not match the journal.");
         }
-        // The controller may not know yet that a timed change has ended here.
+        // Leaves out timed changes that have ended here, because the controller may not know yet that they have.
         let timeline = self.held().timeline.renewed(&document, now.wall, now);
         let absent = timeline.absent(now.uptime);
         let wanted = document.without(&absent.ended);
@@ -108,7 +110,8 @@ impl<K: Kernel> Node<K> {
 
     /// The addresses of the interface that the document does not name and that are no drift.
     ///
-    /// The interface had them when a document first gave this node its interface and its addresses.
+    /// A change of a clear node, or of the node's interface or addresses in the inventory, makes this list anew. Other
+    /// changes keep the list.
     fn left_out(&self, document: &Wanted, interface: &Interface) -> BTreeSet<IpAddr> {
         let place = document.inventory.nodes.get(self.name());
         let Held { document: before, left_out, .. } = self.held();
@@ -120,7 +123,8 @@ impl<K: Kernel> Node<K> {
         place.map(|place| status::unnamed(interface, place)).unwrap_or_default()
     }
 
-    /// Does all the work of a commit except the kernel writes. Returns the time until the commit time.
+    /// Does the work of a commit that precedes the kernel writes, including the journal write. Returns the time until
+    /// the commit time; zero: commit at once.
     pub fn make_ready(&mut self, request: &Commit, now: Now) -> Result<Duration, ApiError> {
         self.expire(now)?;
         if let Effect::Answer(_) = self.step(Event::GetReady(request.ticket.clone()), now)? {
@@ -170,7 +174,8 @@ impl<K: Kernel> Node<K> {
         Ok(wait)
     }
 
-    /// Writes the prepared change to the kernel and reads it back. A repeated request gets the same reply.
+    /// Writes the prepared change to the kernel and reads the result back. A repeated request gets the same reply until
+    /// the change is confirmed or rolled back.
     ///
     /// The node rolls the change back unless the controller confirms it in time. A timed change that is new in the
     /// document starts at the commit time, unless it has a later start.
@@ -194,7 +199,7 @@ impl<K: Kernel> Node<K> {
             return Err(ErrorCode::Failed.error(message));
         }
         let mut ended = self.ended_by(&staged);
-        // The partition may have cut its first packet after the counters were read.
+        // A partition may have cut its first packet after the counters were read.
         if ended.iter().any(|ended| ended.cut == 0) {
             self.enforcer.count_again(&mut staged);
             ended = self.ended_by(&staged);
@@ -223,7 +228,8 @@ impl<K: Kernel> Node<K> {
         Ok(committed)
     }
 
-    /// The partitions that a change ends, each with the number of packets it has cut.
+    /// The partitions that a change ends, each with the number of packets it has cut. Leaves out partitions that have
+    /// no cut on this interface.
     fn ended_by(&self, staged: &Staged) -> Vec<PartitionEnded> {
         let kept: BTreeSet<TimedId> = staged.wanted.partitions.iter().map(Partition::id).collect();
         let ended = |partition: &Partition| {

@@ -1,12 +1,13 @@
 //! [`Claim`]: the locks that keep a second agent from the same journal and the same interface.
 //!
-//! The lock of a journal (flock(2)) is a file beside the journal, because each write replaces the journal itself.
+//! The lock of a journal is a flock(2) on another file beside the journal. A lock on the journal's own file would be
+//! lost, because each write replaces this file.
 //!
 //! An abstract Unix socket (unix(7)) claims an interface. The socket's name belongs to a network namespace, as an
 //! interface does. The kernel frees the name when the process ends. Any local user can bind such a name, so a bound
 //! name does not prove that an agent runs. Each agent therefore binds a random name for its interface and checks the
-//! owners of the other sockets for the same interface. An owner is an agent if the process runs as root, runs as the
-//! same user as this agent, or has `CAP_NET_ADMIN`.
+//! owners of the other sockets for the same interface. An owner counts as an agent if the process runs as root, runs as
+//! the same user as this agent, or has `CAP_NET_ADMIN` in the same user namespace.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -48,7 +49,7 @@ pub(super) struct Claim {
 }
 
 impl Claim {
-    /// Claims the journal, if there is one.
+    /// Claims the journal, if the config names one.
     pub(super) fn of_journal(config: &Config) -> Result<Self, JournalError> {
         let journal = config.journal.as_deref().map(lock).transpose()?;
         Ok(Self { _journal: journal, ..Self::default() })
@@ -73,7 +74,7 @@ fn lock(path: &Path) -> Result<Flock<File>, JournalError> {
     let unwritable = |error| JournalError::Unwritable(path.into(), error);
     let made = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&beside);
     let file = match made {
-        // flock(2) needs no write access, so the lock also works on a read-only file system.
+        // flock(2) needs no write access, so an existing lock file also works on a read-only file system.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&beside).map_err(|_| error),
         made => made,
     };
@@ -91,7 +92,7 @@ fn claim(interface: &IfName) -> Result<UnixListener, JournalError> {
     let listener = SocketAddr::from_abstract_name(&own).and_then(|own| UnixListener::bind_addr(&own));
     let listener = listener.map_err(unclaimed)?;
     listener.set_nonblocking(true).map_err(unclaimed)?;
-    // The agent binds before it reads the list, so that two agents that start together see each other.
+    // The agent binds before it reads the list, so that of two agents that start together at least one sees the other.
     let sockets = fs::read(SOCKETS).map_err(unclaimed)?;
     let sockets = String::from_utf8_lossy(&sockets);
     let names = sockets.lines().filter_map(|line| line.split_once(" @")).map(|(_, name)| name);
@@ -118,9 +119,9 @@ fn holder(name: &str) -> nix::Result<UnixCredentials> {
     getsockopt(&socket, PeerCredentials)
 }
 
-/// True if a process may shape the interfaces of this network namespace.
+/// True if the owner of a claim counts as an agent: root, the same user, or a process with `CAP_NET_ADMIN`.
 ///
-/// Capabilities in another user namespace do not count.
+/// `CAP_NET_ADMIN` in another user namespace does not count.
 fn is_agent(holder: &UnixCredentials) -> bool {
     let users = |process: &str| fs::read_to_string(format!("/proc/{process}/uid_map")).ok();
     holder.uid() == 0

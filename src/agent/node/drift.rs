@@ -5,10 +5,10 @@
 //! This module neither reads the kernel nor writes to it. The node passes on the kernel's events and the result of each
 //! comparison and repair.
 //!
-//! The rate of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and
-//! each further repair waits twice as long as the one before, 1 min at most. More than 2 min without a repair reset the
-//! wait. A repair may be refused before it writes, for example because the new interface has no address. The agent
-//! retries a refused repair at the next event and every second.
+//! The rate of repairs is limited, because another program may undo each repair. The second repair waits 1 s, and each
+//! further repair waits twice as long as the one before, 1 min at most. More than 2 min without a repair reset the
+//! wait. A repair may be refused before it writes, for example because a new interface has no address. The agent
+//! retries a refused repair at the next event, or after 1 s.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -40,21 +40,24 @@ const COMPARE_AGAIN: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct DriftWatch {
     on_drift: OnDrift,
-    /// The index of the interface with the state in force; `None`: the node is clear.
+    /// The index of the interface with the state in force; `None`: the node is clear, or the state is not yet written
+    /// since the agent's start.
     ours: Option<u32>,
-    /// The interface as last seen; `None`: it is gone.
+    /// The last known state of the interface with the node's interface name; `None`: none is known, or the interface
+    /// was deleted or renamed.
     seen: Option<Seen>,
-    /// Start of the present drift.
+    /// The time at which a comparison found the present drift; `None`: no drift is known.
     since: Option<Moment>,
     incidents: VecDeque<(Moment, String)>,
     repairs: u64,
-    /// Number of repairs that wrote to the kernel. A time of [`CALM`] without a repair resets the number.
+    /// Number of repairs that have started to write. The first repair after more than [`CALM`] without one counts as 1
+    /// again.
     tries: u32,
-    /// The uptime of the last repair that wrote to the kernel.
+    /// The uptime of the last repair that started to write.
     last_try: Option<Duration>,
-    /// The uptime of the next comparison if no event comes first.
+    /// The uptime of the next comparison if no event comes first; `None`: only an event starts a comparison.
     compare_at: Option<Duration>,
-    /// The error of the last comparison or repair.
+    /// The error of the last comparison or repair, if it failed.
     obstacle: Option<String>,
 }
 
@@ -70,9 +73,9 @@ pub(super) struct Seen {
 pub(super) enum DriftState {
     /// The interface has the state in force.
     None,
-    /// The interface differs, and the agent can repair it.
+    /// The interface differs, and the agent can try to repair it.
     Repairable,
-    /// The interface differs, and the agent cannot repair it, for example because it is down or gone.
+    /// The interface differs, and only the user can repair it, for example because the interface is down or gone.
     ByHand,
 }
 
@@ -81,7 +84,8 @@ impl DriftWatch {
         Self { on_drift, ..Self::default() }
     }
 
-    /// Restarts the watch after a change. `seen`: the interface; `None`: the node is clear.
+    /// Restarts the watch after a change, without the earlier incidents. `seen`: the interface; `None`: the node is
+    /// clear.
     pub(super) fn begin(&mut self, seen: Option<Seen>) {
         let Self { on_drift, repairs, tries, last_try, .. } = *self;
         let ours = seen.map(|seen| seen.index);
@@ -139,7 +143,7 @@ impl DriftWatch {
         true
     }
 
-    /// Notes an incident and returns true, if the lost interface is the interface seen last.
+    /// If the lost interface is the one that was seen last, notes the incident and returns true.
     fn lose(&mut self, index: u32, incident: impl FnOnce() -> String, now: Now) -> bool {
         let is_seen = self.is_seen(index);
         if is_seen {
@@ -190,7 +194,7 @@ impl DriftWatch {
         wait.is_zero()
     }
 
-    /// Receives the error of a comparison, or of a repair that was refused before it wrote.
+    /// Receives the error of reading events, of a comparison, or of a repair that was refused before it wrote.
     pub(super) fn refused(&mut self, why: String, now: Now) {
         // Retries must not fill the log.
         if self.obstacle.as_ref() != Some(&why) {
@@ -223,14 +227,14 @@ impl DriftWatch {
         (self.obstacle, self.compare_at) = (None, None);
     }
 
-    /// The earliest uptime of the next repair.
+    /// The earliest uptime of the next repair; `None`: at once, because no repair has started to write yet.
     fn next_try(&self) -> Option<Duration> {
         let wait = FIRST_WAIT.saturating_mul(1_u32.checked_shl(self.tries.saturating_sub(1)).unwrap_or(u32::MAX));
         self.last_try.filter(|_| self.tries > 0).map(|last| last + wait.min(LONGEST_WAIT))
     }
 
     fn note(&mut self, now: Now, incident: String) {
-        // A clear node has no incidents.
+        // A node without a watched interface, such as a clear node, has no incidents.
         if self.ours.is_none() {
             return;
         }

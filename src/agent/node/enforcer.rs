@@ -45,13 +45,13 @@ impl Foreign {
 /// A computed change.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// The document after the change.
+    /// The document in force after the change.
     pub(super) wanted: Wanted,
     pub(super) interface: Interface,
     before: Tree,
     change: Change,
     foreign: Foreign,
-    /// True if the change rejects packets, so the agent must answer them.
+    /// True if packets are rejected after the change, so the agent must answer them.
     rejects: bool,
 }
 
@@ -67,7 +67,7 @@ impl Staged {
 pub(super) struct Written {
     /// The number of steps.
     pub(super) writes: usize,
-    /// The times of the first and the last step that took effect.
+    /// The times of the first and the last step that changed the treatment of packets; `None`: there was no such step.
     pub(super) onset: Option<Onset>,
 }
 
@@ -81,7 +81,8 @@ impl<K: Kernel> Enforcer<K> {
         self.drains
     }
 
-    /// The steps to `wanted`, checked by a dry run, and a warning for each object of netemctl that stays.
+    /// The steps to `wanted`, checked by a dry run. If `wanted` has no shaping, also a warning for each object of
+    /// netemctl that stays.
     pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
@@ -91,7 +92,7 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.kernel.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
-        // A change that only removes needs no dry run.
+        // The removal of all shaping needs no dry run.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
@@ -135,8 +136,9 @@ impl<K: Kernel> Enforcer<K> {
         let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
         if rejects {
-            // The answers start before the first packet is cut, so that each packet gets an answer. The call fails if
-            // the kernel module is not loaded yet. The first filter loads the module, and `write` repeats the call.
+            // The answers start before the first packet is cut, so that each packet gets an answer. The call fails
+            // while the kernel module for these answers is not loaded. The first filter loads the module, and `write`
+            // repeats the call.
             drop(self.kernel.set_refusals(&interface, true));
         }
         Ok(Staged { wanted, interface, before, change, foreign, rejects })
@@ -149,7 +151,7 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Undoes the preparations of [`stage`](Self::stage).
+    /// Undoes what [`stage`](Self::stage) has prepared: stops the answers, unless the present state rejects packets.
     pub(super) fn discard(&mut self, staged: &Staged) {
         let rejects = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
         if let Err(error) = self.kernel.set_refusals(&staged.interface, rejects) {
@@ -157,7 +159,7 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Writes a computed change, and reads it back after `pause`. Rolls back on any failure.
+    /// Writes a computed change, and reads the result back after `pause`. Rolls back on any failure.
     ///
     /// The pause keeps the reading from delaying other nodes on this machine, which write at the same time.
     pub(super) fn write(
@@ -199,7 +201,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Writes the tree `before` again.
     ///
-    /// The answers to rejected packets may continue: without filters no packet is rejected.
+    /// Does not stop the answers to rejected packets. They do no harm, because without filters no packet is rejected.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
         let tree = self.kernel.observe(interface)?;
         let change =
@@ -207,7 +209,7 @@ impl<K: Kernel> Enforcer<K> {
         Ok(execute(&mut self.kernel, interface, &change.steps)?)
     }
 
-    /// Removes unused classes that hold no more packets.
+    /// Removes unused classes that no longer hold packets. Removes nothing while the interface differs from `in_force`.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
         let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force, Foreign::Keep)?;

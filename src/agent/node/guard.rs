@@ -1,7 +1,8 @@
 //! The guard: refuses changes to unsuitable interfaces and addresses, even if a controller asks for them.
 //!
 //! Each refusal has a reason and a remedy. The guard admits a change under three conditions. The config allows the
-//! interface. The interface is dedicated to the database. The addresses belong to the database's nodes.
+//! interface. The interface is dedicated to the database. The addresses belong to the database's nodes. Exceptions in
+//! the config (`allow`) relax the last two conditions.
 //!
 //! A change that only removes needs only the first condition. netemctl removes only its own objects, and must be able
 //! to remove them after any other change on the host.
@@ -49,7 +50,8 @@ impl<K: Kernel> Enforcer<K> {
         self.allowed_interface(wanted, wanted)
     }
 
-    /// Finds the node's interface in `wanted`, even if the interface was renamed. Fails if the config does not allow it.
+    /// Finds the node's interface in `wanted`, even if it was renamed while it has the state in force. Fails if the
+    /// config does not allow the interface.
     fn allowed_interface(&mut self, in_force: &Wanted, wanted: &Wanted) -> Result<Interface, ApiError> {
         let Config { node, interfaces, .. } = &self.config;
         let name = &place(&self.config, wanted)?.interface;
@@ -69,7 +71,7 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Finds the interface with the state in force, if it was renamed.
+    /// Finds the interface that has the state in force under another name; `None`: no interface has this state.
     ///
     /// The state must match exactly, because an interface of another agent also has objects of netemctl.
     pub(super) fn renamed(&mut self, in_force: &Wanted) -> Result<Option<Interface>, KernelError> {
@@ -118,7 +120,8 @@ struct Admission<'a> {
     host: &'a HostNetwork,
     interface: &'a Interface,
     via: &'a Via,
-    /// The index of the link that the route to the controller uses.
+    /// The index of the link that the route to the controller uses; `None`: the controller's address is unknown, or has
+    /// no route.
     route_link: Option<u32>,
 }
 
@@ -133,7 +136,7 @@ impl Admission<'_> {
         })
     }
 
-    /// Refuses the loopback, ports of other interfaces, and bridges with ports.
+    /// Refuses the loopback, ports of another interface except a VRF, and interfaces with ports except bonds and teams.
     fn check_link(&self) -> Result<(), ApiError> {
         let name = &self.interface.name;
         let link = self.host.link(self.interface.index);
@@ -187,7 +190,8 @@ impl Admission<'_> {
         Ok(())
     }
 
-    /// Refuses an interface that carries the controller's connection: the agent could not receive the heal.
+    /// Refuses an interface that carries the controller's connection: a partition would cut the connection, and the
+    /// agent could not receive the heal.
     fn check_controller(&self) -> Result<(), ApiError> {
         let local = self.via.local_address().and_then(|address| self.host.owner(address)).map(|link| link.index);
         let links: BTreeSet<u32> = [local, self.via.named_link(), self.route_link].into_iter().flatten().collect();

@@ -1,12 +1,13 @@
 //! Reads and writes the journal: the file from which a restarted agent continues.
 //!
-//! The journal has the node's document, its timeline, and the last transaction with the document before it. The state
-//! of the kernel is not in the journal, because the agent reads it from the kernel.
+//! The journal has the node's document, the document's timeline, and the transactions that may be rolled back, each
+//! with the document before it. The state of the kernel is not in the journal, because the agent reads it from the
+//! kernel.
 //!
 //! [`write`] replaces the file atomically. Before a commit writes to the kernel, the agent writes the journal with the
-//! transaction not done. At the confirmation, the agent writes the journal with the transaction done.
-//! The agent may therefore be killed at any time. The next agent rolls back a transaction that is not done. The other
-//! nodes roll back this transaction too: the controller tells them, or their leases expire.
+//! transaction marked as not done. At the confirmation, the agent writes the journal with the transaction marked as
+//! done. The agent may therefore be killed at any time. The next agent rolls back a transaction that is not done. The
+//! other nodes roll back this transaction too: the controller tells them, or their leases expire.
 
 use std::{
     collections::BTreeSet,
@@ -40,7 +41,7 @@ const VERSION: u32 = 4;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-    /// Addresses that the interface had at the commit and that the document does not name. They are no drift.
+    /// Addresses of the interface that the document does not name and that are no drift. `Node::left_out` computes them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) left_out: BTreeSet<IpAddr>,
 }
@@ -57,7 +58,7 @@ pub(crate) struct JournalRecord {
     pub(super) held: Held,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(super) transaction: Option<Recorded<Held>>,
-    /// Earlier transactions that can no longer be rolled back.
+    /// Tickets of earlier transactions that can no longer be rolled back.
     #[serde(default, rename = "superseded", skip_serializing_if = "Tickets::is_empty")]
     pub(super) finished: Tickets,
 }
@@ -75,7 +76,7 @@ impl JournalRecord {
         Record { held, transaction, finished }
     }
 
-    /// Checks that this agent owns the journal, and that its documents are valid.
+    /// Checks that the journal belongs to this agent's node, and that the journal's documents are valid.
     pub(super) fn of(self, config: &Config) -> Result<Self, JournalError> {
         let Some(path) = &config.journal else { return Ok(self) };
         if self.node != config.node {
@@ -99,7 +100,8 @@ impl JournalRecord {
         self.held.document.is_clear() && self.transaction.as_ref().is_none_or(|transaction| transaction.is_done)
     }
 
-    /// After a reboot: continues the timelines by the wall clock. The node then no longer waits for controllers.
+    /// If the journal is of another or an unknown boot: continues the timelines by the wall clock, because uptimes
+    /// restart at a boot. The node then also accepts changes that leave out nodes of an unfinished transaction.
     pub(super) fn in_boot(mut self, boot: &str, now: Now) -> Self {
         if self.boot == boot && !boot.is_empty() {
             return self;
@@ -126,8 +128,8 @@ struct Head {
     version: u32,
 }
 
-/// The error of an unusable journal or claim. An agent that starts then exits and changes nothing. A running agent
-/// refuses the change, or writes the journal again later.
+/// The error of an unusable journal or claim. With this error, a starting agent exits and changes nothing. A running
+/// agent refuses the requested change, or retries the journal write later.
 #[derive(Debug, Error)]
 pub enum JournalError {
     /// The file cannot be read.

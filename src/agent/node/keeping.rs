@@ -1,10 +1,11 @@
-//! Ends a committed change: confirms it, rolls it back for the controller, or rolls it back when its lease expires.
+//! Ends a committed change: confirms the change, or rolls it back when the controller asks for that or when its lease
+//! expires.
 //!
 //! A node keeps a committed change only if its controller confirms the change in time. A controller confirms only after
-//! all nodes have committed the change. If the controller fails before it confirms, all nodes roll back.
+//! all nodes have committed the change. If the controller fails before its first confirmation, all nodes roll back.
 //!
-//! The journal marks a change as done at the confirmation. An agent that is killed before the confirmation also rolls
-//! back.
+//! The journal marks a change as done at the confirmation. If an agent is killed before the confirmation, the next
+//! agent with the same journal rolls back.
 
 use std::time::Duration;
 
@@ -22,7 +23,8 @@ use crate::{
     wire::{ApiError, Confirm, Confirmed, ErrorCode, Rollback, RolledBack},
 };
 
-/// Longest time for a controller to finish a confirmed change or to roll it back.
+/// Time for a controller to finish a confirmed change or to roll it back. In this time, the node refuses changes that
+/// leave out nodes of the confirmed change.
 const FINISHED_WITHIN: Duration = Duration::from_mins(1);
 
 impl<K: Kernel> Node<K> {
@@ -56,13 +58,13 @@ impl<K: Kernel> Node<K> {
     pub fn rollback(&mut self, request: &Rollback, now: Now) -> Result<RolledBack, ApiError> {
         let effect = self.step(Event::Rollback(request.ticket.clone()), now)?;
         if matches!(effect, Effect::Covered) {
-            // The node rolls this change back together with the change on top, without a further request.
+            // If the change on top is rolled back, the node then rolls this change back too, without a further request.
             self.update_journal(now);
             return Err(self.refused(Refusal::Covered, now));
         }
         let kept = matches!(effect, Effect::Kept);
         self.carry_out(effect, now)?;
-        // The commit may have failed, and the rollback of the failed commit too.
+        // If the commit failed and its immediate rollback failed too, the kernel may still have parts of the change.
         self.reconcile(now).map_err(|error| ApiError { code: ErrorCode::Broken, ..error })?;
         Ok(RolledBack { stamp: self.stamp(), kept })
     }
@@ -118,7 +120,8 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Writes the document from before the change to the kernel.
+    /// Writes the document from before the change to the kernel. Writes nothing if the interface was deleted or
+    /// replaced.
     fn restore(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));

@@ -48,8 +48,8 @@ impl Look {
 /// Compares the interface with the state in force.
 ///
 /// On a clear node, only the interface's objects can differ. On any other node, the interface also differs if it is
-/// gone, is down, or lacks an address of the inventory. An address that is neither in the inventory nor in `left_out`
-/// is a difference too.
+/// gone, is down, or lacks an address of the inventory. An [`unnamed`] address of the interface that is not in
+/// `left_out` is a difference too.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
     in_force: &Wanted,
@@ -128,7 +128,7 @@ fn no_carrier(interface: &Interface) -> Option<String> {
     (*is_up && !has_carrier).then(|| format!("interface {name} has no carrier: no packet passes until it is connected"))
 }
 
-/// The warnings that the status will show when `wanted` is in force.
+/// The repairs by the user and the warnings that the status will show when `wanted` is in force.
 pub(super) fn warnings(
     node: &NodeName,
     interface: &Interface,

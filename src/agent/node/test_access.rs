@@ -8,7 +8,7 @@ use crate::{
 };
 
 impl<K: Kernel> Node<K> {
-    /// A node with another sandbox and boot id.
+    /// A node with the given sandbox and boot id. Claims the journal, but no interface.
     pub(in crate::agent) fn with_sandbox(
         config: Config,
         kernel: K,
@@ -20,7 +20,7 @@ impl<K: Kernel> Node<K> {
         Self::from_journal(Enforcer::new(config, kernel, sandbox), claim, boot.to_owned(), now)
     }
 
-    /// Checks and computes a change for a controller on this machine.
+    /// Prepares a change for a controller on this machine.
     pub(crate) fn prepare(&mut self, request: Prepare, now: Now) -> Result<Prepared, ApiError> {
         self.prepare_via(request, Via::default(), now)
     }

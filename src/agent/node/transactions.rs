@@ -1,14 +1,16 @@
 //! The transactions on one node: its document, the change under way, and the effect of each message.
 //!
-//! [`Transactions::step`] is the only transition. It is pure: it reads no clock and writes nothing. It returns the work
-//! to do ([`Effect`]); the node does the work and reports the result as the next event. The protocol check
+//! A transaction is one change on several nodes, under one ticket. [`Transactions::step`] is the only transition. The
+//! step changes only this value in memory: it reads no clock and writes no file. The step returns the work to do
+//! ([`Effect`]); the node does the work and reports the result as the next event. The protocol check
 //! (`tests/protocol.rs`) runs this code through every order of messages.
 //!
 //! A change is prepared for the node's document. If the node gets another document, the prepared change is discarded.
 //!
 //! When all nodes have confirmed a transaction, its controller finishes the transaction. Until then, the node can roll
-//! the confirmed transaction back. Finishing a transaction also finishes the transactions below it. A transaction is
-//! rolled back only together with all transactions on top of it.
+//! the confirmed transaction back. A transaction lies on top of the unfinished transactions before it. Finishing a
+//! transaction also finishes the transactions below it. A transaction is rolled back only together with all
+//! transactions on top of it.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -49,9 +51,10 @@ pub(crate) struct Transactions<P: Payload> {
     /// The node's document.
     held: P::Document,
     phase: Phase<P::Document, P::Prepared, P::Ready, P::Answer>,
-    /// Transactions that can no longer be rolled back.
+    /// Tickets of transactions that can no longer be rolled back.
     finished: Tickets,
-    /// Transactions that this node has cancelled or rolled back. A late message must not start them again.
+    /// Tickets of transactions that this node has cancelled or rolled back, or was asked to roll back. A late message
+    /// must not start these transactions again.
     rolled_back: Tickets,
 }
 
@@ -68,7 +71,7 @@ enum Phase<D, P, R, A> {
     Prepared { last: Last<D>, change: Change<P>, staged: Option<(D, R)> },
     /// A change is committed. Without a confirmation, the node rolls the change back at the uptime `until`.
     Unconfirmed { change: Box<RollbackPoint<D>>, until: Duration, answer: A },
-    /// A change must be rolled back, and the kernel still has it.
+    /// A change must be rolled back, and the kernel may still have the change.
     RollingBack(Box<RollbackPoint<D>>),
 }
 
@@ -95,7 +98,7 @@ pub(crate) struct RollbackPoint<D> {
     /// transaction back. The refusal ends at this uptime, or earlier if the transaction is finished.
     #[serde(default, skip_serializing_if = "Duration::is_zero")]
     pub(crate) until: Duration,
-    /// True if the controller has asked to roll back. The node rolls back once no transaction lies on top.
+    /// True if this transaction must be rolled back as soon as no other transaction lies on top.
     #[serde(rename = "is_unwanted", default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) must_roll_back: bool,
     /// The confirmed transaction that led to `before`.
@@ -111,7 +114,7 @@ pub(crate) struct Record<D> {
     pub(crate) held: D,
     /// The last transaction; `None`: there is nothing to roll back.
     pub(crate) transaction: Option<Recorded<D>>,
-    /// Transactions that can no longer be rolled back.
+    /// Tickets of transactions that can no longer be rolled back.
     pub(crate) finished: Tickets,
 }
 
@@ -160,8 +163,9 @@ impl Tickets {
 
 /// An input of [`Transactions::step`].
 pub(crate) enum Event<P: Payload> {
-    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the new
-    /// document has every node of the present document, or `until` of the last change has passed.
+    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the new document has every
+    /// node of the present document, or need not have them all, because no last change can be rolled back or its
+    /// [`until`](RollbackPoint::until) has passed.
     Prepare { ticket: Ticket, base: P::Stamp, on_all: bool },
     /// The change is possible and stays prepared until the given uptime.
     Checked(Ticket, Duration, P::Prepared),
@@ -175,8 +179,7 @@ pub(crate) enum Event<P: Payload> {
     Commit(Ticket),
     /// The kernel has the change. A controller must confirm the change by the given uptime.
     Committed(Ticket, P::Document, Duration, P::Answer),
-    /// A controller says that all nodes have the change. The controller finishes the change or rolls the change back by
-    /// the given uptime.
+    /// A controller says that all nodes have committed the change. The given uptime becomes [`RollbackPoint::until`].
     Confirm(Ticket, Duration),
     /// A controller says that all nodes have confirmed the change.
     Finish(Ticket),
@@ -236,7 +239,8 @@ impl<P: Payload> Transactions<P> {
         Self { held, phase: Phase::AtRest(None), finished, rolled_back }
     }
 
-    /// The transactions of a restarted agent. An unconfirmed change is rolled back.
+    /// The transactions of a restarted agent. Goes back to the document before an unconfirmed change; the node writes
+    /// this document to the kernel.
     pub(crate) fn recovered(record: Record<P::Document>) -> Self {
         let Record { held, transaction, finished } = record;
         let mut recovered = Self { finished, ..Self::of(held) };
@@ -453,7 +457,8 @@ impl<P: Payload> Transactions<P> {
         matches!(self.phase, Phase::Prepared { staged: Some(_), .. })
     }
 
-    /// The uptime at which the lease of the change under way expires; `None`: no change is under way.
+    /// The uptime at which the lease of the change under way expires; zero during a rollback; `None`: no change is
+    /// under way.
     pub(crate) fn lease(&self) -> Option<Duration> {
         match &self.phase {
             Phase::AtRest(_) => None,
@@ -463,7 +468,8 @@ impl<P: Payload> Transactions<P> {
         }
     }
 
-    /// The uptime at which the unconfirmed change is rolled back; `None`: there is no such change.
+    /// The uptime at which the unconfirmed change is rolled back; zero during a rollback; `None`: there is no such
+    /// change.
     pub(crate) fn rolls_back_at(&self) -> Option<Duration> {
         self.lease().filter(|_| matches!(self.phase, Phase::Unconfirmed { .. } | Phase::RollingBack(_)))
     }
@@ -518,7 +524,7 @@ pub(crate) fn chain<D>(last: Option<&RollbackPoint<D>>) -> impl Iterator<Item = 
 
 impl<D> RollbackPoint<D> {
     /// Keeps the uppermost `most` transactions from this one down, and drops the rest. Returns the ticket of the
-    /// uppermost dropped transaction.
+    /// uppermost dropped transaction; `None`: nothing was dropped.
     fn cut_below(&mut self, most: usize) -> Option<Ticket> {
         let mut point = self;
         for _ in 1..most {

@@ -16,7 +16,8 @@ use crate::{
 };
 
 impl<K: Kernel> Node<K> {
-    /// Reads the kernel's events, compares the interface if an event requires it, and repairs drift if configured.
+    /// Reads the kernel's events, compares the interface if an event requires it or a comparison is due, and repairs
+    /// drift if configured.
     pub(super) fn watch_drift(&mut self, now: Now) {
         if !self.read_events(now) || self.unreconciled.is_some() {
             return;
@@ -33,7 +34,7 @@ impl<K: Kernel> Node<K> {
         let events = match self.enforcer.kernel.events() {
             Ok(events) => events,
             Err(error) => {
-                // Without events, the interface is compared at intervals.
+                // While events cannot be read, the interface is compared at intervals.
                 let is_due = self.drift_watch.is_due(now);
                 self.drift_watch.refused(error.to_string(), now);
                 return is_due;
@@ -63,7 +64,8 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Compares the interface now. If there is drift to repair, the next [`Node::tick`] repairs it.
+    /// Compares the interface now. If the config requires repairs and there is drift, schedules a comparison in
+    /// [`Node::tick`], which repairs the drift.
     pub(super) fn look(&mut self, now: Now) -> Result<Look, ApiError> {
         let is_due = self.read_events(now);
         let held = self.transactions.held();
@@ -84,12 +86,13 @@ impl<K: Kernel> Node<K> {
         self.drift_watch.begin((!in_force.is_clear()).then_some(Seen { index, is_up, has_carrier }));
     }
 
-    /// The node's interface in the document in force.
+    /// The node's interface in the document in force; `None`: the document does not name this node.
     pub(super) fn interface_name(&self) -> Option<&IfName> {
         self.in_force.inventory.nodes.get(self.name()).map(|place| &place.interface)
     }
 
-    /// True if the interface with the state in force is gone, or another interface has its name.
+    /// True if the interface that is watched for drift was deleted, or another interface has its name. False if none is
+    /// watched.
     pub(super) fn is_interface_replaced(&mut self) -> Result<bool, ApiError> {
         let Some((ours, name)) = self.drift_watch.ours().zip(self.interface_name().cloned()) else { return Ok(false) };
         match self.enforcer.kernel.interface(&name) {
