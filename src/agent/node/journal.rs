@@ -41,7 +41,7 @@ const VERSION: u32 = 4;
 pub(super) struct Held {
     pub(super) document: Wanted,
     pub(super) timeline: Timeline,
-    /// Addresses of the interface that the document does not name and that are no drift. `Node::left_out` computes them.
+    /// Addresses of the interface that the document does not name and that are no drift. See `Node::left_out`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub(super) left_out: BTreeSet<IpAddr>,
 }

@@ -120,8 +120,8 @@ impl<K: Kernel> Node<K> {
         }
     }
 
-    /// Writes the document from before the change to the kernel. Writes nothing if the interface was deleted or
-    /// replaced.
+    /// Writes the document from before the change to the kernel. Does not write to the kernel if the interface was
+    /// deleted or replaced.
     fn restore(&mut self, now: Now) -> Result<(), ApiError> {
         let Some(before) = self.transactions.rollback_target() else { return Ok(()) };
         let in_force = before.document.in_force(&before.timeline.absent(now.uptime));

@@ -163,9 +163,9 @@ impl Tickets {
 
 /// An input of [`Transactions::step`].
 pub(crate) enum Event<P: Payload> {
-    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the new document has every
-    /// node of the present document, or need not have them all, because no last change can be rolled back or its
-    /// [`until`](RollbackPoint::until) has passed.
+    /// A controller asks to prepare a change of the document with the stamp `base`. `on_all`: the new document has
+    /// every node of the present document, or need not have them all. It need not if no earlier change can be rolled
+    /// back, or if [`RollbackPoint::until`] of the last change has passed.
     Prepare { ticket: Ticket, base: P::Stamp, on_all: bool },
     /// The change is possible and stays prepared until the given uptime.
     Checked(Ticket, Duration, P::Prepared),
