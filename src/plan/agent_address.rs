@@ -115,7 +115,7 @@ impl AgentAddress {
         parse(text, Some(defaults)).map_err(error(text))
     }
 
-    /// The address of the Unix socket with this path.
+    /// The address of the Unix socket with this path. Fails if the path is not absolute, or too long.
     pub fn unix(socket: &str) -> Result<Self, AddressError> {
         parse_socket(socket).map_err(error(socket))
     }
@@ -126,7 +126,7 @@ impl AgentAddress {
         Ok(Self::Https(HostPort { host, port }))
     }
 
-    /// The SSH address of a host. Fails if the host is not valid.
+    /// The SSH address of a host. Fails if the host is not valid. With port 0 or no port, ssh chooses the port.
     ///
     /// This function does not check `user`. Callers check `user` with [`check_user`](Self::check_user).
     pub fn ssh(user: Option<&str>, host: &str, port: Option<u16>) -> Result<Self, AddressError> {
@@ -205,7 +205,7 @@ fn shifted_by(offset: usize) -> impl Fn(Wrong) -> Wrong {
     move |(span, reason)| (span.start + offset..span.end + offset, reason)
 }
 
-/// Parses an address. Without defaults, the address must have a scheme, and an HTTPS address must have a port.
+/// Parses an address. Without defaults, the address must have a scheme, and an HTTP or HTTPS address must have a port.
 fn parse(text: &str, defaults: Option<&AddressDefaults>) -> Result<AgentAddress, Wrong> {
     if let Some(path) = text.strip_prefix("unix:") {
         return parse_socket(path).map_err(shifted_by("unix:".len()));

@@ -1,7 +1,7 @@
 //! Checks a document before an agent accepts the document.
 //!
 //! Agents accept only documents that netemctl could write, even if another client sends the document. Parsing already
-//! checks each part of a document alone. The checks here compare several parts of a document.
+//! checks the form of each value. The checks here concern names, allowed ranges, and values that depend on each other.
 
 use std::{collections::BTreeSet, ops::RangeInclusive, time::Duration};
 
@@ -13,7 +13,8 @@ use crate::topology::{LinkChange, NodeName, hostlist};
 /// The allowed durations of overlays and partitions.
 pub const TIMES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(365 * 24);
 
-/// The smallest `down` or `up` of a [`Flap`], before its spread. The largest spread halves this time.
+/// The smallest `down` or `up` of a [`Flap`], before its spread. With the largest spread, the link may be down or up
+/// for only half of this time.
 ///
 /// An agent needs about 10 ms to write the filters of a large partition.
 pub const MIN_FLAP_TIME: Duration = Duration::from_millis(10);
@@ -21,9 +22,9 @@ pub const MIN_FLAP_TIME: Duration = Duration::from_millis(10);
 /// The largest spread of a [`Flap`], in percent.
 const LARGEST_SPREAD: u8 = 50;
 
-/// The largest step between two generations.
+/// The largest difference between the generations of a document and of its predecessor.
 ///
-/// The limit leaves room for at least 2^32 changes, even if a faulty client always makes the largest step.
+/// The limit leaves room for almost 2^32 changes, even if a faulty client always makes the largest difference.
 const LONGEST_SKIP: u64 = 1 << 32;
 
 /// The reason why agents refuse a document.
@@ -35,13 +36,13 @@ pub enum DocumentError {
     /// An error in a partition.
     #[error("partition {0}: {1}")]
     Partition(String, PartitionError),
-    /// An error in a live change.
+    /// An error in an overlay. Messages call an overlay a change.
     #[error("change {0}: {1}")]
     Overlay(String, OverlayError),
-    /// A one-way change has a parameter for both directions, such as `rtt`.
+    /// A one-way overlay has a parameter for both directions, such as `rtt`.
     #[error("change {0} has one direction, but parameters for both")]
     OneWay(String),
-    /// Two partitions or two changes have the same name.
+    /// Two partitions or two overlays have the same name.
     #[error("two partitions or two changes have the name `{0}`")]
     Twice(String),
     /// A partition has no side, or a side without nodes.
@@ -50,15 +51,15 @@ pub enum DocumentError {
     /// A duration is too short or too long.
     #[error("`{0}` lasts {1:?}; durations are between 1 ms and 365 days")]
     Lasts(String, Duration),
-    /// A turn is too short or too long, or the spread is too large.
+    /// The `down` or the `up` of a flap is too short or too long, or the spread is too large.
     #[error("`{0}` has turns of {down:?} and {up:?}, spread {spread} %; turns take 10 ms to 365 days, the spread is at most 50 %", down = .1.down, up = .1.up, spread = .1.spread)]
     Turns(String, Flap),
-    /// A part has a later generation than the document.
+    /// An overlay or a partition has a later generation than the document.
     #[error("`{name}` has generation {since}, the document has generation {generation}")]
     FromTheFuture {
-        /// The name of the part.
+        /// The name of the overlay or partition.
         name: String,
-        /// The generation that added the part.
+        /// The generation that added the overlay or partition.
         since: u64,
         /// The generation of the document.
         generation: u64,
@@ -69,12 +70,12 @@ pub enum DocumentError {
     /// The topology or a zone has nodes that are not in the inventory.
     #[error("the inventory does not have {}", hostlist::fold(.0))]
     UnknownNodes(Vec<NodeName>),
-    /// The generation of the document cannot follow the last generation.
+    /// The generation of the document cannot follow the generation of the previous document.
     #[error("generation {next} cannot follow generation {generation}")]
     Generation {
         /// The generation of the document.
         next: u64,
-        /// The last generation.
+        /// The generation of the previous document.
         generation: u64,
     },
 }
@@ -111,6 +112,8 @@ impl Wanted {
     }
 
     /// Checks that the document can follow an earlier document with this stamp.
+    ///
+    /// The generation must be later, but by at most `LONGEST_SKIP`. The same document again is also allowed.
     pub fn check_after(&self, before: &Stamp) -> Result<(), DocumentError> {
         let same = || self.stamp().digest == before.digest;
         match self.generation.checked_sub(before.generation) {

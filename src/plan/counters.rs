@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use super::{ClassMinor, Cut, Profile};
 use crate::topology::LossModel;
 
-/// The tolerance in standard deviations. If many losses are expected, random losses exceed the tolerance about once in
-/// 30,000 counts. If one loss is expected, about once in 2,000.
+/// The tolerance for the number of random losses, in standard deviations. If many losses are expected, random losses
+/// exceed the tolerance in about one of 30,000 comparisons. If one loss is expected, in about one of 2,000.
 const SIGMAS: f64 = 4.0;
 
 /// A number of packets and the number of their bytes.
@@ -35,8 +35,8 @@ impl Add for Tally {
 impl Sub for Tally {
     type Output = Self;
 
-    /// The packets and bytes since an earlier count. Returns 0 if the counter is below the earlier count,
-    /// because the kernel has restarted the counter.
+    /// The packets and bytes since an earlier count. A counter below its earlier count gives 0: the kernel has
+    /// restarted the counter.
     fn sub(self, earlier: Self) -> Self {
         Self { packets: self.packets.saturating_sub(earlier.packets), bytes: self.bytes.saturating_sub(earlier.bytes) }
     }
@@ -71,8 +71,8 @@ impl Profile {
     /// The minimum number of packets that were dropped because the queue was full. `None`: unknown.
     ///
     /// netem has one counter for configured losses and for overflows. Without a configured loss, all drops are
-    /// overflows. If the loss has no correlation, drops beyond the tolerance are overflows. With other loss models or
-    /// ECN, the number of overflows is unknown.
+    /// overflows. With a random loss without correlation, drops beyond the tolerance are overflows. With a correlation,
+    /// another loss model or ECN, the number of overflows is unknown.
     pub fn overflowed(&self, sent: u64, dropped: u64) -> Option<u64> {
         let Some(loss) = self.loss else { return Some(dropped) };
         let share = match loss.model {

@@ -1,9 +1,9 @@
 //! Computes the ordered steps that change an interface from its state in the kernel to the wanted state: [`diff()`].
 //!
-//! The order is make-before-break: new cuts, removal of inactive chains, new classes and in-place changes, a new chain,
-//! one flip, then the removal of other unused objects. So an address with a delay before and after the change is never
-//! without a delay. The agent removes a class with packets later, when the packets have left. A change that clears the
-//! interface does not wait for these packets.
+//! The order is make-before-break: missing qdiscs and pass filters, new cuts, removal of inactive chains, new classes
+//! and in-place changes, a new chain, the switch to this chain, then the removal of other unused objects. So an address
+//! with a delay before and after the change is never without a delay. The agent removes an unused class that still has
+//! packets later, when the packets have left. A change that clears the interface does not wait for these packets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,18 +47,18 @@ pub enum Blocked {
     /// The links of the node need more leaves than the limit of a node.
     #[error("its links need {0} different netem qdiscs; the limit of a node is {MAX_PROFILES}")]
     TooManyProfiles(usize),
-    /// Draining classes still occupy the class numbers that new classes need.
+    /// Unused classes that still hold packets occupy the class numbers that new classes need.
     #[error("no class number is free: {0} unused classes are not yet removed; retry in a moment")]
     NoClassLeft(usize),
 }
 
-/// The maximum number of profiles: half of the class numbers. The other half is for old classes that drain.
+/// The maximum number of leaves: half of the class numbers. The other half is for unused classes with packets.
 const MAX_PROFILES: usize = (MARK as usize - 2) / 2;
 
 /// The steps from `tree` to `wanted`. If `wanted` is `None`, the steps remove all objects of netemctl.
 ///
-/// Foreign objects are an error unless `wanted` is `None`. If there are no steps, the tree has the wanted state.
-/// Surplus objects of netemctl then remain only if they hold packets or foreign objects.
+/// Foreign objects (objects of other programs) are an error unless `wanted` is `None`. If there are no steps, the tree
+/// has the wanted state. Surplus objects of netemctl then remain only if they hold packets or foreign objects.
 pub fn diff(wanted: Option<&Shaping>, tree: &Tree) -> Result<Change, Blocked> {
     if !tree.foreign.is_empty() && wanted.is_some() {
         return Err(Blocked::Foreign(tree.foreign.clone()));
@@ -73,8 +73,8 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
         return Err(Blocked::TooManyProfiles(leaf_specs.len()));
     }
     Ok(match wanted {
-        // Our root is missing, and netemctl takes no interface with foreign objects. Cuts at egress are gone with the
-        // root, so only cuts at ingress are left to remove.
+        // Our root is missing, and netemctl adds no root to an interface with foreign objects. Cuts at egress are gone
+        // with the root, so only cuts at ingress are left to remove.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
             Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
         }
@@ -174,7 +174,7 @@ fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     missing.zip(free).map(|(cut, handle)| Step::Cut { cut: *cut, handle }).collect()
 }
 
-/// Removes the surplus cuts.
+/// Removes the cuts that are not wanted.
 fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
     let surplus = tree.cuts.iter().rev().filter(|(cut, _)| !wanted.contains(cut));
     surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
@@ -193,8 +193,8 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
 /// The first possible choice wins:
 ///
 /// 1. the class that already has the leaf
-/// 2. the class that serves the same addresses, changed in place
-/// 3. an idle class, changed in place
+/// 2. the class of the same addresses in the active chain, changed in place
+/// 3. an idle class: a class to which the active chain sends no packets, changed in place
 /// 4. a new class
 fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMinor>, Vec<Step>), Blocked> {
     let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
@@ -203,7 +203,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
 
     let mut classes: BTreeMap<LeafSpec, ClassMinor> = BTreeMap::new();
     let mut free: BTreeSet<ClassMinor> = leaf_specs.keys().copied().collect();
-    // Prefer classes that carry traffic over draining classes.
+    // Prefer classes to which the active chain sends packets. The other classes are due for removal.
     for class in groups.keys().chain(leaf_specs.keys()) {
         if let Some(spec) = leaf_specs.get(class)
             && wanted_groups.contains_key(spec)
@@ -222,8 +222,8 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
         if classes.contains_key(spec) {
             continue;
         }
-        // A change in place cannot change the distribution table or the origin of the seed. The mark stands for both,
-        // so another mark needs a new leaf.
+        // A change in place keeps the distribution tables, and the class above records whether the seed is configured.
+        // The mark stands for both, so another mark needs a new class.
         let fits = |class: &ClassMinor| leaf_specs[class].profile.mark() == spec.profile.mark();
         let carrier = addresses.first().and_then(|address| tree.active_routes().get(address)).map(|route| route.class);
         let same =
@@ -236,7 +236,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
             steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {
-            // A number is always free unless many classes drain (see `MAX_PROFILES`).
+            // A number is always free unless many unused classes still hold packets (see `MAX_PROFILES`).
             let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
             steps.push(Step::AddClass { class, profile: Some(spec.profile) });
             class

@@ -10,15 +10,15 @@ use crate::topology::NodeName;
 /// A request for a partition.
 #[derive(Clone, Debug)]
 pub struct PartitionRequest {
-    /// The name. `None`: a name is made from the selectors of the sides or from the draw.
+    /// The name. `None`: a name is made from the selectors of the sides, or from a random division's kind and seed.
     pub name: Option<String>,
     /// The division of the nodes.
     pub division: Division,
-    /// The ports whose packets are cut. An empty set cuts all packets.
+    /// The ports whose packets are cut. An empty set means all packets.
     pub ports: BTreeSet<Port>,
     /// The effect on the packets.
     pub mode: Mode,
-    /// The times at which the partition is in force. `None`: always.
+    /// The times at which the partition is in force. `None`: from the commit until `heal`.
     pub timing: Option<Timing>,
 }
 
@@ -29,7 +29,7 @@ pub enum Division {
     Sides(Vec<String>),
     /// The selector of the senders and the selector of the receivers.
     ///
-    /// With only one selector, all other nodes are receivers.
+    /// If only the selector of the senders is present, all other nodes are receivers.
     OneWay(Vec<String>),
     /// Random sides.
     Drawn {
@@ -39,7 +39,7 @@ pub enum Division {
         over: Over,
         /// The selectors of the nodes to draw from. An empty list means all nodes.
         among: Vec<String>,
-        /// The seed.
+        /// The seed. The same seed gives the same sides.
         seed: u64,
     },
 }

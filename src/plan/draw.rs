@@ -19,15 +19,15 @@ pub enum Draw {
     Halves,
     /// Two sides: this number of units, and all other units.
     Minority(usize),
-    /// One unit alone: the named unit. `None`: a random unit.
+    /// One side: the nodes of this selector. `None`: a random unit.
     Isolate(Option<String>),
     /// Each unit alone.
     IsolateEach,
-    /// Two halves with a common unit, the bridge: the named unit. `None`: a random unit.
+    /// Two halves with common nodes, the bridge: the nodes of this selector. `None`: the nodes of a random unit.
     Bridge(Option<String>),
-    /// A ring in which each unit reaches a different majority.
+    /// A ring in which each unit reaches a different majority of the units.
     Ring,
-    /// Two to five sides of random sizes.
+    /// Two to five sides of random sizes, but at most as many sides as units.
     Random,
 }
 
@@ -47,7 +47,7 @@ impl Draw {
         !matches!(self, Self::Isolate(Some(_)) | Self::IsolateEach)
     }
 
-    /// The name of the isolated unit or of the bridge, if the user has named a unit.
+    /// The selector of the isolated nodes or of the bridge, if the user has given a selector.
     pub(super) fn named(&self) -> Option<&str> {
         match self {
             Self::Isolate(word) | Self::Bridge(word) => word.as_deref(),
@@ -71,7 +71,7 @@ impl Draw {
         if self.is_random() { format!("{kind}-{seed}") } else { kind }
     }
 
-    /// Draws the sides. Each unit is a set of nodes. `named` has the nodes of the unit [`Self::named`].
+    /// Draws the sides. Each unit is a set of nodes. `named` has the nodes of the selector [`Self::named`].
     pub(super) fn draw(
         &self,
         over: Over,

@@ -19,7 +19,7 @@ pub struct ForeignObject {
     pub within: Option<Within>,
 }
 
-/// The object of netemctl that holds a foreign object.
+/// The object of netemctl that holds a foreign object: the foreign object is below it in the qdisc tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Within {
     /// Our root qdisc.
@@ -53,7 +53,7 @@ pub(super) fn commands<'a>(objects: impl IntoIterator<Item = &'a ForeignObject>)
 }
 
 impl Tree {
-    /// The foreign objects that our root holds.
+    /// The foreign objects that our root holds, each with the class and the chain of [`Within::Root`].
     fn in_root(&self) -> impl Iterator<Item = (&ForeignObject, Option<ClassMinor>, Option<u32>)> {
         self.foreign.iter().filter_map(|object| match object.within {
             Some(Within::Root { class, chain }) => Some((object, class, chain)),
@@ -76,12 +76,14 @@ impl Tree {
         self.in_hook().next().is_some()
     }
 
-    /// The chains with a foreign filter. These chains must stay, because a chain can only be removed as a whole.
+    /// The chains except chain 0 that have a foreign filter. These chains must stay, because netemctl removes a chain
+    /// only as a whole.
     pub(super) fn held_chains(&self) -> BTreeSet<u32> {
         self.in_root().filter_map(|(_, _, chain)| chain).collect()
     }
 
-    /// The classes that must stay. A class must stay if it holds a foreign object or if a remaining filter leads to it.
+    /// The class numbers that must stay unchanged: of classes that a foreign object occupies or needs, and of classes
+    /// to which the filters of a remaining chain lead. A remaining root also keeps the default class.
     pub(super) fn held_classes(&self) -> BTreeSet<ClassMinor> {
         let by_filters = self.held_chains().into_iter().filter_map(|chain| self.chains.get(&chain));
         let by_filters = by_filters.flat_map(BTreeMap::values).map(|route| route.class);
@@ -90,9 +92,9 @@ impl Tree {
         self.in_root().filter_map(|(_, class, _)| class).chain(by_filters).chain(default).collect()
     }
 
-    /// The objects of netemctl that stay on a cleared interface, each with the reason and the remedy.
+    /// The qdiscs of netemctl that stay on a cleared interface, each with the reason and the remedy.
     ///
-    /// These objects affect no packet.
+    /// These qdiscs affect no packet.
     pub fn remaining(&self, interface: &IfName) -> Vec<String> {
         let root = (self.taken && self.root_is_held()).then(|| {
             format!(

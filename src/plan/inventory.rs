@@ -57,7 +57,7 @@ pub struct NodeLocation {
 }
 
 impl NodeLocation {
-    /// The addresses that are not link-local. A link-local address is valid only on its own network segment.
+    /// The addresses that are not IPv6 link-local. A link-local address is valid only on its own network segment.
     pub fn global(&self) -> impl Iterator<Item = &IpAddr> {
         self.addresses.iter().filter(|address| !is_link_local(address))
     }
@@ -83,7 +83,7 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// Checks that each node has an address and that no two nodes have the same address. Ignores link-local addresses.
+    /// Checks that each node has an address and that no address occurs twice. Ignores IPv6 link-local addresses.
     pub fn check(&self) -> Result<(), InventoryError> {
         let mut owners = BTreeMap::new();
         for (node, location) in &self.nodes {
@@ -106,10 +106,12 @@ pub enum InventoryError {
     /// The text is not a valid interface name.
     #[error("`{0}` is no interface name: 1 to 15 bytes without `/`, `:` or white space")]
     Interface(String),
-    /// A node has no address, or only link-local addresses.
+    /// A node has no address, or only IPv6 link-local addresses.
     #[error("node {0} has no address")]
     NoAddress(NodeName),
-    /// Two nodes have the same address. Filters match addresses, so each node needs its own addresses.
+    /// Two nodes have the same address, or a node lists an address twice.
+    ///
+    /// Filters match addresses, so each node needs its own addresses.
     #[error("{0} is the address of both {1} and {2}")]
     SharedAddress(IpAddr, NodeName, NodeName),
 }

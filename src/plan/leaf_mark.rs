@@ -2,7 +2,7 @@
 //!
 //! The kernel does not show the distribution tables of a leaf. The kernel always shows a seed, also a seed that the
 //! kernel itself drew. So netemctl encodes the distributions and the presence of a configured seed in the `burst` and
-//! `cburst` of the htb class. Large bursts have no effect at the rate of the class.
+//! `cburst` of the htb class. Larger bursts do not delay packets.
 
 use super::{
     Profile,
@@ -18,20 +18,22 @@ const FIRST_TABLE: u32 = 4;
 
 /// The mark of a leaf: the parameters that the kernel does not show.
 ///
-/// An in-place change of a leaf keeps the tables and the class. So an in-place change requires a profile with the same
-/// mark.
+/// An in-place change of a leaf keeps the distribution tables of the leaf and the bursts of the class. So the new
+/// profile must have the same mark.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeafMark {
     /// The distribution of the delay. A leaf without jitter has the uniform distribution.
     pub delay: Distribution,
     /// The distribution of the time between slots. A leaf without slots has the uniform distribution.
     pub slot: Distribution,
-    /// True if the profile has a seed.
+    /// True if the profile has a seed. Without a seed in the profile, the kernel draws the seed.
     pub seeded: bool,
 }
 
 impl LeafMark {
-    /// The `burst` and `cburst` of the class, in microseconds at the rate of the class. `tc` computes the same values.
+    /// The `burst` and `cburst` of the class, in microseconds at the rate of the class.
+    ///
+    /// `tc` computes the same values from [`burst_bytes`](Self::burst_bytes).
     ///
     /// Each value is 838 µs (10 MiB) plus an offset. The offset of `burst` is the number of the delay distribution. The
     /// offset of `cburst` is twice the number of the slot distribution, plus 1 for a seed.

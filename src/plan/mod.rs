@@ -1,12 +1,12 @@
-//! Computes the kernel steps of a node from the wanted-state document.
+//! Computes the steps that bring the kernel of a node to the state that the wanted-state document describes.
 //!
 //! ```text
 //! Wanted ──shaping(node)──► Shaping ──diff(Tree)──► Change ──► kernel steps
 //! ```
 //!
-//! All functions are pure: no I/O, no clock, no randomness. Controller and agents run the same functions, so
-//! `netemctl apply` executes the steps that `netemctl plan` prints. New readers start with [`Wanted`] (the wanted
-//! network), then read [`Tree`] (the state of the kernel) and [`diff()`].
+//! All functions are pure: no I/O, no clock, no randomness. Controller and agents run the same functions. So if nothing
+//! else changes the kernel, `netemctl apply` executes the steps that `netemctl plan` prints. New readers start with
+//! [`Wanted`] (the wanted network), then read [`Tree`] (the state of the kernel) and [`diff()`].
 
 mod agent_address;
 mod check;

@@ -1,4 +1,4 @@
-//! Checks the names of partitions and live changes, which are arguments of commands.
+//! Checks the names of partitions and overlays. Commands take these names as arguments.
 
 /// The longest name in characters.
 pub(super) const MAX_NAME_CHARS: usize = 128;

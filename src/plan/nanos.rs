@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Writes the duration in nanoseconds, for `#[serde(with)]`.
+/// Writes the duration in nanoseconds, for `#[serde(with)]`. Durations above 584 years become `u64::MAX` nanoseconds.
 pub(crate) fn serialize<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).serialize(serializer)
 }

@@ -1,4 +1,4 @@
-//! Defines overlays ([`Overlay`]): live changes of link parameters over the topology in force, or over the bare LAN.
+//! Defines overlays ([`Overlay`]): changes of link parameters by the command `set`, with or without a topology.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -118,7 +118,7 @@ impl Overlay {
         self.change.over(link)
     }
 
-    /// True if `name` is the name of the overlay, or the part of the name before some colon.
+    /// True if `name` is the name of the overlay, or the part of the name before one of its colons.
     pub(super) fn is_called(&self, name: &str) -> bool {
         self.name.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
     }
@@ -129,7 +129,7 @@ impl Overlay {
     }
 }
 
-/// An error in a live change.
+/// An error in an overlay. Messages call an overlay a change.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum OverlayError {
     /// The name is empty, is too long, or has a character that is not allowed.
@@ -138,10 +138,10 @@ pub enum OverlayError {
     /// A node of the overlay is not in the inventory.
     #[error("there is no node {0}, but a change in force applies to it; remove the change with netemctl unset")]
     Unknown(NodeName),
-    /// Both ends of the overlay are the same single node, or an end is empty.
+    /// The senders and the receivers are the same single node, or one of the two sets is empty.
     #[error("both ends are {}, and a node has no link to itself", crate::topology::hostlist::fold(.0))]
     NoLink(Vec<NodeName>),
-    /// No overlay has the requested name.
+    /// No overlay has the requested name, or a name that begins with the requested name and a colon.
     #[error("no change is called `{name}`; in force: {}", if .known.is_empty() { "none".to_owned() } else { .known.join(", ") })]
     NoSuchOverlay {
         /// The requested name.

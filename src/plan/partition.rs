@@ -136,13 +136,15 @@ impl Partition {
 
     /// The partition while it is not in force: a partition that cuts nothing.
     ///
-    /// The inactive partition keeps the root qdisc on the interface. So a partition that comes into force only adds
-    /// filters.
+    /// While a document has a partition, the root qdisc stays on the interface. So no step needs to add the root qdisc
+    /// when the partition comes into force.
     pub(super) fn inactive(&self) -> Self {
         Self { shape: Shape::Sides { sides: Vec::new() }, ..self.clone() }
     }
 
-    /// True for the partition of [`Wanted::in_force`](super::Wanted::in_force) before its start and between two turns.
+    /// True if the partition is not in force: it has not started, or its flap has the link up.
+    ///
+    /// Only documents of [`Wanted::in_force`](super::Wanted::in_force) show this state.
     pub fn is_inactive(&self) -> bool {
         matches!(&self.shape, Shape::Sides { sides } if sides.is_empty())
     }
@@ -163,11 +165,13 @@ impl Partition {
     }
 
     /// The share of packets from one node to another that the partition loses, in addition to the loss of the link.
+    ///
+    /// `None`: the partition is not partial, or does not affect these packets.
     pub fn loss(&self, from: &NodeName, to: &NodeName) -> Option<Probability> {
         self.lost().filter(|_| self.cuts(from, to))
     }
 
-    /// The share of packets that a partial partition loses.
+    /// The share of packets that a partial partition loses. `None`: the partition is not partial.
     pub(super) fn lost(&self) -> Option<Probability> {
         match self.mode {
             Mode::Loss { loss } => Some(loss),
@@ -177,8 +181,9 @@ impl Partition {
 
     /// The packets between a node and a peer that the node's interface drops, and the answer to the sender.
     ///
-    /// The sender's own node sends the refusal. The receiver drops packets without an answer: these packets were in
-    /// flight when the cut began. `to_peer` and `from_peer` are true if the partition cuts this direction.
+    /// `to_peer` is true if the partition cuts packets to the peer, `from_peer` if it cuts packets from the peer. Only
+    /// the sender's node sends a refusal. The receiver's node drops without an answer: only packets that were in flight
+    /// when the cut began arrive there. A partial partition drops nothing here, because netem loses its packets.
     pub(super) fn drops(
         &self,
         to_peer: bool,
@@ -242,7 +247,7 @@ impl Shape {
         }
     }
 
-    /// The index from nodes to their sides. Takes linear time.
+    /// The index from nodes to their sides. Takes time linear in the number of nodes.
     pub(super) fn side_index(&self) -> SideIndex<'_> {
         let mut sides: HashMap<&NodeName, Vec<usize>> = HashMap::new();
         for (side, set) in self.sets().into_iter().enumerate() {
@@ -262,7 +267,7 @@ impl Shape {
 
     /// True if packets are cut between a sender on the sides `from` and a receiver on the sides `to`.
     ///
-    /// A node of the rest has an empty list of sides.
+    /// The numbers are indices of [`Self::sets`]. A node without a side or position has an empty list.
     fn separates(&self, from: &[usize], to: &[usize]) -> bool {
         match self {
             Self::Sides { .. } if from.is_empty() => !to.is_empty(),
@@ -270,7 +275,7 @@ impl Shape {
             Self::OneWay { .. } => from.contains(&0) && to.contains(&1),
             Self::Ring { order, reach } => match (from.first(), to.first()) {
                 (Some(a), Some(b)) => a.abs_diff(*b).min(order.len() - a.abs_diff(*b)) > *reach,
-                // Two nodes of the rest reach each other.
+                // Two nodes without a position reach each other.
                 (None, None) => false,
                 _ => true,
             },
@@ -287,7 +292,7 @@ pub enum PartitionError {
     /// A node is not in the inventory.
     #[error("there is no node {0}")]
     Unknown(NodeName),
-    /// A node is on two sides, which is not allowed here.
+    /// A node is on two sides. Only the bridge of a random partition may be on two sides.
     #[error("node {0} is on two sides")]
     Twice(NodeName),
     /// The partition cuts no link, for example because all nodes are on one side.

@@ -18,7 +18,7 @@ const MIN_QUEUE: u32 = 1_000;
 /// The minimum queue of a link with a rate, in packets: a usual queue of a router.
 const MIN_QUEUE_WITH_RATE: u32 = 100;
 
-/// The maximum kernel memory of a full queue of full frames, in bytes. Applies to computed limits.
+/// The maximum kernel memory of a full queue of full frames, in bytes. A configured limit may exceed this maximum.
 ///
 /// A link with 10 Gbit/s and 150 ms has 124,000 full frames in flight. These frames take half of this memory.
 const MAX_MEMORY: u64 = 512 << 20;
@@ -27,12 +27,14 @@ const MAX_MEMORY: u64 = 512 << 20;
 #[expect(clippy::cast_possible_truncation, reason = "244,032")]
 const MAX_LIMIT: u32 = (MAX_MEMORY / QUEUED_BYTES) as u32;
 
-/// A rate that keeps packets in order and does not delay packets: the rate of the classes.
+/// A rate that keeps packets in order and is too high to delay packets: 100 Gbit/s, the rate of the htb classes.
 ///
 /// netem sends packets in order if the leaf has a rate (`netem_enqueue` of `sch_netem.c`).
 const ORDER_RATE: Rate = Rate::plain(BitRate::from_bytes_per_second(CLASS_RATE));
 
-/// The smallest Ethernet frame in bytes. The limit of netem counts packets of any size.
+/// The smallest Ethernet frame in bytes.
+///
+/// The limit of netem counts packets, not bytes. So a computed limit assumes that all packets in flight are this small.
 const SMALLEST_FRAME: i32 = 64;
 
 /// A full Ethernet frame in bytes: 1,500 bytes of payload and the header.
@@ -48,7 +50,7 @@ const QUEUED_BYTES: u64 = 2_200;
 pub struct LineRate(u64);
 
 impl LineRate {
-    /// The assumed rate of an interface without a known speed (virtio, tun, Wi-Fi): 10 Gbit/s, the speed of veth.
+    /// The assumed rate of an interface without a known speed (virtio, tun, Wi-Fi): 10 Gbit/s, as veth reports.
     pub const UNKNOWN: Self = Self::from_mbit(10_000);
 
     /// A rate of `mbit` Mbit/s, the unit of `/sys/class/net/<dev>/speed`.
@@ -56,7 +58,7 @@ impl LineRate {
         Self(mbit as u64 * 1_000_000)
     }
 
-    /// The rate in Mbit/s.
+    /// The rate in Mbit/s, rounded down.
     pub const fn mbit(self) -> u64 {
         self.0 / 1_000_000
     }
@@ -105,15 +107,17 @@ impl Profile {
         Self { delay, limit, ..Self::default() }
     }
 
-    /// The profile of a link on an interface with this line rate. `None`: the link is plain LAN and needs no leaf.
+    /// The profile of a link on an interface with this line rate.
+    ///
+    /// `None`: the link has no parameters except a limit or a seed, so the link needs no leaf.
     ///
     /// A link with jitter and without a rate gets `ORDER_RATE`, so that packets stay in order. Links with
     /// `reorder = "jitter"` get no such rate.
     ///
     /// The default limit is the sum of two numbers of packets, and at most `MAX_LIMIT`:
     ///
-    /// - The number of smallest frames in flight at the rate of the link, or at the line rate without a link rate. So
-    ///   the leaf loses no packet that a real link carries.
+    /// - The number of smallest frames in flight at the rate of the link, or at the line rate if the link has no rate.
+    ///   So the leaf loses no packet that a real link carries.
     /// - The queue: the number of full frames in flight, but at least `MIN_QUEUE` or `MIN_QUEUE_WITH_RATE`.
     pub fn of(link: &Link, line: LineRate) -> Option<Self> {
         if link.is_lan() {
@@ -140,7 +144,8 @@ impl Profile {
 
     /// True if the effect on a packet depends on earlier packets.
     ///
-    /// Links do not share a leaf with memory, because the packets of one link would affect the other link.
+    /// Links do not share such a leaf, because the packets of one link would affect the other link. Only links with a
+    /// common rate per zone share such a leaf.
     pub fn has_memory(&self) -> bool {
         let is_correlated = |chance: Option<Chance>| chance.is_some_and(|c| c.correlation > Probability::ZERO);
         self.rate.is_some()
@@ -156,7 +161,7 @@ impl Profile {
             })
     }
 
-    /// True if the only purpose of the rate is to keep packets in order (`ORDER_RATE`).
+    /// True if the leaf has jitter and `ORDER_RATE`, which keeps packets in order and has no other effect.
     pub fn is_ordered_by_rate(&self) -> bool {
         self.jitter.is_some() && self.rate == Some(ORDER_RATE)
     }
@@ -177,7 +182,8 @@ impl Profile {
 
 /// Converts a slot to the kernel's terms.
 ///
-/// The kernel stores a uniform distribution as a range. A limit of `i32::MAX` packets or bytes means no limit.
+/// The kernel stores a uniform distribution as a range. A limit of `i32::MAX` packets or bytes means no limit, which a
+/// profile stores as 0.
 fn slot(slot: Slot) -> Slot {
     let spacing = match slot.spacing {
         Spacing::Distributed { delay, jitter, distribution: Distribution::Uniform } => {

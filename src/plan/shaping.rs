@@ -1,4 +1,4 @@
-//! Computes the wanted state of a node's interface ([`Shaping`]): the leaf of each peer address, and the cuts.
+//! Computes the wanted state of a node's interface ([`Shaping`]): the netem leaf of each peer address, and the cuts.
 
 use std::{
     cell::LazyCell,
@@ -14,7 +14,7 @@ use crate::topology::{Link, NodeName, RatePer, ZoneName};
 
 /// The wanted state of a node's interface.
 ///
-/// ARP, ND and packets to other addresses pass without delay and loss.
+/// ARP and ND always pass. Packets to an address without a leaf pass without delay and loss, unless a cut drops them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shaping {
@@ -43,7 +43,9 @@ pub struct LeafSpec {
 }
 
 impl LeafSpec {
-    /// The specification of a leaf with this profile. A leaf with memory is for these addresses only.
+    /// The specification of a leaf with this profile.
+    ///
+    /// If packets affect later packets in the leaf ([`Profile::has_memory`]), the leaf is for these addresses only.
     pub fn of<'a>(profile: Profile, addresses: impl IntoIterator<Item = &'a IpAddr>) -> Self {
         let shared_from = if profile.has_memory() { addresses.into_iter().min().copied() } else { None };
         Self { profile, shared_from }
@@ -53,8 +55,8 @@ impl LeafSpec {
 impl Wanted {
     /// The wanted state of a node's interface. `None`: the interface is not shaped.
     ///
-    /// `line` is the line rate of the interface, which determines the limits of profiles. The function takes time and
-    /// memory linear in the number of nodes.
+    /// `line` is the line rate of the interface, which determines the limits of profiles. The function computes only
+    /// the links from `node`, so memory grows with the number of nodes, not of links.
     pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
         let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
         let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
@@ -99,7 +101,9 @@ impl Wanted {
     }
 }
 
-/// The name of the group that shares a leaf with a peer. For a rate per zone, the group is the zone; else, the peer.
+/// The name of the group of peers that share a leaf: with a rate per zone, the zone of this peer.
+///
+/// Without a rate per zone, or if the peer has no zone, the group is the peer alone.
 fn sharers<'a>(peer: &'a NodeName, link: &Link, zone_of: &HashMap<&NodeName, &'a ZoneName>) -> &'a str {
     match zone_of.get(peer) {
         Some(zone) if link.rate.is_some() && link.rate_per == RatePer::Zone => zone.as_str(),

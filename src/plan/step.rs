@@ -145,7 +145,7 @@ impl Step {
         matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
     }
 
-    /// True if the step is one netlink message. The kernel performs one message completely or not at all.
+    /// True if the step is always one netlink message. The kernel performs one message completely or not at all.
     ///
     /// [`AddRoot`](Self::AddRoot) and [`RemoveRoot`](Self::RemoveRoot) may have a second message for the queue length.
     pub fn is_one_message(&self) -> bool {

@@ -1,11 +1,11 @@
 //! Defines the numbers of netemctl's objects in the kernel: handles, classes, chains and priorities.
 //!
 //! The planner, the encoders, the decoders and the `tc` texts use these numbers. The layout shows the objects of one
-//! interface. A number before a filter is its priority, and 10 and 11 are also the numbers of the two chains:
+//! interface. The number before a filter is its priority. Priorities 10 and 11 are unrelated to chains 10 and 11:
 //!
 //! ```text
 //! root htb 4e7e: default 1
-//! ├─ class 4e7e:1              undelayed: ARP, ND, hosts outside the topology
+//! ├─ class 4e7e:1              undelayed: ARP, ND, addresses without a leaf
 //! ├─ class 4e7e:2 ─ netem 2:   one class and one leaf per distinct leaf specification
 //! ├─ filters, chain 0          1 ND → 4e7e:1 · 2, 3 cuts: drop · 4, 5 refusals: sample, drop · 100 goto chain 10 or 11
 //! └─ filters, chain 10 or 11   10, 11 address → class
@@ -16,7 +16,7 @@ use std::net::IpAddr;
 
 use super::Answer;
 
-/// The minor number of a class under the root. The handle of the class's netem leaf has this major number.
+/// The minor number of a class under the root. The same number is the major number of the netem leaf's handle.
 pub type ClassMinor = u16;
 
 /// The major number of the handle of netemctl's root qdisc ("N~" in ASCII).
@@ -28,7 +28,7 @@ pub const MARK: u16 = 0x4e7e;
 /// The default class of the root, which does not delay packets.
 pub const DEFAULT_CLASS: ClassMinor = 1;
 
-/// The two chains of routes. While one chain is active, netemctl builds the other chain.
+/// The two chains of filters that assign addresses to classes. Packets use one chain while netemctl builds the other.
 pub(crate) const CHAINS: [u32; 2] = [10, 11];
 
 /// The `ICMPv6` types of neighbour discovery (RFC 4861). netemctl never delays or cuts these packets.
@@ -45,7 +45,7 @@ pub(crate) const GATE_PRIORITY: u16 = 100;
 /// The handle of the filter that sends packets to the active chain.
 pub(crate) const GATE_HANDLE: u32 = 1;
 
-/// The sample group of cuts with a refusal (`tc-sample(8)`).
+/// The `tc-sample(8)` group of cuts with a refusal. The kernel copies the cut packets to the agent, which refuses them.
 pub const SAMPLE_GROUP: u32 = MARK as u32;
 
 /// The maximum length of a sampled packet in bytes, including the link-layer header.
@@ -78,7 +78,7 @@ pub(crate) fn cut_priority(address: IpAddr, answer: Answer) -> u16 {
     }
 }
 
-/// The priority of a route's filter in its chain.
+/// The priority of a filter that assigns an address to a class, in its chain.
 pub(crate) fn route_priority(address: IpAddr) -> u16 {
     if address.is_ipv4() { 10 } else { 11 }
 }

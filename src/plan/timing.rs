@@ -1,6 +1,6 @@
 //! The start, duration and flap of a partition: [`Timing`].
 //!
-//! No function here reads a clock. All nodes have the same document, so they compute the same times.
+//! No function here reads a clock. All nodes have the same document, so all nodes compute the same times.
 
 use std::{
     collections::BTreeSet,
@@ -34,13 +34,13 @@ impl Moment {
         Self(self.0.saturating_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)))
     }
 
-    /// The reading at this moment of another clock, which is `nanos` nanoseconds behind.
+    /// The time that another clock shows at this moment, if the other clock is `nanos` nanoseconds behind.
     #[must_use]
     pub const fn on_clock_behind_by(self, nanos: i64) -> Self {
         Self(self.0.saturating_add_signed(nanos.saturating_neg()))
     }
 
-    /// The time since an earlier moment.
+    /// The time since an earlier moment. `None`: the other moment is later.
     pub fn since(self, earlier: Self) -> Option<Duration> {
         self.0.checked_sub(earlier.0).map(Duration::from_nanos)
     }
@@ -125,12 +125,12 @@ pub struct Flap {
     pub seed: u64,
 }
 
-/// The state at some moment, and the end of that state.
+/// The state of a partition or overlay at some moment (in force or not), and the end of that state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Phase {
-    /// True if in force.
+    /// True if the partition or overlay is in force.
     pub is_on: bool,
-    /// The next change, as the time after the start. `None`: no change follows.
+    /// The time from the start to the next change of the state. `None`: the state does not change again.
     pub until: Option<Duration>,
 }
 
@@ -148,7 +148,7 @@ impl Timing {
         Phase { until, ..phase }
     }
 
-    /// True if the duration has passed at this time after the start.
+    /// True if the duration has passed at this time after the start. False without a duration.
     pub fn is_over(&self, elapsed: Duration) -> bool {
         self.lasts.is_some_and(|lasts| elapsed >= lasts)
     }
@@ -157,9 +157,9 @@ impl Timing {
 impl Flap {
     fn phase(&self, elapsed: Duration) -> Phase {
         let cycle = self.down.saturating_add(self.up).as_nanos().max(1);
-        // The number of the change that would begin the cycle of `elapsed` if no time were random.
+        // The number of the change that begins the cycle at `elapsed`, calculated without the random times.
         let nominal = 2 * u64::try_from(elapsed.as_nanos() / cycle).unwrap_or(u64::MAX / 2);
-        // A change is early or late by at most a quarter of the shorter duration, so `changes` has the next change.
+        // Random times shift a change by at most a quarter of the shorter duration. So `changes` has the next change.
         let changes = nominal.saturating_sub(1)..nominal.saturating_add(4);
         let next = changes.clone().find(|change| self.change(*change) > elapsed).unwrap_or(changes.end);
         Phase { is_on: next % 2 == 1, until: Some(self.change(next)) }

@@ -25,11 +25,11 @@ pub struct Tree {
     pub classes: BTreeMap<ClassMinor, Leaf>,
     /// The chains of our root except chain 0. Each chain maps addresses to routes.
     pub chains: BTreeMap<u32, BTreeMap<IpAddr, Route>>,
-    /// The active chain. `None`: the root delays no packet.
+    /// The active chain: the chain to which a filter of chain 0 sends packets. `None`: the root delays no packet.
     pub active: Option<u32>,
-    /// The types of neighbour discovery that have a filter at our root.
+    /// The `ICMPv6` types of neighbour discovery for which our root has a pass filter.
     pub egress_passes: BTreeSet<u8>,
-    /// The types of neighbour discovery that have a filter at ingress.
+    /// The `ICMPv6` types of neighbour discovery for which the ingress has a pass filter.
     pub ingress_passes: BTreeSet<u8>,
     /// The cuts, with the handles of their filters.
     #[serde(with = "crate::plan::cut::as_list")]
@@ -37,7 +37,7 @@ pub struct Tree {
     /// The kernel's counters.
     #[serde(skip)]
     pub counters: Counters,
-    /// The foreign objects. netemctl adds no object to an interface with foreign objects.
+    /// The objects of other programs. netemctl adds no root to an interface with foreign objects.
     pub foreign: Vec<ForeignObject>,
 }
 
@@ -62,7 +62,9 @@ impl Tree {
         self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
     }
 
-    /// The specification of each class's leaf. The addresses come from the active chain.
+    /// The specification of the leaf of each class that has a leaf.
+    ///
+    /// The addresses of a leaf are the addresses that the active chain sends to its class.
     pub fn leaf_specs(&self) -> BTreeMap<ClassMinor, LeafSpec> {
         let mut addresses: BTreeMap<ClassMinor, Vec<IpAddr>> = BTreeMap::new();
         for (address, route) in self.active_routes() {

@@ -57,7 +57,7 @@ pub struct Stamp {
 pub struct Digest(String);
 
 impl Stamp {
-    /// True if both stamps are equal, or if both documents are clear.
+    /// True if both stamps are equal, or if both stamps are of clear documents ([`Wanted::is_clear`]).
     ///
     /// Generations of clear documents may differ, because a restarted agent does not know the last generation.
     pub fn agrees_with(&self, other: &Self) -> bool {
@@ -68,7 +68,7 @@ impl Stamp {
 impl Wanted {
     /// The identity of the document.
     pub fn stamp(&self) -> Stamp {
-        // All clear documents get the same digest, whatever their generation and inventory.
+        // All clear documents get the same digest: their generation, inventory and missing nodes do not count.
         let empty = Self::default();
         let content = if self.is_clear() { &empty } else { self };
         // Serialization fails only for map keys that are not strings. The document has no such keys.
@@ -93,12 +93,13 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
-    /// True if this document only removes parts of `other`: it adds nothing and changes no location.
+    /// True if this document is `other` without some of its topology, overlays, partitions or nodes.
+    ///
+    /// False if both documents are equivalent apart from [`missing`](Self::missing). Ignores zones of the inventory.
     pub fn only_removes_from(&self, other: &Self) -> bool {
         let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
         let has_overlay = |overlay| other.overlays.contains(overlay);
-        // `other` is a document in force. A partition in it is inactive before its start, and while its flap has the
-        // link up.
+        // `other` comes from `in_force`, which replaces a partition that is not in force now by its inactive form.
         let has_partition = |partition: &Partition| {
             let is_same = |known: &Partition| known == partition || *known == partition.inactive();
             other.partitions.iter().any(is_same)
@@ -111,19 +112,25 @@ impl Wanted {
             && !self.is_equivalent_to(&Self { missing: self.missing.clone(), ..other.clone() })
     }
 
-    /// True if all nodes that get `other` also get this document. The missing nodes of a document do not get it.
+    /// True if all nodes that get `other` also get this document.
+    ///
+    /// All nodes of a document's inventory get the document, except the nodes in [`missing`](Self::missing).
     pub fn is_on_all_of(&self, other: &Self) -> bool {
         let has = |wanted: &Self, node| wanted.inventory.nodes.contains_key(node) && !wanted.missing.contains(node);
         other.inventory.nodes.keys().filter(|node| has(other, node)).all(|node| has(self, node))
     }
 
-    /// False if a partition cuts all packets from one node to another. Ignores partial partitions and cuts of ports.
+    /// False if a partition cuts all packets from one node to another.
+    ///
+    /// Ignores cuts of ports. Ignores partial partitions (`partition --loss`), which lose only a share of the packets.
     pub fn reaches(&self, from: &NodeName, to: &NodeName) -> bool {
         let is_cut = |partition: &Partition| partition.ports.is_empty() && !partition.is_partial();
         !self.partitions.iter().any(|partition| is_cut(partition) && partition.cuts(from, to))
     }
 
     /// The link from one node to another, with the losses of partial partitions.
+    ///
+    /// Leaves out each loss that netemctl cannot add to the link's own loss.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
         let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
         lost_on(self.link_under(from, to, self.overlays.len()), losses)
@@ -148,7 +155,7 @@ impl Wanted {
         let topology = self.topology.as_ref().filter(|topology| topology.contains(node));
         let of_topology = topology.into_iter().flat_map(|topology| topology.links_from(node));
         let is_outside = move |peer: &&NodeName| topology.is_none_or(|topology| !topology.contains(peer));
-        // All links outside the topology are plain LAN if no overlay and no partial partition exists.
+        // Links outside the topology have no parameters if no overlay has this sender and no partial partition exists.
         let is_changed = !overlays.is_empty() || self.partitions.iter().any(Partition::is_partial);
         let others = is_changed.then(|| self.inventory.nodes.keys().filter(is_outside));
         let others = others.into_iter().flatten().filter(move |peer| *peer != node).map(|peer| (peer, Link::default()));
@@ -158,9 +165,10 @@ impl Wanted {
         })
     }
 
-    /// The origin of a parameter on a node's links: a file and a line, a live change or a partition.
+    /// The origin of a parameter on a node's links: a file and a line, an overlay ("live change") or a partition.
     ///
-    /// If several links have the parameter, the first link counts. `None`: no link from the node has the parameter.
+    /// If several links have the parameter, the first link counts. `None`: no link from the node has the parameter, or
+    /// the topology does not know the origin.
     pub fn origin(&self, node: &NodeName, parameter: Parameter) -> Option<String> {
         let (peer, _) = self.links_from(node).find(|(_, link)| link.parameters().any(|other| other == parameter))?;
         let sets_parameter = |overlay: &&Overlay| {
@@ -176,7 +184,7 @@ impl Wanted {
         }
     }
 
-    /// The node's first link whose parameters contradict each other because of overlays.
+    /// The first link from the node whose parameters contradict each other because of overlays.
     pub fn incoherent_link(&self, node: &NodeName) -> Option<IncoherentLink> {
         if self.overlays.is_empty() {
             return None;
@@ -188,7 +196,7 @@ impl Wanted {
         Some(IncoherentLink { from: node.clone(), to: to.clone(), overlays, why })
     }
 
-    /// The zones of the topology. If the topology has no zones, the zones of the inventory.
+    /// The zones of the topology. Without a topology, or if the topology has no zones: the zones of the inventory.
     pub fn zones(&self) -> BTreeMap<&ZoneName, &[NodeName]> {
         let zones: BTreeMap<_, _> = self.topology.iter().flat_map(Topology::zones).collect();
         if zones.is_empty() {
@@ -197,7 +205,7 @@ impl Wanted {
         zones
     }
 
-    /// The nodes of the inventory that are not in the topology.
+    /// The nodes of the inventory that are not in the topology. Empty if there is no topology.
     pub fn outside(&self) -> Vec<NodeName> {
         let Some(topology) = &self.topology else { return Vec::new() };
         self.inventory.nodes.keys().filter(|node| !topology.contains(node)).cloned().collect()
@@ -212,7 +220,9 @@ impl Wanted {
         rest
     }
 
-    /// The document in force, without the ended parts. Inactive partitions stay, but cut nothing.
+    /// The document without its ended overlays and partitions.
+    ///
+    /// A partition before its start, or while its flap has the link up, stays but cuts nothing.
     #[must_use]
     pub fn in_force(&self, absent: &Absent) -> Self {
         let mut in_force = self.without(&absent.ended);
@@ -224,15 +234,15 @@ impl Wanted {
         in_force
     }
 
-    /// The overlays and partitions that have an end or a schedule.
+    /// The overlays with a duration and the partitions with a timing.
     pub fn timed(&self) -> impl Iterator<Item = TimedId> {
         self.timings(Moment::from_nanos(0)).map(|(id, _)| id)
     }
 
-    /// The times of the overlays and partitions, for a document that is committed at this moment.
+    /// The times of the overlays with a duration and of the partitions with a timing, if the commit is at this moment.
     ///
-    /// An overlay begins at the commit. A new partition whose start has passed also begins at the commit, so a slow
-    /// preparation does not shorten the partition. An older partition keeps its start.
+    /// An overlay begins at the commit. A partition that this generation added begins at the commit if its start has
+    /// passed, so a slow preparation does not shorten the partition. An older partition keeps its start.
     pub fn timings(&self, committed: Moment) -> impl Iterator<Item = (TimedId, Timing)> {
         let overlays = self.overlays.iter().filter_map(move |overlay| {
             let timing = Timing { begins: committed, lasts: Some(overlay.lasts?), flap: None };
@@ -250,7 +260,7 @@ impl Wanted {
         Some(if is_new { Timing { begins: timing.begins.max(committed), ..timing } } else { timing })
     }
 
-    /// The document after its commit at this moment. New partitions begin at the commit or later.
+    /// The document after its commit at this moment. A new partition begins at the commit or later.
     #[must_use]
     pub fn committed(&self, at: Moment) -> Self {
         let began = |partition: &Partition| Partition { timing: self.timing_of(partition, at), ..partition.clone() };
@@ -275,8 +285,8 @@ impl Wanted {
 
     /// The edit of `set`: adds an overlay on top of all others.
     ///
-    /// The new overlay replaces an older overlay of the same name, and the duration restarts. The request changes
-    /// nothing if the top overlay is already the same and has no end.
+    /// The new overlay replaces an older overlay of the same name, and the duration restarts. The request changes no
+    /// overlay if the latest overlay is already the same and has no end.
     pub fn with_overlay(&self, request: OverlayRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let (from, to) = (edited.select(&request.from)?, edited.select(&request.to)?);
@@ -304,7 +314,7 @@ impl Wanted {
 
     /// The edit of `partition`: adds a partition.
     ///
-    /// The request changes nothing if the document already has the same partition under this name, without a timing.
+    /// The request adds no partition if the document already has the same partition under this name, without a timing.
     pub fn with_partition(&self, request: PartitionRequest, inventory: Inventory) -> Result<Self, EditError> {
         let mut edited = self.on(inventory)?;
         let partition = request.partition(&edited)?;
@@ -334,8 +344,9 @@ impl Wanted {
 
     /// The document with another inventory.
     ///
-    /// A node may be absent from the new inventory while a part of the document still names the node. The document then
-    /// keeps the node's old location, so that other edits remain possible.
+    /// The topology, an overlay or a partition may name a node that the new inventory lacks. The document then keeps
+    /// the node's old location, so that other edits remain possible. Fails if the document has no old location of the
+    /// node, or if another node now has the address of the node.
     pub fn on(&self, mut inventory: Inventory) -> Result<Self, EditError> {
         inventory.check()?;
         let owners: BTreeMap<IpAddr, NodeName> = inventory
@@ -358,7 +369,7 @@ impl Wanted {
         Ok(Self { inventory, ..self.clone() })
     }
 
-    /// The nodes that the document names, each with the part that names the node.
+    /// The nodes that the document names, each with the topology, partition or overlay that names the node.
     fn named(&self) -> impl Iterator<Item = (&NodeName, NamedBy)> {
         let of_topology = self.topology.iter().flat_map(|topology| {
             topology.nodes().iter().map(|node| (node, NamedBy::Topology(topology.name().to_owned())))
@@ -373,6 +384,8 @@ impl Wanted {
     }
 
     /// The nodes of a selector. A selector has names of [zones](Self::zones), names of nodes, or `*` for all nodes.
+    ///
+    /// If a zone and a node have the same name, the name means the zone.
     pub(super) fn select(&self, selector: &str) -> Result<BTreeSet<NodeName>, UnknownName> {
         let zones: BTreeMap<&str, &[NodeName]> =
             self.zones().into_iter().map(|(zone, nodes)| (zone.as_str(), nodes)).collect();
@@ -442,7 +455,7 @@ pub enum NamedBy {
 }
 
 impl NamedBy {
-    /// The user's remedy: the command that removes the part.
+    /// The user's remedy: how to remove or replace the part.
     pub fn remedy(&self) -> String {
         match self {
             Self::Topology(_) => "apply a topology of the nodes that are there, or run: netemctl clear".to_owned(),
@@ -468,12 +481,12 @@ pub enum EditError {
     /// The topology has nodes that are not in the inventory.
     #[error("the topology's nodes {} do not exist; the fleet has {}", hostlist::fold(.missing), hostlist::fold(.known))]
     UnknownNodes {
-        /// The missing nodes.
+        /// The nodes that are not in the inventory.
         missing: Vec<NodeName>,
         /// The nodes of the inventory.
         known: Vec<NodeName>,
     },
-    /// A part of the document names a node without a known location.
+    /// A part of the document names a node that is in neither the old nor the new inventory.
     #[error("{1} names node {0}, which is not in the inventory")]
     Nowhere(NodeName, NamedBy),
     /// A part of the document names a node that has left the inventory, and another node has its address.
@@ -489,7 +502,7 @@ pub enum EditError {
     /// A selector has an unknown zone or node.
     #[error(transparent)]
     UnknownName(#[from] UnknownName),
-    /// An error in a live change.
+    /// An error in an overlay.
     #[error(transparent)]
     Overlay(#[from] OverlayError),
     /// An error in a partition.
