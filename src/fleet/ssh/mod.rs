@@ -3,7 +3,7 @@
 //!
 //! An ssh process may stay open for the next call, at the longest until the [`Fleet`](super::Fleet) is dropped.
 //! Concurrent calls to a host use one process each. When the fleet is dropped or this process is killed, stdin closes,
-//! and ssh and `agent --stdio` end. netemctl creates no control socket (`ControlPath` of ssh_config(5)).
+//! and ssh and `agent --stdio` end. netemctl creates no control socket (`ControlPath` of `ssh_config(5)`).
 
 mod command;
 mod failure;
