@@ -23,7 +23,7 @@ pub enum Draw {
     Isolate(Option<String>),
     /// Each unit alone.
     IsolateEach,
-    /// Two halves with common nodes, the bridge: the nodes of this selector. `None`: the nodes of a random unit.
+    /// Two halves that share nodes, the bridge. The bridge is the nodes of this selector; `None`: a random unit.
     Bridge(Option<String>),
     /// A ring in which each unit reaches a different majority of the units.
     Ring,

@@ -36,7 +36,8 @@ impl Shaping {
 pub struct LeafSpec {
     /// The parameters.
     pub profile: Profile,
-    /// For a leaf in which packets affect later packets, the lowest address of the group that shares the leaf.
+    /// If packets affect later packets in the leaf: the lowest address of the group that shares the leaf. It
+    /// distinguishes groups with equal profiles.
     ///
     /// `None`: packets do not affect later packets, so all addresses with this profile share the leaf.
     pub shared_from: Option<IpAddr>,

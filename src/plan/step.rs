@@ -147,7 +147,8 @@ impl Step {
 
     /// True if the step is always one netlink message. The kernel performs one message completely or not at all.
     ///
-    /// [`AddRoot`](Self::AddRoot) and [`RemoveRoot`](Self::RemoveRoot) may have a second message for the queue length.
+    /// [`AddRoot`](Self::AddRoot) and [`RemoveRoot`](Self::RemoveRoot) may have a second message, which sets the
+    /// `txqueuelen` of an interface that has the length 0.
     pub fn is_one_message(&self) -> bool {
         !matches!(
             self,

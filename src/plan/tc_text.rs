@@ -1,4 +1,5 @@
-//! Writes steps as `tc` commands with the same effect, for `plan --as-tc`.
+//! Writes steps as `tc` commands with the same effect, for `plan --as-tc`. The `txqueuelen` of interfaces without a
+//! queue is left out.
 //!
 //! Tests compare the netlink messages of `crate::kernel` with the messages of `tc` for these commands, byte for byte.
 

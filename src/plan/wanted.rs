@@ -93,13 +93,14 @@ impl Wanted {
         (both_clear || alike) && self.missing == other.missing
     }
 
-    /// True if this document is `other` without some of its topology, overlays, partitions or nodes.
+    /// True if this document differs from `other` only by removals: of the topology, or of overlays, partitions or
+    /// nodes.
     ///
     /// False if both documents are equivalent apart from [`missing`](Self::missing). Ignores zones of the inventory.
     pub fn only_removes_from(&self, other: &Self) -> bool {
         let is_topology_kept = self.topology.is_none() || self.topology == other.topology;
         let has_overlay = |overlay| other.overlays.contains(overlay);
-        // `other` comes from `in_force`, which replaces a partition that is not in force now by its inactive form.
+        // In `other`, a partition that is not in force now has its inactive form (`in_force`).
         let has_partition = |partition: &Partition| {
             let is_same = |known: &Partition| known == partition || *known == partition.inactive();
             other.partitions.iter().any(is_same)
@@ -130,7 +131,8 @@ impl Wanted {
 
     /// The link from one node to another, with the losses of partial partitions.
     ///
-    /// Leaves out each loss that netemctl cannot add to the link's own loss.
+    /// Leaves out a partition's loss if netemctl cannot add it to the link's own loss: if the link has ECN, correlation
+    /// or the model `state`.
     pub fn link(&self, from: &NodeName, to: &NodeName) -> Link {
         let losses = self.partitions.iter().filter_map(|partition| partition.loss(from, to));
         lost_on(self.link_under(from, to, self.overlays.len()), losses)
@@ -143,7 +145,8 @@ impl Wanted {
         overlays.fold(topology.unwrap_or_default(), |link, overlay| overlay.over(link))
     }
 
-    /// The links from a node that the topology, an overlay or a partial partition may change, with their receivers.
+    /// The receivers of a node's packets, each with the link to it. Leaves out links that no topology, overlay or
+    /// partial partition can change.
     pub(super) fn links_from<'a>(&'a self, node: &'a NodeName) -> impl Iterator<Item = (&'a NodeName, Link)> {
         let losses = self.losses();
         self.own_links_from(node).map(move |(peer, link)| (peer, losses.over(node, peer, link)))

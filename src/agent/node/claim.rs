@@ -121,7 +121,7 @@ fn holder(name: &str) -> nix::Result<UnixCredentials> {
 
 /// True if the owner of a claim counts as an agent: root, the same user, or a process with `CAP_NET_ADMIN`.
 ///
-/// `CAP_NET_ADMIN` in another user namespace does not count.
+/// `CAP_NET_ADMIN` in a user namespace with another `uid_map` does not count.
 fn is_agent(holder: &UnixCredentials) -> bool {
     let users = |process: &str| fs::read_to_string(format!("/proc/{process}/uid_map")).ok();
     holder.uid() == 0

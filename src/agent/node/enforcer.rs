@@ -51,7 +51,7 @@ pub(super) struct Staged {
     before: Tree,
     change: Change,
     foreign: Foreign,
-    /// True if packets are rejected after the change, so the agent must answer them.
+    /// True if the new state rejects packets. The agent then answers these packets.
     rejects: bool,
 }
 
@@ -82,7 +82,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// The steps to `wanted`, checked by a dry run. If `wanted` has no shaping, also a warning for each object of
-    /// netemctl that stays.
+    /// netemctl that the steps leave on the interface.
     pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
@@ -92,7 +92,7 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.kernel.observe(interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
-        // The removal of all shaping needs no dry run.
+        // The removal of all shaping adds no object, so the kernel's support for shaping need not be tried.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
@@ -136,9 +136,9 @@ impl<K: Kernel> Enforcer<K> {
         let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
         if rejects {
-            // The answers start before the first packet is cut, so that each packet gets an answer. The call fails
-            // while the kernel module for these answers is not loaded. The first filter loads the module, and `write`
-            // repeats the call.
+            // If possible, the answers start before the first packet is cut, so that each packet gets an answer. The
+            // call fails while the kernel module for the answers is not loaded. The first filter loads the module, and
+            // `write` repeats the call.
             drop(self.kernel.set_refusals(&interface, true));
         }
         Ok(Staged { wanted, interface, before, change, foreign, rejects })
@@ -151,7 +151,8 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Undoes what [`stage`](Self::stage) has prepared: stops the answers, unless the present state rejects packets.
+    /// Discards a computed change: stops the answers to rejected packets, unless the state before the change rejects
+    /// packets too. Distribution tables stay.
     pub(super) fn discard(&mut self, staged: &Staged) {
         let rejects = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
         if let Err(error) = self.kernel.set_refusals(&staged.interface, rejects) {
@@ -161,7 +162,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Writes a computed change, and reads the result back after `pause`. Rolls back on any failure.
     ///
-    /// The pause keeps the reading from delaying other nodes on this machine, which write at the same time.
+    /// Other nodes on this machine write at the same time. Without the pause, the reading would delay their writes.
     pub(super) fn write(
         &mut self,
         staged: &Staged,
@@ -176,6 +177,7 @@ impl<K: Kernel> Enforcer<K> {
                 onset = Some(Onset { first: onset.map_or(last, |onset| onset.first), last });
             }
         });
+        // After an error, `execute_with` has rolled back the steps.
         written?;
         if onset.is_some() {
             thread::sleep(pause);
