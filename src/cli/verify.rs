@@ -17,7 +17,7 @@ use crate::{
     plan::{Inventory, Partition, Wanted},
     probe::{Measured, Pair, Report, Tolerance, Verdict},
     topology::{NodeName, Rtt, hostlist},
-    wire::{GetCounters, GetHost, GetWanted, Host, Routed},
+    wire::{GetCounters, GetHost, Host, Routed},
 };
 
 /// The maximum number of pairs that are listed with their figures.
@@ -100,19 +100,12 @@ impl Verify {
         let all: Vec<NodeName> = fleet.inventory().nodes.keys().cloned().collect();
         let (wanted, whole, fleet, report, overflowed, routed) =
             context.ask("reading the nodes", async |progress| {
-                let (wanted, fleet) = if self.allow_missing {
-                    fleet.wanted_with_holders().await?
+                let (document, fleet) = if self.allow_missing {
+                    fleet.document_with_holders().await?
                 } else {
-                    (fleet.wanted().await?, fleet)
+                    (fleet.document().await?, fleet)
                 };
-                let whole = match fleet.inventory().nodes.keys().next() {
-                    Some(node) if wanted.partitions.iter().any(Partition::is_inactive) => fleet
-                        .call_one(context.timeouts(), node, GetWanted {})
-                        .await
-                        .ok()
-                        .map(|document| document.lasting()),
-                    _ => None,
-                };
+                let (wanted, whole) = (document.in_force(), document.lasting());
                 let nodes = fleet.inventory().nodes.len();
                 let takes = fleet.verify_takes(&wanted, self.count);
                 let pairs = count(nodes * nodes.saturating_sub(1), "pair");
@@ -133,7 +126,7 @@ impl Verify {
                 let routed = |(node, host): (NodeName, Host)| Some((node, host.routed(&wanted.inventory)?));
                 let overflowed = Overflow::between(&wanted.inventory, &before, &after);
                 let routed = hosts.into_iter().filter_map(routed).collect();
-                if !fleet.wanted().await?.is_equivalent_to(&wanted) {
+                if !fleet.document().await?.in_force().is_equivalent_to(&wanted) {
                     return Err(Failure::new(Exit::Conflict, "the nodes changed during the measurement")
                         .hint(why_it_changed(&wanted)));
                 }
@@ -163,10 +156,7 @@ impl Verify {
             let overflowed = verified.overflowed.iter().take(MAX_LISTED).map(Overflow::warning);
             let warnings: String = overflowed.chain(routed::warning(&verified.routed)).collect();
             let line_break = if warnings.is_empty() { "" } else { "\n" };
-            draw(&wanted, whole.as_ref().unwrap_or(&wanted), fleet.inventory(), &report)
-                + &missing
-                + line_break
-                + &warnings
+            draw(&wanted, &whole, fleet.inventory(), &report) + &missing + line_break + &warnings
         })?;
         Ok(if report.is_right() { Exit::Ok } else { Exit::Differs })
     }

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     plan::{EditError, Moment, Stamp, Wanted},
     topology::NodeName,
-    wire::{CONFIRM_WITHIN, Commit, Confirm, GetStamp, GetWanted, Plan, Prepare, Ticket},
+    wire::{CONFIRM_WITHIN, Commit, Confirm, Document, GetStamp, GetWanted, Plan, Prepare, Ticket},
 };
 
 /// All nodes switch at one agreed instant: this time after the expected arrival of the last commit. A commit is
@@ -83,9 +83,8 @@ pub struct Transaction {
 }
 
 impl Fleet {
-    /// The document in force at this moment. An error if a node does not answer, or if the nodes have different
-    /// documents.
-    pub async fn wanted(&self) -> Result<Wanted, TransactionError> {
+    /// The nodes' document. An error if a node does not answer, or if the nodes have different documents.
+    pub async fn document(&self) -> Result<Document, TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if !silent.is_empty() {
             return Err(TransactionError::unread(silent));
@@ -93,12 +92,12 @@ impl Fleet {
         if !agree(&stamps) {
             return Err(TransactionError::Disagreement(stamps));
         }
-        Ok(self.snapshot(stamps, None).await?.document.in_force())
+        Ok(self.snapshot(stamps, None).await?.document)
     }
 
-    /// The document in force at this moment, and the fleet of the nodes that answer and have this document. An error if
-    /// a node differs although no earlier change left the node out.
-    pub async fn wanted_with_holders(&self) -> Result<(Wanted, Self), TransactionError> {
+    /// The newest document, and the fleet of the nodes that answer and have this document. An error if a node differs
+    /// although no earlier change left the node out.
+    pub async fn document_with_holders(&self) -> Result<(Document, Self), TransactionError> {
         let (stamps, silent) = split(self.stamps(&Scope::default()).await);
         if stamps.is_empty() {
             return Err(TransactionError::unread(silent));
@@ -106,7 +105,7 @@ impl Fleet {
         let snapshot = self.snapshot(stamps, None).await?;
         let behind = snapshot.behind()?;
         let others = self.of(|node| snapshot.stamps.contains_key(node) && !behind.contains(node));
-        Ok((snapshot.document.in_force(), others))
+        Ok((snapshot.document, others))
     }
 
     /// Computes the changes that an edit would make on each node. Takes no lease, so other controllers can make

@@ -174,7 +174,7 @@ async fn a_timed_partition_begins_at_the_commit_time_on_all_nodes() {
     let outcome = site.fleet.edit(&Edit::default(), &CancellationToken::new(), edit).await.unwrap();
     let begins = outcome.wanted.partitions[0].timing.unwrap().begins;
     assert_eq!(begins, outcome.onset.unwrap().agreed);
-    assert_eq!(site.fleet.wanted().await.unwrap().partitions[0].timing.unwrap().begins, begins);
+    assert_eq!(site.fleet.document().await.unwrap().in_force().partitions[0].timing.unwrap().begins, begins);
 }
 
 /// The document in force has the real start of the partition, so it differs from the document of the first edit.
@@ -351,14 +351,14 @@ async fn a_node_that_was_left_out_gets_the_document_of_the_next_change() {
     assert_eq!(outcome.writes.keys().collect::<Vec<_>>(), [&name(1), &name(2)]);
     site.start(3).await;
     assert_eq!((site.generations().await, site.taken()), (vec![1, 1, 0], vec![true, true, false]));
-    assert!(matches!(site.fleet.wanted().await, Err(TransactionError::Disagreement(_))));
-    let (wanted, others) = site.fleet.wanted_with_holders().await.unwrap();
-    assert_eq!((wanted.partitions.len(), others.inventory().nodes.len()), (1, 2));
+    assert!(matches!(site.fleet.document().await, Err(TransactionError::Disagreement(_))));
+    let (document, others) = site.fleet.document_with_holders().await.unwrap();
+    assert_eq!((document.in_force().partitions.len(), others.inventory().nodes.len()), (1, 2));
 
     let outcome = site.edit_within(&Scope::default()).await.unwrap();
     assert_eq!((outcome.wanted.missing.len(), outcome.caught_up), (0, [name(3)].into()));
     assert_eq!((site.generations().await, site.taken()), (vec![2, 2, 2], vec![true; 3]));
-    assert_eq!(site.fleet.wanted().await.unwrap().partitions.len(), 2);
+    assert_eq!(site.fleet.document().await.unwrap().in_force().partitions.len(), 2);
 }
 
 #[tokio::test]
@@ -432,7 +432,7 @@ async fn competing_controllers_change_all_nodes_or_none() {
     assert!(made > 0 && one.1 + two.1 + three.1 > 0, "{one:?} {two:?} {three:?}");
     assert_eq!(site.generations().await, [made; 3]);
     assert!(seen <= made);
-    assert_eq!(site.fleet.wanted().await.unwrap().partitions.len() as u64, made);
+    assert_eq!(site.fleet.document().await.unwrap().in_force().partitions.len() as u64, made);
 }
 
 #[tokio::test]
