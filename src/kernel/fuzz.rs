@@ -3,7 +3,8 @@
 use rtnetlink::{packet_core::NetlinkPayload, packet_route::RouteNetlinkMessage};
 
 use super::{
-    host, links, observe,
+    host, links,
+    observe::{Classes, Filters, Qdiscs, tree},
     refuse::packet::refuse,
     samples,
     socket::{refusal, split},
@@ -16,9 +17,10 @@ const INDEX: u32 = 7;
 
 /// Decodes a datagram of route messages. A filter that is decoded and encoded must decode to the same filter.
 pub(crate) fn route(bytes: &[u8]) {
-    let Ok(messages) = split(bytes) else { return };
-    let mut dumps = observe::Dumps::default();
-    for message in messages {
+    let Ok(interface) = "eth0".parse() else { return };
+    let (mut qdiscs, mut classes, mut filters) = (Qdiscs::default(), Classes::default(), Filters::default());
+    for message in split(bytes) {
+        let Ok(message) = message else { return };
         let inner = match message.payload {
             NetlinkPayload::InnerMessage(inner) => inner,
             NetlinkPayload::Error(ack) => {
@@ -29,13 +31,20 @@ pub(crate) fn route(bytes: &[u8]) {
         };
         drop(links::not_up(&inner));
         drop(host::decode([inner.clone()]));
-        dumps.extend([inner]);
+        match inner {
+            RouteNetlinkMessage::NewQueueDiscipline(message) => qdiscs.add(message),
+            RouteNetlinkMessage::NewTrafficClass(message) => classes.add(&message, &interface),
+            RouteNetlinkMessage::NewTrafficFilter(message) => {
+                if let Some(filter) = Filter::decode(&message) {
+                    let again = read_back(&filter.add(INDEX));
+                    assert_eq!(again, Some(filter), "a decoded filter is encoded to the same filter");
+                }
+                filters.add(&message, &interface);
+            }
+            _ => {}
+        }
     }
-    for filter in dumps.filters.iter().filter_map(Filter::decode) {
-        assert_eq!(read_back(&filter.add(INDEX)), Some(filter), "a decoded filter is encoded to the same filter");
-    }
-    let Ok(interface) = "eth0".parse() else { return };
-    let tree = observe::decode(&dumps, &interface);
+    let tree = tree(qdiscs, classes, filters, &interface);
     drop(tree.remaining(&interface));
     if let Some(shaping) = tree.shaping() {
         drop(diff(Some(&shaping), &tree));
@@ -44,7 +53,7 @@ pub(crate) fn route(bytes: &[u8]) {
 }
 
 fn read_back(request: &Request) -> Option<Filter> {
-    split(&request.to_bytes(0)).ok()?.into_iter().find_map(|message| match message.payload {
+    split(&request.to_bytes(0)).find_map(|message| match message.ok()?.payload {
         NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewTrafficFilter(message)) => Filter::decode(&message),
         _ => None,
     })

@@ -2,92 +2,142 @@
 
 use std::collections::BTreeMap;
 
-use rtnetlink::packet_route::{
-    RouteNetlinkMessage,
-    tc::{TcHandle, TcMessage},
-};
+use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
 
 use super::tc::{
     ROOT_HANDLE,
     filter::{self, Filter},
-    foreign, kind, netem, qdisc,
+    foreign, kind, netem, options, qdisc,
 };
-use crate::plan::{ClassMinor, DEFAULT_CLASS, Direction, IfName, Leaf, LeafMark, MARK, ND_TYPES, Tree};
+use crate::plan::{
+    ClassMinor, Counters, DEFAULT_CLASS, Direction, ForeignObject, IfName, Leaf, LeafCount, LeafMark, MARK, ND_TYPES,
+    Tree,
+};
 
-/// The dumps of one interface.
+/// The qdiscs of one interface.
 #[derive(Default)]
-pub(super) struct Dumps {
-    pub(super) qdiscs: Vec<TcMessage>,
-    pub(super) classes: Vec<TcMessage>,
-    pub(super) filters: Vec<TcMessage>,
+pub(super) struct Qdiscs {
+    /// Our root.
+    root: Option<TcMessage>,
+    /// The leaves of our root. The classes have the marks that the profiles of the leaves need.
+    leaves: BTreeMap<ClassMinor, UndecodedLeaf>,
+    others: Vec<TcMessage>,
 }
 
-impl Extend<RouteNetlinkMessage> for Dumps {
-    fn extend<I: IntoIterator<Item = RouteNetlinkMessage>>(&mut self, messages: I) {
-        for message in messages {
-            match message {
-                RouteNetlinkMessage::NewQueueDiscipline(message) => self.qdiscs.push(message),
-                RouteNetlinkMessage::NewTrafficClass(message) => self.classes.push(message),
-                RouteNetlinkMessage::NewTrafficFilter(message) => self.filters.push(message),
-                _ => {}
-            }
+/// A leaf without its mark.
+struct UndecodedLeaf {
+    options: Option<Vec<u8>>,
+    queued: u32,
+    count: LeafCount,
+}
+
+impl Qdiscs {
+    /// Adds a qdisc of a dump.
+    pub(super) fn add(&mut self, qdisc: TcMessage) {
+        let TcHandle { major: parent, minor: class } = qdisc.header.parent;
+        if is_root(&qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(&qdisc) == "htb" {
+            self.root = Some(qdisc);
+        } else if parent == MARK && class != DEFAULT_CLASS && is_leaf_of(&qdisc, class) {
+            let (queued, count) = (qdisc::queued(&qdisc), qdisc::count(&qdisc));
+            self.leaves.insert(class, UndecodedLeaf { options: options(&qdisc), queued, count });
+        } else {
+            self.others.push(qdisc);
         }
+    }
+
+    /// Our root qdisc, identified by its handle and kind.
+    pub(super) fn own_root(&self) -> Option<&TcMessage> {
+        self.root.as_ref()
+    }
+
+    /// True if the interface has a clsact, ours or foreign.
+    ///
+    /// A clsact cannot carry a mark. A clsact is ours if our root exists, or if the clsact has all our ingress filters.
+    pub(super) fn has_hook(&self) -> bool {
+        self.others.iter().any(is_hook)
     }
 }
 
-/// Our root qdisc, identified by its handle and kind.
-pub(super) fn own_root(dumps: &Dumps) -> Option<&TcMessage> {
-    dumps.qdiscs.iter().find(|qdisc| is_root(qdisc) && qdisc.header.handle == ROOT_HANDLE && kind(qdisc) == "htb")
+/// The classes of our root.
+#[derive(Default)]
+pub(super) struct Classes {
+    marks: BTreeMap<ClassMinor, LeafMark>,
+    foreign: Vec<ForeignObject>,
 }
 
-/// True if the interface has a clsact, ours or foreign.
-///
-/// A clsact cannot carry a mark. A clsact is ours if our root exists, or if the clsact has all our ingress filters.
-pub(super) fn has_hook(dumps: &Dumps) -> bool {
-    dumps.qdiscs.iter().any(is_hook)
-}
-
-fn is_hook(qdisc: &TcMessage) -> bool {
-    qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
-}
-
-/// True if the clsact has all our ingress filters for neighbour discovery.
-///
-/// Another program may have deleted our root and left our clsact.
-fn is_left_over(filters: &[TcMessage]) -> bool {
-    let passes = |filter: &&TcMessage| {
-        matches!(Filter::decode(filter), Some(Filter::Pass { direction: Direction::Ingress, .. }))
-    };
-    filters.iter().filter(passes).count() == ND_TYPES.len()
-}
-
-/// Decodes the dumps of one interface.
-pub(super) fn decode(dumps: &Dumps, interface: &IfName) -> Tree {
-    let taken = own_root(dumps).is_some();
-    let hook = has_hook(dumps) && (taken || is_left_over(&dumps.filters));
-    let mut tree = Tree { taken, hook, ..Tree::default() };
-    let mut marks = BTreeMap::new();
-    for class in &dumps.classes {
-        let minor = class.header.handle.minor;
+impl Classes {
+    /// Adds a class of a dump.
+    pub(super) fn add(&mut self, class: &TcMessage, interface: &IfName) {
         match qdisc::decode_class(class) {
-            Ok(mark) => {
-                tree.classes.insert(minor, Leaf::default());
-                marks.insert(minor, mark);
-            }
-            Err(defect) => tree.foreign.push(foreign::class(class, interface, defect)),
+            Ok(mark) => drop(self.marks.insert(class.header.handle.minor, mark)),
+            Err(defect) => self.foreign.push(foreign::class(class, interface, defect)),
         }
     }
-    for qdisc in &dumps.qdiscs {
-        add_qdisc(&mut tree, qdisc, &marks, interface);
-    }
-    // The kernel also lists each priority, as a filter without handle and options. These entries are ignored.
-    let filters = if taken || hook { dumps.filters.as_slice() } else { &[] };
-    for filter in filters.iter().filter(|filter| filter.header.handle != TcHandle::UNSPEC) {
+}
+
+/// The filters of one interface: a tree without qdiscs and classes.
+#[derive(Default)]
+pub(super) struct Filters(Tree);
+
+impl Filters {
+    /// Adds a filter of a dump.
+    pub(super) fn add(&mut self, filter: &TcMessage, interface: &IfName) {
+        // The kernel also lists each priority, as a filter without handle and options. These entries are ignored.
+        if filter.header.handle == TcHandle::UNSPEC {
+            return;
+        }
         match Filter::decode(filter) {
-            Some(decoded) => add_filter(&mut tree, decoded, filter),
-            None => tree.foreign.push(foreign::filter(filter, interface)),
+            Some(decoded) => add_filter(&mut self.0, decoded, filter),
+            None => self.0.foreign.push(foreign::filter(filter, interface)),
         }
     }
+
+    /// Adds the filters of another parent.
+    pub(super) fn append(&mut self, other: Self) {
+        let Tree { taken: _, hook: _, classes: _, chains, active, egress_passes, ingress_passes, cuts, counters, foreign } =
+            other.0;
+        self.0.chains.extend(chains);
+        self.0.active = self.0.active.or(active);
+        self.0.egress_passes.extend(egress_passes);
+        self.0.ingress_passes.extend(ingress_passes);
+        self.0.cuts.extend(cuts);
+        self.0.counters.cuts.extend(counters.cuts);
+        self.0.foreign.extend(foreign);
+    }
+
+    /// True if the clsact has all our ingress filters for neighbour discovery.
+    ///
+    /// Another program may have deleted our root and left our clsact.
+    fn has_left_over_hook(&self) -> bool {
+        self.0.ingress_passes.len() == ND_TYPES.len()
+    }
+}
+
+/// The tree of one interface.
+pub(super) fn tree(qdiscs: Qdiscs, classes: Classes, filters: Filters, interface: &IfName) -> Tree {
+    let taken = qdiscs.own_root().is_some();
+    let hook = qdiscs.has_hook() && (taken || filters.has_left_over_hook());
+    let Filters(filters) = if taken || hook { filters } else { Filters::default() };
+    let counters = Counters { leaves: BTreeMap::new(), ..filters.counters };
+    let mut tree = Tree { taken, hook, classes: BTreeMap::new(), counters, foreign: classes.foreign, ..filters };
+    tree.classes.extend(classes.marks.keys().map(|minor| (*minor, Leaf::default())));
+    if taken {
+        for (class, UndecodedLeaf { options, queued, count }) in qdiscs.leaves {
+            let mark = classes.marks.get(&class);
+            let profile = mark.zip(options).and_then(|(mark, options)| netem::decode_netem(&options, *mark));
+            tree.classes.insert(class, Leaf { profile, queued });
+            tree.counters.leaves.insert(class, count);
+        }
+    }
+    let is_ours = |qdisc: &TcMessage| taken && is_root(qdisc) || hook && is_hook(qdisc);
+    for qdisc in qdiscs.others.iter().filter(|qdisc| !is_ours(qdisc)) {
+        let is_default = qdisc.header.handle == TcHandle::UNSPEC;
+        if !is_default && (taken || is_root(qdisc) || qdisc.header.parent == TcHandle::CLSACT) {
+            tree.foreign.push(foreign::qdisc(qdisc, interface, taken));
+        }
+        // The remaining qdiscs are the kernel's defaults (handle 0:) and the children of a foreign root.
+    }
+    tree.foreign.extend(filters.foreign);
     tree
 }
 
@@ -95,21 +145,8 @@ fn is_root(qdisc: &TcMessage) -> bool {
     qdisc.header.parent == TcHandle::ROOT
 }
 
-/// Adds a qdisc to the tree. `marks` are the marks of the classes.
-fn add_qdisc(tree: &mut Tree, message: &TcMessage, marks: &BTreeMap<ClassMinor, LeafMark>, interface: &IfName) {
-    let TcHandle { major: parent, minor: class } = message.header.parent;
-    let is_default = message.header.handle == TcHandle::UNSPEC;
-    if tree.taken && is_root(message) || tree.hook && is_hook(message) {
-        // The flags `taken` and `hook` of the tree stand for these qdiscs.
-    } else if tree.taken && parent == MARK && class != DEFAULT_CLASS && is_leaf_of(message, class) {
-        let leaf = tree.classes.entry(class).or_default();
-        leaf.profile = marks.get(&class).and_then(|mark| netem::decode_netem(message, *mark));
-        leaf.queued = qdisc::queued(message);
-        tree.counters.leaves.insert(class, qdisc::count(message));
-    } else if !is_default && (tree.taken || is_root(message) || message.header.parent == TcHandle::CLSACT) {
-        tree.foreign.push(foreign::qdisc(message, interface, tree.taken));
-    }
-    // The remaining qdiscs are the kernel's defaults (handle 0:) and the children of a foreign root.
+fn is_hook(qdisc: &TcMessage) -> bool {
+    qdisc.header.parent == TcHandle::CLSACT && kind(qdisc) == "clsact"
 }
 
 fn is_leaf_of(message: &TcMessage, class: u16) -> bool {

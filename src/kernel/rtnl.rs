@@ -20,7 +20,7 @@ use super::{
     Event, HostNetwork, Interface, Kernel, KernelError, PartialFailure,
     bytes::first,
     host, namespace_socket,
-    observe::{self, Dumps},
+    observe::{self, Classes, Filters, Qdiscs},
     refuse::Refuser,
     socket::{Refusal, Socket},
     tc::{
@@ -80,7 +80,17 @@ impl Rtnl {
     }
 
     fn dump(&mut self, operation: &str, request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>, KernelError> {
-        self.socket.ask(&Request::dump(request))?.map_err(|refusal| refusal.because(operation))
+        self.fold(operation, request, Vec::push)
+    }
+
+    /// Adds each message of a dump to a result. An interrupted dump begins again with an empty result.
+    fn fold<T: Default>(
+        &mut self,
+        operation: &str,
+        request: RouteNetlinkMessage,
+        add: impl FnMut(&mut T, RouteNetlinkMessage),
+    ) -> Result<T, KernelError> {
+        self.socket.fold(&Request::dump(request), T::default, add)?.map_err(|refusal| refusal.because(operation))
     }
 
     fn write(&mut self, step: &Step, index: u32, tolerated: &[Errno]) -> Result<(), KernelError> {
@@ -113,16 +123,36 @@ impl Rtnl {
 
     /// True if the queue of the interface had the length 0 before our root was added.
     fn was_queueless(&mut self, index: u32) -> Result<bool, KernelError> {
-        Ok(observe::own_root(&self.dump_qdiscs(index)?).is_some_and(qdisc::was_queueless))
+        Ok(self.qdiscs(index)?.own_root().is_some_and(qdisc::was_queueless))
     }
 
-    fn dump_qdiscs(&mut self, index: u32) -> Result<Dumps, KernelError> {
-        let mut dumps = Dumps::default();
-        let any = TcMessage::with_index(index.cast_signed());
-        dumps.extend(self.dump("list the qdiscs", RouteNetlinkMessage::GetQueueDiscipline(any))?);
-        // The kernel lists the qdiscs of all interfaces.
-        dumps.qdiscs.retain(|message| message.header.index == index.cast_signed());
-        Ok(dumps)
+    fn qdiscs(&mut self, index: u32) -> Result<Qdiscs, KernelError> {
+        let index = index.cast_signed();
+        let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::with_index(index));
+        self.fold("list the qdiscs", request, |qdiscs: &mut Qdiscs, message| match message {
+            // The kernel lists the qdiscs of all interfaces.
+            RouteNetlinkMessage::NewQueueDiscipline(qdisc) if qdisc.header.index == index => qdiscs.add(qdisc),
+            _ => {}
+        })
+    }
+
+    fn classes(&mut self, interface: &Interface) -> Result<Classes, KernelError> {
+        let request = RouteNetlinkMessage::GetTrafficClass(TcMessage::with_index(interface.index.cast_signed()));
+        self.fold("list the classes", request, |classes: &mut Classes, message| {
+            if let RouteNetlinkMessage::NewTrafficClass(class) = message {
+                classes.add(&class, &interface.name);
+            }
+        })
+    }
+
+    /// The filters below a parent. Without a clsact, the lists of its filters are empty.
+    fn filters(&mut self, interface: &Interface, parent: TcHandle) -> Result<Filters, KernelError> {
+        let request = RouteNetlinkMessage::GetTrafficFilter(tc::message(interface.index, TcHandle::UNSPEC, parent));
+        self.fold("list the filters", request, |filters: &mut Filters, message| {
+            if let RouteNetlinkMessage::NewTrafficFilter(filter) = message {
+                filters.add(&filter, &interface.name);
+            }
+        })
     }
 }
 
@@ -192,26 +222,21 @@ impl Kernel for Rtnl {
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
-        let index = interface.index;
-        let mut dumps = self.dump_qdiscs(index)?;
-        let is_taken = observe::own_root(&dumps).is_some();
-        if is_taken {
-            let any = TcMessage::with_index(index.cast_signed());
-            dumps.extend(self.dump("list the classes", RouteNetlinkMessage::GetTrafficClass(any))?);
-        }
+        let qdiscs = self.qdiscs(interface.index)?;
+        let is_taken = qdiscs.own_root().is_some();
+        let classes = if is_taken { self.classes(interface)? } else { Classes::default() };
+        let mut filters = Filters::default();
         // Another program may have deleted our root and left our clsact.
-        if is_taken || observe::has_hook(&dumps) {
+        if is_taken || qdiscs.has_hook() {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
-                // Without a clsact, the lists of its filters are empty.
-                let any = tc::message(index, TcHandle::UNSPEC, parent);
-                dumps.extend(self.dump("list the filters", RouteNetlinkMessage::GetTrafficFilter(any))?);
+                filters.append(self.filters(interface, parent)?);
             }
         }
         // All dumps of a removed link are empty, as for a link without our objects.
-        if self.socket.link_by_index(index)?.is_none() {
+        if self.socket.link_by_index(interface.index)?.is_none() {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
-        Ok(observe::decode(&dumps, &interface.name))
+        Ok(observe::tree(qdiscs, classes, filters, &interface.name))
     }
 
     fn add_tables(&mut self, tables: &Tables) {

@@ -44,6 +44,8 @@ pub(super) const HEADER: usize = 16;
 pub(super) struct Socket {
     descriptor: OwnedFd,
     sequence: u32,
+    /// The last received datagram.
+    datagram: Vec<u8>,
 }
 
 impl AsFd for Socket {
@@ -55,7 +57,7 @@ impl AsFd for Socket {
 /// Makes a socket of a descriptor that [`Socket::open`] has opened, in this or another process.
 impl From<OwnedFd> for Socket {
     fn from(descriptor: OwnedFd) -> Self {
-        Self { descriptor, sequence: 0 }
+        Self { descriptor, sequence: 0, datagram: Vec::new() }
     }
 }
 
@@ -104,7 +106,9 @@ impl Socket {
             send(&*self, &bytes, SendFlags::empty()).map_err(io::Error::from)?;
             let mut pending = batch.len();
             while pending > 0 {
-                for message in self.receive()? {
+                self.receive()?;
+                for message in split(&self.datagram) {
+                    let message = message?;
                     let position = message.header.sequence_number.wrapping_sub(before) as usize;
                     let ours = (1..=batch.len()).contains(&position);
                     if let (true, NetlinkPayload::Error(ack)) = (ours, message.payload) {
@@ -145,33 +149,62 @@ impl Socket {
     }
 
     /// Sends a dump or a get request, and returns the answer.
-    ///
-    /// A dump is repeated if the listed objects change during the dump, so that the result is consistent.
     pub(super) fn ask(&mut self, request: &Request) -> Result<Result<Vec<RouteNetlinkMessage>, Refusal>, KernelError> {
+        self.fold(request, Vec::new, Vec::push)
+    }
+
+    /// Sends a dump or a get request, and adds each message of the answer to a result as the message arrives. So only
+    /// one datagram of a long dump is in memory.
+    ///
+    /// A dump is repeated if the listed objects change during the dump, so that the result is consistent. Each attempt
+    /// begins with a new `empty` result.
+    pub(super) fn fold<T>(
+        &mut self,
+        request: &Request,
+        empty: impl Fn() -> T,
+        mut add: impl FnMut(&mut T, RouteNetlinkMessage),
+    ) -> Result<Result<T, Refusal>, KernelError> {
         for _ in 0..DUMP_ATTEMPTS {
             let sequence = self.next();
             send(&*self, &request.to_bytes(sequence), SendFlags::empty()).map_err(io::Error::from)?;
-            let (answer, is_interrupted) = self.collect(sequence)?;
+            let mut result = empty();
+            let (end, is_interrupted) = self.collect(sequence, |message| add(&mut result, message))?;
             if !is_interrupted {
-                return Ok(answer);
+                return Ok(end.map(|()| result));
             }
         }
         Err(KernelError::Malformed("the dump changed at every attempt".to_owned()))
     }
 
-    fn collect(&mut self, sequence: u32) -> Result<(Result<Vec<RouteNetlinkMessage>, Refusal>, bool), KernelError> {
-        let (mut answer, mut is_interrupted) = (Vec::new(), false);
+    /// Reads an answer to its end. Returns its result, and true if the dump was interrupted.
+    ///
+    /// An unreadable message is an error, but the answer is still read to its end: the kernel refuses a new dump during
+    /// a dump.
+    fn collect(
+        &mut self,
+        sequence: u32,
+        mut add: impl FnMut(RouteNetlinkMessage),
+    ) -> Result<(Result<(), Refusal>, bool), KernelError> {
+        let (mut is_interrupted, mut unreadable) = (false, Ok(()));
         loop {
-            for message in self.receive()? {
-                if message.header.sequence_number != sequence {
-                    continue;
-                }
+            self.receive()?;
+            for message in split(&self.datagram) {
+                let message = match message {
+                    Ok(message) if message.header.sequence_number == sequence => message,
+                    Ok(_) => continue,
+                    Err(error) => {
+                        unreadable = unreadable.and(Err(error));
+                        continue;
+                    }
+                };
                 is_interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
-                    NetlinkPayload::InnerMessage(inner) => answer.push(inner),
+                    NetlinkPayload::InnerMessage(inner) => add(inner),
                     payload => match end(&payload) {
-                        Some(Ok(())) => return Ok((Ok(answer), is_interrupted)),
-                        Some(Err(refusal)) => return Ok((Err(refusal), false)),
+                        Some(result) => {
+                            let is_interrupted = is_interrupted && result.is_ok();
+                            return unreadable.map(|()| (result, is_interrupted));
+                        }
                         None => {}
                     },
                 }
@@ -179,12 +212,13 @@ impl Socket {
         }
     }
 
-    /// The messages of one datagram.
-    fn receive(&self) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
-        let mut datagram = Vec::with_capacity(DATAGRAM);
-        let buffer = rustix::buffer::spare_capacity(&mut datagram);
-        recv(self, buffer, RecvFlags::empty()).map_err(io::Error::from)?;
-        split(&datagram)
+    /// Receives one datagram.
+    fn receive(&mut self) -> Result<(), KernelError> {
+        self.datagram.clear();
+        self.datagram.reserve(DATAGRAM);
+        let buffer = rustix::buffer::spare_capacity(&mut self.datagram);
+        recv(self.descriptor.as_fd(), buffer, RecvFlags::empty()).map_err(io::Error::from)?;
+        Ok(())
     }
 
     fn next(&mut self) -> u32 {
@@ -214,12 +248,14 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Option<RawMessa
 }
 
 /// The route messages of a datagram.
-pub(super) fn split(bytes: &[u8]) -> Result<Vec<NetlinkMessage<RouteNetlinkMessage>>, KernelError> {
+pub(super) fn split(
+    bytes: &[u8],
+) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, KernelError>> {
     let message = |message: Option<RawMessage<'_>>| {
         let message = message.ok_or_else(|| KernelError::Malformed("a message is cut short".to_owned()))?;
         NetlinkMessage::deserialize(message.bytes).map_err(|error| KernelError::Malformed(error.to_string()))
     };
-    messages(bytes).map(message).collect()
+    messages(bytes).map(message)
 }
 
 /// The result of an answer. `None`: this payload does not end the answer.
@@ -269,7 +305,7 @@ mod tests {
         let ended = |code: i32| {
             let mut bytes = [20_u32, 3, 1, 0].map(u32::to_ne_bytes).concat();
             bytes.extend(code.to_ne_bytes());
-            end(&split(&bytes).unwrap()[0].payload).unwrap().map_err(|refusal| refusal.errno)
+            end(&split(&bytes).next().unwrap().unwrap().payload).unwrap().map_err(|refusal| refusal.errno)
         };
         assert_eq!(ended(0), Ok(()));
         assert_eq!(ended(-105), Err(Errno::ENOBUFS));
@@ -278,7 +314,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_datagram_makes_the_decoders_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
-            drop(split(&bytes));
+            split(&bytes).for_each(drop);
             drop(refusal(-1, &bytes));
         }
     }

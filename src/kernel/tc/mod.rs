@@ -122,7 +122,7 @@ fn with_options(mut message: TcMessage, kind: &str, options: &[u8]) -> TcMessage
 }
 
 /// The bytes of `TCA_OPTIONS`. `None`: there are no options, or the crate knows the kind and has parsed the options.
-fn options(message: &TcMessage) -> Option<Vec<u8>> {
+pub(super) fn options(message: &TcMessage) -> Option<Vec<u8>> {
     match first!(message.attributes, TcAttribute::Options(options) => options.first()?)? {
         TcOption::Other(attribute) => Some(value(attribute)),
         _ => None,

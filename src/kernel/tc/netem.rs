@@ -9,7 +9,7 @@ use rtnetlink::packet_route::{
     tc::{TcHandle, TcMessage},
 };
 
-use super::{Request, TICK_NANOS, class_id, message, options, with_options};
+use super::{Request, TICK_NANOS, class_id, message, with_options};
 use crate::{
     kernel::{
         KernelError,
@@ -81,12 +81,12 @@ pub(in crate::kernel) fn change_netem(index: u32, class: ClassMinor, profile: &P
     Request::existing(RouteNetlinkMessage::NewQueueDiscipline(netem(index, class, &options)))
 }
 
-/// The profile of a netem leaf. `None`: no profile describes the leaf.
+/// The profile of a netem leaf with these options. `None`: no profile describes the leaf.
 ///
 /// `mark` is the mark of the leaf's class, with the parameters that the kernel does not show. Kernels before 6.6 have
 /// no seeds, so the profile has no seed there.
-pub(in crate::kernel) fn decode_netem(message: &TcMessage, mark: LeafMark) -> Option<Profile> {
-    let shown = Options::parse(&options(message)?)?;
+pub(in crate::kernel) fn decode_netem(options: &[u8], mark: LeafMark) -> Option<Profile> {
+    let shown = Options::parse(options)?;
     let profile = shown.profile(mark)?;
     let hidden = LeafMark { seeded: mark.seeded, ..profile.mark() };
     (is_possible(&profile) && hidden == mark && shown.are_of(&profile)).then_some(profile)

@@ -18,7 +18,7 @@ use rtnetlink::packet_route::{
 use super::super::{
     CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, TCA_OPTIONS, action,
     filter::{self, Filter, Verdict},
-    filter_info, message, netem, qdisc,
+    filter_info, message, netem, options, qdisc,
 };
 use crate::{
     plan::{
@@ -176,24 +176,24 @@ proptest! {
 
     #[test]
     fn our_leaves_round_trip(class: ClassMinor, profile in profiles()) {
-        let mut options = super::super::options(&added(class, &profile)).unwrap();
+        let mut options = options(&added(class, &profile)).unwrap();
         let mut attributes = attributes_of(&options.split_off(QOPT));
         // The kernel does not show the tables. The mark of the class identifies them.
         attributes.retain(|(kind, _)| ![TCA_NETEM_DELAY_DIST, TCA_NETEM_SLOT_DIST].contains(kind));
         let added = with_options("netem", [options, nested(&attributes)].concat());
-        prop_assert_eq!(netem::decode_netem(&added, profile.mark()), Some(profile));
-        prop_assert_eq!(netem::decode_netem(&changed(class, &profile), profile.mark()), Some(profile));
+        prop_assert_eq!(decode_netem(&added, profile.mark()), Some(profile));
+        prop_assert_eq!(decode_netem(&changed(class, &profile), profile.mark()), Some(profile));
     }
 
     #[test]
     fn a_leaf_is_decoded_from_a_kernel_that_shows_zeros(profile in profiles(), drawn: u64) {
-        prop_assert_eq!(netem::decode_netem(&shown(&profile, drawn, |_, _| {}), profile.mark()), Some(profile));
+        prop_assert_eq!(decode_netem(&shown(&profile, drawn, |_, _| {}), profile.mark()), Some(profile));
     }
 
     #[test]
     fn a_leaf_with_another_mark_does_not_decode_to_its_profile(profile in profiles(), mark in marks(), drawn: u64) {
         prop_assume!(mark != profile.mark() && profile.seed != Some(drawn));
-        let decoded = netem::decode_netem(&shown(&profile, drawn, |_, _| {}), mark);
+        let decoded = decode_netem(&shown(&profile, drawn, |_, _| {}), mark);
         prop_assert_ne!(decoded, Some(profile));
         prop_assert!(decoded.is_none_or(|decoded| decoded.mark() == mark));
     }
@@ -202,7 +202,7 @@ proptest! {
     fn a_leaf_without_a_seed_attribute_has_no_seed(profile in profiles(), seed: u64) {
         let profile = Profile { seed: Some(seed), ..profile };
         let without = shown(&profile, 0, |_, attributes| attributes.retain(|(kind, _)| *kind != TCA_NETEM_PRNG_SEED));
-        prop_assert_eq!(netem::decode_netem(&without, profile.mark()), Some(Profile { seed: None, ..profile }));
+        prop_assert_eq!(decode_netem(&without, profile.mark()), Some(Profile { seed: None, ..profile }));
     }
 
     #[test]
@@ -224,7 +224,7 @@ proptest! {
             }
         });
         let is_random_seed = kind == TCA_NETEM_PRNG_SEED && profile.seed.is_none();
-        let is_same = netem::decode_netem(&message, profile.mark()) == Some(profile);
+        let is_same = decode_netem(&message, profile.mark()) == Some(profile);
         prop_assert_eq!(is_same, !has_changed || is_random_seed, "{} at {}", kind, at);
     }
 
@@ -236,12 +236,12 @@ proptest! {
     ) {
         let is_nothing = value.iter().all(|byte| *byte == 0);
         let message = shown(&profile, 0, |_, attributes| attributes.push((kind, value)));
-        prop_assert_eq!(netem::decode_netem(&message, profile.mark()), is_nothing.then_some(profile));
+        prop_assert_eq!(decode_netem(&message, profile.mark()), is_nothing.then_some(profile));
     }
 
     #[test]
     fn a_change_has_all_parameters_but_the_tables(profile in profiles()) {
-        let options = super::super::options(&changed(2, &profile)).unwrap();
+        let options = options(&changed(2, &profile)).unwrap();
         let kinds: Vec<u16> = attributes_of(&options[QOPT..]).into_iter().map(|(kind, _)| kind).collect();
         for kind in [TCA_NETEM_CORR, TCA_NETEM_REORDER, TCA_NETEM_CORRUPT, TCA_NETEM_RATE, TCA_NETEM_ECN, TCA_NETEM_SLOT] {
             prop_assert!(kinds.contains(&kind), "{} is missing, so the kernel would keep the old value", kind);
@@ -254,7 +254,7 @@ proptest! {
 
     #[test]
     fn a_new_leaf_has_the_tables_of_its_distributions(profile in profiles()) {
-        let options = super::super::options(&added(2, &profile)).unwrap();
+        let options = options(&added(2, &profile)).unwrap();
         let attributes = attributes_of(&options[QOPT..]);
         let mark = profile.mark();
         for (kind, distribution) in [(TCA_NETEM_DELAY_DIST, mark.delay), (TCA_NETEM_SLOT_DIST, mark.slot)] {
@@ -281,13 +281,13 @@ proptest! {
         let jitter = Jitter { amount: nanos(jitter), correlation, distribution: Distribution::Uniform };
         let jitter = (jitter.amount > Delay::ZERO).then_some(jitter);
         let profile = Profile { jitter, ..Profile::plain(nanos(ticks), limit) };
-        prop_assert_eq!(netem::decode_netem(&with_options("netem", body), LeafMark::default()), Some(profile));
+        prop_assert_eq!(decode_netem(&with_options("netem", body), LeafMark::default()), Some(profile));
     }
 
     #[test]
     fn a_leaf_with_a_delay_beyond_the_limit_is_foreign(nanos in Delay::MAX.as_nanos() + 1.., limit: u32) {
         let profile = Profile::plain(Delay::from_nanos(nanos), limit);
-        prop_assert_eq!(netem::decode_netem(&shown(&profile, 0, |_, _| {}), profile.mark()), None);
+        prop_assert_eq!(decode_netem(&shown(&profile, 0, |_, _| {}), profile.mark()), None);
     }
 
     #[test]
@@ -330,7 +330,7 @@ proptest! {
         if let Some(message) = parse(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))) {
             prop_assert!(kind == "flower" || Filter::decode(&message).is_none());
             prop_assert!(kind == "htb" || qdisc::decode_class(&message).is_err());
-            let decoded = netem::decode_netem(&message, mark);
+            let decoded = decode_netem(&message, mark);
             prop_assert!(decoded.is_none_or(|profile| profile.delay <= Delay::MAX));
             prop_assert!(filter::describe(&message).starts_with("filter parent "));
             prop_assert_eq!(qdisc::queued(&message), 1, "a queue of unknown length is not empty");
@@ -343,6 +343,10 @@ fn a_class_of_another_kind_or_without_options_is_foreign() {
     assert!(qdisc::decode_class(&with_options("hfsc", Vec::new())).is_err());
     assert!(qdisc::decode_class(&with_options("htb", Vec::new())).is_err());
     assert!(qdisc::decode_class(&TcMessage::default()).is_err());
+}
+
+fn decode_netem(leaf: &TcMessage, mark: LeafMark) -> Option<Profile> {
+    netem::decode_netem(&options(leaf)?, mark)
 }
 
 fn traffics() -> impl Strategy<Value = Traffic> {
@@ -504,7 +508,7 @@ fn changed(class: ClassMinor, profile: &Profile) -> TcMessage {
 
 /// A netem leaf in the form that `netem_dump` shows since Linux 6.6, changed by `alter`.
 fn shown(profile: &Profile, drawn: u64, alter: impl FnOnce(&mut Vec<u8>, &mut Vec<(u16, Vec<u8>)>)) -> TcMessage {
-    let mut qopt = super::super::options(&changed(2, profile)).expect("a leaf has options");
+    let mut qopt = options(&changed(2, profile)).expect("a leaf has options");
     let mut attributes = attributes_of(&qopt.split_off(QOPT));
     // The kernel shows these attributes only if they are not zero.
     let is_nothing = |value: &[u8]| value.iter().all(|byte| *byte == 0);
