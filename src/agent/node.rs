@@ -18,6 +18,7 @@ mod status;
 #[cfg(test)]
 mod test_access;
 pub(super) mod transactions;
+mod watched;
 mod watching;
 mod writing;
 
@@ -312,7 +313,9 @@ impl<K: Kernel> Node<K> {
         let is_free = !self.transactions.is_ready();
         let look = self.drift_watch.next_look().filter(|_| is_free && self.interface_name().is_some());
         let sweep = (is_free && self.enforcer.drains()).then(|| now.uptime + SWEEP_AGAIN);
-        [change, self.transactions.lease(), journal, look, sweep].into_iter().flatten().min()
+        // A look since the tick may have taken events from the descriptor.
+        let events = self.enforcer.kernel.has_events().then_some(now.uptime);
+        [change, self.transactions.lease(), journal, look, sweep, events].into_iter().flatten().min()
     }
 
     /// Computes the timed change of a future uptime in advance. At that uptime only the writes remain.

@@ -76,6 +76,14 @@ pub trait Kernel: Send {
     /// Fails if the interface no longer exists.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
+    /// Reads an interface again whose filters are known to be those of `_tree`. Reads its qdiscs and classes, and with
+    /// `_counts` the counters of the cuts.
+    ///
+    /// The result may share nothing with `_tree`: an implementation may read everything.
+    fn observe_again(&mut self, interface: &Interface, _tree: Tree, _counts: bool) -> Result<Tree, KernelError> {
+        self.observe(interface)
+    }
+
     /// Adds custom distribution tables. Later steps refer to a table by its [`TableId`].
     fn add_tables(&mut self, tables: &Tables);
 

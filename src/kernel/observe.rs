@@ -94,8 +94,18 @@ impl Filters {
 
     /// Adds the filters of another parent.
     pub(super) fn append(&mut self, other: Self) {
-        let Tree { taken: _, hook: _, classes: _, chains, active, egress_passes, ingress_passes, cuts, counters, foreign } =
-            other.0;
+        let Tree {
+            taken: _,
+            hook: _,
+            classes: _,
+            chains,
+            active,
+            egress_passes,
+            ingress_passes,
+            cuts,
+            counters,
+            foreign,
+        } = other.0;
         self.0.chains.extend(chains);
         self.0.active = self.0.active.or(active);
         self.0.egress_passes.extend(egress_passes);
@@ -103,6 +113,21 @@ impl Filters {
         self.0.cuts.extend(cuts);
         self.0.counters.cuts.extend(counters.cuts);
         self.0.foreign.extend(foreign);
+    }
+
+    /// The filters of a tree.
+    pub(super) fn of(tree: Tree) -> Self {
+        Self(Tree { foreign: Vec::new(), ..tree })
+    }
+
+    /// Sets the counters of the cuts of `tree`. False: these filters have other cuts than `tree`.
+    pub(super) fn count(self, tree: &mut Tree) -> bool {
+        let cuts = self.0.counters.cuts;
+        let is_same = cuts.keys().eq(tree.counters.cuts.keys());
+        if is_same {
+            tree.counters.cuts = cuts;
+        }
+        is_same
     }
 
     /// True if the clsact has all our ingress filters for neighbour discovery.

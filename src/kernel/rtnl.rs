@@ -31,7 +31,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    plan::{Direction, IfName, LineRate, Step, Tree},
+    plan::{Answer, Direction, IfName, LineRate, Step, Tree, tc_numbers::cut_priority},
     topology::Tables,
 };
 
@@ -145,9 +145,30 @@ impl Rtnl {
         })
     }
 
-    /// The filters below a parent. Without a clsact, the lists of its filters are empty.
-    fn filters(&mut self, interface: &Interface, parent: TcHandle) -> Result<Filters, KernelError> {
-        let request = RouteNetlinkMessage::GetTrafficFilter(tc::message(interface.index, TcHandle::UNSPEC, parent));
+    /// Reads the counters of the cuts of `tree`. False: the interface has other cuts.
+    fn count_cuts(&mut self, interface: &Interface, tree: &mut Tree) -> Result<bool, KernelError> {
+        if tree.counters.cuts.is_empty() {
+            return Ok(true);
+        }
+        let mut cuts = Filters::default();
+        for parent in [tc::ROOT_HANDLE, tc::INGRESS] {
+            for priority in cut_priorities() {
+                cuts.append(self.filters(interface, parent, Some(priority))?);
+            }
+        }
+        Ok(cuts.count(tree))
+    }
+
+    /// The filters below a parent, of one priority or of all. Without a clsact, the lists of its filters are empty.
+    fn filters(
+        &mut self,
+        interface: &Interface,
+        parent: TcHandle,
+        priority: Option<u16>,
+    ) -> Result<Filters, KernelError> {
+        let mut any = tc::message(interface.index, TcHandle::UNSPEC, parent);
+        any.header.info = priority.map_or(0, |priority| u32::from(priority) << 16);
+        let request = RouteNetlinkMessage::GetTrafficFilter(any);
         self.fold("list the filters", request, |filters: &mut Filters, message| {
             if let RouteNetlinkMessage::NewTrafficFilter(filter) = message {
                 filters.add(&filter, &interface.name);
@@ -229,7 +250,7 @@ impl Kernel for Rtnl {
         // Another program may have deleted our root and left our clsact.
         if is_taken || qdiscs.has_hook() {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
-                filters.append(self.filters(interface, parent)?);
+                filters.append(self.filters(interface, parent, None)?);
             }
         }
         // All dumps of a removed link are empty, as for a link without our objects.
@@ -237,6 +258,20 @@ impl Kernel for Rtnl {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
         Ok(observe::tree(qdiscs, classes, filters, &interface.name))
+    }
+
+    fn observe_again(&mut self, interface: &Interface, mut tree: Tree, counts: bool) -> Result<Tree, KernelError> {
+        let qdiscs = self.qdiscs(interface.index)?;
+        let is_taken = qdiscs.own_root().is_some();
+        let is_known = is_taken == tree.taken && qdiscs.has_hook() == tree.hook;
+        if !is_known || counts && !self.count_cuts(interface, &mut tree)? {
+            return self.observe(interface);
+        }
+        let classes = if is_taken { self.classes(interface)? } else { Classes::default() };
+        if self.socket.link_by_index(interface.index)?.is_none() {
+            return Err(KernelError::NoInterface(interface.name.clone()));
+        }
+        Ok(observe::tree(qdiscs, classes, Filters::of(tree), &interface.name))
     }
 
     fn add_tables(&mut self, tables: &Tables) {
@@ -276,6 +311,15 @@ impl Kernel for Rtnl {
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
         self.write(&step.inverse(), interface.index, &ROLLED_BACK)
     }
+}
+
+/// The priorities of the filters of cuts.
+fn cut_priorities() -> BTreeSet<u16> {
+    let families = [IpAddr::from([0_u8; 4]), IpAddr::from([0_u8; 16])];
+    families
+        .into_iter()
+        .flat_map(|family| [Answer::Silence, Answer::Refusal].map(|answer| cut_priority(family, answer)))
+        .collect()
 }
 
 /// The messages of a step, in the order that the kernel needs.

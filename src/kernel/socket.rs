@@ -200,13 +200,12 @@ impl Socket {
                 is_interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => add(inner),
-                    payload => match end(&payload) {
-                        Some(result) => {
+                    payload => {
+                        if let Some(result) = end(&payload) {
                             let is_interrupted = is_interrupted && result.is_ok();
                             return unreadable.map(|()| (result, is_interrupted));
                         }
-                        None => {}
-                    },
+                    }
                 }
             }
         }
@@ -248,9 +247,7 @@ pub(super) fn messages(mut bytes: &[u8]) -> impl Iterator<Item = Option<RawMessa
 }
 
 /// The route messages of a datagram.
-pub(super) fn split(
-    bytes: &[u8],
-) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, KernelError>> {
+pub(super) fn split(bytes: &[u8]) -> impl Iterator<Item = Result<NetlinkMessage<RouteNetlinkMessage>, KernelError>> {
     let message = |message: Option<RawMessage<'_>>| {
         let message = message.ok_or_else(|| KernelError::Malformed("a message is cut short".to_owned()))?;
         NetlinkMessage::deserialize(message.bytes).map_err(|error| KernelError::Malformed(error.to_string()))

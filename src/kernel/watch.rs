@@ -19,6 +19,8 @@ use rtnetlink::{
     sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE},
 };
 
+use socket2::{SockFilter, SockRef};
+
 use super::{
     bytes::u32_at,
     host,
@@ -26,13 +28,15 @@ use super::{
 };
 
 // include/uapi/linux/rtnetlink.h
+const RTM_NEWACTION: u16 = 48;
+const RTM_DELACTION: u16 = 49;
 const RTM_NEWCHAIN: u16 = 100;
 const RTM_DELCHAIN: u16 = 101;
 
 /// The size of the buffer for a datagram, in bytes. Notifications are shorter.
 const DATAGRAM: usize = 64 * 1024;
 
-/// The size of the receive buffer, in bytes. The buffer holds the notifications for 10,000 filters.
+/// The size of the receive buffer, in bytes. The buffer holds the notifications for 10,000 filters of other programs.
 ///
 /// If the buffer is full, the kernel drops notifications, and the events have [`Event::Lost`].
 const BUFFER: usize = 4 * 1024 * 1024;
@@ -61,6 +65,8 @@ pub enum Event {
         /// The index of the link.
         index: u32,
     },
+    /// Another process has changed or removed an action. The filters of any link may use the action.
+    Actions,
     /// An address was added or removed.
     Address {
         /// The index of the link.
@@ -87,6 +93,8 @@ impl Watch {
         for group in [libc::RTNLGRP_LINK, libc::RTNLGRP_TC, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR] {
             socket.add_membership(group)?;
         }
+        // Our own notifications would fill the buffer during a change. A socket without this filter still works.
+        drop(SockRef::from(&socket.as_fd()).attach_filter(&without(own)));
         // Without CAP_NET_ADMIN, the socket keeps the default buffer size.
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &BUFFER);
         socket.set_non_blocking(true)?;
@@ -123,12 +131,38 @@ impl Watch {
     }
 }
 
+/// A BPF filter that drops the notifications of changes of qdiscs, classes and filters by the socket with the port
+/// `own`. The kernel sends the messages of one datagram for one request, so the filter looks only at the first.
+fn without(own: u32) -> [SockFilter; 7] {
+    // BPF reads integers in network byte order. The types are below 256, so one byte of the type is enough.
+    let type_byte = if cfg!(target_endian = "little") { 4 } else { 5 };
+    let port = u32::from_be_bytes(own.to_ne_bytes());
+    let jump = |code: u32, then: u8, otherwise: u8, operand| {
+        SockFilter::new(u16::try_from(code).unwrap_or_default(), then, otherwise, operand)
+    };
+    let step = |code, operand| jump(code, 0, 0, operand);
+    let is_at_least = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
+    [
+        step(libc::BPF_LD | libc::BPF_B | libc::BPF_ABS, type_byte),
+        jump(is_at_least, 0, 4, libc::RTM_NEWQDISC.into()),
+        jump(is_at_least, 3, 0, u32::from(libc::RTM_DELTFILTER) + 1),
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 12),
+        jump(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, port),
+        step(libc::BPF_RET | libc::BPF_K, 0),
+        step(libc::BPF_RET | libc::BPF_K, u32::MAX),
+    ]
+}
+
 /// The events of a datagram, without changes of qdiscs, classes and filters by the socket with the port `own`.
 fn decode(bytes: &[u8], own: u32) -> Vec<Event> {
     messages(bytes).filter_map(|message| message.map_or(Some(Event::Lost), |message| event(&message, own))).collect()
 }
 
 fn event(message: &RawMessage<'_>, own: u32) -> Option<Event> {
+    // struct tcamsg has no index.
+    if matches!(message.kind, RTM_NEWACTION | RTM_DELACTION) {
+        return (message.port != own).then_some(Event::Actions);
+    }
     // The index is the second word of struct ifinfomsg, struct ifaddrmsg and struct tcmsg.
     let index = u32_at(message.bytes, HEADER + 4)?;
     match message.kind {
@@ -155,6 +189,8 @@ fn link(index: u32, message: &[u8]) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::net::UnixDatagram;
+
     use proptest::prelude::*;
     use rtnetlink::packet_route::{
         link::{LinkAttribute, LinkFlags, LinkMessage},
@@ -191,6 +227,33 @@ mod tests {
         let both = [bytes(new_link(), 0), bytes(filter(), 1), bytes(filter(), OWN)].concat();
         let link = Event::Link { index: 7, name: "db0".to_owned(), is_up: true, has_carrier: false };
         assert_eq!(decode(&both, OWN), [link, Event::Shaping { index: 7 }]);
+    }
+
+    #[test]
+    fn an_action_changed_by_another_socket_is_an_event() {
+        // `tc actions change action pass index 5`: struct tcamsg has no index of a link.
+        let message = |port: u32| {
+            let mut bytes = [20_u32, RTM_NEWACTION.into(), 0, port, 0].map(u32::to_ne_bytes).concat();
+            bytes[4..6].copy_from_slice(&RTM_NEWACTION.to_ne_bytes());
+            bytes
+        };
+        assert_eq!(decode(&[message(1), message(OWN)].concat(), OWN), [Event::Actions]);
+    }
+
+    #[test]
+    fn own_notifications_do_not_reach_the_buffer() {
+        let (socket, sender) = UnixDatagram::pair().unwrap();
+        socket.set_nonblocking(true).unwrap();
+        SockRef::from(&socket).attach_filter(&without(OWN)).unwrap();
+        let mut buffer = [0; 256];
+        let mut passes = |message: &[u8]| {
+            sender.send(message).unwrap();
+            socket.recv(&mut buffer).is_ok()
+        };
+        assert!(!passes(&bytes(filter(), OWN)));
+        assert!(passes(&bytes(filter(), 1)));
+        assert!(passes(&bytes(new_link(), OWN)), "links that we change are events");
+        assert!(passes(&bytes(new_link(), 0)));
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) struct FakeKernel {
     pub(crate) fails_from: Option<usize>,
     /// The number of writes so far, including failed ones.
     pub(crate) writes: usize,
+    /// The number of complete reads of the interface so far.
+    pub(crate) dumps: usize,
     /// True if a leaf with `duplicate` is refused beside other leaves, as by Linux 6.1.176.
     pub(crate) refuses_mixed_duplicates: bool,
     /// True if seeds are ignored silently, as before Linux 6.6.
@@ -78,6 +80,7 @@ impl FakeKernel {
             fails_at: None,
             fails_from: None,
             writes: 0,
+            dumps: 0,
             refuses_mixed_duplicates: false,
             ignores_seeds: false,
             answers: Some(false),
@@ -192,6 +195,16 @@ impl FakeKernel {
         passes || self.tree.chains.values().flat_map(|slots| slots.values()).any(|slot| slot.class == class)
     }
 
+    fn look(&self, interface: &Interface) -> Result<Tree, KernelError> {
+        if self.is_gone || interface.index != self.interface.index {
+            return Err(KernelError::NoInterface(interface.name.clone()));
+        }
+        if self.observe_fails {
+            return Err(KernelError::Malformed("it says nothing".to_owned()));
+        }
+        Ok(self.tree.clone())
+    }
+
     fn write(&mut self, step: &Step) -> Result<(), KernelError> {
         let number = self.writes;
         self.writes += 1;
@@ -254,13 +267,20 @@ impl Kernel for FakeKernel {
     }
 
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError> {
-        if self.is_gone || interface.index != self.interface.index {
-            return Err(KernelError::NoInterface(interface.name.clone()));
+        self.dumps += 1;
+        self.look(interface)
+    }
+
+    fn observe_again(&mut self, interface: &Interface, known: Tree, counts: bool) -> Result<Tree, KernelError> {
+        let real = self.look(interface)?;
+        if (real.taken, real.hook) != (known.taken, known.hook) {
+            return self.observe(interface);
         }
-        if self.observe_fails {
-            return Err(KernelError::Malformed("it says nothing".to_owned()));
+        let Tree { taken, hook, classes, foreign, mut counters, .. } = real.clone();
+        if !counts {
+            counters.cuts.clone_from(&known.counters.cuts);
         }
-        Ok(self.tree.clone())
+        Ok(Tree { taken, hook, classes, counters, foreign, ..known })
     }
 
     /// Does nothing: a tree stores only the names of tables.

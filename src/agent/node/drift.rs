@@ -108,7 +108,7 @@ impl DriftWatch {
                 }
                 Event::Gone { index } => self.lose(*index, || format!("interface {name} was deleted"), now),
                 Event::Shaping { index } | Event::Address { index } => self.is_seen(*index),
-                Event::Lost => true,
+                Event::Actions | Event::Lost => true,
             };
         }
         (concerns && self.ours.is_some()) || self.is_due(now)

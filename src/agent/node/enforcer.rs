@@ -1,9 +1,10 @@
 //! [`Enforcer`] computes the steps of a change to the interface, writes them to the kernel, and reads the result back.
 
-use std::{thread, time::Duration};
+use std::{sync::Arc, thread, time::Duration};
 
 use tracing::warn;
 
+use super::watched::{Detail, Watched};
 use crate::{
     agent::{
         Config, Now,
@@ -17,7 +18,7 @@ use crate::{
 /// The kernel of one node, the agent's config, and the sandbox for dry runs.
 pub(super) struct Enforcer<K> {
     pub(super) config: Config,
-    pub(super) kernel: K,
+    pub(super) kernel: Watched<K>,
     sandbox: Box<dyn Sandbox>,
     /// True once a dry run of shaping has succeeded.
     can_shape: bool,
@@ -48,7 +49,7 @@ pub(super) struct Staged {
     /// The document in force after the change.
     pub(super) wanted: Wanted,
     pub(super) interface: Interface,
-    before: Tree,
+    before: Arc<Tree>,
     change: Change,
     foreign: Foreign,
     /// True if the new state rejects packets. The agent then answers these packets.
@@ -73,6 +74,7 @@ pub(super) struct Written {
 
 impl<K: Kernel> Enforcer<K> {
     pub(super) fn new(config: Config, kernel: K, sandbox: impl Sandbox + 'static) -> Self {
+        let kernel = Watched::new(kernel);
         Self { config, kernel, sandbox: Box::new(sandbox), can_shape: false, can_refuse: false, drains: false }
     }
 
@@ -89,7 +91,7 @@ impl<K: Kernel> Enforcer<K> {
         in_force: &Wanted,
         wanted: &Wanted,
     ) -> Result<(Change, Vec<String>), ApiError> {
-        let tree = self.kernel.observe(interface)?;
+        let tree = self.kernel.tree(interface, Detail::Structure)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // The removal of all shaping adds no object, so the kernel's support for shaping need not be tried.
@@ -122,7 +124,7 @@ impl<K: Kernel> Enforcer<K> {
         wanted: &Wanted,
         foreign: Foreign,
     ) -> Result<Change, ApiError> {
-        let tree = self.kernel.observe(interface)?;
+        let tree = self.kernel.tree(interface, Detail::Structure)?;
         steps_to(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
     }
 
@@ -131,8 +133,14 @@ impl<K: Kernel> Enforcer<K> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
         }
-        let before = self.kernel.observe(&interface)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
+        let mut before = self.kernel.tree(&interface, Detail::Structure)?;
+        // The answer of a commit has the counters of the cuts that the change ends.
+        let stays = |cut| shaping.as_ref().is_some_and(|shaping| shaping.cuts.contains(cut));
+        if !before.counters.cuts.keys().all(stays) {
+            drop(before);
+            before = self.kernel.tree(&interface, Detail::Counters)?;
+        }
         let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
         if rejects {
@@ -146,8 +154,8 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Reads the counters again, if possible.
     pub(super) fn count_again(&mut self, staged: &mut Staged) {
-        if let Ok(Tree { counters, .. }) = self.kernel.observe(&staged.interface) {
-            staged.before.counters = counters;
+        if let Ok(tree) = self.kernel.tree(&staged.interface, Detail::Counters) {
+            Arc::make_mut(&mut staged.before).counters = tree.counters.clone();
         }
     }
 
@@ -182,6 +190,10 @@ impl<K: Kernel> Enforcer<K> {
         if onset.is_some() {
             thread::sleep(pause);
         }
+        // After a write, everything is read back.
+        if !change.steps.is_empty() {
+            self.kernel.forget();
+        }
         let why = match self.change(interface, wanted, *foreign) {
             Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *rejects) {
                 Ok(()) => {
@@ -205,7 +217,7 @@ impl<K: Kernel> Enforcer<K> {
     ///
     /// Does not stop the answers to rejected packets. They do no harm, because without filters no packet is rejected.
     fn restore(&mut self, interface: &Interface, before: &Tree) -> Result<(), ApiError> {
-        let tree = self.kernel.observe(interface)?;
+        let tree = self.kernel.read(interface)?;
         let change =
             diff_beside_foreign(before.shaping().as_ref(), &tree).map_err(|error| ErrorCode::Broken.error(error))?;
         Ok(execute(&mut self.kernel, interface, &change.steps)?)

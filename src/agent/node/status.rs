@@ -3,10 +3,11 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
-use super::{drift::DriftState, enforcer::Enforcer, journal::Held};
+use super::{drift::DriftState, enforcer::Enforcer, journal::Held, watched::Detail};
 use crate::{
     agent::Config,
     kernel::{Interface, Kernel, KernelError},
@@ -24,7 +25,7 @@ use crate::{
 /// The interface, compared with the state in force.
 pub(super) struct Look {
     pub(super) interface: IfName,
-    tree: Tree,
+    tree: Arc<Tree>,
     /// The steps that a repair would write.
     steps: Vec<String>,
     /// The repairs that only the user can make.
@@ -49,11 +50,12 @@ impl Look {
 ///
 /// On a clear node, only the interface's objects can differ. On any other node, the interface also differs if it is
 /// gone, is down, or lacks an address of the inventory. An [`unnamed`] address of the interface that is not in
-/// `left_out` is a difference too.
+/// `left_out` is a difference too. `detail`: what must be read again even if nobody has changed it.
 pub(super) fn look<K: Kernel>(
     enforcer: &mut Enforcer<K>,
     in_force: &Wanted,
     left_out: &BTreeSet<IpAddr>,
+    detail: Detail,
 ) -> Result<Look, ApiError> {
     let Config { node, interfaces, .. } = &enforcer.config;
     let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
@@ -63,7 +65,7 @@ pub(super) fn look<K: Kernel>(
     })?;
     let mut look = Look {
         interface: name.clone(),
-        tree: Tree::default(),
+        tree: Arc::default(),
         steps: Vec::new(),
         by_hand: Vec::new(),
         warnings: Vec::new(),
@@ -71,7 +73,7 @@ pub(super) fn look<K: Kernel>(
         draining: 0,
     };
     let kernel = &mut enforcer.kernel;
-    let seen = kernel.interface(name).and_then(|interface| Ok((kernel.observe(&interface)?, interface)));
+    let seen = kernel.interface(name).and_then(|interface| Ok((kernel.tree(&interface, detail)?, interface)));
     let (tree, interface) = match seen {
         Err(KernelError::NoInterface(_)) if place.is_some() => {
             let task = match enforcer.renamed(in_force)? {
@@ -199,7 +201,7 @@ pub(super) fn status(
 
 /// The packet counters of an interface, by link and by cut.
 pub(super) fn counted(config: &Config, look: &Look) -> Counted {
-    let Tree { classes, counters, .. } = &look.tree;
+    let Tree { classes, counters, .. } = &*look.tree;
     let mut addresses: BTreeMap<u16, BTreeSet<IpAddr>> = BTreeMap::new();
     for (address, slot) in look.tree.active_routes() {
         addresses.entry(slot.class).or_default().insert(*address);

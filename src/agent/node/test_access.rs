@@ -25,9 +25,16 @@ impl<K: Kernel> Node<K> {
         self.prepare_via(request, Via::default(), now)
     }
 
-    /// The node's kernel.
+    /// The node's kernel, to read or change it as another program does. The node forgets the tree that it knows, so a
+    /// change needs no event.
     pub(in crate::agent) fn kernel(&mut self) -> &mut K {
-        &mut self.enforcer.kernel
+        self.enforcer.kernel.forget();
+        self.enforcer.kernel.kernel()
+    }
+
+    /// The node's kernel. The node still knows its tree.
+    pub(in crate::agent) fn watched_kernel(&mut self) -> &mut K {
+        self.enforcer.kernel.kernel()
     }
 
     /// True if unused classes remain in the kernel.

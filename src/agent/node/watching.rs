@@ -7,6 +7,7 @@ use super::{
     drift::{DriftState, Seen},
     enforcer::Foreign,
     status::{self, Look},
+    watched::Detail,
 };
 use crate::{
     agent::{Now, Via},
@@ -19,10 +20,17 @@ impl<K: Kernel> Node<K> {
     /// Reads the kernel's events, compares the interface if an event requires it or a comparison is due, and repairs
     /// drift if configured.
     pub(super) fn watch_drift(&mut self, now: Now) {
-        if !self.read_events(now) || self.unreconciled.is_some() {
+        // A comparison without an event reads everything. It has time: no controller waits for this node.
+        let is_outdated = self.transactions.lease().is_none() && self.enforcer.kernel.is_outdated(now.uptime);
+        if is_outdated || self.drift_watch.is_due(now) {
+            self.enforcer.kernel.forget();
+        }
+        let must_look = self.read_events(now) || is_outdated && self.drift_watch.ours().is_some();
+        if !must_look || self.unreconciled.is_some() {
             return;
         }
-        match status::look(&mut self.enforcer, &self.in_force, &self.transactions.held().left_out) {
+        let left_out = &self.transactions.held().left_out;
+        match status::look(&mut self.enforcer, &self.in_force, left_out, Detail::Structure) {
             Ok(look) if self.drift_watch.found(look.drift_state(), now) => self.repair(now),
             Ok(_) => {}
             Err(error) => self.drift_watch.refused(error.message, now),
@@ -70,7 +78,7 @@ impl<K: Kernel> Node<K> {
         let is_due = self.read_events(now);
         let held = self.transactions.held();
         let in_force = held.document.in_force(&held.timeline.absent(now.uptime));
-        let look = status::look(&mut self.enforcer, &in_force, &held.left_out)?;
+        let look = status::look(&mut self.enforcer, &in_force, &held.left_out, Detail::Counters)?;
         if self.unreconciled.is_none()
             && (is_due || look.drift_state() != DriftState::None || self.drift_watch.differs())
         {

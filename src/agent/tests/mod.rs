@@ -10,6 +10,7 @@ mod protocol;
 mod refusals;
 mod restart;
 mod time;
+mod watched;
 
 use std::{net::IpAddr, ops::Add, path::Path, time::Duration};
 
