@@ -173,7 +173,7 @@ pub fn request(bytes: &[u8]) {
         read(path, body);
     }
     if path == Prepare::PATH.as_bytes()
-        && let Ok(Prepare { wanted, .. }) = serde_json::from_slice(body)
+        && let Ok(Prepare { wanted: Some(wanted), .. }) = serde_json::from_slice(body)
     {
         // Agents call these functions with every received document.
         drop((wanted.stamp(), wanted.zones(), wanted.is_clear()));

@@ -60,7 +60,8 @@ impl Describer {
             "info": {
                 "title": "netemctl agent",
                 "version": env!("CARGO_PKG_VERSION"),
-                "description": "The HTTP API of an agent. Every call is a POST of a JSON document; docs/orchestrating.md \
+                "description": "The HTTP API of an agent. Every call is a POST of a JSON document, which may be \
+                    compressed (Content-Encoding: gzip); docs/orchestrating.md \
                     describes sequences of calls. Generated from the program's own types.",
                 "license": { "name": "MIT OR Apache-2.0" },
             },

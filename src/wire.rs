@@ -16,6 +16,7 @@ mod status;
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub(crate) use self::change::new_document;
 pub use self::{
     change::{
         Beginning, CONFIRM_WITHIN, ClockReading, Commit, Committed, Confirm, Confirmed, Document, GetStamp, GetWanted,
@@ -71,7 +72,7 @@ calls! {
 /// The start of the line that `netemctl agent --stdio` prints before HTTP. The program's version follows.
 ///
 /// Text before this line is the output of a login shell. The number is increased with each change of the API.
-pub const GREETING: &str = "netemctl-agent 4 ";
+pub const GREETING: &str = "netemctl-agent 5 ";
 
 /// The `server` header of every answer. A controller of another version recognizes the difference by this header.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));

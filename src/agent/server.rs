@@ -4,6 +4,7 @@
 //! further connection, waits at most `GRACE` for the requests under way, rolls back an unconfirmed change, and removes
 //! its socket. The state in the kernel stays.
 
+mod compression;
 mod connections;
 mod credentials;
 mod listener;

@@ -430,7 +430,7 @@ fn state(left: &BTreeMap<NodeName, Left>) -> String {
 pub(super) fn exit_of(error: &CallError) -> Exit {
     match error {
         CallError::Refused(error) => match error.code {
-            ErrorCode::BadRequest | ErrorCode::Failed | ErrorCode::Broken => Exit::Failed,
+            ErrorCode::BadRequest | ErrorCode::NeedsDocument | ErrorCode::Failed | ErrorCode::Broken => Exit::Failed,
             ErrorCode::Refused | ErrorCode::ReadOnly => Exit::Refused,
             ErrorCode::Unsupported => Exit::Unsupported,
             ErrorCode::Permission => Exit::Permission,

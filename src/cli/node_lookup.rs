@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Context, Exit, Failure, context::Agents, inventory_in_use::InventoryInUse, scope::ScopeOptions};
 use crate::{
-    fleet::{CallError, Fleet, OTHERS_TIMEOUT, Scope, split},
+    fleet::{CallError, Fleet, Scope, split},
     inventory::{Mismatch, Resolved},
     lab::LabDirectory,
     plan::{NodeLocation, Wanted},
@@ -58,7 +58,7 @@ impl InventoryInUse {
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
         let open = self.file.nodes_to_ask().collect();
         let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
-            self.find_nodes(context, &open, |_| true, false)?;
+            self.find_nodes(context, &open, &Scope::default(), false)?;
         if mismatches.is_empty() {
             context.fleet_of(Agents::Placed(inventory), self.file.tls())
         } else {
@@ -81,7 +81,7 @@ impl InventoryInUse {
         let mut scope = options.scope(self.file.nodes())?;
         let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
         let open = self.file.nodes_to_ask().filter(|node| !only_removes || is_meant(node)).collect();
-        let Found { resolved, silent, documents } = self.find_nodes(context, &open, is_meant, only_removes)?;
+        let Found { resolved, silent, documents } = self.find_nodes(context, &open, &scope, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
             let agents = self.file.agents();
@@ -108,14 +108,14 @@ impl InventoryInUse {
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 
-    /// Asks the agents of the nodes in `open` about their hosts, with a short timeout for nodes outside `is_meant`.
+    /// Asks the agents of the nodes in `open` about their hosts. Waits only for the nodes that the scope requires.
     ///
     /// With `with_documents`, agents whose host does not match the file are also asked for their document.
     fn find_nodes(
         &self,
         context: &Context,
         open: &BTreeSet<&NodeName>,
-        is_meant: impl Fn(&NodeName) -> bool,
+        scope: &Scope,
         with_documents: bool,
     ) -> Result<Found, Failure> {
         let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
@@ -128,11 +128,7 @@ impl InventoryInUse {
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.ask("reading the addresses of the nodes", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok();
-            let (meant, others) = (fleet.of(&is_meant), fleet.of(|node| !is_meant(node)));
-            let briefly = context.timeouts().at_most(OTHERS_TIMEOUT);
-            let host = |_: &NodeName| GetHost {};
-            let (answers, of_others) = tokio::join!(meant.call(context.timeouts(), host), others.call(briefly, host));
-            let (hosts, silent) = split(answers.into_iter().chain(of_others).collect());
+            let (hosts, silent) = split(fleet.call_within(scope, context.timeouts(), |_| GetHost {}).await);
             let remembered = match hosts.keys().next() {
                 // The document of a node that answers has the locations of the other nodes.
                 Some(node) if is_partial || !silent.is_empty() => document(node).await,

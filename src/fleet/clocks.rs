@@ -11,7 +11,7 @@ use crate::{
 
 /// This machine's clock at the request and at the answer of a call.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Exchange {
+pub(crate) struct Exchange {
     pub(super) sent: Moment,
     pub(super) received: Moment,
 }

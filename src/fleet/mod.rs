@@ -3,38 +3,35 @@
 //! The controller stores nothing between two commands. Each agent stores a copy of the document: the wanted topology,
 //! overlays and partitions of all nodes. [`Fleet::edit`] makes every change. [`Fleet::verify`] makes every measurement.
 
-mod clocks;
+mod body;
+pub(crate) mod clocks;
 pub(crate) mod decision;
 mod error;
+mod fan_out;
 mod files;
 mod outcome;
 mod pool;
-mod retry;
 mod rollback;
+mod slots;
 pub(crate) mod snapshot;
 pub mod ssh;
 mod tcp;
 mod timeouts;
-mod transaction;
+pub(crate) mod transaction;
 mod transport;
 mod verify;
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use clocks::Exchange;
+use body::Body;
 pub use error::{CallError, Leftover, Phase, RollbackState, TransactionError};
-use hyper::body::Bytes;
 pub use outcome::{FleetOnset, Outcome, Preview};
 use pool::Pool;
+use slots::{Slot, Slots};
 pub use snapshot::Scope;
 use ssh::Ssh;
 use tcp::{Http, Https};
 pub use timeouts::Timeouts;
-use tokio::task::JoinSet;
 pub use transaction::{Edit, Transaction};
 use transport::Unix;
 pub use verify::Pace;
@@ -49,9 +46,6 @@ use crate::{
 
 /// The usual time limit of an agent's answer. Measurements and some calls of a transaction have other limits.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The time limit of a call to a node that `--only` does not name. Includes a login by ssh.
-pub const OTHERS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The settings for access to agents on other machines.
 #[derive(Clone, Debug, Default)]
@@ -107,39 +101,6 @@ impl Fleet {
         part
     }
 
-    /// Calls every node in parallel.
-    pub async fn call<C: Call>(
-        &self,
-        timeouts: impl Into<Timeouts>,
-        request: impl Fn(&NodeName) -> C,
-    ) -> Answers<C::Reply> {
-        self.call_timed(timeouts.into(), request).await.0
-    }
-
-    /// Calls every node in parallel. Also returns this machine's time before and after each call.
-    async fn call_timed<C: Call>(
-        &self,
-        timeouts: Timeouts,
-        request: impl Fn(&NodeName) -> C,
-    ) -> (Answers<C::Reply>, BTreeMap<NodeName, Exchange>) {
-        let mut calls = JoinSet::new();
-        for node in self.inventory.nodes.keys().chain(self.unplaced.keys()) {
-            let (network, node, (agent, interface)) = (Arc::clone(&self.network), node.clone(), self.agent(node));
-            let body = body(&request(&node));
-            calls.spawn(async move {
-                let sent = SystemTime::now().into();
-                let answer = network.call::<C>(&node, agent, interface, body, timeouts).await;
-                (node, answer, Exchange { sent, received: SystemTime::now().into() })
-            });
-        }
-        let (mut answers, mut exchanges) = (BTreeMap::new(), BTreeMap::new());
-        for (node, answer, exchange) in calls.join_all().await {
-            exchanges.insert(node.clone(), exchange);
-            answers.insert(node, answer);
-        }
-        (answers, exchanges)
-    }
-
     /// Calls one node.
     pub async fn call_one<C: Call>(
         &self,
@@ -148,7 +109,8 @@ impl Fleet {
         request: C,
     ) -> Result<C::Reply, CallError> {
         let (agent, interface) = self.agent(node);
-        self.network.call::<C>(node, agent, interface, body(&request), timeouts.into()).await
+        let slot = Slots::new().take().await;
+        self.network.call::<C>(node, agent, interface, Body::of(&request), slot, timeouts.into()).await
     }
 
     /// The address of a node's agent, and the interface that the agent may shape. `None`: the interface is not known
@@ -168,31 +130,27 @@ impl Network {
         node: &NodeName,
         agent: AgentAddress,
         interface: Option<InterfaceSelector>,
-        body: Bytes,
+        body: Body,
+        slot: Slot,
         timeouts: Timeouts,
     ) -> Result<C::Reply, CallError> {
         let pool = &self.pool;
         match agent {
-            AgentAddress::Unix(socket) => pool.call::<C>(node, &Unix(socket), body, timeouts).await,
-            AgentAddress::Http(address) => pool.call::<C>(node, &Http(address), body, timeouts).await,
+            AgentAddress::Unix(socket) => pool.call::<C>(node, &Unix(socket), (body, slot), timeouts).await,
+            AgentAddress::Http(address) => pool.call::<C>(node, &Http(address), (body, slot), timeouts).await,
             AgentAddress::Https(address) => {
                 let Some(identity) = self.tls.clone() else {
                     return Err(CallError::NoIdentity { at: format!("https://{address}") });
                 };
                 let https = Https { address, node: node.clone(), is_named: interface.is_some(), identity };
-                pool.call::<C>(node, &https, body, timeouts).await
+                pool.call::<C>(node, &https, (body, slot), timeouts).await
             }
             AgentAddress::Ssh(address) => {
                 let ssh = Ssh { hosts: &self.ssh, target: ssh::Target { address, node: node.clone(), interface } };
-                pool.call::<C>(node, &ssh, body, timeouts).await
+                pool.call::<C>(node, &ssh, (body, slot), timeouts).await
             }
         }
     }
-}
-
-/// A request as JSON. Requests are plain structs, which serialize without errors.
-fn body(request: &impl Call) -> Bytes {
-    serde_json::to_vec(request).unwrap_or_default().into()
 }
 
 /// Splits answers into replies and errors.

@@ -11,10 +11,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::{
     Request,
-    body::Bytes,
     client::conn::http1::{self, SendRequest},
     header::{self, HeaderValue},
 };
@@ -24,7 +23,9 @@ use tokio::{task::JoinHandle, time::timeout};
 
 use super::{
     CallError, Timeouts,
+    body::{Body, SentBody},
     files::{FilePermit, Files},
+    slots::Slot,
     transport::Transport,
 };
 use crate::{
@@ -52,7 +53,7 @@ impl Pool {
         &self,
         node: &NodeName,
         transport: &impl Transport,
-        body: Bytes,
+        body: (Body, Slot),
         Timeouts { answer, deadline }: Timeouts,
     ) -> Result<C::Reply, CallError> {
         let limit = deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
@@ -73,7 +74,7 @@ impl Pool {
         &self,
         node: &NodeName,
         transport: &T,
-        body: Bytes,
+        body: (Body, Slot),
         answer: Duration,
     ) -> Result<C::Reply, CallError> {
         let at = transport.address();
@@ -112,7 +113,7 @@ impl Pool {
         node: &NodeName,
         mut connection: Connection,
         at: &str,
-        body: Bytes,
+        body: (Body, Slot),
     ) -> Result<C::Reply, CallError> {
         let answer = connection.exchange::<C>(at, body).await;
         if T::IS_KEPT && matches!(answer, Ok(_) | Err(CallError::Refused(_))) && self.files.has_spare() {
@@ -158,7 +159,7 @@ fn lacks_files(error: &io::Error) -> bool {
 /// An HTTP connection to an agent, for one call at a time. Closes when dropped.
 #[derive(Debug)]
 struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<SentBody>,
     /// The task that reads from and writes to the stream.
     driver: JoinHandle<hyper::Result<()>>,
     _permit: FilePermit,
@@ -166,13 +167,15 @@ struct Connection {
 
 impl Connection {
     /// Makes one call to the agent at `at`.
-    async fn exchange<C: Call>(&mut self, at: &str, body: Bytes) -> Result<C::Reply, CallError> {
+    async fn exchange<C: Call>(&mut self, at: &str, (body, slot): (Body, Slot)) -> Result<C::Reply, CallError> {
         let unexpected = |why: String| CallError::Unexpected { at: at.to_owned(), why };
-        let request = Request::post(C::PATH)
-            .header(header::HOST, "agent")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| unexpected(error.to_string()))?;
+        let request =
+            Request::post(C::PATH).header(header::HOST, "agent").header(header::CONTENT_TYPE, "application/json");
+        let request = match body.encoding() {
+            Some(encoding) => request.header(header::CONTENT_ENCODING, encoding),
+            None => request,
+        };
+        let request = request.body(body.sent_in(slot)).map_err(|error| unexpected(error.to_string()))?;
         let broken = |error: hyper::Error| CallError::HungUp { at: at.to_owned(), error };
         let response = self.sender.send_request(request).await.map_err(broken)?;
         let status = response.status();

@@ -26,6 +26,18 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// True if the change includes the node, if the node answers.
+    pub(super) fn includes(&self, node: &NodeName) -> bool {
+        self.only.as_ref().is_none_or(|only| only.contains(node))
+    }
+
+    /// The number of included nodes that have to answer before the wait for the other nodes ends: all, or more than
+    /// half of them if nodes may be missing.
+    pub(super) fn required<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> usize {
+        let included = nodes.filter(|node| self.includes(node)).count();
+        if self.allow_missing { included.min(included / 2 + 1) } else { included }
+    }
+
     /// The nodes that take part, out of those that answered. An error if a node did not answer, unless `only` excludes
     /// this node or `allow_missing` is true and another node takes part.
     pub(super) fn participants(
@@ -34,9 +46,8 @@ impl Scope {
         stamps: &BTreeMap<NodeName, Stamp>,
         silent: BTreeMap<NodeName, CallError>,
     ) -> Result<Fleet, TransactionError> {
-        let is_meant = |node: &NodeName| self.only.as_ref().is_none_or(|only| only.contains(node));
-        let participants = fleet.of(|node| is_meant(node) && stamps.contains_key(node));
-        let lacking: BTreeMap<_, _> = silent.into_iter().filter(|(node, _)| is_meant(node)).collect();
+        let participants = fleet.of(|node| self.includes(node) && stamps.contains_key(node));
+        let lacking: BTreeMap<_, _> = silent.into_iter().filter(|(node, _)| self.includes(node)).collect();
         if !lacking.is_empty() && (!self.allow_missing || participants.inventory.nodes.is_empty()) {
             return Err(TransactionError::unread(lacking));
         }

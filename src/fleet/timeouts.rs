@@ -12,16 +12,14 @@ pub struct Timeouts {
 }
 
 impl Timeouts {
-    /// Limits the whole call to `limit` from now. An earlier deadline stays.
-    #[must_use]
-    pub fn at_most(self, limit: Duration) -> Self {
-        let deadline = Instant::now() + limit;
-        Self { deadline: Some(self.deadline.map_or(deadline, |other| other.min(deadline))), ..self }
+    /// A time limit of the answer, and no deadline.
+    pub(super) const fn of(answer: Duration) -> Self {
+        Self { answer, deadline: None }
     }
 }
 
 impl From<Duration> for Timeouts {
     fn from(answer: Duration) -> Self {
-        Self { answer, deadline: None }
+        Self::of(answer)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    sync::{Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -9,18 +10,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Answers, CALL_TIMEOUT, Fleet, FleetOnset, OTHERS_TIMEOUT, Outcome, Phase, Preview, Scope, Timeouts,
-    TransactionError, clocks,
+    Answers, CALL_TIMEOUT, CallError, Fleet, FleetOnset, Outcome, Phase, Preview, Scope, Timeouts, TransactionError,
+    body::Body,
+    clocks,
     decision::{Next, Stage, heard, next},
+    fan_out::{RetryPolicy, Timed},
     outcome::ended,
-    retry::RetryPolicy,
     snapshot::{Snapshot, agree, is_base, newest},
     split,
 };
 use crate::{
-    plan::{EditError, Moment, Stamp, Wanted},
+    plan::{Delta, EditError, Moment, Stamp, Wanted},
     topology::NodeName,
-    wire::{CONFIRM_WITHIN, Commit, Confirm, Document, GetStamp, GetWanted, Plan, Prepare, Ticket},
+    wire::{
+        CONFIRM_WITHIN, Call, Commit, Confirm, Document, ErrorCode, GetStamp, GetWanted, Plan, Prepare, Prepared,
+        Ticket,
+    },
 };
 
 /// All nodes switch at one agreed instant: this time after the expected arrival of the last commit. A commit is
@@ -33,7 +38,7 @@ const LONGEST_LEAD: Duration = Duration::from_secs(2);
 /// Retries of all calls up to the commit. A call is repeated after a broken connection, even if the node may have
 /// carried out the request. A call is not repeated if nothing listens at the address.
 const RETRIES: RetryPolicy = RetryPolicy {
-    timeout: CALL_TIMEOUT,
+    timeouts: Timeouts::of(CALL_TIMEOUT),
     total: Duration::from_secs(2),
     awaits_agents: false,
     conflict: Duration::ZERO,
@@ -44,7 +49,7 @@ const NOTICE: Duration = Duration::from_secs(2);
 
 /// Retries of the last call, which tells the nodes that all nodes have confirmed.
 const FINISH: RetryPolicy =
-    RetryPolicy { timeout: NOTICE, total: NOTICE, awaits_agents: false, conflict: Duration::ZERO };
+    RetryPolicy { timeouts: Timeouts::of(NOTICE), total: NOTICE, awaits_agents: false, conflict: Duration::ZERO };
 
 /// The options of an edit of the document in force.
 #[derive(Clone, Debug, Default)]
@@ -82,6 +87,54 @@ pub struct Transaction {
     pub preview: Preview,
 }
 
+/// An edited document before the nodes have it.
+pub(crate) struct Draft {
+    /// The nodes that take part.
+    fleet: Fleet,
+    /// The stamp of each node's document.
+    stamps: BTreeMap<NodeName, Stamp>,
+    /// The edit of the newest document, and the stamp of this document; `None`: that document is clear.
+    pub(crate) edit: Option<(Stamp, Delta)>,
+    preview: Preview,
+}
+
+/// The new document in a request: whole, or as an edit.
+pub(crate) struct NewDocument {
+    pub(crate) wanted: Option<Wanted>,
+    pub(crate) edit: Option<Delta>,
+}
+
+impl Draft {
+    /// Sends the new document to the nodes: the edit to nodes that have the edited document, and the whole document to
+    /// the other nodes and to nodes that ask for it. Nodes with the same stamp share one body.
+    pub(crate) async fn send<C: Call<Reply = Prepared>>(
+        &self,
+        request: impl Fn(Stamp, NewDocument) -> C,
+    ) -> Timed<Prepared> {
+        let bodies = Mutex::new(BTreeMap::new());
+        let body = |node: &NodeName, edit: Option<&(Stamp, Delta)>| {
+            let stamp = &self.stamps[node];
+            let edit = edit.filter(|(base, _)| base == stamp).map(|(_, edit)| edit);
+            let mut bodies = bodies.lock().unwrap_or_else(PoisonError::into_inner);
+            let make = || {
+                let wanted = if edit.is_some() { None } else { Some(self.preview.wanted.clone()) };
+                Body::of(&request(stamp.clone(), NewDocument { wanted, edit: edit.cloned() }))
+            };
+            bodies.entry((stamp.clone(), edit.is_some())).or_insert_with(make).clone()
+        };
+        let everywhere = Scope::default();
+        let sent = self.fleet.send::<C>(RETRIES, &everywhere, |node| body(node, self.edit.as_ref())).await;
+        let (mut answers, mut exchanges) = sent;
+        let needs_document =
+            |error: &CallError| matches!(error, CallError::Refused(error) if error.code == ErrorCode::NeedsDocument);
+        let asking = self.fleet.of(|node| answers[node].as_ref().is_err_and(needs_document));
+        let (again, timed) = asking.send::<C>(RETRIES, &everywhere, |node| body(node, None)).await;
+        answers.extend(again);
+        exchanges.extend(timed);
+        (answers, exchanges)
+    }
+}
+
 impl Fleet {
     /// The nodes' document. An error if a node does not answer, or if the nodes have different documents.
     pub async fn document(&self) -> Result<Document, TransactionError> {
@@ -117,10 +170,12 @@ impl Fleet {
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Preview, TransactionError> {
         let draft = interrupt.run_until_cancelled(self.draft(terms, edit)).await;
-        let (fleet, stamps, preview) = draft.ok_or(TransactionError::Interrupted)??;
-        let plan = |node: &NodeName| Plan { base: stamps[node].clone(), wanted: preview.wanted.clone() };
-        let answers = interrupt.run_until_cancelled(fleet.retry(RETRIES, &plan)).await;
-        let (nodes, failures) = split(answers.ok_or(TransactionError::Interrupted)?);
+        let draft = draft.ok_or(TransactionError::Interrupted)??;
+        let answers = interrupt
+            .run_until_cancelled(draft.send(|base, NewDocument { wanted, edit }| Plan { base, wanted, edit }))
+            .await;
+        let (nodes, failures) = split(answers.ok_or(TransactionError::Interrupted)?.0);
+        let preview = draft.preview;
         if failures.is_empty() {
             return Ok(Preview { nodes, ..preview });
         }
@@ -135,16 +190,13 @@ impl Fleet {
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Transaction, TransactionError> {
         let draft = interrupt.run_until_cancelled(self.draft(terms, edit)).await;
-        let (fleet, stamps, preview) = draft.ok_or(TransactionError::Interrupted)??;
+        let draft = draft.ok_or(TransactionError::Interrupted)??;
         let ticket = draw_ticket()?;
-        let prepare = |node: &NodeName| Prepare {
-            ticket: ticket.clone(),
-            base: stamps[node].clone(),
-            wanted: preview.wanted.clone(),
-        };
+        let prepare = |base, NewDocument { wanted, edit }| Prepare { ticket: ticket.clone(), base, wanted, edit };
         let asked = Instant::now();
-        let answers = interrupt.run_until_cancelled(fleet.retry_timed(RETRIES, &prepare)).await;
+        let answers = interrupt.run_until_cancelled(draft.send(prepare)).await;
         let slowest = asked.elapsed();
+        let Draft { fleet, preview, .. } = draft;
         let Some((answers, exchanges)) = answers else {
             // Nothing was written. Agents cancel a prepared change by themselves if no commit arrives.
             drop(timeout(NOTICE, fleet.cancel(&ticket)).await);
@@ -182,31 +234,27 @@ impl Fleet {
         })
     }
 
-    /// The fleet that takes part in an edit, the stamp of each node's document before the edit, and the edited
-    /// document.
-    async fn draft(
+    /// The edited document, and the nodes that take part.
+    pub(crate) async fn draft(
         &self,
         Edit { scope, replaces, .. }: &Edit,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
-    ) -> Result<(Self, BTreeMap<NodeName, Stamp>, Preview), TransactionError> {
+    ) -> Result<Draft, TransactionError> {
         let (stamps, silent) = split(self.stamps(scope).await);
         let fleet = scope.participants(self, &stamps, silent)?;
         let snapshot = self.snapshot(stamps, Some(&fleet)).await?;
         let takes_part = |node: &NodeName| fleet.inventory.nodes.contains_key(node);
         let missing = self.inventory.nodes.keys().filter(|node| !takes_part(node)).chain(&scope.left_out).cloned();
         let preview = snapshot.edited(takes_part, missing.collect(), *replaces, edit)?;
-        Ok((fleet, snapshot.stamps, preview))
+        let Snapshot { stamps, document } = snapshot;
+        let edit = Delta::between(&document.wanted, &preview.wanted).map(|edit| (document.wanted.stamp(), edit));
+        Ok(Draft { fleet, stamps, edit, preview })
     }
 
     /// Reads the stamp (generation and digest) of each node's document. Nodes outside the scope may have a newer
-    /// document, so the controller asks these nodes too, with a shorter time limit.
+    /// document, so the controller asks these nodes too, but does not wait long for them.
     async fn stamps(&self, scope: &Scope) -> Answers<Stamp> {
-        let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
-        let (meant, others) = (self.of(is_meant), self.of(|node| !is_meant(node)));
-        let ask = |_: &NodeName| GetStamp {};
-        let briefly = Timeouts::from(CALL_TIMEOUT).at_most(OTHERS_TIMEOUT);
-        let (answers, of_others) = tokio::join!(meant.retry(RETRIES, ask), others.call(briefly, ask));
-        answers.into_iter().chain(of_others).collect()
+        self.retry_within(scope, RETRIES, |_| GetStamp {}).await
     }
 
     /// Reads the newest document. `participants`: the nodes of an edit, which has to be able to build on this document.
@@ -236,10 +284,10 @@ impl Fleet {
         let confirm = |by_all: bool| move |_: &NodeName| Confirm { ticket: ticket.clone(), by_all };
         // The last attempt starts within a sixth of `within`, and takes at most another sixth. So no node rolls back by
         // itself during the attempts, even if the nodes committed two thirds of `within` ago.
-        let policy = RetryPolicy { timeout: within / 6, total: within / 6, ..RETRIES };
-        let answers = self.retry(policy, &confirm(false)).await;
+        let policy = RetryPolicy { timeouts: (within / 6).into(), total: within / 6, ..RETRIES };
+        let answers = self.retry(policy, confirm(false)).await;
         let Next::Ask(Stage::Rollback { told }) = next(&Stage::Confirm, &heard(&answers, |_| false)) else {
-            drop(self.retry(FINISH, &confirm(true)).await);
+            drop(self.retry(FINISH, confirm(true)).await);
             return Ok(false);
         };
         match self.roll_back(ticket, told, within).await {

@@ -5,9 +5,12 @@ use std::{collections::BTreeSet, time::Duration};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+#[cfg(test)]
+use super::node_set::NodeSet;
 use super::{
     TimedId, TimedKind,
     name::{MAX_NAME_CHARS, is_name},
+    node_set,
 };
 use crate::topology::{Link, LinkChange, NodeName};
 
@@ -21,8 +24,12 @@ pub struct Overlay {
     /// The name, as an argument of `unset`.
     pub name: String,
     /// The senders of the packets.
+    #[serde(with = "node_set")]
+    #[cfg_attr(test, schemars(with = "NodeSet"))]
     pub from: BTreeSet<NodeName>,
     /// The receivers of the packets. A node has no link to itself.
+    #[serde(with = "node_set")]
+    #[cfg_attr(test, schemars(with = "NodeSet"))]
     pub to: BTreeSet<NodeName>,
     /// True if the overlay also applies to packets from `to` to `from`.
     pub both_ways: bool,

@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, HashMap};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+#[cfg(test)]
+use super::node_set::NodeSet;
 use super::{
     Answer, Direction, DrawError, Inventory, Port, Protocol, TimedId, TimedKind, Timing, Traffic,
     name::{MAX_NAME_CHARS, is_name},
+    node_set,
 };
 use crate::topology::{NodeName, Probability};
 
@@ -44,18 +47,26 @@ pub enum Shape {
     /// All nodes without a side form one more side, the rest. A node on two sides is a bridge.
     Sides {
         /// The sides.
+        #[serde(with = "node_set::list")]
+        #[cfg_attr(test, schemars(with = "Vec<NodeSet>"))]
         sides: Vec<BTreeSet<NodeName>>,
     },
     /// A one-way cut: packets from the senders to the receivers are cut. Packets in the other direction pass.
     OneWay {
         /// The senders.
+        #[serde(with = "node_set")]
+        #[cfg_attr(test, schemars(with = "NodeSet"))]
         from: BTreeSet<NodeName>,
         /// The receivers.
+        #[serde(with = "node_set")]
+        #[cfg_attr(test, schemars(with = "NodeSet"))]
         to: BTreeSet<NodeName>,
     },
     /// A ring in which each position reaches its nearest neighbours. Nodes without a position reach only each other.
     Ring {
         /// The positions in order: single nodes or zones.
+        #[serde(with = "node_set::list")]
+        #[cfg_attr(test, schemars(with = "Vec<NodeSet>"))]
         order: Vec<BTreeSet<NodeName>>,
         /// The number of reachable neighbours on each side.
         reach: usize,

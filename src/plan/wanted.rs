@@ -4,17 +4,20 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fmt,
+    fmt, io,
     net::IpAddr,
+    sync::LazyLock,
 };
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+#[cfg(test)]
+use super::node_set::NodeSet;
 use super::{
     Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, OverlayRequest, Partition, PartitionError,
-    PartitionRequest, TimedId, Timing, loss::lost_on,
+    PartitionRequest, TimedId, Timing, loss::lost_on, node_set,
 };
 use crate::topology::{
     Delay, Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence,
@@ -36,12 +39,13 @@ pub struct Wanted {
     /// The partitions in the order of their addition.
     pub partitions: Vec<Partition>,
     /// The nodes that the last edit left out on request. These nodes still have an older document.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(with = "node_set", default, skip_serializing_if = "BTreeSet::is_empty")]
+    #[cfg_attr(test, schemars(with = "NodeSet"))]
     pub missing: BTreeSet<NodeName>,
 }
 
 /// The identity of a document. Two documents with the same stamp want the same network state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct Stamp {
     /// The generation.
@@ -51,17 +55,29 @@ pub struct Stamp {
 }
 
 /// SHA-256 of the document's JSON, in hexadecimal.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(transparent)]
 pub struct Digest(String);
+
+/// The digest of all clear documents.
+static CLEAR: LazyLock<Digest> = LazyLock::new(|| Digest::of(&Wanted::default()));
+
+impl Digest {
+    fn of(content: &Wanted) -> Self {
+        let mut digest = io::BufWriter::new(Sha256::new());
+        // Serialization fails only for map keys that are not strings. The document has no such keys. Hashing never fails.
+        let hashed = serde_json::to_writer(&mut digest, content).ok().and_then(|()| digest.into_inner().ok());
+        Self(format!("{:x}", hashed.unwrap_or_default().finalize()))
+    }
+}
 
 impl Stamp {
     /// True if both stamps are equal, or if both stamps are of clear documents ([`Wanted::is_clear`]).
     ///
     /// Generations of clear documents may differ, because a restarted agent does not know the last generation.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self == other || self.digest == other.digest && self.digest == Wanted::default().stamp().digest
+        self == other || self.digest == other.digest && self.digest == *CLEAR
     }
 }
 
@@ -69,11 +85,8 @@ impl Wanted {
     /// The identity of the document.
     pub fn stamp(&self) -> Stamp {
         // All clear documents get the same digest: their generation, inventory and missing nodes do not count.
-        let empty = Self::default();
-        let content = if self.is_clear() { &empty } else { self };
-        // Serialization fails only for map keys that are not strings. The document has no such keys.
-        let bytes = serde_json::to_vec(content).unwrap_or_default();
-        Stamp { generation: self.generation, digest: Digest(format!("{:x}", Sha256::digest(bytes))) }
+        let digest = if self.is_clear() { CLEAR.clone() } else { Digest::of(self) };
+        Stamp { generation: self.generation, digest }
     }
 
     /// True if the document has no topology, no overlays and no partitions. A clear document shapes no interface.

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::Ticket;
-use crate::plan::{Absent, Change, IfName, Moment, Port, Stamp, TimedId, Wanted, nanos};
+use super::{ApiError, ErrorCode, Ticket};
+use crate::plan::{Absent, Change, Delta, IfName, Moment, Port, Stamp, TimedId, Wanted, nanos};
 
 /// Asks for the stamp of the wanted state. A controller asks all nodes for the stamp, but only one node for the
 /// document.
@@ -83,8 +83,13 @@ pub struct Plan {
     /// The stamp of the document that the change builds on. If the agent has another document, another controller was
     /// faster, and the agent refuses the request.
     pub base: Stamp,
-    /// The new document.
-    pub wanted: Wanted,
+    /// The whole new document. A request has either `wanted` or `edit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
+    /// The new document as an edit of the document `base`. The agent refuses an edit that it cannot apply, with the
+    /// code `needs-document`: send `wanted` instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<Delta>,
 }
 
 /// Asks an agent to check a new document, and to compute the steps for the node's kernel. Writes nothing to
@@ -98,8 +103,24 @@ pub struct Prepare {
     /// The stamp of the document that the change builds on. If the agent has another document, another controller was
     /// faster, and the agent refuses the request.
     pub base: Stamp,
-    /// The new document.
-    pub wanted: Wanted,
+    /// The whole new document. A request has either `wanted` or `edit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Wanted>,
+    /// The new document as an edit of the document `base`. The agent refuses an edit that it cannot apply, with the
+    /// code `needs-document`: send `wanted` instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edit: Option<Delta>,
+}
+
+/// The new document of a [`Plan`] or [`Prepare`]. `before`: the document `base`.
+pub(crate) fn new_document(wanted: Option<Wanted>, edit: Option<Delta>, before: &Wanted) -> Result<Wanted, ApiError> {
+    match (wanted, edit) {
+        (Some(wanted), None) => Ok(wanted),
+        (None, Some(edit)) => edit
+            .applied_to(before)
+            .map_err(|error| ErrorCode::NeedsDocument.error(format!("{error}; send the whole document (`wanted`)"))),
+        _ => Err(ErrorCode::BadRequest.error("a change has either `wanted` or `edit`")),
+    }
 }
 
 /// The change that an agent would make.

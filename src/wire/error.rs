@@ -31,6 +31,7 @@ impl ApiError {
             400 => ErrorCode::BadRequest,
             403 => ErrorCode::Refused,
             409 => ErrorCode::Conflict,
+            422 => ErrorCode::NeedsDocument,
             501 => ErrorCode::Unsupported,
             _ => ErrorCode::Failed,
         };
@@ -56,6 +57,8 @@ pub enum ErrorCode {
     Permission,
     /// Another controller changed the state, or is changing it.
     Conflict,
+    /// The agent cannot apply the edit (`edit`). The whole document (`wanted`) is necessary.
+    NeedsDocument,
     /// The call failed for another reason, such as an error of the kernel. The node is unchanged.
     Failed,
     /// A write to the kernel failed, and its rollback failed too. The node is in an intermediate state.
@@ -74,6 +77,7 @@ impl ErrorCode {
             Self::BadRequest => 400,
             Self::Refused | Self::ReadOnly | Self::Permission => 403,
             Self::Conflict => 409,
+            Self::NeedsDocument => 422,
             Self::Unsupported => 501,
             Self::Failed | Self::Broken => 500,
         }

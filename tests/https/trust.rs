@@ -68,8 +68,8 @@ async fn a_viewer_may_read_and_neither_change_nor_measure() {
     let ticket = || Ticket("t".to_owned());
     let wanted = Wanted::default;
     let asked = [
-        refusal(&viewer, Plan { base: stamp.clone(), wanted: wanted() }).await,
-        refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: wanted() }).await,
+        refusal(&viewer, Plan { base: stamp.clone(), wanted: Some(wanted()), edit: None }).await,
+        refusal(&viewer, Prepare { ticket: ticket(), base: stamp.clone(), wanted: Some(wanted()), edit: None }).await,
         refusal(&viewer, Commit { ticket: ticket(), at: None, clock_ahead_ns: 0, confirm_within: DAY }).await,
         refusal(&viewer, Confirm { ticket: ticket(), by_all: false }).await,
         refusal(&viewer, Rollback { ticket: ticket() }).await,

@@ -139,8 +139,12 @@ fn an_interface_that_carries_the_controllers_connection_is_refused() {
             let config = home(&lab, "n1").join("agent.toml");
             let config = Config { allow, journal: None, ..Config::read(&config).unwrap() };
             let mut node = Node::open(config, Rtnl::open().unwrap(), Now::read()).unwrap();
-            let request =
-                Prepare { ticket: Ticket("t".to_owned()), base: Wanted::default().stamp(), wanted: wanted.clone() };
+            let request = Prepare {
+                ticket: Ticket("t".to_owned()),
+                base: Wanted::default().stamp(),
+                wanted: Some(wanted.clone()),
+                edit: None,
+            };
             node.prepare_via(request, via, Now::read()).map(drop).map_err(|error| error.message)
         })
     };

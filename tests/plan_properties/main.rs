@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod changes;
+mod deltas;
 mod documents;
 mod drawn;
 #[path = "../fake_kernel/mod.rs"]

@@ -18,7 +18,7 @@ use crate::{
     agent::{Now, Via},
     kernel::{Interface, Kernel},
     plan::{NodeLocation, Partition, TimedId, Wanted},
-    wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared},
+    wire::{ApiError, Commit, Committed, ErrorCode, PartitionEnded, Plan, Prepare, Prepared, new_document},
 };
 
 /// Time after which a prepared change is cancelled if the controller has not committed it.
@@ -54,11 +54,14 @@ impl<K: Kernel> Node<K> {
     /// lease expires.
     pub fn prepare_via(&mut self, request: Prepare, via: Via, now: Now) -> Result<Prepared, ApiError> {
         self.expire(now)?;
-        let Prepare { ticket, base, wanted } = request;
+        let Prepare { ticket, base, wanted, edit } = request;
+        // An edit of another document is refused below.
+        let wanted = new_document(wanted, edit, &self.held().document);
         let waits = self.transactions.unfinished().is_some_and(|until| now.uptime < until);
-        let on_all = !waits || wanted.is_on_all_of(&self.held().document);
+        let leaves_out = |wanted: &Wanted| !wanted.is_on_all_of(&self.held().document);
+        let on_all = !waits || !wanted.as_ref().is_ok_and(leaves_out);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
-        let Possible { held, interface, prepared } = self.check(wanted, &via, now)?;
+        let Possible { held, interface, prepared } = self.check(wanted?, &via, now)?;
         // Detects a full disk before any node changes.
         self.check_journal(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface };
@@ -78,7 +81,8 @@ impl<K: Kernel> Node<K> {
         if request.base != self.stamp() {
             return Err(self.refused(Refusal::AnotherDocument, now));
         }
-        Ok(self.check(request.wanted, &via, now)?.prepared)
+        let wanted = new_document(request.wanted, request.edit, &self.held().document)?;
+        Ok(self.check(wanted, &via, now)?.prepared)
     }
 
     /// Checks and computes the change from the state in force to `document`.

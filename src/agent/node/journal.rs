@@ -31,9 +31,9 @@ use crate::{
     topology::NodeName,
 };
 
-/// The version of the format. The agent also reads a journal of version 1 to 3 that has no timed change and no
-/// partition.
-const VERSION: u32 = 4;
+/// The version of the format. The agent also reads a journal of version 4, and of version 1 to 3 that has no timed
+/// change and no partition.
+const VERSION: u32 = 5;
 
 /// A document and its timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -282,7 +282,7 @@ pub(crate) fn check(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::Ticket;
+    use crate::{plan::Shape, wire::Ticket};
 
     fn entry() -> JournalRecord {
         let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
@@ -305,8 +305,21 @@ mod tests {
     #[test]
     fn a_written_journal_starts_with_its_version_and_reads_back_the_same() {
         let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":4}\n"));
+        assert!(bytes.starts_with(b"{\"version\":5}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
+    }
+
+    #[test]
+    fn a_journal_of_version_4_has_lists_of_nodes_instead_of_hostlists() {
+        let sides = vec![["n1", "n2"].map(|name| name.parse().unwrap()).into()];
+        let partition = serde_json::json!({ "name": "p", "shape": { "kind": "sides", "sides": ["n[1-2]"] } });
+        let mut entry = entry();
+        entry.held.document.partitions.push(serde_json::from_value(partition).unwrap());
+        assert_eq!(entry.held.document.partitions[0].shape, Shape::Sides { sides });
+        let text = String::from_utf8(encode(&entry).unwrap()).unwrap();
+        let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":5}", "{\"version\":4}");
+        assert!(older.contains("[[\"n1\",\"n2\"]]"), "{older}");
+        assert_eq!(decode(Path::new("j"), older.as_bytes()).unwrap(), entry);
     }
 
     #[test]
@@ -317,7 +330,7 @@ mod tests {
         }
         let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
         assert!(matches!(newer, Err(JournalError::Newer(_, 7))));
-        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":4}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
+        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":5}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
             let decoded = decode(Path::new("j"), text.as_bytes());
             assert!(matches!(decoded, Err(JournalError::Malformed(..))), "{text:?}");
         }

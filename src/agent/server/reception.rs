@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::{
+    compression::{Compression, decompressed, stated_size},
     connections::{Client, Stage},
     listener::{Accepted, Listener},
     throttle::Throttle,
@@ -224,6 +225,10 @@ async fn answered(
     client.enter(Stage::Body);
     let limits = client.connections().limits();
     let (mut parts, body) = request.into_parts();
+    let Some(compression) = Compression::of(&parts.headers) else {
+        let why = "the agent reads bodies without compression and with gzip (Content-Encoding)";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, why);
+    };
     // The size of a chunked body is unknown, so the agent reserves memory for the largest body.
     let size = body.size_hint().upper().map_or(limits.body_size, |size| usize::try_from(size).unwrap_or(usize::MAX));
     let too_large = || {
@@ -233,10 +238,11 @@ async fn answered(
     if size > limits.body_size {
         return too_large();
     }
-    let Some(_room) = client.connections().room(size).await else {
+    let no_room = || {
         let why = "the agent has no memory left for a request of this size; try again";
-        return refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Failed, why);
+        refuse(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Failed, why)
     };
+    let Some(_room) = client.connections().room(size).await else { return no_room() };
     let bytes = match timeout(limits.body, Limited::new(body, limits.body_size).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(error)) if error.is::<LengthLimitError>() => return too_large(),
@@ -247,6 +253,25 @@ async fn answered(
         Err(_) => {
             let why = format!("the body did not arrive within {} s", limits.body.as_secs());
             return refuse(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, &why);
+        }
+    };
+    let (bytes, _room_for_content) = match compression {
+        Compression::None => (bytes, None),
+        Compression::Gzip => {
+            let content_size = stated_size(&bytes).unwrap_or_default();
+            if content_size > limits.body_size {
+                return too_large();
+            }
+            let Some(room) = client.connections().room(content_size).await else { return no_room() };
+            parts.headers.remove(header::CONTENT_ENCODING);
+            parts.headers.remove(header::CONTENT_LENGTH);
+            match decompressed(&bytes, content_size) {
+                Ok(content) => (content.into(), Some(room)),
+                Err(error) => {
+                    let why = format!("the body is not valid gzip: {error}");
+                    return refuse(StatusCode::BAD_REQUEST, ErrorCode::BadRequest, &why);
+                }
+            }
         }
     };
     client.enter(Stage::Work);

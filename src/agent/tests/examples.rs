@@ -24,7 +24,7 @@ pub(crate) fn exchanges() -> BTreeMap<&'static str, (Value, Value)> {
     let lan = Wanted::default();
     let wan = parted(&uniform(&lan, "100ms"), "n3", None);
     let ticket = "4d2-185f8e1c";
-    let plan = || Plan { base: lan.stamp(), wanted: wan.clone() };
+    let plan = || Plan { base: lan.stamp(), wanted: Some(wan.clone()), edit: None };
     exchanges.add(&plan(), &node.plan(plan(), Via::default(), now()).unwrap());
     let prepared = node.prepare(prepare(ticket, &lan, &wan), now()).unwrap();
     exchanges.add(&prepare(ticket, &lan, &wan), &prepared);

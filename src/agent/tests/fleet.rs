@@ -27,11 +27,11 @@ use crate::{
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Three nodes and their agents.
-struct Site {
-    fleet: Fleet,
+pub(super) struct Site {
+    pub(super) fleet: Fleet,
     kernels: BTreeMap<NodeName, SharedKernel>,
     agents: BTreeMap<NodeName, Agent>,
-    folder: TempDir,
+    pub(super) folder: TempDir,
 }
 
 /// An agent with its own runtime, so that all its tasks end when it is killed.
@@ -72,7 +72,7 @@ fn name(number: u8) -> NodeName {
 }
 
 impl Site {
-    async fn up() -> Self {
+    pub(super) async fn up() -> Self {
         let folder = TempDir::new().unwrap();
         let mut inventory = inventory();
         let mut kernels = BTreeMap::new();

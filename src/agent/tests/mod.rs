@@ -2,6 +2,7 @@
 
 mod counters;
 mod drift;
+mod edits;
 pub(crate) mod examples;
 mod fleet;
 mod guard;
@@ -113,7 +114,7 @@ fn n1_on(mut kernel: FakeKernel) -> Node<FakeKernel> {
 }
 
 fn prepare(ticket: &str, base: &Wanted, wanted: &Wanted) -> Prepare {
-    Prepare { ticket: Ticket(ticket.into()), base: base.stamp(), wanted: wanted.clone() }
+    Prepare { ticket: Ticket(ticket.into()), base: base.stamp(), wanted: Some(wanted.clone()), edit: None }
 }
 
 fn commit(ticket: &str) -> Commit {
