@@ -36,6 +36,10 @@ use crate::{
 /// The size limit of an answer, in bytes. A document of 10,000 nodes is about 1 MB.
 const BODY_LIMIT: usize = 16 * 1024 * 1024;
 
+/// The size of a connection's buffer for reading, in bytes. The usual answer fits. A large fleet has thousands of
+/// connections.
+const READ_SIZE: usize = 2 * 1024;
+
 /// The idle connections to each node's agent.
 #[derive(Debug)]
 pub(super) struct Pool {
@@ -146,7 +150,8 @@ async fn open<T: Transport>(transport: &T, permit: FilePermit) -> Result<Connect
         None if lacks_files(&error) => CallError::NoFiles { at: at() },
         None => CallError::Unreachable { at: at(), error },
     })?;
-    let opened = http1::handshake(TokioIo::new(stream)).await;
+    let mut http = http1::Builder::new();
+    let opened = http.read_buf_exact_size(Some(READ_SIZE)).handshake(TokioIo::new(stream)).await;
     let (sender, connection) = opened.map_err(|error| CallError::HungUp { at: at(), error })?;
     Ok(Connection { sender, driver: tokio::spawn(connection), _permit: permit })
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read as _};
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use flate2::read::GzDecoder;
 
 /// The compression of a request body.
@@ -16,7 +16,7 @@ impl Compression {
     /// The compression that the headers name; `None`: another one.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let mut encodings = headers.get_all(header::CONTENT_ENCODING).iter();
-        match (encodings.next().map(|encoding| encoding.as_bytes()), encodings.next()) {
+        match (encodings.next().map(HeaderValue::as_bytes), encodings.next()) {
             (None, _) | (Some(b"identity"), None) => Some(Self::None),
             (Some(b"gzip"), None) => Some(Self::Gzip),
             _ => None,
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_body_is_decompressed_to_its_stated_size() {
-        for content in [&b""[..], b"{}", &[b' '; 100_000]] {
+        for content in [&b""[..], b"{}", &vec![b' '; 100_000]] {
             let gzip = gzip(content);
             assert_eq!(stated_size(&gzip), Some(content.len()));
             assert_eq!(decompressed(&gzip, content.len()).unwrap(), content);
