@@ -5,6 +5,7 @@
 //! (util-linux), `tc` (iproute2) and `getent` (libc). Without root they also need user namespaces. [`harness`] has the
 //! helpers. Each other module covers one subject.
 
+mod benchmarks;
 mod change;
 mod documents;
 mod examples;

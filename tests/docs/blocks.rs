@@ -168,6 +168,8 @@ impl<'t> Reader<'t> {
                 let known = WORLDS.into_iter().find(|known| *known == world);
                 self.world = known.unwrap_or_else(|| panic!("{}: one of {WORLDS:?}", self.place()));
             }
+            // scripts/bench writes the lines between these two.
+            Some(("begin of figures" | "end of figures", _)) => {}
             _ => panic!("{}: an unknown comment: {comment}", self.place()),
         }
     }

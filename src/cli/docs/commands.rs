@@ -20,7 +20,7 @@ const PLACEHOLDERS: [(&str, &str); 5] =
 const OTHER_OPTIONS: [&str; 7] = ["--uninstall", "--dry-run", "--prefix", "--cacert", "--cert", "--key", "--lib"];
 
 /// Other programs that documents name with their options.
-const OTHER_PROGRAMS: [&str; 4] = ["cargo", "scripts/test", "ssh", "systemd-analyze"];
+const OTHER_PROGRAMS: [&str; 5] = ["cargo", "scripts/bench", "scripts/test", "ssh", "systemd-analyze"];
 
 /// The reason why a `netemctl` command is invalid; `None`: the command is valid, or is another program's.
 fn mistake(words: &[Word], may_be_described: bool) -> Option<String> {
