@@ -301,6 +301,9 @@ impl<K: Kernel> Node<K> {
             self.precomputed = None;
             self.enforcer.sweep(&self.in_force)?;
         }
+        if self.precomputed.is_none() && !self.transactions.is_ready() {
+            self.enforcer.remove_preparation();
+        }
         self.need.send_replace(self.need_at(now));
         Ok(self.next(now))
     }
@@ -318,13 +321,20 @@ impl<K: Kernel> Node<K> {
         [change, self.transactions.lease(), journal, look, sweep, events].into_iter().flatten().min()
     }
 
-    /// Computes the timed change of a future uptime in advance. At that uptime only the writes remain.
+    /// Computes the timed change of a future uptime in advance, and writes its preparation. At that uptime only the
+    /// steps that take effect remain.
+    ///
+    /// Does nothing while another change waits for its commit time, because the kernel has the preparation of that
+    /// change.
     pub fn precompute(&mut self, uptime: Duration) -> Result<(), ApiError> {
         let absent = self.held().timeline.absent(uptime);
-        if self.unreconciled.is_none() && absent != self.absent && !self.is_interface_replaced()? {
-            let staged = self.stage_without(&absent)?;
-            self.precomputed = Some((absent, staged));
+        let is_done = absent == self.absent || self.precomputed.as_ref().is_some_and(|(done, _)| *done == absent);
+        if is_done || self.unreconciled.is_some() || self.transactions.is_ready() || self.is_interface_replaced()? {
+            return Ok(());
         }
+        let staged = self.stage_without(&absent)?;
+        self.enforcer.write_preparation(&staged)?;
+        self.precomputed = Some((absent, staged));
         Ok(())
     }
 

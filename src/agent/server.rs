@@ -67,8 +67,9 @@ const COLLECT: Duration = Duration::from_millis(50);
 /// Shortest time from a tick to the next deadline. The fastest `--flap` with the largest `--spread` changes every 5 ms.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 
-/// Time before a timed change at which the agent computes the change.
-const PRECOMPUTE: Duration = Duration::from_millis(100);
+/// Time before a timed change at which the agent computes the change and writes its preparation. In a lab, the agents of
+/// all nodes do this at the same time.
+const PRECOMPUTE: Duration = Duration::from_millis(500);
 
 /// The last part of a wait, spent in a worker thread: timers of the async runtime have a resolution of only 1 ms.
 const PRECISE_WAIT: Duration = Duration::from_millis(3);
@@ -250,7 +251,10 @@ async fn tick<K: Kernel + 'static>(node: Shared<K>, mut heartbeat: Heartbeat, al
                 if let Err(error) = on_node(&node, move |node, _| node.precompute(next)).await {
                     warn!(%error, "The next timed change cannot be computed.");
                 }
-                next
+                tokio::select! {
+                    () = alarm.at(next.checked_sub(PRECISE_WAIT)) => next,
+                    () = node.requested.notified() => Duration::ZERO,
+                }
             }
             Ok(next) => {
                 let due = next.map(|next| next.saturating_sub(PRECOMPUTE)).into_iter().chain(heartbeat.due()).min();

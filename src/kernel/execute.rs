@@ -42,8 +42,8 @@ pub fn execute_with<K: Kernel + ?Sized>(
 ) -> Result<(), ChangeFailure> {
     let mut rest = steps;
     while let Some(step) = rest.first() {
-        // The number of consecutive cuts and uncuts, which the kernel performs as one batch.
-        let batch = rest.iter().take_while(|step| matches!(step, Step::Cut { .. } | Step::Uncut { .. })).count();
+        // The number of consecutive steps that take effect, which the kernel performs as one batch.
+        let batch = rest.iter().take_while(|step| step.takes_effect()).count();
         let (now, later) = rest.split_at(batch.max(1));
         for step in now {
             debug!(interface = %interface.name, "{step}");

@@ -10,8 +10,8 @@ use super::tc::{
     foreign, kind, netem, options, qdisc,
 };
 use crate::plan::{
-    ClassMinor, Counters, DEFAULT_CLASS, Direction, ForeignObject, IfName, Leaf, LeafCount, LeafMark, MARK, ND_TYPES,
-    Tree,
+    ChainFilter, ClassMinor, Counters, CutFilter, DEFAULT_CLASS, ForeignObject, IfName, Leaf, LeafCount, LeafMark,
+    MARK, ND_TYPES, Tree,
 };
 
 /// The qdiscs of one interface.
@@ -94,23 +94,12 @@ impl Filters {
 
     /// Adds the filters of another parent.
     pub(super) fn append(&mut self, other: Self) {
-        let Tree {
-            taken: _,
-            hook: _,
-            classes: _,
-            chains,
-            active,
-            egress_passes,
-            ingress_passes,
-            cuts,
-            counters,
-            foreign,
-        } = other.0;
-        self.0.chains.extend(chains);
-        self.0.active = self.0.active.or(active);
-        self.0.egress_passes.extend(egress_passes);
-        self.0.ingress_passes.extend(ingress_passes);
-        self.0.cuts.extend(cuts);
+        let Tree { egress, ingress, counters, foreign, .. } = other.0;
+        for (own, other) in [(&mut self.0.egress, egress), (&mut self.0.ingress, ingress)] {
+            own.passes.extend(other.passes);
+            own.active = own.active.or(other.active);
+            own.chains.extend(other.chains);
+        }
         self.0.counters.cuts.extend(counters.cuts);
         self.0.foreign.extend(foreign);
     }
@@ -134,7 +123,7 @@ impl Filters {
     ///
     /// Another program may have deleted our root and left our clsact.
     fn has_left_over_hook(&self) -> bool {
-        self.0.ingress_passes.len() == ND_TYPES.len()
+        self.0.ingress.passes.len() == ND_TYPES.len()
     }
 }
 
@@ -180,13 +169,16 @@ fn is_leaf_of(message: &TcMessage, class: u16) -> bool {
 
 fn add_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
     match filter {
-        Filter::Pass { direction: Direction::Egress, icmp_type } => drop(tree.egress_passes.insert(icmp_type)),
-        Filter::Pass { direction: Direction::Ingress, icmp_type } => drop(tree.ingress_passes.insert(icmp_type)),
-        Filter::Cut { cut, handle } => {
-            tree.cuts.insert(cut, handle);
-            tree.counters.cuts.insert(cut, filter::tally(message));
+        Filter::Pass { direction, icmp_type } => drop(tree.filters_mut(direction).passes.insert(icmp_type)),
+        Filter::Gate { direction, chain } => tree.filters_mut(direction).active = Some(chain),
+        Filter::InChain { chain, filter } => {
+            tree.filters_mut(filter.direction()).chains.entry(chain).or_default().insert(filter);
+            if let ChainFilter::Cut(CutFilter { cut, .. }) = filter {
+                // A chain that is not active may have the same cut, with a counter at 0.
+                let tally = filter::tally(message);
+                let counted = tree.counters.cuts.entry(cut).or_default();
+                *counted = if tally.packets > counted.packets { tally } else { *counted };
+            }
         }
-        Filter::Gate { chain } => tree.active = Some(chain),
-        Filter::Route { chain, route } => drop(tree.chains.entry(chain).or_default().insert(route.address, route)),
     }
 }

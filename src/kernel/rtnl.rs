@@ -31,7 +31,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    plan::{Answer, Direction, IfName, LineRate, Step, Tree, tc_numbers::cut_priority},
+    plan::{Answer, ChainFilter, Direction, IfName, LineRate, Step, Tree, tc_numbers::cut_priority},
     topology::Tables,
 };
 
@@ -327,6 +327,7 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
     let passes = |direction: Direction, types: &[u8]| -> Vec<Filter> {
         types.iter().map(|icmp_type| Filter::Pass { direction, icmp_type: *icmp_type }).collect()
     };
+    let in_chain = |chain, filter| Filter::InChain { chain, filter };
     let add = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.add(index)).collect();
     let delete = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.delete(index)).collect();
     Ok(match step {
@@ -343,14 +344,21 @@ fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, Kern
         Step::ChangeLeaf { class, to, .. } => vec![netem::change_netem(index, *class, to)],
         Step::AddPass { direction, types } => add(passes(*direction, types)),
         Step::RemovePass { direction, types } => delete(passes(*direction, types)),
-        Step::BuildChain { chain, routes } => {
-            add(routes.iter().map(|route| Filter::Route { chain: *chain, route: *route }).collect())
+        Step::BuildChain { chain, filters, .. } => {
+            add(filters.iter().map(|filter| in_chain(*chain, *filter)).collect())
         }
-        Step::DropChain { chain, .. } => vec![filter::delete_chain(index, *chain)],
-        Step::Flip { to: Some(chain), .. } => add(vec![Filter::Gate { chain: *chain }]),
-        Step::Flip { from, to: None } => delete(from.map(|chain| Filter::Gate { chain }).into_iter().collect()),
-        Step::Cut { cut, handle } => add(vec![Filter::Cut { cut: *cut, handle: *handle }]),
-        Step::Uncut { cut, handle } => delete(vec![Filter::Cut { cut: *cut, handle: *handle }]),
+        Step::DropChain { direction, chain, .. } => vec![filter::delete_chain(index, *direction, *chain)],
+        Step::Flip { direction, to: Some(chain), .. } => {
+            add(vec![Filter::Gate { direction: *direction, chain: *chain }])
+        }
+        Step::Flip { direction, from, to: None } => {
+            delete(from.map(|chain| Filter::Gate { direction: *direction, chain }).into_iter().collect())
+        }
+        Step::AddFilter { chain, filter } => add(vec![in_chain(*chain, *filter)]),
+        Step::RemoveFilter { chain, filter } => delete(vec![in_chain(*chain, *filter)]),
+        Step::ChangeRoute { chain, to, .. } => {
+            vec![in_chain(*chain, ChainFilter::Route(*to)).replace(index)]
+        }
     })
 }
 

@@ -149,23 +149,6 @@ impl FromStr for Port {
 
 crate::topology::json_text!(Port);
 
-/// Serializes a map with [`Cut`] keys as a list of pairs, because JSON keys must be strings.
-pub(super) mod as_list {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use super::Cut;
-
-    pub(in crate::plan) fn serialize<S: Serializer>(cuts: &BTreeMap<Cut, u32>, to: S) -> Result<S::Ok, S::Error> {
-        cuts.iter().collect::<Vec<_>>().serialize(to)
-    }
-
-    pub(in crate::plan) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<BTreeMap<Cut, u32>, D::Error> {
-        Ok(Vec::<(Cut, u32)>::deserialize(from)?.into_iter().collect())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

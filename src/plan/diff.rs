@@ -1,9 +1,12 @@
 //! Computes the ordered steps that change an interface from its state in the kernel to the wanted state: [`diff()`].
 //!
-//! The order is make-before-break: missing qdiscs and pass filters, new cuts, removal of inactive chains, new classes
-//! and in-place changes, a new chain, the switch to this chain, then the removal of other unused objects. So an address
-//! with a delay before and after the change is never without a delay. The agent removes an unused class that still has
-//! packets later, when the packets have left. A change that clears the interface does not wait for these packets.
+//! The steps have three phases. The preparation adds objects that no packet uses yet: missing qdiscs and pass filters,
+//! new classes, spare chains. The switch takes effect on packets: changes in place, changes of single filters, flips.
+//! The cleanup removes objects that no packet uses any more.
+//!
+//! So an address with a delay before and after the change is never without a delay. The agent removes an unused class
+//! that still has packets later, when the packets have left. A change that clears the interface does not wait for these
+//! packets.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,9 +17,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::{
-    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Route, Shaping, Step, Tree,
+    ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, MARK, ND_TYPES, Shaping, Step, Tree,
+    chain::DIRECTIONS,
+    chain_diff::{ChainDiff, drop_chain},
     foreign::{commands, list},
-    tc_numbers::CHAINS,
 };
 
 /// The steps for one interface.
@@ -32,6 +36,25 @@ pub struct Change {
 }
 
 impl Change {
+    /// The first steps: they add objects that no packet uses yet.
+    pub fn preparation(&self) -> &[Step] {
+        self.phases().0
+    }
+
+    /// The steps after the preparation: the steps that take effect on packets, and the steps that remove unused objects.
+    pub fn switch_and_cleanup(&self) -> (&[Step], &[Step]) {
+        let (_, switch, cleanup) = self.phases();
+        (switch, cleanup)
+    }
+
+    fn phases(&self) -> (&[Step], &[Step], &[Step]) {
+        // A change that takes no effect has no switch: all its steps are cleanup.
+        let Some(first) = self.steps.iter().position(Step::takes_effect) else { return (&[], &[], &self.steps) };
+        let (preparation, rest) = self.steps.split_at(first);
+        let (switch, cleanup) = rest.split_at(rest.iter().take_while(|step| step.takes_effect()).count());
+        (preparation, switch, cleanup)
+    }
+
     /// True if no steps remain except the removal of unused classes.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))
@@ -76,7 +99,11 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
         // Our root is missing, and netemctl adds no root to an interface with foreign objects. Cuts at egress are gone
         // with the root, so only cuts at ingress are left to remove.
         Some(shaping) if !tree.taken && !tree.foreign.is_empty() => {
-            Change { steps: uncuts(&shaping.cuts, tree), draining: BTreeSet::new() }
+            let left: BTreeSet<Cut> =
+                tree.ingress.in_use().cuts.keys().filter(|cut| shaping.cuts.contains(cut)).copied().collect();
+            let diff = chain_diff(Direction::Ingress, &BTreeMap::new(), &left, tree);
+            let steps = diff.preparation.into_iter().chain(diff.switch).chain(diff.removals).chain(diff.cleanup);
+            Change { steps: steps.collect(), draining: BTreeSet::new() }
         }
         Some(shaping) => shape(shaping, tree)?,
         None => Change { steps: remove(tree), draining: BTreeSet::new() },
@@ -84,37 +111,45 @@ pub fn diff_beside_foreign(wanted: Option<&Shaping>, tree: &Tree) -> Result<Chan
 }
 
 fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
+    let Assignment { classes, added, changed } = assign(wanted, tree)?;
+    let routes: BTreeMap<IpAddr, ClassMinor> =
+        wanted.leaf_specs.iter().map(|(address, spec)| (*address, classes[spec])).collect();
     let mut steps = frame(tree);
-    steps.extend(cuts(&wanted.cuts, tree));
+    let mut diffs = Vec::new();
+    for direction in DIRECTIONS {
+        let (held, filters) = (tree.held_chains(direction), tree.filters(direction));
+        let spares =
+            filters.chains.iter().filter(|(chain, _)| filters.active != Some(**chain) && !held.contains(chain));
+        steps.extend(spares.map(|(chain, content)| drop_chain(direction, *chain, content)));
+        let cuts: BTreeSet<Cut> = wanted.cuts.iter().filter(|cut| cut.direction == direction).copied().collect();
+        let no_routes = BTreeMap::new();
+        let routes = if direction == Direction::Egress { &routes } else { &no_routes };
+        diffs.push(chain_diff(direction, routes, &cuts, tree));
+    }
+    steps.extend(added);
+    steps.extend(diffs.iter_mut().filter_map(|diff| diff.preparation.take()));
+    steps.extend(changed);
+    steps.extend(diffs.iter_mut().flat_map(|diff| std::mem::take(&mut diff.switch)));
+    steps.extend(diffs.iter_mut().flat_map(|diff| std::mem::take(&mut diff.removals)));
+    steps.extend(diffs.iter_mut().filter_map(|diff| diff.cleanup.take()));
 
-    let (classes, preparation) = assign(wanted, tree)?;
-    let route = |((address, spec), handle): ((&IpAddr, &LeafSpec), u32)| Route {
-        address: *address,
-        class: classes[spec],
-        handle,
-    };
-    let routes: Vec<Route> = wanted.leaf_specs.iter().zip(1..).map(route).collect();
-    let held_chains = tree.held_chains();
-    let spares = tree.chains.iter().filter(|(chain, _)| tree.active != Some(**chain) && !held_chains.contains(chain));
-    steps.extend(spares.map(|(chain, routes)| drop_chain(*chain, routes)));
-    steps.extend(preparation);
     let used: BTreeSet<_> = classes.values().copied().chain([DEFAULT_CLASS]).collect();
     let held = tree.held_classes();
     let unused = tree.classes.keys().copied().filter(|class| !used.contains(class) && !held.contains(class));
-    if !leads_to(tree.active_routes(), &routes) || tree.active.is_some() == routes.is_empty() {
-        let to = (!routes.is_empty()).then(|| CHAINS.into_iter().find(|chain| tree.active != Some(*chain))).flatten();
-        steps.extend(to.map(|chain| Step::BuildChain { chain, routes }));
-        steps.push(Step::Flip { from: tree.active, to });
-        let spare = tree.active.filter(|chain| !held_chains.contains(chain));
-        steps.extend(spare.map(|chain| drop_chain(chain, tree.active_routes())));
-    }
-    steps.extend(uncuts(&wanted.cuts, tree));
-
     let in_use = tree.classes_in_use();
     let (drained, draining): (BTreeSet<_>, BTreeSet<_>) =
         unused.partition(|class| !in_use.contains(class) && tree.classes[class].queued == 0);
     steps.extend(drained.into_iter().map(|class| remove_class(class, tree)));
     Ok(Change { steps, draining })
+}
+
+fn chain_diff(
+    direction: Direction,
+    routes: &BTreeMap<IpAddr, ClassMinor>,
+    cuts: &BTreeSet<Cut>,
+    tree: &Tree,
+) -> ChainDiff {
+    ChainDiff::new(direction, routes, cuts, tree.filters(direction), &tree.held_chains(direction))
 }
 
 /// Adds the missing objects that every shaped interface needs.
@@ -126,11 +161,11 @@ fn frame(tree: &Tree) -> Vec<Step> {
     if !tree.classes.contains_key(&DEFAULT_CLASS) {
         steps.push(Step::AddClass { class: DEFAULT_CLASS, profile: None });
     }
-    steps.extend(pass(Direction::Egress, &tree.egress_passes));
+    steps.extend(pass(Direction::Egress, &tree.egress.passes));
     if !tree.hook {
         steps.push(Step::AddHook);
     }
-    steps.extend(pass(Direction::Ingress, &tree.ingress_passes));
+    steps.extend(pass(Direction::Ingress, &tree.ingress.passes));
     steps
 }
 
@@ -142,21 +177,25 @@ fn pass(direction: Direction, present: &BTreeSet<u8>) -> Option<Step> {
 /// Removes our objects in the order that the kernel allows. Objects that hold foreign objects stay.
 fn remove(tree: &Tree) -> Vec<Step> {
     let mut steps = Vec::new();
-    if tree.active.is_some() {
-        steps.push(Step::Flip { from: tree.active, to: None });
+    let flips = DIRECTIONS.into_iter().filter_map(|direction| {
+        let from = tree.filters(direction).active;
+        from.map(|_| Step::Flip { direction, from, to: None })
+    });
+    steps.extend(flips);
+    for direction in DIRECTIONS {
+        let held = tree.held_chains(direction);
+        let chains = tree.filters(direction).chains.iter().filter(|(chain, _)| !held.contains(chain));
+        steps.extend(chains.map(|(chain, content)| drop_chain(direction, *chain, content)));
     }
-    let held_chains = tree.held_chains();
-    let chains = tree.chains.iter().filter(|(chain, _)| !held_chains.contains(chain));
-    steps.extend(chains.map(|(chain, routes)| drop_chain(*chain, routes)));
-    steps.extend(uncuts(&BTreeSet::new(), tree));
-    let unpass = |direction, types: &BTreeSet<u8>| {
-        (!types.is_empty()).then(|| Step::RemovePass { direction, types: types.iter().copied().collect() })
+    let unpass = |direction| {
+        let types: Vec<u8> = tree.filters(direction).passes.iter().copied().collect();
+        (!types.is_empty()).then_some(Step::RemovePass { direction, types })
     };
-    steps.extend(unpass(Direction::Ingress, &tree.ingress_passes));
+    steps.extend(unpass(Direction::Ingress));
     if tree.hook && !tree.hook_is_held() {
         steps.push(Step::RemoveHook);
     }
-    steps.extend(unpass(Direction::Egress, &tree.egress_passes));
+    steps.extend(unpass(Direction::Egress));
     let held = tree.held_classes();
     let classes = tree.classes.keys().filter(|class| !held.contains(class));
     steps.extend(classes.map(|class| remove_class(*class, tree)));
@@ -166,29 +205,20 @@ fn remove(tree: &Tree) -> Vec<Step> {
     steps
 }
 
-/// Adds the missing cuts. Each new cut gets a handle that no other cut has.
-fn cuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
-    let taken: BTreeSet<u32> = tree.cuts.values().copied().collect();
-    let free = (1..).filter(|handle| !taken.contains(handle));
-    let missing = wanted.iter().filter(|cut| !tree.cuts.contains_key(cut));
-    missing.zip(free).map(|(cut, handle)| Step::Cut { cut: *cut, handle }).collect()
-}
-
-/// Removes the cuts that are not wanted.
-fn uncuts(wanted: &BTreeSet<Cut>, tree: &Tree) -> Vec<Step> {
-    let surplus = tree.cuts.iter().rev().filter(|(cut, _)| !wanted.contains(cut));
-    surplus.map(|(cut, handle)| Step::Uncut { cut: *cut, handle: *handle }).collect()
-}
-
-fn drop_chain(chain: u32, routes: &BTreeMap<IpAddr, Route>) -> Step {
-    Step::DropChain { chain, routes: routes.values().copied().collect() }
-}
-
 fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
     Step::RemoveClass { class, profile: tree.classes[&class].profile }
 }
 
-/// Gives each wanted leaf a class. Returns the classes, and the steps that prepare them.
+/// The classes of the wanted leaves.
+struct Assignment {
+    classes: BTreeMap<LeafSpec, ClassMinor>,
+    /// The steps that add new classes.
+    added: Vec<Step>,
+    /// The steps that change leaves in place.
+    changed: Vec<Step>,
+}
+
+/// Gives each wanted leaf a class.
 ///
 /// The first possible choice wins:
 ///
@@ -196,7 +226,7 @@ fn remove_class(class: ClassMinor, tree: &Tree) -> Step {
 /// 2. the class of the same addresses in the active chain, changed in place
 /// 3. an idle class: a class to which the active chain sends no packets, changed in place
 /// 4. a new class
-fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMinor>, Vec<Step>), Blocked> {
+fn assign(wanted: &Shaping, tree: &Tree) -> Result<Assignment, Blocked> {
     let wanted_groups = group(wanted.leaf_specs.iter().map(|(address, spec)| (*spec, *address)));
     let groups = group(tree.active_routes().iter().map(|(address, route)| (route.class, *address)));
     let leaf_specs = tree.leaf_specs();
@@ -217,7 +247,7 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
         free.into_iter().partition(|class| groups.contains_key(class));
     let held = tree.held_classes();
     let mut new = (DEFAULT_CLASS + 1..MARK).filter(|class| !tree.classes.contains_key(class) && !held.contains(class));
-    let mut steps = Vec::new();
+    let (mut added, mut changed) = (Vec::new(), Vec::new());
     for (spec, addresses) in &wanted_groups {
         if classes.contains_key(spec) {
             continue;
@@ -233,17 +263,17 @@ fn assign(wanted: &Shaping, tree: &Tree) -> Result<(BTreeMap<LeafSpec, ClassMino
             idle.remove(&class);
             let from = leaf_specs[&class].profile;
             // An idle leaf of another address group may already have this profile. No step is then necessary.
-            steps.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
+            changed.extend((from != spec.profile).then_some(Step::ChangeLeaf { class, from, to: spec.profile }));
             class
         } else {
             // A number is always free unless many unused classes still hold packets (see `MAX_PROFILES`).
             let class = new.next().ok_or(Blocked::NoClassLeft(idle.len()))?;
-            steps.push(Step::AddClass { class, profile: Some(spec.profile) });
+            added.push(Step::AddClass { class, profile: Some(spec.profile) });
             class
         };
         classes.insert(*spec, class);
     }
-    Ok((classes, steps))
+    Ok(Assignment { classes, added, changed })
 }
 
 fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeSet<IpAddr>> {
@@ -252,14 +282,6 @@ fn group<K: Ord>(pairs: impl Iterator<Item = (K, IpAddr)>) -> BTreeMap<K, BTreeS
         groups.entry(key).or_default().insert(address);
     }
     groups
-}
-
-/// True if both lists lead the same addresses to the same classes. Ignores the handles.
-fn leads_to(active: &BTreeMap<IpAddr, Route>, routes: &[Route]) -> bool {
-    active
-        .values()
-        .map(|route| (route.address, route.class))
-        .eq(routes.iter().map(|route| (route.address, route.class)))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! Finds the objects of netemctl that must stay because they hold objects of other programs ([`ForeignObject`]).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassMinor, DEFAULT_CLASS, IfName, MARK, Tree};
+use super::{ClassMinor, DEFAULT_CLASS, Direction, IfName, MARK, Tree};
 
 /// A qdisc, class or filter of another program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,7 +33,10 @@ pub enum Within {
         chain: Option<u32>,
     },
     /// The clsact qdisc.
-    Hook,
+    Hook {
+        /// The chain of a filter at ingress. `None` for chain 0 and for filters at egress.
+        chain: Option<u32>,
+    },
 }
 
 /// The names of foreign objects, separated by semicolons.
@@ -53,17 +56,17 @@ pub(super) fn commands<'a>(objects: impl IntoIterator<Item = &'a ForeignObject>)
 }
 
 impl Tree {
-    /// The foreign objects that our root holds, each with the class and the chain of [`Within::Root`].
-    fn in_root(&self) -> impl Iterator<Item = (&ForeignObject, Option<ClassMinor>, Option<u32>)> {
+    /// The foreign objects that our root holds, each with the class of [`Within::Root`].
+    fn in_root(&self) -> impl Iterator<Item = (&ForeignObject, Option<ClassMinor>)> {
         self.foreign.iter().filter_map(|object| match object.within {
-            Some(Within::Root { class, chain }) => Some((object, class, chain)),
+            Some(Within::Root { class, .. }) => Some((object, class)),
             _ => None,
         })
     }
 
     /// The foreign objects that clsact holds.
     fn in_hook(&self) -> impl Iterator<Item = &ForeignObject> {
-        self.foreign.iter().filter(|object| object.within == Some(Within::Hook))
+        self.foreign.iter().filter(|object| matches!(object.within, Some(Within::Hook { .. })))
     }
 
     /// True if our root holds a foreign object.
@@ -78,18 +81,23 @@ impl Tree {
 
     /// The chains except chain 0 that have a foreign filter. These chains must stay, because netemctl removes a chain
     /// only as a whole.
-    pub(super) fn held_chains(&self) -> BTreeSet<u32> {
-        self.in_root().filter_map(|(_, _, chain)| chain).collect()
+    pub(super) fn held_chains(&self, direction: Direction) -> BTreeSet<u32> {
+        let chain = |object: &ForeignObject| match (direction, object.within?) {
+            (Direction::Egress, Within::Root { chain, .. }) | (Direction::Ingress, Within::Hook { chain }) => chain,
+            _ => None,
+        };
+        self.foreign.iter().filter_map(chain).collect()
     }
 
     /// The class numbers that must stay unchanged: of classes that a foreign object occupies or needs, and of classes
     /// to which the filters of a remaining chain lead. A remaining root also keeps the default class.
     pub(super) fn held_classes(&self) -> BTreeSet<ClassMinor> {
-        let by_filters = self.held_chains().into_iter().filter_map(|chain| self.chains.get(&chain));
-        let by_filters = by_filters.flat_map(BTreeMap::values).map(|route| route.class);
+        let held = self.held_chains(Direction::Egress).into_iter();
+        let by_filters = held.filter_map(|chain| self.egress.chains.get(&chain));
+        let by_filters = by_filters.flat_map(|chain| chain.routes.values()).map(|route| route.class);
         // A remaining root sends packets without a matching filter to the default class.
         let default = self.root_is_held().then_some(DEFAULT_CLASS);
-        self.in_root().filter_map(|(_, class, _)| class).chain(by_filters).chain(default).collect()
+        self.in_root().filter_map(|(_, class)| class).chain(by_filters).chain(default).collect()
     }
 
     /// The qdiscs of netemctl that stay on a cleared interface, each with the reason and the remedy.
@@ -100,8 +108,8 @@ impl Tree {
             format!(
                 "the root qdisc htb {MARK:x}: stays on {interface}, without effect: it holds {} of other programs; remove that \
                  ({}), then run netemctl clear",
-                list(self.in_root().map(|(object, _, _)| object)),
-                commands(self.in_root().map(|(object, _, _)| object))
+                list(self.in_root().map(|(object, _)| object)),
+                commands(self.in_root().map(|(object, _)| object))
             )
         });
         let hook = (self.hook && self.hook_is_held()).then(|| {

@@ -9,6 +9,8 @@
 //! [`Wanted`] (the wanted network), then read [`Tree`] (the state of the kernel) and [`diff()`].
 
 mod agent_address;
+mod chain;
+mod chain_diff;
 mod check;
 mod counters;
 mod cut;
@@ -38,6 +40,7 @@ mod tree;
 mod wanted;
 
 pub use agent_address::{AGENT_PORT, AddressDefaults, AddressError, AgentAddress, HostPort, SshAddress, TransportKind};
+pub use chain::{Chain, ChainFilter, CutFilter, Filters, Route};
 pub use check::{DocumentError, MIN_FLAP_TIME, TIMES};
 pub use counters::{Counters, LeafCount, Tally};
 pub use cut::{Answer, Cut, Port, PortError, Protocol, Traffic};
@@ -56,7 +59,7 @@ pub use partition::{Mode, Partition, PartitionError, Shape};
 pub use profile::{LineRate, Profile};
 pub use rfc3339::MomentError;
 pub use shaping::{LeafSpec, Shaping};
-pub use step::{Direction, Route, Step};
+pub use step::{Direction, Step};
 pub use tc_numbers::{ClassMinor, DEFAULT_CLASS, MARK, ND_TYPES, SAMPLE_GROUP, SAMPLE_LENGTH};
 pub use tc_text::tc_commands;
 pub use timing::{Absent, Flap, Moment, Phase, TimedId, TimedKind, Timing};

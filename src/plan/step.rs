@@ -1,10 +1,10 @@
 //! Defines the steps of a change ([`Step`]) and their inverses, which roll the steps back.
 
-use std::{fmt, net::IpAddr};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClassMinor, Cut, Profile};
+use super::{ChainFilter, ClassMinor, Profile, Route};
 
 /// A step: one write to the kernel, in one batch of netlink messages.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,38 +58,53 @@ pub enum Step {
     },
     /// Builds a chain, which packets do not use before the flip.
     BuildChain {
+        /// The place of the chain.
+        direction: Direction,
         /// The chain.
         chain: u32,
         /// The filters of the chain.
-        routes: Vec<Route>,
+        filters: Vec<ChainFilter>,
     },
-    /// Removes a chain that is no longer active.
+    /// Removes a chain that is not active.
     DropChain {
+        /// The place of the chain.
+        direction: Direction,
         /// The chain.
         chain: u32,
         /// The filters of the removed chain.
-        routes: Vec<Route>,
+        filters: Vec<ChainFilter>,
     },
-    /// Makes another chain the active chain. All routes change with this one write.
+    /// Makes another chain the active chain. All filters of the direction change with this one write.
     Flip {
+        /// The place of the chains.
+        direction: Direction,
         /// The old active chain. `None`: no chain was active.
         from: Option<u32>,
         /// The new active chain. `None`: no chain is active.
         to: Option<u32>,
     },
-    /// Adds a cut.
-    Cut {
-        /// The cut.
-        cut: Cut,
-        /// The filter's handle.
-        handle: u32,
+    /// Adds a filter to the active chain.
+    AddFilter {
+        /// The chain.
+        chain: u32,
+        /// The filter.
+        filter: ChainFilter,
     },
-    /// Removes a cut.
-    Uncut {
-        /// The cut.
-        cut: Cut,
-        /// The filter's handle.
-        handle: u32,
+    /// Removes a filter of the active chain.
+    RemoveFilter {
+        /// The chain.
+        chain: u32,
+        /// The filter.
+        filter: ChainFilter,
+    },
+    /// Replaces a route of the active chain: its address gets another class.
+    ChangeRoute {
+        /// The chain.
+        chain: u32,
+        /// The old route.
+        from: Route,
+        /// The new route, with the same address and handle.
+        to: Route,
     },
 }
 
@@ -102,18 +117,6 @@ pub enum Direction {
     Egress,
     /// Packets that the node receives, matched by source.
     Ingress,
-}
-
-/// A filter of a chain. The filter assigns packets for an address to a class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub struct Route {
-    /// The destination.
-    pub address: IpAddr,
-    /// The class.
-    pub class: ClassMinor,
-    /// The filter's handle.
-    pub handle: u32,
 }
 
 impl Step {
@@ -130,19 +133,29 @@ impl Step {
             Self::ChangeLeaf { class, from, to } => Self::ChangeLeaf { class, from: to, to: from },
             Self::AddPass { direction, types } => Self::RemovePass { direction, types },
             Self::RemovePass { direction, types } => Self::AddPass { direction, types },
-            Self::BuildChain { chain, routes } => Self::DropChain { chain, routes },
-            Self::DropChain { chain, routes } => Self::BuildChain { chain, routes },
-            Self::Flip { from, to } => Self::Flip { from: to, to: from },
-            Self::Cut { cut, handle } => Self::Uncut { cut, handle },
-            Self::Uncut { cut, handle } => Self::Cut { cut, handle },
+            Self::BuildChain { direction, chain, filters } => Self::DropChain { direction, chain, filters },
+            Self::DropChain { direction, chain, filters } => Self::BuildChain { direction, chain, filters },
+            Self::Flip { direction, from, to } => Self::Flip { direction, from: to, to: from },
+            Self::AddFilter { chain, filter } => Self::RemoveFilter { chain, filter },
+            Self::RemoveFilter { chain, filter } => Self::AddFilter { chain, filter },
+            Self::ChangeRoute { chain, from, to } => Self::ChangeRoute { chain, from: to, to: from },
         }
     }
 }
 
 impl Step {
     /// True if the step changes the treatment of packets. Other steps add objects before use or remove unused objects.
+    ///
+    /// Such a step is one netlink message ([`is_one_message`](Self::is_one_message)).
     pub fn takes_effect(&self) -> bool {
-        matches!(self, Self::Cut { .. } | Self::Uncut { .. } | Self::Flip { .. } | Self::ChangeLeaf { .. })
+        matches!(
+            self,
+            Self::Flip { .. }
+                | Self::ChangeLeaf { .. }
+                | Self::AddFilter { .. }
+                | Self::RemoveFilter { .. }
+                | Self::ChangeRoute { .. }
+        )
     }
 
     /// True if the step is always one netlink message. The kernel performs one message completely or not at all.
@@ -178,15 +191,43 @@ impl fmt::Display for Step {
             Self::RemovePass { direction, .. } => {
                 write!(f, "remove pass filters for neighbour discovery at {direction}")
             }
-            Self::BuildChain { chain, routes } => write!(f, "build chain {chain}: {} addresses", routes.len()),
-            Self::DropChain { chain, routes } => write!(f, "drop chain {chain}: {} addresses", routes.len()),
-            Self::Flip { from: None, to: Some(to) } => write!(f, "send packets to chain {to}"),
-            Self::Flip { from: Some(from), to: Some(to) } => write!(f, "switch from chain {from} to {to}"),
-            Self::Flip { to: None, .. } => write!(f, "send packets to no chain"),
-            Self::Cut { cut, .. } => write!(f, "cut {cut}"),
-            Self::Uncut { cut, .. } => write!(f, "remove cut {cut}"),
+            Self::BuildChain { direction, chain, filters } => {
+                write!(f, "build chain {chain} at {direction}: {}", content(filters))
+            }
+            Self::DropChain { direction, chain, filters } => {
+                write!(f, "drop chain {chain} at {direction}: {}", content(filters))
+            }
+            Self::Flip { direction, from: None, to: Some(to) } => {
+                write!(f, "send packets at {direction} to chain {to}")
+            }
+            Self::Flip { direction, from: Some(from), to: Some(to) } => {
+                write!(f, "switch from chain {from} to {to} at {direction}")
+            }
+            Self::Flip { direction, to: None, .. } => write!(f, "send packets at {direction} to no chain"),
+            Self::AddFilter { filter: ChainFilter::Cut(filter), .. } => write!(f, "cut {}", filter.cut),
+            Self::RemoveFilter { filter: ChainFilter::Cut(filter), .. } => write!(f, "remove cut {}", filter.cut),
+            Self::AddFilter { filter: ChainFilter::Route(Route { address, class, .. }), .. } => {
+                write!(f, "send packets for {address} to class {class:x}")
+            }
+            Self::RemoveFilter { filter: ChainFilter::Route(Route { address, class, .. }), .. } => {
+                write!(f, "send packets for {address} no more to class {class:x}")
+            }
+            Self::ChangeRoute { from, to, .. } => {
+                write!(f, "send packets for {} to class {:x} instead of {:x}", to.address, to.class, from.class)
+            }
         }
     }
+}
+
+/// The number of filters of each kind.
+fn content(filters: &[ChainFilter]) -> String {
+    let cuts = filters.iter().filter(|filter| matches!(filter, ChainFilter::Cut(_))).count();
+    let some = |count: usize, noun: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        (count > 0).then(|| format!("{count} {noun}{plural}"))
+    };
+    let parts = [some(filters.len() - cuts, "route"), some(cuts, "cut")];
+    parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Direction {

@@ -7,9 +7,11 @@
 //! root htb 4e7e: default 1
 //! ├─ class 4e7e:1              undelayed: ARP, ND, addresses without a leaf
 //! ├─ class 4e7e:2 ─ netem 2:   one class and one leaf per distinct leaf specification
-//! ├─ filters, chain 0          1 ND → 4e7e:1 · 2, 3 cuts: drop · 4, 5 refusals: sample, drop · 100 goto chain 10 or 11
-//! └─ filters, chain 10 or 11   10, 11 address → class
-//! clsact, ingress              1 ND passes · 2, 3 cuts: drop
+//! ├─ filters, chain 0          1 ND → 4e7e:1 · 100 the gate: goto chain 10 or 11
+//! └─ filters, chain 10 or 11   2, 3 cuts: drop · 4, 5 refusals: sample, drop · 10, 11 address → class
+//! clsact, ingress
+//! ├─ filters, chain 0          1 ND passes · 100 the gate: goto chain 10 or 11
+//! └─ filters, chain 10 or 11   2, 3 cuts: drop
 //! ```
 
 use std::net::IpAddr;
@@ -28,7 +30,7 @@ pub const MARK: u16 = 0x4e7e;
 /// The default class of the root, which does not delay packets.
 pub const DEFAULT_CLASS: ClassMinor = 1;
 
-/// The two chains of filters that assign addresses to classes. Packets use one chain while netemctl builds the other.
+/// The two chains of each direction. Packets use one chain while netemctl builds the other.
 pub(crate) const CHAINS: [u32; 2] = [10, 11];
 
 /// The `ICMPv6` types of neighbour discovery (RFC 4861). netemctl never delays or cuts these packets.

@@ -4,7 +4,8 @@
 //! Tests compare the netlink messages of `crate::kernel` with the messages of `tc` for these commands, byte for byte.
 
 use super::{
-    Answer, ClassMinor, Cut, Direction, IfName, MARK, Port, Profile, SAMPLE_GROUP, SAMPLE_LENGTH, Step, Traffic,
+    Answer, ChainFilter, ClassMinor, Cut, CutFilter, Direction, IfName, MARK, Port, Profile, Route, SAMPLE_GROUP,
+    SAMPLE_LENGTH, Step, Traffic,
     tc_numbers::{
         BURST, DEFAULT_CLASS, GATE_HANDLE, GATE_PRIORITY, PASS_PRIORITY, QUANTUM, cut_priority, route_priority,
     },
@@ -13,8 +14,6 @@ use super::{
 /// The `tc` commands for a step on an interface, in order.
 pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
     let dev = interface;
-    let root = Direction::Egress;
-    let protocol = |address: &std::net::IpAddr| if address.is_ipv4() { "ip" } else { "ipv6" };
     let commands = match step {
         Step::AddRoot => vec![format!("qdisc add dev {dev} root handle {MARK:x}: htb default {DEFAULT_CLASS}")],
         Step::RemoveRoot => vec![format!("qdisc del dev {dev} root handle {MARK:x}:")],
@@ -35,24 +34,38 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
         Step::RemovePass { direction, .. } => {
             vec![filter("del", dev, *direction, &format!("protocol ipv6 pref {PASS_PRIORITY}"))]
         }
-        Step::BuildChain { chain, routes } => {
-            let route = |super::Route { address, class, handle }: &super::Route| {
-                let (protocol, priority) = (protocol(address), route_priority(*address));
-                let place = format!("protocol {protocol} chain {chain} pref {priority} handle {handle:#x}");
-                let key = format!("flower skip_hw dst_ip {address} classid {MARK:x}:{class:x}");
-                filter("add", dev, root, &format!("{place} {key}"))
-            };
-            routes.iter().map(route).collect()
-        }
-        Step::DropChain { chain, .. } => vec![filter("del", dev, root, &format!("chain {chain}"))],
-        Step::Flip { to: Some(chain), .. } => {
+        Step::BuildChain { chain, filters, .. } => filters.iter().map(|filter| add(dev, *chain, filter)).collect(),
+        Step::DropChain { direction, chain, .. } => vec![filter("del", dev, *direction, &format!("chain {chain}"))],
+        Step::Flip { direction, to: Some(chain), .. } => {
             let place = format!("protocol all pref {GATE_PRIORITY} handle {GATE_HANDLE}");
-            vec![filter("replace", dev, root, &format!("{place} flower skip_hw action goto chain {chain}"))]
+            vec![filter("replace", dev, *direction, &format!("{place} flower skip_hw action goto chain {chain}"))]
         }
-        Step::Flip { to: None, .. } => {
-            vec![filter("del", dev, root, &format!("protocol all pref {GATE_PRIORITY}"))]
+        Step::Flip { direction, to: None, .. } => {
+            vec![filter("del", dev, *direction, &format!("protocol all pref {GATE_PRIORITY}"))]
         }
-        Step::Cut { cut: Cut { direction, address, traffic, answer }, handle } => {
+        Step::AddFilter { chain, filter } => vec![add(dev, *chain, filter)],
+        Step::RemoveFilter { chain, filter: ours } => {
+            vec![filter("del", dev, ours.direction(), &format!("{} flower", place(*chain, ours)))]
+        }
+        Step::ChangeRoute { chain, to, .. } => {
+            vec![filter("replace", dev, Direction::Egress, &rule(*chain, &ChainFilter::Route(*to)))]
+        }
+    };
+    commands.into_iter().map(|command| format!("tc {command}")).collect()
+}
+
+fn add(dev: &IfName, chain: u32, ours: &ChainFilter) -> String {
+    filter("add", dev, ours.direction(), &rule(chain, ours))
+}
+
+/// The place of a filter, its keys and its verdict.
+fn rule(chain: u32, filter: &ChainFilter) -> String {
+    let place = place(chain, filter);
+    match filter {
+        ChainFilter::Route(Route { address, class, .. }) => {
+            format!("{place} flower skip_hw dst_ip {address} classid {MARK:x}:{class:x}")
+        }
+        ChainFilter::Cut(CutFilter { cut: Cut { direction, address, traffic, answer }, counter, .. }) => {
             let key = match direction {
                 Direction::Egress => "dst_ip",
                 Direction::Ingress => "src_ip",
@@ -71,16 +84,22 @@ pub fn tc_commands(step: &Step, interface: &IfName) -> Vec<String> {
                 Answer::Silence => String::new(),
                 Answer::Refusal => format!("action sample rate 1 group {SAMPLE_GROUP} trunc {SAMPLE_LENGTH} "),
             };
-            let place = format!("protocol {} pref {}", protocol(address), cut_priority(*address, *answer));
-            let match_and_drop = format!("flower skip_hw {key} {address}{port} {sample}action drop");
-            vec![filter("add", dev, *direction, &format!("{place} handle {handle:#x} {match_and_drop}"))]
+            let counter = counter.map(|index| format!(" index {index}")).unwrap_or_default();
+            format!("{place} flower skip_hw {key} {address}{port} {sample}action drop{counter}")
         }
-        Step::Uncut { cut: Cut { direction, address, answer, .. }, handle } => {
-            let place = format!("protocol {} pref {}", protocol(address), cut_priority(*address, *answer));
-            vec![filter("del", dev, *direction, &format!("{place} handle {handle:#x} flower"))]
+    }
+}
+
+/// The place of a filter: its protocol, chain, priority and handle.
+fn place(chain: u32, filter: &ChainFilter) -> String {
+    let (address, priority, handle) = match filter {
+        ChainFilter::Route(Route { address, handle, .. }) => (address, route_priority(*address), handle),
+        ChainFilter::Cut(CutFilter { cut: Cut { address, answer, .. }, handle, .. }) => {
+            (address, cut_priority(*address, *answer), handle)
         }
     };
-    commands.into_iter().map(|command| format!("tc {command}")).collect()
+    let protocol = if address.is_ipv4() { "ip" } else { "ipv6" };
+    format!("protocol {protocol} chain {chain} pref {priority} handle {handle:#x}")
 }
 
 fn burst(bytes: u64) -> String {

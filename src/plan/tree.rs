@@ -7,12 +7,10 @@ use std::{
     net::IpAddr,
 };
 
-use serde::{Deserialize, Serialize};
-
-use super::{ClassMinor, Counters, Cut, ForeignObject, LeafSpec, Profile, Route, Shaping};
+use super::{ClassMinor, Counters, Cut, Direction, Filters, ForeignObject, LeafSpec, Profile, Route, Shaping, Step};
 
 /// The state of one interface in the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tree {
     /// True if the root qdisc has the handle of netemctl.
     pub taken: bool,
@@ -23,26 +21,18 @@ pub struct Tree {
     pub hook: bool,
     /// The classes of our root, including the default class.
     pub classes: BTreeMap<ClassMinor, Leaf>,
-    /// The chains of our root except chain 0. Each chain maps addresses to routes.
-    pub chains: BTreeMap<u32, BTreeMap<IpAddr, Route>>,
-    /// The active chain: the chain to which a filter of chain 0 sends packets. `None`: the root delays no packet.
-    pub active: Option<u32>,
-    /// The `ICMPv6` types of neighbour discovery for which our root has a pass filter.
-    pub egress_passes: BTreeSet<u8>,
-    /// The `ICMPv6` types of neighbour discovery for which the ingress has a pass filter.
-    pub ingress_passes: BTreeSet<u8>,
-    /// The cuts, with the handles of their filters.
-    #[serde(with = "crate::plan::cut::as_list")]
-    pub cuts: BTreeMap<Cut, u32>,
+    /// The filters of our root.
+    pub egress: Filters,
+    /// The filters of the ingress. Without our root, these filters can remain.
+    pub ingress: Filters,
     /// The kernel's counters.
-    #[serde(skip)]
     pub counters: Counters,
     /// The objects of other programs. netemctl adds no root to an interface with foreign objects.
     pub foreign: Vec<ForeignObject>,
 }
 
 /// A class and its netem leaf.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Leaf {
     /// The parameters of the leaf. `None`: no leaf.
     pub profile: Option<Profile>,
@@ -51,6 +41,22 @@ pub struct Leaf {
 }
 
 impl Tree {
+    /// The filters of a direction.
+    pub fn filters(&self, direction: Direction) -> &Filters {
+        match direction {
+            Direction::Egress => &self.egress,
+            Direction::Ingress => &self.ingress,
+        }
+    }
+
+    /// The filters of a direction, to change them.
+    pub fn filters_mut(&mut self, direction: Direction) -> &mut Filters {
+        match direction {
+            Direction::Egress => &mut self.egress,
+            Direction::Ingress => &mut self.ingress,
+        }
+    }
+
     /// The classes to which the active chain sends packets.
     pub fn classes_in_use(&self) -> BTreeSet<ClassMinor> {
         self.active_routes().values().map(|route| route.class).collect()
@@ -58,8 +64,12 @@ impl Tree {
 
     /// The routes of the active chain.
     pub fn active_routes(&self) -> &BTreeMap<IpAddr, Route> {
-        const NONE: &BTreeMap<IpAddr, Route> = &BTreeMap::new();
-        self.active.and_then(|chain| self.chains.get(&chain)).unwrap_or(NONE)
+        &self.egress.in_use().routes
+    }
+
+    /// The cuts of the active chains.
+    pub fn cuts(&self) -> impl Iterator<Item = &Cut> {
+        self.egress.in_use().cuts.keys().chain(self.ingress.in_use().cuts.keys())
     }
 
     /// The specification of the leaf of each class that has a leaf.
@@ -89,7 +99,31 @@ impl Tree {
                 .iter()
                 .filter_map(|(address, route)| Some((*address, *leaf_specs.get(&route.class)?)))
                 .collect(),
-            cuts: self.cuts.keys().copied().collect(),
+            cuts: self.cuts().copied().collect(),
         })
+    }
+
+    /// The tree without the objects that these steps have added. The steps are the preparation of a change
+    /// ([`Change::preparation`](super::Change::preparation)).
+    #[must_use]
+    pub fn before(mut self, preparation: &[Step]) -> Self {
+        for step in preparation.iter().rev() {
+            match step {
+                Step::AddRoot => self.taken = false,
+                Step::AddHook => self.hook = false,
+                Step::AddClass { class, .. } => {
+                    self.classes.remove(class);
+                    self.counters.leaves.remove(class);
+                }
+                Step::AddPass { direction, types } => {
+                    self.filters_mut(*direction).passes.retain(|kind| !types.contains(kind));
+                }
+                Step::BuildChain { direction, chain, .. } => {
+                    self.filters_mut(*direction).chains.remove(chain);
+                }
+                _ => {}
+            }
+        }
+        self
     }
 }

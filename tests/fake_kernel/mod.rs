@@ -2,11 +2,17 @@
 //!
 //! The unit tests of the agent, the tests of the plan and the https tests use this module.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use netemctl::{
     kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
-    plan::{ClassMinor, Cut, DEFAULT_CLASS, Direction, IfName, Leaf, LineRate, Profile, Step, Tree, Within},
+    plan::{
+        Answer, ChainFilter, ClassMinor, Counters, Cut, CutFilter, DEFAULT_CLASS, Direction, Filters, IfName, Leaf,
+        LineRate, Profile, Route, Step, Tally, Tree, Within,
+    },
     topology::Tables,
 };
 use nix::errno::Errno;
@@ -46,6 +52,8 @@ pub(crate) struct FakeKernel {
     pub(crate) writes: usize,
     /// The number of complete reads of the interface so far.
     pub(crate) dumps: usize,
+    /// The number of actions that were made so far.
+    pub(crate) actions: u32,
     /// True if a leaf with `duplicate` is refused beside other leaves, as by Linux 6.1.176.
     pub(crate) refuses_mixed_duplicates: bool,
     /// True if seeds are ignored silently, as before Linux 6.6.
@@ -81,6 +89,7 @@ impl FakeKernel {
             fails_from: None,
             writes: 0,
             dumps: 0,
+            actions: 0,
             refuses_mixed_duplicates: false,
             ignores_seeds: false,
             answers: Some(false),
@@ -94,16 +103,15 @@ impl FakeKernel {
             Step::AddRoot => occupy(&mut tree.taken)?,
             Step::RemoveRoot => {
                 vacate(&mut tree.taken)?;
-                tree.cuts.retain(|cut, _| cut.direction == Direction::Ingress);
                 tree.foreign.retain(|object| !matches!(object.within, Some(Within::Root { .. })));
-                let Tree { hook, ingress_passes, cuts, foreign, .. } = std::mem::take(tree);
-                *tree = Tree { hook, ingress_passes, cuts, foreign, ..Tree::default() };
+                let Tree { hook, ingress, foreign, counters, .. } = std::mem::take(tree);
+                let counters = Counters { leaves: BTreeMap::new(), ..counters };
+                *tree = Tree { hook, ingress, foreign, counters, ..Tree::default() };
             }
             Step::AddHook => occupy(&mut tree.hook)?,
             Step::RemoveHook => {
                 vacate(&mut tree.hook)?;
-                tree.ingress_passes.clear();
-                tree.cuts.retain(|cut, _| cut.direction == Direction::Egress);
+                tree.ingress = Filters::default();
             }
             Step::AddClass { class, .. } => {
                 exists(tree.taken)?;
@@ -122,41 +130,69 @@ impl FakeKernel {
             }
             Step::AddPass { direction, types } => {
                 exists(self.has(*direction))?;
-                let passes = self.passes(*direction);
+                let passes = &mut self.tree.filters_mut(*direction).passes;
                 free(types.iter().all(|kind| passes.insert(*kind)))?;
             }
             Step::RemovePass { direction, types } => {
-                let passes = self.passes(*direction);
+                let passes = &mut self.tree.filters_mut(*direction).passes;
                 exists(types.iter().all(|kind| passes.remove(kind)))?;
             }
-            Step::BuildChain { chain, routes } => {
-                exists(routes.iter().all(|route| tree.classes.contains_key(&route.class)))?;
-                let slots = tree.chains.entry(*chain).or_default();
-                for route in routes {
-                    free(slots.insert(route.address, *route).is_none())?;
-                }
+            Step::BuildChain { direction, chain, filters } => {
+                exists(self.has(*direction))?;
+                filters.iter().try_for_each(|filter| self.add(*chain, *filter))?;
             }
-            Step::DropChain { chain, .. } => drop(tree.chains.remove(chain)),
-            Step::Flip { to, .. } => {
-                exists(tree.taken && (to.is_some() || tree.active.is_some()))?;
-                tree.active = *to;
+            Step::DropChain { direction, chain, .. } => {
+                drop(tree.filters_mut(*direction).chains.remove(chain));
             }
-            Step::Cut { cut, handle } => {
-                exists(self.has(cut.direction))?;
-                let list = |cut: &Cut| (cut.direction, cut.answer, cut.address.is_ipv4());
-                let cuts = &mut self.tree.cuts;
-                free(!cuts.iter().any(|(other, used)| list(other) == list(cut) && used == handle))?;
-                free(cuts.insert(*cut, *handle).is_none())?;
+            Step::Flip { direction, to, .. } => {
+                let is_there = self.has(*direction);
+                let filters = self.tree.filters_mut(*direction);
+                exists(is_there && (to.is_some() || filters.active.is_some()))?;
+                filters.active = *to;
             }
-            Step::Uncut { cut, .. } => exists(tree.cuts.remove(cut).is_some())?,
+            Step::AddFilter { chain, filter } => self.add(*chain, *filter)?,
+            Step::RemoveFilter { chain, filter } => {
+                let chain = tree.filters_mut(filter.direction()).chains.get_mut(chain).ok_or(Errno::ENOENT)?;
+                exists(chain.remove(filter).is_some())?;
+            }
+            Step::ChangeRoute { chain, from, to } => {
+                exists(tree.classes.contains_key(&to.class))?;
+                let chain = tree.egress.chains.get_mut(chain).ok_or(Errno::ENOENT)?;
+                exists(chain.routes.insert(to.address, *to) == Some(*from))?;
+            }
         }
-        // A new filter has its own counter, which starts at zero.
-        let Tree { cuts, counters, .. } = &mut self.tree;
-        counters.cuts.retain(|cut, _| cuts.contains_key(cut));
-        for cut in cuts.keys() {
-            counters.cuts.entry(*cut).or_default();
+        // The kernel removes a chain with its last filter, and an action with its last filter.
+        for direction in [Direction::Egress, Direction::Ingress] {
+            self.tree.filters_mut(direction).chains.retain(|_, chain| !chain.is_empty());
         }
+        let Tree { egress, ingress, counters, .. } = &mut self.tree;
+        let has =
+            |cut: &Cut| egress.chains.values().chain(ingress.chains.values()).any(|chain| chain.cuts.contains_key(cut));
+        counters.cuts.retain(|cut, _| has(cut));
         Ok(())
+    }
+
+    /// Adds a filter to a chain. Without a counter to share, a cut gets a new one, which starts at 0.
+    fn add(&mut self, chain: u32, filter: ChainFilter) -> Result<(), Errno> {
+        let direction = filter.direction();
+        exists(self.has(direction))?;
+        let filter = match filter {
+            ChainFilter::Route(route) => {
+                exists(self.tree.classes.contains_key(&route.class))?;
+                ChainFilter::Route(route)
+            }
+            ChainFilter::Cut(filter) => {
+                let counted = self.tree.counters.cuts.entry(filter.cut).or_default();
+                if filter.counter.is_none() {
+                    self.actions += 1;
+                    *counted = Tally::default();
+                }
+                ChainFilter::Cut(CutFilter { counter: filter.counter.or(Some(self.actions)), ..filter })
+            }
+        };
+        let filters = self.tree.filters_mut(direction).chains.entry(chain).or_default();
+        free(!filters.filters().any(|other| list(&other) == list(&filter)))?;
+        free(filters.insert(filter).is_none())
     }
 
     /// The profile that the kernel stores if the step writes one. Old kernels refuse some parameters or ignore them.
@@ -182,17 +218,11 @@ impl FakeKernel {
         }
     }
 
-    fn passes(&mut self, direction: Direction) -> &mut BTreeSet<u8> {
-        match direction {
-            Direction::Egress => &mut self.tree.egress_passes,
-            Direction::Ingress => &mut self.tree.ingress_passes,
-        }
-    }
-
     /// True if a filter points to the class. The kernel then refuses to delete the class.
     fn points_to(&self, class: ClassMinor) -> bool {
-        let passes = class == DEFAULT_CLASS && !self.tree.egress_passes.is_empty();
-        passes || self.tree.chains.values().flat_map(|slots| slots.values()).any(|slot| slot.class == class)
+        let Filters { passes, chains, .. } = &self.tree.egress;
+        let is_passed_to = class == DEFAULT_CLASS && !passes.is_empty();
+        is_passed_to || chains.values().flat_map(|chain| chain.routes.values()).any(|route| route.class == class)
     }
 
     fn look(&self, interface: &Interface) -> Result<Tree, KernelError> {
@@ -215,6 +245,16 @@ impl FakeKernel {
             errno,
             sentence: (errno == Errno::EINVAL).then(|| MIXED_DUPLICATES.to_owned()),
         })
+    }
+}
+
+/// What no two filters of a chain have in common: the kind, the address family, the answer of a cut, and the handle.
+fn list(filter: &ChainFilter) -> (bool, bool, bool, u32) {
+    match filter {
+        ChainFilter::Route(Route { address, handle, .. }) => (true, address.is_ipv4(), false, *handle),
+        ChainFilter::Cut(CutFilter { cut, handle, .. }) => {
+            (false, cut.address.is_ipv4(), cut.answer == Answer::Refusal, *handle)
+        }
     }
 }
 

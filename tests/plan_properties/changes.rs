@@ -118,8 +118,8 @@ proptest! {
     #[test]
     fn the_same_input_gives_the_same_steps_here_and_over_the_wire(kernel in kernels(), wanted in wanted_shapings()) {
         let change = diff(wanted.as_ref(), &kernel.tree).unwrap();
-        let (tree, there) = (over_the_wire(&kernel.tree), over_the_wire(&wanted));
-        prop_assert_eq!(diff(there.as_ref(), &tree).unwrap(), change.clone());
+        let there = over_the_wire(&wanted);
+        prop_assert_eq!(diff(there.as_ref(), &kernel.tree).unwrap(), change.clone());
         prop_assert_eq!(over_the_wire(&change), change);
     }
 
@@ -133,8 +133,9 @@ proptest! {
             let now = tree.shaping().unwrap_or_default();
             for (address, to) in &wanted.leaf_specs {
                 if let Some(from) = before.leaf_specs.get(address) {
-                    let profile = now.leaf_specs.get(address);
-                    prop_assert!(profile == Some(from) || profile == Some(to), "{} at {:?} after: {}", address, profile, step);
+                    let profile = now.leaf_specs.get(address).map(|spec| spec.profile);
+                    let expected = [from, to].map(|spec| Some(spec.profile));
+                    prop_assert!(expected.contains(&profile), "{} at {:?} after: {}", address, profile, step);
                 }
             }
         }
@@ -147,10 +148,31 @@ proptest! {
     ) {
         let before = kernel.tree.shaping().unwrap_or_default();
         for (step, tree) in steps_with_trees(kernel, &wanted) {
-            let present = &tree.cuts;
-            prop_assert!(before.cuts.intersection(&wanted.cuts).all(|cut| present.contains_key(cut)), "after: {}", step);
-            prop_assert!(present.keys().all(|cut| before.cuts.contains(cut) || wanted.cuts.contains(cut)));
+            let present: BTreeSet<Cut> = tree.cuts().copied().collect();
+            prop_assert!(before.cuts.intersection(&wanted.cuts).all(|cut| present.contains(cut)), "after: {}", step);
+            prop_assert!(present.iter().all(|cut| before.cuts.contains(cut) || wanted.cuts.contains(cut)));
         }
+    }
+
+    #[test]
+    fn a_cut_that_stays_keeps_its_counter(mut kernel in kernels(), wanted in shapings()) {
+        let before = kernel.tree.shaping().unwrap_or_default();
+        for counted in kernel.tree.counters.cuts.values_mut() {
+            counted.packets = 5;
+        }
+        apply(&mut kernel, Some(&wanted));
+        for cut in before.cuts.intersection(&wanted.cuts) {
+            prop_assert_eq!(kernel.tree.counters.cuts[cut].packets, 5);
+        }
+    }
+
+    #[test]
+    fn a_change_has_few_steps_that_take_effect_and_they_are_consecutive(kernel in kernels(), wanted in shapings()) {
+        let change = diff(Some(&wanted), &kernel.tree).unwrap();
+        let (switch, cleanup) = change.switch_and_cleanup();
+        let filters = switch.iter().filter(|step| !matches!(step, Step::ChangeLeaf { .. })).count();
+        prop_assert!(filters <= 32, "{} writes of filters take effect", filters);
+        prop_assert!(!change.preparation().iter().chain(cleanup).any(Step::takes_effect));
     }
 
     #[test]
@@ -195,6 +217,20 @@ fn foreign(what: &str, within: Option<Within>) -> ForeignObject {
     ForeignObject { what: what.to_owned(), remove: "tc qdisc del".to_owned(), within }
 }
 
+#[test]
+fn a_cut_keeps_its_counter_when_its_chain_is_built_again() {
+    let cut = |last: u8| {
+        let address = [10, 0, 0, last].into();
+        Cut { direction: Direction::Ingress, address, traffic: Traffic::All, answer: Answer::Silence }
+    };
+    let mut kernel = untouched();
+    apply(&mut kernel, Some(&Shaping { cuts: [cut(1)].into(), ..Shaping::default() }));
+    kernel.tree.counters.cuts.get_mut(&cut(1)).unwrap().packets = 5;
+    let change = apply(&mut kernel, Some(&Shaping { cuts: (1..=100).map(cut).collect(), ..Shaping::default() }));
+    assert_eq!(change.switch_and_cleanup().0.len(), 1, "one flip");
+    assert_eq!(kernel.tree.counters.cuts[&cut(1)].packets, 5);
+}
+
 /// Shapes an interface, adds a foreign object and clears the interface. Returns the tree and the messages about what
 /// remains.
 fn cleared_beside(object: ForeignObject) -> (Tree, Vec<String>) {
@@ -209,20 +245,20 @@ fn cleared_beside(object: ForeignObject) -> (Tree, Vec<String>) {
     execute(&mut kernel, &interface, &change.steps).unwrap();
     assert_eq!(diff(None, &kernel.tree), Ok(Change::default()), "a second clear changes nothing");
     let tree = kernel.tree;
-    assert!(tree.cuts.is_empty() && tree.active.is_none() && tree.egress_passes.is_empty());
+    assert!(tree.egress.active.is_none() && tree.ingress.active.is_none() && tree.egress.passes.is_empty());
     (tree.clone(), tree.remaining(&"db0".parse().unwrap()))
 }
 
 #[test]
 fn clear_beside_a_foreign_object_keeps_only_the_parents_of_this_object() {
-    let (tree, left) = cleared_beside(foreign("filter pref 7", Some(Within::Hook)));
-    assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress_passes.is_empty());
+    let (tree, left) = cleared_beside(foreign("filter pref 7", Some(Within::Hook { chain: None })));
+    assert!(!tree.taken && tree.hook && tree.classes.is_empty() && tree.ingress.passes.is_empty());
     assert!(
         left[0].contains("filter pref 7 of other programs; to remove both: tc qdisc del dev db0 clsact"),
         "{left:?}"
     );
     let (tree, left) = cleared_beside(foreign("filter pref 7", Some(Within::Root { class: None, chain: None })));
-    assert!(tree.taken && !tree.hook && tree.chains.is_empty());
+    assert!(tree.taken && !tree.hook && tree.egress.chains.is_empty());
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS]);
     assert!(
         left[0].contains("filter pref 7 of other programs; remove that (tc qdisc del), then run netemctl clear"),
@@ -232,7 +268,7 @@ fn clear_beside_a_foreign_object_keeps_only_the_parents_of_this_object() {
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
     // Filters of a chain are removed together. So the chain stays, and so does the class that our filter points to.
     let (tree, _) = cleared_beside(foreign("filter chain 10", Some(Within::Root { class: None, chain: Some(10) })));
-    assert_eq!(tree.chains.keys().copied().collect::<Vec<_>>(), [10]);
+    assert_eq!(tree.egress.chains.keys().copied().collect::<Vec<_>>(), [10]);
     assert_eq!(tree.classes.keys().copied().collect::<Vec<_>>(), [DEFAULT_CLASS, 2]);
     let (tree, left) = cleared_beside(foreign("qdisc fq 8001: parent root", None));
     assert_eq!((tree.taken, tree.hook, left.len()), (false, false, 0));
@@ -246,7 +282,10 @@ fn a_foreign_object_does_not_stop_a_change_that_only_removes() {
     apply(&mut kernel, Some(&Shaping { cuts: [cut].into(), ..Shaping::default() }));
     let mut tree = kernel.tree;
     tree.foreign.push(foreign("filter pref 7", Some(Within::Root { class: None, chain: None })));
-    let uncut = vec![Step::Uncut { cut, handle: tree.cuts[&cut] }];
+    let filters = tree.ingress.in_use().filters().collect();
+    let direction = Direction::Ingress;
+    let uncut =
+        vec![Step::Flip { direction, from: Some(10), to: None }, Step::DropChain { direction, chain: 10, filters }];
     let whole = Shaping::default();
     assert!(matches!(diff(Some(&whole), &tree), Err(Blocked::Foreign(_))));
     assert_eq!(diff_beside_foreign(Some(&whole), &tree).unwrap().steps, uncut);
@@ -300,9 +339,9 @@ fn removed(change: &Change) -> BTreeSet<ClassMinor> {
 fn partial(step: &Step) -> Option<Step> {
     match step.clone() {
         Step::AddClass { class, profile: Some(_) } => Some(Step::AddClass { class, profile: None }),
-        Step::BuildChain { chain, mut routes } => {
-            routes.truncate(routes.len() / 2);
-            Some(Step::BuildChain { chain, routes })
+        Step::BuildChain { direction, chain, mut filters } => {
+            filters.truncate(filters.len() / 2);
+            Some(Step::BuildChain { direction, chain, filters })
         }
         Step::AddPass { direction, mut types } => {
             types.truncate(2);

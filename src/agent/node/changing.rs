@@ -171,7 +171,14 @@ impl<K: Kernel> Node<K> {
         let staged = self.enforcer.stage(interface, in_force, foreign)?;
         let held = Held { document, timeline, left_out };
         if let Err(error) = self.write_journal_before(&held, &request.ticket) {
+            self.discard(staged);
+            return Err(error);
+        }
+        if let Err(error) = self.enforcer.write_preparation(&staged) {
+            let is_broken = error.code == ErrorCode::Broken;
             self.enforcer.discard(&staged);
+            self.unreconciled = is_broken.then_some(staged.wanted).or(self.unreconciled.take());
+            self.update_journal(now);
             return Err(error);
         }
         self.step(Event::Staged(held, Ready { at: now.after(wait).uptime, absent, staged, told_late }), now)?;
@@ -197,7 +204,7 @@ impl<K: Kernel> Node<K> {
         self.precomputed = None;
         let late = clock().uptime.saturating_sub(at);
         if late > LATEST {
-            self.enforcer.discard(&staged);
+            self.discard(staged);
             self.update_journal(clock());
             let message = format!("the agent was busy until {:.1} s after the commit time", late.as_secs_f64());
             return Err(ErrorCode::Failed.error(message));
@@ -230,6 +237,13 @@ impl<K: Kernel> Node<K> {
         self.journal_error = None;
         info!(node = %self.name(), writes = written.writes, "{} is in force.", committed.stamp);
         Ok(committed)
+    }
+
+    /// Discards a computed change.
+    pub(super) fn discard(&mut self, staged: Staged) {
+        if !self.enforcer.discard(&staged) {
+            self.unreconciled = Some(staged.wanted);
+        }
     }
 
     /// The partitions that a change ends, each with the number of packets it has cut. Leaves out partitions that have

@@ -10,8 +10,8 @@ use crate::{
         Config, Now,
         dry_run::{self, DryRun, Sandbox},
     },
-    kernel::{Interface, Kernel, execute, execute_with},
-    plan::{Blocked, Change, Counters, Shaping, Tree, Wanted, diff, diff_beside_foreign},
+    kernel::{Interface, Kernel, KernelError, execute, execute_with},
+    plan::{Blocked, Change, Counters, Shaping, Step, Tree, Wanted, diff, diff_beside_foreign},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -26,6 +26,18 @@ pub(super) struct Enforcer<K> {
     can_refuse: bool,
     /// True if unused classes remain.
     drains: bool,
+    /// The preparation that is in the kernel; `None`: there is none.
+    built: Option<Built>,
+    /// The number of computed changes so far.
+    staged: u64,
+}
+
+/// The preparation of a computed change, written to the kernel. No packet uses these objects yet.
+struct Built {
+    /// The number of the change.
+    number: u64,
+    interface: Interface,
+    steps: Vec<Step>,
 }
 
 /// The treatment of objects on the interface that other programs have installed.
@@ -46,6 +58,7 @@ impl Foreign {
 /// A computed change.
 #[derive(Debug)]
 pub(super) struct Staged {
+    number: u64,
     /// The document in force after the change.
     pub(super) wanted: Wanted,
     pub(super) interface: Interface,
@@ -74,8 +87,16 @@ pub(super) struct Written {
 
 impl<K: Kernel> Enforcer<K> {
     pub(super) fn new(config: Config, kernel: K, sandbox: impl Sandbox + 'static) -> Self {
-        let kernel = Watched::new(kernel);
-        Self { config, kernel, sandbox: Box::new(sandbox), can_shape: false, can_refuse: false, drains: false }
+        Self {
+            config,
+            kernel: Watched::new(kernel),
+            sandbox: Box::new(sandbox),
+            can_shape: false,
+            can_refuse: false,
+            drains: false,
+            built: None,
+            staged: 0,
+        }
     }
 
     /// True if [`sweep`](Self::sweep) has work to do.
@@ -91,7 +112,7 @@ impl<K: Kernel> Enforcer<K> {
         in_force: &Wanted,
         wanted: &Wanted,
     ) -> Result<(Change, Vec<String>), ApiError> {
-        let tree = self.kernel.tree(interface, Detail::Structure)?;
+        let tree = self.observe(interface, Detail::Structure)?;
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
         // The removal of all shaping adds no object, so the kernel's support for shaping need not be tried.
@@ -117,6 +138,17 @@ impl<K: Kernel> Enforcer<K> {
         Ok((change, left))
     }
 
+    /// The state of an interface, without the preparation of a computed change.
+    pub(super) fn observe(&mut self, interface: &Interface, detail: Detail) -> Result<Arc<Tree>, KernelError> {
+        let tree = self.kernel.tree(interface, detail)?;
+        Ok(match &self.built {
+            Some(built) if built.interface.index == interface.index => {
+                Arc::new(Arc::unwrap_or_clone(tree).before(&built.steps))
+            }
+            _ => tree,
+        })
+    }
+
     /// The steps from the kernel's state to `wanted`.
     pub(super) fn change(
         &mut self,
@@ -124,15 +156,17 @@ impl<K: Kernel> Enforcer<K> {
         wanted: &Wanted,
         foreign: Foreign,
     ) -> Result<Change, ApiError> {
-        let tree = self.kernel.tree(interface, Detail::Structure)?;
+        let tree = self.observe(interface, Detail::Structure)?;
         steps_to(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
     }
 
-    /// Computes the change to `wanted`, and prepares answers to rejected packets. Writes no filter, class or qdisc.
+    /// Computes the change to `wanted`, and prepares answers to rejected packets. Writes no filter, class or qdisc, and
+    /// removes the preparation of an earlier change.
     pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
         }
+        self.remove_preparation();
         let shaping = wanted.shaping(&self.config.node, interface.rate);
         let mut before = self.kernel.tree(&interface, Detail::Structure)?;
         // The answer of a commit has the counters of the cuts that the change ends.
@@ -149,51 +183,90 @@ impl<K: Kernel> Enforcer<K> {
             // `write` repeats the call.
             drop(self.kernel.set_refusals(&interface, true));
         }
-        Ok(Staged { wanted, interface, before, change, foreign, rejects })
+        self.staged += 1;
+        Ok(Staged { number: self.staged, wanted, interface, before, change, foreign, rejects })
+    }
+
+    /// Writes the preparation of a computed change. Only the switch and the cleanup remain for [`write`](Self::write).
+    pub(super) fn write_preparation(&mut self, staged: &Staged) -> Result<(), ApiError> {
+        self.remove_preparation();
+        let steps = staged.change.preparation();
+        execute(&mut self.kernel, &staged.interface, steps)?;
+        let Staged { number, interface, .. } = staged;
+        self.built = Some(Built { number: *number, interface: interface.clone(), steps: steps.to_vec() });
+        Ok(())
+    }
+
+    /// Removes the preparation of a computed change, if any. Returns the errors.
+    pub(super) fn remove_preparation(&mut self) -> Vec<KernelError> {
+        let Some(Built { interface, steps, .. }) = self.built.take() else { return Vec::new() };
+        steps.iter().rev().filter_map(|step| self.kernel.rollback(&interface, step).err()).collect()
+    }
+
+    fn is_prepared(&self, staged: &Staged) -> bool {
+        self.built.as_ref().is_some_and(|built| built.number == staged.number)
     }
 
     /// Reads the counters again, if possible.
     pub(super) fn count_again(&mut self, staged: &mut Staged) {
-        if let Ok(tree) = self.kernel.tree(&staged.interface, Detail::Counters) {
+        if let Ok(tree) = self.observe(&staged.interface, Detail::Counters) {
             Arc::make_mut(&mut staged.before).counters = tree.counters.clone();
         }
     }
 
-    /// Discards a computed change: stops the answers to rejected packets, unless the state before the change rejects
+    /// Discards a computed change: removes its preparation, and stops the answers to rejected packets, unless the state before the change rejects
     /// packets too. Distribution tables stay.
-    pub(super) fn discard(&mut self, staged: &Staged) {
+    ///
+    /// False if a part of the preparation is still in the kernel.
+    pub(super) fn discard(&mut self, staged: &Staged) -> bool {
+        let errors = if self.is_prepared(staged) { self.remove_preparation() } else { Vec::new() };
+        for error in &errors {
+            warn!(%error, "A part of a cancelled change is still on the interface, without effect.");
+        }
         let rejects = staged.before.shaping().is_some_and(|shaping| shaping.has_refusals());
         if let Err(error) = self.kernel.set_refusals(&staged.interface, rejects) {
             warn!(%error, "Rejected packets may get no answer.");
         }
+        errors.is_empty()
     }
 
-    /// Writes a computed change, and reads the result back after `pause`. Rolls back on any failure.
+    /// Writes a computed change, and reads the result back. Rolls back on any failure.
     ///
-    /// Other nodes on this machine write at the same time. Without the pause, the reading would delay their writes.
+    /// Pauses after the steps that take effect. Other nodes on this machine write at the same time. Without the pause,
+    /// the cleanup and the reading would delay their writes.
     pub(super) fn write(
         &mut self,
         staged: &Staged,
         clock: &dyn Fn() -> Now,
         pause: Duration,
     ) -> Result<Written, ApiError> {
-        let Staged { wanted, interface, before, change, foreign, rejects } = staged;
+        let Staged { wanted, interface, before, change, foreign, rejects, .. } = staged;
         let mut onset: Option<Onset> = None;
-        let written = execute_with(&mut self.kernel, interface, &change.steps, |step| {
+        if !self.is_prepared(staged) {
+            self.write_preparation(staged)?;
+        }
+        let steps = &change.steps[change.preparation().len()..];
+        let mut left = steps.iter().filter(|step| step.takes_effect()).count();
+        let written = execute_with(&mut self.kernel, interface, steps, |step| {
             if step.takes_effect() {
                 let last = clock().wall;
                 onset = Some(Onset { first: onset.map_or(last, |onset| onset.first), last });
+                left -= 1;
+                if left == 0 {
+                    thread::sleep(pause);
+                }
             }
         });
-        // After an error, `execute_with` has rolled back the steps.
-        written?;
-        if onset.is_some() {
-            thread::sleep(pause);
+        if let Err(mut failure) = written {
+            // `execute_with` has rolled back its own steps.
+            failure.rollback.extend(self.remove_preparation());
+            return Err(failure.into());
         }
         // After a write, everything is read back.
         if !change.steps.is_empty() {
             self.kernel.forget();
         }
+        self.built = None;
         let why = match self.change(interface, wanted, *foreign) {
             Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *rejects) {
                 Ok(()) => {
@@ -225,6 +298,7 @@ impl<K: Kernel> Enforcer<K> {
 
     /// Removes unused classes that no longer hold packets. Removes nothing while the interface differs from `in_force`.
     pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
+        self.remove_preparation();
         let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force, Foreign::Keep)?;
         if change.is_settled() {

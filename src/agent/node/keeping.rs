@@ -97,7 +97,7 @@ impl<K: Kernel> Node<K> {
             _ => return Ok(()),
         };
         if let Some(ready) = discarded {
-            self.enforcer.discard(&ready.staged);
+            self.discard(ready.staged);
             self.update_journal(now);
         }
         if rolls_back { self.roll_back(now) } else { Ok(()) }

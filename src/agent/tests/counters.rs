@@ -1,19 +1,10 @@
 //! Tests of the packet counters that the agent reports.
 
-use super::{address, commit, confirm, n1, now, parted, prepare, put, uniform};
+use super::{address, commit, confirm, count_cuts, n1, now, parted, prepare, put, uniform};
 use crate::{
-    agent::Node,
-    fake_kernel::FakeKernel,
     plan::{LeafCount, Tally, Wanted},
     wire::{PartitionEnded, Routed},
 };
-
-/// Sets the packet counter of each filter of a cut.
-fn count(node: &mut Node<FakeKernel>, packets: u64) {
-    for tally in node.kernel().tree.counters.cuts.values_mut() {
-        tally.packets = packets;
-    }
-}
 
 #[test]
 fn a_change_that_ends_a_partition_returns_the_packets_cut_until_then() {
@@ -26,7 +17,7 @@ fn a_change_that_ends_a_partition_returns_the_packets_cut_until_then() {
     node.prepare(prepare("b", &partition, &healed), now()).unwrap();
     node.make_ready(&commit("b"), now()).unwrap();
     // Both filters cut their first packet after `make_ready` has read the counters.
-    count(&mut node, 1);
+    count_cuts(&mut node, 1);
     let committed = node.commit(&commit("b"), &|| now()).unwrap();
     assert_eq!(committed.ended, [ended(2)], "one packet by each of the two filters");
     node.confirm(&confirm("b"), now()).unwrap();
@@ -43,7 +34,7 @@ fn counters_have_the_packets_cut_by_a_partition_and_sent_by_a_link() {
     let mut node = n1();
     let document = parted(&uniform(&Wanted::default(), "100ms"), "n2", None);
     put(&mut node, "a", &document);
-    count(&mut node, 7);
+    count_cuts(&mut node, 7);
     let class = *node.kernel().tree.classes_in_use().first().unwrap();
     let sent = Tally { packets: 90, bytes: 9_000 };
     node.kernel().tree.counters.leaves.insert(class, LeafCount { sent, dropped: 10 });

@@ -20,7 +20,7 @@ fn shaped(on_drift: OnDrift) -> Node<FakeKernel> {
 
 /// Another program deactivates the agent's chain of filters, and the kernel sends an event.
 fn disturb(node: &mut Node<FakeKernel>) {
-    node.kernel().tree.active = None;
+    node.kernel().tree.egress.active = None;
     node.kernel().events.push(Event::Shaping { index: 2 });
 }
 
@@ -80,7 +80,7 @@ fn a_deleted_root_qdisc_is_repaired_and_a_clear_removes_the_other_objects() {
         let before = node.kernel().tree.shaping();
         let interface = node.kernel().interface.clone();
         node.kernel().perform(&interface, &Step::RemoveRoot).unwrap();
-        assert!(node.kernel().tree.hook && !node.kernel().tree.cuts.is_empty());
+        assert!(node.kernel().tree.hook && node.kernel().tree.cuts().count() > 0);
         node.kernel().events.push(Event::Shaping { index: 2 });
         node.tick(now()).unwrap();
         assert_eq!(node.kernel().tree.shaping() == before, on_drift == OnDrift::Repair);
@@ -213,7 +213,7 @@ fn nothing_is_repaired_while_the_kernel_does_not_answer() {
     let mut node = shaped(OnDrift::Repair);
     let writes = node.kernel().writes;
     node.kernel().observe_fails = true;
-    node.kernel().tree.active = None;
+    node.kernel().tree.egress.active = None;
     node.kernel().events.push(Event::Lost);
     node.tick(now()).unwrap();
     assert!(node.status(now()).is_err());
@@ -225,7 +225,11 @@ fn nothing_is_repaired_while_the_kernel_does_not_answer() {
 }
 
 fn foreign(what: &str) -> ForeignObject {
-    ForeignObject { what: what.to_owned(), remove: format!("tc del {what}"), within: Some(Within::Hook) }
+    ForeignObject {
+        what: what.to_owned(),
+        remove: format!("tc del {what}"),
+        within: Some(Within::Hook { chain: None }),
+    }
 }
 
 #[test]
@@ -240,9 +244,9 @@ fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() 
     put_at(&mut node, "c", &parted_twice, start);
     let object = foreign("filter pref 7");
     node.kernel().tree.foreign.push(object.clone());
-    assert_eq!(node.kernel().tree.cuts.len(), 4);
+    assert_eq!(node.kernel().tree.cuts().count(), 4);
     node.tick(start + 10 * SECOND).unwrap();
-    assert_eq!(node.kernel().tree.cuts.len(), 2, "the first partition is over");
+    assert_eq!(node.kernel().tree.cuts().count(), 2, "the first partition is over");
 
     // A change that adds is refused. The refusal has the command that removes the foreign object.
     let before = wanted_of(&node);
@@ -251,7 +255,7 @@ fn foreign_objects_stop_neither_the_end_of_a_partition_nor_a_heal_nor_a_clear() 
     assert!(refused.message.contains("filter pref 7; remove them on the node: tc del filter pref 7"), "{refused}");
     let healed = Wanted { partitions: Vec::new(), generation: before.generation + 1, ..before };
     put_at(&mut node, "e", &healed, start + 11 * SECOND);
-    assert_eq!(node.kernel().tree.cuts.len(), 0);
+    assert_eq!(node.kernel().tree.cuts().count(), 0);
 
     let cleared = Wanted { topology: None, generation: healed.generation + 1, ..healed.clone() };
     let prepared = node.prepare(prepare("f", &healed, &cleared), start + 12 * SECOND).unwrap();

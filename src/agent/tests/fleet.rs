@@ -143,8 +143,8 @@ impl Site {
         self.fleet.edit(&terms, &CancellationToken::new(), self.edit()).await
     }
 
-    fn writes(&self) -> Vec<usize> {
-        self.kernels.values().map(|kernel| kernel.fake(|fake| fake.writes)).collect()
+    fn trees(&self) -> Vec<Tree> {
+        self.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect()
     }
 
     /// An edit that adds a partition around n2 to the document in force.
@@ -198,7 +198,7 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     let site = Site::up().await;
     let transaction = site.fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let ticket = transaction.ticket.clone();
-    let writes = site.writes();
+    let trees = site.trees();
     let at = Now::read().wall.after(3 * SECOND);
     let asked = Instant::now();
     let commits = site.fleet.call(CALL_TIMEOUT, |_| Commit {
@@ -220,7 +220,7 @@ async fn nodes_that_wait_for_the_commit_time_answer_and_can_cancel() {
     let (commits, ()) = tokio::join!(commits, others);
     let (committed, failures) = split(commits);
     assert_eq!((committed.len(), failures.len()), (0, 3), "{failures:?}");
-    assert_eq!(site.writes(), writes);
+    assert_eq!(site.trees(), trees);
     drop(site.fleet.edit(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap());
 }
 
@@ -255,7 +255,6 @@ async fn a_plan_neither_waits_for_a_change_nor_keeps_one_out() {
 #[tokio::test]
 async fn an_interruption_before_the_commit_time_changes_no_node() {
     let site = Site::up().await;
-    let before = site.writes();
     let interrupt = CancellationToken::new();
     let transaction = site.fleet.prepare(&Edit::default(), &CancellationToken::new(), site.edit()).await.unwrap();
     let interrupts = async {
@@ -265,9 +264,7 @@ async fn an_interruption_before_the_commit_time_changes_no_node() {
     let (outcome, ()) = tokio::join!(transaction.commit(&interrupt), interrupts);
     assert!(matches!(outcome, Err(TransactionError::Interrupted)), "{outcome:?}");
     tokio::time::sleep(SECOND / 2).await;
-    let trees: Vec<Tree> = site.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect();
-    assert_eq!(trees, vec![Tree::default(); 3]);
-    assert_eq!(site.writes(), before, "the commit time is more than 10 ms ahead");
+    assert_eq!(site.trees(), vec![Tree::default(); 3]);
 }
 
 /// The controller has committed on 0, 1, 2 or 3 nodes, and then sends no further request.

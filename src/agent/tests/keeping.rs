@@ -57,7 +57,8 @@ fn a_change_that_is_not_committed_cannot_be_confirmed() {
     assert_eq!(node.confirm(&confirm("a"), now()).unwrap_err().code, ErrorCode::Conflict);
     node.make_ready(&commit("a"), now()).unwrap();
     assert_eq!(node.confirm(&confirm("a"), now()).unwrap_err().code, ErrorCode::Conflict);
-    assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
+    assert_eq!(node.kernel().tree.shaping(), Some(Shaping::default()), "the first classes and filters are not in use");
+    assert_eq!(node.stamp(), Wanted::default().stamp());
 }
 
 #[test]
@@ -105,7 +106,7 @@ fn an_agent_that_is_busy_past_the_commit_time_refuses_the_commit() {
     node.make_ready(&Commit { at: Some((now() + SECOND).wall), ..commit("a") }, now()).unwrap();
     let error = node.commit(&commit("a"), &|| now() + 13 * SECOND).unwrap_err();
     assert_eq!(error.message, "the agent was busy until 12.0 s after the commit time");
-    assert_eq!((node.kernel().writes, node.stamp()), (0, Wanted::default().stamp()));
+    assert_eq!((node.kernel().tree.clone(), node.stamp()), (Tree::default(), Wanted::default().stamp()));
     // The refused commit does not block another change.
     node.prepare(prepare("b", &Wanted::default(), &wanted), now() + 13 * SECOND).unwrap();
 }

@@ -7,6 +7,7 @@ pub(crate) mod examples;
 mod fleet;
 mod guard;
 mod keeping;
+mod preparation;
 mod protocol;
 mod refusals;
 mod restart;
@@ -23,7 +24,8 @@ use crate::{
     fake_kernel::FakeKernel,
     kernel::DefaultRoute,
     plan::{
-        AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Partition, Shape, Timing, Tree, Wanted,
+        AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Partition, Shape, Shaping, Timing, Tree,
+        Wanted,
     },
     topology::{LinkChange, NodeName, Source, Topology, hostlist},
     wire::{CONFIRM_WITHIN, Commit, Confirm, ErrorCode, OnDrift, Prepare, Rollback, Ticket},
@@ -142,6 +144,13 @@ fn put_at(node: &mut Node<FakeKernel>, ticket: &str, wanted: &Wanted, now: Now) 
     node.confirm(&confirm(ticket), now).unwrap();
 }
 
+/// Sets the packet counter of each cut.
+fn count_cuts(node: &mut Node<FakeKernel>, packets: u64) {
+    for tally in node.kernel().tree.counters.cuts.values_mut() {
+        tally.packets = packets;
+    }
+}
+
 /// The document that the node has.
 fn wanted_of(node: &Node<FakeKernel>) -> Wanted {
     node.document(now()).wanted
@@ -236,7 +245,7 @@ fn applying_the_document_in_force_writes_nothing() {
 fn a_change_by_another_program_is_drift() {
     let mut node = n1();
     put(&mut node, "a", &uniform(&Wanted::default(), "100ms"));
-    node.kernel().tree.active = None;
+    node.kernel().tree.egress.active = None;
     assert!(!node.status(now()).unwrap().drift.is_empty());
 }
 

@@ -21,7 +21,7 @@ fn partition(node: &mut Node<FakeKernel>, now: Now) -> PartitionStatus {
 }
 
 fn cuts(node: &mut Node<FakeKernel>) -> usize {
-    node.kernel().tree.cuts.len()
+    node.kernel().tree.cuts().count()
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn a_late_agent_skips_missed_flaps() {
     assert_eq!(node.tick(start + 100 * SECOND).unwrap(), Some((start + 101 * SECOND).uptime));
     assert_eq!(node.kernel().writes, writes, "the partition is in force at 100 s as at 0 s");
     node.tick(start + 101 * SECOND).unwrap();
-    assert_eq!(node.kernel().writes, writes + 2, "one write for each of two filters");
+    assert_eq!(node.kernel().writes, writes + 4, "a flip and the removal of a chain in each direction");
 }
 
 #[test]
@@ -119,10 +119,12 @@ fn the_next_timed_change_is_computed_before_its_time() {
     let start = now();
     let begins = start + 5 * SECOND;
     put_at(&mut node, "a", &parted(&Wanted::default(), "n2", Some(lasting(begins.wall, SECOND))), start);
-    let (writes, tree) = (node.kernel().writes, node.kernel().tree.clone());
+    let tree = node.kernel().tree.clone();
+    assert!(tree.taken && tree.cuts().count() == 0, "the root qdisc is installed in advance");
     node.precompute(begins.uptime).unwrap();
-    assert_eq!(node.kernel().writes, writes);
-    assert!(tree.taken && tree.cuts.is_empty(), "the root qdisc is installed in advance");
+    assert_eq!(node.kernel().tree.shaping(), tree.shaping());
+    assert_eq!(node.kernel().tree.egress.chains.len(), 1, "the chain is built before its time");
+    assert_eq!(node.status(start).unwrap().drift, [""; 0]);
     node.tick(begins).unwrap();
     assert_eq!(cuts(&mut node), 2);
 }
@@ -157,7 +159,7 @@ fn a_commit_waits_for_its_time_and_returns_its_onset() {
     let (mut node, wanted) = prepared();
     let at = now() + SECOND;
     assert_eq!(node.make_ready(&commit_at("a", at.wall), now()).unwrap(), SECOND);
-    assert_eq!(node.kernel().writes, 0);
+    assert_eq!(node.kernel().tree.shaping(), Some(Shaping::default()));
     // While the commit waits, the status has the document that is still in force.
     assert_eq!(node.status(now()).unwrap().stamp, Wanted::default().stamp());
     // The lease expires 15 s later.
@@ -169,9 +171,9 @@ fn a_commit_waits_for_its_time_and_returns_its_onset() {
     };
     let committed = node.commit(&commit_at("a", at.wall), &clock).unwrap();
     assert_eq!(committed.stamp, wanted.stamp());
-    // Three steps take effect: two cuts, and the activation of the delays.
+    // Two steps take effect: the flips at egress and at ingress.
     let after = |milliseconds| at.wall.after(Duration::from_millis(milliseconds));
-    assert_eq!(committed.onset, Some(Onset { first: after(2), last: after(4) }));
+    assert_eq!(committed.onset, Some(Onset { first: after(2), last: after(3) }));
     assert_eq!(committed.told_late, None);
 }
 
@@ -191,7 +193,7 @@ fn a_waiting_commit_can_be_cancelled() {
     node.make_ready(&commit_at("a", at.wall), now()).unwrap();
     node.rollback(&rollback("a"), now()).unwrap();
     assert_eq!(node.commit(&commit_at("a", at.wall), &|| at).unwrap_err().code, ErrorCode::Conflict);
-    assert_eq!(node.kernel().writes, 0);
+    assert_eq!(node.kernel().tree, Tree::default());
     put(&mut node, "b", &uniform(&Wanted::default(), "300ms"));
 }
 
@@ -232,7 +234,7 @@ fn a_waiting_commit_is_computed_again_after_a_timed_change_has_ended() {
     node.make_ready(&commit_at("b", at.wall), asked).unwrap();
     node.tick(start + 10 * SECOND).unwrap();
     node.commit(&commit_at("b", at.wall), &|| at).unwrap();
-    let cut: Vec<IpAddr> = node.kernel().tree.cuts.keys().map(|cut| cut.address).collect();
+    let cut: Vec<IpAddr> = node.kernel().tree.cuts().map(|cut| cut.address).collect();
     assert_eq!(cut, [address(3); 2]);
 }
 

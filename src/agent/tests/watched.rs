@@ -1,7 +1,7 @@
 //! Tests of the known tree: the agent does not read the filters again while nobody changes them.
 
 use super::*;
-use crate::kernel::Event;
+use crate::{kernel::Event, plan::Filters};
 
 /// A node with a delay and a partition in force, whose tree is known.
 fn known() -> (Node<FakeKernel>, Wanted) {
@@ -19,7 +19,8 @@ fn dumps(node: &mut Node<FakeKernel>) -> usize {
 /// Another program removes all filters of chains.
 fn disturb(node: &mut Node<FakeKernel>) {
     let kernel = node.watched_kernel();
-    kernel.tree = Tree { chains: [].into(), active: None, ..kernel.tree.clone() };
+    let egress = Filters { chains: [].into(), active: None, ..kernel.tree.egress.clone() };
+    kernel.tree = Tree { egress, ..kernel.tree.clone() };
 }
 
 #[test]
@@ -111,7 +112,7 @@ fn an_event_that_a_request_has_taken_still_leads_to_a_repair() {
     node.watched_kernel().events.push(Event::Shaping { index: 2 });
     node.prepare(prepare("b", &wanted, &uniform(&wanted, "300ms")), now()).unwrap();
     node.rollback(&rollback("b"), now()).unwrap();
-    assert_eq!(node.watched_kernel().tree.active, None);
+    assert_eq!(node.watched_kernel().tree.egress.active, None);
     node.tick(now()).unwrap();
-    assert!(node.watched_kernel().tree.active.is_some());
+    assert!(node.watched_kernel().tree.egress.active.is_some());
 }

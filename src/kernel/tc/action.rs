@@ -42,8 +42,9 @@ const TC_ACT_EXT_VAL_MASK: u32 = 0x0fff_ffff;
 const SAMPLE: [(u16, u32); 3] =
     [(TCA_SAMPLE_RATE, 1), (TCA_SAMPLE_PSAMPLE_GROUP, SAMPLE_GROUP), (TCA_SAMPLE_TRUNC_SIZE, SAMPLE_LENGTH)];
 
-/// The actions of a filter with this verdict.
-pub(super) fn encode(verdict: Verdict) -> Vec<TcAction> {
+/// The actions of a filter with this verdict. `counter`: the index of an existing last action, whose counter the filter
+/// shares.
+pub(super) fn encode(verdict: Verdict, counter: Option<u32>) -> Vec<TcAction> {
     let code = match verdict {
         Verdict::Pass => TC_ACT_OK,
         Verdict::Drop | Verdict::SampleAndDrop => TC_ACT_SHOT,
@@ -51,9 +52,9 @@ pub(super) fn encode(verdict: Verdict) -> Vec<TcAction> {
     };
     let sample = (verdict == Verdict::SampleAndDrop).then(|| {
         let options = SAMPLE.map(|(kind, value)| (kind, words(&[value])));
-        ("sample", [(TCA_SAMPLE_PARMS, parms(TC_ACT_PIPE))].into_iter().chain(options).collect())
+        ("sample", [(TCA_SAMPLE_PARMS, parms(0, TC_ACT_PIPE))].into_iter().chain(options).collect())
     });
-    let actions = sample.into_iter().chain([("gact", vec![(TCA_GACT_PARMS, parms(code))])]);
+    let actions = sample.into_iter().chain([("gact", vec![(TCA_GACT_PARMS, parms(counter.unwrap_or(0), code))])]);
     // The kernel runs the actions in the order of their numbers.
     (1..).zip(actions).map(|(number, (kind, options))| action(number, kind, options)).collect()
 }
@@ -71,6 +72,11 @@ pub(super) fn decode(actions: &[TcAction]) -> Option<Verdict> {
 pub(super) fn tally(actions: &[TcAction]) -> Tally {
     let stats = actions.last().and_then(|action| first!(action.attributes, TcActionAttribute::Stats(stats) => stats));
     stats::tally(stats.map_or(&[], Vec::as_slice))
+}
+
+/// The index of the last action. `None`: the kernel has not made the action yet.
+pub(super) fn counter(actions: &[TcAction]) -> Option<u32> {
+    u32_at(find(&options(actions.last()?, "gact")?, TCA_GACT_PARMS)?, 0).filter(|index| *index != 0)
 }
 
 fn generic(action: &TcAction) -> Option<Verdict> {
@@ -109,8 +115,10 @@ fn action(number: u16, kind: &str, options: Vec<Attribute>) -> TcAction {
 }
 
 /// `tc_gen` of `include/uapi/linux/pkt_cls.h`: index, capab, action, refcnt, bindcnt.
-fn parms(code: u32) -> Vec<u8> {
-    words(&[0, 0, code, 0, 0])
+///
+/// With the index 0, the kernel makes a new action.
+fn parms(index: u32, code: u32) -> Vec<u8> {
+    words(&[index, 0, code, 0, 0])
 }
 
 /// The action code of a `tc_gen`.

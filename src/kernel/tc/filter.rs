@@ -6,7 +6,7 @@ use etherparse::{EtherType, IpNumber};
 use rtnetlink::packet_core::Nla as _;
 use rtnetlink::packet_route::{
     RouteNetlinkMessage,
-    tc::{TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcHeader, TcMessage, TcOption},
+    tc::{TcAction, TcAttribute, TcFilterFlowerOption as Key, TcHandle, TcHeader, TcMessage, TcOption},
 };
 
 pub(in crate::kernel) use super::action::Verdict;
@@ -14,7 +14,8 @@ use super::{CLSACT_EGRESS, INGRESS, ROOT_HANDLE, Request, action, class_id, filt
 use crate::{
     kernel::bytes::{first, u32_at, value},
     plan::{
-        Answer, ClassMinor, Cut, DEFAULT_CLASS, Direction, Port, Protocol, Route, Tally, Traffic,
+        Answer, ChainFilter, ClassMinor, Cut, CutFilter, DEFAULT_CLASS, Direction, Port, Protocol, Route, Tally,
+        Traffic,
         tc_numbers::{GATE_HANDLE, GATE_PRIORITY, PASS_PRIORITY, cut_priority, route_priority},
     },
 };
@@ -37,24 +38,19 @@ pub(in crate::kernel) enum Filter {
         /// The `ICMPv6` type, which is also the handle of the filter.
         icmp_type: u8,
     },
-    /// Drops packets.
-    Cut {
-        /// The packets.
-        cut: Cut,
-        /// The filter's handle.
-        handle: u32,
-    },
     /// Sends all packets to a chain.
     Gate {
+        /// The hook.
+        direction: Direction,
         /// The chain.
         chain: u32,
     },
-    /// Sends the packets for an address to a class.
-    Route {
-        /// The chain of the filter.
+    /// A filter of a chain.
+    InChain {
+        /// The chain.
         chain: u32,
-        /// The address, the class and the filter's handle.
-        route: Route,
+        /// The packets and their treatment.
+        filter: ChainFilter,
     },
 }
 
@@ -65,34 +61,42 @@ impl Filter {
         if matches!(self, Self::Gate { .. }) { Request::replace(message) } else { Request::add(message) }
     }
 
+    /// `tc filter replace …`
+    pub(in crate::kernel) fn replace(self, index: u32) -> Request {
+        Request::replace(RouteNetlinkMessage::NewTrafficFilter(self.message(index)))
+    }
+
     /// `tc filter del dev D parent P protocol … pref … handle … flower`
     pub(in crate::kernel) fn delete(self, index: u32) -> Request {
         let mut message = self.message(index);
-        message.attributes = vec![TcAttribute::Kind("flower".to_owned())];
+        message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Options(_)));
         Request::existing(RouteNetlinkMessage::DelTrafficFilter(message))
     }
 
     fn message(self, index: u32) -> TcMessage {
         let ether_type = |address: IpAddr| if address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
-        let (direction, handle, priority, protocol) = match self {
-            Self::Pass { direction, icmp_type } => (direction, icmp_type.into(), PASS_PRIORITY, EtherType::IPV6),
-            Self::Cut { cut: Cut { direction, address, answer, .. }, handle } => {
-                (direction, handle, cut_priority(address, answer), ether_type(address))
-            }
-            Self::Gate { .. } => (Direction::Egress, GATE_HANDLE, GATE_PRIORITY, ALL),
-            Self::Route { route: Route { address, handle, .. }, .. } => {
-                (Direction::Egress, handle, route_priority(address), ether_type(address))
+        let (handle, priority, protocol) = match self {
+            Self::Pass { icmp_type, .. } => (icmp_type.into(), PASS_PRIORITY, EtherType::IPV6),
+            Self::Gate { .. } => (GATE_HANDLE, GATE_PRIORITY, ALL),
+            Self::InChain {
+                filter: ChainFilter::Cut(CutFilter { cut: Cut { address, answer, .. }, handle, .. }),
+                ..
+            } => (handle, cut_priority(address, answer), ether_type(address)),
+            Self::InChain { filter: ChainFilter::Route(Route { address, handle, .. }), .. } => {
+                (handle, route_priority(address), ether_type(address))
             }
         };
-        let mut message = message(index, TcHandle::from(handle), parent(direction));
+        let mut message = message(index, TcHandle::from(handle), parent(self.direction()));
         message.header.info = filter_info(priority, protocol.0);
-        if let Self::Route { chain, .. } = self {
+        if let Self::InChain { chain, .. } = self {
             message.attributes.push(TcAttribute::Chain(chain));
         }
         message.attributes.push(TcAttribute::Kind("flower".to_owned()));
         let mut keys = self.keys();
         keys.push(Key::Flags(SKIP_HW));
-        if let Self::Cut { cut: Cut { traffic: Traffic::FragmentsOf { .. }, .. }, .. } = self {
+        if let Self::InChain { filter: ChainFilter::Cut(CutFilter { cut, .. }), .. } = self
+            && let Traffic::FragmentsOf { .. } = cut.traffic
+        {
             let flags = TCA_FLOWER_KEY_FLAGS_IS_FRAGMENT;
             keys.extend([Key::KeyFlags(flags), Key::KeyFlagsMask(flags)]);
         }
@@ -103,6 +107,13 @@ impl Filter {
         message
     }
 
+    fn direction(self) -> Direction {
+        match self {
+            Self::Pass { direction, .. } | Self::Gate { direction, .. } => direction,
+            Self::InChain { filter, .. } => filter.direction(),
+        }
+    }
+
     fn keys(self) -> Vec<Key> {
         match self {
             Self::Pass { direction, icmp_type } => vec![
@@ -111,20 +122,21 @@ impl Filter {
                 Key::Icmpv6TypeMask(u8::MAX),
                 match direction {
                     Direction::Egress => class_key(DEFAULT_CLASS),
-                    Direction::Ingress => Key::Actions(action::encode(Verdict::Pass)),
+                    Direction::Ingress => Key::Actions(action::encode(Verdict::Pass, None)),
                 },
             ],
-            Self::Cut { cut, .. } => {
+            Self::Gate { chain, .. } => vec![Key::Actions(action::encode(Verdict::GotoChain(chain), None))],
+            Self::InChain { filter: ChainFilter::Cut(CutFilter { cut, counter, .. }), .. } => {
                 let mut keys = address_keys(cut.direction, cut.address);
                 keys.extend(port_keys(cut.traffic));
-                keys.push(Key::Actions(action::encode(match cut.answer {
+                let verdict = match cut.answer {
                     Answer::Silence => Verdict::Drop,
                     Answer::Refusal => Verdict::SampleAndDrop,
-                })));
+                };
+                keys.push(Key::Actions(action::encode(verdict, counter)));
                 keys
             }
-            Self::Gate { chain } => vec![Key::Actions(action::encode(Verdict::GotoChain(chain)))],
-            Self::Route { route: Route { address, class, .. }, .. } => {
+            Self::InChain { filter: ChainFilter::Route(Route { address, class, .. }), .. } => {
                 let mut keys = address_keys(Direction::Egress, address);
                 keys.push(class_key(class));
                 keys
@@ -146,17 +158,20 @@ impl Filter {
         };
         let content = Content::of(message)?;
         let handle = u32::from(message.header.handle);
+        let chain = content.chain;
         let filter = match (content.icmp_type(), content.address(), content.class, content.verdict) {
             (Some(icmp_type), None, _, _) => Self::Pass { direction, icmp_type },
-            (None, Some(address), None, Some(verdict @ (Verdict::Drop | Verdict::SampleAndDrop))) => {
-                let answer = if verdict == Verdict::Drop { Answer::Silence } else { Answer::Refusal };
-                Self::Cut { cut: Cut { direction, address, traffic: content.traffic(), answer }, handle }
-            }
-            (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { chain },
-            // Chain 0 has no routes.
-            (None, Some(address), Some(class), None) if content.chain != 0 => {
+            (None, None, None, Some(Verdict::GotoChain(chain))) => Self::Gate { direction, chain },
+            // Chain 0 has neither routes nor cuts.
+            (None, Some(address), Some(class), None) if chain != 0 && direction == Direction::Egress => {
                 let class = TcHandle::from(class).minor;
-                Self::Route { chain: content.chain, route: Route { address, class, handle } }
+                Self::InChain { chain, filter: ChainFilter::Route(Route { address, class, handle }) }
+            }
+            (None, Some(address), None, Some(verdict @ (Verdict::Drop | Verdict::SampleAndDrop))) if chain != 0 => {
+                let answer = if verdict == Verdict::Drop { Answer::Silence } else { Answer::Refusal };
+                let cut = Cut { direction, address, traffic: content.traffic(), answer };
+                let filter = ChainFilter::Cut(CutFilter { cut, handle, counter: counter(message) });
+                Self::InChain { chain, filter }
             }
             _ => return None,
         };
@@ -168,14 +183,23 @@ impl Filter {
 
 /// The counters of a filter's actions.
 pub(in crate::kernel) fn tally(message: &TcMessage) -> Tally {
-    let options = first!(message.attributes, TcAttribute::Options(options) => options);
-    let actions = options.and_then(|options| first!(options, TcOption::Flower(Key::Actions(actions)) => actions));
-    action::tally(actions.map_or(&[], Vec::as_slice))
+    action::tally(actions(message))
 }
 
-/// `tc filter del dev D parent 4e7e: chain N`
-pub(in crate::kernel) fn delete_chain(index: u32, chain: u32) -> Request {
-    let mut message = message(index, TcHandle::UNSPEC, ROOT_HANDLE);
+/// The index of the action that counts the packets of a cut.
+fn counter(message: &TcMessage) -> Option<u32> {
+    action::counter(actions(message))
+}
+
+fn actions(message: &TcMessage) -> &[TcAction] {
+    let options = first!(message.attributes, TcAttribute::Options(options) => options);
+    let actions = options.and_then(|options| first!(options, TcOption::Flower(Key::Actions(actions)) => actions));
+    actions.map_or(&[], Vec::as_slice)
+}
+
+/// `tc filter del dev D parent P chain N`
+pub(in crate::kernel) fn delete_chain(index: u32, direction: Direction, chain: u32) -> Request {
+    let mut message = message(index, TcHandle::UNSPEC, parent(direction));
     message.attributes.push(TcAttribute::Chain(chain));
     Request::existing(RouteNetlinkMessage::DelTrafficFilter(message))
 }

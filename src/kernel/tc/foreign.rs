@@ -67,8 +67,11 @@ pub(in crate::kernel) fn filter(message: &TcMessage, interface: &IfName) -> Fore
     if is_own_priority(pref) {
         remove += &format!(" handle {} {}", handle(message), kind(message));
     }
-    let within =
-        if header.parent == ROOT_HANDLE { Within::Root { class: class_of(message), chain } } else { Within::Hook };
+    let within = match header.parent {
+        ROOT_HANDLE => Within::Root { class: class_of(message), chain },
+        INGRESS => Within::Hook { chain },
+        _ => Within::Hook { chain: None },
+    };
     ForeignObject { what: filter::describe(message), remove, within: Some(within) }
 }
 

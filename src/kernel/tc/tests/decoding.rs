@@ -22,8 +22,8 @@ use super::super::{
 };
 use crate::{
     plan::{
-        Answer, ClassMinor, Cut, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol, Route, Traffic,
-        distribution_table,
+        Answer, ChainFilter, ClassMinor, Cut, CutFilter, Direction, LeafMark, MARK, ND_TYPES, Port, Profile, Protocol,
+        Route, Traffic, distribution_table,
     },
     strategies::{distributions, profiles, tables},
     topology::{Delay, Distribution, Jitter, LossModel, Probability},
@@ -90,7 +90,7 @@ proptest! {
         cut in cuts(),
         (bits, handle) in (prop_oneof![Just(u16::MAX), any::<u16>()], 1..u32::MAX),
     ) {
-        let filter = Filter::Cut { cut, handle };
+        let filter = cut_filter(1, cut, handle);
         let port = match cut.traffic {
             Traffic::All | Traffic::FragmentsOf { .. } => None,
             Traffic::ToPort { port: Port { protocol: Protocol::Tcp, .. } } => Some(Key::TcpDstMask(bits)),
@@ -114,14 +114,17 @@ proptest! {
     fn a_filter_with_the_verdict_of_another_kind_is_foreign(filter in filters(), verdict in verdicts()) {
         let expected = match (filter, verdict) {
             (Filter::Pass { direction: Direction::Ingress, .. }, Verdict::Pass)
-            | (Filter::Cut { cut: Cut { answer: Answer::Silence, .. }, .. }, Verdict::Drop)
-            | (Filter::Cut { cut: Cut { answer: Answer::Refusal, .. }, .. }, Verdict::SampleAndDrop) => Some(filter),
-            (Filter::Gate { .. }, Verdict::GotoChain(chain)) => Some(Filter::Gate { chain }),
+                => Some(filter),
+            (Filter::InChain { filter: ChainFilter::Cut(cut), .. }, verdict) => match (cut.cut.answer, verdict) {
+                (Answer::Silence, Verdict::Drop) | (Answer::Refusal, Verdict::SampleAndDrop) => Some(filter),
+                _ => None,
+            },
+            (Filter::Gate { direction, .. }, Verdict::GotoChain(chain)) => Some(Filter::Gate { direction, chain }),
             _ => None,
         };
         prop_assert_eq!(decoded_with_keys(filter, |keys| {
             keys.retain(|key| !matches!(key, Key::Actions(_)));
-            keys.push(Key::Actions(action::encode(verdict)));
+            keys.push(Key::Actions(action::encode(verdict, None)));
         }), expected);
     }
 
@@ -152,12 +155,18 @@ proptest! {
         let mut own = TcHandle::UNSPEC;
         let decoded =
             decoded_with_message(filter, |message| own = std::mem::replace(&mut message.header.parent, parent));
-        prop_assert_eq!(decoded, (own == parent).then_some(filter));
+        let expected = match (filter, parent) {
+            // A gate is the same at both hooks.
+            (Filter::Gate { chain, .. }, ROOT_HANDLE) => Some(Filter::Gate { direction: Direction::Egress, chain }),
+            (Filter::Gate { chain, .. }, INGRESS) => Some(Filter::Gate { direction: Direction::Ingress, chain }),
+            _ => (own == parent).then_some(filter),
+        };
+        prop_assert_eq!(decoded, expected);
     }
 
     #[test]
     fn a_filter_in_an_unexpected_chain_is_foreign(filter in filters(), chain in 1..u32::MAX) {
-        let chain = if matches!(filter, Filter::Route { .. }) { 0 } else { chain };
+        let chain = if matches!(filter, Filter::InChain { .. }) { 0 } else { chain };
         prop_assert_eq!(decoded_with_message(filter, |message| {
             message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Chain(_)));
             message.attributes.push(TcAttribute::Chain(chain));
@@ -168,8 +177,13 @@ proptest! {
     fn only_cuts_and_routes_have_arbitrary_handles(filter in filters(), handle in 0x1_0000..u32::MAX) {
         let expected = match filter {
             Filter::Pass { .. } | Filter::Gate { .. } => None,
-            Filter::Cut { cut, .. } => Some(Filter::Cut { cut, handle }),
-            Filter::Route { chain, route } => Some(Filter::Route { chain, route: Route { handle, ..route } }),
+            Filter::InChain { chain, filter } => {
+                let filter = match filter {
+                    ChainFilter::Route(route) => ChainFilter::Route(Route { handle, ..route }),
+                    ChainFilter::Cut(cut) => ChainFilter::Cut(CutFilter { handle, ..cut }),
+                };
+                Some(Filter::InChain { chain, filter })
+            }
         };
         prop_assert_eq!(decoded_with_message(filter, |message| message.header.handle = handle.into()), expected);
     }
@@ -379,13 +393,17 @@ fn filters() -> impl Strategy<Value = Filter> {
     prop_oneof![
         (directions(), prop::sample::select(ND_TYPES.to_vec()))
             .prop_map(|(direction, icmp_type)| Filter::Pass { direction, icmp_type }),
-        (cuts(), handle.clone()).prop_map(|(cut, handle)| Filter::Cut { cut, handle }),
-        chain.clone().prop_map(|chain| Filter::Gate { chain }),
-        (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::Route {
+        (directions(), chain.clone()).prop_map(|(direction, chain)| Filter::Gate { direction, chain }),
+        (chain.clone(), cuts(), handle.clone()).prop_map(|(chain, cut, handle)| cut_filter(chain, cut, handle)),
+        (chain, any::<IpAddr>(), class, handle).prop_map(|(chain, address, class, handle)| Filter::InChain {
             chain,
-            route: Route { address, class, handle }
+            filter: ChainFilter::Route(Route { address, class, handle })
         }),
     ]
+}
+
+fn cut_filter(chain: u32, cut: Cut, handle: u32) -> Filter {
+    Filter::InChain { chain, filter: ChainFilter::Cut(CutFilter { cut, handle, counter: None }) }
 }
 
 fn marks() -> impl Strategy<Value = LeafMark> {
@@ -426,7 +444,7 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
     let drop = (2, words(&[0, 0, 2, 0, 0]));
     prop_oneof![
         Just(Vec::new()),
-        verdicts().prop_map(|verdict| [action::encode(verdict), action::encode(verdict)].concat()),
+        verdicts().prop_map(|verdict| [action::encode(verdict, None), action::encode(verdict, None)].concat()),
         // TC_ACT_RECLASSIFY, PIPE, STOLEN, QUEUED, REPEAT, REDIRECT, TRAP; TC_ACT_JUMP over 1 action.
         prop::sample::select(vec![1, 3, 4, 5, 6, 7, 8, 0x1000_0001]).prop_map(move |other| vec![code(other)]),
         Just(vec![action("police", vec![drop.clone()])]),
@@ -440,14 +458,14 @@ fn foreign_actions() -> impl Strategy<Value = Vec<TcAction>> {
 
 /// Samples that netemctl never writes: with another rate, group, length or code, or without a drop afterwards.
 fn foreign_samples() -> impl Strategy<Value = Vec<TcAction>> {
-    let [sample, drop] = action::encode(Verdict::SampleAndDrop).try_into().expect("two actions");
+    let [sample, drop] = action::encode(Verdict::SampleAndDrop, None).try_into().expect("two actions");
     let of = |code: u32, rate: u32, group: u32, length: u32| {
         let [rate, group, length] = [rate, group, length].map(|word| words(&[word]));
         action("sample", vec![(2, words(&[0, 0, code, 0, 0])), (3, rate), (5, group), (4, length)])
     };
     let with_drop = [of(3, 2, 20_094, 1_280), of(3, 1, 1, 1_280), of(3, 1, 20_094, 128), of(2, 1, 20_094, 1_280)];
     let with_drop = with_drop.map(|sample| vec![sample, drop.clone()]);
-    let [pass] = action::encode(Verdict::Pass).try_into().expect("one action");
+    let [pass] = action::encode(Verdict::Pass, None).try_into().expect("one action");
     let others = [vec![sample.clone()], vec![sample.clone(), pass], vec![drop, sample]];
     prop::sample::select(with_drop.into_iter().chain(others).collect::<Vec<_>>())
 }

@@ -7,7 +7,10 @@ use super::super::{
     netem, qdisc,
 };
 use crate::{
-    plan::{Answer, Cut, Direction, LineRate, Port, Profile, Protocol, Route, Step, Traffic, tc_commands},
+    plan::{
+        Answer, ChainFilter, Cut, CutFilter, Direction, LineRate, Port, Profile, Protocol, Route, Step, Traffic,
+        tc_commands,
+    },
     topology::{
         Bytes, Chance, Delay, Distribution, Jitter, Link, Loss, LossModel, Probability, Rate, Slot, Spacing, TableId,
         Tables, Undelayed,
@@ -60,7 +63,9 @@ fn qdiscs_and_deletions_are_encoded_as_by_tc() {
     // tc class del dev v0 classid 4e7e:2
     assert_same("htb-class-del", &qdisc::delete_class(INDEX, 2));
     // tc filter del dev v0 parent 4e7e: chain 10
-    assert_same("filter-del-chain", &filter::delete_chain(INDEX, 10));
+    assert_same("filter-del-chain", &filter::delete_chain(INDEX, Direction::Egress, 10));
+    // tc filter del dev v0 ingress chain 11
+    assert_same("filter-del-chain-ingress", &filter::delete_chain(INDEX, Direction::Ingress, 11));
 }
 
 #[test]
@@ -296,37 +301,40 @@ fn bounded(spacing: Spacing) -> Slot {
 fn filters_are_encoded_as_by_tc() {
     let v4 = address("10.9.0.2");
     let v6 = address("fd09::2");
-    let route = |address| Filter::Route { chain: 10, route: Route { address, class: 2, handle: 1 } };
-    let cut_of = |direction, address, traffic, answer| {
-        let cut = Cut { direction, address, traffic, answer };
-        Filter::Cut { cut, handle: 1 }
-    };
-    let cut = |direction, address| cut_of(direction, address, Traffic::All, Answer::Silence);
+    let route =
+        |address, class| Filter::InChain { chain: 10, filter: ChainFilter::Route(Route { address, class, handle: 1 }) };
+    let cut_of = |direction, address, traffic, answer| cut(10, Cut { direction, address, traffic, answer }, None);
+    let all = |direction, address| cut_of(direction, address, Traffic::All, Answer::Silence);
     let refusal = |address, traffic| cut_of(Direction::Egress, address, traffic, Answer::Refusal);
     let tcp = Port { protocol: Protocol::Tcp, number: 26257 };
     let udp = Port { protocol: Protocol::Udp, number: 4567 };
+    let gate = |direction, chain| Filter::Gate { direction, chain };
     let pass = |direction| Filter::Pass { direction, icmp_type: 133 };
     // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 10 handle 1 flower skip_hw dst_ip 10.9.0.2 classid 4e7e:2
-    assert_same("flower-v4-class", &route(v4).add(INDEX));
+    assert_same("flower-v4-class", &route(v4, 2).add(INDEX));
     // tc filter add dev v0 parent 4e7e: protocol ipv6 chain 10 pref 11 handle 1 flower skip_hw dst_ip fd09::2 classid 4e7e:2
-    assert_same("flower-v6-class", &route(v6).add(INDEX));
+    assert_same("flower-v6-class", &route(v6, 2).add(INDEX));
     // tc filter replace dev v0 parent 4e7e: protocol all pref 100 handle 1 flower skip_hw action goto chain 10
-    assert_same("flower-goto-replace", &Filter::Gate { chain: 10 }.add(INDEX));
-    // tc filter add dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 action drop
-    assert_same("flower-cut-egress-v4", &cut(Direction::Egress, v4).add(INDEX));
-    // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 3 handle 1 flower skip_hw dst_ip fd09::2 action drop
-    assert_same("flower-cut-egress-v6", &cut(Direction::Egress, v6).add(INDEX));
-    // tc filter add dev v0 ingress protocol ip pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 action drop
-    assert_same("flower-cut-ingress-v4", &cut(Direction::Ingress, v4).add(INDEX));
-    // tc filter add dev v0 ingress protocol ipv6 pref 3 handle 1 flower skip_hw src_ip fd09::2 action drop
-    assert_same("flower-cut-ingress-v6", &cut(Direction::Ingress, v6).add(INDEX));
+    assert_same("flower-goto-replace", &gate(Direction::Egress, 10).add(INDEX));
+    // tc filter replace dev v0 ingress protocol all pref 100 handle 1 flower skip_hw action goto chain 11
+    assert_same("flower-goto-replace-ingress", &gate(Direction::Ingress, 11).add(INDEX));
+    // tc filter replace dev v0 parent 4e7e: protocol ip chain 10 pref 10 handle 1 flower skip_hw dst_ip 10.9.0.2 classid 4e7e:3
+    assert_same("flower-v4-class-replace", &route(v4, 3).replace(INDEX));
+    // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 action drop
+    assert_same("flower-cut-egress-v4", &all(Direction::Egress, v4).add(INDEX));
+    // tc filter add dev v0 parent 4e7e: protocol ipv6 chain 10 pref 3 handle 1 flower skip_hw dst_ip fd09::2 action drop
+    assert_same("flower-cut-egress-v6", &all(Direction::Egress, v6).add(INDEX));
+    // tc filter add dev v0 ingress protocol ip chain 10 pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 action drop
+    assert_same("flower-cut-ingress-v4", &all(Direction::Ingress, v4).add(INDEX));
+    // tc filter add dev v0 ingress protocol ipv6 chain 10 pref 3 handle 1 flower skip_hw src_ip fd09::2 action drop
+    assert_same("flower-cut-ingress-v6", &all(Direction::Ingress, v6).add(INDEX));
     for (name, direction, address, traffic) in [
-        // tc filter add dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 ip_proto tcp dst_port 26257 action drop
+        // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 ip_proto tcp dst_port 26257 action drop
         ("flower-cut-egress-v4-to-tcp", Direction::Egress, v4, Traffic::ToPort { port: tcp }),
         ("flower-cut-egress-v4-from-udp", Direction::Egress, v4, Traffic::FromPort { port: udp }),
         ("flower-cut-egress-v6-from-tcp", Direction::Egress, v6, Traffic::FromPort { port: tcp }),
         ("flower-cut-egress-v6-to-udp", Direction::Egress, v6, Traffic::ToPort { port: udp }),
-        // tc filter add dev v0 ingress protocol ip pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 ip_proto tcp src_port 26257 action drop
+        // tc filter add dev v0 ingress protocol ip chain 10 pref 2 handle 1 flower skip_hw src_ip 10.9.0.2 ip_proto tcp src_port 26257 action drop
         ("flower-cut-ingress-v4-from-tcp", Direction::Ingress, v4, Traffic::FromPort { port: tcp }),
         ("flower-cut-ingress-v4-to-udp", Direction::Ingress, v4, Traffic::ToPort { port: udp }),
         ("flower-cut-ingress-v6-to-tcp", Direction::Ingress, v6, Traffic::ToPort { port: tcp }),
@@ -341,10 +349,18 @@ fn filters_are_encoded_as_by_tc() {
     ] {
         assert_same(name, &cut_of(direction, address, traffic, Answer::Silence).add(INDEX));
     }
-    // tc filter add dev v0 parent 4e7e: protocol ip pref 4 handle 1 flower skip_hw dst_ip 10.9.0.2 action sample rate 1 group 20094 trunc 1280 action drop
+    // tc filter add dev v0 parent 4e7e: protocol ip chain 10 pref 4 handle 1 flower skip_hw dst_ip 10.9.0.2 action sample rate 1 group 20094 trunc 1280 action drop
     assert_same("flower-reject-v4", &refusal(v4, Traffic::All).add(INDEX));
-    // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 5 handle 1 flower skip_hw dst_ip fd09::2 ip_proto tcp dst_port 26257 action sample …
+    // tc filter add dev v0 parent 4e7e: protocol ipv6 chain 10 pref 5 handle 1 flower skip_hw dst_ip fd09::2 ip_proto tcp dst_port 26257 action sample …
     assert_same("flower-reject-v6-to-tcp", &refusal(v6, Traffic::ToPort { port: tcp }).add(INDEX));
+    let [all_v4, refused_v4] = [Answer::Silence, Answer::Refusal].map(|answer| {
+        let of_all = Cut { direction: Direction::Egress, address: v4, traffic: Traffic::All, answer };
+        cut(11, of_all, Some(7))
+    });
+    // tc filter add dev v0 parent 4e7e: protocol ip chain 11 pref 2 handle 1 flower skip_hw dst_ip 10.9.0.2 action drop index 7
+    assert_same("flower-cut-egress-v4-shared", &all_v4.add(INDEX));
+    // tc filter add dev v0 parent 4e7e: protocol ip chain 11 pref 4 handle 1 flower skip_hw dst_ip 10.9.0.2 action sample … action drop index 7
+    assert_same("flower-reject-v4-shared", &refused_v4.add(INDEX));
     // tc filter add dev v0 parent 4e7e: protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 classid 4e7e:1
     assert_same("flower-nd-egress", &pass(Direction::Egress).add(INDEX));
     // tc filter add dev v0 ingress protocol ipv6 pref 1 handle 133 flower skip_hw ip_proto icmpv6 type 133 action pass
@@ -356,9 +372,9 @@ fn a_filter_deletion_is_encoded_as_by_tc_without_the_empty_options() {
     /// `TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }`: tc sends these options with every deletion.
     const OPTIONS: usize = 20;
     let cases = [
-        // tc filter del dev v0 parent 4e7e: protocol ip pref 2 handle 1 flower
+        // tc filter del dev v0 parent 4e7e: protocol ip chain 10 pref 2 handle 1 flower
         ("filter-del-one", Direction::Egress),
-        // tc filter del dev v0 ingress protocol ip pref 2 handle 1 flower
+        // tc filter del dev v0 ingress protocol ip chain 10 pref 2 handle 1 flower
         ("filter-del-one-ingress", Direction::Ingress),
     ];
     for (name, direction) in cases {
@@ -367,9 +383,13 @@ fn a_filter_deletion_is_encoded_as_by_tc_without_the_empty_options() {
         let length = u32::try_from(theirs.len()).unwrap();
         theirs[..4].copy_from_slice(&length.to_le_bytes());
         let (address, traffic, answer) = (address("10.9.0.2"), Traffic::All, Answer::Silence);
-        let cut = Filter::Cut { cut: Cut { direction, address, traffic, answer }, handle: 1 };
+        let cut = cut(10, Cut { direction, address, traffic, answer }, None);
         assert_eq!(cut.delete(INDEX).to_bytes(0), theirs, "{name}");
     }
+}
+
+fn cut(chain: u32, cut: Cut, counter: Option<u32>) -> Filter {
+    Filter::InChain { chain, filter: ChainFilter::Cut(CutFilter { cut, handle: 1, counter }) }
 }
 
 /// The command of a capture.
