@@ -98,7 +98,7 @@ fn one_by_one(
         match active.routes.get(address) {
             Some(from) if from.class == *class => {}
             Some(from) => {
-                diff.switch.push(Step::ChangeRoute { chain, from: *from, to: Route { class: *class, ..*from } })
+                diff.switch.push(Step::ChangeRoute { chain, from: *from, to: Route { class: *class, ..*from } });
             }
             None => missing.push((*address, *class)),
         }

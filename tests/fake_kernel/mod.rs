@@ -106,7 +106,7 @@ impl FakeKernel {
                 tree.foreign.retain(|object| !matches!(object.within, Some(Within::Root { .. })));
                 let Tree { hook, ingress, foreign, counters, .. } = std::mem::take(tree);
                 let counters = Counters { leaves: BTreeMap::new(), ..counters };
-                *tree = Tree { hook, ingress, foreign, counters, ..Tree::default() };
+                *tree = Tree { hook, ingress, counters, foreign, ..Tree::default() };
             }
             Step::AddHook => occupy(&mut tree.hook)?,
             Step::RemoveHook => {

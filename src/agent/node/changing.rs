@@ -177,7 +177,9 @@ impl<K: Kernel> Node<K> {
         if let Err(error) = self.enforcer.write_preparation(&staged) {
             let is_broken = error.code == ErrorCode::Broken;
             self.enforcer.discard(&staged);
-            self.unreconciled = is_broken.then_some(staged.wanted).or(self.unreconciled.take());
+            if is_broken {
+                self.unreconciled = Some(staged.wanted);
+            }
             self.update_journal(now);
             return Err(error);
         }
