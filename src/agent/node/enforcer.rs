@@ -214,7 +214,8 @@ impl<K: Kernel> Enforcer<K> {
         }
     }
 
-    /// Discards a computed change: removes its preparation, and stops the answers to rejected packets, unless the state before the change rejects
+    /// Discards a computed change: removes its preparation, and stops the answers to rejected packets, unless the state
+    /// before the change rejects
     /// packets too. Distribution tables stay.
     ///
     /// False if a part of the preparation is still in the kernel.
