@@ -45,7 +45,7 @@ pub struct Delta {
 
 /// A part of a document: kept or new.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Part_of_{T}"))]
 #[serde(rename_all = "kebab-case")]
 enum Part<T> {
     /// The part of the edited document.
@@ -57,7 +57,7 @@ enum Part<T> {
 
 /// Entries of a list in the new document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, derive(schemars::JsonSchema), schemars(rename = "Entries_of_{T}"))]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 enum Entries<T> {
     /// Entries of the edited document's list.

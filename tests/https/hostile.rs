@@ -23,13 +23,13 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use super::site::{PATIENCE, Site, name};
 
 /// The resident memory of this process in kB (`proc_pid_status(5)`). The agent runs in this process.
-fn resident() -> u64 {
+pub(super) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
-async fn tls(site: &Site) -> TlsStream<TcpStream> {
+pub(super) async fn tls(site: &Site) -> TlsStream<TcpStream> {
     let identity = Identity::read(&TlsFiles::in_folder(&site.controller())).unwrap();
     let connector = TlsConnector::from(Arc::new(identity.client(Some(&name("n1"))).unwrap()));
     let stream = TcpStream::connect(site.address).await.unwrap();
@@ -38,7 +38,11 @@ async fn tls(site: &Site) -> TlsStream<TcpStream> {
 
 /// Sends bytes and returns the answer up to the end of the connection. The agent may close the connection before it has
 /// read all bytes.
-async fn send_and_read(mut stream: impl AsyncRead + AsyncWrite + Unpin, bytes: &[u8], shut_down: bool) -> String {
+pub(super) async fn send_and_read(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    bytes: &[u8],
+    shut_down: bool,
+) -> String {
     let mut answer = Vec::new();
     let exchange = async {
         let sent = stream.write_all(bytes).await;

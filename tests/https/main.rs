@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
+mod compressed;
 #[path = "../fake_kernel/mod.rs"]
 mod fake_kernel;
 mod hostile;

@@ -8,6 +8,9 @@
 //! - A lease expires early.
 //! - A controller is killed, or stops for a minute.
 //!
+//! An agent that cannot apply the edit of a *prepare* asks for the whole document (`needs-document`). This answer changes no
+//! state of the agent, so for the check it is a *prepare* that arrives later.
+//!
 //! A history is one sequence of messages and faults. At the end of each history, all nodes must have the same document,
 //! and each controller's report must be true ([`verdict`]). No protocol can prevent these exceptions, after which nodes
 //! may differ:
