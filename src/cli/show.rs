@@ -2,19 +2,25 @@
 //!
 //! No agent is asked.
 
-use std::path::PathBuf;
+use std::{
+    collections::{BTreeSet, HashMap},
+    path::PathBuf,
+};
 
 use serde::Serialize;
 
 use super::{
     Context, Exit, Failure,
-    render::{Axis, count, matrix, range, table},
+    render::{Axis, count, grid, range, table},
     topology_file,
 };
-use crate::topology::{Delay, Link, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
+use crate::topology::{Delay, Link, NodeGroups, NodeName, RatePer, Reorder, Topology, ZoneName, hostlist};
 
 /// The maximum number of rows for one link that many separate pairs of nodes have.
 const MAX_ROWS: usize = 12;
+
+/// The maximum number of rows and columns of the matrix of RTTs.
+const MAX_AXES: usize = 60;
 
 /// Show the nodes, zones, RTTs and links of a topology
 #[derive(Debug, clap::Args)]
@@ -30,8 +36,10 @@ pub(super) struct Shown<'a> {
     topology: &'a str,
     zones: Vec<Zone<'a>>,
     nodes: &'a [NodeName],
-    /// The links of all ordered pairs of nodes, each one way.
-    links: Vec<OneWay<'a>>,
+    /// The nodes in groups. All nodes of a group have equal links. Each node is in one group.
+    groups: Vec<Group<'a>>,
+    /// The links between the groups, each one way. Each ordered pair of different nodes is in one entry.
+    links: Vec<OneWay>,
 }
 
 #[derive(Serialize)]
@@ -43,9 +51,20 @@ struct Zone<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct OneWay<'a> {
-    from: &'a NodeName,
-    to: &'a NodeName,
+struct Group<'a> {
+    /// Null: the nodes are in no zone.
+    zone: Option<&'a ZoneName>,
+    nodes: Vec<&'a NodeName>,
+}
+
+/// A link that each node of one group has to each other node of some groups.
+#[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+struct OneWay {
+    /// The index in `groups` of the senders.
+    from: usize,
+    /// The indexes in `groups` of the receivers. Contains `from` if the link is also between the nodes of that group.
+    to: Vec<usize>,
     #[serde(rename = "one_way_delay_ms")]
     one_way_delay: Delay,
     /// All parameters of the link, including the delay.
@@ -55,19 +74,40 @@ struct OneWay<'a> {
 impl Show {
     pub(super) fn run(&self, context: &Context) -> Result<Exit, Failure> {
         let topology = topology_file::read(&self.file)?;
-        let zones = || topology.zones().map(|(name, nodes)| Zone { name, nodes });
-        let links = topology.nodes().iter().flat_map(|from| {
-            let one_way = move |(to, link): (_, Link)| OneWay { from, to, one_way_delay: link.delay, link };
-            topology.links_from(from).map(one_way)
-        });
-        // Only programs get the list of pairs: for 10,000 nodes, the list has 100 million pairs.
-        let links = if context.is_json() { links.collect() } else { Vec::new() };
-        let shown = Shown { topology: topology.name(), zones: zones().collect(), nodes: topology.nodes(), links };
-        context.answer(&shown, || draw(&topology))
+        let groups = topology.groups();
+        let zones = topology.zones().map(|(name, nodes)| Zone { name, nodes }).collect();
+        let group = |group| Group { zone: groups.zone(group), nodes: groups.nodes(group).collect() };
+        let shown = Shown {
+            topology: topology.name(),
+            zones,
+            nodes: topology.nodes(),
+            groups: (0..groups.count()).map(group).collect(),
+            // People get a shorter list.
+            links: if context.is_json() { one_way_links(&groups) } else { Vec::new() },
+        };
+        context.answer(&shown, || draw(&topology, &groups))
     }
 }
 
-fn draw(topology: &Topology) -> String {
+/// The links between the groups, ordered by sender and then by receiver.
+fn one_way_links(groups: &NodeGroups<'_>) -> Vec<OneWay> {
+    let of_sender = |from: usize| {
+        let mut links: Vec<OneWay> = Vec::new();
+        let mut entries = HashMap::new();
+        for (to, link) in groups.links_from(from).into_iter().enumerate() {
+            let Some(link) = link else { continue };
+            let entry = *entries.entry(link).or_insert_with(|| {
+                links.push(OneWay { from, to: Vec::new(), one_way_delay: link.delay, link });
+                links.len() - 1
+            });
+            links[entry].to.push(to);
+        }
+        links
+    };
+    (0..groups.count()).flat_map(of_sender).collect()
+}
+
+fn draw(topology: &Topology, groups: &NodeGroups<'_>) -> String {
     let nodes = topology.nodes();
     let mut text =
         format!("topology {}: {} ({})\n", topology.name(), count(nodes.len(), "node"), hostlist::fold(nodes));
@@ -75,12 +115,38 @@ fn draw(topology: &Topology) -> String {
         text += &format!("  zone {zone}: {}\n", hostlist::fold(nodes));
     }
     text += "\nwanted RTT\n";
-    text += &matrix(&Axis::of(nodes, Some(topology)), |pairs| {
-        let rtts: Vec<_> = pairs.filter_map(|(a, b)| topology.rtt(a, b)).collect();
-        range(&rtts, |rtt| rtt.to_string()).unwrap_or_default()
-    });
+    text += &rtts(topology, groups);
     text += "\nlinks\n";
     text + &links(topology)
+}
+
+/// The matrix of RTTs.
+fn rtts(topology: &Topology, groups: &NodeGroups<'_>) -> String {
+    let axes = Axis::of(topology.nodes(), Some(topology));
+    if axes.len() > MAX_AXES {
+        return format!("no table: {} zones are too many for a terminal\n", topology.zones().count());
+    }
+    let group_of: HashMap<&NodeName, usize> =
+        (0..groups.count()).flat_map(|group| groups.nodes(group).map(move |node| (node, group))).collect();
+    let delay = |link: Option<Link>| link.map(|link| link.delay);
+    let delays: Vec<Vec<Option<Delay>>> =
+        (0..groups.count()).map(|from| groups.links_from(from).into_iter().map(delay).collect()).collect();
+    let groups_of = |axis: &Axis| -> BTreeSet<usize> {
+        axis.nodes().iter().filter_map(|node| group_of.get(node)).copied().collect()
+    };
+    grid(&axes, |one, other| {
+        // A node has no link to itself.
+        if one.nodes() == other.nodes() && one.nodes().len() == 1 {
+            return String::new();
+        }
+        let others = groups_of(other);
+        let rtts: Vec<_> = groups_of(one)
+            .into_iter()
+            .flat_map(|a| others.iter().map(move |&b| (a, b)))
+            .filter_map(|(a, b)| Some(delays[a][b]? + delays[b][a]?))
+            .collect();
+        range(&rtts, |rtt| rtt.to_string()).unwrap_or_default()
+    })
 }
 
 /// A table of the distinct links, with their one-way parameters.

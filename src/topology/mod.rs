@@ -46,6 +46,7 @@ mod diagnostic;
 mod document;
 mod file_kind;
 mod files;
+mod groups;
 pub mod hostlist;
 mod json_text;
 mod key_advice;
@@ -80,6 +81,7 @@ pub use self::{
     change::LinkChange,
     coherence::{Incoherence, incoherence},
     diagnostic::{FileReport, Problem, Related, Severity},
+    groups::NodeGroups,
     link::{
         Chance, Distribution, Jitter, Link, Loss, LossModel, Parameter, Rate, RatePer, Reorder, Slot, Spacing, TableId,
         Undelayed,
@@ -120,7 +122,9 @@ pub const MAX_FILE_BYTES: usize = 4 * 1024 * 1024;
 pub const MAX_ATTACHED_BYTES: usize = 2 * MAX_FILE_BYTES;
 
 /// The largest number of nodes of a topology.
-pub const MAX_NODES: usize = 65_536;
+///
+/// The wanted state has about 110 bytes for each node. So it fits into the largest request that an agent accepts.
+pub const MAX_NODES: usize = 131_072;
 
 /// Distribution tables of the user: values in units of 1/8192 of the jitter, in the order of the file (tc-netem(8)).
 pub type Tables = BTreeMap<TableId, Arc<[i16]>>;
@@ -252,6 +256,11 @@ impl Topology {
     /// Takes time in proportion to the square of the number of classes. The same rules cover all nodes of a class.
     pub fn distinct_links(&self) -> Vec<(Link, Vec<LinkScope>)> {
         scopes::distinct_links(&self.rules, &self.members)
+    }
+
+    /// The nodes in groups with equal links.
+    pub fn groups(&self) -> NodeGroups<'_> {
+        NodeGroups::of(&self.rules, &self.members)
     }
 
     /// The warnings about the file: probable mistakes in a valid file.

@@ -170,9 +170,9 @@ fn a_file_that_is_too_large_is_not_parsed() {
 #[test]
 fn nodes_are_counted_before_hostlists_are_expanded() {
     let many = |nodes: &str| format!("name = 't'\nnodes = {nodes}\n[links]\ndefault.rtt = '0ms'\n");
-    assert_eq!(topology(&many("'n[1-65536]'")).nodes().len(), MAX_NODES);
-    let rejected = Topology::parse(source(&many("['n[1-65536]', 'm', 'l']"))).unwrap_err();
-    assert_eq!(rejected.to_string(), "test.toml:2:24: more than 65536 nodes");
+    assert_eq!(topology(&many("'n[1-131072]'")).nodes().len(), MAX_NODES);
+    let rejected = Topology::parse(source(&many("['n[1-131072]', 'm', 'l']"))).unwrap_err();
+    assert_eq!(rejected.to_string(), "test.toml:2:25: more than 131072 nodes");
 }
 
 #[test]

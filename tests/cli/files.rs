@@ -190,7 +190,7 @@ fn show_gives_programs_every_parameter() {
     sandbox.write("pair.toml", format!("name = 'pair'\nnodes = 'n[1-2]'\n[links]\ndefault = {{ {parameters} }}\n"));
     let shown = sandbox.run(["show", "--json", "pair.toml"]).ended(0).json();
     insta::assert_snapshot!(
-        shown["links"][1]["link"],
+        shown["links"][0]["link"],
         @r#"
         {"delay_ms":5.0,"jitter":{"amount_ms":1.0,"correlation":"0%","distribution":"uniform"},"loss":{"ecn":true,"model":{"correlation":"0%","kind":"random","probability":"0.1%"}},"rate":{"bits":"1gbit","cell_overhead":"0B","cell_size":"0B","packet_overhead":"0B"}}
         "#
@@ -198,7 +198,7 @@ fn show_gives_programs_every_parameter() {
 }
 
 #[test]
-fn show_gives_programs_every_ordered_pair() {
+fn show_gives_programs_the_links_between_groups_of_nodes() {
     let sandbox = Sandbox::new();
     sandbox.write("pair.toml", "name = 'pair'\nnodes = 'n[1-2]'\n[links]\ndefault = { rtt = '10ms' }\n");
     insta::assert_snapshot!(sandbox.run(["show", "--json", "pair.toml"]), @r#"
@@ -210,18 +210,21 @@ fn show_gives_programs_every_ordered_pair() {
         "n1",
         "n2"
       ],
+      "groups": [
+        {
+          "zone": null,
+          "nodes": [
+            "n1",
+            "n2"
+          ]
+        }
+      ],
       "links": [
         {
-          "from": "n1",
-          "to": "n2",
-          "one_way_delay_ms": 5.0,
-          "link": {
-            "delay_ms": 5.0
-          }
-        },
-        {
-          "from": "n2",
-          "to": "n1",
+          "from": 0,
+          "to": [
+            0
+          ],
           "one_way_delay_ms": 5.0,
           "link": {
             "delay_ms": 5.0
@@ -232,9 +235,30 @@ fn show_gives_programs_every_ordered_pair() {
     --- stderr
     --- exit status: 0
     "#);
-    let file = sandbox.topology("uniform-45-rtt100");
-    let links = sandbox.run(["show", "--json", &file]).ended(0).json()["links"].as_array().map(Vec::len);
-    assert_eq!(links, Some(45 * 44));
+    let file = sandbox.topology("hierarchical-45");
+    let shown = sandbox.run(["show", "--json", &file]).ended(0).json();
+    let groups: Vec<usize> =
+        shown["groups"].as_array().unwrap().iter().map(|group| group["nodes"].as_array().unwrap().len()).collect();
+    let mut pairs = 0;
+    for link in shown["links"].as_array().unwrap() {
+        let from = usize::try_from(link["from"].as_u64().unwrap()).unwrap();
+        for to in link["to"].as_array().unwrap() {
+            let to = usize::try_from(to.as_u64().unwrap()).unwrap();
+            pairs += groups[from] * if from == to { groups[to] - 1 } else { groups[to] };
+        }
+    }
+    assert_eq!(pairs, 45 * 44, "each ordered pair is in one entry");
+}
+
+#[test]
+fn show_draws_no_matrix_that_is_too_wide_for_every_terminal() {
+    let sandbox = Sandbox::new();
+    let zones = (1..=61).map(|zone| format!("Z{zone} = 'n[{zone}001-{zone}002]'\n")).collect::<String>();
+    let links = "[links]\nintra-zone.rtt = '20ms'\ninter-zone.rtt = '150ms'\n";
+    sandbox.write("wide.toml", format!("name = 'wide'\n[zones]\n{zones}{links}"));
+    let shown = sandbox.run(["show", "wide.toml"]).ended(0).stdout;
+    assert!(shown.contains("\nwanted RTT\nno table: 61 zones are too many for a terminal\n\nlinks\n"), "{shown}");
+    assert!(shown.contains("between any two of Z[1-61]  75ms"), "{shown}");
 }
 
 #[test]

@@ -22,16 +22,20 @@ impl Axis {
         if nodes.len() <= SINGLE_ROWS {
             return nodes.iter().map(|node| Self { label: node.to_string(), nodes: vec![node.clone()] }).collect();
         }
-        let mut rest = nodes.to_vec();
-        let mut axes = Vec::new();
-        for (zone, members) in topology.into_iter().flat_map(Topology::zones) {
-            rest.retain(|node| !members.contains(node));
-            axes.push(Self { label: zone.to_string(), nodes: members.to_vec() });
-        }
+        let zones = topology.into_iter().flat_map(Topology::zones);
+        let mut axes: Vec<Self> =
+            zones.map(|(zone, nodes)| Self { label: zone.to_string(), nodes: nodes.to_vec() }).collect();
+        let is_outside = |node: &&NodeName| topology.is_none_or(|topology| topology.zone_of(node).is_none());
+        let rest: Vec<NodeName> = nodes.iter().filter(is_outside).cloned().collect();
         if !rest.is_empty() {
             axes.push(Self { label: hostlist::fold(&rest), nodes: rest });
         }
         axes
+    }
+
+    /// The nodes: one, or all of a zone, or all outside zones.
+    pub(in crate::cli) fn nodes(&self) -> &[NodeName] {
+        &self.nodes
     }
 }
 
@@ -49,13 +53,15 @@ pub(in crate::cli) fn matrix(
     axes: &[Axis],
     cell: impl Fn(&mut dyn Iterator<Item = (&NodeName, &NodeName)>) -> String,
 ) -> String {
+    grid(axes, |from, to| {
+        let pairs = || from.nodes.iter().flat_map(|a| to.nodes.iter().map(move |b| (a, b))).filter(|(a, b)| a != b);
+        if pairs().next().is_none() { String::new() } else { cell(&mut pairs()) }
+    })
+}
+
+/// Draws a matrix whose cells have these texts.
+pub(in crate::cli) fn grid(axes: &[Axis], cell: impl Fn(&Axis, &Axis) -> String) -> String {
     let labels: Vec<&str> = std::iter::once("").chain(axes.iter().map(|axis| axis.label.as_str())).collect();
-    let row = |from: &Axis| {
-        let cells = axes.iter().map(|to| {
-            let pairs = || from.nodes.iter().flat_map(|a| to.nodes.iter().map(move |b| (a, b))).filter(|(a, b)| a != b);
-            if pairs().next().is_none() { String::new() } else { cell(&mut pairs()) }
-        });
-        std::iter::once(from.label.clone()).chain(cells).collect()
-    };
+    let row = |from: &Axis| std::iter::once(from.label.clone()).chain(axes.iter().map(|to| cell(from, to))).collect();
     table(&labels, axes.iter().map(row))
 }

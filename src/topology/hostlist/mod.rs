@@ -321,8 +321,8 @@ mod tests {
         assert!(matches!(error("n[1-4000000000]"), HostlistError::TooMany(_)));
         assert!(matches!(error("n[0-18446744073709551615]"), HostlistError::TooMany(_)));
         assert!(matches!(error("[1-9999][1-9999][1-9999][1-9999][1-9999]"), HostlistError::TooMany(_)));
-        assert!(matches!(error("n[1-65536],n0"), HostlistError::TooMany(_)));
-        assert_eq!(expand("n[1-65536]").unwrap().len(), MAX_NODES);
+        assert!(matches!(error("n[1-131072],n0"), HostlistError::TooMany(_)));
+        assert_eq!(expand("n[1-131072]").unwrap().len(), MAX_NODES);
     }
 
     proptest! {
