@@ -17,12 +17,16 @@ use rtnetlink::{
         link::{
             AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoData, InfoVeth, LinkAttribute, LinkFlags, LinkMessage, State,
         },
-        neighbour::{NeighbourAttribute, NeighbourMessage, NeighbourState},
+        neighbour_table::{NeighbourTableAttribute, NeighbourTableMessage, NeighbourTableParameter},
     },
 };
 
-use super::{KernelError, bytes::first, socket::Socket, tc::Request};
+use super::{KernelError, bytes::first, neighbours::permanent, socket::Socket, tc::Request};
 use crate::plan::is_link_local;
+
+/// How often the kernel asks for the hardware address of a neighbour, once a second, before it resolves the address
+/// itself.
+const QUESTIONS: u32 = 1;
 
 /// The links of one network namespace.
 pub struct Links {
@@ -116,16 +120,26 @@ impl Links {
     pub fn add_neighbours(&mut self, interface: &str, neighbours: &[(IpAddr, Mac)]) -> Result<(), KernelError> {
         let index = self.index(interface)?;
         let add = |(address, mac): &(IpAddr, Mac)| {
-            let mut message = NeighbourMessage::default();
-            message.header.ifindex = index;
-            message.header.state = NeighbourState::Permanent;
-            message.header.family = family(*address);
-            message.attributes.push(NeighbourAttribute::Destination((*address).into()));
-            message.attributes.push(NeighbourAttribute::LinkLayerAddress(mac.to_vec()));
-            Request::add(RouteNetlinkMessage::NewNeighbour(message))
+            Request::add(RouteNetlinkMessage::NewNeighbour(permanent(index, *address, *mac)))
         };
         let requests: Vec<Request> = neighbours.iter().map(add).collect();
         self.write(&format!("add the neighbours of {interface}"), &requests)
+    }
+
+    /// Makes the kernel ask [`NeighbourQuestions`](super::NeighbourQuestions) for unknown neighbours of an interface.
+    pub fn ask_for_neighbours(&mut self, interface: &str) -> Result<(), KernelError> {
+        let index = self.index(interface)?;
+        let ask = |family, table: &str| {
+            let mut message = NeighbourTableMessage::default();
+            message.header.family = family;
+            let parameters =
+                vec![NeighbourTableParameter::Ifindex(index), NeighbourTableParameter::AppProbes(QUESTIONS)];
+            message.attributes.push(NeighbourTableAttribute::Name(table.to_owned()));
+            message.attributes.push(NeighbourTableAttribute::Parms(parameters));
+            Request::existing(RouteNetlinkMessage::SetNeighbourTable(message))
+        };
+        let tables = [ask(AddressFamily::Inet, "arp_cache"), ask(AddressFamily::Inet6, "ndisc_cache")];
+        self.write(&format!("ask for the neighbours of {interface}"), &tables)
     }
 
     /// Waits until all links that are set up are operational. Bridge ports become operational after a delay.
@@ -156,7 +170,7 @@ impl Links {
     }
 }
 
-fn family(address: IpAddr) -> AddressFamily {
+pub(super) fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }
 

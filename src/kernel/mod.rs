@@ -12,6 +12,7 @@ mod host;
 mod links;
 mod namespace;
 mod namespace_socket;
+mod neighbours;
 mod observe;
 mod processes;
 mod refuse;
@@ -33,6 +34,7 @@ pub use namespace::{
     Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs,
 };
 pub use namespace_socket::send_namespace_socket;
+pub use neighbours::NeighbourQuestions;
 pub use processes::{Process, ancestors, network_number};
 pub use rtnl::Rtnl;
 pub use watch::Event;

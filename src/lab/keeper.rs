@@ -26,9 +26,10 @@ use super::{
     control,
     layout::{CONTROLLER_NUMBER, DATABASE, MANAGEMENT, certificates, database_mac, management_mac},
     node_files,
+    resolver::Resolver,
 };
 use crate::{
-    kernel::{Cable, KernelError, Links, Mac, NodeNamespace, network_number},
+    kernel::{Cable, KernelError, Links, Mac, NeighbourQuestions, NodeNamespace, network_number},
     pki::{CertificateRequest, Role, Validity, store::StoreError},
     topology::NodeName,
 };
@@ -36,7 +37,7 @@ use crate::{
 /// The maximum number of nodes that resolve each other by ARP and neighbour discovery.
 ///
 /// All namespaces of a machine share one ARP table and one NDP table. Each table has at most 1,024 resolved entries
-/// (`gc_thresh3`). A larger lab installs permanent entries, which do not count towards the limit.
+/// (`gc_thresh3`). In a larger lab, the [`Resolver`] adds permanent entries, which do not count towards the limit.
 const RESOLVED_NODES: usize = 24;
 
 /// The timeout for the links to become operational.
@@ -198,14 +199,23 @@ fn wire(
         let configure = move || configure(&[(MANAGEMENT, InterfaceSetup { addresses: own, neighbours })]);
         namespace.run(configure).map_err(KeepError::Namespace)??;
     }
+    let mut resolver = Resolver::of(layout);
     for member in &layout.members {
-        let others = known.iter().zip(1..).filter(|(other, _)| *other != member);
-        let neighbours = others.flat_map(|(other, number)| at(&other.database, database_mac(number))).collect();
         let management = InterfaceSetup { addresses: member.management.clone(), neighbours: of_controller.clone() };
-        let database = InterfaceSetup { addresses: member.database.clone(), neighbours };
-        let configure = move || configure(&[(MANAGEMENT, management), (DATABASE, database)]);
-        nodes[&member.node].run(configure).map_err(KeepError::Namespace)??;
+        let database = InterfaceSetup { addresses: member.database.clone(), neighbours: Vec::new() };
+        let namespace = &nodes[&member.node];
+        if !known.is_empty() {
+            resolver
+                .add(namespace.run(NeighbourQuestions::open).and_then(|opened| opened).map_err(KeepError::Namespace)?);
+        }
+        let are_asked = !known.is_empty();
+        let configure = move || {
+            configure(&[(MANAGEMENT, management), (DATABASE, database)])?;
+            if are_asked { Links::open()?.ask_for_neighbours(DATABASE) } else { Ok(()) }
+        };
+        namespace.run(configure).map_err(KeepError::Namespace)??;
     }
+    resolver.start().map_err(KeepError::Namespace)?;
     Ok(links.wait_until_up(LINKS_UP_WITHIN)?)
 }
 

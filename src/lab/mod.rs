@@ -11,6 +11,7 @@ mod keeper;
 mod layout;
 mod node_files;
 mod programs;
+mod resolver;
 mod state;
 
 pub use control::ControlError;
