@@ -98,7 +98,7 @@ fn answers(datagram: &[u8], mac_of: impl Fn(&IpAddr) -> Option<Mac>) -> Vec<Vec<
         answer.serialize(&mut bytes);
         Some(bytes)
     };
-    split(datagram).unwrap_or_default().into_iter().filter_map(answer).collect()
+    split(datagram).filter_map(Result::ok).filter_map(answer).collect()
 }
 
 /// A permanent ARP or NDP entry.
@@ -149,7 +149,7 @@ mod tests {
         let expected = RouteNetlinkMessage::NewNeighbour(permanent(7, known, [2, 0, 0, 0, 0, 9]));
         let given = answers(&question(known), mac_of);
         assert_eq!(given.len(), 1);
-        assert_eq!(split(&given[0]).unwrap()[0].payload, NetlinkPayload::InnerMessage(expected));
+        assert_eq!(split(&given[0]).next().unwrap().unwrap().payload, NetlinkPayload::InnerMessage(expected));
         assert!(answers(&question(IpAddr::from([10, 78, 0, 8])), mac_of).is_empty());
         assert!(answers(&message(RouteNetlinkMessage::NewNeighbour(about(known))), mac_of).is_empty());
     }
