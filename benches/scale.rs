@@ -1,6 +1,8 @@
-//! Measures the time from a topology file to one node's kernel steps, for 100 to 10,000 nodes. No kernel is used.
+//! Measures the time from a topology file to one node's kernel steps, for 10 to 10,000 nodes, and of `check` and `show`
+//! for up to 100,000 nodes. No kernel is used.
 //!
-//! All steps should be linear in the number of nodes, so the throughput in nodes per second should be constant.
+//! All steps should be linear in the number of nodes, so the throughput in nodes per second should be constant. Before
+//! the measurements, a table shows the sizes and the time for the steps of all nodes.
 
 #![expect(clippy::print_stdout, reason = "a benchmark prints to the terminal")]
 
@@ -19,10 +21,33 @@ use netemctl::{
     topology::{Delay, NodeName, Source, Topology, hostlist},
 };
 
-const SIZES: [u32; 3] = [100, 1_000, 10_000];
+const SIZES: [u32; 4] = [10, 100, 1_000, 10_000];
 
-/// The number of nodes in a zone.
+/// The sizes of topologies that only `check` and `show` read.
+const READ_SIZES: [u32; 5] = [10, 100, 1_000, 10_000, 100_000];
+
+/// The number of nodes in a zone of a topology with up to 10,000 nodes. Larger topologies have 300 zones.
 const ZONE: u32 = 33;
+
+fn read(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("read");
+    for nodes in READ_SIZES {
+        let source = source(nodes);
+        group.throughput(Throughput::Elements(nodes.into()));
+        group.bench_function(BenchmarkId::new("check", nodes), |bencher| {
+            bencher.iter(|| Topology::parse(black_box(source.clone())).map(|topology| topology.warnings()));
+        });
+        let topology = Topology::parse(source.clone()).expect("a valid file");
+        group.bench_function(BenchmarkId::new("show", nodes), |bencher| {
+            bencher.iter(|| {
+                let groups = black_box(&topology).groups();
+                let links: Vec<_> = (0..groups.count()).map(|group| groups.links_from(group)).collect();
+                (links, topology.distinct_links())
+            });
+        });
+    }
+    group.finish();
+}
 
 fn scale(criterion: &mut Criterion) {
     print_sizes();
@@ -71,9 +96,14 @@ fn scale(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Prints the sizes of the topology, the document and the kernel's filters, and the time of one complete run.
+/// Prints the sizes of the topology, the document and the kernel's filters, and the times of one complete run for one
+/// node and of the shaping of all nodes.
 fn print_sizes() {
-    println!("{:>6}  {:>14}  {:>14}  {:>7}  {:>9}", "nodes", "topology bytes", "document bytes", "routes", "one run");
+    let [node, all] = ["one node", "all nodes"];
+    println!(
+        "{:>6}  {:>14}  {:>14}  {:>7}  {node:>9}  {all:>9}",
+        "nodes", "topology bytes", "document bytes", "routes"
+    );
     for nodes in SIZES {
         let source = source(nodes);
         let length = source.text.len();
@@ -87,14 +117,20 @@ fn print_sizes() {
         let millis = start.elapsed().as_secs_f64() * 1e3;
         assert!(!change.steps.is_empty());
         let (document, routes) = (document.len(), shaping.leaf_specs.len());
-        println!("{nodes:>6}  {length:>14}  {document:>14}  {routes:>7}  {millis:>6.1} ms");
+        let start = Instant::now();
+        for node in wanted.inventory.nodes.keys() {
+            black_box(wanted.shaping(node, LineRate::UNKNOWN));
+        }
+        let all = start.elapsed().as_secs_f64();
+        println!("{nodes:>6}  {length:>14}  {document:>14}  {routes:>7}  {millis:>6.1} ms  {all:>7.3} s");
     }
 }
 
 fn source(nodes: u32) -> Source {
     let mut text = "name = \"scale\"\n[zones]\n".to_owned();
-    for (zone, first) in (1..=nodes).step_by(ZONE as usize).enumerate() {
-        let last = nodes.min(first + ZONE - 1);
+    let size = ZONE.max(nodes.div_ceil(300));
+    for (zone, first) in (1..=nodes).step_by(size as usize).enumerate() {
+        let last = nodes.min(first + size - 1);
         text += &format!("Z{zone} = \"n[{first}-{last}]\"\n");
     }
     text += "[links]\nintra-zone = { rtt = \"20ms\" }\ninter-zone = { rtt = \"150ms\" }\n";
@@ -105,7 +141,7 @@ fn source(nodes: u32) -> Source {
 fn matrix_source(nodes: u32) -> Source {
     let mut source = source(nodes);
     source.text += "matrix = \"zones.csv\"\n";
-    let zones = nodes.div_ceil(ZONE);
+    let zones = nodes.div_ceil(ZONE.max(nodes.div_ceil(300)));
     let names = (0..zones).map(|zone| format!("Z{zone}")).collect::<Vec<_>>();
     let mut csv = format!("ms,{}\n", names.join(","));
     for (row, name) in names.iter().enumerate() {
@@ -156,5 +192,5 @@ fn inventory(nodes: u32) -> Inventory {
     Inventory { nodes: names.zip((1..).map(place)).collect(), ..Inventory::default() }
 }
 
-criterion_group!(benches, scale);
+criterion_group!(benches, read, scale);
 criterion_main!(benches);

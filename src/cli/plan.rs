@@ -5,7 +5,7 @@
 
 mod offline;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use self::offline::Offline;
 use super::{Context, Exit, Failure, OrFail, inventory_in_use::InventoryInUse, render::count, topology_file};
 use crate::{
     fleet::Edit,
-    plan::{ClassMinor, IfName, Inventory, Step, tc_commands},
+    plan::{ClassMinor, IfName, Inventory, Step, Wanted, tc_commands},
     topology::{NodeName, Problem, Topology},
 };
 
@@ -49,7 +49,7 @@ pub(super) struct FleetPlan<'a> {
     /// The assumptions of a plan without agents; absent: the agents computed the plan.
     #[serde(skip_serializing_if = "Option::is_none")]
     offline: Option<Offline>,
-    nodes: Vec<Planned<'a>>,
+    nodes: Vec<Planned>,
     /// Warnings about the topology file and the inventory.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     warnings: &'a [Problem],
@@ -57,10 +57,10 @@ pub(super) struct FleetPlan<'a> {
 
 #[derive(Serialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Planned<'a> {
-    node: &'a NodeName,
-    interface: &'a IfName,
-    steps: &'a [Step],
+struct Planned {
+    node: NodeName,
+    interface: IfName,
+    steps: Vec<Step>,
     /// The kernel memory that the queues of all new or changed leaves take when they are full, in bytes.
     memory_at_stake: u64,
     /// The queues of new or changed leaves.
@@ -83,11 +83,16 @@ struct Queue {
     time_ns: Option<u64>,
 }
 
-/// The steps of a plan, with the interface of each node.
-struct Steps {
+/// The steps of a plan.
+struct Steps<'a> {
     changed: bool,
-    nodes: BTreeMap<NodeName, (IfName, Vec<Step>)>,
+    /// The interface and the steps of each node, computed one node after the other: all steps together may not fit into
+    /// memory.
+    nodes: Box<dyn Iterator<Item = Result<NodeSteps, Failure>> + 'a>,
 }
+
+/// A node, its interface and its steps.
+type NodeSteps = (NodeName, IfName, Vec<Step>);
 
 impl Plan {
     pub(super) fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -98,47 +103,62 @@ impl Plan {
         let of_inventory =
             inventory_in_use.as_ref().map(|inventory_in_use| inventory_in_use.file.warnings().problems());
         let warnings = [warnings.problems(), of_inventory.unwrap_or_default()].concat();
+        let wanted;
         let (Steps { changed, nodes }, offline) = match inventory_in_use {
             Some(inventory_in_use) if !self.offline => (self.ask(context, &inventory_in_use, topology)?, None),
             inventory_in_use => {
                 let (offline, inventory) = Offline::of(&topology, inventory_in_use.as_ref(), context)?;
                 self.check_node(&inventory)?;
-                (offline::steps(topology, inventory)?, Some(offline))
+                wanted = Wanted::default().with_topology(topology, inventory)?;
+                (offline::steps(&wanted, self.node.as_ref()), Some(offline))
             }
         };
-        let nodes = nodes.iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == *node));
-        let planned: Vec<Planned<'_>> = nodes
-            .map(|(node, (interface, steps))| {
-                let queues: Vec<Queue> = steps.iter().filter_map(queue).collect();
-                Planned {
-                    node,
-                    interface,
-                    steps,
-                    memory_at_stake: queues.iter().map(|queue| queue.memory).sum(),
-                    queues,
-                    tc: self.as_tc.then(|| steps.iter().flat_map(|step| tc_commands(step, interface)).collect()),
-                }
-            })
-            .collect();
-        let plan = FleetPlan { changed, offline, nodes: planned, warnings: &warnings };
-        if self.as_tc { context.answer_as_is(&plan, || draw(&plan)) } else { context.answer(&plan, || draw(&plan)) }
+        let mut plan = FleetPlan { changed, offline, nodes: Vec::new(), warnings: &warnings };
+        let mut drawn = plan.draw_head(self.as_tc);
+        for node in nodes {
+            let planned = self.planned(node?);
+            if context.is_json() {
+                plan.nodes.push(planned);
+            } else if changed {
+                drawn += &planned.draw();
+            }
+        }
+        let draw = || drawn.clone();
+        if self.as_tc { context.answer_as_is(&plan, draw) } else { context.answer(&plan, draw) }
+    }
+
+    fn planned(&self, (node, interface, steps): NodeSteps) -> Planned {
+        let queues: Vec<Queue> = steps.iter().filter_map(queue).collect();
+        Planned {
+            memory_at_stake: queues.iter().map(|queue| queue.memory).sum(),
+            queues,
+            tc: self.as_tc.then(|| steps.iter().flat_map(|step| tc_commands(step, &interface)).collect()),
+            node,
+            interface,
+            steps,
+        }
     }
 
     /// Lets the agents compute the plan.
-    fn ask(&self, context: &Context, inventory_in_use: &InventoryInUse, topology: Topology) -> Result<Steps, Failure> {
+    fn ask(
+        &self,
+        context: &Context,
+        inventory_in_use: &InventoryInUse,
+        topology: Topology,
+    ) -> Result<Steps<'_>, Failure> {
         let fleet = inventory_in_use.fleet(context).map_err(unreached)?;
         self.check_node(fleet.inventory())?;
         let preview = context.ask("reading the nodes", async |_| {
             // A dry run locks no node, so it needs no cleanup after an interrupt.
             let never = CancellationToken::new();
-            let edit = |wanted: &crate::plan::Wanted| wanted.with_topology(topology, fleet.inventory().clone());
+            let edit = |wanted: &Wanted| wanted.with_topology(topology, fleet.inventory().clone());
             Box::pin(fleet.dry_run(&Edit::replacing(), &never, edit)).await.map_err(Failure::of_dry_run)
         });
         let preview = preview.map_err(unreached)?;
         let changed = !preview.is_empty();
-        let steps = preview.nodes.into_iter();
-        let nodes = steps.map(|(node, prepared)| (node, (prepared.interface, prepared.change.steps))).collect();
-        Ok(Steps { changed, nodes })
+        let nodes = preview.nodes.into_iter().filter(|(node, _)| self.node.as_ref().is_none_or(|only| only == node));
+        let nodes = nodes.map(|(node, prepared)| Ok((node, prepared.interface, prepared.change.steps)));
+        Ok(Steps { changed, nodes: Box::new(nodes) })
     }
 
     fn check_node(&self, inventory: &Inventory) -> Result<(), Failure> {
@@ -169,12 +189,24 @@ fn queue(step: &Step) -> Option<Queue> {
     Some(Queue { class, limit: profile.limit, memory: profile.full_queue_memory(), time_ns })
 }
 
-fn draw(plan: &FleetPlan<'_>) -> String {
-    if !plan.changed {
-        return "nothing to change".to_owned();
+impl FleetPlan<'_> {
+    /// The first lines for people.
+    fn draw_head(&self, as_tc: bool) -> String {
+        if !self.changed {
+            return "nothing to change".to_owned();
+        }
+        let mut text = self.offline.as_ref().map_or_else(String::new, |offline| format!("# {}\n", offline.message));
+        if as_tc {
+            text += "# if an interface has txqueuelen 0, apply also sets it to 1000\n";
+        }
+        text
     }
-    let mut text = plan.offline.as_ref().map_or_else(String::new, |offline| format!("# {}\n", offline.message));
-    for Planned { node, interface, steps, memory_at_stake, queues, tc } in &plan.nodes {
+}
+
+impl Planned {
+    /// The lines for people.
+    fn draw(&self) -> String {
+        let Self { node, interface, steps, memory_at_stake, queues, tc } = self;
         let memory = match memory_at_stake.div_ceil(1_000_000) {
             0 => String::new(),
             megabytes => format!(", full queues take {megabytes} MB of kernel memory"),
@@ -182,13 +214,13 @@ fn draw(plan: &FleetPlan<'_>) -> String {
         // Without a rate, no packet stays in the queue longer than the link's delay.
         let longest = queues.iter().filter_map(|queue| queue.time_ns).max();
         let time = longest.map_or_else(String::new, |nanos| format!(", {} to drain", time(nanos)));
-        text += &format!("# {node} {interface}: {}{memory}{time}\n", count(steps.len(), "step"));
+        let mut text = format!("# {node} {interface}: {}{memory}{time}\n", count(steps.len(), "step"));
         match tc {
             Some(commands) => text.extend(commands.iter().map(|command| format!("{command}\n"))),
             None => text.extend(steps.iter().map(|step| format!("  {step}\n"))),
         }
+        text
     }
-    text
 }
 
 /// A time in milliseconds, or in seconds from 10 s on.

@@ -32,6 +32,7 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
     insta::assert_snapshot!(sandbox.run(["plan", &file, "--node", "n2", "--as-tc"]), @"
     --- stdout
     # plan without agents; assumed: no qdiscs, 10 Gbit/s, addresses of lab up
+    # if an interface has txqueuelen 0, apply also sets it to 1000
     # n2 db0: 8 steps, full queues take 537 MB of kernel memory
     tc qdisc add dev db0 root handle 4e7e: htb default 1
     tc class add dev db0 parent 4e7e: classid 4e7e:1 htb rate 100gbit burst 10mb cburst 10mb quantum 60000

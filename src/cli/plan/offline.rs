@@ -7,7 +7,7 @@ use crate::{
     cli::inventory_in_use::{InventoryInUse, InventoryOrigin},
     lab::Layout,
     plan::{Inventory, LineRate, Tree, Wanted, diff},
-    topology::Topology,
+    topology::{NodeName, Topology},
 };
 
 /// The assumptions of a plan without agents.
@@ -63,14 +63,13 @@ impl Offline {
     }
 }
 
-/// The steps that put a topology in force on unshaped nodes.
-pub(super) fn steps(topology: Topology, inventory: Inventory) -> Result<Steps, Failure> {
-    let wanted = Wanted::default().with_topology(topology, inventory)?;
-    let nodes = wanted.inventory.nodes.iter().map(|(node, place)| {
+/// The steps that put a document in force on unshaped nodes: on all nodes, or on one.
+pub(super) fn steps<'a>(wanted: &'a Wanted, only: Option<&'a NodeName>) -> Steps<'a> {
+    let nodes = wanted.inventory.nodes.iter().filter(move |(node, _)| only.is_none_or(|only| only == *node));
+    let nodes = nodes.map(|(node, place)| {
         let change = diff(wanted.shaping(node, LineRate::UNKNOWN).as_ref(), &Tree::default());
-        Ok((node.clone(), (place.interface.clone(), change.or_fail(Exit::Refused, node)?.steps)))
+        Ok((node.clone(), place.interface.clone(), change.or_fail(Exit::Refused, node)?.steps))
     });
-    let nodes = nodes.collect::<Result<_, Failure>>()?;
     // No node has a topology yet, so there is always a change.
-    Ok(Steps { changed: true, nodes })
+    Steps { changed: true, nodes: Box::new(nodes) }
 }
