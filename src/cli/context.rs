@@ -140,7 +140,7 @@ impl Context {
     pub(super) fn fleet_of(&self, agents: Agents, tls: Option<&TlsFiles>) -> Result<Fleet, Failure> {
         let tls = if agents.are_reached_by_https() { self.identity(tls)? } else { None };
         let access = Access { tls, ssh: self.ssh.clone() };
-        allow_many_connections();
+        allow_many_files();
         Ok(match agents {
             Agents::Placed(inventory) => Fleet::new(inventory, access),
             Agents::Unplaced(agents) => Fleet::of_agents(agents, access),
@@ -182,9 +182,9 @@ impl Context {
 
 /// Raises the soft limit of open files to the hard limit (getrlimit(2)).
 ///
-/// Each agent needs one open file, or three by ssh. The soft limit is 1,024 on most systems, for programs that use
+/// Each agent needs one open file, or three by ssh. Each node of a lab needs four in the keeper. The soft limit is 1,024 on most systems, for programs that use
 /// select(2).
-fn allow_many_connections() {
+pub(super) fn allow_many_files() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
     {

@@ -31,7 +31,8 @@ pub use execute::{ChangeFailure, execute, execute_with};
 pub use host::{DefaultRoute, HostNetwork, Link};
 pub use links::{Bridge, Cable, Links, Mac};
 pub use namespace::{
-    Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, in_new_network, mount_over, mount_sysfs,
+    Namespaces, NodeNamespace, add_files, as_root_of_user_namespace, expect_no_router, in_new_network, mount_over,
+    mount_sysfs,
 };
 pub use namespace_socket::send_namespace_socket;
 pub use neighbours::NeighbourQuestions;

@@ -188,6 +188,14 @@ pub fn mount_sysfs() -> io::Result<()> {
     mounted.map_err(|errno| about("cannot mount a sysfs on /sys", &errno.into()))
 }
 
+/// Turns off router solicitations of an interface in the network namespace of the calling thread.
+///
+/// A lab has no router. A bridge sends each solicitation to all nodes, so the solicitations of all nodes are as many as
+/// the square of the number of nodes.
+pub fn expect_no_router(interface: &str) -> io::Result<()> {
+    fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/router_solicitations"), "0")
+}
+
 /// Adds a path to an error.
 fn with(path: &Path, error: &io::Error) -> io::Error {
     about(&path.display().to_string(), error)

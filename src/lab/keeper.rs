@@ -29,7 +29,7 @@ use super::{
     resolver::Resolver,
 };
 use crate::{
-    kernel::{Cable, KernelError, Links, Mac, NeighbourQuestions, NodeNamespace, network_number},
+    kernel::{Cable, KernelError, Links, Mac, NeighbourQuestions, NodeNamespace, expect_no_router, network_number},
     pki::{CertificateRequest, Role, Validity, store::StoreError},
     topology::NodeName,
 };
@@ -229,6 +229,8 @@ fn configure(interfaces: &[(&str, InterfaceSetup)]) -> Result<(), KernelError> {
     let mut links = Links::open()?;
     links.configure("lo", &[])?;
     for (interface, InterfaceSetup { addresses, neighbours }) in interfaces {
+        // A failure costs only time: a host may have no IPv6, or /proc/sys may be read-only.
+        drop(expect_no_router(interface));
         links.configure(interface, addresses)?;
         links.add_neighbours(interface, neighbours)?;
     }

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    cli::{Context, Exit, Failure, OrFail, log, render::count, topology_file},
+    cli::{Context, Exit, Failure, OrFail, context::allow_many_files, log, render::count, topology_file},
     kernel::as_root_of_user_namespace,
     lab::{Family, LabDirectory, Layout, keep},
 };
@@ -157,6 +157,7 @@ pub(super) fn run_keeper(context: &Context) -> Result<Exit, Failure> {
         return Err(Failure::new(Exit::Failed, format!("cannot run /proc/self/exe again: {again}")));
     }
     log::to_stderr();
+    allow_many_files();
     let directory = context.lab_directory()?;
     let layout = directory.planned()?;
     keep(&directory, &layout, || writeln!(io::stdout(), "{READY}"))?;
