@@ -69,12 +69,14 @@ impl Wanted {
         let mut locations = Locations::of(&self.inventory);
         for (peer, link) in self.links_from(node) {
             let Some(location) = locations.find(peer) else { continue };
-            let leaf = leaves.known(&link).unwrap_or_else(|| {
-                let mut profile = Profile::of(&link, line)?;
-                let sharers = if profile.has_memory() { Sharers::of(peer, &link, &zone_of) } else { Sharers::All };
-                profile.seed = profile.seed.map(|seed| own_seed(seed, node, &self.seed_text(sharers)));
-                Some(leaves.leaf(profile, sharers))
-            });
+            let leaf = match leaves.last {
+                Some((last, leaf)) if last == link => leaf,
+                _ => Profile::of(&link, line).map(|mut profile| {
+                    let sharers = if profile.has_memory() { Sharers::of(peer, &link, &zone_of) } else { Sharers::All };
+                    profile.seed = profile.seed.map(|seed| own_seed(seed, node, &self.seed_text(sharers)));
+                    leaves.leaf(profile, sharers)
+                }),
+            };
             leaves.add(&link, leaf, &location.addresses);
         }
         let mut shaping = Shaping { leaf_specs: leaves.specs_by_address(), ..Shaping::default() };
@@ -133,11 +135,6 @@ struct Leaves<'a> {
 }
 
 impl<'a> Leaves<'a> {
-    /// The leaf of a link. `None`: it is not known. `Some(None)`: the link has no leaf.
-    fn known(&self, link: &Link) -> Option<Option<usize>> {
-        self.last.as_ref().filter(|(last, _)| last == link).map(|(_, leaf)| *leaf)
-    }
-
     /// The number of a leaf.
     fn leaf(&mut self, profile: Profile, sharers: Sharers<'a>) -> usize {
         *self.numbers.entry((profile, sharers)).or_insert_with(|| {
