@@ -253,7 +253,8 @@ fn show_gives_programs_the_links_between_groups_of_nodes() {
 #[test]
 fn show_draws_no_matrix_that_is_too_wide_for_every_terminal() {
     let sandbox = Sandbox::new();
-    let zones = (1..=61).map(|zone| format!("Z{zone} = 'n[{zone}001-{zone}002]'\n")).collect::<String>();
+    let zone = |text: String, zone: u32| text + &format!("Z{zone} = 'n[{zone}001-{zone}002]'\n");
+    let zones = (1..=61).fold(String::new(), zone);
     let links = "[links]\nintra-zone.rtt = '20ms'\ninter-zone.rtt = '150ms'\n";
     sandbox.write("wide.toml", format!("name = 'wide'\n[zones]\n{zones}{links}"));
     let shown = sandbox.run(["show", "wide.toml"]).ended(0).stdout;
