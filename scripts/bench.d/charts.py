@@ -5,7 +5,7 @@ import math
 
 LIGHT = ["#0b6e99", "#c2410c", "#4d7c0f", "#7c3aed", "#b45309", "#be185d"]
 DARK = ["#5cc8f2", "#fb923c", "#a3d65c", "#c4a5ff", "#fbbf24", "#f9a8d4"]
-WIDTH = 760
+WIDTH = 860
 
 
 def style():
@@ -16,7 +16,8 @@ def style():
         return "".join(rules)
 
     return ("<style>text{font:13px system-ui,sans-serif}.title{font-size:15px;font-weight:600}.small{font-size:12px}"
-            ".grid{stroke-width:1}.line{fill:none!important;stroke-width:2}.range{stroke-width:2;opacity:.45}" +
+            ".grid{stroke-width:1}.line{fill:none!important;stroke-width:2}.range{stroke-width:2;opacity:.45}"
+            ".dashed{stroke-dasharray:6 4}" +
             theme("#1f2328", "#d8dee4", LIGHT, "#ffffff") +
             "@media(prefers-color-scheme:dark){" + theme("#e6edf3", "#30363d", DARK, "#0d1117") + "}</style>")
 
@@ -45,7 +46,10 @@ class Log:
         return self.first + share * (self.last - self.first)
 
     def ticks(self):
-        return [10.0 ** power for power in range(self.low, self.high + 1)]
+        """Powers of ten; on a short axis also their double and their fivefold."""
+        steps = (1, 2, 5) if self.high - self.low <= 2 else (1,)
+        ticks = [step * 10.0 ** power for power in range(self.low, self.high + 1) for step in steps]
+        return [tick for tick in ticks if tick <= 10.0 ** self.high * 1.001]
 
 
 def text(x, y, content, anchor="start", kind=""):
@@ -64,6 +68,14 @@ def document(height, title, parts):
     return head + "\n" + "\n".join([text(16, 26, title, kind="title"), *parts]) + "\n</svg>\n"
 
 
+def colours(names):
+    """The number of the colour of each name. netemctl always has the first one, and `A, more` has that of A."""
+    of = {"netemctl": 0}
+    for name in names:
+        of.setdefault(name.split(", ±")[0], len(of))
+    return {name: of[name.split(", ±")[0]] % len(LIGHT) for name in names}
+
+
 def spread_labels(places, least=16):
     """Moves labels apart, so that none covers another one."""
     order = sorted(range(len(places)), key=lambda index: places[index])
@@ -77,9 +89,13 @@ def spread_labels(places, least=16):
     return moved
 
 
-def lines(title, x_label, y_label, series):
-    """`series`: name → list of (x, median, least, most). Both axes are logarithmic."""
-    top, bottom, left, right = 64, 360, 70, 540
+def lines(title, x_label, y_label, series, dashed=()):
+    """`series`: name → list of (x, median, least, most). Both axes are logarithmic. `dashed`: these names have the colours
+    of the others, in their order."""
+    top, bottom, left, right = 64, 380, 70, 560
+    solid = [name for name in series if name not in dashed]
+    colour = colours(solid)
+    colour.update(zip((name for name in series if name in dashed), (colour[name] for name in solid)))
     points = [point for each in series.values() for point in each]
     xs = sorted({point[0] for point in points})
     x = Log([min(xs) / 1.01, max(xs)], left + 16, right)
@@ -93,9 +109,10 @@ def lines(title, x_label, y_label, series):
         parts += [segment(x.at(tick), bottom, x.at(tick), bottom + 5, "grid"), text(x.at(tick), bottom + 20, number(tick), "middle", "small")]
     parts.append(text((left + right) / 2, bottom + 42, x_label, "middle", "small"))
     ends = spread_labels([y.at(each[-1][1]) for each in series.values()])
-    for index, ((name, each), label) in enumerate(zip(series.items(), ends)):
+    for (name, each), label in zip(series.items(), ends):
+        index, dash = colour[name], " dashed" if name in dashed else ""
         path = " ".join(f"{'M' if place == 0 else 'L'}{x.at(point[0]):.1f} {y.at(point[1]):.1f}" for place, point in enumerate(each))
-        parts.append(f'<path d="{path}" class="line s{index}"/>')
+        parts.append(f'<path d="{path}" class="line s{index}{dash}"/>')
         for at, middle, least, most in each:
             parts += [segment(x.at(at), y.at(least), x.at(at), y.at(most), f"range s{index}"),
                       f'<circle cx="{x.at(at):.1f}" cy="{y.at(middle):.1f}" r="3.5" class="s{index}"/>']
@@ -106,7 +123,9 @@ def lines(title, x_label, y_label, series):
 
 def dots(title, x_label, rows, names):
     """`rows`: list of (label, name → (median, least, most)). One logarithmic x axis, a line of dots for each row."""
-    left, right, top, step = 190, 720, 84, 22
+    longest = max(len(label) for label, _ in rows)
+    left, right, top, step = 30 + 7.5 * longest, WIDTH - 40, 84, 22
+    colour = colours(names)
     values = [max(value, 1e-6) for _, cells in rows for cell in cells.values() for value in cell]
     x = Log(values, left, right)
     heights, y = [], top
@@ -117,14 +136,15 @@ def dots(title, x_label, rows, names):
     for tick in x.ticks():
         parts += [segment(x.at(tick), top - 18, x.at(tick), y, "grid"), text(x.at(tick), y + 18, number(tick), "middle", "small")]
     parts.append(text((left + right) / 2, y + 40, x_label, "middle", "small"))
-    place = left
-    for index, name in enumerate(names):
+    place = 20
+    for name in names:
+        index = colour[name]
         parts += [f'<circle cx="{place}" cy="48" r="4" class="s{index}"/>', text(place + 9, 52, name, kind=f"small s{index}")]
         place += 26 + 7 * len(name)
     for (label, cells), height in zip(rows, heights):
         parts.append(text(left - 14, height + 4, label, "end"))
         for line, (name, (middle, least, most)) in enumerate(cells.items()):
-            at, index = height + line * step, names.index(name)
+            at, index = height + line * step, colour[name]
             parts += [segment(x.at(least), at, x.at(most), at, f"range s{index}"),
                       f'<circle cx="{x.at(middle):.1f}" cy="{at}" r="4" class="s{index}"/>']
             beside = x.at(most) + 8 if x.at(most) < right - 60 else x.at(least) - 8

@@ -104,6 +104,7 @@ class Results:
         self.note(f"{group}, {work}, {who}: {str(error)[:300]}")
 
     def note(self, text):
+        text = " ".join(text.split())
         say(f"   note: {text}")
         if text not in self.notes:
             self.notes.append(text)

@@ -215,13 +215,12 @@ def line_plot(title, x_label, y_label, work, only=None):
 
 
 def destinations_plot(rows):
-    series = {}
-    for work in ("apply", "one delay changes", "cut all others"):
-        for who, points in curves(rows, work, work).items():
-            series[who] = points
-    series = {who: series[who] for who in sorted(series)}
-    return any(len(each) > 1 for each in series.values()) and charts.lines(
-        "One node: the time of a change by its destinations", "destinations", "milliseconds", series)
+    works = ("apply", "one delay changes", "cut all others")
+    series = {f"{who}, {work}": curves(rows, work, work).get(f"{who}, {work}") for who in ("netemctl", "tc -batch") for work in works}
+    if not all(series.values()) or all(len(each) < 2 for each in series.values()):
+        return None
+    return charts.lines("One node: the time of a change by its destinations", "destinations", "milliseconds", series,
+                        dashed=[name for name in series if name.startswith("tc")])
 
 
 def tcp_plot(rows):

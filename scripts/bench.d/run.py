@@ -28,16 +28,15 @@ def main():
             host.say(f"   {name} was interrupted")
             host.end_all()
             return 130
-        except Exception:
+        except Exception as error:
             traceback.print_exc(file=sys.stdout)
-            host.say(f"   {name} failed; the other parts go on")
+            results.note(f"{name} ended early: {str(error)[:300]}")
             code = 1
-        else:
+        if results.rows:
             results.show()
             results.save()
-            host.say(f"   {name} took {time.monotonic() - results.begun:.0f} s")
-        finally:
-            host.end_all()
+        host.say(f"   {name} took {time.monotonic() - results.begun:.0f} s")
+        host.end_all()
     return code
 
 

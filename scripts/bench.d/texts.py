@@ -3,10 +3,10 @@
 HEAD = """
 # Benchmarks
 
-`scripts/bench` measures netemctl beside other tools, and writes this page (the words are in `scripts/bench.d/texts.py`). Each part alternates between the programs on one
-boot of one kernel, in an order that changes from round to round. A cell has the median, in brackets the least and the most,
-and in bold the ratio: netemctl divided by this peer in the same run. For times, a ratio below 1 means that netemctl is
-faster.
+`scripts/bench` measures netemctl beside other tools, and writes this page (the words are in `scripts/bench.d/texts.py`).
+Each part alternates between the programs on one boot of one kernel, in an order that changes from round to round. A cell
+has the median, in brackets the least and the most, and in bold the ratio: netemctl divided by this peer in the same run. For
+times, a ratio below 1 means that netemctl is faster.
 
 Absolute times say little, because they depend on the machine. In user-mode Linux (UML), the start of a process takes 30 to
 100 ms, compared with 1 to 4 ms on the machine itself. So programs that start many processes look slow there. The first table
@@ -81,7 +81,7 @@ reorders them. Figures under reordering vary widely between runs, so look at the
 """, [("tcp", "Throughput of one TCP stream")]),
     "controller": ("The controller alone", """
 The agents are a program that agrees to everything at once, by HTTPS with certificates of `netemctl pki`. The bare client makes
-as many connections, with requests of the same number and sizes, one after another. This part runs on the machine's own kernel.
+as many connections (300 at most, extrapolated), with requests of the same number and sizes, one after another. This part runs on the machine's own kernel.
 """, [("controller", "CPU time of the controller by the number of nodes")]),
     "idle": ("An idle lab", """
 What an idle lab costs. The busy CPU includes everything in the kernel.
