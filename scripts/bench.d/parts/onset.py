@@ -3,7 +3,7 @@
 import json
 import time
 
-from host import NETEMCTL, RUN, TOOLS, inside, lab, run, say, shuffled, spawn
+from host import NETEMCTL, RUN, TOOLS, Failed, end_all, inside, lab, run, say, shuffled, spawn
 import peers
 
 HZ = 200
@@ -57,13 +57,16 @@ def onset(results, nodes, rounds):
         for turn in range(rounds):
             for name in shuffled(["netemctl", "tc -batch", "iptables"], turn):
                 if name == "netemctl":
-                    run([NETEMCTL, "apply", topology])
-                    answer = watch(results, group, nodes, pairs, name, netemctl)
-                    said = answer and json.loads(answer).get("onset")
-                    if said:
-                        results.add(group, "spread that netemctl itself reports", name, said["spread_us"] / 1e3, at=nodes, better=None)
-                    run([NETEMCTL, "heal"])
-                    run([NETEMCTL, "clear"])
+                    try:
+                        run([NETEMCTL, "apply", topology])
+                        answer = watch(results, group, nodes, pairs, name, netemctl)
+                        if said := json.loads(answer).get("onset"):
+                            results.add(group, "spread that netemctl itself reports", name, said["spread_us"] / 1e3, at=nodes, better=None)
+                    except Failed as error:
+                        end_all()  # the flows
+                        results.failed(group, "spread over the pairs", name, error, at=nodes)
+                    # Its tree would be in the way of the peers, so this must succeed.
+                    run([NETEMCTL, "clear", "--wait", "1m"], limit=120)
                 elif name == "tc -batch":
                     tc(lambda node: base)
                     watch(results, group, nodes, pairs, name, lambda: tc(lambda node: cuts[node]))
