@@ -13,7 +13,7 @@ use std::{fmt, io, net::IpAddr};
 
 use thiserror::Error;
 
-pub(super) use self::links::DryRun;
+pub(super) use self::links::{DryRun, Tried};
 use crate::{
     kernel::{Interface, Kernel, KernelError, Rtnl, execute, in_new_network},
     plan::{Answer, Cut, Direction, LeafSpec, Port, Profile, Protocol, Shaping, Step, Traffic, diff},

@@ -14,6 +14,7 @@ mod guard;
 mod host;
 pub(crate) mod journal;
 mod keeping;
+mod shared;
 mod status;
 #[cfg(test)]
 mod test_access;
@@ -33,6 +34,7 @@ use self::{
     drift::DriftWatch,
     enforcer::{Enforcer, Foreign, Staged},
     journal::Held,
+    shared::Shared,
     transactions::{Effect, Event, Payload, Recorded, Refusal, Transactions},
 };
 use super::{
@@ -70,13 +72,13 @@ pub struct Node<K> {
     /// The timed parts (overlays and partitions) of the document that are not in force now.
     absent: Absent,
     /// The document without its ended parts. A partition that is inactive now stays in this document, but cuts nothing.
-    in_force: Wanted,
+    in_force: Shared,
     /// The next timed change, already computed, with the parts that are absent after this change.
     precomputed: Option<(Absent, Staged)>,
     /// Set while the kernel may differ from the document: after a start from the journal, or after a failed commit
     /// whose rollback failed too. The value is a document that names the node's interface, because the node's own
     /// document may be clear and name no interface.
-    unreconciled: Option<Wanted>,
+    unreconciled: Option<Shared>,
     /// The need for an agent. An agent that ssh started (a keeper) exits when the need is no longer [`Need::Process`].
     need: watch::Sender<Need>,
     /// The recovery from the journal, for the status.
@@ -108,7 +110,7 @@ impl Payload for NodePayload {
 
 /// A prepared change.
 struct Checked {
-    wanted: Wanted,
+    wanted: Shared,
     /// The controller's connection.
     via: Via,
     /// The index of the interface.
@@ -155,7 +157,7 @@ impl<K: Kernel> Node<K> {
             boot,
             transactions: Transactions::of(Held::default()),
             absent: Absent::default(),
-            in_force: Wanted::default(),
+            in_force: Shared::default(),
             precomputed: None,
             unreconciled: None,
             need: watch::Sender::new(Need::Process),
@@ -246,7 +248,7 @@ impl<K: Kernel> Node<K> {
 
     /// The state in force as one line, for the service manager.
     pub fn summary(&self) -> String {
-        let Wanted { topology, overlays, partitions, .. } = &self.in_force;
+        let Wanted { topology, overlays, partitions, .. } = &*self.in_force;
         let some = |count: usize, what: &str| (count > 0).then(|| format!("{what}: {count}"));
         let parts = [
             topology.as_ref().map(|topology| format!("topology {}", topology.name())),
@@ -264,7 +266,7 @@ impl<K: Kernel> Node<K> {
     pub fn document(&self, now: Now) -> Document {
         let Held { document, timeline, .. } = self.held();
         Document {
-            wanted: document.clone(),
+            wanted: Wanted::clone(document),
             absent: timeline.absent(now.uptime),
             begins: timeline.begins().into_iter().map(|(of, at)| Beginning { of, at }).collect(),
             unconfirmed: self.transactions.rolls_back_at().is_some(),
@@ -303,6 +305,9 @@ impl<K: Kernel> Node<K> {
         }
         if self.precomputed.is_none() && !self.transactions.is_ready() {
             self.enforcer.remove_preparation();
+        }
+        if self.transactions.lease().is_none() {
+            self.enforcer.rest();
         }
         self.need.send_replace(self.need_at(now));
         Ok(self.next(now))

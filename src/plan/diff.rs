@@ -55,6 +55,15 @@ impl Change {
         (preparation, switch, cleanup)
     }
 
+    /// Removes the lists of filters from the steps. The answer to a prepare is short without them.
+    pub fn omit_filters(&mut self) {
+        for step in &mut self.steps {
+            if let Step::BuildChain { filters, .. } | Step::DropChain { filters, .. } = step {
+                *filters = Vec::new();
+            }
+        }
+    }
+
     /// True if no steps remain except the removal of unused classes.
     pub fn is_settled(&self) -> bool {
         self.steps.iter().all(|step| matches!(step, Step::RemoveClass { .. }))

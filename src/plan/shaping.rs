@@ -54,14 +54,19 @@ impl LeafSpec {
 }
 
 impl Wanted {
+    /// True if the node's interface is shaped.
+    pub fn shapes(&self, node: &NodeName) -> bool {
+        let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
+        let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
+        is_in_topology || !self.partitions.is_empty() || sends()
+    }
+
     /// The wanted state of a node's interface. `None`: the interface is not shaped.
     ///
     /// `line` is the line rate of the interface, which determines the limits of profiles. The function computes only
     /// the links from `node`, so memory grows with the number of nodes, not of links.
     pub fn shaping(&self, node: &NodeName, line: LineRate) -> Option<Shaping> {
-        let is_in_topology = self.topology.as_ref().is_some_and(|topology| topology.contains(node));
-        let sends = || self.overlays.iter().any(|overlay| overlay.has_sender(node));
-        if !is_in_topology && self.partitions.is_empty() && !sends() {
+        if !self.shapes(node) {
             return None;
         }
         let zone_of = LazyCell::new(|| self.zone_index());

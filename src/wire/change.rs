@@ -129,7 +129,7 @@ pub(crate) fn new_document(wanted: Option<Wanted>, edit: Option<Delta>, before: 
 pub struct Prepared {
     /// The interface.
     pub interface: IfName,
-    /// The steps to write to the kernel.
+    /// The steps to write to the kernel. In the answer to a prepare, steps for a whole chain do not list its filters.
     pub change: Change,
     /// Problems that the steps do not solve, such as an interface that is down or a foreign qdisc.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,7 +5,10 @@
 //!
 //! A leaf is the netem qdisc of a class. A profile is the set of netem parameters of a leaf.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
 use super::{Sandbox, TrialError, no_namespace};
 use crate::{
@@ -18,6 +21,9 @@ use crate::{
 /// Largest number of leaves to try with the same profiles before and after the change. Two, because a kernel may accept
 /// the first leaf and refuse the second.
 const ALIKE: usize = 2;
+
+/// Largest number of successful trials to remember.
+const REMEMBERED: usize = 16;
 
 /// The class of the first leaf in the sandbox.
 const FIRST_CLASS: ClassMinor = DEFAULT_CLASS + 1;
@@ -50,15 +56,19 @@ pub(in crate::agent) struct DryRun<'a> {
 impl DryRun<'_> {
     /// Checks that the kernel supports the change. The error names each unsupported parameter that the trials find, and
     /// the line that sets the parameter, if known.
-    pub(in crate::agent) fn check(&self, sandbox: &dyn Sandbox) -> Result<(), ApiError> {
+    ///
+    /// A trial in `tried` is not repeated, because the kernel is the same until the next boot.
+    pub(in crate::agent) fn check(&self, sandbox: &dyn Sandbox, tried: &mut Tried) -> Result<(), ApiError> {
         let leaves = Leaves::of(self.tree, self.change, &self.tables);
-        if !leaves.need_trial() {
+        if !leaves.need_trial() || tried.has(&leaves) {
             return Ok(());
         }
         leaves.try_on(sandbox).map_err(|error| match error {
             TrialError::NoNamespace(error) => no_namespace(&error),
             error => self.diagnose(sandbox, &leaves, &error),
-        })
+        })?;
+        tried.add(leaves);
+        Ok(())
     }
 
     /// Tries each parameter without the others. Returns the error with the parameters that the kernel does not support.
@@ -109,12 +119,35 @@ impl DryRun<'_> {
     }
 }
 
+/// The last trials that have succeeded on this kernel.
+///
+/// A kernel may accept each of two leaves and refuse both together, so a trial is known by all its leaves. The table of
+/// a leaf is a part of its profile.
+#[derive(Debug, Default)]
+pub(in crate::agent) struct Tried(VecDeque<Vec<Transition>>);
+
+impl Tried {
+    fn has(&self, leaves: &Leaves) -> bool {
+        self.0.contains(&leaves.transitions)
+    }
+
+    fn add(&mut self, leaves: Leaves) {
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(leaves.transitions);
+    }
+}
+
+/// The profiles of a leaf before and after a change.
+type Transition = (Option<Profile>, Option<Profile>);
+
 /// The leaves of an interface, each with its profile before and after the change.
 ///
 /// A new leaf has no profile before the change. An unchanged leaf has only the profile before the change. A leaf that
 /// the change removes counts as unchanged.
 struct Leaves {
-    transitions: Vec<(Option<Profile>, Option<Profile>)>,
+    transitions: Vec<Transition>,
     tables: Tables,
 }
 
@@ -189,7 +222,7 @@ impl Leaves {
             kernel.perform(interface, &step)?;
         }
         let tree = kernel.observe(interface)?;
-        let is_read_back = |(class, (now, then)): (ClassMinor, (Option<Profile>, Option<Profile>))| {
+        let is_read_back = |(class, (now, then)): (ClassMinor, Transition)| {
             tree.classes.get(&class).is_some_and(|leaf| leaf.profile == then.or(now))
         };
         if numbered().all(is_read_back) { Ok(()) } else { Err(TrialError::NotReadBack) }
@@ -232,10 +265,14 @@ fn reason(error: &TrialError) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
+    use std::{
+        net::IpAddr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
 
     use super::*;
     use crate::{
+        agent::dry_run::Trial,
         fake_kernel::FakeKernel,
         kernel::execute,
         plan::{LeafSpec, Shaping},
@@ -269,6 +306,15 @@ mod tests {
     }
 
     fn check(kernel: &FakeKernel, wanted: &[Profile]) -> Result<(), String> {
+        check_on(kernel, &mut Tried::default(), kernel, wanted)
+    }
+
+    fn check_on(
+        sandbox: &dyn Sandbox,
+        tried: &mut Tried,
+        kernel: &FakeKernel,
+        wanted: &[Profile],
+    ) -> Result<(), String> {
         let shaping = shaping(wanted);
         let change = diff(Some(&shaping), &kernel.tree).unwrap();
         let node = "n1".parse().unwrap();
@@ -280,7 +326,7 @@ mod tests {
             wanted: &Wanted::default(),
             tables: Tables::new(),
         };
-        dry_run.check(kernel).map_err(|error| {
+        dry_run.check(sandbox, tried).map_err(|error| {
             assert_eq!(error.code, ErrorCode::Unsupported);
             error.message.replace(&kernel::release(), "R")
         })
@@ -339,6 +385,33 @@ mod tests {
         let error = check(&old(), &[both, plain("10ms")]).unwrap_err();
         assert!(error.contains("refuses `duplicate` together with other netems"), "{error}");
         assert!(error.contains("ignores `seed`"), "{error}");
+    }
+
+    /// Counts the trials.
+    struct Counting(FakeKernel, AtomicUsize);
+
+    impl Sandbox for Counting {
+        fn run(&self, trial: &Trial<'_>) -> Result<(), TrialError> {
+            self.1.fetch_add(1, Ordering::Relaxed);
+            self.0.run(trial)
+        }
+    }
+
+    #[test]
+    fn a_trial_that_has_succeeded_is_not_repeated_and_one_that_has_failed_is() {
+        let sandbox = Counting(old(), AtomicUsize::new(0));
+        let mut tried = Tried::default();
+        let mut trials = |profiles: &[Profile]| {
+            let before = sandbox.1.load(Ordering::Relaxed);
+            let is_accepted = check_on(&sandbox, &mut tried, &sandbox.0, profiles).is_ok();
+            (is_accepted, sandbox.1.load(Ordering::Relaxed) - before)
+        };
+        assert_eq!(trials(&[duplicating("5ms")]), (true, 1));
+        assert_eq!(trials(&[duplicating("5ms")]), (true, 0));
+        assert_eq!(trials(&[duplicating("6ms")]), (true, 1));
+        let (is_accepted, first) = trials(&[duplicating("5ms"), duplicating("6ms")]);
+        assert!(!is_accepted && first > 0, "each alone was accepted, both together are not");
+        assert_eq!(trials(&[duplicating("5ms"), duplicating("6ms")]), (false, first));
     }
 
     #[test]

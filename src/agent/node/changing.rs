@@ -11,6 +11,7 @@ use super::{
     enforcer::{Foreign, Staged},
     guard,
     journal::Held,
+    shared::Shared,
     status,
     transactions::{Effect, Event, Refusal},
 };
@@ -61,7 +62,8 @@ impl<K: Kernel> Node<K> {
         let leaves_out = |wanted: &Wanted| !wanted.is_on_all_of(&self.held().document);
         let on_all = !waits || !wanted.as_ref().is_ok_and(leaves_out);
         self.step(Event::Prepare { ticket: ticket.clone(), base, on_all }, now)?;
-        let Possible { held, interface, prepared } = self.check(wanted?, &via, now)?;
+        let Possible { held, interface, mut prepared } = self.check(wanted?, &via, now)?;
+        prepared.change.omit_filters();
         // Detects a full disk before any node changes.
         self.check_journal(&held, &ticket)?;
         let checked = Checked { wanted: held.document, via, interface };
@@ -87,6 +89,7 @@ impl<K: Kernel> Node<K> {
 
     /// Checks and computes the change from the state in force to `document`.
     fn check(&mut self, document: Wanted, via: &Via, now: Now) -> Result<Possible, ApiError> {
+        let document = Shared::from(document);
         let checked = document.check().and_then(|()| document.check_for(self.name()));
         let checked = checked.and_then(|()| document.check_after(&self.stamp()));
         checked.map_err(|error| ErrorCode::BadRequest.error(error))?;

@@ -4,14 +4,17 @@ use std::{sync::Arc, thread, time::Duration};
 
 use tracing::warn;
 
-use super::watched::{Detail, Watched};
+use super::{
+    shared::Shared,
+    watched::{Detail, Watched},
+};
 use crate::{
     agent::{
         Config, Now,
-        dry_run::{self, DryRun, Sandbox},
+        dry_run::{self, DryRun, Sandbox, Tried},
     },
     kernel::{Interface, Kernel, KernelError, execute, execute_with},
-    plan::{Blocked, Change, Counters, Shaping, Step, Tree, Wanted, diff, diff_beside_foreign},
+    plan::{Blocked, Change, Counters, LineRate, Shaping, Step, Tree, Wanted, diff, diff_beside_foreign},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -30,6 +33,10 @@ pub(super) struct Enforcer<K> {
     built: Option<Built>,
     /// The number of computed changes so far.
     staged: u64,
+    /// The trials of leaves that have succeeded.
+    tried: Tried,
+    /// The last computed shaping, with its document and line rate.
+    shaping: Option<(Shared, LineRate, Option<Arc<Shaping>>)>,
 }
 
 /// The preparation of a computed change, written to the kernel. No packet uses these objects yet.
@@ -60,7 +67,7 @@ impl Foreign {
 pub(super) struct Staged {
     number: u64,
     /// The document in force after the change.
-    pub(super) wanted: Wanted,
+    pub(super) wanted: Shared,
     pub(super) interface: Interface,
     before: Arc<Tree>,
     change: Change,
@@ -87,15 +94,18 @@ pub(super) struct Written {
 
 impl<K: Kernel> Enforcer<K> {
     pub(super) fn new(config: Config, kernel: K, sandbox: impl Sandbox + 'static) -> Self {
+        let kernel = Watched::new(kernel);
         Self {
             config,
-            kernel: Watched::new(kernel),
+            kernel,
             sandbox: Box::new(sandbox),
             can_shape: false,
             can_refuse: false,
             drains: false,
             built: None,
             staged: 0,
+            tried: Tried::default(),
+            shaping: None,
         }
     }
 
@@ -104,23 +114,42 @@ impl<K: Kernel> Enforcer<K> {
         self.drains
     }
 
+    /// The shaping of the node. Computed once for all steps of a change.
+    fn shaping(&mut self, wanted: &Shared, rate: LineRate) -> Option<Arc<Shaping>> {
+        if let Some((document, known_rate, shaping)) = &self.shaping
+            && document.is(wanted)
+            && *known_rate == rate
+        {
+            return shaping.clone();
+        }
+        let shaping = wanted.shaping(&self.config.node, rate).map(Arc::new);
+        self.shaping = Some((wanted.clone(), rate, shaping.clone()));
+        shaping
+    }
+
+    /// Frees what only a change under way needs.
+    pub(super) fn rest(&mut self) {
+        self.shaping = None;
+    }
+
     /// The steps to `wanted`, checked by a dry run. If `wanted` has no shaping, also a warning for each object of
     /// netemctl that the steps leave on the interface.
     pub(super) fn dry_run(
         &mut self,
         interface: &Interface,
         in_force: &Wanted,
-        wanted: &Wanted,
+        wanted: &Shared,
     ) -> Result<(Change, Vec<String>), ApiError> {
         let tree = self.observe(interface, Detail::Structure)?;
-        let shaping = wanted.shaping(&self.config.node, interface.rate);
-        let change = steps_to(interface, shaping.as_ref(), &tree, Foreign::to_change(in_force, wanted))?;
+        let shaping = self.shaping(wanted, interface.rate);
+        let shaping = shaping.as_deref();
+        let change = steps_to(interface, shaping, &tree, Foreign::to_change(in_force, wanted))?;
         // The removal of all shaping adds no object, so the kernel's support for shaping need not be tried.
         if shaping.is_some() && !change.steps.is_empty() && !self.can_shape {
             dry_run::try_shaping(&*self.sandbox)?;
             self.can_shape = true;
         }
-        if shaping.as_ref().is_some_and(Shaping::has_refusals) && !self.can_refuse {
+        if shaping.is_some_and(Shaping::has_refusals) && !self.can_refuse {
             dry_run::try_refusals(&*self.sandbox)?;
             self.can_refuse = true;
         }
@@ -128,12 +157,12 @@ impl<K: Kernel> Enforcer<K> {
         let dry_run = DryRun {
             tree: &tree,
             change: &change,
-            shaping: shaping.as_ref(),
+            shaping,
             node: &self.config.node,
             wanted,
             tables: topologies.into_iter().flatten().flat_map(|topology| topology.tables().clone()).collect(),
         };
-        dry_run.check(&*self.sandbox)?;
+        dry_run.check(&*self.sandbox, &mut self.tried)?;
         let left = if shaping.is_none() { tree.remaining(&interface.name) } else { Vec::new() };
         Ok((change, left))
     }
@@ -153,21 +182,21 @@ impl<K: Kernel> Enforcer<K> {
     pub(super) fn change(
         &mut self,
         interface: &Interface,
-        wanted: &Wanted,
+        wanted: &Shared,
         foreign: Foreign,
     ) -> Result<Change, ApiError> {
         let tree = self.observe(interface, Detail::Structure)?;
-        steps_to(interface, wanted.shaping(&self.config.node, interface.rate).as_ref(), &tree, foreign)
+        steps_to(interface, self.shaping(wanted, interface.rate).as_deref(), &tree, foreign)
     }
 
     /// Computes the change to `wanted`, and prepares answers to rejected packets. Writes no filter, class or qdisc, and
     /// removes the preparation of an earlier change.
-    pub(super) fn stage(&mut self, interface: Interface, wanted: Wanted, foreign: Foreign) -> Result<Staged, ApiError> {
+    pub(super) fn stage(&mut self, interface: Interface, wanted: Shared, foreign: Foreign) -> Result<Staged, ApiError> {
         if let Some(topology) = &wanted.topology {
             self.kernel.add_tables(topology.tables());
         }
         self.remove_preparation();
-        let shaping = wanted.shaping(&self.config.node, interface.rate);
+        let shaping = self.shaping(&wanted, interface.rate);
         let mut before = self.kernel.tree(&interface, Detail::Structure)?;
         // The answer of a commit has the counters of the cuts that the change ends.
         let stays = |cut| shaping.as_ref().is_some_and(|shaping| shaping.cuts.contains(cut));
@@ -175,7 +204,7 @@ impl<K: Kernel> Enforcer<K> {
             drop(before);
             before = self.kernel.tree(&interface, Detail::Counters)?;
         }
-        let change = steps_to(&interface, shaping.as_ref(), &before, foreign)?;
+        let change = steps_to(&interface, shaping.as_deref(), &before, foreign)?;
         let rejects = shaping.is_some_and(|shaping| shaping.has_refusals());
         if rejects {
             // If possible, the answers start before the first packet is cut, so that each packet gets an answer. The
@@ -298,7 +327,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Removes unused classes that no longer hold packets. Removes nothing while the interface differs from `in_force`.
-    pub(super) fn sweep(&mut self, in_force: &Wanted) -> Result<(), ApiError> {
+    pub(super) fn sweep(&mut self, in_force: &Shared) -> Result<(), ApiError> {
         self.remove_preparation();
         let interface = self.own_interface(in_force)?;
         let change = self.change(&interface, in_force, Foreign::Keep)?;

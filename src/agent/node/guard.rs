@@ -33,7 +33,7 @@ impl<K: Kernel> Enforcer<K> {
                 other.interface, place.interface
             )));
         }
-        if wanted.shaping(node, interface.rate).is_none() || wanted.only_removes_from(in_force) {
+        if !wanted.shapes(node) || wanted.only_removes_from(in_force) {
             return Ok(interface);
         }
         let host = kernel.host()?;

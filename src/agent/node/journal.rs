@@ -23,11 +23,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::shared::Shared;
 use super::transactions::{Record, Recorded, RollbackPoint, Tickets, chain};
 use crate::{
     agent::{Config, Now, time::Timeline},
     files::if_exists,
-    plan::{IfName, Wanted},
+    plan::IfName,
     topology::NodeName,
 };
 
@@ -39,7 +40,7 @@ const VERSION: u32 = 5;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Held {
-    pub(super) document: Wanted,
+    pub(super) document: Shared,
     pub(super) timeline: Timeline,
     /// Addresses of the interface that the document does not name and that are no drift. See `Node::left_out`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -282,11 +283,14 @@ pub(crate) fn check(bytes: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{plan::Shape, wire::Ticket};
+    use crate::{
+        plan::{Shape, Wanted},
+        wire::Ticket,
+    };
 
     fn entry() -> JournalRecord {
-        let before = Held { document: Wanted { generation: 1, ..Wanted::default() }, ..Held::default() };
-        let held = Held { document: Wanted { generation: 2, ..Wanted::default() }, ..Held::default() };
+        let before = Held { document: Wanted { generation: 1, ..Wanted::default() }.into(), ..Held::default() };
+        let held = Held { document: Wanted { generation: 2, ..Wanted::default() }.into(), ..Held::default() };
         let (until, must_roll_back) = (Duration::from_secs(1), true);
         let last =
             RollbackPoint { ticket: Ticket("a".into()), before: Held::default(), until, must_roll_back, below: None };
@@ -314,7 +318,9 @@ mod tests {
         let sides = vec![["n1", "n2"].map(|name| name.parse().unwrap()).into()];
         let partition = serde_json::json!({ "name": "p", "shape": { "kind": "sides", "sides": ["n[1-2]"] } });
         let mut entry = entry();
-        entry.held.document.partitions.push(serde_json::from_value(partition).unwrap());
+        let mut document = Wanted::clone(&entry.held.document);
+        document.partitions.push(serde_json::from_value(partition).unwrap());
+        entry.held.document = document.into();
         assert_eq!(entry.held.document.partitions[0].shape, Shape::Sides { sides });
         let text = String::from_utf8(encode(&entry).unwrap()).unwrap();
         let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":5}", "{\"version\":4}");
@@ -343,7 +349,7 @@ mod tests {
         assert!(read(&path).unwrap().is_none());
         for generation in 0..3 {
             let mut entry = entry();
-            entry.held.document.generation = generation;
+            entry.held.document = Wanted { generation, ..Wanted::clone(&entry.held.document) }.into();
             write(&path, &entry).unwrap();
             assert_eq!(read(&path).unwrap(), Some(entry));
         }
