@@ -60,7 +60,9 @@ def run(command, limit=300, expect=(0,), env=None):
     done = subprocess.run([str(word) for word in command], stdin=subprocess.DEVNULL, capture_output=True, text=True,
                           timeout=limit, env=env and {**os.environ, **env})
     if done.returncode not in expect:
-        raise Failed(f"{' '.join(map(str, command))[:200]}: exit code {done.returncode}: {done.stderr.strip()[:300]}")
+        # The message goes into the page, so it names programs without the folders of this machine.
+        words = [str(word).replace(f"{WORK}/", "").replace(f"{ROOT}/", "") for word in command]
+        raise Failed(f"{' '.join(words)[:200]}: exit code {done.returncode}: {done.stderr.strip()[:300]}")
     return done.stdout
 
 
