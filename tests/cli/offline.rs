@@ -24,8 +24,8 @@ fn without_a_lab_and_an_inventory_the_plan_is_that_of_untouched_interfaces_of_a_
       add the ingress hook (clsact)
       add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
-      build chain 10: 6 addresses
-      send packets to chain 10
+      build chain 10 at egress: 6 routes
+      send packets at egress to chain 10
     --- stderr
     --- exit status: 0
     ");
@@ -111,8 +111,8 @@ fn agents_that_do_not_answer_are_an_error_unless_the_plan_is_to_be_offline() {
       add the ingress hook (clsact)
       add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
-      build chain 10: 2 addresses
-      send packets to chain 10
+      build chain 10 at egress: 2 routes
+      send packets at egress to chain 10
     --- stderr
     --- exit status: 0
     ");
@@ -135,8 +135,8 @@ fn an_offline_plan_says_that_the_inventory_does_not_have_all_addresses() {
       add the ingress hook (clsact)
       add pass filters for neighbour discovery at ingress
       add class 2: delay 50ms limit 244032
-      build chain 10: 6 addresses
-      send packets to chain 10
+      build chain 10 at egress: 6 routes
+      send packets at egress to chain 10
     --- stderr
     --- exit status: 0
     ");

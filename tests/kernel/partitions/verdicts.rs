@@ -33,8 +33,9 @@ fn a_one_way_cut_that_leaks_is_reported_although_no_answer_comes_back() {
         let shown = lab.exec(node, &format!("tc filter show dev db0 {at}"));
         let key = if node == "n1" { "dst_ip 10.78.0.9" } else { "src_ip 10.78.0.1" };
         let before = &shown[..shown.find(key).unwrap()];
-        let handle = before.rsplit("handle ").next().unwrap().split_whitespace().next().unwrap();
-        drop(lab.exec(node, &format!("tc filter del dev db0 {at} protocol ip pref 2 handle {handle} flower")));
+        let last = |word| before.rsplit(word).next().unwrap().split_whitespace().next().unwrap();
+        let place = format!("protocol ip chain {} pref 2 handle {}", last("chain "), last("handle "));
+        drop(lab.exec(node, &format!("tc filter del dev db0 {at} {place} flower")));
     };
     delete_filter("n1", "parent 4e7e:");
     assert_eq!(verdicts(&lab, 0), ["right", "right"]);
