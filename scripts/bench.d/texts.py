@@ -72,7 +72,7 @@ to it. It is flat in the number of profiles. It has no loss, jitter, rate or ord
 than 10 s.
 """, [("packets", "Cost of a packet by the number of destinations"), ("profiles", "Cost of a packet by the number of busy profiles")]),
     "accuracy": ("Accuracy", """
-The mean RTT of up to 300 echo requests, one at a time, less the configured delay. One direction is delayed by 4 or 8 ms. The
+The mean RTT of up to 300 echo requests in 3 s, one at a time, less the configured delay. One direction is delayed by 4 or 8 ms. The
 bare link shows the kernel's own part.
 """, [("accuracy", "Mean error of the RTT by the number of destinations")]),
     "tcp": ("TCP", """

@@ -20,7 +20,7 @@ def measure(results, settings):
             probed = sorted({2 + (nodes - 1) * step // (PROBED - 1) for step in range(PROBED)})
             with one_agent(lambda: pair(probed)):
                 for turn in range(settings.rounds_large):
-                    destinations(results, nodes, probed, 1 if settings.quick else 4, turn)
+                    destinations(results, nodes, probed, 1 if settings.quick else 3, turn)
     finally:
         run(["ip", "netns", "del", "x2"], expect=range(256))
         libc.umount2(str(packets.BPF).encode(), 2)

@@ -10,14 +10,14 @@ import peers
 def measure(results, settings):
     RUN.mkdir(exist_ok=True)
     seconds = 3 if settings.quick else 10
-    for _ in range(2 if settings.quick else settings.rounds):
+    for _ in range(2 if settings.quick else settings.rounds_large):
         watch(results, "no lab", "nothing runs", [], seconds)
     for nodes in ([9] if settings.quick else [9, 45]):
         say(f"   {nodes} nodes")
         topology = RUN / "idle.toml"
         topology.write_text(peers.topology(nodes, nodes // 3))
         with lab(topology) as pids:
-            for turn in range(2 if settings.quick else settings.rounds_large):
+            for _ in range(2):
                 for state, commands in {"nothing in force": [], "a topology in force": [["apply", topology]],
                                         "and a partition": [["partition", "Z3"]]}.items():
                     for words in commands:

@@ -10,7 +10,7 @@ HZ = 200
 
 
 def measure(results, settings):
-    sizes = {9: 2} if settings.quick else {9: settings.rounds, 45: settings.rounds_large, 100: settings.rounds_large}
+    sizes = {9: 2} if settings.quick else {9: settings.rounds, 45: settings.rounds_large, 100: 2}
     for nodes, rounds in sizes.items():
         say(f"   {nodes} nodes")
         onset(results, nodes, rounds)
