@@ -75,7 +75,7 @@ fn a_keeper_serves_several_commands_then_a_change_replaces_it_and_its_end_leaves
     assert!(!is_there(first) && !is_there(second), "each keeper ends before the next one starts");
     // The first line of a keeper's config has its protocol version. An incompatible keeper is reported and replaced.
     let run_n1 = lab.sandbox.path().join("run-n1");
-    let rewrite = "sed -i '1s/netemctl-agent 4/netemctl-agent 2/' run-n1/netemctl-ssh/*/agent.toml";
+    let rewrite = "sed -i '1s/netemctl-agent [0-9]*/netemctl-agent 2/' run-n1/netemctl-ssh/*/agent.toml";
     let _rewritten = lab.sandbox.run_other("sh", ["-c", rewrite]).ended(0);
     let refused = status(&lab).ended(6).json();
     let said = refused["nodes"]["n7"]["error"].as_str().unwrap_or_default();
