@@ -249,7 +249,7 @@ fn set_shows_what_each_change_is_laid_over_or_reports_a_kernel_that_cannot_shape
     assert_eq!(document["nodes"]["n9"]["overlays"][0]["left_s"], serde_json::Value::Null);
     insta::assert_snapshot!(lab.run(["unset", "Z1"]), @"
     --- stdout
-    in force on 9 nodes: change storm (ends by itself), change n1:n7:delay (ends by itself); changed 5 nodes, 35 steps
+    in force on 9 nodes: change storm (ends by itself), change n1:n7:delay (ends by itself); changed 5 nodes, 38 steps
     --- stderr
     --- exit status: 0
     ");
