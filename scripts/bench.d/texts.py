@@ -22,6 +22,9 @@ says what a start costs each side. netemctl's times include its own start.
 
 The machine should be quiet. `scripts/bench --help` lists the parts. The pure functions have criterion benchmarks: `cargo
 bench --bench scale`.
+
+The committed figures of 2026-11-27 before 15:00 UTC are of a machine that built programs at the same time, and of an older
+program. Of these, compare only figures of one row.
 """
 
 BEHIND = """
