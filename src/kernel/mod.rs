@@ -15,6 +15,7 @@ mod namespace_socket;
 mod neighbours;
 mod observe;
 mod processes;
+mod readable;
 mod refuse;
 mod rtnl;
 mod samples;
@@ -37,6 +38,7 @@ pub use namespace::{
 pub use namespace_socket::send_namespace_socket;
 pub use neighbours::NeighbourQuestions;
 pub use processes::{Process, ancestors, network_number};
+pub(crate) use readable::readable;
 pub use rtnl::Rtnl;
 pub use watch::Event;
 

@@ -1,15 +1,12 @@
 //! Resolves the nodes of a large lab for each other, without ARP and neighbour discovery: [`Resolver`].
 
-use std::{collections::HashMap, io, net::IpAddr, os::fd::OwnedFd, sync::Arc, thread};
+use std::{collections::HashMap, io, net::IpAddr, sync::Arc, thread};
 
-use tokio::{
-    io::{Interest, unix::AsyncFd},
-    runtime::Builder,
-};
+use tokio::runtime::Builder;
 use tracing::warn;
 
 use super::{Layout, layout::database_mac};
-use crate::kernel::{Mac, NeighbourQuestions};
+use crate::kernel::{Mac, NeighbourQuestions, readable};
 
 /// Answers the nodes' questions for the hardware addresses of other nodes.
 pub(super) struct Resolver {
@@ -61,12 +58,4 @@ async fn answer(questions: NeighbourQuestions, known: Arc<HashMap<IpAddr, Mac>>)
         ready.clear_ready();
         questions.answer(|address| known.get(address).copied());
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "its replacement is an unsafe function; an OwnedFd owns its descriptor, so this function is sound"
-)]
-fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }

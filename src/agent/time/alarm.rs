@@ -5,6 +5,8 @@ use std::{io, os::fd::OwnedFd, time::Duration};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 use tokio::io::{Interest, unix::AsyncFd};
 
+use crate::kernel::readable;
+
 /// A timer of `CLOCK_BOOTTIME` (`timerfd_create(2)`), which also counts during suspend.
 ///
 /// The timers of the async runtime do not count during suspend.
@@ -54,14 +56,6 @@ impl EventWaiter {
             None => std::future::pending().await,
         }
     }
-}
-
-#[expect(
-    deprecated,
-    reason = "its replacement is an unsafe function; an OwnedFd owns its descriptor, so this function is sound"
-)]
-fn readable(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(descriptor, Interest::READABLE)
 }
 
 #[cfg(test)]
