@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use super::{fleet::Site, *};
 use crate::{
     agent::Via,
-    fleet::{Access, Edit, Fleet, Scope, split, transaction::NewDocument},
+    fleet::{Edit, Scope, split, transaction::NewDocument},
     plan::Delta,
     wire::Plan,
 };
@@ -70,11 +70,7 @@ async fn nodes_that_ask_for_the_whole_document_get_it() {
 #[tokio::test]
 async fn a_change_that_can_leave_a_silent_node_out_waits_one_second_for_it() {
     let site = Site::up().await;
-    let mut inventory = site.fleet.inventory().clone();
-    let silent = site.folder.path().join("silent");
-    let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
-    inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(silent);
-    let fleet = Fleet::new(inventory, Access::default());
+    let (fleet, _listener) = site.with_a_silent_node();
     let two = || ["n1", "n2"].map(|name| name.parse().unwrap()).into();
     let scopes = [Scope { only: Some(two()), ..Scope::default() }, Scope { allow_missing: true, ..Scope::default() }];
     for (scope, rtt) in scopes.into_iter().zip(["100ms", "50ms"]) {

@@ -143,6 +143,15 @@ impl Site {
         self.fleet.edit(&terms, &CancellationToken::new(), self.edit()).await
     }
 
+    /// The fleet with a last node that never replies, like an agent that was stopped by SIGSTOP, and its listener.
+    pub(super) fn with_a_silent_node(&self) -> (Fleet, std::os::unix::net::UnixListener) {
+        let mut inventory = self.fleet.inventory().clone();
+        let silent = self.folder.path().join("silent");
+        let listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
+        inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(silent);
+        (Fleet::new(inventory, Access::default()), listener)
+    }
+
     fn trees(&self) -> Vec<Tree> {
         self.kernels.values().map(|kernel| kernel.fake(|fake| fake.tree.clone())).collect()
     }
@@ -435,12 +444,7 @@ async fn competing_controllers_change_all_nodes_or_none() {
 #[tokio::test]
 async fn an_interruption_while_a_node_is_silent_cancels_on_the_other_nodes_at_once() {
     let site = Site::up().await;
-    let mut inventory = site.fleet.inventory().clone();
-    let silent = site.folder.path().join("silent");
-    // This listener never replies, like an agent that was stopped by SIGSTOP.
-    let _listener = std::os::unix::net::UnixListener::bind(&silent).unwrap();
-    inventory.nodes.values_mut().last().unwrap().agent = AgentAddress::Unix(silent);
-    let fleet = Fleet::new(inventory, Access::default());
+    let (fleet, _listener) = site.with_a_silent_node();
     let interrupt = CancellationToken::new();
     let began = Instant::now();
     let interrupts = async {
