@@ -182,8 +182,8 @@ impl Context {
 
 /// Raises the soft limit of open files to the hard limit (getrlimit(2)).
 ///
-/// Each agent needs one open file, or three by ssh. Each node of a lab needs four in the keeper. The soft limit is 1,024 on most systems, for programs that use
-/// select(2).
+/// Each agent needs one open file, or three by ssh. Each node of a lab needs four in the keeper. The soft limit is
+/// 1,024 on most systems, for programs that use select(2).
 pub(super) fn allow_many_files() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

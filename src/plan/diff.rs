@@ -41,13 +41,8 @@ impl Change {
         self.phases().0
     }
 
-    /// The steps after the preparation: the steps that take effect on packets, and the steps that remove unused objects.
-    pub fn switch_and_cleanup(&self) -> (&[Step], &[Step]) {
-        let (_, switch, cleanup) = self.phases();
-        (switch, cleanup)
-    }
-
-    fn phases(&self) -> (&[Step], &[Step], &[Step]) {
+    /// The preparation, the steps that take effect on packets, and the steps that remove unused objects.
+    pub fn phases(&self) -> (&[Step], &[Step], &[Step]) {
         // A change that takes no effect has no switch: all its steps are cleanup.
         let Some(first) = self.steps.iter().position(Step::takes_effect) else { return (&[], &[], &self.steps) };
         let (preparation, rest) = self.steps.split_at(first);
@@ -124,8 +119,7 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
     let routes: BTreeMap<IpAddr, ClassMinor> =
         wanted.leaf_specs.iter().map(|(address, spec)| (*address, classes[spec])).collect();
     let mut steps = frame(tree);
-    let mut diffs = Vec::new();
-    for direction in DIRECTIONS {
+    let [egress, ingress] = DIRECTIONS.map(|direction| {
         let (held, filters) = (tree.held_chains(direction), tree.filters(direction));
         let spares =
             filters.chains.iter().filter(|(chain, _)| filters.active != Some(**chain) && !held.contains(chain));
@@ -133,14 +127,14 @@ fn shape(wanted: &Shaping, tree: &Tree) -> Result<Change, Blocked> {
         let cuts: BTreeSet<Cut> = wanted.cuts.iter().filter(|cut| cut.direction == direction).copied().collect();
         let no_routes = BTreeMap::new();
         let routes = if direction == Direction::Egress { &routes } else { &no_routes };
-        diffs.push(chain_diff(direction, routes, &cuts, tree));
-    }
+        chain_diff(direction, routes, &cuts, tree)
+    });
     steps.extend(added);
-    steps.extend(diffs.iter_mut().filter_map(|diff| diff.preparation.take()));
+    steps.extend(egress.preparation.into_iter().chain(ingress.preparation));
     steps.extend(changed);
-    steps.extend(diffs.iter_mut().flat_map(|diff| std::mem::take(&mut diff.switch)));
-    steps.extend(diffs.iter_mut().flat_map(|diff| std::mem::take(&mut diff.removals)));
-    steps.extend(diffs.iter_mut().filter_map(|diff| diff.cleanup.take()));
+    steps.extend(egress.switch.into_iter().chain(ingress.switch));
+    steps.extend(egress.removals.into_iter().chain(ingress.removals));
+    steps.extend(egress.cleanup.into_iter().chain(ingress.cleanup));
 
     let used: BTreeSet<_> = classes.values().copied().chain([DEFAULT_CLASS]).collect();
     let held = tree.held_classes();

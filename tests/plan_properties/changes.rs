@@ -169,10 +169,10 @@ proptest! {
     #[test]
     fn a_change_has_few_steps_that_take_effect_and_they_are_consecutive(kernel in kernels(), wanted in shapings()) {
         let change = diff(Some(&wanted), &kernel.tree).unwrap();
-        let (switch, cleanup) = change.switch_and_cleanup();
+        let (preparation, switch, cleanup) = change.phases();
         let filters = switch.iter().filter(|step| !matches!(step, Step::ChangeLeaf { .. })).count();
         prop_assert!(filters <= 32, "{} writes of filters take effect", filters);
-        prop_assert!(!change.preparation().iter().chain(cleanup).any(Step::takes_effect));
+        prop_assert!(!preparation.iter().chain(cleanup).any(Step::takes_effect));
     }
 
     #[test]
@@ -227,7 +227,7 @@ fn a_cut_keeps_its_counter_when_its_chain_is_built_again() {
     apply(&mut kernel, Some(&Shaping { cuts: [cut(1)].into(), ..Shaping::default() }));
     kernel.tree.counters.cuts.get_mut(&cut(1)).unwrap().packets = 5;
     let change = apply(&mut kernel, Some(&Shaping { cuts: (1..=100).map(cut).collect(), ..Shaping::default() }));
-    assert_eq!(change.switch_and_cleanup().0.len(), 1, "one flip");
+    assert_eq!(change.phases().1.len(), 1, "one flip");
     assert_eq!(kernel.tree.counters.cuts[&cut(1)].packets, 5);
 }
 

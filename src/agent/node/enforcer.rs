@@ -14,7 +14,7 @@ use crate::{
         dry_run::{self, DryRun, Sandbox, Tried},
     },
     kernel::{Interface, Kernel, KernelError, execute, execute_with},
-    plan::{Blocked, Change, Counters, LineRate, Shaping, Step, Tree, Wanted, diff, diff_beside_foreign},
+    plan::{Blocked, Change, Counters, LineRate, Shaping, Tree, Wanted, diff, diff_beside_foreign},
     wire::{ApiError, ErrorCode, Onset},
 };
 
@@ -31,8 +31,6 @@ pub(super) struct Enforcer<K> {
     drains: bool,
     /// The preparation that is in the kernel; `None`: there is none.
     built: Option<Built>,
-    /// The number of computed changes so far.
-    staged: u64,
     /// The trials of leaves that have succeeded.
     tried: Tried,
     /// The last computed shaping, with its document and line rate.
@@ -41,10 +39,8 @@ pub(super) struct Enforcer<K> {
 
 /// The preparation of a computed change, written to the kernel. No packet uses these objects yet.
 struct Built {
-    /// The number of the change.
-    number: u64,
     interface: Interface,
-    steps: Vec<Step>,
+    change: Arc<Change>,
 }
 
 /// The treatment of objects on the interface that other programs have installed.
@@ -65,12 +61,11 @@ impl Foreign {
 /// A computed change.
 #[derive(Debug)]
 pub(super) struct Staged {
-    number: u64,
     /// The document in force after the change.
     pub(super) wanted: Shared,
     pub(super) interface: Interface,
     before: Arc<Tree>,
-    change: Change,
+    change: Arc<Change>,
     foreign: Foreign,
     /// True if the new state rejects packets. The agent then answers these packets.
     rejects: bool,
@@ -103,7 +98,6 @@ impl<K: Kernel> Enforcer<K> {
             can_refuse: false,
             drains: false,
             built: None,
-            staged: 0,
             tried: Tried::default(),
             shaping: None,
         }
@@ -172,7 +166,7 @@ impl<K: Kernel> Enforcer<K> {
         let tree = self.kernel.tree(interface, detail)?;
         Ok(match &self.built {
             Some(built) if built.interface.index == interface.index => {
-                Arc::new(Arc::unwrap_or_clone(tree).before(&built.steps))
+                Arc::new(Arc::unwrap_or_clone(tree).before(built.change.preparation()))
             }
             _ => tree,
         })
@@ -212,28 +206,26 @@ impl<K: Kernel> Enforcer<K> {
             // `write` repeats the call.
             drop(self.kernel.set_refusals(&interface, true));
         }
-        self.staged += 1;
-        Ok(Staged { number: self.staged, wanted, interface, before, change, foreign, rejects })
+        Ok(Staged { wanted, interface, before, change: Arc::new(change), foreign, rejects })
     }
 
     /// Writes the preparation of a computed change. Only the switch and the cleanup remain for [`write`](Self::write).
     pub(super) fn write_preparation(&mut self, staged: &Staged) -> Result<(), ApiError> {
         self.remove_preparation();
-        let steps = staged.change.preparation();
-        execute(&mut self.kernel, &staged.interface, steps)?;
-        let Staged { number, interface, .. } = staged;
-        self.built = Some(Built { number: *number, interface: interface.clone(), steps: steps.to_vec() });
+        let Staged { interface, change, .. } = staged;
+        execute(&mut self.kernel, interface, change.preparation())?;
+        self.built = Some(Built { interface: interface.clone(), change: Arc::clone(change) });
         Ok(())
     }
 
     /// Removes the preparation of a computed change, if any. Returns the errors.
     pub(super) fn remove_preparation(&mut self) -> Vec<KernelError> {
-        let Some(Built { interface, steps, .. }) = self.built.take() else { return Vec::new() };
-        steps.iter().rev().filter_map(|step| self.kernel.rollback(&interface, step).err()).collect()
+        let Some(Built { interface, change }) = self.built.take() else { return Vec::new() };
+        change.preparation().iter().rev().filter_map(|step| self.kernel.rollback(&interface, step).err()).collect()
     }
 
     fn is_prepared(&self, staged: &Staged) -> bool {
-        self.built.as_ref().is_some_and(|built| built.number == staged.number)
+        self.built.as_ref().is_some_and(|built| Arc::ptr_eq(&built.change, &staged.change))
     }
 
     /// Reads the counters again, if possible.
@@ -244,8 +236,7 @@ impl<K: Kernel> Enforcer<K> {
     }
 
     /// Discards a computed change: removes its preparation, and stops the answers to rejected packets, unless the state
-    /// before the change rejects
-    /// packets too. Distribution tables stay.
+    /// before the change rejects packets too. Distribution tables stay.
     ///
     /// False if a part of the preparation is still in the kernel.
     pub(super) fn discard(&mut self, staged: &Staged) -> bool {
@@ -270,13 +261,14 @@ impl<K: Kernel> Enforcer<K> {
         clock: &dyn Fn() -> Now,
         pause: Duration,
     ) -> Result<Written, ApiError> {
-        let Staged { wanted, interface, before, change, foreign, rejects, .. } = staged;
+        let Staged { wanted, interface, before, change, foreign, rejects } = staged;
         let mut onset: Option<Onset> = None;
         if !self.is_prepared(staged) {
             self.write_preparation(staged)?;
         }
-        let steps = &change.steps[change.preparation().len()..];
-        let mut left = steps.iter().filter(|step| step.takes_effect()).count();
+        let (preparation, switch, _) = change.phases();
+        let steps = &change.steps[preparation.len()..];
+        let mut left = switch.len();
         let written = execute_with(&mut self.kernel, interface, steps, |step| {
             if step.takes_effect() {
                 let last = clock().wall;

@@ -57,9 +57,9 @@ pub(super) fn look<K: Kernel>(
     left_out: &BTreeSet<IpAddr>,
     detail: Detail,
 ) -> Result<Look, ApiError> {
-    let Config { node, interfaces, .. } = enforcer.config.clone();
-    let place = in_force.inventory.nodes.get(&node).filter(|_| !in_force.is_clear());
-    let name = in_force.inventory.nodes.get(&node).map(|place| &place.interface).or_else(|| interfaces.first());
+    let Config { node, interfaces, .. } = &enforcer.config;
+    let place = in_force.inventory.nodes.get(node).filter(|_| !in_force.is_clear());
+    let name = in_force.inventory.nodes.get(node).map(|place| &place.interface).or_else(|| interfaces.first());
     let name = &name.cloned().ok_or_else(|| {
         ErrorCode::Refused.error("this agent's config allows no interface, so there is none to shape")
     })?;
@@ -89,7 +89,7 @@ pub(super) fn look<K: Kernel>(
     };
     look.by_hand = place.map_or_else(|| tree.remaining(name), |place| by_hand(&interface, place, left_out));
     look.warnings = place.and_then(|_| no_carrier(&interface)).into_iter().collect();
-    match diff(in_force.shaping(&node, interface.rate).as_ref(), &tree) {
+    match diff(in_force.shaping(&enforcer.config.node, interface.rate).as_ref(), &tree) {
         Ok(change) if change.is_settled() => look.draining = change.steps.len() + change.draining.len(),
         Ok(change) => {
             look.draining = change.draining.len();
