@@ -72,7 +72,7 @@ calls! {
 /// The start of the line that `netemctl agent --stdio` prints before HTTP. The program's version follows.
 ///
 /// Text before this line is the output of a login shell. The number is increased with each change of the API.
-pub const GREETING: &str = "netemctl-agent 5 ";
+pub const GREETING: &str = "netemctl-agent 6 ";
 
 /// The `server` header of every answer. A controller of another version recognizes the difference by this header.
 pub const SERVER: &str = concat!("netemctl/", env!("CARGO_PKG_VERSION"));

@@ -84,7 +84,7 @@ pub(super) struct Changed<'a> {
     outside: Vec<NodeName>,
     /// The nodes that `--only` or `--allow-missing` left out of the change.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
-    missing: &'a BTreeSet<NodeName>,
+    missing: BTreeSet<NodeName>,
     /// The nodes that earlier changes left out, and that this change updated.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     caught_up: &'a BTreeSet<NodeName>,
@@ -196,7 +196,7 @@ fn change_on(
         seed: terms.seed,
         nodes: writes.len(),
         outside: wanted.outside(),
-        missing: &wanted.missing,
+        missing: wanted.missing.nodes(),
         caught_up,
         superseded: *superseded,
         ended,
@@ -278,7 +278,7 @@ fn exceptions(outcome: &Outcome) -> String {
     let Outcome { wanted, caught_up, superseded, warnings, .. } = outcome;
     let mut text = String::new();
     if !wanted.missing.is_empty() {
-        text += &format!("\n{}", left_behind(&wanted.missing, wanted.topology.is_some()));
+        text += &format!("\n{}", left_behind(&wanted.missing.nodes(), wanted.topology.is_some()));
     }
     if !caught_up.is_empty() {
         let have = if caught_up.len() == 1 { "has" } else { "have" };
@@ -317,7 +317,7 @@ fn in_force(wanted: &Wanted) -> String {
 /// A sentence about the state in force. `whole`: the same state with the sides of inactive partitions.
 pub(super) fn in_force_of(wanted: &Wanted, whole: &Wanted) -> String {
     if wanted.is_clear() && !wanted.missing.is_empty() {
-        let has_it = |node: &&NodeName| !wanted.missing.contains(*node);
+        let has_it = |node: &&NodeName| !wanted.missing.contains(node);
         let on = count(wanted.inventory.nodes.keys().filter(has_it).count(), "node");
         return format!("nothing is in force on {on}");
     }
@@ -339,7 +339,7 @@ pub(super) fn in_force_of(wanted: &Wanted, whole: &Wanted) -> String {
         format!("change {}{end}", overlay.name)
     });
     let parts: Vec<String> = topology.into_iter().chain(overlays).chain(partitions).collect();
-    let nodes = wanted.inventory.nodes.keys().filter(|node| !wanted.missing.contains(*node)).count();
+    let nodes = wanted.inventory.nodes.keys().filter(|node| !wanted.missing.contains(node)).count();
     with_scheduled(&parts, &count(nodes, "node"), &ahead)
 }
 

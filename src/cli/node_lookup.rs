@@ -9,7 +9,7 @@ use crate::{
     lab::LabDirectory,
     plan::{NodeLocation, Wanted},
     topology::{NodeName, Topology},
-    wire::{GetHost, GetWanted},
+    wire::{GetHost, GetWanted, Host},
 };
 
 /// The result of a lookup.
@@ -56,9 +56,8 @@ impl InventoryInUse {
 
     /// The fleet of all nodes. The agents supply the interfaces and addresses that the inventory lacks.
     pub(super) fn fleet(&self, context: &Context) -> Result<Fleet, Failure> {
-        let open = self.file.nodes_to_ask().collect();
         let Found { resolved: Resolved { inventory, mismatches }, silent, .. } =
-            self.find_nodes(context, &open, &Scope::default(), false)?;
+            self.find_nodes(context, &Scope::default(), false)?;
         if mismatches.is_empty() {
             context.fleet_of(Agents::Placed(inventory), self.file.tls())
         } else {
@@ -79,9 +78,7 @@ impl InventoryInUse {
         only_removes: bool,
     ) -> Result<(Fleet, Scope), Failure> {
         let mut scope = options.scope(self.file.nodes())?;
-        let is_meant = |node: &NodeName| scope.only.as_ref().is_none_or(|only| only.contains(node));
-        let open = self.file.nodes_to_ask().filter(|node| !only_removes || is_meant(node)).collect();
-        let Found { resolved, silent, documents } = self.find_nodes(context, &open, &scope, only_removes)?;
+        let Found { resolved, silent, documents } = self.find_nodes(context, &scope, only_removes)?;
         let Resolved { mut inventory, mut mismatches } = resolved;
         if only_removes {
             let agents = self.file.agents();
@@ -95,7 +92,7 @@ impl InventoryInUse {
         }
         let has_nothing = |node: &NodeName| documents.get(node).is_some_and(Wanted::is_clear);
         let is_needed = |node: &NodeName| topology.is_some_and(|topology| topology.contains(node));
-        let may_lack = |node: &NodeName| has_nothing(node) || scope.allow_missing || !is_meant(node);
+        let may_lack = |node: &NodeName| has_nothing(node) || scope.allow_missing || !scope.includes(node);
         let needed: Vec<_> = mismatches.keys().filter(|node| is_needed(node)).cloned().collect();
         if inventory.nodes.is_empty() || !needed.is_empty() || !mismatches.keys().all(may_lack) {
             return Err(self.misfit(&mismatches, &silent, &needed));
@@ -108,47 +105,56 @@ impl InventoryInUse {
         Ok((context.fleet_of(Agents::Placed(inventory), self.file.tls())?, scope))
     }
 
-    /// Asks the agents of the nodes in `open` about their hosts. Waits only for the nodes that the scope requires.
+    /// Asks the agents about their hosts, if the file lacks interfaces or addresses. Asks nodes outside the scope only for
+    /// a change that needs their addresses, and only if the documents of the asked nodes lack them.
     ///
-    /// With `with_documents`, agents whose host does not match the file are also asked for their document.
-    fn find_nodes(
-        &self,
-        context: &Context,
-        open: &BTreeSet<&NodeName>,
-        scope: &Scope,
-        with_documents: bool,
-    ) -> Result<Found, Failure> {
+    /// With `only_removes`, agents whose host does not match the file are also asked for their document.
+    fn find_nodes(&self, context: &Context, scope: &Scope, only_removes: bool) -> Result<Found, Failure> {
         let said = self.file.resolve(&BTreeMap::new(), &BTreeMap::new());
+        let open: BTreeSet<&NodeName> = self.file.nodes_to_ask().collect();
         if open.is_empty() {
             return Ok(Found { resolved: said, silent: BTreeMap::new(), documents: BTreeMap::new() });
         }
         let mut agents = self.file.agents();
         agents.retain(|node, _| open.contains(node));
-        let is_partial = open.len() < self.file.nodes_to_ask().count();
         let fleet = context.fleet_of(Agents::Unplaced(agents), self.file.tls())?;
         context.ask("reading the addresses of the nodes", async |_| {
             let document = async |node: &NodeName| fleet.call_one(context.timeouts(), node, GetWanted {}).await.ok();
-            let (hosts, silent) = split(fleet.call_within(scope, context.timeouts(), |_| GetHost {}).await);
+            let hosts_of = async |fleet: Fleet, allow_missing| {
+                split(fleet.call_within(allow_missing, context.timeouts(), |_| GetHost {}).await)
+            };
+            let (mut hosts, mut silent) = hosts_of(fleet.of(|node| scope.includes(node)), scope.allow_missing).await;
             let remembered = match hosts.keys().next() {
                 // The document of a node that answers has the locations of the other nodes.
-                Some(node) if is_partial || !silent.is_empty() => document(node).await,
+                Some(node) if hosts.len() < open.len() => document(node).await,
                 _ => None,
             };
             let remembered = remembered.map(|document| document.wanted.inventory.nodes).unwrap_or_default();
-            let mut resolved = self.file.resolve(&hosts, &remembered);
-            // A node with a complete entry was asked only for link-local addresses. Its other mismatches do not count,
-            // because its agent checks the change.
-            resolved.mismatches.retain(|node, mismatch| {
-                let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
-                let is_said = place.is_some();
-                resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
-                !is_said
-            });
+            let resolve = |hosts: &BTreeMap<NodeName, Host>| {
+                let mut resolved = self.file.resolve(hosts, &remembered);
+                // A node with a complete entry was asked only for link-local addresses. Its other mismatches do not
+                // count, because its agent checks the change.
+                resolved.mismatches.retain(|node, mismatch| {
+                    let place = said.inventory.nodes.get(node).filter(|_| !mismatch.is_about_two_nodes());
+                    let is_said = place.is_some();
+                    resolved.inventory.nodes.extend(place.map(|place| (node.clone(), place.clone())));
+                    !is_said
+                });
+                resolved
+            };
+            let mut resolved = resolve(&hosts);
+            let is_unknown = |node: &NodeName| !scope.includes(node) && resolved.mismatches.contains_key(node);
+            if !only_removes && open.iter().any(|node| is_unknown(node)) {
+                let (others, silent_others) = hosts_of(fleet.of(is_unknown), true).await;
+                hosts.extend(others);
+                silent.extend(silent_others);
+                resolved = resolve(&hosts);
+            }
             let mut documents = BTreeMap::new();
             for (node, mismatch) in &resolved.mismatches {
                 // The agent of another node has no document of this node.
                 let is_its_own = hosts.contains_key(node) && !matches!(mismatch, Mismatch::OtherNode { .. });
-                if with_documents
+                if only_removes
                     && is_its_own
                     && let Some(document) = document(node).await
                 {

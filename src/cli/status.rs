@@ -134,8 +134,9 @@ impl Status {
         let missing = newest.map(|status| status.missing.clone()).unwrap_or_default();
         let newest = newest.map(|status| status.stamp.clone());
         let is_older = |status: &NodeStatus| newest.as_ref().is_some_and(|newest| !status.stamp.agrees_with(newest));
-        let is_behind =
-            |node: &NodeName, status: &NodeStatus| Some(&status.stamp) != newest.as_ref() && missing.contains(node);
+        let is_behind = |node: &NodeName, status: &NodeStatus| {
+            Some(&status.stamp) != newest.as_ref() && missing.is_behind(node, &status.stamp)
+        };
         let differ = up.iter().any(|(node, status)| is_older(status) && !is_behind(node, status));
         let drifts = up.values().any(|status| !status.drift.is_empty());
         let any_is_behind = up.iter().any(|(node, status)| is_behind(node, status));
@@ -153,7 +154,7 @@ impl Status {
         let fleetwide = Fleetwide {
             ok: exit == Exit::Ok,
             inventory: inventory_in_use.from,
-            missing,
+            missing: missing.nodes(),
             overlays,
             partitions,
             nodes,

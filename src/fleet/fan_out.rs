@@ -12,7 +12,7 @@ use std::{
 use tokio::task::JoinSet;
 
 use super::{
-    Answers, CallError, Fleet, Network, Scope, Timeouts,
+    Answers, CallError, Fleet, Network, Timeouts,
     body::Body,
     clocks::Exchange,
     slots::{Slot, Slots},
@@ -22,7 +22,7 @@ use crate::{inventory::InterfaceSelector, plan::AgentAddress, topology::NodeName
 /// The time between two attempts.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The shortest time to wait for further nodes when the necessary nodes have answered. If these nodes took longer, the
+/// The shortest time to wait for the other nodes when the necessary nodes have answered. If these nodes took longer, the
 /// other nodes get as much time as these nodes took.
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -37,12 +37,16 @@ pub(super) struct RetryPolicy {
     pub(super) awaits_agents: bool,
     /// The time within which attempts begin at a node that another controller is changing.
     pub(super) conflict: Duration,
+    /// True if nodes may stay silent. When more than half of the nodes have answered, the others get as much time again,
+    /// and at least one second.
+    pub(super) allow_missing: bool,
 }
 
 impl RetryPolicy {
     /// One call, without a retry.
     pub(super) fn once(timeouts: Timeouts) -> Self {
-        Self { timeouts, total: Duration::ZERO, awaits_agents: false, conflict: Duration::ZERO }
+        let (total, conflict) = (Duration::ZERO, Duration::ZERO);
+        Self { timeouts, total, awaits_agents: false, conflict, allow_missing: false }
     }
 }
 
@@ -67,14 +71,15 @@ impl Fleet {
         self.retry(RetryPolicy::once(timeouts.into()), request).await
     }
 
-    /// Calls every node in parallel, and waits only for the nodes that the scope requires: see [`Self::retry_within`].
+    /// Like [`Self::call`]. With `allow_missing`, nodes may stay silent: when more than half of the nodes have answered,
+    /// the others get as much time again, and at least one second.
     pub async fn call_within<C: Call>(
         &self,
-        scope: &Scope,
+        allow_missing: bool,
         timeouts: impl Into<Timeouts>,
         request: impl Fn(&NodeName) -> C,
     ) -> Answers<C::Reply> {
-        self.retry_within(scope, RetryPolicy::once(timeouts.into()), request).await
+        self.retry(RetryPolicy { allow_missing, ..RetryPolicy::once(timeouts.into()) }, request).await
     }
 
     /// Calls every node in parallel, with retries.
@@ -83,29 +88,11 @@ impl Fleet {
         policy: RetryPolicy,
         request: impl Fn(&NodeName) -> C,
     ) -> Answers<C::Reply> {
-        self.send::<C>(policy, &Scope::default(), |node| Body::of(&request(node))).await.0
+        self.send::<C>(policy, |node| Body::of(&request(node))).await.0
     }
 
-    /// Calls every node in parallel, with retries, and waits only for the nodes that the scope requires.
-    ///
-    /// These are the nodes that the scope includes, or more than half of them if nodes may be missing. When they have
-    /// answered, the other nodes get as much time again, and at least one second.
-    pub(super) async fn retry_within<C: Call>(
-        &self,
-        scope: &Scope,
-        policy: RetryPolicy,
-        request: impl Fn(&NodeName) -> C,
-    ) -> Answers<C::Reply> {
-        self.send::<C>(policy, scope, |node| Body::of(&request(node))).await.0
-    }
-
-    /// Sends a body to every node in parallel, with retries. `scope`: see [`Self::retry_within`].
-    pub(super) async fn send<C: Call>(
-        &self,
-        policy: RetryPolicy,
-        scope: &Scope,
-        body: impl Fn(&NodeName) -> Body,
-    ) -> Timed<C::Reply> {
+    /// Sends a body to every node in parallel, with retries.
+    pub(super) async fn send<C: Call>(&self, policy: RetryPolicy, body: impl Fn(&NodeName) -> Body) -> Timed<C::Reply> {
         let (began, slots) = (Instant::now(), Slots::new());
         let mut open: BTreeMap<NodeName, AgentAddress> = BTreeMap::new();
         let mut calls = JoinSet::new();
@@ -119,7 +106,7 @@ impl Fleet {
                 (callee.node, answer, exchange)
             });
         }
-        let mut required = scope.required(open.keys());
+        let mut required = if policy.allow_missing { open.len().min(open.len() / 2 + 1) } else { open.len() };
         let (mut answers, mut exchanges) = (BTreeMap::new(), BTreeMap::new());
         let mut deadline = None;
         while !calls.is_empty() {
@@ -139,7 +126,7 @@ impl Fleet {
                 _ => break,
             };
             open.remove(&node);
-            required = required.saturating_sub(usize::from(scope.includes(&node)));
+            required = required.saturating_sub(1);
             exchanges.insert(node.clone(), exchange);
             answers.insert(node, answer);
         }

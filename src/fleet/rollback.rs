@@ -40,11 +40,11 @@ impl Fleet {
         // Nodes that were not told to keep the transaction roll back by themselves. The call makes them roll back
         // sooner.
         let timeouts = TIMEOUT.into();
-        let brief = RetryPolicy { timeouts, total: TIMEOUT / 3, awaits_agents: false, conflict: Duration::ZERO };
+        let brief = RetryPolicy { total: TIMEOUT / 3, ..RetryPolicy::once(timeouts) };
         // After `within`, an agent can no longer roll back, so a longer wait for an agent that restarts is useless.
         // Another controller's change on top causes conflicts until that change is finished or rolled back, which takes
         // at most twice `within`.
-        let thorough = RetryPolicy { timeouts, total: within, awaits_agents: true, conflict: within * 2 };
+        let thorough = RetryPolicy { total: within, awaits_agents: true, conflict: within * 2, ..brief };
         let (others, told_nodes) = (self.of(|node| !told.contains(node)), self.of(|node| told.contains(node)));
         let (others, told_nodes) = tokio::join!(others.retry(brief, &rollback), told_nodes.retry(thorough, &rollback));
         let answers: Answers<RolledBack> = others.into_iter().chain(told_nodes).collect();

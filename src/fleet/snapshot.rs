@@ -4,9 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{CallError, Fleet, Preview, TransactionError};
+use super::{Preview, TransactionError};
 use crate::{
-    plan::{EditError, Stamp, Wanted},
+    plan::{EditError, Missing, Stamp, Wanted},
     topology::NodeName,
     wire::Document,
 };
@@ -27,31 +27,8 @@ pub struct Scope {
 
 impl Scope {
     /// True if the change includes the node, if the node answers.
-    pub(super) fn includes(&self, node: &NodeName) -> bool {
+    pub fn includes(&self, node: &NodeName) -> bool {
         self.only.as_ref().is_none_or(|only| only.contains(node))
-    }
-
-    /// The number of included nodes that have to answer before the wait for the other nodes ends: all, or more than
-    /// half of them if nodes may be missing.
-    pub(super) fn required<'a>(&self, nodes: impl Iterator<Item = &'a NodeName>) -> usize {
-        let included = nodes.filter(|node| self.includes(node)).count();
-        if self.allow_missing { included.min(included / 2 + 1) } else { included }
-    }
-
-    /// The nodes that take part, out of those that answered. An error if a node did not answer, unless `only` excludes
-    /// this node or `allow_missing` is true and another node takes part.
-    pub(super) fn participants(
-        &self,
-        fleet: &Fleet,
-        stamps: &BTreeMap<NodeName, Stamp>,
-        silent: BTreeMap<NodeName, CallError>,
-    ) -> Result<Fleet, TransactionError> {
-        let participants = fleet.of(|node| self.includes(node) && stamps.contains_key(node));
-        let lacking: BTreeMap<_, _> = silent.into_iter().filter(|(node, _)| self.includes(node)).collect();
-        if !lacking.is_empty() && (!self.allow_missing || participants.inventory.nodes.is_empty()) {
-            return Err(TransactionError::unread(lacking));
-        }
-        Ok(participants)
     }
 }
 
@@ -67,14 +44,14 @@ pub(super) fn agree(stamps: &BTreeMap<NodeName, Stamp>) -> bool {
     first.is_none_or(|first| all.all(|stamp| stamp.agrees_with(first)))
 }
 
-/// True if an edit can build on a node's document.
-///
-/// The document has to match the node's stamp and has to be confirmed. If the node does not take part in the edit, a
-/// rollback of its document must be impossible. Otherwise, the node could roll back while other nodes get a document
-/// that builds on the rolled-back document.
-pub(crate) fn is_base(document: &Document, stamp: &Stamp, takes_part: bool) -> bool {
-    let is_awaited = document.unfinished.is_some_and(|time| !time.is_zero());
-    !document.unconfirmed && (takes_part || !is_awaited) && document.wanted.stamp() == *stamp
+/// True if the document has the stamp.
+pub(super) fn is_of(document: &Document, stamp: &Stamp) -> bool {
+    document.wanted.stamp() == *stamp
+}
+
+/// True if an edit can build on a node's document: the document has the node's stamp and is confirmed.
+pub(crate) fn is_base(document: &Document, stamp: &Stamp) -> bool {
+    !document.unconfirmed && is_of(document, stamp)
 }
 
 /// The state of the nodes before a change.
@@ -87,18 +64,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The nodes with an older document, because an earlier change left them out. An error if any other node has
-    /// another document, unless both documents are clear.
+    /// The nodes with an older document, because earlier changes left them out and they got no other change since. An
+    /// error if any other node has another document, unless both documents are clear.
     pub(super) fn behind(&self) -> Result<BTreeSet<NodeName>, TransactionError> {
         let newest = &self.document.wanted;
         let stamp = newest.stamp();
         let is_behind = |(node, other): &(&NodeName, &Stamp)| {
-            **other != stamp && (newest.missing.contains(*node) || !other.agrees_with(&stamp))
+            **other != stamp && (newest.missing.contains(node) || !other.agrees_with(&stamp))
         };
         let behind: BTreeSet<_> = self.stamps.iter().filter(is_behind).map(|(node, _)| node.clone()).collect();
-        let was_left_out =
-            |node: &NodeName| newest.missing.contains(node) && self.stamps[node].generation < stamp.generation;
-        if behind.iter().all(was_left_out) {
+        if behind.iter().all(|node| newest.missing.is_behind(node, &self.stamps[node])) {
             Ok(behind)
         } else {
             Err(TransactionError::Disagreement(self.stamps.clone()))
@@ -123,11 +98,11 @@ impl Snapshot {
         let agreed = stamps.iter().all(|(node, other)| !takes_part(node) || other.agrees_with(&stamp));
         let lasting = document.lasting();
         let mut wanted = edit(&lasting)?;
-        let has_left = |node: &&NodeName| !document.wanted.is_clear() && !takes_part(node) && !missing.contains(*node);
+        let has_left = |node: &&NodeName| !document.wanted.is_clear() && !takes_part(node) && !missing.contains(node);
         let departed = document.wanted.inventory.nodes.keys().filter(has_left).cloned().collect();
         // A node that left the fleet counts as missing as long as the document's inventory has the node.
-        wanted.missing =
-            wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned().chain(missing).collect();
+        let absent = wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned();
+        wanted.missing = Missing::after(&document.wanted, absent.chain(missing));
         let is_unchanged = agreed && lasting.is_equivalent_to(&wanted);
         // The stamp may differ although the edit changes nothing: an overlay has ended, or the actual begin of a
         // partition has replaced the planned begin.

@@ -16,7 +16,7 @@ use super::{
     decision::{Next, Stage, heard, next},
     fan_out::{RetryPolicy, Timed},
     outcome::ended,
-    snapshot::{Snapshot, agree, is_base, newest},
+    snapshot::{Snapshot, agree, is_base, is_of, newest},
     split,
 };
 use crate::{
@@ -42,14 +42,14 @@ const RETRIES: RetryPolicy = RetryPolicy {
     total: Duration::from_secs(2),
     awaits_agents: false,
     conflict: Duration::ZERO,
+    allow_missing: false,
 };
 
 /// The time limit of optional calls. Without these calls, nodes take the same step by themselves, but later.
 const NOTICE: Duration = Duration::from_secs(2);
 
 /// Retries of the last call, which tells the nodes that all nodes have confirmed.
-const FINISH: RetryPolicy =
-    RetryPolicy { timeouts: Timeouts::of(NOTICE), total: NOTICE, awaits_agents: false, conflict: Duration::ZERO };
+const FINISH: RetryPolicy = RetryPolicy { timeouts: Timeouts::of(NOTICE), total: NOTICE, ..RETRIES };
 
 /// The options of an edit of the document in force.
 #[derive(Clone, Debug, Default)]
@@ -122,13 +122,12 @@ impl Draft {
             };
             bodies.entry((stamp.clone(), edit.is_some())).or_insert_with(make).clone()
         };
-        let everywhere = Scope::default();
-        let sent = self.fleet.send::<C>(RETRIES, &everywhere, |node| body(node, self.edit.as_ref())).await;
+        let sent = self.fleet.send::<C>(RETRIES, |node| body(node, self.edit.as_ref())).await;
         let (mut answers, mut exchanges) = sent;
         let needs_document =
             |error: &CallError| matches!(error, CallError::Refused(error) if error.code == ErrorCode::NeedsDocument);
         let asking = self.fleet.of(|node| answers[node].as_ref().is_err_and(needs_document));
-        let (again, timed) = asking.send::<C>(RETRIES, &everywhere, |node| body(node, None)).await;
+        let (again, timed) = asking.send::<C>(RETRIES, |node| body(node, None)).await;
         answers.extend(again);
         exchanges.extend(timed);
         (answers, exchanges)
@@ -138,24 +137,24 @@ impl Draft {
 impl Fleet {
     /// The nodes' document. An error if a node does not answer, or if the nodes have different documents.
     pub async fn document(&self) -> Result<Document, TransactionError> {
-        let (stamps, silent) = split(self.stamps(&Scope::default()).await);
+        let (stamps, silent) = split(self.stamps(false).await);
         if !silent.is_empty() {
             return Err(TransactionError::unread(silent));
         }
         if !agree(&stamps) {
             return Err(TransactionError::Disagreement(stamps));
         }
-        Ok(self.snapshot(stamps, None).await?.document)
+        Ok(self.snapshot(stamps, is_of).await?.document)
     }
 
     /// The newest document, and the fleet of the nodes that answer and have this document. An error if a node differs
     /// although no earlier change left the node out.
     pub async fn document_with_holders(&self) -> Result<(Document, Self), TransactionError> {
-        let (stamps, silent) = split(self.stamps(&Scope::default()).await);
+        let (stamps, silent) = split(self.stamps(false).await);
         if stamps.is_empty() {
             return Err(TransactionError::unread(silent));
         }
-        let snapshot = self.snapshot(stamps, None).await?;
+        let snapshot = self.snapshot(stamps, is_of).await?;
         let behind = snapshot.behind()?;
         let others = self.of(|node| snapshot.stamps.contains_key(node) && !behind.contains(node));
         Ok((snapshot.document, others))
@@ -240,9 +239,12 @@ impl Fleet {
         Edit { scope, replaces, .. }: &Edit,
         edit: impl FnOnce(&Wanted) -> Result<Wanted, EditError>,
     ) -> Result<Draft, TransactionError> {
-        let (stamps, silent) = split(self.stamps(scope).await);
-        let fleet = scope.participants(self, &stamps, silent)?;
-        let snapshot = self.snapshot(stamps, Some(&fleet)).await?;
+        let (stamps, silent) = split(self.of(|node| scope.includes(node)).stamps(scope.allow_missing).await);
+        if !silent.is_empty() && (!scope.allow_missing || stamps.is_empty()) {
+            return Err(TransactionError::unread(silent));
+        }
+        let fleet = self.of(|node| stamps.contains_key(node));
+        let snapshot = fleet.snapshot(stamps, is_base).await?;
         let takes_part = |node: &NodeName| fleet.inventory.nodes.contains_key(node);
         let missing = self.inventory.nodes.keys().filter(|node| !takes_part(node)).chain(&scope.left_out).cloned();
         let preview = snapshot.edited(takes_part, missing.collect(), *replaces, edit)?;
@@ -251,29 +253,26 @@ impl Fleet {
         Ok(Draft { fleet, stamps, edit, preview })
     }
 
-    /// Reads the stamp (generation and digest) of each node's document. Nodes outside the scope may have a newer
-    /// document, so the controller asks these nodes too, but does not wait long for them.
-    async fn stamps(&self, scope: &Scope) -> Answers<Stamp> {
-        self.retry_within(scope, RETRIES, |_| GetStamp {}).await
+    /// Reads the stamp (generation and digest) of each node's document. `allow_missing`: nodes may stay silent.
+    async fn stamps(&self, allow_missing: bool) -> Answers<Stamp> {
+        self.retry(RetryPolicy { allow_missing, ..RETRIES }, |_| GetStamp {}).await
     }
 
-    /// Reads the newest document. `participants`: the nodes of an edit, which has to be able to build on this document.
-    /// `None`: the document only has to match the stamp in `stamps`.
+    /// Reads the newest document. The document has to satisfy `is_usable` for the stamp that its node returned before.
     async fn snapshot(
         &self,
         stamps: BTreeMap<NodeName, Stamp>,
-        participants: Option<&Self>,
+        is_usable: impl Fn(&Document, &Stamp) -> bool,
     ) -> Result<Snapshot, TransactionError> {
         let Some(newest) = newest(&stamps) else { return Ok(Snapshot::default()) };
         let answers = self.of(|node| node == newest).retry(RETRIES, |_: &NodeName| GetWanted {}).await;
         let (mut documents, failures) = split(answers);
         let document = documents.remove(newest).ok_or_else(|| TransactionError::unread(failures))?;
-        let stamp = &stamps[newest];
-        let is_usable = match participants {
-            Some(fleet) => is_base(&document, stamp, fleet.inventory.nodes.contains_key(newest)),
-            None => document.wanted.stamp() == *stamp,
-        };
-        if is_usable { Ok(Snapshot { stamps, document }) } else { Err(TransactionError::Changing(newest.clone())) }
+        if is_usable(&document, &stamps[newest]) {
+            Ok(Snapshot { stamps, document })
+        } else {
+            Err(TransactionError::Changing(newest.clone()))
+        }
     }
 
     /// Tells every node to keep the change. Cannot be interrupted, because some nodes may have been told already.

@@ -92,8 +92,8 @@ impl Wanted {
             return Err(DocumentError::UnknownNodes(unknown.into_iter().collect()));
         }
         // The nodes in `missing` need not be in the inventory: a change can leave out a node without a known location.
-        if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(*node)) {
-            return Err(DocumentError::LeftOut(self.missing.iter().cloned().collect()));
+        if !self.missing.is_empty() && everyone.iter().all(|node| self.missing.contains(node)) {
+            return Err(DocumentError::LeftOut(self.missing.nodes().into_iter().collect()));
         }
         self.overlays.iter().try_for_each(|overlay| self.check_overlay(overlay))?;
         self.partitions.iter().try_for_each(|partition| self.check_partition(partition))?;
@@ -165,7 +165,7 @@ impl Wanted {
 mod tests {
     use super::*;
     use crate::{
-        plan::{AgentAddress, Inventory, Mode, Moment, NodeLocation, OverlayRequest, Shape, Timing},
+        plan::{AgentAddress, Inventory, Missing, Mode, Moment, NodeLocation, OverlayRequest, Shape, Timing},
         topology::Source,
     };
 
@@ -262,14 +262,19 @@ mod tests {
         let zone = "Z".parse().unwrap();
         let zones = refused(|wanted| drop(wanted.inventory.zones.insert(zone, vec!["n9".parse().unwrap()])));
         assert_eq!(zones, "the inventory does not have n9");
-        let everyone = refused(|wanted| wanted.missing = wanted.inventory.nodes.keys().cloned().collect());
+        let everyone = refused(|wanted| wanted.missing = missing(wanted.inventory.nodes.keys().cloned()));
         assert_eq!(everyone, "the document leaves out n[1-3]");
+    }
+
+    /// These nodes, left out with the first document.
+    fn missing(nodes: impl IntoIterator<Item = NodeName>) -> Missing {
+        nodes.into_iter().map(|node| (node, Wanted::default().stamp())).collect()
     }
 
     #[test]
     fn a_node_refuses_a_document_that_leaves_out_the_node() {
-        let missing = ["n2".parse().unwrap(), "nobody-knows-where".parse().unwrap()].into();
-        let document = Wanted { missing, ..document() };
+        let left_out = ["n2", "nobody-knows-where"].map(|node| node.parse().unwrap());
+        let document = Wanted { missing: missing(left_out), ..document() };
         assert_eq!(document.check(), Ok(()));
         assert_eq!(document.check_for(&"n1".parse().unwrap()), Ok(()));
         let n2: NodeName = "n2".parse().unwrap();
@@ -279,8 +284,8 @@ mod tests {
     #[test]
     fn is_on_all_of_compares_the_nodes_of_two_documents_without_missing_nodes() {
         let leaving_out = |nodes: &[&str]| {
-            let missing = nodes.iter().map(|node| node.parse().unwrap()).collect();
-            Wanted { missing, ..document() }
+            let nodes = nodes.iter().map(|node| node.parse().unwrap());
+            Wanted { missing: missing(nodes), ..document() }
         };
         let (all, two, one) = (leaving_out(&[]), leaving_out(&["n3"]), leaving_out(&["n2", "n3"]));
         assert_eq!([&all, &two, &one].map(|document| document.is_on_all_of(&two)), [true, true, false]);

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::{Digest, Inventory, NodeLocation, Overlay, Partition, TimedId, Wanted, node_set::NodeSet};
+use super::{Digest, Inventory, Missing, NodeLocation, Overlay, Partition, TimedId, Wanted, node_set::NodeSet};
 use crate::topology::{NodeName, Topology, ZoneName};
 
 /// An edit of a document: the parts that differ, and the digest of the result.
@@ -38,7 +38,7 @@ pub struct Delta {
     partitions: Vec<Entries<Partition>>,
     /// The nodes that the change leaves out.
     #[serde(default, skip_serializing_if = "Part::is_kept")]
-    missing: Part<NodeSet>,
+    missing: Part<Missing>,
     /// The digest of the new document.
     digest: Digest,
 }
@@ -141,7 +141,6 @@ impl Delta {
         };
         let nodes = after.inventory.nodes.iter().filter(changed);
         let has_departed = |node: &&NodeName| !after.inventory.nodes.contains_key(*node);
-        let missing = |wanted: &Wanted| NodeSet(wanted.missing.clone());
         Some(Self {
             generation: after.generation,
             topology: Part::between(&before.topology, after.topology.clone()),
@@ -150,7 +149,7 @@ impl Delta {
             zones: Part::between(&before.inventory.zones, after.inventory.zones.clone()),
             overlays: Entries::between(&before.overlays, &after.overlays, Overlay::id),
             partitions: Entries::between(&before.partitions, &after.partitions, Partition::id),
-            missing: Part::between(&missing(before), missing(after)),
+            missing: Part::between(&before.missing, after.missing.clone()),
             digest: after.stamp().digest,
         })
     }
@@ -173,7 +172,7 @@ impl Delta {
             inventory,
             overlays: Entries::applied(overlays, &before.overlays),
             partitions: Entries::applied(partitions, &before.partitions),
-            missing: missing.or(|| NodeSet(before.missing.clone())).0,
+            missing: missing.or(|| before.missing.clone()),
         };
         if after.stamp().digest == digest { Ok(after) } else { Err(DeltaError::AnotherResult) }
     }

@@ -13,11 +13,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-#[cfg(test)]
-use super::node_set::NodeSet;
 use super::{
-    Absent, Inventory, InventoryError, Moment, Overlay, OverlayError, OverlayRequest, Partition, PartitionError,
-    PartitionRequest, TimedId, Timing, loss::lost_on, node_set,
+    Absent, Inventory, InventoryError, Missing, Moment, Overlay, OverlayError, OverlayRequest, Partition,
+    PartitionError, PartitionRequest, TimedId, Timing, loss::lost_on,
 };
 use crate::topology::{
     Delay, Incoherence, Link, NodeName, Parameter, Topology, UnknownName, ZoneName, hostlist, incoherence,
@@ -39,9 +37,8 @@ pub struct Wanted {
     /// The partitions in the order of their addition.
     pub partitions: Vec<Partition>,
     /// The nodes that the last edit left out on request. These nodes still have an older document.
-    #[serde(with = "node_set", default, skip_serializing_if = "BTreeSet::is_empty")]
-    #[cfg_attr(test, schemars(with = "NodeSet"))]
-    pub missing: BTreeSet<NodeName>,
+    #[serde(default, skip_serializing_if = "Missing::is_empty")]
+    pub missing: Missing,
 }
 
 /// The identity of a document. Two documents with the same stamp want the same network state.
@@ -77,7 +74,12 @@ impl Stamp {
     ///
     /// Generations of clear documents may differ, because a restarted agent does not know the last generation.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        self == other || self.digest == other.digest && self.digest == *CLEAR
+        self == other || self.is_of_clear() && other.is_of_clear()
+    }
+
+    /// True if the document is clear ([`Wanted::is_clear`]).
+    pub(super) fn is_of_clear(&self) -> bool {
+        self.digest == *CLEAR
     }
 }
 

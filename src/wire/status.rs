@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Routed;
 use crate::{
-    plan::{Cut, ForeignObject, IfName, Profile, Stamp, Tally},
+    plan::{Cut, ForeignObject, IfName, Missing, Profile, Stamp, Tally},
     topology::NodeName,
 };
 
@@ -30,7 +30,7 @@ pub struct NodeStatus {
     #[serde(rename = "unconfirmed_s")]
     pub unconfirmed: Option<f64>,
     /// The nodes that the document names as missing, because a change left them out.
-    pub missing: BTreeSet<NodeName>,
+    pub missing: Missing,
     /// The topology in force.
     pub topology: Option<String>,
     /// The overlays in force, oldest first.

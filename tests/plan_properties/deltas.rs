@@ -31,13 +31,14 @@ proptest! {
         if !is_known {
             before.inventory = Inventory::default();
         }
+        let left_out = (0..6).filter(node(missing)).filter_map(|place| places.keys().nth(place).cloned());
         let mut after = Wanted {
             generation: before.generation + 3,
             topology: if has_topology { before.topology.clone() } else { other.topology.clone() },
             inventory: other.inventory.clone(),
             overlays: mixed(&before.overlays, &other.overlays, kept_overlays, turn),
             partitions: mixed(&before.partitions, &other.partitions, kept_partitions, turn),
-            missing: (0..6).filter(node(missing)).filter_map(|place| places.keys().nth(place).cloned()).collect(),
+            missing: left_out.map(|node| (node, before.stamp())).collect(),
         };
         let mut place = 0..;
         after.inventory.nodes.retain(|_, _| !place.next().is_some_and(|place| node(gone)(&place)));

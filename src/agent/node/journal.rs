@@ -34,7 +34,7 @@ use crate::{
 
 /// The version of the format. The agent also reads a journal of version 4, and of version 1 to 3 that has no timed
 /// change and no partition.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 /// A document and its timeline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_written_journal_starts_with_its_version_and_reads_back_the_same() {
         let bytes = encode(&entry()).unwrap();
-        assert!(bytes.starts_with(b"{\"version\":5}\n"));
+        assert!(bytes.starts_with(b"{\"version\":6}\n"));
         assert_eq!(decode(Path::new("j"), &bytes).unwrap(), entry());
     }
 
@@ -323,7 +323,7 @@ mod tests {
         entry.held.document = document.into();
         assert_eq!(entry.held.document.partitions[0].shape, Shape::Sides { sides });
         let text = String::from_utf8(encode(&entry).unwrap()).unwrap();
-        let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":5}", "{\"version\":4}");
+        let older = text.replace("\"n[1-2]\"", "[\"n1\",\"n2\"]").replace("{\"version\":6}", "{\"version\":4}");
         assert!(older.contains("[[\"n1\",\"n2\"]]"), "{older}");
         assert_eq!(decode(Path::new("j"), older.as_bytes()).unwrap(), entry);
     }
@@ -336,7 +336,7 @@ mod tests {
         }
         let newer = decode(Path::new("j"), b"{\"version\":7}\nnobody knows");
         assert!(matches!(newer, Err(JournalError::Newer(_, 7))));
-        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":5}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
+        for text in ["\n\n", "{}\n{}\n", "{\"version\":0}\n{}\n", "{\"version\":6}\n{\"node\":\"n1\"}\n", "\0\0\0\n"] {
             let decoded = decode(Path::new("j"), text.as_bytes());
             assert!(matches!(decoded, Err(JournalError::Malformed(..))), "{text:?}");
         }

@@ -260,7 +260,7 @@ fn a_document_whose_inventory_lacks_the_node_or_moves_it_is_refused() {
     let error = node.prepare(prepare("a", &Wanted::default(), &without), now()).unwrap_err();
     assert_eq!(error.code, ErrorCode::BadRequest);
 
-    let left_out = Wanted { missing: [name.clone()].into(), ..wanted.clone() };
+    let left_out = Wanted { missing: [(name.clone(), wanted.stamp())].into_iter().collect(), ..wanted.clone() };
     let error = node.prepare(prepare("a", &Wanted::default(), &left_out), now()).unwrap_err();
     assert_eq!((error.code, &*error.message), (ErrorCode::BadRequest, "the document leaves out n1"));
 

@@ -360,8 +360,8 @@ fn a_newer_foreign_or_unreadable_journal_stops_the_agent() {
         machine.open(now()).err().unwrap().to_string().replace(&*machine.journal().to_string_lossy(), "FILE")
     };
     assert_eq!(
-        message("{\"version\":6}\nwhatever"),
-        "the journal FILE has version 6, and this netemctl reads versions up to 5"
+        message("{\"version\":7}\nwhatever"),
+        "the journal FILE has version 7, and this netemctl reads versions up to 6"
     );
     assert_eq!(message(&whole.replacen("\"n1\"", "\"n2\"", 1)), "the journal FILE belongs to node n2");
     assert_eq!(message(""), "the journal FILE is invalid: it is empty (was the disk full?)");

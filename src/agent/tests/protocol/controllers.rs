@@ -142,7 +142,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let who = controller.who;
         let takes_part = self.commands[usize::from(who)].on[number];
         match (controller.phase, controller.stamps[number]) {
-            (Phase::Stamps, _) => Some(Message::Stamp),
+            (Phase::Stamps, _) => takes_part.then_some(Message::Stamp),
             (Phase::Document { from }, _) => from[number].then_some(Message::Document { agent_waits: true }),
             _ if !takes_part => None,
             (Phase::Prepare, Some(base)) => {
@@ -241,7 +241,7 @@ impl<const N: usize, const C: usize> Check<N, C> {
         let stamp = &self.documents[usize::from(stamps[from]?)].1;
         let (wanted, unfinished) = (self.wanted(read).clone(), unfinished.waits());
         let document = Document { wanted, unconfirmed: is_unconfirmed, unfinished, ..Document::default() };
-        let is_base = snapshot::is_base(&document, stamp, self.commands[usize::from(who)].on[from]);
+        let is_base = snapshot::is_base(&document, stamp);
         if !is_base && self.mutant != Mutant::EditsAnything {
             return None;
         }

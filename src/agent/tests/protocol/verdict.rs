@@ -54,8 +54,8 @@ impl<const N: usize, const C: usize> Check<N, C> {
         (0..C).all(is_whole) && (edited.is_ok() || self.has_disjoint_changes(documents))
     }
 
-    /// True if the changes of two commands without a common node are in force. If these commands ran at the same time,
-    /// neither document has the other change, so the documents differ.
+    /// True if the changes of two commands without a common node are in force. Neither document has the other change, so
+    /// the documents differ.
     fn has_disjoint_changes(&self, documents: [DocumentId; N]) -> bool {
         let takes_part = |who: usize, number: usize| self.commands[who].on[number];
         let is_made = |who: &usize| {
