@@ -83,10 +83,7 @@ fn meaning(inventory: &InventoryFile) -> String {
 }
 
 fn read(source: Source) -> Result<InventoryFile, FileReport> {
-    if InventoryFile::is_in_topology(&source.text) {
-        return InventoryFile::of_topology(&source).map(|inventory| inventory.expect("the topology has an inventory"));
-    }
-    InventoryFile::parse(source)
+    InventoryFile::of_topology(&source)?.map_or_else(|| InventoryFile::parse(source), Ok)
 }
 
 fn compare(folder: &str, extension: &str, say: impl Fn(&Path, Result<InventoryFile, FileReport>) -> String) {

@@ -194,8 +194,8 @@ fn read(path: &Path) -> Result<InventoryFile, Failure> {
             _ => failure,
         }
     })?;
-    if !InventoryFile::is_in_topology(&text) {
-        return Ok(InventoryFile::parse(Source::new(name, text))?);
+    if let Some(inventory) = InventoryFile::parse_own_file(Source::new(name.clone(), text))? {
+        return Ok(inventory);
     }
     let topology = topology_file::read(path)?;
     inventory_of(&topology)?

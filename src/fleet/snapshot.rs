@@ -64,11 +64,16 @@ pub(crate) struct Snapshot {
 }
 
 impl Snapshot {
+    /// The stamp of the document.
+    pub(super) fn stamp(&self) -> Stamp {
+        // The document has the stamp of its node, and a stamp takes a hash of the whole document.
+        newest(&self.stamps).map_or_else(|| self.document.wanted.stamp(), |newest| self.stamps[newest].clone())
+    }
+
     /// The nodes with an older document, because earlier changes left them out and they got no other change since. An
     /// error if any other node has another document, unless both documents are clear.
     pub(super) fn behind(&self) -> Result<BTreeSet<NodeName>, TransactionError> {
-        let newest = &self.document.wanted;
-        let stamp = newest.stamp();
+        let (newest, stamp) = (&self.document.wanted, self.stamp());
         let is_behind = |(node, other): &(&NodeName, &Stamp)| {
             **other != stamp && (newest.missing.contains(node) || !other.agrees_with(&stamp))
         };
@@ -94,7 +99,7 @@ impl Snapshot {
             Err(_) if replaces => BTreeSet::new(),
             behind => behind?,
         };
-        let stamp = document.wanted.stamp();
+        let stamp = self.stamp();
         let agreed = stamps.iter().all(|(node, other)| !takes_part(node) || other.agrees_with(&stamp));
         let lasting = document.lasting();
         let mut wanted = edit(&lasting)?;
@@ -102,7 +107,7 @@ impl Snapshot {
         let departed = document.wanted.inventory.nodes.keys().filter(has_left).cloned().collect();
         // A node that left the fleet counts as missing as long as the document's inventory has the node.
         let absent = wanted.inventory.nodes.keys().filter(|node| !takes_part(node)).cloned();
-        wanted.missing = Missing::after(&document.wanted, absent.chain(missing));
+        wanted.missing = Missing::after(&document.wanted, &stamp, absent.chain(missing));
         let is_unchanged = agreed && lasting.is_equivalent_to(&wanted);
         // The stamp may differ although the edit changes nothing: an overlay has ended, or the actual begin of a
         // partition has replaced the planned begin.

@@ -248,9 +248,8 @@ impl Fleet {
         let takes_part = |node: &NodeName| fleet.inventory.nodes.contains_key(node);
         let missing = self.inventory.nodes.keys().filter(|node| !takes_part(node)).chain(&scope.left_out).cloned();
         let preview = snapshot.edited(takes_part, missing.collect(), *replaces, edit)?;
-        let Snapshot { stamps, document } = snapshot;
-        let edit = Delta::between(&document.wanted, &preview.wanted).map(|edit| (document.wanted.stamp(), edit));
-        Ok(Draft { fleet, stamps, edit, preview })
+        let edit = Delta::between(&snapshot.document.wanted, &preview.wanted).map(|edit| (snapshot.stamp(), edit));
+        Ok(Draft { fleet, stamps: snapshot.stamps, edit, preview })
     }
 
     /// Reads the stamp (generation and digest) of each node's document. `allow_missing`: nodes may stay silent.

@@ -38,6 +38,7 @@ mod zones;
 use std::{collections::BTreeMap, fmt, net::IpAddr};
 
 use ipnetwork::IpNetwork;
+use toml::de::DeTable;
 
 pub use self::{
     draft::{Draft, Drafted, SameNode, draft},
@@ -46,7 +47,7 @@ pub use self::{
 use crate::{
     pki::TlsFiles,
     plan::{AgentAddress, IfName, Inventory, NodeLocation, is_link_local},
-    topology::{FileKind, FileReport, NodeName, Origin, Source, Table, Topology, ZoneName, parse_toml},
+    topology::{FileKind, FileReport, Finding, NodeName, Origin, Source, Table, Topology, ZoneName, parse_toml},
 };
 
 /// The content of an inventory file. Valid by construction.
@@ -96,10 +97,22 @@ impl InventoryFile {
     ///
     /// All errors of the file. If the file is not valid TOML, only the first error.
     pub fn parse(source: Source) -> Result<Self, FileReport> {
-        let read = FileKind::Inventory
-            .parse(&source.text)
-            .and_then(|file| gather::read(Table::open("an inventory", file.get_ref()), 0..0, &source));
+        let read = parse_toml(&source.text).and_then(|file| Self::of_table(file.get_ref(), &source));
         read.map_err(|findings| FileReport::new(source, findings))
+    }
+
+    /// Like [`Self::parse`]; `None`: the text is a topology with an `[inventory]` table.
+    pub fn parse_own_file(source: Source) -> Result<Option<Self>, FileReport> {
+        let read = parse_toml(&source.text).and_then(|file| {
+            let is_in_topology = file.get_ref().contains_key("inventory");
+            if is_in_topology { Ok(None) } else { Self::of_table(file.get_ref(), &source).map(Some) }
+        });
+        read.map_err(|findings| FileReport::new(source, findings))
+    }
+
+    fn of_table(file: &DeTable<'_>, source: &Source) -> Result<Self, Vec<Finding>> {
+        FileKind::Inventory.check(file)?;
+        gather::read(Table::open("an inventory", file), 0..0, source)
     }
 
     /// Reads the `[inventory]` table of a topology file, if it has one. Ignores the rest of the file.
@@ -118,11 +131,6 @@ impl InventoryFile {
             None => Err(findings),
         };
         inventory.map(Some).map_err(|findings| FileReport::new(topology.clone(), findings))
-    }
-
-    /// True if the text of a topology has an `[inventory]` table.
-    pub fn is_in_topology(text: &str) -> bool {
-        parse_toml(text).is_ok_and(|file| file.get_ref().contains_key("inventory"))
     }
 
     /// Makes a file that resolves to this inventory.

@@ -35,10 +35,9 @@ enum Form {
 }
 
 impl Missing {
-    /// The nodes that an edit of `document` leaves out. The stamp of a node is that of `document`, unless `document` leaves
-    /// out the node, too.
-    pub(crate) fn after(document: &Wanted, nodes: impl Iterator<Item = NodeName>) -> Self {
-        let stamp = document.stamp();
+    /// The nodes that an edit of `document` leaves out. The last stamp of a node is that of `document`, unless `document`
+    /// leaves out the node, too.
+    pub(crate) fn after(document: &Wanted, stamp: &Stamp, nodes: impl Iterator<Item = NodeName>) -> Self {
         let last = |node: &NodeName| match document.missing.0.get(node) {
             Some(stamp) => stamp.clone(),
             None if document.inventory.nodes.contains_key(node) => stamp.clone(),

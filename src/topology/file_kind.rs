@@ -36,10 +36,13 @@ impl FileKind {
     /// Parses the TOML of a file of this kind.
     pub(crate) fn parse(self, text: &str) -> Result<Spanned<DeTable<'_>>, Vec<Finding>> {
         let file = parse_toml(text)?;
-        match self.reject_other_kind(file.get_ref()) {
-            None => Ok(file),
-            Some(other_kind) => Err(vec![other_kind]),
-        }
+        self.check(file.get_ref())?;
+        Ok(file)
+    }
+
+    /// Checks that a parsed file is not certainly of another kind.
+    pub(crate) fn check(self, file: &DeTable<'_>) -> Result<(), Vec<Finding>> {
+        self.reject_other_kind(file).map_or(Ok(()), |other_kind| Err(vec![other_kind]))
     }
 
     /// The error for a file that is certainly of another kind. `None` for all other files.

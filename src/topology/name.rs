@@ -62,6 +62,10 @@ fn check(text: &str) -> Result<(), NameError> {
 /// in this order.
 fn natural_order(left: &str, right: &str) -> Ordering {
     let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
+    // Skips the common start, but no part of a number.
+    let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
+    let start = a[..common].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |last| last + 1);
+    (a, b) = (&a[start..], &b[start..]);
     loop {
         let order = match (a.first(), b.first()) {
             (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {

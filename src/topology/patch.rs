@@ -45,6 +45,11 @@ impl LinkPatch {
         self.parameters().fold(link, |link, parameter| link.with(parameter, &self.values))
     }
 
+    /// True if the rule sets no parameter.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
     /// The parameters that the rule sets.
     pub(super) fn parameters(&self) -> impl Iterator<Item = Parameter> {
         self.keys.iter().map(|(parameter, _)| *parameter)

@@ -85,6 +85,12 @@ impl Rules {
         [&self.default, &self.intra_zone, &self.inter_zone].into_iter().chain(overrides)
     }
 
+    /// True if the default or `inter-zone` certainly covers every link that needs a rule. Takes no time for pairs of zones.
+    pub(super) fn cover_all(&self, members: &Members) -> bool {
+        let in_zones: NodeId = members.zones().iter().map(|zone| zone.nodes.end - zone.nodes.start).sum();
+        !self.default.is_empty() || !self.inter_zone.is_empty() && self.matrix.is_none() && in_zones == members.count()
+    }
+
     /// Divides the nodes into classes. The same rules cover all nodes of a class.
     ///
     /// Nodes of one class are in the same zone, the same rows and columns of the matrix, and the same ends of
@@ -165,7 +171,7 @@ impl<'r> NodeRules<'r> {
     pub(super) fn covers(&self, to: NodeId) -> bool {
         self.overrides_to(to).next().is_some()
             || self.cell(to).is_some()
-            || self.general_rules(to).any(|patch| patch.parameters().next().is_some())
+            || self.general_rules(to).any(|patch| !patch.is_empty())
     }
 
     /// The span of the key or the cell that sets this parameter of the link to another node.

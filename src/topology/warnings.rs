@@ -54,6 +54,9 @@ pub(super) fn find(topology: &Topology, findings: &mut Vec<Finding>) {
 /// The warnings about loss models that lose fewer packets than configured, one for each model.
 fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
     let Topology { members, rules, .. } = topology;
+    if !rules.patches().any(|patch| patch.span_of(Parameter::Loss).is_some()) {
+        return Vec::new();
+    }
     let groups = scopes::group_links(rules, members, |from, others| {
         let ranges = from.link_ranges();
         others.iter().map(|to| Some(LinkRange::find(&ranges, (*to)?)?.loss.map(|loss| loss.model))).collect()
@@ -72,6 +75,9 @@ fn ineffective_losses(topology: &Topology) -> Vec<Finding> {
 /// The warning about links that no rule covers: the file may lack a rule.
 fn uncovered_links(topology: &Topology) -> Option<Finding> {
     let Topology { source, members, rules, .. } = topology;
+    if rules.cover_all(members) {
+        return None;
+    }
     let groups = scopes::group_links(rules, members, |from, others| {
         others.iter().map(|to| to.map(|to| is_rule_missing(rules, members, from, to))).collect()
     });
