@@ -34,14 +34,15 @@ pub(crate) fn route(bytes: &[u8]) {
         match inner {
             RouteNetlinkMessage::NewQueueDiscipline(message) => qdiscs.add(message),
             RouteNetlinkMessage::NewTrafficClass(message) => classes.add(&message, &interface),
-            RouteNetlinkMessage::NewTrafficFilter(message) => {
-                if let Some(filter) = Filter::decode(&message) {
+            inner => {
+                if let RouteNetlinkMessage::NewTrafficFilter(message) = &inner
+                    && let Some(filter) = Filter::decode(message)
+                {
                     let again = read_back(&filter.add(INDEX));
                     assert_eq!(again, Some(filter), "a decoded filter is encoded to the same filter");
                 }
-                filters.add(&message, &interface);
+                filters.add(&inner, &interface);
             }
-            _ => {}
         }
     }
     let tree = tree(qdiscs, classes, filters, &interface);

@@ -43,7 +43,7 @@ pub use rtnl::Rtnl;
 pub use watch::Event;
 
 use crate::{
-    plan::{IfName, LineRate, Step, Tree},
+    plan::{IfName, LineRate, Stale, Step, Tree},
     topology::{TableId, Tables},
 };
 
@@ -81,11 +81,17 @@ pub trait Kernel: Send {
     /// Fails if the interface no longer exists.
     fn observe(&mut self, interface: &Interface) -> Result<Tree, KernelError>;
 
-    /// Reads an interface again whose filters are known to be those of `_tree`. Reads its qdiscs and classes, and with
-    /// `_counts` the counters of the cuts.
+    /// Reads an interface again whose filters are known to be those of `_tree`, except the filters in `_stale`. Reads its
+    /// qdiscs, its classes and the stale filters, and with `_counts` the counters of the cuts.
     ///
     /// The result may share nothing with `_tree`: an implementation may read everything.
-    fn observe_again(&mut self, interface: &Interface, _tree: Tree, _counts: bool) -> Result<Tree, KernelError> {
+    fn observe_again(
+        &mut self,
+        interface: &Interface,
+        _tree: Tree,
+        _stale: &Stale,
+        _counts: bool,
+    ) -> Result<Tree, KernelError> {
         self.observe(interface)
     }
 

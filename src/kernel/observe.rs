@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rtnetlink::packet_route::tc::{TcHandle, TcMessage};
+use rtnetlink::packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcHandle, TcMessage},
+};
 
 use super::tc::{
     ROOT_HANDLE,
@@ -10,8 +13,8 @@ use super::tc::{
     foreign, kind, netem, options, qdisc,
 };
 use crate::plan::{
-    ChainFilter, ClassMinor, Counters, CutFilter, DEFAULT_CLASS, ForeignObject, IfName, Leaf, LeafCount, LeafMark,
-    MARK, ND_TYPES, Tree,
+    ChainFilter, ClassMinor, Counters, Cut, CutFilter, DEFAULT_CLASS, ForeignObject, IfName, Leaf, LeafCount, LeafMark,
+    MARK, ND_TYPES, Tally, Tree,
 };
 
 /// The qdiscs of one interface.
@@ -80,8 +83,9 @@ impl Classes {
 pub(super) struct Filters(Tree);
 
 impl Filters {
-    /// Adds a filter of a dump.
-    pub(super) fn add(&mut self, filter: &TcMessage, interface: &IfName) {
+    /// Adds a filter of a dump or an answer. Ignores other messages.
+    pub(super) fn add(&mut self, message: &RouteNetlinkMessage, interface: &IfName) {
+        let RouteNetlinkMessage::NewTrafficFilter(filter) = message else { return };
         // The kernel also lists each priority, as a filter without handle and options. These entries are ignored.
         if filter.header.handle == TcHandle::UNSPEC {
             return;
@@ -92,7 +96,7 @@ impl Filters {
         }
     }
 
-    /// Adds the filters of another parent.
+    /// Adds the filters of another parent or chain.
     pub(super) fn append(&mut self, other: Self) {
         let Tree { egress, ingress, counters, foreign, .. } = other.0;
         for (own, other) in [(&mut self.0.egress, egress), (&mut self.0.ingress, ingress)] {
@@ -100,7 +104,7 @@ impl Filters {
             own.active = own.active.or(other.active);
             own.chains.extend(other.chains);
         }
-        self.0.counters.cuts.extend(counters.cuts);
+        counters.cuts.into_iter().for_each(|(cut, tally)| count(&mut self.0.counters, cut, tally));
         self.0.foreign.extend(foreign);
     }
 
@@ -109,12 +113,17 @@ impl Filters {
         Self(Tree { foreign: Vec::new(), ..tree })
     }
 
-    /// Sets the counters of the cuts of `tree`. False: these filters have other cuts than `tree`.
-    pub(super) fn count(self, tree: &mut Tree) -> bool {
-        let cuts = self.0.counters.cuts;
-        let is_same = cuts.keys().eq(tree.counters.cuts.keys());
+    /// True if at least one filter is a cut.
+    pub(super) fn has_cuts(&self) -> bool {
+        !self.0.counters.cuts.is_empty()
+    }
+
+    /// Sets the counters of the cuts of `filters`. False: these filters have other cuts than `filters`.
+    pub(super) fn count(self, filters: &mut Self) -> bool {
+        let (cuts, known) = (self.0.counters.cuts, &mut filters.0.counters.cuts);
+        let is_same = cuts.keys().eq(known.keys());
         if is_same {
-            tree.counters.cuts = cuts;
+            *known = cuts;
         }
         is_same
     }
@@ -174,11 +183,15 @@ fn add_filter(tree: &mut Tree, filter: Filter, message: &TcMessage) {
         Filter::InChain { chain, filter } => {
             tree.filters_mut(filter.direction()).chains.entry(chain).or_default().insert(filter);
             if let ChainFilter::Cut(CutFilter { cut, .. }) = filter {
-                // A chain that is not active may have the same cut, with a counter at 0.
-                let tally = filter::tally(message);
-                let counted = tree.counters.cuts.entry(cut).or_default();
-                *counted = if tally.packets > counted.packets { tally } else { *counted };
+                count(&mut tree.counters, cut, filter::tally(message));
             }
         }
     }
+}
+
+/// Adds the counter of one filter of a cut.
+fn count(counters: &mut Counters, cut: Cut, tally: Tally) {
+    // A chain that is not active may have the same cut, with a counter at 0.
+    let counted = counters.cuts.entry(cut).or_default();
+    *counted = if tally.packets > counted.packets { tally } else { *counted };
 }

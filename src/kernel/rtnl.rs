@@ -13,7 +13,7 @@ use rtnetlink::packet_route::{
     address::AddressMessage,
     link::{LinkAttribute, LinkMessage},
     route::{RouteAttribute, RouteMessage},
-    tc::{TcHandle, TcMessage},
+    tc::TcMessage,
 };
 
 use super::{
@@ -31,7 +31,7 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    plan::{Answer, ChainFilter, Direction, IfName, LineRate, Step, Tree, tc_numbers::cut_priority},
+    plan::{Answer, ChainFilter, Direction, IfName, LineRate, Stale, Step, Tree, tc_numbers::cut_priority},
     topology::Tables,
 };
 
@@ -145,35 +145,45 @@ impl Rtnl {
         })
     }
 
-    /// Reads the counters of the cuts of `tree`. False: the interface has other cuts.
-    fn count_cuts(&mut self, interface: &Interface, tree: &mut Tree) -> Result<bool, KernelError> {
-        if tree.counters.cuts.is_empty() {
+    /// Reads the counters of the cuts of `filters`. False: the interface has other cuts.
+    fn count_cuts(&mut self, interface: &Interface, filters: &mut Filters) -> Result<bool, KernelError> {
+        if !filters.has_cuts() {
             return Ok(true);
         }
         let mut cuts = Filters::default();
         for parent in [tc::ROOT_HANDLE, tc::INGRESS] {
             for priority in cut_priorities() {
-                cuts.append(self.filters(interface, parent, Some(priority))?);
+                cuts.append(self.filters(interface, filter::of_priority(interface.index, parent, priority))?);
             }
         }
-        Ok(cuts.count(tree))
+        Ok(cuts.count(filters))
     }
 
-    /// The filters below a parent, of one priority or of all. Without a clsact, the lists of its filters are empty.
-    fn filters(
+    /// The filters that `which` selects. Without a clsact, the lists of its filters are empty.
+    fn filters(&mut self, interface: &Interface, which: TcMessage) -> Result<Filters, KernelError> {
+        let request = RouteNetlinkMessage::GetTrafficFilter(which);
+        self.fold("list the filters", request, |filters: &mut Filters, message| filters.add(&message, &interface.name))
+    }
+
+    /// The filters of `tree`, with the stale ones read again. `None`: the place of a stale filter is gone.
+    fn filters_again(
         &mut self,
         interface: &Interface,
-        parent: TcHandle,
-        priority: Option<u16>,
-    ) -> Result<Filters, KernelError> {
-        let mut any = tc::message(interface.index, TcHandle::UNSPEC, parent);
-        any.header.info = priority.map_or(0, |priority| u32::from(priority) << 16);
-        let request = RouteNetlinkMessage::GetTrafficFilter(any);
-        self.fold("list the filters", request, |filters: &mut Filters, message| {
-            if let RouteNetlinkMessage::NewTrafficFilter(filter) = message {
-                filters.add(&filter, &interface.name);
+        tree: Tree,
+        stale: &Stale,
+    ) -> Result<Option<Filters>, KernelError> {
+        let mut filters = Filters::of(tree.without(stale));
+        for (direction, chain) in &stale.chains {
+            filters.append(self.filters(interface, filter::of_chain(interface.index, *direction, *chain))?);
+        }
+        for (chain, filter) in &stale.filters {
+            match self.socket.ask(&Filter::InChain { chain: *chain, filter: *filter }.get(interface.index))? {
+                Ok(answer) => answer.iter().for_each(|message| filters.add(message, &interface.name)),
+                Err(Refusal { errno: Errno::ENOENT, .. }) => {}
+                Err(_) => return Ok(None),
             }
-        })
+        }
+        Ok(Some(filters))
     }
 }
 
@@ -250,7 +260,7 @@ impl Kernel for Rtnl {
         // Another program may have deleted our root and left our clsact.
         if is_taken || qdiscs.has_hook() {
             for parent in filter::PARENTS.into_iter().filter(|parent| is_taken || *parent != tc::ROOT_HANDLE) {
-                filters.append(self.filters(interface, parent, None)?);
+                filters.append(self.filters(interface, filter::of_parent(interface.index, parent))?);
             }
         }
         // All dumps of a removed link are empty, as for a link without our objects.
@@ -260,18 +270,27 @@ impl Kernel for Rtnl {
         Ok(observe::tree(qdiscs, classes, filters, &interface.name))
     }
 
-    fn observe_again(&mut self, interface: &Interface, mut tree: Tree, counts: bool) -> Result<Tree, KernelError> {
+    fn observe_again(
+        &mut self,
+        interface: &Interface,
+        tree: Tree,
+        stale: &Stale,
+        counts: bool,
+    ) -> Result<Tree, KernelError> {
         let qdiscs = self.qdiscs(interface.index)?;
         let is_taken = qdiscs.own_root().is_some();
-        let is_known = is_taken == tree.taken && qdiscs.has_hook() == tree.hook;
-        if !is_known || counts && !self.count_cuts(interface, &mut tree)? {
+        if is_taken != tree.taken || qdiscs.has_hook() != tree.hook {
+            return self.observe(interface);
+        }
+        let Some(mut filters) = self.filters_again(interface, tree, stale)? else { return self.observe(interface) };
+        if counts && !self.count_cuts(interface, &mut filters)? {
             return self.observe(interface);
         }
         let classes = if is_taken { self.classes(interface)? } else { Classes::default() };
         if self.socket.link_by_index(interface.index)?.is_none() {
             return Err(KernelError::NoInterface(interface.name.clone()));
         }
-        Ok(observe::tree(qdiscs, classes, Filters::of(tree), &interface.name))
+        Ok(observe::tree(qdiscs, classes, filters, &interface.name))
     }
 
     fn add_tables(&mut self, tables: &Tables) {

@@ -11,7 +11,7 @@ use netemctl::{
     kernel::{DefaultRoute, Event, HostNetwork, Interface, Kernel, KernelError, Link},
     plan::{
         Answer, ChainFilter, ClassMinor, Counters, Cut, CutFilter, DEFAULT_CLASS, Direction, Filters, IfName, Leaf,
-        LineRate, Profile, Route, Step, Tally, Tree, Within,
+        LineRate, Profile, Route, Stale, Step, Tally, Tree, Within,
     },
     topology::Tables,
 };
@@ -48,6 +48,8 @@ pub(crate) struct FakeKernel {
     pub(crate) fails_at: Option<usize>,
     /// The number of the first write that fails; all later writes fail too.
     pub(crate) fails_from: Option<usize>,
+    /// The number of the write that the kernel acknowledges but does not perform.
+    pub(crate) skips_at: Option<usize>,
     /// The number of writes so far, including failed ones.
     pub(crate) writes: usize,
     /// The number of complete reads of the interface so far.
@@ -87,6 +89,7 @@ impl FakeKernel {
             events: Vec::new(),
             fails_at: None,
             fails_from: None,
+            skips_at: None,
             writes: 0,
             dumps: 0,
             actions: 0,
@@ -239,7 +242,11 @@ impl FakeKernel {
         let number = self.writes;
         self.writes += 1;
         let fails = self.fails_at == Some(number) || self.fails_from.is_some_and(|first| first <= number);
-        let result = if fails { Err(Errno::ENOMEM) } else { self.apply(step) };
+        let result = match fails {
+            true => Err(Errno::ENOMEM),
+            false if self.skips_at == Some(number) => Ok(()),
+            false => self.apply(step),
+        };
         result.map_err(|errno| KernelError::Refused {
             operation: step.to_string(),
             errno,
@@ -311,16 +318,38 @@ impl Kernel for FakeKernel {
         self.look(interface)
     }
 
-    fn observe_again(&mut self, interface: &Interface, known: Tree, counts: bool) -> Result<Tree, KernelError> {
+    fn observe_again(
+        &mut self,
+        interface: &Interface,
+        known: Tree,
+        stale: &Stale,
+        counts: bool,
+    ) -> Result<Tree, KernelError> {
         let real = self.look(interface)?;
         if (real.taken, real.hook) != (known.taken, known.hook) {
             return self.observe(interface);
         }
-        let Tree { taken, hook, classes, foreign, mut counters, .. } = real.clone();
-        if !counts {
-            counters.cuts.clone_from(&known.counters.cuts);
+        let mut tree = known.without(stale);
+        for (direction, number) in &stale.chains {
+            let (from, to) = (real.filters(*direction), tree.filters_mut(*direction));
+            if *number == 0 {
+                (to.passes, to.active) = (from.passes.clone(), from.active);
+            } else if let Some(chain) = from.chains.get(number) {
+                to.chains.insert(*number, chain.clone());
+            }
         }
-        Ok(Tree { taken, hook, classes, counters, foreign, ..known })
+        for (number, filter) in &stale.filters {
+            let chain = real.filters(filter.direction()).chains.get(number);
+            let same = |other: &ChainFilter| list(other) == list(filter);
+            if let Some(found) = chain.and_then(|chain| chain.filters().find(same)) {
+                tree.filters_mut(filter.direction()).chains.entry(*number).or_default().insert(found);
+            }
+        }
+        let Tree { taken, hook, classes, foreign, mut counters, .. } = real;
+        if !counts {
+            counters.cuts.extend(tree.counters.cuts);
+        }
+        Ok(Tree { taken, hook, classes, counters, foreign, ..tree })
     }
 
     /// Does nothing: a tree stores only the names of tables.

@@ -97,6 +97,30 @@ fn deleted_filters_are_drift_at_once_and_are_repaired_if_the_config_says_so() {
 }
 
 #[test]
+fn after_an_edit_each_filter_that_another_program_deletes_is_drift() {
+    let site = Site::up();
+    let before = site.tc();
+    // On n2, the edits change routes, build and remove a chain at ingress, and add cuts to active chains.
+    for edit in ["set n1 n2 delay=20ms", "partition n3", "partition n1", "heal", "unset"] {
+        drop(site.lab.netemctl(edit).expect(0));
+        drop(site.status(0));
+        // The v4 cuts at ingress and at egress, then the v4 routes.
+        for (parent, pref) in [("ingress", 2), ("parent 4e7e:", 2), ("parent 4e7e:", 10)] {
+            let delete = format!("tc filter del dev db0 {parent} pref {pref} chain");
+            let delete = format!("{delete} 10 2>/dev/null || {delete} 11 2>/dev/null && echo deleted; true");
+            let deleted = site.lab.run(["lab", "exec", "n2", "--", "sh", "-c", &delete]).expect(0).stdout;
+            let is_there = edit.starts_with("partition") || pref == 10;
+            assert_eq!(!deleted.is_empty(), is_there, "{edit}, {parent} pref {pref}");
+            drop(site.status(if is_there { 4 } else { 0 }));
+            // The next change writes the missing filters again.
+            site.lab.apply(&shipped("uniform-3-rtt100.toml"));
+            drop(site.status(0));
+        }
+    }
+    assert_eq!(site.tc(), before);
+}
+
+#[test]
 fn a_foreign_root_qdisc_is_reported_and_kept_and_clear_removes_the_rest_of_ours() {
     let site = Site::up();
     drop(site.lab.netemctl("partition n3").expect(0));

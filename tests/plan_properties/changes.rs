@@ -9,7 +9,7 @@ use netemctl::{
     kernel::{Kernel as _, execute},
     plan::{
         Answer, Blocked, Change, ClassMinor, Cut, DEFAULT_CLASS, Direction, ForeignObject, LeafSpec, Profile, Shaping,
-        Step, Traffic, Tree, Within, diff, diff_beside_foreign,
+        Stale, Step, Traffic, Tree, Within, diff, diff_beside_foreign,
     },
 };
 use proptest::prelude::*;
@@ -83,6 +83,18 @@ proptest! {
                 forget_queues(&mut before);
             }
             prop_assert_eq!(after, before);
+        }
+    }
+
+    #[test]
+    fn a_known_tree_follows_a_change_by_its_stale_filters(mut kernel in kernels(), wanted in shapings()) {
+        let (known, interface) = (kernel.tree.clone(), kernel.interface.clone());
+        let steps = apply(&mut kernel, Some(&wanted)).steps;
+        let mut stale = Stale::default();
+        if steps.iter().all(|step| stale.add(step)) {
+            let dumps = kernel.dumps;
+            prop_assert_eq!(&kernel.observe_again(&interface, known, &stale, true).unwrap(), &kernel.tree);
+            prop_assert_eq!(kernel.dumps, dumps);
         }
     }
 

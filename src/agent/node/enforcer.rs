@@ -284,10 +284,6 @@ impl<K: Kernel> Enforcer<K> {
             failure.rollback.extend(self.remove_preparation());
             return Err(failure.into());
         }
-        // After a write, everything is read back.
-        if !change.steps.is_empty() {
-            self.kernel.forget();
-        }
         self.built = None;
         let why = match self.change(interface, wanted, *foreign) {
             Ok(left) if left.is_settled() => match self.kernel.set_refusals(interface, *rejects) {

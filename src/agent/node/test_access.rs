@@ -4,6 +4,7 @@ use super::{Claim, Enforcer, Node};
 use crate::{
     agent::{Config, JournalError, Now, Via, dry_run::Sandbox},
     kernel::Kernel,
+    plan::Tree,
     wire::{ApiError, Prepare, Prepared},
 };
 
@@ -35,6 +36,11 @@ impl<K: Kernel> Node<K> {
     /// The node's kernel. The node still knows its tree.
     pub(in crate::agent) fn watched_kernel(&mut self) -> &mut K {
         self.enforcer.kernel.kernel()
+    }
+
+    /// The tree that the node knows.
+    pub(in crate::agent) fn known_tree(&self) -> Option<Tree> {
+        self.enforcer.kernel.known_tree()
     }
 
     /// True if unused classes remain in the kernel.

@@ -1,14 +1,13 @@
 //! A kernel that does not read filters again while nobody changes them: [`Watched`].
 //!
 //! The number of filters grows with the number of destinations, so their dump is the slow part of a look at an
-//! interface. The last read tree stays known. A later look reads only the qdiscs and classes again, if since the last
-//! complete read
+//! interface. The last read tree stays known. A later look reads the qdiscs and classes again, and the filters that this
+//! object has written since the last look ([`Stale`]): single filters one by one, new and removed chains as a whole. The
+//! known tree gets what the kernel answers, not what was written.
 //!
-//! - this object has written no filter, and
-//! - no event has come that can stand for a change of a filter.
-//!
-//! Each write, such an event, an error, or another interface ends the knowledge. The next look then reads everything. A
-//! tree with objects of other programs never stays known.
+//! An event that can stand for a change of a filter by another program ends the knowledge. So does an error, a new or
+//! removed root or clsact, or another interface. The next look then reads everything. A tree with objects of other
+//! programs never stays known.
 //!
 //! # Why events are enough
 //!
@@ -18,6 +17,9 @@
 //! the event of each later change is still to come: the next look takes it before it uses the known tree. If the socket
 //! was full, [`Event::Lost`] comes.
 //!
+//! A notification has the netlink port of the socket that requested the change. So our own changes are no events, and
+//! changes of other programs during our writes are events.
+//!
 //! - A filter of another link may share an action with one of ours. So an event of any link ends the knowledge, and
 //!   an event of an action too.
 //! - Nobody can change a filter's class silently: the kernel reports the deletion of the class.
@@ -25,11 +27,11 @@
 //!   memory. So the node forgets a tree that is used for longer than [`TRUSTED`], and reads it in the background.
 //! - Programs attached by `bpf(2)` (tcx) are not in a dump either.
 
-use std::{net::IpAddr, os::fd::OwnedFd, sync::Arc, time::Duration};
+use std::{net::IpAddr, os::fd::OwnedFd, slice, sync::Arc, time::Duration};
 
 use crate::{
     kernel::{Event, HostNetwork, Interface, Kernel, KernelError, PartialFailure},
-    plan::{IfName, Step, Tree},
+    plan::{IfName, Stale, Step, Tree},
     topology::Tables,
 };
 
@@ -43,11 +45,13 @@ pub(super) struct Watched<K> {
     known: Option<Known>,
 }
 
-/// A tree that was read completely.
+/// A tree that was read completely, and followed own writes since.
 struct Known {
     /// The index of the interface.
     index: u32,
     tree: Arc<Tree>,
+    /// The filters that were written since the last look.
+    stale: Stale,
     /// The uptime at the first [`Watched::is_outdated`] after the read.
     since: Option<Duration>,
     /// True if the tree was used without a complete read.
@@ -68,14 +72,14 @@ impl<K: Kernel> Watched<K> {
         Self { kernel, events: Vec::new(), known: None }
     }
 
-    /// The tree of an interface. Reads the filters only if they may have changed.
+    /// The tree of an interface. Reads only the filters that may have changed.
     pub(super) fn tree(&mut self, interface: &Interface, detail: Detail) -> Result<Arc<Tree>, KernelError> {
         let is_watched = self.take_events().is_ok();
         match self.known.take().filter(|known| is_watched && known.index == interface.index) {
-            Some(Known { index, tree, since, .. }) => {
+            Some(Known { index, tree, stale, since, .. }) => {
                 let counts = detail == Detail::Counters;
-                let tree = self.kernel.observe_again(interface, Arc::unwrap_or_clone(tree), counts)?;
-                let known = Known { index, tree: Arc::new(tree), since, is_used: true };
+                let tree = self.kernel.observe_again(interface, Arc::unwrap_or_clone(tree), &stale, counts)?;
+                let known = Known { index, tree: Arc::new(tree), stale: Stale::default(), since, is_used: true };
                 Ok(self.keep(known))
             }
             None => self.read(interface),
@@ -91,7 +95,7 @@ impl<K: Kernel> Watched<K> {
         if !is_watched {
             return Ok(tree);
         }
-        Ok(self.keep(Known { index: interface.index, tree, since: None, is_used: false }))
+        Ok(self.keep(Known { index: interface.index, tree, stale: Stale::default(), since: None, is_used: false }))
     }
 
     /// Forgets the known tree. The next look reads everything.
@@ -118,10 +122,27 @@ impl<K: Kernel> Watched<K> {
         &mut self.kernel
     }
 
+    /// The known tree, for tests.
+    #[cfg(test)]
+    pub(super) fn known_tree(&self) -> Option<Tree> {
+        self.known.as_ref().map(|known| Tree::clone(&known.tree))
+    }
+
     fn keep(&mut self, known: Known) -> Arc<Tree> {
         let tree = Arc::clone(&known.tree);
         self.known = Some(known).filter(|known| known.tree.foreign.is_empty());
         tree
+    }
+
+    /// Writes steps, and notes what they may change in the known tree.
+    fn write<E>(
+        &mut self,
+        interface: &Interface,
+        steps: &[Step],
+        write: impl FnOnce(&mut K) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.known.take_if(|known| known.index != interface.index || !steps.iter().all(|step| known.stale.add(step)));
+        write(&mut self.kernel).inspect_err(|_| self.known = None)
     }
 
     /// Takes the kernel's events, and forgets the known tree if an event may stand for a change of it.
@@ -145,11 +166,6 @@ fn may_change(event: &Event, link: u32) -> bool {
         Event::Shaping { .. } | Event::Actions | Event::Lost => true,
         Event::Address { .. } => false,
     }
-}
-
-/// True if the step writes no filter.
-fn spares_filters(step: &Step) -> bool {
-    matches!(step, Step::AddClass { .. } | Step::RemoveClass { .. } | Step::ChangeLeaf { .. })
 }
 
 impl<K: Kernel> Kernel for Watched<K> {
@@ -183,13 +199,11 @@ impl<K: Kernel> Kernel for Watched<K> {
     }
 
     fn perform(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
-        self.known.take_if(|_| !spares_filters(step));
-        self.kernel.perform(interface, step)
+        self.write(interface, slice::from_ref(step), |kernel| kernel.perform(interface, step))
     }
 
     fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
-        self.known.take_if(|_| !steps.iter().all(spares_filters));
-        self.kernel.perform_all(interface, steps)
+        self.write(interface, steps, |kernel| kernel.perform_all(interface, steps))
     }
 
     fn set_refusals(&mut self, interface: &Interface, wanted: bool) -> Result<(), KernelError> {
@@ -197,7 +211,6 @@ impl<K: Kernel> Kernel for Watched<K> {
     }
 
     fn rollback(&mut self, interface: &Interface, step: &Step) -> Result<(), KernelError> {
-        self.known.take_if(|_| !spares_filters(step));
-        self.kernel.rollback(interface, step)
+        self.write(interface, slice::from_ref(step), |kernel| kernel.rollback(interface, step))
     }
 }

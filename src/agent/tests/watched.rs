@@ -68,12 +68,96 @@ fn each_event_that_may_stand_for_a_change_leads_to_one_complete_read() {
     assert!(!node.status(now()).unwrap().drift.is_empty());
 }
 
+/// Changes from a known tree: filters in place, a new and a removed chain at ingress, and cuts in the active chains.
+fn edits(wanted: &Wanted) -> Vec<Wanted> {
+    let twice = parted(wanted, "n1", None);
+    let healed = Wanted { generation: twice.generation + 1, partitions: Vec::new(), ..twice.clone() };
+    let delayed = delayed(&healed, "80ms", None);
+    let again = parted(&delayed, "n3", None);
+    vec![twice, healed, delayed, again]
+}
+
 #[test]
-fn a_write_is_read_back_completely() {
+fn a_change_reads_back_only_what_it_wrote_and_the_known_tree_follows() {
     let (mut node, wanted) = known();
     let before = dumps(&mut node);
-    put(&mut node, "b", &uniform(&wanted, "300ms"));
+    for (number, edit) in edits(&wanted).iter().enumerate() {
+        put(&mut node, &number.to_string(), edit);
+        assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
+        node.tick(now()).unwrap();
+        assert_eq!(node.known_tree().as_ref(), Some(&node.watched_kernel().tree));
+    }
+    assert_eq!(dumps(&mut node), before);
+}
+
+#[test]
+fn a_written_filter_that_the_kernel_did_not_make_is_found() {
+    let (_, wanted) = known();
+    let mut lost = 0;
+    for edit in edits(&wanted) {
+        for skipped in 0.. {
+            let (mut node, wanted) = known();
+            put(&mut node, "before", &Wanted { generation: edit.generation - 1, ..wanted });
+            let (base, tree) = (wanted_of(&node), node.watched_kernel().tree.shaping());
+            node.prepare(prepare("b", &base, &edit), now()).unwrap();
+            node.watched_kernel().skips_at = Some(node.watched_kernel().writes + skipped);
+            let Err(error) = node.commit(&commit("b"), &|| now()) else { break };
+            assert_eq!((wanted_of(&node), node.watched_kernel().tree.shaping()), (base, tree));
+            // The kernel refuses a filter whose class it did not make.
+            lost += usize::from(error.message.contains("reads back something else"));
+        }
+    }
+    assert!(lost > 4, "{lost}");
+}
+
+#[test]
+fn a_change_by_another_program_during_an_own_write_is_found() {
+    let (mut node, wanted) = known();
+    node.prepare(prepare("b", &wanted, &parted(&wanted, "n1", None)), now()).unwrap();
+    node.make_ready(&commit("b"), now()).unwrap();
+    // The new cuts are in the active chain at egress, so the change writes no route.
+    let egress = &mut node.watched_kernel().tree.egress;
+    let active = egress.active.unwrap();
+    egress.chains.get_mut(&active).unwrap().routes.clear();
+    node.watched_kernel().events.push(Event::Shaping { index: 2 });
+    let error = node.commit(&commit("b"), &|| now()).unwrap_err();
+    assert!(error.message.contains("reads back something else"), "{error:?}");
+}
+
+#[test]
+fn a_change_by_another_program_after_an_own_write_is_drift() {
+    let (mut node, wanted) = known();
+    put(&mut node, "b", &parted(&wanted, "n1", None));
+    disturb(&mut node);
+    node.watched_kernel().events.push(Event::Shaping { index: 2 });
+    assert!(!node.status(now()).unwrap().drift.is_empty());
+}
+
+#[test]
+fn after_a_write_that_fails_everything_is_read() {
+    let (mut node, wanted) = known();
+    node.prepare(prepare("b", &wanted, &parted(&wanted, "n1", None)), now()).unwrap();
+    let before = dumps(&mut node);
+    node.watched_kernel().fails_at = Some(node.watched_kernel().writes);
+    node.commit(&commit("b"), &|| now()).unwrap_err();
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
     assert!(dumps(&mut node) > before);
+}
+
+#[test]
+fn a_status_before_the_commit_time_reads_only_the_preparation() {
+    let mut node = n1();
+    let wanted = uniform(&Wanted::default(), "100ms");
+    put(&mut node, "a", &wanted);
+    node.tick(now()).unwrap();
+    let before = dumps(&mut node);
+    node.prepare(prepare("b", &wanted, &parted(&wanted, "n1", None)), now()).unwrap();
+    let at = now().after(SECOND);
+    let commit = Commit { at: Some(at.wall), ..commit("b") };
+    node.make_ready(&commit, now()).unwrap();
+    assert_eq!(node.status(now()).unwrap().drift, [""; 0]);
+    node.commit(&commit, &|| at).unwrap();
+    assert_eq!(dumps(&mut node), before);
 }
 
 #[test]

@@ -68,9 +68,19 @@ impl Filter {
 
     /// `tc filter del dev D parent P protocol … pref … handle … flower`
     pub(in crate::kernel) fn delete(self, index: u32) -> Request {
+        Request::existing(RouteNetlinkMessage::DelTrafficFilter(self.place(index)))
+    }
+
+    /// `tc filter get dev D parent P protocol … pref … handle … flower`
+    pub(in crate::kernel) fn get(self, index: u32) -> Request {
+        Request::existing(RouteNetlinkMessage::GetTrafficFilter(self.place(index)))
+    }
+
+    /// The message without the options: its parent, chain, priority, protocol, handle and kind.
+    fn place(self, index: u32) -> TcMessage {
         let mut message = self.message(index);
         message.attributes.retain(|attribute| !matches!(attribute, TcAttribute::Options(_)));
-        Request::existing(RouteNetlinkMessage::DelTrafficFilter(message))
+        message
     }
 
     fn message(self, index: u32) -> TcMessage {
@@ -199,9 +209,26 @@ fn actions(message: &TcMessage) -> &[TcAction] {
 
 /// `tc filter del dev D parent P chain N`
 pub(in crate::kernel) fn delete_chain(index: u32, direction: Direction, chain: u32) -> Request {
+    Request::existing(RouteNetlinkMessage::DelTrafficFilter(of_chain(index, direction, chain)))
+}
+
+/// The filters of a chain, for a dump or a deletion.
+pub(in crate::kernel) fn of_chain(index: u32, direction: Direction, chain: u32) -> TcMessage {
     let mut message = message(index, TcHandle::UNSPEC, parent(direction));
     message.attributes.push(TcAttribute::Chain(chain));
-    Request::existing(RouteNetlinkMessage::DelTrafficFilter(message))
+    message
+}
+
+/// The filters below a parent, for a dump.
+pub(in crate::kernel) fn of_parent(index: u32, parent: TcHandle) -> TcMessage {
+    message(index, TcHandle::UNSPEC, parent)
+}
+
+/// The filters of a priority below a parent, for a dump.
+pub(in crate::kernel) fn of_priority(index: u32, parent: TcHandle, priority: u16) -> TcMessage {
+    let mut message = of_parent(index, parent);
+    message.header.info = filter_info(priority, 0);
+    message
 }
 
 /// The parents of filters on a shaped interface.

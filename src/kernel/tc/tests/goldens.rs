@@ -368,9 +368,10 @@ fn filters_are_encoded_as_by_tc() {
 }
 
 #[test]
-fn a_filter_deletion_is_encoded_as_by_tc_without_the_empty_options() {
+fn a_filter_is_deleted_and_requested_as_by_tc_without_the_empty_options() {
     /// `TCA_OPTIONS { TCA_FLOWER_FLAGS 0, TCA_FLOWER_KEY_ETH_TYPE }`: tc sends these options with every deletion.
     const OPTIONS: usize = 20;
+    const RTM_GETTFILTER: u8 = 46;
     let cases = [
         // tc filter del dev v0 parent 4e7e: protocol ip chain 10 pref 2 handle 1 flower
         ("filter-del-one", Direction::Egress),
@@ -385,6 +386,9 @@ fn a_filter_deletion_is_encoded_as_by_tc_without_the_empty_options() {
         let (address, traffic, answer) = (address("10.9.0.2"), Traffic::All, Answer::Silence);
         let cut = cut(10, Cut { direction, address, traffic, answer }, None);
         assert_eq!(cut.delete(INDEX).to_bytes(0), theirs, "{name}");
+        let mut get = theirs;
+        get[4] = RTM_GETTFILTER;
+        assert_eq!(cut.get(INDEX).to_bytes(0), get, "{name}");
     }
 }
 
