@@ -35,7 +35,7 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
         wrong: BTreeSet::new(),
         transports: BTreeSet::new(),
         transports_known: !document.groups.is_empty(),
-        entries: BTreeMap::new(),
+        entries: Vec::new(),
         findings,
     };
     for group in &document.groups {
@@ -52,7 +52,8 @@ pub(super) fn read(table: Table<'_>, place: Range<usize>, source: &Source) -> Re
     if findings.iter().any(Finding::is_error) {
         return Err(findings);
     }
-    Ok(InventoryFile { nodes: entries, zones, tls, warnings: FileReport::new(source.clone(), findings) })
+    let nodes = entries.into_iter().collect();
+    Ok(InventoryFile { nodes, zones, tls, warnings: FileReport::new(source.clone(), findings) })
 }
 
 /// An error in the text of a value.
@@ -97,7 +98,7 @@ struct Gathering<'d, 't> {
     transports: BTreeSet<TransportKind>,
     /// True if `transports` has the transports of all nodes.
     transports_known: bool,
-    entries: BTreeMap<NodeName, NodeEntry>,
+    entries: Vec<(NodeName, NodeEntry)>,
     findings: Vec<Finding>,
 }
 
@@ -117,7 +118,7 @@ impl<'d, 't> Gathering<'d, 't> {
         let (line, _) = self.lines.position(group.names.span().start);
         for (((node, agent), interface), addresses) in nodes.into_iter().zip(agents).zip(interfaces).zip(addresses) {
             let origin = Some(Origin { path: self.path.to_owned(), line });
-            self.entries.insert(node, NodeEntry { agent, interface, addresses, origin });
+            self.entries.push((node, NodeEntry { agent, interface, addresses, origin }));
         }
     }
 
