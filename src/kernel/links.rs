@@ -63,29 +63,26 @@ impl Links {
     /// Adds a bridge and sets it up.
     pub fn add_bridge(&mut self, name: &str) -> Result<Bridge, KernelError> {
         let bridge = RouteNetlinkMessage::NewLink(LinkBridge::new(name).up().build());
-        self.write(&format!("add bridge {name}"), &[Request::add(bridge)])?;
+        self.write(&format!("add bridge {name}"), [Request::add(bridge)])?;
         self.index(name).map(Bridge)
     }
 
     /// Adds veth pairs, and sets their bridge ports up.
     pub fn add_cables(&mut self, cables: &[Cable<'_>]) -> Result<(), KernelError> {
-        let requests: Vec<Request> = cables
-            .iter()
-            .map(|cable| {
-                let far_end = LinkMessageBuilder::<LinkUnspec>::new()
-                    .name(cable.interface)
-                    .address(cable.mac.to_vec())
-                    .setns_by_fd(cable.namespace.as_raw_fd())
-                    .build();
-                let near_end = LinkMessageBuilder::<LinkVeth>::new(&cable.port, cable.interface)
-                    .set_info_data(InfoData::Veth(InfoVeth::Peer(far_end)))
-                    .controller(cable.bridge.0)
-                    .up()
-                    .build();
-                Request::add(RouteNetlinkMessage::NewLink(near_end))
-            })
-            .collect();
-        self.write("add the cables", &requests)
+        let requests = cables.iter().map(|cable| {
+            let far_end = LinkMessageBuilder::<LinkUnspec>::new()
+                .name(cable.interface)
+                .address(cable.mac.to_vec())
+                .setns_by_fd(cable.namespace.as_raw_fd())
+                .build();
+            let near_end = LinkMessageBuilder::<LinkVeth>::new(&cable.port, cable.interface)
+                .set_info_data(InfoData::Veth(InfoVeth::Peer(far_end)))
+                .controller(cable.bridge.0)
+                .up()
+                .build();
+            Request::add(RouteNetlinkMessage::NewLink(near_end))
+        });
+        self.write("add the cables", requests)
     }
 
     /// Adds addresses to an interface, and sets the interface up.
@@ -113,7 +110,7 @@ impl Links {
             message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
             Request::add(RouteNetlinkMessage::NewAddress(message))
         }));
-        self.write(&format!("configure {interface}"), &requests)
+        self.write(&format!("configure {interface}"), requests)
     }
 
     /// Adds permanent neighbour entries to an interface, so that no ARP or neighbour discovery is needed.
@@ -122,8 +119,7 @@ impl Links {
         let add = |(address, mac): &(IpAddr, Mac)| {
             Request::add(RouteNetlinkMessage::NewNeighbour(permanent(index, *address, *mac)))
         };
-        let requests: Vec<Request> = neighbours.iter().map(add).collect();
-        self.write(&format!("add the neighbours of {interface}"), &requests)
+        self.write(&format!("add the neighbours of {interface}"), neighbours.iter().map(add))
     }
 
     /// Makes the kernel ask [`NeighbourQuestions`](super::NeighbourQuestions) for unknown neighbours of an interface.
@@ -139,7 +135,7 @@ impl Links {
             Request::existing(RouteNetlinkMessage::SetNeighbourTable(message))
         };
         let tables = [ask(AddressFamily::Inet, "arp_cache"), ask(AddressFamily::Inet6, "ndisc_cache")];
-        self.write(&format!("ask for the neighbours of {interface}"), &tables)
+        self.write(&format!("ask for the neighbours of {interface}"), tables)
     }
 
     /// Waits until all links that are set up are operational. Bridge ports become operational after a delay.
@@ -162,7 +158,7 @@ impl Links {
         Ok(link.header.index)
     }
 
-    fn write(&mut self, operation: &str, requests: &[Request]) -> Result<(), KernelError> {
+    fn write(&mut self, operation: &str, requests: impl IntoIterator<Item = Request>) -> Result<(), KernelError> {
         match self.socket.batch(requests)?.into_iter().next() {
             Some((_, refusal)) => Err(refusal.because(operation)),
             None => Ok(()),

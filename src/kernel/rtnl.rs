@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io,
+    io, iter,
     net::IpAddr,
     os::fd::OwnedFd,
 };
@@ -101,14 +101,14 @@ impl Rtnl {
             _ => None,
         };
         let requests = match (step, length) {
-            (Step::AddRoot, Some(_)) => vec![qdisc::add_root(index, true)],
+            (Step::AddRoot, Some(_)) => one(qdisc::add_root(index, true)),
             _ => encode(step, index, &self.tables)?,
         };
-        self.send(step, &requests, tolerated)?;
-        length.map_or(Ok(()), |length| self.send(step, &[set_queue_length(index, length)], tolerated))
+        self.send(step, requests, tolerated)?;
+        length.map_or(Ok(()), |length| self.send(step, one(set_queue_length(index, length)), tolerated))
     }
 
-    fn send(&mut self, step: &Step, requests: &[Request], tolerated: &[Errno]) -> Result<(), KernelError> {
+    fn send(&mut self, step: &Step, requests: Requests<'_>, tolerated: &[Errno]) -> Result<(), KernelError> {
         let mut refusals = self.socket.batch(requests)?.into_iter().map(|(_, refusal)| refusal);
         match refusals.find(|refusal| !tolerated.contains(&refusal.errno)) {
             Some(refusal) => Err(refusal.because(step.to_string())),
@@ -304,9 +304,9 @@ impl Kernel for Rtnl {
     fn perform_all(&mut self, interface: &Interface, steps: &[Step]) -> Result<(), PartialFailure> {
         let failed = |error, is_done| PartialFailure { error, done: vec![is_done; steps.len()] };
         let requests = steps.iter().map(|step| encode(step, interface.index, &self.tables));
-        let requests = requests.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error, false))?.concat();
+        let requests = requests.collect::<Result<Vec<_>, _>>().map_err(|error| failed(error, false))?;
         // A message without an acknowledgement may have taken effect.
-        let refusals = self.socket.batch(&requests).map_err(|error| failed(error, true))?;
+        let refusals = self.socket.batch(requests.into_iter().flatten()).map_err(|error| failed(error, true))?;
         let refused: BTreeSet<usize> = refusals.iter().map(|(position, _)| *position).collect();
         match refusals.into_iter().next() {
             Some((position, refusal)) => Err(PartialFailure {
@@ -341,43 +341,49 @@ fn cut_priorities() -> BTreeSet<u16> {
         .collect()
 }
 
+/// Requests that are encoded one after the other.
+type Requests<'s> = Box<dyn Iterator<Item = Request> + 's>;
+
+fn one<'s>(request: Request) -> Requests<'s> {
+    Box::new(iter::once(request))
+}
+
 /// The messages of a step, in the order that the kernel needs.
-fn encode(step: &Step, index: u32, tables: &Tables) -> Result<Vec<Request>, KernelError> {
-    let passes = |direction: Direction, types: &[u8]| -> Vec<Filter> {
-        types.iter().map(|icmp_type| Filter::Pass { direction, icmp_type: *icmp_type }).collect()
+fn encode<'s>(step: &'s Step, index: u32, tables: &Tables) -> Result<Requests<'s>, KernelError> {
+    let passes = |direction: Direction, types: &'s [u8]| {
+        types.iter().map(move |icmp_type| Filter::Pass { direction, icmp_type: *icmp_type })
     };
     let in_chain = |chain, filter| Filter::InChain { chain, filter };
-    let add = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.add(index)).collect();
-    let delete = |filters: Vec<Filter>| filters.into_iter().map(|filter| filter.delete(index)).collect();
     Ok(match step {
-        Step::AddRoot => vec![qdisc::add_root(index, false)],
-        Step::RemoveRoot => vec![qdisc::delete_root(index)],
-        Step::AddHook => vec![qdisc::add_clsact(index)],
-        Step::RemoveHook => vec![qdisc::delete_clsact(index)],
+        Step::AddRoot => one(qdisc::add_root(index, false)),
+        Step::RemoveRoot => one(qdisc::delete_root(index)),
+        Step::AddHook => one(qdisc::add_clsact(index)),
+        Step::RemoveHook => one(qdisc::delete_clsact(index)),
         Step::AddClass { class, profile } => {
             let leaf = profile.map(|profile| netem::add_netem(index, *class, &profile, tables)).transpose()?;
             let mark = profile.map(|profile| profile.mark()).unwrap_or_default();
-            [qdisc::add_class(index, *class, mark)].into_iter().chain(leaf).collect()
+            Box::new(iter::once(qdisc::add_class(index, *class, mark)).chain(leaf))
         }
-        Step::RemoveClass { class, .. } => vec![qdisc::delete_class(index, *class)],
-        Step::ChangeLeaf { class, to, .. } => vec![netem::change_netem(index, *class, to)],
-        Step::AddPass { direction, types } => add(passes(*direction, types)),
-        Step::RemovePass { direction, types } => delete(passes(*direction, types)),
+        Step::RemoveClass { class, .. } => one(qdisc::delete_class(index, *class)),
+        Step::ChangeLeaf { class, to, .. } => one(netem::change_netem(index, *class, to)),
+        Step::AddPass { direction, types } => Box::new(passes(*direction, types).map(move |pass| pass.add(index))),
+        Step::RemovePass { direction, types } => {
+            Box::new(passes(*direction, types).map(move |pass| pass.delete(index)))
+        }
         Step::BuildChain { chain, filters, .. } => {
-            add(filters.iter().map(|filter| in_chain(*chain, *filter)).collect())
+            Box::new(filters.iter().map(move |filter| in_chain(*chain, *filter).add(index)))
         }
-        Step::DropChain { direction, chain, .. } => vec![filter::delete_chain(index, *direction, *chain)],
+        Step::DropChain { direction, chain, .. } => one(filter::delete_chain(index, *direction, *chain)),
         Step::Flip { direction, to: Some(chain), .. } => {
-            add(vec![Filter::Gate { direction: *direction, chain: *chain }])
+            one(Filter::Gate { direction: *direction, chain: *chain }.add(index))
         }
         Step::Flip { direction, from, to: None } => {
-            delete(from.map(|chain| Filter::Gate { direction: *direction, chain }).into_iter().collect())
+            let gate = from.map(|chain| Filter::Gate { direction: *direction, chain });
+            Box::new(gate.into_iter().map(move |gate| gate.delete(index)))
         }
-        Step::AddFilter { chain, filter } => add(vec![in_chain(*chain, *filter)]),
-        Step::RemoveFilter { chain, filter } => delete(vec![in_chain(*chain, *filter)]),
-        Step::ChangeRoute { chain, to, .. } => {
-            vec![in_chain(*chain, ChainFilter::Route(*to)).replace(index)]
-        }
+        Step::AddFilter { chain, filter } => one(in_chain(*chain, *filter).add(index)),
+        Step::RemoveFilter { chain, filter } => one(in_chain(*chain, *filter).delete(index)),
+        Step::ChangeRoute { chain, to, .. } => one(in_chain(*chain, ChainFilter::Route(*to)).replace(index)),
     })
 }
 

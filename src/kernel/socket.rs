@@ -95,31 +95,40 @@ impl Socket {
     }
 
     /// Sends all requests and reads their acknowledgements. Returns the refusals in order, with the positions of the
-    /// refused requests.
+    /// refused requests. Takes one batch after the other, so the requests of a large chain need no memory together.
     ///
     /// Netlink has no transactions: the kernel continues after a refused message.
-    pub(super) fn batch(&mut self, requests: &[Request]) -> Result<Vec<(usize, Refusal)>, KernelError> {
-        let mut refusals = Vec::new();
-        for (number, batch) in requests.chunks(BATCH).enumerate() {
+    pub(super) fn batch(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Result<Vec<(usize, Refusal)>, KernelError> {
+        let mut requests = requests.into_iter();
+        let (mut done, mut refusals) = (0, Vec::new());
+        loop {
             let before = self.sequence;
-            let bytes: Vec<u8> = batch.iter().flat_map(|request| request.to_bytes(self.next())).collect();
+            let bytes: Vec<u8> =
+                requests.by_ref().take(BATCH).flat_map(|request| request.to_bytes(self.next())).collect();
+            let count = self.sequence.wrapping_sub(before) as usize;
+            if count == 0 {
+                return Ok(refusals);
+            }
             send(&*self, &bytes, SendFlags::empty()).map_err(io::Error::from)?;
-            let mut pending = batch.len();
+            let mut pending = count;
             while pending > 0 {
                 self.receive()?;
                 for message in split(&self.datagram) {
                     let message = message?;
                     let position = message.header.sequence_number.wrapping_sub(before) as usize;
-                    let ours = (1..=batch.len()).contains(&position);
+                    let ours = (1..=count).contains(&position);
                     if let (true, NetlinkPayload::Error(ack)) = (ours, message.payload) {
                         pending -= 1;
-                        let position = number * BATCH + position - 1;
+                        let position = done + position - 1;
                         refusals.extend(ack.code.map(|code| (position, refusal(code.get(), &ack.header))));
                     }
                 }
             }
+            done += count;
         }
-        Ok(refusals)
     }
 
     /// The link with this name.

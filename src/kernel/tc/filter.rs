@@ -83,7 +83,7 @@ impl Filter {
         message
     }
 
-    fn message(self, index: u32) -> TcMessage {
+    pub(super) fn message(self, index: u32) -> TcMessage {
         let ether_type = |address: IpAddr| if address.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
         let (handle, priority, protocol) = match self {
             Self::Pass { icmp_type, .. } => (icmp_type.into(), PASS_PRIORITY, EtherType::IPV6),

@@ -14,6 +14,8 @@ mod stats;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Range;
+
 use rtnetlink::packet_core::{
     DefaultNla, NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
@@ -41,43 +43,47 @@ const TCA_OPTIONS: u16 = 2;
 /// A tick of the psched clock in nanoseconds (`/proc/net/psched`): the unit of bursts and of netem's 32-bit times.
 const TICK_NANOS: u64 = 64;
 
-/// One request to the kernel: a message and its flags (netlink(7)).
+/// One request to the kernel: the bytes of a message with its flags (netlink(7)).
 #[derive(Clone, Debug)]
-pub(super) struct Request {
-    message: RouteNetlinkMessage,
-    flags: u16,
-}
+pub(super) struct Request(Vec<u8>);
+
+/// The place of the sequence number in `struct nlmsghdr`.
+const SEQUENCE: Range<usize> = 8..12;
 
 impl Request {
+    fn new(message: RouteNetlinkMessage, flags: u16) -> Self {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        message.header.flags = flags;
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        Self(bytes)
+    }
+
     /// `tc ... add`: the object must not exist.
     pub(super) fn add(message: RouteNetlinkMessage) -> Self {
-        Self { message, flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL }
+        Self::new(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
     }
 
     /// `tc filter replace`: replaces the filter of this handle in place, or creates it.
     fn replace(message: RouteNetlinkMessage) -> Self {
-        Self { message, flags: NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE }
+        Self::new(message, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE)
     }
 
     /// `tc ... change`, `tc ... del`, `ip link set` and get requests: the object must exist.
     pub(super) fn existing(message: RouteNetlinkMessage) -> Self {
-        Self { message, flags: NLM_F_REQUEST | NLM_F_ACK }
+        Self::new(message, NLM_F_REQUEST | NLM_F_ACK)
     }
 
     /// Lists all objects of a kind.
     pub(super) fn dump(message: RouteNetlinkMessage) -> Self {
-        Self { message, flags: NLM_F_REQUEST | NLM_F_DUMP }
+        Self::new(message, NLM_F_REQUEST | NLM_F_DUMP)
     }
 
     /// The bytes of the request.
     pub(super) fn to_bytes(&self, sequence: u32) -> Vec<u8> {
-        let mut message =
-            NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(self.message.clone()));
-        message.header.flags = self.flags;
-        message.header.sequence_number = sequence;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
+        let mut bytes = self.0.clone();
+        bytes[SEQUENCE].copy_from_slice(&sequence.to_ne_bytes());
         bytes
     }
 }

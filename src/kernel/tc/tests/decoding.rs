@@ -509,9 +509,7 @@ fn decoded_with_keys(filter: Filter, change: impl FnOnce(&mut Vec<Key>)) -> Opti
 
 /// The decoded filter after a change of its message.
 fn decoded_with_message(filter: Filter, change: impl FnOnce(&mut TcMessage)) -> Option<Filter> {
-    let RouteNetlinkMessage::NewTrafficFilter(mut message) = filter.add(INDEX).message else {
-        panic!("{filter:?} is added by another message");
-    };
+    let mut message = filter.message(INDEX);
     change(&mut message);
     Filter::decode(&read_back(&Request::add(RouteNetlinkMessage::NewTrafficFilter(message))))
 }
