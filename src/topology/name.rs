@@ -61,11 +61,10 @@ fn check(text: &str) -> Result<(), NameError> {
 /// Names that differ only in leading zeros (`n1`, `n01`) are compared by their bytes. So only the same names are equal
 /// in this order.
 fn natural_order(left: &str, right: &str) -> Ordering {
+    if left == right {
+        return Ordering::Equal;
+    }
     let (mut a, mut b) = (left.as_bytes(), right.as_bytes());
-    // Skips the common start, but no part of a number.
-    let common = a.iter().zip(b).take_while(|(x, y)| x == y).count();
-    let start = a[..common].iter().rposition(|byte| !byte.is_ascii_digit()).map_or(0, |last| last + 1);
-    (a, b) = (&a[start..], &b[start..]);
     loop {
         let order = match (a.first(), b.first()) {
             (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
@@ -96,6 +95,27 @@ fn split_number(text: &[u8]) -> (&[u8], &[u8]) {
     (&text[zeros..digits], &text[digits..])
 }
 
+/// The first bytes of a text's sort key. A text with a lower head comes first in [`natural_order`].
+///
+/// The sort key has a number as `0`, the number of its digits and the digits, so that keys can be compared byte by byte.
+fn head(text: &str) -> u64 {
+    let (mut key, mut rest) = (Vec::with_capacity(2 * MAX_NAME_CHARS), text.as_bytes());
+    while let Some((byte, others)) = rest.split_first() {
+        if byte.is_ascii_digit() {
+            let number;
+            (number, rest) = split_number(rest);
+            key.push(b'0');
+            key.extend(u8::try_from(number.len()));
+            key.extend(number);
+        } else {
+            key.push(*byte);
+            rest = others;
+        }
+    }
+    key.resize(size_of::<u64>(), 0);
+    key.try_into().map_or(0, u64::from_be_bytes)
+}
+
 /// Defines a type for names. Nodes and zones have different types, so code cannot mix them.
 ///
 /// The types do not implement `Borrow<str>`: `Borrow` requires the order of strings, but names have another order.
@@ -105,36 +125,40 @@ macro_rules! name {
         #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[cfg_attr(test, derive(schemars::JsonSchema))]
         #[serde(try_from = "String", into = "String")]
-        // An `Arc`, because many places store the same name.
-        pub struct $name(Arc<str>);
+        pub struct $name {
+            /// The [`head`] of the text: maps of 10,000 names compare little else.
+            head: u64,
+            /// An `Arc`, because many places store the same name.
+            text: Arc<str>,
+        }
 
         impl $name {
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                &self.text
             }
 
             /// The shared text, for the keys of an index.
             pub(super) fn shared(&self) -> Arc<str> {
-                Arc::clone(&self.0)
+                Arc::clone(&self.text)
             }
         }
 
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                f.pad(&self.text)
             }
         }
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
+                fmt::Debug::fmt(&self.text, f)
             }
         }
 
         impl Ord for $name {
             fn cmp(&self, other: &Self) -> Ordering {
-                natural_order(&self.0, &other.0)
+                self.head.cmp(&other.head).then_with(|| natural_order(&self.text, &other.text))
             }
         }
 
@@ -149,7 +173,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NameError> {
                 check(text)?;
-                Ok(Self(text.into()))
+                Ok(Self { head: head(text), text: text.into() })
             }
         }
 
@@ -157,7 +181,7 @@ macro_rules! name {
 
         impl AsRef<str> for $name {
             fn as_ref(&self) -> &str {
-                &self.0
+                &self.text
             }
         }
     };
@@ -225,6 +249,11 @@ mod tests {
             if natural_order(&a, &b).is_le() && natural_order(&b, &c).is_le() {
                 prop_assert!(natural_order(&a, &c).is_le());
             }
+        }
+
+        #[test]
+        fn a_lower_head_comes_first(a in "[n0-29.-]{1,9}", b in "[n0-29.-]{1,9}") {
+            prop_assert!(head(&a) == head(&b) || head(&a).cmp(&head(&b)) == natural_order(&a, &b), "{} {}", head(&a), head(&b));
         }
     }
 }
